@@ -1,0 +1,75 @@
+# The front door: `make help`. Every target does its own set-up (apt packages, .venv), once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON := .venv/bin/python
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+DEB := dist/gandi-agent_$(VERSION)_all.deb
+# What the package is made of; the other directories are for those who work on it.
+PACKAGED := agent bin debian docs/man etc-default hooks udev units
+INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
+SCRIPTS := .ci/run debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
+
+.PHONY: help setup demo test test-unit test-system test-vm soak bench deb lint format clean FORCE
+
+help: ## what there is
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+setup: ## apt packages and .venv, if they are not there yet
+	@tools/setup
+
+demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leaves a console)
+	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
+
+test: lint test-unit test-system test-vm ## everything; what .ci/run calls
+
+test-unit: setup ## pure Python, no root
+	@$(PYTHON) -m pytest tests/unit
+
+test-system: setup ## loop devices, network namespaces (root)
+	@$(PYTHON) -m pytest tests/system
+
+test-vm: setup deb ## a real guest in QEMU with the package inside (root)
+	@$(PYTHON) -m pytest tests/vm
+
+soak: setup deb ## the randomised campaigns with their full numbers
+	@GANDI_SOAK=1 $(PYTHON) -m pytest tests/vm
+
+bench: setup deb ## boots with and without us, and with cloud-init, compared
+	@$(PYTHON) -m tests.vm.bench
+
+deb: $(DEB) ## dist/gandi-agent_<version>_all.deb, checked by lintian
+
+# Built in a copy, so that the tree stays clean; not built again while nothing that goes into it has changed.
+$(DEB): $(INPUTS) build/deb.inputs | setup
+	@echo "package: building $@"
+	@rm -rf build/deb dist/gandi-agent_*.deb && mkdir -p build/deb/source dist
+	@tar -c --exclude=__pycache__ $(PACKAGED) | tar -x -C build/deb/source
+	@cd build/deb/source && dpkg-buildpackage -b -us -uc > ../log 2>&1 || { tail -30 ../log; exit 1; }
+	@lintian --allow-root --fail-on error,warning --tag-display-limit 0 build/deb/$(@F)
+	@mv build/deb/$(@F) $@
+	@echo "package: $@ ($$(stat -c %s $@) bytes)"
+
+# The list of the files: a file that has gone must lead to a new package as well.
+build/deb.inputs: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(INPUTS) | cmp -s - $@ || printf '%s\n' $(INPUTS) > $@
+
+lint: setup ## ruff, mypy, shellcheck, units, udev rules, man pages
+	@.venv/bin/ruff check . bin/gandi-agent
+	@.venv/bin/ruff format --check . bin/gandi-agent
+	@.venv/bin/mypy
+	@shellcheck $(SCRIPTS)
+	@tests/lint/check-units
+	@tests/lint/check-man
+
+format: setup ## let ruff write
+	@.venv/bin/ruff check --fix . bin/gandi-agent
+	@.venv/bin/ruff format . bin/gandi-agent
+
+clean: ## what was built; .venv and the downloaded cache stay
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""Names below a root that is not ours: an image's symbolic links must not lead out of the image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agent.errors import HostError
+
+_LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
+
+
+def beneath(root: Path, name: str) -> Path:
+    """The real path of ``name`` below ``root``, with links followed as a chroot would.
+
+    The last component may be missing; a link in last place is followed too. Raises HostError for a loop
+    of links.
+    """
+    pending = _parts(name)
+    done: list[str] = []
+    links = 0
+    while pending:
+        part = pending.pop()
+        if part == "..":
+            del done[-1:]
+            continue
+        try:
+            target = os.readlink(root.joinpath(*done, part))
+        except OSError:
+            done.append(part)
+            continue
+        links += 1
+        if links > _LINKS_FOLLOWED:
+            raise HostError(f"{name}: too many symbolic links")
+        if target.startswith("/"):
+            done.clear()
+        pending.extend(_parts(target))
+    return root.joinpath(*done)
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split("/") if part not in ("", ".")][::-1]

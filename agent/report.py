@@ -1,0 +1,175 @@
+"""Each outcome is a record: what was done, or why not, and what to do about it.
+
+The report lives in /run/gandi/status.json (0644, versioned, no secrets): one section for each stage, one
+for each device. Whoever runs a stage (the daemon, or the stage client when the daemon is dead) merges
+its own section under a lock. ``journal`` and ``notify`` say the same to the journal and to systemctl
+status.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.host import Host
+
+STATUS = "/run/gandi/status.json"
+LOCK = "/run/gandi/status.lock"
+#: Raised when a reader of the old shape would misread the new one.
+VERSION = 1
+
+
+class Outcome(StrEnum):
+    """How one item ended."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    KEPT = "kept"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+#: The outcome of a step is that of its item that stands first here.
+_WEIGHT = (Outcome.FAILED, Outcome.CHANGED, Outcome.KEPT, Outcome.UNCHANGED, Outcome.SKIPPED)
+KEPT_BY_ADMIN = "changed by admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that was looked at: ``name`` says which, ``detail`` what happened or why not. Never a
+    secret.
+    """
+
+    name: str
+    outcome: Outcome
+    detail: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.outcome}: {self.name}" + (f": {self.detail}" if self.detail else "")
+        return text + (f" ({self.hint})" if self.hint else "")
+
+
+def changed(name: str, detail: str = "") -> Item:
+    """An item that was made as it should be."""
+    return Item(name, Outcome.CHANGED, detail)
+
+
+def unchanged(name: str, detail: str = "") -> Item:
+    """An item that already was as it should be."""
+    return Item(name, Outcome.UNCHANGED, detail)
+
+
+def kept(name: str, detail: str = KEPT_BY_ADMIN) -> Item:
+    """An item that differs from what was delivered because the administrator wants it so."""
+    return Item(name, Outcome.KEPT, detail)
+
+
+def skipped(name: str, why: str) -> Item:
+    """An item that was not looked at, and why."""
+    return Item(name, Outcome.SKIPPED, why)
+
+
+def failed(name: str, detail: str, hint: str = "") -> Item:
+    """An item that could not be made as it should be, and the remedy."""
+    return Item(name, Outcome.FAILED, detail, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did, item by item, and how long it took in seconds."""
+
+    step: str
+    items: tuple[Item, ...]
+    seconds: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """The weightiest of the items' outcomes; a step that found nothing to look at is unchanged."""
+        found = {item.outcome for item in self.items}
+        return next((outcome for outcome in _WEIGHT if outcome in found), Outcome.UNCHANGED)
+
+    def lines(self) -> list[str]:
+        """The step for people: one line, and one more for each item that is not plainly fine."""
+        worth = [i for i in self.items if i.outcome not in (Outcome.UNCHANGED, Outcome.CHANGED)]
+        done = [i for i in self.items if i.outcome is Outcome.CHANGED]
+        note = ", ".join(f"{i.name} {i.detail}".strip() for i in done)
+        head = f"{self.step}: {self.outcome}" + (f" ({note})" if note else "") + f" [{self.seconds:.2f} s]"
+        return [head, *(f"  {item}" for item in worth)]
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """A whole stage. ``seconds`` is wall-clock time."""
+
+    stage: str
+    steps: tuple[StepReport, ...]
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether any step failed."""
+        return any(step.outcome is Outcome.FAILED for step in self.steps)
+
+
+@dataclass(slots=True)
+class StatusFile:
+    """status.json, merged section by section; safe against another runner in another process."""
+
+    host: Host
+
+    def read(self) -> dict[str, Any]:
+        """The whole document; an absent or damaged one is an empty one of this version."""
+        text = self.host.read(STATUS)
+        try:
+            document = json.loads(text) if text else {}
+        except ValueError:
+            document = {}
+        if not isinstance(document, dict) or document.get("version") != VERSION:
+            document = {}
+        empty: dict[str, Any] = {"version": VERSION, "stages": {}, "devices": {}, "work": {}, "notes": {}}
+        return empty | document
+
+    def merge(self, section: str, key: str, value: object | None) -> None:
+        """Put ``value`` at section/key (None removes it)."""
+        self.host.mkdir("/run/gandi")
+        with self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            document = self.read()
+            if value is None:
+                document.setdefault(section, {}).pop(key, None)
+            else:
+                document.setdefault(section, {})[key] = value
+            self.host.write(STATUS, json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+    def stage_started(self, stage: str) -> None:
+        """The stage runs now; ``work`` names the step it is at."""
+        self.merge("stages", stage, {"state": "running", "since": int(time.time()), "steps": []})
+
+    def stage_ended(self, report: StageReport) -> None:
+        """The stage has ended; its steps become the record."""
+        steps = [
+            {"step": s.step, "outcome": s.outcome, "seconds": round(s.seconds, 3), "items": items(s.items)}
+            for s in report.steps
+        ]
+        state = "failed" if report.failed else "done"
+        value = {
+            "state": state,
+            "ended": int(time.time()),
+            "seconds": round(report.seconds, 3),
+            "steps": steps,
+        }
+        self.merge("stages", report.stage, value)
+
+
+def items(records: Iterable[Item]) -> list[dict[str, str]]:
+    """Items as status.json spells them: empty texts are left out."""
+    return [{key: str(value) for key, value in asdict(item).items() if value} for item in records]

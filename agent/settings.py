@@ -1,0 +1,250 @@
+"""/etc/default/gandi (/etc/sysconfig/gandi on RPM systems): what the machine's administrator wants of
+the agent.
+
+The file is shell syntax, read without a shell and never written. One stat() before each decision tells
+whether it has to be read again, so that editing it and ``udevadm trigger`` is enough. A wrong line keeps
+its last good value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.host import Host
+
+#: First existing one is the file; the first is also the name that is shown when there is none.
+FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")
+#: Settings of the old packages that have no effect any more.
+RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
+_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=")
+_YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
+_MODE = re.compile(r"[0-7]{3,4}")
+
+
+class MountMode(StrEnum):
+    """CONFIG_MOUNT_MODE: who mounts data disks."""
+
+    DIRECT = "direct"
+    AUTOFS = "autofs"
+    NOTIFY = "notify"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, by the lower-case name without its prefix; the defaults are those of an empty file."""
+
+    hostname: bool = True
+    nameserver: bool = True
+    network: bool = True
+    nodhcp: tuple[str, ...] = ()
+    multiqueue: bool = True
+    allow_mount: bool = True
+    mount_mode: MountMode = MountMode.DIRECT
+    mount_params: str = "rw,nosuid,nodev,noatime"
+    disk_root: str = "/srv"
+    mount_owner: str = ""
+    mount_timeout: int = 90
+    disk_only: tuple[str, ...] = ()
+    disk_ignore: tuple[str, ...] = ()
+    disk_format: str = ""
+    grow_root: bool = True
+    grow_disks: bool = True
+    cpu_online: bool = True
+    memory_online: str = "auto"
+    sysctl: bool = True
+    sshd: bool = True
+    console: bool = True
+    motd: bool = True
+    timezone: bool = True
+    cron: bool = True
+    fsck: bool = True
+    system_files: bool = True
+    ssh_hostkeys: bool = True
+    datasource: tuple[str, ...] = ("auto",)
+    configdrive_label: str = "config"
+    source_timeout: int = 10
+    reload: bool = True
+    renderer: str = "auto"
+    default_user: str = "root"
+    script_timeout: int = 0
+    idle_exit: int = 0
+    swap_device: str = ""
+    decompress_kernel: str = "auto"
+    ipv6_slaac: bool = False
+    plugin_dir: str = "/etc/gandi/plugins.d"
+    hook_dir: str = "/etc/gandi/hooks/"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A line of the file that could not be used as it stands."""
+
+    line: int
+    message: str
+    hint: str = ""
+
+
+def variable(name: str) -> str:
+    """The name in the file of a field of Settings."""
+    return {"plugin_dir": "GANDI_PLUGIN_DIR", "hook_dir": "GANDI_HOOK_DIR"}.get(
+        name, f"CONFIG_{name.upper()}"
+    )
+
+
+FIELDS = {variable(item.name): item.name for item in fields(Settings)}
+
+
+def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Problem]]:
+    """Settings from the file's text, and what was wrong with it, line by line.
+
+    A line that cannot be used leaves the value it would have set at that of ``good``, the last that was
+    read.
+    """
+    last, values, problems = good or Settings(), dict[str, object](), list[Problem]()
+    for number, line in enumerate(text.splitlines(), start=1):
+        assignment = _ASSIGNMENT.match(line.strip())
+        if not assignment:
+            if line.strip() and not line.strip().startswith("#"):
+                problems.append(
+                    Problem(number, f"not an assignment: {line.strip()[:60]!r}", "write NAME=value")
+                )
+            continue
+        name = assignment[1]
+        if name not in FIELDS:
+            problems.extend(_unknown(number, name))
+            continue
+        try:
+            values[FIELDS[name]] = _READERS[FIELDS[name]](_unquote(line))
+        except ConfigError as error:
+            values[FIELDS[name]] = getattr(last, FIELDS[name])
+            problems.append(Problem(number, f"{name}: {error.message}", error.hint))
+    return replace(Settings(), **values), problems  # type: ignore[arg-type]  # each reader gives its field's type
+
+
+def _unquote(line: str) -> str:
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError as error:
+        raise ConfigError(f"{error}".lower(), hint="close the quote on the same line") from error
+    words = words[1:] if words[0] == "export" else words
+    if len(words) != 1:
+        raise ConfigError("more than one word", hint="quote a value that has spaces")
+    return words[0].partition("=")[2]
+
+
+def _unknown(number: int, name: str) -> list[Problem]:
+    if name in RETIRED or not name.startswith(("CONFIG_", "GANDI_")):
+        return []
+    import difflib
+
+    near = difflib.get_close_matches(name, FIELDS, n=1)
+    return [
+        Problem(number, f"unknown setting {name}", f"did you mean {near[0]}?" if near else "see gandi(5)")
+    ]
+
+
+def _flag(value: str) -> bool:
+    if value.lower() in _YES | _NO:
+        return value.lower() in _YES
+    raise ConfigError(f"{value!r} is neither 0 nor 1", hint="write 0 or 1")
+
+
+def _seconds(value: str) -> int:
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    raise ConfigError(f"{value!r} is not a number of seconds", hint="write a whole number, 0 or more")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value.lower() in choices:
+            return value.lower()
+        raise ConfigError(f"{value!r} is not known", hint="one of " + ", ".join(choices))
+
+    return read
+
+
+def _folder(value: str) -> str:
+    if value.startswith("/") and ".." not in value.split("/"):
+        return value
+    raise ConfigError(
+        f"{value!r} is not an absolute path", hint="write a path that begins with / and has no .."
+    )
+
+
+def _owner(value: str) -> str:
+    parts = value.split(":")
+    if value and (len(parts) != 3 or not all(parts) or not _MODE.fullmatch(parts[2])):
+        raise ConfigError(f"{value!r} is not user:group:mode", hint="for example root:users:0775")
+    return value
+
+
+def _format(value: str) -> str:
+    return "" if value in ("", "0") else _one_of("ext4", "xfs", "btrfs")(value)
+
+
+def _memory(value: str) -> str:
+    return (
+        "auto" if value == "1" else _one_of("auto", "online", "online_movable", "online_kernel", "0")(value)
+    )
+
+
+_BY_TYPE: dict[str, Callable[[str], object]] = {
+    "bool": _flag,
+    "int": _seconds,
+    "str": str,
+    "tuple[str, ...]": lambda value: tuple(value.split()),
+    "MountMode": lambda value: MountMode(_one_of(*MountMode)(value)),
+}
+_READERS: dict[str, Callable[[str], object]] = {
+    item.name: _BY_TYPE[str(item.type)] for item in fields(Settings)
+} | {
+    "disk_root": _folder,
+    "plugin_dir": _folder,
+    "hook_dir": _folder,
+    "mount_owner": _owner,
+    "disk_format": _format,
+    "memory_online": _memory,
+    "renderer": _one_of("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
+    "decompress_kernel": _one_of("auto", "0", "1"),
+}
+
+
+@dataclass(slots=True)
+class SettingsFile:
+    """The file as it was when last looked at; ``current()`` looks again, at the price of one stat()."""
+
+    host: Host
+    settings: Settings = field(default_factory=Settings)
+    problems: list[Problem] = field(default_factory=list)
+    _seen: tuple[int, int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """The file that is read."""
+        return next((name for name in FILES if self.host.exists(name)), FILES[0])
+
+    def current(self) -> Settings:
+        """The settings in force now. Never raises for what the file says; see ``problems``."""
+        try:
+            info = os.stat(self.host.path(self.name))
+        except OSError:
+            self._seen, self.settings, self.problems = None, Settings(), []
+            return self.settings
+        seen = (info.st_mtime_ns, info.st_size, info.st_ino)
+        if seen != self._seen:
+            text = self.host.read(self.name) or ""
+            self.settings, self.problems = parse(text, self.settings)
+            self._seen = seen
+        return self.settings

@@ -1,0 +1,236 @@
+"""What the agent remembers across boots, below /var/lib/gandi (0700).
+
+    instance.json               which instance this is: source, id, and the DMI UUID it was first seen under
+    instances/<id>/config.json  the last good configuration (0600), stored and synced before a medium is wiped
+    instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
+    instances/<id>/scripts/     the customer's programs (0700)
+    instances/<id>/done/        an empty file for each thing that runs once and has been started
+    disks.json                  filesystem UUID -> mountpoint
+
+``settle`` is the rule of three values, in its one place: it is what makes every step idempotent and lets
+the administrator win.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent import model
+from agent.errors import HostError
+from agent.report import Item, changed, kept, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.host import Host
+
+FOLDER = "/var/lib/gandi"
+#: Of every state file; a newer one is not read (the message says so).
+VERSION = 1
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+#: Characters of a folder's name, so that an id of any length is a file name.
+_LONGEST = 128
+
+
+def digest(value: str | bytes) -> str:
+    """A short name for a value that must be recognised again but not stored."""
+    return hashlib.sha256(
+        value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    ).hexdigest()
+
+
+@dataclass(slots=True)
+class State:
+    """The files below /var/lib/gandi. Shared by the threads of one process; one process at a time holds
+    the stage lock.
+    """
+
+    host: Host
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    # -- instance --------------------------------------------------------------------
+
+    def identity(self) -> model.Identity | None:
+        """The instance that was last set up, or None on a machine that never was."""
+        stored = self._load("instance.json")
+        return model.Identity(stored["source"], stored["id"]) if stored else None
+
+    def adopt(self, identity: model.Identity, *, dmi: str = "") -> bool:
+        """Make this the instance; True when it is another one than before."""
+        if identity == self.identity():
+            return False
+        self._store("instance.json", asdict(identity) | {"dmi": dmi})
+        return True
+
+    def dmi(self) -> str:
+        """The DMI UUID under which the instance was first seen ("" when unknown)."""
+        stored = self._load("instance.json")
+        return str(stored.get("dmi", "")) if stored else ""
+
+    def folder(self) -> str:
+        """The folder of the current instance; it may not exist yet."""
+        identity = self.identity()
+        if identity is None:
+            raise HostError("no instance is known yet", hint="run: gandi-agent status")
+        name = f"{identity.source}-{identity.id}"
+        safe = _UNSAFE.sub("_", name)
+        if safe != name or len(safe) > _LONGEST:
+            safe = f"{safe[: _LONGEST // 2]}-{digest(name)[:16]}"
+        return f"{FOLDER}/instances/{safe}"
+
+    def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
+        """Store the configuration and the programs that came with it; on return they survive a power
+        cut.
+        """
+        with self._lock:
+            for name, content in sorted(files.items()):
+                self._folder(f"{self.folder()}/scripts")
+                self.host.write(f"{self.folder()}/scripts/{name}", content, mode=0o700, sync=True)
+            self._folder(self.folder())
+            self.host.write(f"{self.folder()}/config.json", model.dump(config), mode=0o600, sync=True)
+
+    def config(self) -> model.InstanceConfig | None:
+        """The last good configuration; None when there never was one. Raises HostError when it cannot be
+        read.
+        """
+        if self.identity() is None:
+            return None
+        data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)
+        if data is None:
+            return None
+        try:
+            return model.load(data)
+        except ValueError as error:
+            raise HostError(
+                f"{self.folder()}/config.json: {error}",
+                hint="it is written anew when the platform delivers it again",
+            ) from error
+
+    def script(self, name: str) -> str:
+        """The path of a stored program."""
+        return f"{self.folder()}/scripts/{name}"
+
+    # -- once ------------------------------------------------------------------------
+
+    def done(self, mark: str) -> bool:
+        """Whether the thing that runs once per instance has been started."""
+        return self.host.exists(f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}")
+
+    def mark(self, mark: str) -> None:
+        """Remember for good that it has been started."""
+        self._folder(f"{self.folder()}/done")
+        self.host.write(f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}", b"", mode=0o600, sync=True)
+
+    # -- three values ----------------------------------------------------------------
+
+    def settle(
+        self,
+        name: str,
+        *,
+        delivered: str,
+        wanted: str,
+        live: str | None,
+        apply: Callable[[], object],
+        detail: str = "",
+    ) -> Item:
+        """Bring one item to what the platform delivered, unless the administrator has changed it since.
+
+        ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
+        file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
+        may raise. Compared with what was delivered, and left, when it was last applied:
+
+        - live is what is wanted: unchanged;
+        - delivered differs from last time: applied;
+        - delivered is as last time and live is as we left it, so only our way of writing it has changed:
+        applied;
+        - otherwise the administrator changed it: kept.
+        """
+        with self._lock:
+            known = self._applied().get(name)
+            if live == wanted:
+                self._remember(name, delivered, wanted)
+                return unchanged(name, detail)
+            is_new = known is None or known["delivered"] != digest(delivered)
+            ours = known is not None and live is not None and known["left"] == digest(live)
+            if not is_new and not ours:
+                return kept(name)
+        apply()
+        with self._lock:
+            self._remember(name, delivered, wanted)
+        return changed(name, detail)
+
+    def applied(self, prefix: str) -> tuple[str, ...]:
+        """The names of the items that were applied, those that begin with ``prefix``."""
+        return tuple(name for name in self._applied() if name.startswith(prefix))
+
+    def forget(self, name: str) -> None:
+        """The platform does not deliver this item any more."""
+        with self._lock:
+            items = self._applied()
+            if items.pop(name, None) is not None:
+                self._store_applied(items)
+
+    def _applied(self) -> dict[str, dict[str, str]]:
+        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json") or {}
+        found = stored.get("items", {})
+        return found if isinstance(found, dict) else {}
+
+    def _remember(self, name: str, delivered: str, left: str) -> None:
+        value = {"delivered": digest(delivered), "left": digest(left)}
+        items = self._applied()
+        if items.get(name) != value:
+            self._store_applied(items | {name: value})
+
+    def _store_applied(self, items: dict[str, dict[str, str]]) -> None:
+        # Not synced: an item whose record a power cut takes is compared with the live value again.
+        self._store(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json", {"items": items}, sync=False)
+
+    # -- disks -----------------------------------------------------------------------
+
+    def disks(self) -> dict[str, Any]:
+        """What is remembered of data disks, by filesystem UUID."""
+        return (self._load("disks.json") or {}).get("disks", {})  # type: ignore[no-any-return]
+
+    def remember_disk(self, uuid: str, **facts: object) -> None:
+        """Add facts about a filesystem (its mountpoint, the size of its disk in bytes); None removes a
+        fact.
+        """
+        with self._lock:
+            disks = self.disks()
+            entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
+            if entry != disks.get(uuid):
+                self._store("disks.json", {"disks": disks | {uuid: entry}})
+
+    # -- files -----------------------------------------------------------------------
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        data = self.host.read_bytes(f"{FOLDER}/{name}", limit=16 << 20)
+        if data is None:
+            return None
+        try:
+            stored = json.loads(data)
+        except ValueError as error:
+            raise HostError(
+                f"{FOLDER}/{name}: damaged: {error}", hint="remove it to start afresh"
+            ) from error
+        if not isinstance(stored, dict) or stored.get("version", 0) > VERSION:
+            raise HostError(
+                f"{FOLDER}/{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it"
+            )
+        return stored
+
+    def _store(self, name: str, value: dict[str, Any], *, sync: bool = True) -> None:
+        path, content = f"{FOLDER}/{name}", model.canonical(value | {"version": VERSION})
+        with self._lock:
+            self._folder(path.rpartition("/")[0])
+            self.host.write(path, content, mode=0o600, sync=sync)
+
+    def _folder(self, name: str) -> None:
+        if name.startswith(FOLDER + "/"):
+            self._folder(name.rpartition("/")[0])
+        self.host.mkdir(name, mode=0o700)

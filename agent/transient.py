@@ -1,0 +1,115 @@
+"""Commands and mounts as systemd's own transient units, asked for over PID 1's private socket (no D-Bus
+needed).
+
+What writes metadata or belongs to the customer must outlive the daemon and stay out of its cgroup and
+sandbox. Each service says DefaultDependencies=no: the default, After=basic.target, deadlocks a stage
+that waits for it before that target. ``systemd-run --wait`` needs D-Bus and is not used: a oneshot's
+start job ends when its command does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.host import Host
+
+#: A unit that may run before basic.target and is stopped in order at shutdown.
+_UNBOUND = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
+#: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
+_MARGIN = 10
+
+
+def run(host: Host, unit: str, argv: Sequence[str], *, timeout: float, description: str = "") -> None:
+    """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
+
+    ``timeout`` is in seconds; PID 1 stops the command then. The output is in the journal under the
+    unit's name. Raises HostError naming the unit when the command failed.
+    """
+    if is_running(host, unit):
+        host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN)
+        return
+    command = _service(unit, argv, "oneshot", description, (f"TimeoutStartSec={timeout:g}",), {})
+    done = host.run(command, timeout=timeout + _MARGIN, check=False)
+    if done.returncode:
+        raise HostError(
+            f"{' '.join(argv)}: failed in {unit}.service", hint=f"see: journalctl -b -u {unit}.service"
+        )
+
+
+def start(
+    host: Host,
+    unit: str,
+    argv: Sequence[str],
+    *,
+    description: str = "",
+    environment: Mapping[str, str] | None = None,
+    properties: Sequence[str] = (),
+) -> None:
+    """Start ``argv`` in a unit of its own and return once it has been executed (Type=exec), not when it
+    ends.
+    """
+    host.run(_service(unit, argv, "exec", description, properties, environment or {}))
+
+
+def is_running(host: Host, unit: str) -> bool:
+    """Whether the service is starting, running or stopping now."""
+    return state(host, unit) in ("activating", "active", "deactivating", "reloading")
+
+
+def state(host: Host, unit: str) -> str:
+    """The unit's ActiveState; "inactive" for one that PID 1 does not know."""
+    asked = ("systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service")
+    return host.run(asked, changes=False, check=False).stdout.strip() or "inactive"
+
+
+def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str, timeout: float) -> None:
+    """Mount ``device`` by a transient mount unit that is bound to it, and wait until it is mounted.
+
+    LazyUnmount: a busy disk that vanishes leaves no mount on a dead device. No fsck here: see
+    hotplug/disk.py.
+    """
+    host.run(
+        (
+            "systemd-mount",
+            "--collect",
+            "--fsck=no",
+            "--automount=no",
+            f"--type={fstype}",
+            f"--options={options}",
+            *(f"--property={item}" for item in ("LazyUnmount=yes", *_UNBOUND)),
+            device,
+            mountpoint,
+        ),
+        timeout=timeout,
+    )
+
+
+def unmount(host: Host, mountpoint: str, *, timeout: float) -> None:
+    """Stop the mount unit of ``mountpoint`` and wait until it has gone."""
+    host.run(("systemd-mount", "--umount", mountpoint), timeout=timeout)
+
+
+def _service(
+    unit: str,
+    argv: Sequence[str],
+    kind: str,
+    description: str,
+    properties: Sequence[str],
+    environment: Mapping[str, str],
+) -> tuple[str, ...]:
+    return (
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        f"--unit={unit}.service",
+        f"--description={description or unit}",
+        *(f"--property={item}" for item in (f"Type={kind}", *_UNBOUND, *properties)),
+        *(f"--setenv={name}={value}" for name, value in environment.items()),
+        "--",
+        *argv,
+    )

@@ -1,0 +1,121 @@
+"""Every effect: atomic, with its mode, none without a change, none outside the root or in a dry run."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent.errors import HostError
+from agent.host import Host
+
+ME = (os.geteuid(), os.getegid())
+
+
+def test_write_sets_content_and_mode_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    assert host.write("/etc/x/y", "text", mode=0o640, owner=ME)
+    path = tmp_path / "etc/x/y"
+    assert path.read_text() == "text"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert [p.name for p in path.parent.iterdir()] == ["y"]
+
+
+def test_the_same_content_is_not_written_again(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write("/f", "a", owner=ME)
+    before = (tmp_path / "f").stat()
+    assert not host.write("/f", "a", owner=ME)
+    assert (tmp_path / "f").stat().st_mtime_ns == before.st_mtime_ns
+    assert host.write("/f", "a", mode=0o600, owner=ME), "a wrong mode is a change"
+
+
+def test_a_link_in_an_image_never_leads_out_of_it(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.write_text("mine")
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/resolv.conf").symlink_to(outside)
+    (root / "etc/up").symlink_to("../../../outside")
+    host = Host(root)
+    assert host.read("/etc/resolv.conf") is None
+    host.write("/etc/resolv.conf", "theirs", owner=ME)
+    host.write("/etc/up", "theirs", owner=ME)
+    assert outside.read_text() == "mine"
+    assert (root / "etc/resolv.conf").is_symlink(), "written through, not replaced"
+    assert host.read("/etc/resolv.conf") == "theirs"
+
+
+def test_a_loop_of_links_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(HostError, match="too many symbolic links"):
+        Host(tmp_path).read("/a")
+
+
+def test_an_error_while_replacing_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path)
+    host.write("/f", "old", owner=ME)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(HostError, match="/f: cannot be written: No space left"):
+        host.write("/f", "new", owner=ME)
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert (tmp_path / "f").read_text() == "old"
+
+
+def test_reading_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 100)
+    assert Host(tmp_path).read("/f", limit=10) == "x" * 10
+
+
+def test_a_dry_run_records_and_changes_nothing(tmp_path: Path) -> None:
+    host = Host(tmp_path, dry_run=True)
+    assert host.write("/f", "x")
+    assert host.mkdir("/d")
+    assert host.symlink("/l", "f")
+    host.run(["false"])
+    host.sysfs_write("/sys/x", "1")
+    assert not host.effect("format everything")
+    assert list(tmp_path.iterdir()) == []
+    assert [line.split()[0] for line in host.planned] == ["write", "mkdir", "link", "run", "echo", "format"]
+
+
+def test_a_failed_command_names_itself_its_status_and_its_words() -> None:
+    with pytest.raises(HostError, match=r"ls /nowhere-at-all: exit status 2: .*No such file"):
+        Host().run(["ls", "/nowhere-at-all"])
+
+
+def test_a_command_that_hangs_is_killed() -> None:
+    with pytest.raises(HostError, match=r"still running after 0\.1 s"):
+        Host().run(["sleep", "60"], timeout=0.1)
+
+
+def test_a_missing_program_says_what_to_do() -> None:
+    with pytest.raises(HostError) as caught:
+        Host().run(["no-such-program"])
+    assert "install" in caught.value.hint
+
+
+def test_a_command_sees_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    assert "SECRET" not in Host().run(["env"]).stdout
+
+
+def test_remove_takes_files_links_and_empty_folders_only(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/x").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("full")
+    assert not host.remove("/full")
+    assert host.remove("/empty")
+    assert host.remove("/link")
+    assert not host.remove("/gone")
+    assert (tmp_path / "full/x").exists()

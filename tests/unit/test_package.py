@@ -1,0 +1,62 @@
+"""The files that the package installs agree with each other and with the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import agent
+from agent import settings
+
+ROOT = Path(__file__).parents[2]
+UNITS = sorted((ROOT / "units").glob("*.service"))
+STAGES = [unit for unit in UNITS if unit.name != "gandi-agent.service"]
+SANDBOX = re.compile(
+    r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
+    r"|ReadWritePaths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",
+    re.MULTILINE,
+)
+
+
+def test_one_version() -> None:
+    first = (ROOT / "debian/changelog").read_text().splitlines()[0]
+    assert first.startswith(f"gandi-agent ({agent.__version__}) ")
+
+
+def test_settings_template_shows_every_setting_with_its_default() -> None:
+    text = (ROOT / "etc-default/gandi").read_text()
+    in_force = re.sub(r"^#(?=[A-Z0-9_]+=)", "", text, flags=re.MULTILINE)
+    assert settings.parse(in_force) == (settings.Settings(), [])
+    assert set(re.findall(r"^([A-Z0-9_]+)=", in_force, re.MULTILINE)) == set(settings.FIELDS)
+
+
+def test_settings_template_as_shipped_sets_nothing_but_nodhcp() -> None:
+    text = (ROOT / "etc-default/gandi").read_text()
+    assert [line for line in text.splitlines() if line and line[0] != "#"] == ['CONFIG_NODHCP=""']
+
+
+@pytest.mark.parametrize("name", sorted(settings.FIELDS | dict.fromkeys(settings.RETIRED)))
+def test_manual_explains_every_setting(name: str) -> None:
+    assert f"*{name}*" in (ROOT / "docs/man/gandi.5.scd").read_text()
+
+
+@pytest.mark.parametrize("unit", STAGES, ids=lambda unit: unit.stem)
+def test_stage_runs_in_the_sandbox_of_the_daemon(unit: Path) -> None:
+    daemon = (ROOT / "units/gandi-agent.service").read_text()
+    assert sorted(SANDBOX.findall(unit.read_text())) == sorted(SANDBOX.findall(daemon)) != []
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_every_start_has_a_bound(unit: Path) -> None:
+    assert re.search(r"^TimeoutStartSec=[1-9]", unit.read_text(), re.MULTILINE)
+
+
+def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
+    asked = {
+        found[1] for unit in STAGES if (found := re.search(r"client\.py (\w+)$", unit.read_text(), re.M))
+    }
+    assert asked == {unit.stem.removeprefix("gandi-") for unit in STAGES}
+    rules = (ROOT / "debian/rules").read_text()
+    assert all(unit.name in rules for unit in UNITS)

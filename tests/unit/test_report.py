@@ -1,0 +1,82 @@
+"""Records and the file they are merged into."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent.host import Host
+from agent.report import (
+    STATUS,
+    Item,
+    Outcome,
+    StageReport,
+    StatusFile,
+    StepReport,
+    changed,
+    failed,
+    kept,
+    skipped,
+    unchanged,
+)
+
+
+@pytest.mark.parametrize(
+    ("items", "outcome"),
+    [
+        ((), Outcome.UNCHANGED),
+        ((unchanged("a"), skipped("b", "why")), Outcome.UNCHANGED),
+        ((skipped("b", "why"),), Outcome.SKIPPED),
+        ((unchanged("a"), kept("b")), Outcome.KEPT),
+        ((kept("b"), changed("a")), Outcome.CHANGED),
+        ((changed("a"), failed("b", "why"), kept("c")), Outcome.FAILED),
+    ],
+)
+def test_a_step_ends_as_its_weightiest_item(items: tuple[Item, ...], outcome: Outcome) -> None:
+    assert StepReport("s", items, 0.0).outcome is outcome
+
+
+def test_lines_name_every_item_that_is_not_plainly_fine() -> None:
+    step = StepReport("users", (unchanged("root"), kept("admin1"), failed("key", "no key", "give one")), 0.5)
+    assert step.lines() == [
+        "users: failed [0.50 s]",
+        "  kept: admin1: changed by admin",
+        "  failed: key: no key (give one)",
+    ]
+
+
+def test_sections_of_several_writers_all_survive(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+
+    def write(number: int) -> None:
+        for _ in range(10):
+            StatusFile(host).merge("devices", f"vd{number}", {"n": number})
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(StatusFile(host).read()["devices"]) == ["vd0", "vd1", "vd2", "vd3"]
+    assert stat.S_IMODE(host.path(STATUS).stat().st_mode) == 0o644
+
+
+def test_a_stage_is_a_section(tmp_path: Path) -> None:
+    status = StatusFile(Host(tmp_path))
+    status.stage_started("mount")
+    assert status.read()["stages"]["mount"]["state"] == "running"
+    status.stage_ended(StageReport("mount", (StepReport("disks", (failed("vdb", "damaged"),), 0.1),), 0.2))
+    stage = status.read()["stages"]["mount"]
+    assert stage["state"] == "failed"
+    assert stage["steps"][0]["items"] == [{"name": "vdb", "outcome": "failed", "detail": "damaged"}]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"version": 99, "stages": 3})])
+def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path: Path, text: str) -> None:
+    host = Host(tmp_path)
+    host.write(STATUS, text)
+    assert StatusFile(host).read()["stages"] == {}

@@ -1,0 +1,133 @@
+"""What is remembered, and the rule of three values."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent import model
+from agent.errors import HostError
+from agent.host import Host
+from agent.report import KEPT_BY_ADMIN, Outcome
+from agent.state import FOLDER, State
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    state = State(Host(tmp_path))
+    state.adopt(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    return state
+
+
+class Live:
+    """A value of the machine, and a way to settle it."""
+
+    def __init__(self, state: State, value: str | None) -> None:
+        self.state, self.value = state, value
+
+    def settle(self, delivered: str, wanted: str | None = None) -> Outcome:
+        text = delivered if wanted is None else wanted
+
+        def apply() -> None:
+            self.value = text
+
+        item = self.state.settle("x", delivered=delivered, wanted=text, live=self.value, apply=apply)
+        if item.outcome is Outcome.KEPT:
+            assert item.detail == KEPT_BY_ADMIN
+        return item.outcome
+
+
+def test_first_delivery_is_applied_and_the_second_is_unchanged(state: State) -> None:
+    live = Live(state, None)
+    assert live.settle("a") is Outcome.CHANGED
+    assert live.settle("a") is Outcome.UNCHANGED
+
+
+def test_the_administrator_wins_until_the_platform_delivers_something_else(state: State) -> None:
+    live = Live(state, None)
+    live.settle("a")
+    live.value = "mine"
+    assert live.settle("a") is Outcome.KEPT
+    assert live.value == "mine"
+    live.value = None
+    assert live.settle("a") is Outcome.KEPT, "what the administrator removed stays away"
+    assert live.settle("b") is Outcome.CHANGED
+    assert live.value == "b"
+
+
+def test_what_is_already_so_is_recorded_as_applied(state: State) -> None:
+    live = Live(state, "a")
+    assert live.settle("a") is Outcome.UNCHANGED
+    live.value = "mine"
+    assert live.settle("a") is Outcome.KEPT
+
+
+def test_a_new_way_of_writing_the_same_delivery_is_no_change_of_the_administrators(state: State) -> None:
+    live = Live(state, None)
+    live.settle("a", wanted="[old spelling]")
+    assert live.settle("a", wanted="[new spelling]") is Outcome.CHANGED
+    live.value = "mine"
+    assert live.settle("a", wanted="[newest spelling]") is Outcome.KEPT
+
+
+def test_a_failed_application_is_tried_again(state: State) -> None:
+    def refuse() -> None:
+        raise HostError("no")
+
+    for _ in range(2):
+        with pytest.raises(HostError):
+            state.settle("x", delivered="a", wanted="a", live=None, apply=refuse)
+    assert Live(state, None).settle("a") is Outcome.CHANGED
+
+
+def test_marks_last_and_belong_to_their_instance(state: State) -> None:
+    assert not state.done("script-1")
+    state.mark("script-1")
+    assert State(state.host).done("script-1")
+    state.adopt(model.Identity("gandi", "another"))
+    assert not state.done("script-1")
+
+
+def test_the_configuration_survives_and_is_private(state: State) -> None:
+    config = model.InstanceConfig(
+        identity=state.identity() or model.Identity("", ""),
+        hostname="vm1",
+        nics=(model.Nic(0, addresses=("192.0.2.1/24",), routes=(model.Route("0.0.0.0/0", "192.0.2.254"),)),),
+        users=(model.User("root", "$6$x$y", ("ssh-ed25519 AAAA",)),),
+        scripts=(model.Script("script", "d", ("a", "b c")),),
+    )
+    state.store_config(config, {"script": b"#!/bin/sh\n"})
+    assert State(state.host).config() == config
+    for path in state.host.path(FOLDER).rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+    assert state.host.read_bytes(state.script("script")) == b"#!/bin/sh\n"
+
+
+def test_an_id_of_any_shape_is_a_folder_of_its_own(state: State) -> None:
+    folders = set()
+    for hostile in ("../../etc", "a/b", "a_b", "x" * 5000, "\n", "é"):
+        state.adopt(model.Identity("configdrive", hostile))
+        folder = state.folder()
+        assert Path(folder).parent == Path(f"{FOLDER}/instances")
+        assert len(Path(folder).name.encode()) < 255
+        folders.add(folder)
+    assert len(folders) == 6
+
+
+def test_a_newer_or_damaged_file_says_so(state: State) -> None:
+    path = state.host.path(f"{FOLDER}/instance.json")
+    path.write_text(json.dumps({"version": 99}))
+    with pytest.raises(HostError, match="newer agent"):
+        state.identity()
+    path.write_text("{")
+    with pytest.raises(HostError, match="damaged"):
+        state.identity()
+
+
+def test_disks_are_remembered_fact_by_fact(state: State) -> None:
+    state.remember_disk("u1", mountpoint="/srv/a", size=10)
+    state.remember_disk("u1", size=20)
+    assert State(state.host).disks() == {"u1": {"mountpoint": "/srv/a", "size": 20}}

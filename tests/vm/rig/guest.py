@@ -1,0 +1,92 @@
+"""The guest's side of a machine: commands, files, waiting, journal; everything through the command channel."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from .channel import Argv, Channel, GuestError, Pending, Result
+from .command import RigError
+
+COMMAND_TIMEOUT = 60.0
+LOG_TIMEOUT = 30.0
+
+
+class _On(Protocol):
+    channel: Channel
+
+
+class _HasProcess(Protocol):
+    logs: Path
+
+    @property
+    def process(self) -> _On: ...
+    @property
+    def is_on(self) -> bool: ...
+
+
+class Guest:
+    """Talks to the guest. Mixed into Machine."""
+
+    @property
+    def channel(self: _HasProcess) -> Channel:
+        """The command channel of the QEMU process that runs now."""
+        return self.process.channel
+
+    def run(
+        self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT, check: bool = True, stdin: bytes = b""
+    ) -> Result:
+        """Run a command as root; a string is a line for /bin/sh.
+
+        GuestError when it fails or runs longer than `timeout` seconds, unless `check` is false.
+        """
+        result = self.spawn(argv, timeout=timeout, stdin=stdin).result()
+        return result.checked() if check else result
+
+    def spawn(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT, stdin: bytes = b"") -> Pending:
+        """Start a command and go on; `.result()` waits for its end."""
+        return self.channel.start(argv, timeout=timeout, stdin=stdin)
+
+    def output(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT) -> str:
+        """The standard output of a command, without white space around it."""
+        return self.run(argv, timeout=timeout).stdout.strip()
+
+    def json(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT) -> Any:
+        """What a command printed, decoded from JSON."""
+        return json.loads(self.run(argv, timeout=timeout).stdout)
+
+    def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
+        """Wait in the guest until a command succeeds, trying every `interval` seconds.
+
+        Gives the last result, whose `seconds` are the time waited; GuestError with its output after `timeout`.
+        """
+        pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)
+        return pending.result().checked()
+
+    def read_file(self, path: str) -> bytes:
+        """A file's content; GuestError when it cannot be read."""
+        return base64.b64decode(self.channel.ask("read", path=path)["data"])
+
+    def write_file(self, path: str, content: bytes | str, *, mode: int = 0o644) -> None:
+        """Write a file (in place), with the folders above it."""
+        data = base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
+        self.channel.ask("write", path=path, data=data, mode=mode)
+
+    def journal(self, unit: str | None = None, *, lines: int = 20_000) -> str:
+        """The journal of this boot with exact times, of one unit or whole, the last `lines` of it."""
+        only = ["-u", unit] if unit else []
+        argv = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *only]
+        return self.run(argv).stdout
+
+    def collect_logs(self: _HasProcess) -> None:
+        """Save the guest's journal beside the serial log, for a test that failed. A dead guest is noted there."""
+        if not self.is_on:
+            return
+        argv = ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", "50000"]
+        try:
+            text = self.process.channel.start(argv, timeout=LOG_TIMEOUT).result().stdout
+        except (RigError, GuestError) as error:
+            text = f"the journal could not be had: {error}\n"
+        (self.logs / "journal.txt").write_text(text)

@@ -1,0 +1,159 @@
+"""Images: a finished root disk with its kernel and initrd, cached by what it was made from.
+
+An image is never written to: machines run on overlays of it. One that has not been used for long is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import guest_channel
+from .command import RigError
+from .paths import IMAGES, PROJECT, keep_newest, locked, mark_used
+from .rootdisk import write_disk
+from .spec import ImageSpec, Network, digest
+from .tree import VERSION, chroot, install_debs, merged
+
+KEPT_IMAGES = 16
+
+CHANNEL_UNIT = b"""[Unit]
+Description=Test rig: command channel
+DefaultDependencies=no
+IgnoreOnIsolate=yes
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/usr/bin/python3 -I -S /usr/lib/rig/channel.py
+Restart=always
+RestartSec=100ms
+OOMScoreAdjust=-900
+"""
+# An image's own fallback, as distributions ship it; a file of the agent sorts before it.
+DHCP_NETWORK = "[Match]\nType=ether\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
+INTERFACES = "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A bootable image: a raw disk (never written), its kernel and initrd, the UUID of its root filesystem."""
+
+    folder: Path
+    root_uuid: str
+
+    @property
+    def disk(self) -> Path:
+        """The raw disk."""
+        return self.folder / "root.img"
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel of the tree."""
+        return self.folder / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        """The initrd of the tree."""
+        return self.folder / "initrd.img"
+
+    @property
+    def tree_size(self) -> int:
+        """Bytes that the files of the tree take, for comparing images."""
+        return int(json.loads((self.folder / "image.json").read_text())["tree_size"])
+
+
+def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image:
+    """The image of `spec`, from the cache or made now; `say` gets one line about what took time."""
+    key = digest(VERSION, spec, Path(guest_channel.__file__), CHANNEL_UNIT, DHCP_NETWORK)
+    folder = IMAGES / key
+    with locked(f"image-{key}"):
+        if not (folder / "image.json").is_file():
+            began = time.monotonic()
+            _make(spec, folder)
+            say(f"image {key}: made in {time.monotonic() - began:.1f} s")
+        else:
+            say(f"image {key}: cached")
+        mark_used(folder)
+    meta = json.loads((folder / "image.json").read_text())
+    return Image(folder, meta["root_uuid"])
+
+
+def _make(spec: ImageSpec, folder: Path) -> None:
+    with merged(spec) as tree:
+        install_debs(tree, spec.debs)
+        for line in spec.commands:
+            chroot(tree, ["sh", "-ec", line])
+        _settle(tree, spec)
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix="tmp-", dir=IMAGES))
+        try:
+            for name in ("vmlinuz", "initrd.img"):
+                shutil.copy(_newest(tree / "boot", name), new / name)
+            root_uuid = write_disk(tree, spec, new / "root.img")
+            meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
+            (new / "image.json").write_text(json.dumps(meta, indent=1))
+            new.rename(folder)
+        except BaseException:
+            shutil.rmtree(new)
+            raise
+    for old in keep_newest(IMAGES, KEPT_IMAGES):
+        shutil.rmtree(old)
+
+
+def _settle(tree: Path, spec: ImageSpec) -> None:
+    """What makes a tree an image: no name, no identity, a network, the channel, and the caller's files."""
+    (tree / "etc/hostname").write_text("debian\n")
+    (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+    (tree / "etc/machine-id").write_text("")
+    (tree / "etc/resolv.conf").unlink(missing_ok=True)
+    match spec.network:
+        case Network.NETWORKD:
+            (tree / "etc/systemd/network/90-dhcp.network").write_text(DHCP_NETWORK)
+            chroot(tree, ["systemctl", "-q", "enable", "systemd-networkd.service"])
+        case Network.IFUPDOWN:
+            (tree / "etc/network/interfaces").write_text(INTERFACES)
+    channel = Path(guest_channel.__file__).read_bytes()
+    _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
+    _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
+    wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
+    wants.symlink_to("../rig-channel.service")
+    for file in spec.files:
+        _add(tree, file.path, file.content, file.mode)
+
+
+def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
+    target = tree / path.lstrip("/")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    target.chmod(mode)
+
+
+def _newest(boot: Path, name: str) -> Path:
+    found = sorted(boot.glob(f"{name}-*"))
+    if not found:
+        raise RigError(f"the tree has no /boot/{name}-*")
+    return found[-1]
+
+
+def _size(tree: Path) -> int:
+    return sum(path.lstat().st_blocks * 512 for path in tree.rglob("*"))
+
+
+def _describe(spec: ImageSpec) -> dict[str, object]:
+    plain = asdict(spec)
+    plain["debs"] = [str(deb) for deb in spec.debs]
+    plain["files"] = [file.path for file in spec.files]
+    return plain
+
+
+def newest_deb() -> Path:
+    """The package that `make deb` made last. RigError when there is none: a test must not pass without it."""
+    debs = sorted((PROJECT / "dist").glob("gandi-agent_*_all.deb"), key=lambda deb: deb.stat().st_mtime)
+    if not debs:
+        raise RigError(f"no gandi-agent_*_all.deb in {PROJECT / 'dist'}; run: make deb")
+    return debs[-1]

@@ -1,0 +1,227 @@
+"""A virtual machine: power, snapshots, and the guest's shell. Its hot-plug side is in devices.py.
+
+A machine is a context manager. It owns a slot of the host, a folder for its overlay of the image and a folder of logs;
+all of them go when it is closed, except the logs of one that was told to keep them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from . import qemu, slots
+from .accel import accelerator
+from .channel import Boot
+from .command import RigError, run
+from .devices import Devices
+from .guest import Guest
+from .image import Image
+from .paths import LOGS, RUNS
+from .process import Process, socket_folder
+from .qmp import Qmp
+from .spec import Bus, Disk, MachineSpec
+
+# Bounds in seconds; emulation on a busy host is slow.
+BOOT_TIMEOUT = 180
+SHUTDOWN_TIMEOUT = 120
+
+
+class Machine(Guest, Devices):
+    """One virtual machine on an overlay of `image`, off until `start`.
+
+    `disks` are attached at every start. `root` replaces the fresh overlay by an existing disk file (qcow2, used as it
+    is). `slot` lends a slot taken by `slots.take`; without one the machine takes its own.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        spec: MachineSpec | None = None,
+        *,
+        disks: Iterable[Disk] = (),
+        name: str = "machine",
+        slot: slots.Slot | None = None,
+    ) -> None:
+        self.image = image
+        self.spec = spec or MachineSpec()
+        self.disks = tuple(disks)
+        self.logs = LOGS / name
+        self._slot = slot
+        self._process: Process | None = None
+        self._boot = Boot("", 0)
+        RUNS.mkdir(parents=True, exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="vm-", dir=RUNS))
+        shutil.rmtree(self.logs, ignore_errors=True)
+        self.logs.mkdir(parents=True)
+        self.root_file = self.folder / "root.qcow2"
+        make_overlay(image.disk, "raw", self.root_file, self.spec.root_size)
+
+    # -- power -------------------------------------------------------------------------------------------------
+
+    def start(self, *, wait: bool = True, timeout: float = BOOT_TIMEOUT) -> Self:
+        """Switch on and, with `wait`, return when the guest answers (early in its boot; see `wait_booted`)."""
+        self._launch([])
+        if wait:
+            self.wait_ready(timeout)
+        return self
+
+    def _launch(self, more: list[str]) -> None:
+        if self._process is not None:
+            raise RigError("the machine is on already")
+        self._slot = self._slot or slots.take()[0]
+        sockets = socket_folder()
+        accel = accelerator(self.image.kernel)
+        argv = qemu.arguments(self.spec, self.image, accel, sockets, self.logs / "serial.log")
+        root = Disk(path=self.root_file, id=qemu.ROOT_ID, bus=self.spec.root_bus, format="qcow2")
+        for disk in (root, *self.disks):
+            argv += qemu.disk_arguments(disk)
+        self._process = Process(argv + more, sockets, self.logs)
+        self.reset_ports(self.spec)
+
+    def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> Boot:
+        """Wait until the guest's channel answers, after `start` or a reset seen by `reboot`."""
+        self._boot = self.channel.ready(timeout)
+        return self._boot
+
+    def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> str:
+        """Wait for the end of the boot and give systemd's word for it: running, degraded, …"""
+        done = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout, check=False)
+        if done.rc is None:
+            jobs = self.run(["systemctl", "list-jobs", "--no-pager"], check=False).stdout
+            raise RigError(f"the boot did not end in {timeout:.0f} s; jobs:\n{jobs}")
+        return done.stdout.strip()
+
+    def reboot(self, *, timeout: float = BOOT_TIMEOUT) -> Boot:
+        """A soft reboot by the guest itself, in the same QEMU process; returns when the new boot answers."""
+        self.qmp.forget_events()
+        self.run(["systemctl", "--no-block", "reboot"])
+        self.qmp.wait_event("RESET", SHUTDOWN_TIMEOUT)
+        return self._next_boot(timeout)
+
+    def reset(self, *, timeout: float = BOOT_TIMEOUT) -> Boot:
+        """The reset button: nothing is shut down; returns when the new boot answers."""
+        self.qmp.call("system_reset")
+        return self._next_boot(timeout)
+
+    def _next_boot(self, timeout: float) -> Boot:
+        self._boot = self.channel.ready(timeout, other_than=self._boot.id)
+        return self._boot
+
+    def power_off(self, timeout: float = SHUTDOWN_TIMEOUT) -> None:
+        """An orderly shutdown by the guest; the disks stay."""
+        self.run(["systemctl", "--no-block", "poweroff"])
+        self.process.wait(timeout)
+        self._process = None
+
+    def cut_power(self) -> None:
+        """Power cut: QEMU is killed; what the guest had not synced is lost from its view. The disks stay."""
+        self.process.kill()
+        self._process = None
+
+    def cold_boot(self, *, disks: Iterable[Disk] | None = None, wait: bool = True) -> Self:
+        """A new QEMU process on the same root disk; `disks` replaces the others (the platform re-makes the swap disk).
+
+        The guest is shut down first when it is still on.
+        """
+        if self._process is not None:
+            self.power_off()
+        if disks is not None:
+            self.disks = tuple(disks)
+        return self.start(wait=wait)
+
+    # -- what the mixins use -----------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Process:
+        """The QEMU process; RigError when the machine is off."""
+        if self._process is None:
+            raise RigError("the machine is off")
+        return self._process
+
+    @property
+    def qmp(self) -> Qmp:
+        """The monitor: `machine.qmp.call("query-block")`, `machine.qmp.wait_event("RESET")`."""
+        return self.process.qmp
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a QEMU process."""
+        return self._process is not None and self._process.alive()
+
+    # -- saved states ------------------------------------------------------------------------------------------
+
+    def save(self, target: Path) -> None:
+        """Write the running machine into `target`/memory, then switch it off; used by `state.save`."""
+        self.qmp.call("stop")
+        self.qmp.call("migrate-set-parameters", max_bandwidth=1 << 34)
+        self.qmp.call("migrate", uri=f"exec:cat > '{target}'")
+        self._await_migration()
+        self.cut_power()
+
+    def resume(self, memory: Path) -> Self:
+        """Switch on by loading the memory that `save` wrote; the root disk must be the one of that moment."""
+        self._launch(["-incoming", "defer"])
+        self.qmp.call("migrate-incoming", uri=f"exec:cat '{memory}'")
+        self._await_migration()
+        self.qmp.call("cont")
+        self.wait_ready(30)
+        self.channel.ask("ping", clock=time.time())
+        return self
+
+    def _await_migration(self, timeout: float = 60) -> None:
+        end = time.monotonic() + timeout
+        while (info := self.qmp.call("query-migrate")).get("status") != "completed":
+            if info.get("status") in ("failed", "cancelled") or time.monotonic() > end:
+                raise RigError(f"saving or loading the machine failed: {info}")
+            time.sleep(0.02)
+
+    # -- end ---------------------------------------------------------------------------------------------------
+
+    def close(self, *, keep_logs: bool = False) -> None:
+        """Switch off by force and delete everything but, with `keep_logs`, the logs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if not keep_logs:
+            shutil.rmtree(self.logs, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.collect_logs()
+        self.close(keep_logs=error is not None)
+
+    def describe(self) -> dict[str, Any]:
+        """What somebody who debugs wants to know: process, monitor, files."""
+        return {"pid": self.process.pid, "logs": str(self.logs), "root": str(self.root_file)}
+
+
+def make_overlay(backing: Path, backing_format: str, target: Path, size: int = 0) -> None:
+    """A qcow2 overlay of `backing`, `size` bytes large (0: as large as what it covers)."""
+    more = [str(size)] if size else []
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, target, *more])
+
+
+def make_disk(path: Path, size: int) -> Path:
+    """An empty (sparse) raw disk file of `size` bytes."""
+    with open(path, "wb") as disk:
+        disk.truncate(size)
+    return path
+
+
+def swap_disk(path: Path, *, id: str = "swap", bus: Bus = Bus.VIRTIO) -> Disk:
+    """The platform's second disk, which carries the archive and becomes swap."""
+    return Disk(path=path, id=id, bus=bus)

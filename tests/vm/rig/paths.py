@@ -1,0 +1,55 @@
+"""Where the rig keeps things: everything below `.cache/` of the project, nothing elsewhere but sockets."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .command import RigError
+
+PROJECT = Path(__file__).resolve().parents[3]
+CACHE = PROJECT / ".cache" / "vm"
+LOGS = PROJECT / ".cache" / "vm-logs"
+
+TREES = CACHE / "trees"  # unpacked Debian trees and package layers on them
+IMAGES = CACHE / "images"  # disk images with their kernel and initrd
+STATES = CACHE / "states"  # saved running machines
+RUNS = CACHE / "run"  # overlays and disks of machines that run now
+LOCKS = CACHE / "locks"
+
+
+@contextmanager
+def locked(name: str, timeout: float = 900) -> Iterator[None]:
+    """Hold the cache lock `name` across processes; RigError when not had after `timeout` seconds."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with open(LOCKS / f"{name}.lock", "a+") as lock:
+        end = time.monotonic() + timeout
+        while not try_lock(lock.fileno()):
+            if time.monotonic() > end:
+                raise RigError(f"{lock.name} is held by another process since more than {timeout} s")
+            time.sleep(0.1)
+        yield
+
+
+def try_lock(fd: int) -> bool:
+    """Take an exclusive flock on `fd` if it is free now."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def keep_newest(folder: Path, count: int) -> list[Path]:
+    """What to delete of `folder` so that its `count` most recently used entries stay."""
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    return entries[count:]
+
+
+def mark_used(entry: Path) -> None:
+    """Make `entry` the most recently used one of its cache."""
+    os.utime(entry)

@@ -1,0 +1,84 @@
+"""One QEMU process: started, connected to, ended. Lives as long as the virtual machine is switched on."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from .channel import Channel
+from .command import RigError, environment
+from .qmp import Qmp
+
+START_SECONDS = 30
+
+
+class Process:
+    """A running QEMU with its monitor and its command channel.
+
+    It dies with the thread that started it, so a killed test run leaves no machine behind.
+    """
+
+    def __init__(self, argv: list[str], sockets: Path, logs: Path) -> None:
+        self._sockets = sockets
+        (logs / "qemu.cmdline").write_text(shlex.join(argv) + "\n")
+        self._stderr = logs / "qemu.log"
+        with open(self._stderr, "ab") as output:
+            self._child = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment(),
+            )
+        try:
+            self._wait_for(sockets / "channel")
+            self.qmp = Qmp(sockets / "qmp")
+            self.channel = Channel(sockets / "channel")
+        except BaseException:
+            self._child.kill()
+            self._child.wait()
+            raise
+
+    def _wait_for(self, path: Path) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not path.exists():
+            if self._child.poll() is not None or time.monotonic() > end:
+                raise RigError(f"QEMU did not start: {self._stderr.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.01)
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process id."""
+        return self._child.pid
+
+    def alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._child.poll() is None
+
+    def wait(self, timeout: float) -> None:
+        """Wait for QEMU to end by itself (the guest powered off), then release everything."""
+        try:
+            self._child.wait(timeout)
+        except subprocess.TimeoutExpired as error:
+            raise RigError(f"the machine is still on after {timeout} s") from error
+        self._release()
+
+    def kill(self) -> None:
+        """Power cut."""
+        self._child.kill()
+        self._child.wait()
+        self._release()
+
+    def _release(self) -> None:
+        self.channel.close()
+        self.qmp.close()
+        shutil.rmtree(self._sockets)
+
+
+def socket_folder() -> Path:
+    """A new folder with a short path: socket names are limited to 107 bytes, the project's path is not."""
+    return Path(tempfile.mkdtemp(prefix="gandi-vm-"))

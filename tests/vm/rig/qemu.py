@@ -1,0 +1,97 @@
+"""The QEMU command line of a machine, as pure functions of its spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .accel import QEMU
+from .guest_channel import PORT_NAME
+from .image import Image
+from .spec import Bus, Disk, MachineSpec, Nic
+
+ROOT_ID = "root"
+# Boot messages go to the serial log; the console must not slow an emulated boot with the kernel's own.
+CMDLINE = ("ro", "console=ttyS0", "loglevel=4", "systemd.show_status=1", "panic=10")
+
+
+def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial: Path) -> list[str]:
+    """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log, channel."""
+    argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
+    argv += cpu_arguments(spec, kvm=accel.startswith("kvm"))
+    argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
+    argv += ["-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]
+    argv += ["-chardev", f"file,id=console,path={serial},append=on", "-serial", "chardev:console"]
+    argv += ["-device", "virtio-serial-pci,id=serial0"]
+    argv += ["-chardev", f"socket,id=channel,path={sockets}/channel,server=on,wait=off"]
+    argv += ["-device", f"virtserialport,chardev=channel,name={PORT_NAME}"]
+    argv += ["-device", "virtio-scsi-pci,id=scsi0", "-device", "virtio-rng-pci"]
+    for number in range(spec.root_ports):
+        place = f"addr={0x10 + number // 8:#x}.{number % 8},multifunction=on"
+        argv += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},{place}"]
+    for nic in spec.nics:
+        argv += nic_arguments(nic)
+    append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *spec.cmdline))
+    return [*argv, "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", append]
+
+
+def cpu_arguments(spec: MachineSpec, *, kvm: bool) -> list[str]:
+    """Machine type and CPUs.
+
+    Linux since 6.9 takes hot-added CPUs only below a hypervisor that it knows, and it does not know TCG: there the
+    machine poses as VMware's, which needs the backdoor port and the serial number, and an unset hypervisor bit.
+    """
+    smp = ["-smp", f"{spec.cpus},maxcpus={spec.max_cpus}"]
+    if kvm or spec.max_cpus == spec.cpus:
+        return ["-machine", "q35", "-cpu", "max", *smp]
+    return ["-machine", "q35,vmport=on", "-cpu", "max,-hypervisor", "-smbios", "type=1,serial=VMware-42", *smp]
+
+
+def nic_arguments(nic: Nic) -> list[str]:
+    """A NIC that is there from the start."""
+    options = f",{nic.options}" if nic.options else ""
+    device = f"virtio-net-pci,netdev={nic.id}-net,id={nic.id},mac={nic.mac}{options}"
+    return ["-netdev", f"{nic.backend},id={nic.id}-net", "-device", device]
+
+
+def disk_arguments(disk: Disk) -> list[str]:
+    """A disk that is there from the start."""
+    device = ",".join(f"{key}={value}" for key, value in device_options(disk, port="").items())
+    return ["-blockdev", _flat(blockdev(disk)), "-device", device]
+
+
+def blockdev(disk: Disk) -> dict[str, object]:
+    """The block node of a disk, as QMP's blockdev-add takes it. Host tools may read the file meanwhile."""
+    file = {"driver": "file", "filename": str(disk.path), "locking": "off"}
+    return {"driver": disk.format, "node-name": disk.id, "file": file, "read-only": disk.read_only}
+
+
+def device_options(disk: Disk, *, port: str) -> dict[str, str]:
+    """The device of a disk, as QMP's device_add takes it; `port` is the root port it is plugged into, if any."""
+    options = {"drive": disk.id, "id": f"{disk.id}-dev"}
+    if disk.serial:
+        options["serial"] = disk.serial
+    if port:
+        options["bus"] = port
+    match disk.bus:
+        case Bus.VIRTIO:
+            return {"driver": "virtio-blk-pci"} | options
+        case Bus.NVME:
+            return {"driver": "nvme"} | options | {"serial": disk.serial or disk.id}
+        case Bus.SATA:
+            return {"driver": "ide-hd"} | options
+        case Bus.SCSI:
+            named = {"vendor": disk.vendor, "product": disk.product}
+            return {"driver": "scsi-hd", "bus": "scsi0.0"} | options | {k: v for k, v in named.items() if v}
+
+
+def _flat(tree: dict[str, object], prefix: str = "") -> str:
+    parts = []
+    for key, value in tree.items():
+        match value:
+            case dict():
+                parts.append(_flat(value, f"{prefix}{key}."))
+            case bool():
+                parts.append(f"{prefix}{key}={'on' if value else 'off'}")
+            case _:
+                parts.append(f"{prefix}{key}={str(value).replace(',', ',,')}")
+    return ",".join(parts)

@@ -1,0 +1,149 @@
+"""What a test asks for: an image, a machine, its disks and NICs. Frozen values, no behaviour but derived names."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Table(StrEnum):
+    """The partition table of a root disk."""
+
+    NONE = "none"
+    MSDOS = "msdos"
+    GPT = "gpt"
+
+
+class RootFs(StrEnum):
+    """The root filesystem of an image."""
+
+    EXT4 = "ext4"
+    XFS = "xfs"
+    BTRFS = "btrfs"
+
+
+class Network(StrEnum):
+    """What manages the network in an image."""
+
+    NETWORKD = "networkd"
+    IFUPDOWN = "ifupdown"
+
+
+class Bus(StrEnum):
+    """How a disk is attached. SATA disks cannot be hot-plugged in QEMU, and NVMe disks cannot be resized."""
+
+    VIRTIO = "virtio"
+    SCSI = "scsi"
+    NVME = "nvme"
+    SATA = "sata"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFile:
+    """A file that the image builder adds; the last thing done to the tree."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """A Debian 13 disk image.
+
+    `debs` are installed by apt in the finished tree. `size` is in bytes. `commands` are shell lines that are
+    run in the tree (chroot) after the packages and before `files`. `disk_guid` is the GPT's (all zeros: an image made
+    to be cloned); the GPT's root partition is named gandiroot and is the last one.
+    """
+
+    debs: tuple[Path, ...] = ()
+    extra: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    network: Network = Network.NETWORKD
+    root_fs: RootFs = RootFs.EXT4
+    table: Table = Table.NONE
+    size: int = 1536 * MIB
+    commands: tuple[str, ...] = ()
+    files: tuple[GuestFile, ...] = ()
+    disk_guid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk file given to a machine. `id` names it in QMP and in `Machine.resize_disk`.
+
+    `vendor` and `product` are seen on SCSI only (8 and 16 characters); `serial` on every bus.
+    """
+
+    path: Path
+    id: str
+    bus: Bus = Bus.VIRTIO
+    format: str = "raw"
+    serial: str = ""
+    vendor: str = ""
+    product: str = ""
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nic:
+    """A virtio NIC. `backend` is what QEMU's -netdev takes before `,id=`; see its manual page.
+
+    The default is a network of its own with a DHCP server (10.0.2.2) and nothing behind it.
+    Two guests share a wire with `stream,server=on,addr.type=unix,addr.path=P` on one and `server=off` on the other.
+    """
+
+    id: str
+    mac: str
+    backend: str = "user,restrict=on"
+    options: str = ""
+
+
+DEFAULT_NIC = Nic(id="net0", mac="52:54:00:00:00:10")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineSpec:
+    """The virtual hardware. Memory in MiB; `root_size` in bytes (0: as large as the image).
+
+    `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without KVM.
+    """
+
+    cpus: int = 1
+    max_cpus: int = 1
+    memory: int = 512
+    memory_slots: int = 4
+    max_memory: int = 4096
+    root_ports: int = 8
+    root_bus: Bus = Bus.VIRTIO
+    root_size: int = 0
+    nics: tuple[Nic, ...] = (DEFAULT_NIC,)
+    cmdline: tuple[str, ...] = ()
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+def digest(*values: object) -> str:
+    """A short stable name for `values`: specs by their fields, paths of files by their content."""
+    hasher = hashlib.sha256()
+    for value in values:
+        hasher.update(_canonical(value))
+    return hasher.hexdigest()[:16]
+
+
+def _canonical(value: object) -> bytes:
+    if is_dataclass(value) and not isinstance(value, type):
+        inner = b",".join(f.name.encode() + b"=" + _canonical(getattr(value, f.name)) for f in fields(value))
+        return type(value).__name__.encode() + b"(" + inner + b")"
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).digest() if value.is_file() else bytes(value)
+    if isinstance(value, tuple | list):
+        return b"[" + b",".join(_canonical(item) for item in value) + b"]"
+    if isinstance(value, Enum):
+        return _canonical(value.value)
+    return repr(value).encode()

@@ -1,0 +1,1 @@
+"""What gandi-agent uses of systemd-python, which ships no types."""

@@ -9,13 +9,14 @@ import pytest
 
 import agent
 from agent import settings
+from agent.journal import Message
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
 STAGES = [unit for unit in UNITS if unit.name != "gandi-agent.service"]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
-    r"|ReadWritePaths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",
+    r"|Read(?:Only|Write)Paths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",
     re.MULTILINE,
 )
 
@@ -60,3 +61,8 @@ def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
     assert asked == {unit.stem.removeprefix("gandi-") for unit in STAGES}
     rules = (ROOT / "debian/rules").read_text()
     assert all(unit.name in rules for unit in UNITS)
+
+
+def test_catalog_explains_every_message() -> None:
+    catalog = (ROOT / "units/gandi-agent.catalog").read_text()
+    assert sorted(re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.MULTILINE)) == sorted(Message)

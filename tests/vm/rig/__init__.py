@@ -1,0 +1,53 @@
+"""The rig: real Debian 13 machines in QEMU, with the platform played over QMP. See ../README.md for
+the API.
+"""
+
+from .channel import GuestError, Pending, Result
+from .command import RigError
+from .disks import copy_disk, make_disk, make_filesystem, make_table, put
+from .image import Image, build, newest_deb
+from .machine import Machine
+from .spec import (
+    GIB,
+    MIB,
+    Bus,
+    Disk,
+    GuestFile,
+    ImageSpec,
+    MachineSpec,
+    Network,
+    Nic,
+    RootFs,
+    Table,
+)
+from .state import State, booted, saved
+
+__all__ = [
+    "GIB",
+    "MIB",
+    "Bus",
+    "Disk",
+    "GuestError",
+    "GuestFile",
+    "Image",
+    "ImageSpec",
+    "Machine",
+    "MachineSpec",
+    "Network",
+    "Nic",
+    "Pending",
+    "Result",
+    "RigError",
+    "RootFs",
+    "State",
+    "Table",
+    "booted",
+    "build",
+    "copy_disk",
+    "make_disk",
+    "make_filesystem",
+    "make_table",
+    "newest_deb",
+    "put",
+    "saved",
+]

@@ -1,4 +1,6 @@
-"""Which accelerator works here. /dev/kvm may exist and be unable to run a kernel, so a kernel is booted to see."""
+"""Which accelerator works here. /dev/kvm may exist and be unable to run a kernel, so a kernel is booted to
+see.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ PROOF = b"Kernel panic - not syncing: VFS"
 
 @functools.cache
 def accelerator(kernel: Path) -> str:
-    """The value for -accel: what GANDI_VM_ACCEL says, kvm if it boots `kernel` here, else multi-threaded TCG."""
+    """The value for -accel: what GANDI_VM_ACCEL says, kvm if it boots `kernel` here, else multi-threaded
+    TCG.
+    """
     tcg = "tcg,thread=multi"
     match os.environ.get("GANDI_VM_ACCEL", ""):
         case "":
@@ -29,7 +33,19 @@ def accelerator(kernel: Path) -> str:
 
 
 def _boots(accel: str, kernel: Path) -> bool:
-    argv = [QEMU, "-accel", accel, "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"]
+    argv = [
+        QEMU,
+        "-accel",
+        accel,
+        "-cpu",
+        "max",
+        "-m",
+        "256",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]
     argv += ["-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
     try:
         done = subprocess.run(

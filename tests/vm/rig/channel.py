@@ -1,7 +1,7 @@
 """The host's end of the command channel; see guest_channel.py for the guest's.
 
-Requests carry numbers, so several may be under way. Every wait is bounded: a guest that has stopped answering raises
-RigError that says so.
+Requests carry numbers, so several may be under way. Every wait is bounded: a guest that has stopped
+answering raises RigError that says so.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Channel:
         """Close the host's side."""
         self._socket.close()
 
-    def start(self, argv: Argv, *, timeout: float, stdin: bytes = b"", op: str = "run", **more: object) -> Pending:
+    def start(
+        self, argv: Argv, *, timeout: float, stdin: bytes = b"", op: str = "run", **more: object
+    ) -> Pending:
         """Start a command (a string is a line for /bin/sh) and do not wait for it."""
         words = ("sh", "-c", argv) if isinstance(argv, str) else tuple(argv)
         request = {"op": op, "argv": words, "timeout": timeout, **more}
@@ -102,7 +104,9 @@ class Channel:
         return self.reply(self._send({"op": op, **fields}), time.monotonic() + timeout, op)
 
     def ready(self, timeout: float, other_than: str = "") -> Boot:
-        """Wait until the guest answers, from another boot than `other_than`; RigError after `timeout` seconds."""
+        """Wait until the guest answers, from another boot than `other_than`; RigError after `timeout`
+        seconds.
+        """
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             number = self._send({"op": "ping"})

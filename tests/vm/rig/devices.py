@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from . import qemu
 from .command import RigError
-from .qmp import Qmp
+from .process import Running
 from .spec import MIB, Bus, Disk, MachineSpec, Nic
 
 UNPLUG_TIMEOUT = 60
 
 
-class _HasQmp(Protocol):
-    @property
-    def qmp(self) -> Qmp: ...
-
-
-class Devices:
+class Devices(Running):
     """Adds, resizes and removes devices. Mixed into Machine; knows which root ports are taken."""
 
     _free_ports: list[str]
@@ -39,9 +34,9 @@ class Devices:
         if port := self._ports.pop(device, ""):
             self._free_ports.append(port)
 
-    # -- disks -------------------------------------------------------------------------------------------------
+    # -- disks -------------------------------------------------------------------------------------
 
-    def add_disk(self: _DeviceHost, disk: Disk) -> None:
+    def add_disk(self, disk: Disk) -> None:
         """Attach a disk. SATA raises RigError: QEMU's AHCI has no hot-plug."""
         port = ""
         if disk.bus in (Bus.VIRTIO, Bus.NVME):
@@ -49,47 +44,47 @@ class Devices:
         self.qmp.call("blockdev-add", **qemu.blockdev(disk))
         self.qmp.call("device_add", **qemu.device_options(disk, port=port))
 
-    def remove_disk(self: _DeviceHost, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
+    def remove_disk(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
         """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it."""
         self._unplug(f"{id}-dev", timeout)
         self.qmp.call("blockdev-del", node_name=id)
 
-    def resize_disk(self: _DeviceHost, id: str, size: int) -> None:
+    def resize_disk(self, id: str, size: int) -> None:
         """Give a disk a new size in bytes; the guest is told at once. Not for NVMe."""
         self.qmp.call("block_resize", node_name=id, size=size)
 
-    # -- NICs --------------------------------------------------------------------------------------------------
+    # -- NICs --------------------------------------------------------------------------------------
 
-    def add_nic(self: _DeviceHost, nic: Nic) -> None:
+    def add_nic(self, nic: Nic) -> None:
         """Attach a virtio NIC."""
         netdev, device = qemu.nic_arguments(nic)[1::2]
         self.qmp.human(f"netdev_add {netdev}")
         driver, *options = device.split(",")
-        arguments: dict[str, object] = dict(option.split("=", 1) for option in options)
+        arguments = dict(option.split("=", 1) for option in options)
         self.qmp.call("device_add", driver=driver, bus=self._take_port(nic.id), **arguments)
 
-    def remove_nic(self: _DeviceHost, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
+    def remove_nic(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
         """Detach a hot-added NIC and wait until the guest has let go of it."""
         self._unplug(id, timeout)
         self.qmp.call("netdev_del", id=f"{id}-net")
 
-    def set_link(self: _DeviceHost, id: str, *, up: bool) -> None:
+    def set_link(self, id: str, *, up: bool) -> None:
         """Plug the cable of a NIC in or out."""
         self.qmp.call("set_link", name=id, up=up)
 
-    # -- memory and CPUs ---------------------------------------------------------------------------------------
+    # -- memory and CPUs ---------------------------------------------------------------------------
 
-    def add_memory(self: _DeviceHost, id: str, mib: int) -> None:
+    def add_memory(self, id: str, mib: int) -> None:
         """Plug a memory module of `mib` MiB (a multiple of 128: Linux' block size on x86-64)."""
         self.qmp.call("object-add", qom_type="memory-backend-ram", id=f"{id}-mem", size=mib * MIB)
         self.qmp.call("device_add", driver="pc-dimm", id=id, memdev=f"{id}-mem")
 
-    def remove_memory(self: _DeviceHost, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
+    def remove_memory(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
         """Unplug a memory module; works only when the guest has its blocks offline."""
         self._unplug(id, timeout)
         self.qmp.call("object-del", id=f"{id}-mem")
 
-    def add_cpu(self: _DeviceHost, id: str) -> None:
+    def add_cpu(self, id: str) -> None:
         """Plug the first CPU that is missing; needs MachineSpec.max_cpus."""
         free = [slot for slot in self.qmp.call("query-hotpluggable-cpus") if "qom-path" not in slot]
         if not free:
@@ -97,18 +92,12 @@ class Devices:
         slot = min(free, key=lambda slot: int(slot["props"]["core-id"] + slot["props"]["socket-id"]))
         self.qmp.call("device_add", driver=slot["type"], id=id, **slot["props"])
 
-    # -- common ------------------------------------------------------------------------------------------------
+    # -- common ------------------------------------------------------------------------------------
 
-    def _unplug(self: _DeviceHost, device: str, timeout: float) -> None:
+    def _unplug(self, device: str, timeout: float) -> None:
         def gone(data: dict[str, Any]) -> bool:
             return data.get("device") == device
 
         self.qmp.call("device_del", id=device)
         self.qmp.wait_event("DEVICE_DELETED", timeout, gone)
         self._give_back(device)
-
-
-class _DeviceHost(_HasQmp, Protocol):
-    def _take_port(self, device: str) -> str: ...
-    def _give_back(self, device: str) -> None: ...
-    def _unplug(self, device: str, timeout: float) -> None: ...

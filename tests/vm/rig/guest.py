@@ -1,39 +1,23 @@
-"""The guest's side of a machine: commands, files, waiting, journal; everything through the command channel."""
+"""The guest's side of a machine: commands, files, waiting, journal; everything through the command
+channel.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from .channel import Argv, Channel, GuestError, Pending, Result
+from .channel import Argv, GuestError, Pending, Result
 from .command import RigError
+from .process import Running
 
 COMMAND_TIMEOUT = 60.0
 LOG_TIMEOUT = 30.0
 
 
-class _On(Protocol):
-    channel: Channel
-
-
-class _HasProcess(Protocol):
-    logs: Path
-
-    @property
-    def process(self) -> _On: ...
-    @property
-    def is_on(self) -> bool: ...
-
-
-class Guest:
+class Guest(Running):
     """Talks to the guest. Mixed into Machine."""
-
-    @property
-    def channel(self: _HasProcess) -> Channel:
-        """The command channel of the QEMU process that runs now."""
-        return self.process.channel
 
     def run(
         self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT, check: bool = True, stdin: bytes = b""
@@ -60,7 +44,8 @@ class Guest:
     def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
         """Wait in the guest until a command succeeds, trying every `interval` seconds.
 
-        Gives the last result, whose `seconds` are the time waited; GuestError with its output after `timeout`.
+        Gives the last result, whose `seconds` are the time waited; GuestError with its output after
+        `timeout`.
         """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)
         return pending.result().checked()
@@ -80,8 +65,10 @@ class Guest:
         argv = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *only]
         return self.run(argv).stdout
 
-    def collect_logs(self: _HasProcess) -> None:
-        """Save the guest's journal beside the serial log, for a test that failed. A dead guest is noted there."""
+    def collect_logs(self) -> None:
+        """Save the guest's journal beside the serial log, for a test that failed. A dead guest is noted
+        there.
+        """
         if not self.is_on:
             return
         argv = ["journalctl", "--no-pager", "-o", "short-monotonic", "-n", "50000"]

@@ -1,8 +1,9 @@
 """The guest's end of the test channel: a resident program on a virtio-serial port, no part of the product.
 
-The image builder copies this file into the guest, where the system's `python3 -I -S` runs it before sysinit.target
-and until the end of shutdown. It takes frames (MAGIC, id, length, JSON), runs each request in a thread and answers with
-a frame of the same id. A frame that stops half-way (a machine resumed from a saved state) is dropped.
+The image builder copies this file into the guest, where the system's `python3 -I -S` runs it before
+sysinit.target and until the end of shutdown. It takes frames (MAGIC, id, length, JSON), runs each request in
+a thread and answers with a frame of the same id. A frame that stops half-way (a machine resumed from a saved
+state) is dropped.
 """
 
 import base64
@@ -60,17 +61,26 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
             env=ENVIRONMENT | request.get("env", {}),
             start_new_session=True,
         )
-        try:
-            rc: int | None = process.wait(request["timeout"])
-        except subprocess.TimeoutExpired:
+        rc: int | None = None
+        if ends(process.pid, request["timeout"]):
+            rc = process.wait()
+        else:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            rc = None
         seconds = time.monotonic() - began
         return {"rc": rc, "seconds": seconds, "stdout": content(out), "stderr": content(err)}
     finally:
         for fd in (stdin, out, err):
             os.close(fd)
+
+
+def ends(pid: int, timeout: float) -> bool:
+    """Wait for a child to end, without the sleeping loop of Popen.wait(timeout)."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return bool(select.select([pidfd], [], [], timeout)[0])
+    finally:
+        os.close(pidfd)
 
 
 def content(fd: int) -> str:

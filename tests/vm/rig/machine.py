@@ -1,7 +1,7 @@
 """A virtual machine: power, snapshots, and the guest's shell. Its hot-plug side is in devices.py.
 
-A machine is a context manager. It owns a slot of the host, a folder for its overlay of the image and a folder of logs;
-all of them go when it is closed, except the logs of one that was told to keep them.
+A machine is a context manager. It owns a slot of the host, a folder for its overlay of the image and a
+folder of logs; all of them go when it is closed, except the logs of one that was told to keep them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Self
 from . import qemu, slots
 from .accel import accelerator
 from .channel import Boot
-from .command import RigError, run
+from .command import RigError
 from .devices import Devices
+from .disks import make_overlay
 from .guest import Guest
 from .image import Image
-from .paths import LOGS, RUNS
+from .paths import LOGS, RUNS, stale
 from .process import Process, socket_folder
-from .qmp import Qmp
-from .spec import Bus, Disk, MachineSpec
+from .spec import Disk, MachineSpec
 
 # Bounds in seconds; emulation on a busy host is slow.
 BOOT_TIMEOUT = 180
@@ -34,8 +34,9 @@ SHUTDOWN_TIMEOUT = 120
 class Machine(Guest, Devices):
     """One virtual machine on an overlay of `image`, off until `start`.
 
-    `disks` are attached at every start. `root` replaces the fresh overlay by an existing disk file (qcow2, used as it
-    is). `slot` lends a slot taken by `slots.take`; without one the machine takes its own.
+    `disks` are attached at every start. `root` is a qcow2 file to lie an overlay on instead of the image's
+    disk. `slot` hands over a slot taken by `slots.take`; without one the machine takes its own when it
+    starts.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Machine(Guest, Devices):
         *,
         disks: Iterable[Disk] = (),
         name: str = "machine",
+        root: Path | None = None,
         slot: slots.Slot | None = None,
     ) -> None:
         self.image = image
@@ -52,19 +54,26 @@ class Machine(Guest, Devices):
         self.disks = tuple(disks)
         self.logs = LOGS / name
         self._slot = slot
-        self._process: Process | None = None
+        self._process = None
         self._boot = Boot("", 0)
         RUNS.mkdir(parents=True, exist_ok=True)
+        for left in stale(RUNS, "vm-"):
+            shutil.rmtree(left)
         self.folder = Path(tempfile.mkdtemp(prefix="vm-", dir=RUNS))
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir(parents=True)
         self.root_file = self.folder / "root.qcow2"
-        make_overlay(image.disk, "raw", self.root_file, self.spec.root_size)
+        if root is None:
+            make_overlay(image.disk, "raw", self.root_file, self.spec.root_size)
+        else:
+            make_overlay(root, "qcow2", self.root_file)
 
-    # -- power -------------------------------------------------------------------------------------------------
+    # -- power -------------------------------------------------------------------------------------
 
     def start(self, *, wait: bool = True, timeout: float = BOOT_TIMEOUT) -> Self:
-        """Switch on and, with `wait`, return when the guest answers (early in its boot; see `wait_booted`)."""
+        """Switch on and, with `wait`, return when the guest answers (early in its boot; see
+        `wait_booted`).
+        """
         self._launch([])
         if wait:
             self.wait_ready(timeout)
@@ -124,7 +133,8 @@ class Machine(Guest, Devices):
         self._process = None
 
     def cold_boot(self, *, disks: Iterable[Disk] | None = None, wait: bool = True) -> Self:
-        """A new QEMU process on the same root disk; `disks` replaces the others (the platform re-makes the swap disk).
+        """A new QEMU process on the same root disk; `disks` replaces the others (the platform re-makes the
+        swap disk).
 
         The guest is shut down first when it is still on.
         """
@@ -134,26 +144,7 @@ class Machine(Guest, Devices):
             self.disks = tuple(disks)
         return self.start(wait=wait)
 
-    # -- what the mixins use -----------------------------------------------------------------------------------
-
-    @property
-    def process(self) -> Process:
-        """The QEMU process; RigError when the machine is off."""
-        if self._process is None:
-            raise RigError("the machine is off")
-        return self._process
-
-    @property
-    def qmp(self) -> Qmp:
-        """The monitor: `machine.qmp.call("query-block")`, `machine.qmp.wait_event("RESET")`."""
-        return self.process.qmp
-
-    @property
-    def is_on(self) -> bool:
-        """Whether there is a QEMU process."""
-        return self._process is not None and self._process.alive()
-
-    # -- saved states ------------------------------------------------------------------------------------------
+    # -- saved states ------------------------------------------------------------------------------
 
     def save(self, target: Path) -> None:
         """Write the running machine into `target`/memory, then switch it off; used by `state.save`."""
@@ -164,7 +155,9 @@ class Machine(Guest, Devices):
         self.cut_power()
 
     def resume(self, memory: Path) -> Self:
-        """Switch on by loading the memory that `save` wrote; the root disk must be the one of that moment."""
+        """Switch on by loading the memory that `save` wrote; the root disk must be the one of that
+        moment.
+        """
         self._launch(["-incoming", "defer"])
         self.qmp.call("migrate-incoming", uri=f"exec:cat '{memory}'")
         self._await_migration()
@@ -180,7 +173,7 @@ class Machine(Guest, Devices):
                 raise RigError(f"saving or loading the machine failed: {info}")
             time.sleep(0.02)
 
-    # -- end ---------------------------------------------------------------------------------------------------
+    # -- end ---------------------------------------------------------------------------------------
 
     def close(self, *, keep_logs: bool = False) -> None:
         """Switch off by force and delete everything but, with `keep_logs`, the logs."""
@@ -202,26 +195,9 @@ class Machine(Guest, Devices):
     ) -> None:
         if error is not None:
             self.collect_logs()
+            error.add_note(f"machine logs in {self.logs}")
         self.close(keep_logs=error is not None)
 
     def describe(self) -> dict[str, Any]:
         """What somebody who debugs wants to know: process, monitor, files."""
         return {"pid": self.process.pid, "logs": str(self.logs), "root": str(self.root_file)}
-
-
-def make_overlay(backing: Path, backing_format: str, target: Path, size: int = 0) -> None:
-    """A qcow2 overlay of `backing`, `size` bytes large (0: as large as what it covers)."""
-    more = [str(size)] if size else []
-    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, target, *more])
-
-
-def make_disk(path: Path, size: int) -> Path:
-    """An empty (sparse) raw disk file of `size` bytes."""
-    with open(path, "wb") as disk:
-        disk.truncate(size)
-    return path
-
-
-def swap_disk(path: Path, *, id: str = "swap", bus: Bus = Bus.VIRTIO) -> Disk:
-    """The platform's second disk, which carries the archive and becomes swap."""
-    return Disk(path=path, id=id, bus=bus)

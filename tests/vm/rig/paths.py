@@ -21,6 +21,8 @@ STATES = CACHE / "states"  # saved running machines
 RUNS = CACHE / "run"  # overlays and disks of machines that run now
 LOCKS = CACHE / "locks"
 
+UNFINISHED = "tmp-"  # how the names of entries begin while they are being made
+
 
 @contextmanager
 def locked(name: str, timeout: float = 900) -> Iterator[None]:
@@ -45,9 +47,17 @@ def try_lock(fd: int) -> bool:
 
 
 def keep_newest(folder: Path, count: int) -> list[Path]:
-    """What to delete of `folder` so that its `count` most recently used entries stay."""
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    return entries[count:]
+    """What to delete of a cache `folder`: all but its `count` most recently used, and stale leftovers."""
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
+    entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
+    return entries[count:] + stale(folder, UNFINISHED)
+
+
+def stale(folder: Path, prefix: str) -> list[Path]:
+    """What killed processes left in `folder` more than a day ago; nothing that is still mounted."""
+    yesterday = time.time() - 24 * 3600
+    old = [entry for entry in folder.glob(f"{prefix}*") if entry.stat().st_mtime < yesterday]
+    return [entry for entry in old if not (entry / "tree").is_mount()]
 
 
 def mark_used(entry: Path) -> None:

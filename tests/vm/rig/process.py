@@ -23,7 +23,7 @@ class Process:
     """
 
     def __init__(self, argv: list[str], sockets: Path, logs: Path) -> None:
-        self._sockets = sockets
+        self.sockets = sockets
         (logs / "qemu.cmdline").write_text(shlex.join(argv) + "\n")
         self._stderr = logs / "qemu.log"
         with open(self._stderr, "ab") as output:
@@ -76,7 +76,43 @@ class Process:
     def _release(self) -> None:
         self.channel.close()
         self.qmp.close()
-        shutil.rmtree(self._sockets)
+        shutil.rmtree(self.sockets)
+
+
+class Running:
+    """What every part of a machine needs of the process that runs now. Machine sets `_process` and
+    `logs`.
+    """
+
+    _process: Process | None
+    logs: Path
+
+    @property
+    def process(self) -> Process:
+        """The QEMU process; RigError when the machine is off."""
+        if self._process is None:
+            raise RigError("the machine is off")
+        return self._process
+
+    @property
+    def qmp(self) -> Qmp:
+        """The monitor: `machine.qmp.call("query-block")`, `machine.qmp.wait_event("RESET")`."""
+        return self.process.qmp
+
+    @property
+    def channel(self) -> Channel:
+        """The command channel into the guest."""
+        return self.process.channel
+
+    @property
+    def console(self) -> Path:
+        """The socket of a root shell for people (MachineSpec.shell); see console.attach."""
+        return self.process.sockets / "shell"
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a QEMU process."""
+        return self._process is not None and self._process.alive()
 
 
 def socket_folder() -> Path:

@@ -11,11 +11,24 @@ from .spec import Bus, Disk, MachineSpec, Nic
 
 ROOT_ID = "root"
 # Boot messages go to the serial log; the console must not slow an emulated boot with the kernel's own.
-CMDLINE = ("ro", "console=ttyS0", "loglevel=4", "systemd.show_status=1", "panic=10")
+CMDLINE = (
+    "ro",
+    "console=ttyS0",
+    "loglevel=4",
+    "systemd.show_status=1",
+    "mitigations=off",
+    "TERM=dumb",
+)
+
+# Features that make emulated guests slower: string instructions that are emulated byte by byte, vectors
+# that C libraries then choose, a fifth level of page tables.
+SLOW_FEATURES = "-erms,-avx,-avx2,-la57"
 
 
 def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial: Path) -> list[str]:
-    """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log, channel."""
+    """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log,
+    channel.
+    """
     argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
     argv += cpu_arguments(spec, kvm=accel.startswith("kvm"))
     argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
@@ -30,20 +43,33 @@ def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial
         argv += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},{place}"]
     for nic in spec.nics:
         argv += nic_arguments(nic)
-    append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *spec.cmdline))
+    extra: tuple[str, ...] = ()
+    if spec.shell:
+        argv += [
+            "-chardev",
+            f"socket,id=shell,path={sockets}/shell,server=on,wait=off",
+            "-serial",
+            "chardev:shell",
+        ]
+        extra = ("systemd.debug_shell=ttyS1",)
+    append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
     return [*argv, "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", append]
 
 
 def cpu_arguments(spec: MachineSpec, *, kvm: bool) -> list[str]:
     """Machine type and CPUs.
 
-    Linux since 6.9 takes hot-added CPUs only below a hypervisor that it knows, and it does not know TCG: there the
-    machine poses as VMware's, which needs the backdoor port and the serial number, and an unset hypervisor bit.
+    Linux since 6.9 takes hot-added CPUs only below a hypervisor that it knows, and it does not know TCG:
+    there the machine poses as VMware's, which needs the backdoor port and the serial number, and an unset
+    hypervisor bit.
     """
     smp = ["-smp", f"{spec.cpus},maxcpus={spec.max_cpus}"]
-    if kvm or spec.max_cpus == spec.cpus:
+    if kvm:
         return ["-machine", "q35", "-cpu", "max", *smp]
-    return ["-machine", "q35,vmport=on", "-cpu", "max,-hypervisor", "-smbios", "type=1,serial=VMware-42", *smp]
+    if spec.max_cpus == spec.cpus:
+        return ["-machine", "q35", "-cpu", f"max,{SLOW_FEATURES}", *smp]
+    known = ["-smbios", "type=1,serial=VMware-42"]
+    return ["-machine", "q35,vmport=on", "-cpu", f"max,-hypervisor,{SLOW_FEATURES}", *known, *smp]
 
 
 def nic_arguments(nic: Nic) -> list[str]:
@@ -66,7 +92,9 @@ def blockdev(disk: Disk) -> dict[str, object]:
 
 
 def device_options(disk: Disk, *, port: str) -> dict[str, str]:
-    """The device of a disk, as QMP's device_add takes it; `port` is the root port it is plugged into, if any."""
+    """The device of a disk, as QMP's device_add takes it; `port` is the root port it is plugged into, if
+    any.
+    """
     options = {"drive": disk.id, "id": f"{disk.id}-dev"}
     if disk.serial:
         options["serial"] = disk.serial

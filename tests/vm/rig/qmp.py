@@ -1,7 +1,7 @@
 """QMP, synchronously: QEMU's own client library behind plain calls, each with a bound.
 
-One connection lives as long as its QEMU process. The event loop runs only inside calls; events that arrive in between
-wait in the socket and are kept until somebody asks for them.
+One connection lives as long as its QEMU process. The event loop runs only inside calls; events that arrive
+in between wait in the socket and are kept until somebody asks for them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Qmp:
     def _sync(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         return self._loop.run_until_complete(asyncio.wait_for(work, timeout))
 
-    def call(self, command: str, timeout: float = COMMAND_TIMEOUT, **arguments: object) -> Any:
-        """Run a QMP command; `_` in the names of arguments stands for `-`. RigError with QEMU's words on refusal."""
+    def call(self, command: str, /, **arguments: object) -> Any:
+        """Run a QMP command; `_` in the names of arguments stands for `-`. RigError with QEMU's words on
+        refusal.
+        """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            return self._sync(self._client.execute(command, named), timeout)
+            return self._sync(self._client.execute(command, named), COMMAND_TIMEOUT)
         except (QMPError, TimeoutError) as error:
             raise RigError(f"QMP {command} {named}: {type(error).__name__} {error}") from error
 
@@ -51,7 +53,9 @@ class Qmp:
     def wait_event(
         self, name: str, timeout: float = 60, match: Callable[[dict[str, Any]], bool] = lambda _: True
     ) -> Event:
-        """The first event `name`, from now or not yet taken, whose data satisfies `match`; RigError after `timeout` s."""
+        """The first event `name`, from now or not yet taken, whose data satisfies `match`; RigError after
+        `timeout` s.
+        """
         end = time.monotonic() + timeout
         while True:
             for event in self._events:

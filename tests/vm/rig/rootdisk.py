@@ -12,7 +12,9 @@ from .command import RigError, run
 from .spec import MIB, ImageSpec, RootFs, Table
 
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
-LINUX_ROOT = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"  # x86-64 root of the Discoverable Partitions Specification
+LINUX_ROOT = (
+    "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"  # x86-64 root of the Discoverable Partitions Specification
+)
 GPT_TAIL = 1 * MIB  # room for the backup header (33 sectors), rounded up
 
 
@@ -56,7 +58,9 @@ def _write_table(target: Path, spec: ImageSpec) -> Extent:
             root = Extent(2 * MIB, size - 2 * MIB - GPT_TAIL)
             head = "label: gpt\n" + (f"label-id: {spec.disk_guid}\n" if spec.disk_guid else "")
             sectors = f"start={root.offset // 512}, size={root.size // 512}"
-            parts = f'start=2048, size=2048, type={BIOS_BOOT}\n{sectors}, type={LINUX_ROOT}, name="gandiroot"\n'
+            parts = (
+                f'start=2048, size=2048, type={BIOS_BOOT}\n{sectors}, type={LINUX_ROOT}, name="gandiroot"\n'
+            )
             run(["sfdisk", "-q", target], stdin=head + parts)
             return root
 
@@ -64,7 +68,25 @@ def _write_table(target: Path, spec: ImageSpec) -> Extent:
 def _make_ext4(tree: Path, target: Path, extent: Extent, identity: str) -> None:
     extended = f"offset={extent.offset},root_owner=0:0,lazy_itable_init=1,nodiscard"
     blocks = f"{extent.size // 1024}k"
-    run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", identity, "-E", extended, "-d", tree, target, blocks])
+    run(
+        [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-L",
+            "root",
+            "-U",
+            identity,
+            "-E",
+            extended,
+            "-d",
+            tree,
+            target,
+            blocks,
+        ]
+    )
 
 
 def _make_xfs(tree: Path, target: Path, extent: Extent, identity: str) -> None:

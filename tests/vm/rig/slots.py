@@ -1,4 +1,6 @@
-"""How many virtual machines run on this host at a time: flock slots shared by every process that uses this cache."""
+"""How many virtual machines run on this host at a time: flock slots shared by every process that uses this
+cache.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,15 @@ class Slot:
         self._fd = fd
 
     def release(self) -> None:
-        """Give it back."""
-        os.close(self._fd)
+        """Give it back; once is enough."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 def take(count: int = 1) -> list[Slot]:
-    """Wait for `count` slots at once. A test with two machines takes both here: one after the other could deadlock.
+    """Wait for `count` slots at once. A test with two machines takes both here: one after the other could
+    deadlock.
 
     RigError when they were not to be had in 15 minutes or are more than there are.
     """

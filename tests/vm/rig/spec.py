@@ -1,4 +1,6 @@
-"""What a test asks for: an image, a machine, its disks and NICs. Frozen values, no behaviour but derived names."""
+"""What a test asks for: an image, a machine, its disks and NICs. Frozen values, no behaviour but derived
+names.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,8 @@ class ImageSpec:
     """A Debian 13 disk image.
 
     `debs` are installed by apt in the finished tree. `size` is in bytes. `commands` are shell lines that are
-    run in the tree (chroot) after the packages and before `files`. `disk_guid` is the GPT's (all zeros: an image made
-    to be cloned); the GPT's root partition is named gandiroot and is the last one.
+    run in the tree (chroot) after the packages and before `files`. `disk_guid` is the GPT's (all zeros: an
+    image made to be cloned); the GPT's root partition is named gandiroot and is the last one.
     """
 
     debs: tuple[Path, ...] = ()
@@ -96,7 +98,8 @@ class Nic:
     """A virtio NIC. `backend` is what QEMU's -netdev takes before `,id=`; see its manual page.
 
     The default is a network of its own with a DHCP server (10.0.2.2) and nothing behind it.
-    Two guests share a wire with `stream,server=on,addr.type=unix,addr.path=P` on one and `server=off` on the other.
+    Two guests share a wire with `stream,server=on,addr.type=unix,addr.path=P` on one and `server=off` on the
+    other.
     """
 
     id: str
@@ -112,7 +115,9 @@ DEFAULT_NIC = Nic(id="net0", mac="52:54:00:00:00:10")
 class MachineSpec:
     """The virtual hardware. Memory in MiB; `root_size` in bytes (0: as large as the image).
 
-    `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without KVM.
+    `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without
+    KVM. `shell` gives people a root shell on a second serial port (`Machine.console`); tests use the
+    channel.
     """
 
     cpus: int = 1
@@ -125,6 +130,7 @@ class MachineSpec:
     root_size: int = 0
     nics: tuple[Nic, ...] = (DEFAULT_NIC,)
     cmdline: tuple[str, ...] = ()
+    shell: bool = False
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

@@ -1,0 +1,117 @@
+"""Fixtures of the virtual machine tests, and what a failed one leaves behind: logs, and where they are."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Generator, Iterable, Iterator
+
+import pytest
+
+from tests.vm.rig import Disk, Image, ImageSpec, Machine, MachineSpec, State, booted, build, newest_deb
+from tests.vm.rig.slots import Slot, take
+
+SERIAL_TAIL = 30  # lines shown in the report
+
+
+class Rig:
+    """Starts the machines of one test and closes them at its end."""
+
+    def __init__(self, test: str) -> None:
+        self._test = re.sub(r"[^\w.-]+", "_", test)
+        self._number = itertools.count()
+        self.machines: list[Machine] = []
+        self._slots: list[Slot] = []
+        self.failed = False
+
+    def start(
+        self,
+        image: Image | ImageSpec,
+        spec: MachineSpec | None = None,
+        *,
+        disks: Iterable[Disk] = (),
+        slot: Slot | None = None,
+        wait: bool = True,
+    ) -> Machine:
+        """Boot a machine; returns when its channel answers, early in the boot (`wait_booted` waits for
+        the end).
+        """
+        built = build(image) if isinstance(image, ImageSpec) else image
+        machine = Machine(built, spec, disks=disks, name=self._name(), slot=slot)
+        self.machines.append(machine)
+        return machine.start(wait=wait)
+
+    def clone(self, state: State, *, slot: Slot | None = None) -> Machine:
+        """A machine that goes on from a saved state."""
+        machine = state.clone(self._name(), slot=slot)
+        self.machines.append(machine)
+        return machine
+
+    def slots(self, count: int) -> list[Slot]:
+        """Slots for a test that needs several machines at once; hand one to each `start`."""
+        self._slots += (taken := take(count))
+        return taken
+
+    def _name(self) -> str:
+        number = next(self._number)
+        return self._test if number == 0 else f"{self._test}-{number}"
+
+    def close(self) -> None:
+        """End every machine; the logs stay when the test failed."""
+        for machine in self.machines:
+            machine.close(keep_logs=self.failed)
+        for slot in self._slots:
+            slot.release()
+
+
+RIG = pytest.StashKey[Rig]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Save the guest's journal while the machine of a failed test still runs, and say where it is."""
+    report = yield
+    rig = item.stash.get(RIG, None)
+    if rig is not None and report.failed:
+        rig.failed = True
+        for machine in rig.machines:
+            machine.collect_logs()
+            serial = machine.logs / "serial.log"
+            tail = serial.read_text(errors="replace").splitlines()[-SERIAL_TAIL:] if serial.exists() else []
+            report.sections.append((f"machine logs in {machine.logs}", "\n".join(tail)))
+    return report
+
+
+@pytest.fixture(scope="session")
+def plain_image() -> Image:
+    """Debian without our package."""
+    return build(ImageSpec())
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """Debian with the newest package of dist/; an error, never a skip, when there is none."""
+    return build(ImageSpec(debs=(newest_deb(),)))
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """Boots machines for this test: `machine.start(image, spec, disks=[...])`."""
+    rig = Rig(request.node.nodeid.split("/")[-1])
+    request.node.stash[RIG] = rig
+    yield rig
+    rig.close()
+
+
+@pytest.fixture
+def booted_plain(machine: Rig, plain_image: Image) -> Machine:
+    """A booted machine without our package, resumed from a saved state."""
+    return machine.clone(booted(plain_image))
+
+
+@pytest.fixture(name="booted")
+def booted_machine(machine: Rig, image: Image) -> Machine:
+    """A booted machine with our package, resumed from a saved state: the start of most tests."""
+    return machine.clone(booted(image))

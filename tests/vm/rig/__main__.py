@@ -1,0 +1,81 @@
+"""`python -m tests.vm.rig build|boot|shell`: the rig for people.
+
+build  makes the image and prints where it is
+boot   boots it and gives a root shell; the machine ends with the shell
+shell  attaches a terminal to the shell of a machine that runs (its socket is printed by what started it)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .command import RigError
+from .console import attach
+from .image import Image, build, newest_deb
+from .machine import Machine
+from .spec import Disk, ImageSpec, MachineSpec, Network, RootFs, Table
+
+
+def main() -> int:
+    """Run the verb; exit 1 with one line when the rig cannot."""
+    options = _parser().parse_args()
+    try:
+        match options.verb:
+            case "build":
+                print(_image(options).folder)
+            case "boot":
+                _boot(options)
+            case "shell":
+                attach(options.socket)
+    except RigError as error:
+        print(f"rig: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm.rig", description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("build", "boot"):
+        sub = verbs.add_parser(verb)
+        sub.add_argument("--plain", action="store_true", help="without our package")
+        sub.add_argument(
+            "--deb", type=Path, action="append", help="install this instead of the newest in dist/"
+        )
+        sub.add_argument("--package", action="append", default=[], help="one more Debian package")
+        sub.add_argument("--network", type=Network, choices=list(Network), default=Network.NETWORKD)
+        sub.add_argument("--root-fs", type=RootFs, choices=list(RootFs), default=RootFs.EXT4)
+        sub.add_argument("--table", type=Table, choices=list(Table), default=Table.NONE)
+        if verb == "boot":
+            sub.add_argument("--disk", type=Path, action="append", default=[], help="attach this raw disk")
+            sub.add_argument("--cmdline", action="append", default=[], help="one more kernel argument")
+            sub.add_argument("--memory", type=int, default=512, help="MiB")
+    verbs.add_parser("shell").add_argument("socket", type=Path)
+    return parser
+
+
+def _image(options: argparse.Namespace) -> Image:
+    debs = () if options.plain else tuple(options.deb or [newest_deb()])
+    spec = ImageSpec(
+        debs=debs,
+        extra=tuple(options.package),
+        network=options.network,
+        root_fs=options.root_fs,
+        table=options.table,
+    )
+    return build(spec, lambda line: print(line, file=sys.stderr))
+
+
+def _boot(options: argparse.Namespace) -> None:
+    disks = [Disk(path=path, id=f"disk{number}") for number, path in enumerate(options.disk)]
+    spec = MachineSpec(shell=True, memory=options.memory, cmdline=tuple(options.cmdline))
+    with Machine(_image(options), spec, disks=disks, name="boot") as machine:
+        boot = machine.start().wait_ready()
+        print(f"up for {boot.uptime:.1f} s; serial log: {machine.logs}/serial.log", file=sys.stderr)
+        attach(machine.console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Saved running machines: boot once, then start any number of tests from that moment in half a second.
+
+A state is the memory of a machine and its frozen disks, below `.cache/vm/states`, cached by what it was made
+from. Clones run on overlays; nothing they do reaches the state.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from . import qemu
+from .accel import QEMU, accelerator
+from .command import run
+from .disks import make_overlay
+from .image import Image
+from .machine import Machine
+from .paths import STATES, UNFINISHED, keep_newest, locked, mark_used
+from .slots import Slot
+from .spec import Disk, MachineSpec, digest
+
+KEPT_STATES = 8
+# Clones share the machine they were saved from, with its SMBIOS UUID: a fixed one lets the state be
+# found again.
+STATE_UUID = "6a1d8f5e-52a5-4c39-9d0c-5a7e0c6a2f01"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A machine at one moment. `disks` are the disks it had besides its root disk."""
+
+    folder: Path
+    image: Image
+    spec: MachineSpec
+    disks: tuple[Disk, ...]
+
+    def clone(self, name: str, *, slot: Slot | None = None) -> Machine:
+        """A machine that goes on from this moment, with the right time; close it like any other."""
+        machine = Machine(self.image, self.spec, name=name, root=self.folder / "root.qcow2", slot=slot)
+        try:
+            machine.disks = tuple(self._overlay(disk, machine.folder) for disk in self.disks)
+            machine.resume(self.folder / "memory")
+        except BaseException:
+            machine.close(keep_logs=True)
+            raise
+        return machine
+
+    def _overlay(self, disk: Disk, folder: Path) -> Disk:
+        target = make_overlay(self.folder / disk.id, disk.format, folder / f"{disk.id}.qcow2")
+        return replace(disk, path=target, format="qcow2")
+
+
+def booted(image: Image, spec: MachineSpec | None = None, disks: Iterable[Disk] = ()) -> State:
+    """The state at the end of the boot of `image`."""
+    return saved(image, "booted", _boot, spec, disks)
+
+
+def _boot(machine: Machine) -> None:
+    machine.wait_booted()
+
+
+def saved(
+    image: Image,
+    name: str,
+    prepare: Callable[[Machine], None],
+    spec: MachineSpec | None = None,
+    disks: Iterable[Disk] = (),
+) -> State:
+    """The state after `prepare(machine)`, where machine has just been started; from the cache if it is
+    there.
+
+    `name` stands for what `prepare` does: change it when that changes.
+    """
+    spec = spec or MachineSpec(uuid=STATE_UUID)
+    given = tuple(disks)
+    key = digest(
+        name, image.folder.name, spec, given, accelerator(image.kernel), _qemu_version(), Path(qemu.__file__)
+    )
+    folder = STATES / key
+    state = State(folder, image, spec, given)
+    with locked(f"state-{key}"):
+        if not folder.is_dir():
+            _make(state, prepare)
+        mark_used(folder)
+    return state
+
+
+def _make(state: State, prepare: Callable[[Machine], None]) -> None:
+    STATES.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=STATES))
+    try:
+        with Machine(
+            state.image, state.spec, disks=state.disks, name=f"state-{state.folder.name}"
+        ) as machine:
+            machine.start()
+            prepare(machine)
+            machine.save(new / "memory")
+            machine.root_file.rename(new / "root.qcow2")
+            for disk in state.disks:
+                shutil.copy(disk.path, new / disk.id)
+        new.rename(state.folder)
+    except BaseException:
+        shutil.rmtree(new)
+        raise
+    for old in keep_newest(STATES, KEPT_STATES):
+        shutil.rmtree(old)
+
+
+@functools.cache
+def _qemu_version() -> str:
+    return run([QEMU, "--version"]).splitlines()[0]

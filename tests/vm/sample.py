@@ -1,0 +1,132 @@
+"""The machine that most tests set up: its document, its wires, and the swap disk that the platform makes
+for it.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tests import media
+from tests.vm.rig import MIB, Disk, Machine, MachineSpec, Nic
+
+#: sha512-crypt of a password that nobody needs to know: only the text is compared.
+HASH = "$6$rounds=5000$Zq1vN3xT$" + "k7Hc0Wm3/9sYp" * 6 + "abcdefgh"
+NEW_HASH = "$6$rounds=5000$Aa2bB3cC$" + "Q2e4R6t8/zXcV" * 6 + "stuvwxyz"
+#: A word of the script that must be found nowhere else.
+SCRIPT_SECRET = "correct-horse-battery-staple-7319"
+RUN_SECRET = "run-secret-2207"
+
+
+def public_key(number: int, comment: str) -> str:
+    """An ed25519 public key in OpenSSH's format; ``number`` tells keys apart."""
+    kind = b"ssh-ed25519"
+    blob = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + bytes([number]) * 32
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}"
+
+
+KEY, OTHER_KEY = public_key(1, "me@laptop"), public_key(2, "me@work")
+
+#: Appends what it was told to /root/order, so that a second run would show.
+SCRIPT = f"""#!/bin/sh
+# {SCRIPT_SECRET}
+printf 'script %s in %s\\n' "$*" "$PWD" >> /root/order
+for word in "$@"; do printf '<%s>' "$word" >> /root/arguments; done
+""".encode()
+
+CONFIG: dict[str, Any] = {
+    "vm_hostname": "vm1",
+    "nameservers": ["203.0.113.3", "2001:db8::3", "203.0.113.4", "203.0.113.5"],
+    "vif": [
+        {
+            "vif_number": 0,
+            "pna": [
+                {
+                    "pna_address": "203.0.113.10",
+                    "pbn": {"pbn_network": "203.0.113.0/24", "pbn_gateway": "203.0.113.254"},
+                },
+                {
+                    "pna_address": "2001:db8::10",
+                    "pbn": {"pbn_network": "2001:db8::/64", "pbn_gateway": "2001:db8::1"},
+                },
+            ],
+        },
+        {
+            "vif_number": 1,
+            "pna": [{"pna_address": "192.168.1.5", "pvn": {"pvn_network": "192.168.1.0/24"}}],
+        },
+    ],
+    "vm_conf": {
+        "user": "admin1",
+        "password": HASH,
+        "ssh_key": f"{KEY}\n{OTHER_KEY}\n{KEY}\n",
+        "script_args": "one 'two words' three",
+        "run": f"echo run in $PWD >> /root/order; : {RUN_SECRET}",
+    },
+}
+
+
+class Layout(StrEnum):
+    """Where on the swap disk the archive is."""
+
+    RAW = "512 KiB, raw"
+    GPT = "512 KiB, GPT"
+    START = "0, raw"
+
+
+#: QEMU's user network answers pings and neighbour solicitations for its gateway, and nothing lies behind it.
+PUBLIC_NIC = Nic(
+    id="net0",
+    mac="52:54:00:00:00:10",
+    backend="user,restrict=on,net=203.0.113.0/24,host=203.0.113.254,dns=203.0.113.3,"
+    "ipv6-net=2001:db8::/64,ipv6-host=2001:db8::1,ipv6-dns=2001:db8::3",
+)
+PRIVATE_NIC = Nic(
+    id="net1",
+    mac="52:54:00:00:00:11",
+    backend="user,restrict=on,net=192.168.1.0/24,host=192.168.1.254,dns=192.168.1.253,ipv6=off",
+)
+SPEC = MachineSpec(nics=(PUBLIC_NIC, PRIVATE_NIC), uuid="6a1d8f5e-52a5-4c39-9d0c-000000000001")
+SWAP_SIZE = 64 * MIB
+
+
+def changed(**vm_conf: object) -> dict[str, Any]:
+    """The document with other values in ``vm_conf``."""
+    config = copy.deepcopy(CONFIG)
+    config["vm_conf"].update(vm_conf)
+    return config
+
+
+def swap_disk(
+    folder: Path,
+    config: dict[str, Any] | None = None,
+    *,
+    script: bytes | None = SCRIPT,
+    layout: Layout = Layout.RAW,
+) -> Disk:
+    """A new swap disk with the archive on it, as the platform makes it at each cold boot."""
+    path = folder / f"swap-{len(list(folder.iterdir()))}.img"
+    archive = media.make_archive(CONFIG if config is None else config, script=script)
+    offset = 0 if layout is Layout.START else media.OFFSET
+    media.swap_image(path, SWAP_SIZE, offset, archive=archive, gpt=layout is Layout.GPT)
+    return Disk(path=path, id="swap")
+
+
+def order(machine: Machine) -> list[str]:
+    """What the script and the command left, one line each, in the order in which they ran."""
+    return machine.read_file("/root/order").decode().splitlines()
+
+
+def steps(machine: Machine, stage: str) -> dict[str, str]:
+    """The outcome of each step of a stage, from ``gandi-agent status``."""
+    status = machine.json(["gandi-agent", "status", "--json"])
+    return {step["step"]: step["outcome"] for step in status["stages"][stage]["steps"]}
+
+
+def items(machine: Machine, stage: str) -> list[dict[str, str]]:
+    """Every item of a stage."""
+    status = machine.json(["gandi-agent", "status", "--json"])
+    return [item for step in status["stages"][stage]["steps"] for item in step["items"]]

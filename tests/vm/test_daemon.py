@@ -1,0 +1,93 @@
+"""The daemon dies, hangs or cannot start: stages run once, in bounded time, and nothing that was done is
+undone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import MIB, Disk, GuestFile, Image, ImageSpec, Machine, make_filesystem, newest_deb
+
+BROKEN = {
+    "cannot start": "[Service]\nExecStart=\nExecStart=/bin/false\n",
+    # Ready for systemd, and then stopped: the socket accepts, and nobody reads.
+    "hangs": "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$'\n",
+}
+
+
+def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Path) -> None:
+    one = make_filesystem(tmp_path / "one.img", 64 * MIB, "ext4", label="one")
+    two = make_filesystem(tmp_path / "two.img", 64 * MIB, "ext4", label="two")
+    booted.add_disk(Disk(path=one, id="one"))
+    booted.wait_until("mountpoint -q /srv/one")
+    pid = booted.output("systemctl show -P MainPID gandi-agent")
+    booted.run(f"kill -9 {pid}")
+    booted.wait_until(
+        f"p=$(systemctl show -P MainPID gandi-agent); test $p != 0 -a $p != {pid} "
+        "&& test $(systemctl is-active gandi-agent) = active"
+    )
+    booted.run("mountpoint -q /srv/one")
+    booted.add_disk(Disk(path=two, id="two"))
+    booted.wait_until("mountpoint -q /srv/two")
+    assert booted.output("systemctl is-system-running") == "running"
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_stages_run_once_without_it(machine: Rig, tmp_path: Path, how: str) -> None:
+    drop_in = GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())
+    broken = ImageSpec(debs=(newest_deb(),), files=(drop_in,))
+    vm = machine.start(broken, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
+    vm.wait_booted(timeout=400)
+    vm.wait_until("grep -q ^run /root/order", timeout=60)
+    for stage in ("bootstrap", "mount", "config", "postboot"):
+        assert vm.output(f"systemctl show -P Result gandi-{stage}") == "success", stage
+        assert "running the stage here" in vm.journal(f"gandi-{stage}")
+    assert len(sample.order(vm)) == 2
+    assert vm.output("cat /etc/hostname") == "vm1"
+
+
+def test_a_stopped_daemon_that_holds_the_lock_is_named(booted: Machine) -> None:
+    """SIGSTOP in the middle of nothing: the next stage is run by its client."""
+    booted.run("kill -STOP $(systemctl show -P MainPID gandi-agent)")
+    done = booted.run("systemctl restart gandi-config", timeout=180, check=False)
+    assert done.rc == 0, booted.journal("gandi-config")
+    assert "running the stage here" in booted.journal("gandi-config")
+
+
+def test_a_setting_is_in_force_after_a_bare_trigger(booted: Machine, tmp_path: Path) -> None:
+    booted.run(
+        "sed -i '/CONFIG_ALLOW_MOUNT/d' /etc/default/gandi; echo CONFIG_ALLOW_MOUNT=0 >> /etc/default/gandi"
+    )
+    path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
+    booted.add_disk(Disk(path=path, id="data"))
+    booted.wait_until("gandi-agent disks | grep -q CONFIG_ALLOW_MOUNT=0")
+    booted.run("! mountpoint -q /srv/data")
+    booted.run("echo CONFIG_ALLOW_MOUNT=1 >> /etc/default/gandi; udevadm trigger")
+    booted.wait_until("mountpoint -q /srv/data")
+
+
+def test_a_wrong_setting_is_named_with_its_line(booted: Machine) -> None:
+    booted.run("printf 'CONFIG_HOSTNAMES=0\\nCONFIG_CRON=perhaps\\n' > /etc/default/gandi")
+    booted.run("systemctl reload gandi-agent", check=False)
+    booted.run("systemctl restart gandi-config")
+    status = booted.output("gandi-agent status")
+    assert "line 1" in status
+    assert "did you mean CONFIG_HOSTNAME?" in status
+    assert "line 2" in status
+
+
+@pytest.mark.parametrize("without", [("dbus",)])
+def test_an_image_without_dbus_boots_the_same(
+    machine: Rig, tmp_path: Path, without: tuple[str, ...]
+) -> None:
+    bare: Image | ImageSpec = ImageSpec(debs=(newest_deb(),), without=without)
+    vm = machine.start(bare, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
+    vm.wait_until("systemctl is-system-running | grep -qE 'running|degraded'", timeout=180)
+    assert vm.output("systemctl is-system-running") == "running", vm.output("systemctl --failed")
+    vm.run("! command -v dbus-daemon")
+    vm.wait_until("grep -q ^run /root/order")
+    assert sample.steps(vm, "bootstrap")["users"] == "changed"

@@ -1,0 +1,30 @@
+"""The root disk was made at 1.5 GB and starts on 3 GB: one machine for each kind of table; loop devices
+for the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.vm.conftest import Rig
+from tests.vm.rig import GIB, ImageSpec, MachineSpec, RootFs, Table, newest_deb
+
+VARIANTS = [(Table.NONE, RootFs.EXT4), (Table.MSDOS, RootFs.BTRFS), (Table.GPT, RootFs.XFS)]
+
+
+@pytest.mark.parametrize(("table", "root_fs"), VARIANTS, ids=[f"{t}-{f}" for t, f in VARIANTS])
+def test_the_root_filesystem_fills_its_disk(machine: Rig, table: Table, root_fs: RootFs) -> None:
+    spec = ImageSpec(debs=(newest_deb(),), table=table, root_fs=root_fs)
+    vm = machine.start(spec, replace(MachineSpec(), root_size=3 * GIB))
+    assert vm.wait_booted() == "running"
+    vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2700")
+    assert vm.output("gandi-agent status").count("failed") == 0
+    if table is Table.GPT:
+        assert vm.output("lsblk -rno PARTLABEL /dev/vda").split() == ["gandiroot"]
+        vm.run("sfdisk --verify /dev/vda")
+    vm.reboot()
+    assert vm.wait_booted() == "running"
+    vm.run("test $(df --output=size -B1M / | tail -1) -gt 2700")
+    assert "root disk: unchanged" in vm.output("systemctl status --no-pager -n50 gandi-postboot")

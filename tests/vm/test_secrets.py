@@ -1,0 +1,60 @@
+"""No secret leaves: the whole guest is searched for the password's hash and the texts of script and
+command.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import Image, Machine
+
+SECRETS = (sample.HASH, sample.SCRIPT_SECRET, sample.RUN_SECRET)
+ALLOWED = ("/etc/shadow", "/etc/shadow-", "/gandi/", "/var/lib/gandi/")
+#: A script that looks into /proc while the agent's own processes and units are there, and then waits for
+#: the boot.
+SCRIPT = (
+    sample.SCRIPT
+    + b"""
+cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' > /root/processes
+systemctl show '*' > /root/units
+systemctl is-system-running --wait > /root/system
+"""
+)
+
+
+def test_no_secret_leaves(machine: Rig, image: Image, tmp_path: Path) -> None:
+    disk = sample.swap_disk(tmp_path, script=SCRIPT)
+    vm = machine.start(image, sample.SPEC, disks=[disk])
+    assert vm.wait_booted() == "running"
+    vm.wait_until("grep -q ^run /root/order")
+    assert vm.read_file("/root/system") == b"running\n", "a script that waits for the boot's end finishes"
+    vm.write_file("/root/secrets", "\n".join(SECRETS) + "\n", mode=0o600)
+    for where in ("/root/processes", "/root/units"):
+        assert vm.read_file(where), where
+        vm.run(f"! grep -qFf /root/secrets {where}")
+    for command in (
+        "journalctl -b --no-pager -o export",
+        "systemctl show '*'",
+        "gandi-agent status --json",
+        "gandi-agent config show",
+        "gandi-agent plan",
+    ):
+        vm.run(f"! {{ {command}; }} 2>&1 | grep -aqFf /root/secrets", timeout=120)
+    found = vm.output(
+        "grep -rlaFf /root/secrets $(ls -d /* | grep -vE '^/(proc|sys|dev)$'); true", timeout=300
+    )
+    stray = [name for name in found.splitlines() if name != "/root/secrets"]
+    _only_where_they_belong(vm, stray)
+
+
+def _only_where_they_belong(vm: Machine, found: list[str]) -> None:
+    assert "/etc/shadow" in found, "the search works"
+    stray = [name for name in found if not name.startswith(ALLOWED)]
+    assert not stray, stray
+    for name in found:
+        mode = vm.output(["stat", "-c", "%a %u", name])
+        allowed = ("640 0", "600 0") if name.startswith("/etc/shadow") else ("600 0", "700 0")
+        assert mode in allowed, f"{name}: {mode}"
+    assert vm.output("stat -c %a /var/lib/gandi") == "700"

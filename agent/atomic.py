@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all, never visible with the wrong mode or owner. Host alone uses this."""
+"""A file is replaced whole or not at all, never visible with a wrong mode or owner. For Host alone."""
 
 from __future__ import annotations
 

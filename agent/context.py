@@ -16,10 +16,31 @@ if TYPE_CHECKING:
 
     from agent.host import Host
     from agent.model import InstanceConfig
+    from agent.parser import Piece
 
 
 def _silent(_what: str) -> None:
     """Where nobody listens to what is being waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """Where this boot's configuration was read from; what later steps do to that device.
+
+    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition.
+    """
+
+    source: str
+    disk: str
+    number: str
+    swap: str
+    #: The bytes of the disk that hold the archive.
+    offset: int
+    length: int
+    #: Archives of kernel modules by their place on the disk.
+    modules: tuple[Piece, ...] = ()
+    #: Why it is left as it is; "" for one that was read whole and is stored.
+    left: str = ""
 
 
 @dataclass(slots=True)
@@ -36,6 +57,8 @@ class Context:
     #: Programs that could not be stored (disk full, read-only root), by name: they live as long as the
     #: process.
     files: dict[str, bytes] = field(default_factory=dict)
+    #: The medium of this boot; None when there is none, or it is not to be touched again.
+    medium: Medium | None = None
     #: Told, in a few words, what is being waited for; "" when the wait is over.
     waiting: Callable[[str], None] = _silent
 

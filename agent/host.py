@@ -72,13 +72,14 @@ class Host:
             return None
         except OSError as error:
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
-        with open(descriptor, "rb", buffering=0) as file:
-            chunks = bytearray()
-            try:
-                while len(chunks) < limit and (chunk := file.read(limit - len(chunks))):
-                    chunks += chunk
-            except OSError as error:
-                raise HostError(f"{name}: cannot be read: {error.strerror}") from error
+        chunks = bytearray()
+        try:
+            while len(chunks) < limit and (chunk := os.read(descriptor, limit - len(chunks))):
+                chunks += chunk
+        except OSError as error:  # a folder opens, but cannot be read
+            raise HostError(f"{name}: cannot be read: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
         return bytes(chunks)
 
     def read(self, name: str, *, limit: int = READ_LIMIT) -> str | None:

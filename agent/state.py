@@ -1,8 +1,9 @@
 """What the agent remembers across boots, below /var/lib/gandi (0700).
 
     instance.json               which instance this is: source, id, and the DMI UUID it was first seen under
-    instances/<id>/config.json  the last good configuration (0600), stored and synced before a medium is wiped
+    instances/<id>/config.json  the last good configuration (0600), synced before a medium is wiped
     instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
+    instances/<id>/nics.json    which MAC each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
     disks.json                  filesystem UUID -> mountpoint
@@ -25,7 +26,7 @@ from agent.errors import HostError
 from agent.report import Item, changed, kept, unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent.host import Host
 
@@ -52,20 +53,33 @@ class State:
 
     host: Host
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _unstored: model.Identity | None = None
 
     # -- instance --------------------------------------------------------------------
 
     def identity(self) -> model.Identity | None:
         """The instance that was last set up, or None on a machine that never was."""
-        stored = self._load("instance.json")
-        return model.Identity(stored["source"], stored["id"]) if stored else None
+        return self._unstored or self._named()
+
+    def assume(self, identity: model.Identity) -> None:
+        """Make this the instance for the life of this process only, until ``adopt``.
+
+        What is stored meanwhile goes under its name, and items are applied without being remembered. Where
+        ``adopt`` never comes (the disk is full), what runs once is not run: that could not be kept.
+        """
+        self._unstored = identity
 
     def adopt(self, identity: model.Identity, *, dmi: str = "") -> bool:
         """Make this the instance; True when it is another one than before."""
-        if identity == self.identity():
-            return False
-        self._store("instance.json", asdict(identity) | {"dmi": dmi})
-        return True
+        is_new = identity != self._named()
+        if is_new:
+            self._store("instance.json", asdict(identity) | {"dmi": dmi})
+        self._unstored = identity if self.host.dry_run else None
+        return is_new
+
+    def _named(self) -> model.Identity | None:
+        stored = self._load("instance.json")
+        return model.Identity(stored["source"], stored["id"]) if stored else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""
@@ -123,8 +137,12 @@ class State:
 
     def mark(self, mark: str) -> None:
         """Remember for good that it has been started."""
+        self.host.write(self.mark_file(mark), b"", mode=0o600, sync=True)
+
+    def mark_file(self, mark: str) -> str:
+        """The file whose existence is that memory, for a program that marks itself; its folder is made."""
         self._folder(f"{self.folder()}/done")
-        self.host.write(f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}", b"", mode=0o600, sync=True)
+        return f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}"
 
     # -- three values ----------------------------------------------------------------
 
@@ -153,7 +171,8 @@ class State:
         with self._lock:
             known = self._applied().get(name)
             if live == wanted:
-                self._remember(name, delivered, wanted)
+                found = known is None or "found" in known
+                self._remember(name, delivered, wanted, found=found)
                 return unchanged(name, detail)
             is_new = known is None or known["delivered"] != digest(delivered)
             ours = known is not None and live is not None and known["left"] == digest(live)
@@ -163,6 +182,27 @@ class State:
         with self._lock:
             self._remember(name, delivered, wanted)
         return changed(name, detail)
+
+    def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:
+        """Undo an item that the platform delivers no longer, if it is our doing and still as we left it.
+
+        What was there before us, and what the administrator has changed since, stays.
+        """
+        with self._lock:
+            known = self._applied().get(name)
+            ours = known is not None and "found" not in known and live is not None
+            if known is None or not ours or known["left"] != digest(live or ""):
+                self.forget(name)
+                gone = unchanged(name, "gone")
+                return gone if live is None else kept(name, "delivered no longer, left as it is")
+        undo()
+        self.forget(name)
+        return changed(name, detail or "delivered no longer, removed")
+
+    def is_ours(self, name: str, live: str) -> bool:
+        """Whether this is how the item was left when it was last applied."""
+        known = self._applied().get(name)
+        return known is not None and known["left"] == digest(live)
 
     def applied(self, prefix: str) -> tuple[str, ...]:
         """The names of the items that were applied, those that begin with ``prefix``."""
@@ -180,15 +220,33 @@ class State:
         found = stored.get("items", {})
         return found if isinstance(found, dict) else {}
 
-    def _remember(self, name: str, delivered: str, left: str) -> None:
+    def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
         value = {"delivered": digest(delivered), "left": digest(left)}
+        if found:
+            value["found"] = "as wanted, before us"
         items = self._applied()
         if items.get(name) != value:
             self._store_applied(items | {name: value})
 
     def _store_applied(self, items: dict[str, dict[str, str]]) -> None:
+        if self._unstored is not None:
+            return
         # Not synced: an item whose record a power cut takes is compared with the live value again.
         self._store(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json", {"items": items}, sync=False)
+
+    # -- NICs ------------------------------------------------------------------------
+
+    def pairs(self) -> dict[int, str]:
+        """Which MAC (lower case) each NIC of the document was paired with, by its number."""
+        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json") or {}
+        return {int(number): mac for number, mac in stored.get("pairs", {}).items()}
+
+    def store_pairs(self, pairs: Mapping[int, str]) -> None:
+        """Remember the pairs; they win from then on."""
+        with self._lock:
+            if dict(pairs) != self.pairs():
+                value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
+                self._store(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json", value)
 
     # -- disks -----------------------------------------------------------------------
 

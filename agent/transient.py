@@ -9,6 +9,7 @@ start job ends when its command does.
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from typing import TYPE_CHECKING
 
 from agent.errors import HostError
@@ -22,22 +23,30 @@ if TYPE_CHECKING:
 _UNBOUND = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
 _MARGIN = 10
+#: Characters of systemd-run's own words that go into an error.
+_SAID = 200
 
 
-def run(host: Host, unit: str, argv: Sequence[str], *, timeout: float, description: str = "") -> None:
+def run(
+    host: Host, unit: str, argv: Sequence[str], *, timeout: float, description: str = "", stdin: str = ""
+) -> None:
     """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
 
-    ``timeout`` is in seconds; PID 1 stops the command then. The output is in the journal under the
-    unit's name. Raises HostError naming the unit when the command failed.
+    ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line, not secret. The output is
+    in the journal under the unit's name. Raises HostError naming the unit when the command failed.
     """
     if is_running(host, unit):
         host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN)
         return
-    command = _service(unit, argv, "oneshot", description, (f"TimeoutStartSec={timeout:g}",), {})
+    # Over the private socket systemd takes the bytes only, not StandardInputText.
+    data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
+    given = ("StandardInput=data", f"StandardInputData={data}") if stdin else ()
+    command = _service(unit, argv, "oneshot", description, (f"TimeoutStartSec={timeout:g}", *given), {})
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
     if done.returncode:
         raise HostError(
-            f"{' '.join(argv)}: failed in {unit}.service", hint=f"see: journalctl -b -u {unit}.service"
+            f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip()[:_SAID]}",
+            hint=f"see: journalctl -b -u {unit}.service",
         )
 
 

@@ -67,7 +67,8 @@ def _addresses(vm: Machine) -> None:
 
 def _cidrs(vm: Machine, link: str) -> set[str]:
     found = vm.json(f"ip -j addr show dev {link} scope global")
-    return {f"{a['local']}/{a['prefixlen']}" for entry in found for a in entry.get("addr_info", ())}
+    # With a filter, ip(8) prints an empty object for each address that does not match.
+    return {f"{a['local']}/{a['prefixlen']}" for link in found for a in link.get("addr_info", ()) if a}
 
 
 def _resolvers(vm: Machine) -> None:

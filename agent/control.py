@@ -1,0 +1,197 @@
+"""The daemon's end of the control socket: lines of text, so that the stage client needs no parser.
+
+The client sends one line, ``stage NAME`` or ``ping``. The answer: ``ok`` at once; ``- TEXT`` for each line
+to show; ``.`` every few seconds while the stage runs, so that a daemon that hangs can be told from a stage
+that takes its time; ``end STATUS`` last, an exit status. Whatever a peer does (silence, floods, never
+reading) costs it its connection and nobody else anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.host import Host
+
+SOCKET = "/run/gandi/agent.sock"
+#: Seconds between two heartbeats; a client gives up after 20 s without one.
+HEARTBEAT = 5.0
+#: Seconds that a peer may take to send its request.
+PATIENCE = 10.0
+CLIENTS = 16
+REQUEST_LIMIT = 128
+#: Bytes that may wait for a peer that does not read: more than any stage says.
+BACKLOG = 1 << 18
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One peer. Only the loop's thread touches it."""
+
+    peer: socket.socket
+    #: When the request must have been read (monotonic seconds); None once it has.
+    deadline: float | None
+    received: bytearray = field(default_factory=bytearray)
+    unsent: bytearray = field(default_factory=bytearray)
+    #: Close when everything has been sent.
+    ended: bool = False
+
+    def say(self, line: str) -> None:
+        """Queue a line for the peer."""
+        self.unsent += (line.replace("\n", " ") + "\n").encode("utf-8", "replace")
+
+    def end(self, status: int) -> None:
+        """Queue the last line, the exit status."""
+        self.say(f"end {status}")
+        self.ended = True
+
+
+@dataclass(slots=True)
+class Server:
+    """Accepts peers and hands their requests over; ``flush`` sends what was queued."""
+
+    listener: socket.socket
+    selector: selectors.BaseSelector
+    #: Called with the connection and the request line; says ``ok`` and more by the connection.
+    handle: Callable[[Connection, str], None]
+    connections: list[Connection] = field(default_factory=list)
+    _beat: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.listener.settimeout(0)
+        self.selector.register(self.listener, selectors.EVENT_READ, lambda _mask: self._accept())
+
+    def wake_at(self) -> float | None:
+        """When ``tick`` has something to do (monotonic seconds); None without peers."""
+        times = [c.deadline if c.deadline is not None else self._beat + HEARTBEAT for c in self.connections]
+        return min(times, default=None)
+
+    def tick(self, now: float) -> None:
+        """Drop those that said nothing for too long; give the others a sign of life when it is time."""
+        for connection in [c for c in self.connections if c.deadline is not None and c.deadline <= now]:
+            self._drop(connection)
+        if now >= self._beat + HEARTBEAT:
+            self._beat = now
+            for connection in self.connections:
+                if connection.deadline is None and not connection.ended:
+                    connection.say(".")
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what can be sent without waiting."""
+        for connection in list(self.connections):
+            self._send(connection)
+
+    def close(self) -> None:
+        """Hang up on everyone; the listener stays as it is (systemd's outlives us)."""
+        for connection in list(self.connections):
+            self._drop(connection)
+        self.selector.unregister(self.listener)
+
+    def _accept(self) -> None:
+        try:
+            peer, _ = self.listener.accept()
+        except OSError:  # it has hung up already, or we are out of descriptors: the next one will do
+            return
+        if len(self.connections) >= CLIENTS or not _is_ours(peer):
+            peer.close()
+            return
+        peer.settimeout(0)
+        connection = Connection(peer, time.monotonic() + PATIENCE)
+        self.connections.append(connection)
+        self.selector.register(peer, selectors.EVENT_READ, lambda mask: self._ready(connection, mask))
+
+    def _ready(self, connection: Connection, mask: int) -> None:
+        if mask & selectors.EVENT_READ and not self._receive(connection):
+            self._drop(connection)
+            return
+        self._send(connection)
+
+    def _receive(self, connection: Connection) -> bool:
+        """Read; whether the peer may stay."""
+        try:
+            data = connection.peer.recv(REQUEST_LIMIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        if connection.deadline is None:
+            return False  # one request is all there is
+        connection.received += data
+        line, newline, rest = bytes(connection.received).partition(b"\n")
+        if not newline:
+            return len(connection.received) < REQUEST_LIMIT
+        connection.deadline = None
+        if rest or _has_left(connection.peer):
+            return False  # gave up while we were stopped: it has done the work itself
+        self.handle(connection, line.decode("ascii", "replace"))
+        return True
+
+    def _send(self, connection: Connection) -> None:
+        try:
+            while connection.unsent:
+                del connection.unsent[: connection.peer.send(connection.unsent)]
+        except BlockingIOError:
+            if len(connection.unsent) > BACKLOG:
+                self._drop(connection)
+                return
+        except OSError:
+            self._drop(connection)
+            return
+        if connection.ended and not connection.unsent:
+            self._drop(connection)
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        if self.selector.get_key(connection.peer).events != wanted:
+            self.selector.modify(connection.peer, wanted, self.selector.get_key(connection.peer).data)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self.selector.unregister(connection.peer)
+            connection.peer.close()
+
+
+def _has_left(peer: socket.socket) -> bool:
+    try:
+        return not peer.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _is_ours(peer: socket.socket) -> bool:
+    """Whether the other end is root, or who we are (started by hand): what the socket's mode says, once
+    more.
+    """
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, _gid = struct.unpack("3i", raw)
+    return uid in (0, os.geteuid())
+
+
+def ping(host: Host, seconds: float = 2.0) -> bool | None:
+    """Whether the daemon answers within ``seconds``; None when nobody listens. Raises PermissionError for
+    non-root.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(seconds)
+        try:
+            asking.connect(str(host.path(SOCKET)))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        with contextlib.suppress(OSError):
+            asking.sendall(b"ping\n")
+            return asking.recv(3) == b"ok\n"
+    return False

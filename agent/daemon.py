@@ -1,0 +1,287 @@
+"""The daemon: one thread that waits for device events, requests, signals and the watchdog, and hands work to
+others.
+
+It lives as long as the machine, and may die at any moment: what it knows is in files, what must not be cut
+short runs in units of their own, and its successor looks at everything anew. Nothing in this thread waits
+for a device.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent import control, stages
+from agent.devices import Devices
+from agent.errors import AgentError, HostError
+from agent.journal import Journal, notify, status_line
+from agent.stages import Stage
+from agent.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.context import Context
+    from agent.control import Connection
+    from agent.host import Host
+    from agent.report import StepReport
+    from agent.uevents import Uevents
+
+#: Seconds after which device events are listened to where no bootstrap stage has run; otherwise right after
+#: it. The monitor's library costs as much CPU as the rest of the start, and the network waits for that
+#: stage.
+_LISTEN_ANYWAY = 30.0
+#: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
+_LAST_WORK = 5.0
+
+
+def listener(host: Host) -> socket.socket:
+    """The socket that systemd handed over, or, started by hand, one of our own.
+
+    Raises HostError when somebody else listens there.
+    """
+    from systemd import daemon as systemd
+
+    handed = systemd.listen_fds()
+    if handed:
+        return socket.socket(fileno=handed[0])
+    host.mkdir("/run/gandi")
+    if control.ping(host) is not None:
+        raise HostError(
+            f"{control.SOCKET}: somebody listens there already",
+            hint="systemctl stop gandi-agent.socket gandi-agent",
+        )
+    host.remove(control.SOCKET)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if host.effect(f"listen on {control.SOCKET}"):
+        before = os.umask(0o177)
+        try:
+            made.bind(str(host.path(control.SOCKET)))
+        finally:
+            os.umask(before)
+        made.listen(control.CLIENTS)
+    return made
+
+
+@dataclass(slots=True)
+class StageRun:
+    """A stage that waits or runs, and the peers that asked for it."""
+
+    peers: list[Connection] = field(default_factory=list)
+    #: What a peer that asks later is told first.
+    lines: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """The loop and what it owns. ``run`` returns when the daemon was told to end."""
+
+    ctx: Context
+    listener: socket.socket
+    devices: Devices = field(init=False)
+    runner: Workers = field(init=False)
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _server: control.Server = field(init=False)
+    _runs: dict[Stage, StageRun] = field(default_factory=dict)
+    _uevents: Uevents | None = None
+    _calls: deque[Callable[[], None]] = field(default_factory=deque)
+    _wake: tuple[int, int] = (-1, -1)
+    _ending: bool = False
+    _listen_at: float = 0.0
+    _watchdog: Watchdog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.devices = Devices(self.ctx)
+        self.runner = Workers(1, Journal(self.ctx.host).defect)
+        self._server = control.Server(self.listener, self.selector, self._request)
+        self._watchdog = Watchdog.from_environment()
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        self._watch_signals()
+        stages.record(self.ctx, self._sign_in)
+        bootstrap = self.ctx.status.read()["stages"].get(Stage.BOOTSTRAP, {})
+        begun = bootstrap.get("state") in ("done", "failed") or self.ctx.host.exists(stages.MOUNTING)
+        self._listen_at = time.monotonic() + (0.0 if begun else _LISTEN_ANYWAY)
+        notify("READY=1")
+        status_line("ready")
+        while not self._ending:
+            self._turn()
+        self._end()
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the loop's thread call ``function``; for any thread."""
+        self._calls.append(function)
+        with suppress(BlockingIOError):  # a full pipe wakes the loop just as well
+            os.write(self._wake[1], b"\0")
+
+    # -- one turn of the loop --------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        times = [self._watchdog.next, self._server.wake_at(), None if self._uevents else self._listen_at]
+        due = min((moment for moment in times if moment is not None), default=None)
+        for key, mask in self.selector.select(None if due is None else max(0.0, due - now)):
+            key.data(mask)
+        now = time.monotonic()
+        self._watchdog.tick(now)
+        self._server.tick(now)
+        if self._uevents is None and now >= self._listen_at:
+            self._listen()
+
+    def _woken(self) -> None:
+        for number in os.read(self._wake[0], 4096):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._ending = True
+            elif number == signal.SIGHUP:
+                stages.record(self.ctx, lambda: stages.note_settings(self.ctx))
+                self._look_at_everything()
+        while self._calls:
+            self._calls.popleft()()
+
+    def _watch_signals(self) -> None:
+        self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.selector.register(self._wake[0], selectors.EVENT_READ, lambda _mask: self._woken())
+        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda _number, _frame: None)  # the byte in the pipe is what counts
+
+    def _sign_in(self) -> None:
+        """Leave our process id for ``status``, whose user may not be able to ask us; take back what a daemon
+        before us said it was at.
+        """
+        for name in self.ctx.status.read()["work"]:
+            if name not in list(Stage):
+                self.ctx.status.merge("work", name, None)
+        self.ctx.status.merge("daemon", "process", {"pid": os.getpid(), "since": int(time.time())})
+
+    def _end(self) -> None:
+        notify("STOPPING=1")
+        self.devices.close()
+        self.runner.close()
+        deadline = time.monotonic() + _LAST_WORK
+        for workers in (self.runner, self.devices.workers):
+            workers.settle(deadline - time.monotonic())
+        while self._calls:
+            self._calls.popleft()()
+        self._server.flush()
+        self._server.close()
+        stages.record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", None))
+
+    # -- devices ---------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Hear of devices from now on; then look at those that are there, if it is time for them."""
+        from agent.uevents import Uevents
+
+        self._uevents = Uevents()
+        self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
+        self._look_at_everything()
+
+    def _drain(self) -> None:
+        if self._uevents is None:
+            return
+        events, lost = self._uevents.drain()
+        self.devices.look(events)
+        if lost:
+            Journal(self.ctx.host).overflow()
+            self._look_at_everything()
+
+    def _look_at_everything(self) -> None:
+        if self._uevents is not None and self.devices.mounting():
+            self.devices.look(self._uevents.enumerate())
+
+    # -- stages ----------------------------------------------------------------------
+
+    def _request(self, connection: Connection, line: str) -> None:
+        match line.split():
+            case ["ping"]:
+                connection.say("ok")
+                connection.end(0)
+            case ["stage", name] if name in list(Stage):
+                connection.say("ok")
+                self._join(connection, Stage(name))
+            case _:
+                connection.end(2)
+
+    def _join(self, connection: Connection, stage: Stage) -> None:
+        """Start the stage, or let the peer follow the one that was asked for already."""
+        run = self._runs.get(stage)
+        if run is None:
+            run = self._runs[stage] = StageRun()
+            if stage is Stage.MOUNT:
+                self._begin_mounting()
+            self.runner.submit(stage, lambda: self._run(stage))
+        run.peers.append(connection)
+        for line in run.lines:
+            connection.say(line)
+
+    def _begin_mounting(self) -> None:
+        """Listen before the stage looks at the disks; grow the root disk meanwhile."""
+        if self._uevents is None:
+            self._listen()
+        self.devices.grow_root()
+
+    def _run(self, stage: Stage) -> None:
+        """In the runner's thread: the whole stage, told line by line."""
+
+        def tell(report: StepReport) -> None:
+            self.call(lambda: self._tell(stage, report.lines()))
+
+        status = 1
+        try:
+            report = stages.run(self.ctx, stage, tell)
+            status = int(report.failed)
+            if not report.steps:
+                self.call(lambda: self._tell(stage, [stages.NOTHING]))
+        except AgentError as error:
+            text, status = str(error), stages.exit_status(error)
+            self.call(lambda: self._tell(stage, [text]))
+        finally:  # whatever happened, a peer is never left with heartbeats alone
+            self.call(lambda: self._ended(stage, status))
+
+    def _tell(self, stage: Stage, lines: list[str]) -> None:
+        run = self._runs[stage]
+        for line in lines:
+            run.lines.append(f"- {line}")
+            for peer in run.peers:
+                peer.say(run.lines[-1])
+
+    def _ended(self, stage: Stage, status: int) -> None:
+        for peer in self._runs.pop(stage).peers:
+            peer.end(status)
+        if stage is Stage.BOOTSTRAP:
+            self._listen_at = 0.0
+        elif stage is Stage.MOUNT and not self.ctx.settings.allow_mount:
+            # The stage looked at no disk, but one that others have mounted may have to grow.
+            self._look_at_everything()
+
+
+@dataclass(slots=True)
+class Watchdog:
+    """sd_watchdog_enabled(3): a sign of life twice in each interval, from the loop and from nowhere else."""
+
+    #: Seconds between two signs; None when nobody watches.
+    interval: float | None
+    next: float | None = None
+
+    @classmethod
+    def from_environment(cls) -> Watchdog:
+        """As systemd asks for it."""
+        watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = os.environ.get("WATCHDOG_USEC", "")
+        interval = int(microseconds) / 2e6 if watched and microseconds.isdigit() else None
+        return cls(interval, time.monotonic() if interval else None)
+
+    def tick(self, now: float) -> None:
+        """Give the sign when it is due."""
+        if self.interval and self.next is not None and now >= self.next:
+            notify("WATCHDOG=1")
+            self.next = now + self.interval

@@ -1,0 +1,197 @@
+"""What the daemon does about device events: one line in ``HANDLERS`` for each role that udev's rules name.
+
+An event only says "look at this device", so events of one device are merged while they wait, and a handler
+may run for an event that has become stale: it computes from current facts. Disk events are dropped until the
+mount stage has begun, which looks at every disk there is.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from agent import stages
+from agent.errors import HostError
+from agent.journal import Journal, status_line
+from agent.report import Outcome, items
+from agent.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agent.context import Context
+    from agent.report import Item, StepReport
+    from agent.uevents import Uevent
+
+    Handle = Callable[[Context, str, str], Iterator[Item]]
+
+#: Devices that are handled at the same time; one that hangs takes one of these.
+AT_ONCE = 8
+#: Seconds for which the answer "the system is not going down" is believed.
+_STOPPING_BELIEVED = 1.0
+#: Seconds between two questions whether the machine has booted.
+_ASK_AGAIN = 5.0
+
+
+def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
+    from agent.hotplug import disk
+
+    return disk.handle(ctx, sysname, action)
+
+
+#: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
+#: it.
+HANDLERS: dict[str, Handle] = {"disk": _disk}
+
+
+def merge(waiting: list[str], action: str) -> list[str]:
+    """The actions that a device still waits for, when one more comes.
+
+    ``add`` and ``remove`` are edges and stay in their order; ``change`` says nothing that the look which is
+    due anyway would not see.
+    """
+    last = waiting[-1] if waiting else ""
+    if action == last or (action not in ("add", "remove") and last):
+        return waiting
+    kept = waiting[:-1] if last and last not in ("add", "remove") else waiting
+    return [*kept, action]
+
+
+def target(event: Uevent) -> tuple[str, str]:
+    """The device that is handled for an event, and the action: for a partition, its whole disk that has
+    changed.
+    """
+    if event.devtype == "partition":
+        return event.devpath.rsplit("/", 2)[-2], "change"
+    return event.sysname, event.action if event.action in ("add", "remove") else "change"
+
+
+@dataclass(slots=True)
+class Devices:
+    """Hands events to the handlers, each device in its own order, off the loop's thread."""
+
+    ctx: Context
+    workers: Workers = field(init=False)
+    handlers: dict[str, Handle] = field(default_factory=lambda: HANDLERS)
+    _waiting: dict[str, list[str]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _mounting: bool = False
+    _closed: bool = False
+    _not_stopping_until: float = 0.0
+    _ask_again: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.workers = Workers(AT_ONCE, Journal(self.ctx.host).defect)
+
+    def look(self, events: Iterable[Uevent]) -> None:
+        """Queue what is ours and due."""
+        for event in events:
+            if event.role in self.handlers and (event.role != "disk" or self.mounting()):
+                self._queue(event.role, *target(event))
+
+    def mounting(self) -> bool:
+        """Whether disks may be touched: the mount stage has begun, or belongs to a boot that is over."""
+        if not self._mounting:
+            self._mounting = self.ctx.host.exists(stages.MOUNTING) or self._installed_later()
+        return self._mounting
+
+    def grow_root(self) -> None:
+        """Grow the root disk off the boot's path. The postboot stage joins it and reports."""
+
+        step = stages.GROW_ROOT
+        self.workers.submit(
+            step.name,
+            lambda: self._do(step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
+        )
+
+    def close(self) -> None:
+        """Act on nothing any more: the daemon or the machine goes down."""
+        self._closed = True
+        self.workers.close()
+
+    def _installed_later(self) -> bool:
+        """Whether the agent came to a machine that had booted already, so that no stage will begin."""
+        if time.monotonic() < self._ask_again or self.ctx.status.read()["stages"]:
+            return False
+        self._ask_again = time.monotonic() + _ASK_AGAIN
+        booted = self._system_state() in ("running", "degraded")
+        if booted:
+            stages.record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
+        return booted
+
+    def _queue(self, role: str, device: str, action: str) -> None:
+        with self._lock:
+            before = self._waiting.get(device, [])
+            after = self._waiting[device] = merge(before, action)
+        if len(after) > len(before):
+            self.workers.submit(device, lambda: self._handle(role, device))
+
+    def _handle(self, role: str, device: str) -> None:
+        with self._lock:
+            action, *later = self._waiting[device]
+            self._waiting[device] = later
+            if not later:
+                del self._waiting[device]
+        if not self._going_down(action):
+            self._do(device, action, lambda ctx: self.handlers[role](ctx, device, action))
+
+    def _do(self, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
+        """Do the work, show it while it lasts, and record how it ended."""
+
+        def waiting(why: str) -> None:
+            stages.working(self.ctx, device, action, why)
+
+        waiting("")
+        ctx = replace(self.ctx, waiting=waiting)
+        report = stages.attempt(ctx, device, lambda: work(ctx))
+        stages.record(ctx, lambda: ctx.status.merge("work", device, None))
+        if self._closed:
+            return
+        stages.record(ctx, lambda: stages.note_settings(ctx))
+        Journal(ctx.host).device(device, report)
+        stages.record(ctx, lambda: self._record(device, action, report))
+        status_line(f"{device}: {report.outcome}")
+
+    def _record(self, device: str, action: str, report: StepReport) -> None:
+        """Keep the last outcome of a device for ``status``; of one that has gone, and its partitions,
+        nothing.
+        """
+        gone = action == "remove" and report.outcome is not Outcome.FAILED
+        self.ctx.status.merge("devices", device, None if gone else _entry(action, report))
+        if gone:
+            for name in self.ctx.status.read()["devices"]:
+                if re.fullmatch(rf"{re.escape(device)}p?\d+", name):
+                    self.ctx.status.merge("devices", name, None)
+
+    def _going_down(self, action: str) -> bool:
+        """Whether the machine goes down: then mounts end without anybody having asked for it, and what is
+        seen must neither be acted upon nor remembered. A device that has just come can wait for no such
+        question."""
+        if self._closed or action == "add":
+            return self._closed
+        if time.monotonic() >= self._not_stopping_until:
+            if self._system_state() == "stopping":
+                return True
+            self._not_stopping_until = time.monotonic() + _STOPPING_BELIEVED
+        return False
+
+    def _system_state(self) -> str:
+        """What systemd says of the whole system; "" when it does not answer."""
+        asked = ("systemctl", "is-system-running")
+        try:
+            return self.ctx.host.run(asked, timeout=5, check=False, changes=False).stdout.strip()
+        except HostError:
+            return ""
+
+
+def _entry(action: str, report: StepReport) -> dict[str, object]:
+    return {
+        "action": action,
+        "outcome": report.outcome,
+        "ended": int(time.time()),
+        "seconds": round(report.seconds, 3),
+        "items": items(report.items),
+    }

@@ -1,0 +1,104 @@
+"""What differs between ext2-4, XFS and btrfs: how large one is, what grows it, when it wants a check.
+
+The size is asked of the filesystem itself, because it is what tells whether a growth has succeeded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from agent.errors import HostError
+
+if TYPE_CHECKING:
+    from agent.host import Host
+
+EXT = frozenset({"ext2", "ext3", "ext4"})
+#: What grows a mounted filesystem: by device or by mountpoint (resize2fs(8), xfs_growfs(8),
+#: btrfs-filesystem(8)).
+_GROWERS = {
+    **dict.fromkeys(EXT, ("resize2fs", "{node}")),
+    "xfs": ("xfs_growfs", "{at}"),
+    "btrfs": ("btrfs", "filesystem", "resize", "max", "{at}"),
+}
+#: Bytes that a full-grown filesystem may leave: ext4 uses no last block group that holds less than its
+#: own tables.
+SLACK = 16 << 20
+#: Offset and length of the ext superblock (kernel Documentation/filesystems/ext4/super.rst).
+_SUPERBLOCK = 1024
+_EXT_MAGIC = 0xEF53
+_CLEAN, _ERRORS = 1, 2
+_INCOMPAT_64BIT = 0x80
+#: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS answers it.
+_XFS_GEOMETRY = 0x80705864
+_XFS_GEOMETRY_BYTES = 112
+
+
+def grower(fstype: str, node: str, at: str) -> tuple[str, ...]:
+    """The command that lets the mounted filesystem fill its device; empty when there is none."""
+    return tuple(word.format(node=node, at=at) for word in _GROWERS.get(fstype, ()))
+
+
+def size(host: Host, fstype: str, node: str, at: str) -> int:
+    """Bytes that the mounted filesystem spans now. Raises HostError when it cannot be asked."""
+    try:
+        if fstype in EXT:
+            return _ext_size(superblock(host, node))
+        if fstype == "xfs":
+            return _xfs_size(host, at)
+        found = os.statvfs(host.path(at))
+        return found.f_blocks * found.f_frsize
+    except OSError as error:
+        raise HostError(f"{at}: its size cannot be asked: {error.strerror}") from error
+
+
+def superblock(host: Host, node: str) -> bytes:
+    """The ext superblock of a device. Raises HostError when there is none."""
+    with host.opened(node, os.O_RDONLY) as descriptor:
+        block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
+    if len(block) < _SUPERBLOCK or _u16(block, 0x38) != _EXT_MAGIC:
+        raise HostError(f"{node}: no ext superblock")
+    return block
+
+
+def wants_check(block: bytes, now: float | None = None) -> str:
+    """Why the ext superblock asks for a check before it is mounted, "" when it does not. A journal to
+    replay is none: the kernel does that.
+    """
+    state, mounts, limit = _u16(block, 0x3A), _u16(block, 0x34), struct.unpack_from("<h", block, 0x36)[0]
+    checked, interval = _u32(block, 0x40), _u32(block, 0x44)
+    if state & _ERRORS:
+        return "errors were seen on it"
+    if not state & _CLEAN:
+        return "it was not unmounted cleanly"
+    if 0 < limit <= mounts:
+        return f"it has been mounted {mounts} times"
+    if interval and (time.time() if now is None else now) >= checked + interval:
+        return "its last check is too long ago"
+    return ""
+
+
+def _ext_size(block: bytes) -> int:
+    blocks = _u32(block, 0x4)
+    if _u32(block, 0x60) & _INCOMPAT_64BIT:
+        blocks |= _u32(block, 0x150) << 32
+    return blocks << (10 + _u32(block, 0x18))
+
+
+def _xfs_size(host: Host, at: str) -> int:
+    answer = bytearray(_XFS_GEOMETRY_BYTES)
+    with host.opened(at, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        fcntl.ioctl(descriptor, _XFS_GEOMETRY, answer)
+    block_size, blocks = struct.unpack_from("=I", answer, 0)[0], struct.unpack_from("=Q", answer, 32)[0]
+    return int(block_size) * int(blocks)
+
+
+def _u16(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 2], "little")
+
+
+def _u32(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 4], "little")

@@ -1,0 +1,93 @@
+"""The root disk: found by the mount, else by the partition name that the platform's images give it;
+grown in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent import mounts, storage
+from agent.errors import HostError
+from agent.hotplug import grow, table
+from agent.report import changed, failed, skipped, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.hotplug.system import System
+    from agent.report import Item
+    from agent.storage import Device, Disk
+
+#: The root partition's name in the platform's images.
+PARTITION_NAME = "gandiroot"
+#: Where a partition may be named by the GUID that a clone gets anew.
+_NAMERS = ("/proc/cmdline", "/etc/fstab", "/etc/crypttab")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root filesystem: its device, the disk that is on, and where it is mounted."""
+
+    disk: Disk
+    device: Device
+    at: str
+
+
+def find(ctx: Context, system: System) -> Root | str:
+    """The root disk, or why there is none to look after."""
+    found = mounts.mounts(ctx.host)
+    top = [mount for mount in found if mount.at == "/"]
+    name = (
+        next((n for n in (storage.name_of(ctx.host, m) for m in sorted(top[-1].numbers)) if n), "")
+        if top
+        else ""
+    )
+    if name:
+        return _by_mount(ctx, system, name, "/")
+    for disk in filter(None, (system.read(ctx.host, each) for each in system.names(ctx.host))):
+        for part in disk.partitions:
+            at = next((mount.at for mount in found if part.number in mount.numbers), "")
+            if part.part_name == PARTITION_NAME and at:
+                return Root(disk, _probed(ctx, part), at)
+    return "the root filesystem is on no block device"
+
+
+def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
+    """New GUIDs for a cloned disk, then growth. The caller holds the disk's lock."""
+    try:
+        yield from _renew(ctx, system, root)
+    except HostError as error:
+        yield failed(root.disk.name, error.message, error.hint)
+    grown = list(grow.grow(ctx, system, root.disk, root.device, root.at, root=True))
+    yield from grown or [unchanged(root.device.name, "has the size of its disk")]
+
+
+def _by_mount(ctx: Context, system: System, name: str, at: str) -> Root | str:
+    whole = storage.whole(ctx.host, name)
+    if storage.beneath(ctx.host, name) != {whole}:
+        return f"the root filesystem is on {name}, a volume that this version does not grow"
+    disk = system.read(ctx.host, whole)
+    for device in disk.devices if disk else ():
+        if disk and device.name == name:
+            return Root(disk, _probed(ctx, device), at)
+    return f"{name}: no longer there"
+
+
+def _probed(ctx: Context, device: Device) -> Device:
+    if device.fstype:
+        return device
+    return replace(device, udev=storage.probe(ctx.host, device.node) | dict(device.udev))
+
+
+def _renew(ctx: Context, system: System, root: Root) -> Iterator[Item]:
+    if not root.device.partition or not table.read(ctx.host, root.disk).blank_guid:
+        return
+    for name in _NAMERS:
+        text = (ctx.host.read(name) or "").lower()
+        if "partuuid" in text:
+            yield skipped(root.disk.name, f"keeps its blank GUID: {name} names partitions by GUID")
+            return
+    table.renew_guids(ctx.host, system, root.disk)
+    yield changed(root.disk.name, "new GUIDs for a cloned disk")

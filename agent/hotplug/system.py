@@ -1,0 +1,86 @@
+"""The running system as the disk handler sees it: udev's answers, systemd's mount units, writers in
+transient units.
+
+One replaceable value, so that the same handler runs against a real kernel where PID 1 is not systemd and
+no udev runs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import storage, transient
+from agent.bus import attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.host import Host
+    from agent.storage import Disk
+
+#: Seconds that mounting one filesystem may take; a journal replay of a large disk is part of it.
+MOUNT_TIMEOUT = 600.0
+#: Seconds that a check or a growth may take before PID 1 stops it.
+WRITER_TIMEOUT = 4 * 3600.0
+#: Seconds that a writer waits for the lock on the whole disk.
+_LOCK_TIMEOUT = 60
+#: Seconds that udev may take to finish with a disk that it has seen.
+UDEV_TIMEOUT = 10
+
+
+def properties(name: str) -> dict[str, str]:
+    """udev's properties of a block device."""
+    from agent import uevents
+
+    return uevents.properties("block", name)
+
+
+def read(host: Host, name: str) -> Disk | None:
+    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly)."""
+    path = storage.devpath(host, name)
+    if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in properties(name):
+        asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
+        host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
+    return storage.read(host, name, properties)
+
+
+def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+    """Mount by a transient unit that is bound to the device."""
+    transient.mount(host, node, at, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
+
+
+def unmount(host: Host, at: str) -> None:
+    """Stop the mount unit."""
+    transient.unmount(host, at, timeout=60)
+
+
+def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:
+    """Run what writes a disk's metadata under the lock on the whole disk, in a unit that outlives the
+    daemon.
+
+    A unit of that name that still runs is joined instead. The caller judges by the result: ``udevadm
+    lock`` of systemd 252 ends with 0 even when its command fails.
+    """
+    locked = ("udevadm", "lock", f"--timeout={_LOCK_TIMEOUT}", f"--device={disk}", "--", *argv)
+    transient.run(host, unit, locked, timeout=WRITER_TIMEOUT, stdin=stdin)
+
+
+def unit_name(purpose: str, device: str) -> str:
+    """The name of a writer's unit, ``gandi-grow-vdb1``."""
+    return f"gandi-{purpose}-{re.sub(r'[^A-Za-z0-9]', '-', device)}"
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """How disks are read and acted upon."""
+
+    read: Callable[[Host, str], Disk | None] = read
+    names: Callable[[Host], list[str]] = storage.names
+    mount: Callable[[Host, str, str, str, str], None] = mount
+    unmount: Callable[[Host, str], None] = unmount
+    write: Callable[..., None] = write
+
+
+SYSTEMD = System()

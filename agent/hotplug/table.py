@@ -1,0 +1,126 @@
+"""Partition tables: what one says of the disk it was written for, and how its last partition is made to
+reach the end.
+
+sfdisk keeps start, type, GUID, attributes and name of a partition that is only given a new size, and
+moves a GPT's backup header to the end as it writes (util-linux 2.38 to 2.41).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from agent import storage
+from agent.errors import HostError
+from agent.hotplug.system import unit_name
+
+if TYPE_CHECKING:
+    from agent.host import Host
+    from agent.hotplug.system import System
+    from agent.storage import Device, Disk
+
+#: Bytes of a GPT's entries, standing before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
+_GPT_ENTRIES = 16384
+#: Sectors that msdos's 32-bit fields can count: 2 TiB with sectors of 512 bytes.
+_DOS_SECTORS = (1 << 32) - 1
+_KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
+#: Bytes that partitions end on a multiple of.
+_ALIGNED = 1 << 20
+_EXTENDED = frozenset({"0x5", "0xf", "0x85"})
+
+
+class Kind(StrEnum):
+    """The partition tables that are grown."""
+
+    GPT = "gpt"
+    DOS = "msdos"
+    OTHER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``covered``: bytes of the disk that the table was written for, 0 when it does not say. ``limit``:
+    bytes from the beginning of the disk that a partition could reach now.
+    """
+
+    kind: Kind
+    covered: int = 0
+    limit: int = 0
+    guid: bytes = b""
+
+    @property
+    def blank_guid(self) -> bool:
+        """Whether this is an image made to be cloned: it wants GUIDs of its own."""
+        return self.kind is Kind.GPT and not any(self.guid)
+
+
+def read(host: Host, disk: Disk) -> Table:
+    """The table as it stands on the disk. Raises HostError when the disk cannot be read."""
+    sector, end = disk.sector, disk.device.size
+    try:
+        with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
+            first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, 92, sector)
+    except OSError as error:
+        raise HostError(f"{disk.device.node}: cannot be read: {error.strerror}") from error
+    if header[:8] == b"EFI PART":
+        alternate = int.from_bytes(header[32:40], "little")
+        return Table(Kind.GPT, (alternate + 1) * sector, end - sector - _GPT_ENTRIES, header[56:72])
+    if first[510:512] == b"\x55\xaa":
+        return Table(Kind.DOS, 0, min(end, _DOS_SECTORS * sector))
+    return Table(Kind.OTHER)
+
+
+def is_extended(device: Device) -> bool:
+    """Whether an msdos partition is the extended one or lies in it."""
+    udev = device.udev
+    is_dos = udev.get("ID_PART_ENTRY_SCHEME", "dos") == "dos"
+    return is_dos and (device.partition > 4 or udev.get("ID_PART_ENTRY_TYPE", "") in _EXTENDED)
+
+
+def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
+    """Let the last partition reach the end of the disk, in the table and in the kernel.
+
+    Raises HostError when the kernel does not show it larger afterwards.
+    """
+    number = str(device.partition)
+    argv = (*_KEEP, "-N", number, disk.device.node)
+    system.write(host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device))
+    host.run(("partx", "--update", "--nr", number, disk.device.node))
+    if not host.dry_run and storage.size_now(host, device.name) <= device.size:
+        raise HostError(
+            f"{device.node}: still {device.size} bytes after its table was written",
+            hint=f"see: journalctl -b -u {unit_name('grow', disk.name)}.service",
+        )
+
+
+def _size(table: Table, disk: Disk, device: Device) -> str:
+    """sfdisk's input for the new size: "all there is", which knows where a GPT ends.
+
+    In an msdos table, which counts in 32 bits, a number of sectors: there "all" wraps around on a disk of
+    more than 2 TiB, to less than the partition had (sfdisk 2.38).
+    """
+    if table.kind is Kind.GPT:
+        return ", +"
+    return f", {(table.limit // _ALIGNED * _ALIGNED - device.start) // disk.sector}"
+
+
+def renew_guids(host: Host, system: System, disk: Disk) -> None:
+    """Give a cloned disk and each of its partitions GUIDs of their own. Raises HostError when that did
+    not last.
+    """
+    from uuid import uuid4
+
+    fresh = (("--disk-id", disk.device.node), *(_part_uuid(disk, part) for part in disk.partitions))
+    for step, words in enumerate(fresh):
+        argv = (*_KEEP, *words, str(uuid4()).upper())
+        system.write(host, unit_name("guid", f"{disk.name}-{step}"), disk.device.node, argv)
+    if not host.dry_run and read(host, disk).blank_guid:
+        raise HostError(
+            f"{disk.device.node}: its GUID is still all zeros", hint=f"run: sfdisk --dump {disk.device.node}"
+        )
+
+
+def _part_uuid(disk: Disk, part: Device) -> tuple[str, ...]:
+    return ("--part-uuid", disk.device.node, str(part.partition))

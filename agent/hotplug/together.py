@@ -1,0 +1,52 @@
+"""Work on several devices at the same time, waited for together and no longer than a bound."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Result = TypeVar("Result")
+
+
+def together(
+    work: Mapping[str, Callable[[], Result]],
+    timeout: float,
+    late: Callable[[str, Result], None] = lambda _name, _result: None,
+) -> tuple[dict[str, Result], set[str]]:
+    """Do all of ``work`` in threads; the results by name, and the names of what was not done in
+    ``timeout`` seconds.
+
+    What is late goes on, and its result is given to ``late`` in its own thread. The functions must not
+    raise. The threads do not keep the process alive: what must outlive it runs in a unit of its own.
+    """
+    answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
+    over, turn = threading.Event(), threading.Lock()
+
+    def do(name: str, function: Callable[[], Result]) -> None:
+        result = function()
+        with turn:
+            if not over.is_set():
+                answers.put((name, result))
+                return
+        late(name, result)
+
+    for name, function in work.items():
+        threading.Thread(target=do, args=(name, function), name=name, daemon=True).start()
+    done, deadline = dict[str, Result](), time.monotonic() + timeout
+    while len(done) < len(work):
+        try:
+            name, result = answers.get(timeout=max(deadline - time.monotonic(), 0.0))
+        except Empty:
+            break
+        done[name] = result
+    with turn:
+        over.set()
+        while not answers.empty():
+            name, result = answers.get()
+            done[name] = result
+    return done, set(work) - set(done)

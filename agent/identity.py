@@ -1,0 +1,60 @@
+"""Which machine this is: the UUID that the hypervisor gives it, in one spelling.
+
+The same UUID is shown in two byte orders (SMBIOS stores the first three fields little-endian, older
+hypervisors and kernels did not swap them) and in either case; ``same`` sees through both.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.host import Host
+
+#: In the order of trust: Xen's own (a domU without DMI has only this), then DMI.
+FILES = ("/sys/hypervisor/uuid", "/sys/class/dmi/id/product_uuid")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: What firmware vendors ship where they ought to have put a UUID; all zeros and all F are told by their
+#: digits.
+_PLACEHOLDERS = frozenset(
+    {
+        "03000200-0400-0500-0006-000700080009",
+        "12345678-1234-5678-90ab-cddeefaabbcc",
+        "fefefefe-fefe-fefe-fefe-fefefefefefe",
+        "01020304-0506-0708-090a-0b0c0d0e0f10",
+        "00010203-0405-0607-0809-0a0b0c0d0e0f",
+        "4c4c4544-0000-2010-8020-80c04f202020",
+    }
+)
+
+
+def machine(host: Host) -> str:
+    """The hypervisor's UUID for this machine, lower-case; "" where it gives none (or only a placeholder)."""
+    return next((uuid for name in FILES if (uuid := normal(host.read(name) or ""))), "")
+
+
+def fallback(host: Host) -> str:
+    """The identity of a machine without a UUID: its machine-id, "" when it has none yet."""
+    text = (host.read("/etc/machine-id") or "").strip().lower()
+    return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""
+
+
+def normal(text: str) -> str:
+    """A UUID in lower case, "" for a placeholder or anything else."""
+    uuid = text.strip().lower()
+    if not _UUID.fullmatch(uuid) or len(set(uuid) - {"-"}) == 1:
+        return ""
+    return "" if {uuid, swapped(uuid)} & _PLACEHOLDERS else uuid
+
+
+def swapped(uuid: str) -> str:
+    """The UUID with its first three fields in the other byte order."""
+    *fields, clock, node = uuid.split("-")
+    return "-".join([*(bytes.fromhex(field)[::-1].hex() for field in fields), clock, node])
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two spellings mean the same machine."""
+    one, other = normal(one), normal(other)
+    return bool(one) and one in (other, swapped(other) if other else "")

@@ -1,0 +1,137 @@
+"""Who uses which block device: the kernel's mounts and swaps, and what the administrator has written down.
+
+Facts only, read anew for each decision; lives as long as one look at a device.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.host import Host
+    from agent.storage import Device
+
+MOUNTINFO = "/proc/self/mountinfo"
+#: Where an administrator puts units; the generator's own, from fstab, are read at their source.
+_UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
+_BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo (proc_pid_mountinfo(5)). ``numbers``: the block devices behind it, as
+    major:minor.
+    """
+
+    at: str
+    source: str
+    fstype: str
+    numbers: frozenset[str]
+    root: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A device that the administrator takes care of: ``what`` as written, ``where`` it goes ("" for
+    none).
+    """
+
+    what: str
+    where: str
+    by: str
+
+
+def mounts(host: Host) -> tuple[Mount, ...]:
+    """Every mount, in the order in which they were made."""
+    lines = (host.read(MOUNTINFO, limit=16 << 20) or "").splitlines()
+    return tuple(_mount(host, line.split(" ")) for line in lines if " - " in line)
+
+
+def _mount(host: Host, fields: list[str]) -> Mount:
+    fstype, source = fields[fields.index("-") + 1], _plain(fields[fields.index("-") + 2])
+    numbers = {fields[2]}
+    if fstype == "btrfs":
+        # An anonymous number (0:N); the devices are known by name only.
+        name = os.path.basename(source)
+        numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
+    return Mount(_plain(fields[4]), source, fstype, frozenset(numbers - {""}), _plain(fields[3]))
+
+
+def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
+    """The kernel names of all devices of the mounted btrfs that has device ``name``; empty when none has."""
+    for uuid in storage.listed(host, "/sys/fs/btrfs"):
+        members = storage.listed(host, f"/sys/fs/btrfs/{uuid}/devices")
+        if name in members:
+            return tuple(members)
+    return ()
+
+
+def swaps(host: Host) -> frozenset[str]:
+    """The numbers of the block devices that are swapped on."""
+    lines = (host.read("/proc/swaps") or "").splitlines()[1:]
+    names = (os.path.basename(_plain(line.split()[0])) for line in lines if line.split())
+    return frozenset(storage.number_of(host, name) for name in names) - {""}
+
+
+def claims(host: Host) -> tuple[Claim, ...]:
+    """What fstab (noauto too), crypttab and the administrator's mount, automount and swap units name."""
+    return (*_table(host, "/etc/fstab", 0, 1), *_table(host, "/etc/crypttab", 1, None), *_units(host))
+
+
+def claimed(device: Device, what: str) -> bool:
+    """Whether a device specification of fstab(5), crypttab(5) or a unit means this device."""
+    what = what.replace('"', "").replace("'", "")
+    if not what:
+        return False
+    if what.startswith("/dev/disk/"):
+        folder, _, name = what.removeprefix("/dev/disk/").partition("/")
+        name = re.sub(r"\\x([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), name)
+        what = f"{_BY[folder]}={name}" if folder in _BY else what
+    tag, equals, value = what.partition("=")
+    if not equals or what.startswith("/"):
+        return what == device.node or what in device.udev.get("DEVLINKS", "").split(" ")
+    match tag.upper():
+        case "UUID":
+            return bool(value) and value.lower() == device.uuid.lower()
+        case "LABEL":
+            return bool(value) and os.fsencode(value) == device.label
+        case "PARTUUID":
+            return bool(value) and value.lower() == device.udev.get("ID_PART_ENTRY_UUID", "").lower()
+        case "PARTLABEL":
+            return bool(value) and value == device.part_name
+        case "ID":
+            return f"/dev/disk/by-id/{value}" in device.udev.get("DEVLINKS", "").split(" ")
+    return False
+
+
+def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Claim]:
+    for number, line in enumerate((host.read(name) or "").splitlines(), start=1):
+        words = line.split()
+        if len(words) > 1 and not words[0].startswith("#"):
+            at = "" if where is None else _plain(words[where])
+            yield Claim(_plain(words[what]), at if at.startswith("/") else "", f"{name} line {number}")
+
+
+def _units(host: Host) -> Iterator[Claim]:
+    for folder in _UNIT_FOLDERS:
+        for name in storage.listed(host, folder):
+            if name.endswith((".mount", ".automount", ".swap")):
+                text = host.read(f"{folder}/{name}") or ""
+                found = dict(re.findall(r"^\s*(What|Where)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+                if found:
+                    yield Claim(found.get("What", ""), found.get("Where", ""), f"{folder}/{name}")
+
+
+def _plain(text: str) -> str:
+    """Text with the octal escapes of getmntent(3) undone."""
+    if "\\" not in text:
+        return text
+    data = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), os.fsencode(text))
+    return os.fsdecode(data)

@@ -1,0 +1,143 @@
+"""Facts about this machine's NICs, from /sys/class/net; and what a renderer is asked to make of one.
+
+Only physical NICs: those that have a device behind them. Bridges, VLANs, veth pairs and tunnels have none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import socket
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.model import Nic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.host import Host
+
+_SYS = "/sys/class/net"
+#: The group of link messages (rtnetlink(7)).
+_RTMGRP_LINK = 1
+#: Exists while udev has events to handle (udev_queue_get_queue_is_empty(3)).
+_QUEUE = "/run/udev/queue"
+_TICK = 0.2
+#: ARPHRD_ETHER of linux/if_arp.h.
+_ETHERNET = "1"
+#: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
+_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A physical NIC. ``mac`` is lower case; ``place`` orders NICs by where they sit on their bus."""
+
+    name: str
+    mac: str
+    index: int = 0
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A NIC and what it is to be. ``key`` names its file; ``required``: the boot waits until it is up.
+
+    ``fallback`` is a NIC of no document: addresses come by DHCP and router advertisements, and its
+    routes stand behind those of the others.
+    """
+
+    interface: Interface
+    nic: Nic
+    key: str
+    required: bool = True
+    fallback: bool = False
+
+
+def physical(host: Host) -> list[Interface]:
+    """This machine's physical NICs in bus order."""
+    folder = host.path(_SYS)
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    found = [_interface(host, name) for name in names if _is_physical(host, name)]
+    return sorted(found, key=lambda one: (one.place, one.index, one.name))
+
+
+def named_by_udev(host: Host, interface: Interface) -> bool:
+    """Whether udev has seen the NIC; before that its name may still change (udev's record of it is there
+    then).
+    """
+    return host.exists(f"/run/udev/data/n{interface.index}")
+
+
+def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
+    """Wait until ``ready``, looking again at each change of a NIC; False when udev's queue was empty, or
+    ``patience`` seconds had passed, before.
+    """
+    deadline = time.monotonic() + patience
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+    ) as events:
+        events.bind((0, _RTMGRP_LINK))
+        poll = select.poll()
+        poll.register(events, select.POLLIN)
+        while not ready():
+            if time.monotonic() >= deadline or not host.exists(_QUEUE):
+                return ready()
+            # Nothing tells that the queue has become empty: hence the tick.
+            poll.poll(_TICK * 1000)
+            _drain(events)
+    return True
+
+
+def _drain(events: socket.socket) -> None:
+    """Forget what is queued: each look is at everything. ENOBUFS, that more was lost, is as good."""
+    with contextlib.suppress(OSError):
+        while events.recv(1 << 16):
+            pass
+
+
+def names(host: Host, interface: Interface) -> frozenset[str]:
+    """All names by which the NIC may be configured: its own, and udev's alternatives."""
+    asked = ("udevadm", "info", "--query=property", f"--path={_SYS}/{interface.name}")
+    lines = host.run(asked, changes=False, check=False).stdout.splitlines() if host.live else []
+    given = (line.partition("=")[2] for line in lines if line.startswith("ID_NET_NAME"))
+    return frozenset({interface.name, *given} - {""})
+
+
+def by_dhcp(interface: Interface, *, required: bool) -> Link:
+    """A NIC that is in no document."""
+    nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
+    return Link(interface, nic, f"dhcp-{interface.mac.replace(':', '')}", required=required, fallback=True)
+
+
+def with_router_advertisements(nic: Nic) -> Nic:
+    """The NIC with all that router advertisements can bring (CONFIG_IPV6_SLAAC)."""
+    return replace(nic, accept_ra=True, ra_address=True, ra_dns=True, ra_gateway=True)
+
+
+def _is_physical(host: Host, name: str) -> bool:
+    folder = f"{_SYS}/{name}"
+    return host.exists(f"{folder}/device") and _text(host, f"{folder}/type") == _ETHERNET
+
+
+def _interface(host: Host, name: str) -> Interface:
+    folder = f"{_SYS}/{name}"
+    # A member of a bond shows the bond's address; its own is here.
+    mac = _text(host, f"{folder}/bonding_slave/perm_hwaddr") or _text(host, f"{folder}/address")
+    index = _text(host, f"{folder}/ifindex")
+    place = os.path.realpath(host.path(f"{folder}/device"))
+    return Interface(name, mac.lower(), int(index) if index.isdigit() else 0, _sortable(place))
+
+
+def _sortable(path: str) -> str:
+    """The device's path so that text order is bus order: numbers that grow a digit are padded."""
+    parts = path.split("/")
+    return "/".join(p if _PCI.fullmatch(p) else re.sub(r"\d+", lambda n: n[0].zfill(8), p) for p in parts)
+
+
+def _text(host: Host, name: str) -> str:
+    return (host.read(name) or "").strip()

@@ -1,0 +1,49 @@
+"""Which NIC of the document is which of this machine's. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.model import Nic
+    from agent.network.links import Interface
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Who goes with whom, in the order of the document's numbers, and who is left on either side."""
+
+    pairs: tuple[tuple[Nic, Interface], ...]
+    nics: tuple[Nic, ...]
+    interfaces: tuple[Interface, ...]
+
+
+def pair(nics: Iterable[Nic], interfaces: Iterable[Interface], stored: Mapping[int, str]) -> Pairing:
+    """Pair by the document's MAC; else as it was ``stored`` (number → MAC); else vif N with ethN where
+    there is such a name; else what is left in order, by number and by bus.
+
+    A NIC whose MAC is in the document and not on this machine is paired with nothing: the platform named
+    another.
+    """
+    ordered = sorted(nics, key=lambda nic: nic.number)
+    waiting = list(ordered)
+    free = list(interfaces)
+    found: dict[int, Interface] = {}
+
+    def take(fits: Callable[[Nic, Interface], bool]) -> None:
+        for nic in list(waiting):
+            match = next((one for one in free if fits(nic, one)), None)
+            if match is not None:
+                found[nic.number] = match
+                waiting.remove(nic)
+                free.remove(match)
+
+    take(lambda nic, one: nic.mac is not None and nic.mac == one.mac)
+    take(lambda nic, one: nic.mac is None and stored.get(nic.number) == one.mac)
+    take(lambda nic, one: nic.mac is None and one.name == f"eth{nic.number}")
+    take(lambda nic, _one: nic.mac is None)
+    pairs = tuple((nic, found[nic.number]) for nic in ordered if nic.number in found)
+    return Pairing(pairs, tuple(waiting), tuple(free))

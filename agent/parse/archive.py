@@ -1,0 +1,257 @@
+"""The tar archive of the swap disk, read member by member, nothing extracted, nothing believed.
+
+Our own reader instead of tarfile: it must say where on the device the archive ends (those bytes are
+overwritten later), must tell a damaged archive from one that has ended (tarfile takes a bad header for the
+end), and must not follow a header into memory. Format: tar(5), POSIX.1-2017 pax, "ustar Interchange Format".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.parse.problem import Problem, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK = 512
+CONFIG, SCRIPT, INIT = "gandi/config", "gandi/script", "gandi/init"
+#: The only member of an archive whose bytes the agent is overwriting: its own mark, see ``mark``.
+WIPED = "gandi/wiped"
+MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)")
+#: Bytes of each member at the most. A configuration is far smaller than its limit: what is too large in it
+#: is then named by its own path.
+LIMITS = {CONFIG: 64 << 20, SCRIPT: 8 << 20}
+MODULES_LIMIT = 1 << 30
+MEMBERS = 1000
+_EXTENDED = 64 << 10  # bytes of a pax or long-name record
+_REGULAR = (b"0", b"\0", b"7")
+_KINDS = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a device node",
+    b"4": "a device node",
+    b"5": "a folder",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+}
+#: The content of these has no blocks in the archive, whatever size they state.
+_EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6")
+
+
+class Damaged(Exception):
+    """The archive cannot be read on from here; what was read before stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One header block: the member's name, the bytes of content that follow, and its type flag."""
+
+    name: str
+    size: int
+    kind: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member that counts: its content's place on the device, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+    def read(self, descriptor: int) -> bytes:
+        """The content. Raises Damaged when the device ends before it."""
+        return _pread(descriptor, self.size, self.offset)
+
+
+@dataclass(slots=True)
+class Archive:
+    """What was found from ``offset`` (bytes) on; ``length`` bytes belong to the archive."""
+
+    offset: int
+    length: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    #: False when it ended before its end mark: then what follows is unknown.
+    whole: bool = False
+    #: Whether it says of itself that it is ours.
+    ours: bool = False
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What extended headers say of the member that follows them."""
+
+    name: str = ""
+    size: int | None = None
+    sparse: bool = False
+
+
+def header(block: bytes) -> Header | None:
+    """The block as a ustar or GNU header, or None where it is none (wrong magic, checksum or number)."""
+    if len(block) != BLOCK or block[257:262] != b"ustar":
+        return None
+    size, checksum = _number(block[124:136]), _number(block[148:156])
+    if size is None or checksum != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
+        return None
+    name = _text(block[:100])
+    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    return Header(f"{prefix}/{name}" if prefix else name, size, block[156:157])
+
+
+def mark(length: int) -> bytes:
+    """A header block that says: the ``length`` bytes after this block are being overwritten."""
+    block = bytearray(BLOCK)
+    block[: len(WIPED)] = WIPED.encode()
+    block[100:108] = b"0000600\0"
+    block[124:136] = b"%011o\0" % length
+    block[148:156] = b" " * 8
+    block[156:157] = b"0"
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def read(descriptor: int, offset: int) -> Archive:
+    """Every member of the archive at ``offset`` of the open device; damage and refusals are in
+    ``problems``.
+    """
+    archive = Archive(offset)
+    walk = _members(descriptor, archive)
+    try:
+        for count, (head, place) in enumerate(walk):
+            if count >= MEMBERS:
+                raise Damaged(f"more than {MEMBERS} members")
+            _take(archive, head, place)
+    except Damaged as error:
+        archive.problems.append(
+            Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
+        )
+    return archive
+
+
+def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
+    """Each member's header (with the long name that precedes it) and the place of its content."""
+    place, said = archive.offset, _Said()
+    while True:
+        block = _pread(descriptor, BLOCK, place)
+        place += BLOCK
+        if not any(block):
+            archive.length = place + BLOCK - archive.offset
+            archive.whole = True
+            return
+        head = header(block)
+        if head is None:
+            raise Damaged(f"damaged {place - BLOCK - archive.offset} bytes after its beginning")
+        archive.length = place - archive.offset
+        if head.kind in b"xLKg":
+            content = _extended(descriptor, head, place)
+            if head.kind == b"L":
+                said.name = _text(content)
+            elif head.kind == b"x":
+                _pax(content, said)
+        else:
+            if head.kind == b"S":
+                place = _sparse_map(descriptor, block, place)
+            size = head.size if said.size is None else said.size
+            head = Header(said.name or head.name, size, b"S" if said.sparse else head.kind)
+            yield head, place
+            said = _Said()
+        place += 0 if head.kind in _EMPTY else -(-head.size // BLOCK) * BLOCK
+
+
+def _take(archive: Archive, head: Header, place: int) -> None:
+    name = head.name.removeprefix("./").rstrip("/")
+    archive.ours |= name == "gandi" or name.startswith("gandi/")
+    if head.kind == b"5" and name in ("", ".", "gandi"):
+        return
+    limit = MODULES_LIMIT if MODULES.fullmatch(name) else LIMITS.get(name)
+    why = _refusal(head, name)
+    if why:
+        hint = "only regular files below gandi/ are taken; it was not touched"
+        archive.problems.append(Problem(shown(head.name) or "a member without a name", why, hint))
+    elif name == INIT:
+        pass  # The platform's own program: the agent does natively what it did.
+    elif limit is None:
+        archive.problems.append(Problem(shown(head.name), "ignored: no member that counts", harmless=True))
+    elif name in archive.members:
+        archive.problems.append(Problem(name, "is there twice; the first is used", "deliver it once"))
+    elif head.size > limit:
+        what = f"{head.size} bytes; at most {limit} are read"
+        archive.problems.append(Problem(name, what, "deliver a smaller file"))
+    else:
+        archive.members[name] = Member(name, place, head.size)
+
+
+def _refusal(head: Header, name: str) -> str:
+    """Why a member is not even looked at, or ""."""
+    if name.startswith("/"):
+        return "an absolute name"
+    if ".." in name.split("/"):
+        return "a name that leads out of the archive"
+    if head.kind not in _REGULAR:
+        return f"{_KINDS.get(head.kind, 'no regular file')}, not a regular file"
+    return ""
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        try:
+            chunk = os.pread(descriptor, min(size - len(content), 1 << 20), offset + len(content))
+        except (OSError, OverflowError) as error:
+            raise Damaged(f"cannot be read at byte {offset + len(content)}: {error}") from error
+        if not chunk:
+            raise Damaged("cut short: the device ends before the archive does")
+        content += chunk
+    return bytes(content)
+
+
+def _number(digits: bytes) -> int | None:
+    """A header's number: octal digits, or GNU's base-256 where the first bit is set; None for anything
+    else.
+    """
+    if digits[0] == 0x80:
+        return int.from_bytes(digits[1:], "big")
+    text = digits.strip(b" \0")
+    return int(text, 8) if re.fullmatch(rb"[0-7]+", text) else (None if text else 0)
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _extended(descriptor: int, head: Header, place: int) -> bytes:
+    if head.size > _EXTENDED:
+        raise Damaged(f"a header record of {head.size} bytes")
+    return _pread(descriptor, head.size, place)
+
+
+def _pax(content: bytes, said: _Said) -> None:
+    """Take over what a pax record ("LENGTH KEY=VALUE\\n" each) says of the next member."""
+    while content:
+        length, _, rest = content.partition(b" ")
+        if not length.isdigit() or not len(length) + 2 < int(length[:9]) <= len(content):
+            raise Damaged("a damaged pax record")
+        key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+        if key == b"path":
+            said.name = _text(value)
+        elif key == b"size" and re.fullmatch(rb"[0-9]{1,20}", value):
+            said.size = int(value)
+        said.sparse |= key.startswith(b"GNU.sparse")
+        content = content[int(length) :]
+
+
+def _sparse_map(descriptor: int, block: bytes, place: int) -> int:
+    """Where the content of an old GNU sparse member begins, behind the blocks of its map."""
+    more = block[482]
+    for _ in range(MEMBERS):
+        if not more:
+            return place
+        more = _pread(descriptor, BLOCK, place)[504]
+        place += BLOCK
+    raise Damaged("a sparse member with an endless map")

@@ -1,0 +1,156 @@
+"""Readers of single values that more than one dialect has: each gives the neutral value or says what is
+wrong.
+
+A reader raises ValueError("what is wrong; what to write instead"). It never repeats the value: a password,
+or a private key that was pasted by mistake, would end up in a log.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ipaddress
+import re
+from typing import Annotated, TypeAlias
+
+from pydantic import PlainValidator
+
+IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: crypt(5): a method's prefix and its text, or the 13 characters of descrypt. No character that ends a
+#: field of /etc/shadow or that stands for a locked password.
+_CRYPT = re.compile(r"\$(?:1|2[abxy]|3|5|6|7|y|gy|sha1|md5)[$,][\"-)+-9<-\[\]-~]+|[./0-9A-Za-z]{13}")
+#: What shadow's useradd takes (is_valid_user_name in its lib/chkname.c), as Debian documents it in
+#: useradd(8).
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_KEY_TYPE = re.compile(
+    r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp(?:256|384|521))(?:-cert-v01@openssh\.com)?"
+    r"|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)(?:-cert-v01)?@openssh\.com"
+)
+_WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+')
+_KEY_LINE = 16 << 10
+
+
+def text(value: object) -> str:
+    """A string; None reads as ""."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError("not a string; write it in quotes")
+    if "\0" in value:
+        raise ValueError("holds a NUL character; remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate); write it as UTF-8") from None
+    return value
+
+
+def address(value: object) -> IP:
+    """A host's address, v4 or v6, without a prefix."""
+    try:
+        found = ipaddress.ip_address(_stripped(value))
+    except ValueError:
+        raise ValueError("not an IP address; write for example 203.0.113.10 or 2001:db8::10") from None
+    if found.is_unspecified or found.is_multicast or found.is_loopback or getattr(found, "scope_id", None):
+        raise ValueError("no address of a host; write one that a NIC can have")
+    return found
+
+
+def optional_address(value: object) -> IP | None:
+    """The same, where an empty string and null mean: none."""
+    return address(value) if _stripped(value) else None
+
+
+def network(value: object) -> Net | None:
+    """A network in CIDR notation (bits of the host are ignored); an empty string and null mean: none.
+
+    Without a prefix: /24 for IPv4 (the platform's default), /64 for IPv6.
+    """
+    written = _stripped(value)
+    if not written:
+        return None
+    if "/" not in written:
+        written += "/64" if ":" in written else "/24"
+    try:
+        return ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        raise ValueError("not a network in CIDR notation; write for example 203.0.113.0/24") from None
+
+
+def number(value: object) -> int:
+    """A small whole number, also as a string of digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip()):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10000:
+        raise ValueError("not a small whole number; write 0 for the first, 1 for the second")
+    return value
+
+
+def mac(value: object) -> str | None:
+    """A hardware address, lower-case with colons; an empty string and null mean: none."""
+    written = _stripped(value).lower().replace("-", ":")
+    if written and not _MAC.fullmatch(written):
+        raise ValueError("not a MAC address; write for example 00:16:3e:11:22:33")
+    return written or None
+
+
+def hostname(value: object) -> str:
+    """A host name, short or fully qualified (RFC 1123; underscores are let pass); "" where none is given."""
+    written = _stripped(value).removesuffix(".")
+    if written and (len(written) > 253 or not all(map(_LABEL.fullmatch, written.split(".")))):
+        raise ValueError("not a host name; letters, digits and hyphens, at most 63 between two dots")
+    return written
+
+
+def password(value: object) -> str | None:
+    """A crypt(3) hash, verbatim; None where none is given."""
+    written = text(value)
+    if written and not _CRYPT.fullmatch(written):
+        raise ValueError("not a crypt(3) hash; make one with: mkpasswd --method=yescrypt")
+    return written or None
+
+
+def user(value: object) -> str | None:
+    """An account's name that useradd takes; None where none is given."""
+    written = text(value)
+    if written and not _USER.fullmatch(written):
+        raise ValueError("no user name that useradd takes; lower-case letters, digits, _ and -, at most 32")
+    return written or None
+
+
+def key(line: str) -> tuple[str, str]:
+    """One line of authorized_keys, as (its key without options and comment, the line). Raises ValueError."""
+    line = line.strip()
+    if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
+        raise ValueError("too long or not printable; one public key on each line")
+    words = [match[0] for match in _WORD.finditer(line)][:3]
+    at = next((n for n, word in enumerate(words[:2]) if _KEY_TYPE.fullmatch(word)), None)
+    if at is None or len(words) < at + 2:
+        raise ValueError("no OpenSSH public key; write the content of a .pub file")
+    kind, blob = words[at], words[at + 1]
+    try:
+        raw = binascii.a2b_base64(blob, strict_mode=True)
+    except (ValueError, binascii.Error):
+        raise ValueError(f"{kind}: its base64 is damaged; copy the .pub file again, whole") from None
+    named = kind.encode()
+    if raw[:4] != len(named).to_bytes(4, "big") or raw[4 : 4 + len(named)] != named or len(raw) < 40:
+        raise ValueError(f"{kind}: cut short, or of another type; copy the .pub file again, whole")
+    return f"{kind} {blob}", line
+
+
+def _stripped(value: object) -> str:
+    return text(value).strip()
+
+
+Address = Annotated[IP, PlainValidator(address)]
+OptionalAddress = Annotated[IP | None, PlainValidator(optional_address)]
+Network = Annotated[Net | None, PlainValidator(network)]
+Number = Annotated[int, PlainValidator(number)]
+Mac = Annotated[str | None, PlainValidator(mac)]
+Hostname = Annotated[str, PlainValidator(hostname)]
+Password = Annotated[str | None, PlainValidator(password)]
+UserName = Annotated[str | None, PlainValidator(user)]
+Text = Annotated[str, PlainValidator(text)]

@@ -1,0 +1,245 @@
+"""The Gandi dialect: ``gandi/config`` and ``gandi/script`` of the swap archive become the neutral model."""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
+from agent.parse import fields
+from agent.parse.fields import (
+    Address,
+    Hostname,
+    Mac,
+    Network,
+    Number,
+    OptionalAddress,
+    Password,
+    Text,
+    UserName,
+)
+from agent.parse.lenient import Strict, validate
+from agent.parse.problem import Problem
+from agent.parse.program import program
+
+if TYPE_CHECKING:
+    from agent.parse.fields import IP
+
+SOURCE = "gandi"
+_ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+_FIRST_PREFIX = {4: 24, 6: 64}
+
+
+class Public(Strict):
+    """``pbn``: the public network of an address."""
+
+    pbn_network: Network = None
+    pbn_gateway: OptionalAddress = None
+
+
+class Private(Strict):
+    """``pvn``: the private VLAN of an address; wins over ``pbn``."""
+
+    pvn_network: Network = None
+    pvn_gateway: OptionalAddress = None
+
+
+class Pna(Strict):
+    """One address of a NIC."""
+
+    pna_address: Address
+    pbn: Public | None = None
+    pvn: Private | None = None
+
+
+class Vif(Strict):
+    """One NIC. ``vif_mac`` is ours: the platform does not send it."""
+
+    vif_number: Number | None = None
+    vif_mac: Mac = None
+    pna: list[Pna | None] | None = None
+
+
+class VmConf(Strict):
+    """Everything that is not the network."""
+
+    user: UserName = None
+    password: Password = None
+    ssh_key: Text = ""
+    run: Text = ""
+    script_args: Text = ""
+
+
+class Document(Strict):
+    """``gandi/config``. What the format requires has a default here: its absence is told, the rest
+    applied.
+    """
+
+    vm_hostname: Hostname = ""
+    nameservers: list[Address | None] | None = None
+    vif: list[Vif | None] | None = None
+    vm_conf: VmConf | None = None
+
+
+@dataclass(slots=True)
+class _Addressed:
+    """One address with its network and gateway, whichever of the two networks it was given in."""
+
+    address: IP
+    prefix: int
+    gateway: IP | None
+    public: bool
+
+    @property
+    def on_link(self) -> bool:
+        """Whether the gateway must be declared reachable: link-local, or outside the address's network."""
+        network = ipaddress.ip_network(f"{self.address}/{self.prefix}", strict=False)
+        return self.gateway is not None and (self.gateway.is_link_local or self.gateway not in network)
+
+
+@dataclass(slots=True)
+class _Nic:
+    number: int
+    mac: str | None
+    addresses: list[_Addressed] = field(default_factory=list)
+
+
+def parse(
+    document: dict[str, Any], script: bytes | None
+) -> tuple[InstanceConfig, dict[str, bytes], list[Problem]]:
+    """The model (its identity's id is empty: the machine knows it), the programs by name, and what was
+    wrong.
+    """
+    missing = [name for name in ("vm_hostname", "vif") if document.get(name) in (None, "")]
+    parsed, problems = validate(Document, document)
+    for name in missing:
+        problems.append(Problem(name, "missing", "the format requires it; what it sets is left as it is"))
+    conf = parsed.vm_conf or VmConf()
+    nics = _nics(parsed, problems)
+    users = _users(conf, problems)
+    scripts, files = _scripts(conf, script, problems)
+    config = InstanceConfig(
+        identity=Identity(SOURCE, ""),
+        hostname=parsed.vm_hostname or None,
+        nameservers=tuple(dict.fromkeys(str(a) for a in parsed.nameservers or () if a)),
+        nics=_routed(nics),
+        users=users,
+        scripts=scripts,
+    )
+    return config, files, problems
+
+
+def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:
+    """The NICs in the order of their numbers; one without a number takes its place in the list for it."""
+    found: dict[int, _Nic] = {}
+    for place, vif in enumerate(parsed.vif or ()):
+        if vif is None:
+            continue
+        number = place if vif.vif_number is None else vif.vif_number
+        if number in found:
+            what = f"NIC {number} is there twice; the first is used"
+            problems.append(Problem(f"vif[{place}].vif_number", what, "number each NIC once"))
+            continue
+        found[number] = nic = _Nic(number, vif.vif_mac)
+        for index, pna in enumerate(vif.pna or ()):
+            if pna is not None:
+                nic.addresses.append(_addressed(pna, f"vif[{place}].pna[{index}]", problems))
+    return [found[number] for number in sorted(found)]
+
+
+def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
+    address, version = pna.pna_address, pna.pna_address.version
+    if pna.pvn is not None and (pna.pvn.pvn_network or pna.pvn.pvn_gateway):
+        network, gateway, path = pna.pvn.pvn_network, pna.pvn.pvn_gateway, f"{path}.pvn.pvn"
+        public = False
+    else:
+        pbn = pna.pbn or Public()
+        network, gateway, path = pbn.pbn_network, pbn.pbn_gateway, f"{path}.pbn.pbn"
+        public = True
+    if network is not None and network.version != version:
+        problems.append(Problem(f"{path}_network", f"no network of an IPv{version} address", "correct it"))
+        network = None
+    if gateway is not None and gateway.version != version:
+        problems.append(Problem(f"{path}_gateway", f"no gateway of an IPv{version} address", "correct it"))
+        gateway = None
+    if gateway == address:
+        problems.append(Problem(f"{path}_gateway", "the address itself", "name the router's address"))
+        gateway = None
+    prefix = network.prefixlen if network is not None else _FIRST_PREFIX[version]
+    return _Addressed(address, prefix, gateway, public)
+
+
+def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
+    """NICs of the model; each family's default route leads over the lowest NIC with a public gateway.
+
+    Where no address has a public gateway (a machine with a private VLAN only), the first private one is
+    used.
+    """
+    routes: dict[int, list[Route]] = {nic.number: [] for nic in nics}
+    for version, anywhere in _ANYWHERE.items():
+        offers = [
+            (not offer.public, nic.number, place, offer)
+            for nic in nics
+            for place, offer in enumerate(nic.addresses)
+            if offer.gateway is not None and offer.address.version == version
+        ]
+        if offers:
+            _, number, _, best = min(offers, key=lambda offer: offer[:3])
+            routes[number].append(Route(anywhere, gateway=str(best.gateway), on_link=best.on_link))
+    return tuple(
+        Nic(
+            number=nic.number,
+            mac=nic.mac,
+            addresses=tuple(dict.fromkeys(f"{a.address}/{a.prefix}" for a in nic.addresses)),
+            routes=tuple(routes[nic.number]),
+            ra_address=False,
+            ra_dns=False,
+            ra_gateway=not any(a.gateway is not None and a.address.version == 6 for a in nic.addresses),
+        )
+        for nic in nics
+    )
+
+
+def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
+    """root and the named account, both with the password and every key."""
+    keys: dict[str, str] = {}
+    for number, line in enumerate(conf.ssh_key.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            name, whole = fields.key(line)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            problems.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
+        else:
+            keys.setdefault(name, whole)
+    users = []
+    if conf.password or keys:
+        users.append(User("root", conf.password, tuple(keys.values())))
+    if conf.user and conf.user != "root":
+        users.append(User(conf.user, conf.password, tuple(keys.values()), admin=True))
+    return tuple(users)
+
+
+def _scripts(
+    conf: VmConf, script: bytes | None, problems: list[Problem]
+) -> tuple[tuple[Script, ...], dict[str, bytes]]:
+    """The programs in their order: the customer's script with its arguments, then ``run``."""
+    scripts, files = [], {}
+    if script:
+        try:
+            arguments = tuple(shlex.split(conf.script_args))
+        except ValueError as error:
+            what = f"{error} in the quoting: gandi/script is not run".lower()
+            problems.append(
+                Problem("vm_conf.script_args", what, "close each quote; write \\\\ for a backslash")
+            )
+        else:
+            files["script"] = script
+            scripts.append(program("script", script, arguments))
+    if conf.run.strip():
+        files["run"] = (conf.run.rstrip("\n") + "\n").encode()
+        scripts.append(program("run", files["run"]))
+    return tuple(scripts), files

@@ -1,0 +1,29 @@
+"""What was wrong with delivered bytes, told so that the person who wrote them can act. Never a value: it
+may be a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Characters of delivered text (a key, a member's name) that go into a message.
+_SHOWN = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """``path`` names the place (``vif[0].pna[1].pna_address``), ``hint`` the remedy.
+
+    ``harmless`` marks what was only ignored (an unknown key): nothing that was asked for is missing.
+    """
+
+    path: str
+    message: str
+    hint: str = ""
+    harmless: bool = False
+
+
+def shown(text: str) -> str:
+    """Delivered text as it may stand in a log line: one line, printable, short."""
+    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _SHOWN + 1])
+    return safe if len(safe) <= _SHOWN else safe[:_SHOWN] + "…"

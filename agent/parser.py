@@ -1,0 +1,155 @@
+"""The reader's employer: starts agent/parse as a process of its own and takes its answer, within bounds.
+
+posix_spawn and not Host.run: the reader is no command of the system below the root but a part of the agent,
+it changes nothing, gets an open device as its input, and must not be able to fill our memory with its
+answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from base64 import b64decode
+from dataclasses import dataclass
+from typing import Any
+
+from agent import model
+from agent.errors import HostError
+from agent.parse.problem import Problem, shown
+
+#: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
+TIMEOUT = 60.0
+#: Bytes of the answer: a script of 8 MiB and a configuration of 1 MiB, in base64.
+ANSWER = 16 << 20
+_READER = os.path.join(os.path.dirname(__file__), "parse", "__main__.py")
+_HINT = "the stored configuration stays in force; see: journalctl -u 'gandi-*'"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A member of an archive by its place on the medium, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What the reader made of a medium. ``config`` is None where it could not be read, or is ``same``."""
+
+    config: model.InstanceConfig | None
+    #: The customer's programs by name.
+    files: dict[str, bytes]
+    #: The document as it was spelled; None where it is not to be kept.
+    raw: bytes | None
+    problems: tuple[Problem, ...]
+    #: A name for all that was delivered; the same delivery has the same one.
+    digest: str
+    #: Whether the digest is the one that was known.
+    same: bool
+    #: Whether the medium says of itself that it is of this dialect.
+    ours: bool
+    #: False where it is damaged or cut short.
+    whole: bool
+    #: The bytes on the medium that held it: offset and length.
+    extent: tuple[int, int]
+    modules: tuple[Piece, ...]
+
+
+def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") -> Parsed:
+    """Have the medium on ``descriptor`` read, from byte ``offset`` on, as ``dialect``.
+
+    ``known`` is the digest of the last delivery: for the same one no configuration is made (and pydantic is
+    not imported). Raises HostError when the reader ended badly or not in time.
+    """
+    argv = [sys.executable, "-I", "-S", _READER, dialect, str(offset), *([known] if known else [])]
+    status, output = _spawn(argv, descriptor)
+    if status:
+        raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)
+    try:
+        answer = json.loads(output)
+        if "defect" in answer:
+            raise HostError(f"the {dialect} reader failed: {shown(str(answer['defect']))}", hint=_HINT)
+        return _parsed(answer)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
+
+
+def _spawn(argv: list[str], descriptor: int) -> tuple[int, bytes]:
+    """Run the reader to its end; its wait status and output. What it says on stderr may quote the
+    document.
+    """
+    reading, writing = os.pipe()
+    try:
+        process = os.posix_spawn(
+            argv[0],
+            argv,
+            {"LC_ALL": "C.UTF-8"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, descriptor, 0),
+                (os.POSIX_SPAWN_DUP2, writing, 1),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+            ],
+            setsigmask=(),
+        )
+    except OSError as error:
+        os.close(reading)
+        raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
+    finally:
+        os.close(writing)
+    output, done = None, False
+    try:
+        output = _collect(reading)
+        done = output is not None
+    finally:
+        os.close(reading)
+        if not done:
+            os.kill(process, 9)
+        _, status = os.waitpid(process, 0)
+    if output is None:
+        raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)
+    return status, output
+
+
+def _collect(reading: int) -> bytes | None:
+    """Everything up to the end of the pipe; None when that takes too long or is too much."""
+    output, deadline = bytearray(), time.monotonic() + TIMEOUT
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        chunk = os.read(reading, 1 << 16)
+        if not chunk:
+            return bytes(output)
+        output += chunk
+        if len(output) > ANSWER:
+            break
+    return None
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"by signal {-code}" if code < 0 else f"with exit status {code}"
+
+
+def _parsed(answer: dict[str, Any]) -> Parsed:
+    config, raw = answer.get("config"), answer.get("raw")
+    start, length = answer["extent"]
+    return Parsed(
+        config=model.load(model.canonical(config)) if config else None,
+        files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
+        raw=b64decode(raw) if raw is not None else None,
+        problems=tuple(
+            Problem(shown(path), message, hint, harmless)
+            for path, message, hint, harmless in answer["problems"]
+        ),
+        digest=str(answer["digest"]),
+        same=bool(answer["same"]),
+        ours=bool(answer["ours"]),
+        whole=bool(answer["whole"]),
+        extent=(int(start), int(length)),
+        modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer["modules"]),
+    )

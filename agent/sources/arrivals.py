@@ -1,0 +1,92 @@
+"""Waiting for a medium that has not enumerated yet, by the kernel's own events and within a bound.
+
+"Late" and "never" look the same, so the wait ends when nothing is left to come: udev's queue is empty and
+every device of a storage bus has found its driver.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.errors import HostError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from agent.host import Host
+
+#: NETLINK_KOBJECT_UEVENT of linux/netlink.h; group 1 is the kernel, 2 is udev.
+_PROTOCOL, _KERNEL = 15, 1
+#: Seconds between two looks where the kernel is silent: a driver that binds tells nobody when a disk is
+#: ready.
+_LOOK_AGAIN = 0.5
+#: PCI base class of mass storage (PCI Code and ID Assignment, 1.2), virtio's block device and SCSI host
+#: (5.2, 5.6).
+_PCI_STORAGE = "0x01"
+_VIRTIO_STORAGE = ("0x0002", "0x0008")
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Listens from before the first look on, so that nothing that arrives in between is missed."""
+
+    host: Host
+    _socket: socket.socket | None = field(default=None, init=False)
+
+    def __enter__(self) -> Arrivals:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _PROTOCOL)
+            self._socket.bind((0, _KERNEL))
+        except OSError as error:
+            self._close()
+            raise HostError(f"the kernel's events cannot be heard: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def wait(self, deadline: float) -> bool:
+        """Wait for something to happen; False when ``deadline`` (monotonic seconds) has passed or nothing is
+        left to come.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0 or self._socket is None or not self.pending():
+            return False
+        ready, _, _ = select.select([self._socket], [], [], min(left, _LOOK_AGAIN))
+        while ready:
+            self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            ready, _, _ = select.select([self._socket], [], [], 0)
+        return True
+
+    def pending(self) -> bool:
+        """Whether udev still works, or a storage device has no driver yet."""
+        if self.host.exists("/run/udev/queue"):
+            return True
+        return bool(self._unbound("pci", "class", _PCI_STORAGE)) or any(
+            self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE
+        )
+
+    def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:
+        folder = f"/sys/bus/{bus}/devices"
+        try:
+            devices = os.listdir(self.host.path(folder))
+        except FileNotFoundError:
+            return []
+        return [
+            name
+            for name in devices
+            if (self.host.read(f"{folder}/{name}/{attribute}") or "").startswith(kind)
+            and not self.host.exists(f"{folder}/{name}/driver")
+        ]
+
+    def _close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

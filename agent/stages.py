@@ -1,0 +1,259 @@
+"""The whole boot on one page: four stages, each a tuple of steps in their order; and what runs them.
+
+Whoever runs a stage (the daemon, or the stage client when the daemon cannot) calls ``run``: one at a time,
+under a lock. A step is named by its place and imported when its turn comes, so a boot pays only for what it
+uses; a test resolves each name. ``attempt`` is the one error boundary: a step that fails, foreseen or not,
+becomes a record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.errors import AgentError, Busy, HostError
+from agent.journal import Journal, status_line
+from agent.report import Outcome, StageReport, StepReport, failed, skipped
+from agent.settings import variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+    Tell = Callable[[StepReport], None]
+
+
+class Stage(StrEnum):
+    """A point of the boot that the units wait for, in order."""
+
+    BOOTSTRAP = "bootstrap"
+    MOUNT = "mount"
+    CONFIG = "config"
+    POSTBOOT = "postboot"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step. ``place`` is ``module:function``; the function takes a Context and yields
+    Items.
+    """
+
+    name: str
+    place: str
+    #: Settings (fields of Settings) that must all be on.
+    settings: tuple[str, ...] = ()
+    #: Works from the configuration alone: without one, this step is skipped.
+    needs_config: bool = False
+
+    def function(self) -> Callable[[Context], Iterable[Item]]:
+        """The function, imported now."""
+        import importlib
+
+        module, _, name = self.place.partition(":")
+        found: Callable[[Context], Iterable[Item]] = getattr(importlib.import_module(module), name)
+        return found
+
+
+#: Also started by the daemon, off the boot's path, when the mount stage begins; postboot joins it.
+GROW_ROOT = Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_root",))
+
+STAGES: dict[Stage, tuple[Step, ...]] = {
+    Stage.BOOTSTRAP: (
+        Step("source", "agent.steps.source:apply"),
+        Step("modules", "agent.steps.modules:apply", needs_config=True),
+        Step("swap", "agent.steps.swap:apply"),
+        Step("hostname", "agent.steps.hostname:apply", settings=("network", "hostname"), needs_config=True),
+        Step("network", "agent.steps.network:apply", settings=("network",)),
+        Step(
+            "resolver", "agent.steps.resolver:apply", settings=("network", "nameserver"), needs_config=True
+        ),
+        Step("users", "agent.steps.users:apply", needs_config=True),
+    ),
+    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),),
+    Stage.CONFIG: (),
+    Stage.POSTBOOT: (
+        GROW_ROOT,
+        Step("scripts", "agent.steps.script:apply", needs_config=True),
+    ),
+}
+
+#: What a stage without steps says.
+NOTHING = "nothing to do"
+LOCK = "/run/gandi/stage.lock"
+#: Made when the mount stage begins: from then on disk events are acted on, also by a daemon that started
+#: later.
+MOUNTING = "/run/gandi/mounting"
+#: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
+#: (WatchdogSec and TimeoutAbortSec of gandi-agent.service: 65 s).
+PATIENCE = 90.0
+_RETRY = 0.2
+
+
+@contextlib.contextmanager
+def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Be the only one who runs a stage on this machine; ``what`` tells the others who it is.
+
+    Raises Busy, naming the holder, when the lock is not free within ``patience`` seconds. The kernel frees
+    it when its holder dies.
+    """
+    host.mkdir("/run/gandi")
+    with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
+        deadline = time.monotonic() + patience
+        while not _locked(lock):
+            if time.monotonic() >= deadline:
+                holder = (host.read(LOCK) or "").strip() or "another process"
+                raise Busy(
+                    f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",
+                    hint="wait for that process, or end it, then start the unit again",
+                )
+            # flock(2) has no form with a timeout, and a thread blocked in it cannot be called back.
+            time.sleep(min(_RETRY, patience))
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
+        try:
+            yield
+        finally:
+            os.ftruncate(lock, 0)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def exit_status(error: AgentError) -> int:
+    """The exit status for an error that kept a stage from being run (75 is EX_TEMPFAIL of sysexits.h)."""
+    return 75 if isinstance(error, Busy) else 1
+
+
+def run(ctx: Context, stage: Stage, tell: Tell, *, patience: float = PATIENCE) -> StageReport:
+    """Run a stage, telling each step's report as soon as there is one, and record it for ``status``.
+
+    Raises Busy when another process runs a stage for longer than ``patience`` seconds.
+    """
+    with alone(ctx.host, f"stage {stage}", patience):
+        begun, done, journal = time.monotonic(), list[StepReport](), Journal(ctx.host)
+        record(ctx, lambda: ctx.status.stage_started(stage))
+        record(ctx, lambda: note_settings(ctx))
+        if stage is Stage.MOUNT:
+            record(ctx, lambda: ctx.host.write(MOUNTING, b""))
+        for report in steps(ctx, stage, at=lambda step, why: working(ctx, stage, step, why)):
+            done.append(report)
+            journal.step(stage, report)
+            tell(report)
+        ended = StageReport(stage, tuple(done), time.monotonic() - begun)
+        journal.stage(ended)
+        record(ctx, lambda: ctx.status.stage_ended(ended))
+        record(ctx, lambda: ctx.status.merge("work", stage, None))
+        status_line(f"stage {stage}: {'failed' if ended.failed else 'done'}")
+    return ended
+
+
+def steps(
+    ctx: Context, stage: Stage, *, at: Callable[[str, str], None] = lambda _step, _why: None
+) -> Iterator[StepReport]:
+    """Run the steps of a stage one after the other; ``at`` is told which one, and what it waits for."""
+    if ctx.config is None and stage is not Stage.BOOTSTRAP:
+        yield from _remembered(ctx)
+    for step in STAGES[stage]:
+        at(step.name, "")
+        ctx.waiting, before = partial(at, step.name), ctx.waiting
+        report = run_step(ctx, step)
+        ctx.waiting = before
+        yield report
+
+
+def run_step(ctx: Context, step: Step) -> StepReport:
+    """Run one step, unless a setting or the want of a configuration says otherwise."""
+    why = _reason_to_skip(ctx, step)
+    if why:
+        return StepReport(step.name, (skipped(step.name, why),), 0.0)
+    return attempt(ctx, step.name, lambda: step.function()(ctx))
+
+
+def attempt(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> StepReport:
+    """Do ``work`` and make a record of all that it yielded, and of the error that ended it, if one did."""
+    items: list[Item] = []
+    begun = time.monotonic()
+    try:
+        for item in work():
+            items.append(item)  # one by one: what came before an error stays recorded
+    except AgentError as error:
+        items.append(failed(name, error.message, error.hint))
+    except Exception as error:
+        # The boundary: a defect in one step, or in one disk's handler, must cost neither the others nor the
+        # boot.
+        Journal(ctx.host).defect(name, error)
+        items.append(failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent"))
+    return StepReport(name, tuple(items), time.monotonic() - begun)
+
+
+def plan(ctx: Context, stage: Stage) -> Iterator[tuple[StepReport, tuple[str, ...]]]:
+    """What a stage would do now, step by step: the report, and each effect in words; ``ctx.host`` is a dry
+    run.
+    """
+    seen = len(ctx.host.planned)
+    for report in steps(ctx, stage):
+        yield report, tuple(ctx.host.planned[seen:])
+        seen = len(ctx.host.planned)
+
+
+def _reason_to_skip(ctx: Context, step: Step) -> str:
+    off = next((name for name in step.settings if not getattr(ctx.settings, name)), "")
+    if off:
+        return f"{variable(off)}=0"
+    return "no configuration" if step.needs_config and ctx.config is None else ""
+
+
+def _remembered(ctx: Context) -> Iterator[StepReport]:
+    """A stage other than the first, in a process that did not run the first: the stored configuration is in
+    force.
+    """
+
+    def load() -> Iterator[Item]:
+        ctx.config = ctx.state.config()
+        return iter(())
+
+    report = attempt(ctx, "configuration", load)
+    if report.outcome is Outcome.FAILED:
+        yield report
+
+
+def working(ctx: Context, who: str, step: str, why: str) -> None:
+    """Say who (a stage, a device) is at which step and what that waits for: for ``status``, and for
+    systemctl.
+    """
+    now = {"step": step, "waiting": why, "since": int(time.time()), "pid": os.getpid()}
+    record(ctx, lambda: ctx.status.merge("work", who, now))
+    status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))
+
+
+def note_settings(ctx: Context) -> None:
+    """Say once, in the journal and the status, what is wrong with the settings as they are now."""
+    ctx.file.current()
+    problems = [asdict(problem) for problem in ctx.file.problems]
+    if problems == ctx.status.read()["notes"].get("settings", []):
+        return
+    for problem in ctx.file.problems:
+        Journal(ctx.host).setting(ctx.file.name, problem)
+    record(ctx, lambda: ctx.status.merge("notes", "settings", problems or None))
+
+
+def record(ctx: Context, write: Callable[[], object]) -> None:
+    """Write a record; one that cannot be written (/run is full) costs the record, not the boot."""
+    try:
+        write()
+    except HostError as error:
+        Journal(ctx.host).unrecorded(error)

@@ -1,0 +1,147 @@
+"""``gandi-agent status``: finds out how things stand, also where the daemon is dead and for people who are
+not root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from agent import control, statusview
+from agent.context import context
+from agent.errors import HostError
+from agent.report import STATUS
+from agent.stages import Stage
+
+if TYPE_CHECKING:
+    from agent.context import Context
+    from agent.host import Host
+
+#: Seconds that --wait waits when it is not told.
+WAIT = 300.0
+#: Seconds between two looks of --wait. The standard library has no inotify, and the daemon, which could
+#: tell, may be dead or not ours to ask; a look is one stat().
+_LOOK = 0.25
+#: Seconds between two questions to systemd while waiting.
+_ASK_SYSTEMD = 5.0
+_UNITS = tuple(f"gandi-{stage}.service" for stage in Stage)
+
+
+def status(host: Host, *, as_json: bool, wait: float | None) -> int:
+    """Print the state of affairs; the exit status is 0 (done), 1 (failed) or, with ``wait`` (seconds), 2
+    (not ended).
+    """
+    ctx = context(host)
+    facts = _wait(ctx, wait) if wait is not None else find_out(ctx)
+    if as_json:
+        print(json.dumps(_document(facts), indent=1, sort_keys=True))
+    else:
+        print("\n".join(statusview.render(facts)))
+    if wait is not None and statusview.verdict(facts) == 2:
+        for line in statusview.unfinished(facts):
+            print(f"still running after {wait:g} s: {line}", flush=True)
+    return statusview.verdict(facts)
+
+
+def find_out(ctx: Context) -> statusview.Facts:
+    """Everything that the view shows, as it is now."""
+    document = ctx.status.read()
+    ctx.file.current()
+    pids = {int(work.get("pid", 0)) for work in document["work"].values()}
+    return statusview.Facts(
+        document=document,
+        daemon=_daemon(ctx.host, document),
+        now=int(time.time()),
+        instance=_instance(ctx),
+        units=_units(ctx.host),
+        settings_file=ctx.file.name,
+        settings=[asdict(problem) for problem in ctx.file.problems],
+        alive=frozenset(pid for pid in pids if _alive(pid)),
+    )
+
+
+def _wait(ctx: Context, seconds: float) -> statusview.Facts:
+    """The facts once every stage has ended, or ``seconds`` are over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        facts, seen, asked = find_out(ctx), _stamp(ctx), time.monotonic()
+        if statusview.verdict(facts) != 2:
+            return facts
+        while _stamp(ctx) == seen and time.monotonic() - asked < _ASK_SYSTEMD:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return facts
+            time.sleep(min(_LOOK, left))
+
+
+def _stamp(ctx: Context) -> tuple[int, int]:
+    """Changes whenever status.json is replaced."""
+    try:
+        info = os.stat(ctx.host.path(STATUS))
+    except OSError:
+        return (0, 0)
+    return info.st_ino, info.st_mtime_ns
+
+
+def _document(facts: statusview.Facts) -> dict[str, object]:
+    """What --json prints: status.json, and beside it what is not in that file."""
+    return facts.document | {
+        "instance": facts.instance,
+        "daemon": facts.daemon,
+        "units": facts.units,
+        "settings": {"file": facts.settings_file, "problems": facts.settings},
+        "states": {stage: statusview.stage_state(facts, stage) for stage in Stage},
+        "verdict": ("done", "failed", "running")[statusview.verdict(facts)],
+    }
+
+
+def _daemon(host: Host, document: dict[str, Any]) -> str:
+    pid = int(document.get("daemon", {}).get("process", {}).get("pid", 0))
+    if not _alive(pid):
+        return "not running"
+    state = (host.read(f"/proc/{pid}/stat") or "").rpartition(") ")[2][:1]
+    if state in ("T", "t"):
+        return f"stopped (process {pid}); systemd's watchdog ends it"
+    try:
+        answers = control.ping(host)
+    except PermissionError:  # not root: that the process lives is all that can be seen
+        return f"running (process {pid})"
+    return f"running (process {pid})" + ("" if answers else ", but it does not answer")
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _instance(ctx: Context) -> str:
+    try:
+        identity = ctx.state.identity()
+    except HostError as error:
+        return "only root may know" if os.geteuid() else str(error)
+    return f"{identity.source} {identity.id}" if identity else ""
+
+
+def _units(host: Host) -> dict[str, dict[str, str]]:
+    """What systemd says of the stages' units; empty where it does not answer (an image, early boot)."""
+    asked = ("systemctl", "show", "--property=Id,ActiveState,Result", *_UNITS)
+    try:
+        answer = host.run(asked, timeout=5, check=False, changes=False)
+    except HostError:
+        return {}
+    found = {}
+    for block in answer.stdout.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if "Id" in fields:
+            found[fields.pop("Id")] = fields
+    return found

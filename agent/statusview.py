@@ -1,0 +1,152 @@
+"""``gandi-agent status`` as text: pure, from status.json and what else was found out, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.report import Outcome
+from agent.stages import NOTHING, Stage
+
+#: Outcomes that need no line of their own.
+_PLAIN = (Outcome.UNCHANGED, Outcome.CHANGED)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the view is made of. ``document`` is status.json."""
+
+    document: dict[str, Any]
+    #: A few words on the daemon.
+    daemon: str
+    #: Unix time of the view, in seconds.
+    now: int
+    #: "source id", or why it is not known.
+    instance: str = ""
+    #: Unit -> ActiveState and Result; empty where systemd did not answer.
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    settings_file: str = ""
+    #: The settings' problems, as settings.Problem has them.
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    #: Processes that run a stage or a handler and still live.
+    alive: frozenset[int] = frozenset()
+
+
+def stage_state(facts: Facts, stage: Stage) -> str:
+    """done, failed, running, interrupted (its process has died) or waiting (not begun)."""
+    entry = facts.document["stages"].get(stage, {})
+    state = str(entry.get("state", "waiting"))
+    if state == "running":
+        work = facts.document["work"].get(stage)
+        if work and work.get("pid") not in facts.alive:
+            state = "interrupted"
+    if state in ("waiting", "interrupted") and unit(facts, stage).get("ActiveState") == "failed":
+        return "failed"
+    return state
+
+
+def unit(facts: Facts, stage: Stage) -> dict[str, str]:
+    """What systemd says of the stage's unit."""
+    return facts.units.get(f"gandi-{stage}.service", {})
+
+
+def verdict(facts: Facts) -> int:
+    """The exit status of ``status``: 0 all stages done, 1 one failed, 2 some have not ended."""
+    states = {stage_state(facts, stage) for stage in Stage}
+    if states & {"running", "waiting", "interrupted"}:
+        return 2
+    return 1 if "failed" in states else 0
+
+
+def unfinished(facts: Facts) -> list[str]:
+    """For each stage that has not ended: at which step it is and what that waits for."""
+    lines = []
+    for stage in Stage:
+        state = stage_state(facts, stage)
+        if state in ("done", "failed"):
+            continue
+        text = f"stage {stage}: {'not begun' if state == 'waiting' else state}"
+        work = facts.document["work"].get(stage)
+        if work:
+            text += f", {_at(work, facts.now)}"
+        lines.append(text)
+    return lines
+
+
+def render(facts: Facts) -> list[str]:
+    """The whole view, line by line."""
+    lines = [f"instance: {facts.instance or 'none yet'}", f"daemon: {facts.daemon}", ""]
+    for stage in Stage:
+        lines += _stage(facts, stage)
+    devices = facts.document["devices"]
+    if devices:
+        lines += [
+            "",
+            "devices:",
+            *(line for name in sorted(devices) for line in _device(name, devices[name])),
+        ]
+    work = {
+        n: w for n, w in facts.document["work"].items() if n not in list(Stage) and w["pid"] in facts.alive
+    }
+    if work:
+        lines += ["", "at work:", *(f"  {name}: {_at(w, facts.now)}" for name, w in sorted(work.items()))]
+    if facts.settings:
+        lines += ["", "settings:", *(f"  {_problem(facts.settings_file, p)}" for p in facts.settings)]
+    notes = {name: text for name, text in facts.document["notes"].items() if name != "settings"}
+    if notes:
+        lines += ["", "notes:", *(f"  {_note(name, note)}" for name, note in sorted(notes.items()))]
+    return lines
+
+
+def _stage(facts: Facts, stage: Stage) -> list[str]:
+    entry, state = facts.document["stages"].get(stage, {}), stage_state(facts, stage)
+    if state in ("done", "failed") and entry.get("state") == state:
+        steps = entry.get("steps", [])
+        note = "" if steps else f" ({NOTHING})"
+        return [f"{stage}: {state}{note} [{entry['seconds']:.2f} s]", *(x for s in steps for x in _step(s))]
+    if state == "failed":
+        return [
+            f"{stage}: failed ({unit(facts, stage).get('Result', '')}; see: systemctl status gandi-{stage})"
+        ]
+    work = facts.document["work"].get(stage)
+    text = "not begun" if state == "waiting" else state
+    return [f"{stage}: {text}" + (f", {_at(work, facts.now)}" if work else "")]
+
+
+def _step(step: dict[str, Any]) -> list[str]:
+    lines = [f"  {_item(item)}" for item in step["items"] if item["outcome"] not in _PLAIN]
+    if not lines:
+        return []
+    return [
+        f"  {step['step']}: {step['outcome']} [{step['seconds']:.2f} s]",
+        *(f"  {line}" for line in lines),
+    ]
+
+
+def _device(name: str, entry: dict[str, Any]) -> list[str]:
+    return [
+        f"  {name}: {entry.get('outcome', '')}",
+        *(f"    {_item(item)}" for item in entry.get("items", [])),
+    ]
+
+
+def _item(item: dict[str, str]) -> str:
+    detail = f": {item['detail']}" if item.get("detail") else ""
+    hint = f" ({item['hint']})" if item.get("hint") else ""
+    return f"{item['outcome']}: {item['name']}{detail}{hint}"
+
+
+def _at(work: dict[str, Any], now: int) -> str:
+    text = f"at {work.get('step', '?')}"
+    if work.get("waiting"):
+        text += f", waiting for {work['waiting']}"
+    return f"{text}, since {max(0, now - int(work.get('since', now)))} s"
+
+
+def _problem(file: str, problem: dict[str, Any]) -> str:
+    hint = f" ({problem['hint']})" if problem.get("hint") else ""
+    return f"{file}:{problem['line']}: {problem['message']}{hint}"
+
+
+def _note(name: str, note: object) -> str:
+    return f"{name}: {note}"

@@ -1,0 +1,146 @@
+"""The platform's archive of kernel modules, for images whose kernel the host provides.
+
+Unpacked only when it is for the running kernel, straight from the medium, below the real /lib/modules and
+/boot and nowhere else; once for each archive, so modules that the administrator removes stay away.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from io import RawIOBase
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING, Literal, cast
+
+from agent.errors import ConfigError, HostError
+from agent.parse.archive import MODULES
+from agent.report import Item, changed, failed, skipped, unchanged
+from agent.state import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.parser import Piece
+
+#: Where members may go: the first parts of their names, as the archive spells them.
+PLACES = ("lib/modules", "boot")
+#: What an archive may unpack to: members, and bytes of all of them together.
+MEMBERS, SIZE = 100_000, 4 << 30
+#: Seconds for depmod over thousands of modules on a slow machine.
+_DEPMOD_TIMEOUT = 300.0
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Unpack the archive for the running kernel; nothing to do on a boot whose medium has none."""
+    medium = ctx.medium
+    if medium is None or not medium.modules:
+        return
+    release = os.uname().release
+    fitting = [piece for piece in medium.modules if _release(piece) == release]
+    for piece in medium.modules:
+        if piece not in fitting:
+            yield skipped(piece.name, f"not for the running kernel ({release})")
+    if not fitting:
+        return
+    # Both kinds for one kernel: bzip2 wins.
+    piece = max(fitting, key=lambda one: one.name.endswith(".bz2"))
+    node = f"/dev/{medium.disk.replace('!', '/')}"
+    mark = f"modules-{digest(f'{piece.name} {piece.size} {_fingerprint(ctx.host, node, piece)}')[:32]}"
+    if ctx.state.done(mark):
+        yield unchanged("modules", release)
+        return
+    if not ctx.host.exists("/lib/modules") or not os.access(ctx.host.path("/lib/modules"), os.W_OK):
+        yield skipped("modules", "/lib/modules is not writable")
+        return
+    if ctx.host.effect(f"unpack {piece.name} below /lib/modules and /boot"):
+        yield from _unpack(ctx.host, node, piece)
+    ctx.host.run(("depmod", release), timeout=_DEPMOD_TIMEOUT)
+    ctx.state.mark(mark)
+    yield changed("modules", release)
+
+
+def _release(piece: Piece) -> str:
+    name = MODULES.fullmatch(piece.name)
+    return name["release"] if name else ""
+
+
+def _fingerprint(host: Host, node: str, piece: Piece) -> str:
+    """Tells two archives of one size apart without reading either whole: each ends in its own check sums."""
+    edge = min(piece.size, 4096)
+    with host.opened(node, os.O_RDONLY) as descriptor:
+        ends = [os.pread(descriptor, edge, at) for at in (piece.offset, piece.offset + piece.size - edge)]
+    return digest(b"".join(ends))
+
+
+def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
+    mode: Literal["r|bz2", "r|gz"] = "r|bz2" if piece.name.endswith(".bz2") else "r|gz"
+    refused: list[str] = []
+    try:
+        with host.opened(node, os.O_RDONLY) as descriptor:
+            stream = cast("IO[bytes]", _Window(descriptor, piece.offset, piece.size))
+            with tarfile.open(fileobj=stream, mode=mode) as tar:
+                _extract(host, tar, refused)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise ConfigError(
+            f"{piece.name}: damaged: {error}", hint="the platform has to deliver it again"
+        ) from error
+    except OSError as error:
+        raise HostError(f"{piece.name}: cannot be unpacked: {error.strerror or error}") from error
+    if refused:
+        what = f"{len(refused)} members not unpacked, the first: {ascii(refused[0])[:80]}"
+        yield failed(piece.name, what, "only files below lib/modules/ and boot/ are taken")
+
+
+def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
+    total = 0
+    for count, member in enumerate(tar):
+        total += member.size
+        if count >= MEMBERS or total > SIZE:
+            limits = f"at most {MEMBERS} members and {SIZE} bytes"
+            raise ConfigError("the modules archive is too large", hint=limits)
+        place = _place(member.name)
+        # A hard link would have to be looked up behind us, in a stream.
+        if place is None or member.islnk():
+            refused.append(member.name)
+            continue
+        folder, inside = place
+        if not inside:
+            continue
+        member.name = inside
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        try:
+            tar.extract(member, host.path(f"/{folder}"), filter="data")
+        except tarfile.FilterError:
+            refused.append(member.name)
+
+
+def _place(name: str) -> tuple[str, str] | None:
+    """The folder that a member goes to and its name there; None for one that goes nowhere."""
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts:
+        return None
+    path = "/".join(parts)
+    for folder in PLACES:
+        if path == folder or path.startswith(f"{folder}/"):
+            return folder, path[len(folder) + 1 :]
+    return ("", "") if path in ("", ".", "lib") else None
+
+
+class _Window(RawIOBase):
+    """A part of a device as a file that ends where the part ends."""
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        super().__init__()
+        self._descriptor, self._place, self._end = descriptor, offset, offset + size
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._end - self._place
+        data = os.pread(self._descriptor, left if size < 0 else min(size, left), self._place)
+        self._place += len(data)
+        return data

@@ -1,0 +1,193 @@
+"""Step: the customer's programs, once each, in their order, in one unit of their own.
+
+The unit runs a small shell file that is written here: the programs' arguments then show in no unit property
+(while a program runs they are in its own argv, by definition). That file marks each program as it starts, so
+a power cut in the first leaves the second for the next boot; and it notes how each ended.
+
+The unit is Type=exec: a oneshot, or an order between two units, would keep the system "starting" for as long
+as a program waits for the boot to end. What a program leaves running stays (KillMode=process), so a time
+limit is kept by timeout(1) and not by the unit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+from agent import transient
+from agent.errors import HostError
+from agent.report import changed, failed, skipped, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.model import Script
+    from agent.report import Item
+
+UNIT = "gandi-script"
+#: How the programs of this boot ended: a line with name, exit status and seconds for each.
+ENDED = "/run/gandi/programs.ended"
+#: Seconds that the boot's last stage waits for the programs' end, to say how they ended.
+PATIENCE = 60.0
+#: Exit status of timeout(1) when the limit was reached, and seconds from its SIGTERM to its SIGKILL.
+_TIMED_OUT = 124
+_GRACE = 10
+#: Bytes of a program that are looked at to tell what runs it.
+_HEAD = 4
+_PROPERTIES = (
+    f"SyslogIdentifier={UNIT}",
+    "KillMode=process",
+    "Before=apt-daily.service apt-daily-upgrade.service",
+)
+_PRELUDE = f"""\
+#!/bin/sh
+# Written by gandi-agent: the customer's programs, one after the other; each is marked as it starts.
+cd /
+once() {{
+    name=$1 mark=$2 begun=$(date +%s)
+    shift 2
+    # What cannot be marked would run again at the next boot.
+    touch "$mark" || return
+    sync "$mark" "${{mark%/*}}"
+    "$@"
+    status=$?
+    took=$(($(date +%s) - begun))
+    echo "gandi-agent: $name ended with exit status $status after $took s"
+    echo "$name $status $took" >>{ENDED}
+}}
+"""
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Start what has not been started yet, and say how it ended or since when it runs."""
+    scripts = ctx.config.scripts if ctx.config else ()
+    if scripts and not ctx.host.live:
+        yield skipped("scripts", "they run when this machine boots")
+        return
+    pending: list[Script] = []
+    for script in scripts:
+        if _started(ctx, script):
+            yield unchanged(script.name, "has run")
+        elif script.name in ctx.files:
+            yield skipped(script.name, "not stored, so it could not be kept from running at each boot")
+        else:
+            pending.append(script)
+    if pending:
+        yield from _run(ctx, pending)
+
+
+def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
+    # Another run of this stage may have started them and been killed while it waited.
+    if not transient.is_running(ctx.host, UNIT):
+        _start(ctx, scripts)
+    if ctx.host.dry_run:
+        return
+    ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
+    running = not wait(_main_process(ctx.host), PATIENCE)
+    ctx.waiting("")
+    yield from (_outcome(ctx, script, running=running) for script in scripts)
+
+
+def _start(ctx: Context, scripts: list[Script]) -> None:
+    host, limit = ctx.host, ctx.settings.script_timeout
+    lines = [line(s.name, _mark(ctx, s), _command(ctx, s), timeout=limit) for s in scripts]
+    order = ctx.state.script(".order")
+    host.write(order, _PRELUDE + "".join(lines), mode=0o700)
+    host.remove(ENDED)
+    transient.start(
+        host,
+        UNIT,
+        ("/bin/sh", order),
+        description="Programs of the platform's document",
+        environment={"HOME": "/root"},
+        properties=_PROPERTIES,
+    )
+
+
+def _command(ctx: Context, script: Script) -> tuple[str, ...]:
+    path = ctx.state.script(script.name)
+    head = ctx.host.read_bytes(path, limit=_HEAD)
+    if head is None:
+        raise HostError(f"{path}: missing", hint="it comes again with the platform's document")
+    return command(path, head, script)
+
+
+def command(path: str, head: bytes, script: Script) -> tuple[str, ...]:
+    """How a program is run, from the first bytes of its file.
+
+    ``run`` is text for ``sh`` whatever it begins with, and so is a program without an interpreter line.
+    """
+    executable = script.name != "run" and head.startswith((b"#!", b"\x7fELF"))
+    return (path, *script.arguments) if executable else ("/bin/sh", path, *script.arguments)
+
+
+def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
+    """The program's line in the shell file; ``timeout`` in seconds, 0 for none."""
+    limit = ("timeout", f"--kill-after={_GRACE}", str(timeout)) if timeout else ()
+    return shlex.join(("once", name, mark, *limit, *words)) + "\n"
+
+
+def wait(process: int, patience: float) -> bool:
+    """Wait until the process has ended; False when it still runs after ``patience`` seconds. 0 is no
+    process.
+    """
+    if not process:
+        return True
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(patience * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def ended(host: Host) -> dict[str, tuple[int, int]]:
+    """How each program that has ended in this boot did: exit status and seconds, by name."""
+    words = (entry.split() for entry in (host.read(ENDED) or "").splitlines())
+    return {entry[0]: (int(entry[1]), int(entry[2])) for entry in words if len(entry) == 3}
+
+
+def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
+    name, hint = script.name, f"see: journalctl -b -u {UNIT}.service"
+    done = ended(ctx.host).get(name)
+    if done is not None:
+        status, seconds = done
+        if status == 0:
+            return changed(name, f"ended 0 after {seconds} s")
+        if status == _TIMED_OUT and ctx.settings.script_timeout:
+            return failed(name, f"stopped after {seconds} s", "raise CONFIG_SCRIPT_TIMEOUT; 0 is no limit")
+        return failed(name, f"ended with exit status {status} after {seconds} s", hint)
+    started = _started(ctx, script)
+    if not running:
+        return failed(name, "was stopped" if started else "was not started", hint)
+    if not started:
+        return changed(name, "starts when the one before it has ended")
+    since = ctx.host.path(_mark(ctx, script)).stat().st_mtime
+    return changed(name, f"running since {time.strftime('%H:%M:%S', time.localtime(since))}")
+
+
+def _main_process(host: Host) -> int:
+    asked = ("systemctl", "show", "--property=MainPID", "--value", f"{UNIT}.service")
+    said = host.run(asked, changes=False, check=False).stdout.strip()
+    return int(said) if said.isdigit() else 0
+
+
+def _mark_name(script: Script) -> str:
+    return f"{script.name}-{script.digest[:32]}"
+
+
+def _mark(ctx: Context, script: Script) -> str:
+    return ctx.state.mark_file(_mark_name(script))
+
+
+def _started(ctx: Context, script: Script) -> bool:
+    return ctx.state.done(_mark_name(script))

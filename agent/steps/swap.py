@@ -1,0 +1,223 @@
+"""The swap disk becomes swap: the archive's bytes are overwritten, then it is formatted, then it is
+switched on.
+
+A power cut leaves one of these states, and the next boot goes on from each: the whole archive; our mark in
+place of its first header (the rest is being overwritten); a swap signature. The mark goes last, so a disk
+is never found with neither. A device is formatted only when it has just delivered an archive that is
+stored, or carries the partition name gandiswap and nothing else, or is blank and named in
+CONFIG_SWAP_DEVICE; and never when anything else is on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import TYPE_CHECKING
+
+from agent import mounts, storage
+from agent.errors import HostError
+from agent.parse import archive
+from agent.report import Item, changed, failed, skipped, unchanged
+from agent.sources import swap as source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agent.context import Context, Medium
+    from agent.host import Host
+    from agent.storage import Device, Disk
+
+    Disks = Callable[[Host], Iterable[str]]
+
+LABEL = "swap"
+#: mkswap(8): the signature ends the first page; a page is 4 KiB on every machine of the platform.
+_PAGE, _SIGNATURE = 4096, b"SWAPSPACE2"
+#: Bytes at each end of a disk that must be zero for it to be blank.
+_EDGE = 4 << 20
+_CHUNK = 1 << 20
+#: Seconds to wait for udev or another program to let go of the disk.
+_LOCK_TIMEOUT = 10.0
+_RETRY = 0.05
+
+
+def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
+    """Consume this boot's archive, and switch on every swap disk of the platform's that is there."""
+    medium = ctx.medium
+    used = None
+    if medium is not None and medium.source == source.NAME:
+        used = medium.disk
+        yield from _consume(ctx, medium)
+    for name in _candidates(ctx, disks):
+        if name != used:
+            yield from _existing(ctx, name)
+
+
+def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
+    node = f"/dev/{medium.disk.replace('!', '/')}"
+    if medium.left:
+        what = f"{node}: left as it is, not made swap: {medium.left}"
+        yield failed("swap", what, "it is made swap once the platform's archive is whole and stored")
+        return
+    disk = source.facts(ctx.host, medium.disk)
+    why = "has gone" if disk is None else source.foreign(ctx.host, disk)
+    if disk is None or why or disk.device.number != medium.number or disk.device.readonly:
+        yield failed("swap", f"{node}: not touched: {why or 'is read-only, or another disk than before'}")
+        return
+    target = source.target(disk)
+    if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
+        _overwrite(ctx.host, disk, medium)
+    _format(ctx.host, disk, target)
+    if (medium.offset >= _PAGE or target is not disk.device) and ctx.host.effect(
+        f"clear the mark on {node}"
+    ):
+        _clear_mark(ctx.host, disk, medium)
+    ctx.host.run(("swapon", target.node))
+    yield changed("swap", target.node)
+
+
+def _overwrite(host: Host, disk: Disk, medium: Medium) -> None:
+    """Zero the archive but for one block, which says how many bytes are ours to zero. Synced in that
+    order.
+    """
+    with _locked(host, disk) as descriptor:
+        os.pwrite(descriptor, archive.mark(medium.length - archive.BLOCK), medium.offset)
+        os.fsync(descriptor)
+        end = medium.offset + medium.length
+        for place in range(medium.offset + archive.BLOCK, end, _CHUNK):
+            os.pwrite(descriptor, bytes(min(_CHUNK, end - place)), place)
+        os.fsync(descriptor)
+
+
+def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
+    with _locked(host, disk) as descriptor:
+        os.pwrite(descriptor, bytes(archive.BLOCK), medium.offset)
+        os.fsync(descriptor)
+
+
+def _format(host: Host, disk: Disk, target: Device) -> None:
+    """mkswap under the lock on the whole disk. It writes one page at once, so it needs no unit that
+    outlives us; judged by what is on the disk then (``udevadm lock`` of systemd 252 hides the command's
+    status).
+    """
+    lock = ("udevadm", "lock", f"--device={disk.device.node}", f"--timeout={_LOCK_TIMEOUT:g}", "--")
+    done = host.run((*lock, "mkswap", "-L", LABEL, target.node), check=False)
+    if not host.dry_run and not _signed(host, target.node):
+        raise HostError(f"{target.node}: mkswap did not make it swap: {done.stderr.strip()[-200:]}")
+
+
+def _candidates(ctx: Context, disks: Disks) -> list[str]:
+    """Disks worth a closer look, by cheap signs and without a process: a signature, the partition's name,
+    the administrator's setting.
+    """
+    host, wanted = ctx.host, _configured(ctx)
+    found = []
+    for name in disks(host):
+        parts = _parts(host, name)
+        # A kernel that gives no names to partitions leaves it to libblkid.
+        named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
+        if named or wanted in (name, *parts) or (not parts and _signed(host, f"/dev/{name}")):
+            found.append(name)
+    return found
+
+
+def _existing(ctx: Context, name: str) -> Iterator[Item]:
+    """A swap disk without an archive: switched on; formatted only where its name says that it is one."""
+    host, active = ctx.host, mounts.swaps(ctx.host)
+    for device in (name, *_parts(host, name)):
+        if storage.number_of(host, device) in active:
+            yield unchanged("swap", f"/dev/{device}")
+            return
+    disk = source.facts(host, name)
+    if disk is None:
+        return
+    target, why = _target(disk, _configured(ctx), source.foreign(host, disk))
+    if claim := next((c for c in mounts.claims(host) if mounts.claimed(target, c.what)), None):
+        yield skipped("swap", f"{target.node}: the administrator's ({claim.by})")
+    elif why:
+        yield skipped("swap", f"{target.node}: left: {why}")
+    elif target.fstype == "" and not _free(host, target, _configured(ctx)):
+        yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
+    else:
+        if target.fstype == "":
+            _format(host, disk, target)
+        host.run(("swapon", target.node))
+        yield changed("swap", target.node)
+
+
+def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
+    """The device of the disk that may be switched on, and why it must not be.
+
+    The administrator may name one partition of a disk that is otherwise not ours (a root disk).
+    """
+    target = next((part for part in disk.partitions if part.name == wanted), None)
+    if target is None or target.part_name == source.PARTITION:
+        return source.target(disk), foreign
+    other = target.fstype if target.fstype != "swap" else ""
+    busy = "in use" if target.holders else ""
+    return target, f"holds {other}" if other else busy
+
+
+def _free(host: Host, target: Device, wanted: str) -> bool:
+    """Whether a device without a signature may be formatted."""
+    named = target.part_name == source.PARTITION
+    return not target.readonly and (named or (target.name == wanted and _blank(host, target)))
+
+
+def _parts(host: Host, disk: str) -> list[str]:
+    path = storage.devpath(host, disk)
+    return [part for part in storage.listed(host, path) if host.exists(f"{path}/{part}/partition")]
+
+
+def _configured(ctx: Context) -> str:
+    """The kernel name behind CONFIG_SWAP_DEVICE, "" where it names nothing."""
+    wanted = ctx.settings.swap_device
+    return os.path.basename(os.path.realpath(ctx.host.path(wanted))) if wanted.startswith("/dev/") else ""
+
+
+def _partition_name(host: Host, name: str) -> str | None:
+    """The GPT's name for a partition as the kernel read it; None where the kernel tells none."""
+    lines = (host.read(f"{storage.BLOCK}/{name}/uevent") or "").splitlines()
+    return next((line.removeprefix("PARTNAME=") for line in lines if line.startswith("PARTNAME=")), None)
+
+
+def _signed(host: Host, node: str) -> bool:
+    """Whether there is a swap signature; False for a device that cannot be read."""
+    try:
+        with host.opened(node, os.O_RDONLY) as descriptor:
+            return os.pread(descriptor, len(_SIGNATURE), _PAGE - len(_SIGNATURE)) == _SIGNATURE
+    except (HostError, OSError):
+        # A drive without a medium, or one that went away: no swap.
+        return False
+
+
+def _blank(host: Host, device: Device) -> bool:
+    """Whether nothing was ever written to either end, and nobody has it open for himself."""
+    try:
+        with host.opened(device.node, os.O_RDONLY | os.O_EXCL) as descriptor:
+            edges = (0, max(0, device.size - _EDGE))
+            return not any(any(os.pread(descriptor, _EDGE, place)) for place in edges)
+    except HostError:
+        return False
+
+
+@contextlib.contextmanager
+def _locked(host: Host, disk: Disk) -> Iterator[int]:
+    """The whole disk open for writing, by nobody else (O_EXCL: not mounted, not swap) and locked against
+    udev.
+
+    Raises HostError when somebody holds it for too long.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    with host.opened(disk.device.node, os.O_RDWR | os.O_EXCL) as descriptor:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise HostError(f"{disk.device.node}: locked by another program") from error
+                # flock(2) has no form with a timeout; udev holds the lock for milliseconds.
+                time.sleep(_RETRY)
+        yield descriptor

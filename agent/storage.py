@@ -1,0 +1,242 @@
+"""Facts about block devices: what sysfs, udev's database and libblkid say of a disk. No decisions here.
+
+A ``Disk`` is a snapshot: it is read anew for each event and lives as long as one look at the device.
+Sizes and offsets are in bytes; sysfs counts in sectors of 512 bytes whatever the device's own sector is
+(Documentation/ABI, block).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.bus import Bus, attachment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.host import Host
+
+BLOCK = "/sys/class/block"
+#: The unit of sysfs, in bytes.
+SECTOR = 512
+#: Seconds that libblkid may take over a device for which udev has no answer.
+_PROBE_TIMEOUT = 10.0
+_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A whole disk or one of its partitions. ``partition`` is 0 for the whole disk."""
+
+    name: str
+    number: str
+    size: int
+    start: int = 0
+    partition: int = 0
+    readonly: bool = False
+    holders: tuple[str, ...] = ()
+    udev: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def node(self) -> str:
+        """The kernel's own name below /dev; links by label or UUID may belong to a copy."""
+        return f"/dev/{self.name.replace('!', '/')}"
+
+    @property
+    def fstype(self) -> str:
+        """What libblkid calls the content, "" when it knows none."""
+        return self.udev.get("ID_FS_TYPE", "")
+
+    @property
+    def usage(self) -> str:
+        """libblkid's class of the content: filesystem, raid, crypto, other or ""."""
+        return self.udev.get("ID_FS_USAGE", "")
+
+    @property
+    def uuid(self) -> str:
+        """The filesystem's UUID as libblkid spells it, or ""."""
+        return self.udev.get("ID_FS_UUID", "")
+
+    @property
+    def label(self) -> bytes:
+        """The filesystem's label, byte for byte (udev spells odd bytes as ``\\xNN``)."""
+        text = self.udev.get("ID_FS_LABEL_ENC", self.udev.get("ID_FS_LABEL", ""))
+        return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text))
+
+    @property
+    def part_name(self) -> str:
+        """The name that a GPT gives to the partition, or ""."""
+        text = self.udev.get("ID_PART_ENTRY_NAME", "")
+        return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text)))
+
+    @property
+    def end(self) -> int:
+        """The first byte after it, from the beginning of the disk."""
+        return self.start + self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A whole disk, what it is attached to and its partitions (in the order of their offsets)."""
+
+    device: Device
+    partitions: tuple[Device, ...] = ()
+    bus: Bus | None = None
+    #: Why a disk with this attachment is never a data disk; "" for those that may be one.
+    excluded: str = ""
+    #: Counts attachments: two disks never share one in a boot. "" before Linux 5.15.
+    sequence: str = ""
+    #: Bytes of a logical sector, the unit of the disk's own partition table.
+    sector: int = SECTOR
+
+    @property
+    def name(self) -> str:
+        """The kernel's name of the whole disk."""
+        return self.device.name
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The whole disk and each partition."""
+        return (self.device, *self.partitions)
+
+    @property
+    def identity(self) -> str:
+        """The serial number or WWN that stays with the disk wherever it is attached, or ""."""
+        udev = self.device.udev
+        return udev.get("ID_SERIAL") or udev.get("ID_WWN") or ""
+
+
+def names(host: Host) -> list[str]:
+    """All whole disks that are present, in bus order."""
+    found = []
+    for name in listed(host, BLOCK):
+        path = devpath(host, name)
+        if path and not host.exists(f"{path}/partition") and _text(host, f"{path}/hidden") != "1":
+            found.append((_bus_order(path), name))
+    return [name for _, name in sorted(found)]
+
+
+def whole(host: Host, name: str) -> str:
+    """The whole disk that a device belongs to; the name itself when it is one, or is not there any more."""
+    path = devpath(host, name)
+    return path.split("/")[-2] if path and host.exists(f"{path}/partition") else name
+
+
+def devpath(host: Host, name: str) -> str:
+    """The device's real path from /sys/devices on, "" when there is no such device."""
+    path = os.path.realpath(host.path(f"{BLOCK}/{name}"))
+    if not os.path.isdir(path):
+        return ""
+    return path if host.live else path.removeprefix(os.path.realpath(host.root))
+
+
+def number_of(host: Host, name: str) -> str:
+    """``major:minor`` of a block device by its kernel name, "" when there is none."""
+    return _text(host, f"{BLOCK}/{name}/dev") if name else ""
+
+
+def name_of(host: Host, number: str) -> str:
+    """The kernel name of ``major:minor``, "" when there is no such block device."""
+    path = os.path.realpath(host.path(f"/sys/dev/block/{number}"))
+    return os.path.basename(path) if os.path.isdir(path) else ""
+
+
+def beneath(host: Host, name: str) -> set[str]:
+    """The whole disks that a device lies on, through dm and md, itself included when it is a disk."""
+    slaves = listed(host, f"{BLOCK}/{name}/slaves")
+    if not slaves:
+        return {whole(host, name)}
+    return {disk for slave in slaves for disk in beneath(host, slave)}
+
+
+def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> Disk | None:
+    """The whole disk ``name`` as it is now, None when it is gone. ``properties`` is udev's database, by
+    name.
+    """
+    path = devpath(host, name)
+    if not path:
+        return None
+    bus, excluded = attachment(host, path)
+    inside = [entry for entry in listed(host, path) if host.exists(f"{path}/{entry}/partition")]
+    parts = [_device(host, f"{path}/{entry}", properties(entry), probe=not excluded) for entry in inside]
+    return Disk(
+        _device(host, path, properties(name), probe=not excluded),
+        tuple(sorted(parts, key=lambda part: part.start)),
+        bus,
+        excluded,
+        _text(host, f"{path}/diskseq"),
+        int(_text(host, f"{path}/queue/logical_block_size") or SECTOR),
+    )
+
+
+def probe(host: Host, node: str) -> dict[str, str]:
+    """What libblkid finds on the device itself, under udev's names. Empty when it finds nothing or
+    cannot read it.
+    """
+    asked = ("blkid", "-p", "-o", "udev", node)
+    done = host.run(asked, changes=False, check=False, timeout=_PROBE_TIMEOUT)
+    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    return {key: value for key, _, value in pairs if key.startswith("ID_")}
+
+
+def size_now(host: Host, name: str) -> int:
+    """The device's size in bytes at this moment, 0 when it is gone."""
+    return int(_text(host, f"{BLOCK}/{name}/size") or 0) * SECTOR
+
+
+def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Device:
+    name, size = path.rpartition("/")[2], int(_text(host, f"{path}/size") or 0) * SECTOR
+    device = Device(
+        name,
+        _text(host, f"{path}/dev"),
+        size,
+        int(_text(host, f"{path}/start") or 0) * SECTOR,
+        int(_text(host, f"{path}/partition") or 0),
+        _text(host, f"{path}/ro") == "1",
+        tuple(listed(host, f"{path}/holders")),
+        udev,
+    )
+    # A partition has the third one from its disk: it says nothing of what is on the partition.
+    answers = ("ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")[: 2 if device.partition else 3]
+    answered = any(answer in udev for answer in answers)
+    return _probed(host, device) if probe and size and not answered else device
+
+
+def _probed(host: Host, device: Device) -> Device:
+    from dataclasses import replace
+
+    return replace(device, udev=probe(host, device.node) | dict(device.udev))
+
+
+def _bus_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:
+    return [_natural(part) for part in path.split("/")]
+
+
+def _natural(part: str) -> tuple[tuple[int, int, str], ...]:
+    """A sort key under which 2 comes before 10; PCI addresses are hexadecimal of fixed width and sort as
+    they are.
+    """
+    if _PCI_ADDRESS.fullmatch(part):
+        return ((1, 0, part),)
+    pieces = re.findall(r"[0-9]+|[^0-9]+", part)
+    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)
+
+
+def listed(host: Host, folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(host.path(folder)))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _text(host: Host, name: str) -> str:
+    """A sysfs attribute, "" when it is not there or the device went away while it was read."""
+    try:
+        with open(host.path(name), encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

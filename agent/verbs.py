@@ -1,0 +1,179 @@
+"""The verbs for people other than ``status``: what would be done, what is in force, and starting afresh."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from agent import stages, state
+from agent.context import context
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.report import Outcome
+from agent.settings import Settings, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.context import Context
+    from agent.hotplug.facts import Decision
+    from agent.model import InstanceConfig
+
+#: Seconds for which a stage that runs may hold up ``clean``.
+_CLEAN_PATIENCE = 10.0
+
+
+def plan(root: Path, chosen: Sequence[stages.Stage]) -> int:
+    """Print what the stages would do now and change nothing; 1 when a step would fail."""
+    _root_only("plan")
+    worst, ctx = 0, context(Host(root, dry_run=True))
+    for stage in chosen:
+        print(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
+        worst = max(worst, _plan_stage(ctx, stage))
+    return worst
+
+
+def _plan_stage(ctx: Context, stage: stages.Stage) -> int:
+    worst = 0
+    for report, effects in stages.plan(ctx, stage):
+        doings = [effect for effect in effects if not _is_bookkeeping(effect)]
+        print(f"  {report.step}: {_would(report.outcome)}")
+        for item in report.items:
+            print(f"    {item.name}: {_would(item.outcome)}" + (f": {item.detail}" if item.detail else ""))
+        for doing in doings:
+            print(f"      {doing}")
+        worst = max(worst, int(report.outcome is Outcome.FAILED))
+    return worst
+
+
+def _would(outcome: Outcome) -> str:
+    words = {Outcome.CHANGED: "would change", Outcome.FAILED: "would fail"}
+    return words.get(outcome, str(outcome))
+
+
+def _is_bookkeeping(effect: str) -> bool:
+    """Whether an effect only records another one."""
+    return f" {state.FOLDER}/instances/" in effect and "/applied.json " in effect
+
+
+def config_show(host: Host, *, as_json: bool) -> int:
+    """Print the settings and where each comes from, and, for root, the instance's configuration without its
+    secrets.
+    """
+    ctx = context(host)
+    settings, instance = _settings(ctx), _instance(ctx)
+    problems = [asdict(problem) for problem in ctx.file.problems]
+    if as_json:
+        document = {"settings": settings, "problems": problems, "instance": instance}
+        print(json.dumps(document, indent=1, sort_keys=True))
+        return 0
+    for name, entry in settings.items():
+        print(f"{name}={entry['value']}  ({entry['origin']})")
+    for problem in problems:
+        hint = f" ({problem['hint']})" if problem["hint"] else ""
+        print(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
+    if os.geteuid():
+        print("\ninstance: only root may know")
+    else:
+        print("\ninstance: " + (json.dumps(instance, indent=1) if instance else "none yet"))
+    return 0
+
+
+def _settings(ctx: Context) -> dict[str, dict[str, str]]:
+    """Each variable with its value in the file's spelling, and ``default`` or file:line."""
+    now = ctx.settings
+    lines = (ctx.host.read(ctx.file.name) or "").splitlines()
+    bad = {problem.line for problem in ctx.file.problems}
+    found = {}
+    for name in sorted((field.name for field in fields(Settings)), key=variable):
+        pattern = re.compile(rf"\s*(?:export\s+)?{variable(name)}=")
+        where = [n for n, line in enumerate(lines, 1) if n not in bad and pattern.match(line)]
+        origin = f"{ctx.file.name}:{where[-1]}" if where else "default"
+        found[variable(name)] = {"value": _spelled(getattr(now, name)), "origin": origin}
+    return found
+
+
+def _spelled(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    text = " ".join(value) if isinstance(value, tuple) else str(value)
+    return f'"{text}"' if " " in text or not text else text
+
+
+def _instance(ctx: Context) -> dict[str, Any] | None:
+    if os.geteuid():
+        return None
+    config = ctx.state.config()
+    return redacted(config) if config else None
+
+
+def redacted(config: InstanceConfig) -> dict[str, Any]:
+    """The configuration for people: of a password and of a program, only that there is one."""
+    document = asdict(config)
+    for user in document["users"]:
+        user["password"] = "(set)" if user["password"] else None
+    document["scripts"] = [{"name": script["name"]} for script in document["scripts"]]
+    return document
+
+
+def disks(host: Host) -> int:
+    """Print, for each disk, what the agent does with it or why it leaves it alone."""
+    from agent.hotplug import disk
+
+    rows = disk.describe(context(host))
+    for row in rows:
+        kind = " ".join(word for word in (row.fstype, repr(row.label) if row.label else "") if word)
+        print(
+            f"{row.device:<12} {row.size / (1 << 30):>9.2f} GiB  {kind or '-':<24} {_decision(row.decision)}"
+        )
+    if not rows:
+        print("no disks")
+    return 0
+
+
+def _decision(decision: Decision) -> str:
+    from agent.hotplug.facts import Leave, Mounted
+
+    match decision:
+        case Leave(reason):
+            return f"left alone: {reason}"
+        case Mounted(at):
+            return f"mounted at {at}"
+        case _:
+            return f"to be mounted at {decision.at}"
+
+
+def clean(host: Host) -> int:
+    """Forget which machine this is, before its disk becomes an image: the next boot is a new machine's
+    first.
+    """
+    _root_only("clean")
+    with stages.alone(host, "clean", _CLEAN_PATIENCE):
+        removed = [name for name in (f"{state.FOLDER}/instance.json",) if host.remove(name)]
+        removed += _remove_below(host, f"{state.FOLDER}/instances")
+    for name in removed:
+        print(f"removed {name}")
+    if not removed:
+        print("nothing was remembered")
+    return 0
+
+
+def _remove_below(host: Host, folder: str) -> list[str]:
+    """Remove a folder and what is in it; the names of what was removed."""
+    above, _, name = folder.rpartition("/")
+    path = host.path(above) / name  # not host.path(folder): that follows a link in last place
+    if path.is_symlink() or not path.is_dir():
+        return [folder] if host.remove(folder) else []
+    inside = [
+        gone for child in sorted(os.listdir(path)) for gone in _remove_below(host, f"{folder}/{child}")
+    ]
+    return [*inside, folder] if host.remove(folder) else inside
+
+
+def _root_only(verb: str) -> None:
+    if os.geteuid():
+        raise ConfigError(f"{verb}: only root may", hint=f"sudo gandi-agent {verb}")

@@ -1,0 +1,54 @@
+"""Devices of the build host, given back whatever a test does."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import sources
+from agent.hotplug import record
+from agent.sources import swap as swap_source
+from tests.system.disks import LoopDisk
+from tests.system.swapdisks import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from agent.context import Context
+    from agent.sources import Found
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
+    """Makes blank loop disks of so many bytes; needs root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: loop devices")
+    monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
+    made: list[LoopDisk] = []
+
+    def make(size: int) -> LoopDisk:
+        made.append(LoopDisk.make(tmp_path / f"disk{len(made)}.img", size))
+        return made[-1]
+
+    yield make
+    for disk in made:
+        disk.detach()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Machine]:
+    """Makes machines whose only disks are those given."""
+
+    def make(*disks: LoopDisk, settings: str = "") -> Machine:
+        made = Machine(tmp_path / "root", disks, settings)
+
+        def find(ctx: Context, known: str, *, patient: bool) -> Found | None:
+            return swap_source.look(ctx.host, known, made.names)
+
+        monkeypatch.setattr(sources, "find", find)
+        return made
+
+    return make

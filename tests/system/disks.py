@@ -1,0 +1,136 @@
+"""Real disks for tests: loop devices with real tables and filesystems, and the handler's system without
+systemd.
+
+The kernel, mkfs, sfdisk, mount and the lock are real. What is replaced: the bus (a loop device is never
+a data disk), udev's answers (libblkid is asked), mount units (mount(8)) and transient units (the same
+command, run at once).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import storage
+from agent.bus import Bus
+from agent.context import Context
+from agent.host import Host
+from agent.hotplug.system import System
+from agent.mounts import mounts
+from agent.report import StatusFile
+from agent.settings import SettingsFile
+from agent.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.storage import Device, Disk
+
+MIB = 1 << 20
+MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
+_CAP_SYS_RESOURCE = 24
+
+
+def sh(*argv: str, stdin: str = "") -> str:
+    """Run a tool of the build host."""
+    return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
+
+
+def may_resize_ext4() -> bool:
+    """Whether the kernel lets us resize a mounted ext4: it wants CAP_SYS_RESOURCE, which containers
+    often lack.
+    """
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
+    return bool(int(effective, 16) >> _CAP_SYS_RESOURCE & 1)
+
+
+@dataclass(slots=True)
+class LoopDisk:
+    """An image on a loop device."""
+
+    image: Path
+    name: str
+
+    @classmethod
+    def make(cls, image: Path, size: int) -> LoopDisk:
+        """A blank disk of ``size`` bytes, attached."""
+        with image.open("wb") as file:
+            file.truncate(size)
+        return cls(image, Path(sh("losetup", "--find", "--show", str(image))).name)
+
+    @property
+    def node(self) -> str:
+        """The whole disk's node."""
+        return f"/dev/{self.name}"
+
+    def part(self, number: int) -> str:
+        """A partition's kernel name."""
+        return f"{self.name}p{number}"
+
+    def table(self, script: str) -> None:
+        """Write a partition table and tell the kernel."""
+        sh("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", self.node, stdin=script)
+        subprocess.run(("partx", "--update", self.node), check=True, capture_output=True)
+
+    def dump(self) -> str:
+        """The partition table as sfdisk spells it, without what must change when a disk grows."""
+        lines = sh("sfdisk", "--dump", self.node).splitlines()
+        return "\n".join(line for line in lines if not line.startswith("last-lba"))
+
+    def resize(self, size: int) -> None:
+        """What a platform does to a running machine's disk."""
+        os.truncate(self.image, size)
+        sh("losetup", "--set-capacity", self.node)
+
+    def detach(self) -> None:
+        """Take it away, as it is at the end of a test."""
+        for mount in mounts(Host()):
+            if mount.source.startswith(self.node):
+                sh("umount", "--lazy", mount.at)
+        subprocess.run(("partx", "--delete", self.node), check=False, capture_output=True)
+        subprocess.run(("losetup", "--detach", self.node), check=False, capture_output=True)
+
+
+def context(root: Path, settings: str = "") -> Context:
+    """A context that acts on this machine and keeps its memory, settings and status in a folder."""
+    (root / "etc/default").mkdir(parents=True, exist_ok=True)
+    (root / "srv").mkdir(exist_ok=True)
+    (root / "etc/default/gandi").write_text(f"CONFIG_DISK_ROOT={root}/srv\n{settings}")
+    aside = Host(root)
+    return Context(Host(), SettingsFile(aside), State(aside), StatusFile(aside))
+
+
+def system(*disks: LoopDisk) -> System:
+    """The handler's system, in which only these disks exist and are on a platform's bus."""
+    known = {disk.name for disk in disks}
+
+    def read(host: Host, name: str) -> Disk | None:
+        found = storage.read(host, name, lambda _name: {}) if name in known else None
+        if found is None or not found.device.size:
+            return None
+        parts = tuple(_asked(host, part) for part in found.partitions)
+        return replace(
+            found, device=_asked(host, found.device), partitions=parts, bus=Bus.VIRTIO, excluded=""
+        )
+
+    return System(read, lambda _host: [disk.name for disk in disks], _mount, _unmount, _write)
+
+
+def _asked(host: Host, device: Device) -> Device:
+    return replace(device, udev=storage.probe(host, device.node))
+
+
+def _mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+    host.run(("mount", "-t", fstype, "-o", options, node, at))
+
+
+def _unmount(host: Host, at: str) -> None:
+    host.run(("umount", "--lazy", at))
+
+
+def _write(host: Host, _unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:
+    host.run(("udevadm", "lock", f"--device={disk}", "--", *argv), stdin=stdin.encode())

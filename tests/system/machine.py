@@ -1,0 +1,131 @@
+"""A machine in a folder for tests of the daemon and its client: real processes, sockets, signals and locks;
+made-up steps.
+
+``python -m tests.system.machine {daemon|client|run-stage} ROOT [STAGE]``. Times are short here, the code is
+not another.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent import __main__ as command
+from agent import client, control, stages
+from agent.devices import HANDLERS
+from agent.host import Host
+from agent.report import Item, changed
+from agent.stages import Stage, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+
+#: Seconds. The client's bound is several heartbeats long, as it is in life.
+HEARTBEAT, SILENCE, PATIENCE = 0.2, 1.5, 1.0
+TREE = Path(__file__).parents[2]
+_NETLINK_KOBJECT_UEVENT, _UDEV_GROUP = 15, 2  # linux/netlink.h; systemd's MONITOR_GROUP_UDEV
+
+
+def quick(ctx: Context) -> Iterator[Item]:
+    """Leave a line with our process id."""
+    with ctx.host.path("/ran").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    yield changed("quick", "done")
+
+
+def slow(ctx: Context) -> Iterator[Item]:
+    """Wait until the test says so."""
+    ctx.host.write("/begun", str(os.getpid()))
+    ctx.waiting("the test")
+    until(ctx.host.path("/go"))
+    yield changed("slow")
+
+
+def look(ctx: Context, device: str, action: str) -> Iterator[Item]:
+    """Take the place of the handler of disks: leave a line for each look."""
+    with ctx.host.path("/looks").open("a") as file:
+        file.write(f"{device} {action}\n")
+    yield changed(device, "seen")
+
+
+def until(path: Path, seconds: float = 20) -> None:
+    """Wait for a file."""
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.01)
+
+
+def message(action: str, tag: str, devpath: str, **properties: str) -> bytes:
+    """A message as udevd sends it: struct udev_monitor_netlink_header, then properties (systemd's
+    device-monitor.c).
+    """
+    values = {
+        "ACTION": action,
+        "DEVPATH": devpath,
+        "SEQNUM": "1",
+        "TAGS": f":{tag}:",
+        "CURRENT_TAGS": f":{tag}:",
+    }
+    values |= {"SUBSYSTEM": "mem", "GANDI_ROLE": "disk"} | properties
+    body = b"".join(f"{name}={value}".encode() + b"\0" for name, value in values.items())
+    tag_hash, bloom = _hash32(tag), 0
+    for shift in (0, 6, 12, 18):
+        bloom |= 1 << (tag_hash >> shift & 63)
+    head = b"libudev\0" + struct.pack(">I", 0xFEEDCAFE) + struct.pack("=III", 40, 40, len(body))
+    kind = struct.pack(">II", _hash32(values["SUBSYSTEM"]), 0)
+    return head + kind + struct.pack(">II", bloom >> 32, bloom & 0xFFFFFFFF) + body
+
+
+def send(data: bytes) -> None:
+    """Say it to everyone who listens to udev (only root may)."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_KOBJECT_UEVENT) as udevd:
+        udevd.sendto(data, (0, _UDEV_GROUP))
+
+
+def _hash32(text: str) -> int:
+    """MurmurHash2 with seed 0, as libudev's string_hash32()."""
+    data, m = text.encode(), 0x5BD1E995
+    h = len(data)
+    while len(data) >= 4:
+        k = int.from_bytes(data[:4], "little") * m & 0xFFFFFFFF
+        k = (k ^ k >> 24) * m & 0xFFFFFFFF
+        h = h * m & 0xFFFFFFFF ^ k
+        data = data[4:]
+    if data:
+        h = (h ^ int.from_bytes(data, "little")) * m & 0xFFFFFFFF
+    h = (h ^ h >> 13) * m & 0xFFFFFFFF
+    return h ^ h >> 15
+
+
+def main(verb: str, root: str, stage: str = "") -> int:
+    """Be the process of that verb."""
+    host = Host(Path(root))
+    here = f"{__name__ if __name__ != '__main__' else 'tests.system.machine'}"
+    one, other = Step("quick", f"{here}:quick"), Step("slow", f"{here}:slow")
+    stages.STAGES = {s: () for s in Stage} | {Stage.BOOTSTRAP: (one,), Stage.CONFIG: (one, other)}
+    stages.GROW_ROOT = Step("root disk", f"{here}:quick")
+    (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
+    control.HEARTBEAT, client.SILENCE = HEARTBEAT, SILENCE
+    HANDLERS["disk"] = look
+    match verb:
+        case "daemon":
+            return command.main(["daemon"], host)
+        case "run-stage":
+            return command.main(["run-stage", stage], host)
+        case _:
+            client.SOCKET = str(host.path(control.SOCKET))
+            client.AGENT = f"{root}/gandi-agent"
+            return client.main([stage])
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

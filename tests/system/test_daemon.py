@@ -1,0 +1,251 @@
+"""The daemon as a real process: requests, floods, signals, watchdog, device events, a second life."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import __main__ as command
+from agent import control
+from agent.host import Host
+from tests.system import machine
+from tests.system.processes import BOUND, TREE, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may speak to udev's group")
+
+
+@pytest.fixture
+def m(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.close()
+
+
+def everything(peer: socket.socket) -> bytes:
+    """What the daemon says until it hangs up."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := peer.recv(4096):
+            said += data
+    return said
+
+
+def drain(told: socket.socket) -> None:
+    """Read what was sent before; a process that goes on sending is a failure. Raises TimeoutError in the
+    end.
+    """
+    for _ in range(20):
+        told.recv(4096)
+
+
+def test_a_peer_that_goes_away_does_not_end_its_stage(m: Machine) -> None:
+    m.daemon()
+    peer = m.connect(b"stage config\n")
+    m.begun()
+    peer.close()
+    m.go()
+    assert m.client("config")[0] == 0
+    assert m.status()["stages"]["config"]["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"stage nonsense\n",
+        b"stage\n",
+        b"\xff\xfe\n",
+        b"x" * 4096,
+        b"stage bootstrap\nstage bootstrap\n",
+        b"\n",
+    ],
+    ids=["stage", "short", "binary", "oversized", "two", "empty"],
+)
+def test_a_wrong_request_is_refused_and_runs_nothing(m: Machine, request_: bytes) -> None:
+    m.daemon()
+    with m.connect(request_) as peer:
+        assert everything(peer) in (b"", b"end 2\n")
+    assert m.ran() == []
+    assert m.client("bootstrap")[0] == 0
+
+
+def test_more_peers_than_allowed_are_sent_away_and_the_rest_served(m: Machine) -> None:
+    m.daemon()
+    silent = [m.connect() for _ in range(control.CLIENTS)]
+    with m.connect(b"ping\n") as late:
+        assert everything(late) == b""
+    silent.pop().close()
+    deadline = time.monotonic() + BOUND
+    while not control.ping(Host(m.root)):
+        assert time.monotonic() < deadline
+    for peer in silent:
+        peer.close()
+
+
+def test_sigterm_ends_it_in_the_middle_of_a_stage(m: Machine) -> None:
+    daemon = m.daemon()
+    client = m.start("client", "config")
+    m.begun()
+    started = time.monotonic()
+    daemon.terminate()
+    m.go()
+    assert daemon.wait(BOUND) == 0
+    assert time.monotonic() - started < 5
+    assert client.wait(BOUND) == 0
+    assert "process" not in m.status()["daemon"]
+
+
+def test_sighup_reads_the_settings(m: Machine) -> None:
+    daemon = m.daemon()
+    m.client("bootstrap")
+    (m.root / "etc/default").mkdir(parents=True)
+    (m.root / "etc/default/gandi").write_text("CONFIG_NETWORK=maybe\n")
+    daemon.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + BOUND
+    while not m.status()["notes"].get("settings"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_watchdog_is_fed_while_a_worker_hangs_and_not_while_stopped(m: Machine) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(m.root / "notify"))
+        told.settimeout(BOUND)
+        environment = os.environ | {"NOTIFY_SOCKET": str(m.root / "notify"), "WATCHDOG_USEC": "400000"}
+        daemon = m.daemon(env=environment)
+        with m.connect(b"stage config\n"):
+            m.begun()
+            seen = [told.recv(4096).decode() for _ in range(12)]
+            assert seen[0] == "READY=1"
+            assert seen.count("WATCHDOG=1") >= 2
+            assert any(line == "STATUS=config: slow: waiting for the test" for line in seen)
+            daemon.send_signal(signal.SIGSTOP)
+            told.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                drain(told)
+            daemon.send_signal(signal.SIGCONT)
+            m.go()
+
+
+def test_systemds_socket_is_taken_over_and_survives(m: Machine) -> None:
+    (m.root / "run/gandi").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(m.root / "run/gandi/agent.sock"))
+        listening.listen()
+        waiting = m.start("client", "bootstrap")  # before there is a daemon, as at boot
+        handed = f"LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m tests.system.machine daemon {m.root}"
+        line = f"{handed} 3<&{listening.fileno()}"
+        daemon = subprocess.Popen(["bash", "-c", line], cwd=TREE, pass_fds=[listening.fileno()])
+        try:
+            assert waiting.wait(BOUND) == 0
+            assert m.ran() == [daemon.pid]
+        finally:
+            daemon.terminate()
+            assert daemon.wait(BOUND) == 0
+        assert (m.root / "run/gandi/agent.sock").is_socket()
+
+
+def test_a_second_daemon_refuses_to_start(m: Machine) -> None:
+    m.daemon()
+    second = m.start("daemon")
+    output, _ = second.communicate(timeout=BOUND)
+    assert second.returncode == 1
+    assert "somebody listens there already" in output
+
+
+def test_the_socket_is_for_root_alone(m: Machine) -> None:
+    m.daemon()
+    assert (m.root / "run/gandi/agent.sock").stat().st_mode & 0o777 == 0o600
+
+
+def looks(m: Machine, count: int) -> list[str]:
+    """The looks at devices, once there are so many."""
+    deadline = time.monotonic() + BOUND
+    while True:
+        found = (m.root / "looks").read_text().splitlines() if (m.root / "looks").exists() else []
+        if len(found) >= count:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+@root_only
+def test_an_event_reaches_its_handler_once_the_mount_stage_has_begun(m: Machine) -> None:
+    m.daemon()
+    assert m.client("bootstrap")[0] == 0
+    machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
+    assert m.client("mount")[0] == 0
+    machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
+    assert looks(m, 1) == ["null add"]
+    assert m.status()["devices"]["null"]["outcome"] == "changed"
+
+
+@root_only
+def test_a_daemon_that_is_killed_and_started_again_looks_at_everything(m: Machine) -> None:
+    """In a mount namespace of its own with a udev database of one device, /dev/null."""
+    m.daemon()
+    assert [m.client(stage)[0] for stage in ("bootstrap", "mount")] == [0, 0]
+    m.started[0].kill()
+    database = "I:1\\nE:GANDI_ROLE=disk\\nG:gandi\\nQ:gandi\\nV:1\\n"
+    prepare = (
+        "mount -t tmpfs none /run && mkdir -p /run/udev/tags/gandi /run/udev/data"
+        f" && touch /run/udev/control /run/udev/tags/gandi/c1:3 && printf '{database}' > /run/udev/data/c1:3"
+    )
+    again = [sys.executable, "-m", "tests.system.machine", "daemon", str(m.root)]
+    started = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", f"{prepare} && exec {' '.join(again)}"], cwd=TREE
+    )
+    try:
+        assert looks(m, 1) == ["null change"]
+        machine.send(machine.message("remove", "gandi", "/devices/virtual/mem/zero"))
+        assert looks(m, 2)[1] == "zero remove"
+        started.send_signal(signal.SIGHUP)
+        assert looks(m, 3)[2] == "null change"
+    finally:
+        started.terminate()
+        assert started.wait(BOUND) == 0
+
+
+@root_only
+def test_status_is_for_everyone() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        open_to_all = Path(folder)
+        open_to_all.chmod(0o755)
+        m = Machine(open_to_all)
+        daemon = m.daemon()
+        try:
+            assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
+            child = multiprocessing.get_context("fork").Process(target=status_as_nobody, args=(m.root,))
+            child.start()
+            child.join(BOUND)
+        finally:
+            daemon.kill()
+            daemon.communicate()
+        assert child.exitcode == 2, "config has not been run"
+        shown = (m.root / "shown").read_text()
+    assert f"daemon: running (process {daemon.pid})\n" in shown
+    assert "instance: only root may know" in shown or "instance: none yet" in shown
+    assert "config: not begun" in shown
+
+
+def status_as_nobody(root: Path) -> None:
+    """In a process of its own: ``status`` by somebody who may neither ask the daemon nor read its state."""
+    import argparse  # noqa: F401  # this Python's library may be root's alone, so it is loaded before
+
+    with (root / "shown").open("w") as shown, contextlib.redirect_stdout(shown):
+        os.setuid(65534)
+        status = command.main(["status"], Host(root))
+    os._exit(status)

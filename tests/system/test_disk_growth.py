@@ -1,0 +1,220 @@
+"""The growth chain on real tables and filesystems: none, msdos and GPT; ext4, XFS and btrfs; root and
+data disks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.hotplug import disk as handler
+from agent.hotplug import root, table
+from agent.report import Outcome
+from tests.system.disks import MIB, MKFS, LoopDisk, context, may_resize_ext4, sh, system
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.context import Context
+    from agent.report import Item
+
+SMALL, LARGE = 400 * MIB, 900 * MIB
+GUID = "11111111-2222-3333-4444-555555555555"
+TABLES = {
+    "none": "",
+    "msdos": "label: dos\nstart=2048, type=83, bootable\n",
+    "gpt": "label: gpt\nsize=20M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n"
+    f'type=linux, name="gandiroot", uuid={GUID}, attrs="LegacyBIOSBootable GUID:60"\n',
+}
+NUMBER = {"none": 0, "msdos": 1, "gpt": 2}
+
+needs_ext4 = pytest.mark.skipif(
+    not may_resize_ext4(), reason="without CAP_SYS_RESOURCE the kernel resizes no mounted ext4"
+)
+FILESYSTEMS = [pytest.param("ext4", marks=needs_ext4), "xfs", "btrfs"]
+
+
+def prepared(disk: LoopDisk, kind: str, fstype: str) -> str:
+    """Write table and filesystem; the name of the device that holds it."""
+    if TABLES[kind]:
+        disk.table(TABLES[kind])
+    name = disk.part(NUMBER[kind]) if NUMBER[kind] else disk.name
+    sh(*MKFS[fstype], "-L", "data", f"/dev/{name}")
+    return name
+
+
+def span(at: Path) -> int:
+    found = os.statvfs(at)
+    return found.f_blocks * found.f_frsize
+
+
+def look(ctx: Context, disk: LoopDisk) -> list[Item]:
+    return list(handler.handle(ctx, disk.name, "change", system=system(disk)))
+
+
+def told(items: list[Item], outcome: Outcome) -> list[str]:
+    return [item.detail for item in items if item.outcome is outcome]
+
+
+@pytest.mark.parametrize("fstype", FILESYSTEMS)
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_data_disk_grows_while_it_is_mounted(
+    kind: str, fstype: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, kind, fstype)
+    assert told(look(ctx, disk), Outcome.CHANGED) == [f"mounted at {tmp_path}/srv/data"]
+    before, lines = span(tmp_path / "srv/data"), disk.dump() if TABLES[kind] else ""
+
+    disk.resize(LARGE)
+    grown = look(ctx, disk)
+
+    assert not told(grown, Outcome.FAILED)
+    assert any(detail.startswith("grown from") for detail in told(grown, Outcome.CHANGED)), grown
+    assert span(tmp_path / "srv/data") >= before + 450 * MIB
+    if TABLES[kind]:
+        # Start, type, GUID, attributes, name and the boot flag stay; only the last size is another one.
+        assert re.sub(r"size= *\d+", "size=", disk.dump()) == re.sub(r"size= *\d+", "size=", lines)
+        assert disk.dump() != lines
+    again = look(ctx, disk)
+    assert not told(again, Outcome.CHANGED)
+    assert not told(again, Outcome.FAILED)
+
+
+@pytest.mark.parametrize("fstype", FILESYSTEMS)
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_root_disk_grows_though_nobody_knows_its_former_size(
+    kind: str, fstype: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx, at = make_disk(SMALL), context(tmp_path), tmp_path / "root"
+    name = prepared(disk, kind, fstype)
+    disk.resize(LARGE)
+    at.mkdir()
+    sh("mount", f"/dev/{name}", str(at))
+
+    def grow() -> list[Item]:
+        facts = system(disk).read(ctx.host, disk.name)
+        assert facts is not None
+        device = next(device for device in facts.devices if device.name == name)
+        return list(root.apply(ctx, system(disk), root.Root(facts, device, str(at))))
+
+    before = span(at)
+    assert [item.outcome for item in grow()] == [Outcome.CHANGED]
+    assert span(at) >= before + 450 * MIB
+    assert [item.outcome for item in grow()] == [Outcome.UNCHANGED]
+
+
+@pytest.mark.parametrize("kind", ["msdos", "gpt"])
+def test_reserved_space_is_not_eaten_when_the_disk_has_not_grown(
+    kind: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(LARGE), context(tmp_path)
+    label = "dos" if kind == "msdos" else "gpt"
+    disk.table(f"label: {label}\nsize=400M, type=linux\n")
+    sh(*MKFS["xfs"], "-L", "data", f"/dev/{disk.part(1)}")
+    before = disk.dump()
+    assert told(look(ctx, disk), Outcome.CHANGED) == [f"mounted at {tmp_path}/srv/data"]
+    look(ctx, disk)
+    assert disk.dump() == before
+
+
+def test_a_partition_that_is_not_the_last_stays(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(LARGE), context(tmp_path)
+    disk.table("label: gpt\nsize=400M, type=linux\nsize=100M, type=linux\n")
+    sh(*MKFS["xfs"], "-L", "data", f"/dev/{disk.part(1)}")
+    look(ctx, disk)
+    before = disk.dump()
+    disk.resize(LARGE + 400 * MIB)
+    assert "not grown: not the last partition of its disk" in told(look(ctx, disk), Outcome.SKIPPED)
+    assert disk.dump() == before
+
+
+def test_a_filesystem_that_could_not_grow_is_a_failure_though_its_tool_said_nothing(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """systemd 252's ``udevadm lock`` ends with 0 when its command fails: only the size tells."""
+    from dataclasses import replace
+
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, "gpt", "xfs")
+    look(ctx, disk)
+    disk.resize(LARGE)
+    asked: list[str] = []
+
+    def pretend(_host: object, _unit: str, _disk: str, argv: tuple[str, ...], stdin: str = "") -> None:
+        asked.append(argv[0])
+        if argv[0] == "sfdisk":
+            system(disk).write(ctx.host, _unit, _disk, argv, stdin)
+
+    deaf = replace(system(disk), write=pretend)
+    first = list(handler.handle(ctx, disk.name, "change", system=deaf))
+    assert "still" in told(first, Outcome.FAILED)[0]
+    # The writer's close() brings another event: the same growth must not be tried again for ever.
+    second = list(handler.handle(ctx, disk.name, "change", system=deaf))
+    assert told(second, Outcome.FAILED)
+    assert asked == ["sfdisk", "xfs_growfs"]
+
+
+def test_growth_goes_on_where_a_power_cut_ended_it(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, "gpt", "btrfs")
+    look(ctx, disk)
+    before = span(tmp_path / "srv/data")
+    disk.resize(LARGE)
+    facts = system(disk).read(ctx.host, disk.name)
+    assert facts is not None
+    read = table.read(ctx.host, facts)
+    table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])  # and then the power went
+    assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
+    assert span(tmp_path / "srv/data") >= before + 450 * MIB
+
+
+def test_an_msdos_table_grows_to_its_two_tebibytes_and_says_so(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, "msdos", "btrfs")
+    look(ctx, disk)
+    disk.resize(3 << 40)
+    grown = look(ctx, disk)
+    assert any("2 TiB" in detail for detail in told(grown, Outcome.FAILED))
+    assert (2 << 40) - 64 * MIB <= span(tmp_path / "srv/data") <= 2 << 40
+
+
+def test_a_cloned_disk_gets_guids_of_its_own_and_keeps_the_rest(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    disk.table(TABLES["gpt"])
+    blank = "00000000-0000-0000-0000-000000000000"
+    sh("sfdisk", "--no-reread", "--no-tell-kernel", "--disk-id", disk.node, blank)
+    before = disk.dump()
+    facts = system(disk).read(ctx.host, disk.name)
+    assert facts is not None
+    assert table.read(ctx.host, facts).blank_guid
+    table.renew_guids(ctx.host, system(disk), facts)
+    assert not table.read(ctx.host, facts).blank_guid
+    assert GUID not in disk.dump()
+    hidden = re.compile(r"uuid=[0-9A-F-]+|label-id: [0-9A-F-]+")
+    assert hidden.sub("", disk.dump()) == hidden.sub("", before)
+
+
+@pytest.mark.parametrize("setting", ["CONFIG_GROW_DISKS=0"])
+def test_growth_can_be_switched_off(
+    setting: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SMALL), context(tmp_path, setting + "\n")
+    prepared(disk, "none", "xfs")
+    look(ctx, disk)
+    before = span(tmp_path / "srv/data")
+    disk.resize(LARGE)
+    look(ctx, disk)
+    assert span(tmp_path / "srv/data") == before

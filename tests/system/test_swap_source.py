@@ -1,0 +1,177 @@
+"""An archive is stored, wiped and becomes swap, on real block devices, wherever the power is cut."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from agent.errors import HostError
+from agent.parse import archive
+from agent.report import Outcome
+from agent.state import State
+from agent.steps import swap
+from tests.media import OFFSET, swap_image
+from tests.system.disks import MIB, sh
+from tests.system.swapdisks import (
+    ARCHIVE,
+    Beside,
+    Machine,
+    MakeDisk,
+    blkid,
+    carrier,
+    content_digest,
+    put,
+    refused,
+    secrets_on,
+)
+
+
+@pytest.mark.parametrize("kind", ["raw", "zero", "gpt"])
+def test_an_archive_is_stored_wiped_and_becomes_swap(
+    make_disk: MakeDisk, machine: Callable[..., Machine], kind: str
+) -> None:
+    disk, target = carrier(make_disk, kind)
+    assert len(secrets_on(disk)) == 3
+    one = machine(disk)
+    ctx, items = one.boot()
+    assert ctx.config is not None
+    assert ctx.config.hostname == "vm1"
+    assert [item.outcome for item in items] == [Outcome.CHANGED, Outcome.CHANGED]
+    assert one.swapped_on == [target]
+    assert (blkid(target)["TYPE"], blkid(target)["LABEL"]) == ("swap", "swap")
+    assert secrets_on(disk) == []
+    assert archive.WIPED.encode() not in disk.image.read_bytes()
+    ctx, items = one.boot()
+    assert ctx.config is not None, "the stored configuration"
+    assert one.formatted == []
+    assert one.swapped_on == [target]
+
+
+@pytest.mark.parametrize("kind", ["raw", "zero", "gpt"])
+@pytest.mark.parametrize(
+    "cut", ["after store", "after mark", "in the middle", "after wipe", "after mkswap", "before swapon"]
+)
+def test_a_power_cut_anywhere(
+    make_disk: MakeDisk,
+    machine: Callable[..., Machine],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    cut: str,
+) -> None:
+    disk, target = carrier(make_disk, kind)
+    one = machine(disk)
+    ctx, _ = one.boot(until="source")
+    assert ctx.medium is not None
+    if cut in ("after mark", "in the middle"):
+        length = ctx.medium.length
+        put(disk, ctx.medium.offset, archive.mark(length - archive.BLOCK))
+        if cut == "in the middle":
+            put(disk, ctx.medium.offset + archive.BLOCK, bytes(1024))
+    elif cut != "after store":
+
+        def off(*_args: object, **_how: object) -> None:
+            raise HostError("power cut")
+
+        with monkeypatch.context() as power:
+            if cut == "before swapon":
+                power.setattr(Beside, "swapon", off)
+            else:
+                power.setattr(swap, "_format" if cut == "after wipe" else "_clear_mark", off)
+            with contextlib.suppress(HostError):
+                list(swap.apply(ctx, one.names))
+    ctx, items = one.boot()
+    assert ctx.config is not None
+    assert ctx.config.hostname == "vm1"
+    assert not [item for item in items if item.outcome is Outcome.FAILED]
+    assert one.swapped_on == [target]
+    assert blkid(target)["TYPE"] == "swap"
+    assert secrets_on(disk) == []
+    _, items = one.boot()
+    assert [item.outcome for item in items] == [Outcome.UNCHANGED, Outcome.CHANGED]
+    assert one.formatted == []
+
+
+def test_nothing_is_wiped_when_it_could_not_be_stored(
+    make_disk: MakeDisk, machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, _ = carrier(make_disk, "raw")
+    before = content_digest(disk)
+
+    def full(*_args: object) -> None:
+        raise HostError("No space left on device")
+
+    monkeypatch.setattr(State, "store_config", full)
+    ctx, items = machine(disk).boot()
+    assert ctx.config is not None
+    assert [(item.name, item.outcome) for item in items] == [
+        ("source", Outcome.FAILED),
+        ("swap", Outcome.FAILED),
+    ]
+    assert "could not be stored" in items[1].detail
+    assert content_digest(disk) == before
+
+
+@pytest.mark.parametrize("cut", [1024 + 200, len(ARCHIVE.rstrip(b"\0")) - 10])
+def test_a_truncated_archive_is_left_alone(
+    make_disk: MakeDisk, machine: Callable[..., Machine], cut: int
+) -> None:
+    size = (512 << 10) + -(-cut // 512) * 512
+    disk = make_disk(size)
+    put(disk, content=ARCHIVE[: size - OFFSET])
+    before = content_digest(disk)
+    one = machine(disk)
+    _, items = one.boot()
+    assert [item for item in items if item.outcome is Outcome.FAILED]
+    assert content_digest(disk) == before
+    assert one.formatted == one.swapped_on == []
+
+
+def test_two_carriers_the_partition_name_counts(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    raw, _ = carrier(make_disk, "raw")
+    gpt, target = carrier(make_disk, "gpt")
+    before = content_digest(raw)
+    one = machine(raw, gpt)
+    _, items = one.boot()
+    assert one.swapped_on == [target]
+    assert f"skipped: {raw.node}" in str(items[0]) + str(items[1])
+    assert content_digest(raw) == before
+
+
+def test_a_blank_gandiswap_partition_is_formatted(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    disk = make_disk(24 * MIB)
+    swap_image(disk.image, 24 * MIB, gpt=True)
+    sh("blockdev", "--flushbufs", disk.node)
+    sh("partx", "--update", disk.node)
+    one = machine(disk)
+    one.boot()
+    assert one.formatted == one.swapped_on == [f"/dev/{disk.part(1)}"]
+
+
+def test_the_setting_formats_a_blank_disk_only(make_disk: MakeDisk, machine: Callable[..., Machine]) -> None:
+    blank, used = make_disk(24 * MIB), make_disk(24 * MIB)
+    put(used, 23 * MIB, b"somebody's")
+    one = machine(blank, settings=f"CONFIG_SWAP_DEVICE={blank.node}\n")
+    one.boot()
+    assert one.formatted == one.swapped_on == [blank.node]
+    items = refused(used, machine, f"CONFIG_SWAP_DEVICE={used.node}\n")
+    assert "not blank" in items[-1].detail
+
+
+def test_the_administrators_swap_is_left_to_him(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    disk = make_disk(24 * MIB)
+    sh("mkswap", "--quiet" if "--quiet" in sh("mkswap", "--help") else "-f", disk.node)
+    one = machine(disk)
+    fstab = one.folder / "etc/fstab"
+    fstab.parent.mkdir(parents=True)
+    fstab.write_text(f"UUID={blkid(disk.node)['UUID']} none swap noauto 0 0\n")
+    _, items = one.boot()
+    assert "the administrator's (/etc/fstab line 1)" in items[-1].detail
+    assert one.swapped_on == []

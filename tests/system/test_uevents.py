@@ -1,0 +1,60 @@
+"""udev's multicast group, for real: messages as udevd sends them, the kernel's filter, and an overflow."""
+
+from __future__ import annotations
+
+import os
+import select
+
+import pytest
+
+from agent.uevents import Uevent, Uevents, properties
+from tests.system.machine import message, send
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may speak to udev's group")
+
+DEVPATH = "/devices/virtual/mem/null"
+
+
+def readable(uevents: Uevents, seconds: float) -> bool:
+    return bool(select.select([uevents], [], [], seconds)[0])
+
+
+def test_what_carries_our_tag_arrives_with_its_role() -> None:
+    uevents = Uevents()
+    send(message("remove", "gandi", DEVPATH))
+    assert readable(uevents, 5)
+    event = Uevent("remove", "mem", "null", DEVPATH, "", "disk")
+    assert uevents.drain() == ([event], False)
+    assert uevents.drain() == ([], False)
+
+
+def test_what_carries_another_tag_wakes_nobody() -> None:
+    uevents = Uevents()
+    send(message("add", "systemd", DEVPATH))
+    assert not readable(uevents, 0.3)
+
+
+def test_after_an_overflow_it_says_so_once_and_goes_on() -> None:
+    uevents = Uevents(receive_buffer=4096)
+    for _ in range(200):
+        send(message("change", "gandi", DEVPATH))
+    events, lost = uevents.drain()
+    assert lost
+    assert 0 < len(events) < 200
+    assert uevents.drain() == ([], False)
+    send(message("add", "gandi", DEVPATH))
+    assert [event.action for event in uevents.drain()[0]] == ["add"]
+
+
+def test_the_usual_buffer_holds_a_storm() -> None:
+    uevents = Uevents()
+    for _ in range(2000):
+        send(message("add", "gandi", DEVPATH))
+    events, lost = uevents.drain()
+    assert (len(events), lost) == (2000, False)
+
+
+def test_properties_of_a_device_and_of_none() -> None:
+    assert properties("mem", "null")["DEVNAME"] == "/dev/null"
+    assert properties("mem", "nonsense") == {}
+    assert properties("nonsense", "null") == {}

@@ -1,0 +1,194 @@
+"""Accounts by the real useradd, usermod and chpasswd, in a throw-away view of this machine's own tree."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent import accounts
+from agent.context import Context, context
+from agent.host import Host
+from agent.model import Identity, InstanceConfig, User
+from agent.steps import users
+
+IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
+HASH = "$6$saltsalt$" + "x" * 86
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
+OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO8v1o1N3pG0vJ9y3zvGUdnM1hAx5cZ2mP1oXAYGK9mF you@home"
+ROOT, ADMIN = User("root", HASH, (KEY,)), User("gandi1", HASH, (KEY, OTHER), admin=True)
+
+
+class Machine:
+    """The chroot, and the step over it as over several boots."""
+
+    def __init__(self, root: Path) -> None:
+        self.host = Host(root)
+        self.config = InstanceConfig(IDENTITY, users=(ROOT, ADMIN))
+
+    def context(self) -> Context:
+        ctx = context(self.host)
+        ctx.state.adopt(IDENTITY)
+        ctx.config = self.config
+        return ctx
+
+    def boot(self, *who: User) -> dict[str, str]:
+        """Each item's outcome with its detail."""
+        if who:
+            self.config = replace(self.config, users=who)
+        found = users.apply(self.context())
+        return {i.name: f"{i.outcome} {i.detail}".strip() for i in found}
+
+    def file(self, name: str) -> Path:
+        return self.host.root / name.lstrip("/")
+
+    def keys(self, home: str) -> list[str]:
+        return self.file(f"{home}/.ssh/authorized_keys").read_text().splitlines()
+
+    def command(self, *argv: str) -> None:
+        subprocess.run(["chroot", self.host.root, *argv], check=True, capture_output=True)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: overlay, chroot")
+    (tmp_path / "root").mkdir()
+    # An overlay cannot have its upper folder within its lower one: a tmpfs holds it.
+    space = tmp_path / "space"
+    space.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", space], check=True)
+    for name in ("upper", "work"):
+        (space / name).mkdir()
+    options = f"lowerdir=/,upperdir={space}/upper,workdir={space}/work"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", tmp_path / "root"], check=True)
+    try:
+        machine = Machine(tmp_path / "root")
+        # Whatever this machine has of its own must not count.
+        machine.command("groupadd", "--force", "sudo")
+        for home in ("root/.ssh/authorized_keys", "var/lib/gandi"):
+            subprocess.run(["rm", "-rf", machine.file(home)], check=True)
+        yield machine
+    finally:
+        subprocess.run(["umount", tmp_path / "root"], check=True)
+        subprocess.run(["umount", space], check=True)
+
+
+def _shadow(machine: Machine, name: str) -> str | None:
+    return accounts.password(machine.host, name)
+
+
+def test_a_first_boot_makes_the_accounts(machine: Machine) -> None:
+    outcomes = machine.boot()
+    assert set(outcomes.values()) <= {"changed", "unchanged"}, outcomes
+    made = accounts.account(machine.host, "gandi1")
+    assert made is not None
+    assert made.ordinary
+    assert accounts.in_group(machine.host, "gandi1", "sudo")
+    assert [_shadow(machine, name) for name in ("root", "gandi1")] == [HASH, HASH]
+    assert machine.keys("/home/gandi1") == [KEY, OTHER]
+    assert machine.keys("/root") == [KEY]
+    home = machine.file("/home/gandi1")
+    for path, mode in ((home / ".ssh", 0o700), (home / ".ssh/authorized_keys", 0o600)):
+        info = path.stat()
+        assert (info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode)) == (made.uid, made.gid, mode)
+
+
+def test_a_second_boot_changes_nothing(machine: Machine) -> None:
+    machine.boot()
+    watched = [
+        machine.file(name) for name in ("/etc/passwd", "/etc/shadow", "/home/gandi1/.ssh/authorized_keys")
+    ]
+    before = [path.stat().st_mtime_ns for path in watched]
+    assert set(machine.boot().values()) == {"unchanged"}
+    assert [path.stat().st_mtime_ns for path in watched] == before
+
+
+def test_what_the_administrator_changed_stays(machine: Machine) -> None:
+    machine.boot()
+    machine.host.run(("chpasswd", "--encrypted"), stdin=b"gandi1:$6$mine$own\n")
+    machine.file("/home/gandi1/.ssh/authorized_keys").write_text(f"{OTHER}\n# mine\n")
+    machine.command("gpasswd", "-d", "gandi1", "sudo")
+    outcomes = machine.boot()
+    kept = {name for name, said in outcomes.items() if said == "kept changed by admin"}
+    assert kept == {"password:gandi1", "group:gandi1", f"key:gandi1:{accounts.fingerprint(KEY)}"}
+    assert _shadow(machine, "gandi1") == "$6$mine$own"
+    assert machine.keys("/home/gandi1") == [OTHER, "# mine"]
+
+
+def test_an_account_that_was_removed_stays_removed(machine: Machine) -> None:
+    machine.boot()
+    machine.command("userdel", "--remove", "gandi1")
+    outcomes = machine.boot()
+    assert {k: v for k, v in outcomes.items() if "gandi1" in k} == {"user:gandi1": "kept changed by admin"}
+    assert accounts.account(machine.host, "gandi1") is None
+
+
+def test_only_the_field_that_changed_moves(machine: Machine) -> None:
+    machine.boot()
+    machine.host.run(("chpasswd", "--encrypted"), stdin=b"root:$6$mine$own\n")
+    new = "$6$saltsalt$" + "y" * 86
+    outcomes = machine.boot(ROOT, replace(ADMIN, password=new))
+    assert {name for name, said in outcomes.items() if said == "changed"} == {"password:gandi1"}
+    assert (_shadow(machine, "root"), _shadow(machine, "gandi1")) == ("$6$mine$own", new)
+
+
+def test_a_key_that_is_delivered_no_longer_goes_if_it_was_ours(machine: Machine) -> None:
+    machine.boot()
+    path = machine.file("/home/gandi1/.ssh/authorized_keys")
+    path.write_text(path.read_text() + "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's\n")
+    outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))
+    assert outcomes[f"key:gandi1:{accounts.fingerprint(OTHER)}"] == "changed delivered no longer, removed"
+    assert machine.keys("/home/gandi1") == [KEY, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's"]
+
+
+def test_a_key_that_was_there_before_us_is_not_written_twice_and_never_removed(machine: Machine) -> None:
+    folder = machine.file("/root/.ssh")
+    folder.mkdir(exist_ok=True)
+    line = f'from="10.0.0.0/8" {KEY}'
+    (folder / "authorized_keys").write_text(f"{line}\n")
+    machine.boot()
+    assert machine.keys("/root") == [line]
+    machine.boot(replace(ROOT, keys=()), ADMIN)
+    assert machine.keys("/root") == [line]
+
+
+def test_a_system_account_is_refused_and_the_rest_is_applied(machine: Machine) -> None:
+    outcomes = machine.boot(User("daemon", HASH, (KEY,), admin=True), ROOT, ADMIN)
+    assert outcomes["user:daemon"] == "failed vm_conf.user: daemon is a system account (uid 1)"
+    assert _shadow(machine, "daemon") != HASH
+    assert _shadow(machine, "root") == _shadow(machine, "gandi1") == HASH
+
+
+def test_a_group_of_the_users_name_is_no_obstacle(machine: Machine) -> None:
+    machine.command("groupadd", "gandi1")
+    assert machine.boot()["user:gandi1"] == "changed"
+
+
+def test_a_link_that_the_user_put_costs_only_its_keys(machine: Machine) -> None:
+    machine.boot(ROOT, replace(ADMIN, keys=()))
+    machine.file("/home/gandi1/.ssh").symlink_to("/etc")
+    outcomes = machine.boot(ROOT, ADMIN)
+    failed = {name for name, said in outcomes.items() if said.startswith("failed")}
+    assert failed == {f"key:gandi1:{accounts.fingerprint(key)}" for key in (KEY, OTHER)}
+    assert not machine.file("/etc/authorized_keys").exists()
+
+
+def test_no_secret_is_in_an_argument_or_a_world_readable_file(machine: Machine) -> None:
+    machine.boot()
+    for path in machine.file("/var/lib/gandi").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+        assert path.is_dir() or HASH not in path.read_text()
+    dry = Host(machine.host.root, dry_run=True)
+    ctx = context(dry)
+    ctx.config = replace(
+        machine.config, users=(replace(ROOT, password="$6$other$hash"), User("new", HASH, (KEY,)))
+    )
+    assert [str(item.outcome) for item in users.apply(ctx)][-1] == "changed"
+    assert any("chpasswd" in line for line in dry.planned)
+    assert not any("$6$" in line for line in dry.planned)

@@ -1,0 +1,197 @@
+"""The tar reader: what it takes, and that nothing hostile gets past it."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.parse import archive
+from agent.parse.archive import Archive
+from tests.media import make_archive
+
+Add = Callable[[tarfile.TarFile], None]
+
+
+def read(data: bytes, offset: int = 0) -> Archive:
+    """The archive in ``data``, as on a device that ends with it."""
+    descriptor = os.memfd_create("medium")
+    try:
+        os.pwrite(descriptor, data, 0)
+        return archive.read(descriptor, offset)
+    finally:
+        os.close(descriptor)
+
+
+def member(name: str, content: bytes = b"", **attributes: object) -> Add:
+    def add(tar: tarfile.TarFile) -> None:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        for attribute, value in attributes.items():
+            setattr(info, attribute, value)
+        tar.addfile(info, io.BytesIO(content))
+
+    return add
+
+
+def tar(*members: Add, kind: int = tarfile.GNU_FORMAT) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=kind) as file:
+        for add in members:
+            add(file)
+    return target.getvalue()
+
+
+GOOD = (member("gandi/config", b"{}"), member("gandi/script", b"#!/bin/sh\n"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_members_and_extent(kind: int, prefix: str) -> None:
+    data = tar(
+        member(f"{prefix}gandi", type=tarfile.DIRTYPE),
+        member(f"{prefix}gandi/init", b"ELF"),
+        member(f"{prefix}gandi/config", b"{}" * 400, mtime=1.5),
+        member(f"{prefix}gandi/6.12.0-amd64-modules.tar.bz2", b"BZh9"),
+        kind=kind,
+    )
+    found = read(b"\xaa" * 1024 + data, 1024)
+    assert found.whole
+    assert found.ours
+    assert not found.problems
+    assert set(found.members) == {"gandi/config", "gandi/6.12.0-amd64-modules.tar.bz2"}
+    place = found.members["gandi/config"]
+    assert (b"\xaa" * 1024 + data)[place.offset :][: place.size] == b"{}" * 400
+    tail = (b"\xaa" * 1024 + data)[found.offset + found.length :]
+    assert not any(tail), "everything behind the extent is padding"
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (member("../etc/passwd", b"root::0:0"), "leads out"),
+        (member("gandi/../../etc/shadow", b"root::"), "leads out"),
+        (member("/etc/passwd", b"root::0:0"), "absolute"),
+        (member("gandi/script", type=tarfile.SYMTYPE, linkname="/etc/shadow"), "symbolic link"),
+        (member("gandi/script", type=tarfile.LNKTYPE, linkname="../../etc/shadow"), "hard link"),
+        (member("gandi/script", type=tarfile.CHRTYPE, devmajor=1, devminor=1), "device node"),
+        (member("gandi/script", type=tarfile.BLKTYPE, devmajor=8), "device node"),
+        (member("gandi/script", type=tarfile.FIFOTYPE), "FIFO"),
+        (member("gandi/script", type=tarfile.DIRTYPE), "folder"),
+        (member("gandi/script", b"x", type=b"Z"), "no regular file"),
+    ],
+)
+def test_hostile_members_are_named_and_the_rest_is_taken(bad: Add, said: str) -> None:
+    found = read(tar(bad, member("gandi/config", b"{}")))
+    assert set(found.members) == {"gandi/config"}
+    assert [problem.harmless for problem in found.problems] == [False]
+    assert said in found.problems[0].message
+    assert found.whole
+
+
+def test_a_sparse_member_of_ten_gigabytes() -> None:
+    """Old GNU format (a map and little data) and pax both."""
+    block = bytearray(tar(member("gandi/script", b"x" * 512))[:512])
+    block[156:157] = b"S"
+    block[483:495] = b"\x80" + (10 << 30).to_bytes(11, "big")
+    block[482] = 1
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    gnu = bytes(block) + bytes(512) + b"x" * 512
+    pax = tar(
+        member("GNUSparseFile.0/x", b"x", pax_headers={"GNU.sparse.realsize": str(10 << 30)}),
+        kind=tarfile.PAX_FORMAT,
+    )[:2048]
+    for sparse in (gnu, pax):
+        found = read(sparse + tar(*GOOD))
+        assert set(found.members) == {"gandi/config", "gandi/script"}
+        assert "sparse" in found.problems[0].message
+        assert found.whole
+
+
+def test_a_member_that_states_ten_gigabytes() -> None:
+    data = bytearray(tar(member("gandi/script", b"x")))
+    data[124:136] = b"\x80" + (10 << 30).to_bytes(11, "big")
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+    found = read(tar(GOOD[0])[:1024] + bytes(data))
+    assert set(found.members) == {"gandi/config"}
+    assert [p.path for p in found.problems] == ["gandi/script", "the archive"]
+    assert not found.whole
+
+
+@pytest.mark.parametrize("cut", [513, 1024, 1030, 1536, 2048])
+def test_cut_short(cut: int) -> None:
+    found = read(tar(*GOOD)[:cut])
+    assert not found.whole
+    assert "cut short" in found.problems[-1].message
+    assert "nothing is wiped" in found.problems[-1].hint
+
+
+def test_a_damaged_header_is_not_taken_for_the_end() -> None:
+    data = bytearray(tar(*GOOD))
+    data[1024 + 5] ^= 1
+    found = read(bytes(data))
+    assert set(found.members) == {"gandi/config"}
+    assert found.problems[-1].message == "damaged 1024 bytes after its beginning"
+    assert not found.whole
+
+
+def test_limits() -> None:
+    many = tar(*(member(f"gandi/{n}") for n in range(archive.MEMBERS + 5)))
+    assert any("more than" in problem.message for problem in read(many).problems)
+    long = tar(member("gandi/" + "x" * (archive._EXTENDED + 1), b""))
+    assert "header record" in read(long).problems[0].message
+
+
+def test_the_first_of_two_counts() -> None:
+    found = read(tar(member("gandi/config", b"first"), member("./gandi/config", b"second!")))
+    assert found.members["gandi/config"].size == 5
+    assert "twice" in found.problems[0].message
+
+
+def test_an_unknown_member_is_named_safely_and_harmless() -> None:
+    found = read(tar(member("gandi/\x1b[2J\nroot: all fine", b"x"), *GOOD))
+    assert found.problems[0].harmless
+    assert "\n" not in found.problems[0].path
+    assert "\x1b" not in found.problems[0].path
+    assert set(found.members) == {"gandi/config", "gandi/script"}
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\0" * 4096, b"ustar" * 200, os.urandom(2048), b"\xff" * 1024])
+def test_what_is_no_archive(garbage: bytes) -> None:
+    assert archive.header(garbage[:512]) is None
+    assert not read(garbage).ours
+    assert not read(garbage).members
+
+
+def test_the_mark_is_a_header_that_covers_the_rest() -> None:
+    head = archive.header(archive.mark(123_456))
+    assert head == archive.Header(archive.WIPED, 123_456, b"0")
+    with tarfile.open(fileobj=io.BytesIO(archive.mark(0) + bytes(1024))) as file:
+        assert file.getnames() == [archive.WIPED], "a ustar header for everybody else as well"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2559), st.integers(0, 255)), max_size=6), st.integers(0, 4096))
+def test_any_damage_ends(changes: list[tuple[int, int]], cut: int) -> None:
+    data = bytearray(make_archive({"vm_hostname": "a"}, b"#!/bin/sh\n"))
+    for place, value in changes:
+        data[place] = value
+    found = read(bytes(data[:cut]))
+    assert all(m.size <= 64 << 20 for m in found.members.values())
+    assert found.length <= cut + archive.BLOCK + (1 << 40)
+
+
+def test_reads_from_a_real_file(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(bytes(512 << 10) + make_archive({"a": 1}))
+    with path.open("rb") as file:
+        found = archive.read(file.fileno(), 512 << 10)
+        assert found.members["gandi/config"].read(file.fileno()) == b'{"a": 1}'

@@ -1,0 +1,104 @@
+"""Which sources are asked, and how long a machine waits for one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agent import sources
+from agent.context import Medium, context
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.sources import Found, swap
+from agent.sources.arrivals import Arrivals
+
+
+@pytest.mark.parametrize(
+    ("setting", "order"),
+    [(("auto",), ("gandi",)), (("gandi", "auto"), ("gandi",)), (("none",), ()), (("none", "gandi"), ())],
+)
+def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[str, ...]) -> None:
+    assert sources.chosen(setting) == order
+
+
+def test_an_unknown_source_is_told() -> None:
+    with pytest.raises(ConfigError, match="'ec2' is no source") as caught:
+        sources.chosen(("ec2",))
+    assert "gandi" in caught.value.hint
+
+
+def test_every_source_can_be_asked() -> None:
+    for module in sources.SOURCES.values():
+        assert (Path(sources.__file__).parent / f"{module}.py").is_file()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "sys/class/block").mkdir(parents=True)
+    (tmp_path / "run/udev").mkdir(parents=True)
+    (tmp_path / "etc/default").mkdir(parents=True)
+    (tmp_path / "etc/default/gandi").write_text("CONFIG_SOURCE_TIMEOUT=1\n")
+    return tmp_path
+
+
+def _find(root: Path, *, patient: bool = True) -> tuple[Found | None, float]:
+    began = time.monotonic()
+    found = sources.find(context(Host(root)), "", patient=patient)
+    return found, time.monotonic() - began
+
+
+def test_no_wait_where_nothing_can_come(root: Path) -> None:
+    found, seconds = _find(root)
+    assert found is None
+    assert seconds < 0.5
+
+
+def test_the_wait_is_bounded_while_udev_works(root: Path) -> None:
+    (root / "run/udev/queue").touch()
+    found, seconds = _find(root)
+    assert found is None
+    assert 0.9 < seconds < 3
+
+
+def test_no_wait_on_a_machine_that_has_a_configuration(root: Path) -> None:
+    (root / "run/udev/queue").touch()
+    assert _find(root, patient=False)[1] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("bus", "attribute", "value", "pending"),
+    [
+        ("pci", "class", "0x010802\n", True),
+        ("pci", "class", "0x020000\n", False),
+        ("virtio", "device", "0x0002\n", True),
+        ("virtio", "device", "0x0008\n", True),
+        ("virtio", "device", "0x0001\n", False),
+    ],
+)
+def test_a_storage_device_without_a_driver_is_still_to_come(
+    root: Path, bus: str, attribute: str, value: str, pending: bool
+) -> None:
+    device = root / f"sys/bus/{bus}/devices/dev0"
+    device.mkdir(parents=True)
+    (device / attribute).write_text(value)
+    assert Arrivals(Host(root)).pending() is pending
+    os.symlink("/", device / "driver")
+    assert not Arrivals(Host(root)).pending()
+
+
+def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "run/udev/queue").touch()
+    looks: list[str] = []
+    medium = Found(Medium("gandi", "vdb", "254:16", "vdb", 0, 0), None)
+
+    def look(_host: Host, known: str) -> Found | None:
+        looks.append(known)
+        return medium if len(looks) == 3 else None
+
+    monkeypatch.setattr(swap, "look", look)
+    found, _ = _find(root)
+    assert found is medium
+    assert len(looks) == 3

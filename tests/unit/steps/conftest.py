@@ -1,0 +1,62 @@
+"""A machine in a temporary tree, and a document for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.context import Context, context
+from agent.host import Host
+from agent.model import Identity, InstanceConfig
+from agent.report import Item
+
+IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
+
+
+class Machine:
+    """A root folder, and stages run over it as over several boots: each ``run`` has a fresh context."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = InstanceConfig(IDENTITY)
+
+    def put(self, name: str, text: str = "") -> Path:
+        """Make a file of the machine's."""
+        path = self.root / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def text(self, name: str) -> str:
+        """What one of its files holds."""
+        return (self.root / name.lstrip("/")).read_text()
+
+    def deliver(self, **what: Any) -> None:
+        """The platform's document changes."""
+        self.config = replace(self.config, **what)
+
+    def context(self, *, dry_run: bool = False) -> Context:
+        """As the daemon makes it at the next boot."""
+        ctx = context(Host(self.root, dry_run=dry_run))
+        ctx.state.adopt(IDENTITY)
+        ctx.config = self.config
+        return ctx
+
+    def run(self, step: Callable[[Context], Iterator[Item]]) -> dict[str, str]:
+        """Run a step; each item's name and outcome with its detail, as ``outcome: detail``."""
+        items = list(step(self.context()))
+        return {i.name: f"{i.outcome}: {i.detail}".removesuffix(": ") for i in items}
+
+    def stamps(self) -> dict[str, int]:
+        """Every file's modification time, to see that nothing was rewritten."""
+        return {str(p): p.lstat().st_mtime_ns for p in self.root.rglob("*") if not p.is_dir()}
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """An empty machine with an instance."""
+    return Machine(tmp_path)

@@ -1,0 +1,96 @@
+"""The name goes where it belongs, keeps what else is there, and the administrator wins."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.model import Nic
+from agent.steps import hostname
+
+from .conftest import Machine
+
+HOSTS = "127.0.0.1\tlocalhost\n127.0.1.1\tdebian\n\n# The following lines\n::1 localhost ip6-localhost\n"
+NIC = Nic(0, addresses=("2001:db8::10/64", "203.0.113.10/24"))
+
+
+@pytest.fixture
+def named(machine: Machine) -> Machine:
+    """A machine made of an image, with a document."""
+    machine.put("/etc/hostname", "debian\n")
+    machine.put("/etc/hosts", HOSTS)
+    machine.deliver(hostname="vm1.example.com", nics=(NIC,))
+    return machine
+
+
+def test_a_first_boot_names_the_machine_everywhere(named: Machine) -> None:
+    named.put("/etc/mailname", "debian\n")
+    outcomes = named.run(hostname.apply)
+    assert outcomes == {"hostname": "changed: vm1.example.com", "hosts": "changed", "mailname": "changed"}
+    assert named.text("/etc/hostname") == "vm1.example.com\n"
+    assert named.text("/etc/mailname") == "vm1.example.com\n"
+    assert named.text("/etc/hosts") == HOSTS.replace(
+        "127.0.1.1\tdebian", "203.0.113.10\tvm1.example.com vm1"
+    )
+
+
+def test_a_second_boot_rewrites_nothing(named: Machine) -> None:
+    named.run(hostname.apply)
+    before = named.stamps()
+    assert set(named.run(hostname.apply).values()) == {"unchanged", "unchanged: vm1.example.com"}
+    assert named.stamps() == before
+
+
+def test_no_mailname_is_invented(named: Machine) -> None:
+    assert "mailname" not in named.run(hostname.apply)
+    assert not (named.root / "etc/mailname").exists()
+
+
+def test_the_administrators_name_stays_until_the_platform_has_another(named: Machine) -> None:
+    named.run(hostname.apply)
+    named.put("/etc/hostname", "mine\n")
+    assert named.run(hostname.apply)["hostname"] == "kept: changed by admin"
+    assert named.text("/etc/hostname") == "mine\n"
+    named.deliver(hostname="vm2")
+    assert named.run(hostname.apply)["hostname"] == "changed: vm2"
+    assert named.text("/etc/hostname") == "vm2\n"
+
+
+def test_a_new_name_takes_the_place_of_the_old_line(named: Machine) -> None:
+    named.run(hostname.apply)
+    named.deliver(hostname="vm2")
+    named.run(hostname.apply)
+    assert named.text("/etc/hosts") == HOSTS.replace("127.0.1.1\tdebian", "203.0.113.10\tvm2")
+
+
+def test_a_removed_or_changed_hosts_line_stays_so(named: Machine) -> None:
+    named.run(hostname.apply)
+    named.put("/etc/hosts", "127.0.0.1 localhost\n")
+    assert named.run(hostname.apply)["hosts"] == "kept: changed by admin"
+    named.put("/etc/hosts", "127.0.0.1 localhost\n10.0.0.1 vm1\n")
+    assert named.run(hostname.apply)["hosts"] == "kept: changed by admin"
+    assert named.text("/etc/hosts") == "127.0.0.1 localhost\n10.0.0.1 vm1\n"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("127.0.0.1 localhost vm1\n", "127.0.0.1 localhost vm1\n127.0.1.1\tvm1\n"),
+        ("10.0.0.1 other\n", "10.0.0.1 other\n127.0.1.1\tvm1\n"),
+        ("# vm1\n10.0.0.9 vm1 # old\n", "# vm1\n127.0.1.1\tvm1\n"),
+    ],
+)
+def test_only_this_machines_own_line_is_replaced(machine: Machine, hosts: str, expected: str) -> None:
+    machine.put("/etc/hosts", hosts)
+    machine.deliver(hostname="vm1")
+    machine.run(hostname.apply)
+    assert machine.text("/etc/hosts") == expected
+
+
+def test_an_image_without_a_hosts_file_gets_localhost_too(machine: Machine) -> None:
+    machine.deliver(hostname="vm1")
+    machine.run(hostname.apply)
+    assert machine.text("/etc/hosts").splitlines()[0] == "127.0.0.1\tlocalhost"
+
+
+def test_no_name_is_no_change(machine: Machine) -> None:
+    assert machine.run(hostname.apply) == {}

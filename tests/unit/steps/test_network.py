@@ -1,0 +1,166 @@
+"""Every NIC gets what the document has for it; nothing that another tool configures is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.context import context
+from agent.host import Host
+from agent.model import Nic, Route
+from agent.network import networkd
+from agent.steps import network
+from tests.unit.network.test_links import add_nic
+
+from .conftest import Machine
+
+NIC0 = Nic(
+    0, addresses=("203.0.113.10/24",), routes=(Route("0.0.0.0/0", "203.0.113.254"),), ra_address=False
+)
+NIC1 = Nic(1, addresses=("192.168.1.5/24",))
+ETC = "/etc/systemd/network"
+
+
+def _mac(number: int) -> str:
+    return f"52:54:00:00:00:{number:02x}"
+
+
+def _plug(root: Path, *numbers: int) -> None:
+    for number in numbers:
+        device = f"pci0000:00/0000:00:{number:02x}.0"
+        add_nic(root, f"ens{number}", _mac(number), device=device, index=number + 2)
+
+
+def _enable(root: Path) -> None:
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "systemd-networkd.service").symlink_to("/usr/lib/systemd/system/systemd-networkd.service")
+
+
+@pytest.fixture
+def networked(machine: Machine) -> Machine:
+    """A machine with networkd, two NICs and a document for both."""
+    _enable(machine.root)
+    _plug(machine.root, 0, 1)
+    machine.deliver(nics=(NIC0, NIC1))
+    return machine
+
+
+def test_each_nic_has_its_file_and_only_the_way_out_is_waited_for(networked: Machine) -> None:
+    assert networked.run(network.apply) == {"nic:0": "changed: ens0", "nic:1": "changed: ens1"}
+    first, second = (networked.text(networkd.path(f"nic{number}")) for number in (0, 1))
+    assert f"MACAddress={_mac(0)}\n" in first
+    assert "RequiredForOnline=yes\n" in first
+    assert "RequiredForOnline=no\n" in second
+
+
+def test_the_nic_with_the_default_route_is_waited_for_wherever_it_stands(networked: Machine) -> None:
+    networked.deliver(nics=(Nic(0, addresses=("10.0.0.2/8",)), Nic(1, routes=NIC0.routes)))
+    networked.run(network.apply)
+    assert "RequiredForOnline=no\n" in networked.text(networkd.path("nic0"))
+    assert "RequiredForOnline=yes\n" in networked.text(networkd.path("nic1"))
+
+
+def test_a_second_boot_rewrites_nothing(networked: Machine) -> None:
+    networked.run(network.apply)
+    before = networked.stamps()
+    assert networked.run(network.apply) == {"nic:0": "unchanged: ens0", "nic:1": "unchanged: ens1"}
+    assert networked.stamps() == before
+
+
+def test_a_changed_file_stays_until_that_nic_is_delivered_otherwise(networked: Machine) -> None:
+    networked.run(network.apply)
+    networked.put(networkd.path("nic0"), "mine")
+    assert networked.run(network.apply)["nic:0"] == "kept: changed by admin"
+    networked.deliver(nics=(NIC0, Nic(1, addresses=("192.168.1.6/24",))))
+    assert networked.run(network.apply) == {"nic:0": "kept: changed by admin", "nic:1": "changed: ens1"}
+    assert networked.text(networkd.path("nic0")) == "mine"
+
+
+def test_a_new_nic_before_the_others_on_the_bus_takes_nobodys_place(networked: Machine) -> None:
+    networked.deliver(nics=(NIC0,))
+    for number in (0, 1):
+        (networked.root / f"sys/class/net/ens{number}").unlink()
+    _plug(networked.root, 7)
+    networked.run(network.apply)
+    _plug(networked.root, 3)
+    outcomes = networked.run(network.apply)
+    assert outcomes["nic:0"] == "unchanged: ens7"
+    assert outcomes[f"dhcp:{_mac(3)}"] == "changed: ens3"
+
+
+def test_a_nic_that_left_the_document_loses_its_file_and_gets_dhcp(networked: Machine) -> None:
+    networked.run(network.apply)
+    networked.deliver(nics=(NIC0,))
+    outcomes = networked.run(network.apply)
+    assert outcomes["nic:1"] == "changed: delivered no longer, removed"
+    assert outcomes[f"dhcp:{_mac(1)}"] == "changed: ens1"
+    assert sorted(path.name for path in (networked.root / "etc/systemd/network").iterdir()) == [
+        "10-gandi-dhcp-525400000001.network",
+        "10-gandi-nic0.network",
+    ]
+    networked.deliver(nics=(NIC0, NIC1))
+    networked.run(network.apply)
+    assert sorted(path.name for path in (networked.root / "etc/systemd/network").iterdir()) == [
+        "10-gandi-nic0.network",
+        "10-gandi-nic1.network",
+    ]
+
+
+def test_a_nic_that_the_admin_configured_is_not_removed_with_the_document(networked: Machine) -> None:
+    networked.run(network.apply)
+    networked.put(networkd.path("nic1"), "[Match]\nName=ens1\n")
+    networked.deliver(nics=(NIC0,))
+    assert networked.run(network.apply)["nic:1"].startswith("kept: delivered no longer")
+    assert networked.text(networkd.path("nic1")) == "[Match]\nName=ens1\n"
+
+
+def test_a_nic_of_the_document_that_is_not_here_is_told(networked: Machine) -> None:
+    networked.deliver(nics=(NIC0, NIC1, Nic(2)))
+    assert networked.run(network.apply)["nic:2"] == "skipped: no interface on this machine goes with it"
+
+
+def test_other_nics_are_left_to_whoever_configures_them(networked: Machine) -> None:
+    networked.deliver(nics=(NIC0,))
+    networked.put("/etc/systemd/network/20-wired.network", "[Match]\nName=en*\n")
+    assert (
+        networked.run(network.apply)["ens1"]
+        == "skipped: configured by /etc/systemd/network/20-wired.network"
+    )
+    (networked.root / "etc/systemd/network/20-wired.network").unlink()
+    networked.put("/etc/default/gandi", "CONFIG_NODHCP=ens1\n")
+    assert networked.run(network.apply)["ens1"] == "skipped: in CONFIG_NODHCP"
+    assert not (networked.root / "etc/systemd/network/10-gandi-dhcp-525400000001.network").exists()
+
+
+def test_without_any_document_every_nic_gets_dhcp_and_one_is_waited_for(tmp_path: Path) -> None:
+    _enable(tmp_path)
+    _plug(tmp_path, 0, 1)
+    for outcome in ("changed", "unchanged"):
+        found = list(network.apply(context(Host(tmp_path))))
+        assert [(item.name, item.outcome) for item in found] == [
+            (f"dhcp:{_mac(0)}", outcome),
+            (f"dhcp:{_mac(1)}", outcome),
+        ]
+    texts = [
+        (tmp_path / f"etc/systemd/network/10-gandi-dhcp-52540000000{n}.network").read_text() for n in (0, 1)
+    ]
+    assert ["RequiredForOnline=yes\n" in text for text in texts] == [True, False]
+    assert all("DHCP=ipv4\n" in text for text in texts)
+
+
+def test_slaac_comes_back_by_the_setting_alone(networked: Machine) -> None:
+    networked.run(network.apply)
+    assert "UseAutonomousPrefix=no" in networked.text(networkd.path("nic0"))
+    networked.put("/etc/default/gandi", "CONFIG_IPV6_SLAAC=1\n")
+    assert networked.run(network.apply)["nic:0"] == "changed: ens0"
+    assert "UseAutonomousPrefix" not in networked.text(networkd.path("nic0"))
+
+
+def test_a_dry_run_says_what_it_would_write(networked: Machine) -> None:
+    networked.context()
+    ctx = networked.context(dry_run=True)
+    assert [str(item.outcome) for item in network.apply(ctx)] == ["changed", "changed"]
+    assert any(networkd.path("nic0") in line for line in ctx.host.planned)
+    assert not (networked.root / "etc/systemd/network").exists()

@@ -1,0 +1,117 @@
+"""Which resolvers are chosen, and in whose file they land."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from agent.model import Identity, InstanceConfig, Nic
+from agent.steps import resolver
+
+from .conftest import IDENTITY, Machine
+
+OLD = ("217.70.186.193", "217.70.186.194", "217.70.186.195")
+NEW = ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4")
+IPV4 = Nic(0, addresses=("203.0.113.10/24",))
+IPV6 = Nic(0, addresses=("2001:db8::10/64",))
+
+
+def _config(*nics: Nic, servers: tuple[str, ...] = OLD + NEW, id: str = IDENTITY.id) -> InstanceConfig:
+    return InstanceConfig(Identity("gandi", id), nameservers=servers, nics=nics)
+
+
+@pytest.mark.parametrize(
+    ("nics", "servers", "old", "new"),
+    [
+        ((IPV4,), OLD + NEW, 2, 1),
+        ((IPV6, Nic(1, addresses=("192.168.1.5/24",))), OLD + NEW, 2, 1),
+        ((Nic(0, dhcp4=True),), OLD + NEW, 2, 1),
+        ((), OLD + NEW, 2, 1),
+        ((IPV6,), OLD + NEW, 0, 3),
+        ((IPV6,), NEW[:2], 0, 2),
+        ((IPV6,), OLD, 0, 0),
+        ((IPV4,), OLD[:1], 1, 0),
+    ],
+)
+def test_the_choice_follows_what_the_machine_can_reach(
+    nics: tuple[Nic, ...], servers: tuple[str, ...], old: int, new: int
+) -> None:
+    chosen = resolver.choose(_config(*nics, servers=servers))
+    assert [":" in server for server in chosen] == [False] * old + [True] * new
+    assert len(set(chosen)) == len(chosen)
+
+
+def test_the_choice_is_spread_over_machines_and_stable_for_one() -> None:
+    first = Counter(resolver.choose(_config(IPV4, id=str(n)))[0] for n in range(300))
+    assert set(first) == set(OLD)
+    assert min(first.values()) > 60
+    shuffled = _config(IPV4, servers=(*reversed(NEW), *reversed(OLD)))
+    assert resolver.choose(shuffled) == resolver.choose(_config(IPV4))
+
+
+@pytest.fixture
+def asking(machine: Machine) -> Machine:
+    """A machine whose document has resolvers, one of each family to keep the text in one order."""
+    machine.put("/etc/.exists")
+    machine.deliver(nameservers=(OLD[0], NEW[0]), nics=(IPV4,))
+    return machine
+
+
+TEXT = f"nameserver {OLD[0]}\nnameserver {NEW[0]}\noptions timeout:1 attempts:3 rotate\n"
+
+
+def test_a_plain_file_keeps_its_search_list(asking: Machine) -> None:
+    asking.put("/etc/resolv.conf", "# mine\nsearch example.com\nnameserver 10.0.0.1\noptions ndots:2\n")
+    assert asking.run(resolver.apply)["resolvers"].startswith("changed")
+    assert asking.text("/etc/resolv.conf") == "# mine\nsearch example.com\n" + TEXT
+    before = asking.stamps()
+    assert asking.run(resolver.apply)["resolvers"].startswith("unchanged")
+    assert asking.stamps() == before
+
+
+def test_the_administrators_resolver_stays_until_the_platform_has_another(asking: Machine) -> None:
+    asking.run(resolver.apply)
+    asking.put("/etc/resolv.conf", "nameserver 9.9.9.9\n")
+    assert asking.run(resolver.apply) == {"resolvers": "kept: changed by admin"}
+    assert asking.text("/etc/resolv.conf") == "nameserver 9.9.9.9\n"
+    asking.deliver(nameservers=(OLD[1],))
+    asking.run(resolver.apply)
+    assert asking.text("/etc/resolv.conf").startswith(f"nameserver {OLD[1]}\n")
+
+
+def test_a_link_elsewhere_is_written_through(asking: Machine) -> None:
+    asking.put("/srv/resolv.conf")
+    (asking.root / "etc/resolv.conf").symlink_to("../srv/resolv.conf")
+    asking.run(resolver.apply)
+    assert (asking.root / "etc/resolv.conf").is_symlink()
+    assert asking.text("/srv/resolv.conf") == TEXT
+
+
+def test_resolved_gets_a_drop_in_before_it_has_started(asking: Machine) -> None:
+    asking.put("/usr/lib/systemd/systemd-resolved")
+    (asking.root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    asking.run(resolver.apply)
+    assert f"\nDNS={OLD[0]} {NEW[0]}\n" in asking.text(resolver.RESOLVED_DROP_IN)
+    assert not (asking.root / "run/systemd").exists()
+
+
+def test_a_link_left_by_a_resolved_that_is_gone_becomes_a_file(asking: Machine) -> None:
+    (asking.root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    asking.run(resolver.apply)
+    assert not (asking.root / "etc/resolv.conf").is_symlink()
+    assert asking.text("/etc/resolv.conf") == TEXT
+
+
+def test_debians_resolvconf_gets_its_base_file(asking: Machine) -> None:
+    asking.put("/etc/resolvconf/resolv.conf.d/base")
+    (asking.root / "etc/resolv.conf").symlink_to("/run/resolvconf/resolv.conf")
+    asking.run(resolver.apply)
+    assert asking.text(resolver.RESOLVCONF_BASE) == TEXT
+    assert (asking.root / "etc/resolv.conf").is_symlink()
+
+
+def test_resolvers_that_cannot_be_reached_are_said_and_not_written(asking: Machine) -> None:
+    asking.deliver(nameservers=OLD, nics=(IPV6,))
+    assert asking.run(resolver.apply)["resolvers"].startswith("skipped: this machine has no IPv4")
+    assert not (asking.root / "etc/resolv.conf").exists()

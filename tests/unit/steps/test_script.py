@@ -1,0 +1,171 @@
+"""The shell file is run for real; systemd, which is not here, is stood in for by a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.context import Context, context
+from agent.host import Completed, Host
+from agent.model import InstanceConfig, Script
+from agent.report import Item
+from agent.steps import script
+
+from .conftest import IDENTITY
+
+
+class Systemd(Host):
+    """A tree as if it were the running system, whose transient service is a plain process."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.unit: subprocess.Popen[bytes] | None = None
+        self.argv: tuple[str, ...] = ()
+
+    @property
+    def live(self) -> bool:
+        """As on a machine that runs; paths stay below the root."""
+        return True
+
+    def path(self, name: object) -> Path:
+        return self.root / str(name).lstrip("/")
+
+    def run(self, argv: Sequence[str], **_how: Any) -> Completed:
+        if argv[0] == "systemd-run":
+            self.argv = tuple(argv)
+            command = argv[argv.index("--") + 1 :]
+            file = self.path(command[-1])
+            # The file names places on the machine; here they are below the root.
+            text = file.read_text().replace("/var/lib/gandi", str(self.path("/var/lib/gandi")))
+            file.write_text(text.replace("/run/gandi", str(self.path("/run/gandi"))))
+            self.path("/run/gandi").mkdir(parents=True, exist_ok=True)
+            self.unit = subprocess.Popen([*command[:-1], str(file)], stdout=subprocess.PIPE)
+            return Completed(tuple(argv), 0, "", "")
+        running = self.unit is not None and self.unit.poll() is None
+        pid = self.unit.pid if self.unit and running else 0
+        said = {
+            "--property=ActiveState": "active" if running else "inactive",
+            "--property=MainPID": str(pid),
+        }
+        return Completed(tuple(argv), 0, said[argv[2]], "")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Systemd]:
+    host = Systemd(tmp_path)
+    yield host
+    if host.unit is not None:
+        host.unit.kill()
+        host.unit.wait()
+
+
+def _context(host: Host, programs: dict[str, tuple[str, tuple[str, ...]]], **what: Any) -> Context:
+    """A document with these programs: text and arguments by name."""
+    ctx = context(host)
+    ctx.state.adopt(IDENTITY)
+    scripts = tuple(Script(name, f"{hash(it):x}" * 4, it[1]) for name, it in programs.items())
+    ctx.config = replace(InstanceConfig(IDENTITY), scripts=scripts, **what)
+    ctx.state.store_config(ctx.config, {name: text.encode() for name, (text, _) in programs.items()})
+    return ctx
+
+
+def _outcomes(ctx: Context) -> list[str]:
+    def text(item: Item) -> str:
+        return f"{item.name} {item.outcome} {item.detail}"
+
+    return [text(item) for item in script.apply(ctx)]
+
+
+def test_script_with_its_arguments_then_run_once(host: Systemd, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f'#!/bin/sh\npwd >>{log}\nprintf "[%s]" "$@" >>{log}\n'
+    arguments = ("a b", "$HOME", "'", "", "*")
+    ctx = _context(host, {"script": (program, arguments), "run": (f"echo run >>{log}", ())})
+    assert _outcomes(ctx) == ["script changed ended 0 after 0 s", "run changed ended 0 after 0 s"]
+    assert log.read_text() == "/\n[a b][$HOME]['][][*]run\n"
+    assert _outcomes(ctx) == ["script unchanged has run", "run unchanged has run"]
+    assert log.read_text().count("run") == 1
+
+
+def test_no_argument_of_the_customers_shows_in_the_unit(host: Systemd) -> None:
+    _outcomes(_context(host, {"script": ("#!/bin/sh\n", ("s3cret",)), "run": ("echo s3cret", ())}))
+    assert "s3cret" not in shlex.join(host.argv)
+    mode = host.path(host.argv[-1]).stat().st_mode & 0o777
+    assert mode == 0o700
+    assert "--property=Type=exec" in host.argv
+
+
+def test_a_failure_is_told_and_does_not_stop_the_next(host: Systemd, tmp_path: Path) -> None:
+    ctx = _context(host, {"script": ("#!/bin/sh\nexit 3\n", ()), "run": (f"touch {tmp_path}/done", ())})
+    assert _outcomes(ctx)[0] == "script failed ended with exit status 3 after 0 s"
+    assert (tmp_path / "done").exists()
+
+
+def test_the_boot_goes_on_while_a_program_runs(host: Systemd, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(script, "PATIENCE", 0.3)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    ctx = _context(host, {"script": (f"#!/bin/sh\nread line <{gate}\n", ()), "run": ("true", ())})
+    first, second = _outcomes(ctx)
+    assert first.startswith("script changed running since ")
+    assert second == "run changed starts when the one before it has ended"
+    # The stage again, as after its runner was killed: joined, not started a second time.
+    assert _outcomes(ctx) == ["script unchanged has run", second]
+    gate.write_text("go\n")
+    assert host.unit is not None
+    assert host.unit.wait(10) == 0
+    assert script.ended(host) == {"script": (0, script.ended(host)["script"][1]), "run": (0, 0)}
+
+
+def test_a_power_cut_in_the_first_leaves_the_second(host: Systemd, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(script, "PATIENCE", 0.3)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    ctx = _context(host, {"script": (f"#!/bin/sh\nread line <{gate}\n", ()), "run": ("true", ())})
+    _outcomes(ctx)
+    assert host.unit is not None
+    host.unit.kill()
+    host.unit.wait()
+    assert _outcomes(ctx) == ["script unchanged has run", "run changed ended 0 after 0 s"]
+    gate.write_text("")
+
+
+def test_a_time_limit_stops_the_program(host: Systemd) -> None:
+    host.write("/etc/default/gandi", "CONFIG_SCRIPT_TIMEOUT=1\n")
+    ctx = _context(host, {"script": ("#!/bin/sh\nsleep 60\n", ()), "run": ("true", ())})
+    first, second = _outcomes(ctx)
+    assert first.startswith("script failed stopped after ")
+    assert second == "run changed ended 0 after 0 s"
+
+
+def test_what_could_not_be_stored_is_not_run(host: Systemd) -> None:
+    ctx = _context(host, {"script": ("#!/bin/sh\n", ())})
+    ctx.files = {"script": b"#!/bin/sh\n"}
+    assert _outcomes(ctx)[0].startswith("script skipped not stored")
+    assert host.unit is None
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "expected"),
+    [
+        ("script", b"#!/usr/bin/perl\n", ("/x", "a")),
+        ("script", b"\x7fELF\x02", ("/x", "a")),
+        ("script", b"echo hi\n", ("/bin/sh", "/x", "a")),
+        ("script", b"", ("/bin/sh", "/x", "a")),
+        ("run", b"#!/bin/bash\n", ("/bin/sh", "/x", "a")),
+    ],
+)
+def test_what_runs_a_program(name: str, head: bytes, expected: tuple[str, ...]) -> None:
+    assert script.command("/x", head, Script(name, "d", ("a",))) == expected
+
+
+def test_an_image_runs_nothing(tmp_path: Path) -> None:
+    ctx = _context(Host(tmp_path), {"script": ("#!/bin/sh\n", ())})
+    assert _outcomes(ctx) == ["scripts skipped they run when this machine boots"]

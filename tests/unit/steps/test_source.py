@@ -1,0 +1,299 @@
+"""Which configuration is in force, over several boots; the reader is the real one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import parser, sources
+from agent.context import Context, Medium, context
+from agent.errors import HostError
+from agent.host import Host
+from agent.report import Item, Outcome
+from agent.sources import Found
+from agent.steps import source
+from tests.media import make_archive
+from tests.unit.parse.test_gandi import DOCUMENT, HASH
+
+UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
+OTHER = "4c4c4544-0031-4a10-8056-000000000002"
+
+
+class Machine:
+    """A machine in a folder, started again and again; ``archive`` is what its swap disk carries."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.archive = root, b""
+        self.asked: list[str] = []
+        self.uuid(UUID)
+        monkeypatch.setattr(sources, "find", self.find)
+
+    def uuid(self, uuid: str) -> None:
+        self.put("sys/class/dmi/id/product_uuid", uuid)
+
+    def put(self, name: str, text: str) -> None:
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).write_text(text)
+
+    def deliver(self, script: bytes | None = b"#!/bin/sh\n", **changes: Any) -> None:
+        self.archive = make_archive(copy.deepcopy(DOCUMENT) | changes, script)
+
+    def find(self, _ctx: Context, known: str, *, patient: bool) -> Found | None:
+        self.asked.append(known)
+        if not self.archive:
+            return None
+        descriptor = os.memfd_create("medium")
+        try:
+            os.pwrite(descriptor, self.archive, 0)
+            parsed = parser.parse("gandi", descriptor, known=known)
+            if known and not parsed.same:
+                parsed = parser.parse("gandi", descriptor)
+        finally:
+            os.close(descriptor)
+        return Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed)
+
+    def boot(self, *, dry_run: bool = False) -> tuple[Context, dict[str, Item]]:
+        ctx = context(Host(self.root, dry_run=dry_run))
+        return ctx, {item.name: item for item in source.apply(ctx)}
+
+    def stamps(self) -> dict[str, int]:
+        return {str(p): p.lstat().st_mtime_ns for p in self.root.rglob("*")}
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def test_no_medium_and_nothing_stored(machine: Machine) -> None:
+    ctx, items = machine.boot()
+    assert ctx.config is None
+    assert items["source"].outcome is Outcome.SKIPPED
+
+
+def test_the_first_boot_stores_everything_private(machine: Machine) -> None:
+    machine.deliver()
+    ctx, items = machine.boot()
+    assert items["source"].detail == "/dev/vdb, a new instance"
+    assert ctx.config is not None
+    assert ctx.config.identity.id == UUID
+    assert ctx.medium is not None
+    assert ctx.medium.left == ""
+    document = machine.root / "gandi/config"
+    assert document.read_bytes() == json.dumps(DOCUMENT).encode()
+    assert document.stat().st_mode & 0o777 == 0o600
+    for path in machine.root.rglob("*"):
+        if path.is_file() and HASH.encode() in path.read_bytes():
+            assert not path.stat().st_mode & 0o077, path
+    script = machine.root / ctx.state.script("script").lstrip("/")
+    assert script.read_bytes() == b"#!/bin/sh\n"
+
+
+def test_the_next_boots(machine: Machine) -> None:
+    machine.deliver()
+    first, _ = machine.boot()
+    before = machine.stamps()
+    again, items = machine.boot()
+    assert items["source"].outcome is Outcome.UNCHANGED
+    assert again.config == first.config
+    assert again.medium == first.medium, "the same archive is used up again"
+    assert machine.asked[-1], "the reader is told what is known"
+    machine.archive = b""
+    stored, items = machine.boot()
+    assert items["source"].outcome is Outcome.UNCHANGED
+    assert stored.config == first.config
+    assert stored.medium is None
+    assert machine.stamps() == before, "nothing is rewritten"
+
+
+def test_a_changed_document_for_the_same_machine(machine: Machine) -> None:
+    machine.deliver()
+    machine.boot()
+    machine.deliver(vm_hostname="vm2")
+    ctx, items = machine.boot()
+    assert (items["source"].outcome, items["source"].detail) == (
+        Outcome.CHANGED,
+        "/dev/vdb, a changed document",
+    )
+    assert ctx.config is not None
+    assert (ctx.config.hostname, ctx.config.identity.id) == ("vm2", UUID)
+
+
+def test_going_back_to_an_older_document(machine: Machine) -> None:
+    """What is known must always be what is stored: A, B, A again."""
+    for name in ("vm1", "vm2", "vm1"):
+        machine.deliver(vm_hostname=name)
+        ctx, _ = machine.boot()
+        assert ctx.config is not None
+        assert ctx.config.hostname == name
+
+
+def test_the_uuid_in_other_spellings_is_the_same_instance(machine: Machine) -> None:
+    machine.deliver()
+    machine.boot()
+    machine.uuid("44454C4C-3100-104A-8056-B4C04F4B3332")
+    ctx, items = machine.boot()
+    assert items["source"].outcome is Outcome.UNCHANGED
+    assert ctx.config is not None
+    assert ctx.config.identity.id == UUID
+
+
+def test_a_clone_with_a_medium_is_a_new_instance(machine: Machine) -> None:
+    machine.deliver()
+    machine.boot()
+    machine.uuid(OTHER)
+    ctx, items = machine.boot()
+    assert items["source"].detail.endswith("a new instance")
+    assert ctx.config is not None
+    assert ctx.config.identity.id == OTHER
+    assert machine.asked[-1] == "", "another machine's delivery is read anew"
+
+
+def test_a_changed_uuid_without_a_medium_is_the_same_instance(machine: Machine) -> None:
+    machine.deliver()
+    first, _ = machine.boot()
+    machine.archive = b""
+    machine.uuid(OTHER)
+    ctx, items = machine.boot()
+    assert ctx.config == first.config
+    assert items["instance"].outcome is Outcome.KEPT
+    assert "gandi-agent clean" in items["instance"].hint
+
+
+def test_a_machine_without_a_uuid(machine: Machine) -> None:
+    machine.uuid("00000000-0000-0000-0000-000000000000")
+    machine.put("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    machine.deliver()
+    ctx, _ = machine.boot()
+    assert ctx.config is not None
+    assert ctx.config.identity.id == "0123456789abcdef0123456789abcdef"
+    assert machine.boot()[1]["source"].outcome is Outcome.UNCHANGED
+
+
+def test_a_document_that_cannot_be_read_leaves_the_stored_one_in_force(machine: Machine) -> None:
+    machine.deliver()
+    first, _ = machine.boot()
+    machine.archive = make_archive(b'{"vm_hostname": "vm2", ')
+    ctx, items = machine.boot()
+    assert ctx.config == first.config
+    assert items["gandi/config"].outcome is Outcome.FAILED
+    assert items["source"].detail.startswith("the stored configuration")
+    assert ctx.medium is not None
+    assert ctx.medium.left
+    assert json.loads((machine.root / "gandi/config").read_text()) == DOCUMENT
+
+
+def test_what_is_wrong_is_told_at_each_delivery(machine: Machine) -> None:
+    machine.deliver(vm_conf=DOCUMENT["vm_conf"] | {"password": "hunter2"})
+    for _ in range(2):
+        ctx, items = machine.boot()
+        assert items["vm_conf.password"].outcome is Outcome.FAILED
+        assert ctx.config is not None
+        assert ctx.config.hostname == "vm1"
+
+
+def test_a_cut_archive_is_applied_and_left_on_the_medium(machine: Machine) -> None:
+    machine.deliver(script=b"x" * 20_000)
+    machine.archive = machine.archive[:4096]
+    ctx, items = machine.boot()
+    assert ctx.config is not None
+    assert ctx.config.hostname == "vm1"
+    assert items["the archive"].outcome is Outcome.FAILED
+    assert ctx.medium is not None
+    assert "damaged" in ctx.medium.left
+
+
+def _refuse(machine: Machine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    write = Host.write
+
+    def full(self: Host, name: str, data: str | bytes, **how: Any) -> bool:
+        if part in name:
+            raise HostError(f"{name}: cannot be written: No space left on device")
+        return write(self, name, data, **how)
+
+    monkeypatch.setattr(Host, "write", full)
+
+
+@pytest.mark.parametrize("part", ["config.json", "instance.json", "scripts/run", "gandi/config"])
+def test_what_cannot_be_stored_is_applied_from_memory(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    machine.deliver()
+    with monkeypatch.context() as full:
+        _refuse(machine, full, part)
+        ctx, items = machine.boot()
+        assert items["source"].outcome is Outcome.FAILED
+        assert "No space left" in items["source"].detail
+        assert ctx.config is not None
+        assert ctx.files["run"] == b"touch /x\n"
+        assert ctx.medium is not None
+        assert ctx.medium.left, "nothing is wiped"
+        done: list[str] = []
+        ctx.state.settle("x", delivered="a", wanted="a", live=None, apply=lambda: done.append("x"))
+        assert done == ["x"], "later steps work"
+    ctx, items = machine.boot()
+    assert items["source"].detail.endswith("a new instance")
+    assert ctx.medium is not None
+    assert not ctx.medium.left
+
+
+@pytest.mark.parametrize("part", ["config.json", "instance.json", "gandi/config", "delivered"])
+def test_a_power_cut_while_a_clone_is_taken_over(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whatever was written last, the machine is whole: the old instance, or the new one."""
+    machine.deliver()
+    machine.boot()
+    machine.uuid(OTHER)
+    machine.deliver(vm_hostname="vm2")
+    write = Host.write
+
+    def cut(self: Host, name: str, data: str | bytes, **how: Any) -> bool:
+        if part in name:
+            raise KeyboardInterrupt
+        return write(self, name, data, **how)
+
+    with monkeypatch.context() as power:
+        power.setattr(Host, "write", cut)
+        with pytest.raises(KeyboardInterrupt):
+            machine.boot()
+    archive, machine.archive = machine.archive, b""
+    ctx, _ = machine.boot()
+    assert ctx.config is not None
+    assert ctx.config.hostname in ("vm1", "vm2")
+    machine.archive = archive
+    ctx, _ = machine.boot()
+    assert ctx.config is not None
+    assert (ctx.config.hostname, ctx.config.identity.id) == ("vm2", OTHER)
+
+
+def test_a_dry_run_changes_nothing(machine: Machine) -> None:
+    machine.deliver()
+    before = machine.stamps()
+    ctx, items = machine.boot(dry_run=True)
+    assert ctx.config is not None
+    assert items["source"].outcome is Outcome.CHANGED
+    assert ctx.state.folder()
+    assert machine.stamps() == before
+
+
+def test_the_setting_none(machine: Machine) -> None:
+    machine.deliver()
+    machine.put("etc/default/gandi", "CONFIG_DATASOURCE=none\n")
+    ctx, items = machine.boot()
+    assert ctx.config is None
+    assert items["source"].outcome is Outcome.SKIPPED
+
+
+def test_no_secret_in_an_item(machine: Machine) -> None:
+    machine.deliver(
+        vm_conf={"user": "s3cr3t!", "password": "s3cr3t", "ssh_key": "s3cr3t", "script_args": "'s3cr3t"}
+    )
+    _, items = machine.boot()
+    assert len(items) >= 4
+    assert not [item for item in items.values() if "s3cr3t" in str(item)]

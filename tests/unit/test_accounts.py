@@ -1,0 +1,97 @@
+"""Facts about accounts and keys, from files as they are found in the field."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent import accounts
+from agent.host import Host
+
+ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    host = Host(tmp_path)
+    host.write(
+        "/etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\nbroken\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
+        "admin1:x:1000:1000:A,,,:/home/admin1:/bin/bash\nnobody:x:65534:65534::/nonexistent:/bin/false\n+nis::::::\n",
+    )
+    host.write("/etc/group", "root:x:0:\nwheel:x:10:\nsudo:x:27:other,admin1\n")
+    host.write("/etc/shadow", "root:*:19000:0:99999:7:::\nadmin1:$6$salt$hash:19000:0:99999:7:::\n")
+    return host
+
+
+def test_accounts_are_read_from_passwd(host: Host) -> None:
+    found = accounts.account(host, "admin1")
+    assert found == accounts.Account("admin1", 1000, 1000, "/home/admin1")
+    assert accounts.account(host, "absent") is None
+    assert accounts.account(host, "+nis") is None
+    ordinary = {
+        name
+        for name in ("root", "daemon", "admin1", "nobody")
+        if (a := accounts.account(host, name)) and a.ordinary
+    }
+    assert ordinary == {"admin1"}
+
+
+def test_shadow_and_groups(host: Host) -> None:
+    assert accounts.password(host, "admin1") == "$6$salt$hash"
+    assert accounts.password(host, "daemon") is None
+    assert accounts.admin_group(host) == "sudo"
+    assert accounts.in_group(host, "admin1", "sudo")
+    assert not accounts.in_group(host, "admin", "sudo")
+    host.write("/etc/group", "wheel:x:10:\n")
+    assert accounts.admin_group(host) == "wheel"
+    host.write("/etc/group", "")
+    assert accounts.admin_group(host) is None
+
+
+@pytest.mark.parametrize(
+    ("main", "drop_in", "expected"),
+    [
+        (None, None, "/home/admin1/.ssh/authorized_keys"),
+        ("#AuthorizedKeysFile x\n", None, "/home/admin1/.ssh/authorized_keys"),
+        ("AuthorizedKeysFile .ssh/keys .ssh/authorized_keys2\n", None, "/home/admin1/.ssh/keys"),
+        ("authorizedkeysfile=%h/%u/100%%\n", None, "/home/admin1/admin1/100%"),
+        ("AuthorizedKeysFile /etc/ssh/keys/%u\n", None, "/etc/ssh/keys/admin1"),
+        ("AuthorizedKeysFile a\n", "AuthorizedKeysFile b\n", "/home/admin1/b"),
+        ("Match User x\n AuthorizedKeysFile a\n", None, "/home/admin1/.ssh/authorized_keys"),
+    ],
+)
+def test_where_sshd_looks(host: Host, main: str | None, drop_in: str | None, expected: str) -> None:
+    for name, text in (("sshd_config", main), ("sshd_config.d/10-x.conf", drop_in)):
+        if text is not None:
+            host.write(f"/etc/ssh/{name}", text)
+    assert accounts.keys_file(host, accounts.Account("admin1", 1000, 1000, "/home/admin1")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f"ssh-ed25519 {ED25519} me@home", True),
+        (f'from="10.0.0.1",command="echo ssh-rsa AAAA" ssh-ed25519 {ED25519}', True),
+        (f"sk-ssh-ed25519@openssh.com {ED25519} yubikey", True),
+        (f"ecdsa-sha2-nistp256 {ED25519}", True),
+        (f"# ssh-ed25519 {ED25519}", False),
+        ("ssh-ed25519 not-base64", False),
+        ("", False),
+    ],
+)
+def test_a_key_line_is_known_by_its_type_and_blob(text: str, key: bool) -> None:
+    found = accounts.blob(text)
+    assert (found is not None and found.endswith(ED25519)) is key
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_the_fingerprint_is_ssh_keygens(tmp_path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "k"], check=True)
+    said = subprocess.run(
+        ["ssh-keygen", "-lf", tmp_path / "k.pub"], capture_output=True, text=True, check=True
+    )
+    assert accounts.fingerprint((tmp_path / "k.pub").read_text()) == said.stdout.split()[1]

@@ -1,0 +1,245 @@
+"""Events become looks at devices: merged while they wait, one at a time for each device, never in a
+shutdown.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import stages
+from agent.context import Context, context
+from agent.devices import HANDLERS, Devices, merge, target
+from agent.host import Completed, Host
+from agent.report import Item, changed, failed
+from agent.uevents import Uevent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DISK = "/devices/pci0000:00/0000:00:04.0/virtio1/block/vdb"
+NVME = "/devices/pci0000:00/0000:00:05.0/nvme/nvme0/nvme0n1"
+
+
+def event(action: str, name: str = "vdb", role: str = "disk") -> Uevent:
+    return Uevent(action, "block", name, f"/devices/{name}", "disk", role)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "action", "after"),
+    [
+        ([], "add", ["add"]),
+        ([], "change", ["change"]),
+        (["add"], "change", ["add"]),
+        (["change"], "change", ["change"]),
+        (["change"], "add", ["add"]),
+        (["change"], "remove", ["remove"]),
+        (["remove"], "change", ["remove"]),
+        (["remove"], "add", ["remove", "add"]),
+        (["add"], "remove", ["add", "remove"]),
+        (["remove", "add"], "add", ["remove", "add"]),
+        (["remove", "add"], "remove", ["remove", "add", "remove"]),
+    ],
+)
+def test_events_that_wait_are_merged(waiting: list[str], action: str, after: list[str]) -> None:
+    assert merge(waiting, action) == after
+
+
+@pytest.mark.parametrize(
+    ("uevent", "expected"),
+    [
+        (Uevent("add", "block", "vdb", DISK, "disk", "disk"), ("vdb", "add")),
+        (Uevent("bind", "block", "vdb", DISK, "disk", "disk"), ("vdb", "change")),
+        (Uevent("add", "block", "vdb1", f"{DISK}/vdb1", "partition", "disk"), ("vdb", "change")),
+        (Uevent("remove", "block", "vdb1", f"{DISK}/vdb1", "partition", "disk"), ("vdb", "change")),
+        (
+            Uevent("remove", "block", "nvme0n1p2", f"{NVME}/nvme0n1p2", "partition", "disk"),
+            ("nvme0n1", "change"),
+        ),
+    ],
+)
+def test_a_partition_is_a_look_at_its_disk(uevent: Uevent, expected: tuple[str, str]) -> None:
+    assert target(uevent) == expected
+
+
+class SystemdSays(Host):
+    """A machine in a folder whose systemd has a word to say."""
+
+    __slots__ = ("asked", "word")
+
+    def __init__(self, root: Path, word: str = "running") -> None:
+        super().__init__(root)
+        self.word, self.asked = word, 0
+
+    def run(self, argv: object, **_kwargs: object) -> Completed:
+        assert argv == ("systemctl", "is-system-running")
+        self.asked += 1
+        return Completed(("systemctl",), 0, self.word + "\n", "")
+
+
+@dataclass
+class Seen:
+    """A handler that remembers, and that a test can hold up."""
+
+    looks: list[tuple[str, str]] = field(default_factory=list)
+    hold: dict[str, threading.Event] = field(default_factory=dict)
+    started: threading.Event = field(default_factory=threading.Event)
+    result: Item = field(default_factory=lambda: changed("vdb1", "mounted"))
+
+    def __call__(self, ctx: Context, device: str, action: str) -> Iterator[Item]:
+        self.looks.append((device, action))
+        ctx.waiting("the test")
+        self.started.set()
+        if device in self.hold:
+            assert self.hold[device].wait(10)
+        yield self.result
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> SystemdSays:
+    return SystemdSays(tmp_path)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def devices(host: SystemdSays, seen: Seen) -> Devices:
+    host.write(stages.MOUNTING, b"")
+    return Devices(context(host), {"disk": seen})
+
+
+def settle(devices: Devices) -> None:
+    assert devices.workers.settle(10)
+
+
+def test_every_role_that_has_a_handler_is_named_by_our_rules() -> None:
+    from pathlib import Path as P
+
+    rules = (P(__file__).parents[2] / "udev/86-gandi-agent.rules").read_text()
+    assert all(f'ENV{{GANDI_ROLE}}="{role}"' in rules for role in HANDLERS)
+
+
+def test_a_look_is_shown_while_it_lasts_and_recorded(devices: Devices, seen: Seen) -> None:
+    seen.hold["vdb"] = threading.Event()
+    devices.look([event("add"), event("add", "lo", role="nic")])
+    assert seen.started.wait(10)
+    work = devices.ctx.status.read()["work"]["vdb"]
+    assert (work["step"], work["waiting"]) == ("add", "the test")
+    seen.hold["vdb"].set()
+    settle(devices)
+    document = devices.ctx.status.read()
+    assert document["work"] == {}
+    assert document["devices"]["vdb"]["outcome"] == "changed"
+    assert seen.looks == [("vdb", "add")]
+
+
+def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, seen: Seen) -> None:
+    seen.hold["vdb"] = threading.Event()
+    devices.look([event("change")])
+    assert seen.started.wait(10)
+    devices.look([event("change") for _ in range(200)])
+    devices.look([event("add", "vdc")])
+    seen.hold["vdb"].set()
+    settle(devices)
+    assert sorted(seen.looks) == [("vdb", "change"), ("vdb", "change"), ("vdc", "add")]
+
+
+def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> None:
+    seen.hold["vdb"] = threading.Event()
+    devices.look([event("add", name) for name in ("vdb", "vdc", "vdd")])
+    for _ in range(500):
+        if {"vdc", "vdd"} <= set(devices.ctx.status.read()["devices"]):
+            break
+        threading.Event().wait(0.01)
+    assert set(devices.ctx.status.read()["devices"]) == {"vdc", "vdd"}
+    seen.hold["vdb"].set()
+    settle(devices)
+
+
+def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:
+    for name in ("vdb", "vdb1", "vdba"):
+        devices.ctx.status.merge("devices", name, {"outcome": "changed", "items": []})
+    devices.look([event("remove")])
+    settle(devices)
+    assert set(devices.ctx.status.read()["devices"]) == {"vdba"}
+
+
+def test_a_handler_that_fails_is_a_record_and_not_an_end(
+    devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen.result = failed("vdb1", "no", "do something")
+    devices.look([event("remove")])
+    settle(devices)
+    assert devices.ctx.status.read()["devices"]["vdb"]["items"][0]["hint"] == "do something"
+    devices.handlers = {"disk": lambda ctx, device, action: iter([][0])}
+    devices.look([event("add", "vdc")])
+    settle(devices)
+    assert "IndexError" in str(devices.ctx.status.read()["devices"]["vdc"])
+
+
+@pytest.mark.parametrize(("action", "looks"), [("remove", 0), ("change", 0), ("add", 1)])
+def test_nothing_is_seen_as_wanted_while_the_machine_goes_down(
+    devices: Devices, host: SystemdSays, seen: Seen, action: str, looks: int
+) -> None:
+    host.word = "stopping"
+    devices.look([event(action)])
+    settle(devices)
+    assert len(seen.looks) == looks
+
+
+def test_a_closed_daemon_acts_and_records_no_more(devices: Devices, seen: Seen) -> None:
+    seen.hold["vdb"] = threading.Event()
+    devices.look([event("add"), event("remove")])
+    assert seen.started.wait(10)
+    devices.close()
+    seen.hold["vdb"].set()
+    devices.look([event("add", "vdc")])
+    settle(devices)
+    assert seen.looks == [("vdb", "add")]
+    assert devices.ctx.status.read()["devices"] == {}
+
+
+def test_disks_are_left_until_the_mount_stage_has_begun(host: SystemdSays, seen: Seen) -> None:
+    devices = Devices(context(host), {"disk": seen})
+    devices.ctx.status.merge("stages", "bootstrap", {"state": "done"})
+    devices.look([event("add")])
+    settle(devices)
+    assert (seen.looks, host.asked) == ([], 0)
+    host.write(stages.MOUNTING, b"")
+    devices.look([event("change")])
+    settle(devices)
+    assert seen.looks == [("vdb", "change")]
+
+
+@pytest.mark.parametrize(("word", "acts"), [("running", True), ("degraded", True), ("starting", False)])
+def test_installed_on_a_machine_that_has_booted_it_acts_at_once(
+    host: SystemdSays, seen: Seen, word: str, acts: bool
+) -> None:
+    host.word = word
+    devices = Devices(context(host), {"disk": seen})
+    devices.look([event("add")] * 3)
+    settle(devices)
+    assert bool(seen.looks) is acts
+    assert host.exists(stages.MOUNTING) is acts
+    assert host.asked == 1
+
+
+def test_the_root_disk_grows_in_the_background_and_is_recorded(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = stages.Step("root disk", f"{__name__}:grows")
+    monkeypatch.setattr(stages, "GROW_ROOT", step)
+    devices.grow_root()
+    settle(devices)
+    assert devices.ctx.status.read()["devices"]["root disk"]["items"][0]["detail"] == "3 GiB"
+
+
+def grows(ctx: Context) -> Iterator[Item]:
+    yield changed("root disk", "3 GiB")

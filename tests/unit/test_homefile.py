@@ -1,0 +1,103 @@
+"""A home belongs to its user: nothing that is put there makes the agent write elsewhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from agent import homefile
+from agent.errors import HostError
+from agent.host import Host
+
+PARTS = (".ssh", "authorized_keys")
+ME = (os.geteuid(), os.getegid())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home/admin1").mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/secret").write_text("secret")
+    return tmp_path / "home/admin1"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+def test_what_was_written_is_read_with_the_modes_that_sshd_wants(host: Host, home: Path) -> None:
+    assert homefile.read(host, "/home/admin1", PARTS, ME) is None
+    for content in (b"one\n", b"two\n"):
+        homefile.write(host, "/home/admin1", PARTS, content, ME)
+        assert homefile.read(host, "/home/admin1", PARTS, ME) == content
+    assert stat.S_IMODE((home / ".ssh").stat().st_mode) == 0o700
+    assert stat.S_IMODE((home / ".ssh/authorized_keys").stat().st_mode) == 0o600
+    assert [path.name for path in (home / ".ssh").iterdir()] == ["authorized_keys"]
+
+
+def test_a_loose_folder_is_closed(host: Host, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh").chmod(0o777)
+    homefile.write(host, "/home/admin1", PARTS, b"", ME)
+    assert stat.S_IMODE((home / ".ssh").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_a_link_is_not_followed(host: Host, home: Path) -> None:
+    (home / ".ssh").symlink_to("../../etc")
+    with pytest.raises(HostError, match="symbolic link"):
+        homefile.write(host, "/home/admin1", (".ssh", "secret"), b"mine", ME)
+    with pytest.raises(HostError, match="symbolic link"):
+        homefile.read(host, "/home/admin1", (".ssh", "secret"), ME)
+    assert (home / "../../etc/secret").read_text() == "secret"
+
+
+def test_a_file_that_is_a_link_is_neither_read_nor_written_through(host: Host, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh/authorized_keys").symlink_to("../../../etc/secret")
+    with pytest.raises(HostError, match="symbolic link"):
+        homefile.read(host, "/home/admin1", PARTS, ME)
+    homefile.write(host, "/home/admin1", PARTS, b"mine", ME)
+    assert (home / "../../etc/secret").read_text() == "secret"
+    assert not (home / ".ssh/authorized_keys").is_symlink()
+
+
+def test_a_second_name_of_another_file_is_not_read(host: Host, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    os.link(home / "../../etc/secret", home / ".ssh/authorized_keys")
+    with pytest.raises(HostError, match="not a file of this user's own"):
+        homefile.read(host, "/home/admin1", PARTS, ME)
+
+
+def test_a_fifo_does_not_hold_the_boot(host: Host, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    os.mkfifo(home / ".ssh/authorized_keys")
+    with pytest.raises(HostError, match="not a file"):
+        homefile.read(host, "/home/admin1", PARTS, ME)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
+def test_a_strangers_folder_is_refused(host: Host, home: Path) -> None:
+    (home / ".ssh").mkdir()
+    os.chown(home / ".ssh", 12345, 12345)
+    os.chown(home, 1000, 1000)
+    with pytest.raises(HostError, match="another user"):
+        homefile.write(host, "/home/admin1", PARTS, b"", (1000, 1000))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+def test_everything_that_is_made_belongs_to_the_user(host: Host, home: Path) -> None:
+    os.chown(home, 1000, 1001)
+    homefile.write(host, "/home/admin1", PARTS, b"", (1000, 1001))
+    for made in (home / ".ssh", home / ".ssh/authorized_keys"):
+        assert (made.stat().st_uid, made.stat().st_gid) == (1000, 1001)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, home: Path) -> None:
+    host = Host(tmp_path, dry_run=True)
+    homefile.write(host, "/home/admin1", PARTS, b"x", ME)
+    assert host.planned
+    assert not (home / ".ssh").exists()

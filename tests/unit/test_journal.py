@@ -1,0 +1,87 @@
+"""The catalog and the messages agree; nothing leaves a tree that is not the running system."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent.errors import HostError
+from agent.host import Host
+from agent.journal import Journal, Message, Priority
+from agent.report import StageReport, StepReport, changed, failed
+from agent.settings import Problem
+
+CATALOG = Path(__file__).parents[2] / "units/gandi-agent.catalog"
+ENTRIES = {
+    match[1]: match[2]
+    for match in re.finditer(r"(?ms)^-- ([0-9a-f]{32})\n(.*?)(?=^-- |\Z)", CATALOG.read_text())
+}
+
+
+def test_the_catalog_explains_each_message_and_no_other() -> None:
+    assert set(ENTRIES) == set(Message)
+
+
+def test_each_entry_uses_only_fields_that_its_message_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: dict[str, set[str]] = {}
+
+    def remember(_self: Journal, message: Message, _priority: Priority, _text: str, **fields: str) -> None:
+        sent[message] = {f"GANDI_{name.upper()}" for name in fields}
+
+    monkeypatch.setattr(Journal, "send", remember)
+    journal, step = Journal(Host()), StepReport("users", (failed("root", "no"), changed("key")), 0.1)
+    journal.stage(StageReport("mount", (), 1.0))
+    journal.stage(StageReport("mount", (step,), 1.0))
+    journal.step("bootstrap", step)
+    journal.device("vdb", step)
+    journal.setting("/etc/default/gandi", Problem(1, "wrong", "hint"))
+    journal.overflow()
+    journal.unrecorded(HostError("full"))
+    journal.defect("users", ValueError())
+    assert set(sent) == set(Message)
+    for message, text in ENTRIES.items():
+        assert set(re.findall(r"@(\w+)@", text)) <= sent[message], message
+
+
+@pytest.mark.parametrize("host", [Host(Path("/nowhere")), Host(dry_run=True)])
+def test_an_image_and_a_dry_run_say_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_fields: str) -> None:
+        raise AssertionError("sent")
+
+    monkeypatch.setattr("systemd._journal.sendv", refuse)
+    Journal(host).overflow()
+
+
+def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr("systemd._journal.sendv", lambda *fields: sent.extend(fields))
+    Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", "no\nfilesystem", "mkfs"),), 0.0))
+    assert f"MESSAGE_ID={Message.DEVICE_FAILED}" in sent
+    assert {"GANDI_DEVICE=vdb", "GANDI_ITEM=vdb1", "GANDI_HINT=mkfs", "PRIORITY=3"} <= set(sent)
+
+
+@pytest.mark.skipif(not shutil.which("journalctl"), reason="systemd's journalctl compiles the catalog")
+def test_systemd_reads_the_catalog(tmp_path: Path) -> None:
+    for folder in ("usr/lib/systemd/catalog", "var/lib/systemd/catalog"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(CATALOG, tmp_path / "usr/lib/systemd/catalog")
+    done = subprocess.run(
+        ["journalctl", f"--root={tmp_path}", "--update-catalog"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    database = (tmp_path / "var/lib/systemd/catalog/database").read_bytes()
+    assert all(bytes.fromhex(message) in database for message in Message)
+
+
+def test_reports_have_no_fields_that_the_journal_forgets() -> None:
+    assert {field.name for field in dataclasses.fields(failed("a", "b"))} == {
+        "name",
+        "outcome",
+        "detail",
+        "hint",
+    }

@@ -1,0 +1,252 @@
+"""The command: verbs, exit statuses, errors with their remedy, and no secret on the screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import model, stages, statusverb, verbs
+from agent.__main__ import main
+from agent.context import Context, context
+from agent.host import Completed, Host
+from agent.report import Item, StageReport, StepReport, changed, failed
+from agent.stages import Stage, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TREE = Path(__file__).parents[2]
+HASH, KEY = "$6$salt$hunter2", "ssh-ed25519 AAAA me"
+CONFIG = model.InstanceConfig(
+    model.Identity("gandi", "1234"),
+    hostname="vm1",
+    users=(model.User("root", HASH, (KEY,)), model.User("bob")),
+    scripts=(model.Script("script", "d1gest", ("--token=hunter2",)),),
+)
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
+
+
+class NoSystemd(Host):
+    """A folder; whatever asks systemd gets no answer."""
+
+    __slots__ = ()
+
+    def run(self, argv: object, **_kwargs: object) -> Completed:
+        return Completed(("systemctl",), 1, "", "")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return NoSystemd(tmp_path)
+
+
+@pytest.fixture
+def empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "STAGES", dict.fromkeys(Stage, ()))
+
+
+def write(ctx: Context) -> Iterator[Item]:
+    ctx.host.write("/etc/motd", "hi")
+    yield changed("motd", "written")
+
+
+def broken(ctx: Context) -> Iterator[Item]:
+    yield failed("motd", "no", "yes")
+
+
+def end_all(host: Host) -> None:
+    for stage in Stage:
+        context(host).status.stage_ended(StageReport(stage, (), 0.1))
+
+
+def test_run_stage_prints_each_step_and_ends_with_its_result(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(stages.STAGES, Stage.BOOTSTRAP, (Step("motd", f"{__name__}:write"),))
+    assert main(["run-stage", "bootstrap"], host) == 0
+    assert capsys.readouterr().out.startswith("motd: changed (motd written)")
+    monkeypatch.setitem(stages.STAGES, Stage.BOOTSTRAP, (Step("motd", f"{__name__}:broken"),))
+    assert main(["run-stage", "bootstrap"], host) == 1
+    assert "failed: motd: no (yes)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("empty")
+def test_run_stage_says_that_an_empty_stage_is_empty(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run-stage", "config"], host) == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+
+
+def test_run_stage_held_up_is_75_on_stderr(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(stages.run.__kwdefaults__ or {}, "patience", 0.0)
+    with stages.alone(host, "the test"):
+        assert main(["run-stage", "config"], host) == 75
+    error = capsys.readouterr().err
+    assert error.startswith("gandi-agent: stage config: not run: process ")
+    assert "\n  try: wait for that process" in error
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["dance"], ["run-stage", "dance"], ["plan", "dance"], ["config"], ["status", "--wait=x"]]
+)
+def test_wrong_usage_is_2(words: list[str], host: Host) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words, host)
+    assert ended.value.code == 2
+
+
+def test_status_of_a_machine_without_a_daemon(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"], host) == 2
+    shown = capsys.readouterr().out
+    assert "daemon: not running" in shown
+    assert "bootstrap: not begun" in shown
+    end_all(host)
+    assert main(["status", "--json"], host) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["verdict"], document["version"]) == ("done", 1)
+    assert document["states"] == dict.fromkeys(map(str, Stage), "done")
+
+
+def test_status_knows_a_daemon_by_its_process(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    context(host).status.merge("daemon", "process", {"pid": os.getpid(), "since": 1})
+    main(["status"], host)
+    assert f"running (process {os.getpid()}), but it does not answer" in capsys.readouterr().out
+
+
+def test_status_shows_what_is_wrong_with_the_settings_now(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write("/etc/default/gandi", "CONFIG_NETWROK=1\n")
+    main(["status"], host)
+    assert "/etc/default/gandi:1: unknown setting CONFIG_NETWROK (did you mean CONFIG_NETWORK?)" in (
+        capsys.readouterr().out
+    )
+
+
+def test_wait_ends_with_the_last_stage(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    timer = threading.Timer(0.3, end_all, [host])
+    timer.start()
+    begun = time.monotonic()
+    assert main(["status", "--wait=20"], host) == 0
+    assert 0.2 < time.monotonic() - begun < 5
+    timer.join()
+
+
+def test_wait_always_ends_and_names_the_blocker(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    ctx = context(host)
+    ctx.status.stage_started("bootstrap")
+    stages.working(ctx, "bootstrap", "source", "a configuration medium")
+    assert main(["status", "--wait=0.4"], host) == 2
+    assert (
+        "still running after 0.4 s: stage bootstrap: running, at source, waiting for a configuration medium"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_wait_reports_a_failure(host: Host) -> None:
+    end_all(host)
+    context(host).status.stage_ended(
+        StageReport("config", (StepReport("a", (failed("a", "b"),), 0.1),), 0.1)
+    )
+    assert statusverb.status(host, as_json=False, wait=5) == 1
+
+
+@root_only
+def test_config_show_says_where_each_setting_is_from_and_no_secret(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.write("/etc/default/gandi", "#\nexport CONFIG_DISK_ROOT=/data\nCONFIG_NETWORK=maybe\n")
+    ctx = context(host)
+    ctx.state.adopt(CONFIG.identity)
+    ctx.state.store_config(CONFIG, {})
+    assert main(["config", "show"], host) == 0
+    shown = capsys.readouterr().out
+    assert "CONFIG_DISK_ROOT=/data  (/etc/default/gandi:2)" in shown
+    assert "CONFIG_NETWORK=1  (default)" in shown
+    assert "/etc/default/gandi:3: CONFIG_NETWORK:" in shown
+    assert '"(set)"' in shown
+    assert KEY in shown
+    assert main(["config", "show", "--json"], host) == 0
+    document = capsys.readouterr().out
+    assert json.loads(document)["instance"]["hostname"] == "vm1"
+    for text in (shown, document):
+        assert "hunter2" not in text
+        assert "d1gest" not in text
+
+
+@root_only
+def test_plan_changes_nothing_and_names_each_effect(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        stages, "STAGES", dict.fromkeys(Stage, ()) | {Stage.CONFIG: (Step("motd", f"{__name__}:write"),)}
+    )
+    assert main(["plan"], host) == 0
+    shown = capsys.readouterr().out
+    assert "config:\n  motd: would change\n    motd: would change: written\n      write /etc/motd" in shown
+    assert "mount: nothing to do" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+@root_only
+def test_clean_forgets_the_instance_and_nothing_else(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    ctx = context(host)
+    ctx.state.adopt(CONFIG.identity)
+    ctx.state.store_config(CONFIG, {"script": b"#!/bin/sh\n"})
+    ctx.state.mark("script")
+    ctx.state.remember_disk("u-u-i-d", at="/srv/x")
+    assert main(["clean"], host) == 0
+    assert "removed /var/lib/gandi/instance.json" in capsys.readouterr().out
+    assert context(host).state.identity() is None
+    assert os.listdir(host.path("/var/lib/gandi")) == ["disks.json"]
+    assert main(["clean"], host) == 0
+    assert capsys.readouterr().out == "nothing was remembered\n"
+
+
+@root_only
+def test_clean_follows_no_link_out_of_its_folder(host: Host, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    host.mkdir("/var/lib/gandi/instances/x")
+    (tmp_path / "var/lib/gandi/instances/x/link").symlink_to("/kept")
+    assert verbs.clean(host) == 0
+    assert (kept / "file").exists()
+    assert not (tmp_path / "var/lib/gandi/instances").exists()
+
+
+def test_who_is_not_root_is_told_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["clean"], host) == 1
+    assert main(["plan"], host) == 1
+
+
+@pytest.mark.parametrize("verb", ["daemon", "run-stage"])
+def test_the_verbs_of_the_boot_do_not_pay_for_argparse(verb: str, tmp_path: Path) -> None:
+    line = (
+        "import sys; from pathlib import Path; from agent.__main__ import main; from agent.host import Host;"
+        "import agent.daemon; agent.daemon.Daemon.run = lambda self: None;"
+        f"import agent.stages as s; s.STAGES[s.Stage.CONFIG] = ();"
+        f"main({[verb, 'config'][: 2 if verb == 'run-stage' else 1]!r}, Host(Path({str(tmp_path)!r})));"
+        "print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", line], cwd=TREE, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    heavy = {"argparse", "pydantic", "logging", "asyncio", "systemd.journal", "concurrent.futures", "pyudev"}
+    assert not loaded & heavy
+
+
+@root_only
+def test_plan_with_the_real_steps_leaves_an_empty_tree_empty(host: Host, tmp_path: Path) -> None:
+    main(["plan"], host)
+    assert list(tmp_path.iterdir()) == []

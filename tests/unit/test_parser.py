@@ -1,0 +1,222 @@
+"""The reader as a process: what it answers, what it may do, and what its employer bears."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent import parser
+from agent.errors import HostError
+from agent.parse import child
+from agent.parser import Parsed
+from tests.media import OFFSET, make_archive, swap_image
+from tests.unit.parse.test_gandi import DOCUMENT
+
+READER = Path(parser.__file__).parent / "parse" / "__main__.py"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    return tmp_path / "disk.img"
+
+
+def read(
+    image: Path, archive: bytes, *, known: str = "", offset: int = OFFSET, size: int = 8 << 20
+) -> Parsed:
+    swap_image(image, max(size, offset + len(archive)), offset, archive=archive)
+    descriptor = os.open(image, os.O_RDONLY)
+    try:
+        return parser.parse("gandi", descriptor, offset=offset, known=known)
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("offset", [OFFSET, 0])
+def test_an_archive(image: Path, offset: int) -> None:
+    archive = make_archive(DOCUMENT, b"#!/bin/sh\n\xff", {"6.1-modules.tar.gz": b"gz"}, init=b"ELF")
+    parsed = read(image, archive, offset=offset)
+    assert parsed.config is not None
+    assert parsed.config.hostname == "vm1"
+    assert parsed.files["script"] == b"#!/bin/sh\n\xff"
+    assert parsed.raw == json.dumps(DOCUMENT).encode()
+    assert (parsed.ours, parsed.whole, parsed.problems) == (True, True, ())
+    (modules,) = parsed.modules
+    assert image.read_bytes()[modules.offset :][: modules.size] == b"gz"
+    start, length = parsed.extent
+    assert start == offset
+    assert not any(image.read_bytes()[start + length :])
+
+
+def test_the_same_delivery_is_known_again_without_pydantic(image: Path) -> None:
+    first = read(image, make_archive(DOCUMENT, b"x"))
+    again = read(image, make_archive(DOCUMENT, b"x", mtime=1_800_000_000), known=first.digest)
+    assert again.same
+    assert again.config is None
+    assert not read(image, make_archive(DOCUMENT, b"y"), known=first.digest).same
+    timed = (sys.executable, "-X", "importtime", "-I", "-S", str(READER), "gandi", str(OFFSET), first.digest)
+    with image.open("rb") as medium:
+        done = subprocess.run(timed, stdin=medium, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout)["digest"]
+    assert "agent.parse.archive" in done.stderr
+    assert "pydantic" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        (json.dumps(DOCUMENT).encode()[:-20], "no JSON"),
+        (b"", "no JSON"),
+        (b"[]", "no JSON object"),
+        (b'"text"', "no JSON object"),
+        (b"\xff\xfe{}", "not UTF-8 at byte 0"),
+        (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"1" * 10_000 + b"}", "digits"),
+    ],
+)
+def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> None:
+    parsed = read(image, make_archive(document, b"x"))
+    assert parsed.config is None
+    (problem,) = parsed.problems
+    assert problem.path == "gandi/config"
+    assert said in problem.message
+
+
+def test_a_string_of_fifty_megabytes_is_named_by_its_path(image: Path) -> None:
+    parsed = read(image, make_archive({**DOCUMENT, "vm_hostname": "x" * (50 << 20)}))
+    assert parsed.config is not None
+    assert parsed.config.hostname is None
+    assert len(parsed.config.nics) == 2
+    assert [p.path for p in parsed.problems] == ["gandi/config", "vm_hostname"]
+    assert parsed.raw is None
+
+
+def test_a_bomb_ends_in_a_problem(image: Path) -> None:
+    parsed = read(image, make_archive(b"[" + b"[]," * (20 << 20) + b"1]"))
+    assert parsed.config is None
+    assert "too large" in parsed.problems[-1].message
+
+
+def test_too_large_a_member_is_not_read(image: Path) -> None:
+    parsed = read(image, make_archive(DOCUMENT, b"x" * (9 << 20)))
+    assert [p.path for p in parsed.problems] == ["gandi/script"]
+    assert parsed.config is not None
+    assert [s.name for s in parsed.config.scripts] == ["run"]
+
+
+def test_keys_twice_and_a_byte_order_mark(image: Path) -> None:
+    parsed = read(image, make_archive(b'\xef\xbb\xbf{"vm_hostname": "a", "vm_hostname": "b", "vif": []}'))
+    assert parsed.config is not None
+    assert parsed.config.hostname == "b"
+    assert [p.path for p in parsed.problems] == ["vm_hostname"]
+
+
+def test_no_archive_of_ours(image: Path) -> None:
+    parsed = read(image, b"")
+    assert (parsed.ours, parsed.config, parsed.raw) == (False, None, None)
+
+
+def test_an_archive_without_a_configuration_is_not_recognised(image: Path) -> None:
+    assert not read(image, make_archive(None, b"#!/bin/sh\n")).ours
+    cut = read(image, make_archive(DOCUMENT)[:1024], size=OFFSET + 1024)
+    assert cut.ours, "but one that is cut short before it is told"
+    assert not cut.whole
+
+
+def _probe(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` where the reader would begin to read."""
+    package = READER.parents[2]
+    start = f"import sys; sys.path.insert(0, {str(package)!r}); import os, socket, ctypes\n"
+    confined = f"{start}from agent.parse.confine import confine\nconfine()\n{code}"
+    with (tmp_path / "open").open("w") as leaked:
+        return subprocess.run(
+            (sys.executable, "-I", "-c", confined),
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=(leaked.fileno(),),
+        )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.fork()",
+        "os.write(os.open('made', os.O_CREAT | os.O_WRONLY), b'x')",
+        "bytes(300 << 20)",
+        "os.fstat(3)",
+    ],
+)
+def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str) -> None:
+    assert _probe(tmp_path, "print(os.getpid())").returncode == 0
+    if os.geteuid() != 0 and "fork" in code:
+        pytest.skip("RLIMIT_NPROC counts the other processes of this user")
+    os.chmod(tmp_path, 0o777)
+    done = _probe(tmp_path, f"os.chdir({str(tmp_path)!r}) if {'made' in code} else None\n{code}")
+    assert done.returncode != 0
+    assert "Error" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to drop otherwise")
+def test_root_is_dropped_and_the_network_gone(tmp_path: Path) -> None:
+    code = (
+        "print(os.getresuid(), os.getresgid(), os.getgroups(), [n for _, n in socket.if_nameindex()],"
+        " open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0])"
+    )
+    done = _probe(tmp_path, code)
+    nobody = "(65534, 65534, 65534)"
+    assert done.stdout.strip() == f"{nobody} {nobody} [] ['lo'] 1", done.stderr
+
+
+def _instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
+    program = tmp_path / "reader.py"
+    program.write_text(code)
+    monkeypatch.setattr(parser, "_READER", str(program))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "by signal 9"),
+        ("raise SystemExit(3)", "with exit status 3"),
+        ("print('{')", "no answer"),
+        ("print('[]')", "no answer"),
+        ("print('{}')", "no answer"),
+        ('print(\'{"defect": "TypeError in gandi.py:1"}\')', "TypeError in gandi.py:1"),
+        ("import sys\nwhile True: sys.stdout.write('x' * 65536)", "answered too much"),
+    ],
+)
+def test_a_reader_that_ends_badly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path, code: str, said: str
+) -> None:
+    _instead(monkeypatch, tmp_path, code)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(HostError, match=said):
+        read(image, make_archive(DOCUMENT))
+    assert len(os.listdir("/proc/self/fd")) == before, "no descriptor is left behind"
+
+
+def test_a_reader_that_hangs_is_ended_in_bounded_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path
+) -> None:
+    _instead(monkeypatch, tmp_path, "import signal; signal.pause()")
+    monkeypatch.setattr(parser, "TIMEOUT", 0.3)
+    began = time.monotonic()
+    with pytest.raises(HostError, match="took more than"):
+        read(image, make_archive(DOCUMENT))
+    assert time.monotonic() - began < 5
+
+
+def test_a_defect_of_the_reader_quotes_nothing() -> None:
+    """An unforeseen error is named by its kind and place; its text could hold a part of the document."""
+    with pytest.raises(KeyError) as caught:
+        os.environ["S3CR3T"]
+    assert "S3CR3T" in str(caught.value)
+    assert re.fullmatch(r"KeyError in .*os.*:[0-9]+", child._where(caught.value))

@@ -1,0 +1,229 @@
+"""The runner: every outcome becomes a record, one failure costs nothing else, one stage at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import model, settings, stages
+from agent.context import Context, context
+from agent.errors import Busy, ConfigError
+from agent.host import Host
+from agent.report import Item, Outcome, StepReport, changed, failed
+from agent.stages import Stage, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONFIG = model.InstanceConfig(model.Identity("test", "1"), hostname="vm1")
+SECRET = "hunter2"
+
+
+def fine(ctx: Context) -> Iterator[Item]:
+    yield changed("fine", "made")
+
+
+def refused(ctx: Context) -> Iterator[Item]:
+    yield changed("first")
+    raise ConfigError("users[0]: no such thing", hint="write another")
+
+
+def defective(ctx: Context) -> Iterator[Item]:
+    yield changed("first")
+    raise ValueError(SECRET)
+
+
+def waits(ctx: Context) -> Iterator[Item]:
+    ctx.waiting("vdb")
+    yield changed("vdb", str(ctx.status.read()["work"]["bootstrap"]["waiting"]))
+
+
+def finds(ctx: Context) -> Iterator[Item]:
+    ctx.config = CONFIG
+    yield changed("found")
+
+
+def step(name: str, *names: str, needs_config: bool = False) -> Step:
+    return Step(name, f"{__name__}:{name}", settings=names, needs_config=needs_config)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    return context(Host(tmp_path))
+
+
+@pytest.fixture
+def bootstrap(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """The steps of the bootstrap stage, to be filled in."""
+    listed: list[Step] = []
+    monkeypatch.setitem(stages.STAGES, Stage.BOOTSTRAP, listed)
+    return listed
+
+
+def run(ctx: Context, stage: Stage = Stage.BOOTSTRAP) -> list[StepReport]:
+    told: list[StepReport] = []
+    report = stages.run(ctx, stage, told.append, patience=0.0)
+    assert tuple(told) == report.steps
+    return told
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_step_on_the_page_exists_and_names_real_settings(stage: Stage) -> None:
+    known = {field.name for field in dataclasses.fields(settings.Settings)}
+    for listed in stages.STAGES[stage]:
+        assert callable(listed.function())
+        assert set(listed.settings) <= known
+
+
+def test_a_failed_step_keeps_what_it_did_and_stops_no_other(ctx: Context, bootstrap: list[Step]) -> None:
+    bootstrap += [step("refused"), step("fine")]
+    first, second = run(ctx)
+    assert first.items == (
+        changed("first"),
+        failed("refused", "users[0]: no such thing", "write another"),
+    )
+    assert second.outcome is Outcome.CHANGED
+    entry = ctx.status.read()["stages"]["bootstrap"]
+    assert entry["state"] == "failed"
+    assert [s["outcome"] for s in entry["steps"]] == ["failed", "changed"]
+
+
+def test_a_defect_is_a_record_without_the_text_of_the_exception(
+    ctx: Context, bootstrap: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("agent.journal.Journal.send", lambda *args, **kw: said.append(f"{args}{kw}"))
+    bootstrap += [step("defective"), step("fine")]
+    first, second = run(ctx)
+    assert first.items[1].detail == "unexpected ValueError"
+    assert second.outcome is Outcome.CHANGED
+    assert "raise ValueError(SECRET)" in "".join(said)  # the traceback's source lines
+    assert SECRET not in "".join(said) + (ctx.host.read("/run/gandi/status.json") or "")
+
+
+def test_settings_switch_steps_off_and_the_reason_names_the_setting(
+    ctx: Context, bootstrap: list[Step]
+) -> None:
+    ctx.host.write("/etc/default/gandi", "CONFIG_NETWORK=0\n")
+    bootstrap += [step("fine", "hostname", "network"), step("finds", "hostname")]
+    first, second = run(ctx)
+    assert (first.outcome, first.items[0].detail) == (Outcome.SKIPPED, "CONFIG_NETWORK=0")
+    assert second.outcome is Outcome.CHANGED
+
+
+def test_only_the_want_of_a_configuration_skips_what_needs_one(ctx: Context, bootstrap: list[Step]) -> None:
+    bootstrap += [step("refused"), step("fine", needs_config=True)]
+    assert run(ctx)[1].outcome is Outcome.SKIPPED
+    bootstrap.insert(0, step("finds"))
+    outcomes = [report.outcome for report in run(ctx)]
+    assert outcomes == [Outcome.CHANGED, Outcome.FAILED, Outcome.CHANGED]
+
+
+def test_a_later_stage_in_a_process_of_its_own_uses_the_stored_configuration(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages.STAGES, Stage.POSTBOOT, (step("fine", needs_config=True),))
+    ctx.state.adopt(CONFIG.identity)
+    ctx.state.store_config(CONFIG, {})
+    assert [report.outcome for report in run(ctx, Stage.POSTBOOT)] == [Outcome.CHANGED]
+    assert ctx.config == CONFIG
+
+
+def test_a_damaged_stored_configuration_fails_and_skips_what_needs_it(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages.STAGES, Stage.POSTBOOT, (step("fine", needs_config=True), step("waits")))
+    ctx.state.adopt(CONFIG.identity)
+    ctx.host.write(f"{ctx.state.folder()}/config.json", b"{")
+    first, second, *_ = run(ctx, Stage.POSTBOOT)
+    assert (first.step, first.outcome) == ("configuration", Outcome.FAILED)
+    assert second.outcome is Outcome.SKIPPED
+
+
+def test_work_shows_what_is_waited_for_and_ends_with_the_stage(ctx: Context, bootstrap: list[Step]) -> None:
+    bootstrap.append(step("waits"))
+    assert run(ctx)[0].items[0].detail == "vdb"
+    assert ctx.status.read()["work"] == {}
+
+
+def test_an_empty_stage_is_done_and_the_mount_stage_leaves_its_mark(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stages.STAGES, Stage.MOUNT, ())
+    assert run(ctx, Stage.MOUNT) == []
+    assert ctx.status.read()["stages"]["mount"]["state"] == "done"
+    assert ctx.host.exists(stages.MOUNTING)
+
+
+def test_a_stage_that_is_held_up_names_the_holder(ctx: Context, bootstrap: list[Step]) -> None:
+    bootstrap.append(step("fine"))
+    with stages.alone(ctx.host, "stage mount"), pytest.raises(Busy) as caught:
+        run(ctx)
+    assert f"process {os.getpid()} (stage mount)" in str(caught.value)
+    assert stages.exit_status(caught.value) == 75
+    run(ctx)  # and is free again
+
+
+def test_stages_in_two_threads_never_overlap(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, worst = [0], [0]
+    gate = threading.Lock()
+
+    def work() -> None:
+        with stages.alone(ctx.host, "x", patience=10):
+            with gate:
+                inside[0] += 1
+                worst[0] = max(worst[0], inside[0])
+            threading.Event().wait(0.02)
+            with gate:
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert worst == [1]
+
+
+def test_a_full_run_folder_costs_the_record_and_not_the_boot(
+    ctx: Context, bootstrap: list[Step], tmp_path: Path
+) -> None:
+    bootstrap.append(step("fine"))
+    (tmp_path / "run/gandi/status.json").mkdir(parents=True)  # can be neither read nor replaced
+    assert [report.outcome for report in run(ctx)] == [Outcome.CHANGED]
+
+
+def test_wrong_settings_are_noted_once_with_their_line(
+    ctx: Context, bootstrap: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[str] = []
+    monkeypatch.setattr(
+        "agent.journal.Journal.setting", lambda _self, file, p: noted.append(f"{file}:{p.line}")
+    )
+    ctx.host.write("/etc/default/gandi", "#\nCONFIG_NETWORK=maybe\n")
+    run(ctx)
+    run(ctx)
+    assert noted == ["/etc/default/gandi:2"]
+    assert ctx.status.read()["notes"]["settings"][0]["line"] == 2
+    ctx.host.write("/etc/default/gandi", "")
+    run(ctx)
+    assert "settings" not in ctx.status.read()["notes"]
+
+
+def test_plan_changes_nothing_and_says_what_it_would_do(tmp_path: Path, bootstrap: list[Step]) -> None:
+    bootstrap.append(Step("writes", f"{__name__}:writes"))
+    dry = context(Host(tmp_path, dry_run=True))
+    [(report, effects)] = list(stages.plan(dry, Stage.BOOTSTRAP))
+    assert report.outcome is Outcome.CHANGED
+    assert effects == ("write /etc/motd (0644, 2 bytes)",)
+    assert list(tmp_path.iterdir()) == []
+
+
+def writes(ctx: Context) -> Iterator[Item]:
+    ctx.host.write("/etc/motd", "hi")
+    yield changed("motd")

@@ -7,7 +7,9 @@ runs a stage.
 
 from __future__ import annotations
 
+import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
@@ -24,6 +26,10 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     host = host or Host()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A name that the terminal's character set lacks, or that is no text at all, must not end a verb.
+            stream.reconfigure(errors="backslashreplace")
     try:
         match words:
             # The two verbs of the boot, before argparse: it costs 7 ms of CPU, a hundred in a slow guest.
@@ -32,7 +38,9 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
             case ["run-stage", name]:
                 return _run_stage(host, name)
             case _:
-                return _dispatch(host, _parser().parse_args(words))
+                status = _dispatch(host, _parser().parse_args(words))
+                sys.stdout.flush()  # at exit, the interpreter's own flush would fail where nobody catches it
+                return status
     except AgentError as error:
         from agent.stages import exit_status
 
@@ -40,7 +48,9 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
         if error.hint:
             print(f"  try: {error.hint}", file=sys.stderr)
         return exit_status(error)
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) has seen enough; what is left goes nowhere
+        with Host().opened(os.devnull, os.O_WRONLY) as nowhere:
+            os.dup2(nowhere, sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

@@ -76,6 +76,7 @@ def keys_file(host: Host, owner: Account) -> str:
     AuthorizedKeysFile).
     """
     pattern = next(_keys_directives(host), _KEYS_FILE)
+    pattern = _KEYS_FILE if pattern.lower() == "none" else pattern
     tokens = {"%%": "%", "%h": owner.home, "%u": owner.name, "%U": str(owner.uid)}
     path = re.sub("%[%huU]", lambda found: tokens[found[0]], pattern.strip('"'))
     return path if path.startswith("/") else f"{owner.home.rstrip('/')}/{path}"
@@ -89,6 +90,12 @@ def blob(line: str) -> str | None:
         return None
     found = _KEY.search(line)
     return f"{found[1]} {found[2]}" if found else None
+
+
+def comment(line: str) -> str:
+    """What stands behind the key; "" where there is nothing, or no key."""
+    found = _KEY.search(line)
+    return line[found.end() :].strip() if found else ""
 
 
 def fingerprint(line: str) -> str:

@@ -33,9 +33,11 @@ def same(target: Path, content: bytes, mode: int, owner: tuple[int, int]) -> boo
 
 
 def replace(target: Path, content: bytes, mode: int, owner: tuple[int, int], *, sync: bool) -> None:
-    """Put a new file in ``target``'s place; ``sync`` returns only when file and name are on the disk.
+    """Put a new file in ``target``'s place; ``sync`` returns only when its name is on the disk as well.
 
-    Raises OSError; the old file is untouched then and no temporary file is left.
+    The content always is before the name is: otherwise a power cut can leave an empty file under it (ext4
+    with a new name, XFS with any). Raises OSError; the old file is untouched then and no temporary file is
+    left.
     """
     temporary = target.with_name(f".{target.name[:_STEM]}.gandi-{os.getpid()}-{os.urandom(4).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -46,9 +48,8 @@ def replace(target: Path, content: bytes, mode: int, owner: tuple[int, int], *, 
             if may_own():
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -7,10 +7,13 @@ that somebody carries in and out (USB) is not the platform's to attach, and so n
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from agent.sysfs import attribute, listed
 
 if TYPE_CHECKING:
     from agent.host import Host
@@ -44,13 +47,13 @@ def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
     """The bus of the disk at a sysfs path, and "" or why a disk there is never a data disk."""
     name = path.rpartition("/")[2]
     parts, subsystems = path.split("/"), _subsystems(host, path)
-    if re.fullmatch(r"sr[0-9]+", name) or _read(host, f"{path}/device/type") == _OPTICAL:
+    if re.fullmatch(r"sr[0-9]+", name) or attribute(host, f"{path}/device/type") == _OPTICAL:
         return None, "an optical drive"
     if path.startswith("/sys/devices/virtual/block/"):
         return None, f"a virtual device ({name.rstrip('0123456789').rstrip('-')})"
     if "usb" in subsystems:
         return None, "a USB disk"
-    if _read(host, f"{path}/removable") == "1":
+    if attribute(host, f"{path}/removable") == "1":
         return None, "a removable disk"
     if subsystems & {"nvme", "nvme-subsystem"}:
         return _nvme(host, path)
@@ -75,10 +78,9 @@ def _scsi(parts: list[str], subsystems: set[str]) -> tuple[Bus | None, str]:
 def _nvme(host: Host, path: str) -> tuple[Bus | None, str]:
     """The controller is the parent, or with native multipath each controller linked from the parent."""
     parent = path.rpartition("/")[0]
-    folder = host.path(parent)
-    linked = [entry for entry in sorted(os.listdir(folder)) if re.fullmatch(r"nvme[0-9]+", entry)]
+    linked = [entry for entry in listed(host, parent) if re.fullmatch(r"nvme[0-9]+", entry)]
     controllers = [f"{parent}/{entry}" for entry in linked] or [parent]
-    transports = {_read(host, f"{controller}/transport") for controller in controllers}
+    transports = {attribute(host, f"{controller}/transport") for controller in controllers}
     if transports == {"pcie"}:
         return Bus.NVME, ""
     return None, f"an NVMe disk over {', '.join(sorted(transports)).strip(', ') or 'an unknown transport'}"
@@ -88,11 +90,6 @@ def _subsystems(host: Host, path: str) -> set[str]:
     """The subsystems of everything that the disk hangs from."""
     found = set[str]()
     while (path := path.rpartition("/")[0]).count("/") > 2:
-        link = host.path(path) / "subsystem"
-        if link.is_symlink():
-            found.add(os.path.basename(os.readlink(link)))
+        with contextlib.suppress(OSError):  # most folders of a path are no devices
+            found.add(os.path.basename(os.readlink(host.path(path) / "subsystem")))
     return found - {"block"}
-
-
-def _read(host: Host, name: str) -> str:
-    return (host.read(name, limit=64) or "").strip()

@@ -4,9 +4,13 @@ platform said.
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from agent.errors import HostError
+from agent.journal import Journal, status_line
 from agent.report import StatusFile
 from agent.settings import Settings, SettingsFile
 from agent.state import State
@@ -71,3 +75,20 @@ class Context:
 def context(host: Host) -> Context:
     """A context for the machine below ``host``'s root."""
     return Context(host, SettingsFile(host), State(host), StatusFile(host))
+
+
+def working(ctx: Context, who: str, step: str, why: str) -> None:
+    """Say who (a stage, a device) is at which step and what that waits for: for ``status``, and for
+    systemctl.
+    """
+    now = {"step": step, "waiting": why, "since": int(time.time()), "pid": os.getpid()}
+    record(ctx, lambda: ctx.status.merge("work", who, now))
+    status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))
+
+
+def record(ctx: Context, write: Callable[[], object]) -> None:
+    """Write a record; one that cannot be written (/run is full) costs the record, not the boot."""
+    try:
+        write()
+    except HostError as error:
+        Journal(ctx.host).unrecorded(error)

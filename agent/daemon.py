@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import control, stages
+from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError, HostError
 from agent.journal import Journal, notify, status_line
@@ -106,7 +107,7 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
         self._watch_signals()
-        stages.record(self.ctx, self._sign_in)
+        record(self.ctx, self._sign_in)
         bootstrap = self.ctx.status.read()["stages"].get(Stage.BOOTSTRAP, {})
         begun = bootstrap.get("state") in ("done", "failed") or self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if begun else _LISTEN_ANYWAY)
@@ -141,7 +142,7 @@ class Daemon:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._ending = True
             elif number == signal.SIGHUP:
-                stages.record(self.ctx, lambda: stages.note_settings(self.ctx))
+                record(self.ctx, lambda: stages.note_settings(self.ctx))
                 self._look_at_everything()
         while self._calls:
             self._calls.popleft()()
@@ -173,7 +174,7 @@ class Daemon:
             self._calls.popleft()()
         self._server.flush()
         self._server.close()
-        stages.record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", None))
+        record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", None))
 
     # -- devices ---------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Daemon:
 
     def _look_at_everything(self) -> None:
         if self._uevents is not None and self.devices.mounting():
-            self.devices.look(self._uevents.enumerate())
+            self.devices.look_again(self._uevents.enumerate())
 
     # -- stages ----------------------------------------------------------------------
 

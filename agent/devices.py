@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent import stages
+from agent.context import record, working
 from agent.errors import HostError
 from agent.journal import Journal, status_line
 from agent.report import Outcome, items
@@ -40,6 +41,12 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     from agent.hotplug import disk
 
     return disk.handle(ctx, sysname, action)
+
+
+def _disks(ctx: Context) -> set[str]:
+    from agent.hotplug import disk
+
+    return disk.recorded(ctx)
 
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
@@ -92,6 +99,15 @@ class Devices:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
 
+    def look_again(self, present: list[Uevent]) -> None:
+        """Look at everything that is there, and at what was there and has gone while nobody listened."""
+        self.look(present)
+        here, known = {event.sysname for event in present}, self.ctx.status.read()["devices"]
+        roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
+        for name, role in (roles | dict.fromkeys(_disks(self.ctx), "disk")).items():
+            if name not in here and role in self.handlers:
+                self._queue(role, name, "remove")
+
     def mounting(self) -> bool:
         """Whether disks may be touched: the mount stage has begun, or belongs to a boot that is over."""
         if not self._mounting:
@@ -104,7 +120,7 @@ class Devices:
         step = stages.GROW_ROOT
         self.workers.submit(
             step.name,
-            lambda: self._do(step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
+            lambda: self._do("", step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
         )
 
     def close(self) -> None:
@@ -119,7 +135,7 @@ class Devices:
         self._ask_again = time.monotonic() + _ASK_AGAIN
         booted = self._system_state() in ("running", "degraded")
         if booted:
-            stages.record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
+            record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
         return booted
 
     def _queue(self, role: str, device: str, action: str) -> None:
@@ -136,31 +152,31 @@ class Devices:
             if not later:
                 del self._waiting[device]
         if not self._going_down(action):
-            self._do(device, action, lambda ctx: self.handlers[role](ctx, device, action))
+            self._do(role, device, action, lambda ctx: self.handlers[role](ctx, device, action))
 
-    def _do(self, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
+    def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
         """Do the work, show it while it lasts, and record how it ended."""
 
         def waiting(why: str) -> None:
-            stages.working(self.ctx, device, action, why)
+            working(self.ctx, device, action, why)
 
         waiting("")
         ctx = replace(self.ctx, waiting=waiting)
         report = stages.attempt(ctx, device, lambda: work(ctx))
-        stages.record(ctx, lambda: ctx.status.merge("work", device, None))
+        record(ctx, lambda: ctx.status.merge("work", device, None))
         if self._closed:
             return
-        stages.record(ctx, lambda: stages.note_settings(ctx))
+        record(ctx, lambda: stages.note_settings(ctx))
         Journal(ctx.host).device(device, report)
-        stages.record(ctx, lambda: self._record(device, action, report))
+        record(ctx, lambda: self._record(role, device, action, report))
         status_line(f"{device}: {report.outcome}")
 
-    def _record(self, device: str, action: str, report: StepReport) -> None:
+    def _record(self, role: str, device: str, action: str, report: StepReport) -> None:
         """Keep the last outcome of a device for ``status``; of one that has gone, and its partitions,
         nothing.
         """
         gone = action == "remove" and report.outcome is not Outcome.FAILED
-        self.ctx.status.merge("devices", device, None if gone else _entry(action, report))
+        self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
             for name in self.ctx.status.read()["devices"]:
                 if re.fullmatch(rf"{re.escape(device)}p?\d+", name):
@@ -187,8 +203,9 @@ class Devices:
             return ""
 
 
-def _entry(action: str, report: StepReport) -> dict[str, object]:
+def _entry(role: str, action: str, report: StepReport) -> dict[str, object]:
     return {
+        "role": role,
         "action": action,
         "outcome": report.outcome,
         "ended": int(time.time()),

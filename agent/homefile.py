@@ -45,6 +45,8 @@ def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) ->
                     f"{'/'.join((home, *parts))}: not a file of this user's own",
                     hint="make it a regular file with one name, owned by the user",
                 )
+            if info.st_size > READ_LIMIT:  # what is read in part would be written back in part
+                raise HostError(f"{'/'.join((home, *parts))}: larger than {READ_LIMIT >> 20} MiB: not read")
             return file.read(READ_LIMIT)
 
 

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 #: Seconds a command may take unless its caller says otherwise.
 COMMAND_TIMEOUT = 60.0
+#: Seconds for a killed command to be gone: one that waits for a disk that hangs cannot be killed.
+_GONE = 2.0
 #: Bytes of a command's output that go into an error message.
 _OUTPUT_IN_ERROR = 400
-#: Bytes that read() returns at the most unless told; no file the agent reads whole is larger.
-READ_LIMIT = 1 << 20
+#: Bytes of a file that is read whole, at the most.
+READ_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,13 @@ class Host:
         """
         return Path(name) if self.live else beneath(self.root, str(name))
 
-    def read_bytes(self, name: str, *, limit: int = READ_LIMIT) -> bytes | None:
-        """The file's first ``limit`` bytes, or None where there is no such file."""
+    def read_bytes(self, name: str, *, limit: int | None = None) -> bytes | None:
+        """The file, or its first ``limit`` bytes; None where there is no such file.
+
+        Raises HostError for one that cannot be read, or is too large to be held whole: what was read in
+        part would be written back in part.
+        """
+        most = READ_LIMIT + 1 if limit is None else limit
         try:
             descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
@@ -74,15 +81,17 @@ class Host:
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         chunks = bytearray()
         try:
-            while len(chunks) < limit and (chunk := os.read(descriptor, limit - len(chunks))):
+            while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), 1 << 20))):
                 chunks += chunk
         except OSError as error:  # a folder opens, but cannot be read
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
+        if limit is None and len(chunks) > READ_LIMIT:
+            raise HostError(f"{name}: larger than {READ_LIMIT >> 20} MiB: not read")
         return bytes(chunks)
 
-    def read(self, name: str, *, limit: int = READ_LIMIT) -> str | None:
+    def read(self, name: str, *, limit: int | None = None) -> str | None:
         """The file as text (undecodable bytes are kept as surrogates), or None where there is no such
         file.
         """
@@ -226,12 +235,11 @@ class Host:
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 command,
-                input=stdin,
-                capture_output=True,
-                timeout=timeout,
-                check=False,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 cwd="/",
                 env=ENVIRONMENT | dict(environment or {}),
             )
@@ -239,13 +247,23 @@ class Host:
             raise HostError(
                 f"{argv[0]}: not installed", hint=f"install the package with {argv[0]}"
             ) from error
-        except subprocess.TimeoutExpired as error:
+        except OSError as error:
+            raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
+        try:
+            output = process.communicate(stdin, timeout=timeout)
+        except BaseException as error:
+            # Not subprocess.run: after the kill it waits without a bound.
+            process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GONE)
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed") from error
-        out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-        if check and done.returncode:
+        out, err = (text.decode("utf-8", "replace") for text in output)
+        if check and process.returncode:
             said = (err.strip() or out.strip())[-_OUTPUT_IN_ERROR:]
-            raise HostError(f"{' '.join(argv)}: exit status {done.returncode}: {said}")
-        return Completed(tuple(argv), done.returncode, out, err)
+            raise HostError(f"{' '.join(argv)}: exit status {process.returncode}: {said}")
+        return Completed(tuple(argv), process.returncode, out, err)
 
     def sysfs_write(self, name: str, value: str) -> None:
         """Write ``value`` to a file of /sys or /proc in one write; raises HostError with the kernel's

@@ -63,11 +63,12 @@ class Journal:
 
         entry = [f"MESSAGE={text}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
         entry += [f"{_PREFIX}{name.upper()}={value}" for name, value in fields.items()]
+        entry.append("SYSLOG_IDENTIFIER=gandi-agent")
         try:
-            _journal.sendv(*entry, "SYSLOG_IDENTIFIER=gandi-agent")
-        except (
-            OSError
-        ):  # journald takes no fields now (it is being restarted, its disk is full): the text alone
+            # Names that are not UTF-8 (a mountpoint, a file) are told with their odd bytes spelled out.
+            _journal.sendv(*(field.encode("utf-8", "backslashreplace") for field in entry))
+        except OSError:
+            # journald takes no fields now (it is being restarted, its disk is full): the text alone.
             print(text, file=sys.stderr, flush=True)
 
     def stage(self, report: StageReport) -> None:

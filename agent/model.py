@@ -88,6 +88,8 @@ class InstanceConfig:
     #: In the order in which they run.
     scripts: tuple[Script, ...] = ()
     timezone: str | None = None
+    #: Something in the document was wrong and is missing here: nothing is taken back because it is missing.
+    partial: bool = False
 
     def identified(self, identity: Identity) -> InstanceConfig:
         """The same configuration under another identity."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import storage
+from agent.sysfs import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +67,8 @@ def _mount(host: Host, fields: list[str]) -> Mount:
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
     """The kernel names of all devices of the mounted btrfs that has device ``name``; empty when none has."""
-    for uuid in storage.listed(host, "/sys/fs/btrfs"):
-        members = storage.listed(host, f"/sys/fs/btrfs/{uuid}/devices")
+    for uuid in listed(host, "/sys/fs/btrfs"):
+        members = listed(host, f"/sys/fs/btrfs/{uuid}/devices")
         if name in members:
             return tuple(members)
     return ()
@@ -121,7 +122,7 @@ def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Clai
 
 def _units(host: Host) -> Iterator[Claim]:
     for folder in _UNIT_FOLDERS:
-        for name in storage.listed(host, folder):
+        for name in listed(host, folder):
             if name.endswith((".mount", ".automount", ".swap")):
                 text = host.read(f"{folder}/{name}") or ""
                 found = dict(re.findall(r"^\s*(What|Where)\s*=\s*(.*?)\s*$", text, re.MULTILINE))

@@ -16,12 +16,14 @@ from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any
 
-from agent import model
+from agent import bounded, model
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
 
 #: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
 TIMEOUT = 60.0
+#: Seconds for a killed reader to be gone: one that reads from a disk that hangs cannot be killed.
+_GONE = 2.0
 #: Bytes of the answer: a script of 8 MiB and a configuration of 1 MiB, in base64.
 ANSWER = 16 << 20
 _READER = os.path.join(os.path.dirname(__file__), "parse", "__main__.py")
@@ -101,23 +103,25 @@ def _spawn(argv: list[str], descriptor: int) -> tuple[int, bytes]:
         raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
     finally:
         os.close(writing)
-    output, done = None, False
+    output, status, deadline = None, None, time.monotonic() + TIMEOUT
     try:
-        output = _collect(reading)
-        done = output is not None
+        output = _collect(reading, deadline)
+        if output is not None and bounded.ended(process, deadline - time.monotonic()):
+            _, status = os.waitpid(process, 0)
     finally:
         os.close(reading)
-        if not done:
+        if status is None:
             os.kill(process, 9)
-        _, status = os.waitpid(process, 0)
-    if output is None:
+            if bounded.ended(process, _GONE):
+                os.waitpid(process, 0)
+    if output is None or status is None:
         raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)
     return status, output
 
 
-def _collect(reading: int) -> bytes | None:
+def _collect(reading: int, deadline: float) -> bytes | None:
     """Everything up to the end of the pipe; None when that takes too long or is too much."""
-    output, deadline = bytearray(), time.monotonic() + TIMEOUT
+    output = bytearray()
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):

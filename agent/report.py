@@ -8,7 +8,6 @@ status.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -16,8 +15,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from agent import bounded
+from agent.errors import AgentError, Busy
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from agent.host import Host
 
@@ -25,6 +27,8 @@ STATUS = "/run/gandi/status.json"
 LOCK = "/run/gandi/status.lock"
 #: Raised when a reader of the old shape would misread the new one.
 VERSION = 1
+#: Seconds to wait for another writer, who needs milliseconds.
+_LOCK_TIMEOUT = 5.0
 
 
 class Outcome(StrEnum):
@@ -83,6 +87,14 @@ def failed(name: str, detail: str, hint: str = "") -> Item:
     return Item(name, Outcome.FAILED, detail, hint)
 
 
+def guarded(name: str, work: Iterable[Item]) -> Iterator[Item]:
+    """The items of ``work``; an error that ends it becomes one, so that what comes after is still done."""
+    try:
+        yield from work
+    except AgentError as error:
+        yield failed(name, error.message, error.hint)
+
+
 @dataclass(frozen=True, slots=True)
 class StepReport:
     """What one step did, item by item, and how long it took in seconds."""
@@ -139,10 +151,11 @@ class StatusFile:
         return empty | document
 
     def merge(self, section: str, key: str, value: object | None) -> None:
-        """Put ``value`` at section/key (None removes it)."""
+        """Put ``value`` at section/key (None removes it). Raises Busy when another writer does not end."""
         self.host.mkdir("/run/gandi")
         with self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not bounded.lock(lock, _LOCK_TIMEOUT):
+                raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()
             if value is None:
                 document.setdefault(section, {}).pop(key, None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,7 +236,9 @@ class SettingsFile:
         return next((name for name in FILES if self.host.exists(name)), FILES[0])
 
     def current(self) -> Settings:
-        """The settings in force now. Never raises for what the file says; see ``problems``."""
+        """The settings in force now: the last good ones of a file that cannot be read. Never raises for what
+        it says; see ``problems``.
+        """
         try:
             info = os.stat(self.host.path(self.name))
         except OSError:
@@ -244,7 +246,9 @@ class SettingsFile:
             return self.settings
         seen = (info.st_mtime_ns, info.st_size, info.st_ino)
         if seen != self._seen:
-            text = self.host.read(self.name) or ""
-            self.settings, self.problems = parse(text, self.settings)
+            try:
+                self.settings, self.problems = parse(self.host.read(self.name) or "", self.settings)
+            except HostError as error:
+                self.problems = [Problem(0, error.message, "make it a readable file")]
             self._seen = seen
         return self.settings

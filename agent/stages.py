@@ -9,7 +9,6 @@ becomes a record.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -17,7 +16,9 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.errors import AgentError, Busy, HostError
+from agent import bounded
+from agent.context import record, working
+from agent.errors import AgentError, Busy
 from agent.journal import Journal, status_line
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
 from agent.settings import variable
@@ -93,9 +94,8 @@ LOCK = "/run/gandi/stage.lock"
 #: later.
 MOUNTING = "/run/gandi/mounting"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
-#: (WatchdogSec and TimeoutAbortSec of gandi-agent.service: 65 s).
+#: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 80 s).
 PATIENCE = 90.0
-_RETRY = 0.2
 
 
 @contextlib.contextmanager
@@ -107,30 +107,19 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
     """
     host.mkdir("/run/gandi")
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
-        deadline = time.monotonic() + patience
-        while not _locked(lock):
-            if time.monotonic() >= deadline:
-                holder = (host.read(LOCK) or "").strip() or "another process"
-                raise Busy(
-                    f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",
-                    hint="wait for that process, or end it, then start the unit again",
-                )
-            # flock(2) has no form with a timeout, and a thread blocked in it cannot be called back.
-            time.sleep(min(_RETRY, patience))
+        if not bounded.lock(lock, patience):
+            holder = (host.read(LOCK) or "").strip() or "another process"
+            raise Busy(
+                f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",
+                hint="wait for that process, or end it, then start the unit again",
+            )
         os.ftruncate(lock, 0)
-        os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
+        with contextlib.suppress(OSError):  # /run is full: the lock holds without the holder's name
+            os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
         try:
             yield
         finally:
             os.ftruncate(lock, 0)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def exit_status(error: AgentError) -> int:
@@ -231,15 +220,6 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
         yield report
 
 
-def working(ctx: Context, who: str, step: str, why: str) -> None:
-    """Say who (a stage, a device) is at which step and what that waits for: for ``status``, and for
-    systemctl.
-    """
-    now = {"step": step, "waiting": why, "since": int(time.time()), "pid": os.getpid()}
-    record(ctx, lambda: ctx.status.merge("work", who, now))
-    status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))
-
-
 def note_settings(ctx: Context) -> None:
     """Say once, in the journal and the status, what is wrong with the settings as they are now."""
     ctx.file.current()
@@ -249,11 +229,3 @@ def note_settings(ctx: Context) -> None:
     for problem in ctx.file.problems:
         Journal(ctx.host).setting(ctx.file.name, problem)
     record(ctx, lambda: ctx.status.merge("notes", "settings", problems or None))
-
-
-def record(ctx: Context, write: Callable[[], object]) -> None:
-    """Write a record; one that cannot be written (/run is full) costs the record, not the boot."""
-    try:
-        write()
-    except HostError as error:
-        Journal(ctx.host).unrecorded(error)

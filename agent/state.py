@@ -231,7 +231,8 @@ class State:
     def _store_applied(self, items: dict[str, dict[str, str]]) -> None:
         if self._unstored is not None:
             return
-        # Not synced: an item whose record a power cut takes is compared with the live value again.
+        # Its name is not synced: an item whose record a power cut takes is compared with the live value
+        # again. The order is kept: what was applied is on the disk no later than the record of it.
         self._store(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
@@ -244,7 +245,7 @@ class State:
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
         """Remember the pairs; they win from then on."""
         with self._lock:
-            if dict(pairs) != self.pairs():
+            if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
                 self._store(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json", value)
 
@@ -252,7 +253,8 @@ class State:
 
     def disks(self) -> dict[str, Any]:
         """What is remembered of data disks, by filesystem UUID."""
-        return (self._load("disks.json") or {}).get("disks", {})  # type: ignore[no-any-return]
+        found: dict[str, Any] = (self._load("disks.json") or {}).get("disks", {})
+        return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
         """Add facts about a filesystem (its mountpoint, the size of its disk in bytes); None removes a

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.bus import Bus, attachment
+from agent.sysfs import attribute, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,7 +116,7 @@ def names(host: Host) -> list[str]:
     found = []
     for name in listed(host, BLOCK):
         path = devpath(host, name)
-        if path and not host.exists(f"{path}/partition") and _text(host, f"{path}/hidden") != "1":
+        if path and not host.exists(f"{path}/partition") and attribute(host, f"{path}/hidden") != "1":
             found.append((_bus_order(path), name))
     return [name for _, name in sorted(found)]
 
@@ -136,7 +137,7 @@ def devpath(host: Host, name: str) -> str:
 
 def number_of(host: Host, name: str) -> str:
     """``major:minor`` of a block device by its kernel name, "" when there is none."""
-    return _text(host, f"{BLOCK}/{name}/dev") if name else ""
+    return attribute(host, f"{BLOCK}/{name}/dev") if name else ""
 
 
 def name_of(host: Host, number: str) -> str:
@@ -168,8 +169,8 @@ def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> 
         tuple(sorted(parts, key=lambda part: part.start)),
         bus,
         excluded,
-        _text(host, f"{path}/diskseq"),
-        int(_text(host, f"{path}/queue/logical_block_size") or SECTOR),
+        attribute(host, f"{path}/diskseq"),
+        int(attribute(host, f"{path}/queue/logical_block_size") or SECTOR),
     )
 
 
@@ -185,24 +186,25 @@ def probe(host: Host, node: str) -> dict[str, str]:
 
 def size_now(host: Host, name: str) -> int:
     """The device's size in bytes at this moment, 0 when it is gone."""
-    return int(_text(host, f"{BLOCK}/{name}/size") or 0) * SECTOR
+    return int(attribute(host, f"{BLOCK}/{name}/size") or 0) * SECTOR
 
 
 def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Device:
-    name, size = path.rpartition("/")[2], int(_text(host, f"{path}/size") or 0) * SECTOR
+    name, size = path.rpartition("/")[2], int(attribute(host, f"{path}/size") or 0) * SECTOR
     device = Device(
         name,
-        _text(host, f"{path}/dev"),
+        attribute(host, f"{path}/dev"),
         size,
-        int(_text(host, f"{path}/start") or 0) * SECTOR,
-        int(_text(host, f"{path}/partition") or 0),
-        _text(host, f"{path}/ro") == "1",
+        int(attribute(host, f"{path}/start") or 0) * SECTOR,
+        int(attribute(host, f"{path}/partition") or 0),
+        attribute(host, f"{path}/ro") == "1",
         tuple(listed(host, f"{path}/holders")),
         udev,
     )
-    # A partition has the third one from its disk: it says nothing of what is on the partition.
-    answers = ("ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")[: 2 if device.partition else 3]
-    answered = any(answer in udev for answer in answers)
+    # Once udev has finished with a device, that it found nothing is its answer. Before, whatever is there
+    # counts; a partition has the last one from its disk: it says nothing of what is on the partition.
+    answers = ("USEC_INITIALIZED", "ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
+    answered = any(answer in udev for answer in answers[: 3 if device.partition else 4])
     return _probed(host, device) if probe and size and not answered else device
 
 
@@ -224,19 +226,3 @@ def _natural(part: str) -> tuple[tuple[int, int, str], ...]:
         return ((1, 0, part),)
     pieces = re.findall(r"[0-9]+|[^0-9]+", part)
     return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)
-
-
-def listed(host: Host, folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(host.path(folder)))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _text(host: Host, name: str) -> str:
-    """A sysfs attribute, "" when it is not there or the device went away while it was read."""
-    try:
-        with open(host.path(name), encoding="ascii", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

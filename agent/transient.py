@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: A unit that may run before basic.target and is stopped in order at shutdown.
 _UNBOUND = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
+#: For a mount, so that a shutdown takes it away only when the services that may use it have ended; what is
+#: lazy would be gone under their hands. Not basic.target: a boot would wait for a disk that hangs, whereas
+#: local-fs.target has been reached before any stage begins.
+_LIKE_LOCAL = "Before=local-fs.target"
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
 _MARGIN = 10
 #: Characters of systemd-run's own words that go into an error.
@@ -33,10 +37,12 @@ def run(
     """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
 
     ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line, not secret. The output is
-    in the journal under the unit's name. Raises HostError naming the unit when the command failed.
+    in the journal under the unit's name. Raises HostError naming the unit when the command failed; how one
+    that was joined ended is for the caller to see.
     """
     if is_running(host, unit):
-        host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN)
+        # Its status is not ours to judge: it may have ended, and gone, before this asks for it.
+        host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN, check=False)
         return
     # Over the private socket systemd takes the bytes only, not StandardInputText.
     data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
@@ -66,21 +72,23 @@ def start(
 
 
 def is_running(host: Host, unit: str) -> bool:
-    """Whether the service is starting, running or stopping now."""
-    return state(host, unit) in ("activating", "active", "deactivating", "reloading")
+    """Whether the transient service is starting, running or stopping now.
 
-
-def state(host: Host, unit: str) -> str:
-    """The unit's ActiveState; "inactive" for one that PID 1 does not know."""
+    PID 1 keeps a transient unit's text in this folder (systemd.unit(5)) for as long as it knows the unit:
+    without it, which is nearly always, there is nobody to ask.
+    """
+    if not host.exists(f"/run/systemd/transient/{unit}.service"):
+        return False
     asked = ("systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service")
-    return host.run(asked, changes=False, check=False).stdout.strip() or "inactive"
+    state = host.run(asked, changes=False, check=False).stdout.strip()
+    return state in ("activating", "active", "deactivating", "reloading")
 
 
 def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str, timeout: float) -> None:
     """Mount ``device`` by a transient mount unit that is bound to it, and wait until it is mounted.
 
     LazyUnmount: a busy disk that vanishes leaves no mount on a dead device. No fsck here: see
-    hotplug/disk.py.
+    hotplug/mounting.py.
     """
     host.run(
         (
@@ -90,7 +98,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
             "--automount=no",
             f"--type={fstype}",
             f"--options={options}",
-            *(f"--property={item}" for item in ("LazyUnmount=yes", *_UNBOUND)),
+            *(f"--property={item}" for item in ("LazyUnmount=yes", *_UNBOUND, _LIKE_LOCAL)),
             device,
             mountpoint,
         ),

@@ -124,6 +124,7 @@ def disks(host: Host) -> int:
     """Print, for each disk, what the agent does with it or why it leaves it alone."""
     from agent.hotplug import disk
 
+    _root_only("disks")
     rows = disk.describe(context(host))
     for row in rows:
         kind = " ".join(word for word in (row.fstype, repr(row.label) if row.label else "") if word)
@@ -153,7 +154,8 @@ def clean(host: Host) -> int:
     """
     _root_only("clean")
     with stages.alone(host, "clean", _CLEAN_PATIENCE):
-        removed = [name for name in (f"{state.FOLDER}/instance.json",) if host.remove(name)]
+        files = (f"{state.FOLDER}/{name}" for name in ("instance.json", "disks.json"))
+        removed = [name for name in files if host.remove(name)]
         removed += _remove_below(host, f"{state.FOLDER}/instances")
     for name in removed:
         print(f"removed {name}")

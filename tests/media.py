@@ -48,6 +48,57 @@ def make_archive(
     return target.getvalue()
 
 
+def member(name: str, content: bytes = b"", **attributes: object) -> bytes:
+    """One member as it lies in an archive, for putting before a whole one; ``attributes`` of TarInfo."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    for attribute, value in attributes.items():
+        setattr(info, attribute, value)
+    return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % SECTOR)
+
+
+def _sparse(name: str, size: int) -> bytes:
+    """A member in the old GNU format: one sector of data, said to be a file of ``size`` bytes (tar's
+    manual, "Old GNU Format").
+    """
+    block = bytearray(member(name, type=b"S"))
+    block[124:136] = b"%011o\0" % SECTOR
+    block[386:410] = b"%011o\0%011o\0" % (0, SECTOR)
+    block[483:495] = b"\x80" + size.to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + b"x" * SECTOR
+
+
+#: Members that a platform never sends, by what they are: none may be followed, made or unpacked.
+HOSTILE: dict[str, bytes] = {
+    "a name that leads out": member("../../etc/cron.d/evil", b"* * * * * root true\n"),
+    "a name that leads out of gandi/": member("gandi/../../evil", b"evil"),
+    "an absolute name": member("/evil", b"evil"),
+    "a symbolic link": member("gandi/script", type=tarfile.SYMTYPE, linkname="/etc/shadow"),
+    "a hard link": member("gandi/evil", type=tarfile.LNKTYPE, linkname="/etc/shadow"),
+    "a character device": member("gandi/evil", type=tarfile.CHRTYPE, devmajor=1, devminor=1),
+    "a block device": member("gandi/evil", type=tarfile.BLKTYPE, devmajor=253),
+    "a FIFO": member("gandi/evil", type=tarfile.FIFOTYPE),
+    "a sparse file of 10 GiB": _sparse("gandi/evil", 10 << 30),
+}
+
+
+def md_superblock(size: int) -> tuple[int, bytes]:
+    """Where on a disk of ``size`` bytes the metadata of an md member at its end (version 1.0) stands, and
+    what (kernel: drivers/md/md.c, super_1_load).
+    """
+    sector = (size // SECTOR - 16) & ~7
+    head = bytearray(256 + 2 * 128)
+    head[0:8] = (0xA92B4EFC).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    head[16:32] = bytes(range(16))
+    head[144:152] = sector.to_bytes(8, "little")
+    head[220:224] = (128).to_bytes(4, "little")
+    total = sum(int.from_bytes(head[n : n + 4], "little") for n in range(0, len(head), 4))
+    head[216:220] = ((total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF).to_bytes(4, "little")
+    return sector * SECTOR, bytes(head)
+
+
 def swap_image(
     path: Path, size: int, offset: int = OFFSET, *, archive: bytes = b"", gpt: bool = False
 ) -> None:

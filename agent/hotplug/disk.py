@@ -7,20 +7,20 @@ that two disks never get the same mountpoint; what they lead to is done in paral
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import storage
-from agent.errors import AgentError, Busy
+from agent.context import record, working
+from agent.errors import AgentError
 from agent.hotplug import grow, machine, mounting, policy, root
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt, Mounted
 from agent.hotplug.record import Records
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
+from agent.hotplug.turns import Turns
 from agent.journal import Journal
 from agent.report import Item, failed, items, skipped, unchanged
 
@@ -32,35 +32,12 @@ if TYPE_CHECKING:
     from agent.hotplug.system import System
     from agent.storage import Device, Disk
 
-#: Seconds that one look at a disk waits for another one to end; growing a large filesystem takes minutes.
-PATIENCE = 1800.0
 #: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then
 #: comes later.
 _FACTS_TIMEOUT = 15.0
 
 
-@dataclass(slots=True)
-class _Turns:
-    """One look at a disk at a time, one decision at a time, and what is being mounted meanwhile."""
-
-    deciding: threading.Lock = field(default_factory=threading.Lock)
-    disks: dict[str, threading.Lock] = field(default_factory=dict)
-    pending: dict[str, Filesystem] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Hold the disk. Raises Busy when another look at it does not end."""
-        with self.deciding:
-            lock = self.disks.setdefault(name, threading.Lock())
-        if not lock.acquire(timeout=PATIENCE):
-            raise Busy(f"{name}: still being worked on after {PATIENCE:g} s", hint="see: gandi-agent status")
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-_turns = _Turns()
+_turns = Turns()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +70,7 @@ def handle(ctx: Context, sysname: str, _action: str, *, system: System = SYSTEMD
         yield from _forget_gone(ctx, system, name, disk)
         choices = _decide(ctx, system, [disk] if disk else [])
         for choice in choices:
-            yield from _mount(ctx, system, choice)
+            yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
             yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
         if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
             yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
@@ -111,25 +88,38 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
     facts, silent = together({name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT)
-    disks = [
-        disk for name in names if isinstance(disk := facts.get(name), storage.Disk) and not disk.excluded
-    ]
-    yield from (item for item in facts.values() if isinstance(item, Item))
-    for name in sorted({record.disk for record in Records(ctx.host).all().values()} - silent):
-        found = facts.get(name)
-        yield from _forget_gone(ctx, system, name, found if isinstance(found, storage.Disk) else None)
+    yield from (item for found in facts.values() if isinstance(found, list) for item in found)
+    for name in sorted(silent):
+        hint = "to have it looked at again: udevadm trigger --subsystem-match=block"
+        yield failed(name, f"did not answer within {_FACTS_TIMEOUT:g} s", hint)
+    known = {name: found for name, found in facts.items() if not isinstance(found, list)}
+    for name in sorted(recorded(ctx) - silent - (set(facts) - set(known))):
+        yield from _forget_gone(ctx, system, name, known.get(name))
+    disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = _decide(ctx, system, disks, explicit=True)
-    work = {choice.device.name: partial(_mount, ctx, system, choice) for choice in choices}
+    work = {
+        choice.device.name: partial(
+            _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice)
+        )
+        for choice in choices
+    }
     ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
     left = max(begun + timeout - time.monotonic(), 0.0)
     done, late = together(work, left, partial(_record, ctx))
     for name in work:
         yield from done.get(name, ())
-    for name in sorted(late | silent):
+    for name in sorted(late):
         yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
-    fit = [choice for choice in choices if choice.device.name in done]
-    grown = {choice.device.name: partial(_grown, ctx, system, choice) for choice in fit if choice.grows}
-    together(grown, 0.0, partial(_record, ctx))
+    grown = {
+        choice.device.name: partial(
+            _apart, ctx, choice, "grow", partial(_grown, system=system, choice=choice)
+        )
+        for choice in choices
+        if choice.grows and choice.device.name in done
+    }
+    # A plan tells what would grow; a boot does not wait for it.
+    planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, partial(_record, ctx))
+    yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
 
 
 def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -143,6 +133,11 @@ def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         found = root.find(ctx, system)
         if isinstance(found, root.Root):
             yield from root.apply(ctx, system, found)
+
+
+def recorded(ctx: Context) -> set[str]:
+    """The disks of which something is mounted by us, or was when they went away unseen."""
+    return {known.disk for known in Records(ctx.host).all().values()}
 
 
 def describe(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
@@ -175,17 +170,17 @@ def _decide(
         records = Records(ctx.host).all()
         known = machine.gather(ctx.host, system, ctx.settings, records)
         released = frozenset[str]() if explicit else machine.released(known, records)
+        remembered = ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):
             used = (*known.filesystems, *_turns.pending.values())
             now = replace(known, filesystems=used, released=released)
-            facts = Facts(disk, device, now, ctx.settings, ctx.state.disks())
+            facts = Facts(disk, device, now, ctx.settings, remembered)
             decision = policy.decide(facts)
             if device.number in _turns.pending:
                 decision = Leave("being mounted now", quiet=True)
             if claim and isinstance(decision, MountAt):
                 taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
                 _turns.pending[device.number] = taken
-                mounting.remember(ctx, disk, device, decision.at)
             grows = ctx.settings.grow_disks and not policy.grown_apart(facts)
             is_root = disk.name in known.root_disks
             chosen.append(Choice(disk, device, decision, grows, is_root))
@@ -195,22 +190,23 @@ def _decide(
 # -- acting ---------------------------------------------------------------------------------------
 
 
-def _mount(ctx: Context, system: System, choice: Choice) -> list[Item]:
+def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     """Carry out the decision on one device."""
-    device, decision = choice.device, choice.decision
-    match decision:
+    device = choice.device
+    match choice.decision:
         case Leave(reason, quiet):
-            return [] if quiet else [skipped(device.name, reason)]
+            if not quiet:
+                yield skipped(device.name, reason)
         case Mounted(at):
             known = device.name in Records(ctx.host).all()
             if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
-            return [unchanged(device.name, f"mounted at {at}")]
-    mount = partial(mounting.mount, ctx, system, choice.disk, device, decision)
-    try:
-        return _guarded(ctx, device.name, mount)
-    finally:
-        _turns.pending.pop(device.number, None)
+            yield unchanged(device.name, f"mounted at {at}")
+        case decision:
+            try:
+                yield from mounting.mount(ctx, system, choice.disk, device, decision)
+            finally:
+                _turns.pending.pop(device.number, None)
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
@@ -219,14 +215,24 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
 
 
-def _grown(ctx: Context, system: System, choice: Choice) -> list[Item]:
-    """Growth after the mount stage, in its own thread: one look at the disk at a time there too."""
+def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    """Growth after the mount stage: one look at the disk at a time there too."""
+    with _turns.of(choice.disk.name):
+        yield from _grow(ctx, system, choice)
 
-    def alone() -> Iterator[Item]:
-        with _turns.of(choice.disk.name):
-            yield from _grow(ctx, system, choice)
 
-    return _guarded(ctx, choice.device.name, alone)
+def _apart(
+    ctx: Context, choice: Choice, action: str, work: Callable[[Context], Iterable[Item]]
+) -> list[Item]:
+    """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
+    the device's name, never as what a later step waits for.
+    """
+    name = choice.device.name
+    try:
+        own = replace(ctx, waiting=partial(working, ctx, name, action))
+        return _guarded(ctx, name, lambda: work(own))
+    finally:
+        record(ctx, lambda: ctx.status.merge("work", name, None))
 
 
 def _grow_root_on(ctx: Context, system: System, name: str) -> Iterator[Item]:
@@ -238,20 +244,25 @@ def _grow_root_on(ctx: Context, system: System, name: str) -> Iterator[Item]:
 
 def _forget_gone(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
     """Clean up after devices of this disk that are there no longer, or in whose place another one has
-    come.
+    come. None is a disk that has gone; one that could not be read has not.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, record in Records(ctx.host).all().items():
-        is_same = disk is not None and record.sequence == disk.sequence and device in present
-        if record.disk == name and not is_same:
-            yield from _guarded(ctx, device, partial(mounting.forget, ctx, system, device, record))
+    for device, known in Records(ctx.host).all().items():
+        is_same = disk is not None and known.sequence == disk.sequence and device in present
+        if known.disk == name and not is_same:
+            yield from _guarded(ctx, device, partial(mounting.forget, ctx, system, device, known))
 
 
-def _read(ctx: Context, system: System, name: str) -> Disk | Item | None:
-    try:
-        return system.read(ctx.host, name)
-    except AgentError as error:
-        return failed(name, error.message, error.hint)
+def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
+    """The disk, None when it is gone, or what kept it from being read."""
+    found: Disk | None = None
+
+    def read() -> Iterable[Item]:
+        nonlocal found
+        found = system.read(ctx.host, name)
+        return ()
+
+    return _guarded(ctx, name, read) or found
 
 
 def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> list[Item]:
@@ -270,4 +281,5 @@ def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> lis
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:
     """Record what ended after the stage had stopped waiting for it."""
     if done:
-        ctx.status.merge("devices", name, {"outcome": done[-1].outcome, "items": items(done)})
+        entry = {"outcome": done[-1].outcome, "items": items(done)}
+        record(ctx, lambda: ctx.status.merge("devices", name, entry))

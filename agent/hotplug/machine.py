@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent import mounts, storage
 from agent.hotplug.facts import Filesystem, Machine, Place
+from agent.sysfs import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +40,7 @@ def gather(
         claims=mounts.claims(host),
         root_disks=frozenset(_root_disks(host, found)),
         filesystems=tuple(_filesystems(host, system, found, records)),
-        places=dict(_places(host, root)),
+        places=dict(_places(host, root, found)),
     )
     return machine
 
@@ -83,13 +84,24 @@ def _filesystems(
                     yield Filesystem(number, device.uuid, device.label, at)
 
 
-def _places(host: Host, root: str) -> Iterator[tuple[str, Place]]:
-    for name in storage.listed(host, root):
+def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
+    """What stands below the folder. Mountpoints are taken anyway and are not looked at: a server or a disk
+    behind one that hangs would hang every decision.
+    """
+    mounted = {mount.at for mount in found}
+    for name in listed(host, root):
+        if f"{root}/{name}" in mounted:
+            continue
         path = host.path(root) / name
         try:
             is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
-            kind = (Place.FULL if os.listdir(path) else Place.EMPTY) if is_folder else Place.OTHER
+            kind = (Place.FULL if _has_any(path) else Place.EMPTY) if is_folder else Place.OTHER
         except OSError:
-            # A dead mount, or gone meanwhile: nothing that we may use.
+            # Gone meanwhile: nothing that we may use.
             kind = Place.OTHER
         yield f"{root}/{name}", kind
+
+
+def _has_any(folder: os.PathLike[str]) -> bool:
+    with os.scandir(folder) as entries:
+        return any(True for _ in entries)

@@ -48,13 +48,6 @@ class _Checked:
 _checked = _Checked()
 
 
-def remember(ctx: Context, disk: Disk, device: Device, at: str) -> None:
-    """Make the mountpoint the filesystem's own for good."""
-    if device.uuid:
-        on = identity(disk, device) or None
-        ctx.state.remember_disk(device.uuid, at=at, on=on)
-
-
 def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
     """Mount the device and record it. Raises HostError when the check or the mount failed."""
     host, at = ctx.host, decision.at
@@ -64,6 +57,7 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
     if problem := _check(ctx, system, disk, device):
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
+    yield from _remember(ctx, disk, device, at)
     made = host.mkdir(at)
     try:
         system.mount(host, device.node, at, device.fstype, decision.options)
@@ -149,6 +143,18 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
+
+
+def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+    """Make the mountpoint the filesystem's own for good. That it cannot be stored (the disk is full) is a
+    failure, and no reason not to mount.
+    """
+    if not device.uuid:
+        return
+    try:
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
+    except HostError as error:
+        yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
 
 
 def _own(ctx: Context, at: str) -> str:

@@ -32,7 +32,9 @@ class Renderer(Protocol):
         """Whether it is enabled here. From files alone: true of an image that does not run as well."""
 
     def configures(self, host: Host, names: frozenset[str], mac: str) -> str:
-        """The file, not ours, that makes it configure a NIC of one of these names; "" if there is none."""
+        """The file that makes it configure a NIC of one of these names; "" if there is none. Ours for a NIC
+        of no document (its key begins with ``links.FALLBACK``) does not count.
+        """
 
     def path(self, key: str) -> str:
         """Our file for the NIC of that key."""

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent import units
+from agent.network.links import FALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,18 +109,18 @@ def _route(name: str, route: Route) -> str:
 
 
 def configures(host: Host, names: frozenset[str], _mac: str) -> str:
-    """The file, not ours, that has an ``iface`` stanza for one of the names."""
-    for found in _files(host):
+    """The file, except ours for DHCP, that has an ``iface`` stanza for one of the names."""
+    for found in _files(host, but=_PREFIX + FALLBACK):
         for line in (host.read(found) or "").splitlines():
             if line.split()[:1] == ["iface"] and names & set(line.split()[1:2]):
                 return found
     return ""
 
 
-def _files(host: Host) -> list[str]:
+def _files(host: Host, *, but: str) -> list[str]:
     folder = host.path(_FOLDER)
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    return [INTERFACES, *(f"{_FOLDER}/{name}" for name in names if not name.startswith(_PREFIX))]
+    return [INTERFACES, *(f"{_FOLDER}/{name}" for name in names if not name.startswith(but))]
 
 
 def prepare(host: Host, link: Link) -> None:
@@ -127,7 +128,7 @@ def prepare(host: Host, link: Link) -> None:
     main = host.read(INTERFACES)
     if main is None or not _sources(main):
         host.write(INTERFACES, (main if main is not None else _LOOPBACK) + f"\n{_SOURCE}\n")
-    for found in _files(host):
+    for found in _files(host, but=_PREFIX):
         text = host.read(found)
         if text is not None and without(text, link.interface.name) != text:
             host.write(found, without(text, link.interface.name))

@@ -27,6 +27,8 @@ _RTMGRP_LINK = 1
 #: Exists while udev has events to handle (udev_queue_get_queue_is_empty(3)).
 _QUEUE = "/run/udev/queue"
 _TICK = 0.2
+#: Begins the key of a NIC that is in no document.
+FALLBACK = "dhcp-"
 #: ARPHRD_ETHER of linux/if_arp.h.
 _ETHERNET = "1"
 #: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
@@ -111,7 +113,9 @@ def names(host: Host, interface: Interface) -> frozenset[str]:
 def by_dhcp(interface: Interface, *, required: bool) -> Link:
     """A NIC that is in no document."""
     nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
-    return Link(interface, nic, f"dhcp-{interface.mac.replace(':', '')}", required=required, fallback=True)
+    return Link(
+        interface, nic, f"{FALLBACK}{interface.mac.replace(':', '')}", required=required, fallback=True
+    )
 
 
 def with_router_advertisements(nic: Nic) -> Nic:

@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from agent import units
+from agent.network.links import FALLBACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,9 +101,11 @@ def _route(route: Route) -> tuple[str, list[str]]:
 
 
 def configures(host: Host, names: frozenset[str], mac: str) -> str:
-    """The first .network file, not ours, whose [Match] section fits the NIC."""
+    """The first .network file, except ours for DHCP, whose [Match] section fits the NIC."""
     for name, found in sorted(_files(host).items()):
-        if not name.startswith(_PREFIX) and _fits(_match_section(host.read(found) or ""), names, mac):
+        if not name.startswith(_PREFIX + FALLBACK) and _fits(
+            _match_section(host.read(found) or ""), names, mac
+        ):
             return found
     return ""
 

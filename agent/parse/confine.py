@@ -1,7 +1,7 @@
 """How the reader gives everything up before it looks at the first delivered byte.
 
-Afterwards: nobody's uid, no network, no new privileges, no file of any size to write, no process to start,
-and bounds on memory and CPU time.
+Afterwards: nobody's uid, no network, no new privileges, no file or socket to open, no process to start, and
+bounds on memory and CPU time. Standard input, output and error stay open; they are all that is needed.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def confine() -> None:
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_CPU, CPU),
         (resource.RLIMIT_FSIZE, 0),
+        # Nothing can be opened any more, not even a module: all imports come before.
+        (resource.RLIMIT_NOFILE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
     ):

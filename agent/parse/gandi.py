@@ -127,6 +127,7 @@ def parse(
         nics=_routed(nics),
         users=users,
         scripts=scripts,
+        partial=any(not problem.harmless for problem in problems),
     )
     return config, files, problems
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.host import Host
+    from agent.parse.archive import Header
     from agent.parser import Piece
     from agent.storage import Device, Disk
 
@@ -123,7 +124,7 @@ def _read(host: Host, disk: Disk, first: int, known: str) -> Found | None:
         if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.number:
             raise HostError(f"{disk.device.node}: another device than a moment ago")
         for offset in (first, *(at for at in OFFSETS if at < first)):
-            head = archive.header(os.pread(descriptor, archive.BLOCK, offset))
+            head = _head(descriptor, disk, offset)
             if head is None:
                 continue
             medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
@@ -135,6 +136,13 @@ def _read(host: Host, disk: Disk, first: int, known: str) -> Found | None:
             if parsed.ours:
                 return Found(_sized(medium, disk, parsed.extent[1], parsed.modules), parsed)
     return None
+
+
+def _head(descriptor: int, disk: Disk, offset: int) -> Header | None:
+    try:
+        return archive.header(os.pread(descriptor, archive.BLOCK, offset))
+    except OSError as error:
+        raise HostError(f"{disk.device.node}: cannot be read at {offset}: {error.strerror}") from error
 
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:

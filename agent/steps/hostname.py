@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Where Debian puts the system's own name when it has no permanent address (Debian Reference, 5.1.1).
 _NO_ADDRESS = "127.0.1.1"
 _KERNEL = "/proc/sys/kernel/hostname"
+#: Characters of the kernel's name at the most (HOST_NAME_MAX of gethostname(2)).
+_LONGEST = 64
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -29,13 +31,15 @@ def apply(ctx: Context) -> Iterator[Item]:
     if config is None or not config.hostname:
         return
     name, host = config.hostname, ctx.host
+    # A longer one has at least one dot; systemd ignores an /etc/hostname that the kernel would not take.
+    short = name if len(name) <= _LONGEST else name.partition(".")[0]
     yield ctx.state.settle(
         "hostname",
         delivered=name,
-        wanted=name,
+        wanted=short,
         live=_line(host, "/etc/hostname"),
-        apply=lambda: _rename(host, name),
-        detail=name,
+        apply=lambda: _rename(host, short),
+        detail=short,
     )
     yield _hosts(ctx, config, name)
     mailname = _line(host, "/etc/mailname")
@@ -50,9 +54,10 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _rename(host: Host, name: str) -> None:
-    host.write("/etc/hostname", f"{name}\n")
+    # The kernel first: a machine whose / is full or read-only still has its name until it is switched off.
     if host.live:
         host.sysfs_write(_KERNEL, name)
+    host.write("/etc/hostname", f"{name}\n")
 
 
 def _line(host: Host, name: str) -> str | None:

@@ -30,6 +30,8 @@ PLACES = ("lib/modules", "boot")
 MEMBERS, SIZE = 100_000, 4 << 30
 #: Seconds for depmod over thousands of modules on a slow machine.
 _DEPMOD_TIMEOUT = 300.0
+#: Seconds for gigabytes to reach a slow disk.
+_SYNC_TIMEOUT = 300.0
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -57,6 +59,8 @@ def apply(ctx: Context) -> Iterator[Item]:
     if ctx.host.effect(f"unpack {piece.name} below /lib/modules and /boot"):
         yield from _unpack(ctx.host, node, piece)
     ctx.host.run(("depmod", release), timeout=_DEPMOD_TIMEOUT)
+    # The mark would survive a power cut that leaves the modules empty.
+    ctx.host.run(("sync",), timeout=_SYNC_TIMEOUT)
     ctx.state.mark(mark)
     yield changed("modules", release)
 

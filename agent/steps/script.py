@@ -11,13 +11,11 @@ limit is kept by timeout(1) and not by the unit.
 
 from __future__ import annotations
 
-import os
-import select
 import shlex
 import time
 from typing import TYPE_CHECKING
 
-from agent import transient
+from agent import bounded, transient
 from agent.errors import HostError
 from agent.report import changed, failed, skipped, unchanged
 
@@ -72,7 +70,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     pending: list[Script] = []
     for script in scripts:
         if _started(ctx, script):
-            yield unchanged(script.name, "has run")
+            yield unchanged(script.name, "was started before")
         elif script.name in ctx.files:
             yield skipped(script.name, "not stored, so it could not be kept from running at each boot")
         else:
@@ -88,7 +86,8 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
     if ctx.host.dry_run:
         return
     ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
-    running = not wait(_main_process(ctx.host), PATIENCE)
+    process = _main_process(ctx.host)
+    running = bool(process) and not bounded.ended(process, PATIENCE)
     ctx.waiting("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
 
@@ -130,24 +129,6 @@ def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
     """The program's line in the shell file; ``timeout`` in seconds, 0 for none."""
     limit = ("timeout", f"--kill-after={_GRACE}", str(timeout)) if timeout else ()
     return shlex.join(("once", name, mark, *limit, *words)) + "\n"
-
-
-def wait(process: int, patience: float) -> bool:
-    """Wait until the process has ended; False when it still runs after ``patience`` seconds. 0 is no
-    process.
-    """
-    if not process:
-        return True
-    try:
-        descriptor = os.pidfd_open(process)
-    except ProcessLookupError:
-        return True
-    try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(patience * 1000))
-    finally:
-        os.close(descriptor)
 
 
 def ended(host: Host) -> dict[str, tuple[int, int]]:

@@ -67,7 +67,8 @@ def _from_store(ctx: Context, stored: InstanceConfig | None, found: Found | None
     if found is not None:
         ctx.medium = found.medium if stored else replace(found.medium, left="nothing is stored")
     if stored is None:
-        yield skipped("source", "no medium, nothing stored: no configuration")
+        what = "no medium" if ctx.medium is None else "nothing usable on the medium"
+        yield skipped("source", f"{what}, nothing stored: no configuration")
         return
     yield unchanged("source", f"the stored configuration ({stored.identity.source})")
     now, then = identity.machine(ctx.host), ctx.state.dmi()
@@ -119,10 +120,10 @@ def _identity(ctx: Context, given: Identity) -> Identity:
     if given.id:
         return given
     uuid, known = identity.machine(ctx.host), ctx.state.identity()
-    if known is not None and known.source == given.source:
-        unnamed = not uuid and not identity.normal(known.id)
-        if unnamed or identity.same(known.id, uuid):
-            return known
+    ours = known is not None and known.source == given.source
+    # A machine that has lost its UUID names no other id: it is the same instance.
+    if known is not None and ours and (not uuid or identity.same(known.id, uuid)):
+        return known
     return Identity(given.source, uuid or identity.fallback(ctx.host) or "unnamed")
 
 

@@ -11,15 +11,13 @@ CONFIG_SWAP_DEVICE; and never when anything else is on it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import time
 from typing import TYPE_CHECKING
 
-from agent import mounts, storage
+from agent import bounded, mounts, storage, sysfs
 from agent.errors import HostError
 from agent.parse import archive
-from agent.report import Item, changed, failed, skipped, unchanged
+from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ _EDGE = 4 << 20
 _CHUNK = 1 << 20
 #: Seconds to wait for udev or another program to let go of the disk.
 _LOCK_TIMEOUT = 10.0
-_RETRY = 0.05
 
 
 def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
@@ -48,10 +45,10 @@ def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
     used = None
     if medium is not None and medium.source == source.NAME:
         used = medium.disk
-        yield from _consume(ctx, medium)
+        yield from guarded("swap", _consume(ctx, medium))
     for name in _candidates(ctx, disks):
         if name != used:
-            yield from _existing(ctx, name)
+            yield from guarded("swap", _existing(ctx, name))
 
 
 def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
@@ -140,10 +137,12 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     elif target.fstype == "" and not _free(host, target, _configured(ctx)):
         yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
     else:
-        if target.fstype == "":
+        blank = target.fstype == ""
+        if blank:
             _format(host, disk, target)
+        # Each boot switches it on; that is news only of a device that was made swap just now.
         host.run(("swapon", target.node))
-        yield changed("swap", target.node)
+        yield changed("swap", target.node) if blank else unchanged("swap", f"{target.node}, switched on")
 
 
 def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
@@ -167,7 +166,7 @@ def _free(host: Host, target: Device, wanted: str) -> bool:
 
 def _parts(host: Host, disk: str) -> list[str]:
     path = storage.devpath(host, disk)
-    return [part for part in storage.listed(host, path) if host.exists(f"{path}/{part}/partition")]
+    return [part for part in sysfs.listed(host, path) if host.exists(f"{path}/{part}/partition")]
 
 
 def _configured(ctx: Context) -> str:
@@ -198,7 +197,8 @@ def _blank(host: Host, device: Device) -> bool:
         with host.opened(device.node, os.O_RDONLY | os.O_EXCL) as descriptor:
             edges = (0, max(0, device.size - _EDGE))
             return not any(any(os.pread(descriptor, _EDGE, place)) for place in edges)
-    except HostError:
+    except (HostError, OSError):
+        # What cannot be read to its ends is not known to be blank.
         return False
 
 
@@ -207,17 +207,13 @@ def _locked(host: Host, disk: Disk) -> Iterator[int]:
     """The whole disk open for writing, by nobody else (O_EXCL: not mounted, not swap) and locked against
     udev.
 
-    Raises HostError when somebody holds it for too long.
+    Raises HostError when somebody holds it for too long, or the device refuses what is done with it.
     """
-    deadline = time.monotonic() + _LOCK_TIMEOUT
-    with host.opened(disk.device.node, os.O_RDWR | os.O_EXCL) as descriptor:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise HostError(f"{disk.device.node}: locked by another program") from error
-                # flock(2) has no form with a timeout; udev holds the lock for milliseconds.
-                time.sleep(_RETRY)
-        yield descriptor
+    node = disk.device.node
+    with host.opened(node, os.O_RDWR | os.O_EXCL) as descriptor:
+        if not bounded.lock(descriptor, _LOCK_TIMEOUT):
+            raise HostError(f"{node}: locked by another program for {_LOCK_TIMEOUT:g} s")
+        try:
+            yield descriptor
+        except OSError as error:
+            raise HostError(f"{node}: cannot be written: {error.strerror}") from error

@@ -2,18 +2,21 @@
 
 An account is created once. One that the administrator removed stays removed, and nothing more is done
 for it. A key that the platform delivers no longer is removed if we had added it and its line is still as
-we wrote it; an account or a password never is. Hashes reach the system on chpasswd's standard input,
+we wrote it, and nothing was wrong in the document (a mistake in it must lock nobody out); an account or a
+password never is. Hashes reach the system on chpasswd's standard input,
 keys by descriptor (see homefile).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import accounts, homefile
 from agent.accounts import Account
-from agent.errors import AgentError, ConfigError
-from agent.report import Outcome, failed
+from agent.errors import ConfigError
+from agent.parse.problem import shown
+from agent.report import Outcome, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,25 +26,23 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _SHELL = "/bin/bash"
+#: Characters of a key's comment, and of its fingerprint ("SHA256:" and 8), that stand for it in a report.
+_COMMENT, _FINGERPRINT = 40, 15
 
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle every account, then take back the keys that are delivered no longer."""
-    users = ctx.config.users if ctx.config else ()
-    for user in users:
-        yield from _guarded(f"user:{user.name}", _account(ctx, user))
-    wanted = {_key_item(user.name, key) for user in users for key in user.keys}
+    config = ctx.config
+    if config is None:
+        return
+    for user in config.users:
+        yield from guarded(f"user:{user.name}", _account(ctx, user))
+    if config.partial:
+        return
+    wanted = {_key_item(user.name, key) for user in config.users for key in user.keys}
     for name in ctx.state.applied("key:"):
         if name not in wanted:
-            yield from _guarded(name, _withdraw(ctx, name))
-
-
-def _guarded(name: str, work: Iterator[Item]) -> Iterator[Item]:
-    """One account or key that cannot be settled must not cost the others."""
-    try:
-        yield from work
-    except AgentError as error:
-        yield failed(name, error.message, error.hint)
+            yield from guarded(name, _withdraw(ctx, name))
 
 
 def _account(ctx: Context, user: User) -> Iterator[Item]:
@@ -54,7 +55,9 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
     if user.password is not None:
         yield _password(ctx, user.name, user.password)
     for key in user.keys:
-        yield from _guarded(_key_item(user.name, key), _key(ctx, user.name, key))
+        name = _key_shown(user.name, key)
+        for item in guarded(name, _key(ctx, user.name, key)):
+            yield replace(item, name=name)
 
 
 def _settle_account(ctx: Context, user: User) -> Item:
@@ -107,7 +110,14 @@ def _password(ctx: Context, name: str, hashed: str) -> Item:
 
 
 def _key_item(name: str, key: str) -> str:
+    """The name under which it is remembered."""
     return f"key:{name}:{accounts.fingerprint(key)}"
+
+
+def _key_shown(name: str, key: str) -> str:
+    """How people know it: by its comment, else by the beginning of its fingerprint."""
+    comment = shown(accounts.comment(key))[:_COMMENT]
+    return f"key:{name}:{comment or accounts.fingerprint(key)[:_FINGERPRINT]}"
 
 
 def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
@@ -134,7 +144,8 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
         if owner:
             _store(ctx, owner, [other for other in lines if other != line])
 
-    yield ctx.state.withdraw(item, live=line, undo=undo)
+    known_as = _key_shown(name, line) if line else f"key:{name}:{wanted[:_FINGERPRINT]}"
+    yield replace(ctx.state.withdraw(item, live=line, undo=undo), name=known_as)
 
 
 def _is(line: str, fingerprint: str) -> bool:

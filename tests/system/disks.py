@@ -31,21 +31,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
-_CAP_SYS_RESOURCE = 24
 
 
 def sh(*argv: str, stdin: str = "") -> str:
     """Run a tool of the build host."""
     return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
-
-
-def may_resize_ext4() -> bool:
-    """Whether the kernel lets us resize a mounted ext4: it wants CAP_SYS_RESOURCE, which containers
-    often lack.
-    """
-    status = Path("/proc/self/status").read_text()
-    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff"))
-    return bool(int(effective, 16) >> _CAP_SYS_RESOURCE & 1)
 
 
 @dataclass(slots=True)

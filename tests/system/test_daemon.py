@@ -190,6 +190,10 @@ def test_an_event_reaches_its_handler_once_the_mount_stage_has_begun(m: Machine)
     assert m.client("mount")[0] == 0
     machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
     assert looks(m, 1) == ["null add"]
+    deadline = time.monotonic() + BOUND
+    while "null" not in m.status()["devices"]:  # recorded after the look
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     assert m.status()["devices"]["null"]["outcome"] == "changed"
 
 

@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import disk as handler
+from agent.hotplug import mounting
 from agent.hotplug.facts import Leave, Mounted
 from agent.mounts import mounts
 from agent.report import Outcome
+from agent.state import State
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
 if TYPE_CHECKING:
@@ -349,3 +353,66 @@ def test_a_plan_mounts_nothing(make_disk: Callable[[int], LoopDisk], tmp_path: P
     assert disk.name not in mounted()
     assert os.listdir(tmp_path / "srv") == []
     assert subprocess.run(("ls", str(tmp_path / "var")), capture_output=True).returncode != 0
+
+
+def test_a_mountpoint_that_cannot_be_remembered_is_a_failure_and_a_mount(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root filesystem is full: no reason to boot without the data."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+
+    def full(*_args: object, **_facts: object) -> None:
+        raise HostError("/var/lib/gandi/disks.json: cannot be written: No space left on device")
+
+    monkeypatch.setattr(State, "remember_disk", full)
+    items = list(handler.mount_all(ctx, system=system(disk)))
+    assert [item.outcome for item in items] == [Outcome.FAILED, Outcome.CHANGED]
+    assert "No space left" in items[0].detail
+    assert mounted()[disk.name] == f"{tmp_path}/srv/data"
+
+
+def test_a_device_that_fails_costs_its_neighbour_nothing(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for the next look: a device that was to be mounted is not "being mounted" for ever."""
+    disk, ctx = make_disk(2 * SIZE), context(tmp_path)
+    disk.table(f"label: gpt\nsize={SIZE // 2 // MIB}M\nsize={SIZE // 2 // MIB}M\n")
+    for number in (1, 2):
+        sh("mkfs.ext4", "-q", "-F", "-L", f"data{number}", f"/dev/{disk.part(number)}")
+    look(ctx, disk)
+    (tmp_path / "records.json").unlink()
+    sh("umount", f"/dev/{disk.part(2)}")
+
+    def full(*_args: object) -> None:
+        raise HostError("/run/gandi/disks.json: cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mounting, "adopt", full)
+        items = look(ctx, disk)
+    assert [item.outcome for item in items] == [Outcome.FAILED, Outcome.CHANGED]
+    assert mounted()[disk.part(2)] == f"{tmp_path}/srv/data2"
+
+
+def test_a_disk_that_cannot_be_read_is_named_at_once(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    bad, good, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
+    ext4(good, "-L", "good")
+    ext4(bad, "-L", "bad")
+    real = system(bad, good)
+    look(ctx, bad, real)
+
+    def read(host: Host, name: str) -> object:
+        if name == bad.name:
+            raise ValueError(name)
+        return real.read(host, name)
+
+    begun = time.monotonic()
+    items = list(handler.mount_all(ctx, system=replace(real, read=read)))  # type: ignore[arg-type]  # as above
+    assert time.monotonic() - begun < 10
+    assert [(item.name, item.outcome) for item in items] == [
+        (bad.name, Outcome.FAILED),
+        (good.name, Outcome.CHANGED),
+    ]
+    assert mounted()[bad.name] == f"{tmp_path}/srv/bad", "what cannot be read has not gone"

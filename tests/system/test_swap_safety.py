@@ -12,7 +12,7 @@ import pytest
 from agent.host import Host
 from agent.parse import archive
 from agent.sources import swap as swap_source
-from tests.media import OFFSET
+from tests.media import OFFSET, md_superblock
 from tests.system.disks import MIB, MKFS, LoopDisk, sh
 from tests.system.swapdisks import (
     ARCHIVE,
@@ -60,18 +60,8 @@ def _lvm(disk: LoopDisk) -> None:
 
 
 def _md_at_end(disk: LoopDisk) -> None:
-    """A version 1.0 superblock, 8 KiB before the end (kernel: drivers/md/md.c, super_1_load)."""
-    size = 64 * MIB
-    sector = (size // 512 - 16) & ~7
-    head = bytearray(256 + 2 * 128)
-    head[0:8] = (0xA92B4EFC).to_bytes(4, "little") + (1).to_bytes(4, "little")
-    head[16:32] = bytes(range(16))
-    head[144:152] = sector.to_bytes(8, "little")
-    head[220:224] = (128).to_bytes(4, "little")
-    words = [int.from_bytes(head[n : n + 4], "little") for n in range(0, 256 + 2 * 128, 4)]
-    total = sum(words)
-    head[216:220] = ((total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF).to_bytes(4, "little")
-    put(disk, sector * 512, bytes(head))
+    at, head = md_superblock(64 * MIB)
+    put(disk, at, head)
 
 
 def _luks(disk: LoopDisk) -> None:

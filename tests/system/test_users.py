@@ -116,7 +116,7 @@ def test_what_the_administrator_changed_stays(machine: Machine) -> None:
     machine.command("gpasswd", "-d", "gandi1", "sudo")
     outcomes = machine.boot()
     kept = {name for name, said in outcomes.items() if said == "kept changed by admin"}
-    assert kept == {"password:gandi1", "group:gandi1", f"key:gandi1:{accounts.fingerprint(KEY)}"}
+    assert kept == {"password:gandi1", "group:gandi1", "key:gandi1:me@home"}
     assert _shadow(machine, "gandi1") == "$6$mine$own"
     assert machine.keys("/home/gandi1") == [OTHER, "# mine"]
 
@@ -143,8 +143,25 @@ def test_a_key_that_is_delivered_no_longer_goes_if_it_was_ours(machine: Machine)
     path = machine.file("/home/gandi1/.ssh/authorized_keys")
     path.write_text(path.read_text() + "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's\n")
     outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))
-    assert outcomes[f"key:gandi1:{accounts.fingerprint(OTHER)}"] == "changed delivered no longer, removed"
+    assert outcomes["key:gandi1:you@home"] == "changed delivered no longer, removed"
     assert machine.keys("/home/gandi1") == [KEY, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's"]
+
+
+def test_a_mistake_in_the_document_locks_nobody_out(machine: Machine) -> None:
+    machine.boot()
+    machine.config = replace(machine.config, partial=True)
+    machine.boot(replace(ROOT, keys=()), replace(ADMIN, keys=()))
+    assert machine.keys("/root") == [KEY]
+    machine.config = replace(machine.config, partial=False)
+    outcomes = machine.boot(replace(ROOT, keys=()), replace(ADMIN, keys=()))
+    assert outcomes["key:root:me@home"] == "changed delivered no longer, removed"
+    assert machine.keys("/root") == []
+
+
+def test_a_key_without_a_comment_is_known_by_its_fingerprint(machine: Machine) -> None:
+    bare = KEY.removesuffix(" me@home")
+    name = f"key:root:{accounts.fingerprint(bare)[:15]}"
+    assert machine.boot(replace(ROOT, keys=(bare,)))[name] == "changed"
 
 
 def test_a_key_that_was_there_before_us_is_not_written_twice_and_never_removed(machine: Machine) -> None:
@@ -175,7 +192,7 @@ def test_a_link_that_the_user_put_costs_only_its_keys(machine: Machine) -> None:
     machine.file("/home/gandi1/.ssh").symlink_to("/etc")
     outcomes = machine.boot(ROOT, ADMIN)
     failed = {name for name, said in outcomes.items() if said.startswith("failed")}
-    assert failed == {f"key:gandi1:{accounts.fingerprint(key)}" for key in (KEY, OTHER)}
+    assert failed == {"key:gandi1:me@home", "key:gandi1:you@home"}
     assert not machine.file("/etc/authorized_keys").exists()
 
 

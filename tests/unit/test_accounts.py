@@ -60,6 +60,7 @@ def test_shadow_and_groups(host: Host) -> None:
         ("AuthorizedKeysFile .ssh/keys .ssh/authorized_keys2\n", None, "/home/admin1/.ssh/keys"),
         ("authorizedkeysfile=%h/%u/100%%\n", None, "/home/admin1/admin1/100%"),
         ("AuthorizedKeysFile /etc/ssh/keys/%u\n", None, "/etc/ssh/keys/admin1"),
+        ("AuthorizedKeysFile none\n", None, "/home/admin1/.ssh/authorized_keys"),
         ("AuthorizedKeysFile a\n", "AuthorizedKeysFile b\n", "/home/admin1/b"),
         ("Match User x\n AuthorizedKeysFile a\n", None, "/home/admin1/.ssh/authorized_keys"),
     ],

@@ -14,6 +14,7 @@ from agent import stages
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
 from agent.host import Completed, Host
+from agent.hotplug.record import Record, Records
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
 
@@ -169,6 +170,20 @@ def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: De
     devices.look([event("remove")])
     settle(devices)
     assert set(devices.ctx.status.read()["devices"]) == {"vdba"}
+
+
+def test_what_went_while_nobody_listened_is_looked_at_too(devices: Devices, seen: Seen) -> None:
+    ctx = devices.ctx
+    for name in ("vdb", "vdc"):
+        devices.look([event("add", name)])
+    Records(ctx.host).put("vdd1", Record("vdd", "7", "", "", "254:49", "/srv/data"))
+    ctx.status.merge("devices", "root disk", {"role": "", "outcome": "changed", "items": []})
+    settle(devices)
+    seen.looks.clear()
+    devices.look_again([event("change", "vdc")])
+    settle(devices)
+    assert sorted(seen.looks) == [("vdb", "remove"), ("vdc", "change"), ("vdd", "remove")]
+    assert set(ctx.status.read()["devices"]) == {"vdc", "root disk"}
 
 
 def test_a_handler_that_fails_is_a_record_and_not_an_end(

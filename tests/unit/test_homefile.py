@@ -101,3 +101,9 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, home: Path) -> None:
     homefile.write(host, "/home/admin1", PARTS, b"x", ME)
     assert host.planned
     assert not (home / ".ssh").exists()
+
+
+def test_a_file_that_is_too_large_is_not_cut(host: Host, home: Path) -> None:
+    homefile.write(host, "/home/admin1", PARTS, b"x" * (homefile.READ_LIMIT + 1), ME)
+    with pytest.raises(HostError, match="larger than 1 MiB"):
+        homefile.read(host, "/home/admin1", PARTS, ME)

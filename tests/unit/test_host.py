@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent import host as host_module
 from agent.errors import HostError
 from agent.host import Host
 
@@ -75,6 +78,33 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
     assert Host(tmp_path).read("/f", limit=10) == "x" * 10
 
 
+def test_a_file_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read in part would be written back in part: somebody's /etc/hosts."""
+    monkeypatch.setattr(host_module, "READ_LIMIT", 1 << 20)
+    (tmp_path / "f").write_bytes(b"x" * (1 << 20))
+    assert len(Host(tmp_path).read("/f") or "") == 1 << 20
+    (tmp_path / "f").write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(HostError, match="/f: larger than 1 MiB"):
+        Host(tmp_path).read("/f")
+
+
+def test_a_name_is_never_visible_before_its_content_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut leaves an empty file, which looks as if the administrator had emptied it."""
+    done: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def told(*arguments: object, name: str = name, real: Callable[..., None] = real) -> None:
+            done.append(name)
+            real(*arguments)
+
+        monkeypatch.setattr(os, name, told)
+    Host(tmp_path).write("/f", "x", owner=ME)
+    assert done == ["fsync", "replace"]
+
+
 def test_a_dry_run_records_and_changes_nothing(tmp_path: Path) -> None:
     host = Host(tmp_path, dry_run=True)
     assert host.write("/f", "x")
@@ -95,6 +125,21 @@ def test_a_failed_command_names_itself_its_status_and_its_words() -> None:
 def test_a_command_that_hangs_is_killed() -> None:
     with pytest.raises(HostError, match=r"still running after 0\.1 s"):
         Host().run(["sleep", "60"], timeout=0.1)
+
+
+def test_a_command_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that waits for a disk that hangs dies only when the disk answers."""
+    left: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+    monkeypatch.setattr(host_module, "_GONE", 0.1)
+    try:
+        with pytest.raises(HostError, match="still running"):
+            Host().run(["sleep", "30"], timeout=0.1)
+        assert left[0].poll() is None
+    finally:
+        for process in left:
+            process.terminate()
+            process.wait()
 
 
 def test_a_missing_program_says_what_to_do() -> None:

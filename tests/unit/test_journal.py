@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 import subprocess
@@ -58,11 +59,17 @@ def test_an_image_and_a_dry_run_say_nothing(host: Host, monkeypatch: pytest.Monk
 
 
 def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[str] = []
+    sent: list[bytes] = []
     monkeypatch.setattr("systemd._journal.sendv", lambda *fields: sent.extend(fields))
     Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", "no\nfilesystem", "mkfs"),), 0.0))
-    assert f"MESSAGE_ID={Message.DEVICE_FAILED}" in sent
-    assert {"GANDI_DEVICE=vdb", "GANDI_ITEM=vdb1", "GANDI_HINT=mkfs", "PRIORITY=3"} <= set(sent)
+    assert f"MESSAGE_ID={Message.DEVICE_FAILED}".encode() in sent
+    assert {b"GANDI_DEVICE=vdb", b"GANDI_ITEM=vdb1", b"GANDI_HINT=mkfs", b"PRIORITY=3"} <= set(sent)
+
+
+def test_a_name_that_is_no_text_is_told_all_the_same() -> None:
+    """To the real library: without a journal it raises nothing, for what it cannot encode it would."""
+    mountpoint = os.fsdecode(b"/mnt/\xff")
+    Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", f"copy of {mountpoint}"),), 0.0))
 
 
 @pytest.mark.skipif(not shutil.which("journalctl"), reason="systemd's journalctl compiles the catalog")

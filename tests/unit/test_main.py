@@ -15,7 +15,7 @@ import pytest
 
 from agent import model, stages, statusverb, verbs
 from agent.__main__ import main
-from agent.context import Context, context
+from agent.context import Context, context, working
 from agent.host import Completed, Host
 from agent.report import Item, StageReport, StepReport, changed, failed
 from agent.stages import Stage, Step
@@ -145,7 +145,7 @@ def test_wait_ends_with_the_last_stage(host: Host, capsys: pytest.CaptureFixture
 def test_wait_always_ends_and_names_the_blocker(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     ctx = context(host)
     ctx.status.stage_started("bootstrap")
-    stages.working(ctx, "bootstrap", "source", "a configuration medium")
+    working(ctx, "bootstrap", "source", "a configuration medium")
     assert main(["status", "--wait=0.4"], host) == 2
     assert (
         "still running after 0.4 s: stage bootstrap: running, at source, waiting for a configuration medium"
@@ -199,7 +199,7 @@ def test_plan_changes_nothing_and_names_each_effect(
 
 
 @root_only
-def test_clean_forgets_the_instance_and_nothing_else(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clean_forgets_the_instance_and_its_disks(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     ctx = context(host)
     ctx.state.adopt(CONFIG.identity)
     ctx.state.store_config(CONFIG, {"script": b"#!/bin/sh\n"})
@@ -208,7 +208,7 @@ def test_clean_forgets_the_instance_and_nothing_else(host: Host, capsys: pytest.
     assert main(["clean"], host) == 0
     assert "removed /var/lib/gandi/instance.json" in capsys.readouterr().out
     assert context(host).state.identity() is None
-    assert os.listdir(host.path("/var/lib/gandi")) == ["disks.json"]
+    assert os.listdir(host.path("/var/lib/gandi")) == []
     assert main(["clean"], host) == 0
     assert capsys.readouterr().out == "nothing was remembered\n"
 
@@ -229,6 +229,7 @@ def test_who_is_not_root_is_told_so(host: Host, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert main(["clean"], host) == 1
     assert main(["plan"], host) == 1
+    assert main(["disks"], host) == 1
 
 
 @pytest.mark.parametrize("verb", ["daemon", "run-stage"])
@@ -250,3 +251,35 @@ def test_the_verbs_of_the_boot_do_not_pay_for_argparse(verb: str, tmp_path: Path
 def test_plan_with_the_real_steps_leaves_an_empty_tree_empty(host: Host, tmp_path: Path) -> None:
     main(["plan"], host)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
+    line = (
+        "from agent.__main__ import main; from agent.host import Host; from pathlib import Path; import sys;"
+    )
+    line += f"sys.stdin.read(); sys.exit(main(['config', 'show'], Host(Path({str(tmp_path)!r}))))"
+    with subprocess.Popen(
+        [sys.executable, "-c", line],
+        cwd=TREE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as verb:
+        assert verb.stdout
+        verb.stdout.close()
+        verb.stdout = None
+        _, said = verb.communicate(timeout=20)
+    assert (verb.returncode, said) == (1, b"")
+
+
+def test_a_name_that_the_terminal_cannot_show_ends_no_verb(tmp_path: Path) -> None:
+    (tmp_path / "run/gandi").mkdir(parents=True)
+    item = {"name": "vdb", "outcome": "skipped", "detail": "a copy of /srv/d\xe9p\xf4t and /mnt/\udcff"}
+    entry = {"outcome": "skipped", "items": [item]}
+    document = {"version": 1, "stages": {}, "devices": {"vdb": entry}, "work": {}, "notes": {}}
+    (tmp_path / "run/gandi/status.json").write_text(json.dumps(document))
+    line = "from agent.__main__ import main; from agent.host import Host; from pathlib import Path;"
+    line += f"main(['status'], Host(Path({str(tmp_path)!r})))"
+    environment = {"PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", line], cwd=TREE, env=environment, capture_output=True)
+    assert b"/srv/d\\xe9p\\xf4t and /mnt/\\udcff" in done.stdout

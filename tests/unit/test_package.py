@@ -10,6 +10,7 @@ import pytest
 import agent
 from agent import settings
 from agent.journal import Message
+from agent.stages import STAGES as STEPS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
@@ -41,6 +42,18 @@ def test_settings_template_as_shipped_sets_nothing_but_nodhcp() -> None:
 @pytest.mark.parametrize("name", sorted(settings.FIELDS | dict.fromkeys(settings.RETIRED)))
 def test_manual_explains_every_setting(name: str) -> None:
     assert f"*{name}*" in (ROOT / "docs/man/gandi.5.scd").read_text()
+
+
+def test_manual_says_of_each_setting_that_nothing_reads_that_it_has_no_effect() -> None:
+    read = {name for stage in STEPS.values() for step in stage for name in step.settings}
+    for module in (ROOT / "agent").rglob("*.py"):
+        read |= set(re.findall(r"settings\.([a-z0-9_]+)\b", module.read_text()))
+    paragraphs = re.split(r"\n(?=\*[A-Z])", (ROOT / "docs/man/gandi.5.scd").read_text())
+    marked = [text for text in paragraphs if "No effect in this version" in text]
+    without_effect = {
+        name for text in marked for name in re.findall(r"\*((?:CONFIG|GANDI)_[A-Z0-9_]+)\*", text)
+    }
+    assert without_effect == {name for name, field in settings.FIELDS.items() if field not in read}
 
 
 @pytest.mark.parametrize("unit", STAGES, ids=lambda unit: unit.stem)

@@ -133,7 +133,7 @@ def test_an_archive_without_a_configuration_is_not_recognised(image: Path) -> No
 def _probe(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` where the reader would begin to read."""
     package = READER.parents[2]
-    start = f"import sys; sys.path.insert(0, {str(package)!r}); import os, socket, ctypes\n"
+    start = f"import sys; sys.path.insert(0, {str(package)!r}); import os, socket, ctypes, resource\n"
     confined = f"{start}from agent.parse.confine import confine\nconfine()\n{code}"
     with (tmp_path / "open").open("w") as leaked:
         return subprocess.run(
@@ -146,33 +146,42 @@ def _probe(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("code", "error"),
     [
-        "os.fork()",
-        "os.write(os.open('made', os.O_CREAT | os.O_WRONLY), b'x')",
-        "bytes(300 << 20)",
-        "os.fstat(3)",
+        ("os.fork()", "BlockingIOError"),
+        ("open('/etc/passwd')", "Too many open files"),
+        ("open('/tmp/made', 'w')", "Too many open files"),
+        ("socket.socket(socket.AF_UNIX)", "Too many open files"),
+        ("socket.socket(socket.AF_INET)", "Too many open files"),
+        ("os.pipe()", "Too many open files"),
+        ("import tarfile", "Too many open files|No module named"),
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))", "ValueError: not allowed"),
+        ("bytes(300 << 20)", "MemoryError"),
+        ("os.fstat(3)", "Bad file descriptor"),
     ],
 )
-def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str) -> None:
+def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str, error: str) -> None:
     assert _probe(tmp_path, "print(os.getpid())").returncode == 0
     if os.geteuid() != 0 and "fork" in code:
         pytest.skip("RLIMIT_NPROC counts the other processes of this user")
-    os.chmod(tmp_path, 0o777)
-    done = _probe(tmp_path, f"os.chdir({str(tmp_path)!r}) if {'made' in code} else None\n{code}")
-    assert done.returncode != 0
-    assert "Error" in done.stderr
+    done = _probe(tmp_path, code)
+    assert done.returncode == 1
+    assert re.search(error, done.stderr), done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to drop otherwise")
 def test_root_is_dropped_and_the_network_gone(tmp_path: Path) -> None:
+    network = os.readlink("/proc/self/ns/net")
     code = (
-        "print(os.getresuid(), os.getresgid(), os.getgroups(), [n for _, n in socket.if_nameindex()],"
-        " open('/proc/self/status').read().split('NoNewPrivs:')[1].split()[0])"
+        # Seen from within before a namespace's file is closed to nobody: its own is readable.
+        f"print(os.getresuid(), os.getresgid(), os.getgroups(), ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))\n"
+        f"print(os.stat('/proc/self/ns/net').st_ino == {int(network[5:-1])})\n"
+        "os.setuid(0)"
     )
     done = _probe(tmp_path, code)
     nobody = "(65534, 65534, 65534)"
-    assert done.stdout.strip() == f"{nobody} {nobody} [] ['lo'] 1", done.stderr
+    assert done.stdout.splitlines() == [f"{nobody} {nobody} [] 1", "False"], done.stderr
+    assert "PermissionError" in done.stderr
 
 
 def _instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None:
@@ -203,10 +212,11 @@ def test_a_reader_that_ends_badly(
     assert len(os.listdir("/proc/self/fd")) == before, "no descriptor is left behind"
 
 
+@pytest.mark.parametrize("before", ["", "import os; os.close(1); "], ids=["silent", "after its answer"])
 def test_a_reader_that_hangs_is_ended_in_bounded_time(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path, before: str
 ) -> None:
-    _instead(monkeypatch, tmp_path, "import signal; signal.pause()")
+    _instead(monkeypatch, tmp_path, f"{before}import signal; signal.pause()")
     monkeypatch.setattr(parser, "TIMEOUT", 0.3)
     began = time.monotonic()
     with pytest.raises(HostError, match="took more than"):

@@ -106,3 +106,10 @@ def test_the_file_of_rpm_systems_is_read_where_it_is_the_only_one(tmp_path: Path
     file = SettingsFile(host)
     assert not file.current().cron
     assert file.name == FILES[1]
+
+
+def test_a_file_that_cannot_be_read_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    (tmp_path / "etc/default/gandi").mkdir(parents=True)
+    file = SettingsFile(Host(tmp_path))
+    assert file.current() == Settings()
+    assert "cannot be read" in file.problems[0].message

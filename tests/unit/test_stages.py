@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -227,3 +228,14 @@ def test_plan_changes_nothing_and_says_what_it_would_do(tmp_path: Path, bootstra
 def writes(ctx: Context) -> Iterator[Item]:
     ctx.host.write("/etc/motd", "hi")
     yield changed("motd")
+
+
+def test_a_full_run_folder_costs_the_holders_name_and_not_the_stage(
+    ctx: Context, bootstrap: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    bootstrap.append(step("fine"))
+    assert [report.outcome for report in run(ctx)] == [Outcome.CHANGED]

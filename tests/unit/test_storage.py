@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import storage
-from agent.bus import Bus
+from agent.bus import Bus, attachment
 from agent.host import Host
 from tests.unit.sysfs import PCI, Sysfs, virtio
 
@@ -178,3 +178,27 @@ def test_what_a_volume_lies_on(sysfs: Sysfs, host: Host) -> None:
     sysfs.link("devices/virtual/block/dm-0/slaves/vdb1", piece)
     assert storage.beneath(host, "dm-0") == {"vdb"}
     assert storage.beneath(host, "vdb1") == {"vdb"}
+
+
+@pytest.mark.parametrize(
+    ("udev", "asked"), [({}, 1), ({"ID_SERIAL": "x"}, 1), ({"USEC_INITIALIZED": "1"}, 0)]
+)
+def test_libblkid_is_asked_only_until_udev_has_an_answer(
+    udev: dict[str, str], asked: int, sysfs: Sysfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    virtio(sysfs)
+    probed = list[str]()
+
+    def probe(_host: Host, node: str) -> dict[str, str]:
+        probed.append(node)
+        return {}
+
+    monkeypatch.setattr(storage, "probe", probe)
+    storage.read(Host(tmp_path), "vdb", lambda _name: udev)
+    assert len(probed) == asked
+
+
+def test_a_disk_that_goes_while_it_is_looked_at_is_no_error(sysfs: Sysfs, host: Host) -> None:
+    sysfs.subsystem(f"{PCI}/nvme/nvme0", "nvme")
+    assert attachment(host, f"/sys/devices/{PCI}/nvme/nvme0/gone/nvme0n1")[0] is None
+    assert attachment(host, "/sys/devices/pci0000:07/0000:07:00.0/virtio9/block/vdz")[0] is None

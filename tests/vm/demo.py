@@ -73,11 +73,12 @@ def _tell(story: Story, folder: Path) -> None:
         begun = time.monotonic()
         vm.start()
         story.say("the machine boots (root read-only, 1.5 GB image on a 3 GB disk)")
+        for stage in STAGES:
+            _follow(story, vm, stage)
         state = vm.wait_booted()
         if state != "running":
             raise SystemExit(f"the system is {state}:\n{vm.output('systemctl --failed --no-pager')}")
         story.measured("boot to the end", f"{time.monotonic() - begun:.1f} s, systemd says {state}")
-        _stages(story, vm)
         _identity(story, vm)
         _disk(story, vm, folder)
         story.end()
@@ -86,12 +87,12 @@ def _tell(story: Story, folder: Path) -> None:
             attach(vm.console)
 
 
-def _stages(story: Story, vm: Machine) -> None:
-    status = vm.json(["gandi-agent", "status", "--json"])
-    for stage in STAGES:
-        entry = status["stages"][stage]
-        words = ", ".join(f"{step['step']} {step['outcome']}" for step in entry["steps"]) or "nothing to do"
-        story.measured(f"stage {stage}", f"{entry['state']} in {entry['seconds']:.2f} s: {words}")
+def _follow(story: Story, vm: Machine, stage: str) -> None:
+    """Wait for the end of a stage, and tell what its steps did."""
+    vm.wait_until(f"systemctl show -P ActiveState gandi-{stage} | grep -qE '^(active|failed)$'", timeout=180)
+    entry = vm.json(["gandi-agent", "status", "--json"])["stages"][stage]
+    words = ", ".join(f"{step['step']} {step['outcome']}" for step in entry["steps"]) or "nothing to do"
+    story.measured(f"stage {stage}", f"{entry['state']} in {entry['seconds']:.2f} s: {words}")
 
 
 def _identity(story: Story, vm: Machine) -> None:

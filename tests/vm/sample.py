@@ -120,13 +120,19 @@ def order(machine: Machine) -> list[str]:
     return machine.read_file("/root/order").decode().splitlines()
 
 
+def _status(machine: Machine) -> dict[str, Any]:
+    # It ends with 1 where a stage has failed.
+    status: dict[str, Any] = machine.json("gandi-agent status --json || test $? = 1")
+    return status
+
+
 def steps(machine: Machine, stage: str) -> dict[str, str]:
     """The outcome of each step of a stage, from ``gandi-agent status``."""
-    status = machine.json(["gandi-agent", "status", "--json"])
+    status = _status(machine)
     return {step["step"]: step["outcome"] for step in status["stages"][stage]["steps"]}
 
 
 def items(machine: Machine, stage: str) -> list[dict[str, str]]:
     """Every item of a stage."""
-    status = machine.json(["gandi-agent", "status", "--json"])
+    status = _status(machine)
     return [item for step in status["stages"][stage]["steps"] for item in step["items"]]

@@ -75,9 +75,9 @@ def test_a_wrong_setting_is_named_with_its_line(booted: Machine) -> None:
     booted.run("systemctl reload gandi-agent", check=False)
     booted.run("systemctl restart gandi-config")
     status = booted.output("gandi-agent status")
-    assert "line 1" in status
+    assert "/etc/default/gandi:1: " in status
     assert "did you mean CONFIG_HOSTNAME?" in status
-    assert "line 2" in status
+    assert "/etc/default/gandi:2: CONFIG_CRON" in status
 
 
 @pytest.mark.parametrize("without", [("dbus",)])

@@ -70,6 +70,20 @@ def test_the_same_label_twice_is_stable_in_any_order(machine: Rig, image: Image,
     assert _mounts(vm) == first
 
 
+def test_a_shutdown_takes_a_data_disk_away_after_the_services(
+    machine: Rig, image: Image, tmp_path: Path
+) -> None:
+    """A database that ends writes for a while; a lazy unmount would take the folder from under it."""
+    path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
+    vm = machine.start(image, disks=[Disk(path=path, id="data")])
+    assert vm.wait_booted() == "running"
+    ends = "sleep 2; mountpoint -q /srv/data && touch /srv/data/ended"
+    vm.run(f"systemd-run --unit=database -p 'ExecStop=/bin/sh -c \"{ends}\"' sleep infinity")
+    vm.reboot()
+    assert vm.wait_booted() == "running"
+    vm.run("test -e /srv/data/ended")
+
+
 def _mounts(vm: Machine) -> dict[str, str]:
     lines = vm.output("findmnt -rno TARGET,UUID | grep ^/srv/").splitlines()
     return dict(line.split() for line in lines)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import sample
+from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import Image, Machine
 
@@ -24,7 +24,7 @@ def test_the_archive_becomes_the_machine(
     vm = machine.start(image, sample.SPEC, disks=[disk])
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     vm.wait_until("grep -q ^run /root/order")
-    for check in (_names, _accounts, _addresses, _resolvers, _swap, _scripts, _units):
+    for check in (_names, _accounts, checks.addresses, checks.resolvers, _swap, _scripts, _units):
         check(vm)
     vm.run("sync")
     raw = disk.path.read_bytes()
@@ -49,35 +49,6 @@ def _accounts(vm: Machine) -> None:
         assert sorted(keys) == sorted([sample.KEY, sample.OTHER_KEY])
         asked = f"stat -c '%a %U' {home}/.ssh {home}/.ssh/authorized_keys"
         assert vm.output(asked).splitlines() == [f"700 {user}", f"600 {user}"]
-
-
-def _addresses(vm: Machine) -> None:
-    links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
-    public, private = links[sample.PUBLIC_NIC.mac], links[sample.PRIVATE_NIC.mac]
-    assert {"203.0.113.10/24", "2001:db8::10/64"} <= _cidrs(vm, public)
-    assert "192.168.1.5/24" in _cidrs(vm, private)
-    assert not [c for c in _cidrs(vm, public) if c.startswith("2001:db8::") and c != "2001:db8::10/64"]
-    routes = vm.json("ip -j route show default")
-    assert [(r["gateway"], r["dev"]) for r in routes] == [("203.0.113.254", public)]
-    six = vm.json("ip -j -6 route show default")
-    assert [(r["gateway"], r["dev"]) for r in six] == [("2001:db8::1", public)]
-    vm.run("ping -c1 -W5 203.0.113.254")
-    vm.run("ping -c1 -W5 2001:db8::1")
-
-
-def _cidrs(vm: Machine, link: str) -> set[str]:
-    found = vm.json(f"ip -j addr show dev {link} scope global")
-    # With a filter, ip(8) prints an empty object for each address that does not match.
-    return {f"{a['local']}/{a['prefixlen']}" for link in found for a in link.get("addr_info", ()) if a}
-
-
-def _resolvers(vm: Machine) -> None:
-    lines = vm.read_file("/etc/resolv.conf").decode().splitlines()
-    servers = [line.split()[1] for line in lines if line.startswith("nameserver")]
-    assert len(servers) == 3
-    assert "2001:db8::3" in servers
-    assert len([s for s in servers if s.startswith("203.0.113.")]) == 2
-    assert "options timeout:1 attempts:3 rotate" in lines
 
 
 def _swap(vm: Machine) -> None:

@@ -64,7 +64,11 @@ def test_prepare_takes_the_nic_from_every_file_but_ours(host: Host) -> None:
     before = host.read(ours)
     ifupdown.prepare(host, CASES["public"])
     assert host.read("/etc/network/interfaces") == TAKEN
+    assert ifupdown.configures(host, frozenset({"eth0"}), "") == ours
+    host.remove(ours)
+    host.write(ifupdown.path("dhcp-525400000001"), "iface eth0 inet dhcp\n")
     assert ifupdown.configures(host, frozenset({"eth0"}), "") == ""
+    host.write(ours, before or "")
     assert ifupdown.configures(host, frozenset({"eth1"}), "") == "/etc/network/interfaces"
     assert host.read(ours) == before
 

@@ -50,9 +50,11 @@ def test_the_first_file_in_etc_hides_the_image_s(tmp_path: Path) -> None:
     assert networkd.configures(Host(tmp_path), NAMES, MAC) == ""
 
 
-def test_our_own_files_are_no_reason_to_leave_a_nic(tmp_path: Path) -> None:
-    _put(tmp_path, networkd.path("nic0"), "[Match]\nName=*\n")
+def test_our_own_file_for_dhcp_is_no_reason_to_leave_a_nic(tmp_path: Path) -> None:
+    _put(tmp_path, networkd.path("dhcp-525400000001"), "[Match]\nName=*\n")
     assert networkd.configures(Host(tmp_path), NAMES, MAC) == ""
+    _put(tmp_path, networkd.path("nic0"), "[Match]\nName=*\n")
+    assert networkd.configures(Host(tmp_path), NAMES, MAC) == networkd.path("nic0")
 
 
 def test_it_manages_where_it_is_enabled_and_not_masked(tmp_path: Path) -> None:

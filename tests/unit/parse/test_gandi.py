@@ -203,6 +203,7 @@ def test_a_bad_item_is_named_and_left_out(path: str, value: Any, told: str, said
     assert any(part in problems[0].message for part in said.split("|")), problems[0].message
     assert problems[0].hint
     assert not problems[0].harmless
+    assert config.partial
     good, _, _ = read()
     same = [
         getattr(config, name) == getattr(good, name)

@@ -94,3 +94,11 @@ def test_an_image_without_a_hosts_file_gets_localhost_too(machine: Machine) -> N
 
 def test_no_name_is_no_change(machine: Machine) -> None:
     assert machine.run(hostname.apply) == {}
+
+
+def test_a_name_that_the_kernel_cannot_take_is_cut_to_its_first_label(named: Machine) -> None:
+    name = f"vm1.{'x' * 60}.example.com"
+    named.deliver(hostname=name)
+    assert named.run(hostname.apply)["hostname"] == "changed: vm1"
+    assert named.text("/etc/hostname") == "vm1\n"
+    assert f"\t{name} vm1\n" in named.text("/etc/hosts")

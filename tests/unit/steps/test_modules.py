@@ -86,7 +86,7 @@ def test_unpacked_once(root: Path, kind: Literal["gz", "bz2"]) -> None:
     assert module.read_bytes() == b"ELF"
     assert module.stat().st_uid == os.geteuid()
     assert (root / f"boot/config-{RELEASE}").exists()
-    assert host.commands == [("depmod", RELEASE)]
+    assert host.commands == [("depmod", RELEASE), ("sync",)]
     module.unlink()
     items, host = apply(root, archives)
     assert items[0].outcome is Outcome.UNCHANGED

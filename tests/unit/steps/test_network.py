@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent.beneath import beneath
 from agent.context import context
+from agent.errors import ConfigError
 from agent.host import Host
 from agent.model import Nic, Route
-from agent.network import networkd
+from agent.network import links, networkd
+from agent.report import Outcome
 from agent.steps import network
 from tests.unit.network.test_links import add_nic
 
@@ -90,6 +94,47 @@ def test_a_new_nic_before_the_others_on_the_bus_takes_nobodys_place(networked: M
     assert outcomes[f"dhcp:{_mac(3)}"] == "changed: ens3"
 
 
+class Booting(Host):
+    """A machine in a folder that is taken for the running one."""
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    def path(self, name: str) -> Path:
+        return beneath(self.root, name)
+
+
+def test_another_nic_does_not_take_the_place_of_one_whose_driver_is_late(
+    networked: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networked.deliver(nics=(NIC1,))
+    other, late = (networked.root / f"sys/class/net/ens{number}" for number in (0, 1))
+    others_place, place = other.readlink(), late.readlink()
+    other.unlink()
+    networked.run(network.apply)
+    late.unlink()
+    other.symlink_to(others_place)
+    waits: list[float] = []
+
+    def wait(_host: Host, ready: Callable[[], bool], patience: float) -> bool:
+        waits.append(patience)
+        late.symlink_to(place)
+        return ready()
+
+    monkeypatch.setattr(links, "wait", wait)
+    networked.put("/etc/default/gandi", "CONFIG_NODHCP=ens0\n")
+    outcomes = []
+    for _ in range(2):
+        ctx = networked.context()
+        ctx.host = Booting(networked.root)
+        for index in (2, 3):
+            networked.put(f"/run/udev/data/n{index}")
+        outcomes.append({item.name: item.outcome for item in network.apply(ctx)})
+    assert outcomes[0] == outcomes[1] == {"nic:1": Outcome.UNCHANGED, "ens0": Outcome.SKIPPED}
+    assert len(waits) == 1, "no wait where all NICs are present"
+
+
 def test_a_nic_that_left_the_document_loses_its_file_and_gets_dhcp(networked: Machine) -> None:
     networked.run(network.apply)
     networked.deliver(nics=(NIC0,))
@@ -164,3 +209,76 @@ def test_a_dry_run_says_what_it_would_write(networked: Machine) -> None:
     assert [str(item.outcome) for item in network.apply(ctx)] == ["changed", "changed"]
     assert any(networkd.path("nic0") in line for line in ctx.host.planned)
     assert not (networked.root / "etc/systemd/network").exists()
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "etc/systemd/network").iterdir())
+
+
+def test_dhcp_from_before_the_document_goes_when_the_document_comes(networked: Machine) -> None:
+    """networkd takes the first file by name that matches a NIC, and "dhcp-" sorts before "nic0"."""
+    ctx = networked.context()
+    ctx.config = None
+    list(network.apply(ctx))
+    assert len(_files(networked.root)) == 2
+    outcomes = networked.run(network.apply)
+    assert outcomes[f"dhcp:{_mac(0)}"] == "changed: ens0 is in the document now, removed"
+    assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
+    assert set(networked.run(network.apply).values()) == {"unchanged: ens0", "unchanged: ens1"}
+
+
+def test_a_lost_configuration_leaves_the_nics_as_they_were(networked: Machine) -> None:
+    networked.run(network.apply)
+    before = networked.stamps()
+    ctx = networked.context()
+    ctx.config = None
+    items = list(network.apply(ctx))
+    assert [str(item) for item in items] == [
+        f"skipped: ens{n}: configured by {networkd.path(f'nic{n}')}" for n in (0, 1)
+    ]
+    assert networked.stamps() == before
+
+
+def test_the_admins_file_for_a_nic_that_left_the_document_still_counts(networked: Machine) -> None:
+    networked.run(network.apply)
+    networked.put(networkd.path("nic1"), "[Match]\nName=ens1\n")
+    networked.deliver(nics=(NIC0,))
+    outcomes = networked.run(network.apply)
+    assert outcomes["ens1"] == f"skipped: configured by {networkd.path('nic1')}"
+    assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
+
+
+def test_a_nic_that_is_missing_by_mistake_keeps_its_file(networked: Machine) -> None:
+    networked.run(network.apply)
+    networked.deliver(nics=(NIC0,), partial=True)
+    assert networked.run(network.apply)["ens1"] == f"skipped: configured by {networkd.path('nic1')}"
+    assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
+
+
+def test_the_admins_change_of_a_file_for_dhcp_survives_the_nic_s_absence(networked: Machine) -> None:
+    networked.deliver(nics=(NIC0,))
+    networked.run(network.apply)
+    path = networkd.path("dhcp-525400000001")
+    networked.put(path, "mine")
+    nic = networked.root / "sys/class/net/ens1"
+    place = nic.readlink()
+    nic.unlink()
+    networked.run(network.apply)
+    nic.symlink_to(place)
+    assert networked.run(network.apply)[f"dhcp:{_mac(1)}"] == "kept: changed by admin"
+    assert networked.text(path) == "mine"
+
+
+def test_hot_plug_only_leaves_the_network_alone(networked: Machine) -> None:
+    networked.put("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
+    assert networked.run(network.apply) == {"network": "skipped: CONFIG_DATASOURCE=none"}
+    assert not (networked.root / "etc/systemd/network").exists()
+
+
+def test_another_network_manager_is_no_failure_where_nothing_is_asked_for(machine: Machine) -> None:
+    ctx = machine.context()
+    ctx.config = None
+    assert [item.outcome for item in network.apply(ctx)] == [Outcome.SKIPPED]
+    machine.deliver(nics=(NIC0,))
+    with pytest.raises(ConfigError, match="no network manager"):
+        machine.run(network.apply)

@@ -74,6 +74,15 @@ def test_no_medium_and_nothing_stored(machine: Machine) -> None:
     ctx, items = machine.boot()
     assert ctx.config is None
     assert items["source"].outcome is Outcome.SKIPPED
+    assert items["source"].detail.startswith("no medium, nothing stored")
+
+
+def test_a_first_document_that_cannot_be_read_is_not_called_no_medium(machine: Machine) -> None:
+    machine.archive = make_archive(b"{")
+    ctx, items = machine.boot()
+    assert ctx.config is None
+    assert items["gandi/config"].outcome is Outcome.FAILED
+    assert items["source"].detail.startswith("nothing usable on the medium")
 
 
 def test_the_first_boot_stores_everything_private(machine: Machine) -> None:
@@ -173,6 +182,18 @@ def test_a_machine_without_a_uuid(machine: Machine) -> None:
     assert ctx.config is not None
     assert ctx.config.identity.id == "0123456789abcdef0123456789abcdef"
     assert machine.boot()[1]["source"].outcome is Outcome.UNCHANGED
+
+
+def test_a_machine_that_loses_its_uuid_is_the_same(machine: Machine) -> None:
+    machine.deliver()
+    machine.boot()
+    machine.uuid("00000000-0000-0000-0000-000000000000")
+    machine.put("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    machine.deliver(vm_hostname="vm2")
+    ctx, items = machine.boot()
+    assert items["source"].detail.endswith("a changed document")
+    assert ctx.config is not None
+    assert ctx.config.identity.id == UUID
 
 
 def test_a_document_that_cannot_be_read_leaves_the_stored_one_in_force(machine: Machine) -> None:

@@ -1,0 +1,38 @@
+"""tests/ACCEPTANCE.md names tests and make targets that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "tests/ACCEPTANCE.md").read_text()
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)))
+ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
+
+
+def _functions(path: Path) -> set[str]:
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize(("file", "test"), TESTS)
+def test_a_test_that_is_named_exists(file: str, test: str) -> None:
+    assert test.startswith("test_")
+    assert test in _functions(PROJECT / file)
+
+
+def test_a_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"`make ([\w-]+)`", TEXT))
+    rules = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    assert targets
+    assert targets <= rules
+
+
+def test_every_promise_is_shown_by_something() -> None:
+    assert len(ROWS) > 30
+    for row in ROWS:
+        shown = row.rstrip(" |").rpartition(" | ")[2]
+        assert "::" in shown or "`make " in shown or shown.startswith("no test: "), row

@@ -1,0 +1,147 @@
+"""Who is compared: the same Debian image plain, with the package, and with Debian's cloud-init, on the same
+virtual hardware and with the same job to do.
+
+The job: hostname, a user with a key, a static IPv4 address with its route, one command as root at the end.
+Each machine has one small disk besides its root disk: empty, the swap disk with the archive, or cloud-init's
+seed. SSH host keys stay as the image has them in all three.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tests.vm import sample
+from tests.vm.rig import (
+    Disk,
+    GuestFile,
+    ImageSpec,
+    Machine,
+    MachineSpec,
+    Nic,
+    RigError,
+    make_filesystem,
+    newest_deb,
+)
+from tests.vm.rig import make_disk as make_empty_disk
+from tests.vm.rig.command import run
+
+#: The slice that the units of both contenders are put in, and the file of it that counts their CPU: a slice
+#: also counts what units that are gone have used. Below system.slice, where they are without us.
+SLICE = "system-bench.slice"
+SLICE_FOLDER = f"/sys/fs/cgroup/system.slice/{SLICE}"
+#: First words of the names of the units that are measured (systemd.unit(5): drop-ins by prefix).
+PREFIXES = ("gandi", "cloud")
+
+_HOSTNAME, _USER, _ADDRESS, _GATEWAY = "vm1", "admin1", "203.0.113.10", "203.0.113.254"
+_NETWORK, _RESOLVER = "203.0.113.0/24", "203.0.113.3"
+#: What the customer's command leaves. A builtin of the shell: its CPU is not what is compared.
+MARK = "/root/ran"
+_COMMAND = f": > {MARK}"
+
+NIC = Nic(
+    id="net0",
+    mac="52:54:00:00:00:10",
+    backend=f"user,restrict=on,net={_NETWORK},host={_GATEWAY},dns={_RESOLVER},ipv6=off",
+)
+SPEC = MachineSpec(nics=(NIC,), uuid="6a1d8f5e-52a5-4c39-9d0c-000000000002")
+
+
+class Contender(StrEnum):
+    """An image of the comparison."""
+
+    PLAIN = "plain image"
+    AGENT = "gandi-agent"
+    CLOUD_INIT = "cloud-init"
+
+
+def image_spec(who: Contender, *more: GuestFile) -> ImageSpec:
+    """The image of a contender, with files added to it."""
+    files = tuple(_in_slice(prefix) for prefix in PREFIXES) + more
+    match who:
+        case Contender.PLAIN:
+            return ImageSpec(files=files)
+        case Contender.AGENT:
+            return ImageSpec(debs=(newest_deb(),), files=files)
+        case Contender.CLOUD_INIT:
+            choice = b"datasource_list: [NoCloud, None]\n"
+            sources = GuestFile("/etc/cloud/cloud.cfg.d/95_bench.cfg", choice)
+            return ImageSpec(extra=("cloud-init",), files=(*files, sources))
+
+
+def _in_slice(prefix: str) -> GuestFile:
+    return GuestFile(
+        f"/etc/systemd/system/{prefix}-.service.d/bench.conf", f"[Service]\nSlice={SLICE}\n".encode()
+    )
+
+
+def medium(who: Contender, folder: Path) -> Disk:
+    """The disk that tells this contender's machine what to become, made new in ``folder``."""
+    match who:
+        case Contender.PLAIN:
+            return Disk(path=make_empty_disk(folder / "empty.img", sample.SWAP_SIZE), id="swap")
+        case Contender.AGENT:
+            return sample.swap_disk(folder, _document(), script=None)
+        case Contender.CLOUD_INIT:
+            return Disk(path=_seed(folder), id="swap")
+
+
+def _document() -> dict[str, Any]:
+    network = {"pbn_network": _NETWORK, "pbn_gateway": _GATEWAY}
+    return {
+        "vm_hostname": _HOSTNAME,
+        "nameservers": [_RESOLVER],
+        "vif": [{"vif_number": 0, "pna": [{"pna_address": _ADDRESS, "pbn": network}]}],
+        "vm_conf": {"user": _USER, "password": None, "ssh_key": sample.KEY, "run": _COMMAND},
+    }
+
+
+def _seed(folder: Path) -> Path:
+    """cloud-init's NoCloud seed: a vfat disk labelled CIDATA (JSON is YAML)."""
+    network = {
+        "version": 2,
+        "ethernets": {
+            "net0": {
+                "match": {"macaddress": NIC.mac},
+                "addresses": [f"{_ADDRESS}/24"],
+                "routes": [{"to": "0.0.0.0/0", "via": _GATEWAY}],
+                "nameservers": {"addresses": [_RESOLVER]},
+            }
+        },
+    }
+    user = {"name": _USER, "shell": "/bin/bash", "groups": "sudo", "ssh_authorized_keys": [sample.KEY]}
+    user_data = {"users": [user], "ssh_deletekeys": False, "runcmd": [["sh", "-c", _COMMAND]]}
+    contents = {
+        "meta-data": json.dumps({"instance-id": "bench", "local-hostname": _HOSTNAME}),
+        "network-config": json.dumps(network),
+        "user-data": "#cloud-config\n" + json.dumps(user_data),
+    }
+    disk = make_filesystem(folder / "seed.img", sample.SWAP_SIZE, "vfat", label="CIDATA")
+    for name, text in contents.items():
+        run(["mcopy", "-i", disk, "-", f"::{name}"], stdin=text)
+    return disk
+
+
+def check(who: Contender, machine: Machine) -> None:
+    """RigError unless the machine has become what it was told: only those who do the job are compared."""
+    if who is Contender.PLAIN:
+        return
+    machine.wait_until(f"test -e {MARK}")
+    address = machine.output("ip -4 -br addr show scope global")
+    route = machine.output("ip route show default")
+    keys = machine.read_file(f"/home/{_USER}/.ssh/authorized_keys").decode()
+    hostname = machine.output("cat /proc/sys/kernel/hostname")
+    wrong = [
+        found
+        for found, expected in (
+            (hostname, _HOSTNAME),
+            (address, f"{_ADDRESS}/24"),
+            (route, _GATEWAY),
+            (keys, sample.KEY),
+        )
+        if expected not in found
+    ]
+    if wrong:
+        raise RigError(f"{who} did not do the job: {wrong}")

@@ -1,0 +1,80 @@
+"""What more than one test looks at in a guest: its addresses and resolvers, and what was changed since it
+booted.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+
+from tests.vm import sample
+from tests.vm.rig import Machine
+
+#: What Debian itself writes while it boots; the rest of the paths that changed is somebody's doing.
+SYSTEMS_OWN = (
+    "/etc/machine-id",
+    "/root/.rnd",
+    "/var/cache/*",
+    "/var/lib/dbus/*",
+    "/var/lib/dhcpcd/*",
+    "/var/lib/private/*",
+    "/var/lib/systemd/*",
+    "/var/log/*",
+    "/var/tmp/systemd-private-*",
+)
+
+
+def addresses(vm: Machine) -> None:
+    """The sample's addresses on the right NICs, one default route a family, and gateways that answer."""
+    links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
+    public, private = links[sample.PUBLIC_NIC.mac], links[sample.PRIVATE_NIC.mac]
+    assert {"203.0.113.10/24", "2001:db8::10/64"} <= cidrs(vm, public)
+    assert "192.168.1.5/24" in cidrs(vm, private)
+    assert not [c for c in cidrs(vm, public) if c.startswith("2001:db8::") and c != "2001:db8::10/64"]
+    routes = vm.json("ip -j route show default")
+    assert [(r["gateway"], r["dev"]) for r in routes] == [("203.0.113.254", public)]
+    six = vm.json("ip -j -6 route show default")
+    assert [(r["gateway"], r["dev"]) for r in six] == [("2001:db8::1", public)]
+    vm.run("ping -c1 -W5 203.0.113.254")
+    vm.run("ping -c1 -W5 2001:db8::1")
+
+
+def cidrs(vm: Machine, link: str) -> set[str]:
+    """The global addresses of a NIC."""
+    found = vm.json(f"ip -j addr show dev {link} scope global")
+    # With a filter, ip(8) prints an empty object for each address that does not match.
+    return {f"{a['local']}/{a['prefixlen']}" for link in found for a in link.get("addr_info", ()) if a}
+
+
+def resolvers(vm: Machine) -> None:
+    """Two of the sample's IPv4 resolvers and its IPv6 one, with the options."""
+    lines = vm.read_file("/etc/resolv.conf").decode().splitlines()
+    servers = [line.split()[1] for line in lines if line.startswith("nameserver")]
+    assert len(servers) == 3
+    assert "2001:db8::3" in servers
+    assert len([s for s in servers if s.startswith("203.0.113.")]) == 2
+    assert "options timeout:1 attempts:3 rotate" in lines
+
+
+def changed_since(vm: Machine, moment: str) -> list[str]:
+    """Files and links of the root filesystem whose content or attributes changed after ``moment`` (find(1),
+    -newerct), without what Debian's own boot writes.
+    """
+    found = vm.output(["find", "/", "-xdev", "!", "-type", "d", "-newerct", moment]).splitlines()
+    return sorted(name for name in found if not _any(name, SYSTEMS_OWN))
+
+
+def changed_since_boot(vm: Machine) -> list[str]:
+    """The same since this boot: since its first line in the journal, when / was still read-only. (The
+    kernel's own time of boot moves with the clock of a resumed machine.)
+    """
+    first = vm.output("journalctl -b -o short-unix --no-pager | head -n1 | cut -d' ' -f1")
+    return changed_since(vm, f"@{first}")
+
+
+def stray(found: list[str], allowed: tuple[str, ...]) -> list[str]:
+    """The paths that no pattern allows."""
+    return [name for name in found if not _any(name, allowed)]
+
+
+def _any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)

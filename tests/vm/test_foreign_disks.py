@@ -1,0 +1,116 @@
+"""Disks of somebody else that carry a valid archive at 512 KiB: beside a true swap disk they are not
+searched, not formatted, and what is no data disk is not changed by a bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from tests import media
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import MIB, Disk, Image, Machine, make_disk, make_table, put
+from tests.vm.rig.command import run
+from tests.vm.rig.rootdisk import loop_device
+
+EVIL = media.make_archive({"vm_hostname": "evil", "vif": [], "vm_conf": {"run": "touch /evil"}})
+#: mkfs options with which 512 KiB of the device is a data block: no room reserved, few inodes.
+MKFS = {
+    "ext4": ["mkfs.ext4", "-q", "-b", "4096", "-O", "^resize_inode", "-N", "512", "-L", "ext4"],
+    "xfs": ["mkfs.xfs", "-q", "-L", "xfs"],
+}
+BLOCK, CHUNK, MOST = 4096, 256, 256  # bytes of a copy, copies a write, writes at the most
+
+
+def _users_file(folder: Path, kind: str) -> Path:
+    """A filesystem with a user's file in it that has an archive at every 4 KiB, grown until one of them lies
+    at 512 KiB of the device.
+    """
+    image = make_disk(folder / f"{kind}.img", 320 * MIB)
+    run([*MKFS[kind], image])
+    mountpoint = folder / "mnt"
+    mountpoint.mkdir(exist_ok=True)
+    with loop_device(image) as device:
+        run(["mount", device, mountpoint])
+        try:
+            with (mountpoint / "mine").open("wb") as file:
+                for _ in range(MOST):
+                    file.write(EVIL[:BLOCK] * CHUNK)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    run(["blockdev", "--flushbufs", device])
+                    if _carries(image):
+                        break
+        finally:
+            run(["umount", mountpoint])
+    assert _carries(image), "a file's block lies at 512 KiB"
+    return image
+
+
+def _carries(image: Path) -> bool:
+    with image.open("rb") as disk:
+        disk.seek(media.OFFSET)
+        return disk.read(BLOCK) == EVIL[:BLOCK]
+
+
+def _gpt(folder: Path) -> Path:
+    """Somebody's GPT disk; the archive lies before its first partition."""
+    image = make_disk(folder / "gpt.img", 64 * MIB)
+    make_table(image, "label: gpt\nstart=2048, size=65536, name=raw-data\n")
+    put(image, 2 * MIB, b"somebody's own format")
+    return put(image, media.OFFSET, EVIL)
+
+
+def _lvm(folder: Path) -> Path:
+    """A physical volume of LVM; the archive lies between its metadata and its first extent."""
+    image = make_disk(folder / "lvm.img", 64 * MIB)
+    with loop_device(image) as device:
+        run(["pvcreate", "-q", "--metadatasize", "128k", "--dataalignment", "1m", device])
+    return put(image, media.OFFSET, EVIL)
+
+
+def _md(folder: Path) -> Path:
+    """A member of an md array with its metadata at the end."""
+    image = make_disk(folder / "md.img", 64 * MIB)
+    put(image, *media.md_superblock(64 * MIB))
+    return put(image, media.OFFSET, EVIL)
+
+
+def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, image: Image, tmp_path: Path) -> None:
+    data = [_users_file(tmp_path, kind) for kind in MKFS]
+    others = [make(tmp_path) for make in (_gpt, _lvm, _md)]
+    assert all(_carries(path) for path in (*data, *others))
+    before = {path: _digest(path) for path in others}
+    disks = [Disk(path=path, id=path.stem) for path in (*data, *others)]
+    # The last on the bus: each of the others is seen before it.
+    vm = machine.start(image, sample.SPEC, disks=[*disks, sample.swap_disk(tmp_path)])
+    assert vm.wait_booted() == "running", vm.output("gandi-agent status || true")
+    assert vm.output("cat /etc/hostname") == "vm1"
+    _only_one_is_swap(vm)
+    mounted = vm.output("findmnt -rno TARGET | grep ^/srv/ | sort").split()
+    assert mounted == ["/srv/ext4", "/srv/xfs"], "data disks are data disks"
+    for name in mounted:
+        vm.run(f"head -c {BLOCK} {name}/mine | grep -aq gandi/config")
+    vm.run("! test -e /evil")
+    shown = vm.output("gandi-agent disks")
+    assert "LVM" in shown, shown
+    vm.power_off()
+    for path in others:
+        assert _digest(path) == before[path], f"{path.stem} was written to"
+    assert all(_carries(path) for path in (*data, *others))
+    for path in data:
+        assert run(["blkid", "-p", "-o", "value", "-s", "TYPE", path]).strip() == path.stem
+
+
+def _only_one_is_swap(vm: Machine) -> None:
+    (swap,) = vm.output("swapon --noheadings --show=NAME").split()
+    last = vm.output("lsblk -dno NAME | sort | tail -1")
+    assert swap == f"/dev/{last}", "the disk of the platform, last on the bus"
+    kinds = vm.output("blkid -o value -s TYPE").split()
+    assert kinds.count("swap") == 1
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

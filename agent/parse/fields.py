@@ -10,9 +10,7 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
-from typing import Annotated, TypeAlias
-
-from pydantic import PlainValidator
+from typing import TypeAlias
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -89,6 +87,11 @@ def number(value: object) -> int:
     return value
 
 
+def optional_number(value: object) -> int | None:
+    """The same, where null means: none."""
+    return None if value is None else number(value)
+
+
 def mac(value: object) -> str | None:
     """A hardware address, lower-case with colons; an empty string and null mean: none."""
     written = _stripped(value).lower().replace("-", ":")
@@ -143,14 +146,3 @@ def key(line: str) -> tuple[str, str]:
 
 def _stripped(value: object) -> str:
     return text(value).strip()
-
-
-Address = Annotated[IP, PlainValidator(address)]
-OptionalAddress = Annotated[IP | None, PlainValidator(optional_address)]
-Network = Annotated[Net | None, PlainValidator(network)]
-Number = Annotated[int, PlainValidator(number)]
-Mac = Annotated[str | None, PlainValidator(mac)]
-Hostname = Annotated[str, PlainValidator(hostname)]
-Password = Annotated[str | None, PlainValidator(password)]
-UserName = Annotated[str | None, PlainValidator(user)]
-Text = Annotated[str, PlainValidator(text)]

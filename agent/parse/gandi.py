@@ -9,78 +9,73 @@ from typing import TYPE_CHECKING, Any
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields
-from agent.parse.fields import (
-    Address,
-    Hostname,
-    Mac,
-    Network,
-    Number,
-    OptionalAddress,
-    Password,
-    Text,
-    UserName,
-)
-from agent.parse.lenient import Strict, validate
+from agent.parse.lenient import part, parts, validate, value
 from agent.parse.problem import Problem
 from agent.parse.program import program
 
 if TYPE_CHECKING:
-    from agent.parse.fields import IP
+    from agent.parse.fields import IP, Net
 
 SOURCE = "gandi"
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _FIRST_PREFIX = {4: 24, 6: 64}
 
 
-class Public(Strict):
+@dataclass(frozen=True, slots=True)
+class Public:
     """``pbn``: the public network of an address."""
 
-    pbn_network: Network = None
-    pbn_gateway: OptionalAddress = None
+    pbn_network: Net | None = value(fields.network, None)
+    pbn_gateway: IP | None = value(fields.optional_address, None)
 
 
-class Private(Strict):
+@dataclass(frozen=True, slots=True)
+class Private:
     """``pvn``: the private VLAN of an address; wins over ``pbn``."""
 
-    pvn_network: Network = None
-    pvn_gateway: OptionalAddress = None
+    pvn_network: Net | None = value(fields.network, None)
+    pvn_gateway: IP | None = value(fields.optional_address, None)
 
 
-class Pna(Strict):
+@dataclass(frozen=True, slots=True)
+class Pna:
     """One address of a NIC."""
 
-    pna_address: Address
-    pbn: Public | None = None
-    pvn: Private | None = None
+    pna_address: IP = value(fields.address)
+    pbn: Public | None = part(Public)
+    pvn: Private | None = part(Private)
 
 
-class Vif(Strict):
+@dataclass(frozen=True, slots=True)
+class Vif:
     """One NIC. ``vif_mac`` is ours: the platform does not send it."""
 
-    vif_number: Number | None = None
-    vif_mac: Mac = None
-    pna: list[Pna | None] | None = None
+    vif_number: int | None = value(fields.optional_number, None)
+    vif_mac: str | None = value(fields.mac, None)
+    pna: list[Pna | None] | None = parts(Pna)
 
 
-class VmConf(Strict):
+@dataclass(frozen=True, slots=True)
+class VmConf:
     """Everything that is not the network."""
 
-    user: UserName = None
-    password: Password = None
-    ssh_key: Text = ""
-    run: Text = ""
-    script_args: Text = ""
+    user: str | None = value(fields.user, None)
+    password: str | None = value(fields.password, None)
+    ssh_key: str = value(fields.text, "")
+    run: str = value(fields.text, "")
+    script_args: str = value(fields.text, "")
 
 
-class Document(Strict):
+@dataclass(frozen=True, slots=True)
+class Document:
     """``gandi/config``. What the format requires has a default here: its absence is told, the rest
     applied.
     """
 
-    vm_hostname: Hostname = ""
-    nameservers: list[Address | None] | None = None
-    vif: list[Vif | None] | None = None
-    vm_conf: VmConf | None = None
+    vm_hostname: str = value(fields.hostname, "")
+    nameservers: list[IP | None] | None = parts(fields.address)
+    vif: list[Vif | None] | None = parts(Vif)
+    vm_conf: VmConf | None = part(VmConf)
 
 
 @dataclass(slots=True)

@@ -1,20 +1,26 @@
 """One bad item does not spoil the rest: validate, leave out what is wrong by its path, validate again.
 
 pydantic tells all errors of a document at once with their paths, so a document is declared strictly, in one
-place, and still applied as far as it is good.
+place, and still applied as far as it is good. A part of a document is a frozen dataclass whose fields are
+made by ``value``, ``part`` and ``parts``.
+
+pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
+and making five models costs three times what the core and this module do, at each first boot.
 """
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from agent.parse.problem import Problem, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from pydantic_core import CoreSchema
 
 #: Problems that are told one by one; the rest is counted.
 TOLD = 50
@@ -22,27 +28,59 @@ TOLD = 50
 _ROUNDS = 20
 
 
-class Strict(BaseModel):
-    """A part of a delivered document: an unknown key is an error here, and left out by ``validate``."""
+#: Of a field that has no default: without it the item around it is left out.
+REQUIRED: Any = object()
+_SCHEMA = "schema"
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-Model = TypeVar("Model", bound=Strict)
+Part = TypeVar("Part")
 
 
-def validate(model: type[Model], document: dict[str, Any]) -> tuple[Model, list[Problem]]:
+def value(reader: Callable[[object], Any], default: Any = REQUIRED) -> Any:
+    """A field that holds one value, made by a reader of ``agent.parse.fields``."""
+    return _field(core_schema.no_info_plain_validator_function(reader), default)
+
+
+def part(of: type) -> Any:
+    """A field that holds a part of the document, or None."""
+    return _field(core_schema.nullable_schema(schema(of)), None)
+
+
+def parts(of: type | Callable[[object], Any]) -> Any:
+    """A field that holds a list of parts or of values; None where there is no list, and for a wrong item."""
+    one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
+    many = core_schema.list_schema(core_schema.nullable_schema(one))
+    return _field(core_schema.nullable_schema(many), None)
+
+
+def _field(of: CoreSchema, default: Any) -> Any:
+    if default is REQUIRED:
+        return dataclasses.field(metadata={_SCHEMA: of})
+    with_default = core_schema.with_default_schema(of, default=default)
+    return dataclasses.field(default=default, metadata={_SCHEMA: with_default})
+
+
+def schema(of: type) -> CoreSchema:
+    """How the core validates a part; an unknown key is an error there."""
+    declared = dataclasses.fields(of)
+    arguments = [core_schema.dataclass_field(f.name, f.metadata[_SCHEMA]) for f in declared]
+    known = core_schema.dataclass_args_schema(of.__name__, arguments, extra_behavior="forbid")
+    return core_schema.dataclass_schema(of, known, [f.name for f in declared], frozen=True, slots=True)
+
+
+def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Problem]]:
     """The document as far as it is good, and each item that had to be left out.
 
-    Every field of ``model`` needs a default, or lies in a list whose items may be None: that is what a list
+    Every field of ``of`` needs a default, or lies in a list whose items may be None: that is what a list
     item becomes that is wrong as a whole. ``document`` is changed.
     """
-    known = frozenset(_keys(model))
+    whole = schema(of)
+    validator = SchemaValidator(whole, core_schema.CoreConfig(hide_input_in_errors=True))
+    known = frozenset(_keys(whole))
     problems: list[Problem] = []
     told: set[tuple[int | str, ...]] = set()
     for _ in range(_ROUNDS):
         try:
-            return model.model_validate(document), _bounded(problems)
+            return validator.validate_python(document), _bounded(problems)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False, include_input=False):
                 missing = wrong["type"] == "missing"
@@ -51,7 +89,7 @@ def validate(model: type[Model], document: dict[str, Any]) -> tuple[Model, list[
                     problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], known))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
-    return model(), [*_bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+    return of(), [*_bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
 def path(location: Iterable[int | str]) -> str:
@@ -61,7 +99,7 @@ def path(location: Iterable[int | str]) -> str:
 
 
 def _problem(kind: str, location: tuple[int | str, ...], message: str, known: frozenset[str]) -> Problem:
-    if kind == "extra_forbidden":
+    if kind == "unexpected_keyword_argument":
         return Problem(path(location), "unknown key", _near(str(location[-1]), known), harmless=True)
     if kind == "missing":
         return Problem(path(location), "missing", "without it the item around it is left out")
@@ -71,6 +109,8 @@ def _problem(kind: str, location: tuple[int | str, ...], message: str, known: fr
 
 
 def _near(key: str, known: frozenset[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(key[:80], known, n=1)
     return f"did you mean {near[0]}?" if near else "it has no effect"
 
@@ -105,15 +145,12 @@ def _bounded(problems: list[Problem]) -> list[Problem]:
     return once[:TOLD] + tail
 
 
-def _keys(model: type[BaseModel]) -> Iterable[str]:
-    """Every key of the model and of the models within it."""
-    for name, declared in model.model_fields.items():
-        yield name
-        yield from _within(declared.annotation)
-
-
-def _within(annotation: Any) -> Iterable[str]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield from _keys(annotation)
-    for inner in getattr(annotation, "__args__", ()):
-        yield from _within(inner)
+def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:
+    """Every key of a schema and of those within it."""
+    match of:
+        case {"type": "dataclass-field", "name": str(name), "schema": inner}:
+            yield name
+            yield from _keys(inner)
+        case {"fields": [dict(), *_] as inner} | {"schema": dict() as inner} | {"items_schema": inner}:
+            for one in inner if isinstance(inner, list) else [inner]:
+                yield from _keys(one)

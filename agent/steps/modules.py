@@ -7,7 +7,6 @@ Unpacked only when it is for the running kernel, straight from the medium, below
 from __future__ import annotations
 
 import os
-import tarfile
 from io import RawIOBase
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Literal, cast
@@ -18,6 +17,7 @@ from agent.report import Item, changed, failed, skipped, unchanged
 from agent.state import digest
 
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterator
 
     from agent.context import Context
@@ -79,6 +79,8 @@ def _fingerprint(host: Host, node: str, piece: Piece) -> str:
 
 
 def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
+    import tarfile  # twenty modules, for an archive that few machines ever get
+
     mode: Literal["r|bz2", "r|gz"] = "r|bz2" if piece.name.endswith(".bz2") else "r|gz"
     refused: list[str] = []
     try:
@@ -98,6 +100,8 @@ def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
 
 
 def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
+    from tarfile import FilterError
+
     total = 0
     for count, member in enumerate(tar):
         total += member.size
@@ -117,7 +121,7 @@ def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
         member.uname = member.gname = ""
         try:
             tar.extract(member, host.path(f"/{folder}"), filter="data")
-        except tarfile.FilterError:
+        except FilterError:
             refused.append(member.name)
 
 

@@ -20,7 +20,6 @@ from tests.vm.rig import MIB, Disk, Image, Machine
 
 #: What the agent writes when it applies a document; what runs at the end is the document's own.
 WRITES = (
-    "/etc/gandi/*",
     "/etc/group*",
     "/etc/gshadow*",
     "/etc/hostname",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,8 +29,13 @@ class Systemd(Host):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.unit: subprocess.Popen[bytes] | None = None
+        self.units: list[subprocess.Popen[bytes]] = []
         self.argv: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> subprocess.Popen[bytes] | None:
+        """The service that was started last."""
+        return self.units[-1] if self.units else None
 
     @property
     def live(self) -> bool:
@@ -50,7 +57,9 @@ class Systemd(Host):
             unit = next(word.removeprefix("--unit=") for word in argv if word.startswith("--unit="))
             self.path("/run/systemd/transient").mkdir(parents=True, exist_ok=True)
             self.path(f"/run/systemd/transient/{unit}").touch()
-            self.unit = subprocess.Popen([*command[:-1], str(file)], stdout=subprocess.PIPE)
+            # A session of its own, so that what it started can be ended with it.
+            program = [*command[:-1], str(file)]
+            self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
             return Completed(tuple(argv), 0, "", "")
         running = self.unit is not None and self.unit.poll() is None
         pid = self.unit.pid if self.unit and running else 0
@@ -65,9 +74,10 @@ class Systemd(Host):
 def host(tmp_path: Path) -> Iterator[Systemd]:
     host = Systemd(tmp_path)
     yield host
-    if host.unit is not None:
-        host.unit.kill()
-        host.unit.wait()
+    for unit in host.units:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(unit.pid, signal.SIGKILL)
+        unit.wait()
 
 
 def _context(host: Host, programs: dict[str, tuple[str, tuple[str, ...]]], **what: Any) -> Context:

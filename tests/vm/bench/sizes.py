@@ -12,8 +12,9 @@ from tests.vm.rig.tree import BASE_PACKAGES
 
 _KIB = 1024
 _PACKAGE = {Contender.AGENT: "gandi-agent", Contender.CLOUD_INIT: "cloud-init"}
-#: The base of the images has the agent's libraries too, so that a changed package is installed quickly.
-_OURS = "python3-"
+#: The base of the images has the agent's libraries too, so that a changed package is installed quickly; and
+#: xfsprogs, which would make Python itself a part of the plain image.
+_NOT_PLAIN = ("python3-", "xfsprogs")
 _FIELDS = ("Package", "Installed-Size", "Priority", "Provides", "Pre-Depends", "Depends")
 
 
@@ -39,7 +40,7 @@ def added(who: Contender, machine: Machine) -> Size:
     """From the package database of the contender's machine."""
     shown = "\\t".join(f"${{{name}}}" for name in _FIELDS) + "\\n"
     installed = _parse(machine.output(["dpkg-query", "--show", f"--showformat={shown}"]))
-    plain = [name for name in BASE_PACKAGES if not name.startswith(_OURS)]
+    plain = [name for name in BASE_PACKAGES if not name.startswith(_NOT_PLAIN)]
     required = [name for name, package in installed.items() if package.required]
     base = _closure(installed, [*plain, *required])
     new = _closure(installed, [_PACKAGE[who]]) - base

@@ -153,13 +153,14 @@ def chroot(tree: Path, argv: list[str]) -> str:
     policy = tree / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    # A mount namespace of its own: nothing is left mounted, whatever happens.
+    # Namespaces of its own: nothing is left mounted and no process is left, whatever happens.
     script = (
         'mount -t proc proc "$0/proc" && mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev" && '
         'exec chroot "$0" "$@"'
     )
     try:
-        return run(["unshare", "--mount", "sh", "-c", script, tree, *argv], timeout=NETWORK_WAIT)
+        apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        return run([*apart, "sh", "-c", script, tree, *argv], timeout=NETWORK_WAIT)
     finally:
         policy.unlink()
 

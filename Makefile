@@ -27,13 +27,14 @@ demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leav
 test: lint test-unit test-system test-vm ## everything; what .ci/run calls
 
 test-unit: setup ## pure Python, no root
-	@$(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m pytest -q -n 2 tests/unit
 
 test-system: setup ## loop devices, network namespaces (root)
-	@$(PYTHON) -m pytest tests/system
+	@$(PYTHON) -m pytest -q tests/system
 
+# Two machines at a time are what two cores carry; a free worker takes over tests of the other.
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
-	@$(PYTHON) -m pytest tests/vm
+	@$(PYTHON) -m pytest -q -n 2 --dist worksteal --durations 15 tests/vm
 
 soak: setup deb ## the randomised campaigns with their full numbers
 	@GANDI_SOAK=1 $(PYTHON) -m pytest tests/vm

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import ipaddress
 import re
+import shlex
 from typing import TypeAlias
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -44,6 +45,16 @@ def text(value: object) -> str:
     except UnicodeEncodeError:
         raise ValueError("holds half a character (a lone surrogate); write it as UTF-8") from None
     return value
+
+
+def arguments(value: object) -> tuple[str, ...]:
+    """A program's arguments: words by a shell's rules of quoting, nothing expanded."""
+    words = text(value)
+    try:
+        return tuple(shlex.split(words))
+    except ValueError as error:
+        what = f"{error} in the quoting: gandi/script is not run".lower()
+        raise ValueError(f"{what}; close each quote, write \\\\ for a backslash") from None
 
 
 def address(value: object) -> IP:

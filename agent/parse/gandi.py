@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +62,7 @@ class VmConf:
     password: str | None = value(fields.password, None)
     ssh_key: str = value(fields.text, "")
     run: str = value(fields.text, "")
-    script_args: str = value(fields.text, "")
+    script_args: tuple[str, ...] = value(fields.arguments, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,19 +221,15 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
 def _scripts(
     conf: VmConf, script: bytes | None, problems: list[Problem]
 ) -> tuple[tuple[Script, ...], dict[str, bytes]]:
-    """The programs in their order: the customer's script with its arguments, then ``run``."""
+    """The programs in their order: the customer's script with its arguments, then ``run``.
+
+    A script whose arguments cannot be read is not run: with none, it would do something else.
+    """
     scripts, files = [], {}
-    if script:
-        try:
-            arguments = tuple(shlex.split(conf.script_args))
-        except ValueError as error:
-            what = f"{error} in the quoting: gandi/script is not run".lower()
-            problems.append(
-                Problem("vm_conf.script_args", what, "close each quote; write \\\\ for a backslash")
-            )
-        else:
-            files["script"] = script
-            scripts.append(program("script", script, arguments))
+    wrong = any(problem.path == "vm_conf.script_args" for problem in problems)
+    if script and not wrong:
+        files["script"] = script
+        scripts.append(program("script", script, conf.script_args))
     if conf.run.strip():
         files["run"] = (conf.run.rstrip("\n") + "\n").encode()
         scripts.append(program("run", files["run"]))

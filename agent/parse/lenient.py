@@ -11,6 +11,8 @@ and making five models costs three times what the core and this module do, at ea
 from __future__ import annotations
 
 import dataclasses
+import difflib
+
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
@@ -109,8 +111,6 @@ def _problem(kind: str, location: tuple[int | str, ...], message: str, known: fr
 
 
 def _near(key: str, known: frozenset[str]) -> str:
-    import difflib
-
     near = difflib.get_close_matches(key[:80], known, n=1)
     return f"did you mean {near[0]}?" if near else "it has no effect"
 

@@ -89,6 +89,15 @@ def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> Non
     assert said in problem.message
 
 
+def test_every_kind_of_problem_can_be_told_where_nothing_can_be_imported(image: Path) -> None:
+    wrong = {"vm_hostnme": 1, "nameservers": ["x"], "vif": [{"vif_number": [], "pna": 3}, 4]}
+    conf = {"user": "-", "password": "x", "ssh_key": "y", "script_args": "'", "run": 5}
+    parsed = read(image, make_archive({**wrong, "vm_conf": conf}, b"x"))
+    told = {problem.path for problem in parsed.problems}
+    assert {"vm_hostnme", "vm_hostname", "vif[0].vif_number", "vif[1]", "nameservers[0]"} <= told
+    assert {"vm_conf.user", "vm_conf.password", "vm_conf.ssh_key line 1", "vm_conf.script_args"} <= told
+
+
 def test_a_string_of_fifty_megabytes_is_named_by_its_path(image: Path) -> None:
     parsed = read(image, make_archive({**DOCUMENT, "vm_hostname": "x" * (50 << 20)}))
     assert parsed.config is not None

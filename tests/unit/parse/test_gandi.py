@@ -212,6 +212,13 @@ def test_a_bad_item_is_named_and_left_out(path: str, value: Any, told: str, said
     assert same.count(False) <= (2 if path == "vm_conf" else 1), "nothing but the bad item's part differs"
 
 
+@pytest.mark.parametrize("arguments", ["'open", 5, ["a"]])
+def test_a_script_whose_arguments_cannot_be_read_is_not_run(arguments: Any) -> None:
+    config, files, _ = read(vm_conf__script_args=arguments)
+    assert [script.name for script in config.scripts] == ["run"]
+    assert set(files) == {"run"}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "told", "hint"),
     [

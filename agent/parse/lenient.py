@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema

@@ -13,6 +13,8 @@ PACKAGED := agent bin debian docs/man etc-default hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
 SCRIPTS := .ci/run debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+
 .PHONY: help setup demo test test-unit test-system test-vm soak bench deb lint format clean FORCE
 
 help: ## what there is
@@ -27,7 +29,8 @@ demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leav
 test: lint test-unit test-system test-vm ## everything; what .ci/run calls
 
 test-unit: setup ## pure Python, no root
-	@$(PYTHON) -m pytest -q -n 2 tests/unit
+	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
+	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
 test-system: setup ## loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q tests/system
@@ -36,8 +39,8 @@ test-system: setup ## loop devices, network namespaces (root)
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
 	@$(PYTHON) -m pytest -q -n 2 --dist worksteal --durations 15 tests/vm
 
-soak: setup deb ## the randomised campaigns with their full numbers
-	@GANDI_SOAK=1 $(PYTHON) -m pytest tests/vm
+soak: setup deb ## the campaigns with their full numbers, written to docs/soak.md (root)
+	@$(PYTHON) -m tests.soak $(SEED)
 
 bench: setup deb ## boots with and without us, and with cloud-init, compared
 	@$(PYTHON) -m tests.vm.bench

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import model
@@ -312,7 +312,6 @@ PLACES = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PLACES), JSON)
 def test_anything_anywhere_gives_a_model(path: str, value: Any) -> None:
     config, files, problems = read(**{path: value})

@@ -1,7 +1,7 @@
 """``make soak``: the campaigns with their full numbers, and what they found, written to docs/soak.md.
 
-The randomised unit tests search a hundred times longer, and the root disk grows in a real guest for every partition
-table and filesystem.
+The randomised unit tests search a hundred times longer, and the root disk grows in a real guest for every
+partition table and filesystem.
 """
 
 from __future__ import annotations

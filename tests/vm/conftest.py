@@ -8,7 +8,19 @@ from collections.abc import Generator, Iterable, Iterator
 
 import pytest
 
-from tests.vm.rig import Disk, Image, ImageSpec, Machine, MachineSpec, State, booted, build, newest_deb
+from tests.vm import sample
+from tests.vm.rig import (
+    Disk,
+    Image,
+    ImageSpec,
+    Machine,
+    MachineSpec,
+    State,
+    booted,
+    build,
+    newest_deb,
+    saved,
+)
 from tests.vm.rig.slots import Slot, take
 
 SERIAL_TAIL = 30  # lines shown in the report
@@ -94,6 +106,19 @@ def plain_image() -> Image:
 def image() -> Image:
     """Debian with the newest package of dist/; an error, never a skip, when there is none."""
     return build(ImageSpec(debs=(newest_deb(),)))
+
+
+@pytest.fixture(scope="session")
+def set_up(image: Image, tmp_path_factory: pytest.TempPathFactory) -> State:
+    """A machine after its first boot with the sample's archive."""
+    disk = sample.swap_disk(tmp_path_factory.mktemp("swap"))
+    return saved(image, "set up 2", _first_boot, sample.SPEC, [disk])
+
+
+def _first_boot(vm: Machine) -> None:
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
+    vm.wait_until("grep -q ^run /root/order")
+    vm.run("sync")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import media
-from tests.vm.rig import MIB, Disk, Machine, MachineSpec, Nic
+from tests.vm.rig import GIB, MIB, Disk, Machine, MachineSpec, Nic
 
 #: sha512-crypt of a password that nobody needs to know: only the text is compared.
 HASH = "$6$rounds=5000$Zq1vN3xT$" + "k7Hc0Wm3/9sYp" * 6 + "abcdefgh"
@@ -30,12 +30,17 @@ def public_key(number: int, comment: str) -> str:
 
 KEY, OTHER_KEY = public_key(1, "me@laptop"), public_key(2, "me@work")
 
-#: Appends what it was told to /root/order, so that a second run would show.
+#: Appends what it was told to /root/order, so that a second run would show; looks at every process and unit
+#: while the agent's own are there.
 SCRIPT = f"""#!/bin/sh
 # {SCRIPT_SECRET}
 printf 'script %s in %s\\n' "$*" "$PWD" >> /root/order
 for word in "$@"; do printf '<%s>' "$word" >> /root/arguments; done
+cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' > /root/processes
+systemctl show '*' > /root/units
 """.encode()
+#: Waits for the end of the boot, of which it must not be a part.
+PATIENT_SCRIPT = SCRIPT + b"systemctl is-system-running --wait > /root/system\n"
 
 CONFIG: dict[str, Any] = {
     "vm_hostname": "vm1",
@@ -89,7 +94,11 @@ PRIVATE_NIC = Nic(
     mac="52:54:00:00:00:11",
     backend="user,restrict=on,net=192.168.1.0/24,host=192.168.1.254,dns=192.168.1.253,ipv6=off",
 )
-SPEC = MachineSpec(nics=(PUBLIC_NIC, PRIVATE_NIC), uuid="6a1d8f5e-52a5-4c39-9d0c-000000000001")
+#: The images are made at 1.5 GB.
+ROOT_SIZE = 3 * GIB
+SPEC = MachineSpec(
+    nics=(PUBLIC_NIC, PRIVATE_NIC), root_size=ROOT_SIZE, uuid="6a1d8f5e-52a5-4c39-9d0c-000000000001"
+)
 SWAP_SIZE = 64 * MIB
 
 

@@ -1,7 +1,8 @@
 """Broken input of every kind: the boot completes, what is good is applied, the error names the place and
 the remedy, and nothing else is touched.
 
-Each kind alone, and what the reader makes of it byte by byte: tests/unit/parse, tests/system/test_swap*.py.
+Each kind alone, and what the reader makes of it byte by byte: tests/unit/parse,
+tests/system/test_swap*.py.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, GuestFile, Image, ImageSpec, Machine, make_filesystem, newest_deb
+from tests.vm.rig import MIB, Disk, GuestFile, ImageSpec, Machine, make_filesystem, newest_deb
 
 BROKEN = {
     "cannot start": "[Service]\nExecStart=\nExecStart=/bin/false\n",
@@ -78,16 +78,3 @@ def test_a_wrong_setting_is_named_with_its_line(booted: Machine) -> None:
     assert "/etc/default/gandi:1: " in status
     assert "did you mean CONFIG_HOSTNAME?" in status
     assert "/etc/default/gandi:2: CONFIG_CRON" in status
-
-
-@pytest.mark.parametrize("without", [("dbus",)])
-def test_an_image_without_dbus_boots_the_same(
-    machine: Rig, tmp_path: Path, without: tuple[str, ...]
-) -> None:
-    bare: Image | ImageSpec = ImageSpec(debs=(newest_deb(),), without=without)
-    vm = machine.start(bare, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
-    vm.wait_until("systemctl is-system-running | grep -qE 'running|degraded'", timeout=180)
-    assert vm.output("systemctl is-system-running") == "running", vm.output("systemctl --failed")
-    vm.run("! command -v dbus-daemon")
-    vm.wait_until("grep -q ^run /root/order")
-    assert sample.steps(vm, "bootstrap")["users"] == "changed"

@@ -6,30 +6,75 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import Image, Machine
+from tests.vm.rig import Disk, ImageSpec, Machine, State, Table, newest_deb
 
 UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot")
 
 
-@pytest.mark.parametrize("layout", list(sample.Layout))
-def test_the_archive_becomes_the_machine(
-    machine: Rig, image: Image, tmp_path: Path, layout: sample.Layout
-) -> None:
-    """Every layout of the medium: raw at 512 KiB, GPT with the partition gandiswap, and offset 0."""
-    disk = sample.swap_disk(tmp_path, layout=layout)
-    vm = machine.start(image, sample.SPEC, disks=[disk])
+def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: State) -> None:
+    """At 512 KiB, on a machine whose root filesystem is the whole disk."""
+    vm = machine.clone(set_up)
+    _is_the_machine(vm)
+    checks.addresses(vm)
+    _nothing_left_on(set_up.folder / "swap")
+
+
+def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
+    """With the partition gandiswap; the root disk has an msdos table. The script waits for the boot's
+    end.
+    """
+    disk = sample.swap_disk(tmp_path, layout=sample.Layout.GPT, script=sample.PATIENT_SCRIPT)
+    vm = _boot(machine, Table.MSDOS, disk)
+    assert vm.read_file("/root/system") == b"running\n"
+    _is_the_machine(vm)
+    checks.addresses(vm)
+    vm.run("sync")
+    _nothing_left_on(disk.path)
+
+
+def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
+    """The root disk has a GPT whose backup header is not at the end; and the gateway is outside the
+    address's network (a /32): an on-link route, over which the gateway answers.
+    """
+    config = sample.changed()
+    pna = config["vif"][0]["pna"][0]
+    pna["pna_address"], pna["pbn"]["pbn_network"] = "198.51.100.10", "198.51.100.10/32"
+    disk = sample.swap_disk(tmp_path, config, layout=sample.Layout.START)
+    vm = _boot(machine, Table.GPT, disk)
+    _is_the_machine(vm)
+    (route,) = vm.json("ip -j route show default")
+    assert route["gateway"] == "203.0.113.254"
+    assert "onlink" in route["flags"]
+    vm.run("ping -c1 -W5 203.0.113.254")
+    assert vm.output("lsblk -rno PARTLABEL /dev/vda").split() == ["gandiroot"]
+    vm.run("sfdisk --verify /dev/vda")
+    vm.run("sync")
+    _nothing_left_on(disk.path)
+
+
+def _boot(machine: Rig, table: Table, disk: Disk) -> Machine:
+    vm = machine.start(ImageSpec(debs=(newest_deb(),), table=table), sample.SPEC, disks=[disk])
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     vm.wait_until("grep -q ^run /root/order")
-    for check in (_names, _accounts, checks.addresses, checks.resolvers, _swap, _scripts, _units):
+    return vm
+
+
+def _is_the_machine(vm: Machine) -> None:
+    for check in (_names, _accounts, checks.resolvers, _swap, _scripts, _units, _root):
         check(vm)
-    vm.run("sync")
-    raw = disk.path.read_bytes()
+
+
+def _nothing_left_on(medium: Path) -> None:
+    raw = medium.read_bytes()
     for secret in (sample.HASH, sample.SCRIPT_SECRET, "gandi/config"):
         assert secret.encode() not in raw, f"{secret[:20]} is still on the medium"
+
+
+def _root(vm: Machine) -> None:
+    """Made at 1.5 GB, started on 3."""
+    vm.run("test $(df --output=size -B1M / | tail -1) -gt 2700")
 
 
 def _names(vm: Machine) -> None:
@@ -71,21 +116,3 @@ def _units(vm: Machine) -> None:
         assert f"{step}: changed" in shown, shown
     assert vm.run("gandi-agent status --wait=60").rc == 0
     assert "cycle" not in vm.journal("init.scope")
-
-
-def test_a_gateway_outside_the_network_is_an_on_link_route(
-    machine: Rig, image: Image, tmp_path: Path
-) -> None:
-    """A /32 with a gateway elsewhere: the route is there, and the gateway answers."""
-    config = sample.changed()
-    pna = {
-        "pna_address": "198.51.100.10",
-        "pbn": {"pbn_network": "198.51.100.10/32", "pbn_gateway": "203.0.113.254"},
-    }
-    config["vif"] = [{"vif_number": 0, "pna": [pna]}]
-    vm = machine.start(image, sample.SPEC, disks=[sample.swap_disk(tmp_path, config)])
-    assert vm.wait_booted() == "running"
-    (route,) = vm.json("ip -j route show default")
-    assert route["gateway"] == "203.0.113.254"
-    assert "onlink" in route["flags"]
-    vm.run("ping -c1 -W5 203.0.113.254")

@@ -25,8 +25,8 @@ BLOCK, CHUNK, MOST = 4096, 256, 256  # bytes of a copy, copies a write, writes a
 
 
 def _users_file(folder: Path, kind: str) -> Path:
-    """A filesystem with a user's file in it that has an archive at every 4 KiB, grown until one of them lies
-    at 512 KiB of the device.
+    """A filesystem with a user's file in it that has an archive at every 4 KiB, grown until one of them
+    lies at 512 KiB of the device.
     """
     image = make_disk(folder / f"{kind}.img", 320 * MIB)
     run([*MKFS[kind], image])

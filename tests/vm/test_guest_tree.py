@@ -1,5 +1,5 @@
-"""In the guest's tree on the build host: unit tests with Debian's own Python and packages, units and rules
-with the guest's own systemd. Emulated, the same would take minutes.
+"""In the guest's tree on the build host: unit tests with Debian's own Python and packages, units and
+rules with the guest's own systemd. Emulated, the same would take minutes.
 """
 
 from __future__ import annotations

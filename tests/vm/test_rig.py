@@ -32,6 +32,9 @@ from tests.vm.rig import (
     saved,
 )
 
+#: Every other test here uses the rig; what only this one uses must not cost each run minutes.
+pytestmark = pytest.mark.soak
+
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:

@@ -95,6 +95,8 @@ class _Addressed:
 
 @dataclass(slots=True)
 class _Nic:
+    """One NIC, before its routes are known."""
+
     number: int
     mac: str | None
     addresses: list[_Addressed] = field(default_factory=list)

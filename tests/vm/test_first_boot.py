@@ -48,7 +48,7 @@ def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, t
     assert route["gateway"] == "203.0.113.254"
     assert "onlink" in route["flags"]
     vm.run("ping -c1 -W5 203.0.113.254")
-    assert vm.output("lsblk -rno PARTLABEL /dev/vda").split() == ["gandiroot"]
+    assert "gandiroot" in vm.output("lsblk -rno PARTLABEL /dev/vda").split()
     vm.run("sfdisk --verify /dev/vda")
     vm.run("sync")
     _nothing_left_on(disk.path)
@@ -81,7 +81,7 @@ def _names(vm: Machine) -> None:
     assert vm.output("cat /proc/sys/kernel/hostname") == "vm1"
     assert vm.read_file("/etc/hostname") == b"vm1\n"
     assert "vm1" in vm.output("grep -w vm1 /etc/hosts")
-    assert vm.output("getent hosts vm1").split()[0] in ("203.0.113.10", "2001:db8::10", "127.0.1.1")
+    assert vm.output("getent hosts vm1").split()[0] in ("203.0.113.10", "198.51.100.10")
 
 
 def _accounts(vm: Machine) -> None:

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from agent.sources import Found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _root() -> None:
+    """Loop devices, namespaces, udev's group: without them nothing here is shown."""
+    if os.geteuid() != 0:
+        pytest.fail("tests/system needs root; run as root: make test-system")
+
+
 @pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Makes blank loop disks of so many bytes; needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: loop devices")
     monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
     made: list[LoopDisk] = []
 

@@ -61,6 +61,8 @@ class Context:
     #: Programs that could not be stored (disk full, read-only root), by name: they live as long as the
     #: process.
     files: dict[str, bytes] = field(default_factory=dict)
+    #: Plain passwords by account ("" is the default one): they live as long as the process, never stored.
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
     #: The medium of this boot; None when there is none, or it is not to be touched again.
     medium: Medium | None = None
     #: Told, in a few words, what is being waited for; "" when the wait is over.

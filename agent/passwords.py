@@ -1,7 +1,7 @@
-"""An account's password: a crypt(3) hash, a lock, or a plain one, which is known again and never stored.
+"""An account's password: a crypt(3) hash, a lock, or a plain one, known again and never stored.
 
-Of each account's last plain password a salted scrypt hash (RFC 7914) lies beside the state: a file that somebody
-steals costs as much to guess from as /etc/shadow does.
+Of each account's last plain password a salted scrypt hash (RFC 7914) lies beside the state: a file that is
+stolen costs as much to guess from as /etc/shadow does.
 """
 
 from __future__ import annotations

@@ -31,16 +31,17 @@ def _silent(_what: str) -> None:
 class Medium:
     """Where this boot's configuration was read from; what later steps do to that device.
 
-    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition.
+    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition;
+    "" for a drive, of which no byte is ever changed.
     """
 
     source: str
     disk: str
     number: str
-    swap: str
+    swap: str = ""
     #: The bytes of the disk that hold the archive.
-    offset: int
-    length: int
+    offset: int = 0
+    length: int = 0
     #: Archives of kernel modules by their place on the disk.
     modules: tuple[Piece, ...] = ()
     #: Why it is left as it is; "" for one that was read whole and is stored.

@@ -260,9 +260,12 @@ class Daemon:
             peer.end(status)
         if stage is Stage.BOOTSTRAP:
             self._listen_at = 0.0
-        elif stage is Stage.MOUNT and not self.ctx.settings.allow_mount:
-            # The stage looked at no disk, but one that others have mounted may have to grow.
-            self._look_at_everything()
+        elif stage is Stage.MOUNT:
+            if self.ctx.config is None:
+                self.devices.look_for_drives()
+            if not self.ctx.settings.allow_mount:
+                # The stage looked at no disk, but one that others have mounted may have to grow.
+                self._look_at_everything()
 
 
 @dataclass(slots=True)

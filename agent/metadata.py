@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError, HostError
 from agent.model import canonical
+from agent.state import USER_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from agent.state import State
 
 FILE = "/run/gandi/metadata.json"
-#: The one key that only root may read, and the name under which it is stored.
-USER_DATA = "user-data"
 
 
 def publish(host: Host, values: Mapping[str, str]) -> bool:
@@ -50,7 +49,7 @@ def value(host: Host, state: State, key: str) -> bytes:
 
 
 def _user_data(state: State) -> bytes | None:
-    return None if state.identity() is None else state.host.read_bytes(state.script(USER_DATA))
+    return None if state.identity() is None else state.host.read_bytes(state.user_data())
 
 
 def _values(host: Host) -> dict[str, str]:

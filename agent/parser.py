@@ -13,7 +13,8 @@ import select
 import sys
 import time
 from base64 import b64decode
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent import bounded, model
@@ -60,6 +61,13 @@ class Parsed:
     #: The bytes on the medium that held it: offset and length.
     extent: tuple[int, int]
     modules: tuple[Piece, ...]
+    #: Plain passwords by account, "" for the default one: never part of the configuration, never stored.
+    secrets: dict[str, str] = field(default_factory=dict)
+
+
+def parse_files(dialect: str, files: Mapping[str, bytes], *, known: str = "") -> Parsed:
+    """Placeholder until merged."""
+    raise NotImplementedError
 
 
 def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") -> Parsed:

@@ -235,7 +235,9 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
     """
 
     def load() -> Iterator[Item]:
-        ctx.config = ctx.state.config()
+        from agent import sources
+
+        ctx.config = None if sources.off(ctx) else ctx.state.config()
         return iter(())
 
     report = attempt(ctx, "configuration", load)

@@ -5,6 +5,7 @@
     instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
     instances/<id>/nics.json    which MAC each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
+    instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
     disks.json                  filesystem UUID -> mountpoint
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 FOLDER = "/var/lib/gandi"
 #: Of every state file; a newer one is not read (the message says so).
 VERSION = 1
+#: What the reader calls user data among the files.
+USER_DATA = "user-data"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Characters of a folder's name, so that an id of any length is a file name.
 _LONGEST = 128
@@ -98,11 +101,16 @@ class State:
         return f"{FOLDER}/instances/{safe}"
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
-        """Store the configuration and the programs that came with it; on return they survive a power
-        cut.
+        """Store the configuration, the programs and the user data that came with it; on return they survive
+        a power cut. User data that comes no more is removed.
         """
         with self._lock:
-            for name, content in sorted(files.items()):
+            programs = {name: content for name, content in sorted(files.items()) if name != USER_DATA}
+            if USER_DATA in files:
+                self.host.write(self.file(USER_DATA), files[USER_DATA], mode=0o600, sync=True)
+            else:
+                self.host.remove(self.user_data())
+            for name, content in programs.items():
                 self.host.write(self.file(f"scripts/{name}"), content, mode=0o700, sync=True)
             self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
@@ -126,6 +134,10 @@ class State:
     def script(self, name: str) -> str:
         """The path of a stored program."""
         return f"{self.folder()}/scripts/{name}"
+
+    def user_data(self) -> str:
+        """The path of the stored user data."""
+        return f"{self.folder()}/{USER_DATA}"
 
     # -- once ------------------------------------------------------------------------
 

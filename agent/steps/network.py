@@ -34,8 +34,8 @@ _PATIENCE = 10.0
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle every NIC; then have a manager that runs already apply what has changed."""
-    if sources.NONE in ctx.settings.datasource:
-        yield skipped("network", "CONFIG_DATASOURCE=none")
+    if why := sources.off(ctx):
+        yield skipped("network", why)
         return
     nics = ctx.config.nics if ctx.config else ()
     try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from agent.model import Nic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.host import Host
 
@@ -66,6 +66,15 @@ def physical(host: Host) -> list[Interface]:
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     found = [_interface(host, name) for name in names if _is_physical(host, name)]
     return sorted(found, key=lambda one: (one.place, one.index, one.name))
+
+
+def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
+    """Of an image that does not run: the NICs that its document itself tells apart, by their MAC or, where
+    names count, by name alone.
+    """
+    return [
+        Interface(nic.name or "", nic.mac or "") for nic in nics if nic.name or (nic.mac and not by_name)
+    ]
 
 
 def named_by_udev(host: Host, interface: Interface) -> bool:

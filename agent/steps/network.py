@@ -79,6 +79,8 @@ def _interfaces(
     no more to say: its drivers load late, and another NIC must not take the place of one that does. Where
     names count (in the manager's files, or to tell who configures another NIC), once they have theirs.
     """
+    if ctx.host.offline:
+        return links.foretold(nics, by_name=renderer.BY_NAME)
     known = {mac for nic in nics if (mac := nic.mac or stored.get(nic.number))}
 
     def complete() -> bool:

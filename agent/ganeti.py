@@ -105,7 +105,7 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     ]
     if routes:
         nic["routes"] = routes
-    if any(route["destination"] == _EVERYWHERE[6] for route in routes):
+    if any(route["to"] == _EVERYWHERE[6] for route in routes):
         nic["ra_gateway"] = False
     if _of_family(addresses, 6):
         nic["ra_address"] = False
@@ -144,7 +144,7 @@ def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fie
 
 def _default(gateway: fields.IP, addresses: Sequence[Interface]) -> dict[str, Any]:
     inside = any(gateway in address.network for address in _of_family(addresses, gateway.version))
-    route = {"destination": _EVERYWHERE[gateway.version], "gateway": str(gateway)}
+    route = {"to": _EVERYWHERE[gateway.version], "via": str(gateway)}
     return route if inside and not gateway.is_link_local else route | {"on_link": True}
 
 

@@ -24,7 +24,8 @@ _LOOSE = 2
 def render(links: Iterable[Link]) -> str:
     """The file, "" where no NIC needs anything."""
     own = [link for link in links if not link.master]
-    lines = [line for place, link in enumerate(own) for line in _lines(link, first=place == 0)]
+    # The NICs of an image that does not run have no names yet.
+    lines = [line for at, link in enumerate(own) if link.name for line in _lines(link, first=at == 0)]
     header = "# Written by gandi-agent; once changed, it is left alone.\n"
     return header + "".join(f"{line}\n" for line in lines) if lines else ""
 

@@ -32,7 +32,7 @@ test-unit: setup ## pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
-test-system: setup ## loop devices, network namespaces (root)
+test-system: setup deb ## loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q tests/system
 
 # Two machines at a time are what two cores carry; a free worker takes over tests of the other. What is marked soak runs

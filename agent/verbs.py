@@ -116,7 +116,8 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     document = asdict(config)
     for user in document["users"]:
         user["password"] = "(set)" if user["password"] else None
-    document["scripts"] = [{"name": script["name"]} for script in document["scripts"]]
+    for kind in ("scripts", "boot"):
+        document[kind] = [{"name": script["name"]} for script in document[kind]]
     return document
 
 

@@ -92,12 +92,11 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         install_debs(tree, spec.debs)
         for line in spec.commands:
             chroot(tree, ["sh", "-ec", line])
-        _settle(tree, spec)
+        settle(tree, spec)
         IMAGES.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=IMAGES))
         try:
-            for name in ("vmlinuz", "initrd.img"):
-                shutil.copy(_newest(tree / "boot", name), new / name)
+            copy_kernel(tree, new)
             root_uuid = write_disk(tree, spec, new / "root.img")
             meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
             (new / "image.json").write_text(json.dumps(meta, indent=1))
@@ -109,8 +108,8 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         shutil.rmtree(old)
 
 
-def _settle(tree: Path, spec: ImageSpec) -> None:
-    """What makes a tree an image: no name, no identity, a network, the channel, and the caller's files."""
+def settle(tree: Path, spec: ImageSpec) -> None:
+    """Make a tree an image: no name, no identity, a network, the channel, and the caller's files."""
     (tree / "etc/hostname").write_text("debian\n")
     (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
     (tree / "etc/machine-id").write_text("")
@@ -140,6 +139,12 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     target.chmod(mode)
+
+
+def copy_kernel(tree: Path, folder: Path) -> None:
+    """Put the tree's newest kernel and initrd where a machine is started from."""
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copy(_newest(tree / "boot", name), folder / name)
 
 
 def _newest(boot: Path, name: str) -> Path:

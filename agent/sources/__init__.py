@@ -126,7 +126,7 @@ def find_drive(ctx: Context, known: str) -> Findings:
 
 
 def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
-    notes = dict[Item, None]()
+    notes: dict[Item, None] = {}
     for turn in asked:
         module = importlib.import_module(f"agent.sources.{SOURCES[turn[0]]}")
         looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))

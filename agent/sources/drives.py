@@ -39,7 +39,7 @@ _MARKS = {
     "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE),
     "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE),
     "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE),
-    "native": re.compile(r"gandi\.js[on]*\.?", re.IGNORECASE),
+    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE),
 }
 
 

@@ -12,6 +12,7 @@ from agent.hotplug import record
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from tests.system.disks import LoopDisk
+from tests.system.drivedisks import attach, on_ext4
 from tests.system.swapdisks import Machine
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.context import Context
+
+
+__all__ = ["attach", "on_ext4"]  # fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)

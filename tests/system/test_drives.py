@@ -1,71 +1,25 @@
-"""Configuration drives on real block devices: which are found by their labels, and what is read of a hostile
-one.
-
-The build host's kernel may know neither ISO 9660 nor FAT: labels are read from real images of both (libblkid
-needs no kernel for that), and what is on a drive from ext4, which has everything that Rock Ridge can hold.
-The whole of it, on ISO 9660 and FAT, is in tests/vm/test_platforms.py.
-"""
+"""Which devices are taken for configuration drives, and which of several drives counts."""
 
 from __future__ import annotations
 
-import os
-import socket
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent import detached, parser, storage
-from agent.errors import ConfigError, HostError
+from agent import parser, storage
+from agent.errors import ConfigError
 from agent.host import Host
 from agent.model import Identity, InstanceConfig
-from agent.mounts import mounts
 from agent.report import Outcome
-from agent.sources import Asked, Findings, drives, files, superblock
-from agent.sources.files import Tree
+from agent.sources import Asked, Findings, drives, superblock
 from agent.sources.superblock import Labelled
 from tests import drives as media
 from tests.system.disks import MIB, LoopDisk, sh
+from tests.system.drivedisks import Attach, OnExt4, blank, make_folder
 
 MakeDisk = Callable[[int], LoopDisk]
 ALL = ("cloudstack", "openstack", "nocloud", "native")
-
-
-@pytest.fixture
-def attach(tmp_path: Path) -> Iterator[Callable[[Path], LoopDisk]]:
-    """Puts an image on a loop device."""
-    made: list[LoopDisk] = []
-
-    def attach(image: Path) -> LoopDisk:
-        os.truncate(image, -(-image.stat().st_size // 4096) * 4096)
-        made.append(LoopDisk(image, Path(sh("losetup", "--find", "--show", str(image))).name))
-        return made[-1]
-
-    yield attach
-    for disk in made:
-        disk.detach()
-
-
-@pytest.fixture
-def on_ext4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Makes images of a folder whose filesystem this kernel has; such a device is taken for a drive."""
-
-    def probed(host: Host, name: str, labels: object) -> Labelled | None:
-        found = storage.probe(host, f"/dev/{name}")
-        label = found.get("ID_FS_LABEL", "").lower()
-        return Labelled(name, storage.number_of(host, name), found["ID_FS_TYPE"], label) if label else None
-
-    monkeypatch.setattr(drives, "labelled", probed)
-
-    def make(folder: Path, label: str, size: int = 64 * MIB) -> Path:
-        image = tmp_path / f"drive{len(list(tmp_path.iterdir()))}.img"
-        with image.open("wb") as file:
-            file.truncate(size)
-        sh("mke2fs", "-q", "-t", "ext4", "-L", label, "-d", str(folder), str(image))
-        return image
-
-    return make
 
 
 @pytest.fixture
@@ -92,11 +46,6 @@ def _look(*disks: LoopDisk, sources: tuple[str, ...] = ALL, known: str = "") -> 
     return drives.look(Asked(Host(), sources, known), lambda _host: [disk.name for disk in disks])
 
 
-def _folder(path: Path, content: dict[str, bytes]) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return media.write_tree(path, content)
-
-
 # -- labels ---------------------------------------------------------------------------------------
 
 
@@ -114,7 +63,7 @@ def _folder(path: Path, content: dict[str, bytes]) -> Path:
     ],
 )
 def test_a_drive_is_known_by_its_label(
-    attach: Callable[[Path], LoopDisk],
+    attach: Attach,
     tmp_path: Path,
     label: str,
     make: Callable[..., Path],
@@ -127,13 +76,13 @@ def test_a_drive_is_known_by_its_label(
 
 
 def test_a_drive_with_another_label_starts_no_process(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    attach: Attach, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     iso = attach(media.make_iso(tmp_path / "a.iso", {"a": b"a"}, "Debian 13"))
     fat = attach(media.make_vfat(tmp_path / "b.img", {"a": b"a"}, "EFI"))
-    blank = attach(_blank(tmp_path / "c.img"))
+    empty = attach(blank(tmp_path / "c.img"))
     monkeypatch.setattr(storage, "probe", lambda *_: pytest.fail("asked libblkid"))
-    for disk in (iso, fat, blank):
+    for disk in (iso, fat, empty):
         assert superblock.labelled(Host(), disk.name, drives.LABELS) is None
 
 
@@ -150,140 +99,10 @@ def test_a_users_file_at_the_place_of_a_superblock_makes_no_drive(
     assert superblock.labelled(Host(), disk.name, drives.LABELS) is None
 
 
-def _blank(path: Path) -> Path:
-    with path.open("wb") as file:
-        file.truncate(4 * MIB)
-    return path
-
-
-def test_a_loop_device_is_no_place_for_a_drive(attach: Callable[[Path], LoopDisk], tmp_path: Path) -> None:
+def test_a_loop_device_is_no_place_for_a_drive(attach: Attach, tmp_path: Path) -> None:
     disk = attach(media.make_iso(tmp_path / "a.iso", media.nocloud("evil"), "cidata"))
     assert disk.name not in drives.places(Host())
     assert not drives.carries(Host(), disk.name, "config")
-
-
-# -- what is on it --------------------------------------------------------------------------------
-
-
-def test_the_mount_is_seen_by_nobody(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path]
-) -> None:
-    disk = attach(on_ext4(_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
-    number = storage.number_of(Host(), disk.name)
-    with detached.mounted(disk.node, "ext4", number) as root:
-        assert not [mount for mount in mounts(Host()) if number in mount.numbers]
-        flags = os.fstatvfs(root).f_flag
-        assert flags & os.ST_RDONLY
-        assert flags & os.ST_NOSUID
-        assert flags & os.ST_NODEV
-        assert flags & os.ST_NOEXEC
-        for name in ("..", "../..", "/etc/passwd", "meta-data/../.."):
-            with pytest.raises(OSError, match=r".*"):
-                os.close(detached.opened(root, name))
-    sh("losetup", "--detach", disk.node)  # nothing holds it
-
-
-def test_another_device_than_a_moment_ago(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path]
-) -> None:
-    disk = attach(on_ext4(_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
-    with pytest.raises(HostError, match="another device"), detached.mounted(disk.node, "ext4", "7:999"):
-        pass
-
-
-def test_a_filesystem_that_the_kernel_does_not_know(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path
-) -> None:
-    disk = attach(_blank(tmp_path / "c.img"))
-    with pytest.raises(HostError) as caught, detached.mounted(disk.node, "nosuchfs", "7:0"):
-        pass
-    assert "module for nosuchfs" in caught.value.hint
-
-
-def test_only_regular_files_are_read(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path]
-) -> None:
-    tree = _folder(
-        tmp_path / "t", {"openstack/latest/meta_data.json": b"{}", "openstack/content/0000": b"x"}
-    )
-    latest = tree / "openstack/latest"
-    (latest / "user_data").symlink_to("/etc/shadow")
-    (latest / "vendor_data.json").symlink_to("meta_data.json")
-    (tree / "openstack/2018-08-27").symlink_to("latest")
-    (tree / "cloudstack").symlink_to("/etc")
-    os.mkfifo(latest / "network_data.json")
-    os.mknod(latest / "vendor_data2.json", stat.S_IFBLK | 0o600, os.makedev(7, 0))
-    os.mknod(latest / "a_null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(latest / "socket"))
-    (latest / "set-id").write_bytes(b"#!/bin/sh\n")
-    (latest / "set-id").chmod(0o4755)
-    (tree / "etc").mkdir()
-    (tree / "etc/shadow").write_bytes(b"never asked for")
-    found = _tree(attach(on_ext4(tree, "config-2")))
-    assert sorted(found.files) == [
-        "openstack/content/0000",
-        "openstack/latest/meta_data.json",
-        "openstack/latest/set-id",
-    ]
-    assert sorted(found.left) == [
-        "cloudstack",
-        "openstack/2018-08-27",
-        "openstack/latest/a_null",
-        "openstack/latest/network_data.json",
-        "openstack/latest/socket",
-        "openstack/latest/user_data",
-        "openstack/latest/vendor_data.json",
-        "openstack/latest/vendor_data2.json",
-    ]
-
-
-def test_sizes_are_bounded(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path]
-) -> None:
-    tree = _folder(tmp_path / "t", {f"openstack/latest/{n}": b"x" * (15 << 20) for n in "abcdef"})
-    with (tree / "openstack/latest/0-huge").open("wb") as huge:
-        huge.truncate(1 << 40)
-    found = _tree(attach(on_ext4(tree, "config-2", 200 * MIB)))
-    assert sum(map(len, found.files.values())) <= files.ALL
-    assert sorted(found.files) == [f"openstack/latest/{n}" for n in "abcd"]
-    assert sorted(found.left) == [f"openstack/latest/{n}" for n in ("0-huge", "e", "f")]
-
-
-@pytest.mark.parametrize("place", ["", "cloudstack/metadata/"])
-def test_a_drive_with_thousands_of_names_is_not_read(
-    attach: Callable[[Path], LoopDisk],
-    tmp_path: Path,
-    on_ext4: Callable[..., Path],
-    read: list[str],
-    place: str,
-) -> None:
-    tree = _folder(tmp_path / "t", {"cloudstack/metadata/instance-id.txt": b"i-1"})
-    for number in range(3000):
-        (tree / place / f"name{number}").touch()
-    findings = _look(attach(on_ext4(tree, "config")))
-    assert findings.found is None
-    assert [note.outcome for note in findings.notes] == [Outcome.FAILED]
-    assert "2000" in findings.notes[0].detail
-    assert read == []
-
-
-def test_folders_without_end_and_names_of_any_kind(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path]
-) -> None:
-    deep = "openstack/" + "/".join(["d"] * 30)
-    tree = _folder(tmp_path / "t", {f"{deep}/file": b"x", "openstack/a": b"x"})
-    for name in (b"new\nline", b"\xff\xfe", b"\x1b[2J", "ünicode".encode(), b"x" * 250):
-        (tree / "openstack" / os.fsdecode(name)).write_bytes(b"x")
-    found = _tree(attach(on_ext4(tree, "config-2")))
-    assert sorted(found.files) == ["openstack/a"]
-
-
-def _tree(disk: LoopDisk) -> Tree:
-    tree = Tree()
-    with detached.mounted(disk.node, "ext4", storage.number_of(Host(), disk.name)) as root:
-        tree.add_folder(root)
-    return tree
 
 
 # -- which one counts -----------------------------------------------------------------------------
@@ -312,15 +131,15 @@ def _tree(disk: LoopDisk) -> Tree:
     ],
 )
 def test_content_decides(
-    attach: Callable[[Path], LoopDisk],
+    attach: Attach,
     tmp_path: Path,
-    on_ext4: Callable[..., Path],
+    on_ext4: OnExt4,
     read: list[str],
     label: str,
     content: dict[str, bytes],
     dialect: str,
 ) -> None:
-    disk = attach(on_ext4(_folder(tmp_path / "t", content), label))
+    disk = attach(on_ext4(make_folder(tmp_path / "t", content), label))
     before = disk.image.read_bytes()
     findings = _look(disk)
     assert read == ([dialect] if dialect else [])
@@ -336,9 +155,9 @@ def test_content_decides(
 
 
 def test_a_known_delivery_starts_no_reader(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path], read: list[str]
+    attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[str]
 ) -> None:
-    disk = attach(on_ext4(_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
+    disk = attach(on_ext4(make_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
     first = _look(disk).found
     assert first is not None
     assert first.parsed is not None
@@ -349,11 +168,9 @@ def test_a_known_delivery_starts_no_reader(
     assert read == ["nocloud"]
 
 
-def test_two_drives(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path], read: list[str]
-) -> None:
+def test_two_drives(attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[str]) -> None:
     def drive(name: str, id: bytes, label: str = "cidata", file: str = "meta-data") -> LoopDisk:
-        return attach(on_ext4(_folder(tmp_path / name, {file: id}), label))
+        return attach(on_ext4(make_folder(tmp_path / name, {file: id}), label))
 
     one, twin, other, broken = (
         drive("1", b"i-1"),
@@ -380,14 +197,30 @@ def test_two_drives(
     assert beside.medium.disk == one.name
 
 
-def test_one_of_two_is_known(
-    attach: Callable[[Path], LoopDisk], tmp_path: Path, on_ext4: Callable[..., Path], read: list[str]
-) -> None:
+def test_one_of_two_is_known(attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[str]) -> None:
     """What the known one says must be read again, to be compared."""
-    one = attach(on_ext4(_folder(tmp_path / "1", {"meta-data": b"i-1"}), "cidata"))
-    other = attach(on_ext4(_folder(tmp_path / "2", {"meta-data": b"i-2"}), "cidata"))
+    one = attach(on_ext4(make_folder(tmp_path / "1", {"meta-data": b"i-1"}), "cidata"))
+    other = attach(on_ext4(make_folder(tmp_path / "2", {"meta-data": b"i-2"}), "cidata"))
     found = _look(one).found
     assert found is not None
     assert found.parsed is not None
     with pytest.raises(ConfigError):
         _look(one, other, known=found.parsed.digest)
+
+
+@pytest.mark.parametrize("place", ["", "cloudstack/metadata/"])
+def test_a_drive_with_thousands_of_names_is_not_read(
+    attach: Attach,
+    tmp_path: Path,
+    on_ext4: OnExt4,
+    read: list[str],
+    place: str,
+) -> None:
+    tree = make_folder(tmp_path / "t", {"cloudstack/metadata/instance-id.txt": b"i-1"})
+    for number in range(3000):
+        (tree / place / f"name{number}").touch()
+    findings = _look(attach(on_ext4(tree, "config")))
+    assert findings.found is None
+    assert [note.outcome for note in findings.notes] == [Outcome.FAILED]
+    assert "2000" in findings.notes[0].detail
+    assert read == []

@@ -44,6 +44,8 @@ class Medium:
     length: int = 0
     #: Archives of kernel modules by their place on the disk.
     modules: tuple[Piece, ...] = ()
+    #: Not found but named by an operator, who sees ``disk`` as it was spelled.
+    named: bool = False
     #: Why it is left as it is; "" for one that was read whole and is stored.
     left: str = ""
 

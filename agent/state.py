@@ -105,17 +105,14 @@ class State:
         a power cut. User data that comes no more is removed.
         """
         with self._lock:
-            self._folder(self.folder())
+            programs = {name: content for name, content in sorted(files.items()) if name != USER_DATA}
             if USER_DATA in files:
-                self.host.write(self.user_data(), files[USER_DATA], mode=0o600, sync=True)
+                self.host.write(self.file(USER_DATA), files[USER_DATA], mode=0o600, sync=True)
             else:
                 self.host.remove(self.user_data())
-            for name, content in sorted(files.items()):
-                if name == USER_DATA:
-                    continue
-                self._folder(f"{self.folder()}/scripts")
-                self.host.write(f"{self.folder()}/scripts/{name}", content, mode=0o700, sync=True)
-            self.host.write(f"{self.folder()}/config.json", model.dump(config), mode=0o600, sync=True)
+            for name, content in programs.items():
+                self.host.write(self.file(f"scripts/{name}"), content, mode=0o700, sync=True)
+            self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
         """The last good configuration; None when there never was one. Raises HostError when it cannot be
@@ -154,8 +151,13 @@ class State:
 
     def mark_file(self, mark: str) -> str:
         """The file whose existence is that memory, for a program that marks itself; its folder is made."""
-        self._folder(f"{self.folder()}/done")
-        return f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}"
+        return self.file(f"done/{_UNSAFE.sub('_', mark)}")
+
+    def file(self, name: str) -> str:
+        """The path of a file of this instance's; its folder is made."""
+        path = f"{self.folder()}/{name}"
+        self._folder(path.rpartition("/")[0])
+        return path
 
     # -- three values ----------------------------------------------------------------
 
@@ -167,13 +169,15 @@ class State:
         wanted: str,
         live: str | None,
         apply: Callable[[], object],
+        left: Callable[[], str | None] | None = None,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
         ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
         file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
-        may raise. Compared with what was delivered, and left, when it was last applied:
+        may raise; ``left`` asks how it looks then, where only the system knows. Compared with what was
+        delivered, and left, when it was last applied:
 
         - live is what is wanted: unchanged;
         - delivered differs from last time: applied;
@@ -193,7 +197,7 @@ class State:
                 return kept(name)
         apply()
         with self._lock:
-            self._remember(name, delivered, wanted)
+            self._remember(name, delivered, wanted if left is None else left() or "")
         return changed(name, detail)
 
     def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from agent import stages, state
+from agent import stages, state, trees
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -156,24 +156,12 @@ def clean(host: Host) -> int:
     with stages.alone(host, "clean", _CLEAN_PATIENCE):
         files = (f"{state.FOLDER}/{name}" for name in ("instance.json", "disks.json"))
         removed = [name for name in files if host.remove(name)]
-        removed += _remove_below(host, f"{state.FOLDER}/instances")
+        removed += trees.remove(host, f"{state.FOLDER}/instances")
     for name in removed:
         print(f"removed {name}")
     if not removed:
         print("nothing was remembered")
     return 0
-
-
-def _remove_below(host: Host, folder: str) -> list[str]:
-    """Remove a folder and what is in it; the names of what was removed."""
-    above, _, name = folder.rpartition("/")
-    path = host.path(above) / name  # not host.path(folder): that follows a link in last place
-    if path.is_symlink() or not path.is_dir():
-        return [folder] if host.remove(folder) else []
-    inside = [
-        gone for child in sorted(os.listdir(path)) for gone in _remove_below(host, f"{folder}/{child}")
-    ]
-    return [*inside, folder] if host.remove(folder) else inside
 
 
 def _root_only(verb: str) -> None:

@@ -41,6 +41,8 @@ _MARKS = {
     "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE),
     "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE),
 }
+#: In the order in which a drive that may be of several is taken for one.
+DIALECTS = tuple(_MARKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,14 @@ def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
             tree.add_folder(root)
         except OSError as error:
             raise HostError(f"{device.node}: cannot be read: {error.strerror}") from error
-    names = {*tree.files, *tree.left}
-    dialect = next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
+    dialect = dialect_of(tree, dialects)
     return Drive(device, dialect, tree, _digest(dialect, tree)) if dialect else None
+
+
+def dialect_of(tree: Tree, dialects: Iterable[str] = DIALECTS) -> str:
+    """Whose drive it is, by the names on it; "" where none of them is a configuration."""
+    names = {*tree.files, *tree.left}
+    return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
 
 
 def _digest(dialect: str, tree: Tree) -> str:
@@ -200,12 +207,19 @@ def _parsed(drive: Drive, known: str) -> Parsed:
             extent=(0, 0),
             modules=(),
         )
-    parsed = parser.parse_files(drive.dialect, drive.tree.files)
+    return replace(read_tree(drive.dialect, drive.tree), digest=drive.digest, same=False)
+
+
+def read_tree(dialect: str, tree: Tree) -> Parsed:
+    """What the reader makes of a drive's files; among the problems is what could not be read."""
+    from agent import parser
+
+    found = parser.parse_files(dialect, tree.files)
     left = tuple(
         Problem(shown(name), f"left out: {why}", "the platform has to deliver a correct drive")
-        for name, why in sorted(drive.tree.left.items())
+        for name, why in sorted(tree.left.items())
     )
-    return replace(parsed, digest=drive.digest, same=False, problems=(*parsed.problems, *left))
+    return replace(found, problems=(*found.problems, *left))
 
 
 def _same_machine(one: Parsed, other: Parsed) -> bool:

@@ -176,4 +176,5 @@ def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:
 
 
 def _place(found: Found) -> str:
-    return f"/dev/{found.medium.disk.replace('!', '/')}"
+    disk = found.medium.disk
+    return disk if found.medium.named else f"/dev/{disk.replace('!', '/')}"

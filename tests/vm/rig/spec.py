@@ -35,6 +35,8 @@ class Network(StrEnum):
 
     NETWORKD = "networkd"
     IFUPDOWN = "ifupdown"
+    NETPLAN = "netplan"
+    NETWORKMANAGER = "networkmanager"
 
 
 class Bus(StrEnum):

@@ -49,6 +49,8 @@ BASE_PACKAGES = (
 NETWORK_PACKAGES: dict[Network, tuple[str, ...]] = {
     Network.NETWORKD: (),
     Network.IFUPDOWN: ("ifupdown", "dhcpcd-base"),
+    Network.NETPLAN: ("netplan.io",),
+    Network.NETWORKMANAGER: ("network-manager",),
 }
 # Emulated boots are CPU-bound: only what a root disk may sit on, in the format that unpacks fastest, and
 # nothing loaded that the disk at hand does not need (btrfs alone measures RAID algorithms for a second).

@@ -41,11 +41,16 @@ class Machine:
         self.drive: Parsed | Exception | None = None
         self.notes: tuple[Item, ...] = ()
         self.ran: list[str] = []
-        monkeypatch.setattr(sources, "find", lambda ctx, known, *, patient: self.find(known))
+        self.patient: list[bool] = []
+        monkeypatch.setattr(sources, "find", self.find_at_boot)
         monkeypatch.setattr(sources, "find_drive", lambda ctx, known: self.find(known))
         monkeypatch.setattr(drives, "carries", lambda *_: self.drive is not None)
         monkeypatch.setattr(stages, "run_step", self.step)
         (root / "run/gandi").mkdir(parents=True)
+
+    def find_at_boot(self, _ctx: Context, known: str, *, patient: bool) -> Findings:
+        self.patient.append(patient)
+        return self.find(known)
 
     def find(self, known: str) -> Findings:
         match self.drive:
@@ -113,6 +118,18 @@ def test_another_id_is_another_instance(machine: Machine) -> None:
     assert items["source"].detail.endswith("a new instance")
     assert ctx.config is not None
     assert ctx.config.identity.id == "i-2"
+
+
+def test_a_first_boot_and_a_clones_wait_for_a_medium_and_no_other(machine: Machine) -> None:
+    uuid = machine.root / "sys/class/dmi/id/product_uuid"
+    uuid.parent.mkdir(parents=True)
+    uuid.write_text(UUID)
+    machine.deliver()
+    machine.boot()
+    machine.boot()
+    uuid.write_text(UUID.replace("4c", "5d"))
+    machine.boot()
+    assert machine.patient == [True, False, True]
 
 
 def test_a_uuid_in_capitals_is_the_same_instance(machine: Machine) -> None:

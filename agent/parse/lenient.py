@@ -2,7 +2,7 @@
 
 pydantic tells all errors of a document at once with their paths, so a document is declared strictly, in one
 place, and still applied as far as it is good. A part of a document is a frozen dataclass whose fields are
-made by ``value``, ``part`` and ``parts``.
+made by ``value``, ``part``, ``parts`` and ``named``.
 
 pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
 and making five models costs three times what the core and this module do, at each first boot.
@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
-from agent.parse.problem import Problem, shown
+from agent.parse.problem import Problem, bounded, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pydantic_core import CoreSchema
 
-#: Problems that are told one by one; the rest is counted.
-TOLD = 50
 #: Each round leaves out at least one item on each path that was wrong; nesting bounds their number.
 _ROUNDS = 20
 
@@ -50,6 +48,13 @@ def parts(of: type | Callable[[object], Any]) -> Any:
     """A field that holds a list of parts or of values; None where there is no list, and for a wrong item."""
     one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
     many = core_schema.list_schema(core_schema.nullable_schema(one))
+    return _field(core_schema.nullable_schema(many), None)
+
+
+def named(of: type | Callable[[object], Any]) -> Any:
+    """A field that holds parts or values by names of the document's own; a wrong one is missing there."""
+    one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
+    many = core_schema.dict_schema(core_schema.str_schema(), core_schema.nullable_schema(one))
     return _field(core_schema.nullable_schema(many), None)
 
 
@@ -81,7 +86,7 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     told: set[tuple[int | str, ...]] = set()
     for _ in range(_ROUNDS):
         try:
-            return validator.validate_python(document), _bounded(problems)
+            return validator.validate_python(document), bounded(problems)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False, include_input=False):
                 missing = wrong["type"] == "missing"
@@ -90,7 +95,7 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
                     problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], known))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
-    return of(), [*_bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+    return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
 def path(location: Iterable[int | str]) -> str:
@@ -135,21 +140,17 @@ def _has(container: Any, step: int | str) -> bool:
     return False
 
 
-def _bounded(problems: list[Problem]) -> list[Problem]:
-    once = list(dict.fromkeys(problems))
-    more = len(once) - TOLD
-    tail = (
-        [Problem("the document", f"{more} more problems", "correct those above first")] if more > 0 else []
-    )
-    return once[:TOLD] + tail
-
-
 def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:
     """Every key of a schema and of those within it."""
     match of:
         case {"type": "dataclass-field", "name": str(name), "schema": inner}:
             yield name
             yield from _keys(inner)
-        case {"fields": [dict(), *_] as inner} | {"schema": dict() as inner} | {"items_schema": inner}:
+        case (
+            {"fields": [dict(), *_] as inner}
+            | {"schema": dict() as inner}
+            | {"items_schema": inner}
+            | {"values_schema": inner}
+        ):
             for one in inner if isinstance(inner, list) else [inner]:
                 yield from _keys(one)

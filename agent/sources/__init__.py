@@ -98,9 +98,9 @@ def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 def find(ctx: Context, known: str, *, patient: bool) -> Findings:
     """The first medium that is there. ``known`` is the digest of the last delivery.
 
-    ``patient``: the machine has no configuration yet, so a medium may still be on its way; then it is waited
-    for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. Raises ConfigError for a
-    setting or media that contradict each other, HostError when the reader failed.
+    ``patient``: the machine has no configuration of its own, so a medium may still be on its way; then it is
+    waited for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. Raises ConfigError
+    for a setting or media that contradict each other, HostError when the reader failed.
     """
     asked = turns(ctx.settings.datasource)
     findings = _first(ctx, asked, known)
@@ -126,7 +126,7 @@ def find_drive(ctx: Context, known: str) -> Findings:
 
 
 def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
-    notes = dict[Item, None]()
+    notes: dict[Item, None] = {}
     for turn in asked:
         module = importlib.import_module(f"agent.sources.{SOURCES[turn[0]]}")
         looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))

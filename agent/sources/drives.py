@@ -13,14 +13,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent import __version__, detached, identity, storage, sysfs
+from agent import __version__, identity, storage, sysfs
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.errors import AgentError, ConfigError, HostError
 from agent.parse.problem import Problem, shown
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
-from agent.sources.files import Tree
 from agent.sources.superblock import Labelled, labelled
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from agent.host import Host
     from agent.model import Identity
     from agent.parser import Parsed
+    from agent.sources.files import Tree
 
     Places = Callable[[Host], Iterable[str]]
 
@@ -39,7 +39,7 @@ _MARKS = {
     "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE),
     "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE),
     "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE),
-    "native": re.compile(r"gandi\.js[on]*\.?", re.IGNORECASE),
+    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE),
 }
 #: In the order in which a drive that may be of several is taken for one.
 DIALECTS = tuple(_MARKS)
@@ -134,6 +134,9 @@ def _label_by_udev(host: Host, name: str) -> str:
 
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
     """The drive's files; None where none of them is a configuration. Content decides between dialects."""
+    from agent import detached
+    from agent.sources.files import Tree
+
     tree = Tree()
     with detached.mounted(device.node, device.fstype, device.number) as root:
         try:

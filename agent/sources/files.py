@@ -18,7 +18,7 @@ from agent.errors import ConfigError
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
 #: What is read, also in the short upper-case spellings of plain ISO 9660: all of these folders, and these
 #: files.
-_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*", re.IGNORECASE)
+_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE)
 _FILES = re.compile(
     r"((meta|user|vendor)[-_]da[ta]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE
 )

@@ -41,8 +41,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     stored, broken = _stored(ctx)
     if broken:
         yield broken
+    # A disk under another UUID is a clone more often than not: its own medium may still be on its way.
+    patient = stored is None or _elsewhere(ctx)
     try:
-        findings = sources.find(ctx, known(ctx) if stored else "", patient=stored is None)
+        findings = sources.find(ctx, known(ctx) if stored else "", patient=patient)
     except AgentError as error:
         yield failed("source", error.message, error.hint)
         yield from _from_store(ctx, stored, None, "no medium that can be used")
@@ -90,8 +92,7 @@ def _from_store(
         yield skipped("source", f"{want}, nothing stored: no configuration")
         return
     yield unchanged("source", f"the stored configuration ({stored.identity.source})")
-    now, then = identity.machine(ctx.host), ctx.state.dmi()
-    if now and then and not identity.same(now, then):
+    if _elsewhere(ctx):
         what = "the machine's UUID has changed and no medium names it: taken for the same instance"
         yield Item("instance", Outcome.KEPT, what, "before cloning a machine, run: gandi-agent clean")
 
@@ -158,6 +159,12 @@ def known(ctx: Context) -> str:
     if now is None or (now.source == sources.ARCHIVE and identified(ctx, Identity(now.source, "")) != now):
         return ""
     return ctx.host.read(f"{ctx.state.folder()}/delivered") or ""
+
+
+def _elsewhere(ctx: Context) -> bool:
+    """Whether the machine's UUID is another one than that under which the instance was first seen."""
+    now, then = identity.machine(ctx.host), ctx.state.dmi()
+    return bool(now and then and not identity.same(now, then))
 
 
 def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:

@@ -40,12 +40,16 @@ class Network(StrEnum):
 
 
 class Bus(StrEnum):
-    """How a disk is attached. SATA disks cannot be hot-plugged in QEMU, and NVMe disks cannot be resized."""
+    """How a disk is attached. SATA disks cannot be hot-plugged in QEMU, and NVMe disks cannot be resized.
+
+    CDROM is an optical drive on the SCSI controller, with the disk as its medium.
+    """
 
     VIRTIO = "virtio"
     SCSI = "scsi"
     NVME = "nvme"
     SATA = "sata"
+    CDROM = "cdrom"
 
 
 @dataclass(frozen=True, slots=True)

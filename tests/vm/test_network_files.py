@@ -161,3 +161,39 @@ def test_ifupdown_would_run_every_line(ifupdown_tree: Path, case: str) -> None:
     assert all(
         a.partition("/")[0] in said for link in CASES[case] if not link.master for a in link.nic.addresses
     )
+
+
+#: Two NICs with something at the other end, and what the kernel holds after ``ifup`` and after ``ifdown``.
+_PLAYED = """
+mkdir -p /run/network
+unshare --net sh -ec '
+  mount -t sysfs none /sys
+  for n in 0 1; do ip link add eth$n type veth peer name far$n; ip link set far$n up; done
+  ip link set lo up
+  ifup -i {file} -a
+  ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
+  echo ==
+  ifdown -i {file} -a
+  ip rule; ip -6 rule; ip route show table all; ip -6 route show table all'
+"""
+
+
+def test_ifupdown_makes_several_ways_out_and_takes_them_away(ifupdown_tree: Path) -> None:
+    root = ifupdown_tree / "cases/played"
+    _put(root, "ifupdown", CASES["two-gateways"])
+    (root / "etc/network/interfaces").write_text("source /cases/played/etc/network/interfaces.d/*\n")
+    said, status = _run(ifupdown_tree, _PLAYED.format(file="/cases/played/etc/network/interfaces"))
+    assert status == 0, said
+    up, _, down = said.partition("==")
+    for line in (
+        r"10000:\s+from 203.0.113.10 to 198.51.100.0/24 lookup 10000",
+        r"10000:\s+from 198.51.100.10 lookup 10001",
+        r"10000:\s+from 2001:db8:1::10 lookup 10001",
+        r"default via 203.0.113.254 dev eth0 metric 100",
+        r"default via 198.51.100.1 dev eth1 metric 200",
+        r"default via 198.51.100.1 dev eth1 table 10001",
+        r"198.51.100.0/24 dev eth1 table 10001",
+        r"default via fe80::1 dev eth1 table 10001 .*onlink",
+    ):
+        assert re.search(line, up), f"{line}\n{up}"
+    assert "1000" not in down, down

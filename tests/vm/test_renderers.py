@@ -21,7 +21,7 @@ from tests.vm.wire import Wire
 FIRST, SECOND = "52:54:00:00:01:00", "52:54:00:00:01:01"
 LEASED = Nic(id="leased", mac="52:54:00:00:01:02")
 #: Nobody is at the other end: what is sent gets no answer.
-DEAD = Nic(id="dead", mac="52:54:00:00:01:03", backend="socket,udp=127.0.0.1:9,localaddr=127.0.0.1:0")
+DEAD = Nic(id="dead", mac="52:54:00:00:01:03", backend="hubport,hubid=1")
 #: Behind the one router, and behind the other.
 HERE, THERE = "192.0.2.10", "192.0.2.20"
 A, B = "203.0.113.10", "198.51.100.10"

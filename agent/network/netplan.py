@@ -33,8 +33,10 @@ _DROP_INS = "/etc/systemd/network"
 _ID = "00-gandi-"
 #: What it makes for networkd and NetworkManager (netplan-generate(8)).
 _FOR_NETWORKD, _FOR_NETWORKMANAGER = "10-netplan-", "netplan-"
-#: Where it says which of the two it needs (netplan-generate(8)).
-_WANTS = "/run/systemd/system/multi-user.target.wants"
+#: What ``netplan generate`` runs, without the start of a Python; where it is, and where it was.
+_GENERATORS = ("/usr/libexec/netplan/generate", "/usr/lib/netplan/generate")
+#: Where it says, as a generator of systemd's, which of the two it needs (systemd.generator(7)).
+_WANTS = "/run/systemd/generator/multi-user.target.wants"
 _SECTIONS = {
     Kind.PHYSICAL: "ethernets",
     Kind.BOND: "bonds",
@@ -72,7 +74,7 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
     for key, item in value.items():
         if isinstance(item, dict):
             lines += [f"{space}{key}:", *yaml(item, indent + 2)]
-        elif isinstance(item, list):
+        elif item and isinstance(item, list):
             lines.append(f"{space}{key}:")
             for one in item:
                 inner = yaml(one, indent + 4) if isinstance(one, dict) else [json.dumps(one)]
@@ -184,7 +186,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     touched = list(links)
     if not touched or not host.live:
         return
-    host.run(("netplan", "generate"))
+    host.run((next((name for name in _GENERATORS if host.exists(name)), _GENERATORS[0]),))
     # Its units have changed too: which NICs the boot waits for.
     host.run(("systemctl", "daemon-reload"))
     if units.active(host, NETWORKD_UNIT):

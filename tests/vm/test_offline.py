@@ -11,10 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from agent import seed
+from agent.host import Host
 from tests import creation
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import Image, ImageSpec, Machine, MachineSpec, Network, Table, newest_deb
+from tests.vm.rig import (
+    MIB,
+    Image,
+    ImageSpec,
+    Machine,
+    MachineSpec,
+    Network,
+    Table,
+    make_filesystem,
+    newest_deb,
+)
 from tests.vm.rig.image import copy_kernel, settle
 from tests.vm.rig.rootdisk import write_disk
 from tests.vm.rig.tree import chroot, install_debs, merged
@@ -42,6 +54,8 @@ DOCUMENT = {
     "scripts": [{"content": "#!/bin/sh\necho once >> /root/order\n"}],
     "boot": [{"name": "early", "content": "systemctl is-active basic.target >> /root/early; true\n"}],
 }
+#: What _put_media leaves in /root.
+MEDIA = ("document.json", "full.iso", "plain.iso", "drive.vfat")
 
 
 def _is_complete(vm: Machine) -> None:
@@ -66,7 +80,7 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
         settle(tree, spec)
         (tree / "root/document.json").write_text(json.dumps(DOCUMENT))
         chroot(tree, ["gandi-agent", "apply", "--root", "/", "--source", "/root/document.json"])
-        (tree / "root/document.json").unlink()
+        _put_media(tree)
         image = _image(tree, spec, tmp_path)
     vm = machine.start(image, SPEC)
     _is_complete(vm)
@@ -75,6 +89,9 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
     assert vm.read_file("/home/admin1/.ssh/authorized_keys").decode() == f"{sample.KEY}\n"
     assert vm.output("stat -c '%U %a' /etc/injected") == "admin1 600"
     vm.wait_until("test -e /root/order")
+    for medium in MEDIA:
+        assert "valid (native)" in vm.output(f"gandi-agent config validate /root/{medium}")
+    assert vm.output("losetup --list --noheadings") == ""
     # What was applied offline is recognised, and what waited for the boot was done.
     found = sample.steps(vm, "bootstrap")
     for step in ("source", "hostname", "network", "resolver", "users", "files"):
@@ -103,6 +120,16 @@ def test_a_disk_made_by_ganetis_hook_boots_and_is_grown(machine: Rig, tmp_path: 
     assert vm.read_file("/root/.ssh/authorized_keys").decode() == f"{creation.KEY}\n"
     assert vm.output("grep ^root: /etc/shadow | cut -d: -f2") == "*"
     assert "node1" not in vm.read_file("/etc/hosts").decode()
+
+
+def _put_media(tree: Path) -> None:
+    """The document as it may be delivered, for the guest to check: its kernel reads these filesystems."""
+    document = tree / "root/document.json"
+    files = seed.drive(document.read_bytes(), b"#!/bin/sh\n")
+    seed.iso(Host(), str(tree / "root/full.iso"), files)
+    seed.iso(Host(), str(tree / "root/plain.iso"), files, options=("-iso-level", "3"))
+    fat = make_filesystem(tree / "root/drive.vfat", 16 * MIB, "vfat", label="GANDI")
+    subprocess.run(["mcopy", "-i", fat, document, "::gandi.json"], check=True)
 
 
 def _image(tree: Path, spec: ImageSpec, folder: Path) -> Image:

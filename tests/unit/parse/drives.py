@@ -175,8 +175,8 @@ NATIVE: dict[str, Any] = {
         {"name": "eth1"},
         {"name": "eth2"},
         {"kind": "bond", "name": "bond0", "ports": ["eth1", "eth2"], "bond": {"primary": "eth2"}},
-        {"kind": "vlan", "name": "v5", "parent": "bond0", "vlan": 5, "dhcp4": True, "optional": True},
-        {"kind": "bridge", "name": "br0", "ports": ["v5"], "dhcp6": True},
+        {"kind": "vlan", "name": "v5", "parent": "bond0", "vlan": 5, "optional": True},
+        {"kind": "bridge", "name": "br0", "ports": ["v5"], "dhcp4": True, "dhcp6": True},
     ],
     "users": [
         {"name": "", "keys": [key("me")]},

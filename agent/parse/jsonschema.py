@@ -90,5 +90,7 @@ def _value(reader: Any) -> dict[str, Any]:
             return {"enum": [str(word) for word in words]}
         case fields.Whole(low, high):
             return {"type": "integer", "minimum": low, "maximum": high}
-    name = reader.__doc__.partition("\n")[0].partition(";")[0].rstrip(".")
-    return {"description": name} | _READERS[reader]
+    said = " ".join((reader.__doc__ or "").split())
+    # What is like another reader is not described by what it is like.
+    described = {} if said.startswith("The same") else {"description": said}
+    return described | _READERS[reader]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
@@ -29,14 +30,14 @@ _ROUNDS = 20
 
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
-_SCHEMA = "schema"
+_SCHEMA, _ALSO = "schema", "also"
 
 Part = TypeVar("Part")
 
 
-def value(reader: Callable[[object], Any], default: Any = REQUIRED) -> Any:
-    """A field that holds one value, made by a reader of ``agent.parse.fields``."""
-    return _field(core_schema.no_info_plain_validator_function(reader), default)
+def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "") -> Any:
+    """A field that holds one value, made by a reader; ``also`` is a second spelling of its key."""
+    return _field(core_schema.no_info_plain_validator_function(reader), default, also)
 
 
 def part(of: type) -> Any:
@@ -58,17 +59,24 @@ def named(of: type | Callable[[object], Any]) -> Any:
     return _field(core_schema.nullable_schema(many), None)
 
 
-def _field(of: CoreSchema, default: Any) -> Any:
+def _field(of: CoreSchema, default: Any, also: str = "") -> Any:
     if default is REQUIRED:
-        return dataclasses.field(metadata={_SCHEMA: of})
+        return dataclasses.field(metadata={_SCHEMA: of, _ALSO: also})
     with_default = core_schema.with_default_schema(of, default=default)
-    return dataclasses.field(default=default, metadata={_SCHEMA: with_default})
+    return dataclasses.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
 
 
 def schema(of: type) -> CoreSchema:
     """How the core validates a part; an unknown key is an error there."""
     declared = dataclasses.fields(of)
-    arguments = [core_schema.dataclass_field(f.name, f.metadata[_SCHEMA]) for f in declared]
+    arguments = [
+        core_schema.dataclass_field(
+            f.name,
+            f.metadata[_SCHEMA],
+            validation_alias=[[f.name], [f.metadata[_ALSO]]] if f.metadata[_ALSO] else None,
+        )
+        for f in declared
+    ]
     known = core_schema.dataclass_args_schema(of.__name__, arguments, extra_behavior="forbid")
     return core_schema.dataclass_schema(of, known, [f.name for f in declared], frozen=True, slots=True)
 
@@ -96,6 +104,19 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+
+
+def unhandled(problems: Iterable[Problem]) -> list[Problem]:
+    """The same for a format of which only a part is known here: a key beside it is no mistake, and is named
+    once however many items have it.
+    """
+    told = []
+    for problem in problems:
+        if problem.harmless:
+            key = re.sub(r"\[[0-9]+\]", "[]", problem.path)
+            problem = Problem(key, "this key is not handled", "it has no effect", harmless=True)
+        told.append(problem)
+    return list(dict.fromkeys(told))
 
 
 def path(location: Iterable[int | str]) -> str:

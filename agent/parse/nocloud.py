@@ -1,4 +1,4 @@
-"""The NoCloud drive: ``meta-data``, ``user-data``, ``network-config``, ``vendor-data``, in YAML, in its root.
+"""The NoCloud drive: ``meta-data``, ``user-data``, ``network-config``, ``vendor-data`` in its root, YAML.
 
 Format: cloud-init's NoCloud data source.
 """

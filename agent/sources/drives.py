@@ -81,7 +81,7 @@ def look(asked: Asked, places: Places = places) -> Findings:
         try:
             drive = _read(device, labels[device.label])
         except AgentError as error:
-            notes.append(failed(device.node, error.message, error.hint))
+            notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
         else:
             if drive is None:
                 notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))

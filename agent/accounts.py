@@ -6,8 +6,9 @@ The files are read, not NSS: what is asked is what this machine itself says, als
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from agent.plain import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

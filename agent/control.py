@@ -14,8 +14,9 @@ import selectors
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

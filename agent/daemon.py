@@ -15,7 +15,6 @@ import socket
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import control, stages
@@ -23,6 +22,7 @@ from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError, HostError
 from agent.journal import Journal, notify, status_line
+from agent.plain import dataclass, field
 from agent.stages import Stage
 from agent.workers import Workers
 

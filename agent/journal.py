@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TYPE_CHECKING
 
+from agent.plain import dataclass
 from agent.report import Outcome
 
 if TYPE_CHECKING:

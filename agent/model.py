@@ -8,8 +8,9 @@ trusts its input: it only ever reads what the parser child validated or what the
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from agent.plain import asdict, dataclass, replace
 
 #: Written into each stored document; load() refuses a newer one.
 VERSION = 1

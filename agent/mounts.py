@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import storage
+from agent.plain import dataclass
 from agent.sysfs import listed
 
 if TYPE_CHECKING:

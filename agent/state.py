@@ -18,11 +18,11 @@ import hashlib
 import json
 import re
 import threading
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent import model
 from agent.errors import HostError
+from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from agent import control, statusview
 from agent.context import context
 from agent.errors import HostError
+from agent.plain import asdict
 from agent.report import STATUS
 from agent.stages import Stage
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from agent.plain import dataclass, field
 from agent.report import Outcome
 from agent.stages import NOTHING, Stage
 

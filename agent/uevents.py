@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from dataclasses import dataclass, field
 
 import pyudev
+
+from agent.plain import dataclass, field
 
 #: Set by 86-gandi-agent.rules, with the property GANDI_ROLE.
 TAG = "gandi"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from agent import stages, state
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
+from agent.plain import asdict, fields
 from agent.report import Outcome
 from agent.settings import Settings, variable
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable

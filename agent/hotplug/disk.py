@@ -8,7 +8,6 @@ that two disks never get the same mountpoint; what they lead to is done in paral
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
 from agent.hotplug.turns import Turns
 from agent.journal import Journal
+from agent.plain import dataclass, replace
 from agent.report import Item, failed, items, skipped, unchanged
 
 if TYPE_CHECKING:

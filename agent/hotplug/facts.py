@@ -4,9 +4,10 @@ think, disk.py acts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

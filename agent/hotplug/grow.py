@@ -7,7 +7,6 @@ such chain here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent import mounts
@@ -15,6 +14,7 @@ from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.system import unit_name
+from agent.plain import dataclass, field
 from agent.report import Item, changed, failed, skipped
 
 if TYPE_CHECKING:

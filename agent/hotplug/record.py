@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from agent.plain import asdict, dataclass
 
 if TYPE_CHECKING:
     from agent.host import Host

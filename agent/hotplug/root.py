@@ -4,12 +4,12 @@ grown in place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent import mounts, storage
 from agent.errors import HostError
 from agent.hotplug import grow, table
+from agent.plain import dataclass, replace
 from agent.report import changed, failed, skipped, unchanged
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ no udev runs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent import storage, transient
 from agent.bus import attachment
+from agent.plain import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.errors import Busy
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

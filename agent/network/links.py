@@ -11,10 +11,10 @@ import re
 import select
 import socket
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.model import Nic
+from agent.plain import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
@@ -11,6 +10,7 @@ from agent.parse import fields
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.problem import Problem
 from agent.parse.program import program
+from agent.plain import dataclass, field
 
 if TYPE_CHECKING:
     from agent.parse.fields import IP, Net

@@ -10,12 +10,12 @@ and making five models costs three times what the core and this module do, at ea
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
+from agent import plain
 from agent.parse.problem import Problem, shown
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def parts(of: type | Callable[[object], Any]) -> Any:
 
 def _field(of: CoreSchema, default: Any) -> Any:
     if default is REQUIRED:
-        return dataclasses.field(metadata={_SCHEMA: of})
+        return plain.field(metadata={_SCHEMA: of})
     with_default = core_schema.with_default_schema(of, default=default)
-    return dataclasses.field(default=default, metadata={_SCHEMA: with_default})
+    return plain.field(default=default, metadata={_SCHEMA: with_default})
 
 
 def schema(of: type) -> CoreSchema:
     """How the core validates a part; an unknown key is an error there."""
-    declared = dataclasses.fields(of)
+    declared = plain.fields(of)
     arguments = [core_schema.dataclass_field(f.name, f.metadata[_SCHEMA]) for f in declared]
     known = core_schema.dataclass_args_schema(of.__name__, arguments, extra_behavior="forbid")
     return core_schema.dataclass_schema(of, known, [f.name for f in declared], frozen=True, slots=True)

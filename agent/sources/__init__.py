@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
+from agent.plain import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -147,7 +147,7 @@ def _head(descriptor: int, disk: Disk, offset: int) -> Header | None:
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:
     """The medium with its archive's length, as far as that can be true."""
-    from dataclasses import replace
+    from agent.plain import replace
 
     longest = min(LONGEST, disk.device.size - medium.offset)
     if not 0 < length <= longest:

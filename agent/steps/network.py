@@ -8,7 +8,6 @@ as soon as the document has the NIC.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from agent import model, network, sources
 from agent.errors import ConfigError
 from agent.network import links
 from agent.network.pairing import pair
+from agent.plain import asdict
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ new one.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import identity, sources
 from agent.errors import AgentError, HostError
 from agent.model import Identity
+from agent.plain import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 
 if TYPE_CHECKING:

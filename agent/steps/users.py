@@ -9,13 +9,13 @@ keys by descriptor (see homefile).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent import accounts, homefile
 from agent.accounts import Account
 from agent.errors import ConfigError
 from agent.parse.problem import shown
+from agent.plain import replace
 from agent.report import Outcome, guarded
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.context import Context
 from agent.host import Completed, Host
+from agent.plain import dataclass, field
 from agent.report import Item, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

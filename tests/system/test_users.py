@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from agent import accounts
 from agent.context import Context, context
 from agent.host import Host
 from agent.model import Identity, InstanceConfig, User
+from agent.plain import replace
 from agent.steps import users
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")

@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from agent.context import Context, context
 from agent.host import Completed, Host
 from agent.model import InstanceConfig, Script
+from agent.plain import replace
 from agent.report import Item
 from agent.steps import script
 

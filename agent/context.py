@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
 from agent.journal import Journal, status_line
@@ -15,6 +14,7 @@ from agent.report import StatusFile
 from agent.settings import Settings, SettingsFile
 from agent.state import State
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -15,7 +15,6 @@ import socket
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from agent import control, stages
 from agent.context import record
@@ -26,6 +25,7 @@ from agent.plain import dataclass, field
 from agent.stages import Stage
 from agent.workers import Workers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,7 +64,7 @@ def listener(host: Host) -> socket.socket:
     if host.effect(f"listen on {control.SOCKET}"):
         before = os.umask(0o177)
         try:
-            made.bind(str(host.path(control.SOCKET)))
+            made.bind(host.path(control.SOCKET))
         finally:
             os.umask(before)
         made.listen(control.CLIENTS)

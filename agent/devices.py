@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import TYPE_CHECKING
 
 from agent import stages
 from agent.context import record, working
@@ -20,6 +19,7 @@ from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
 from agent.workers import Workers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

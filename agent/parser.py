@@ -13,12 +13,15 @@ import select
 import sys
 import time
 from base64 import b64decode
-from typing import Any
 
 from agent import bounded, model
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
 from agent.plain import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
 TIMEOUT = 60.0

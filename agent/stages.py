@@ -13,7 +13,6 @@ import os
 import time
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import bounded
 from agent.context import record, working
@@ -23,6 +22,7 @@ from agent.plain import asdict, dataclass
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
 from agent.settings import variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from agent import stages, state
 from agent.context import context
@@ -15,9 +14,11 @@ from agent.plain import asdict, fields
 from agent.report import Outcome
 from agent.settings import Settings, variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
     from agent.context import Context
     from agent.hotplug.facts import Decision
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _CLEAN_PATIENCE = 10.0
 
 
-def plan(root: Path, chosen: Sequence[stages.Stage]) -> int:
+def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
     _root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))
@@ -167,8 +168,8 @@ def clean(host: Host) -> int:
 def _remove_below(host: Host, folder: str) -> list[str]:
     """Remove a folder and what is in it; the names of what was removed."""
     above, _, name = folder.rpartition("/")
-    path = host.path(above) / name  # not host.path(folder): that follows a link in last place
-    if path.is_symlink() or not path.is_dir():
+    path = os.path.join(host.path(above), name)  # not host.path(folder): that follows a link in last place
+    if os.path.islink(path) or not os.path.isdir(path):
         return [folder] if host.remove(folder) else []
     inside = [
         gone for child in sorted(os.listdir(path)) for gone in _remove_below(host, f"{folder}/{child}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.context import record, working
@@ -24,6 +23,7 @@ from agent.journal import Journal
 from agent.plain import dataclass, replace
 from agent.report import Item, failed, items, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 

@@ -7,8 +7,6 @@ such chain here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
@@ -17,6 +15,7 @@ from agent.hotplug.system import unit_name
 from agent.plain import dataclass, field
 from agent.report import Item, changed, failed, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

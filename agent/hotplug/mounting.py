@@ -9,7 +9,6 @@ import errno
 import fcntl
 import os
 import threading
-from typing import TYPE_CHECKING
 
 from agent import mounts
 from agent.errors import HostError
@@ -20,6 +19,7 @@ from agent.hotplug.system import unit_name
 from agent.plain import dataclass, field
 from agent.report import Item, changed, failed, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,12 +8,12 @@ no udev runs.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from agent import storage, transient
 from agent.bus import attachment
 from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.errors import HostError
 from agent.hotplug.system import unit_name
 from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
     from agent.hotplug.system import System

@@ -8,16 +8,18 @@ place in ``RENDERERS``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from agent.errors import ConfigError
 from agent.network import ifupdown, networkd
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
     from agent.host import Host
     from agent.network.links import Link
+else:
+    Protocol = object
 
 
 class Renderer(Protocol):

@@ -11,11 +11,12 @@ import re
 import select
 import socket
 import time
-from typing import TYPE_CHECKING
 
 from agent.model import Nic
 from agent.plain import dataclass, replace
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -62,9 +63,7 @@ class Link:
 
 def physical(host: Host) -> list[Interface]:
     """This machine's physical NICs in bus order."""
-    folder = host.path(_SYS)
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    found = [_interface(host, name) for name in names if _is_physical(host, name)]
+    found = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
     return sorted(found, key=lambda one: (one.place, one.index, one.name))
 
 

@@ -7,12 +7,11 @@ VLANs out, which take over the MAC of a NIC.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 from agent import units
 from agent.network.links import FALLBACK
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -113,8 +112,7 @@ def configures(host: Host, names: frozenset[str], mac: str) -> str:
 def _files(host: Host) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in _FOLDERS:
-        real = host.path(folder)
-        for name in sorted(os.listdir(real)) if real.is_dir() else ():
+        for name in listed(host, folder):
             if name.endswith(".network"):
                 found.setdefault(name, f"{folder}/{name}")
     return found

@@ -11,15 +11,16 @@ import json
 import sys
 from base64 import b64encode
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
 
 from agent import __version__, model
 from agent.parse import archive
 from agent.parse.confine import confine
 from agent.parse.problem import Problem, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from agent.model import InstanceConfig
     from agent.parse.archive import Archive

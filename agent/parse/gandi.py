@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields
@@ -12,7 +11,10 @@ from agent.parse.problem import Problem
 from agent.parse.program import program
 from agent.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.fields import IP, Net
 
 SOURCE = "gandi"

@@ -11,15 +11,18 @@ and making five models costs three times what the core and this module do, at ea
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from agent import plain
 from agent.parse.problem import Problem, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
+
+    Part = TypeVar("Part")
 
     from pydantic_core import CoreSchema
 
@@ -32,8 +35,6 @@ _ROUNDS = 20
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
 _SCHEMA = "schema"
-
-Part = TypeVar("Part")
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED) -> Any:

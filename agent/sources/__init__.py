@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

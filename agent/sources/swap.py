@@ -8,7 +8,6 @@ archive there.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent import mounts, storage
 from agent.bus import attachment
@@ -17,6 +16,7 @@ from agent.errors import HostError
 from agent.parse import archive
 from agent.sources import Found
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 

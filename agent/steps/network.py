@@ -9,7 +9,6 @@ as soon as the document has the NIC.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import model, network, sources
 from agent.errors import ConfigError
@@ -18,6 +17,7 @@ from agent.network.pairing import pair
 from agent.plain import asdict
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,12 +8,12 @@ lines.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent import units
 from agent.report import skipped
 from agent.state import digest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -101,7 +101,7 @@ def _is_ours(line: str) -> bool:
 def _link(host: Host) -> str:
     """What /etc/resolv.conf points to, "" for a file or nothing."""
     try:
-        return os.readlink(host.path("/etc") / "resolv.conf")
+        return os.readlink(os.path.join(host.path("/etc"), "resolv.conf"))
     except OSError:
         return ""
 

@@ -9,8 +9,6 @@ keys by descriptor (see homefile).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import accounts, homefile
 from agent.accounts import Account
 from agent.errors import ConfigError
@@ -18,6 +16,7 @@ from agent.parse.problem import shown
 from agent.plain import replace
 from agent.report import Outcome, guarded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

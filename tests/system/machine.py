@@ -35,7 +35,7 @@ _NETLINK_KOBJECT_UEVENT, _UDEV_GROUP = 15, 2  # linux/netlink.h; systemd's MONIT
 
 def quick(ctx: Context) -> Iterator[Item]:
     """Leave a line with our process id."""
-    with ctx.host.path("/ran").open("a") as file:
+    with open(ctx.host.path("/ran"), "a") as file:
         file.write(f"{os.getpid()}\n")
     yield changed("quick", "done")
 
@@ -44,13 +44,13 @@ def slow(ctx: Context) -> Iterator[Item]:
     """Wait until the test says so."""
     ctx.host.write("/begun", str(os.getpid()))
     ctx.waiting("the test")
-    until(ctx.host.path("/go"))
+    until(Path(ctx.host.path("/go")))
     yield changed("slow")
 
 
 def look(ctx: Context, device: str, action: str) -> Iterator[Item]:
     """Take the place of the handler of disks: leave a line for each look."""
-    with ctx.host.path("/looks").open("a") as file:
+    with open(ctx.host.path("/looks"), "a") as file:
         file.write(f"{device} {action}\n")
     yield changed(device, "seen")
 

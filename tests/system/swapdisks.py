@@ -36,9 +36,9 @@ class Beside(Host):
     folder: Path = Path("/")
     commands: list[tuple[str, ...]] = field(default_factory=list)
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> str:
         aside = name.startswith(("/gandi", "/var/lib/gandi", "/etc", "/run/gandi"))
-        return self.folder / name.lstrip("/") if aside else Path(name)
+        return f"{self.folder}/{name.lstrip('/')}" if aside else name
 
     def run(self, argv: Sequence[str], **how: Any) -> Completed:
         self.commands.append(tuple(argv))

@@ -44,7 +44,7 @@ class Machine:
         return {i.name: f"{i.outcome} {i.detail}".strip() for i in found}
 
     def file(self, name: str) -> Path:
-        return self.host.root / name.lstrip("/")
+        return Path(self.host.root) / name.lstrip("/")
 
     def keys(self, home: str) -> list[str]:
         return self.file(f"{home}/.ssh/authorized_keys").read_text().splitlines()

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from agent.report import StepReport
     from agent.uevents import Uevents
 
-#: Seconds after which device events are listened to where no bootstrap stage has run; otherwise right after
-#: it. The monitor's library costs as much CPU as the rest of the start, and the network waits for that
-#: stage.
+#: Seconds after which device events are listened to where no postboot stage has been asked for; otherwise
+#: with it. The monitor's library costs as much CPU as the rest of the start, and all services wait for the
+#: stages before. Nothing is missed: the mount stage looks at every disk, and so does who begins to listen.
 _LISTEN_ANYWAY = 30.0
 #: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
@@ -108,9 +108,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT."""
         self._watch_signals()
         record(self.ctx, self._sign_in)
-        bootstrap = self.ctx.status.read()["stages"].get(Stage.BOOTSTRAP, {})
-        begun = bootstrap.get("state") in ("done", "failed") or self.ctx.host.exists(stages.MOUNTING)
-        self._listen_at = time.monotonic() + (0.0 if begun else _LISTEN_ANYWAY)
+        restarted = self.ctx.host.exists(stages.MOUNTING)
+        self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         notify("READY=1")
         status_line("ready")
         while not self._ending:
@@ -218,17 +217,13 @@ class Daemon:
         if run is None:
             run = self._runs[stage] = StageRun()
             if stage is Stage.MOUNT:
-                self._begin_mounting()
+                self.devices.grow_root()  # meanwhile
+            elif stage is Stage.POSTBOOT:
+                self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
         run.peers.append(connection)
         for line in run.lines:
             connection.say(line)
-
-    def _begin_mounting(self) -> None:
-        """Listen before the stage looks at the disks; grow the root disk meanwhile."""
-        if self._uevents is None:
-            self._listen()
-        self.devices.grow_root()
 
     def _run(self, stage: Stage) -> None:
         """In the runner's thread: the whole stage, told line by line."""
@@ -258,11 +253,6 @@ class Daemon:
     def _ended(self, stage: Stage, status: int) -> None:
         for peer in self._runs.pop(stage).peers:
             peer.end(status)
-        if stage is Stage.BOOTSTRAP:
-            self._listen_at = 0.0
-        elif stage is Stage.MOUNT and not self.ctx.settings.allow_mount:
-            # The stage looked at no disk, but one that others have mounted may have to grow.
-            self._look_at_everything()
 
 
 @dataclass(slots=True)

@@ -180,11 +180,12 @@ def looks(m: Machine, count: int) -> list[str]:
         time.sleep(0.02)
 
 
-def test_an_event_reaches_its_handler_once_the_mount_stage_has_begun(m: Machine) -> None:
+def test_an_event_reaches_its_handler_from_the_postboot_stage_on(m: Machine) -> None:
+    """Before, the mount stage looks at everything itself, and the monitor would only cost the boot time."""
     m.daemon()
-    assert m.client("bootstrap")[0] == 0
+    assert [m.client(stage)[0] for stage in ("bootstrap", "mount")] == [0, 0]
     machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
-    assert m.client("mount")[0] == 0
+    assert m.client("postboot")[0] == 0
     machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
     assert looks(m, 1) == ["null add"]
     deadline = time.monotonic() + BOUND

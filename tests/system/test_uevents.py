@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 
-from agent.uevents import Uevent, Uevents, properties
+from agent.uevents import Uevent, Uevents
 from tests.system.machine import message, send
 
 DEVPATH = "/devices/virtual/mem/null"
@@ -47,9 +47,3 @@ def test_the_usual_buffer_holds_a_storm() -> None:
         send(message("add", "gandi", DEVPATH))
     events, lost = uevents.drain()
     assert (len(events), lost) == (2000, False)
-
-
-def test_properties_of_a_device_and_of_none() -> None:
-    assert properties("mem", "null")["DEVNAME"] == "/dev/null"
-    assert properties("mem", "nonsense") == {}
-    assert properties("nonsense", "null") == {}

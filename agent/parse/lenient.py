@@ -5,16 +5,16 @@ place, and still applied as far as it is good. A part of a document is a frozen 
 made by ``value``, ``part`` and ``parts``.
 
 pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
-and making five models costs three times what the core and this module do, at each first boot.
+and making five models costs three times what the core and this module do, at each first boot. So the schemas
+here are plain dicts, as pydantic_core.core_schema describes them.
 """
 
 from __future__ import annotations
 
 import difflib
 
-from pydantic_core import SchemaValidator, ValidationError, core_schema
-
 from agent import plain
+from agent.parse.core import SchemaValidator, ValidationError
 from agent.parse.problem import Problem, shown
 
 TYPE_CHECKING = False
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    Part = TypeVar("Part")
-
     from pydantic_core import CoreSchema
+
+    Part = TypeVar("Part")
 
 #: Problems that are told one by one; the rest is counted.
 TOLD = 50
@@ -39,34 +39,53 @@ _SCHEMA = "schema"
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED) -> Any:
     """A field that holds one value, made by a reader of ``agent.parse.fields``."""
-    return _field(core_schema.no_info_plain_validator_function(reader), default)
+    return _field(_read_by(reader), default)
 
 
 def part(of: type) -> Any:
     """A field that holds a part of the document, or None."""
-    return _field(core_schema.nullable_schema(schema(of)), None)
+    return _field(_nullable(schema(of)), None)
 
 
 def parts(of: type | Callable[[object], Any]) -> Any:
     """A field that holds a list of parts or of values; None where there is no list, and for a wrong item."""
-    one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
-    many = core_schema.list_schema(core_schema.nullable_schema(one))
-    return _field(core_schema.nullable_schema(many), None)
+    one = schema(of) if isinstance(of, type) else _read_by(of)
+    return _field(_nullable({"type": "list", "items_schema": _nullable(one)}), None)
+
+
+def _read_by(reader: Callable[[object], Any]) -> CoreSchema:
+    return {"type": "function-plain", "function": {"type": "no-info", "function": reader}}
+
+
+def _nullable(of: CoreSchema) -> CoreSchema:
+    return {"type": "nullable", "schema": of}
 
 
 def _field(of: CoreSchema, default: Any) -> Any:
     if default is REQUIRED:
         return plain.field(metadata={_SCHEMA: of})
-    with_default = core_schema.with_default_schema(of, default=default)
+    with_default = {"type": "default", "schema": of, "default": default}
     return plain.field(default=default, metadata={_SCHEMA: with_default})
 
 
 def schema(of: type) -> CoreSchema:
     """How the core validates a part; an unknown key is an error there."""
     declared = plain.fields(of)
-    arguments = [core_schema.dataclass_field(f.name, f.metadata[_SCHEMA]) for f in declared]
-    known = core_schema.dataclass_args_schema(of.__name__, arguments, extra_behavior="forbid")
-    return core_schema.dataclass_schema(of, known, [f.name for f in declared], frozen=True, slots=True)
+    return {
+        "type": "dataclass",
+        "cls": of,
+        "schema": {
+            "type": "dataclass-args",
+            "dataclass_name": of.__name__,
+            "fields": [
+                {"type": "dataclass-field", "name": f.name, "schema": f.metadata[_SCHEMA]} for f in declared
+            ],
+            "extra_behavior": "forbid",
+        },
+        "fields": [f.name for f in declared],
+        "frozen": True,
+        "slots": True,
+    }
 
 
 def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Problem]]:
@@ -76,7 +95,7 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     item becomes that is wrong as a whole. ``document`` is changed.
     """
     whole = schema(of)
-    validator = SchemaValidator(whole, core_schema.CoreConfig(hide_input_in_errors=True))
+    validator = SchemaValidator(whole, {"hide_input_in_errors": True})
     known = frozenset(_keys(whole))
     problems: list[Problem] = []
     told: set[tuple[int | str, ...]] = set()

@@ -23,6 +23,7 @@ from agent.errors import AgentError, HostError
 from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.stages import Stage
+from agent.wakeup import Wakeup
 from agent.workers import Workers
 
 TYPE_CHECKING = False
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from agent.report import StepReport
     from agent.uevents import Uevents
 
-#: Seconds after which device events are listened to where no postboot stage has been asked for; otherwise
-#: with it. The monitor's library costs as much CPU as the rest of the start, and all services wait for the
-#: stages before. Nothing is missed: the mount stage looks at every disk, and so does who begins to listen.
+#: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
+#: from then on. Before, the mount stage looks at every disk itself, and the monitor's library would cost as
+#: much CPU as the rest of the start while all services wait.
 _LISTEN_ANYWAY = 30.0
 #: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
@@ -91,11 +92,13 @@ class Daemon:
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _server: control.Server = field(init=False)
     _runs: dict[Stage, StageRun] = field(default_factory=dict)
+    _wakeup: Wakeup | None = None
     _uevents: Uevents | None = None
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
     _ending: bool = False
-    _listen_at: float = 0.0
+    #: When to act upon device events from (monotonic seconds); None once that is done.
+    _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,14 +129,15 @@ class Daemon:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        times = [self._watchdog.next, self._server.wake_at(), None if self._uevents else self._listen_at]
+        times = [self._watchdog.next, self._server.wake_at(), self._listen_at]
         due = min((moment for moment in times if moment is not None), default=None)
         for key, mask in self.selector.select(None if due is None else max(0.0, due - now)):
             key.data(mask)
         now = time.monotonic()
         self._watchdog.tick(now)
         self._server.tick(now)
-        if self._uevents is None and now >= self._listen_at:
+        if self._listen_at is not None and now >= self._listen_at:
+            self._listen_at = None
             self._listen()
 
     def _woken(self) -> None:
@@ -178,9 +182,26 @@ class Daemon:
     # -- devices ---------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Hear of devices from now on; then look at those that are there, if it is time for them."""
+        """Act upon what is heard from now on. Where nobody has listened since the mount stage looked at
+        everything, look at everything now.
+        """
+        if self._wakeup is None:
+            self._monitor()
+        else:
+            self.selector.register(self._wakeup, selectors.EVENT_READ, lambda _mask: self._wake_up())
+
+    def _wake_up(self) -> None:
+        if self._wakeup is not None and self._wakeup.heard():
+            self._monitor()
+
+    def _monitor(self) -> None:
+        """Hear each event by itself; then look at the devices that are there, if it is time for them."""
         from agent.uevents import Uevents
 
+        if self._wakeup is not None:
+            self.selector.unregister(self._wakeup)
+            self._wakeup.close()
+            self._wakeup = None
         self._uevents = Uevents()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         self._look_at_everything()
@@ -195,7 +216,9 @@ class Daemon:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
-        if self._uevents is not None and self.devices.mounting():
+        if self._uevents is None and self._listen_at is None:
+            self._monitor()
+        elif self._uevents is not None and self.devices.mounting():
             self.devices.look_again(self._uevents.enumerate())
 
     # -- stages ----------------------------------------------------------------------
@@ -217,8 +240,10 @@ class Daemon:
         if run is None:
             run = self._runs[stage] = StageRun()
             if stage is Stage.MOUNT:
+                if self._uevents is None and self._wakeup is None:
+                    self._wakeup = Wakeup()  # before the stage looks at the disks
                 self.devices.grow_root()  # meanwhile
-            elif stage is Stage.POSTBOOT:
+            elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
         run.peers.append(connection)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import select
 
 from agent.uevents import Uevent, Uevents
+from agent.wakeup import Wakeup
 from tests.system.machine import message, send
 
 DEVPATH = "/devices/virtual/mem/null"
 
 
-def readable(uevents: Uevents, seconds: float) -> bool:
+def readable(uevents: Uevents | Wakeup, seconds: float) -> bool:
     return bool(select.select([uevents], [], [], seconds)[0])
 
 
@@ -47,3 +48,26 @@ def test_the_usual_buffer_holds_a_storm() -> None:
         send(message("add", "gandi", DEVPATH))
     events, lost = uevents.drain()
     assert (len(events), lost) == (2000, False)
+
+
+def test_what_carries_our_tag_is_a_reason_to_wake_up() -> None:
+    wakeup = Wakeup()
+    send(message("add", "systemd", DEVPATH))
+    assert readable(wakeup, 5)
+    assert not wakeup.heard()
+    assert not readable(wakeup, 0)
+    send(message("add", "systemd", DEVPATH))
+    send(message("add", "gandi", DEVPATH))
+    assert readable(wakeup, 5)
+    assert wakeup.heard()
+    assert not wakeup.heard()
+    wakeup.close()
+
+
+def test_more_than_could_be_queued_is_a_reason_as_well() -> None:
+    wakeup = Wakeup()
+    for _ in range(2000):
+        send(message("add", "systemd", DEVPATH))
+    assert wakeup.heard()
+    assert not wakeup.heard()
+    wakeup.close()

@@ -33,7 +33,7 @@ test-unit: setup ## pure Python, no root
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
 test-system: setup ## loop devices, network namespaces (root)
-	@$(PYTHON) -m pytest -q tests/system
+	@$(PYTHON) -m pytest -q -n 2 tests/system
 
 # Two machines at a time are what two cores carry; a free worker takes over tests of the other. What is marked soak runs
 # in make soak: the rig's own test (here it is proven by its use) and variants of what is tested here.

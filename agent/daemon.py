@@ -241,7 +241,7 @@ class Daemon:
             run = self._runs[stage] = StageRun()
             if stage is Stage.MOUNT:
                 if self._uevents is None and self._wakeup is None:
-                    self._wakeup = Wakeup()  # before the stage looks at the disks
+                    self._wakeup = Wakeup(self.ctx.host)  # before the stage looks at the disks
                 self.devices.grow_root()  # meanwhile
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0

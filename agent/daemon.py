@@ -278,6 +278,8 @@ class Daemon:
     def _ended(self, stage: Stage, status: int) -> None:
         for peer in self._runs.pop(stage).peers:
             peer.end(status)
+        if stage is Stage.MOUNT and self.ctx.config is None:
+            self.devices.look_for_drives()
 
 
 @dataclass(slots=True)

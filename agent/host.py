@@ -50,6 +50,8 @@ class Host:
     dry_run: bool = False
     #: With dry_run: what would have been done, one line each, in order.
     planned: list[str] = field(default_factory=list)
+    #: The system below the root does not run: the kernel and its /sys, if they are there, are another one's.
+    offline: bool = False
     _root: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +60,7 @@ class Host:
     @property
     def live(self) -> bool:
         """True when this is the running system and not an image or a test's tree."""
-        return self._root == "/"
+        return not self.offline and self._root == "/"
 
     # -- reading ---------------------------------------------------------------------
 
@@ -230,12 +232,12 @@ class Host:
         through argv.
 
         ``changes=False`` marks a command that only asks: it runs in a dry run too. ``timeout`` is in
-        seconds; the command is killed then. Raises HostError naming the command, its status and the end
+        seconds; it is killed then. Raises HostError naming the command, its status and the end
         of its output, unless ``check`` is off; a missing program or a timeout always raises.
         """
         import subprocess
 
-        command = tuple(argv) if self.live else ("chroot", self._root, *argv)
+        command = tuple(argv) if self._root == "/" else ("chroot", self._root, *argv)
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
         try:

@@ -6,13 +6,17 @@ import ipaddress
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields
+from agent.parse.archive import CONFIG, SCRIPT
+from agent.parse.document import read_json
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.problem import Problem
 from agent.parse.program import program
-from agent.plain import dataclass, field
+from agent.parse.reading import Reading
+from agent.plain import dataclass, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from agent.parse.fields import IP, Net
@@ -128,6 +132,25 @@ def parse(
         partial=any(not problem.harmless for problem in problems),
     )
     return config, files, problems
+
+
+def reading(document: dict[str, Any], script: bytes | None) -> Reading:
+    """The same as a reading; one that says a ``version`` is the native document (``agent.parse.native``)."""
+    if "version" in document:
+        return Reading(None, {}, [], instead="native")
+    return Reading(*parse(document, script))
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The same of a folder that holds what the archive would."""
+    problems: list[Problem] = []
+    if CONFIG not in files:
+        return Reading(None, {}, [Problem(CONFIG, "missing", "the folder has to hold it")])
+    document = read_json(CONFIG, files[CONFIG], problems)
+    if document is None:
+        return Reading(None, {}, problems)
+    found = reading(document, files.get(SCRIPT))
+    return replace(found, problems=problems + found.problems)
 
 
 def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:

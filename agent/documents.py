@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 
@@ -20,7 +20,8 @@ def get(host: Host, key: str | None) -> int:
 
     state = State(host)
     if key is None:
-        print(*metadata.keys(host, state), sep="\n")
+        for name in metadata.keys(host, state):
+            print(name)
         return 0
     value = metadata.value(host, state, key)
     sys.stdout.flush()

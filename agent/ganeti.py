@@ -8,17 +8,17 @@ value is ever repeated, since a value may be a secret.
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.errors import ConfigError
 from agent.parse import fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
 
     Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-
-T = TypeVar("T")
+    T = TypeVar("T")
 #: A machine has a handful; the bound is for a count that is none.
 _NICS = 64
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
@@ -105,7 +105,7 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     ]
     if routes:
         nic["routes"] = routes
-    if any(route["destination"] == _EVERYWHERE[6] for route in routes):
+    if any(route["to"] == _EVERYWHERE[6] for route in routes):
         nic["ra_gateway"] = False
     if _of_family(addresses, 6):
         nic["ra_address"] = False
@@ -144,7 +144,7 @@ def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fie
 
 def _default(gateway: fields.IP, addresses: Sequence[Interface]) -> dict[str, Any]:
     inside = any(gateway in address.network for address in _of_family(addresses, gateway.version))
-    route = {"destination": _EVERYWHERE[gateway.version], "gateway": str(gateway)}
+    route = {"to": _EVERYWHERE[gateway.version], "via": str(gateway)}
     return route if inside and not gateway.is_link_local else route | {"on_link": True}
 
 

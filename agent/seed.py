@@ -7,13 +7,14 @@ on them may be secret: only their owner can read what is made here.
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
-from typing import TYPE_CHECKING
 
 from agent import trees
 from agent.errors import ConfigError, HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -28,6 +29,20 @@ LABEL = "gandi"
 #: In the order of preference: each is called as mkisofs(8).
 _ISO_TOOLS: tuple[tuple[str, ...], ...] = (("xorriso", "-as", "mkisofs"), ("genisoimage",), ("mkisofs",))
 _ISO_TIMEOUT = 300.0
+_CHECK = "see: gandi-agent config schema, and gandi-agent config validate FILE"
+
+
+def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
+    """The files of a drive with a native document. Raises ConfigError for another document: every other
+    dialect has a drive of its own, which its platform makes.
+    """
+    try:
+        document = json.loads(config)
+    except ValueError as error:
+        raise ConfigError(f"the document is no JSON: {error}", hint=_CHECK) from error
+    if not isinstance(document, dict) or "version" not in document:
+        raise ConfigError("a drive takes a native document only: no version in this one", hint=_CHECK)
+    return {"gandi.json": config} | ({"script": script} if script is not None else {})
 
 
 def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:
@@ -97,5 +112,5 @@ def iso(
 
 
 def _regular(host: Host, out: str) -> None:
-    if host.exists(out) and not host.path(out).is_file():
+    if host.exists(out) and not os.path.isfile(host.path(out)):
         raise ConfigError(f"{out}: is no regular file", hint="name a file; copy it to a disk yourself")

@@ -9,7 +9,6 @@ are about (what router advertisements may bring) is told to networkd in a drop-i
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent import units
 from agent.model import Bond, Kind
@@ -18,6 +17,7 @@ from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -33,8 +33,10 @@ _DROP_INS = "/etc/systemd/network"
 _ID = "00-gandi-"
 #: What it makes for networkd and NetworkManager (netplan-generate(8)).
 _FOR_NETWORKD, _FOR_NETWORKMANAGER = "10-netplan-", "netplan-"
-#: Where it says which of the two it needs (netplan-generate(8)).
-_WANTS = "/run/systemd/system/multi-user.target.wants"
+#: What ``netplan generate`` runs, without the start of a Python; where it is, and where it was.
+_GENERATORS = ("/usr/libexec/netplan/generate", "/usr/lib/netplan/generate")
+#: Where it says, as a generator of systemd's, which of the two it needs (systemd.generator(7)).
+_WANTS = "/run/systemd/generator/multi-user.target.wants"
 _SECTIONS = {
     Kind.PHYSICAL: "ethernets",
     Kind.BOND: "bonds",
@@ -72,7 +74,7 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
     for key, item in value.items():
         if isinstance(item, dict):
             lines += [f"{space}{key}:", *yaml(item, indent + 2)]
-        elif isinstance(item, list):
+        elif item and isinstance(item, list):
             lines.append(f"{space}{key}:")
             for one in item:
                 inner = yaml(one, indent + 4) if isinstance(one, dict) else [json.dumps(one)]
@@ -184,7 +186,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     touched = list(links)
     if not touched or not host.live:
         return
-    host.run(("netplan", "generate"))
+    host.run((next((name for name in _GENERATORS if host.exists(name)), _GENERATORS[0]),))
     # Its units have changed too: which NICs the boot waits for.
     host.run(("systemctl", "daemon-reload"))
     if units.active(host, NETWORKD_UNIT):
@@ -192,5 +194,5 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     if units.active(host, NETWORKMANAGER_UNIT):
         networkmanager.activate(host, [f"{_FOR_NETWORKMANAGER}{_name(link)}" for link in touched])
     for unit in (NETWORKD_UNIT, NETWORKMANAGER_UNIT):
-        if os.path.lexists(host.path(_WANTS) / unit) and not units.active(host, unit):
+        if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.active(host, unit):
             host.run(("systemctl", "--no-block", "start", unit))

@@ -6,15 +6,14 @@ document wants no such address, they are heard only if the way out comes by them
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 from agent import units
 from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -48,7 +47,7 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
     """The keyfile; NetworkManager reads none that others than root can read."""
     groups = [("connection", _connection(link)), ("ethernet", _ethernet(link)), *_made(link)]
     if not link.master:
-        groups += [("ipv4", _ipv4(link) | _routing(link, 4)), ("ipv6", _ipv6(link) | _routing(link, 6))]
+        groups += [("ipv4", _ipv4(link)), ("ipv6", _ipv6(link))]
     text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(
         f"[{name}]\n" + "".join(f"{key}={_value(value)}\n" for key, value in keys.items())
         for name, keys in groups
@@ -109,10 +108,17 @@ def _made(link: Link) -> list[Group]:
 
 
 def _ipv4(link: Link) -> dict[str, object]:
-    nic, addresses = link.nic, _addresses(link, 4)
-    method = "auto" if nic.dhcp4 else "manual" if addresses else "disabled"
+    addresses = _addresses(link, 4)
+    if not _has_ipv4(link):
+        # Nothing else is taken beside this: the way to an IPv4 resolver is by another NIC.
+        return {"method": "disabled"}
+    method = "auto" if link.nic.dhcp4 else "manual"
     metric = {"route-metric": link.metric4} if link.metric4 is not None else {}
-    return {"method": method, **addresses, **metric, **_resolvers(link, 4)}
+    return {"method": method, **addresses, **metric, **_resolvers(link, 4), **_routing(link, 4)}
+
+
+def _has_ipv4(link: Link) -> bool:
+    return link.nic.dhcp4 or bool(_addresses(link, 4))
 
 
 def _ipv6(link: Link) -> dict[str, object]:
@@ -124,7 +130,7 @@ def _ipv6(link: Link) -> dict[str, object]:
     else:
         keys = {"method": "dhcp" if nic.dhcp6 else "manual" if addresses else "link-local"}
     metric = {"route-metric": link.metric6} if link.metric6 is not None else {}
-    return {**keys, **addresses, **metric, **_resolvers(link, 6)}
+    return {**keys, **addresses, **metric, **_resolvers(link, 6), **_routing(link, 6)}
 
 
 def _addresses(link: Link, wanted: int) -> dict[str, object]:
@@ -136,7 +142,7 @@ def _resolvers(link: Link, wanted: int) -> dict[str, object]:
     own = [server for server in link.nic.nameservers if family(server) == wanted]
     keys: dict[str, object] = {"dns": "".join(f"{server};" for server in own)} if own else {}
     # Looked up whichever family asks; once is enough.
-    first = 4 if _addresses(link, 4) or link.nic.dhcp4 else 6
+    first = 4 if _has_ipv4(link) else 6
     search = "".join(f"{domain};" for domain in link.nic.search) if wanted == first else ""
     return keys | ({"dns-search": search} if search else {})
 
@@ -172,8 +178,7 @@ def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFI
     ``but`` (ours for DHCP). One that names none fits every NIC.
     """
     for folder in _FOLDERS:
-        real = host.path(folder)
-        for name in sorted(os.listdir(real)) if real.is_dir() else ():
+        for name in listed(host, folder):
             if not name.startswith(but) and _fits(host.read(f"{folder}/{name}") or "", names, mac):
                 return f"{folder}/{name}"
     return ""

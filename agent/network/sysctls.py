@@ -9,8 +9,7 @@ strict ``all`` in force, which drops what comes by any way but the first (ip-sys
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +23,8 @@ _LOOSE = 2
 def render(links: Iterable[Link]) -> str:
     """The file, "" where no NIC needs anything."""
     own = [link for link in links if not link.master]
-    lines = [line for place, link in enumerate(own) for line in _lines(link, first=place == 0)]
+    # The NICs of an image that does not run have no names yet.
+    lines = [line for at, link in enumerate(own) if link.name for line in _lines(link, first=at == 0)]
     header = "# Written by gandi-agent; once changed, it is left alone.\n"
     return header + "".join(f"{line}\n" for line in lines) if lines else ""
 

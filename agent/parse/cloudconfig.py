@@ -6,21 +6,19 @@ Format: cloud-init's module reference. What came before (another part, the drive
 from __future__ import annotations
 
 import binascii
-import re
 import shlex
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from agent.model import File, User
 from agent.parse import fields, yamldoc
 from agent.parse.draft import DEFAULT
 from agent.parse.fields import Choice
-from agent.parse.lenient import part, parts, validate, value
+from agent.parse.lenient import part, parts, unhandled, validate, value
 from agent.parse.packed import gunzip
-from agent.parse.problem import Problem
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from typing import Any
 
     from agent.parse.draft import Draft
 
@@ -70,7 +68,7 @@ class Account:
     groups: tuple[str, ...] = value(words, ())
     sudo: tuple[str, ...] = value(rules, ())
     shell: str | None = value(fields.path, None)
-    ssh_authorized_keys: tuple[str, ...] = value(lines, ())
+    ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
     passwd: str | None = value(fields.password, None)
     hashed_passwd: str | None = value(fields.password, None)
     plain_text_passwd: str = value(fields.line, "")
@@ -132,7 +130,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
         return
     _spelled(document)
     found, problems = validate(CloudConfig, document)
-    draft.told(name, _named_once(problems))
+    draft.told(name, unhandled(problems))
     draft.hostname = draft.hostname or found.hostname or found.fqdn
     draft.timezone = draft.timezone or found.timezone
     _passwords(found, name, draft)
@@ -163,21 +161,6 @@ def _spelled(document: dict[str, Any]) -> None:
         # "default" stands for the account that keys and passwords without a name go to in any case.
         users = [{"name": user} if isinstance(user, str) else user for user in users if user != "default"]
         document["users"] = users
-    for item in users if isinstance(users, list) else ():
-        if isinstance(item, dict) and "ssh-authorized-keys" in item:
-            item.setdefault("ssh_authorized_keys", item.pop("ssh-authorized-keys"))
-
-
-def _named_once(problems: Iterable[Problem]) -> list[Problem]:
-    """Keys that are not handled are no mistake, and are named once however many items have them."""
-    told = []
-    for problem in problems:
-        if problem.harmless:
-            path = re.sub(r"\[[0-9]+\]", "[]", problem.path)
-            hint = "see gandi.5 for what is; " + problem.hint
-            problem = replace(problem, path=path, message="this key is not handled", hint=hint)
-        told.append(problem)
-    return list(dict.fromkeys(told))
 
 
 def _account(account: Account, path: str, draft: Draft) -> None:

@@ -5,13 +5,13 @@ Format: JSON Schema 2020-12. A reader of a value is described in the table below
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from agent.parse import fields, native, netfields
 from agent.parse.lenient import schema
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _ADDRESS = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _TEXT = {"type": "string"}
@@ -90,5 +90,7 @@ def _value(reader: Any) -> dict[str, Any]:
             return {"enum": [str(word) for word in words]}
         case fields.Whole(low, high):
             return {"type": "integer", "minimum": low, "maximum": high}
-    name = reader.__doc__.partition("\n")[0].partition(";")[0].rstrip(".")
-    return {"description": name} | _READERS[reader]
+    said = " ".join((reader.__doc__ or "").split())
+    # What is like another reader is not described by what it is like.
+    described = {} if said.startswith("The same") else {"description": said}
+    return described | _READERS[reader]

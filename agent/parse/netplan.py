@@ -6,15 +6,17 @@ Format: netplan-yaml(5). A key that the model has nothing for is named and has n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields
-from agent.parse.lenient import named, part, parts, validate, value
+from agent.parse.lenient import named, part, parts, unhandled, validate, value
 from agent.parse.links import Link, assemble
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.draft import Draft
     from agent.parse.netfields import Interface
 
@@ -56,7 +58,7 @@ class PlanRoute:
     to: str = value(netfields.destination)
     via: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(netfields.METRIC, None)
-    on_link: bool = value(fields.boolean, default=False)
+    on_link: bool = value(fields.boolean, default=False, also="on-link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,9 @@ class Parameters:
     """``parameters`` of a bond; of a bridge, none is handled."""
 
     mode: str = value(netfields.bond_mode, "balance-rr")
-    mii_monitor_interval: int | None = value(netfields.MILLISECONDS, None)
-    transmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None)
-    lacp_rate: str | None = value(netfields.lacp_rate, None)
+    mii_monitor_interval: int | None = value(netfields.MILLISECONDS, None, also="mii-monitor-interval")
+    transmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None, also="transmit-hash-policy")
+    lacp_rate: str | None = value(netfields.lacp_rate, None, also="lacp-rate")
     primary: str = value(fields.line, "")
 
 
@@ -84,7 +86,7 @@ class Device:
     mtu: int | None = value(netfields.MTU, None)
     dhcp4: bool = value(fields.boolean, default=False)
     dhcp6: bool = value(fields.boolean, default=False)
-    accept_ra: bool = value(fields.boolean, default=True)
+    accept_ra: bool = value(fields.boolean, default=True, also="accept-ra")
     optional: bool = value(fields.boolean, default=False)
     interfaces: list[str | None] | None = parts(fields.line)
     parameters: Parameters | None = part(Parameters)
@@ -105,7 +107,7 @@ class Plan:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Put the network on the draft."""
-    found, problems = validate(Plan, _underscored(document))
+    found, problems = validate(Plan, document)
     links = [
         _link(f"{section}.{key}", key, kind, device)
         for section, kind in _SECTIONS.items()
@@ -113,20 +115,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         if device is not None
     ]
     draft.nics = assemble(links, problems)
-    draft.told(name, problems)
-
-
-def _underscored(document: Any, depth: int = 0) -> Any:
-    """The same with underscores in its keys, as they are declared; names of devices stay as they are."""
-    if isinstance(document, list):
-        return [_underscored(one, depth + 1) for one in document]
-    if not isinstance(document, dict):
-        return document
-    named_here = depth == 1
-    return {
-        key if named_here else key.replace("-", "_"): _underscored(one, depth + 1)
-        for key, one in document.items()
-    }
+    draft.told(name, unhandled(problems))
 
 
 def _link(path: str, key: str, kind: Kind, device: Device) -> Link:

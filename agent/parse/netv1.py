@@ -6,16 +6,18 @@ Format: cloud-init, network-config-format-v1. A key that the model has nothing f
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields
 from agent.parse.fields import Choice
-from agent.parse.lenient import part, parts, validate, value
+from agent.parse.lenient import part, parts, unhandled, validate, value
 from agent.parse.links import Link, assemble
+from agent.plain import dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.draft import Draft
 
 _KINDS = {"physical": Kind.PHYSICAL, "bond": Kind.BOND, "bridge": Kind.BRIDGE, "vlan": Kind.VLAN}
@@ -70,11 +72,11 @@ class Subnet:
 class Params:
     """``params`` of a bond; of a bridge, none is handled."""
 
-    bond_mode: str = value(netfields.bond_mode, "balance-rr")
-    bond_miimon: int | None = value(netfields.MILLISECONDS, None)
-    bond_xmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None)
-    bond_lacp_rate: str | None = value(netfields.lacp_rate, None)
-    bond_primary: str = value(fields.line, "")
+    bond_mode: str = value(netfields.bond_mode, "balance-rr", also="bond-mode")
+    bond_miimon: int | None = value(netfields.MILLISECONDS, None, also="bond-miimon")
+    bond_xmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None, also="bond-xmit-hash-policy")
+    bond_lacp_rate: str | None = value(netfields.lacp_rate, None, also="bond-lacp-rate")
+    bond_primary: str = value(fields.line, "", also="bond-primary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class Entry:
     params: Params | None = part(Params)
     vlan_link: str = value(fields.line, "")
     vlan_id: int | None = value(netfields.VLAN, None)
-    accept_ra: bool = value(fields.boolean, default=True)
+    accept_ra: bool = value(fields.boolean, default=True, also="accept-ra")
     interface: str = value(fields.line, "")
     address: tuple[str, ...] = value(servers, ())
     search: tuple[str, ...] = value(domains, ())
@@ -111,7 +113,7 @@ class V1:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Put the network on the draft."""
-    found, problems = validate(V1, _underscored(document))
+    found, problems = validate(V1, document)
     links: dict[str, Link] = {}
     unnamed: list[Link] = []
     for place, entry in enumerate(found.config or ()):
@@ -127,17 +129,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         elif entry is not None and entry.type == "route":
             _global_route(entry, f"{name}: config[{place}]", list(links.values()), draft)
     draft.nics = assemble([*links.values(), *unnamed], problems)
-    draft.told(name, problems)
-
-
-def _underscored(document: Any) -> Any:
-    """The same with underscores in its keys, as they are declared."""
-    match document:
-        case dict():
-            return {key.replace("-", "_"): _underscored(one) for key, one in document.items()}
-        case list():
-            return [_underscored(one) for one in document]
-    return document
+    draft.told(name, unhandled(problems))
 
 
 def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from agent import __version__, identity, storage, sysfs
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.errors import AgentError, ConfigError, HostError
 from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, replace
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 

@@ -50,7 +50,7 @@ def test_the_address_that_ganeti_knows() -> None:
             "number": 0,
             "mac": "aa:00:00:12:34:56",
             "addresses": ["203.0.113.10/24"],
-            "routes": [{"destination": "0.0.0.0/0", "gateway": "203.0.113.254"}],
+            "routes": [{"to": "0.0.0.0/0", "via": "203.0.113.254"}],
         }
     ]
 
@@ -63,7 +63,7 @@ def test_an_address_of_the_newer_protocol() -> None:
     }
     (nic,) = nics(**more)
     assert nic["addresses"] == ["2001:db8::10/64"]
-    assert nic["routes"] == [{"destination": "::/0", "gateway": "fe80::1", "on_link": True}]
+    assert nic["routes"] == [{"to": "::/0", "via": "fe80::1", "on_link": True}]
     assert (nic["ra_gateway"], nic["ra_address"]) == (False, False)
 
 
@@ -80,8 +80,8 @@ def test_what_the_operator_says_goes_before() -> None:
     (nic,) = made["nics"]
     assert nic["addresses"] == ["198.51.100.7/32", "2001:db8:7::1/56", "2001:db8:7::2/56"]
     assert nic["routes"] == [
-        {"destination": "0.0.0.0/0", "gateway": "198.51.100.1", "on_link": True},
-        {"destination": "::/0", "gateway": "2001:db8:7::ff"},
+        {"to": "0.0.0.0/0", "via": "198.51.100.1", "on_link": True},
+        {"to": "::/0", "via": "2001:db8:7::ff"},
     ]
     assert made["nameservers"] == ["203.0.113.3", "2001:db8::3"]
     assert made["timezone"] == "Europe/Paris"

@@ -60,3 +60,13 @@ def test_without_a_program_the_remedy_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ISO") as caught:
         seed.iso(Host(tmp_path), "/drive.iso", {})
     assert "xorriso" in caught.value.hint
+
+
+def test_a_drive_takes_a_native_document() -> None:
+    native = b'{"version": 1}'
+    assert seed.drive(native, b"x") == {"gandi.json": native, "script": b"x"}
+    assert seed.drive(native) == {"gandi.json": native}
+    for other in (CONFIG, b"[]", b"{"):
+        with pytest.raises(ConfigError) as caught:
+            seed.drive(other)
+        assert "config schema" in caught.value.hint

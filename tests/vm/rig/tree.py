@@ -62,7 +62,7 @@ INITRD_HOOK = """#!/bin/sh
 manual_add_modules nvme ahci xfs btrfs
 """
 APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0")
-KEPT_TREES = 8
+KEPT_TREES = 16
 NETWORK_WAIT = 900  # seconds for what downloads
 
 

@@ -11,7 +11,7 @@ DEB := dist/gandi-agent_$(VERSION)_all.deb
 # What the package is made of; the other directories are for those who work on it.
 PACKAGED := agent bin debian docs/man docs/ganeti.md etc-default ganeti hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
-SCRIPTS := .ci/run ganeti/hooks/gandi-agent debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
+SCRIPTS := .ci/run bin/gandi-stage ganeti/hooks/gandi-agent debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
@@ -33,7 +33,7 @@ test-unit: setup ## pure Python, no root
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
 test-system: setup deb ## loop devices, network namespaces (root)
-	@$(PYTHON) -m pytest -q tests/system
+	@$(PYTHON) -m pytest -q -n 2 tests/system
 
 # Two machines at a time are what two cores carry; a free worker takes over tests of the other. What is marked soak runs
 # in make soak: the rig's own test (here it is proven by its use) and variants of what is tested here.

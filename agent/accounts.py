@@ -6,9 +6,11 @@ The files are read, not NSS: what is asked is what this machine itself says, als
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from agent.plain import dataclass
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -124,8 +126,7 @@ def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
 
 def _keys_directives(host: Host) -> Iterator[str]:
     """Each global AuthorizedKeysFile in the order in which sshd meets them; it uses the first."""
-    folder = host.path("/etc/ssh/sshd_config.d")
-    names = sorted(path.name for path in folder.glob("*.conf")) if folder.is_dir() else []
+    names = [name for name in listed(host, "/etc/ssh/sshd_config.d") if name.endswith(".conf")]
     # Debian's and Fedora's main file includes the folder at its top.
     for name in (*(f"/etc/ssh/sshd_config.d/{name}" for name in names), "/etc/ssh/sshd_config"):
         for line in (host.read(name) or "").splitlines():

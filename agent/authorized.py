@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import accounts, homefile
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.accounts import Account
     from agent.host import Host

@@ -11,10 +11,10 @@ import contextlib
 import os
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from agent.sysfs import attribute, listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 
@@ -109,5 +109,5 @@ def _subsystems(host: Host, path: str) -> set[str]:
     found = set[str]()
     while (path := path.rpartition("/")[0]).count("/") > 2:
         with contextlib.suppress(OSError):  # most folders of a path are no devices
-            found.add(os.path.basename(os.readlink(host.path(path) / "subsystem")))
+            found.add(os.path.basename(os.readlink(os.path.join(host.path(path), "subsystem"))))
     return found - {"block"}

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
 from agent.journal import Journal, status_line
+from agent.plain import dataclass, field
 from agent.report import StatusFile
 from agent.settings import Settings, SettingsFile
 from agent.state import State
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from agent import detached, parser, storage
 from agent.errors import ConfigError, HostError
@@ -18,6 +17,7 @@ from agent.parse import archive
 from agent.sources import drives, swap
 from agent.sources.files import Tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

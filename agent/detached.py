@@ -12,10 +12,10 @@ import contextlib
 import ctypes
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

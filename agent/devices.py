@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from agent import stages
 from agent.context import record, working
 from agent.errors import HostError
 from agent.journal import Journal, status_line
+from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
 from agent.workers import Workers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

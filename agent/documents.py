@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 

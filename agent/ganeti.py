@@ -8,17 +8,17 @@ value is ever repeated, since a value may be a secret.
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.errors import ConfigError
 from agent.parse import fields
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
 
     Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
-
-T = TypeVar("T")
+    T = TypeVar("T")
 #: A machine has a handful; the bound is for a count that is none.
 _NICS = 64
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}

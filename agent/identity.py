@@ -7,8 +7,8 @@ hypervisors and kernels did not swap them) and in either case; ``same`` sees thr
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING
 
+from agent.plain import dataclass
 from agent.report import Outcome
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.errors import AgentError
     from agent.host import Host

@@ -8,7 +8,7 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
 
 from agent import delivery, stages, units
 from agent.context import Medium, context
@@ -17,7 +17,9 @@ from agent.host import Host
 from agent.report import changed, unchanged
 from agent.sources import Found
 from agent.steps import source as source_step
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 #: Makes the host keys that are missing, before sshd starts.
 KEYGEN = "gandi-sshdkeygen.service"
+_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?")
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
 
@@ -68,8 +71,7 @@ def _take(ctx: Context, source: str) -> Iterator[Item]:
 
 def renew(host: Host) -> Iterator[Item]:
     """Take from the image what two machines must never share: its first boot makes them anew."""
-    folder = host.path("/etc/ssh")
-    names = sorted(path.name for path in folder.glob("ssh_host_*_key*")) if folder.is_dir() else []
+    names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
     for name in names:
         host.remove(f"/etc/ssh/{name}")
     if names and not units.enabled(host, KEYGEN):
@@ -80,6 +82,6 @@ def renew(host: Host) -> Iterator[Item]:
         yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
     # Present and empty: systemd then makes a new one, and does not take the boot for that of a new system.
     empty = host.write(MACHINE_ID, b"", mode=0o444)
-    if not (host.path("/var/lib/dbus") / "machine-id").is_symlink():
+    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):
         empty |= host.remove(_DBUS_MACHINE_ID)
     yield (changed if empty else unchanged)("machine-id", "empty: the first boot makes one")

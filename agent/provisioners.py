@@ -5,10 +5,10 @@ other's work. From files alone, since nothing can be asked at this time of the b
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from agent import units
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 

@@ -9,14 +9,13 @@ it, which only a boot can do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import sources, stages
 from agent.report import Outcome, skipped
 from agent.sources import drives
 from agent.stages import Stage
 from agent.steps import source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -10,11 +10,11 @@ import io
 import json
 import os
 import tarfile
-from typing import TYPE_CHECKING
 
 from agent import trees
 from agent.errors import ConfigError, HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -112,5 +112,5 @@ def iso(
 
 
 def _regular(host: Host, out: str) -> None:
-    if host.exists(out) and not host.path(out).is_file():
+    if host.exists(out) and not os.path.isfile(host.path(out)):
         raise ConfigError(f"{out}: is no regular file", hint="name a file; copy it to a disk yourself")

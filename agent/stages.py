@@ -11,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import bounded
 from agent.context import record, working
 from agent.errors import AgentError, Busy
 from agent.journal import Journal, status_line
+from agent.plain import asdict, dataclass
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
 from agent.settings import variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

@@ -19,15 +19,16 @@ import hashlib
 import json
 import re
 import threading
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from agent import model
 from agent.errors import HostError
+from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from agent.host import Host
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,8 +21,8 @@ def make(host: Host, folder: str, files: Mapping[str, bytes]) -> None:
 def remove(host: Host, folder: str) -> list[str]:
     """Remove a folder (no link is followed) and what is in it; the names of what was removed."""
     above, _, name = folder.rpartition("/")
-    path = host.path(above) / name  # not host.path(folder): that follows a link in last place
-    if path.is_symlink() or not path.is_dir():
+    path = os.path.join(host.path(above), name)  # not host.path(folder): that follows a link in last place
+    if os.path.islink(path) or not os.path.isdir(path):
         return [folder] if host.remove(folder) else []
     inside = [gone for child in sorted(os.listdir(path)) for gone in remove(host, f"{folder}/{child}")]
     return [*inside, folder] if host.remove(folder) else inside

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
 
 from agent import stages, state, trees
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
+from agent.plain import asdict, fields
 from agent.report import Outcome
 from agent.settings import Settings, variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
     from agent.context import Context
     from agent.hotplug.facts import Decision
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _CLEAN_PATIENCE = 10.0
 
 
-def plan(root: Path, chosen: Sequence[stages.Stage]) -> int:
+def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
     _root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))

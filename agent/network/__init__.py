@@ -8,16 +8,18 @@ system is in ``configures``, ``prepare`` and ``reload``. A new one is a new file
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
 from agent.errors import ConfigError
 from agent.network.managers import MANAGERS, in_charge
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
     from agent.host import Host
     from agent.network.links import ConfigFile, Link
+else:
+    Protocol = object
 
 
 class Renderer(Protocol):

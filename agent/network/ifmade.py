@@ -7,11 +7,10 @@ What a virtual NIC is made of is brought up first by its own stanza (a bond belo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent.model import Bond, Kind
 from agent.network.links import MIIMON
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.network.links import Link
 

@@ -8,14 +8,13 @@ longer written.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 from agent import units
 from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family
 from agent.network.policy import PRIORITY
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -140,9 +139,7 @@ def configures(host: Host, names: frozenset[str], _mac: str) -> str:
 
 
 def _files(host: Host, *, but: str) -> list[str]:
-    folder = host.path(_FOLDER)
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    return [INTERFACES, *(f"{_FOLDER}/{name}" for name in names if not name.startswith(but))]
+    return [INTERFACES, *(f"{_FOLDER}/{name}" for name in listed(host, _FOLDER) if not name.startswith(but))]
 
 
 def prepare(host: Host, link: Link) -> None:

@@ -12,11 +12,12 @@ import re
 import select
 import socket
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from agent.model import Kind, Nic
+from agent.plain import dataclass, replace
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -143,9 +144,7 @@ def is_default(route: Route, wanted: int) -> bool:
 
 def physical(host: Host) -> list[Interface]:
     """This machine's physical NICs in bus order."""
-    folder = host.path(_SYS)
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    found = [_interface(host, name) for name in names if _is_physical(host, name)]
+    found = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
     return sorted(found, key=lambda one: (one.place, one.index, one.name))
 
 

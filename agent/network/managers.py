@@ -4,12 +4,11 @@ does not run, and before anything can be asked.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from agent import units
+from agent.plain import dataclass
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,9 +33,8 @@ class Manager:
 
 
 def _netplan(host: Host) -> bool:
-    folders = (host.path(folder) for folder in _NETPLAN_FOLDERS)
     return host.which("netplan") and any(
-        name.endswith(".yaml") for folder in folders if folder.is_dir() for name in os.listdir(folder)
+        name.endswith(".yaml") for folder in _NETPLAN_FOLDERS for name in listed(host, folder)
     )
 
 
@@ -78,5 +76,4 @@ def left_over(host: Host, current: str) -> list[str]:
 
 def _has(host: Host, ours: str) -> bool:
     folder, _, prefix = ours.rpartition("/")
-    real = host.path(folder)
-    return real.is_dir() and any(name.startswith(prefix) for name in os.listdir(real))
+    return any(name.startswith(prefix) for name in listed(host, folder))

@@ -9,7 +9,6 @@ are about (what router advertisements may bring) is told to networkd in a drop-i
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent import units
 from agent.model import Bond, Kind
@@ -18,6 +17,7 @@ from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -194,5 +194,5 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     if units.active(host, NETWORKMANAGER_UNIT):
         networkmanager.activate(host, [f"{_FOR_NETWORKMANAGER}{_name(link)}" for link in touched])
     for unit in (NETWORKD_UNIT, NETWORKMANAGER_UNIT):
-        if os.path.lexists(host.path(_WANTS) / unit) and not units.active(host, unit):
+        if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.active(host, unit):
             host.run(("systemctl", "--no-block", "start", unit))

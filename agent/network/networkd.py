@@ -8,15 +8,14 @@ VLANs out, which take over the MAC of a NIC.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 from agent import units
 from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
 from agent.network.policy import PRIORITY
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -171,8 +170,7 @@ def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFI
 def _files(host: Host) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in _FOLDERS:
-        real = host.path(folder)
-        for name in sorted(os.listdir(real)) if real.is_dir() else ():
+        for name in listed(host, folder):
             if name.endswith(".network"):
                 found.setdefault(name, f"{folder}/{name}")
     return found

@@ -6,15 +6,14 @@ document wants no such address, they are heard only if the way out comes by them
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 from agent import units
 from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -179,8 +178,7 @@ def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFI
     ``but`` (ours for DHCP). One that names none fits every NIC.
     """
     for folder in _FOLDERS:
-        real = host.path(folder)
-        for name in sorted(os.listdir(real)) if real.is_dir() else ():
+        for name in listed(host, folder):
             if not name.startswith(but) and _fits(host.read(f"{folder}/{name}") or "", names, mac):
                 return f"{folder}/{name}"
     return ""

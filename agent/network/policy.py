@@ -9,12 +9,11 @@ containers and tunnels have added there.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from agent.model import Route
 from agent.network.links import Link, Rule, Table, family, is_default
+from agent.plain import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -9,8 +9,7 @@ strict ``all`` in force, which drops what comes by any way but the first (ip-sys
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

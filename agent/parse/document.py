@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from agent.parse.problem import Problem, shown
 from agent.parse.reading import Reading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _REMEDY = "the platform has to deliver a correct document"
 

@@ -11,8 +11,12 @@ import binascii
 import ipaddress
 import re
 import shlex
-from dataclasses import dataclass
-from typing import TypeAlias
+
+from agent.plain import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

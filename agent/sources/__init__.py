@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent import provisioners
 from agent.errors import ConfigError
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context, Medium
     from agent.host import Host

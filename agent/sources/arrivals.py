@@ -10,11 +10,11 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
+from agent.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from agent import __version__, identity, storage, sysfs
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.errors import AgentError, ConfigError, HostError
 from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, replace
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
@@ -81,7 +81,7 @@ def look(asked: Asked, places: Places = places) -> Findings:
         try:
             drive = _read(device, labels[device.label])
         except AgentError as error:
-            notes.append(failed(device.node, error.message, error.hint))
+            notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
         else:
             if drive is None:
                 notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))

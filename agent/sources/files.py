@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass, field
 
 from agent import detached
 from agent.errors import ConfigError
+from agent.plain import dataclass, field
 
 #: Bytes of one file, and of all; names that are looked at; folders below each other.
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6

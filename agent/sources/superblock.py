@@ -5,12 +5,12 @@ with one of our labels. libblkid is asked only where that is so, and has to find
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.errors import HostError
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 

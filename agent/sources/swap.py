@@ -8,7 +8,6 @@ archive there.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent import mounts, storage
 from agent.bus import attachment
@@ -18,6 +17,7 @@ from agent.parse import archive
 from agent.report import skipped
 from agent.sources import Asked, Findings, Found
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -146,7 +146,7 @@ def _head(descriptor: int, disk: Disk, offset: int) -> Header | None:
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:
     """The medium with its archive's length, as far as that can be true."""
-    from dataclasses import replace
+    from agent.plain import replace
 
     longest = min(LONGEST, disk.device.size - medium.offset)
     if not 0 < length <= longest:

@@ -6,13 +6,12 @@ after basic.target, which waits for this stage (see transient).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent import transient
 from agent.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, guarded, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

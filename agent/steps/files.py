@@ -10,15 +10,14 @@ from __future__ import annotations
 import os
 import stat
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import accounts
 from agent.errors import ConfigError, HostError
 from agent.report import guarded
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from agent.context import Context
     from agent.host import Host
@@ -78,34 +77,34 @@ def _number(text: str, what: str) -> int:
     raise ConfigError(f"there is no {what} {text}", hint=f"deliver a {what} that the machine has")
 
 
-def _trusted(host: Host, name: str) -> Path:
+def _trusted(host: Host, name: str) -> str:
     """Where the file is. Raises ConfigError for a path that is none, HostError for a link on the way that a
     user may have put there. Users' processes do not run yet when this step does, unless the machine had no
     configuration, and so none of the document's users, until now.
     """
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise ConfigError(f"{name}: is no absolute path of a file", hint="deliver one without ..")
-    folder = host.path("/")
+    root = folder = host.path("/")
     for part in name.strip("/").split("/"):
-        if (folder / part).is_symlink() and not _roots_alone(folder):
+        if os.path.islink(os.path.join(folder, part)) and not _roots_alone(folder):
             raise HostError(
                 f"{name}: {part} is a symbolic link that a user may have put there; not followed"
             )
-        folder = host.path(f"/{folder.relative_to(host.root)}/{part}")
-    if folder.exists() and not folder.is_file():
+        folder = host.path(f"/{os.path.relpath(folder, root)}/{part}")
+    if os.path.exists(folder) and not os.path.isfile(folder):
         raise ConfigError(f"{name}: is no regular file", hint="deliver another path")
     return folder
 
 
-def _roots_alone(folder: Path) -> bool:
-    info = folder.stat()
+def _roots_alone(folder: str) -> bool:
+    info = os.stat(folder)
     return info.st_uid in (0, os.geteuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def _as_it_is(target: Path, mode: int, owner: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+def _as_it_is(target: str, mode: int, owner: tuple[int, int]) -> tuple[int, tuple[int, int]]:
     """Mode and owner of the file that is there, else those delivered."""
     try:
-        info = target.stat()
+        info = os.stat(target)
     except FileNotFoundError:
         return mode, owner
     return stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)

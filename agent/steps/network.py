@@ -10,9 +10,7 @@ in charge.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import model, network, sources
 from agent.errors import ConfigError
@@ -21,8 +19,10 @@ from agent.network import links, sysctls
 from agent.network.managers import left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
+from agent.plain import asdict
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 

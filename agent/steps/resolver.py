@@ -8,14 +8,14 @@ only the lines that we have something to say about.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agent import units
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
+from agent.plain import dataclass
 from agent.report import skipped
 from agent.state import digest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -164,7 +164,7 @@ def _lines(text: str, kinds: set[str], *, ours: bool) -> str:
 def _link(host: Host) -> str:
     """What /etc/resolv.conf points to, "" for a file or nothing."""
     try:
-        return os.readlink(host.path("/etc") / "resolv.conf")
+        return os.readlink(os.path.join(host.path("/etc"), "resolv.conf"))
     except OSError:
         return ""
 

@@ -11,15 +11,16 @@ limit is kept by timeout(1) and not by the unit.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
-from typing import TYPE_CHECKING
 
 from agent import bounded, transient
 from agent.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -142,7 +143,7 @@ def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
         return failed(name, "was stopped" if started else "was not started", hint)
     if not started:
         return changed(name, "starts when the one before it has ended")
-    since = ctx.host.path(_mark(ctx, script)).stat().st_mtime
+    since = os.stat(ctx.host.path(_mark(ctx, script))).st_mtime
     return changed(name, f"running since {time.strftime('%H:%M:%S', time.localtime(since))}")
 
 

@@ -8,15 +8,14 @@ new one.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 from agent import identity, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
+from agent.plain import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

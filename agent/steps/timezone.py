@@ -5,10 +5,10 @@ there is one.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,7 +42,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def _live(host: Host) -> str | None:
     try:
-        return os.readlink(host.path("/etc") / "localtime").rpartition("/zoneinfo/")[2]
+        return os.readlink(os.path.join(host.path("/etc"), "localtime")).rpartition("/zoneinfo/")[2]
     except OSError:
         return None
 

@@ -9,17 +9,17 @@ account or a password never is. Passwords reach the system on chpasswd's standar
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import accounts, authorized
 from agent.accounts import Account
 from agent.errors import ConfigError
 from agent.model import User
 from agent.parse.problem import shown
+from agent.plain import replace
 from agent.report import Outcome, guarded, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

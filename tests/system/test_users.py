@@ -7,7 +7,6 @@ import hashlib
 import stat
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from agent import accounts
 from agent.context import Context, context
 from agent.host import Host
 from agent.model import Identity, InstanceConfig, User
+from agent.plain import replace
 from agent.steps import users
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
@@ -46,7 +46,7 @@ class Machine:
         return {i.name: f"{i.outcome} {i.detail}".strip() for i in found}
 
     def file(self, name: str) -> Path:
-        return self.host.root / name.lstrip("/")
+        return Path(self.host.root) / name.lstrip("/")
 
     def keys(self, home: str) -> list[str]:
         return self.file(f"{home}/.ssh/authorized_keys").read_text().splitlines()

@@ -5,7 +5,6 @@ shutdown.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ from agent.devices import HANDLERS, Devices, merge, target
 from agent.host import Completed, Host
 from agent.hotplug.record import Record, Records
 from agent.model import Identity, InstanceConfig
+from agent.plain import dataclass, field
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
 from tests.unit.sysfs import Sysfs
@@ -289,8 +289,8 @@ def test_a_configuration_that_a_drive_brought_is_the_daemons(devices: Devices) -
 
 
 def test_a_device_that_poses_as_a_drive_is_told(devices: Devices, host: SystemdSays) -> None:
-    Sysfs(host.root).disk("virtual/block/loop0", "7:0")
-    udev = host.root / "run/udev/data/b7:0"
+    Sysfs(Path(host.root)).disk("virtual/block/loop0", "7:0")
+    udev = Path(host.root) / "run/udev/data/b7:0"
     udev.parent.mkdir(parents=True)
     udev.write_text("E:ID_FS_LABEL=cidata\n")
     devices.handlers = HANDLERS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import plain
 from agent.errors import HostError
 from agent.host import Host
 from agent.journal import Journal, Message, Priority
@@ -86,7 +86,7 @@ def test_systemd_reads_the_catalog(tmp_path: Path) -> None:
 
 
 def test_reports_have_no_fields_that_the_journal_forgets() -> None:
-    assert {field.name for field in dataclasses.fields(failed("a", "b"))} == {
+    assert {field.name for field in plain.fields(failed("a", "b"))} == {
         "name",
         "outcome",
         "detail",

@@ -27,7 +27,7 @@ def test_everybody_may_read_the_values(state: State, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert metadata.keys(state.host, state) == ["availability-zone", "name"]
     assert metadata.value(state.host, state, "name") == b"vm1"
-    assert (state.host.root / "run/gandi/metadata.json").stat().st_mode & 0o044 == 0o044
+    assert (Path(state.host.root) / "run/gandi/metadata.json").stat().st_mode & 0o044 == 0o044
 
 
 def test_the_user_data_is_roots(state: State, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,14 +115,21 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: An
     assert password_is(vm, "root", PASSWORD)
     is_nowhere(vm, PASSWORD)
     scripted(vm)
-    checks.addresses(vm)
+    public = next(
+        link["ifname"] for link in vm.json("ip -j link") if link["address"] == sample.PUBLIC_NIC.mac
+    )
+    assert {"203.0.113.10/24", "2001:db8::10/64"} <= checks.cidrs(vm, public)
+    (route,) = vm.json("ip -j route show default")
+    assert (route["gateway"], route["dev"]) == ("203.0.113.254", public)
+    vm.run("ping -c1 -W5 203.0.113.254")
     checks.resolvers(vm)
     assert UUID in vm.output("gandi-agent status")
 
 
 def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     content = drives.nocloud("nc-1", user_data=SCRIPT, network=NETPLAN, keys=(sample.KEY,))
-    vm = boot(machine, platform_image, drive(drives.make_vfat(tmp_path / "d.img", content, "CIDATA")))
+    vfat = drives.make_vfat(tmp_path / "d.img", content, "CIDATA")
+    vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
     named(vm, "nc1")
     assert keys(vm) == [sample.KEY]
     scripted(vm)

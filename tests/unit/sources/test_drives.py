@@ -29,7 +29,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def _udev(host: Host, number: str, label: str) -> None:
-    path = host.root / f"run/udev/data/b{number}"
+    path = Path(host.root) / f"run/udev/data/b{number}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"S:disk/by-label/{label}\nE:ID_FS_LABEL={label}\nE:ID_FS_TYPE=iso9660\n")
 
@@ -112,6 +112,6 @@ def test_a_drive_without_a_medium(sysfs: Sysfs, host: Host) -> None:
     sysfs.subsystem(f"{PCI}/host0", "scsi")
     sysfs.disk(f"{SCSI}/block/sr0", "11:0")
     assert superblock.labelled(host, "sr0", drives.LABELS) is None
-    (host.root / "dev").mkdir()
-    os.mkfifo(host.root / "dev/sr0")
+    (Path(host.root) / "dev").mkdir()
+    os.mkfifo(Path(host.root) / "dev/sr0")
     assert superblock.labelled(host, "sr0", drives.LABELS) is None, "what cannot be read is no drive"

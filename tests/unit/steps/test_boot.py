@@ -24,8 +24,8 @@ class Live(Host):
     def live(self) -> bool:
         return True
 
-    def path(self, name: str) -> Path:
-        return self.root / name.lstrip("/")
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name.lstrip('/')}"
 
 
 @pytest.fixture

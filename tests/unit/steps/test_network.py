@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,8 +107,8 @@ class Booting(Host):
     def live(self) -> bool:
         return True
 
-    def path(self, name: str) -> Path:
-        return beneath(self.root, name)
+    def path(self, name: str) -> str:
+        return beneath(os.fspath(self.root), name)
 
 
 def test_another_nic_does_not_take_the_place_of_one_whose_driver_is_late(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
 from agent.model import Identity, InstanceConfig, Nic
+from agent.plain import replace
 from agent.steps import resolver
 
 from .conftest import IDENTITY, Machine

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 FILE = "/run/gandi/metadata.json"
 
 
-def publish(host: Host, values: Mapping[str, str]) -> bool:
-    """Make the values readable for everybody until the machine is switched off; True when they changed."""
-    return host.write(FILE, canonical(dict(values)))
+def publish(host: Host, values: Mapping[str, str]) -> None:
+    """Make the values readable for everybody until the machine is switched off."""
+    host.write(FILE, canonical(dict(values)))
 
 
 def keys(host: Host, state: State) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.sources import Found
 
 #: The steps whose part of a configuration can change while the machine runs.
-LIVE = ("hostname", "network", "resolver", "users")
+LIVE = ("hostname", "network", "resolver", "users", "metadata")
 #: Seconds to wait for the stages of a boot that is under way.
 _PATIENCE = 300.0
 
@@ -103,4 +103,5 @@ def _late(ctx: Context) -> Iterator[stages.Step]:
         if entry.get("state") in ("done", "failed")
     }
     for stage, steps in stages.STAGES.items():
-        yield from (step for step in steps if stage in over and (step.needs_config or step.name in LIVE))
+        if stage in over:
+            yield from (step for step in steps if step.needs_config or step.part or step.name in LIVE)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 FOLDER = "/var/lib/gandi"
+_INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
 #: Of every state file; a newer one is not read (the message says so).
 VERSION = 1
 #: What the reader calls user data among the files.
@@ -44,9 +45,8 @@ _LONGEST = 128
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
-    return hashlib.sha256(
-        value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    ).hexdigest()
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(slots=True)
@@ -77,17 +77,17 @@ class State:
         """Make this the instance; True when it is another one than before."""
         is_new = identity != self._named()
         if is_new:
-            self._store("instance.json", asdict(identity) | {"dmi": dmi})
+            self._store(_INSTANCE, asdict(identity) | {"dmi": dmi})
         self._unstored = identity if self.host.dry_run else None
         return is_new
 
     def _named(self) -> model.Identity | None:
-        stored = self._load("instance.json")
+        stored = self._load(_INSTANCE)
         return model.Identity(stored["source"], stored["id"]) if stored else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""
-        stored = self._load("instance.json")
+        stored = self._load(_INSTANCE)
         return str(stored.get("dmi", "")) if stored else ""
 
     def folder(self) -> str:
@@ -106,13 +106,11 @@ class State:
         a power cut. User data that comes no more is removed.
         """
         with self._lock:
-            programs = {name: content for name, content in sorted(files.items()) if name != USER_DATA}
-            if USER_DATA in files:
-                self.host.write(self.file(USER_DATA), files[USER_DATA], mode=0o600, sync=True)
-            else:
+            if USER_DATA not in files:
                 self.host.remove(self.user_data())
-            for name, content in programs.items():
-                self.host.write(self.file(f"scripts/{name}"), content, mode=0o700, sync=True)
+            for name, content in sorted(files.items()):
+                path, mode = (USER_DATA, 0o600) if name == USER_DATA else (f"scripts/{name}", 0o700)
+                self.host.write(self.file(path), content, mode=mode, sync=True)
             self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
@@ -234,7 +232,7 @@ class State:
                 self._store_applied(items)
 
     def _applied(self) -> dict[str, dict[str, str]]:
-        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json") or {}
+        stored = self._load(f"{self.folder()}/applied.json") or {}
         found = stored.get("items", {})
         return found if isinstance(found, dict) else {}
 
@@ -251,13 +249,13 @@ class State:
             return
         # Its name is not synced: an item whose record a power cut takes is compared with the live value
         # again. The order is kept: what was applied is on the disk no later than the record of it.
-        self._store(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json", {"items": items}, sync=False)
+        self._store(f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
 
     def pairs(self) -> dict[int, str]:
         """Which MAC (lower case) each NIC of the document was paired with, by its number."""
-        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json") or {}
+        stored = self._load(f"{self.folder()}/nics.json") or {}
         return {int(number): mac for number, mac in stored.get("pairs", {}).items()}
 
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
@@ -265,13 +263,13 @@ class State:
         with self._lock:
             if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
-                self._store(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json", value)
+                self._store(f"{self.folder()}/nics.json", value)
 
     # -- disks -----------------------------------------------------------------------
 
     def disks(self) -> dict[str, Any]:
         """What is remembered of data disks, by filesystem UUID."""
-        found: dict[str, Any] = (self._load("disks.json") or {}).get("disks", {})
+        found: dict[str, Any] = (self._load(_DISKS) or {}).get("disks", {})
         return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
@@ -282,31 +280,28 @@ class State:
             disks = self.disks()
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
-                self._store("disks.json", {"disks": disks | {uuid: entry}})
+                self._store(_DISKS, {"disks": disks | {uuid: entry}})
 
     # -- files -----------------------------------------------------------------------
 
     def _load(self, name: str) -> dict[str, Any] | None:
-        data = self.host.read_bytes(f"{FOLDER}/{name}", limit=16 << 20)
+        data = self.host.read_bytes(name, limit=16 << 20)
         if data is None:
             return None
         try:
             stored = json.loads(data)
         except ValueError as error:
-            raise HostError(
-                f"{FOLDER}/{name}: damaged: {error}", hint="remove it to start afresh"
-            ) from error
+            raise HostError(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
         if not isinstance(stored, dict) or stored.get("version", 0) > VERSION:
-            raise HostError(
-                f"{FOLDER}/{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it"
-            )
+            hint = "upgrade gandi-agent, or remove it"
+            raise HostError(f"{name}: written by a newer agent", hint=hint)
         return stored
 
     def _store(self, name: str, value: dict[str, Any], *, sync: bool = True) -> None:
-        path, content = f"{FOLDER}/{name}", model.canonical(value | {"version": VERSION})
         with self._lock:
-            self._folder(path.rpartition("/")[0])
-            self.host.write(path, content, mode=0o600, sync=sync)
+            self._folder(name.rpartition("/")[0])
+            content = model.canonical(value | {"version": VERSION})
+            self.host.write(name, content, mode=0o600, sync=sync)
 
     def _folder(self, name: str) -> None:
         if name.startswith(FOLDER + "/"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from agent import units
 from agent.network.ifmade import made
-from agent.network.links import FALLBACK, ConfigFile, family
+from agent.network.links import FALLBACK, ConfigFile, family, is_default
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
 
@@ -32,6 +32,9 @@ _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
 #: Words that begin a stanza and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
+#: The metric of a static IPv6 way out. dhcpcd, by which leases come, hears routers on its NIC whatever it is
+#: told, and gives what they bring 1000 and the NIC's index; the kernel would give ours 1024.
+_BEFORE_DHCPCD = 512
 _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
 
 
@@ -121,11 +124,12 @@ def _of(route: Route, wanted: int) -> bool:
 
 
 def _route(name: str, route: Route) -> str:
+    metric = _BEFORE_DHCPCD if route.metric is None and is_default(route, 6) else route.metric
     words = [route.destination]
     words += ["via", route.gateway] if route.gateway else []
     words += ["dev", name]
     words += ["onlink"] if route.on_link and route.gateway else []
-    words += ["metric", str(route.metric)] if route.metric is not None else []
+    words += ["metric", str(metric)] if metric is not None else []
     return " ".join(words)
 
 

@@ -12,7 +12,7 @@ from agent.model import File, User
 from agent.parse import fields, yamldoc
 from agent.parse.draft import DEFAULT
 from agent.parse.fields import Choice
-from agent.parse.lenient import part, parts, unhandled, validate, value
+from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.plain import dataclass
 
@@ -129,8 +129,8 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
         draft.tell(name, "no dictionary: left out", "write keys, each with its value")
         return
     _spelled(document)
-    found, problems = validate(CloudConfig, document)
-    draft.told(name, unhandled(problems))
+    found, problems = validate(CloudConfig, document, partly=True)
+    draft.told(name, problems)
     draft.hostname = draft.hostname or found.hostname or found.fqdn
     draft.timezone = draft.timezone or found.timezone
     _passwords(found, name, draft)

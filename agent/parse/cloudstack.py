@@ -38,7 +38,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     draft = drive.draft
     password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
     if password.strip() and password.strip() != SAVED:
-        draft.password(DEFAULT, password, "vm_password.txt")
+        draft.password(DEFAULT, password, "vm_password.txt", plain=True)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")
     if user is not None:

@@ -98,13 +98,13 @@ class Draft:
             locked=known.locked and not (user.password or secret),
         )
 
-    def password(self, name: str, written: str, path: str) -> None:
-        """An account's password: a crypt(3) hash, or plain text."""
+    def password(self, name: str, written: str, path: str, *, plain: bool = False) -> None:
+        """An account's password: a crypt(3) hash, or plain text, which it is in any case where ``plain``."""
         if "\n" in written or "\0" in written or ":" in name:
             self.tell(path, "not one line of text", "write a password without line breaks")
             return
         try:
-            hashed = fields.password(written) if written.startswith("$") else None
+            hashed = fields.password(written) if written.startswith("$") and not plain else None
         except ValueError:
             hashed = None
         self.user(User(name, password=hashed), "" if hashed else written)

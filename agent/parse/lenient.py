@@ -98,8 +98,13 @@ def _declared(one: plain.Field[Any]) -> Any:
     return declared | ({"validation_alias": [[one.name], [also]]} if also else {})
 
 
-def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Problem]]:
+def validate(
+    of: type[Part], document: dict[str, Any], *, partly: bool = False
+) -> tuple[Part, list[Problem]]:
     """The document as far as it is good, and each item that had to be left out.
+
+    ``partly``: only a part of the format is known here. A key beside it is no mistake, and is named once
+    however many items have it.
 
     Every field of ``of`` needs a default, or lies in a list whose items may be None: that is what a list
     item becomes that is wrong as a whole. ``document`` is changed.
@@ -111,7 +116,8 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     told: set[tuple[int | str, ...]] = set()
     for _ in range(_ROUNDS):
         try:
-            return validator.validate_python(document), bounded(problems)
+            told_once = _unhandled(problems) if partly else problems
+            return validator.validate_python(document), bounded(told_once)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False, include_input=False):
                 missing = wrong["type"] == "missing"
@@ -123,10 +129,7 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
-def unhandled(problems: Iterable[Problem]) -> list[Problem]:
-    """The same for a format of which only a part is known here: a key beside it is no mistake, and is named
-    once however many items have it.
-    """
+def _unhandled(problems: Iterable[Problem]) -> list[Problem]:
     told = []
     for problem in problems:
         if problem.harmless:

@@ -9,8 +9,9 @@ import re
 
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields
-from agent.parse.lenient import named, part, parts, unhandled, validate, value
+from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble
+from agent.parse.problem import shown
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
@@ -107,15 +108,15 @@ class Plan:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Put the network on the draft."""
-    found, problems = validate(Plan, document)
+    found, problems = validate(Plan, document, partly=True)
     links = [
-        _link(f"{section}.{key}", key, kind, device)
+        _link(f"{section}.{shown(key)}", key, kind, device)
         for section, kind in _SECTIONS.items()
         for key, device in (getattr(found, section) or {}).items()
         if device is not None
     ]
     draft.nics = assemble(links, problems)
-    draft.told(name, unhandled(problems))
+    draft.told(name, problems)
 
 
 def _link(path: str, key: str, kind: Kind, device: Device) -> Link:

@@ -10,7 +10,7 @@ import ipaddress
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields
 from agent.parse.fields import Choice
-from agent.parse.lenient import part, parts, unhandled, validate, value
+from agent.parse.lenient import part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.plain import dataclass, replace
 
@@ -113,7 +113,7 @@ class V1:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Put the network on the draft."""
-    found, problems = validate(V1, document)
+    found, problems = validate(V1, document, partly=True)
     links: dict[str, Link] = {}
     unnamed: list[Link] = []
     for place, entry in enumerate(found.config or ()):
@@ -129,7 +129,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         elif entry is not None and entry.type == "route":
             _global_route(entry, f"{name}: config[{place}]", list(links.values()), draft)
     draft.nics = assemble([*links.values(), *unnamed], problems)
-    draft.told(name, unhandled(problems))
+    draft.told(name, problems)
 
 
 def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:

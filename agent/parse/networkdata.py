@@ -89,7 +89,7 @@ class NetworkData:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Put the network on the draft; an empty document says nothing of it."""
-    found, problems = validate(NetworkData, document)
+    found, problems = validate(NetworkData, document, partly=True)
     problems = [problem for problem in problems if not problem.harmless]
     nics = {link.id: _nic(link) for link in found.links or () if link is not None}
     for place, network in enumerate(found.networks or ()):

@@ -74,7 +74,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     else:
         found = metadata(name, files[name], draft)
     if found.admin_pass:
-        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass")
+        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass", plain=True)
     user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
     if user is not None:
         userdata.read(files[user], user, draft)
@@ -96,7 +96,7 @@ def newest(names: Names) -> str:
 def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
     """``meta_data.json``; what is wrong in it is told."""
     document = _json(name, raw, draft)
-    found, problems = validate(MetaData, document or {})
+    found, problems = validate(MetaData, document or {}, partly=True)
     draft.told(name, [problem for problem in problems if not problem.harmless])
     return found
 

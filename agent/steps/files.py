@@ -79,7 +79,8 @@ def _number(text: str, what: str) -> int:
 
 def _trusted(host: Host, name: str) -> str:
     """Where the file is. Raises ConfigError for a path that is none, HostError for a link on the way that a
-    user may have put there (at an earlier boot: none of their processes runs yet when this step does).
+    user may have put there. Users' processes do not run yet when this step does, unless the machine had no
+    configuration, and so none of the document's users, until now.
     """
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise ConfigError(f"{name}: is no absolute path of a file", hint="deliver one without ..")

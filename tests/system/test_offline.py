@@ -147,6 +147,14 @@ def test_the_stages_that_are_named(tree: Path) -> None:
     assert not (tree / "home/admin1").exists()
 
 
+def test_a_plain_password_is_set_and_kept_nowhere(tree: Path) -> None:
+    apply(tree, {"version": 1, "id": "1", "users": [{"name": "", "plain_password": "pass word"}]})
+    line = next(one for one in (tree / "etc/shadow").read_text().splitlines() if one.startswith("root:"))
+    assert line.split(":")[1].startswith("$y$")
+    for path in (tree / "var/lib/gandi").rglob("*"):
+        assert path.is_dir() or b"pass word" not in path.read_bytes()
+
+
 def test_where_nobody_makes_host_keys_they_are_made_now(tree: Path) -> None:
     before = (tree / "etc/ssh/ssh_host_ed25519_key").read_bytes()
     chroot(tree, ["systemctl", "-q", "disable", "gandi-sshdkeygen.service"])

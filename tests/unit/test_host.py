@@ -164,3 +164,11 @@ def test_remove_takes_files_links_and_empty_folders_only(tmp_path: Path) -> None
     assert host.remove("/link")
     assert not host.remove("/gone")
     assert (tmp_path / "full/x").exists()
+
+
+def test_an_image_that_one_is_chrooted_into_is_not_the_running_system() -> None:
+    image = Host(Path("/"), offline=True)
+    assert Host().live
+    assert not image.live
+    assert image.run(("true",)).argv == ("true",)
+    assert image.path("/etc/../usr/bin") == "/usr/bin"

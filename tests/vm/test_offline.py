@@ -52,6 +52,7 @@ DOCUMENT = {
     ],
     "files": [{"path": "/etc/injected", "content": "text\n", "mode": "0600", "owner": "admin1"}],
     "scripts": [{"content": "#!/bin/sh\necho once >> /root/order\n"}],
+    "metadata": {"zone": "paris"},
     "boot": [{"name": "early", "content": "systemctl is-active basic.target >> /root/early; true\n"}],
 }
 #: What _put_media leaves in /root.
@@ -89,6 +90,7 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
     assert vm.read_file("/home/admin1/.ssh/authorized_keys").decode() == f"{sample.KEY}\n"
     assert vm.output("stat -c '%U %a' /etc/injected") == "admin1 600"
     vm.wait_until("test -e /root/order")
+    assert vm.output("runuser -u nobody -- gandi-agent get zone") == "paris"
     for medium in MEDIA:
         assert "valid (native)" in vm.output(f"gandi-agent config validate /root/{medium}")
     assert vm.output("losetup --list --noheadings") == ""

@@ -85,8 +85,8 @@ def hold(parse: Parse, files: Mapping[str, bytes]) -> Reading:
     reading = parse(files)
     if reading.config is not None:
         assert model.load(model.dump(reading.config)) == reading.config
-        named: set[Any] = {*reading.config.scripts, *reading.config.boot, *reading.config.files}
-        assert {one.name for one in named} <= set(reading.files)
+        programs = (*reading.config.scripts, *reading.config.boot)
+        assert {one.name for one in programs} | {f.name for f in reading.config.files} <= set(reading.files)
         numbers = [nic.number for nic in reading.config.nics]
         assert len(set(numbers)) == len(numbers)
         for nic in reading.config.nics:

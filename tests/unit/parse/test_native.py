@@ -166,11 +166,9 @@ def _agrees(schema: dict[str, Any], value: Any) -> bool:
         return False
     match value:
         case dict():
-            inner, more = schema.get("properties", {}), schema.get("additionalProperties")
+            inner, more = schema.get("properties", {}), schema.get("additionalProperties") or {}
             return set(schema.get("required", ())) <= set(value) and all(
-                _agrees(inner.get(key, more or {}), one)
-                for key, one in value.items()
-                if key in inner or more
+                _agrees(inner.get(key, more), one) for key, one in value.items()
             )
         case list():
             return all(_agrees(schema["items"], one) for one in value)

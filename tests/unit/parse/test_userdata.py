@@ -218,7 +218,7 @@ def test_accounts(document: dict[str, Any], users: list[User], secrets: dict[str
         ({"write_files": [{"path": "/x", "content": "%", "encoding": "b64"}]}, "write_files[0]", "base64"),
         ({"write_files": [{"path": "/x", "encoding": "rot13"}]}, "write_files[0].encoding", "not a word"),
         ({"write_files": [{"path": "/x", "content": "x", "encoding": "gz"}]}, "write_files[0]", "gzip"),
-        ({"write_files": [{"path": "/x", "permissions": 644}]}, "write_files[0].permissions", "file mode"),
+        ({"write_files": [{"path": "/x", "permissions": 9}]}, "write_files[0].permissions", "file mode"),
         ({"write_files": [{"path": "/x", "owner": "a b"}]}, "write_files[0]", "account"),
         ({"runcmd": "ls"}, "runcmd", "list"),
         ({"runcmd": ["ls", {"a": 1}]}, "runcmd", "none of them is run"),

@@ -278,7 +278,8 @@ class Daemon:
     def _ended(self, stage: Stage, status: int) -> None:
         for peer in self._runs.pop(stage).peers:
             peer.end(status)
-        if stage is Stage.MOUNT and self.ctx.config is None:
+        if stage is Stage.MOUNT and self.ctx.medium is None:
+            # One that came after the first stage had looked for it, and before anybody listened.
             self.devices.look_for_drives()
 
 

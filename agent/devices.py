@@ -135,12 +135,14 @@ class Devices:
         )
 
     def look_for_drives(self) -> None:
-        """Read what came while the stages ran, when disk events were not acted on yet."""
+        """Look at the drives that are there: one may have come when nobody acted on events."""
         from agent import reload
 
-        self.workers.submit(
-            "configuration drive", lambda: self._do("", "configuration drive", "read", reload.catch_up)
-        )
+        def look() -> None:
+            for disk in reload.present(self.ctx):
+                self._queue("disk", disk, "change")
+
+        self.workers.submit("configuration drives", look)
 
     def close(self) -> None:
         """Act on nothing any more: the daemon or the machine goes down."""

@@ -9,7 +9,7 @@ it, which only a boot can do.
 
 from __future__ import annotations
 
-from agent import sources, stages
+from agent import sources, stages, storage
 from agent.report import Outcome, skipped
 from agent.sources import drives
 from agent.stages import Stage
@@ -31,15 +31,18 @@ LIVE = ("hostname", "network", "resolver", "users", "metadata")
 _PATIENCE = 300.0
 
 
+def present(ctx: Context) -> list[str]:
+    """The disks that are configuration drives."""
+    label = ctx.settings.configdrive_label
+    disks = () if sources.off(ctx) else storage.names(ctx.host)
+    return [disk for disk in disks if drives.carries(ctx.host, disk, label)]
+
+
 def handle(ctx: Context, disk: str) -> Iterator[Item]:
-    """Look at the drive that a disk has become, if it is one."""
-    if not sources.off(ctx) and drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
-        yield from catch_up(ctx)
-
-
-def catch_up(ctx: Context) -> Iterator[Item]:
-    """Read the drive that counts now and apply what is new of it."""
-    if sources.off(ctx):
+    """Look at the drive that a disk has become, if it is one: apply what is new of the drive that counts
+    now.
+    """
+    if sources.off(ctx) or not drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
         return
     stored = ctx.state.config()
     if stored is not None and not ctx.settings.reload:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from agent import __version__, identity, storage, sysfs
+from agent import __version__, identity, storage, sysfs, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.errors import AgentError, ConfigError, HostError
@@ -105,7 +105,7 @@ def strays(host: Host, label: str) -> Iterable[Item]:
     for disk in storage.names(host):
         if why := _why_not(host, disk):
             for name in _with_parts(host, disk):
-                found = _label_by_udev(host, name).lower()
+                found = udevdb.block(host, name).get("ID_FS_LABEL", "").lower()
                 if found in _labels(label):
                     yield skipped(f"/dev/{name}", f"labelled {found}, but {why}: never read")
 
@@ -123,13 +123,6 @@ def _with_parts(host: Host, disk: str) -> list[str]:
     path = storage.devpath(host, disk)
     parts = (part for part in sysfs.listed(host, path) if host.exists(f"{path}/{part}/partition"))
     return [disk, *sorted(parts, key=lambda part: (len(part), part))]
-
-
-def _label_by_udev(host: Host, name: str) -> str:
-    """ID_FS_LABEL from udev's database (its file format: systemd, src/libsystemd/sd-device)."""
-    text = host.read(f"/run/udev/data/b{storage.number_of(host, name)}") or ""
-    lines = (line for line in text.splitlines() if line.startswith("E:ID_FS_LABEL="))
-    return next(lines, "").removeprefix("E:ID_FS_LABEL=")
 
 
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:

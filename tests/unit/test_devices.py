@@ -5,11 +5,12 @@ shutdown.
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import stages
+from agent import reload, stages
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
 from agent.host import Completed, Host
@@ -22,7 +23,6 @@ from tests.unit.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DISK = "/devices/pci0000:00/0000:00:04.0/virtio1/block/vdb"
 NVME = "/devices/pci0000:00/0000:00:05.0/nvme/nvme0/nvme0n1"
@@ -297,3 +297,16 @@ def test_a_device_that_poses_as_a_drive_is_told(devices: Devices, host: SystemdS
     devices.look([event("change", "loop0", "drive")])
     settle(devices)
     assert "never read" in str(devices.ctx.status.read()["devices"]["loop0"])
+
+
+def test_a_drive_that_came_unheard_is_looked_at(
+    devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "present", lambda _ctx: ["sr0", "vdc"])
+    devices.look_for_drives()
+    for _ in range(500):
+        if len(seen.looks) == 2:
+            break
+        threading.Event().wait(0.01)
+    settle(devices)
+    assert sorted(seen.looks) == [("sr0", "change"), ("vdc", "change")]

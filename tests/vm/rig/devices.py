@@ -58,6 +58,7 @@ class Devices(Running):
             filename=str(path),
             format="raw",
             read_only_mode="read-only",
+            force=True,
         )
 
     def resize_disk(self, id: str, size: int) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.model import File, User
-from agent.parse import fields, yamldoc
+from agent.parse import fields, values, yamldoc
 from agent.parse.draft import DEFAULT
-from agent.parse.fields import Choice
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
+from agent.parse.values import Choice
 
 if TYPE_CHECKING:
     from agent.parse.draft import Draft
@@ -30,21 +30,21 @@ _FILE = 8 << 20
 def command(written: object) -> str:
     """A line for the shell: text as it is, a list of words quoted."""
     if isinstance(written, list):
-        return shlex.join(fields.word(one) for one in written if one is not None)
-    return fields.word(written)
+        return shlex.join(values.word(one) for one in written if one is not None)
+    return values.word(written)
 
 
 def words(written: object) -> tuple[str, ...]:
     """Names, as a list or with commas between them."""
     named = written if isinstance(written, list) else fields.text(written).split(",")
-    return tuple(fields.group(one) for one in named if one is not None and fields.text(one).strip())
+    return tuple(values.group(one) for one in named if one is not None and fields.text(one).strip())
 
 
 def rules(written: object) -> tuple[str, ...]:
     """Rules of sudoers; null and false mean: none."""
     if written is None or written is False or (isinstance(written, str) and written.lower() == "false"):
         return ()
-    return tuple(fields.line(one) for one in (written if isinstance(written, list) else [written]))
+    return tuple(values.line(one) for one in (written if isinstance(written, list) else [written]))
 
 
 def lines(written: object) -> tuple[str, ...]:
@@ -65,12 +65,12 @@ class Account:
     name: str | None = value(fields.user)
     groups: tuple[str, ...] = value(words, ())
     sudo: tuple[str, ...] = value(rules, ())
-    shell: str | None = value(fields.path, None)
+    shell: str | None = value(values.path, None)
     ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
     passwd: str | None = value(fields.password, None)
     hashed_passwd: str | None = value(fields.password, None)
-    plain_text_passwd: str = value(fields.line, "")
-    lock_passwd: bool = value(fields.boolean, default=True)
+    plain_text_passwd: str = value(values.line, "")
+    lock_passwd: bool = value(values.boolean, default=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Password:
     """``chpasswd.users[]``."""
 
     name: str | None = value(fields.user)
-    password: str = value(fields.line, "")
+    password: str = value(values.line, "")
     type: str = value(Choice(("hash", "text")), "hash")
 
 
@@ -94,12 +94,12 @@ class Passwords:
 class Written:
     """``write_files[]``."""
 
-    path: str = value(fields.path)
+    path: str = value(values.path)
     content: bytes = value(content, b"")
     encoding: str = value(_ENCODINGS, "")
-    owner: str = value(fields.line, "root:root")
-    permissions: int = value(fields.mode, 0o644)
-    append: bool = value(fields.boolean, default=False)
+    owner: str = value(values.line, "root:root")
+    permissions: int = value(values.mode, 0o644)
+    append: bool = value(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,12 @@ class CloudConfig:
     fqdn: str = value(fields.hostname, "")
     users: list[Account | None] | None = parts(Account)
     ssh_authorized_keys: tuple[str, ...] = value(lines, ())
-    password: str = value(fields.line, "")
+    password: str = value(values.line, "")
     chpasswd: Passwords | None = part(Passwords)
     write_files: list[Written | None] | None = parts(Written)
     runcmd: list[str | None] | None = parts(command)
     bootcmd: list[str | None] | None = parts(command)
-    timezone: str = value(fields.timezone, "")
+    timezone: str = value(values.timezone, "")
 
 
 def read(text: str, name: str, draft: Draft, prefix: str) -> None:
@@ -207,8 +207,8 @@ def _file(file: Written, path: str, draft: Draft) -> None:
             file.path,
             "",
             "",
-            owner=fields.owner(owner or "root"),
-            group=fields.owner(group or owner or "root"),
+            owner=values.owner(owner or "root"),
+            group=values.owner(group or owner or "root"),
             mode=file.permissions,
             append=file.append,
         )

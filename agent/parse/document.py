@@ -8,6 +8,8 @@ from typing import Any
 from agent.parse.problem import Problem, shown
 from agent.parse.reading import Reading
 
+#: Commas in a document: more values than that is no machine, and each that is wrong costs time to tell.
+MOST = 30_000
 _REMEDY = "the platform has to deliver a correct document"
 
 
@@ -23,6 +25,10 @@ def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] 
                 (twice if key in seen else seen).add(key)
         return document
 
+    if raw.count(b",") > MOST:
+        what = f"too large: more than {MOST} commas"
+        problems.append(Problem(name, what, "deliver less, and long content in base64"))
+        return None
     try:
         text = raw.removeprefix(b"\xef\xbb\xbf").decode()
         document = json.loads(text, object_pairs_hook=noted)

@@ -6,7 +6,8 @@ import ipaddress
 import re
 from typing import TypeAlias
 
-from agent.parse.fields import IP, Choice, Whole, address, hostname, mac, network, text
+from agent.parse.fields import IP, address, hostname, mac, network, text
+from agent.parse.values import Choice, Whole
 
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 

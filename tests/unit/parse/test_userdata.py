@@ -50,7 +50,9 @@ def message(*parts: bytes | MIMEBase) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "raw", [SCRIPT, gzip.compress(SCRIPT), message(SCRIPT), gzip.compress(message(SCRIPT))]
+    "raw",
+    [SCRIPT, gzip.compress(SCRIPT), message(SCRIPT), gzip.compress(message(SCRIPT))],
+    ids=["plain", "gzip", "MIME", "gzip of MIME"],
 )
 def test_a_script(raw: bytes) -> None:
     config, reading = read(raw)
@@ -90,6 +92,7 @@ def test_parts() -> None:
         (message(*[SCRIPT] * 60), "MIME parts"),
         (b"MIME-Version: 1.0\nContent-Type: text/plain\n\n" + b"x\n" * 600_000, "at most"),
     ],
+    ids=range(12),
 )
 def test_refused(raw: bytes, said: str) -> None:
     _, reading = read(raw)

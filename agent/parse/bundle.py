@@ -117,7 +117,9 @@ def _answer(dialect: str, parse: Parse | None, known: str) -> dict[str, Any]:
 def digest(dialect: str, files: Mapping[str, bytes], known: str) -> str:
     """A name for all the files, by the version and dialect that read them; salted like ``known``."""
     salt = known.partition("-")[0] or os.urandom(8).hex()
-    content = hashlib.sha256(f"{__version__}\0{dialect}".encode())
+    # Which of these two a document is of shows only in it.
+    read_as = "gandi" if dialect == "native" else dialect
+    content = hashlib.sha256(f"{__version__}\0{read_as}".encode())
     for name in sorted(files):
         one = hashlib.sha256(files[name]).hexdigest()
         content.update(f"\0{one}\0{name}".encode("utf-8", "surrogatepass"))

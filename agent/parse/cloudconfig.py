@@ -69,7 +69,7 @@ class Account:
     ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
     passwd: str | None = value(fields.password, None)
     hashed_passwd: str | None = value(fields.password, None)
-    plain_text_passwd: str = value(values.line, "")
+    plain_text_passwd: str = value(fields.text, "")
     lock_passwd: bool = value(values.boolean, default=True)
 
 
@@ -78,7 +78,7 @@ class Password:
     """``chpasswd.users[]``."""
 
     name: str | None = value(fields.user)
-    password: str = value(values.line, "")
+    password: str = value(fields.text, "")
     type: str = value(Choice(("hash", "text")), "hash")
 
 
@@ -110,7 +110,7 @@ class CloudConfig:
     fqdn: str = value(fields.hostname, "")
     users: list[Account | None] | None = parts(Account)
     ssh_authorized_keys: tuple[str, ...] = value(lines, ())
-    password: str = value(values.line, "")
+    password: str = value(fields.text, "")
     chpasswd: Passwords | None = part(Passwords)
     write_files: list[Written | None] | None = parts(Written)
     runcmd: list[str | None] | None = parts(command)
@@ -162,9 +162,14 @@ def _spelled(document: dict[str, Any]) -> None:
 
 
 def _account(account: Account, path: str, draft: Draft) -> None:
+    if account.name is None:
+        draft.tell(f"{path}.name", "empty: left out", "name the account")
+        return
     hashed, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    if not draft.usable(plain, f"{path}.plain_text_passwd"):
+        plain = ""
     user = User(
-        account.name or DEFAULT,
+        account.name,
         password=hashed,
         groups=account.groups,
         shell=account.shell,
@@ -181,13 +186,13 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
         draft.password(DEFAULT, found.password, f"{name}: password")
     given = found.chpasswd or Passwords()
     pairs = [(f"list line {n}", *line.partition(":")[::2]) for n, line in enumerate(given.list, start=1)]
-    users = [
-        (f"users[{n}]", one.name or DEFAULT, one.password) for n, one in enumerate(given.users or ()) if one
-    ]
+    users = [(f"users[{n}]", one.name or "", one.password) for n, one in enumerate(given.users or ()) if one]
     for place, written, password in (*pairs, *users):
         path = f"{name}: chpasswd.{place}"
         try:
-            account = fields.user(written.strip()) or DEFAULT
+            account = fields.user(written.strip())
+            if account is None:
+                raise ValueError("no account; write NAME:PASSWORD")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             draft.tell(path, what, hint)

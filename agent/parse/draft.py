@@ -29,6 +29,8 @@ USER_DATA = "user-data"
 KEPT = 10 << 20
 #: Programs and files in all.
 ITEMS = 1000
+#: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
+_PASSWORD = 512
 #: Items of metadata, and characters of each.
 _METADATA, _METADATA_TEXT = 500, 8 << 10
 
@@ -103,14 +105,20 @@ class Draft:
 
     def password(self, name: str, written: str, path: str, *, plain: bool = False) -> None:
         """An account's password: a crypt(3) hash, or plain text, which it is in any case where ``plain``."""
-        if "\n" in written or "\0" in written or ":" in name:
-            self.tell(path, "not one line of text", "write a password without line breaks")
+        if not self.usable(written, path):
             return
         try:
             hashed = fields.password(written) if written.startswith("$") and not plain else None
         except ValueError:
             hashed = None
         self.user(User(name, password=hashed), "" if hashed else written)
+
+    def usable(self, secret: str, path: str) -> bool:
+        """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
+        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD:
+            self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
+            return False
+        return True
 
     def keys(self, name: str, lines: Iterable[str], path: str) -> None:
         """Public keys of an account, each once; a wrong one is told with its number."""

@@ -102,7 +102,7 @@ class UserSpec:
 
     name: str | None = value(fields.user)
     password: str | None = value(fields.password, None)
-    plain_password: str = value(values.line, "")
+    plain_password: str = value(fields.text, "")
     keys: list[str | None] | None = parts(values.key_line)
     admin: bool = value(values.boolean, default=False)
     groups: list[str | None] | None = parts(values.group)
@@ -181,8 +181,10 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     draft.nics = assemble(
         [_link(nic, place) for place, nic in enumerate(parsed.nics or ()) if nic is not None], draft.problems
     )
-    for user in _good(parsed.users):
-        draft.user(_user(user), user.plain_password)
+    for place, user in enumerate(parsed.users or ()):
+        if user is not None:
+            usable = draft.usable(user.plain_password, f"users[{place}].plain_password")
+            draft.user(_user(user), user.plain_password if usable else "")
     for name, text in (parsed.metadata or {}).items():
         draft.say(name, text)
     if script:

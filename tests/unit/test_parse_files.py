@@ -107,17 +107,21 @@ def test_a_swap_archive_with_a_native_document(tmp_path: Any) -> None:
         parsed = parser.parse("gandi", medium.fileno(), offset=OFFSET)
         assert parser.parse("gandi", medium.fileno(), offset=OFFSET, known=parsed.digest).same
     assert parsed.config is not None
-    assert not parsed.problems
     assert (parsed.config.identity.source, parsed.config.identity.id) == ("native", "vm-1")
     assert [script.name for script in parsed.config.scripts] == ["script", "hello"]
     assert parsed.secrets == {"carol": "s3cr3t"}
     assert parsed.extent[0] == OFFSET
-    assert parsed.raw == json.dumps(drives.NATIVE).encode()
+    (problem,) = parsed.problems
+    assert problem.harmless
+    assert parsed.raw is None, "it holds a password in plain text"
+    assert b"s3cr3t" not in b"".join(parsed.files.values())
 
 
 def test_a_folder_with_a_native_document() -> None:
-    parsed = parse_files("gandi", {"gandi/config": json.dumps(drives.NATIVE).encode()})
+    files = {"gandi/config": json.dumps(drives.NATIVE).encode()}
+    parsed = parse_files("gandi", files)
     assert parsed.config is not None
+    assert parse_files("gandi", files, known=parsed.digest).same
     assert parsed.config.identity.source == "native"
 
 

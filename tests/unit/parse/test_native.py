@@ -121,6 +121,12 @@ def test_a_script_that_lost_an_argument_is_not_run() -> None:
     assert not config.scripts
 
 
+def test_a_plain_password_of_two_lines() -> None:
+    reading = native.parse_files(drives.native(users=[{"name": "bob", "plain_password": "a\nroot:b"}]))
+    assert [problem.path for problem in reading.problems] == ["users[0].plain_password"]
+    assert reading.secrets == {}
+
+
 def test_no_version() -> None:
     _, problems = read(version=None)
     assert [problem.path for problem in problems] == ["version"]

@@ -6,9 +6,11 @@ The files are read, not NSS: what is asked is what this machine itself says, als
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from agent.plain import dataclass
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,6 +37,7 @@ class Account:
     uid: int
     gid: int
     home: str
+    shell: str = ""
 
     @property
     def ordinary(self) -> bool:
@@ -46,7 +49,7 @@ def account(host: Host, name: str) -> Account | None:
     """The account of that name, or None."""
     for fields in _records(host, "/etc/passwd", 7):
         if fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return Account(name, int(fields[2]), int(fields[3]), fields[5])
+            return Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
     return None
 
 
@@ -61,9 +64,10 @@ def admin_group(host: Host) -> str | None:
     return next((name for name in ("sudo", "wheel") if name in groups), None)
 
 
-def has_group(host: Host, name: str) -> bool:
-    """Whether there is a group of that name."""
-    return any(fields[0] == name for fields in _records(host, "/etc/group", 4))
+def group(host: Host, name: str) -> int | None:
+    """The number of the group of that name, or None."""
+    found = (fields[2] for fields in _records(host, "/etc/group", 4) if fields[0] == name)
+    return next((int(number) for number in found if number.isdigit()), None)
 
 
 def in_group(host: Host, name: str, group: str) -> bool:
@@ -122,8 +126,7 @@ def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
 
 def _keys_directives(host: Host) -> Iterator[str]:
     """Each global AuthorizedKeysFile in the order in which sshd meets them; it uses the first."""
-    folder = host.path("/etc/ssh/sshd_config.d")
-    names = sorted(path.name for path in folder.glob("*.conf")) if folder.is_dir() else []
+    names = [name for name in listed(host, "/etc/ssh/sshd_config.d") if name.endswith(".conf")]
     # Debian's and Fedora's main file includes the folder at its top.
     for name in (*(f"/etc/ssh/sshd_config.d/{name}" for name in names), "/etc/ssh/sshd_config"):
         for line in (host.read(name) or "").splitlines():

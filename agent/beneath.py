@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from agent.errors import HostError
 
 _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
-def beneath(root: Path, name: str) -> Path:
+def beneath(root: str, name: str) -> str:
     """The real path of ``name`` below ``root``, with links followed as a chroot would.
 
     The last component may be missing; a link in last place is followed too. Raises HostError for a loop
@@ -25,7 +24,7 @@ def beneath(root: Path, name: str) -> Path:
             del done[-1:]
             continue
         try:
-            target = os.readlink(root.joinpath(*done, part))
+            target = os.readlink(os.path.join(root, *done, part))
         except OSError:
             done.append(part)
             continue
@@ -35,7 +34,7 @@ def beneath(root: Path, name: str) -> Path:
         if target.startswith("/"):
             done.clear()
         pending.extend(_parts(target))
-    return root.joinpath(*done)
+    return os.path.join(root, *done)
 
 
 def _parts(name: str) -> list[str]:

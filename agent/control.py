@@ -14,9 +14,10 @@ import selectors
 import socket
 import struct
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from agent.plain import dataclass, field
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -188,7 +189,7 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(seconds)
         try:
-            asking.connect(str(host.path(SOCKET)))
+            asking.connect(host.path(SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         with contextlib.suppress(OSError):

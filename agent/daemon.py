@@ -15,17 +15,18 @@ import socket
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent import control, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError, HostError
 from agent.journal import Journal, notify, status_line
+from agent.plain import dataclass, field
 from agent.stages import Stage
+from agent.wakeup import Wakeup
 from agent.workers import Workers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from agent.report import StepReport
     from agent.uevents import Uevents
 
-#: Seconds after which device events are listened to where no bootstrap stage has run; otherwise right after
-#: it. The monitor's library costs as much CPU as the rest of the start, and the network waits for that
-#: stage.
+#: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
+#: from then on. Before, the mount stage looks at every disk itself, and the monitor's library would cost as
+#: much CPU as the rest of the start while all services wait.
 _LISTEN_ANYWAY = 30.0
 #: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
@@ -64,7 +65,7 @@ def listener(host: Host) -> socket.socket:
     if host.effect(f"listen on {control.SOCKET}"):
         before = os.umask(0o177)
         try:
-            made.bind(str(host.path(control.SOCKET)))
+            made.bind(host.path(control.SOCKET))
         finally:
             os.umask(before)
         made.listen(control.CLIENTS)
@@ -91,11 +92,13 @@ class Daemon:
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _server: control.Server = field(init=False)
     _runs: dict[Stage, StageRun] = field(default_factory=dict)
+    _wakeup: Wakeup | None = None
     _uevents: Uevents | None = None
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
     _ending: bool = False
-    _listen_at: float = 0.0
+    #: When to act upon device events from (monotonic seconds); None once that is done.
+    _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,9 +111,8 @@ class Daemon:
         """Serve until SIGTERM or SIGINT."""
         self._watch_signals()
         record(self.ctx, self._sign_in)
-        bootstrap = self.ctx.status.read()["stages"].get(Stage.BOOTSTRAP, {})
-        begun = bootstrap.get("state") in ("done", "failed") or self.ctx.host.exists(stages.MOUNTING)
-        self._listen_at = time.monotonic() + (0.0 if begun else _LISTEN_ANYWAY)
+        restarted = self.ctx.host.exists(stages.MOUNTING)
+        self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         notify("READY=1")
         status_line("ready")
         while not self._ending:
@@ -127,14 +129,15 @@ class Daemon:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        times = [self._watchdog.next, self._server.wake_at(), None if self._uevents else self._listen_at]
+        times = [self._watchdog.next, self._server.wake_at(), self._listen_at]
         due = min((moment for moment in times if moment is not None), default=None)
         for key, mask in self.selector.select(None if due is None else max(0.0, due - now)):
             key.data(mask)
         now = time.monotonic()
         self._watchdog.tick(now)
         self._server.tick(now)
-        if self._uevents is None and now >= self._listen_at:
+        if self._listen_at is not None and now >= self._listen_at:
+            self._listen_at = None
             self._listen()
 
     def _woken(self) -> None:
@@ -179,9 +182,26 @@ class Daemon:
     # -- devices ---------------------------------------------------------------------
 
     def _listen(self) -> None:
-        """Hear of devices from now on; then look at those that are there, if it is time for them."""
+        """Act upon what is heard from now on. Where nobody has listened since the mount stage looked at
+        everything, look at everything now.
+        """
+        if self._wakeup is None:
+            self._monitor()
+        else:
+            self.selector.register(self._wakeup, selectors.EVENT_READ, lambda _mask: self._wake_up())
+
+    def _wake_up(self) -> None:
+        if self._wakeup is not None and self._wakeup.heard():
+            self._monitor()
+
+    def _monitor(self) -> None:
+        """Hear each event by itself; then look at the devices that are there, if it is time for them."""
         from agent.uevents import Uevents
 
+        if self._wakeup is not None:
+            self.selector.unregister(self._wakeup)
+            self._wakeup.close()
+            self._wakeup = None
         self._uevents = Uevents()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         self._look_at_everything()
@@ -196,7 +216,9 @@ class Daemon:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
-        if self._uevents is not None and self.devices.mounting():
+        if self._uevents is None and self._listen_at is None:
+            self._monitor()
+        elif self._uevents is not None and self.devices.mounting():
             self.devices.look_again(self._uevents.enumerate())
 
     # -- stages ----------------------------------------------------------------------
@@ -218,17 +240,15 @@ class Daemon:
         if run is None:
             run = self._runs[stage] = StageRun()
             if stage is Stage.MOUNT:
-                self._begin_mounting()
+                if self._uevents is None and self._wakeup is None:
+                    self._wakeup = Wakeup(self.ctx.host)  # before the stage looks at the disks
+                self.devices.grow_root()  # meanwhile
+            elif stage is Stage.POSTBOOT and self._listen_at is not None:
+                self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
         run.peers.append(connection)
         for line in run.lines:
             connection.say(line)
-
-    def _begin_mounting(self) -> None:
-        """Listen before the stage looks at the disks; grow the root disk meanwhile."""
-        if self._uevents is None:
-            self._listen()
-        self.devices.grow_root()
 
     def _run(self, stage: Stage) -> None:
         """In the runner's thread: the whole stage, told line by line."""
@@ -258,11 +278,8 @@ class Daemon:
     def _ended(self, stage: Stage, status: int) -> None:
         for peer in self._runs.pop(stage).peers:
             peer.end(status)
-        if stage is Stage.BOOTSTRAP:
-            self._listen_at = 0.0
-        elif stage is Stage.MOUNT and not self.ctx.settings.allow_mount:
-            # The stage looked at no disk, but one that others have mounted may have to grow.
-            self._look_at_everything()
+        if stage is Stage.MOUNT and self.ctx.config is None:
+            self.devices.look_for_drives()
 
 
 @dataclass(slots=True)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from agent import stages
 from agent.context import record, working
 from agent.errors import HostError
 from agent.journal import Journal, status_line
+from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
 from agent.workers import Workers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -38,9 +38,20 @@ _ASK_AGAIN = 5.0
 
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
+    """A disk holds data, or is a configuration drive."""
     from agent.hotplug import disk
 
-    return disk.handle(ctx, sysname, action)
+    yield from disk.handle(ctx, sysname, action)
+    if action != "remove":
+        from agent import reload
+
+        yield from reload.handle(ctx, sysname)
+
+
+def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent import reload
+
+    return reload.strays(ctx)
 
 
 def _disks(ctx: Context) -> set[str]:
@@ -51,7 +62,7 @@ def _disks(ctx: Context) -> set[str]:
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
 #: it.
-HANDLERS: dict[str, Handle] = {"disk": _disk}
+HANDLERS: dict[str, Handle] = {"disk": _disk, "drive": _stray}
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -123,6 +134,14 @@ class Devices:
             lambda: self._do("", step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
         )
 
+    def look_for_drives(self) -> None:
+        """Read what came while the stages ran, when disk events were not acted on yet."""
+        from agent import reload
+
+        self.workers.submit(
+            "configuration drive", lambda: self._do("", "configuration drive", "read", reload.catch_up)
+        )
+
     def close(self) -> None:
         """Act on nothing any more: the daemon or the machine goes down."""
         self._closed = True
@@ -162,7 +181,10 @@ class Devices:
 
         waiting("")
         ctx = replace(self.ctx, waiting=waiting)
+        before = ctx.config
         report = stages.attempt(ctx, device, lambda: work(ctx))
+        if ctx.config is not before:  # a drive was applied: what the stages do from now on goes by it
+            self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
         record(ctx, lambda: ctx.status.merge("work", device, None))
         if self._closed:
             return

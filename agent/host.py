@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from agent import atomic
 from agent.beneath import beneath
 from agent.errors import HostError
+from agent.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
 #: What every command sees and nothing else. LC_ALL keeps messages parseable; PATH is Debian's for root.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -46,25 +46,31 @@ class Completed:
 class Host:
     """The machine below ``root``: its files, its commands, its kernel."""
 
-    root: Path = Path("/")
+    root: str | Path = "/"
     dry_run: bool = False
     #: With dry_run: what would have been done, one line each, in order.
     planned: list[str] = field(default_factory=list)
+    #: The system below the root does not run: the kernel and its /sys, if they are there, are another one's.
+    offline: bool = False
+    _root: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._root = os.fspath(self.root)
 
     @property
     def live(self) -> bool:
         """True when this is the running system and not an image or a test's tree."""
-        return str(self.root) == "/"
+        return not self.offline and self._root == "/"
 
     # -- reading ---------------------------------------------------------------------
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> str:
         """The real path of ``name`` below the root.
 
         Symbolic links are followed as a chroot would, so an absolute link in an image never leads out of
         it. The last component may be missing, and a link in last place is followed too.
         """
-        return Path(name) if self.live else beneath(self.root, str(name))
+        return name if self.live else beneath(self._root, name)
 
     def read_bytes(self, name: str, *, limit: int | None = None) -> bytes | None:
         """The file, or its first ``limit`` bytes; None where there is no such file.
@@ -100,7 +106,7 @@ class Host:
 
     def exists(self, name: str) -> bool:
         """Whether there is anything of that name (a dangling link is not)."""
-        return self.path(name).exists()
+        return os.path.exists(self.path(name))
 
     def which(self, program: str) -> bool:
         """Whether a program of that name is installed below the root."""
@@ -125,13 +131,13 @@ class Host:
         that are missing are made 0755. Raises HostError with the system's reason.
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        target = Path(os.path.realpath(self.path(name))) if self.live else self.path(name)
+        target = os.path.realpath(self.path(name)) if self.live else self.path(name)
         try:
             if atomic.same(target, content, mode, owner):
                 return False
             if self._plan(f"write {name} ({mode:04o}, {len(content)} bytes)"):
                 return True
-            self._mkdirs(target.parent)
+            self._mkdirs(os.path.dirname(target))
             atomic.replace(target, content, mode, owner, sync=sync)
         except OSError as error:
             raise HostError(f"{name}: cannot be written: {error.strerror}") from error
@@ -142,12 +148,12 @@ class Host:
         when made.
         """
         target = self.path(name)
-        if target.is_dir():
+        if os.path.isdir(target):
             return False
         if self._plan(f"mkdir {name} ({mode:04o})"):
             return True
         try:
-            self._mkdirs(target.parent)
+            self._mkdirs(os.path.dirname(target))
             os.mkdir(target, 0o700)
             if atomic.may_own():
                 os.chown(target, *owner, follow_symlinks=False)
@@ -162,32 +168,32 @@ class Host:
         """Remove the file, link or empty folder; False when there was none, or when a folder is not
         empty.
         """
-        target = self.path(str(PurePosixPath(name).parent)) / PurePosixPath(name).name
+        target = self._unfollowed(name)
         if not os.path.lexists(target):
             return False
         if self._plan(f"remove {name}"):
             return True
         try:
-            if target.is_dir() and not target.is_symlink():
+            if os.path.isdir(target) and not os.path.islink(target):
                 os.rmdir(target)
             else:
                 os.unlink(target)
         except OSError as error:
-            if target.is_dir() and os.listdir(target):
+            if os.path.isdir(target) and os.listdir(target):
                 return False
             raise HostError(f"{name}: cannot be removed: {error.strerror}") from error
         return True
 
     def symlink(self, name: str, target: str) -> bool:
         """Make ``name`` a link to ``target``, replacing a file or link; False when it already was."""
-        link = self.path(str(PurePosixPath(name).parent)) / PurePosixPath(name).name
-        if link.is_symlink() and os.readlink(link) == target:
+        link = self._unfollowed(name)
+        if os.path.islink(link) and os.readlink(link) == target:
             return False
         if self._plan(f"link {name} -> {target}"):
             return True
-        temporary = link.with_name(f".{link.name}.gandi-{os.urandom(4).hex()}")
+        temporary = f"{link}.gandi-{os.urandom(4).hex()}"
         try:
-            self._mkdirs(link.parent)
+            self._mkdirs(os.path.dirname(link))
             os.symlink(target, temporary)
             os.replace(temporary, link)
         except OSError as error:
@@ -226,12 +232,12 @@ class Host:
         through argv.
 
         ``changes=False`` marks a command that only asks: it runs in a dry run too. ``timeout`` is in
-        seconds; the command is killed then. Raises HostError naming the command, its status and the end
+        seconds; it is killed then. Raises HostError naming the command, its status and the end
         of its output, unless ``check`` is off; a missing program or a timeout always raises.
         """
         import subprocess
 
-        command = tuple(argv) if self.live else ("chroot", str(self.root), *argv)
+        command = tuple(argv) if self._root == "/" else ("chroot", self._root, *argv)
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
         try:
@@ -290,9 +296,14 @@ class Host:
             self.planned.append(what)
         return self.dry_run
 
-    def _mkdirs(self, folder: Path) -> None:
-        if folder.is_dir():
+    def _unfollowed(self, name: str) -> str:
+        """The path of ``name`` itself, where a link in last place is not followed."""
+        folder, _, last = name.rstrip("/").rpartition("/")
+        return os.path.join(self.path(folder or "/"), last)
+
+    def _mkdirs(self, folder: str) -> None:
+        if os.path.isdir(folder):
             return
-        self._mkdirs(folder.parent)
+        self._mkdirs(os.path.dirname(folder))
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder, 0o755)

@@ -8,9 +8,13 @@ trusts its input: it only ever reads what the parser child validated or what the
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any
+
+from agent.plain import asdict, dataclass, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Written into each stored document; load() refuses a newer one.
 VERSION = 1

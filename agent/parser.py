@@ -13,12 +13,15 @@ import select
 import sys
 import time
 from base64 import b64decode
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from agent import bounded, model
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,15 +11,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
 
 from agent import bounded
 from agent.errors import AgentError, Busy
+from agent.plain import asdict, dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from agent.host import Host
 
@@ -109,6 +110,11 @@ class StepReport:
         found = {item.outcome for item in self.items}
         return next((outcome for outcome in _WEIGHT if outcome in found), Outcome.UNCHANGED)
 
+    @property
+    def failed(self) -> bool:
+        """Whether any item failed."""
+        return self.outcome is Outcome.FAILED
+
     def lines(self) -> list[str]:
         """The step for people: one line, and one more for each item that is not plainly fine."""
         worth = [i for i in self.items if i.outcome not in (Outcome.UNCHANGED, Outcome.CHANGED)]
@@ -129,7 +135,7 @@ class StageReport:
     @property
     def failed(self) -> bool:
         """Whether any step failed."""
-        return any(step.outcome is Outcome.FAILED for step in self.steps)
+        return any(step.failed for step in self.steps)
 
 
 @dataclass(slots=True)

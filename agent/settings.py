@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError, HostError
+from agent.plain import dataclass, field, fields, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

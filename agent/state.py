@@ -5,6 +5,7 @@
     instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
     instances/<id>/nics.json    which MAC each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
+    instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
     disks.json                  filesystem UUID -> mountpoint
 
@@ -18,21 +19,24 @@ import hashlib
 import json
 import re
 import threading
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from agent import model
 from agent.errors import HostError
+from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from agent.host import Host
 
 FOLDER = "/var/lib/gandi"
 #: Of every state file; a newer one is not read (the message says so).
 VERSION = 1
+#: What the reader calls user data among the files.
+USER_DATA = "user-data"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Characters of a folder's name, so that an id of any length is a file name.
 _LONGEST = 128
@@ -98,15 +102,18 @@ class State:
         return f"{FOLDER}/instances/{safe}"
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
-        """Store the configuration and the programs that came with it; on return they survive a power
-        cut.
+        """Store the configuration, the programs and the user data that came with it; on return they survive
+        a power cut. User data that comes no more is removed.
         """
         with self._lock:
-            for name, content in sorted(files.items()):
-                self._folder(f"{self.folder()}/scripts")
-                self.host.write(f"{self.folder()}/scripts/{name}", content, mode=0o700, sync=True)
-            self._folder(self.folder())
-            self.host.write(f"{self.folder()}/config.json", model.dump(config), mode=0o600, sync=True)
+            programs = {name: content for name, content in sorted(files.items()) if name != USER_DATA}
+            if USER_DATA in files:
+                self.host.write(self.file(USER_DATA), files[USER_DATA], mode=0o600, sync=True)
+            else:
+                self.host.remove(self.user_data())
+            for name, content in programs.items():
+                self.host.write(self.file(f"scripts/{name}"), content, mode=0o700, sync=True)
+            self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
         """The last good configuration; None when there never was one. Raises HostError when it cannot be
@@ -129,6 +136,10 @@ class State:
         """The path of a stored program."""
         return f"{self.folder()}/scripts/{name}"
 
+    def user_data(self) -> str:
+        """The path of the stored user data."""
+        return f"{self.folder()}/{USER_DATA}"
+
     # -- once ------------------------------------------------------------------------
 
     def done(self, mark: str) -> bool:
@@ -141,8 +152,13 @@ class State:
 
     def mark_file(self, mark: str) -> str:
         """The file whose existence is that memory, for a program that marks itself; its folder is made."""
-        self._folder(f"{self.folder()}/done")
-        return f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}"
+        return self.file(f"done/{_UNSAFE.sub('_', mark)}")
+
+    def file(self, name: str) -> str:
+        """The path of a file of this instance's; its folder is made."""
+        path = f"{self.folder()}/{name}"
+        self._folder(path.rpartition("/")[0])
+        return path
 
     # -- three values ----------------------------------------------------------------
 
@@ -154,13 +170,15 @@ class State:
         wanted: str,
         live: str | None,
         apply: Callable[[], object],
+        left: Callable[[], str | None] | None = None,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
         ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
         file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
-        may raise. Compared with what was delivered, and left, when it was last applied:
+        may raise; ``left`` asks how it looks then, where only the system knows. Compared with what was
+        delivered, and left, when it was last applied:
 
         - live is what is wanted: unchanged;
         - delivered differs from last time: applied;
@@ -180,7 +198,7 @@ class State:
                 return kept(name)
         apply()
         with self._lock:
-            self._remember(name, delivered, wanted)
+            self._remember(name, delivered, wanted if left is None else left() or "")
         return changed(name, detail)
 
     def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:

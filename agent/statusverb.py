@@ -7,16 +7,18 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
 
 from agent import control, statusview
 from agent.context import context
 from agent.errors import HostError
+from agent.plain import asdict
 from agent.report import STATUS
 from agent.stages import Stage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.context import Context
     from agent.host import Host
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
+from agent.plain import dataclass, field
 from agent.report import Outcome
 from agent.stages import NOTHING, Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Outcomes that need no line of their own.
 _PLAIN = (Outcome.UNCHANGED, Outcome.CHANGED)

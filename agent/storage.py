@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent.bus import Bus, attachment
+from agent.plain import dataclass, field
 from agent.sysfs import attribute, listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -209,7 +209,7 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
 
 
 def _probed(host: Host, device: Device) -> Device:
-    from dataclasses import replace
+    from agent.plain import replace
 
     return replace(device, udev=probe(host, device.node) | dict(device.udev))
 

@@ -10,10 +10,10 @@ start job ends when its command does.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""Device events from udev, and what udev knows: the only user of pyudev.
+"""Device events from udev: the only user of pyudev.
 
 An event says no more than "look at this device"; who acts on it computes from current facts. Listening
 starts before everything present is enumerated, so nothing falls between. udev's rules tag what is ours and
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
-from dataclasses import dataclass, field
 
 import pyudev
+
+from agent.plain import dataclass, field
 
 #: Set by 86-gandi-agent.rules, with the property GANDI_ROLE.
 TAG = "gandi"
@@ -90,18 +90,3 @@ def _uevent(device: pyudev.Device, action: str) -> Uevent:
         devtype=device.device_type or "",
         role=properties.get("GANDI_ROLE", ""),
     )
-
-
-_LOCK = threading.Lock()
-_CONTEXTS: list[pyudev.Context] = []
-
-
-def properties(subsystem: str, sysname: str) -> dict[str, str]:
-    """What udev's database says of a device now; empty when there is no such device. For any thread."""
-    with _LOCK:
-        if not _CONTEXTS:
-            _CONTEXTS.append(pyudev.Context())
-        try:
-            return dict(pyudev.Devices.from_name(_CONTEXTS[0], subsystem, sysname).properties)
-        except pyudev.DeviceNotFoundError:
-            return {}

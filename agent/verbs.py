@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
 
-from agent import stages, state
+from agent import stages, state, trees
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
+from agent.plain import asdict, fields
 from agent.report import Outcome
 from agent.settings import Settings, variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import Any
 
     from agent.context import Context
     from agent.hotplug.facts import Decision
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _CLEAN_PATIENCE = 10.0
 
 
-def plan(root: Path, chosen: Sequence[stages.Stage]) -> int:
+def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
     _root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))
@@ -116,7 +117,8 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     document = asdict(config)
     for user in document["users"]:
         user["password"] = "(set)" if user["password"] else None
-    document["scripts"] = [{"name": script["name"]} for script in document["scripts"]]
+    for kind in ("scripts", "boot"):
+        document[kind] = [{"name": script["name"]} for script in document[kind]]
     return document
 
 
@@ -156,24 +158,12 @@ def clean(host: Host) -> int:
     with stages.alone(host, "clean", _CLEAN_PATIENCE):
         files = (f"{state.FOLDER}/{name}" for name in ("instance.json", "disks.json"))
         removed = [name for name in files if host.remove(name)]
-        removed += _remove_below(host, f"{state.FOLDER}/instances")
+        removed += trees.remove(host, f"{state.FOLDER}/instances")
     for name in removed:
         print(f"removed {name}")
     if not removed:
         print("nothing was remembered")
     return 0
-
-
-def _remove_below(host: Host, folder: str) -> list[str]:
-    """Remove a folder and what is in it; the names of what was removed."""
-    above, _, name = folder.rpartition("/")
-    path = host.path(above) / name  # not host.path(folder): that follows a link in last place
-    if path.is_symlink() or not path.is_dir():
-        return [folder] if host.remove(folder) else []
-    inside = [
-        gone for child in sorted(os.listdir(path)) for gone in _remove_below(host, f"{folder}/{child}")
-    ]
-    return [*inside, folder] if host.remove(folder) else inside
 
 
 def _root_only(verb: str) -> None:

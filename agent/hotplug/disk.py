@@ -8,9 +8,7 @@ that two disks never get the same mountpoint; what they lead to is done in paral
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.context import record, working
@@ -22,8 +20,10 @@ from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
 from agent.hotplug.turns import Turns
 from agent.journal import Journal
+from agent.plain import dataclass, replace
 from agent.report import Item, failed, items, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 

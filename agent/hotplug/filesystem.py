@@ -9,10 +9,10 @@ import fcntl
 import os
 import struct
 import time
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 

@@ -7,16 +7,15 @@ such chain here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
 from agent import mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.system import unit_name
+from agent.plain import dataclass, field
 from agent.report import Item, changed, failed, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

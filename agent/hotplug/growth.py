@@ -7,13 +7,12 @@ and only when it is the last one on it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from agent.hotplug.facts import Leave
 from agent.hotplug.filesystem import SLACK
 from agent.hotplug.table import Kind, Table, is_extended
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.storage import Device, Disk
 

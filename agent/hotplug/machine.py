@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from agent import mounts, storage
 from agent.hotplug.facts import Filesystem, Machine, Place
 from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -92,7 +92,7 @@ def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tu
     for name in listed(host, root):
         if f"{root}/{name}" in mounted:
             continue
-        path = host.path(root) / name
+        path = os.path.join(host.path(root), name)
         try:
             is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
             kind = (Place.FULL if _has_any(path) else Place.EMPTY) if is_folder else Place.OTHER
@@ -102,6 +102,6 @@ def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tu
         yield f"{root}/{name}", kind
 
 
-def _has_any(folder: os.PathLike[str]) -> bool:
+def _has_any(folder: str) -> bool:
     with os.scandir(folder) as entries:
         return any(True for _ in entries)

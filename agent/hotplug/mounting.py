@@ -9,8 +9,6 @@ import errno
 import fcntl
 import os
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent import mounts
 from agent.errors import HostError
@@ -18,8 +16,10 @@ from agent.hotplug import filesystem
 from agent.hotplug.policy import identity
 from agent.hotplug.record import Record, Records
 from agent.hotplug.system import unit_name
+from agent.plain import dataclass, field
 from agent.report import Item, changed, failed, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import os
-from typing import TYPE_CHECKING
 
 from agent.hotplug.facts import Decision, Facts, Leave, Machine, MountAt, Mounted, Place
 from agent.hotplug.names import numbered, safe
 from agent.mounts import claimed
 from agent.settings import MountMode
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
+from agent.plain import asdict, dataclass
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
 

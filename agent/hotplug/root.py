@@ -4,14 +4,13 @@ grown in place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
 from agent import mounts, storage
 from agent.errors import HostError
 from agent.hotplug import grow, table
+from agent.plain import dataclass, replace
 from agent.report import changed, failed, skipped, unchanged
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

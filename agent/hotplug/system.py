@@ -8,12 +8,13 @@ no udev runs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
 
-from agent import storage, transient
+from agent import storage, transient, udevdb
 from agent.bus import attachment
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -30,20 +31,14 @@ _LOCK_TIMEOUT = 60
 UDEV_TIMEOUT = 10
 
 
-def properties(name: str) -> dict[str, str]:
-    """udev's properties of a block device."""
-    from agent import uevents
-
-    return uevents.properties("block", name)
-
-
 def read(host: Host, name: str) -> Disk | None:
     """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly)."""
     path = storage.devpath(host, name)
-    if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in properties(name):
+    known = partial(udevdb.block, host)
+    if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    return storage.read(host, name, properties)
+    return storage.read(host, name, known)
 
 
 def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:

@@ -8,14 +8,14 @@ moves a GPT's backup header to the end as it writes (util-linux 2.38 to 2.41).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.errors import HostError
 from agent.hotplug.system import unit_name
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
     from agent.hotplug.system import System

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import TypeVar
 
-Result = TypeVar("Result")
+    Result = TypeVar("Result")
 
 
 def together(
@@ -37,7 +38,8 @@ def together(
 
     for name, function in work.items():
         threading.Thread(target=do, args=(name, function), name=name, daemon=True).start()
-    done, deadline = dict[str, Result](), time.monotonic() + timeout
+    done: dict[str, Result] = {}
+    deadline = time.monotonic() + timeout
     while len(done) < len(work):
         try:
             name, result = answers.get(timeout=max(deadline - time.monotonic(), 0.0))

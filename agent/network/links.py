@@ -1,6 +1,7 @@
 """Facts about this machine's NICs, from /sys/class/net; and what a renderer is asked to make of one.
 
-Only physical NICs: those that have a device behind them. Bridges, VLANs, veth pairs and tunnels have none.
+Only physical NICs are looked for: those that have a device behind them. Bridges, VLANs, veth pairs and
+tunnels have none.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import re
 import select
 import socket
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from agent.model import Nic
+from agent.model import Kind, Nic
+from agent.plain import dataclass, replace
+from agent.sysfs import listed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.host import Host
+    from agent.model import Route
 
 _SYS = "/sys/class/net"
 #: The group of link messages (rtnetlink(7)).
@@ -29,6 +32,10 @@ _QUEUE = "/run/udev/queue"
 _TICK = 0.2
 #: Begins the key of a NIC that is in no document.
 FALLBACK = "dhcp-"
+#: Behind every route with a metric that a manager itself chooses (networkd: 1024).
+FALLBACK_METRIC = 2048
+#: Milliseconds between looks at a port's carrier: a bond that never looks never moves to another port.
+MIIMON = 100
 #: ARPHRD_ETHER of linux/if_arp.h.
 _ETHERNET = "1"
 #: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
@@ -46,11 +53,32 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What comes from ``source`` (an address), and goes to ``destination`` where one is given, looks for
+    its way in the NIC's own table.
+    """
+
+    source: str
+    destination: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A NIC's own routing table, of a machine with several ways out (ip-rule(8))."""
+
+    number: int
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A NIC and what it is to be. ``key`` names its file; ``required``: the boot waits until it is up.
+    """A NIC and what it is to be. ``key`` names its files; ``required``: the boot waits until it is up.
 
     ``fallback`` is a NIC of no document: addresses come by DHCP and router advertisements, and its
-    routes stand behind those of the others.
+    routes stand behind those of the others. ``routes`` are the document's with the metrics that order
+    several ways out; ``metric4`` and ``metric6`` are for those that DHCP and routers bring.
+    What a NIC is related to is there without its own relations.
     """
 
     interface: Interface
@@ -58,14 +86,75 @@ class Link:
     key: str
     required: bool = True
     fallback: bool = False
+    routes: tuple[Route, ...] = ()
+    metric4: int | None = None
+    metric6: int | None = None
+    table: Table | None = None
+    #: The bond or bridge that it is a port of: then it has no addresses of its own.
+    master: Link | None = None
+    #: What a VLAN is on.
+    parent: Link | None = None
+    #: What a bond or a bridge is made of.
+    ports: tuple[Link, ...] = ()
+    #: The names of the VLANs on it.
+    vlans: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The interface's name."""
+        return self.interface.name
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it is made by us and not plugged in."""
+        return self.nic.kind is not Kind.PHYSICAL
+
+    @property
+    def hears_routers(self) -> bool:
+        """Whether advertisements are heard by who takes all of one or none: an address or a way out is
+        wanted of them.
+        """
+        return self.nic.accept_ra and (self.nic.ra_address or self.nic.ra_gateway)
+
+    def way_out(self, family: int) -> bool:
+        """Whether a default route of that family (4 or 6) may lead over it."""
+        nic = self.nic
+        asked = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
+        return asked or any(is_default(route, family) for route in nic.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file of a network manager's configuration."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+def family(address: str) -> int:
+    """4 or 6, of an address or a network."""
+    return 6 if ":" in address else 4
+
+
+def is_default(route: Route, wanted: int) -> bool:
+    """Whether it is a default route of that family over a gateway."""
+    return route.gateway is not None and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
 
 
 def physical(host: Host) -> list[Interface]:
     """This machine's physical NICs in bus order."""
-    folder = host.path(_SYS)
-    names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    found = [_interface(host, name) for name in names if _is_physical(host, name)]
+    found = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
     return sorted(found, key=lambda one: (one.place, one.index, one.name))
+
+
+def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
+    """Of an image that does not run: the NICs that its document itself tells apart, by their MAC or, where
+    names count, by name alone.
+    """
+    return [
+        Interface(nic.name or "", nic.mac or "") for nic in nics if nic.name or (nic.mac and not by_name)
+    ]
 
 
 def named_by_udev(host: Host, interface: Interface) -> bool:
@@ -113,9 +202,9 @@ def names(host: Host, interface: Interface) -> frozenset[str]:
 def by_dhcp(interface: Interface, *, required: bool) -> Link:
     """A NIC that is in no document."""
     nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
-    return Link(
-        interface, nic, f"{FALLBACK}{interface.mac.replace(':', '')}", required=required, fallback=True
-    )
+    metric = None if required else FALLBACK_METRIC
+    key = f"{FALLBACK}{interface.mac.replace(':', '')}"
+    return Link(interface, nic, key, required=required, fallback=True, metric4=metric, metric6=metric)
 
 
 def with_router_advertisements(nic: Nic) -> Nic:

@@ -9,14 +9,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.parse.document import too_large
 from agent.parse.reading import encoded, told
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from agent.parse.reading import Reading
 

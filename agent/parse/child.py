@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
 
 from agent.parse.confine import confine
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 #: Instead of an offset: the medium is a bundle of a drive's files, or one that may hold YAML.
 FILES, YAML = "files", "files+yaml"

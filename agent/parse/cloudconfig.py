@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import binascii
 import shlex
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from agent.model import File, User
 from agent.parse import fields, values, yamldoc
@@ -16,8 +14,12 @@ from agent.parse.draft import DEFAULT
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.parse.values import Choice
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.draft import Draft
 
 #: cloud-init's spellings of how a file's content is packed.

@@ -6,13 +6,12 @@ hyphens or underscores, and on plain ISO 9660 whatever is left of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.names import Names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

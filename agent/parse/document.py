@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from agent.parse.problem import Problem, shown
 from agent.parse.reading import Reading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Commas in a document: more values than that is no machine, and each that is wrong costs time to tell.
 MOST = 30_000

@@ -6,16 +6,16 @@ metadata, then vendor data), and nothing later overrides it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from agent.model import File, Identity, InstanceConfig, User
 from agent.parse import fields, values
 from agent.parse.problem import Problem, bounded, shown
 from agent.parse.program import program
 from agent.parse.reading import Reading
+from agent.plain import replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields
@@ -14,9 +12,12 @@ from agent.parse.lenient import part, parts, validate, value
 from agent.parse.problem import Problem
 from agent.parse.program import program
 from agent.parse.reading import Reading
+from agent.plain import dataclass, field, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from agent.parse.fields import IP, Net
 

@@ -5,13 +5,13 @@ Format: JSON Schema 2020-12. A reader of a value is described in the table below
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from agent.parse import fields, native, netfields, values
 from agent.parse.lenient import schema
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _ADDRESS = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _TEXT = {"type": "string"}

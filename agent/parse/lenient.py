@@ -5,24 +5,27 @@ place, and still applied as far as it is good. A part of a document is a frozen 
 made by ``value``, ``part``, ``parts`` and ``named``.
 
 pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
-and making five models costs three times what the core and this module do, at each first boot.
+and making five models costs three times what the core and this module do, at each first boot. So the schemas
+here are plain dicts, as pydantic_core.core_schema describes them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic_core import SchemaValidator, ValidationError, core_schema
-
+from agent import plain
+from agent.parse.core import SchemaValidator, ValidationError
 from agent.parse.problem import TOLD, Problem, bounded, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any, TypeVar
 
     from pydantic_core import CoreSchema
+
+    Part = TypeVar("Part")
 
 #: Each round leaves out at least one item on each path that was wrong; nesting bounds their number.
 _ROUNDS = 20
@@ -32,53 +35,67 @@ _ROUNDS = 20
 REQUIRED: Any = object()
 _SCHEMA, _ALSO = "schema", "also"
 
-Part = TypeVar("Part")
-
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "") -> Any:
     """A field that holds one value, made by a reader; ``also`` is a second spelling of its key."""
-    return _field(core_schema.no_info_plain_validator_function(reader), default, also)
+    return _field(_read_by(reader), default, also)
 
 
 def part(of: type) -> Any:
     """A field that holds a part of the document, or None."""
-    return _field(core_schema.nullable_schema(schema(of)), None)
+    return _field(_nullable(schema(of)), None)
 
 
 def parts(of: type | Callable[[object], Any]) -> Any:
     """A field that holds a list of parts or of values; None where there is no list, and for a wrong item."""
-    one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
-    many = core_schema.list_schema(core_schema.nullable_schema(one))
-    return _field(core_schema.nullable_schema(many), None)
+    one = schema(of) if isinstance(of, type) else _read_by(of)
+    return _field(_nullable({"type": "list", "items_schema": _nullable(one)}), None)
+
+
+def _read_by(reader: Callable[[object], Any]) -> CoreSchema:
+    return {"type": "function-plain", "function": {"type": "no-info", "function": reader}}
+
+
+def _nullable(of: CoreSchema) -> CoreSchema:
+    return {"type": "nullable", "schema": of}
 
 
 def named(of: type | Callable[[object], Any]) -> Any:
     """A field that holds parts or values by names of the document's own; a wrong one is missing there."""
-    one = schema(of) if isinstance(of, type) else core_schema.no_info_plain_validator_function(of)
-    many = core_schema.dict_schema(core_schema.str_schema(), core_schema.nullable_schema(one))
-    return _field(core_schema.nullable_schema(many), None)
+    one = schema(of) if isinstance(of, type) else _read_by(of)
+    many: CoreSchema = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": _nullable(one)}
+    return _field(_nullable(many), None)
 
 
 def _field(of: CoreSchema, default: Any, also: str = "") -> Any:
     if default is REQUIRED:
-        return dataclasses.field(metadata={_SCHEMA: of, _ALSO: also})
-    with_default = core_schema.with_default_schema(of, default=default)
-    return dataclasses.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
+        return plain.field(metadata={_SCHEMA: of, _ALSO: also})
+    with_default = {"type": "default", "schema": of, "default": default}
+    return plain.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
 
 
 def schema(of: type) -> CoreSchema:
     """How the core validates a part; an unknown key is an error there."""
-    declared = dataclasses.fields(of)
-    arguments = [
-        core_schema.dataclass_field(
-            f.name,
-            f.metadata[_SCHEMA],
-            validation_alias=[[f.name], [f.metadata[_ALSO]]] if f.metadata[_ALSO] else None,
-        )
-        for f in declared
-    ]
-    known = core_schema.dataclass_args_schema(of.__name__, arguments, extra_behavior="forbid")
-    return core_schema.dataclass_schema(of, known, [f.name for f in declared], frozen=True, slots=True)
+    declared = plain.fields(of)
+    return {
+        "type": "dataclass",
+        "cls": of,
+        "schema": {
+            "type": "dataclass-args",
+            "dataclass_name": of.__name__,
+            "fields": [_declared(one) for one in declared],
+            "extra_behavior": "forbid",
+        },
+        "fields": [one.name for one in declared],
+        "frozen": True,
+        "slots": True,
+    }
+
+
+def _declared(one: plain.Field[Any]) -> Any:
+    declared = {"type": "dataclass-field", "name": one.name, "schema": one.metadata[_SCHEMA]}
+    also = one.metadata[_ALSO]
+    return declared | ({"validation_alias": [[one.name], [also]]} if also else {})
 
 
 def validate(
@@ -93,7 +110,7 @@ def validate(
     item becomes that is wrong as a whole. ``document`` is changed.
     """
     whole = schema(of)
-    validator = SchemaValidator(whole, core_schema.CoreConfig(hide_input_in_errors=True))
+    validator = SchemaValidator(whole, {"hide_input_in_errors": True})
     known = frozenset(_keys(whole))
     problems: list[Problem] = []
     told: set[tuple[int | str, ...]] = set()

@@ -6,12 +6,12 @@ What cannot be is left out and named by its path, and so is what rests on it; th
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from agent.model import Kind
 from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.model import Nic
 

@@ -7,8 +7,8 @@ Plain ISO 9660 has upper case and ``_`` for a hyphen (level 2 and 3), and eight 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

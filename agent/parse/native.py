@@ -6,8 +6,6 @@ It is declared once, here; the JSON Schema that operators get is made of the sam
 from __future__ import annotations
 
 import binascii
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Bond, File, Kind, Nic, Route, User
 from agent.parse import fields, netfields, values
@@ -19,9 +17,12 @@ from agent.parse.names import Names
 from agent.parse.problem import Problem
 from agent.parse.reading import Reading
 from agent.parse.values import Choice, Whole
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from agent.parse.fields import IP
     from agent.parse.netfields import Interface

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TypeAlias
 
 from agent.parse.fields import IP, address, hostname, mac, network, text
 from agent.parse.values import Choice, Whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 

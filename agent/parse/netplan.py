@@ -6,16 +6,18 @@ Format: netplan-yaml(5). A key that the model has nothing for is named and has n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.problem import shown
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.draft import Draft
     from agent.parse.netfields import Interface
 

@@ -6,16 +6,18 @@ Format: cloud-init, network-config-format-v1. A key that the model has nothing f
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.values import Choice
+from agent.plain import dataclass, replace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.parse.draft import Draft
 
 _KINDS = {"physical": Kind.PHYSICAL, "bond": Kind.BOND, "bridge": Kind.BRIDGE, "vlan": Kind.VLAN}

@@ -5,17 +5,17 @@ Format: cloud-init's NoCloud data source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 from agent.parse import fields, netplan, netv1, userdata, values, yamldoc
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import validate, value
 from agent.parse.names import Names
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from agent.parse.reading import Reading
 

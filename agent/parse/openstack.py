@@ -5,18 +5,18 @@ Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
 from agent.model import File
 from agent.parse import fields, networkdata, userdata, values
 from agent.parse.document import read_json, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import named, parts, validate, value
 from agent.parse.names import Names
+from agent.plain import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from agent.parse.reading import Reading
 

@@ -4,7 +4,7 @@ may be a secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from agent.plain import dataclass
 
 #: Characters of delivered text (a key, a member's name) that go into a message.
 _SHOWN = 80

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 from agent.model import dump
+from agent.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.model import InstanceConfig
     from agent.parse.problem import Problem
 

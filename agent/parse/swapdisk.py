@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.parse import archive
@@ -12,8 +11,10 @@ from agent.parse.document import read_json, too_large
 from agent.parse.problem import Problem
 from agent.parse.reading import Reading, encoded, told
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from agent.parse.archive import Archive
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from email.parser import BytesParser
-from typing import TYPE_CHECKING
 
 from agent.parse import cloudconfig
 from agent.parse.document import read_text, small
 from agent.parse.draft import USER_DATA
 from agent.parse.packed import GZIP, gunzip
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.parse.draft import Draft
 

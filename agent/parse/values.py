@@ -6,9 +6,9 @@ Apart from them, so that the reader of a swap disk does not pay for what it has 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from agent.parse.fields import USER, key, stripped, text
+from agent.plain import dataclass
 
 #: What a program may be called: it becomes the name of a file.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"

@@ -12,12 +12,13 @@ from __future__ import annotations
 import binascii
 import json
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
 
 from agent.parse.problem import Problem, shown
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
+    from typing import Any
 
 #: Bytes of a document that libyaml reads in a moment, and that the library does in pure Python.
 LIMIT, SLOW_LIMIT = 1 << 20, 128 << 10

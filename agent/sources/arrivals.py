@@ -10,11 +10,11 @@ import os
 import select
 import socket
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent.errors import HostError
+from agent.plain import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -29,6 +29,9 @@ _LOOK_AGAIN = 0.5
 #: (5.2, 5.6).
 _PCI_STORAGE = "0x01"
 _VIRTIO_STORAGE = ("0x0002", "0x0008")
+#: SCSI peripheral device types of disks and optical drives, ATA's too (include/scsi/scsi_proto.h): their
+#: drivers load after the host's.
+_SCSI_STORAGE = ("0", "5")
 
 
 @dataclass(slots=True)
@@ -69,8 +72,10 @@ class Arrivals:
         """Whether udev still works, or a storage device has no driver yet."""
         if self.host.exists("/run/udev/queue"):
             return True
-        return bool(self._unbound("pci", "class", _PCI_STORAGE)) or any(
-            self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE
+        return (
+            bool(self._unbound("pci", "class", _PCI_STORAGE))
+            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
+            or any(self._unbound("scsi", "type", kind) for kind in _SCSI_STORAGE)
         )
 
     def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:

@@ -7,8 +7,7 @@ Not by hostnamectl: before basic.target nobody answers on the system bus. The ke
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

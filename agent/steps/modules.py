@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from io import RawIOBase
-from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Literal, cast
 
 from agent.errors import ConfigError, HostError
 from agent.parse.archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
 from agent.state import digest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
     from collections.abc import Iterator
+    from typing import IO, Literal
 
     from agent.context import Context
     from agent.host import Host
@@ -80,6 +80,7 @@ def _fingerprint(host: Host, node: str, piece: Piece) -> str:
 
 def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
     import tarfile  # twenty modules, for an archive that few machines ever get
+    from typing import cast
 
     mode: Literal["r|bz2", "r|gz"] = "r|bz2" if piece.name.endswith(".bz2") else "r|gz"
     refused: list[str] = []
@@ -127,7 +128,7 @@ def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
 
 def _place(name: str) -> tuple[str, str] | None:
     """The folder that a member goes to and its name there; None for one that goes nowhere."""
-    parts = PurePosixPath(name).parts
+    parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
         return None
     path = "/".join(parts)

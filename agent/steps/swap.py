@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
 
 from agent import bounded, mounts, storage, sysfs
 from agent.errors import HostError
@@ -20,6 +19,7 @@ from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 

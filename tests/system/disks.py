@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from agent.context import Context
 from agent.host import Host
 from agent.hotplug.system import System
 from agent.mounts import mounts
+from agent.plain import dataclass, replace
 from agent.report import StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

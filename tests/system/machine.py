@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __main__ as command
-from agent import client, control, stages
+from agent import control, stages
 from agent.devices import HANDLERS
 from agent.host import Host
 from agent.report import Item, changed
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 #: Seconds. The client's bound is several heartbeats long, as it is in life.
 HEARTBEAT, SILENCE, PATIENCE = 0.2, 1.5, 1.0
 TREE = Path(__file__).parents[2]
+CLIENT = TREE / "bin/gandi-stage"
 _NETLINK_KOBJECT_UEVENT, _UDEV_GROUP = 15, 2  # linux/netlink.h; systemd's MONITOR_GROUP_UDEV
 
 
 def quick(ctx: Context) -> Iterator[Item]:
     """Leave a line with our process id."""
-    with ctx.host.path("/ran").open("a") as file:
+    with open(ctx.host.path("/ran"), "a") as file:
         file.write(f"{os.getpid()}\n")
     yield changed("quick", "done")
 
@@ -44,13 +45,13 @@ def slow(ctx: Context) -> Iterator[Item]:
     """Wait until the test says so."""
     ctx.host.write("/begun", str(os.getpid()))
     ctx.waiting("the test")
-    until(ctx.host.path("/go"))
+    until(Path(ctx.host.path("/go")))
     yield changed("slow")
 
 
 def look(ctx: Context, device: str, action: str) -> Iterator[Item]:
     """Take the place of the handler of disks: leave a line for each look."""
-    with ctx.host.path("/looks").open("a") as file:
+    with open(ctx.host.path("/looks"), "a") as file:
         file.write(f"{device} {action}\n")
     yield changed(device, "seen")
 
@@ -114,7 +115,7 @@ def main(verb: str, root: str, stage: str = "") -> int:
     stages.STAGES = {s: () for s in Stage} | {Stage.BOOTSTRAP: (one,), Stage.CONFIG: (one, other)}
     stages.GROW_ROOT = Step("root disk", f"{here}:quick")
     (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
-    control.HEARTBEAT, client.SILENCE = HEARTBEAT, SILENCE
+    control.HEARTBEAT = HEARTBEAT
     HANDLERS["disk"] = look
     match verb:
         case "daemon":
@@ -122,9 +123,22 @@ def main(verb: str, root: str, stage: str = "") -> int:
         case "run-stage":
             return command.main(["run-stage", stage], host)
         case _:
-            client.SOCKET = str(host.path(control.SOCKET))
-            client.AGENT = f"{root}/gandi-agent"
-            return client.main([stage])
+            return _client(host, stage)
+
+
+def _client(host: Host, stage: str) -> int:
+    """Become the stage client, with the connection that systemd would make for it."""
+    with socket.socket(socket.AF_UNIX) as daemon:
+        try:
+            daemon.connect(host.path(control.SOCKET))
+            if daemon.detach() != 3:
+                raise AssertionError("this process has another descriptor 3 already")
+            os.set_inheritable(3, True)
+            os.environ["LISTEN_FDS"] = "1"
+        except (FileNotFoundError, ConnectionRefusedError):
+            os.environ.pop("LISTEN_FDS", None)
+        argv = [str(CLIENT), stage, f"{SILENCE:g}", host.path("/gandi-agent")]
+        os.execv(argv[0], argv)
 
 
 if __name__ == "__main__":

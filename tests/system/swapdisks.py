@@ -10,12 +10,12 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.context import Context
 from agent.host import Completed, Host
+from agent.plain import dataclass, field
 from agent.report import Item, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State
@@ -36,9 +36,9 @@ class Beside(Host):
     folder: Path = Path("/")
     commands: list[tuple[str, ...]] = field(default_factory=list)
 
-    def path(self, name: str) -> Path:
+    def path(self, name: str) -> str:
         aside = name.startswith(("/gandi", "/var/lib/gandi", "/etc", "/run/gandi"))
-        return self.folder / name.lstrip("/") if aside else Path(name)
+        return f"{self.folder}/{name.lstrip('/')}" if aside else name
 
     def run(self, argv: Sequence[str], **how: Any) -> Completed:
         self.commands.append(tuple(argv))

@@ -180,43 +180,56 @@ def looks(m: Machine, count: int) -> list[str]:
         time.sleep(0.02)
 
 
-def test_an_event_reaches_its_handler_once_the_mount_stage_has_begun(m: Machine) -> None:
-    m.daemon()
-    assert m.client("bootstrap")[0] == 0
-    machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
-    assert m.client("mount")[0] == 0
-    machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
-    assert looks(m, 1) == ["null add"]
-    deadline = time.monotonic() + BOUND
-    while "null" not in m.status()["devices"]:  # recorded after the look
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert m.status()["devices"]["null"]["outcome"] == "changed"
-
-
-def test_a_daemon_that_is_killed_and_started_again_looks_at_everything(m: Machine) -> None:
-    """In a mount namespace of its own with a udev database of one device, /dev/null."""
-    m.daemon()
-    assert [m.client(stage)[0] for stage in ("bootstrap", "mount")] == [0, 0]
-    m.started[0].kill()
+@contextlib.contextmanager
+def with_one_device(m: Machine) -> Iterator[subprocess.Popen[bytes]]:
+    """A daemon in a mount namespace of its own with a udev database of one device, /dev/null."""
     database = "I:1\\nE:GANDI_ROLE=disk\\nG:gandi\\nQ:gandi\\nV:1\\n"
     prepare = (
         "mount -t tmpfs none /run && mkdir -p /run/udev/tags/gandi /run/udev/data"
         f" && touch /run/udev/control /run/udev/tags/gandi/c1:3 && printf '{database}' > /run/udev/data/c1:3"
     )
-    again = [sys.executable, "-m", "tests.system.machine", "daemon", str(m.root)]
+    daemon = [sys.executable, "-m", "tests.system.machine", "daemon", str(m.root)]
     started = subprocess.Popen(
-        ["unshare", "-m", "sh", "-c", f"{prepare} && exec {' '.join(again)}"], cwd=TREE
+        ["unshare", "-m", "sh", "-c", f"{prepare} && exec {' '.join(daemon)}"], cwd=TREE
     )
     try:
+        yield started
+    finally:
+        started.terminate()
+        assert started.wait(BOUND) == 0
+
+
+def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
+    """The first one brings the monitor: everything is looked at; then each event by itself."""
+    with with_one_device(m):
+        deadline = time.monotonic() + BOUND
+        while not control.ping(Host(m.root)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
+        assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
+        machine.send(machine.message("add", "systemd", "/devices/virtual/mem/zero"))
+        machine.send(machine.message("change", "gandi", "/devices/virtual/mem/null"))
+        assert looks(m, 1) == ["null change"]
+        machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
+        assert looks(m, 2) == ["null change", "null add"]
+        deadline = time.monotonic() + BOUND
+        while m.status()["devices"].get("null", {}).get("action") != "add":  # recorded after the look
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert m.status()["devices"]["null"]["outcome"] == "changed"
+
+
+def test_a_daemon_that_is_killed_and_started_again_looks_at_everything(m: Machine) -> None:
+    m.daemon()
+    assert [m.client(stage)[0] for stage in ("bootstrap", "mount")] == [0, 0]
+    m.started[0].kill()
+    with with_one_device(m) as started:
         assert looks(m, 1) == ["null change"]
         machine.send(machine.message("remove", "gandi", "/devices/virtual/mem/zero"))
         assert looks(m, 2)[1] == "zero remove"
         started.send_signal(signal.SIGHUP)
         assert looks(m, 3)[2] == "null change"
-    finally:
-        started.terminate()
-        assert started.wait(BOUND) == 0
 
 
 def test_status_is_for_everyone() -> None:

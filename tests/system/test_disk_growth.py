@@ -11,13 +11,13 @@ import os
 import re
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.hotplug import disk as handler
 from agent.hotplug import filesystem, growth, root, table
+from agent.plain import replace
 from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from agent.hotplug import disk as handler
 from agent.hotplug import mounting
 from agent.hotplug.facts import Leave, Mounted
 from agent.mounts import mounts
+from agent.plain import replace
 from agent.report import Outcome
 from agent.state import State
 from tests.system.disks import MIB, LoopDisk, context, sh, system

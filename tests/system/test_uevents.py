@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import select
+from typing import TYPE_CHECKING
 
-from agent.uevents import Uevent, Uevents, properties
+from agent.host import Host
+from agent.uevents import Uevent, Uevents
+from agent.wakeup import Wakeup
 from tests.system.machine import message, send
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DEVPATH = "/devices/virtual/mem/null"
 
 
-def readable(uevents: Uevents, seconds: float) -> bool:
+def readable(uevents: Uevents | Wakeup, seconds: float) -> bool:
     return bool(select.select([uevents], [], [], seconds)[0])
 
 
@@ -49,7 +55,37 @@ def test_the_usual_buffer_holds_a_storm() -> None:
     assert (len(events), lost) == (2000, False)
 
 
-def test_properties_of_a_device_and_of_none() -> None:
-    assert properties("mem", "null")["DEVNAME"] == "/dev/null"
-    assert properties("mem", "nonsense") == {}
-    assert properties("nonsense", "null") == {}
+def test_what_carries_our_tag_is_a_reason_to_wake_up(tmp_path: Path) -> None:
+    wakeup = Wakeup(Host(tmp_path))
+    send(message("add", "systemd", DEVPATH))
+    assert readable(wakeup, 5)
+    assert not wakeup.heard()
+    assert not readable(wakeup, 0)
+    send(message("add", "systemd", DEVPATH))
+    send(message("add", "gandi", DEVPATH))
+    assert readable(wakeup, 5)
+    assert wakeup.heard()
+    assert not wakeup.heard()
+    wakeup.close()
+
+
+def test_more_than_could_be_queued_is_a_reason_as_well(tmp_path: Path) -> None:
+    wakeup = Wakeup(Host(tmp_path))
+    for _ in range(2000):
+        send(message("add", "systemd", DEVPATH))
+    assert wakeup.heard()
+    assert not wakeup.heard()
+    wakeup.close()
+
+
+def test_what_the_kernel_told_before_is_no_reason(tmp_path: Path) -> None:
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    (tmp_path / "sys/kernel/uevent_seqnum").write_text("1200\n")
+    wakeup = Wakeup(Host(tmp_path))
+    send(message("add", "gandi", DEVPATH, SEQNUM="1200"))
+    assert readable(wakeup, 5)
+    assert not wakeup.heard()
+    send(message("add", "gandi", DEVPATH, SEQNUM="1201"))
+    assert readable(wakeup, 5)
+    assert wakeup.heard()
+    wakeup.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import plain
 from agent.errors import HostError
 from agent.host import Host
 from agent.journal import Journal, Message, Priority
@@ -40,6 +40,7 @@ def test_each_entry_uses_only_fields_that_its_message_has(monkeypatch: pytest.Mo
     journal.stage(StageReport("mount", (step,), 1.0))
     journal.step("bootstrap", step)
     journal.device("vdb", step)
+    journal.medium(failed("/dev/sr0", "no"))
     journal.setting("/etc/default/gandi", Problem(1, "wrong", "hint"))
     journal.overflow()
     journal.unrecorded(HostError("full"))
@@ -85,7 +86,7 @@ def test_systemd_reads_the_catalog(tmp_path: Path) -> None:
 
 
 def test_reports_have_no_fields_that_the_journal_forgets() -> None:
-    assert {field.name for field in dataclasses.fields(failed("a", "b"))} == {
+    assert {field.name for field in plain.fields(failed("a", "b"))} == {
         "name",
         "outcome",
         "detail",

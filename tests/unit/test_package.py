@@ -14,7 +14,7 @@ from agent.stages import STAGES as STEPS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
-STAGES = [unit for unit in UNITS if unit.name != "gandi-agent.service"]
+STAGES = [unit for unit in UNITS if unit.name not in ("gandi-agent.service", "gandi-sshdkeygen.service")]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
     r"|Read(?:Only|Write)Paths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",
@@ -71,7 +71,7 @@ def test_every_start_has_a_bound(unit: Path) -> None:
 
 def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
     asked = {
-        found[1] for unit in STAGES if (found := re.search(r"client\.py (\w+)$", unit.read_text(), re.M))
+        found[1] for unit in STAGES if (found := re.search(r"gandi-stage (\w+)$", unit.read_text(), re.M))
     }
     assert asked == {unit.stem.removeprefix("gandi-") for unit in STAGES}
     rules = (ROOT / "debian/rules").read_text()

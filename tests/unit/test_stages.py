@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import threading
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import model, settings, stages
+from agent import model, plain, settings, stages
 from agent.context import Context, context
 from agent.errors import Busy, ConfigError
 from agent.host import Host
@@ -75,7 +74,7 @@ def run(ctx: Context, stage: Stage = Stage.BOOTSTRAP) -> list[StepReport]:
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_step_on_the_page_exists_and_names_real_settings(stage: Stage) -> None:
-    known = {field.name for field in dataclasses.fields(settings.Settings)}
+    known = {field.name for field in plain.fields(settings.Settings)}
     for listed in stages.STAGES[stage]:
         assert callable(listed.function())
         assert set(listed.settings) <= known

@@ -101,7 +101,7 @@ def test_the_configuration_survives_and_is_private(state: State) -> None:
     )
     state.store_config(config, {"script": b"#!/bin/sh\n"})
     assert State(state.host).config() == config
-    for path in state.host.path(FOLDER).rglob("*"):
+    for path in Path(state.host.path(FOLDER)).rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     assert state.host.read_bytes(state.script("script")) == b"#!/bin/sh\n"
 
@@ -118,7 +118,7 @@ def test_an_id_of_any_shape_is_a_folder_of_its_own(state: State) -> None:
 
 
 def test_a_newer_or_damaged_file_says_so(state: State) -> None:
-    path = state.host.path(f"{FOLDER}/instance.json")
+    path = Path(state.host.path(f"{FOLDER}/instance.json"))
     path.write_text(json.dumps({"version": 99}))
     with pytest.raises(HostError, match="newer agent"):
         state.identity()

@@ -59,7 +59,7 @@ def test_an_undoing_that_fails_is_tried_again(state: State) -> None:
 def test_pairs_survive_and_an_equal_set_writes_nothing(state: State) -> None:
     assert state.pairs() == {}
     state.store_pairs({0: "52:54:00:00:00:01", 10: "52:54:00:00:00:02"})
-    file = state.host.path(f"{state.folder()}/nics.json")
+    file = Path(state.host.path(f"{state.folder()}/nics.json"))
     before = file.stat().st_mtime_ns
     again = State(state.host)
     assert again.pairs() == {0: "52:54:00:00:00:01", 10: "52:54:00:00:00:02"}

@@ -17,6 +17,8 @@ BROKEN = {
     # Ready for systemd, and then stopped: the socket accepts, and nobody reads.
     "hangs": "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$'\n",
 }
+#: The first stage gives a silent daemon the 20 s that it has in life; the others show the same in less.
+IMPATIENT = "[Service]\nExecStart=\nExecStart=/usr/lib/gandi-agent/gandi-stage {} 4\n"
 
 
 def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Path) -> None:
@@ -39,7 +41,13 @@ def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Pat
 @pytest.mark.parametrize("how", BROKEN)
 def test_stages_run_once_without_it(machine: Rig, tmp_path: Path, how: str) -> None:
     drop_in = GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())
-    broken = ImageSpec(debs=(newest_deb(),), files=(drop_in,))
+    shorter = [
+        GuestFile(
+            f"/etc/systemd/system/gandi-{stage}.service.d/impatient.conf", IMPATIENT.format(stage).encode()
+        )
+        for stage in ("mount", "config", "postboot")
+    ]
+    broken = ImageSpec(debs=(newest_deb(),), files=(drop_in, *shorter))
     vm = machine.start(broken, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
     vm.wait_booted(timeout=400)
     vm.wait_until("grep -q ^run /root/order", timeout=60)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from agent.bus import Bus
 from agent.hotplug.facts import Facts, Machine
+from agent.plain import replace
 from agent.settings import Settings
 from agent.storage import Device, Disk
 

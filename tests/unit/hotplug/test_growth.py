@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.hotplug.facts import Leave
 from agent.hotplug.growth import BEYOND, FULL, NOT_GROWN, Case, Grow, decide
 from agent.hotplug.table import Kind, Table
+from agent.plain import replace
 from agent.storage import SECTOR, Device
 from tests.unit.hotplug.facts import GIB, part, parted, whole
 

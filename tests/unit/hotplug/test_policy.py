@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt, Mounted, Place
 from agent.hotplug.policy import decide, grown_apart
 from agent.mounts import Claim, Mount
+from agent.plain import replace
 from agent.settings import MountMode, Settings
 from tests.unit.hotplug.facts import facts, part, parted, whole
 

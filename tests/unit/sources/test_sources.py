@@ -12,21 +12,31 @@ from agent import sources
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
-from agent.sources import Found, swap
+from agent.sources import Asked, Findings, Found, swap
 from agent.sources.arrivals import Arrivals
+
+DRIVES = ("cloudstack", "openstack", "nocloud", "native")
 
 
 @pytest.mark.parametrize(
     ("setting", "order"),
-    [(("auto",), ("gandi",)), (("gandi", "auto"), ("gandi",)), (("none",), ()), (("none", "gandi"), ())],
+    [
+        (("auto",), (("gandi",), DRIVES)),
+        (("gandi", "auto"), (("gandi",), DRIVES)),
+        (("nocloud", "cloudstack"), (("nocloud",), ("cloudstack",))),
+        (("openstack", "auto"), (("openstack",), ("gandi",), ("cloudstack", "nocloud", "native"))),
+        (("nocloud", "nocloud"), (("nocloud",),)),
+        (("none",), ()),
+        (("none", "gandi"), ()),
+    ],
 )
-def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[str, ...]) -> None:
-    assert sources.chosen(setting) == order
+def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[tuple[str, ...], ...]) -> None:
+    assert sources.turns(setting) == order
 
 
 def test_an_unknown_source_is_told() -> None:
     with pytest.raises(ConfigError, match="'ec2' is no source") as caught:
-        sources.chosen(("ec2",))
+        sources.turns(("ec2",))
     assert "gandi" in caught.value.hint
 
 
@@ -46,8 +56,8 @@ def root(tmp_path: Path) -> Path:
 
 def _find(root: Path, *, patient: bool = True) -> tuple[Found | None, float]:
     began = time.monotonic()
-    found = sources.find(context(Host(root)), "", patient=patient)
-    return found, time.monotonic() - began
+    findings = sources.find(context(Host(root)), "", patient=patient)
+    return findings.found, time.monotonic() - began
 
 
 def test_no_wait_where_nothing_can_come(root: Path) -> None:
@@ -76,6 +86,9 @@ def test_no_wait_on_a_machine_that_has_a_configuration(root: Path) -> None:
         ("virtio", "device", "0x0002\n", True),
         ("virtio", "device", "0x0008\n", True),
         ("virtio", "device", "0x0001\n", False),
+        ("scsi", "type", "5\n", True),
+        ("scsi", "type", "0\n", True),
+        ("scsi", "type", "3\n", False),
     ],
 )
 def test_a_storage_device_without_a_driver_is_still_to_come(
@@ -94,9 +107,9 @@ def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.Mon
     looks: list[str] = []
     medium = Found(Medium("gandi", "vdb", "254:16", "vdb", 0, 0), None)
 
-    def look(_host: Host, known: str) -> Found | None:
-        looks.append(known)
-        return medium if len(looks) == 3 else None
+    def look(asked: Asked) -> Findings:
+        looks.append(asked.known)
+        return Findings(medium if len(looks) == 3 else None)
 
     monkeypatch.setattr(swap, "look", look)
     found, _ = _find(root)

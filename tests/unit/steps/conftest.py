@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from agent.context import Context, context
 from agent.host import Host
 from agent.model import Identity, InstanceConfig
+from agent.plain import replace
 from agent.report import Item
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")

@@ -6,7 +6,6 @@ import io
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from agent.errors import ConfigError
 from agent.host import Completed, Host
 from agent.model import Identity
 from agent.parser import Piece
+from agent.plain import dataclass, field
 from agent.report import Item, Outcome, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

@@ -9,15 +9,16 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import programs
 from agent.context import Context, context
 from agent.host import Completed, Host
 from agent.model import InstanceConfig, Script
+from agent.plain import replace
 from agent.report import Item
 from agent.steps import script
 
@@ -42,21 +43,21 @@ class Systemd(Host):
         """As on a machine that runs; paths stay below the root."""
         return True
 
-    def path(self, name: object) -> Path:
-        return self.root / str(name).lstrip("/")
+    def path(self, name: str) -> str:
+        return f"{self.root}/{name.lstrip('/')}"
 
     def run(self, argv: Sequence[str], **_how: Any) -> Completed:
         if argv[0] == "systemd-run":
             self.argv = tuple(argv)
             command = argv[argv.index("--") + 1 :]
-            file = self.path(command[-1])
+            file = Path(self.path(command[-1]))
             # The file names places on the machine; here they are below the root.
-            text = file.read_text().replace("/var/lib/gandi", str(self.path("/var/lib/gandi")))
-            file.write_text(text.replace("/run/gandi", str(self.path("/run/gandi"))))
-            self.path("/run/gandi").mkdir(parents=True, exist_ok=True)
+            text = file.read_text().replace("/var/lib/gandi", self.path("/var/lib/gandi"))
+            file.write_text(text.replace("/run/gandi", self.path("/run/gandi")))
+            Path(self.path("/run/gandi")).mkdir(parents=True, exist_ok=True)
             unit = next(word.removeprefix("--unit=") for word in argv if word.startswith("--unit="))
-            self.path("/run/systemd/transient").mkdir(parents=True, exist_ok=True)
-            self.path(f"/run/systemd/transient/{unit}").touch()
+            Path(self.path("/run/systemd/transient")).mkdir(parents=True, exist_ok=True)
+            Path(self.path(f"/run/systemd/transient/{unit}")).touch()
             # A session of its own, so that what it started can be ended with it.
             program = [*command[:-1], str(file)]
             self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
@@ -112,7 +113,7 @@ def test_script_with_its_arguments_then_run_once(host: Systemd, tmp_path: Path) 
 def test_no_argument_of_the_customers_shows_in_the_unit(host: Systemd) -> None:
     _outcomes(_context(host, {"script": ("#!/bin/sh\n", ("s3cret",)), "run": ("echo s3cret", ())}))
     assert "s3cret" not in shlex.join(host.argv)
-    mode = host.path(host.argv[-1]).stat().st_mode & 0o777
+    mode = Path(host.path(host.argv[-1])).stat().st_mode & 0o777
     assert mode == 0o700
     assert "--property=Type=exec" in host.argv
 
@@ -178,7 +179,7 @@ def test_what_could_not_be_stored_is_not_run(host: Systemd) -> None:
     ],
 )
 def test_what_runs_a_program(name: str, head: bytes, expected: tuple[str, ...]) -> None:
-    assert script.command("/x", head, Script(name, "d", ("a",))) == expected
+    assert programs.command("/x", head, Script(name, "d", ("a",))) == expected
 
 
 def test_an_image_runs_nothing(tmp_path: Path) -> None:

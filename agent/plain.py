@@ -1,0 +1,152 @@
+"""Plain records: the part of ``dataclasses`` that the agent uses, at a price that each boot can pay.
+
+Importing the library (inspect, ast, dis, tokenize) and having it compile some sixty classes was a third of
+what the daemon, and the reader, cost until they could work: more than a second of CPU in a slow guest. A
+record here is made without generated source. The names and what they mean are the library's: type checkers
+are shown the library itself, and tests/unit/test_plain.py holds both to the same behaviour.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Field", "FrozenInstanceError", "asdict", "dataclass", "field", "fields", "replace"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dataclasses import Field, FrozenInstanceError, asdict, dataclass, field, fields, replace
+else:
+    _MISSING = object()
+    _FIELDS = "__dataclass_fields__"
+    _NO_METADATA = {}
+
+    class FrozenInstanceError(AttributeError):
+        """A field of a frozen record was to be set or deleted."""
+
+    class Field:
+        """One field of a record."""
+
+        __slots__ = ("compare", "default", "default_factory", "init", "metadata", "name", "repr", "type")
+
+        def __init__(self, default, default_factory, init, repr_, compare, metadata):
+            self.default, self.default_factory, self.init = default, default_factory, init
+            self.repr, self.compare, self.metadata = repr_, compare, metadata
+
+    def field(
+        *,
+        default=_MISSING,
+        default_factory=_MISSING,
+        init=True,
+        repr=True,  # the library's name
+        compare=True,
+        metadata=_NO_METADATA,
+    ):
+        """A field that is more than its annotation and a default."""
+        return Field(default, default_factory, init, repr, compare, metadata)
+
+    def dataclass(cls=None, /, *, frozen=False, slots=False, eq=True):
+        """Make a class a record of its annotated fields."""
+        if cls is None:
+            return lambda made: _record(made, frozen, slots, eq)
+        return _record(cls, frozen, slots, eq)
+
+    def fields(record):
+        """The fields of a record or of its class, in their order."""
+        return tuple(getattr(record, _FIELDS).values())
+
+    def replace(record, /, **changes):
+        """A copy of the record in which some fields have other values."""
+        for one in fields(record):
+            if one.init and one.name not in changes:
+                changes[one.name] = getattr(record, one.name)
+        return type(record)(**changes)
+
+    def asdict(record):
+        """The record as a dict, with the records, lists, tuples and dicts in it."""
+        return {one.name: _plain(getattr(record, one.name)) for one in fields(record)}
+
+    def _plain(value):
+        if hasattr(type(value), _FIELDS):
+            return asdict(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(_plain, value))
+        if isinstance(value, dict):
+            return type(value)((_plain(key), _plain(inner)) for key, inner in value.items())
+        return value
+
+    def _record(cls, frozen, slots, eq):
+        found = dict(getattr(cls, _FIELDS, {}))
+        own = cls.__dict__
+        for name, kind in own.get("__annotations__", {}).items():
+            if not str(kind).startswith("ClassVar"):
+                found[name] = one = own.get(name, _MISSING)
+                if not isinstance(one, Field):
+                    found[name] = one = field(default=one)
+                one.name, one.type = name, kind
+        body = dict(own)
+        for name, one in found.items():
+            if one.default is not _MISSING and not slots:
+                body[name] = one.default
+            else:
+                body.pop(name, None)
+        if slots:
+            body.pop("__dict__", None)
+            body.pop("__weakref__", None)
+            inherited = set(getattr(cls.__base__, _FIELDS, ()))
+            body["__slots__"] = tuple(name for name in found if name not in inherited)
+        body[_FIELDS] = found
+        body["__match_args__"] = tuple(name for name, one in found.items() if one.init)
+        body["__init__"] = _init(cls.__qualname__, found, hasattr(cls, "__post_init__"))
+        body.setdefault("__repr__", _repr)
+        if eq:
+            body["__eq__"], compared = _eq(tuple(name for name, one in found.items() if one.compare))
+            body["__hash__"] = (lambda self: hash(compared(self))) if frozen else None
+        if frozen:
+            body["__setattr__"], body["__delattr__"] = _frozen, _frozen
+        return type(cls)(cls.__name__, cls.__bases__, body)
+
+    def _init(owner, found, finish):
+        """``__init__`` for these fields: by position or name, then defaults, then ``__post_init__``."""
+        taken = tuple(one for one in found.values() if one.init)
+        names = tuple(one.name for one in taken)
+        made = tuple(one for one in found.values() if not one.init)
+        put = object.__setattr__
+
+        def __init__(self, *values, **named):
+            if len(values) > len(names):
+                raise TypeError(f"{owner}: {len(values)} values for {len(names)} fields")
+            for name, value in zip(names, values, strict=False):
+                put(self, name, value)
+            for one in taken[len(values) :]:
+                put(self, one.name, named.pop(one.name) if one.name in named else _default(owner, one))
+            if named:
+                raise TypeError(f"{owner}: no field, or given twice: {', '.join(named)}")
+            for one in made:
+                if one.default is not _MISSING or one.default_factory is not _MISSING:
+                    put(self, one.name, _default(owner, one))
+            if finish:
+                self.__post_init__()
+
+        return __init__
+
+    def _default(owner, one):
+        if one.default_factory is not _MISSING:
+            return one.default_factory()
+        if one.default is _MISSING:
+            raise TypeError(f"{owner}: {one.name} is missing")
+        return one.default
+
+    def _repr(self):
+        shown = (one.name for one in fields(self) if one.repr)
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+        return f"{type(self).__qualname__}({inside})"
+
+    def _eq(names):
+        def values(self):
+            return tuple(getattr(self, name) for name in names)
+
+        def __eq__(self, other):
+            return values(self) == values(other) if type(other) is type(self) else NotImplemented
+
+        return __eq__, values
+
+    def _frozen(self, name, _value=None):
+        raise FrozenInstanceError(f"{type(self).__qualname__}.{name} is not to be changed")

@@ -1,0 +1,48 @@
+"""What udev knows of a device, from the files in which it keeps it: any process may read them, at any time.
+
+No library here: importing pyudev costs more CPU than the rest of the daemon's start, and each boot asks for
+a few block devices. The monitor, which needs the library, is in agent/uevents.py.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.sysfs import attribute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.host import Host
+
+_CLASS = "/sys/class/block"
+_DATA = "/run/udev/data"
+
+
+def block(host: Host, name: str) -> dict[str, str]:
+    """The properties of a block device now, by its kernel name: the kernel's (/sys/…/uevent) and udev's.
+
+    Empty when there is no such device. ``USEC_INITIALIZED`` is there once udev has finished with it for the
+    first time. Format of a record: systemd's sd-device, device_read_db; a record is replaced whole.
+    """
+    folder = f"{_CLASS}/{name}"
+    number = attribute(host, f"{folder}/dev")
+    if not number:
+        return {}
+    found = _pairs(attribute(host, f"{folder}/uevent").splitlines())
+    path = os.path.realpath(host.path(folder))
+    found |= {"SUBSYSTEM": "block", "DEVPATH": "/" + path.partition("/sys/")[2]}
+    if "DEVNAME" in found:
+        found["DEVNAME"] = f"/dev/{found['DEVNAME']}"
+    record = (host.read(f"{_DATA}/b{number}") or "").splitlines()
+    found |= _pairs(line[2:] for line in record if line.startswith("E:"))
+    links = [f"/dev/{line[2:]}" for line in record if line.startswith("S:")]
+    if links:
+        found["DEVLINKS"] = " ".join(links)
+    found |= _pairs(f"USEC_INITIALIZED={line[2:]}" for line in record if line.startswith("I:"))
+    return found
+
+
+def _pairs(lines: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, equals, value in (line.partition("=") for line in lines) if equals}

@@ -9,11 +9,11 @@ import binascii
 import shlex
 
 from agent.model import File, User
-from agent.parse import fields, yamldoc
+from agent.parse import fields, values, yamldoc
 from agent.parse.draft import DEFAULT
-from agent.parse.fields import Choice
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
+from agent.parse.values import Choice
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
@@ -32,21 +32,21 @@ _FILE = 8 << 20
 def command(written: object) -> str:
     """A line for the shell: text as it is, a list of words quoted."""
     if isinstance(written, list):
-        return shlex.join(fields.word(one) for one in written if one is not None)
-    return fields.word(written)
+        return shlex.join(values.word(one) for one in written if one is not None)
+    return values.word(written)
 
 
 def words(written: object) -> tuple[str, ...]:
     """Names, as a list or with commas between them."""
     named = written if isinstance(written, list) else fields.text(written).split(",")
-    return tuple(fields.group(one) for one in named if one is not None and fields.text(one).strip())
+    return tuple(values.group(one) for one in named if one is not None and fields.text(one).strip())
 
 
 def rules(written: object) -> tuple[str, ...]:
     """Rules of sudoers; null and false mean: none."""
     if written is None or written is False or (isinstance(written, str) and written.lower() == "false"):
         return ()
-    return tuple(fields.line(one) for one in (written if isinstance(written, list) else [written]))
+    return tuple(values.line(one) for one in (written if isinstance(written, list) else [written]))
 
 
 def lines(written: object) -> tuple[str, ...]:
@@ -67,12 +67,12 @@ class Account:
     name: str | None = value(fields.user)
     groups: tuple[str, ...] = value(words, ())
     sudo: tuple[str, ...] = value(rules, ())
-    shell: str | None = value(fields.path, None)
+    shell: str | None = value(values.path, None)
     ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
     passwd: str | None = value(fields.password, None)
     hashed_passwd: str | None = value(fields.password, None)
-    plain_text_passwd: str = value(fields.line, "")
-    lock_passwd: bool = value(fields.boolean, default=True)
+    plain_text_passwd: str = value(fields.text, "")
+    lock_passwd: bool = value(values.boolean, default=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Password:
     """``chpasswd.users[]``."""
 
     name: str | None = value(fields.user)
-    password: str = value(fields.line, "")
+    password: str = value(fields.text, "")
     type: str = value(Choice(("hash", "text")), "hash")
 
 
@@ -96,12 +96,12 @@ class Passwords:
 class Written:
     """``write_files[]``."""
 
-    path: str = value(fields.path)
+    path: str = value(values.path)
     content: bytes = value(content, b"")
     encoding: str = value(_ENCODINGS, "")
-    owner: str = value(fields.line, "root:root")
-    permissions: int = value(fields.mode, 0o644)
-    append: bool = value(fields.boolean, default=False)
+    owner: str = value(values.line, "root:root")
+    permissions: int = value(values.mode, 0o644)
+    append: bool = value(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +112,12 @@ class CloudConfig:
     fqdn: str = value(fields.hostname, "")
     users: list[Account | None] | None = parts(Account)
     ssh_authorized_keys: tuple[str, ...] = value(lines, ())
-    password: str = value(fields.line, "")
+    password: str = value(fields.text, "")
     chpasswd: Passwords | None = part(Passwords)
     write_files: list[Written | None] | None = parts(Written)
     runcmd: list[str | None] | None = parts(command)
     bootcmd: list[str | None] | None = parts(command)
-    timezone: str = value(fields.timezone, "")
+    timezone: str = value(values.timezone, "")
 
 
 def read(text: str, name: str, draft: Draft, prefix: str) -> None:
@@ -164,9 +164,14 @@ def _spelled(document: dict[str, Any]) -> None:
 
 
 def _account(account: Account, path: str, draft: Draft) -> None:
+    if account.name is None:
+        draft.tell(f"{path}.name", "empty: left out", "name the account")
+        return
     hashed, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    if not draft.usable(plain, f"{path}.plain_text_passwd"):
+        plain = ""
     user = User(
-        account.name or DEFAULT,
+        account.name,
         password=hashed,
         groups=account.groups,
         shell=account.shell,
@@ -183,13 +188,13 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
         draft.password(DEFAULT, found.password, f"{name}: password")
     given = found.chpasswd or Passwords()
     pairs = [(f"list line {n}", *line.partition(":")[::2]) for n, line in enumerate(given.list, start=1)]
-    users = [
-        (f"users[{n}]", one.name or DEFAULT, one.password) for n, one in enumerate(given.users or ()) if one
-    ]
+    users = [(f"users[{n}]", one.name or "", one.password) for n, one in enumerate(given.users or ()) if one]
     for place, written, password in (*pairs, *users):
         path = f"{name}: chpasswd.{place}"
         try:
-            account = fields.user(written.strip()) or DEFAULT
+            account = fields.user(written.strip())
+            if account is None:
+                raise ValueError("no account; write NAME:PASSWORD")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             draft.tell(path, what, hint)
@@ -209,8 +214,8 @@ def _file(file: Written, path: str, draft: Draft) -> None:
             file.path,
             "",
             "",
-            owner=fields.owner(owner or "root"),
-            group=fields.owner(group or owner or "root"),
+            owner=values.owner(owner or "root"),
+            group=values.owner(group or owner or "root"),
             mode=file.permissions,
             append=file.append,
         )

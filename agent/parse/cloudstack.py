@@ -6,7 +6,7 @@ hyphens or underscores, and on plain ISO 9660 whatever is left of them.
 
 from __future__ import annotations
 
-from agent.parse import fields, openstack, userdata
+from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.names import Names
@@ -75,8 +75,8 @@ class _Drive:
             if text and self._is(key, text):
                 said[key] = text
                 draft.say(key, text)
-        draft.id = self._value("instance-id", fields.instance, said) or self._value(
-            "vm-id", fields.instance, said
+        draft.id = self._value("instance-id", values.instance, said) or self._value(
+            "vm-id", values.instance, said
         )
         draft.hostname = draft.hostname or self._value("local-hostname", fields.hostname, said)
         keys = self.text("cloudstack/metadata/public-keys.txt")

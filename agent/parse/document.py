@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: Commas in a document: more values than that is no machine, and each that is wrong costs time to tell.
+MOST = 30_000
 _REMEDY = "the platform has to deliver a correct document"
 
 
@@ -26,6 +28,10 @@ def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] 
                 (twice if key in seen else seen).add(key)
         return document
 
+    if raw.count(b",") > MOST:
+        what = f"too large: more than {MOST} commas"
+        problems.append(Problem(name, what, "deliver less, and long content in base64"))
+        return None
     try:
         text = raw.removeprefix(b"\xef\xbb\xbf").decode()
         document = json.loads(text, object_pairs_hook=noted)

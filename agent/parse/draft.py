@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from agent.model import File, Identity, InstanceConfig, User
-from agent.parse import fields
+from agent.parse import fields, values
 from agent.parse.problem import Problem, bounded, shown
 from agent.parse.program import program
 from agent.parse.reading import Reading
@@ -27,6 +27,10 @@ DEFAULT = ""
 USER_DATA = "user-data"
 #: Bytes of everything that is kept: in base64 it fits into the answer that the employer takes.
 KEPT = 10 << 20
+#: Programs and files in all.
+ITEMS = 1000
+#: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
+_PASSWORD = 512
 #: Items of metadata, and characters of each.
 _METADATA, _METADATA_TEXT = 500, 8 << 10
 
@@ -46,6 +50,7 @@ class Draft:
         self.metadata: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
         self.kept: dict[str, bytes] = {}
+        self._size = 0
         self._users: dict[str, User] = {}
         self._scripts: list[Script] = []
         self._boot: list[Script] = []
@@ -100,14 +105,20 @@ class Draft:
 
     def password(self, name: str, written: str, path: str, *, plain: bool = False) -> None:
         """An account's password: a crypt(3) hash, or plain text, which it is in any case where ``plain``."""
-        if "\n" in written or "\0" in written or ":" in name:
-            self.tell(path, "not one line of text", "write a password without line breaks")
+        if not self.usable(written, path):
             return
         try:
             hashed = fields.password(written) if written.startswith("$") and not plain else None
         except ValueError:
             hashed = None
         self.user(User(name, password=hashed), "" if hashed else written)
+
+    def usable(self, secret: str, path: str) -> bool:
+        """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
+        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD:
+            self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
+            return False
+        return True
 
     def keys(self, name: str, lines: Iterable[str], path: str) -> None:
         """Public keys of an account, each once; a wrong one is told with its number."""
@@ -129,8 +140,9 @@ class Draft:
         self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
     ) -> None:
         """A program of the customer's: once at the end of the first boot, or early at each ``boot``."""
-        stored = self._free(name)
-        if self.keep(stored, content, path):
+        if self._room(content, path):
+            stored = self._free(name)
+            self.keep(stored, content, path)
             (self._boot if boot else self._scripts).append(program(stored, content, arguments))
 
     def file(self, file: File, content: bytes, path: str) -> None:
@@ -138,26 +150,30 @@ class Draft:
         if file.path in self._files and not file.append:
             self.tell(path, "the file is there twice; the first is used", "write it once", harmless=True)
             return
-        digest = sha256(content).hexdigest()
-        name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
-        if self.keep(name, content, path):
-            self._files[f"{file.path}\0{name}" if file.append else file.path] = replace(
-                file, name=name, digest=digest
-            )
+        if self._room(content, path):
+            name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
+            self.keep(name, content, path)
+            place = f"{file.path}\0{name}" if file.append else file.path
+            self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
 
-    def keep(self, name: str, content: bytes, path: str) -> bool:
-        """Hand bytes back under a name; False, and told, where that is too much in all."""
-        if sum(map(len, self.kept.values())) + len(content) > KEPT:
-            self.tell(path, f"more than {KEPT} bytes with all before it: left out", "deliver less")
+    def keep(self, name: str, content: bytes, path: str) -> None:
+        """Hand bytes back under a name; where that is too much in all, it is told and left out."""
+        if self._room(content, path):
+            self._size += len(content)
+            self.kept[name] = content
+
+    def _room(self, content: bytes, path: str) -> bool:
+        if self._size + len(content) > KEPT or len(self.kept) >= ITEMS:
+            what = f"more than {KEPT} bytes, or {ITEMS} items, with all before it: left out"
+            self.tell(path, what, "deliver less")
             return False
-        self.kept[name] = content
         return True
 
     def say(self, name: str, value: object) -> None:
         """What the drive says of the machine, for ``gandi-agent get``; what is no text or number is not."""
         if isinstance(value, str | int | float) and len(self.metadata) < _METADATA:
             try:
-                written = fields.word(value)[:_METADATA_TEXT]
+                written = values.word(value)[:_METADATA_TEXT]
                 self.metadata.setdefault(shown(fields.text(name)), written)
             except ValueError:
                 self.tell(

@@ -136,7 +136,7 @@ def parse(
 
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
     """The same as a reading; one that says a ``version`` is the native document (``agent.parse.native``)."""
-    if "version" in document:
+    if "version" in document and "vif" not in document:
         return Reading(None, {}, [], instead="native")
     return Reading(*parse(document, script))
 

@@ -5,7 +5,7 @@ Format: JSON Schema 2020-12. A reader of a value is described in the table below
 
 from __future__ import annotations
 
-from agent.parse import fields, native, netfields
+from agent.parse import fields, native, netfields, values
 from agent.parse.lenient import schema
 
 TYPE_CHECKING = False
@@ -20,23 +20,23 @@ _READERS: dict[Callable[[object], Any], dict[str, Any]] = {
     fields.address: _ADDRESS,
     fields.optional_address: _ADDRESS,
     fields.arguments: _TEXT,
-    fields.boolean: {"type": "boolean"},
-    fields.group: _TEXT,
+    values.boolean: {"type": "boolean"},
+    values.group: _TEXT,
     fields.hostname: {"type": "string", "maxLength": 253},
-    fields.instance: {"type": "string", "maxLength": 200},
-    fields.key_line: _TEXT,
-    fields.line: {"type": "string", "maxLength": 1000},
+    values.instance: {"type": "string", "maxLength": 200},
+    values.key_line: _TEXT,
+    values.line: {"type": "string", "maxLength": 1000},
     fields.mac: {"type": "string", "pattern": "^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$"},
-    fields.mode: {"type": "string", "pattern": "^(0o?)?[0-7]{1,4}$"},
+    values.mode: {"type": "string", "pattern": "^(0o?)?[0-7]{1,4}$"},
     fields.optional_number: {"type": "integer", "minimum": 0, "maximum": 9999},
-    fields.owner: _TEXT,
+    values.owner: _TEXT,
     fields.password: _TEXT,
-    fields.path: {"type": "string", "pattern": "^/"},
-    fields.program_name: {"type": "string", "pattern": fields.PROGRAM_NAME},
+    values.path: {"type": "string", "pattern": "^/"},
+    values.program_name: {"type": "string", "pattern": values.PROGRAM_NAME},
     fields.text: _TEXT,
-    fields.timezone: _TEXT,
+    values.timezone: _TEXT,
     fields.user: {"type": "string", "maxLength": 32},
-    fields.word: {"type": ["string", "number", "boolean"]},
+    values.word: {"type": ["string", "number", "boolean"]},
     native.reference: _REFERENCE,
     native.optional_reference: _REFERENCE,
     netfields.bond_mode: {"enum": list(netfields.MODES)},
@@ -86,10 +86,10 @@ def _of(core: Any) -> dict[str, Any]:
 
 def _value(reader: Any) -> dict[str, Any]:
     match reader:
-        case fields.Choice(words):
-            return {"enum": [str(word) for word in words]}
-        case fields.Whole(low, high):
-            return {"type": "integer", "minimum": low, "maximum": high}
+        case values.Choice():
+            return {"enum": [str(word) for word in reader.words]}
+        case values.Whole():
+            return {"type": "integer", "minimum": reader.low, "maximum": reader.high}
     said = " ".join((reader.__doc__ or "").split())
     # What is like another reader is not described by what it is like.
     described = {} if said.startswith("The same") else {"description": said}

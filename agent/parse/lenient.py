@@ -16,7 +16,7 @@ import re
 
 from agent import plain
 from agent.parse.core import SchemaValidator, ValidationError
-from agent.parse.problem import Problem, bounded, shown
+from agent.parse.problem import TOLD, Problem, bounded, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def validate(
                 missing = wrong["type"] == "missing"
                 # What was left out a round ago may be missing now: the item around it goes, told already.
                 if not (missing and wrong["loc"] in told):
-                    problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], known))
+                    # Looking for a likely key takes long, and no more than these are told.
+                    likely = known if len(problems) < TOLD else frozenset[str]()
+                    problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], likely))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]

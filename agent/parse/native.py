@@ -8,15 +8,15 @@ from __future__ import annotations
 import binascii
 
 from agent.model import Bond, File, Kind, Nic, Route, User
-from agent.parse import fields, netfields
-from agent.parse.document import read_json
+from agent.parse import fields, netfields, values
+from agent.parse.document import read_json, small
 from agent.parse.draft import Draft
-from agent.parse.fields import Choice, Whole
 from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.names import Names
 from agent.parse.problem import Problem
 from agent.parse.reading import Reading
+from agent.parse.values import Choice, Whole
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SOURCE = "native"
 VERSION = 1
+#: Bytes of a document on a drive, with the files that it holds in base64.
+LIMIT = 16 << 20
 DOCUMENTS = ("gandi.json", "gandi/config")
 SCRIPTS = ("gandi/script", "script")
 
@@ -49,7 +51,7 @@ class RouteSpec:
 
     to: str = value(netfields.destination)
     via: IP | None = value(fields.optional_address, None)
-    on_link: bool = value(fields.boolean, default=False)
+    on_link: bool = value(values.boolean, default=False)
     metric: int | None = value(netfields.METRIC, None)
 
 
@@ -84,13 +86,13 @@ class NicSpec:
     nameservers: list[IP | None] | None = parts(fields.address)
     search: list[str | None] | None = parts(netfields.search_domain)
     mtu: int | None = value(netfields.MTU, None)
-    optional: bool = value(fields.boolean, default=False)
-    dhcp4: bool = value(fields.boolean, default=False)
-    dhcp6: bool = value(fields.boolean, default=False)
-    accept_ra: bool = value(fields.boolean, default=True)
-    ra_address: bool = value(fields.boolean, default=True)
-    ra_dns: bool = value(fields.boolean, default=True)
-    ra_gateway: bool = value(fields.boolean, default=True)
+    optional: bool = value(values.boolean, default=False)
+    dhcp4: bool = value(values.boolean, default=False)
+    dhcp6: bool = value(values.boolean, default=False)
+    accept_ra: bool = value(values.boolean, default=True)
+    ra_address: bool = value(values.boolean, default=True)
+    ra_dns: bool = value(values.boolean, default=True)
+    ra_gateway: bool = value(values.boolean, default=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,26 +103,26 @@ class UserSpec:
 
     name: str | None = value(fields.user)
     password: str | None = value(fields.password, None)
-    plain_password: str = value(fields.line, "")
-    keys: list[str | None] | None = parts(fields.key_line)
-    admin: bool = value(fields.boolean, default=False)
-    groups: list[str | None] | None = parts(fields.group)
-    shell: str | None = value(fields.path, None)
-    sudo: list[str | None] | None = parts(fields.line)
-    locked: bool = value(fields.boolean, default=False)
+    plain_password: str = value(fields.text, "")
+    keys: list[str | None] | None = parts(values.key_line)
+    admin: bool = value(values.boolean, default=False)
+    groups: list[str | None] | None = parts(values.group)
+    shell: str | None = value(values.path, None)
+    sudo: list[str | None] | None = parts(values.line)
+    locked: bool = value(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
     """A file that is written."""
 
-    path: str = value(fields.path)
+    path: str = value(values.path)
     content: str = value(fields.text, "")
     encoding: str = value(Choice(("text", "base64")), "text")
-    owner: str = value(fields.owner, "root")
-    group: str = value(fields.owner, "root")
-    mode: int = value(fields.mode, 0o644)
-    append: bool = value(fields.boolean, default=False)
+    owner: str = value(values.owner, "root")
+    group: str = value(values.owner, "root")
+    mode: int = value(values.mode, 0o644)
+    append: bool = value(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class ProgramSpec:
     """A program; one without an interpreter line is text for sh."""
 
     content: str = value(fields.text)
-    name: str = value(fields.program_name, "script")
+    name: str = value(values.program_name, "script")
     encoding: str = value(Choice(("text", "base64")), "text")
     arguments: list[str | None] | None = parts(fields.text)
 
@@ -138,9 +140,9 @@ class Document:
     """The whole of it. Without ``id`` the machine's own UUID says which instance this is."""
 
     version: int | None = value(Whole(VERSION, VERSION), None)
-    id: str = value(fields.instance, "")
+    id: str = value(values.instance, "")
     hostname: str = value(fields.hostname, "")
-    timezone: str = value(fields.timezone, "")
+    timezone: str = value(values.timezone, "")
     nameservers: list[IP | None] | None = parts(fields.address)
     search: list[str | None] | None = parts(netfields.search_domain)
     nics: list[NicSpec | None] | None = parts(NicSpec)
@@ -148,7 +150,7 @@ class Document:
     scripts: list[ProgramSpec | None] | None = parts(ProgramSpec)
     boot: list[ProgramSpec | None] | None = parts(ProgramSpec)
     files: list[FileSpec | None] | None = parts(FileSpec)
-    metadata: dict[str, str] | None = named(fields.word)
+    metadata: dict[str, str] | None = named(values.word)
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
@@ -159,7 +161,8 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     if name is None:
         what = f"no {DOCUMENTS[0]}"
         return Reading(None, {}, [Problem("the drive", what, "it belongs into the drive's root")])
-    document = read_json(name, files[name], draft.problems)
+    held = small(name, files[name], LIMIT, draft.problems)
+    document = read_json(name, held, draft.problems) if held is not None else None
     if document is None:
         return Reading(None, {}, draft.problems)
     script = next((files[found] for wanted in SCRIPTS if (found := names.find(wanted))), None)
@@ -179,8 +182,10 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     draft.nics = assemble(
         [_link(nic, place) for place, nic in enumerate(parsed.nics or ()) if nic is not None], draft.problems
     )
-    for user in _good(parsed.users):
-        draft.user(_user(user), user.plain_password)
+    for place, user in enumerate(parsed.users or ()):
+        if user is not None:
+            usable = draft.usable(user.plain_password, f"users[{place}].plain_password")
+            draft.user(_user(user), user.plain_password if usable else "")
     for name, text in (parsed.metadata or {}).items():
         draft.say(name, text)
     if script:

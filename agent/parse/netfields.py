@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from agent.parse.fields import IP, Choice, Whole, address, hostname, mac, network, text
+from agent.parse.fields import IP, address, hostname, mac, network, text
+from agent.parse.values import Choice, Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from agent.model import Bond, Kind, Nic, Route
-from agent.parse import fields, netfields
+from agent.parse import fields, netfields, values
 from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.problem import shown
@@ -41,7 +41,7 @@ class Match:
     """``match``."""
 
     macaddress: str | None = value(fields.mac, None)
-    name: str = value(fields.line, "")
+    name: str = value(values.line, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class PlanRoute:
     to: str = value(netfields.destination)
     via: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(netfields.METRIC, None)
-    on_link: bool = value(fields.boolean, default=False, also="on-link")
+    on_link: bool = value(values.boolean, default=False, also="on-link")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Parameters:
     mii_monitor_interval: int | None = value(netfields.MILLISECONDS, None, also="mii-monitor-interval")
     transmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None, also="transmit-hash-policy")
     lacp_rate: str | None = value(netfields.lacp_rate, None, also="lacp-rate")
-    primary: str = value(fields.line, "")
+    primary: str = value(values.line, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +85,21 @@ class Device:
     routes: list[PlanRoute | None] | None = parts(PlanRoute)
     nameservers: Nameservers | None = part(Nameservers)
     mtu: int | None = value(netfields.MTU, None)
-    dhcp4: bool = value(fields.boolean, default=False)
-    dhcp6: bool = value(fields.boolean, default=False)
-    accept_ra: bool = value(fields.boolean, default=True, also="accept-ra")
-    optional: bool = value(fields.boolean, default=False)
-    interfaces: list[str | None] | None = parts(fields.line)
+    dhcp4: bool = value(values.boolean, default=False)
+    dhcp6: bool = value(values.boolean, default=False)
+    accept_ra: bool = value(values.boolean, default=True, also="accept-ra")
+    optional: bool = value(values.boolean, default=False)
+    interfaces: list[str | None] | None = parts(values.line)
     parameters: Parameters | None = part(Parameters)
     id: int | None = value(netfields.VLAN, None)
-    link: str = value(fields.line, "")
+    link: str = value(values.line, "")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The document."""
 
-    version: Any = value(fields.word, "")
+    version: Any = value(values.word, "")
     ethernets: dict[str, Device | None] | None = named(Device)
     bonds: dict[str, Device | None] | None = named(Device)
     bridges: dict[str, Device | None] | None = named(Device)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import ipaddress
 
 from agent.model import Bond, Kind, Nic, Route
-from agent.parse import fields, netfields
-from agent.parse.fields import Choice
+from agent.parse import fields, netfields, values
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.links import Link, assemble
+from agent.parse.values import Choice
 from agent.plain import dataclass, replace
 
 TYPE_CHECKING = False
@@ -47,8 +47,8 @@ class V1Route:
 
     network: str = value(fields.text, "")
     destination: str = value(fields.text, "")
-    netmask: str = value(fields.word, "")
-    prefix: str = value(fields.word, "")
+    netmask: str = value(values.word, "")
+    prefix: str = value(values.word, "")
     gateway: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(netfields.METRIC, None)
 
@@ -59,7 +59,7 @@ class Subnet:
 
     type: str = value(Choice((*_DHCP4, *_DHCP6, *_STATIC, *_OTHERS)))
     address: str = value(fields.text, "")
-    netmask: str = value(fields.word, "")
+    netmask: str = value(values.word, "")
     gateway: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(netfields.METRIC, None)
     dns_nameservers: tuple[str, ...] = value(servers, ())
@@ -76,7 +76,7 @@ class Params:
     bond_miimon: int | None = value(netfields.MILLISECONDS, None, also="bond-miimon")
     bond_xmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None, also="bond-xmit-hash-policy")
     bond_lacp_rate: str | None = value(netfields.lacp_rate, None, also="bond-lacp-rate")
-    bond_primary: str = value(fields.line, "", also="bond-primary")
+    bond_primary: str = value(values.line, "", also="bond-primary")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,17 @@ class Entry:
     mac_address: str | None = value(fields.mac, None)
     mtu: int | None = value(netfields.MTU, None)
     subnets: list[Subnet | None] | None = parts(Subnet)
-    bond_interfaces: list[str | None] | None = parts(fields.line)
-    bridge_interfaces: list[str | None] | None = parts(fields.line)
+    bond_interfaces: list[str | None] | None = parts(values.line)
+    bridge_interfaces: list[str | None] | None = parts(values.line)
     params: Params | None = part(Params)
-    vlan_link: str = value(fields.line, "")
+    vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(netfields.VLAN, None)
-    accept_ra: bool = value(fields.boolean, default=True, also="accept-ra")
-    interface: str = value(fields.line, "")
+    accept_ra: bool = value(values.boolean, default=True, also="accept-ra")
+    interface: str = value(values.line, "")
     address: tuple[str, ...] = value(servers, ())
     search: tuple[str, ...] = value(domains, ())
     destination: str = value(fields.text, "")
-    netmask: str = value(fields.word, "")
+    netmask: str = value(values.word, "")
     gateway: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(netfields.METRIC, None)
 
@@ -107,7 +107,7 @@ class Entry:
 class V1:
     """The document."""
 
-    version: str = value(fields.word, "")
+    version: str = value(values.word, "")
     config: list[Entry | None] | None = parts(Entry)
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 
 from agent.model import Bond, Kind, Nic, Route
-from agent.parse import fields, netfields
-from agent.parse.fields import Choice
+from agent.parse import fields, netfields, values
 from agent.parse.lenient import parts, validate, value
 from agent.parse.links import Link, assemble
+from agent.parse.values import Choice
 from agent.plain import dataclass, replace
 
 TYPE_CHECKING = False
@@ -34,16 +34,16 @@ _STATIC = ("ipv4", "ipv6")
 class DataLink:
     """``links[]``; every type but bond and vlan is a NIC like any other for the guest."""
 
-    id: str = value(fields.line)
+    id: str = value(values.line)
     type: str = value(fields.text, "phy")
     ethernet_mac_address: str | None = value(fields.mac, None)
     mtu: int | None = value(netfields.MTU, None)
     bond_mode: str = value(netfields.bond_mode, "active-backup")
-    bond_links: list[str | None] | None = parts(fields.line)
+    bond_links: list[str | None] | None = parts(values.line)
     bond_miimon: int | None = value(netfields.MILLISECONDS, None)
     bond_xmit_hash_policy: str | None = value(netfields.xmit_hash_policy, None)
     vlan_id: int | None = value(netfields.VLAN, None)
-    vlan_link: str = value(fields.line, "")
+    vlan_link: str = value(values.line, "")
     vlan_mac_address: str | None = value(fields.mac, None)
 
 
@@ -68,7 +68,7 @@ class DataService:
 class DataNetwork:
     """``networks[]``."""
 
-    link: str = value(fields.line)
+    link: str = value(values.line)
     type: str = value(Choice((*_STATIC, *_DHCP4, *_DHCP6, *_ADVERTISED)))
     ip_address: str = value(fields.text, "")
     netmask: str = value(fields.text, "")

@@ -5,7 +5,7 @@ Format: cloud-init's NoCloud data source.
 
 from __future__ import annotations
 
-from agent.parse import fields, netplan, netv1, userdata, yamldoc
+from agent.parse import fields, netplan, netv1, userdata, values, yamldoc
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import validate, value
@@ -36,7 +36,7 @@ def public_keys(written: object) -> tuple[str, ...]:
 class MetaData:
     """``meta-data``; its other keys describe the machine."""
 
-    instance_id: str = value(fields.instance, "")
+    instance_id: str = value(values.instance, "")
     local_hostname: str = value(fields.hostname, "")
     hostname: str = value(fields.hostname, "")
     public_keys: tuple[str, ...] = value(public_keys, ())

@@ -6,7 +6,7 @@ Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones
 from __future__ import annotations
 
 from agent.model import File
-from agent.parse import fields, networkdata, userdata
+from agent.parse import fields, networkdata, userdata, values
 from agent.parse.document import read_json, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import named, parts, validate, value
@@ -42,7 +42,7 @@ class Key:
 class Injected:
     """``files[]``: the content lies on the drive."""
 
-    path: str = value(fields.path)
+    path: str = value(values.path)
     content_path: str = value(fields.text)
 
 
@@ -50,15 +50,15 @@ class Injected:
 class MetaData:
     """``meta_data.json``."""
 
-    uuid: str = value(fields.instance, "")
+    uuid: str = value(values.instance, "")
     hostname: str = value(fields.hostname, "")
-    name: str = value(fields.word, "")
-    availability_zone: str = value(fields.word, "")
-    project_id: str = value(fields.word, "")
-    launch_index: str = value(fields.word, "")
+    name: str = value(values.word, "")
+    availability_zone: str = value(values.word, "")
+    project_id: str = value(values.word, "")
+    launch_index: str = value(values.word, "")
     public_keys: dict[str, str] | None = named(fields.text)
     keys: list[Key | None] | None = parts(Key)
-    meta: dict[str, str] | None = named(fields.word)
+    meta: dict[str, str] | None = named(values.word)
     files: list[Injected | None] | None = parts(Injected)
     admin_pass: str = value(fields.text, "")
 

@@ -99,4 +99,10 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
     if reading is None:
         return {"raw": kept}
     found.problems.extend(reading.problems)
+    if reading.secrets and kept is not None:
+        hint = "give a crypt(3) hash instead, and it is kept as /gandi/config"
+        found.problems.append(
+            Problem(archive.CONFIG, "holds a password in plain text: not kept", hint, harmless=True)
+        )
+        kept = None
     return {"raw": kept} | encoded(reading)

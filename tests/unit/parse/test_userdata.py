@@ -50,7 +50,9 @@ def message(*parts: bytes | MIMEBase) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "raw", [SCRIPT, gzip.compress(SCRIPT), message(SCRIPT), gzip.compress(message(SCRIPT))]
+    "raw",
+    [SCRIPT, gzip.compress(SCRIPT), message(SCRIPT), gzip.compress(message(SCRIPT))],
+    ids=["plain", "gzip", "MIME", "gzip of MIME"],
 )
 def test_a_script(raw: bytes) -> None:
     config, reading = read(raw)
@@ -90,6 +92,7 @@ def test_parts() -> None:
         (message(*[SCRIPT] * 60), "MIME parts"),
         (b"MIME-Version: 1.0\nContent-Type: text/plain\n\n" + b"x\n" * 600_000, "at most"),
     ],
+    ids=range(12),
 )
 def test_refused(raw: bytes, said: str) -> None:
     _, reading = read(raw)
@@ -213,6 +216,11 @@ def test_accounts(document: dict[str, Any], users: list[User], secrets: dict[str
             "key",
         ),
         ({"chpasswd": {"list": "Root:x"}}, "chpasswd.list line 1", "useradd"),
+        ({"chpasswd": {"list": ":x"}}, "chpasswd.list line 1", "no account"),
+        ({"chpasswd": {"list": "bob:" + "x" * 600}}, "chpasswd.list line 1", "one line"),
+        ({"users": [{"name": ""}]}, "users[0].name", "empty"),
+        ({"users": [{"name": "a", "plain_text_passwd": "x\ny"}]}, "users[0].plain_text_passwd", "one line"),
+        ({"password": "x\ny"}, "password", "one line"),
         ({"chpasswd": {"list": "bob:RANDOM"}}, "chpasswd.list line 1", "random"),
         ({"write_files": [{"path": "x"}]}, "write_files[0].path", "absolute"),
         ({"write_files": [{"path": "/x", "content": "%", "encoding": "b64"}]}, "write_files[0]", "base64"),

@@ -30,6 +30,8 @@ _RTMGRP_LINK = 1
 #: Exists while udev has events to handle (udev_queue_get_queue_is_empty(3)).
 _QUEUE = "/run/udev/queue"
 _TICK = 0.2
+#: Seconds of an empty queue that mean that udev is done: between a NIC and its new name it is empty too.
+_CALM = 0.5
 #: Begins the key of a NIC that is in no document.
 FALLBACK = "dhcp-"
 #: Behind every route with a metric that a manager itself chooses (networkd: 1024).
@@ -165,8 +167,8 @@ def named_by_udev(host: Host, interface: Interface) -> bool:
 
 
 def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
-    """Wait until ``ready``, looking again at each change of a NIC; False when udev's queue was empty, or
-    ``patience`` seconds had passed, before.
+    """Wait until ``ready``, looking again at each change of a NIC; False when udev had nothing to do for a
+    moment, or ``patience`` seconds had passed, before. ``ready`` is asked last.
     """
     deadline = time.monotonic() + patience
     with socket.socket(
@@ -175,12 +177,17 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
         events.bind((0, _RTMGRP_LINK))
         poll = select.poll()
         poll.register(events, select.POLLIN)
+        calm = time.monotonic()
         while not ready():
-            if time.monotonic() >= deadline or not host.exists(_QUEUE):
+            now = time.monotonic()
+            if host.exists(_QUEUE):
+                calm = now
+            if now >= deadline or now - calm >= _CALM:
                 return ready()
             # Nothing tells that the queue has become empty: hence the tick.
-            poll.poll(_TICK * 1000)
-            _drain(events)
+            if poll.poll(_TICK * 1000):
+                _drain(events)
+                calm = time.monotonic()
     return True
 
 

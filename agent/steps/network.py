@@ -109,19 +109,22 @@ def _interfaces(
     if ctx.host.offline:
         return links.foretold(nics, by_name=renderer.BY_NAME)
     known = {mac for nic in nics if (mac := nic.mac or stored.get(nic.number))}
+    found: list[Interface] = []
 
     def complete() -> bool:
+        # What is found complete is used: while udev renames a NIC, the next look may miss it.
+        nonlocal found
         found = links.physical(ctx.host)
         # Where one is not alone, its kernel parameters go by its name too.
         by_name = renderer.BY_NAME or len(found) > min(len(nics), 1)
         named = not by_name or all(links.named_by_udev(ctx.host, one) for one in found)
         return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found} and named
 
-    if ctx.host.live and not ctx.host.dry_run and not complete():
+    if not complete() and ctx.host.live and not ctx.host.dry_run:
         ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
         links.wait(ctx.host, complete, _PATIENCE)
         ctx.waiting("")
-    return links.physical(ctx.host)
+    return found
 
 
 def _delivered(ctx: Context, nics: tuple[Nic, ...], pairing: Pairing) -> tuple[Link, ...]:

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.network import load
 from agent.network.links import Link
-from tests.unit.network.cases import CASES
+from agent.network.plan import plan
+from tests.unit.network.cases import CASES, INTERFACES
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged
 
@@ -23,8 +25,10 @@ _NEW_NAMES = {
     "autoconnect-slaves": "autoconnect-ports",
 }
 #: Runs networkd in a network namespace of its own until it has read everything; exit 124 is timeout(1)'s.
-_NETWORKD = """
+_RUN_FOLDER = """
 mkdir -p /run/systemd/netif && chown -R systemd-network: /run/systemd/netif && chmod 755 /run/systemd
+"""
+_NETWORKD = """
 unshare --net sh -c '
   mount -t sysfs none /sys
   SYSTEMD_LOG_TARGET=console exec timeout 5 /usr/lib/systemd/systemd-networkd' 2>&1
@@ -83,7 +87,7 @@ def test_networkd_knows_every_key(networkd_tree: Path) -> None:
         _put(networkd_tree, "networkd", links, f"50-{case}-")
     wrong = networkd_tree / "etc/systemd/network/99-wrong.network"
     wrong.write_text("[Match]\nName=x\n[Network]\nNoSuchKey=1\n")
-    said, status = _run(networkd_tree, _NETWORKD)
+    said, status = _run(networkd_tree, _RUN_FOLDER + _NETWORKD)
     assert status == 124, said
     complaints = [line for line in said.splitlines() if "/etc/systemd/network/" in line]
     # Every document has its own bond0.
@@ -163,37 +167,73 @@ def test_ifupdown_would_run_every_line(ifupdown_tree: Path, case: str) -> None:
     )
 
 
-#: Two NICs with something at the other end, and what the kernel holds after ``ifup`` and after ``ifdown``.
+#: Begins a script in a network namespace of its own: two NICs with something at the other end.
 _PLAYED = """
-mkdir -p /run/network
 unshare --net sh -ec '
-  mount -t sysfs none /sys
+  mount -t sysfs -o ro none /sys
   for n in 0 1; do ip link add eth$n type veth peer name far$n; ip link set far$n up; done
   ip link set lo up
-  ifup -i {file} -a
-  ip rule; ip -6 rule; ip route show table all; ip -6 route show table all
-  echo ==
-  ifdown -i {file} -a
-  ip rule; ip -6 rule; ip route show table all; ip -6 route show table all'
+  state() {{ ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; }}
+  {script}'
 """
+_IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"
+#: A daemon hears of both NICs by itself: until the last of its routes is there.
+_DAEMON = """
+  timeout 30 {daemon} &
+  tries=0
+  until ip -6 route show table 10001 | grep -q default && ip -6 route show table 10000 | grep -q default
+  do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
+  state; kill $!; wait"""
+#: Which machine it is; and NetworkManager leaves veth pairs alone unless told, and needs its bus.
+_MACHINE_ID = "echo 0123456789abcdef0123456789abcdef > /etc/machine-id\n"
+_BUS = """
+printf "[device]\nmatch-device=*\nmanaged=1\n" > /etc/NetworkManager/conf.d/99-veth.conf
+mkdir -p /run/dbus && dbus-daemon --system --fork
+"""
+#: Which the kernel then holds.
+_WAYS = (
+    r"10000:\s+from 203.0.113.10 to 198.51.100.0/24 lookup 10000",
+    r"10000:\s+from 198.51.100.10 lookup 10001",
+    r"10000:\s+from 2001:db8:1::10 lookup 10001",
+    r"default via 203.0.113.254 dev eth0 (proto static )?metric 100",
+    r"default via 198.51.100.1 dev eth1 (proto static )?metric 200",
+    r"default via 198.51.100.1 dev eth1 table 10001",
+    r"198.51.100.0/24 dev eth1 table 10001",
+    r"default via fe80::1 dev eth1 table 10001 .*onlink",
+)
 
 
 def test_ifupdown_makes_several_ways_out_and_takes_them_away(ifupdown_tree: Path) -> None:
     root = ifupdown_tree / "cases/played"
     _put(root, "ifupdown", CASES["two-gateways"])
     (root / "etc/network/interfaces").write_text("source /cases/played/etc/network/interfaces.d/*\n")
-    said, status = _run(ifupdown_tree, _PLAYED.format(file="/cases/played/etc/network/interfaces"))
+    script = _IFUPDOWN.format(file="/cases/played/etc/network/interfaces")
+    said, status = _run(ifupdown_tree, "mkdir -p /run/network" + _PLAYED.format(script=script))
     assert status == 0, said
     up, _, down = said.partition("==")
-    for line in (
-        r"10000:\s+from 203.0.113.10 to 198.51.100.0/24 lookup 10000",
-        r"10000:\s+from 198.51.100.10 lookup 10001",
-        r"10000:\s+from 2001:db8:1::10 lookup 10001",
-        r"default via 203.0.113.254 dev eth0 metric 100",
-        r"default via 198.51.100.1 dev eth1 metric 200",
-        r"default via 198.51.100.1 dev eth1 table 10001",
-        r"198.51.100.0/24 dev eth1 table 10001",
-        r"default via fe80::1 dev eth1 table 10001 .*onlink",
-    ):
-        assert re.search(line, up), f"{line}\n{up}"
+    assert [line for line in _WAYS if not re.search(line, up)] == [], up
     assert "1000" not in down, down
+
+
+def _named() -> tuple[Link, ...]:
+    """The document of two gateways for NICs by name: those that are played have other addresses."""
+    nics = [replace(link.nic, name=link.name) for link in CASES["two-gateways"]]
+    return plan(nics, dict(enumerate(INTERFACES)), slaac=False)
+
+
+def test_networkd_makes_several_ways_out(networkd_tree: Path) -> None:
+    for path in (networkd_tree / "etc/systemd/network").iterdir():
+        path.unlink()
+    _put(networkd_tree, "networkd", _named())
+    script = _DAEMON.format(daemon="/usr/lib/systemd/systemd-networkd")
+    said, status = _run(networkd_tree, _MACHINE_ID + _RUN_FOLDER + _PLAYED.format(script=script))
+    assert status == 0, said
+    assert [line for line in _WAYS if not re.search(line, said)] == [], said
+
+
+def test_networkmanager_makes_several_ways_out(networkmanager_tree: Path) -> None:
+    _put(networkmanager_tree, "networkmanager", _named())
+    script = _DAEMON.format(daemon="NetworkManager --no-daemon")
+    said, status = _run(networkmanager_tree, _MACHINE_ID + _BUS + _PLAYED.format(script=script))
+    assert status == 0, said
+    assert [line for line in _WAYS if not re.search(line, said)] == [], said

@@ -177,14 +177,19 @@ unshare --net sh -ec '
   {script}'
 """
 _IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"
-#: networkd hears of both NICs by itself; it needs to know which machine it is for DHCPv6.
-_NETWORKD_PLAYS = """
-  echo 0123456789abcdef0123456789abcdef > /etc/machine-id
-  timeout 30 /usr/lib/systemd/systemd-networkd &
+#: A daemon hears of both NICs by itself: until the last of its routes is there.
+_DAEMON = """
+  timeout 30 {daemon} &
   tries=0
   until ip -6 route show table 10001 | grep -q default && ip -6 route show table 10000 | grep -q default
   do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
   state; kill $!; wait"""
+#: Which machine it is; and NetworkManager leaves veth pairs alone unless told, and needs its bus.
+_MACHINE_ID = "echo 0123456789abcdef0123456789abcdef > /etc/machine-id\n"
+_BUS = """
+printf "[device]\nmatch-device=*\nmanaged=1\n" > /etc/NetworkManager/conf.d/99-veth.conf
+mkdir -p /run/dbus && dbus-daemon --system --fork
+"""
 #: Which the kernel then holds.
 _WAYS = (
     r"10000:\s+from 203.0.113.10 to 198.51.100.0/24 lookup 10000",
@@ -210,11 +215,25 @@ def test_ifupdown_makes_several_ways_out_and_takes_them_away(ifupdown_tree: Path
     assert "1000" not in down, down
 
 
-def test_networkd_makes_several_ways_out(networkd_tree: Path) -> None:
+def _named() -> tuple[Link, ...]:
+    """The document of two gateways for NICs by name: those that are played have other addresses."""
     nics = [replace(link.nic, name=link.name) for link in CASES["two-gateways"]]
+    return plan(nics, dict(enumerate(INTERFACES)), slaac=False)
+
+
+def test_networkd_makes_several_ways_out(networkd_tree: Path) -> None:
     for path in (networkd_tree / "etc/systemd/network").iterdir():
         path.unlink()
-    _put(networkd_tree, "networkd", plan(nics, dict(enumerate(INTERFACES)), slaac=False))
-    said, status = _run(networkd_tree, _RUN_FOLDER + _PLAYED.format(script=_NETWORKD_PLAYS))
+    _put(networkd_tree, "networkd", _named())
+    script = _DAEMON.format(daemon="/usr/lib/systemd/systemd-networkd")
+    said, status = _run(networkd_tree, _MACHINE_ID + _RUN_FOLDER + _PLAYED.format(script=script))
+    assert status == 0, said
+    assert [line for line in _WAYS if not re.search(line, said)] == [], said
+
+
+def test_networkmanager_makes_several_ways_out(networkmanager_tree: Path) -> None:
+    _put(networkmanager_tree, "networkmanager", _named())
+    script = _DAEMON.format(daemon="NetworkManager --no-daemon")
+    said, status = _run(networkmanager_tree, _MACHINE_ID + _BUS + _PLAYED.format(script=script))
     assert status == 0, said
     assert [line for line in _WAYS if not re.search(line, said)] == [], said

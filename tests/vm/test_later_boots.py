@@ -19,13 +19,13 @@ WRITTEN = (
 
 
 def test_a_boot_with_nothing_new_changes_nothing(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """Without an archive, and after a power cut; then with the same archive again, as at each cold boot."""
+    """A reboot without an archive; then, after a power cut, with the same archive as at each cold boot."""
     vm = machine.clone(set_up)
     before = vm.output(WRITTEN)
-    vm.cut_power()
-    vm.start()
+    vm.reboot()
     assert vm.wait_booted() == "running"
     _nothing_moved(vm, before)
+    vm.cut_power()
     vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
     assert vm.wait_booted() == "running"
     _nothing_moved(vm, before, fresh=("source", "swap"))

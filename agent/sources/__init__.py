@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import time
 
-from agent import provisioners
+from agent import provisioners, storage
 from agent.errors import ConfigError
 from agent.plain import dataclass
 
@@ -99,24 +99,32 @@ def find(ctx: Context, known: str, *, patient: bool) -> Findings:
     """The first medium that is there. ``known`` is the digest of the last delivery.
 
     ``patient``: the machine has no configuration of its own, so a medium may still be on its way; then it is
-    waited for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. Raises ConfigError
-    for a setting or media that contradict each other, HostError when the reader failed.
+    waited for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. So is another one
+    where a drive was found: it may come before that one, or contradict it. Raises ConfigError for a setting
+    or media that contradict each other, HostError when the reader failed.
     """
-    asked = turns(ctx.settings.datasource)
+    asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
     findings = _first(ctx, asked, known)
-    if findings.found is None and asked and patient:
-        from agent.sources.arrivals import Arrivals
+    if not asked or not patient or _comes_first(findings):
+        return findings
+    from agent.sources.arrivals import Arrivals
 
-        deadline = time.monotonic() + ctx.settings.source_timeout
-        with Arrivals(ctx.host) as arrivals:
-            ctx.waiting("a configuration medium")
-            while findings.found is None:
-                more = arrivals.wait(deadline)
-                findings = _first(ctx, asked, known)
-                if not more:
-                    break
-            ctx.waiting("")
+    deadline = time.monotonic() + ctx.settings.source_timeout
+    with Arrivals(ctx.host) as arrivals:
+        ctx.waiting("every disk to be there" if findings.found else "a configuration medium")
+        more = True
+        while more and not _comes_first(findings):
+            more = arrivals.wait(deadline)
+            there = storage.names(ctx.host)
+            if findings.found is None or (not more and there != seen):
+                findings, seen = _first(ctx, asked, known), there
+        ctx.waiting("")
     return findings
+
+
+def _comes_first(findings: Findings) -> bool:
+    """Whether nothing that may still come would count before it, or against it."""
+    return findings.found is not None and findings.found.medium.source == ARCHIVE
 
 
 def find_drive(ctx: Context, known: str) -> Findings:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import sources
+from agent import sources, storage
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
-from agent.sources import Asked, Findings, Found, swap
+from agent.sources import Asked, Findings, Found, drives, swap
 from agent.sources.arrivals import Arrivals
 
 DRIVES = ("cloudstack", "openstack", "nocloud", "native")
@@ -114,4 +114,45 @@ def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(swap, "look", look)
     found, _ = _find(root)
     assert found is medium
+    assert len(looks) == 3
+
+
+def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once more where a disk has come since, and not for each event."""
+    (root / "run/udev/queue").touch()
+    disks, looks = [["sda"], ["sda"], ["sda"], ["sda", "sr0"]], list[tuple[str, ...]]()
+    monkeypatch.setattr(storage, "names", lambda _host: disks.pop(0) if len(disks) > 1 else disks[0])
+    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
+
+    def look(asked: Asked) -> Findings:
+        looks.append(asked.sources)
+        if len(looks) > 1:
+            raise ConfigError("two machines")
+        return Findings(Found(Medium("nocloud", "sda", "8:0"), None))
+
+    monkeypatch.setattr(drives, "look", look)
+    with pytest.raises(ConfigError):
+        _find(root)
+    assert looks == [DRIVES, DRIVES]
+
+
+def test_a_drive_that_was_found_is_not_read_again_for_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[Asked]()
+    drive = Found(Medium("nocloud", "sda", "8:0"), None)
+
+    def look(asked: Asked) -> Findings:
+        looks.append(asked)
+        return Findings(drive)
+
+    monkeypatch.setattr(drives, "look", look)
+    assert _find(root)[0] is drive
+    (root / "run/udev/queue").touch()
+    found, seconds = _find(root)
+    assert found is drive
+    assert seconds > 0.9
+    assert _find(root, patient=False)[1] < 0.5
     assert len(looks) == 3

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from agent.network.links import Link, Rule
 
 NAME = "netplan"
-BY_NAME = False
+#: In the wait for the network.
+BY_NAME = True
 _FOLDER = "/etc/netplan"
-_DROP_INS = "/etc/systemd/network"
+_WAIT = "systemd-networkd-wait-online"
 #: Begins a physical NIC's id.
 _ID = "00-gandi-"
 #: What it makes for networkd and NetworkManager (netplan-generate(8)).
@@ -46,23 +47,28 @@ _SECTIONS = {
 
 
 def paths(key: str) -> tuple[str, ...]:
-    """netplan's file, and networkd's drop-in of a physical NIC: a virtual one's has its name."""
-    return f"{_FOLDER}/90-gandi-{key}.yaml", _drop_in(f"{_ID}{key}", key)
-
-
-def _drop_in(name: str, key: str) -> str:
-    return f"{_DROP_INS}/{_FOR_NETWORKD}{name}.network.d/gandi-{key}.conf"
+    """netplan's file, networkd's drop-in of a physical NIC, and that of the wait for the network."""
+    return (
+        f"{_FOLDER}/90-gandi-{key}.yaml",
+        f"/etc/systemd/network/{_FOR_NETWORKD}{_ID}{key}.network.d/gandi-{key}.conf",
+        f"/etc/systemd/system/{_WAIT}.service.d/90-gandi-{key}.conf",
+    )
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """The NIC's file, readable by root alone as netplan wants it; a drop-in where it needs one."""
+    """The NIC's file, readable by root alone as netplan wants it; drop-ins where it needs them."""
     tree = {"network": {"version": 2, _SECTIONS[link.nic.kind]: {_name(link): _definition(link)}}}
     header = "# Written by gandi-agent; once changed, it is left alone.\n"
-    main, drop_in = paths(link.key)
+    main, drop_in, wait = paths(link.key)
     files = [ConfigFile(main, header + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
     advertised = networkd.advertised(link) if link.hears_routers else []
     if advertised and not link.master and not link.virtual:
         files.append(ConfigFile(drop_in, networkd.text([("IPv6AcceptRA", advertised)])))
+    if link.required:
+        # Netplan waits for every NIC that any file has a word for: an image's wildcard, for all of them.
+        enough = "degraded-carrier" if link.ports else "degraded"
+        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT} -i {link.name}:{enough}"]
+        files.append(ConfigFile(wait, networkd.text([("Service", lines)])))
     return tuple(files)
 
 

@@ -116,9 +116,12 @@ def _interfaces(
         nonlocal found
         found = links.physical(ctx.host)
         # Where one is not alone, its kernel parameters go by its name too.
-        by_name = renderer.BY_NAME or len(found) > min(len(nics), 1)
-        named = not by_name or all(links.named_by_udev(ctx.host, one) for one in found)
-        return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found} and named
+        if renderer.BY_NAME or len(found) > min(len(nics), 1):
+            if not all(links.named_by_udev(ctx.host, one) for one in found):
+                return False
+            # udev's record comes after the name: what was read before it may be the one before.
+            found = links.physical(ctx.host)
+        return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found}
 
     if not complete() and ctx.host.live and not ctx.host.dry_run:
         ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")

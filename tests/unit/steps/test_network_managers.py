@@ -9,7 +9,7 @@ import pytest
 from agent.context import context
 from agent.host import Host
 from agent.model import Bond, Kind, Nic, Route
-from agent.network import load, sysctls
+from agent.network import links, load, sysctls
 from agent.network.managers import MANAGERS
 from agent.report import Outcome
 from agent.steps import network
@@ -150,3 +150,23 @@ def test_parameters_are_left_alone_where_the_setting_says_so(plugged: Machine) -
     plugged.put("/etc/default/gandi", "CONFIG_RENDERER=networkd\nCONFIG_SYSCTL=0\n")
     assert "nic parameters" not in plugged.run(network.apply)
     assert not (plugged.root / sysctls.FILE.lstrip("/")).exists()
+
+
+def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
+    plugged: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """udev's record of a NIC comes after its rename: here between our look and our question for it."""
+    nics = plugged.root / "sys/class/net"
+    named = links.named_by_udev
+
+    def rename(host: Host, one: links.Interface) -> bool:
+        if (nics / "ens1").is_symlink():
+            (nics / "ens1").rename(nics / "enp0s5")
+        return named(host, one)
+
+    for index in (2, 3):
+        plugged.put(f"/run/udev/data/n{index}")
+    monkeypatch.setattr(links, "named_by_udev", rename)
+    _use(plugged, "ifupdown")
+    assert plugged.run(network.apply)["nic:1"] == "changed: enp0s5"
+    assert "iface enp0s5 inet static" in plugged.text(load("ifupdown").paths("nic1")[0])

@@ -24,6 +24,7 @@ from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.stages import Stage
 from agent.wakeup import Wakeup
+from agent.watchdog import Watchdog
 from agent.workers import Workers
 
 TYPE_CHECKING = False
@@ -281,26 +282,3 @@ class Daemon:
         if stage is Stage.MOUNT and self.ctx.medium is None:
             # One that came after the first stage had looked for it, and before anybody listened.
             self.devices.look_for_drives()
-
-
-@dataclass(slots=True)
-class Watchdog:
-    """sd_watchdog_enabled(3): a sign of life twice in each interval, from the loop and from nowhere else."""
-
-    #: Seconds between two signs; None when nobody watches.
-    interval: float | None
-    next: float | None = None
-
-    @classmethod
-    def from_environment(cls) -> Watchdog:
-        """As systemd asks for it."""
-        watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        microseconds = os.environ.get("WATCHDOG_USEC", "")
-        interval = int(microseconds) / 2e6 if watched and microseconds.isdigit() else None
-        return cls(interval, time.monotonic() if interval else None)
-
-    def tick(self, now: float) -> None:
-        """Give the sign when it is due."""
-        if self.interval and self.next is not None and now >= self.next:
-            notify("WATCHDOG=1")
-            self.next = now + self.interval

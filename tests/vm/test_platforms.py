@@ -140,7 +140,7 @@ def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
 def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     """Then with nothing new: no reader is started, and no file is written."""
     iso = drives.make_iso(tmp_path / "d.iso", drives.native(NATIVE), "gandi")
-    vm = boot(machine, platform_image, drive(iso))
+    vm = boot(machine, platform_image, drive(iso, bus=Bus.VIRTIO))
     named(vm, "nd1")
     assert keys(vm, "/home/admin1") == [sample.KEY]
     assert vm.output("grep ^admin1: /etc/shadow").split(":")[1] == sample.HASH
@@ -150,5 +150,5 @@ def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     vm.reboot()
     assert vm.wait_booted() == "running"
     source = next(item for item in sample.items(vm, "bootstrap") if item["name"] == "source")
-    assert (source["outcome"], source["detail"]) == ("unchanged", "/dev/sr0, delivered again")
+    assert (source["outcome"], source["detail"]) == ("unchanged", "/dev/vdb, delivered again")
     assert sample.order(vm) == ["user data"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from agent.network import load
 from agent.network.links import Link
 from agent.network.plan import plan
+from agent.plain import replace
 from tests.unit.network.cases import CASES, INTERFACES
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged

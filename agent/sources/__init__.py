@@ -95,7 +95,7 @@ def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     return tuple(asked)
 
 
-def find(ctx: Context, known: str, *, patient: bool) -> Findings:
+def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
     """The first medium that is there. ``known`` is the digest of the last delivery.
 
     ``patient``: the machine has no configuration of its own, so a medium may still be on its way; then it is
@@ -105,7 +105,8 @@ def find(ctx: Context, known: str, *, patient: bool) -> Findings:
     """
     asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
     findings = _first(ctx, asked, known)
-    if not asked or not patient or _comes_first(findings):
+    drivers = drivers and not patient and findings.found is None
+    if not asked or not (patient or drivers) or _comes_first(findings):
         return findings
     from agent.sources.arrivals import Arrivals
 
@@ -114,9 +115,9 @@ def find(ctx: Context, known: str, *, patient: bool) -> Findings:
         ctx.waiting("every disk to be there" if findings.found else "a configuration medium")
         more = True
         while more and not _comes_first(findings):
-            more = arrivals.wait(deadline)
+            more = arrivals.wait(deadline, drivers_only=drivers)
             there = storage.names(ctx.host)
-            if findings.found is None or (not more and there != seen):
+            if (findings.found is None and not drivers) or (there != seen and (drivers or not more)):
                 findings, seen = _first(ctx, asked, known), there
         ctx.waiting("")
     return findings

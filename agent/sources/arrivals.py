@@ -13,6 +13,7 @@ import time
 
 from agent.errors import HostError
 from agent.plain import dataclass, field
+from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ class Arrivals:
     ) -> None:
         self._close()
 
-    def wait(self, deadline: float) -> bool:
+    def wait(self, deadline: float, *, drivers_only: bool = False) -> bool:
         """Wait for something to happen; False when ``deadline`` (monotonic seconds) has passed or nothing is
-        left to come.
+        left to come: in all, or of the devices that are seen already and have no driver yet.
         """
         left = deadline - time.monotonic()
-        if left <= 0 or self._socket is None or not self.pending():
+        pending = self.probing() if drivers_only else self.pending()
+        if left <= 0 or self._socket is None or not pending:
             return False
         ready, _, _ = select.select([self._socket], [], [], min(left, _LOOK_AGAIN))
         while ready:
@@ -76,6 +78,24 @@ class Arrivals:
             bool(self._unbound("pci", "class", _PCI_STORAGE))
             or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
             or any(self._unbound("scsi", "type", kind) for kind in _SCSI_STORAGE)
+        )
+
+    def probing(self) -> bool:
+        """Whether a disk or drive that the kernel has found is on its way to being one: its driver is at it,
+        or udev may still load it. One whose driver is never loaded holds nothing up.
+        """
+        busy = self.host.exists("/run/udev/queue")
+        if busy and (
+            self._unbound("pci", "class", _PCI_STORAGE)
+            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
+        ):
+            return True
+        folder = "/sys/bus/scsi/devices"
+        return any(
+            (busy or self.host.exists(f"{folder}/{name}/driver"))
+            and not self.host.exists(f"{folder}/{name}/block")
+            for name in listed(self.host, folder)
+            if attribute(self.host, f"{folder}/{name}/type") in _SCSI_STORAGE
         )
 
     def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:

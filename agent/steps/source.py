@@ -42,8 +42,10 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield broken
     # A disk under another UUID is a clone more often than not: its own medium may still be on its way.
     patient = stored is None or _elsewhere(ctx)
+    # The drive of a machine that came from one may be another machine's by now: only a boot can tell.
+    drivers = stored is not None and stored.identity.source != sources.ARCHIVE
     try:
-        findings = sources.find(ctx, known(ctx) if stored else "", patient=patient)
+        findings = sources.find(ctx, known(ctx) if stored else "", patient=patient, drivers=drivers)
     except AgentError as error:
         yield failed("source", error.message, error.hint)
         yield from _from_store(ctx, stored, None, "no medium that can be used")

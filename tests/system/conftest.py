@@ -54,7 +54,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ma
     def make(*disks: LoopDisk, settings: str = "") -> Machine:
         made = Machine(tmp_path / "root", disks, settings)
 
-        def find(ctx: Context, known: str, *, patient: bool) -> Findings:
+        def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
             return swap_source.look(Asked(ctx.host, ("gandi",), known), made.names)
 
         monkeypatch.setattr(sources, "find", find)

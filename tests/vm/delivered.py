@@ -141,3 +141,10 @@ def leases(vm: Machine) -> None:
     for nic, network in ((sample.PUBLIC_NIC, "203.0.113."), (sample.PRIVATE_NIC, "192.168.1.")):
         link = next(link["ifname"] for link in vm.json("ip -j link") if link["address"] == nic.mac)
         vm.wait_until(f"ip -4 -br addr show dev {link} | grep -qF ' {network}'")
+
+
+def resolvers(vm: Machine) -> None:
+    """The document's resolvers, all of them and in their order."""
+    lines = vm.read_file("/etc/resolv.conf").decode().splitlines()
+    servers = [line.split()[1] for line in lines if line.startswith("nameserver")]
+    assert servers == sample.CONFIG["nameservers"]

@@ -26,6 +26,7 @@ from tests.vm.delivered import (
     leases,
     named,
     password_is,
+    resolvers,
     scripted,
 )
 from tests.vm.rig import Bus, Image
@@ -122,7 +123,7 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: An
     (route,) = vm.json("ip -j route show default")
     assert (route["gateway"], route["dev"]) == ("203.0.113.254", public)
     vm.run("ping -c1 -W5 203.0.113.254")
-    checks.resolvers(vm)
+    resolvers(vm)
     assert UUID in vm.output("gandi-agent status")
 
 
@@ -134,7 +135,7 @@ def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     assert keys(vm) == [sample.KEY]
     scripted(vm)
     checks.addresses(vm)
-    checks.resolvers(vm)
+    resolvers(vm)
 
 
 def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     assert vm.output("grep ^admin1: /etc/shadow").split(":")[1] == sample.HASH
     scripted(vm)
     checks.addresses(vm)
-    checks.resolvers(vm)
+    resolvers(vm)
     vm.reboot()
     assert vm.wait_booted() == "running"
     source = next(item for item in sample.items(vm, "bootstrap") if item["name"] == "source")

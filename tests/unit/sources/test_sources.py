@@ -156,3 +156,36 @@ def test_a_drive_that_was_found_is_not_read_again_for_nothing(
     assert seconds > 0.9
     assert _find(root, patient=False)[1] < 0.5
     assert len(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("has", "busy", "probing"),
+    [((), True, True), ((), False, False), (("driver",), False, True), (("driver", "block"), True, False)],
+)
+def test_a_drive_that_the_kernel_has_found_gets_its_driver_first(
+    root: Path, has: tuple[str, ...], busy: bool, probing: bool
+) -> None:
+    device = root / "sys/bus/scsi/devices/0:0:0:0"
+    device.mkdir(parents=True)
+    (device / "type").write_text("5\n")
+    for name in has:
+        (device / name).mkdir()
+    if busy:
+        (root / "run/udev/queue").touch()
+    assert Arrivals(Host(str(root))).probing() is probing
+    began = time.monotonic()
+    sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    assert (time.monotonic() - began > 0.9) is probing, "CONFIG_SOURCE_TIMEOUT"
+
+
+def test_a_drive_that_came_with_its_driver_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = [True, False]
+    names = [[], ["sr0"], ["sr0"]]
+    monkeypatch.setattr(Arrivals, "wait", lambda *_, **__: waits.pop(0))
+    monkeypatch.setattr(storage, "names", lambda _host: names.pop(0) if len(names) > 1 else names[0])
+    drive = Found(Medium("nocloud", "sr0", "11:0"), None)
+    looks = [Findings(), Findings(drive)]
+    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
+    monkeypatch.setattr(drives, "look", lambda _asked: looks.pop(0))
+    found = sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    assert found.found is drive

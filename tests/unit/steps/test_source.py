@@ -43,7 +43,7 @@ class Machine:
     def deliver(self, script: bytes | None = b"#!/bin/sh\n", **changes: Any) -> None:
         self.archive = make_archive(copy.deepcopy(DOCUMENT) | changes, script)
 
-    def find(self, _ctx: Context, known: str, *, patient: bool) -> Findings:
+    def find(self, _ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
         self.asked.append(known)
         if not self.archive:
             return Findings()

@@ -48,7 +48,7 @@ class Machine:
         monkeypatch.setattr(stages, "run_step", self.step)
         (root / "run/gandi").mkdir(parents=True)
 
-    def find_at_boot(self, _ctx: Context, known: str, *, patient: bool) -> Findings:
+    def find_at_boot(self, _ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
         self.patient.append(patient)
         return self.find(known)
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from agent.network.links import Link, Rule
 
 NAME = "netplan"
-#: In the wait for the network.
-BY_NAME = True
+BY_NAME = False
 _FOLDER = "/etc/netplan"
 _WAIT = "systemd-networkd-wait-online"
 #: Begins a physical NIC's id.
@@ -66,8 +65,8 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
         files.append(ConfigFile(drop_in, networkd.text([("IPv6AcceptRA", advertised)])))
     if link.required:
         # Netplan waits for every NIC that any file has a word for: an image's wildcard, for all of them.
-        enough = "degraded-carrier" if link.ports else "degraded"
-        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT} -i {link.name}:{enough}"]
+        # networkd itself waits for those that are not optional in the file that counts.
+        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT}"]
         files.append(ConfigFile(wait, networkd.text([("Service", lines)])))
     return tuple(files)
 

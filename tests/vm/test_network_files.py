@@ -177,11 +177,11 @@ unshare --net sh -ec '
   {script}'
 """
 _IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"
-#: A daemon hears of both NICs by itself: until the last of its routes is there.
+#: A daemon hears of both NICs by itself: until each has its ways out, in both tables and families.
 _DAEMON = """
   timeout 30 {daemon} &
   tries=0
-  until ip -6 route show table 10001 | grep -q default && ip -6 route show table 10000 | grep -q default
+  until test $(state 2>&1 | grep -c "default via") -ge 8
   do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
   state; kill $!; wait"""
 #: Which machine it is; and NetworkManager leaves veth pairs alone unless told, and needs its bus.

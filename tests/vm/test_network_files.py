@@ -173,7 +173,7 @@ unshare --net sh -ec '
   mount -t sysfs -o ro none /sys
   for n in 0 1; do ip link add eth$n type veth peer name far$n; ip link set far$n up; done
   ip link set lo up
-  state() {{ ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; }}
+  state() {{ ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; }}
   {script}'
 """
 _IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from agent.network.links import Link, Rule
 
 NAME = "netplan"
-#: In the wait for the network.
-BY_NAME = True
+BY_NAME = False
 _FOLDER = "/etc/netplan"
 _WAIT = "systemd-networkd-wait-online"
 #: Begins a physical NIC's id.
@@ -61,13 +60,17 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
     header = "# Written by gandi-agent; once changed, it is left alone.\n"
     main, drop_in, wait = paths(link.key)
     files = [ConfigFile(main, header + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
-    advertised = networkd.advertised(link) if link.hears_routers else []
-    if advertised and not link.master and not link.virtual:
-        files.append(ConfigFile(drop_in, networkd.text([("IPv6AcceptRA", advertised)])))
+    told = [
+        # It tells networkd nothing of what is optional, only its own wait, by name.
+        ("Link", [] if link.required else ["RequiredForOnline=no"]),
+        ("IPv6AcceptRA", networkd.advertised(link) if link.hears_routers and not link.master else []),
+    ]
+    if any(lines for _, lines in told) and not link.virtual:
+        files.append(ConfigFile(drop_in, networkd.text(told)))
     if link.required:
         # Netplan waits for every NIC that any file has a word for: an image's wildcard, for all of them.
-        enough = "degraded-carrier" if link.ports else "degraded"
-        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT} -i {link.name}:{enough}"]
+        # networkd itself waits for those that are not optional in the file that counts.
+        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT}"]
         files.append(ConfigFile(wait, networkd.text([("Service", lines)])))
     return tuple(files)
 

@@ -173,15 +173,15 @@ unshare --net sh -ec '
   mount -t sysfs -o ro none /sys
   for n in 0 1; do ip link add eth$n type veth peer name far$n; ip link set far$n up; done
   ip link set lo up
-  state() {{ ip rule; ip -6 rule; ip route show table all; ip -6 route show table all; }}
+  state() {{ ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all; }}
   {script}'
 """
 _IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"
-#: A daemon hears of both NICs by itself: until the last of its routes is there.
+#: A daemon hears of both NICs by itself: until each has its ways out, in both tables and families.
 _DAEMON = """
   timeout 30 {daemon} &
   tries=0
-  until ip -6 route show table 10001 | grep -q default && ip -6 route show table 10000 | grep -q default
+  until test $(state 2>&1 | grep -c "default via") -ge 8
   do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
   state; kill $!; wait"""
 #: Which machine it is; and NetworkManager leaves veth pairs alone unless told, and needs its bus.

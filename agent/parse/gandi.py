@@ -194,7 +194,8 @@ def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
 
 
 def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
-    """NICs of the model; each family's default route leads over the lowest NIC with a public gateway.
+    """NICs of the model; a default route of each family over each that has a public gateway. The lowest NIC
+    leads, and the others answer who asked through them: that is the renderers' order.
 
     Where no address has a public gateway (a machine with a private VLAN only), the first private one is
     used.
@@ -202,14 +203,15 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
     routes: dict[int, list[Route]] = {nic.number: [] for nic in nics}
     for version, anywhere in _ANYWHERE.items():
         offers = [
-            (not offer.public, nic.number, place, offer)
+            (nic.number, offer)
             for nic in nics
-            for place, offer in enumerate(nic.addresses)
+            for offer in nic.addresses
             if offer.gateway is not None and offer.address.version == version
         ]
-        if offers:
-            _, number, _, best = min(offers, key=lambda offer: offer[:3])
-            routes[number].append(Route(anywhere, gateway=str(best.gateway), on_link=best.on_link))
+        public = [(number, offer) for number, offer in offers if offer.public]
+        for number, best in public or offers[:1]:
+            if not any(route.destination == anywhere for route in routes[number]):
+                routes[number].append(Route(anywhere, gateway=str(best.gateway), on_link=best.on_link))
     return tuple(
         Nic(
             number=nic.number,

@@ -21,10 +21,8 @@ from agent.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 #: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
 TIMEOUT = 60.0

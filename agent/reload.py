@@ -81,8 +81,11 @@ def _apply(ctx: Context, found: Found, parsed: Parsed) -> Iterator[Item]:
     # Looked at again: a stage that ran meanwhile may have taken it.
     stored = ctx.state.config()
     new = stored is None
-    if parsed.config is not None and not new and parsed.config == stored and not parsed.secrets:
-        return
+    if parsed.config is not None and not new and not parsed.secrets:
+        # A drive may leave its id out, or spell it in another way.
+        named = source.identified(ctx, parsed.config.identity)
+        if parsed.config.identified(named) == stored:
+            return
     yield from source.take(ctx, found, parsed, stored)
     if parsed.config is None:
         return

@@ -168,6 +168,7 @@ def _account(account: Account, path: str, draft: Draft) -> None:
         draft.tell(f"{path}.name", "empty: left out", "name the account")
         return
     hashed, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    draft.plain += bool(plain)
     if not draft.usable(plain, f"{path}.plain_text_passwd"):
         plain = ""
     user = User(

@@ -49,6 +49,8 @@ class Draft:
         self.problems: list[Problem] = []
         self.metadata: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
+        #: How many plain passwords were said, those included that do not count: none may be stored.
+        self.plain = 0
         self.kept: dict[str, bytes] = {}
         self._size = 0
         self._users: dict[str, User] = {}
@@ -86,6 +88,7 @@ class Draft:
         """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
         known = self._users.get(user.name)
         has_password = user.name in self.secrets or bool(known and known.password)
+        self.plain += bool(secret)
         if secret and not has_password:
             self.secrets[user.name] = secret
         if known is None:
@@ -181,9 +184,10 @@ class Draft:
                 )
 
     def _free(self, name: str) -> str:
-        if name not in self.kept:
+        taken = {*self.kept, USER_DATA}
+        if name not in taken:
             return name
-        return next(free for n in range(2, 1 << 20) if (free := f"{name}-{n}") not in self.kept)
+        return next(free for n in range(2, 1 << 20) if (free := f"{name}-{n}") not in taken)
 
 
 def _merged(first: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

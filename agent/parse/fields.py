@@ -11,6 +11,7 @@ import binascii
 import ipaddress
 import re
 import shlex
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def key(line: str) -> tuple[str, str]:
     line = line.strip()
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
         raise ValueError("too long or not printable; one public key on each line")
-    words = [match[0] for match in _WORD.finditer(line)][:3]
+    # No more than can count: each quote that is never closed is searched for to the end of the line.
+    words = [match[0] for match in islice(_WORD.finditer(line), 3)]
     at = next((n for n, word in enumerate(words[:2]) if _KEY_TYPE.fullmatch(word)), None)
     if at is None or len(words) < at + 2:
         raise ValueError("no OpenSSH public key; write the content of a .pub file")

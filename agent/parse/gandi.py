@@ -9,7 +9,7 @@ from agent.parse import fields
 from agent.parse.archive import CONFIG, SCRIPT
 from agent.parse.document import read_json
 from agent.parse.lenient import part, parts, validate, value
-from agent.parse.problem import Problem
+from agent.parse.problem import Problem, bounded
 from agent.parse.program import program
 from agent.parse.reading import Reading
 from agent.plain import dataclass, field, replace
@@ -229,6 +229,7 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
 def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
     """root and the named account, both with the password and every key."""
     keys: dict[str, str] = {}
+    wrong: list[Problem] = []
     for number, line in enumerate(conf.ssh_key.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -236,9 +237,10 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
             name, whole = fields.key(line)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            problems.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
+            wrong.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
         else:
             keys.setdefault(name, whole)
+    problems.extend(bounded(wrong))
     users = []
     if conf.password or keys:
         users.append(User("root", conf.password, tuple(keys.values())))

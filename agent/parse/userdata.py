@@ -13,6 +13,7 @@ from agent.parse import cloudconfig
 from agent.parse.document import read_text, small
 from agent.parse.draft import USER_DATA
 from agent.parse.packed import GZIP, gunzip
+from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Bytes as delivered, and unpacked: far more than any platform takes.
 LIMIT = 4 << 20
+#: Bytes that are looked into in all: parts that are packed in packed parts multiply.
+_ALL = 2 * LIMIT
 #: Bytes of a message in parts: what the standard library's parser reads in a moment.
 _MESSAGE = 1 << 20
 _PARTS, _DEEPEST = 50, 3
@@ -38,6 +41,15 @@ _FOREIGN = {
 _EXPLAINED = "only scripts, #cloud-config, gzip and MIME parts of these are read"
 
 
+@dataclass(slots=True)
+class _Within:
+    """What is common to a document and its parts: whose it is, and how much of it may still be read."""
+
+    draft: Draft
+    prefix: str
+    left: int = _ALL
+
+
 def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
     """Put what the data asks for on the draft; user data is kept as it came, too."""
     if not raw.strip():
@@ -45,19 +57,20 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
     held = small(name, raw, LIMIT, draft.problems)
     if held is None:
         return
-    secrets = len(draft.secrets)
-    _part(held, name, draft, "vendor-" if vendor else "", 0)
+    plain = draft.plain
+    _part(held, name, _Within(draft, "vendor-" if vendor else ""), 0)
     if vendor:
         return
-    if len(draft.secrets) > secrets:
+    if draft.plain > plain:
         hint = "give a crypt(3) hash instead, and it is kept"
         draft.tell(name, "holds a password in plain text: not kept", hint, harmless=True)
     elif USER_DATA not in draft.kept:
         draft.keep(USER_DATA, held, name)
 
 
-def _part(raw: bytes, name: str, draft: Draft, prefix: str, depth: int) -> None:
+def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
     """One part, or the whole of it."""
+    draft, prefix = within.draft, within.prefix
     if raw.startswith(GZIP):
         try:
             raw = gunzip(raw, LIMIT)
@@ -65,6 +78,10 @@ def _part(raw: bytes, name: str, draft: Draft, prefix: str, depth: int) -> None:
             what, _, hint = str(error).partition("; ")
             draft.tell(name, what, hint)
             return
+    within.left -= len(raw)
+    if within.left < 0:
+        draft.tell(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
+        return
     head = raw.lstrip()[:2048]
     foreign = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
     if head.startswith(b"#!"):
@@ -74,12 +91,13 @@ def _part(raw: bytes, name: str, draft: Draft, prefix: str, depth: int) -> None:
     elif head.startswith(b"#cloud-config"):
         cloudconfig.read(read_text(name, raw, draft.problems), name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
-        _parts(raw.lstrip(), name, draft, prefix, depth)
+        _parts(raw.lstrip(), name, within, depth)
     elif head:
         draft.tell(name, "neither a script nor #cloud-config: only kept", _EXPLAINED, harmless=True)
 
 
-def _parts(raw: bytes, name: str, draft: Draft, prefix: str, depth: int) -> None:
+def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
+    draft = within.draft
     held = small(name, raw, _MESSAGE, draft.problems)
     if held is None:
         return
@@ -90,7 +108,7 @@ def _parts(raw: bytes, name: str, draft: Draft, prefix: str, depth: int) -> None
         if number > _PARTS:
             draft.tell(name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer")
             return
-        _part(content, f"{name}, part {number}", draft, prefix, depth + 1)
+        _part(content, f"{name}, part {number}", within, depth + 1)
 
 
 def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:

@@ -13,6 +13,7 @@ import binascii
 import json
 from copy import deepcopy
 
+from agent.parse.document import MOST
 from agent.parse.problem import Problem, shown
 
 TYPE_CHECKING = False
@@ -50,12 +51,17 @@ def load() -> None:
 
 def read(name: str, text: str, problems: list[Problem]) -> Any:
     """The document's value; None, with the reason among the problems, where it is none or more than one."""
+    yaml: Any = _Library.module
+    if yaml is None and text.startswith("#"):
+        text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
     if text.lstrip().startswith("{"):
+        if text.count(",") > MOST:
+            problems.append(Problem(name, f"too large: more than {MOST} commas", _REMEDY))
+            return None
         try:
             return json.loads(text)
         except (ValueError, RecursionError):
             pass  # Not JSON, but perhaps YAML in the same brackets.
-    yaml: Any = _Library.module
     if yaml is None:
         what = "YAML, and there is no library to read it"
         problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
@@ -149,7 +155,8 @@ class _Builder:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if key == "<<":
                 for more in value if isinstance(value, list) else [value]:
-                    merged = (more if isinstance(more, dict) else {}) | merged
+                    for name, inner in more.items() if isinstance(more, dict) else ():
+                        merged.setdefault(name, inner)
                 continue
             if not isinstance(key, str):
                 raise _Wrong("a key that is not text")

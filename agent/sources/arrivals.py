@@ -6,6 +6,7 @@ every device of a storage bus has found its driver.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -66,9 +67,18 @@ class Arrivals:
             return False
         ready, _, _ = select.select([self._socket], [], [], min(left, _LOOK_AGAIN))
         while ready:
-            self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            self._hear(self._socket)
             ready, _, _ = select.select([self._socket], [], [], 0)
         return True
+
+    @staticmethod
+    def _hear(events: socket.socket) -> None:
+        try:
+            events.recv(1 << 16, socket.MSG_DONTWAIT)
+        except OSError as error:
+            # A coldplug overflows the socket while a disk is probed; what was lost is a reason to look, too.
+            if error.errno != errno.ENOBUFS:
+                raise HostError(f"the kernel's events cannot be heard: {error.strerror}") from error
 
     def pending(self) -> bool:
         """Whether udev still works, or a storage device has no driver yet."""

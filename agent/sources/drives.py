@@ -112,7 +112,7 @@ def strays(host: Host, label: str) -> Iterable[Item]:
 
 def _labels(setting: str) -> Mapping[str, tuple[str, ...]]:
     own = setting.lower()
-    return LABELS if own in LABELS else {own: ("cloudstack",)} | LABELS
+    return LABELS if not own or own in LABELS else {own: ("cloudstack",)} | LABELS
 
 
 def _why_not(host: Host, disk: str) -> str:

@@ -20,7 +20,7 @@ FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
 #: files.
 _FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE)
 _FILES = re.compile(
-    r"((meta|user|vendor)[-_]da[ta]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE
+    r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE
 )
 #: Any other name is no platform's, and none is ever shown as it is.
 _NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")

@@ -125,7 +125,8 @@ def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool)
     machine (``named``) may be another one's the next time.
     """
     delivered = f"{ctx.state.folder()}/delivered"
-    if ctx.state.config() != config:
+    # One that is damaged is as good as none, and replaced.
+    if _stored(ctx)[0] != config:
         ctx.host.remove(delivered)
     ctx.state.store_config(config, parsed.files)
     if parsed.raw is not None:

@@ -87,6 +87,12 @@ def test_only_regular_files_are_read(attach: Attach, tmp_path: Path, on_ext4: On
     ]
 
 
+def test_names_that_plain_iso_9660_has_cut(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:
+    names = ["META_DAT", "USER_DAT", "VENDOR_D", "NETWORK_"]
+    tree = make_folder(tmp_path / "t", dict.fromkeys(names, b"x"))
+    assert sorted(read_tree(attach(on_ext4(tree, "cidata"))).files) == sorted(names)
+
+
 def test_sizes_are_bounded(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:
     tree = make_folder(tmp_path / "t", {f"openstack/latest/{n}": b"x" * (15 << 20) for n in "abcdef"})
     with (tree / "openstack/latest/0-huge").open("wb") as huge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from agent import model
 from agent.parse import cloudstack, gandi, nocloud, openstack, yamldoc
 from agent.parse import native as native_dialect
+from agent.parse.problem import TOLD
 from agent.parse.reading import Reading
 from tests.unit.parse import drives
 from tests.unit.parse.test_gandi import DOCUMENT
@@ -184,3 +186,36 @@ def test_files_that_are_missing(name: str, data: st.DataObject) -> None:
     parse, files = DIALECTS[name]
     kept = data.draw(st.sets(st.sampled_from(sorted(files))))
     hold(parse, {victim: files[victim] for victim in kept})
+
+
+def _held_in_time(parse: Parse, files: Mapping[str, bytes]) -> Reading:
+    begun = time.process_time()
+    reading = hold(parse, files)
+    assert time.process_time() - begun < 2
+    return reading
+
+
+@pytest.mark.parametrize("name", ["gandi", "cloudstack"])
+def test_a_key_line_of_quotes_that_never_close(name: str) -> None:
+    # Each quote opens a text that has no end: a search at each of them would be quadratic.
+    lines = "\n".join(['"\\' * 8000] * 40)
+    files = {
+        "gandi": {"gandi/config": json.dumps({"vm_conf": {"ssh_key": lines}}).encode()},
+        "cloudstack": {"cloudstack/metadata/public-keys.txt": lines[: 250 << 10].encode()},
+    }[name]
+    assert "no OpenSSH public key" in str(_held_in_time(DIALECTS[name][0], files).problems)
+
+
+def test_keys_that_are_none_are_told_and_counted() -> None:
+    document = {"vm_hostname": "vm1", "vif": [], "vm_conf": {"ssh_key": "x\n" * 50_000}}
+    reading = _held_in_time(gandi.parse_files, {"gandi/config": json.dumps(document).encode()})
+    assert reading.config is not None
+    assert reading.config.partial
+    assert len(reading.problems) == TOLD + 1
+    assert "more problems" in reading.problems[-1].message
+
+
+def test_json_where_yaml_may_be_is_bounded_as_json_is() -> None:
+    wrong = '{"version": 1, "config": [' + ",".join(["1"] * 300_000) + "]}"
+    reading = _held_in_time(nocloud.parse_files, {"meta-data": b"", "network-config": wrong.encode()})
+    assert "commas" in reading.problems[0].message

@@ -52,6 +52,7 @@ def test_the_proper_spelling_first() -> None:
         ("USER_DAT", "user-data"),
         ("user_data", "user-data"),
         ("NETWORK_", "network-config"),
+        ("VENDOR_D", "vendor-data"),
         ("META_DATA.;1", "meta-data"),
     ],
 )

@@ -65,6 +65,14 @@ def test_programs_of_one_name() -> None:
     assert all(isinstance(script, Script) for script in config.scripts)
 
 
+def test_a_program_is_never_taken_for_the_user_data() -> None:
+    document = {"version": 1, "scripts": [{"content": "a", "name": "user-data"}]}
+    reading = native.parse(document, None)
+    assert reading.config is not None
+    assert [script.name for script in reading.config.scripts] == ["user-data-2"]
+    assert set(reading.files) == {"user-data-2"}
+
+
 WRONG = [
     (("version",), 2, "version", "whole number"),
     (("hostname",), "a b", "hostname", "host name"),

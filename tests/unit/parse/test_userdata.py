@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from email.mime.application import MIMEApplication
 from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -112,6 +113,15 @@ def test_parts_in_parts_are_bounded() -> None:
     _, reading = read(filled)
     assert time.process_time() - began < 2
     assert "too deeply" in reading.problems[0].message
+
+
+def test_packed_parts_in_packed_parts_are_bounded_in_all() -> None:
+    innermost = message(b"#!/bin/sh\n" + b"x\n" * 450_000)
+    inside = message(*[MIMEApplication(gzip.compress(innermost)) for _ in range(20)])
+    began = time.process_time()
+    _, reading = read(message(*[MIMEApplication(gzip.compress(inside)) for _ in range(50)]))
+    assert time.process_time() - began < 2
+    assert any("in all" in problem.message for problem in reading.problems)
 
 
 @pytest.mark.parametrize("count", [3, 1])
@@ -283,3 +293,14 @@ def test_no_problem_quotes_a_value() -> None:
     )
     assert len(reading.problems) >= 5
     assert not [problem for problem in reading.problems if secret in f"{problem}"]
+
+
+def test_user_data_with_a_password_in_plain_text_is_not_kept_though_another_one_counts() -> None:
+    draft = Draft("test")
+    draft.password("", "first", "vm_password.txt", plain=True)
+    userdata.read(b"#cloud-config\npassword: s3cr3t\n", "user-data", draft)
+    reading = draft.reading()
+    assert reading.secrets == {"": "first"}
+    assert not reading.files
+    hashed = {"name": "a", "passwd": HASH, "plain_text_passwd": "s3cr3t"}
+    assert not cloud(users=[hashed])[1].files

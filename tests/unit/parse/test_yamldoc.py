@@ -51,6 +51,7 @@ def read(text: str) -> tuple[Any, list[Problem]]:
         ("a: &x {b: c}\ne: {<<: *x, b: own}", {"a": {"b": "c"}, "e": {"b": "own"}}),
         ('{"a": [1, true, null]}', {"a": [1, True, None]}),
         ("{a: 1, b}", {"a": "1", "b": None}),
+        ("e: {<<: [{b: first, c: x}, {b: second}]}", {"e": {"b": "first", "c": "x"}}),
         ("", None),
         ("# only this\n", None),
         ("%YAML 1.1\n---\na: b\n...\n", {"a": "b"}),
@@ -85,6 +86,7 @@ def test_an_alias_is_a_copy() -> None:
         ("- a: b\n" * 18_000, "50000 values"),
         ("a" * (2 << 20), "characters of YAML"),
         ("{" + '"a":[' * 20_000, "deep"),
+        ('{"a": [' + "1," * 30_001 + "1]}", "commas"),
     ],
 )
 def test_what_is_refused(text: str, said: str) -> None:
@@ -106,6 +108,18 @@ def test_a_key_twice() -> None:
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yamldoc._Library, "module", None)
     assert read('{"a": 1}') == ({"a": 1}, []), "JSON needs none"
+    assert read('#cloud-config\n{"a": 1}') == ({"a": 1}, []), "nor with the line that says what it is"
     value, (problem,) = read("a: 1")
     assert value is None
     assert "python3-yaml" in problem.hint
+
+
+def test_many_that_are_merged_are_read_in_time() -> None:
+    for many in (
+        "<<: [" + ", ".join(f"{{k{n}: xxx}}" for n in range(12_000)) + "]",
+        "\n  ".join(f"<<: {{k{n}: xxx}}" for n in range(12_000)),
+    ):
+        began = time.process_time()
+        value, problems = read(f"a:\n  {many}")
+        assert time.process_time() - began < 2
+        assert len(value["a"]) == 12_000 if value else "characters of YAML" in problems[0].message

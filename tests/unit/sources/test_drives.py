@@ -107,6 +107,11 @@ def test_the_setting_names_cloudstacks_label(sysfs: Sysfs, host: Host) -> None:
     assert list(drives.strays(host, "config")) == []
 
 
+def test_an_empty_setting_is_no_label(sysfs: Sysfs, host: Host) -> None:
+    sysfs.disk("virtual/block/loop0", "7:0")
+    assert list(drives.strays(host, "")) == []
+
+
 def test_a_drive_without_a_medium(sysfs: Sysfs, host: Host) -> None:
     sysfs.subsystem(PCI, "pci")
     sysfs.subsystem(f"{PCI}/host0", "scsi")

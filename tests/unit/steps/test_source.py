@@ -293,6 +293,19 @@ def test_a_power_cut_while_a_clone_is_taken_over(
     assert (ctx.config.hostname, ctx.config.identity.id) == ("vm2", OTHER)
 
 
+def test_a_damaged_stored_configuration_is_written_anew(machine: Machine) -> None:
+    machine.deliver()
+    ctx, _ = machine.boot()
+    stored = machine.root / ctx.state.file("config.json").lstrip("/")
+    stored.write_bytes(b"{")
+    ctx, items = machine.boot()
+    assert items["stored configuration"].outcome is Outcome.FAILED
+    assert items["source"].outcome is Outcome.CHANGED
+    assert ctx.state.config() == ctx.config is not None
+    _, items = machine.boot()
+    assert "stored configuration" not in items
+
+
 def test_a_dry_run_changes_nothing(machine: Machine) -> None:
     machine.deliver()
     before = machine.stamps()

@@ -110,6 +110,16 @@ def test_a_boot_with_nothing_new_is_told_by_the_digest(machine: Machine) -> None
     assert items["source"].outcome is Outcome.UNCHANGED
 
 
+def test_a_drive_without_an_id_that_says_the_same_is_not_applied_again(machine: Machine) -> None:
+    machine.deliver("", source="native")
+    ctx, _ = machine.boot()
+    assert machine.event(ctx) == {}
+    assert not machine.ran
+    machine.deliver("", "cs2", source="native")
+    machine.event(ctx)
+    assert "hostname" in machine.ran
+
+
 def test_another_id_is_another_instance(machine: Machine) -> None:
     machine.deliver()
     machine.boot()

@@ -72,7 +72,9 @@ def test_udevs_names_for_a_nic_are_read_without_a_process(
     monkeypatch.setattr(Host, "run", run)
     record = tmp_path / "run/udev/data/n7"
     record.parent.mkdir(parents=True)
-    record.write_text("I:1\nE:ID_NET_NAME_PATH=enp1s0\nE:ID_NET_NAME_SLOT=ens1\nE:ID_NET_NAMING_SCHEME=v257\n")
+    record.write_text(
+        "I:1\nE:ID_NET_NAME_PATH=enp1s0\nE:ID_NET_NAME_SLOT=ens1\nE:ID_NET_NAMING_SCHEME=v257\n"
+    )
     one = links.Interface("eth0", "52:54:00:00:00:01", index=7)
     assert links.names(Host(tmp_path), one) == {"eth0", "enp1s0", "ens1"}
     assert links.names(Host(tmp_path), links.Interface("eth1", "", index=8)) == {"eth1"}

@@ -63,7 +63,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     there = {link.nic.number for link in delivered}
     for nic in nics:
         if nic.number not in there:
-            yield skipped(f"nic:{nic.number}", _missing(nic))
+            yield skipped(f"nic:{nic.number}", _missing(ctx.host, nic))
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
     fallback = list[str]()
@@ -91,12 +91,12 @@ def _pair(ctx: Context, renderer: Renderer, nics: tuple[Nic, ...]) -> Pairing:
     return pairing
 
 
-def _missing(nic: Nic) -> str:
-    return (
-        "no interface on this machine goes with it"
-        if nic.kind is Kind.PHYSICAL
-        else f"{nic.name}: nothing of what it is made of is on this machine"
-    )
+def _missing(host: Host, nic: Nic) -> str:
+    if host.offline:
+        return "set up at the first boot, when the machine's interfaces are known"
+    if nic.kind is not Kind.PHYSICAL:
+        return f"{nic.name}: nothing of what it is made of is on this machine"
+    return "no interface on this machine goes with it"
 
 
 def _interfaces(

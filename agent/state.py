@@ -217,6 +217,11 @@ class State:
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
+    def remember(self, name: str, value: str) -> None:
+        """Remember a fact about an item, under a name of its own, for ``is_ours``."""
+        with self._lock:
+            self._remember(name, value, value)
+
     def applied(self, prefix: str) -> tuple[str, ...]:
         """The names of the items that were applied, those that begin with ``prefix``."""
         return tuple(name for name in self._applied() if name.startswith(prefix))

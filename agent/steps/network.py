@@ -248,7 +248,7 @@ def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
 
 
 def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
-    """Remove our files for DHCP on NICs that are not here, where one that is has their name now (an image was
+    """Remove our files for DHCP on NICs that are not here, where one that is has their name (an image was
     booted, and then copied): who goes by names would configure it twice.
     """
     here = (*(one for _, one in pairing.pairs), *pairing.interfaces)

@@ -90,11 +90,13 @@ def _nic_count(variables: _Variables) -> int:
 
 
 def _nic(variables: _Variables, number: int) -> dict[str, Any]:
-    """The first NIC may be described by OSP_*; every other has the address that Ganeti knows, or DHCP."""
+    """The first NIC may be described by OSP_*. A family that they leave out, and every other NIC, has the
+    address that Ganeti knows (whose pools are IPv4 alone); without any, DHCP.
+    """
     prefix = f"NIC_{number}_"
     nic: dict[str, Any] = {"number": number, "mac": variables.required(f"{prefix}MAC", fields.mac)}
     addresses = _chosen(variables) if number == 0 else []
-    addresses = addresses or _known(variables, prefix)
+    addresses += [one for one in _known(variables, prefix) if not _of_family(addresses, one.version)]
     if not addresses:
         return nic | {"dhcp4": True}
     nic["addresses"] = [str(address) for address in addresses]

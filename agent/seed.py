@@ -66,9 +66,9 @@ def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: in
         raise ConfigError(
             f"{out}: {len(data)} bytes at {offset} do not fit into {size}", hint="make it larger: --size"
         )
-    _regular(host, out)
+    _make_way(host, out)
     try:
-        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as image:
+        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL) as image:
             os.ftruncate(image, size)
             view = memoryview(data)
             while view:
@@ -100,17 +100,19 @@ def iso(
     if tool is None:
         known = " or ".join(tool[0] for tool in _ISO_TOOLS)
         raise ConfigError("no program here makes an ISO image", hint=f"install {known}")
-    _regular(host, out)
+    _make_way(host, out)
     staging = f"{out}.{os.getpid()}"
     try:
         folder(host, staging, files)
         # Made first, for its mode: the tool writes into the file that is there.
-        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_TRUNC):
+        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL):
             host.run((*tool, "-quiet", "-V", label, *options, "-o", out, staging), timeout=_ISO_TIMEOUT)
     finally:
         trees.remove(host, staging)
 
 
-def _regular(host: Host, out: str) -> None:
+def _make_way(host: Host, out: str) -> None:
+    """Remove an image of that name: a new file is private, the one that is there may not be."""
     if host.exists(out) and not os.path.isfile(host.path(out)):
         raise ConfigError(f"{out}: is no regular file", hint="name a file; copy it to a disk yourself")
+    host.remove(out)

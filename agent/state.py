@@ -16,11 +16,10 @@ the administrator win.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 
-from agent import model
+from agent import model, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
@@ -32,10 +31,8 @@ if TYPE_CHECKING:
 
     from agent.host import Host
 
-FOLDER = "/var/lib/gandi"
+FOLDER = stored.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
-#: Of every state file; a newer one is not read (the message says so).
-VERSION = 1
 #: What the reader calls user data among the files.
 USER_DATA = "user-data"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -77,18 +74,18 @@ class State:
         """Make this the instance; True when it is another one than before."""
         is_new = identity != self._named()
         if is_new:
-            self._store(_INSTANCE, asdict(identity) | {"dmi": dmi})
+            stored.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
         self._unstored = identity if self.host.dry_run else None
         return is_new
 
     def _named(self) -> model.Identity | None:
-        stored = self._load(_INSTANCE)
-        return model.Identity(stored["source"], stored["id"]) if stored else None
+        found = stored.load(self.host, _INSTANCE)
+        return model.Identity(found["source"], found["id"]) if found else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""
-        stored = self._load(_INSTANCE)
-        return str(stored.get("dmi", "")) if stored else ""
+        found = stored.load(self.host, _INSTANCE)
+        return str(found.get("dmi", "")) if found else ""
 
     def folder(self) -> str:
         """The folder of the current instance; it may not exist yet."""
@@ -155,7 +152,7 @@ class State:
     def file(self, name: str) -> str:
         """The path of a file of this instance's; its folder is made."""
         path = f"{self.folder()}/{name}"
-        self._folder(path.rpartition("/")[0])
+        stored.folder(self.host, path.rpartition("/")[0])
         return path
 
     # -- three values ----------------------------------------------------------------
@@ -220,6 +217,11 @@ class State:
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
+    def remember(self, name: str, value: str) -> None:
+        """Remember a fact about an item, under a name of its own, for ``is_ours``."""
+        with self._lock:
+            self._remember(name, value, value)
+
     def applied(self, prefix: str) -> tuple[str, ...]:
         """The names of the items that were applied, those that begin with ``prefix``."""
         return tuple(name for name in self._applied() if name.startswith(prefix))
@@ -232,8 +234,7 @@ class State:
                 self._store_applied(items)
 
     def _applied(self) -> dict[str, dict[str, str]]:
-        stored = self._load(f"{self.folder()}/applied.json") or {}
-        found = stored.get("items", {})
+        found = (stored.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
         return found if isinstance(found, dict) else {}
 
     def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
@@ -249,27 +250,27 @@ class State:
             return
         # Its name is not synced: an item whose record a power cut takes is compared with the live value
         # again. The order is kept: what was applied is on the disk no later than the record of it.
-        self._store(f"{self.folder()}/applied.json", {"items": items}, sync=False)
+        stored.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
 
     def pairs(self) -> dict[int, str]:
         """Which MAC (lower case) each NIC of the document was paired with, by its number."""
-        stored = self._load(f"{self.folder()}/nics.json") or {}
-        return {int(number): mac for number, mac in stored.get("pairs", {}).items()}
+        found = stored.load(self.host, f"{self.folder()}/nics.json") or {}
+        return {int(number): mac for number, mac in found.get("pairs", {}).items()}
 
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
         """Remember the pairs; they win from then on."""
         with self._lock:
             if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
-                self._store(f"{self.folder()}/nics.json", value)
+                stored.store(self.host, f"{self.folder()}/nics.json", value)
 
     # -- disks -----------------------------------------------------------------------
 
     def disks(self) -> dict[str, Any]:
         """What is remembered of data disks, by filesystem UUID."""
-        found: dict[str, Any] = (self._load(_DISKS) or {}).get("disks", {})
+        found: dict[str, Any] = (stored.load(self.host, _DISKS) or {}).get("disks", {})
         return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
@@ -280,30 +281,4 @@ class State:
             disks = self.disks()
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
-                self._store(_DISKS, {"disks": disks | {uuid: entry}})
-
-    # -- files -----------------------------------------------------------------------
-
-    def _load(self, name: str) -> dict[str, Any] | None:
-        data = self.host.read_bytes(name, limit=16 << 20)
-        if data is None:
-            return None
-        try:
-            stored = json.loads(data)
-        except ValueError as error:
-            raise HostError(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
-        if not isinstance(stored, dict) or stored.get("version", 0) > VERSION:
-            hint = "upgrade gandi-agent, or remove it"
-            raise HostError(f"{name}: written by a newer agent", hint=hint)
-        return stored
-
-    def _store(self, name: str, value: dict[str, Any], *, sync: bool = True) -> None:
-        with self._lock:
-            self._folder(name.rpartition("/")[0])
-            content = model.canonical(value | {"version": VERSION})
-            self.host.write(name, content, mode=0o600, sync=sync)
-
-    def _folder(self, name: str) -> None:
-        if name.startswith(FOLDER + "/"):
-            self._folder(name.rpartition("/")[0])
-        self.host.mkdir(name, mode=0o700)
+                stored.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})

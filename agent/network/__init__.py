@@ -79,9 +79,12 @@ def renderer(host: Host, setting: str) -> Renderer:
     if name:
         return load(name)
     known = ", ".join(one.name for one in MANAGERS)
+    if setting == "auto":
+        # Not CONFIG_RENDERER: files for a manager that does not run would look like a success.
+        raise ConfigError(
+            "no network manager that is known here is enabled",
+            hint=f"install and enable one of {known}; CONFIG_NETWORK=0 leaves the network to another tool",
+        )
     raise ConfigError(
-        "no network manager that is known here is enabled"
-        if setting == "auto"
-        else f"CONFIG_RENDERER={setting}: not known here",
-        hint=f"enable one of {known}, or set CONFIG_RENDERER to one of them, or CONFIG_NETWORK=0",
+        f"CONFIG_RENDERER={setting}: not known here", hint=f"set it to auto, or to one of {known}"
     )

@@ -9,6 +9,7 @@ longer written.
 from __future__ import annotations
 
 from agent import units
+from agent.errors import HostError
 from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family, is_default
 from agent.network.policy import PRIORITY
@@ -202,13 +203,24 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     if not found or not host.live:
         return
     running = units.active(host, "networking.service")
+    refused: HostError | None = None
     for link in found:
-        if running:
-            host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
-        if running and link.virtual:
-            # ifupdown's unit waits for the NIC to be there, and this makes it.
-            host.run(("ifup", link.name), timeout=_IFUP_TIMEOUT)
-        elif not link.virtual and (running or not link.required):
-            # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
-            # waited for.
-            host.run(("systemctl", "--no-block", "restart", f"ifup@{link.name}.service"), check=False)
+        try:
+            _restart(host, link, running=running)
+        except HostError as error:
+            # One NIC that hangs keeps no other down.
+            refused = refused or error
+    if refused:
+        raise refused
+
+
+def _restart(host: Host, link: Link, *, running: bool) -> None:
+    if running:
+        host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
+    if running and link.virtual:
+        # ifupdown's unit waits for the NIC to be there, and this makes it.
+        host.run(("ifup", link.name), timeout=_IFUP_TIMEOUT)
+    elif not link.virtual and (running or not link.required):
+        # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
+        # waited for.
+        host.run(("systemctl", "--no-block", "restart", f"ifup@{link.name}.service"), check=False)

@@ -13,6 +13,7 @@ import select
 import socket
 import time
 
+from agent import udevdb
 from agent.model import Kind, Nic
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
@@ -200,9 +201,8 @@ def _drain(events: socket.socket) -> None:
 
 def names(host: Host, interface: Interface) -> frozenset[str]:
     """All names by which the NIC may be configured: its own, and udev's alternatives."""
-    asked = ("udevadm", "info", "--query=property", f"--path={_SYS}/{interface.name}")
-    lines = host.run(asked, changes=False, check=False).stdout.splitlines() if host.live else []
-    given = (line.partition("=")[2] for line in lines if line.startswith("ID_NET_NAME"))
+    found = udevdb.interface(host, interface.index)
+    given = (name for key, name in found.items() if key.startswith("ID_NET_NAME"))
     return frozenset({interface.name, *given} - {""})
 
 

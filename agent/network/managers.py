@@ -71,9 +71,16 @@ def in_charge(host: Host, setting: str) -> str:
 
 def left_over(host: Host, current: str) -> list[str]:
     """The other managers for which there are files of ours."""
-    return [one.name for one in MANAGERS if one.name != current and _has(host, one.ours)]
+    return [one.name for one in MANAGERS if one.name != current and keys(host, one.name)]
 
 
-def _has(host: Host, ours: str) -> bool:
+def keys(host: Host, name: str) -> list[str]:
+    """The keys of the NICs for which there are files of ours for that manager."""
+    folder, prefix = next(_place(one.ours) for one in MANAGERS if one.name == name)
+    found = (file for file in listed(host, folder) if file.startswith(prefix))
+    return [file.removeprefix(prefix).partition(".")[0] for file in found]
+
+
+def _place(ours: str) -> tuple[str, str]:
     folder, _, prefix = ours.rpartition("/")
-    return any(name.startswith(prefix) for name in listed(host, folder))
+    return folder, prefix

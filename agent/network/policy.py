@@ -56,15 +56,14 @@ def _metric(link: Link, wanted: int) -> int | None:
 
 
 def _with_tables(ways: list[Link], wanted: int) -> list[Link]:
-    """Those whose gateway is known, with tables, where there are several; the first leads."""
-    several = [link for link in ways if any(is_default(route, wanted) for route in link.nic.routes)]
-    if len(several) < 2:
-        return ways
-    first = several[0]
-    others = [net for link in several[1:] for net in _networks(link, wanted)]
+    """Those whose gateway is known, with tables; the first of the ways leads, also where only a lease will
+    tell its gateway.
+    """
+    known = [link for link in ways if any(is_default(route, wanted) for route in link.nic.routes)]
+    others = [net for link in known if link is not ways[0] for net in _networks(link, wanted)]
     tables = dict[int, Link]()
-    for link in several:
-        targets = dict.fromkeys(others) if link is first else {None: None}
+    for link in known:
+        targets = dict.fromkeys(others) if link is ways[0] else {None: None}
         rules = [Rule(a, to) for a in _addresses(link, wanted) for to in targets]
         own = [Route(net) for net in _networks(link, wanted)]
         own += [replace(route, metric=None) for route in link.nic.routes if _of(route, wanted)]

@@ -10,16 +10,17 @@ in charge.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from agent import model, network, sources
 from agent.errors import ConfigError
 from agent.model import Kind
 from agent.network import links, sysctls
-from agent.network.managers import left_over
+from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
-from agent.plain import asdict
+from agent.plain import asdict, replace
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
 TYPE_CHECKING = False
@@ -54,6 +55,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     pairing = _pair(ctx, renderer, nics)
     yield from _leave_others(ctx, renderer, pairing)
+    yield from _leave_strays(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
     touched: list[Link] = []
     for link in delivered:
@@ -63,7 +65,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     there = {link.nic.number for link in delivered}
     for nic in nics:
         if nic.number not in there:
-            yield skipped(f"nic:{nic.number}", _missing(nic))
+            yield skipped(f"nic:{nic.number}", _missing(ctx.host, nic))
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
     fallback = list[str]()
@@ -91,12 +93,12 @@ def _pair(ctx: Context, renderer: Renderer, nics: tuple[Nic, ...]) -> Pairing:
     return pairing
 
 
-def _missing(nic: Nic) -> str:
-    return (
-        "no interface on this machine goes with it"
-        if nic.kind is Kind.PHYSICAL
-        else f"{nic.name}: nothing of what it is made of is on this machine"
-    )
+def _missing(host: Host, nic: Nic) -> str:
+    if host.offline:
+        return "set up at the first boot, when the machine's interfaces are known"
+    if nic.kind is not Kind.PHYSICAL:
+        return f"{nic.name}: nothing of what it is made of is on this machine"
+    return "no interface on this machine goes with it"
 
 
 def _interfaces(
@@ -243,6 +245,24 @@ def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
             key = links.by_dhcp(one, required=False).key
             if _live(ctx.host, other, key) in _fallbacks(other, one):
                 yield _left_behind(ctx.host, other, key)
+
+
+def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
+    """Remove our files for DHCP on NICs that are not here, where one that is has their name (an image was
+    booted, and then copied): who goes by names would configure it twice.
+    """
+    here = (*(one for _, one in pairing.pairs), *pairing.interfaces)
+    own = {links.by_dhcp(one, required=False).key for one in here}
+    for key in keys(ctx.host, renderer.NAME) if renderer.BY_NAME else ():
+        if not key.startswith(links.FALLBACK) or key in own:
+            continue
+        mac = ":".join(re.findall("..", key.removeprefix(links.FALLBACK)))
+        live = _live(ctx.host, renderer, key)
+        if any(live in _fallbacks(renderer, replace(one, mac=mac)) for one in here):
+            _remove(ctx.host, renderer.paths(key))
+            if ctx.config:
+                ctx.state.forget(f"dhcp:{mac}")
+            yield changed(f"dhcp:{mac}", "there is another NIC of that name now, removed")
 
 
 def _left_behind(host: Host, other: Renderer, key: str) -> Item:

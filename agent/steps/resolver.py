@@ -12,7 +12,7 @@ import os
 from agent import units
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
 from agent.plain import dataclass
-from agent.report import skipped
+from agent.report import Outcome, skipped
 from agent.state import digest
 
 TYPE_CHECKING = False
@@ -32,7 +32,8 @@ _HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 #: resolv.conf(5): one second for each of three tries, and the load spread over the servers.
 _OPTIONS = "options timeout:1 attempts:3 rotate"
 _RESOLVED = "/usr/lib/systemd/systemd-resolved"
-
+#: The item, and what is remembered of where it was written.
+_ITEM, _KEPT_IN = "resolvers", "file of resolvers"
 
 #: Lines of resolv.conf that are ours where we write it.
 _NAMESERVER, _OPTION, _SEARCH = "nameserver", "options", "search"
@@ -79,16 +80,23 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     current, text = host.read(place.path), place.render(wanted)
     ours = {_NAMESERVER} | ({_OPTION} if wanted.options else set()) | ({_SEARCH} if wanted.search else set())
-    yield ctx.state.settle(
-        "resolvers",
+    live = current if place.whole else _lines(current or "", ours, ours=True) or None
+    if live is None and not ctx.state.is_ours(_KEPT_IN, place.path):
+        # Nobody took it away: somebody else keeps the resolvers from now on.
+        ctx.state.forget(_ITEM)
+    item = ctx.state.settle(
+        _ITEM,
         delivered="\n".join(sorted(_offered(config, place)) + list(wanted.search)),
         wanted=text,
-        live=current if place.whole else _lines(current or "", ours, ours=True) or None,
+        live=live,
         apply=lambda: _write(
             host, place.path, text if place.whole else _lines(current or "", ours, ours=False) + text
         ),
         detail=", ".join(wanted.servers),
     )
+    if item.outcome is not Outcome.KEPT:
+        ctx.state.remember(_KEPT_IN, place.path)
+    yield item
 
 
 def _place(ctx: Context) -> Place:

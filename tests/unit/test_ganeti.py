@@ -87,6 +87,13 @@ def test_what_the_operator_says_goes_before() -> None:
     assert made["timezone"] == "Europe/Paris"
 
 
+def test_an_operators_ipv6_goes_beside_the_ipv4_of_ganetis_pool() -> None:
+    more = {"OSP_IPV6": "2001:db8:7::1/56", "OSP_GATEWAY6": "2001:db8:7::ff"}
+    (nic,) = nics(**NETWORK, **more)
+    assert nic["addresses"] == ["2001:db8:7::1/56", "203.0.113.10/24"]
+    assert [route["via"] for route in nic["routes"]] == ["203.0.113.254", "2001:db8:7::ff"]
+
+
 def test_a_routed_nic_is_alone_on_its_wire() -> None:
     (nic,) = nics(NIC_0_IP="203.0.113.10", NIC_0_MODE="routed", NIC_0_NETWORK_GATEWAY="203.0.113.1")
     assert nic["addresses"] == ["203.0.113.10/32"]

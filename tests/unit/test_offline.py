@@ -148,6 +148,31 @@ def test_nics_that_the_document_tells_apart(*, by_name: bool, expected: list[tup
     assert [(one.name, one.mac) for one in links.foretold(nics, by_name=by_name)] == expected
 
 
+def test_a_nic_that_only_the_running_machine_has_a_name_for_is_left_to_its_first_boot(
+    image: Context, medium: str
+) -> None:
+    root = Path(image.host.root)
+    (root / "etc/default").mkdir(parents=True, exist_ok=True)
+    (root / "etc/default/gandi").write_text("CONFIG_RENDERER=ifupdown\n")
+    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    (item,) = reports["network"].items
+    assert (item.name, str(item.outcome)) == ("nic:0", "skipped")
+    assert "first boot" in item.detail
+    assert "on this machine" not in item.detail
+
+
+def test_an_image_without_a_network_manager_fails_with_what_to_put_into_it(
+    image: Context, medium: str
+) -> None:
+    (Path(image.host.root) / "etc/systemd/system/x.wants/systemd-networkd.service").unlink()
+    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    assert reports["network"].failed
+    (item,) = reports["network"].items
+    assert "ifupdown" in item.hint
+    assert "CONFIG_RENDERER" not in item.hint, "files that nobody reads would look like a success"
+    assert not reports["hostname"].failed
+
+
 def test_apply_needs_root_and_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match="only root"):

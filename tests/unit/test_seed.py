@@ -36,6 +36,20 @@ def test_a_swap_image_is_what_the_reader_reads(tmp_path: Path) -> None:
     assert (found.config.hostname, found.files["script"]) == ("vm1", b"x")
 
 
+def test_an_image_is_private_whatever_stood_there(tmp_path: Path) -> None:
+    image, other = tmp_path / "swap.img", tmp_path / "other"
+    for before in (image, other):
+        before.write_bytes(b"x")
+        before.chmod(0o644)
+    seed.swap(Host(), str(image), b"secret", size=1 << 20)
+    assert image.stat().st_mode & 0o077 == 0
+    image.unlink()
+    image.symlink_to(other)
+    seed.swap(Host(), str(image), b"secret", size=1 << 20)
+    assert image.stat().st_mode & 0o077 == 0
+    assert other.read_bytes() == b"x"
+
+
 def test_an_archive_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="do not fit"):
         seed.swap(Host(), str(tmp_path / "swap.img"), bytes(1 << 20), size=1 << 20)

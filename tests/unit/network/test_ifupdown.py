@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.errors import HostError
+from agent.host import Completed, Host
 from agent.network import ifupdown
 
 from .cases import CASES
@@ -95,3 +97,27 @@ def test_our_folder_is_read(host: Host, text: str | None, added: bool) -> None:
     before = now
     ifupdown.prepare(host, PUBLIC)
     assert host.read("/etc/network/interfaces") == before
+
+
+class Running(Host):
+    """A machine in a folder that is taken for a running one; one NIC's ifdown does not end."""
+
+    asked: list[tuple[str, ...]]
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
+        self.asked.append(tuple(argv))
+        if tuple(argv) == ("ifdown", "--force", "eth0"):
+            raise HostError("ifdown --force eth0: still running after 30 s, killed")
+        return Completed(tuple(argv), 0, "", "")
+
+
+def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(tmp_path: Path) -> None:
+    host = Running(tmp_path)
+    host.asked = []
+    with pytest.raises(HostError, match="eth0"):
+        ifupdown.reload(host, CASES["two-gateways"])
+    assert ("systemctl", "--no-block", "restart", "ifup@eth1.service") in host.asked

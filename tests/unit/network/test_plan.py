@@ -93,6 +93,20 @@ def test_a_lease_takes_part_and_families_are_apart() -> None:
     assert {link.table for link in links.values()} == {None}
 
 
+def test_beside_a_lease_that_comes_first_a_static_nic_answers_by_its_own_table() -> None:
+    leased = Nic(0, dhcp4=True, accept_ra=False)
+    links = _links(leased, _out(1, "198.51.100.1/24"))
+    assert links[0].table is None
+    assert links[1].table is not None
+    assert links[1].table.rules == (Rule("198.51.100.1"),)
+    assert links[1].table.routes == (Route("198.51.100.0/24"), Route("0.0.0.0/0", GATEWAYS[4]))
+    links = _links(leased, _out(1, "198.51.100.1/24"), _out(2, "203.0.113.7/32"))
+    assert [t.rules for n in (1, 2) if (t := links[n].table)] == [
+        (Rule("198.51.100.1"),),
+        (Rule("203.0.113.7"),),
+    ]
+
+
 def test_link_local_addresses_belong_to_no_nic() -> None:
     links = _links(
         _out(0, "fe80::1/64", "2001:db8::1/64", family=6),

@@ -170,3 +170,30 @@ def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
     _use(plugged, "ifupdown")
     assert plugged.run(network.apply)["nic:1"] == "changed: enp0s5"
     assert "iface enp0s5 inet static" in plugged.text(load("ifupdown").paths("nic1")[0])
+
+
+@pytest.mark.parametrize("documented", [False, True])
+def test_dhcp_for_a_nic_of_that_name_that_the_machine_had_before_goes(
+    plugged: Machine, *, documented: bool
+) -> None:
+    """An image that was booted without a document and copied: ifupdown adds up the stanzas of one name."""
+    _use(plugged, "ifupdown")
+    ctx = plugged.context()
+    ctx.config = None
+    list(network.apply(ctx))
+    for number in (0, 1):
+        (plugged.root / f"sys/class/net/ens{number}/address").write_text(f"52:54:00:00:01:0{number}\n")
+    ctx = plugged.context()
+    ctx.config = ctx.config if documented else None
+    outcomes = {item.name: str(item) for item in network.apply(ctx)}
+    keys = ("nic0", "nic1") if documented else ("dhcp-525400000100", "dhcp-525400000101")
+    assert _ours(plugged.root) == _expected("ifupdown", *keys)
+    assert "removed" in outcomes["dhcp:52:54:00:00:00:00"]
+
+
+def test_a_changed_file_for_a_nic_that_the_machine_had_before_stays(plugged: Machine) -> None:
+    _use(plugged, "ifupdown")
+    theirs = load("ifupdown").paths("dhcp-525400000900")[0]
+    plugged.put(theirs, "iface ens0 inet dhcp\n    hostname mine\n")
+    plugged.run(network.apply)
+    assert plugged.text(theirs).endswith("hostname mine\n")

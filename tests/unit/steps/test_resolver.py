@@ -168,3 +168,30 @@ def test_networkmanager_is_told_in_a_file_of_its_own(asking: Machine) -> None:
     asking.config = replace(asking.config, identity=Identity("openstack", "one"))
     asking.deliver(nameservers=(), nics=(replace(IPV4, nameservers=OLD),))
     assert asking.run(resolver.apply) == {}, "it has them in the NIC's profile"
+
+
+def _resolved(machine: Machine) -> None:
+    machine.put("/usr/lib/systemd/systemd-resolved")
+    (machine.root / "etc/resolv.conf").unlink(missing_ok=True)
+    (machine.root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+
+
+def test_who_keeps_the_resolvers_from_now_on_is_told_them(asking: Machine) -> None:
+    """systemd-resolved is installed on a machine that did without."""
+    asking.run(resolver.apply)
+    _resolved(asking)
+    assert asking.run(resolver.apply)["resolvers"].startswith("changed")
+    assert OLD[0] in asking.text(resolver.RESOLVED_DROP_IN)
+    before = asking.stamps()
+    assert asking.run(resolver.apply)["resolvers"].startswith("unchanged")
+    assert asking.stamps() == before
+
+
+def test_a_resolv_conf_that_the_administrator_wrote_instead_of_the_link_stays(asking: Machine) -> None:
+    _resolved(asking)
+    asking.run(resolver.apply)
+    (asking.root / "etc/resolv.conf").unlink()
+    asking.put("/etc/resolv.conf", "nameserver 9.9.9.9\n")
+    for _ in range(2):
+        assert asking.run(resolver.apply) == {"resolvers": "kept: changed by admin"}
+    assert asking.text("/etc/resolv.conf") == "nameserver 9.9.9.9\n"

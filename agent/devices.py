@@ -11,7 +11,7 @@ import re
 import threading
 import time
 
-from agent import stages
+from agent import stages, storage, udevdb
 from agent.context import record, working
 from agent.errors import HostError
 from agent.journal import Journal, status_line
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Devices that are handled at the same time; one that hangs takes one of these.
 AT_ONCE = 8
+#: Where what our rules do not tag as a disk is.
+_VIRTUAL = "/sys/devices/virtual/block/"
 #: Seconds for which the answer "the system is not going down" is believed.
 _STOPPING_BELIEVED = 1.0
 #: Seconds between two questions whether the machine has booted.
@@ -144,6 +146,15 @@ class Devices:
 
         self.workers.submit("configuration drives", look)
 
+    def unfinished(self) -> bool:
+        """Whether udev has not finished yet with some disk or optical drive, for the first time."""
+        host = self.ctx.host
+        return any(
+            "USEC_INITIALIZED" not in udevdb.block(host, name)
+            for name in storage.names(host)
+            if not storage.devpath(host, name).startswith(_VIRTUAL)
+        )
+
     def close(self) -> None:
         """Act on nothing any more: the daemon or the machine goes down."""
         self._closed = True
@@ -202,8 +213,9 @@ class Devices:
         gone = action == "remove" and report.outcome is not Outcome.FAILED
         self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
+            between = "p" if device[-1:].isdigit() else ""  # nvme0n1p1, vda1
             for name in self.ctx.status.read()["devices"]:
-                if re.fullmatch(rf"{re.escape(device)}p?\d+", name):
+                if re.fullmatch(rf"{re.escape(device)}{between}\d+", name):
                     self.ctx.status.merge("devices", name, None)
 
     def _going_down(self, action: str) -> bool:

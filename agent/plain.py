@@ -80,6 +80,8 @@ else:
                 found[name] = one = own.get(name, _MISSING)
                 if not isinstance(one, Field):
                     found[name] = one = field(default=one)
+                if one.default.__class__.__hash__ is None:
+                    raise ValueError(f"{cls.__qualname__}.{name}: all records would share one default")
                 one.name, one.type = name, kind
         body = dict(own)
         for name, one in found.items():
@@ -92,6 +94,7 @@ else:
             body.pop("__weakref__", None)
             inherited = set(getattr(cls.__base__, _FIELDS, ()))
             body["__slots__"] = tuple(name for name in found if name not in inherited)
+        body["__qualname__"] = cls.__qualname__
         body[_FIELDS] = found
         body["__match_args__"] = tuple(name for name, one in found.items() if one.init)
         body["__init__"] = _init(cls.__qualname__, found, hasattr(cls, "__post_init__"))

@@ -167,11 +167,11 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
 
 
 def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:
-    for name in ("vdb", "vdb1", "vdba"):
+    for name in ("vdb", "vdb1", "vdba", "nvme0n1", "nvme0n1p1", "nvme0n11"):
         devices.ctx.status.merge("devices", name, {"outcome": "changed", "items": []})
-    devices.look([event("remove")])
+    devices.look([event("remove"), event("remove", "nvme0n1")])
     settle(devices)
-    assert set(devices.ctx.status.read()["devices"]) == {"vdba"}
+    assert set(devices.ctx.status.read()["devices"]) == {"vdba", "nvme0n11"}
 
 
 def test_what_went_while_nobody_listened_is_looked_at_too(devices: Devices, seen: Seen) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"
+#: In a record while udev is at work on the device: since systemd 255 there is one from the beginning on, before
+#: the device has its name.
+_AT_WORK = "E:ID_PROCESSING=1"
 
 
 def block(host: Host, name: str) -> dict[str, str]:
@@ -49,6 +52,12 @@ def interface(host: Host, index: int) -> dict[str, str]:
     given among it. Empty before udev has seen it.
     """
     return _properties(_record(host, f"n{index}"))
+
+
+def finished(host: Host, index: int) -> bool:
+    """Whether udev has finished with a network interface: until then its name may still change."""
+    record = host.read(f"{_DATA}/n{index}")
+    return record is not None and _AT_WORK not in record.splitlines()
 
 
 def _record(host: Host, key: str) -> list[str]:

@@ -161,10 +161,8 @@ def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
 
 
 def named_by_udev(host: Host, interface: Interface) -> bool:
-    """Whether udev has seen the NIC; before that its name may still change (udev's record of it is there
-    then).
-    """
-    return host.exists(f"/run/udev/data/n{interface.index}")
+    """Whether udev has finished with the NIC; before that its name may still change."""
+    return udevdb.finished(host, interface.index)
 
 
 def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import drives
 from tests.vm import sample
 from tests.vm.conftest import Rig
@@ -105,3 +107,28 @@ def test_cloud_init_in_the_image(machine: Rig, tmp_path: Path) -> None:
     data = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
     vm.add_disk(Disk(path=data, id="data"))
     vm.wait_until("mountpoint -q /srv/data", timeout=30)
+
+
+#: What a desktop's user may do who sits at the machine (org.freedesktop.udisks2.loop-setup, allow_active).
+LOOPS_FOR_ALL = b"""polkit.addRule(function(action, subject) {
+  if (action.id == "org.freedesktop.udisks2.loop-setup") return polkit.Result.YES;
+});
+"""
+
+
+@pytest.mark.soak
+def test_a_loop_device_that_a_user_makes_through_udisks(machine: Rig, tmp_path: Path) -> None:
+    """Without root's rights it gets our label; it is not read, and that is said."""
+    vm = boot(machine, build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml", "udisks2", "polkitd"))))
+    leases(vm)
+    content = drives.nocloud("nc-1", "evil", keys=(sample.KEY,), user_data=SCRIPT)
+    vm.write_file(
+        "/var/tmp/evil.iso", drives.make_iso(tmp_path / "evil.iso", content, "cidata").read_bytes()
+    )
+    vm.write_file("/etc/polkit-1/rules.d/10-loops.rules", LOOPS_FOR_ALL)
+    vm.run("chown nobody /var/tmp/evil.iso && chmod 644 /etc/polkit-1/rules.d/10-loops.rules")
+    vm.run("systemctl restart polkit udisks2")
+    vm.run("runuser -u nobody -- udisksctl loop-setup --no-user-interaction --file /var/tmp/evil.iso")
+    vm.wait_until("gandi-agent status | grep -q 'loop0.*never read'")
+    vm.run("test $(hostname) != evil")
+    assert vm.output("gandi-agent status | head -1") == "instance: none yet"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"
-#: In a record while udev is at work on the device: since systemd 255 there is one from the beginning on, before
-#: the device has its name.
+#: In a record while udev is at work on the device: since systemd 255 there is one from the beginning on,
+#: before the device has its name.
 _AT_WORK = "E:ID_PROCESSING=1"
 
 

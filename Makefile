@@ -9,9 +9,9 @@ PYTHON := .venv/bin/python
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
 # What the package is made of; the other directories are for those who work on it.
-PACKAGED := agent bin debian docs/man etc-default hooks udev units
+PACKAGED := agent bin debian docs/man docs/ganeti.md etc-default ganeti hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
-SCRIPTS := .ci/run bin/gandi-stage debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
+SCRIPTS := .ci/run bin/gandi-stage ganeti/hooks/gandi-agent debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
@@ -32,7 +32,7 @@ test-unit: setup ## pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
-test-system: setup ## loop devices, network namespaces (root)
+test-system: setup deb ## loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q -n 2 tests/system
 
 # Two machines at a time are what two cores carry; a free worker takes over tests of the other. What is marked soak runs

@@ -16,8 +16,9 @@ from agent.host import Host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> int:
@@ -90,9 +91,26 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
 
             return verbs.plan(host.root, [Stage(chosen.stage)] if chosen.stage else list(Stage))
         case "config":
-            from agent import verbs
+            return _config(host, chosen)
+        case "get":
+            from agent import documents
 
-            return verbs.config_show(host, as_json=chosen.json)
+            return documents.get(host, chosen.key)
+        case "apply":
+            from agent import offline
+            from agent.stages import Stage
+
+            stages = [Stage(name) for name in chosen.stage or Stage]
+            return offline.apply(chosen.root, chosen.source, stages)
+        case "seed":
+            from agent import documents
+
+            size = chosen.size << 20
+            return documents.seed(host, chosen.kind, chosen.config, chosen.script, chosen.out, size)
+        case "ganeti":
+            from agent import documents
+
+            return documents.ganeti()
         case "disks":
             from agent import verbs
 
@@ -105,6 +123,18 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             return _run_stage(host, chosen.stage)
         case _:
             return _daemon(host)
+
+
+def _config(host: Host, chosen: Namespace) -> int:
+    from agent import documents, verbs
+
+    match chosen.what:
+        case "validate":
+            return documents.validate(host, chosen.path)
+        case "schema":
+            return documents.schema()
+        case _:
+            return verbs.config_show(host, as_json=chosen.json)
 
 
 def _parser() -> ArgumentParser:
@@ -133,15 +163,45 @@ def _parser() -> ArgumentParser:
     )
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
-    config = verbs.add_parser("config", help="what is in force and where it comes from, without secrets")
-    config.add_argument("show", choices=["show"])
-    config.add_argument("--json", action="store_true", help="for programs")
+    _document_verbs(verbs, names)
     verbs.add_parser("disks", help="each disk, and what is done with it or why not")
     verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
     verbs.add_parser("daemon", help="for gandi-agent.service")
     run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")
     run_stage.add_argument("stage", choices=names)
     return parser
+
+
+def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
+    """Those about documents and media."""
+    config = verbs.add_parser("config", help="the settings and the document in force; checking a document")
+    about = config.add_subparsers(dest="what", required=True, metavar="show|validate|schema")
+    show = about.add_parser("show", help="what is in force and where it comes from, without secrets")
+    show.add_argument("--json", action="store_true", help="for programs")
+    validate = about.add_parser("validate", help="what is wrong with a document, a drive or an image")
+    validate.add_argument(
+        "path", metavar="PATH", help="a file, a folder laid out as a drive, a device; - is stdin"
+    )
+    about.add_parser("schema", help="the JSON Schema of the native document")
+    get = verbs.add_parser("get", help="what the platform said of this machine")
+    get.add_argument("key", nargs="?", metavar="KEY", help="without: every key")
+    apply = verbs.add_parser("apply", help="configure a mounted image without booting it")
+    apply.add_argument("--root", required=True, type=_path, metavar="DIR", help="where it is mounted")
+    apply.add_argument("--source", required=True, metavar="PATH", help="as for config validate")
+    apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")
+    seed = verbs.add_parser("seed", help="make a medium that the agent reads")
+    seed.add_argument("kind", choices=["swap", "iso", "dir"])
+    seed.add_argument("--config", required=True, metavar="FILE", help="the document")
+    seed.add_argument("--script", metavar="FILE", help="the customer's script")
+    seed.add_argument("-o", "--out", required=True, metavar="OUT")
+    seed.add_argument("--size", type=int, default=512, metavar="MIB", help="of a swap image (512)")
+    verbs.add_parser("ganeti", help="for the hook of instance-debootstrap: its variables as a document")
+
+
+def _path(text: str) -> Path:
+    from pathlib import Path
+
+    return Path(text)
 
 
 def _seconds(text: str) -> float:

@@ -37,6 +37,7 @@ class Account:
     uid: int
     gid: int
     home: str
+    shell: str = ""
 
     @property
     def ordinary(self) -> bool:
@@ -48,7 +49,7 @@ def account(host: Host, name: str) -> Account | None:
     """The account of that name, or None."""
     for fields in _records(host, "/etc/passwd", 7):
         if fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return Account(name, int(fields[2]), int(fields[3]), fields[5])
+            return Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
     return None
 
 
@@ -63,9 +64,10 @@ def admin_group(host: Host) -> str | None:
     return next((name for name in ("sudo", "wheel") if name in groups), None)
 
 
-def has_group(host: Host, name: str) -> bool:
-    """Whether there is a group of that name."""
-    return any(fields[0] == name for fields in _records(host, "/etc/group", 4))
+def group(host: Host, name: str) -> int | None:
+    """The number of the group of that name, or None."""
+    found = (fields[2] for fields in _records(host, "/etc/group", 4) if fields[0] == name)
+    return next((int(number) for number in found if number.isdigit()), None)
 
 
 def in_group(host: Host, name: str, group: str) -> bool:

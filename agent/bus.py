@@ -45,16 +45,34 @@ _OPTICAL = "5"
 
 def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
     """The bus of the disk at a sysfs path, and "" or why a disk there is never a data disk."""
+    if _optical(host, path):
+        return None, "an optical drive"
+    bus, why = _attached(host, path)
+    if bus and attribute(host, f"{path}/removable") == "1":
+        return None, "a removable disk"
+    return bus, why
+
+
+def undelivered(host: Host, path: str) -> str:
+    """Why a configuration drive on the disk at a sysfs path does not count, "" where it may: on the
+    platform's buses, optical drives included. What a local user can make or plug in would hand him root's
+    keys.
+    """
+    return _attached(host, path)[1]
+
+
+def _optical(host: Host, path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return bool(re.fullmatch(r"sr[0-9]+", name)) or attribute(host, f"{path}/device/type") == _OPTICAL
+
+
+def _attached(host: Host, path: str) -> tuple[Bus | None, str]:
     name = path.rpartition("/")[2]
     parts, subsystems = path.split("/"), _subsystems(host, path)
-    if re.fullmatch(r"sr[0-9]+", name) or attribute(host, f"{path}/device/type") == _OPTICAL:
-        return None, "an optical drive"
     if path.startswith("/sys/devices/virtual/block/"):
         return None, f"a virtual device ({name.rstrip('0123456789').rstrip('-')})"
     if "usb" in subsystems:
         return None, "a USB disk"
-    if attribute(host, f"{path}/removable") == "1":
-        return None, "a removable disk"
     if subsystems & {"nvme", "nvme-subsystem"}:
         return _nvme(host, path)
     if "scsi" in subsystems:

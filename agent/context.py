@@ -31,18 +31,21 @@ def _silent(_what: str) -> None:
 class Medium:
     """Where this boot's configuration was read from; what later steps do to that device.
 
-    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition.
+    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition;
+    "" for a drive, of which no byte is ever changed.
     """
 
     source: str
     disk: str
     number: str
-    swap: str
+    swap: str = ""
     #: The bytes of the disk that hold the archive.
-    offset: int
-    length: int
+    offset: int = 0
+    length: int = 0
     #: Archives of kernel modules by their place on the disk.
     modules: tuple[Piece, ...] = ()
+    #: Not found but named by an operator, who sees ``disk`` as it was spelled.
+    named: bool = False
     #: Why it is left as it is; "" for one that was read whole and is stored.
     left: str = ""
 
@@ -61,6 +64,8 @@ class Context:
     #: Programs that could not be stored (disk full, read-only root), by name: they live as long as the
     #: process.
     files: dict[str, bytes] = field(default_factory=dict)
+    #: Plain passwords by account ("" is the default one): they live as long as the process, never stored.
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
     #: The medium of this boot; None when there is none, or it is not to be touched again.
     medium: Medium | None = None
     #: Told, in a few words, what is being waited for; "" when the wait is over.

@@ -192,6 +192,8 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
             asking.connect(host.path(SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except BlockingIOError:  # so many wait to be accepted that there is no more room (EAGAIN of unix(7))
+            return False
         with contextlib.suppress(OSError):
             asking.sendall(b"ping\n")
             return asking.recv(3) == b"ok\n"

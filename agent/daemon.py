@@ -24,6 +24,7 @@ from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.stages import Stage
 from agent.wakeup import Wakeup
+from agent.watchdog import Watchdog
 from agent.workers import Workers
 
 TYPE_CHECKING = False
@@ -200,8 +201,7 @@ class Daemon:
 
         if self._wakeup is not None:
             self.selector.unregister(self._wakeup)
-            self._wakeup.close()
-            self._wakeup = None
+            self._drop_wakeup()
         self._uevents = Uevents()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         self._look_at_everything()
@@ -216,10 +216,20 @@ class Daemon:
             self._look_at_everything()
 
     def _look_at_everything(self) -> None:
-        if self._uevents is None and self._listen_at is None:
+        """Now, or as soon as device events are acted upon."""
+        if self._uevents is not None:
+            if self.devices.mounting():
+                self.devices.look_again(self._uevents.enumerate())
+        elif self._listen_at is None:
             self._monitor()
-        elif self._uevents is not None and self.devices.mounting():
-            self.devices.look_again(self._uevents.enumerate())
+        else:
+            self._drop_wakeup()
+
+    def _drop_wakeup(self) -> None:
+        """Without one, listening begins with a look at everything."""
+        if self._wakeup is not None:
+            self._wakeup.close()
+            self._wakeup = None
 
     # -- stages ----------------------------------------------------------------------
 
@@ -278,26 +288,11 @@ class Daemon:
     def _ended(self, stage: Stage, status: int) -> None:
         for peer in self._runs.pop(stage).peers:
             peer.end(status)
-
-
-@dataclass(slots=True)
-class Watchdog:
-    """sd_watchdog_enabled(3): a sign of life twice in each interval, from the loop and from nowhere else."""
-
-    #: Seconds between two signs; None when nobody watches.
-    interval: float | None
-    next: float | None = None
-
-    @classmethod
-    def from_environment(cls) -> Watchdog:
-        """As systemd asks for it."""
-        watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        microseconds = os.environ.get("WATCHDOG_USEC", "")
-        interval = int(microseconds) / 2e6 if watched and microseconds.isdigit() else None
-        return cls(interval, time.monotonic() if interval else None)
-
-    def tick(self, now: float) -> None:
-        """Give the sign when it is due."""
-        if self.interval and self.next is not None and now >= self.next:
-            notify("WATCHDOG=1")
-            self.next = now + self.interval
+        if stage is not Stage.MOUNT:
+            return
+        if self.ctx.medium is None:
+            # One that came after the first stage had looked for it, and before anybody listened.
+            self.devices.look_for_drives()
+        if self._wakeup is not None and (status or self.devices.unfinished()):
+            # What that stage could not see: the kernel told of it before, which is no reason to wake up.
+            self._look_at_everything()

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 
-from agent import stages
+from agent import stages, storage, udevdb
 from agent.context import record, working
 from agent.errors import HostError
 from agent.journal import Journal, status_line
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Devices that are handled at the same time; one that hangs takes one of these.
 AT_ONCE = 8
+#: Where what our rules do not tag as a disk is.
+_VIRTUAL = "/sys/devices/virtual/block/"
 #: Seconds for which the answer "the system is not going down" is believed.
 _STOPPING_BELIEVED = 1.0
 #: Seconds between two questions whether the machine has booted.
@@ -38,9 +40,20 @@ _ASK_AGAIN = 5.0
 
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
+    """A disk holds data, or is a configuration drive."""
     from agent.hotplug import disk
 
-    return disk.handle(ctx, sysname, action)
+    yield from disk.handle(ctx, sysname, action)
+    if action != "remove":
+        from agent import reload
+
+        yield from reload.handle(ctx, sysname)
+
+
+def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent import reload
+
+    return reload.strays(ctx)
 
 
 def _disks(ctx: Context) -> set[str]:
@@ -51,7 +64,7 @@ def _disks(ctx: Context) -> set[str]:
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
 #: it.
-HANDLERS: dict[str, Handle] = {"disk": _disk}
+HANDLERS: dict[str, Handle] = {"disk": _disk, "drive": _stray}
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -123,6 +136,25 @@ class Devices:
             lambda: self._do("", step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
         )
 
+    def look_for_drives(self) -> None:
+        """Look at the drives that are there: one may have come when nobody acted on events."""
+        from agent import reload
+
+        def look() -> None:
+            for disk in reload.present(self.ctx):
+                self._queue("disk", disk, "change")
+
+        self.workers.submit("configuration drives", look)
+
+    def unfinished(self) -> bool:
+        """Whether udev has not finished yet with some disk or optical drive, for the first time."""
+        host = self.ctx.host
+        return any(
+            "USEC_INITIALIZED" not in udevdb.block(host, name)
+            for name in storage.names(host)
+            if not storage.devpath(host, name).startswith(_VIRTUAL)
+        )
+
     def close(self) -> None:
         """Act on nothing any more: the daemon or the machine goes down."""
         self._closed = True
@@ -162,7 +194,10 @@ class Devices:
 
         waiting("")
         ctx = replace(self.ctx, waiting=waiting)
+        before = ctx.config
         report = stages.attempt(ctx, device, lambda: work(ctx))
+        if ctx.config is not before:  # a drive was applied: what the stages do from now on goes by it
+            self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
         record(ctx, lambda: ctx.status.merge("work", device, None))
         if self._closed:
             return
@@ -178,8 +213,9 @@ class Devices:
         gone = action == "remove" and report.outcome is not Outcome.FAILED
         self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
+            between = "p" if device[-1:].isdigit() else ""  # nvme0n1p1, vda1
             for name in self.ctx.status.read()["devices"]:
-                if re.fullmatch(rf"{re.escape(device)}p?\d+", name):
+                if re.fullmatch(rf"{re.escape(device)}{between}\d+", name):
                     self.ctx.status.merge("devices", name, None)
 
     def _going_down(self, action: str) -> bool:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 #: Seconds a command may take unless its caller says otherwise.
 COMMAND_TIMEOUT = 60.0
-#: Seconds for a killed command to be gone: one that waits for a disk that hangs cannot be killed.
-_GONE = 2.0
 #: Bytes of a command's output that go into an error message.
 _OUTPUT_IN_ERROR = 400
 #: Bytes of a file that is read whole, at the most.
@@ -50,6 +48,8 @@ class Host:
     dry_run: bool = False
     #: With dry_run: what would have been done, one line each, in order.
     planned: list[str] = field(default_factory=list)
+    #: The system below the root does not run: the kernel and its /sys, if they are there, are another one's.
+    offline: bool = False
     _root: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class Host:
     @property
     def live(self) -> bool:
         """True when this is the running system and not an image or a test's tree."""
-        return self._root == "/"
+        return not self.offline and self._root == "/"
 
     # -- reading ---------------------------------------------------------------------
 
@@ -230,44 +230,24 @@ class Host:
         through argv.
 
         ``changes=False`` marks a command that only asks: it runs in a dry run too. ``timeout`` is in
-        seconds; the command is killed then. Raises HostError naming the command, its status and the end
+        seconds; it is killed then. Raises HostError naming the command, its status and the end
         of its output, unless ``check`` is off; a missing program or a timeout always raises.
         """
-        import subprocess
+        from agent import command
 
-        command = tuple(argv) if self.live else ("chroot", self._root, *argv)
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env=ENVIRONMENT | dict(environment or {}),
-            )
-        except FileNotFoundError as error:
-            raise HostError(
-                f"{argv[0]}: not installed", hint=f"install the package with {argv[0]}"
-            ) from error
-        except OSError as error:
-            raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
-        try:
-            output = process.communicate(stdin, timeout=timeout)
-        except BaseException as error:
-            # Not subprocess.run: after the kill it waits without a bound.
-            process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_GONE)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed") from error
-        out, err = (text.decode("utf-8", "replace") for text in output)
-        if check and process.returncode:
+        returncode, out, err = command.execute(
+            argv,
+            within=() if self._root == "/" else ("chroot", self._root),
+            stdin=stdin,
+            timeout=timeout,
+            environment=ENVIRONMENT | dict(environment or {}),
+        )
+        if check and returncode:
             said = (err.strip() or out.strip())[-_OUTPUT_IN_ERROR:]
-            raise HostError(f"{' '.join(argv)}: exit status {process.returncode}: {said}")
-        return Completed(tuple(argv), process.returncode, out, err)
+            raise HostError(f"{' '.join(argv)}: exit status {returncode}: {said}")
+        return Completed(tuple(argv), returncode, out, err)
 
     def sysfs_write(self, name: str, value: str) -> None:
         """Write ``value`` to a file of /sys or /proc in one write; raises HostError with the kernel's

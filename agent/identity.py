@@ -31,11 +31,15 @@ _PLACEHOLDERS = frozenset(
 
 def machine(host: Host) -> str:
     """The hypervisor's UUID for this machine, lower-case; "" where it gives none (or only a placeholder)."""
+    if host.offline:
+        return ""  # what /sys shows there, if anything, is the machine that the image is made on
     return next((uuid for name in FILES if (uuid := normal(host.read(name) or ""))), "")
 
 
 def fallback(host: Host) -> str:
     """The identity of a machine without a UUID: its machine-id, "" when it has none yet."""
+    if host.offline:
+        return ""  # it is renewed at the first boot
     text = (host.read("/etc/machine-id") or "").strip().lower()
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""
 

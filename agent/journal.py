@@ -36,6 +36,7 @@ class Message(StrEnum):
     DEVICE = "11121fefe8064dcfa8d1e16ff3229bd3"
     DEVICE_FAILED = "306f8a6e00d64943948ef2958aa14413"
     SETTING = "8f9eeb1a45bb4592ad41fef251dc2966"
+    MEDIUM = "6d1a2fd35c0c4b8f9a0e7c51b2f4a913"
     OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
     UNRECORDED = "d795000d311f4ec9803ef3dd0e39a1d4"
     DEFECT = "00885244eb0640e19ed32705f10cb499"
@@ -106,6 +107,11 @@ class Journal:
             else:
                 continue
             self.send(message, priority, f"{device}: {item}", device=device, **_fields(item))
+
+    def medium(self, item: Item) -> None:
+        """A configuration medium, or what poses as one, that is not used, and why."""
+        priority = Priority.ERROR if item.outcome is Outcome.FAILED else Priority.WARNING
+        self.send(Message.MEDIUM, priority, f"configuration medium: {item}", **_fields(item))
 
     def setting(self, file: str, problem: Problem) -> None:
         """A line of the settings that could not be used."""

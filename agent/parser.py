@@ -17,10 +17,11 @@ from base64 import b64decode
 from agent import bounded, model
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass
+from agent.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 #: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
@@ -63,6 +64,8 @@ class Parsed:
     #: The bytes on the medium that held it: offset and length.
     extent: tuple[int, int]
     modules: tuple[Piece, ...]
+    #: Plain passwords by account ("": the default user's): for this process's life, never stored.
+    secrets: dict[str, str] = field(default_factory=dict)
 
 
 def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") -> Parsed:
@@ -71,7 +74,33 @@ def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") ->
     ``known`` is the digest of the last delivery: for the same one no configuration is made (and pydantic is
     not imported). Raises HostError when the reader ended badly or not in time.
     """
-    argv = [sys.executable, "-I", "-S", _READER, dialect, str(offset), *([known] if known else [])]
+    return _read(dialect, str(offset), descriptor, known)
+
+
+def parse_files(dialect: str, files: Mapping[str, bytes], *, known: str = "") -> Parsed:
+    """Have a drive's files, by their paths in it, read as ``dialect``; ``known`` and errors as above."""
+    pairs = sorted(files.items())
+    head = json.dumps([[name, len(content)] for name, content in pairs]).encode() + b"\n"
+    place = "files+yaml" if _may_hold_yaml(dialect, files) else "files"
+    with os.fdopen(os.memfd_create("drive"), "r+b") as bundle:
+        bundle.writelines([head, *(content for _, content in pairs)])
+        bundle.flush()
+        return _read(dialect, place, bundle.fileno(), known)
+
+
+def _may_hold_yaml(dialect: str, files: Mapping[str, bytes]) -> bool:
+    """Whether the reader needs a YAML library, which it can only import before it looks at anything.
+
+    User and vendor data do, unless it is a script; it may be packed, so no more is asked of it here.
+    """
+    if dialect not in ("cloudstack", "openstack"):
+        return dialect == "nocloud"
+    texts = (text for name, text in files.items() if "user" in name.lower() or "vendor" in name.lower())
+    return any(not text.startswith(b"#!") and text.strip() not in (b"", b"{}") for text in texts)
+
+
+def _read(dialect: str, place: str, descriptor: int, known: str) -> Parsed:
+    argv = [sys.executable, "-I", "-S", _READER, dialect, place, *([known] if known else [])]
     status, output = _spawn(argv, descriptor)
     if status:
         raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)
@@ -79,6 +108,8 @@ def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") ->
         answer = json.loads(output)
         if "defect" in answer:
             raise HostError(f"the {dialect} reader failed: {shown(str(answer['defect']))}", hint=_HINT)
+        if dialect == "gandi" and answer.get("instead") == "native":
+            return _read("native", place, descriptor, known)
         return _parsed(answer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
@@ -144,7 +175,7 @@ def _how(status: int) -> str:
 
 def _parsed(answer: dict[str, Any]) -> Parsed:
     config, raw = answer.get("config"), answer.get("raw")
-    start, length = answer["extent"]
+    start, length = answer.get("extent", (0, 0))
     return Parsed(
         config=model.load(model.canonical(config)) if config else None,
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
@@ -155,8 +186,9 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         ),
         digest=str(answer["digest"]),
         same=bool(answer["same"]),
-        ours=bool(answer["ours"]),
-        whole=bool(answer["whole"]),
+        ours=bool(answer.get("ours", True)),
+        whole=bool(answer.get("whole", True)),
         extent=(int(start), int(length)),
-        modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer["modules"]),
+        modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer.get("modules", ())),
+        secrets={str(name): str(secret) for name, secret in answer.get("secrets", {}).items()},
     )

@@ -8,11 +8,11 @@ are shown the library itself, and tests/unit/test_plain.py holds both to the sam
 
 from __future__ import annotations
 
-__all__ = ["FrozenInstanceError", "asdict", "dataclass", "field", "fields", "replace"]
+__all__ = ["Field", "FrozenInstanceError", "asdict", "dataclass", "field", "fields", "replace"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, replace
+    from dataclasses import Field, FrozenInstanceError, asdict, dataclass, field, fields, replace
 else:
     _MISSING = object()
     _FIELDS = "__dataclass_fields__"
@@ -24,15 +24,23 @@ else:
     class Field:
         """One field of a record."""
 
-        __slots__ = ("compare", "default", "default_factory", "init", "metadata", "name", "type")
+        __slots__ = ("compare", "default", "default_factory", "init", "metadata", "name", "repr", "type")
 
-        def __init__(self, default, default_factory, init, compare, metadata):
+        def __init__(self, default, default_factory, init, repr_, compare, metadata):
             self.default, self.default_factory, self.init = default, default_factory, init
-            self.compare, self.metadata = compare, metadata
+            self.repr, self.compare, self.metadata = repr_, compare, metadata
 
-    def field(*, default=_MISSING, default_factory=_MISSING, init=True, compare=True, metadata=_NO_METADATA):
+    def field(
+        *,
+        default=_MISSING,
+        default_factory=_MISSING,
+        init=True,
+        repr=True,  # the library's name
+        compare=True,
+        metadata=_NO_METADATA,
+    ):
         """A field that is more than its annotation and a default."""
-        return Field(default, default_factory, init, compare, metadata)
+        return Field(default, default_factory, init, repr, compare, metadata)
 
     def dataclass(cls=None, /, *, frozen=False, slots=False, eq=True):
         """Make a class a record of its annotated fields."""
@@ -72,6 +80,8 @@ else:
                 found[name] = one = own.get(name, _MISSING)
                 if not isinstance(one, Field):
                     found[name] = one = field(default=one)
+                if one.default.__class__.__hash__ is None:
+                    raise ValueError(f"{cls.__qualname__}.{name}: all records would share one default")
                 one.name, one.type = name, kind
         body = dict(own)
         for name, one in found.items():
@@ -84,6 +94,7 @@ else:
             body.pop("__weakref__", None)
             inherited = set(getattr(cls.__base__, _FIELDS, ()))
             body["__slots__"] = tuple(name for name in found if name not in inherited)
+        body["__qualname__"] = cls.__qualname__
         body[_FIELDS] = found
         body["__match_args__"] = tuple(name for name, one in found.items() if one.init)
         body["__init__"] = _init(cls.__qualname__, found, hasattr(cls, "__post_init__"))
@@ -127,7 +138,8 @@ else:
         return one.default
 
     def _repr(self):
-        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in getattr(self, _FIELDS))
+        shown = (one.name for one in fields(self) if one.repr)
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
         return f"{type(self).__qualname__}({inside})"
 
     def _eq(names):

@@ -110,6 +110,11 @@ class StepReport:
         found = {item.outcome for item in self.items}
         return next((outcome for outcome in _WEIGHT if outcome in found), Outcome.UNCHANGED)
 
+    @property
+    def failed(self) -> bool:
+        """Whether any item failed."""
+        return self.outcome is Outcome.FAILED
+
     def lines(self) -> list[str]:
         """The step for people: one line, and one more for each item that is not plainly fine."""
         worth = [i for i in self.items if i.outcome not in (Outcome.UNCHANGED, Outcome.CHANGED)]
@@ -130,7 +135,7 @@ class StageReport:
     @property
     def failed(self) -> bool:
         """Whether any step failed."""
-        return any(step.outcome is Outcome.FAILED for step in self.steps)
+        return any(step.failed for step in self.steps)
 
 
 @dataclass(slots=True)

@@ -54,6 +54,10 @@ class Step:
     settings: tuple[str, ...] = ()
     #: Works from the configuration alone: without one, this step is skipped.
     needs_config: bool = False
+    #: The part of the configuration that it works from: without that there is nothing to do.
+    part: str = ""
+    #: Also for an image that does not run (``apply --root``).
+    offline: bool = False
 
     def function(self) -> Callable[[Context], Iterable[Item]]:
         """The function, imported now."""
@@ -72,15 +76,32 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("source", "agent.steps.source:apply"),
         Step("modules", "agent.steps.modules:apply", needs_config=True),
         Step("swap", "agent.steps.swap:apply"),
-        Step("hostname", "agent.steps.hostname:apply", settings=("network", "hostname"), needs_config=True),
-        Step("network", "agent.steps.network:apply", settings=("network",)),
         Step(
-            "resolver", "agent.steps.resolver:apply", settings=("network", "nameserver"), needs_config=True
+            "hostname",
+            "agent.steps.hostname:apply",
+            settings=("network", "hostname"),
+            needs_config=True,
+            offline=True,
         ),
-        Step("users", "agent.steps.users:apply", needs_config=True),
+        Step("network", "agent.steps.network:apply", settings=("network",), offline=True),
+        Step(
+            "resolver",
+            "agent.steps.resolver:apply",
+            settings=("network", "nameserver"),
+            needs_config=True,
+            offline=True,
+        ),
+        Step("users", "agent.steps.users:apply", needs_config=True, offline=True),
+        Step("files", "agent.steps.files:apply", part="files", offline=True),
+        Step("metadata", "agent.steps.metadata:apply", part="metadata"),
+        Step("boot programs", "agent.steps.boot:apply", part="boot"),
     ),
     Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),),
-    Stage.CONFIG: (),
+    Stage.CONFIG: (
+        Step(
+            "timezone", "agent.steps.timezone:apply", settings=("timezone",), part="timezone", offline=True
+        ),
+    ),
     Stage.POSTBOOT: (
         GROW_ROOT,
         Step("scripts", "agent.steps.script:apply", needs_config=True),
@@ -169,6 +190,8 @@ def run_step(ctx: Context, step: Step) -> StepReport:
     why = _reason_to_skip(ctx, step)
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
+    if step.part and not getattr(ctx.config, step.part, None):
+        return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
 
 
@@ -212,7 +235,9 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
     """
 
     def load() -> Iterator[Item]:
-        ctx.config = ctx.state.config()
+        from agent import sources
+
+        ctx.config = None if sources.off(ctx) else ctx.state.config()
         return iter(())
 
     report = attempt(ctx, "configuration", load)

@@ -5,6 +5,7 @@
     instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
     instances/<id>/nics.json    which MAC each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
+    instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
     disks.json                  filesystem UUID -> mountpoint
 
@@ -15,11 +16,10 @@ the administrator win.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import threading
 
-from agent import model
+from agent import model, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from agent.host import Host
 
-FOLDER = "/var/lib/gandi"
-#: Of every state file; a newer one is not read (the message says so).
-VERSION = 1
+FOLDER = stored.FOLDER
+_INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
+#: What the reader calls user data among the files.
+USER_DATA = "user-data"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Characters of a folder's name, so that an id of any length is a file name.
 _LONGEST = 128
@@ -41,9 +42,8 @@ _LONGEST = 128
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
-    return hashlib.sha256(
-        value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    ).hexdigest()
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(slots=True)
@@ -74,18 +74,18 @@ class State:
         """Make this the instance; True when it is another one than before."""
         is_new = identity != self._named()
         if is_new:
-            self._store("instance.json", asdict(identity) | {"dmi": dmi})
+            stored.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
         self._unstored = identity if self.host.dry_run else None
         return is_new
 
     def _named(self) -> model.Identity | None:
-        stored = self._load("instance.json")
-        return model.Identity(stored["source"], stored["id"]) if stored else None
+        found = stored.load(self.host, _INSTANCE)
+        return model.Identity(found["source"], found["id"]) if found else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""
-        stored = self._load("instance.json")
-        return str(stored.get("dmi", "")) if stored else ""
+        found = stored.load(self.host, _INSTANCE)
+        return str(found.get("dmi", "")) if found else ""
 
     def folder(self) -> str:
         """The folder of the current instance; it may not exist yet."""
@@ -99,15 +99,16 @@ class State:
         return f"{FOLDER}/instances/{safe}"
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
-        """Store the configuration and the programs that came with it; on return they survive a power
-        cut.
+        """Store the configuration, the programs and the user data that came with it; on return they survive
+        a power cut. User data that comes no more is removed.
         """
         with self._lock:
+            if USER_DATA not in files:
+                self.host.remove(self.user_data())
             for name, content in sorted(files.items()):
-                self._folder(f"{self.folder()}/scripts")
-                self.host.write(f"{self.folder()}/scripts/{name}", content, mode=0o700, sync=True)
-            self._folder(self.folder())
-            self.host.write(f"{self.folder()}/config.json", model.dump(config), mode=0o600, sync=True)
+                path, mode = (USER_DATA, 0o600) if name == USER_DATA else (f"scripts/{name}", 0o700)
+                self.host.write(self.file(path), content, mode=mode, sync=True)
+            self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
         """The last good configuration; None when there never was one. Raises HostError when it cannot be
@@ -130,6 +131,10 @@ class State:
         """The path of a stored program."""
         return f"{self.folder()}/scripts/{name}"
 
+    def user_data(self) -> str:
+        """The path of the stored user data."""
+        return f"{self.folder()}/{USER_DATA}"
+
     # -- once ------------------------------------------------------------------------
 
     def done(self, mark: str) -> bool:
@@ -142,8 +147,13 @@ class State:
 
     def mark_file(self, mark: str) -> str:
         """The file whose existence is that memory, for a program that marks itself; its folder is made."""
-        self._folder(f"{self.folder()}/done")
-        return f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}"
+        return self.file(f"done/{_UNSAFE.sub('_', mark)}")
+
+    def file(self, name: str) -> str:
+        """The path of a file of this instance's; its folder is made."""
+        path = f"{self.folder()}/{name}"
+        stored.folder(self.host, path.rpartition("/")[0])
+        return path
 
     # -- three values ----------------------------------------------------------------
 
@@ -155,13 +165,15 @@ class State:
         wanted: str,
         live: str | None,
         apply: Callable[[], object],
+        left: Callable[[], str | None] | None = None,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
         ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
         file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
-        may raise. Compared with what was delivered, and left, when it was last applied:
+        may raise; ``left`` asks how it looks then, where only the system knows. Compared with what was
+        delivered, and left, when it was last applied:
 
         - live is what is wanted: unchanged;
         - delivered differs from last time: applied;
@@ -181,7 +193,7 @@ class State:
                 return kept(name)
         apply()
         with self._lock:
-            self._remember(name, delivered, wanted)
+            self._remember(name, delivered, wanted if left is None else left() or "")
         return changed(name, detail)
 
     def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:
@@ -205,6 +217,11 @@ class State:
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
+    def remember(self, name: str, value: str) -> None:
+        """Remember a fact about an item, under a name of its own, for ``is_ours``."""
+        with self._lock:
+            self._remember(name, value, value)
+
     def applied(self, prefix: str) -> tuple[str, ...]:
         """The names of the items that were applied, those that begin with ``prefix``."""
         return tuple(name for name in self._applied() if name.startswith(prefix))
@@ -217,8 +234,7 @@ class State:
                 self._store_applied(items)
 
     def _applied(self) -> dict[str, dict[str, str]]:
-        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json") or {}
-        found = stored.get("items", {})
+        found = (stored.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
         return found if isinstance(found, dict) else {}
 
     def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
@@ -234,27 +250,27 @@ class State:
             return
         # Its name is not synced: an item whose record a power cut takes is compared with the live value
         # again. The order is kept: what was applied is on the disk no later than the record of it.
-        self._store(f"{self.folder().removeprefix(FOLDER + '/')}/applied.json", {"items": items}, sync=False)
+        stored.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
 
     def pairs(self) -> dict[int, str]:
         """Which MAC (lower case) each NIC of the document was paired with, by its number."""
-        stored = self._load(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json") or {}
-        return {int(number): mac for number, mac in stored.get("pairs", {}).items()}
+        found = stored.load(self.host, f"{self.folder()}/nics.json") or {}
+        return {int(number): mac for number, mac in found.get("pairs", {}).items()}
 
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
         """Remember the pairs; they win from then on."""
         with self._lock:
             if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
-                self._store(f"{self.folder().removeprefix(FOLDER + '/')}/nics.json", value)
+                stored.store(self.host, f"{self.folder()}/nics.json", value)
 
     # -- disks -----------------------------------------------------------------------
 
     def disks(self) -> dict[str, Any]:
         """What is remembered of data disks, by filesystem UUID."""
-        found: dict[str, Any] = (self._load("disks.json") or {}).get("disks", {})
+        found: dict[str, Any] = (stored.load(self.host, _DISKS) or {}).get("disks", {})
         return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
@@ -265,33 +281,4 @@ class State:
             disks = self.disks()
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
-                self._store("disks.json", {"disks": disks | {uuid: entry}})
-
-    # -- files -----------------------------------------------------------------------
-
-    def _load(self, name: str) -> dict[str, Any] | None:
-        data = self.host.read_bytes(f"{FOLDER}/{name}", limit=16 << 20)
-        if data is None:
-            return None
-        try:
-            stored = json.loads(data)
-        except ValueError as error:
-            raise HostError(
-                f"{FOLDER}/{name}: damaged: {error}", hint="remove it to start afresh"
-            ) from error
-        if not isinstance(stored, dict) or stored.get("version", 0) > VERSION:
-            raise HostError(
-                f"{FOLDER}/{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it"
-            )
-        return stored
-
-    def _store(self, name: str, value: dict[str, Any], *, sync: bool = True) -> None:
-        path, content = f"{FOLDER}/{name}", model.canonical(value | {"version": VERSION})
-        with self._lock:
-            self._folder(path.rpartition("/")[0])
-            self.host.write(path, content, mode=0o600, sync=sync)
-
-    def _folder(self, name: str) -> None:
-        if name.startswith(FOLDER + "/"):
-            self._folder(name.rpartition("/")[0])
-        self.host.mkdir(name, mode=0o700)
+                stored.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})

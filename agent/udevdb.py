@@ -1,7 +1,7 @@
 """What udev knows of a device, from the files in which it keeps it: any process may read them, at any time.
 
 No library here: importing pyudev costs more CPU than the rest of the daemon's start, and each boot asks for
-a few block devices. The monitor, which needs the library, is in agent/uevents.py.
+a few devices. The monitor, which needs the library, is in agent/uevents.py.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"
+#: In a record while udev is at work on the device: since systemd 255 there is one from the beginning on,
+#: before the device has its name.
+_AT_WORK = "E:ID_PROCESSING=1"
 
 
 def block(host: Host, name: str) -> dict[str, str]:
@@ -35,13 +38,34 @@ def block(host: Host, name: str) -> dict[str, str]:
     found |= {"SUBSYSTEM": "block", "DEVPATH": "/" + path.partition("/sys/")[2]}
     if "DEVNAME" in found:
         found["DEVNAME"] = f"/dev/{found['DEVNAME']}"
-    record = (host.read(f"{_DATA}/b{number}") or "").splitlines()
-    found |= _pairs(line[2:] for line in record if line.startswith("E:"))
+    record = _record(host, f"b{number}")
+    found |= _properties(record)
     links = [f"/dev/{line[2:]}" for line in record if line.startswith("S:")]
     if links:
         found["DEVLINKS"] = " ".join(links)
     found |= _pairs(f"USEC_INITIALIZED={line[2:]}" for line in record if line.startswith("I:"))
     return found
+
+
+def interface(host: Host, index: int) -> dict[str, str]:
+    """What udev has found out about a network interface, by its number (ifindex): the names that it may be
+    given among it. Empty before udev has seen it.
+    """
+    return _properties(_record(host, f"n{index}"))
+
+
+def finished(host: Host, index: int) -> bool:
+    """Whether udev has finished with a network interface: until then its name may still change."""
+    record = host.read(f"{_DATA}/n{index}")
+    return record is not None and _AT_WORK not in record.splitlines()
+
+
+def _record(host: Host, key: str) -> list[str]:
+    return (host.read(f"{_DATA}/{key}") or "").splitlines()
+
+
+def _properties(record: Iterable[str]) -> dict[str, str]:
+    return _pairs(line[2:] for line in record if line.startswith("E:"))
 
 
 def _pairs(lines: Iterable[str]) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""Facts about systemd's units from files alone: true of an image that does not run, and before anything can
-be asked.
+"""Facts about systemd's units, all but ``active`` from files alone: true of an image that does not run, and
+before anything can be asked.
 """
 
 from __future__ import annotations
@@ -29,3 +29,9 @@ def enabled(host: Host, unit: str) -> bool:
     wants = [name for name in listed(host, _ETC) if name.endswith(".wants")]
     wanted = any(os.path.islink(os.path.join(folder, name, unit)) for name in wants)
     return wanted and not masked(host, unit)
+
+
+def active(host: Host, unit: str) -> bool:
+    """Whether it runs now, of the running system; PID 1 is asked without D-Bus."""
+    asked = ("systemctl", "is-active", "--quiet", unit)
+    return host.live and not host.run(asked, changes=False, check=False).returncode

@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from agent import stages, state
+from agent import stages, state, trees
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -117,7 +117,8 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     document = asdict(config)
     for user in document["users"]:
         user["password"] = "(set)" if user["password"] else None
-    document["scripts"] = [{"name": script["name"]} for script in document["scripts"]]
+    for kind in ("scripts", "boot"):
+        document[kind] = [{"name": script["name"]} for script in document[kind]]
     return document
 
 
@@ -157,24 +158,12 @@ def clean(host: Host) -> int:
     with stages.alone(host, "clean", _CLEAN_PATIENCE):
         files = (f"{state.FOLDER}/{name}" for name in ("instance.json", "disks.json"))
         removed = [name for name in files if host.remove(name)]
-        removed += _remove_below(host, f"{state.FOLDER}/instances")
+        removed += trees.remove(host, f"{state.FOLDER}/instances")
     for name in removed:
         print(f"removed {name}")
     if not removed:
         print("nothing was remembered")
     return 0
-
-
-def _remove_below(host: Host, folder: str) -> list[str]:
-    """Remove a folder and what is in it; the names of what was removed."""
-    above, _, name = folder.rpartition("/")
-    path = os.path.join(host.path(above), name)  # not host.path(folder): that follows a link in last place
-    if os.path.islink(path) or not os.path.isdir(path):
-        return [folder] if host.remove(folder) else []
-    inside = [
-        gone for child in sorted(os.listdir(path)) for gone in _remove_below(host, f"{folder}/{child}")
-    ]
-    return [*inside, folder] if host.remove(folder) else inside
 
 
 def _root_only(verb: str) -> None:

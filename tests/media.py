@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import tarfile
 import uuid
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from agent import seed
+from agent.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 SECTOR = 512
 #: Where the platform puts the archive (bytes); older platforms put it at 0.
-OFFSET = 512 << 10
+OFFSET = seed.OFFSET
 #: Where the partition of a GPT swap disk begins (bytes).
 PARTITION = 1 << 20
 #: GPT type of a swap partition (UEFI's own byte order comes from bytes_le).
@@ -38,14 +40,7 @@ def make_archive(
         "init": init,
         **(modules or {}),
     }
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, content in files.items():
-            if content is not None:
-                member = tarfile.TarInfo(f"gandi/{name}")
-                member.size, member.mode, member.mtime = len(content), 0o600, mtime
-                tar.addfile(member, io.BytesIO(content))
-    return target.getvalue()
+    return seed.archive({name: data for name, data in files.items() if data is not None}, mtime=mtime)
 
 
 def member(name: str, content: bytes = b"", **attributes: object) -> bytes:
@@ -103,15 +98,13 @@ def swap_image(
     path: Path, size: int, offset: int = OFFSET, *, archive: bytes = b"", gpt: bool = False
 ) -> None:
     """A sparse disk image (``size`` in bytes) with the archive; ``gpt``: one partition, gandiswap."""
-    with path.open("wb") as image:
-        image.truncate(size)
-        if gpt:
+    seed.swap(Host(), str(path), archive, size=size, offset=offset)
+    if gpt:
+        with path.open("r+b") as image:
             _write_gpt(image, size)
-        image.seek(offset)
-        image.write(archive)
 
 
-def _write_gpt(image: io.BufferedWriter, size: int, name: str = "gandiswap") -> None:
+def _write_gpt(image: BinaryIO, size: int, name: str = "gandiswap") -> None:
     """A GPT with one partition from 1 MiB to the end (UEFI 2.10, chapter 5.3)."""
     last = size // SECTOR - 1
     entry = _SWAP_TYPE.bytes_le + uuid.uuid4().bytes_le

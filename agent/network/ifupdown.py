@@ -9,7 +9,10 @@ longer written.
 from __future__ import annotations
 
 from agent import units
-from agent.network.links import FALLBACK
+from agent.errors import HostError
+from agent.network.ifmade import made
+from agent.network.links import FALLBACK, ConfigFile, family, is_default
+from agent.network.policy import PRIORITY
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.host import Host
-    from agent.model import Nic, Route
+    from agent.model import Route
     from agent.network.links import Link
 
 NAME = "ifupdown"
@@ -28,51 +31,50 @@ _PREFIX = "gandi-"
 _SOURCE = f"source {_FOLDER}/*"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
-_FALLBACK_METRIC = 2048
 #: Words that begin a stanza and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
-_IFDOWN_TIMEOUT = 30.0
+#: The metric of a static IPv6 way out. dhcpcd, by which leases come, hears routers on its NIC whatever it is
+#: told, and gives what they bring 1000 and the NIC's index; the kernel would give ours 1024.
+_BEFORE_DHCPCD = 512
+_IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
 
 
-def manages(host: Host) -> bool:
-    """Whether ifup is installed and networking.service enabled."""
-    return host.which("ifup") and units.enabled(host, "networking.service")
+def paths(key: str) -> tuple[str, ...]:
+    """The NIC's file."""
+    return (f"{_FOLDER}/{_PREFIX}{key}",)
 
 
-def path(key: str) -> str:
-    """Our file for that NIC."""
-    return f"{_FOLDER}/{_PREFIX}{key}"
-
-
-def render(link: Link) -> str:
+def render(link: Link) -> tuple[ConfigFile, ...]:
     """The NIC's stanzas.
 
     ``auto`` NICs are waited for by the boot, so one that may be dead and needs an answer (DHCP on a NIC
-    that is not required) is brought up as hot-plugged ones are.
+    that is not required) is brought up as hot-plugged ones are; what is made by us is never plugged in.
     """
-    name, nic = link.interface.name, link.nic
-    old, new = _ipv4(name, link), _ipv6(name, nic)
-    for stanzas, family in ((old, 4), (new, 6)):
+    name, nic = link.name, link.nic
+    old, new = ([], []) if link.master else (_ipv4(link), _ipv6(link))
+    for stanzas, wanted in ((old, 4), (new, 6)):
         if stanzas:
-            stanzas[-1] += _routes(name, nic, family)
+            stanzas[-1] += _routes(link, wanted)
     stanzas = old + new or [[f"iface {name} inet manual"]]
-    stanzas[0] += _common(name, nic)
-    waits = nic.dhcp4 or nic.dhcp6
-    lines = [] if waits and not link.required else [f"auto {name}"]
-    lines += [f"allow-hotplug {name}", *("\n    ".join(stanza) for stanza in stanzas)]
-    return "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(lines) + "\n"
+    stanzas[0] += [*made(link), *([] if link.master else _settings(link)), *_common(link)]
+    waits = (nic.dhcp4 or nic.dhcp6) and not link.master
+    lines = [] if waits and not link.required and not link.virtual else [f"auto {name}"]
+    lines += [] if link.virtual else [f"allow-hotplug {name}"]
+    lines += ["\n    ".join(stanza) for stanza in stanzas]
+    text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(lines) + "\n"
+    return (ConfigFile(paths(link.key)[0], text),)
 
 
-def _ipv4(name: str, link: Link) -> list[list[str]]:
-    nic = link.nic
-    dhcp = [[f"iface {name} inet dhcp"]] if nic.dhcp4 else []
-    if dhcp and link.fallback and not link.required:
-        dhcp[0].append(f"metric {_FALLBACK_METRIC}")
-    static = (address for address in nic.addresses if ":" not in address)
-    return dhcp + [[f"iface {name} inet static", f"address {address}"] for address in static]
+def _ipv4(link: Link) -> list[list[str]]:
+    dhcp = [[f"iface {link.name} inet dhcp"]] if link.nic.dhcp4 else []
+    if dhcp and link.metric4 is not None:
+        dhcp[0].append(f"metric {link.metric4}")
+    static = (address for address in link.nic.addresses if ":" not in address)
+    return dhcp + [[f"iface {link.name} inet static", f"address {address}"] for address in static]
 
 
-def _ipv6(name: str, nic: Nic) -> list[list[str]]:
+def _ipv6(link: Link) -> list[list[str]]:
+    name, nic = link.name, link.nic
     stanzas = [[f"iface {name} inet6 dhcp"]] if nic.dhcp6 else []
     for address in (address for address in nic.addresses if ":" in address):
         # accept_ra is 0 for this method unless told; a NIC without carrier never ends duplicate address
@@ -82,28 +84,53 @@ def _ipv6(name: str, nic: Nic) -> list[list[str]]:
     return stanzas
 
 
-def _common(name: str, nic: Nic) -> list[str]:
+def _settings(link: Link) -> list[str]:
     """What must be set before the NIC is up for the first time, whichever family brings it up: a router's
     advertisement comes at once. In the kernel's own names (ip-sysctl.rst), where it has IPv6.
     """
+    nic, folder = link.nic, f"/proc/sys/net/ipv6/conf/{link.name}"
     off = {"accept_ra": nic.accept_ra, "autoconf": nic.ra_address, "accept_ra_defrtr": nic.ra_gateway}
-    folder = f"/proc/sys/net/ipv6/conf/{name}"
-    lines = [f"pre-up echo 0 > {folder}/{key} || true" for key, wanted in off.items() if not wanted]
-    lines += [f"pre-up ip link set dev {name} mtu {nic.mtu}"] if nic.mtu else []
-    return lines + ([f"dns-nameservers {' '.join(nic.nameservers)}"] if nic.nameservers else [])
+    values = [(key, 0) for key, wanted in off.items() if not wanted]
+    # The kernel's default metric is 1024, behind what is ordered here.
+    behind = link.metric6 is not None and nic.accept_ra and nic.ra_gateway
+    values += [("ra_defrtr_metric", link.metric6 or 0)] if behind else []
+    return [f"pre-up echo {value} > {folder}/{key} || true" for key, value in values]
 
 
-def _routes(name: str, nic: Nic, family: int) -> list[str]:
-    routes = (r for r in nic.routes if (":" in r.destination + (r.gateway or "")) == (family == 6))
-    return [f"up ip -{family} route replace {_route(name, route)}" for route in routes]
+def _common(link: Link) -> list[str]:
+    nic = link.nic
+    lines = [f"pre-up ip link set dev {link.name} mtu {nic.mtu}"] if nic.mtu else []
+    lines += [f"dns-nameservers {' '.join(nic.nameservers)}"] if nic.nameservers else []
+    return lines + ([f"dns-search {' '.join(nic.search)}"] if nic.search else [])
+
+
+def _routes(link: Link, wanted: int) -> list[str]:
+    """The routes of a family, and the NIC's own table of it."""
+    name, table = link.name, link.table
+    ip = f"ip -{wanted}"
+    lines = [f"up {ip} route replace {_route(name, r)}" for r in link.routes if _of(r, wanted)]
+    if table:
+        own = (route for route in table.routes if _of(route, wanted))
+        lines += [f"up {ip} route replace {_route(name, route)} table {table.number}" for route in own]
+        for rule in (rule for rule in table.rules if family(rule.source) == wanted):
+            to = f" to {rule.destination}" if rule.destination else ""
+            words = f"from {rule.source}{to} lookup {table.number} priority {PRIORITY}"
+            # It may be there already: nobody takes it away with the NIC.
+            lines += [f"up {ip} rule add {words} || true", f"down {ip} rule del {words} || true"]
+    return lines
+
+
+def _of(route: Route, wanted: int) -> bool:
+    return family(route.destination + (route.gateway or "")) == wanted
 
 
 def _route(name: str, route: Route) -> str:
+    metric = _BEFORE_DHCPCD if route.metric is None and is_default(route, 6) else route.metric
     words = [route.destination]
     words += ["via", route.gateway] if route.gateway else []
     words += ["dev", name]
     words += ["onlink"] if route.on_link and route.gateway else []
-    words += ["metric", str(route.metric)] if route.metric is not None else []
+    words += ["metric", str(metric)] if metric is not None else []
     return " ".join(words)
 
 
@@ -172,16 +199,28 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Bring up the NICs that the boot does not wait for, and those whose file has changed after
     networking.service.
     """
-    if not host.live:
+    found = list(links)
+    if not found or not host.live:
         return
-    asked = ("systemctl", "is-active", "--quiet", "networking.service")
-    running: bool | None = None
-    for link in links:
-        name = link.interface.name
-        running = not host.run(asked, changes=False, check=False).returncode if running is None else running
-        if running:
-            host.run(("ifdown", "--force", name), timeout=_IFDOWN_TIMEOUT, check=False)
-        if running or not link.required:
-            # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
-            # waited for.
-            host.run(("systemctl", "--no-block", "restart", f"ifup@{name}.service"), check=False)
+    running = units.active(host, "networking.service")
+    refused: HostError | None = None
+    for link in found:
+        try:
+            _restart(host, link, running=running)
+        except HostError as error:
+            # One NIC that hangs keeps no other down.
+            refused = refused or error
+    if refused:
+        raise refused
+
+
+def _restart(host: Host, link: Link, *, running: bool) -> None:
+    if running:
+        host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
+    if running and link.virtual:
+        # ifupdown's unit waits for the NIC to be there, and this makes it.
+        host.run(("ifup", link.name), timeout=_IFUP_TIMEOUT)
+    elif not link.virtual and (running or not link.required):
+        # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
+        # waited for.
+        host.run(("systemctl", "--no-block", "restart", f"ifup@{link.name}.service"), check=False)

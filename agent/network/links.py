@@ -1,6 +1,7 @@
 """Facts about this machine's NICs, from /sys/class/net; and what a renderer is asked to make of one.
 
-Only physical NICs: those that have a device behind them. Bridges, VLANs, veth pairs and tunnels have none.
+Only physical NICs are looked for: those that have a device behind them. Bridges, VLANs, veth pairs and
+tunnels have none.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import select
 import socket
 import time
 
-from agent.model import Nic
+from agent import udevdb
+from agent.model import Kind, Nic
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.host import Host
+    from agent.model import Route
 
 _SYS = "/sys/class/net"
 #: The group of link messages (rtnetlink(7)).
@@ -28,8 +31,14 @@ _RTMGRP_LINK = 1
 #: Exists while udev has events to handle (udev_queue_get_queue_is_empty(3)).
 _QUEUE = "/run/udev/queue"
 _TICK = 0.2
+#: Seconds of an empty queue that mean that udev is done: between a NIC and its new name it is empty too.
+_CALM = 0.5
 #: Begins the key of a NIC that is in no document.
 FALLBACK = "dhcp-"
+#: Behind every route with a metric that a manager itself chooses (networkd: 1024).
+FALLBACK_METRIC = 2048
+#: Milliseconds between looks at a port's carrier: a bond that never looks never moves to another port.
+MIIMON = 100
 #: ARPHRD_ETHER of linux/if_arp.h.
 _ETHERNET = "1"
 #: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
@@ -47,11 +56,32 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """What comes from ``source`` (an address), and goes to ``destination`` where one is given, looks for
+    its way in the NIC's own table.
+    """
+
+    source: str
+    destination: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A NIC's own routing table, of a machine with several ways out (ip-rule(8))."""
+
+    number: int
+    routes: tuple[Route, ...]
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A NIC and what it is to be. ``key`` names its file; ``required``: the boot waits until it is up.
+    """A NIC and what it is to be. ``key`` names its files; ``required``: the boot waits until it is up.
 
     ``fallback`` is a NIC of no document: addresses come by DHCP and router advertisements, and its
-    routes stand behind those of the others.
+    routes stand behind those of the others. ``routes`` are the document's with the metrics that order
+    several ways out; ``metric4`` and ``metric6`` are for those that DHCP and routers bring.
+    What a NIC is related to is there without its own relations.
     """
 
     interface: Interface
@@ -59,6 +89,60 @@ class Link:
     key: str
     required: bool = True
     fallback: bool = False
+    routes: tuple[Route, ...] = ()
+    metric4: int | None = None
+    metric6: int | None = None
+    table: Table | None = None
+    #: The bond or bridge that it is a port of: then it has no addresses of its own.
+    master: Link | None = None
+    #: What a VLAN is on.
+    parent: Link | None = None
+    #: What a bond or a bridge is made of.
+    ports: tuple[Link, ...] = ()
+    #: The names of the VLANs on it.
+    vlans: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The interface's name."""
+        return self.interface.name
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it is made by us and not plugged in."""
+        return self.nic.kind is not Kind.PHYSICAL
+
+    @property
+    def hears_routers(self) -> bool:
+        """Whether advertisements are heard by who takes all of one or none: an address or a way out is
+        wanted of them.
+        """
+        return self.nic.accept_ra and (self.nic.ra_address or self.nic.ra_gateway)
+
+    def way_out(self, family: int) -> bool:
+        """Whether a default route of that family (4 or 6) may lead over it."""
+        nic = self.nic
+        asked = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
+        return asked or any(is_default(route, family) for route in nic.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A file of a network manager's configuration."""
+
+    path: str
+    text: str
+    mode: int = 0o644
+
+
+def family(address: str) -> int:
+    """4 or 6, of an address or a network."""
+    return 6 if ":" in address else 4
+
+
+def is_default(route: Route, wanted: int) -> bool:
+    """Whether it is a default route of that family over a gateway."""
+    return route.gateway is not None and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
 
 
 def physical(host: Host) -> list[Interface]:
@@ -67,16 +151,23 @@ def physical(host: Host) -> list[Interface]:
     return sorted(found, key=lambda one: (one.place, one.index, one.name))
 
 
-def named_by_udev(host: Host, interface: Interface) -> bool:
-    """Whether udev has seen the NIC; before that its name may still change (udev's record of it is there
-    then).
+def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
+    """Of an image that does not run: the NICs that its document itself tells apart, by their MAC or, where
+    names count, by name alone.
     """
-    return host.exists(f"/run/udev/data/n{interface.index}")
+    return [
+        Interface(nic.name or "", nic.mac or "") for nic in nics if nic.name or (nic.mac and not by_name)
+    ]
+
+
+def named_by_udev(host: Host, interface: Interface) -> bool:
+    """Whether udev has finished with the NIC; before that its name may still change."""
+    return udevdb.finished(host, interface.index)
 
 
 def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
-    """Wait until ``ready``, looking again at each change of a NIC; False when udev's queue was empty, or
-    ``patience`` seconds had passed, before.
+    """Wait until ``ready``, looking again at each change of a NIC; False when udev had nothing to do for a
+    moment, or ``patience`` seconds had passed, before. ``ready`` is asked last.
     """
     deadline = time.monotonic() + patience
     with socket.socket(
@@ -85,12 +176,17 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
         events.bind((0, _RTMGRP_LINK))
         poll = select.poll()
         poll.register(events, select.POLLIN)
+        calm = time.monotonic()
         while not ready():
-            if time.monotonic() >= deadline or not host.exists(_QUEUE):
+            now = time.monotonic()
+            if host.exists(_QUEUE):
+                calm = now
+            if now >= deadline or now - calm >= _CALM:
                 return ready()
             # Nothing tells that the queue has become empty: hence the tick.
-            poll.poll(_TICK * 1000)
-            _drain(events)
+            if poll.poll(_TICK * 1000):
+                _drain(events)
+                calm = time.monotonic()
     return True
 
 
@@ -103,18 +199,17 @@ def _drain(events: socket.socket) -> None:
 
 def names(host: Host, interface: Interface) -> frozenset[str]:
     """All names by which the NIC may be configured: its own, and udev's alternatives."""
-    asked = ("udevadm", "info", "--query=property", f"--path={_SYS}/{interface.name}")
-    lines = host.run(asked, changes=False, check=False).stdout.splitlines() if host.live else []
-    given = (line.partition("=")[2] for line in lines if line.startswith("ID_NET_NAME"))
+    found = udevdb.interface(host, interface.index)
+    given = (name for key, name in found.items() if key.startswith("ID_NET_NAME"))
     return frozenset({interface.name, *given} - {""})
 
 
 def by_dhcp(interface: Interface, *, required: bool) -> Link:
     """A NIC that is in no document."""
     nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
-    return Link(
-        interface, nic, f"{FALLBACK}{interface.mac.replace(':', '')}", required=required, fallback=True
-    )
+    metric = None if required else FALLBACK_METRIC
+    key = f"{FALLBACK}{interface.mac.replace(':', '')}"
+    return Link(interface, nic, key, required=required, fallback=True, metric4=metric, metric6=metric)
 
 
 def with_router_advertisements(nic: Nic) -> Nic:

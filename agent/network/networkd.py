@@ -1,4 +1,5 @@
-"""Renderer for systemd-networkd: one systemd.network(5) file for each NIC, matched by its MAC.
+"""Renderer for systemd-networkd: one systemd.network(5) file for each NIC, matched by its MAC where the
+document does not name it; for a virtual one a systemd.netdev(5) file too.
 
 The names sort before those of images and administrators' wildcards (``10-gandi-…`` before ``20-wired``),
 because the first file that matches a NIC is the only one that counts. ``Kind=!*`` keeps bridges and
@@ -8,20 +9,25 @@ VLANs out, which take over the MAC of a NIC.
 from __future__ import annotations
 
 from agent import units
-from agent.network.links import FALLBACK
+from agent.model import Bond, Kind
+from agent.network.links import FALLBACK, MIIMON, ConfigFile
+from agent.network.managers import NETWORKD_UNIT
+from agent.network.policy import PRIORITY
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from agent.host import Host
     from agent.model import Nic, Route
-    from agent.network.links import Link
+    from agent.network.links import Link, Rule
+
+    #: A section's name and its lines.
+    Section = tuple[str, list[str]]
 
 NAME = "networkd"
 BY_NAME = False
-_UNIT = "systemd-networkd.service"
 _PREFIX = "10-gandi-"
 #: In descending order of precedence: a file hides those of its name in later folders.
 _FOLDERS = (
@@ -30,81 +36,133 @@ _FOLDERS = (
     "/usr/local/lib/systemd/network",
     "/usr/lib/systemd/network",
 )
-#: Behind every route with a metric that networkd itself chooses (1024).
-_FALLBACK_METRIC = 2048
 _RUNS = "/run/systemd/netif/links"
+_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 
 
-def manages(host: Host) -> bool:
-    """Whether systemd-networkd is enabled and not masked."""
-    return units.enabled(host, _UNIT)
+def paths(key: str) -> tuple[str, ...]:
+    """The NIC's files: what makes it, and what configures it."""
+    return f"{_FOLDERS[0]}/{_PREFIX}{key}.netdev", f"{_FOLDERS[0]}/{_PREFIX}{key}.network"
 
 
-def path(key: str) -> str:
-    """Our file for that NIC."""
-    return f"{_FOLDERS[0]}/{_PREFIX}{key}.network"
+def render(link: Link) -> tuple[ConfigFile, ...]:
+    """The .network file, for a virtual NIC after the .netdev file."""
+    netdev, network = paths(link.key)
+    made = (ConfigFile(netdev, text(_netdev(link))),) if link.virtual else ()
+    return *made, ConfigFile(network, text(_sections(link)))
 
 
-def render(link: Link) -> str:
-    """The .network file."""
-    sections = [_match(link), _link(link), _network(link.nic), *_dhcp(link), *map(_route, link.nic.routes)]
-    header = "# Written by gandi-agent; once changed, it is left alone.\n"
-    return header + "\n".join(
-        f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections
+def text(sections: Iterable[Section]) -> str:
+    """A unit file; sections without lines are left out."""
+    return _HEADER + "\n".join(
+        f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections if lines
     )
 
 
-def _match(link: Link) -> tuple[str, list[str]]:
-    if not link.interface.mac:
-        return "Match", [f"Name={link.interface.name}"]
-    return "Match", [f"MACAddress={link.interface.mac}", "Type=ether", "Kind=!*"]
+def _netdev(link: Link) -> list[Section]:
+    nic = link.nic
+    lines = [f"Name={link.name}", f"Kind={nic.kind}"] + ([f"MACAddress={nic.mac}"] if nic.mac else [])
+    return [("NetDev", lines), ("VLAN", [f"Id={nic.vlan}"] if nic.vlan is not None else []), _bond(nic)]
 
 
-def _link(link: Link) -> tuple[str, list[str]]:
-    lines = [f"RequiredForOnline={'yes' if link.required else 'no'}"]
+def _bond(nic: Nic) -> Section:
+    if nic.kind is not Kind.BOND:
+        return "Bond", []
+    bond = nic.bond or Bond()
+    lines = [f"Mode={bond.mode}", f"MIIMonitorSec={bond.miimon or MIIMON}ms"]
+    lines += [f"TransmitHashPolicy={bond.xmit_hash_policy}"] if bond.xmit_hash_policy else []
+    return "Bond", lines + ([f"LACPTransmitRate={bond.lacp_rate}"] if bond.lacp_rate else [])
+
+
+def _sections(link: Link) -> list[Section]:
+    head = [_match(link), _link(link)]
+    if link.master:
+        return [*head, ("Network", _port(link, link.master))]
+    policy = link.table
+    rules = [("RoutingPolicyRule", _rule(rule, policy.number)) for rule in policy.rules] if policy else []
+    own = [("Route", _route(r, policy.number)) for r in policy.routes] if policy else []
+    main = [("Route", _route(route)) for route in link.routes]
+    return [*head, ("Network", _network(link)), *_dhcp(link), *main, *own, *rules]
+
+
+def _match(link: Link) -> Section:
+    nic, mac = link.nic, link.interface.mac
+    if link.virtual or not mac or (nic.name and not nic.mac):
+        return "Match", [f"Name={link.name}"]
+    # A bond gives its ports one address; what matches a port is what it was made with.
+    key = "PermanentMACAddress" if link.master and link.master.nic.kind is Kind.BOND else "MACAddress"
+    return "Match", [f"{key}={mac}", "Type=ether", "Kind=!*"]
+
+
+def _link(link: Link) -> Section:
+    # With a dead port a bond or a bridge never gets further than that.
+    enough = "degraded-carrier" if link.ports else "yes"
+    lines = [f"RequiredForOnline={enough if link.required else 'no'}"]
     return "Link", lines + ([f"MTUBytes={link.nic.mtu}"] if link.nic.mtu else [])
 
 
-def _network(nic: Nic) -> tuple[str, list[str]]:
+def _port(link: Link, master: Link) -> list[str]:
+    if master.nic.kind is Kind.BRIDGE:
+        return [f"Bridge={master.name}", *_vlans(link)]
+    first = master.nic.bond and master.nic.bond.primary == link.nic.number
+    return [f"Bond={master.name}", *(["PrimarySlave=yes"] if first else []), *_vlans(link)]
+
+
+def _vlans(link: Link) -> list[str]:
+    return [f"VLAN={name}" for name in link.vlans]
+
+
+def _network(link: Link) -> list[str]:
+    nic = link.nic
     dhcp = {(False, False): "no", (True, False): "ipv4", (False, True): "ipv6", (True, True): "yes"}
     lines = [f"DHCP={dhcp[nic.dhcp4, nic.dhcp6]}", f"IPv6AcceptRA={'yes' if nic.accept_ra else 'no'}"]
     lines += [f"Address={address}" for address in nic.addresses]
-    return "Network", lines + [f"DNS={server}" for server in nic.nameservers]
+    lines += [f"DNS={server}" for server in nic.nameservers]
+    lines += [f"Domains={' '.join(nic.search)}"] if nic.search else []
+    # Nothing else would ever give it a carrier.
+    alone = ["ConfigureWithoutCarrier=yes"] if nic.kind is Kind.BRIDGE and not link.ports else []
+    return lines + _vlans(link) + alone
 
 
-def _dhcp(link: Link) -> Iterator[tuple[str, list[str]]]:
+def _dhcp(link: Link) -> list[Section]:
+    four = [f"RouteMetric={link.metric4}"] if link.metric4 is not None and link.nic.dhcp4 else []
+    return [("DHCPv4", four), ("IPv6AcceptRA", advertised(link))]
+
+
+def advertised(link: Link) -> list[str]:
+    """What [IPv6AcceptRA] has to say of the NIC."""
     nic = link.nic
-    metric = [f"RouteMetric={_FALLBACK_METRIC}"] if link.fallback and not link.required else []
-    if nic.dhcp4 and metric:
-        yield "DHCPv4", metric
-    advertised = [
+    said = [
         ("UseAutonomousPrefix=no", not nic.ra_address),
         # A router's advertisement can also ask for DHCPv6, which would bring an address.
         ("DHCPv6Client=no", not nic.ra_address and not nic.dhcp6),
         ("DHCPv6Client=always", nic.dhcp6),
         ("UseDNS=no", not nic.ra_dns),
         ("UseGateway=no", not nic.ra_gateway),
+        (f"RouteMetric={link.metric6}", link.metric6 is not None and nic.ra_gateway),
     ]
-    lines = [line for line, applies in advertised if applies] + metric
-    if nic.accept_ra and lines:
-        yield "IPv6AcceptRA", lines
+    return [line for line, applies in said if applies] if nic.accept_ra else []
 
 
-def _route(route: Route) -> tuple[str, list[str]]:
+def _route(route: Route, table: int | None = None) -> list[str]:
     lines = [f"Destination={route.destination}"]
-    if route.gateway:
-        lines.append(f"Gateway={route.gateway}")
-    if route.on_link and route.gateway:
-        lines.append("GatewayOnLink=yes")
-    return "Route", lines + ([f"Metric={route.metric}"] if route.metric is not None else [])
+    lines += [f"Gateway={route.gateway}"] if route.gateway else []
+    lines += ["GatewayOnLink=yes"] if route.on_link and route.gateway else []
+    lines += [f"Metric={route.metric}"] if route.metric is not None else []
+    return lines + ([f"Table={table}"] if table is not None else [])
 
 
-def configures(host: Host, names: frozenset[str], mac: str) -> str:
-    """The first .network file, except ours for DHCP, whose [Match] section fits the NIC."""
+def _rule(rule: Rule, table: int) -> list[str]:
+    lines = [f"From={rule.source}"] + ([f"To={rule.destination}"] if rule.destination else [])
+    return [*lines, f"Table={table}", f"Priority={PRIORITY}"]
+
+
+def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:
+    """The first .network file whose [Match] section fits the NIC, of those whose name does not begin with
+    ``but`` (ours for DHCP).
+    """
     for name, found in sorted(_files(host).items()):
-        if not name.startswith(_PREFIX + FALLBACK) and _fits(
-            _match_section(host.read(found) or ""), names, mac
-        ):
+        if not name.startswith(but) and _fits(_match_section(host.read(found) or ""), names, mac):
             return found
     return ""
 
@@ -162,10 +220,9 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Have a running systemd-networkd read its files again and configure the NICs whose file has changed."""
     if not list(links) or not host.live or not host.exists(_RUNS):
         return
-    active = host.run(("systemctl", "is-active", "--quiet", _UNIT), changes=False, check=False)
-    if active.returncode:
+    if not units.active(host, NETWORKD_UNIT):
         return
     # networkctl, which a reload runs, speaks over the system bus; a restart keeps addresses and needs no
     # bus.
     how = "reload" if host.exists("/run/dbus/system_bus_socket") else "restart"
-    host.run(("systemctl", "--no-block", how, _UNIT))
+    host.run(("systemctl", "--no-block", how, NETWORKD_UNIT))

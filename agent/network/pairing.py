@@ -22,11 +22,11 @@ class Pairing:
 
 
 def pair(nics: Iterable[Nic], interfaces: Iterable[Interface], stored: Mapping[int, str]) -> Pairing:
-    """Pair by the document's MAC; else as it was ``stored`` (number → MAC); else vif N with ethN where
-    there is such a name; else what is left in order, by number and by bus.
+    """Pair by the document's MAC; else by its name; else as it was ``stored`` (number → MAC); else vif N
+    with ethN where there is such a name; else what is left in order, by number and by bus.
 
-    A NIC whose MAC is in the document and not on this machine is paired with nothing: the platform named
-    another.
+    A NIC whose MAC or name is in the document and not on this machine is paired with nothing: the platform
+    named another.
     """
     ordered = sorted(nics, key=lambda nic: nic.number)
     waiting = list(ordered)
@@ -42,8 +42,14 @@ def pair(nics: Iterable[Nic], interfaces: Iterable[Interface], stored: Mapping[i
                 free.remove(match)
 
     take(lambda nic, one: nic.mac is not None and nic.mac == one.mac)
-    take(lambda nic, one: nic.mac is None and stored.get(nic.number) == one.mac)
-    take(lambda nic, one: nic.mac is None and one.name == f"eth{nic.number}")
-    take(lambda nic, _one: nic.mac is None)
+    take(lambda nic, one: nic.mac is None and nic.name == one.name)
+    take(lambda nic, one: _free(nic) and stored.get(nic.number) == one.mac)
+    take(lambda nic, one: _free(nic) and one.name == f"eth{nic.number}")
+    take(lambda nic, _one: _free(nic))
     pairs = tuple((nic, found[nic.number]) for nic in ordered if nic.number in found)
     return Pairing(pairs, tuple(waiting), tuple(free))
+
+
+def _free(nic: Nic) -> bool:
+    """Whether the document leaves open which one it is."""
+    return nic.mac is None and nic.name is None

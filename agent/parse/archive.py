@@ -235,7 +235,8 @@ def _pax(content: bytes, said: _Said) -> None:
     """Take over what a pax record ("LENGTH KEY=VALUE\\n" each) says of the next member."""
     while content:
         length, _, rest = content.partition(b" ")
-        if not length.isdigit() or not len(length) + 2 < int(length[:9]) <= len(content):
+        # Nine digits state more than any record has, and int() refuses thousands of them.
+        if not re.fullmatch(rb"[0-9]{1,9}", length) or not len(length) + 2 < int(length) <= len(content):
             raise Damaged("a damaged pax record")
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
         if key == b"path":

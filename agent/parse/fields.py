@@ -11,6 +11,7 @@ import binascii
 import ipaddress
 import re
 import shlex
+from itertools import islice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _CRYPT = re.compile(r"\$(?:1|2[abxy]|3|5|6|7|y|gy|sha1|md5)[$,][\"-)+-9<-\[\]-~]+|[./0-9A-Za-z]{13}")
 #: What shadow's useradd takes (is_valid_user_name in its lib/chkname.c), as Debian documents it in
 #: useradd(8).
-_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _KEY_TYPE = re.compile(
@@ -63,7 +64,7 @@ def arguments(value: object) -> tuple[str, ...]:
 def address(value: object) -> IP:
     """A host's address, v4 or v6, without a prefix."""
     try:
-        found = ipaddress.ip_address(_stripped(value))
+        found = ipaddress.ip_address(stripped(value))
     except ValueError:
         raise ValueError("not an IP address; write for example 203.0.113.10 or 2001:db8::10") from None
     if found.is_unspecified or found.is_multicast or found.is_loopback or getattr(found, "scope_id", None):
@@ -73,7 +74,7 @@ def address(value: object) -> IP:
 
 def optional_address(value: object) -> IP | None:
     """The same, where an empty string and null mean: none."""
-    return address(value) if _stripped(value) else None
+    return address(value) if stripped(value) else None
 
 
 def network(value: object) -> Net | None:
@@ -81,7 +82,7 @@ def network(value: object) -> Net | None:
 
     Without a prefix: /24 for IPv4 (the platform's default), /64 for IPv6.
     """
-    written = _stripped(value)
+    written = stripped(value)
     if not written:
         return None
     if "/" not in written:
@@ -108,7 +109,7 @@ def optional_number(value: object) -> int | None:
 
 def mac(value: object) -> str | None:
     """A hardware address, lower-case with colons; an empty string and null mean: none."""
-    written = _stripped(value).lower().replace("-", ":")
+    written = stripped(value).lower().replace("-", ":")
     if written and not _MAC.fullmatch(written):
         raise ValueError("not a MAC address; write for example 00:16:3e:11:22:33")
     return written or None
@@ -116,7 +117,7 @@ def mac(value: object) -> str | None:
 
 def hostname(value: object) -> str:
     """A host name, short or fully qualified (RFC 1123; underscores are let pass); "" where none is given."""
-    written = _stripped(value).removesuffix(".")
+    written = stripped(value).removesuffix(".")
     if written and (len(written) > 253 or not all(map(_LABEL.fullmatch, written.split(".")))):
         raise ValueError("not a host name; letters, digits and hyphens, at most 63 between two dots")
     return written
@@ -133,7 +134,7 @@ def password(value: object) -> str | None:
 def user(value: object) -> str | None:
     """An account's name that useradd takes; None where none is given."""
     written = text(value)
-    if written and not _USER.fullmatch(written):
+    if written and not USER.fullmatch(written):
         raise ValueError("no user name that useradd takes; lower-case letters, digits, _ and -, at most 32")
     return written or None
 
@@ -143,7 +144,8 @@ def key(line: str) -> tuple[str, str]:
     line = line.strip()
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
         raise ValueError("too long or not printable; one public key on each line")
-    words = [match[0] for match in _WORD.finditer(line)][:3]
+    # No more than can count: each quote that is never closed is searched for to the end of the line.
+    words = [match[0] for match in islice(_WORD.finditer(line), 3)]
     at = next((n for n, word in enumerate(words[:2]) if _KEY_TYPE.fullmatch(word)), None)
     if at is None or len(words) < at + 2:
         raise ValueError("no OpenSSH public key; write the content of a .pub file")
@@ -158,5 +160,6 @@ def key(line: str) -> tuple[str, str]:
     return f"{kind} {blob}", line
 
 
-def _stripped(value: object) -> str:
+def stripped(value: object) -> str:
+    """A string without the blanks around it; None reads as ""."""
     return text(value).strip()

@@ -6,13 +6,17 @@ import ipaddress
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields
+from agent.parse.archive import CONFIG, SCRIPT
+from agent.parse.document import read_json
 from agent.parse.lenient import part, parts, validate, value
-from agent.parse.problem import Problem
+from agent.parse.problem import Problem, bounded
 from agent.parse.program import program
-from agent.plain import dataclass, field
+from agent.parse.reading import Reading
+from agent.plain import dataclass, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from agent.parse.fields import IP, Net
@@ -130,6 +134,25 @@ def parse(
     return config, files, problems
 
 
+def reading(document: dict[str, Any], script: bytes | None) -> Reading:
+    """The same as a reading; one that says a ``version`` is the native document (``agent.parse.native``)."""
+    if "version" in document and "vif" not in document:
+        return Reading(None, {}, [], instead="native")
+    return Reading(*parse(document, script))
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The same of a folder that holds what the archive would."""
+    problems: list[Problem] = []
+    if CONFIG not in files:
+        return Reading(None, {}, [Problem(CONFIG, "missing", "the folder has to hold it")])
+    document = read_json(CONFIG, files[CONFIG], problems)
+    if document is None:
+        return Reading(None, {}, problems)
+    found = reading(document, files.get(SCRIPT))
+    return replace(found, problems=problems + found.problems)
+
+
 def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:
     """The NICs in the order of their numbers; one without a number takes its place in the list for it."""
     found: dict[int, _Nic] = {}
@@ -171,7 +194,8 @@ def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
 
 
 def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
-    """NICs of the model; each family's default route leads over the lowest NIC with a public gateway.
+    """NICs of the model; a default route of each family over each that has a public gateway. The lowest NIC
+    leads, and the others answer who asked through them: that is the renderers' order.
 
     Where no address has a public gateway (a machine with a private VLAN only), the first private one is
     used.
@@ -179,14 +203,15 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
     routes: dict[int, list[Route]] = {nic.number: [] for nic in nics}
     for version, anywhere in _ANYWHERE.items():
         offers = [
-            (not offer.public, nic.number, place, offer)
+            (nic.number, offer)
             for nic in nics
-            for place, offer in enumerate(nic.addresses)
+            for offer in nic.addresses
             if offer.gateway is not None and offer.address.version == version
         ]
-        if offers:
-            _, number, _, best = min(offers, key=lambda offer: offer[:3])
-            routes[number].append(Route(anywhere, gateway=str(best.gateway), on_link=best.on_link))
+        public = [(number, offer) for number, offer in offers if offer.public]
+        for number, best in public or offers[:1]:
+            if not any(route.destination == anywhere for route in routes[number]):
+                routes[number].append(Route(anywhere, gateway=str(best.gateway), on_link=best.on_link))
     return tuple(
         Nic(
             number=nic.number,
@@ -204,6 +229,7 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
 def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
     """root and the named account, both with the password and every key."""
     keys: dict[str, str] = {}
+    wrong: list[Problem] = []
     for number, line in enumerate(conf.ssh_key.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -211,9 +237,10 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
             name, whole = fields.key(line)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            problems.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
+            wrong.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
         else:
             keys.setdefault(name, whole)
+    problems.extend(bounded(wrong))
     users = []
     if conf.password or keys:
         users.append(User("root", conf.password, tuple(keys.values())))

@@ -2,7 +2,7 @@
 
 pydantic tells all errors of a document at once with their paths, so a document is declared strictly, in one
 place, and still applied as far as it is good. A part of a document is a frozen dataclass whose fields are
-made by ``value``, ``part`` and ``parts``.
+made by ``value``, ``part``, ``parts`` and ``named``.
 
 pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
 and making five models costs three times what the core and this module do, at each first boot. So the schemas
@@ -12,10 +12,11 @@ here are plain dicts, as pydantic_core.core_schema describes them.
 from __future__ import annotations
 
 import difflib
+import re
 
 from agent import plain
 from agent.parse.core import SchemaValidator, ValidationError
-from agent.parse.problem import Problem, shown
+from agent.parse.problem import TOLD, Problem, bounded, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,20 +27,18 @@ if TYPE_CHECKING:
 
     Part = TypeVar("Part")
 
-#: Problems that are told one by one; the rest is counted.
-TOLD = 50
 #: Each round leaves out at least one item on each path that was wrong; nesting bounds their number.
 _ROUNDS = 20
 
 
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
-_SCHEMA = "schema"
+_SCHEMA, _ALSO = "schema", "also"
 
 
-def value(reader: Callable[[object], Any], default: Any = REQUIRED) -> Any:
-    """A field that holds one value, made by a reader of ``agent.parse.fields``."""
-    return _field(_read_by(reader), default)
+def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "") -> Any:
+    """A field that holds one value, made by a reader; ``also`` is a second spelling of its key."""
+    return _field(_read_by(reader), default, also)
 
 
 def part(of: type) -> Any:
@@ -61,11 +60,18 @@ def _nullable(of: CoreSchema) -> CoreSchema:
     return {"type": "nullable", "schema": of}
 
 
-def _field(of: CoreSchema, default: Any) -> Any:
+def named(of: type | Callable[[object], Any]) -> Any:
+    """A field that holds parts or values by names of the document's own; a wrong one is missing there."""
+    one = schema(of) if isinstance(of, type) else _read_by(of)
+    many: CoreSchema = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": _nullable(one)}
+    return _field(_nullable(many), None)
+
+
+def _field(of: CoreSchema, default: Any, also: str = "") -> Any:
     if default is REQUIRED:
-        return plain.field(metadata={_SCHEMA: of})
+        return plain.field(metadata={_SCHEMA: of, _ALSO: also})
     with_default = {"type": "default", "schema": of, "default": default}
-    return plain.field(default=default, metadata={_SCHEMA: with_default})
+    return plain.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
 
 
 def schema(of: type) -> CoreSchema:
@@ -77,19 +83,28 @@ def schema(of: type) -> CoreSchema:
         "schema": {
             "type": "dataclass-args",
             "dataclass_name": of.__name__,
-            "fields": [
-                {"type": "dataclass-field", "name": f.name, "schema": f.metadata[_SCHEMA]} for f in declared
-            ],
+            "fields": [_declared(one) for one in declared],
             "extra_behavior": "forbid",
         },
-        "fields": [f.name for f in declared],
+        "fields": [one.name for one in declared],
         "frozen": True,
         "slots": True,
     }
 
 
-def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Problem]]:
+def _declared(one: plain.Field[Any]) -> Any:
+    declared = {"type": "dataclass-field", "name": one.name, "schema": one.metadata[_SCHEMA]}
+    also = one.metadata[_ALSO]
+    return declared | ({"validation_alias": [[one.name], [also]]} if also else {})
+
+
+def validate(
+    of: type[Part], document: dict[str, Any], *, partly: bool = False
+) -> tuple[Part, list[Problem]]:
     """The document as far as it is good, and each item that had to be left out.
+
+    ``partly``: only a part of the format is known here. A key beside it is no mistake, and is named once
+    however many items have it.
 
     Every field of ``of`` needs a default, or lies in a list whose items may be None: that is what a list
     item becomes that is wrong as a whole. ``document`` is changed.
@@ -101,16 +116,29 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     told: set[tuple[int | str, ...]] = set()
     for _ in range(_ROUNDS):
         try:
-            return validator.validate_python(document), _bounded(problems)
+            told_once = _unhandled(problems) if partly else problems
+            return validator.validate_python(document), bounded(told_once)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False, include_input=False):
                 missing = wrong["type"] == "missing"
                 # What was left out a round ago may be missing now: the item around it goes, told already.
                 if not (missing and wrong["loc"] in told):
-                    problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], known))
+                    # Looking for a likely key takes long, and no more than these are told.
+                    likely = known if len(problems) < TOLD else frozenset[str]()
+                    problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], likely))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
-    return of(), [*_bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+    return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+
+
+def _unhandled(problems: Iterable[Problem]) -> list[Problem]:
+    told = []
+    for problem in problems:
+        if problem.harmless:
+            key = re.sub(r"\[[0-9]+\]", "[]", problem.path)
+            problem = Problem(key, "this key is not handled", "it has no effect", harmless=True)
+        told.append(problem)
+    return list(dict.fromkeys(told))
 
 
 def path(location: Iterable[int | str]) -> str:
@@ -155,21 +183,17 @@ def _has(container: Any, step: int | str) -> bool:
     return False
 
 
-def _bounded(problems: list[Problem]) -> list[Problem]:
-    once = list(dict.fromkeys(problems))
-    more = len(once) - TOLD
-    tail = (
-        [Problem("the document", f"{more} more problems", "correct those above first")] if more > 0 else []
-    )
-    return once[:TOLD] + tail
-
-
 def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:
     """Every key of a schema and of those within it."""
     match of:
         case {"type": "dataclass-field", "name": str(name), "schema": inner}:
             yield name
             yield from _keys(inner)
-        case {"fields": [dict(), *_] as inner} | {"schema": dict() as inner} | {"items_schema": inner}:
+        case (
+            {"fields": [dict(), *_] as inner}
+            | {"schema": dict() as inner}
+            | {"items_schema": inner}
+            | {"values_schema": inner}
+        ):
             for one in inner if isinstance(inner, list) else [inner]:
                 yield from _keys(one)

@@ -8,6 +8,8 @@ from agent.plain import dataclass
 
 #: Characters of delivered text (a key, a member's name) that go into a message.
 _SHOWN = 80
+#: Problems that are told one by one; the rest is counted.
+TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +29,14 @@ def shown(text: str) -> str:
     """Delivered text as it may stand in a log line: one line, printable, short."""
     safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _SHOWN + 1])
     return safe if len(safe) <= _SHOWN else safe[:_SHOWN] + "…"
+
+
+def bounded(problems: list[Problem]) -> list[Problem]:
+    """Each once, and no more than people read."""
+    once = list(dict.fromkeys(problems))
+    more = len(once) - TOLD
+    if more <= 0:
+        return once
+    # What is missing comes before what was only ignored.
+    once.sort(key=lambda problem: problem.harmless)
+    return [*once[:TOLD], Problem("the document", f"{more} more problems", "correct those above first")]

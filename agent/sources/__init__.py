@@ -9,71 +9,137 @@ from __future__ import annotations
 import importlib
 import time
 
+from agent import provisioners, storage
 from agent.errors import ConfigError
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from agent.context import Context, Medium
     from agent.host import Host
     from agent.parser import Parsed
-
-    Look = Callable[[Host, str], "Found | None"]
+    from agent.report import Item
 
 #: Name in CONFIG_DATASOURCE -> module. The order is that of precedence for "auto".
-SOURCES = {"gandi": "swap"}
+ARCHIVE = "gandi"
+SOURCES = {
+    ARCHIVE: "swap",
+    "cloudstack": "drives",
+    "openstack": "drives",
+    "nocloud": "drives",
+    "native": "drives",
+}
 AUTO, NONE = "auto", "none"
+#: What "auto" stands for: the swap archive; then all drives at once, of which none comes before another.
+_AUTO = ((ARCHIVE,), ("cloudstack", "openstack", "nocloud", "native"))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a module is to look for: which of its sources. ``known`` is the digest of the last delivery,
+    ``label`` the setting CONFIG_CONFIGDRIVE_LABEL.
+    """
+
+    host: Host
+    sources: tuple[str, ...]
+    known: str = ""
+    label: str = "config"
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A medium, and what the reader made of it. ``parsed`` is None for one that was used up and needs only
-    the rest of its bytes overwritten. ``others``: devices that carry one as well and are not looked at.
+    the rest of its bytes overwritten.
     """
 
     medium: Medium
     parsed: Parsed | None
-    others: tuple[str, ...] = ()
 
 
-def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The sources that CONFIG_DATASOURCE asks for, in its order. Raises ConfigError for an unknown name."""
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a look has found: the medium that counts, if there is one, and what is to be said of others."""
+
+    found: Found | None = None
+    notes: tuple[Item, ...] = ()
+
+
+def off(ctx: Context) -> str:
+    """Why this machine is not set up by us at all, "" where it is: by the administrator's setting, or since
+    another tool does it and the administrator has not said which of the two.
+    """
+    if NONE in ctx.settings.datasource:
+        return "CONFIG_DATASOURCE=none"
+    other = provisioners.active(ctx.host) if ctx.settings.datasource == (AUTO,) else ""
+    return (
+        f"network, users and user data are left to {other} (to have them, set CONFIG_DATASOURCE)"
+        if other
+        else ""
+    )
+
+
+def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """What CONFIG_DATASOURCE asks for, one turn after the other; a turn is asked only where those before it
+    have found nothing. Raises ConfigError for an unknown name.
+    """
     if NONE in names:
         return ()
+    asked, seen = list[tuple[str, ...]](), set[str]()
     for name in names:
         if name not in (AUTO, *SOURCES):
             known = ", ".join((AUTO, NONE, *SOURCES))
             raise ConfigError(f"CONFIG_DATASOURCE: {name!r} is no source", hint=f"write one of: {known}")
-    expanded = [one for name in names for one in (SOURCES if name == AUTO else (name,))]
-    return tuple(dict.fromkeys(expanded))
+        for turn in _AUTO if name == AUTO else ((name,),):
+            asked += [left] if (left := tuple(one for one in turn if one not in seen)) else []
+            seen.update(turn)
+    return tuple(asked)
 
 
-def find(ctx: Context, known: str, *, patient: bool) -> Found | None:
+def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
     """The first medium that is there. ``known`` is the digest of the last delivery.
 
-    ``patient``: the machine has no configuration yet, so a medium may still be on its way; then it is waited
-    for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. Raises ConfigError for a
-    setting, HostError when the reader failed.
+    ``patient``: the machine has no configuration of its own, so a medium may still be on its way; then it is
+    waited for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. So is another one
+    where a drive was found: it may come before that one, or contradict it. Raises ConfigError for a setting
+    or media that contradict each other, HostError when the reader failed.
     """
-    names = chosen(ctx.settings.datasource)
-    looks: list[Look] = [importlib.import_module(f"agent.sources.{SOURCES[name]}").look for name in names]
-    found = _first(ctx, looks, known)
-    if found is None and looks and patient:
-        from agent.sources.arrivals import Arrivals
+    asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
+    findings = _first(ctx, asked, known)
+    drivers = drivers and not patient and findings.found is None
+    if not asked or not (patient or drivers) or _comes_first(findings):
+        return findings
+    from agent.sources.arrivals import Arrivals
 
-        deadline = time.monotonic() + ctx.settings.source_timeout
-        with Arrivals(ctx.host) as arrivals:
-            ctx.waiting("a configuration medium")
-            while found is None:
-                more = arrivals.wait(deadline)
-                found = _first(ctx, looks, known)
-                if not more:
-                    break
-            ctx.waiting("")
-    return found
+    deadline = time.monotonic() + ctx.settings.source_timeout
+    with Arrivals(ctx.host) as arrivals:
+        ctx.waiting("every disk to be there" if findings.found else "a configuration medium")
+        more = True
+        while more and not _comes_first(findings):
+            more = arrivals.wait(deadline, drivers_only=drivers)
+            there = storage.names(ctx.host)
+            if (findings.found is None and not drivers) or (there != seen and (drivers or not more)):
+                findings, seen = _first(ctx, asked, known), there
+        ctx.waiting("")
+    return findings
 
 
-def _first(ctx: Context, looks: list[Look], known: str) -> Found | None:
-    return next((found for look in looks if (found := look(ctx.host, known))), None)
+def _comes_first(findings: Findings) -> bool:
+    """Whether nothing that may still come would count before it, or against it."""
+    return findings.found is not None and findings.found.medium.source == ARCHIVE
+
+
+def find_drive(ctx: Context, known: str) -> Findings:
+    """The drive that counts now, while the machine runs: a swap archive is read at boot only."""
+    drives = (tuple(one for one in turn if one != ARCHIVE) for turn in turns(ctx.settings.datasource))
+    return _first(ctx, tuple(turn for turn in drives if turn), known)
+
+
+def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
+    notes: dict[Item, None] = {}
+    for turn in asked:
+        module = importlib.import_module(f"agent.sources.{SOURCES[turn[0]]}")
+        looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))
+        notes |= dict.fromkeys(looked.notes)
+        if looked.found:
+            return Findings(looked.found, tuple(notes))
+    return Findings(None, tuple(notes))

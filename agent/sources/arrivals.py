@@ -6,6 +6,7 @@ every device of a storage bus has found its driver.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -13,6 +14,7 @@ import time
 
 from agent.errors import HostError
 from agent.plain import dataclass, field
+from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _LOOK_AGAIN = 0.5
 #: (5.2, 5.6).
 _PCI_STORAGE = "0x01"
 _VIRTIO_STORAGE = ("0x0002", "0x0008")
+#: SCSI peripheral device types of disks and optical drives, ATA's too (include/scsi/scsi_proto.h): their
+#: drivers load after the host's.
+_SCSI_STORAGE = ("0", "5")
 
 
 @dataclass(slots=True)
@@ -52,25 +57,55 @@ class Arrivals:
     ) -> None:
         self._close()
 
-    def wait(self, deadline: float) -> bool:
+    def wait(self, deadline: float, *, drivers_only: bool = False) -> bool:
         """Wait for something to happen; False when ``deadline`` (monotonic seconds) has passed or nothing is
-        left to come.
+        left to come: in all, or of the devices that are seen already and have no driver yet.
         """
         left = deadline - time.monotonic()
-        if left <= 0 or self._socket is None or not self.pending():
+        pending = self.probing() if drivers_only else self.pending()
+        if left <= 0 or self._socket is None or not pending:
             return False
         ready, _, _ = select.select([self._socket], [], [], min(left, _LOOK_AGAIN))
         while ready:
-            self._socket.recv(1 << 16, socket.MSG_DONTWAIT)
+            self._hear(self._socket)
             ready, _, _ = select.select([self._socket], [], [], 0)
         return True
+
+    @staticmethod
+    def _hear(events: socket.socket) -> None:
+        try:
+            events.recv(1 << 16, socket.MSG_DONTWAIT)
+        except OSError as error:
+            # A coldplug overflows the socket while a disk is probed; what was lost is a reason to look, too.
+            if error.errno != errno.ENOBUFS:
+                raise HostError(f"the kernel's events cannot be heard: {error.strerror}") from error
 
     def pending(self) -> bool:
         """Whether udev still works, or a storage device has no driver yet."""
         if self.host.exists("/run/udev/queue"):
             return True
-        return bool(self._unbound("pci", "class", _PCI_STORAGE)) or any(
-            self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE
+        return (
+            bool(self._unbound("pci", "class", _PCI_STORAGE))
+            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
+            or any(self._unbound("scsi", "type", kind) for kind in _SCSI_STORAGE)
+        )
+
+    def probing(self) -> bool:
+        """Whether a disk or drive that the kernel has found is on its way to being one: its driver is at it,
+        or udev may still load it. One whose driver is never loaded holds nothing up.
+        """
+        busy = self.host.exists("/run/udev/queue")
+        if busy and (
+            self._unbound("pci", "class", _PCI_STORAGE)
+            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
+        ):
+            return True
+        folder = "/sys/bus/scsi/devices"
+        return any(
+            (busy or self.host.exists(f"{folder}/{name}/driver"))
+            and not self.host.exists(f"{folder}/{name}/block")
+            for name in listed(self.host, folder)
+            if attribute(self.host, f"{folder}/{name}/type") in _SCSI_STORAGE
         )
 
     def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:

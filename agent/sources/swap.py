@@ -14,7 +14,8 @@ from agent.bus import attachment
 from agent.context import Medium
 from agent.errors import HostError
 from agent.parse import archive
-from agent.sources import Found
+from agent.report import skipped
+from agent.sources import Asked, Findings, Found
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,21 +40,19 @@ def platform_disks(host: Host) -> Iterable[str]:
     return [name for name in storage.names(host) if attachment(host, storage.devpath(host, name))[0]]
 
 
-def look(host: Host, known: str, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Found | None:
-    """The first disk that carries an archive, read; None where there is none.
-
-    ``known`` is the digest of the last delivery, see ``parser.parse``. Raises HostError when the reader
-    failed.
-    """
+def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
+    """The first disk that carries an archive, read. Raises HostError when the reader failed."""
+    host = asked.host
     marked = [(name, at) for name in disks(host) if (at := _marked(host, name)) is not None]
     carriers = [(disk, at) for name, at in marked if (disk := facts(host, name)) and not foreign(host, disk)]
     carriers.sort(key=lambda carrier: _rank(carrier[0]))
     for place, (disk, offset) in enumerate(carriers):
-        found = _read(host, disk, offset, known)
+        found = _read(host, disk, offset, asked.known)
         if found:
-            others = tuple(other.device.node for other, _ in carriers[place + 1 :])
-            return Found(found.medium, found.parsed, others)
-    return None
+            others = (other.device.node for other, _ in carriers[place + 1 :])
+            why = f"carries an archive as well; {disk.device.node} counts"
+            return Findings(found, tuple(skipped(other, why) for other in others))
+    return Findings()
 
 
 def facts(host: Host, name: str) -> Disk | None:

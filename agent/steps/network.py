@@ -1,27 +1,34 @@
-"""Step: every physical NIC gets the configuration that the document has for it, else DHCP.
+"""Step: every physical NIC gets the configuration that the document has for it, else DHCP; and every virtual
+one that the document has.
 
 Files are written for the manager that runs this system; it starts after this stage, so at a boot nothing
-is applied here. A NIC of the document that is not on this machine is named and its file, if there was
-one, stays. Of several files for one NIC a manager takes the first, or adds them up, so the one for DHCP goes
-as soon as the document has the NIC.
+is applied here. A NIC of the document that is not on this machine is named and its files, if there were
+any, stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go
+as soon as the document has the NIC; what was written for another manager goes when that one no longer is
+in charge.
 """
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from agent import model, network, sources
 from agent.errors import ConfigError
-from agent.network import links
+from agent.model import Kind
+from agent.network import links, sysctls
+from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
-from agent.plain import asdict
+from agent.network.plan import plan
+from agent.plain import asdict, replace
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from agent.context import Context
+    from agent.host import Host
     from agent.model import Nic
     from agent.network import Renderer
     from agent.network.links import Interface, Link
@@ -30,12 +37,13 @@ if TYPE_CHECKING:
 
 #: Seconds that the boot waits for the document's NICs to be there.
 _PATIENCE = 10.0
+_SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle every NIC; then have a manager that runs already apply what has changed."""
-    if sources.NONE in ctx.settings.datasource:
-        yield skipped("network", "CONFIG_DATASOURCE=none")
+    if why := sources.off(ctx):
+        yield skipped("network", why)
         return
     nics = ctx.config.nics if ctx.config else ()
     try:
@@ -45,19 +53,21 @@ def apply(ctx: Context) -> Iterator[Item]:
             raise
         yield skipped("network", f"{error.message}, and no document has a NIC: left as it is")
         return
-    stored = ctx.state.pairs() if ctx.config else {}
-    pairing = pair(nics, _interfaces(ctx, renderer, nics, stored), stored)
-    if ctx.config:
-        ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
+    pairing = _pair(ctx, renderer, nics)
+    yield from _leave_others(ctx, renderer, pairing)
+    yield from _leave_strays(ctx, renderer, pairing)
+    delivered = _delivered(ctx, nics, pairing)
     touched: list[Link] = []
-    delivered = _delivered(ctx, pairing)
     for link in delivered:
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
-        yield from _replace_fallback(ctx, renderer, link.interface)
+        if not link.virtual:
+            yield from _replace_fallback(ctx, renderer, link.interface)
+    there = {link.nic.number for link in delivered}
+    for nic in nics:
+        if nic.number not in there:
+            yield skipped(f"nic:{nic.number}", _missing(ctx.host, nic))
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
-    for nic in pairing.nics:
-        yield skipped(f"nic:{nic.number}", "no interface on this machine goes with it")
     fallback = list[str]()
     for one in pairing.interfaces:
         why = _left_alone(ctx, renderer, one)
@@ -69,7 +79,26 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
     if ctx.config:
         yield from _withdraw(ctx, renderer, "dhcp:", set(fallback))
+        yield from _parameters(ctx, delivered)
     renderer.reload(ctx.host, touched)
+
+
+def _pair(ctx: Context, renderer: Renderer, nics: tuple[Nic, ...]) -> Pairing:
+    """Which physical NIC of the document is which interface; remembered."""
+    plugged = tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL)
+    stored = ctx.state.pairs() if ctx.config else {}
+    pairing = pair(plugged, _interfaces(ctx, renderer, plugged, stored), stored)
+    if ctx.config:
+        ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
+    return pairing
+
+
+def _missing(host: Host, nic: Nic) -> str:
+    if host.offline:
+        return "set up at the first boot, when the machine's interfaces are known"
+    if nic.kind is not Kind.PHYSICAL:
+        return f"{nic.name}: nothing of what it is made of is on this machine"
+    return "no interface on this machine goes with it"
 
 
 def _interfaces(
@@ -79,66 +108,86 @@ def _interfaces(
     no more to say: its drivers load late, and another NIC must not take the place of one that does. Where
     names count (in the manager's files, or to tell who configures another NIC), once they have theirs.
     """
+    if ctx.host.offline:
+        return links.foretold(nics, by_name=renderer.BY_NAME)
     known = {mac for nic in nics if (mac := nic.mac or stored.get(nic.number))}
+    found: list[Interface] = []
 
     def complete() -> bool:
+        # What is found complete is used: while udev renames a NIC, the next look may miss it.
+        nonlocal found
         found = links.physical(ctx.host)
-        by_name = renderer.BY_NAME or len(found) > len(nics)
-        named = not by_name or all(links.named_by_udev(ctx.host, one) for one in found)
-        return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found} and named
+        # Where one is not alone, its kernel parameters go by its name too.
+        if renderer.BY_NAME or len(found) > min(len(nics), 1):
+            if not all(links.named_by_udev(ctx.host, one) for one in found):
+                return False
+            # udev's record comes after the name: what was read before it may be the one before.
+            found = links.physical(ctx.host)
+        return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found}
 
-    if ctx.host.live and not ctx.host.dry_run and not complete():
+    if not complete() and ctx.host.live and not ctx.host.dry_run:
         ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
         links.wait(ctx.host, complete, _PATIENCE)
         ctx.waiting("")
-    return links.physical(ctx.host)
+    return found
 
 
-def _delivered(ctx: Context, pairing: Pairing) -> list[Link]:
-    """The document's NICs; the boot waits for the one that leads out, or else for the first."""
-    pairs = pairing.pairs
-    leads_out = (nic.number for nic, _ in pairs if nic.dhcp4 or any(r.gateway for r in nic.routes))
-    first = next(leads_out, pairs[0][0].number if pairs else None)
-    slaac = ctx.settings.ipv6_slaac
-    return [
-        links.Link(
-            one,
-            links.with_router_advertisements(nic) if slaac else nic,
-            f"nic{nic.number}",
-            required=nic.number == first,
-        )
-        for nic, one in pairs
-    ]
+def _delivered(ctx: Context, nics: tuple[Nic, ...], pairing: Pairing) -> tuple[Link, ...]:
+    """The document's NICs that are on this machine or can be made on it."""
+    physical = {nic.number: one for nic, one in pairing.pairs}
+    return plan(nics, physical, slaac=ctx.settings.ipv6_slaac)
 
 
 def _item(link: Link) -> str:
     return f"dhcp:{link.interface.mac}" if link.fallback else f"nic:{link.nic.number}"
 
 
+def _key(name: str) -> str:
+    """The key of a NIC's files, from the name of its item."""
+    return name.replace("nic:", "nic").replace("dhcp:", links.FALLBACK).replace(":", "")
+
+
+def _live(host: Host, renderer: Renderer, key: str) -> str | None:
+    """What that NIC's files hold, None where it has none."""
+    texts = [text for path in renderer.paths(key) if (text := host.read(path)) is not None]
+    return "".join(texts) if texts else None
+
+
+def _text(renderer: Renderer, link: Link) -> str:
+    return "".join(file.text for file in renderer.render(link))
+
+
+def _remove(host: Host, paths: Iterable[str]) -> None:
+    for path in paths:
+        host.remove(path)
+
+
 def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
-    path, text = renderer.path(link.key), renderer.render(link)
-    live = ctx.host.read(path)
+    files, wanted = renderer.render(link), _text(renderer, link)
+    live = _live(ctx.host, renderer, link.key)
 
     def write() -> None:
         renderer.prepare(ctx.host, link)
-        ctx.host.write(path, text)
+        _remove(ctx.host, set(renderer.paths(link.key)) - {file.path for file in files})
+        for file in files:
+            ctx.host.write(file.path, file.text, mode=file.mode)
 
     if link.fallback and (ctx.config is None or name not in ctx.state.applied(name)):
         # Nothing is remembered of it: a file that is there is as we left it, or the administrator's.
         if live is not None and live not in _fallbacks(renderer, link.interface):
             return kept(name)
         if ctx.config is None:
-            if live == text:
-                return unchanged(name, link.interface.name)
+            if live == wanted:
+                return unchanged(name, link.name)
             write()
-            return changed(name, link.interface.name)
+            return changed(name, link.name)
     return ctx.state.settle(
         name,
         delivered="dhcp" if link.fallback else model.canonical(asdict(link.nic)).decode(),
-        wanted=text,
+        wanted=wanted,
         live=live,
         apply=write,
-        detail=link.interface.name,
+        detail=link.name,
     )
 
 
@@ -158,16 +207,15 @@ def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
 
 
 def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:
-    """The texts of our own file for DHCP on that NIC."""
-    return {renderer.render(links.by_dhcp(one, required=required)) for required in (True, False)}
+    """The texts of our own files for DHCP on that NIC."""
+    return {_text(renderer, links.by_dhcp(one, required=required)) for required in (True, False)}
 
 
 def _replace_fallback(ctx: Context, renderer: Renderer, one: Interface) -> Iterator[Item]:
-    """Remove our file for DHCP on a NIC that the document has, whether or not it is remembered."""
+    """Remove our files for DHCP on a NIC that the document has, whether or not they are remembered."""
     fallback = links.by_dhcp(one, required=False)
-    path = renderer.path(fallback.key)
-    if ctx.host.read(path) in _fallbacks(renderer, one):
-        ctx.host.remove(path)
+    if _live(ctx.host, renderer, fallback.key) in _fallbacks(renderer, one):
+        _remove(ctx.host, renderer.paths(fallback.key))
         ctx.state.forget(_item(fallback))
         yield changed(_item(fallback), f"{one.name} is in the document now, removed")
 
@@ -176,6 +224,67 @@ def _withdraw(ctx: Context, renderer: Renderer, kind: str, current: set[str]) ->
     """Take back the files of NICs of that kind (in the document, or in none) that are it no more."""
     for name in ctx.state.applied(kind):
         if name not in current:
-            key = name.replace("nic:", "nic").replace("dhcp:", links.FALLBACK).replace(":", "")
-            path = renderer.path(key)
-            yield ctx.state.withdraw(name, live=ctx.host.read(path), undo=partial(ctx.host.remove, path))
+            live = _live(ctx.host, renderer, _key(name))
+            undo = partial(_remove, ctx.host, renderer.paths(_key(name)))
+            yield ctx.state.withdraw(name, live=live, undo=undo)
+
+
+def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
+    """Take back what was written for a manager that is no longer in charge."""
+    for other in map(network.load, left_over(ctx.host, renderer.NAME)):
+        if ctx.config:
+            for name in (*ctx.state.applied("nic:"), *ctx.state.applied("dhcp:")):
+                live = _live(ctx.host, other, _key(name))
+                if live is None:
+                    continue
+                if ctx.state.is_ours(name, live):
+                    yield _left_behind(ctx.host, other, _key(name))
+                # Whoever changed it: it is written anew for the manager that is in charge.
+                ctx.state.forget(name)
+        for one in pairing.interfaces:
+            key = links.by_dhcp(one, required=False).key
+            if _live(ctx.host, other, key) in _fallbacks(other, one):
+                yield _left_behind(ctx.host, other, key)
+
+
+def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
+    """Remove our files for DHCP on NICs that are not here, where one that is has their name (an image was
+    booted, and then copied): who goes by names would configure it twice.
+    """
+    here = (*(one for _, one in pairing.pairs), *pairing.interfaces)
+    own = {links.by_dhcp(one, required=False).key for one in here}
+    for key in keys(ctx.host, renderer.NAME) if renderer.BY_NAME else ():
+        if not key.startswith(links.FALLBACK) or key in own:
+            continue
+        mac = ":".join(re.findall("..", key.removeprefix(links.FALLBACK)))
+        live = _live(ctx.host, renderer, key)
+        if any(live in _fallbacks(renderer, replace(one, mac=mac)) for one in here):
+            _remove(ctx.host, renderer.paths(key))
+            if ctx.config:
+                ctx.state.forget(f"dhcp:{mac}")
+            yield changed(f"dhcp:{mac}", "there is another NIC of that name now, removed")
+
+
+def _left_behind(host: Host, other: Renderer, key: str) -> Item:
+    _remove(host, other.paths(key))
+    return changed(other.paths(key)[-1], f"{other.NAME} is no longer in charge, removed")
+
+
+def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
+    """The kernel's parameters of single NICs: a file, which udev applies to NICs that come later."""
+    if not ctx.settings.sysctl:
+        return
+    name, wanted, live = "nic parameters", sysctls.render(delivered), ctx.host.read(sysctls.FILE)
+    if wanted:
+        yield ctx.state.settle(
+            name, delivered=wanted, wanted=wanted, live=live, apply=partial(_set, ctx.host, wanted)
+        )
+    elif name in ctx.state.applied(name):
+        yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, sysctls.FILE))
+
+
+def _set(host: Host, text: str) -> None:
+    host.write(sysctls.FILE, text)
+    if host.live:
+        # With what every file says of NICs, in order: the administrator's have the last word.
+        host.run((_SYSCTL, "--prefix=/net/ipv4/conf"), check=False)

@@ -17,6 +17,7 @@ import time
 
 from agent import bounded, transient
 from agent.errors import HostError
+from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
 
 TYPE_CHECKING = False
@@ -36,8 +37,6 @@ PATIENCE = 60.0
 #: Exit status of timeout(1) when the limit was reached, and seconds from its SIGTERM to its SIGKILL.
 _TIMED_OUT = 124
 _GRACE = 10
-#: Bytes of a program that are looked at to tell what runs it.
-_HEAD = 4
 _PROPERTIES = (
     f"SyslogIdentifier={UNIT}",
     "KillMode=process",
@@ -111,19 +110,10 @@ def _start(ctx: Context, scripts: list[Script]) -> None:
 
 def _command(ctx: Context, script: Script) -> tuple[str, ...]:
     path = ctx.state.script(script.name)
-    head = ctx.host.read_bytes(path, limit=_HEAD)
+    head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
         raise HostError(f"{path}: missing", hint="it comes again with the platform's document")
     return command(path, head, script)
-
-
-def command(path: str, head: bytes, script: Script) -> tuple[str, ...]:
-    """How a program is run, from the first bytes of its file.
-
-    ``run`` is text for ``sh`` whatever it begins with, and so is a program without an interpreter line.
-    """
-    executable = script.name != "run" and head.startswith((b"#!", b"\x7fELF"))
-    return (path, *script.arguments) if executable else ("/bin/sh", path, *script.arguments)
 
 
 def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:

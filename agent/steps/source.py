@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from agent import identity, sources
 from agent.errors import AgentError, HostError
+from agent.journal import Journal
 from agent.model import Identity
 from agent.plain import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
@@ -22,56 +23,77 @@ if TYPE_CHECKING:
     from agent.model import InstanceConfig
     from agent.parse.problem import Problem
     from agent.parser import Parsed
-    from agent.sources import Found
+    from agent.sources import Findings, Found
 
 #: Where the customer's scripts read the document, spelled as it came.
 DOCUMENT = "/gandi/config"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Find, have read, store and adopt; leaves the configuration in ``ctx.config`` and what to do with the
-    medium in ``ctx.medium``.
+    """Find, have read, store and adopt; leaves the configuration in ``ctx.config``, plain passwords in
+    ``ctx.secrets``, and what to do with the medium in ``ctx.medium``.
     """
-    ctx.config, ctx.medium, ctx.files = None, None, {}
-    if sources.NONE in ctx.settings.datasource:
-        yield skipped("source", "CONFIG_DATASOURCE=none")
+    ctx.config, ctx.medium, ctx.files, ctx.secrets = None, None, {}, {}
+    if why := sources.off(ctx):
+        yield skipped("source", why)
         return
     stored, broken = _stored(ctx)
     if broken:
         yield broken
+    # A disk under another UUID is a clone more often than not: its own medium may still be on its way.
+    patient = stored is None or _elsewhere(ctx)
+    # The drive of a machine that came from one may be another machine's by now: only a boot can tell.
+    drivers = stored is not None and stored.identity.source != sources.ARCHIVE
     try:
-        found = sources.find(ctx, _known(ctx) if stored else "", patient=stored is None)
+        findings = sources.find(ctx, known(ctx) if stored else "", patient=patient, drivers=drivers)
     except AgentError as error:
         yield failed("source", error.message, error.hint)
-        found = None
+        yield from _from_store(ctx, stored, None, "no medium that can be used")
+        return
+    yield from noted(ctx, findings)
+    found = findings.found
     if found is None or found.parsed is None:
         yield from _from_store(ctx, stored, found)
-        return
-    yield from _told(found.parsed.problems, found)
-    if found.parsed.same:
+    else:
+        yield from take(ctx, found, found.parsed, stored)
+
+
+def noted(ctx: Context, findings: Findings) -> Iterator[Item]:
+    """What is to be said of media that do not count, also in the journal."""
+    for item in findings.notes:
+        Journal(ctx.host).medium(item)
+        yield item
+
+
+def take(ctx: Context, found: Found, parsed: Parsed, stored: InstanceConfig | None) -> Iterator[Item]:
+    """Make what the reader made of a medium the configuration in force, as far as it can be."""
+    yield from _told(parsed.problems)
+    if parsed.same:
         ctx.config, ctx.medium = stored, found.medium
         yield unchanged("source", f"{_place(found)}, delivered again")
-    elif found.parsed.config is None:
+    elif parsed.config is None:
         ctx.medium = replace(found.medium, left="its configuration cannot be read")
-        yield from _from_store(ctx, stored, None)
+        yield from _from_store(ctx, stored, None, "nothing usable on the medium")
     else:
-        yield from _adopt(ctx, found, found.parsed, found.parsed.config, stored)
-    if ctx.medium and not found.parsed.whole:
+        ctx.secrets = parsed.secrets
+        yield from _adopt(ctx, found, parsed, parsed.config, stored)
+    if ctx.medium and not parsed.whole:
         ctx.medium = replace(ctx.medium, left=ctx.medium.left or "its archive is damaged")
 
 
-def _from_store(ctx: Context, stored: InstanceConfig | None, found: Found | None) -> Iterator[Item]:
+def _from_store(
+    ctx: Context, stored: InstanceConfig | None, found: Found | None, want: str = "no medium"
+) -> Iterator[Item]:
     """No medium, or none that can be used: the same instance as before."""
     ctx.config = stored
     if found is not None:
         ctx.medium = found.medium if stored else replace(found.medium, left="nothing is stored")
     if stored is None:
-        what = "no medium" if ctx.medium is None else "nothing usable on the medium"
-        yield skipped("source", f"{what}, nothing stored: no configuration")
+        want = want if ctx.medium is None else "nothing usable on the medium"
+        yield skipped("source", f"{want}, nothing stored: no configuration")
         return
     yield unchanged("source", f"the stored configuration ({stored.identity.source})")
-    now, then = identity.machine(ctx.host), ctx.state.dmi()
-    if now and then and not identity.same(now, then):
+    if _elsewhere(ctx):
         what = "the machine's UUID has changed and no medium names it: taken for the same instance"
         yield Item("instance", Outcome.KEPT, what, "before cloning a machine, run: gandi-agent clean")
 
@@ -80,11 +102,12 @@ def _adopt(
     ctx: Context, found: Found, parsed: Parsed, config: InstanceConfig, stored: InstanceConfig | None
 ) -> Iterator[Item]:
     """Store the new document, then take it over; what cannot be stored is applied from memory."""
-    config = config.identified(_identity(ctx, config.identity))
+    named = bool(config.identity.id) or config.identity.source == sources.ARCHIVE
+    config = config.identified(identified(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
     try:
         ctx.state.assume(config.identity)
-        _store(ctx, config, parsed)
+        _store(ctx, config, parsed, named=named)
         is_new = ctx.state.adopt(config.identity, dmi=identity.machine(ctx.host))
     except HostError as error:
         ctx.files = parsed.files
@@ -96,42 +119,54 @@ def _adopt(
     yield (unchanged if config == stored and not is_new else changed)("source", f"{_place(found)}, {what}")
 
 
-def _store(ctx: Context, config: InstanceConfig, parsed: Parsed) -> None:
+def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool) -> None:
     """The digest goes before, and comes after, what it stands for: it never names something that is not
-    stored.
+    stored. Of a delivery with a plain password not even a digest is kept; and a drive that does not name its
+    machine (``named``) may be another one's the next time.
     """
     delivered = f"{ctx.state.folder()}/delivered"
-    if ctx.state.config() != config:
+    # One that is damaged is as good as none, and replaced.
+    if _stored(ctx)[0] != config:
         ctx.host.remove(delivered)
     ctx.state.store_config(config, parsed.files)
     if parsed.raw is not None:
         ctx.host.mkdir("/gandi", mode=0o700)
         ctx.host.write(DOCUMENT, parsed.raw, mode=0o600, sync=True)
-    if parsed.whole and not any(not problem.harmless for problem in parsed.problems):
+    harmless = all(problem.harmless for problem in parsed.problems)
+    if parsed.whole and harmless and named and not parsed.secrets:
         ctx.host.write(delivered, parsed.digest, mode=0o600)
     else:
         # Read anew at each delivery, so that what is wrong is told each time.
         ctx.host.remove(delivered)
 
 
-def _identity(ctx: Context, given: Identity) -> Identity:
+def identified(ctx: Context, given: Identity) -> Identity:
     """The medium's own id, else the machine's UUID, else its machine-id; in the spelling that is stored."""
+    now = ctx.state.identity()
+    ours = now if now is not None and now.source == given.source else None
     if given.id:
-        return given
-    uuid, known = identity.machine(ctx.host), ctx.state.identity()
-    ours = known is not None and known.source == given.source
+        return ours if ours and identity.same(ours.id, given.id) else given
+    uuid = identity.machine(ctx.host)
     # A machine that has lost its UUID names no other id: it is the same instance.
-    if known is not None and ours and (not uuid or identity.same(known.id, uuid)):
-        return known
+    if ours and (not uuid or identity.same(ours.id, uuid)):
+        return ours
     return Identity(given.source, uuid or identity.fallback(ctx.host) or "unnamed")
 
 
-def _known(ctx: Context) -> str:
-    """The digest of the last delivery, if it was for this machine."""
-    known = ctx.state.identity()
-    if known is None or _identity(ctx, Identity(known.source, "")) != known:
+def known(ctx: Context) -> str:
+    """The digest of the last delivery, if it was for this machine: an archive does not say for which, and a
+    drive whose digest was kept does.
+    """
+    now = ctx.state.identity()
+    if now is None or (now.source == sources.ARCHIVE and identified(ctx, Identity(now.source, "")) != now):
         return ""
     return ctx.host.read(f"{ctx.state.folder()}/delivered") or ""
+
+
+def _elsewhere(ctx: Context) -> bool:
+    """Whether the machine's UUID is another one than that under which the instance was first seen."""
+    now, then = identity.machine(ctx.host), ctx.state.dmi()
+    return bool(now and then and not identity.same(now, then))
 
 
 def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
@@ -141,15 +176,14 @@ def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
         return None, failed("stored configuration", error.message, error.hint)
 
 
-def _told(problems: tuple[Problem, ...], found: Found) -> Iterator[Item]:
+def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:
     for problem in problems:
         if problem.harmless:
             yield Item(problem.path, Outcome.SKIPPED, problem.message, problem.hint)
         else:
             yield failed(problem.path, problem.message, problem.hint)
-    for other in found.others:
-        yield skipped(other, f"carries an archive as well; {_place(found)} counts")
 
 
 def _place(found: Found) -> str:
-    return f"/dev/{found.medium.disk.replace('!', '/')}"
+    disk = found.medium.disk
+    return disk if found.medium.named else f"/dev/{disk.replace('!', '/')}"

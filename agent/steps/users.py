@@ -1,69 +1,106 @@
-"""Step: the accounts of the document, their passwords and their keys.
+"""Step: the accounts of the document, with their groups, shells, sudo rules, passwords and keys.
 
 An account is created once. One that the administrator removed stays removed, and nothing more is done
-for it. A key that the platform delivers no longer is removed if we had added it and its line is still as
-we wrote it, and nothing was wrong in the document (a mistake in it must lock nobody out); an account or a
-password never is. Hashes reach the system on chpasswd's standard input,
-keys by descriptor (see homefile).
+for it. A key or a sudo rule that the platform delivers no longer is removed if we had added it and it is
+still as we wrote it, and nothing was wrong in the document (a mistake in it must lock nobody out); an
+account or a password never is. Passwords reach the system on chpasswd's standard input, keys by descriptor
+(see homefile).
 """
 
 from __future__ import annotations
 
-from agent import accounts, homefile
+from functools import partial
+
+from agent import accounts, authorized
 from agent.accounts import Account
 from agent.errors import ConfigError
+from agent.model import User
 from agent.parse.problem import shown
 from agent.plain import replace
-from agent.report import Outcome, guarded
+from agent.report import Outcome, guarded, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.model import User
     from agent.report import Item
 
 _SHELL = "/bin/bash"
+#: sudo reads no file of this folder whose name has a dot.
+_SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 #: Characters of a key's comment, and of its fingerprint ("SHA256:" and 8), that stand for it in a report.
 _COMMENT, _FINGERPRINT = 40, 15
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle every account, then take back the keys that are delivered no longer."""
+    """Settle every account, then take back the keys and rules that are delivered no longer."""
     config = ctx.config
     if config is None:
         return
-    for user in config.users:
+    users = everyone(ctx, config.users)
+    for user in users:
         yield from guarded(f"user:{user.name}", _account(ctx, user))
     if config.partial:
         return
-    wanted = {_key_item(user.name, key) for user in config.users for key in user.keys}
-    for name in ctx.state.applied("key:"):
-        if name not in wanted:
-            yield from guarded(name, _withdraw(ctx, name))
+    wanted = {_key_item(user.name, key) for user in users for key in user.keys}
+    wanted |= {f"sudo:{user.name}" for user in users if user.sudo}
+    for kind, withdraw in (("key:", _withdraw), ("sudo:", _withdraw_rules)):
+        for name in ctx.state.applied(kind):
+            if name not in wanted:
+                yield from guarded(name, withdraw(ctx, name))
+
+
+def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
+    """Each account once, under its own name: the empty one is that of CONFIG_DEFAULT_USER, who administers
+    the machine. An account that only a password was delivered for is among them.
+    """
+    default = ctx.settings.default_user
+    found = dict[str, User]()
+    for user in (*users, *map(User, ctx.secrets)):
+        named = user if user.name else replace(user, name=default, admin=True)
+        found[named.name] = _both(found[named.name], named) if named.name in found else named
+    return tuple(found.values())
+
+
+def _both(one: User, other: User) -> User:
+    """What two entries say of the same account; where they differ, the first counts."""
+    return replace(
+        one,
+        password=one.password if one.password is not None else other.password,
+        shell=one.shell or other.shell,
+        admin=one.admin or other.admin,
+        locked=one.locked or other.locked,
+        keys=tuple(dict.fromkeys((*one.keys, *other.keys))),
+        groups=tuple(dict.fromkeys((*one.groups, *other.groups))),
+        sudo=tuple(dict.fromkeys((*one.sudo, *other.sudo))),
+    )
 
 
 def _account(ctx: Context, user: User) -> Iterator[Item]:
-    if user.name != "root":
+    name = user.name
+    if name != "root":
         made = _settle_account(ctx, user)
         yield made
         if made.outcome is Outcome.KEPT:
             return
-        yield from _admin(ctx, user)
-    if user.password is not None:
-        yield _password(ctx, user.name, user.password)
+        yield from guarded(f"group:{name}", _admin(ctx, user))
+        for group in user.groups:
+            yield from guarded(f"group:{name}:{group}", _member(ctx, name, group))
+    yield from guarded(f"shell:{name}", _shell(ctx, user))
+    yield from guarded(f"password:{name}", _password(ctx, user))
+    yield from guarded(f"sudo:{name}", _rules(ctx, user))
     for key in user.keys:
-        name = _key_shown(user.name, key)
-        for item in guarded(name, _key(ctx, user.name, key)):
-            yield replace(item, name=name)
+        known_as = _key_shown(name, key)
+        for item in guarded(known_as, _key(ctx, name, key)):
+            yield replace(item, name=known_as)
 
 
 def _settle_account(ctx: Context, user: User) -> Item:
     there = accounts.account(ctx.host, user.name)
     if there is not None and not there.ordinary:
         raise ConfigError(
-            f"vm_conf.user: {user.name} is a system account (uid {there.uid})", hint="choose another name"
+            f"{user.name} is a system account (uid {there.uid})", hint="deliver another user name"
         )
     return ctx.state.settle(
         f"user:{user.name}",
@@ -79,7 +116,7 @@ def _create(ctx: Context, user: User) -> None:
     group = accounts.admin_group(ctx.host) if user.admin else None
     also = ("--groups", group) if group else ()
     # A group of that name may be there without the account; useradd would refuse to make it again.
-    own = ("--user-group",) if not accounts.has_group(ctx.host, user.name) else ("--gid", user.name)
+    own = ("--user-group",) if accounts.group(ctx.host, user.name) is None else ("--gid", user.name)
     ctx.host.run(("useradd", "--create-home", *shell, *also, *own, user.name))
 
 
@@ -91,18 +128,79 @@ def _admin(ctx: Context, user: User) -> Iterator[Item]:
             delivered="admin",
             wanted=group,
             live=group if accounts.in_group(ctx.host, user.name, group) else None,
-            apply=lambda: ctx.host.run(("usermod", "--append", "--groups", group, user.name)),
+            apply=partial(_join, ctx, user.name, group),
         )
 
 
-def _password(ctx: Context, name: str, hashed: str) -> Item:
-    return ctx.state.settle(
-        f"password:{name}",
-        delivered=hashed,
-        wanted=hashed,
-        live=accounts.password(ctx.host, name),
-        apply=lambda: ctx.host.run(("chpasswd", "--encrypted"), stdin=f"{name}:{hashed}\n".encode()),
+def _member(ctx: Context, name: str, group: str) -> Iterator[Item]:
+    yield ctx.state.settle(
+        f"group:{name}:{group}",
+        delivered=group,
+        wanted=group,
+        live=group if accounts.in_group(ctx.host, name, group) else None,
+        apply=partial(_join, ctx, name, group),
     )
+
+
+def _join(ctx: Context, name: str, group: str) -> None:
+    if accounts.group(ctx.host, group) is None:
+        ctx.host.run(("groupadd", "--", group))
+    ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
+
+
+def _shell(ctx: Context, user: User) -> Iterator[Item]:
+    shell, there = user.shell, accounts.account(ctx.host, user.name)
+    if not shell:
+        return
+    if not ctx.host.exists(shell):
+        raise ConfigError(f"{shell} is not on this machine", hint="install it, or deliver another shell")
+    yield ctx.state.settle(
+        f"shell:{user.name}",
+        delivered=shell,
+        wanted=shell,
+        live=there.shell if there else None,
+        apply=lambda: ctx.host.run(("usermod", "--shell", shell, "--", user.name)),
+    )
+
+
+def _password(ctx: Context, user: User) -> Iterator[Item]:
+    if user.password is None and not user.locked and not ctx.secrets:
+        return
+    from agent import passwords
+
+    default = ctx.secrets.get("") if user.name == ctx.settings.default_user else None
+    yield from passwords.settle(ctx.state, user, ctx.secrets.get(user.name) or default)
+
+
+# -- sudo ----------------------------------------------------------------------------
+
+
+def _rules(ctx: Context, user: User) -> Iterator[Item]:
+    item, path = f"sudo:{user.name}", _rules_file(user.name)
+    if not user.sudo:
+        return
+    if not ctx.host.which("visudo"):
+        yield skipped(item, "sudo is not installed")
+        return
+    text = "".join(f"{user.name} {rule}\n" for rule in user.sudo)
+
+    def write() -> None:
+        # One wrong line would make sudo refuse everybody.
+        checked = ctx.host.run(("visudo", "-c", "-f", "-"), stdin=text.encode(), check=False, changes=False)
+        if checked.returncode:
+            raise ConfigError("visudo refuses the rules", hint="write them as in sudoers(5)")
+        ctx.host.write(path, text, mode=0o440)
+
+    yield ctx.state.settle(item, delivered=text, wanted=text, live=ctx.host.read(path), apply=write)
+
+
+def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
+    path = _rules_file(item.partition(":")[2])
+    yield ctx.state.withdraw(item, live=ctx.host.read(path), undo=partial(ctx.host.remove, path))
+
+
+def _rules_file(name: str) -> str:
+    return _SUDOERS + name.replace(".", "_")
 
 
 # -- keys ----------------------------------------------------------------------------
@@ -121,7 +219,7 @@ def _key_shown(name: str, key: str) -> str:
 
 def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
     owner = _owner(ctx, name)
-    lines = _lines(ctx, owner)
+    lines = authorized.lines(ctx.host, owner)
     there = any(accounts.blob(line) == accounts.blob(key) for line in lines)
     yield ctx.state.settle(
         _key_item(name, key),
@@ -129,19 +227,19 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
         delivered=accounts.blob(key) or key,
         wanted=key.strip(),
         live=key.strip() if there else None,
-        apply=lambda: _store(ctx, owner, [*lines, key.strip()]),
+        apply=lambda: authorized.store(ctx.host, owner, [*lines, key.strip()]),
     )
 
 
 def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     _, name, wanted = item.split(":", 2)
     owner = accounts.account(ctx.host, name)
-    lines = _lines(ctx, owner) if owner else []
+    lines = authorized.lines(ctx.host, owner) if owner else []
     line = next((line for line in lines if _is(line, wanted)), None)
 
     def undo() -> None:
         if owner:
-            _store(ctx, owner, [other for other in lines if other != line])
+            authorized.store(ctx.host, owner, [other for other in lines if other != line])
 
     known_as = _key_shown(name, line) if line else f"key:{name}:{wanted[:_FINGERPRINT]}"
     yield replace(ctx.state.withdraw(item, live=line, undo=undo), name=known_as)
@@ -161,30 +259,3 @@ def _owner(ctx: Context, name: str) -> Account:
     if owner is None:
         raise ConfigError(f"{name}: no such account", hint="see why it was not created, above")
     return owner
-
-
-def _lines(ctx: Context, owner: Account) -> list[str]:
-    path = accounts.keys_file(ctx.host, owner)
-    inside = _below_home(path, owner)
-    if inside is None:
-        data = ctx.host.read_bytes(path)
-    else:
-        data = homefile.read(ctx.host, owner.home, inside, (owner.uid, owner.gid))
-    return (data or b"").decode("utf-8", "surrogateescape").splitlines()
-
-
-def _store(ctx: Context, owner: Account, lines: list[str]) -> None:
-    path = accounts.keys_file(ctx.host, owner)
-    content = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
-    inside = _below_home(path, owner)
-    if inside is None:
-        # Outside the home the folder is the administrator's; sshd reads the file as the user.
-        ctx.host.write(path, content)
-    else:
-        homefile.write(ctx.host, owner.home, inside, content, (owner.uid, owner.gid))
-
-
-def _below_home(path: str, owner: Account) -> tuple[str, ...] | None:
-    """The path's parts below the account's home; None for a place elsewhere."""
-    home = owner.home.rstrip("/")
-    return tuple(path.removeprefix(f"{home}/").split("/")) if path.startswith(f"{home}/") else None

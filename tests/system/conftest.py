@@ -9,8 +9,10 @@ import pytest
 
 from agent import sources
 from agent.hotplug import record
+from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from tests.system.disks import LoopDisk
+from tests.system.drivedisks import attach, on_ext4
 from tests.system.swapdisks import Machine
 
 if TYPE_CHECKING:
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.context import Context
-    from agent.sources import Found
+
+
+__all__ = ["attach", "on_ext4"]  # fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,8 +54,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ma
     def make(*disks: LoopDisk, settings: str = "") -> Machine:
         made = Machine(tmp_path / "root", disks, settings)
 
-        def find(ctx: Context, known: str, *, patient: bool) -> Found | None:
-            return swap_source.look(ctx.host, known, made.names)
+        def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
+            return swap_source.look(Asked(ctx.host, ("gandi",), known), made.names)
 
         monkeypatch.setattr(sources, "find", find)
         return made

@@ -19,7 +19,7 @@ from agent import __main__ as command
 from agent import control, stages
 from agent.devices import HANDLERS
 from agent.host import Host
-from agent.report import Item, changed
+from agent.report import Item, changed, failed
 from agent.stages import Stage, Step
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def quick(ctx: Context) -> Iterator[Item]:
     with open(ctx.host.path("/ran"), "a") as file:
         file.write(f"{os.getpid()}\n")
     yield changed("quick", "done")
+
+
+def broken(ctx: Context) -> Iterator[Item]:
+    """Fail where the test wants it."""
+    if ctx.host.exists("/broken"):
+        yield failed("broken", "as the test wants it")
 
 
 def slow(ctx: Context) -> Iterator[Item]:
@@ -116,6 +122,8 @@ def main(verb: str, root: str, stage: str = "") -> int:
     stages.GROW_ROOT = Step("root disk", f"{here}:quick")
     (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
     control.HEARTBEAT = HEARTBEAT
+    if host.exists("/broken"):
+        stages.STAGES[Stage.MOUNT] = (Step("broken", f"{here}:broken"),)
     HANDLERS["disk"] = look
     match verb:
         case "daemon":

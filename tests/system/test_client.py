@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -87,6 +88,42 @@ def test_a_socket_that_nobody_serves_is_given_up(m: Machine) -> None:
     assert status == 0
     assert f"said nothing for {machine.SILENCE:g} s" in output
     assert len(m.ran()) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "note"),
+    [
+        ([b"ok\n", b"en", b"d", b" 0", b"\n"], ""),
+        ([b"ok\n- a \\n \xff %s\n.\nend 0\n"], ""),
+        ([b"ok\nend 0"], "hung up before the stage ended"),
+        ([b"ok\n- half"], "hung up before the stage ended"),
+        ([b"\n"], "said "),
+        ([b"end\n"], "said end"),
+        ([b"end soon\n"], "said end soon"),
+        ([b"end 0x\n"], "said end 0x"),
+        ([b"\0" * 70000 + b"\n"], "said "),
+        ([b"x" * 70000 + b"\n"], "said " + "x" * 40 + ":"),
+    ],
+)
+def test_whatever_is_said_a_stage_ends_or_is_run_here(m: Machine, said: list[bytes], note: str) -> None:
+    """In any pieces; only a whole line that says so ends it."""
+    (m.root / "run/gandi").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(m.root / "run/gandi/agent.sock"))
+        listening.listen()
+        client = m.start("client", "bootstrap", errors="replace")
+        listening.settimeout(BOUND)
+        peer, _ = listening.accept()
+        assert peer.recv(100) == b"stage bootstrap\n"
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has heard enough
+            for piece in said:
+                peer.sendall(piece)
+                time.sleep(0.05)
+        peer.close()
+        output, _ = client.communicate(timeout=BOUND)
+    assert client.returncode == 0
+    assert len(m.ran()) == (1 if note else 0)
+    assert note in output
 
 
 def test_a_daemon_killed_in_the_middle_is_replaced_by_the_client(m: Machine) -> None:

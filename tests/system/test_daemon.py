@@ -21,6 +21,7 @@ from agent import control
 from agent.host import Host
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine
+from tests.unit.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,10 +203,7 @@ def with_one_device(m: Machine) -> Iterator[subprocess.Popen[bytes]]:
 def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
     """The first one brings the monitor: everything is looked at; then each event by itself."""
     with with_one_device(m):
-        deadline = time.monotonic() + BOUND
-        while not control.ping(Host(m.root)):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        answering(m)
         machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
         assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
         machine.send(machine.message("add", "systemd", "/devices/virtual/mem/zero"))
@@ -230,6 +228,59 @@ def test_a_daemon_that_is_killed_and_started_again_looks_at_everything(m: Machin
         assert looks(m, 2)[1] == "zero remove"
         started.send_signal(signal.SIGHUP)
         assert looks(m, 3)[2] == "null change"
+
+
+def answering(m: Machine) -> None:
+    deadline = time.monotonic() + BOUND
+    while not control.ping(Host(m.root)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_reload_between_the_mount_stage_and_the_last_is_not_lost(m: Machine) -> None:
+    with with_one_device(m) as started:
+        answering(m)
+        assert m.client("mount")[0] == 0
+        (m.root / "etc/default").mkdir(parents=True)
+        (m.root / "etc/default/gandi").write_text("CONFIG_ALLOW_MOUNT=maybe\n")
+        started.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + BOUND
+        while not m.status()["notes"].get("settings"):  # so it has been heard
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert m.client("postboot")[0] == 0
+        assert looks(m, 1) == ["null change"]
+
+
+def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> None:
+    """A disk that was too slow for it: its event is an old one, which wakes nobody."""
+    (m.root / "broken").touch()
+    with with_one_device(m):
+        answering(m)
+        assert m.client("mount")[0] == 1
+        assert m.client("postboot")[0] == 0
+        assert looks(m, 1) == ["null change"]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_drive_that_udev_is_not_done_with_is_looked_at_later(m: Machine, finished: bool) -> None:
+    """The mount stage does not wait for optical drives, and the kernel told of this one before it began."""
+    sysfs = Sysfs(m.root)
+    sysfs.disk("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sr0", "11:0")
+    sysfs.disk("virtual/block/loop0", "7:0")
+    database = m.root / "run/udev/data"
+    database.mkdir(parents=True)
+    (database / "b11:0").write_text("I:77\n" if finished else "")
+    with with_one_device(m):
+        answering(m)
+        assert m.client("mount")[0] == 0
+        assert m.client("postboot")[0] == 0
+        if finished:
+            machine.send(machine.message("change", "gandi", "/devices/virtual/mem/full", SEQNUM="0"))
+            assert m.client("bootstrap")[0] == 0  # served, so it has been heard and was no reason
+            assert not (m.root / "looks").exists()
+        else:
+            assert looks(m, 1) == ["null change"]
 
 
 def test_status_is_for_everyone() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.host import Host
 from agent.parse import archive
+from agent.sources import Asked
 from agent.sources import swap as swap_source
 from tests.media import OFFSET, md_superblock
 from tests.system.disks import MIB, MKFS, LoopDisk, sh
@@ -119,7 +120,7 @@ def test_a_loop_device_is_no_disk_of_the_platform(make_disk: MakeDisk) -> None:
     """Any local user can make one, through udisks."""
     disk, _ = carrier(make_disk, "raw")
     assert disk.name not in swap_source.platform_disks(Host())
-    found = swap_source.look(Host(), "")
+    found = swap_source.look(Asked(Host(), ("gandi",))).found
     assert found is None or found.medium.disk != disk.name
 
 

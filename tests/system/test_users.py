@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -174,7 +176,7 @@ def test_a_key_that_was_there_before_us_is_not_written_twice_and_never_removed(m
 
 def test_a_system_account_is_refused_and_the_rest_is_applied(machine: Machine) -> None:
     outcomes = machine.boot(User("daemon", HASH, (KEY,), admin=True), ROOT, ADMIN)
-    assert outcomes["user:daemon"] == "failed vm_conf.user: daemon is a system account (uid 1)"
+    assert outcomes["user:daemon"] == "failed daemon is a system account (uid 1)"
     assert _shadow(machine, "daemon") != HASH
     assert _shadow(machine, "root") == _shadow(machine, "gandi1") == HASH
 
@@ -206,3 +208,117 @@ def test_no_secret_is_in_an_argument_or_a_world_readable_file(machine: Machine) 
     assert [str(item.outcome) for item in users.apply(ctx)][-1] == "changed"
     assert any("chpasswd" in line for line in dry.planned)
     assert not any("$6$" in line for line in dry.planned)
+
+
+# -- plain passwords, locks ----------------------------------------------------------
+
+PLAIN = "s3kr:t/pass word"
+
+
+def _log_in(machine: Machine, name: str, plain: str) -> bool:
+    """Whether this is the account's password, by crypt(3)."""
+    stored = _shadow(machine, name) or ""
+    libcrypt = ctypes.CDLL("libcrypt.so.1")
+    libcrypt.crypt.restype = ctypes.c_char_p
+    return bool(libcrypt.crypt(plain.encode(), stored.encode()) == stored.encode())
+
+
+def _deliver(machine: Machine, secrets: dict[str, str], *who: User) -> dict[str, str]:
+    machine.config = replace(machine.config, users=who)
+    ctx = machine.context()
+    ctx.secrets = secrets
+    return {i.name: f"{i.outcome} {i.detail}".strip() for i in users.apply(ctx)}
+
+
+def test_a_plain_password_is_set_and_kept_nowhere(machine: Machine) -> None:
+    assert _deliver(machine, {"": PLAIN}, User("", keys=(KEY,)))["password:root"] == "changed"
+    assert _log_in(machine, "root", PLAIN)
+    assert machine.keys("/root") == [KEY]
+    words = (PLAIN.encode(), hashlib.sha256(PLAIN.encode()).hexdigest().encode())
+    for path in machine.file("/var/lib/gandi").rglob("*"):
+        assert path.is_dir() or not any(word in path.read_bytes() for word in words)
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def test_a_plain_password_that_comes_again_is_known(machine: Machine) -> None:
+    _deliver(machine, {"root": PLAIN})
+    before = _shadow(machine, "root")
+    assert _deliver(machine, {"root": PLAIN})["password:root"] == "unchanged"
+    assert _shadow(machine, "root") == before
+    machine.host.run(("chpasswd", "--encrypted"), stdin=b"root:$6$mine$own\n")
+    assert _deliver(machine, {"root": PLAIN})["password:root"] == "kept changed by admin"
+    assert _shadow(machine, "root") == "$6$mine$own"
+    assert _deliver(machine, {"root": "another"})["password:root"] == "changed"
+    assert _log_in(machine, "root", "another")
+
+
+def test_a_plain_password_with_a_second_line_sets_nothing(machine: Machine) -> None:
+    before = _shadow(machine, "daemon"), _shadow(machine, "root")
+    said = _deliver(machine, {"root": "x\ndaemon:y"})
+    assert said["password:root"].startswith("failed")
+    assert (_shadow(machine, "daemon"), _shadow(machine, "root")) == before
+
+
+def test_a_blank_password_is_not_taken_for_what_was_delivered(machine: Machine) -> None:
+    machine.command("passwd", "-d", "root")
+    assert _deliver(machine, {"root": PLAIN})["password:root"] == "changed"
+
+
+def test_an_account_is_locked(machine: Machine) -> None:
+    machine.command("passwd", "-d", "root")
+    outcomes = machine.boot(User("root", locked=True), User("gandi1", HASH, locked=True))
+    assert (outcomes["lock:root"], outcomes["password:gandi1"]) == ("changed", "changed")
+    assert (_shadow(machine, "root"), _shadow(machine, "gandi1")) == ("*", f"!{HASH}")
+    assert set(machine.boot().values()) == {"unchanged"}
+    machine.command("usermod", "--unlock", "gandi1")
+    assert machine.boot()["password:gandi1"] == "kept changed by admin"
+
+
+# -- groups, shells, sudo ------------------------------------------------------------
+
+
+def test_groups_and_a_shell(machine: Machine) -> None:
+    user = User("gandi1", groups=("users", "newgroup"), shell="/bin/sh")
+    outcomes = machine.boot(user)
+    assert set(outcomes.values()) <= {"changed"}, outcomes
+    made = accounts.account(machine.host, "gandi1")
+    assert made is not None
+    assert made.shell == "/bin/sh"
+    assert all(accounts.in_group(machine.host, "gandi1", group) for group in user.groups)
+    machine.command("usermod", "--shell", "/bin/bash", "gandi1")
+    assert machine.boot()["shell:gandi1"] == "kept changed by admin"
+
+
+def test_a_shell_that_is_not_there_costs_only_itself(machine: Machine) -> None:
+    outcomes = machine.boot(replace(ADMIN, shell="/bin/none"))
+    assert outcomes["shell:gandi1"] == "failed /bin/none is not on this machine"
+    assert outcomes["password:gandi1"] == "changed"
+
+
+def test_sudo_rules_are_checked_written_and_withdrawn(machine: Machine) -> None:
+    rules = "/etc/sudoers.d/90-gandi-agent-gandi1"
+    assert machine.boot(replace(ADMIN, sudo=("ALL=(ALL) NOPASSWD:ALL",)))["sudo:gandi1"] == "changed"
+    path = machine.file(rules)
+    assert path.read_text() == "gandi1 ALL=(ALL) NOPASSWD:ALL\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o440
+    said = machine.boot(replace(ADMIN, sudo=("ALL=((",)))["sudo:gandi1"]
+    assert said == "failed visudo refuses the rules"
+    assert path.read_text() == "gandi1 ALL=(ALL) NOPASSWD:ALL\n"
+    assert machine.boot(ADMIN)["sudo:gandi1"] == "changed delivered no longer, removed"
+    assert not path.exists()
+
+
+# -- the default account -------------------------------------------------------------
+
+
+def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None:
+    machine.host.write("/etc/default/gandi", "CONFIG_DEFAULT_USER=debian\n")
+    said = _deliver(machine, {"": PLAIN}, User("", keys=(KEY,)), User("debian", keys=(OTHER,)))
+    assert said["user:debian"] == "changed"
+    assert _log_in(machine, "debian", PLAIN)
+    assert accounts.in_group(machine.host, "debian", "sudo")
+    assert machine.keys("/home/debian") == [KEY, OTHER]
+    assert set(_deliver(machine, {}, User("", keys=(KEY,))).values()) == {
+        "unchanged",
+        "changed delivered no longer, removed",
+    }

@@ -28,7 +28,7 @@ def host(tmp_path: Path) -> Host:
 
 def test_accounts_are_read_from_passwd(host: Host) -> None:
     found = accounts.account(host, "admin1")
-    assert found == accounts.Account("admin1", 1000, 1000, "/home/admin1")
+    assert found == accounts.Account("admin1", 1000, 1000, "/home/admin1", "/bin/bash")
     assert accounts.account(host, "absent") is None
     assert accounts.account(host, "+nis") is None
     ordinary = {
@@ -43,6 +43,7 @@ def test_shadow_and_groups(host: Host) -> None:
     assert accounts.password(host, "admin1") == "$6$salt$hash"
     assert accounts.password(host, "daemon") is None
     assert accounts.admin_group(host) == "sudo"
+    assert (accounts.group(host, "wheel"), accounts.group(host, "absent")) == (10, None)
     assert accounts.in_group(host, "admin1", "sudo")
     assert not accounts.in_group(host, "admin", "sudo")
     host.write("/etc/group", "wheel:x:10:\n")
@@ -68,7 +69,10 @@ def test_where_sshd_looks(host: Host, main: str | None, drop_in: str | None, exp
     for name, text in (("sshd_config", main), ("sshd_config.d/10-x.conf", drop_in)):
         if text is not None:
             host.write(f"/etc/ssh/{name}", text)
-    assert accounts.keys_file(host, accounts.Account("admin1", 1000, 1000, "/home/admin1")) == expected
+    assert (
+        accounts.keys_file(host, accounts.Account("admin1", 1000, 1000, "/home/admin1", "/bin/bash"))
+        == expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,19 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
         "pydantic": ("parse/",),
         "pydantic_core": ("parse/",),
         "pyudev": ("uevents.py",),
-        "subprocess": ("host.py",),
+        "subprocess": ("command.py",),
         "systemd": ("journal.py", "daemon.py"),
     }
     inside = str(module.relative_to(PACKAGE))
     for library, allowed in rooms.items():
         used = any(_inside(name, library) for name in _imports(_tree(module)))
         assert not used or inside.startswith(allowed), f"{inside} imports {library}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
+def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
+    used = {"agent.command", "agent.atomic"} & _imports(_tree(module))
+    assert not used or module == PACKAGE / "host.py"
 
 
 @pytest.mark.parametrize(

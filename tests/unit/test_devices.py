@@ -5,22 +5,24 @@ shutdown.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import stages
+from agent import reload, stages
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
 from agent.host import Completed, Host
 from agent.hotplug.record import Record, Records
+from agent.model import Identity, InstanceConfig
+from agent.plain import dataclass, field
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
+from tests.unit.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 DISK = "/devices/pci0000:00/0000:00:04.0/virtio1/block/vdb"
 NVME = "/devices/pci0000:00/0000:00:05.0/nvme/nvme0/nvme0n1"
@@ -165,11 +167,11 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
 
 
 def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:
-    for name in ("vdb", "vdb1", "vdba"):
+    for name in ("vdb", "vdb1", "vdba", "nvme0n1", "nvme0n1p1", "nvme0n11"):
         devices.ctx.status.merge("devices", name, {"outcome": "changed", "items": []})
-    devices.look([event("remove")])
+    devices.look([event("remove"), event("remove", "nvme0n1")])
     settle(devices)
-    assert set(devices.ctx.status.read()["devices"]) == {"vdba"}
+    assert set(devices.ctx.status.read()["devices"]) == {"vdba", "nvme0n11"}
 
 
 def test_what_went_while_nobody_listened_is_looked_at_too(devices: Devices, seen: Seen) -> None:
@@ -258,3 +260,53 @@ def test_the_root_disk_grows_in_the_background_and_is_recorded(
 
 def grows(ctx: Context) -> Iterator[Item]:
     yield changed("root disk", "3 GiB")
+
+
+def test_a_configuration_that_a_drive_brought_is_the_daemons(devices: Devices) -> None:
+    """And a handler that began before, with the former one, does not bring that back."""
+    new, begun, go = InstanceConfig(Identity("nocloud", "i-1")), threading.Event(), threading.Event()
+
+    def handle(ctx: Context, device: str, _action: str) -> Iterator[Item]:
+        if device == "vdb":
+            begun.set()
+            assert go.wait(10)
+        else:
+            ctx.config, ctx.secrets = new, {"": "x"}
+        return iter(())
+
+    devices.handlers = {"disk": handle}
+    devices.look([event("add", "vdb")])
+    assert begun.wait(10)
+    devices.look([event("add", "sr0")])
+    for _ in range(500):
+        if devices.ctx.config is new:
+            break
+        threading.Event().wait(0.01)
+    go.set()
+    settle(devices)
+    assert devices.ctx.config is new
+    assert devices.ctx.secrets == {"": "x"}
+
+
+def test_a_device_that_poses_as_a_drive_is_told(devices: Devices, host: SystemdSays) -> None:
+    Sysfs(Path(host.root)).disk("virtual/block/loop0", "7:0")
+    udev = Path(host.root) / "run/udev/data/b7:0"
+    udev.parent.mkdir(parents=True)
+    udev.write_text("E:ID_FS_LABEL=cidata\n")
+    devices.handlers = HANDLERS
+    devices.look([event("change", "loop0", "drive")])
+    settle(devices)
+    assert "never read" in str(devices.ctx.status.read()["devices"]["loop0"])
+
+
+def test_a_drive_that_came_unheard_is_looked_at(
+    devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "present", lambda _ctx: ["sr0", "vdc"])
+    devices.look_for_drives()
+    for _ in range(500):
+        if len(seen.looks) == 2:
+            break
+        threading.Event().wait(0.01)
+    settle(devices)
+    assert sorted(seen.looks) == [("sr0", "change"), ("vdc", "change")]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import command
 from agent import host as host_module
 from agent.errors import HostError
 from agent.host import Host
@@ -131,7 +132,7 @@ def test_a_command_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch
     """One that waits for a disk that hangs dies only when the disk answers."""
     left: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
-    monkeypatch.setattr(host_module, "_GONE", 0.1)
+    monkeypatch.setattr(command, "_GONE", 0.1)
     try:
         with pytest.raises(HostError, match="still running"):
             Host().run(["sleep", "30"], timeout=0.1)
@@ -164,3 +165,11 @@ def test_remove_takes_files_links_and_empty_folders_only(tmp_path: Path) -> None
     assert host.remove("/link")
     assert not host.remove("/gone")
     assert (tmp_path / "full/x").exists()
+
+
+def test_an_image_that_one_is_chrooted_into_is_not_the_running_system() -> None:
+    image = Host(Path("/"), offline=True)
+    assert Host().live
+    assert not image.live
+    assert image.run(("true",)).argv == ("true",)
+    assert image.path("/etc/../usr/bin") == "/usr/bin"

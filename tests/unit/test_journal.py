@@ -40,6 +40,7 @@ def test_each_entry_uses_only_fields_that_its_message_has(monkeypatch: pytest.Mo
     journal.stage(StageReport("mount", (step,), 1.0))
     journal.step("bootstrap", step)
     journal.device("vdb", step)
+    journal.medium(failed("/dev/sr0", "no"))
     journal.setting("/etc/default/gandi", Problem(1, "wrong", "hint"))
     journal.overflow()
     journal.unrecorded(HostError("full"))

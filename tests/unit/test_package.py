@@ -14,7 +14,7 @@ from agent.stages import STAGES as STEPS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
-STAGES = [unit for unit in UNITS if unit.name != "gandi-agent.service"]
+STAGES = [unit for unit in UNITS if unit.name not in ("gandi-agent.service", "gandi-sshdkeygen.service")]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
     r"|Read(?:Only|Write)Paths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",

@@ -41,7 +41,7 @@ def records(library: ModuleType) -> tuple[Any, Any, Any]:
     class Bag:
         points: list[Any] = library.field(default_factory=list)
         count: int = library.field(init=False)
-        seen: int = library.field(default=7, init=False)
+        seen: int = library.field(default=7, init=False, repr=False)
         by_name: dict[str, Any] = library.field(default_factory=dict, metadata={"kind": "map"})
 
         def __post_init__(self) -> None:
@@ -153,4 +153,17 @@ def test_matched_by_position_and_shown_by_name(library: ModuleType) -> None:
             assert (x, y) == (1, 5)
         case _:
             pytest.fail("no match")
-    assert repr(point(1)).endswith("Point(x=1, y=2, tag='')")
+    assert repr(point(1)) == "records.<locals>.Point(x=1, y=2, tag='')"
+
+
+def test_what_is_not_to_be_shown_is_not(library: ModuleType) -> None:
+    _, _, bag = records(library)
+    assert repr(bag()).endswith("Bag(points=[], count=0, by_name={})")
+
+
+def test_a_default_that_all_records_would_share_is_refused(library: ModuleType) -> None:
+    with pytest.raises(ValueError, match="points"):
+
+        @library.dataclass(slots=True)
+        class Shared:
+            points: list[int] = []  # noqa: RUF012  # what is refused

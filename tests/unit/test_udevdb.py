@@ -65,3 +65,12 @@ def test_before_udev_has_seen_it_only_the_kernel_speaks(host: Host) -> None:
 
 def test_no_such_device(host: Host) -> None:
     assert udevdb.block(host, "vdz") == {}
+
+
+def test_a_nic_has_its_name_when_udev_has_finished_with_it(host: Host, tmp_path: Path) -> None:
+    record = tmp_path / "run/udev/data/n3"
+    assert not udevdb.finished(host, 3)
+    record.write_text("E:ID_PROCESSING=1\nV:1\n")
+    assert not udevdb.finished(host, 3)
+    record.write_text("E:ID_NET_NAME_PATH=enp0s4\nI:2188093\nV:1\n")
+    assert udevdb.finished(host, 3)

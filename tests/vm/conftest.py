@@ -109,6 +109,12 @@ def image() -> Image:
 
 
 @pytest.fixture(scope="session")
+def platform_image() -> Image:
+    """With what a NoCloud drive needs."""
+    return build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml",)))
+
+
+@pytest.fixture(scope="session")
 def set_up(image: Image, tmp_path_factory: pytest.TempPathFactory) -> State:
     """A machine after its first boot with the sample's archive."""
     disk = sample.swap_disk(tmp_path_factory.mktemp("swap"))

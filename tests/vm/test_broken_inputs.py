@@ -34,6 +34,7 @@ WRITES = (
     "/gandi/config",
     "/home/admin1/*",
     "/root/.ssh/authorized_keys",
+    "/etc/sysctl.d/10-gandi-nics.conf",
     "/root/order",
     "/var/lib/gandi/*",
 )

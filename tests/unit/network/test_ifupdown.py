@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from agent.errors import ConfigError
-from agent.host import Host
-from agent.network import ifupdown, networkd, renderer
+from agent.errors import HostError
+from agent.host import Completed, Host
+from agent.network import ifupdown
 
 from .cases import CASES
+
+PUBLIC = CASES["public"][0]
 
 IMAGE = """\
 source /etc/network/interfaces.d/*
@@ -59,14 +62,14 @@ def test_the_images_stanzas_of_the_nic_are_commented_out(host: Host) -> None:
 def test_prepare_takes_the_nic_from_every_file_but_ours(host: Host) -> None:
     host.write("/etc/network/interfaces", IMAGE)
     host.write("/etc/network/interfaces.d/50-cloud", "auto eth0\niface eth0 inet6 auto\n")
-    ours = ifupdown.path("nic0")
-    host.write(ours, ifupdown.render(CASES["public"]))
+    ours = ifupdown.paths("nic0")[0]
+    host.write(ours, ifupdown.render(PUBLIC)[0].text)
     before = host.read(ours)
-    ifupdown.prepare(host, CASES["public"])
+    ifupdown.prepare(host, PUBLIC)
     assert host.read("/etc/network/interfaces") == TAKEN
     assert ifupdown.configures(host, frozenset({"eth0"}), "") == ours
     host.remove(ours)
-    host.write(ifupdown.path("dhcp-525400000001"), "iface eth0 inet dhcp\n")
+    host.write(ifupdown.paths("dhcp-525400000001")[0], "iface eth0 inet dhcp\n")
     assert ifupdown.configures(host, frozenset({"eth0"}), "") == ""
     host.write(ours, before or "")
     assert ifupdown.configures(host, frozenset({"eth1"}), "") == "/etc/network/interfaces"
@@ -87,27 +90,34 @@ def test_prepare_takes_the_nic_from_every_file_but_ours(host: Host) -> None:
 def test_our_folder_is_read(host: Host, text: str | None, added: bool) -> None:
     if text is not None:
         host.write("/etc/network/interfaces", text)
-    ifupdown.prepare(host, CASES["public"])
+    ifupdown.prepare(host, PUBLIC)
     now = host.read("/etc/network/interfaces") or ""
     assert now.endswith("\nsource /etc/network/interfaces.d/*\n") is added or now == text
     assert "iface lo" in now or text
     before = now
-    ifupdown.prepare(host, CASES["public"])
+    ifupdown.prepare(host, PUBLIC)
     assert host.read("/etc/network/interfaces") == before
 
 
-def test_who_manages_the_system_is_asked_in_order(tmp_path: Path) -> None:
-    host, etc = Host(tmp_path), tmp_path / "etc/systemd/system/multi-user.target.wants"
-    with pytest.raises(ConfigError, match="no network manager"):
-        renderer(host, "auto")
-    etc.mkdir(parents=True)
-    (etc / "networking.service").symlink_to("/usr/lib/systemd/system/networking.service")
-    with pytest.raises(ConfigError, match="no network manager"):
-        renderer(host, "auto")
-    host.write("/usr/sbin/ifup", "", mode=0o755)
-    assert renderer(host, "auto").NAME == ifupdown.NAME
-    (etc / "systemd-networkd.service").symlink_to("/usr/lib/systemd/system/systemd-networkd.service")
-    assert renderer(host, "auto").NAME == networkd.NAME
-    assert renderer(host, "ifupdown").NAME == ifupdown.NAME
-    with pytest.raises(ConfigError, match="CONFIG_RENDERER=netplan"):
-        renderer(host, "netplan")
+class Running(Host):
+    """A machine in a folder that is taken for a running one; one NIC's ifdown does not end."""
+
+    asked: list[tuple[str, ...]]
+
+    @property
+    def live(self) -> bool:
+        return True
+
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
+        self.asked.append(tuple(argv))
+        if tuple(argv) == ("ifdown", "--force", "eth0"):
+            raise HostError("ifdown --force eth0: still running after 30 s, killed")
+        return Completed(tuple(argv), 0, "", "")
+
+
+def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(tmp_path: Path) -> None:
+    host = Running(tmp_path)
+    host.asked = []
+    with pytest.raises(HostError, match="eth0"):
+        ifupdown.reload(host, CASES["two-gateways"])
+    assert ("systemctl", "--no-block", "restart", "ifup@eth1.service") in host.asked

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from agent.host import Host
 from agent.network import links
 
@@ -59,6 +61,23 @@ def test_udev_has_named_it_when_its_record_is_there(tmp_path: Path) -> None:
     (tmp_path / "run/udev/data").mkdir(parents=True)
     (tmp_path / "run/udev/data/n7").touch()
     assert links.named_by_udev(Host(tmp_path), one)
+
+
+def test_udevs_names_for_a_nic_are_read_without_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_argv: object, **_how: object) -> None:
+        pytest.fail("a process for what stands in a file")
+
+    monkeypatch.setattr(Host, "run", run)
+    record = tmp_path / "run/udev/data/n7"
+    record.parent.mkdir(parents=True)
+    record.write_text(
+        "I:1\nE:ID_NET_NAME_PATH=enp1s0\nE:ID_NET_NAME_SLOT=ens1\nE:ID_NET_NAMING_SCHEME=v257\n"
+    )
+    one = links.Interface("eth0", "52:54:00:00:00:01", index=7)
+    assert links.names(Host(tmp_path), one) == {"eth0", "enp1s0", "ens1"}
+    assert links.names(Host(tmp_path), links.Interface("eth1", "", index=8)) == {"eth1"}
 
 
 def test_a_machine_without_sysfs_has_none(tmp_path: Path) -> None:

@@ -51,18 +51,7 @@ def test_the_first_file_in_etc_hides_the_image_s(tmp_path: Path) -> None:
 
 
 def test_our_own_file_for_dhcp_is_no_reason_to_leave_a_nic(tmp_path: Path) -> None:
-    _put(tmp_path, networkd.path("dhcp-525400000001"), "[Match]\nName=*\n")
+    _put(tmp_path, networkd.paths("dhcp-525400000001")[1], "[Match]\nName=*\n")
     assert networkd.configures(Host(tmp_path), NAMES, MAC) == ""
-    _put(tmp_path, networkd.path("nic0"), "[Match]\nName=*\n")
-    assert networkd.configures(Host(tmp_path), NAMES, MAC) == networkd.path("nic0")
-
-
-def test_it_manages_where_it_is_enabled_and_not_masked(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    assert not networkd.manages(host)
-    wants = tmp_path / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(parents=True)
-    (wants / "systemd-networkd.service").symlink_to("/usr/lib/systemd/system/systemd-networkd.service")
-    assert networkd.manages(host)
-    (wants.parent / "systemd-networkd.service").symlink_to("/dev/null")
-    assert not networkd.manages(host)
+    _put(tmp_path, networkd.paths("nic0")[1], "[Match]\nName=*\n")
+    assert networkd.configures(Host(tmp_path), NAMES, MAC) == networkd.paths("nic0")[1]

@@ -37,6 +37,9 @@ def _names(
         ("stored wins over names", [Nic(0), Nic(1)], ("eth0", "eth1"), {0: _mac(1)}, {0: "eth1", 1: "eth0"}),
         ("stored, gone from here", [Nic(0)], ("eth0",), {0: _mac(9)}, {0: "eth0"}),
         ("the document wins over stored", [Nic(0, _mac(0))], ("a", "b"), {0: _mac(1)}, {0: "a"}),
+        ("the document's name", [Nic(0, name="b"), Nic(1)], ("a", "b"), {}, {0: "b", 1: "a"}),
+        ("a name wins over stored", [Nic(0, name="b")], ("a", "b"), {0: _mac(0)}, {0: "b"}),
+        ("another's name is not ours", [Nic(0, name="c")], ("a",), {0: _mac(0)}, {}),
         ("another's MAC is not ours", [Nic(0, _mac(9))], ("eth0",), {}, {}),
     ],
 )

@@ -1,4 +1,7 @@
-"""What is written for each kind of NIC, to be read in golden/. Regenerate: GANDI_GOLDEN=write pytest …"""
+"""What each manager is told for each document, to be read in golden/MANAGER/DOCUMENT.
+
+Regenerate: GANDI_GOLDEN=write pytest tests/unit/network/test_render.py, and read what has changed.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from agent.network import RENDERERS, Renderer
+from agent.network import Renderer, load
+from agent.network.managers import MANAGERS, Manager
 
 from .cases import CASES
 
 GOLDEN = Path(__file__).parent / "golden"
+RENDERERS = [load(manager.name) for manager in MANAGERS]
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("renderer", RENDERERS, ids=lambda r: r.NAME)
-def test_the_file_is_the_golden_one(renderer: Renderer, case: str) -> None:
-    link, golden = CASES[case], GOLDEN / renderer.NAME / case
-    text = f"{renderer.path(link.key)}\n---\n{renderer.render(link)}"
+def test_the_files_are_the_golden_ones(renderer: Renderer, case: str) -> None:
+    files = [file for link in CASES[case] for file in renderer.render(link)]
+    text = "\n".join(f"--- {file.path} {file.mode:04o}\n{file.text}" for file in files)
+    golden = GOLDEN / renderer.NAME / case
     if os.environ.get("GANDI_GOLDEN") == "write":
         golden.parent.mkdir(parents=True, exist_ok=True)
         golden.write_text(text)
@@ -28,3 +34,13 @@ def test_the_file_is_the_golden_one(renderer: Renderer, case: str) -> None:
 def test_no_golden_file_is_left_over() -> None:
     there = {str(path.relative_to(GOLDEN)) for path in GOLDEN.rglob("*") if path.is_file()}
     assert there == {f"{renderer.NAME}/{case}" for renderer in RENDERERS for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("manager", MANAGERS, ids=lambda m: m.name)
+def test_every_file_is_one_of_those_that_are_looked_for(manager: Manager, case: str) -> None:
+    renderer = load(manager.name)
+    for link in CASES[case]:
+        files = [file.path for file in renderer.render(link)]
+        assert set(files) <= set(renderer.paths(link.key))
+        assert any(path.startswith(manager.ours) for path in files)

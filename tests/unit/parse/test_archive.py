@@ -95,6 +95,14 @@ def test_hostile_members_are_named_and_the_rest_is_taken(bad: Add, said: str) ->
     assert found.whole
 
 
+def test_a_pax_record_that_states_a_length_of_thousands_of_digits() -> None:
+    length = "000050000" + "0" * 5000
+    content = f"{length} path=x\n".ljust(60_000, "y").encode()
+    found = read(tar(member("pax", content, type=tarfile.XHDTYPE), member("gandi/config", b"{}")))
+    assert not found.whole
+    assert "pax" in found.problems[0].message
+
+
 def test_a_sparse_member_of_ten_gigabytes() -> None:
     """Old GNU format (a map and little data) and pax both."""
     block = bytearray(tar(member("gandi/script", b"x" * 512))[:512])

@@ -132,14 +132,27 @@ def test_on_link_gateways(address: str, network: str, gateway: str, on_link: boo
     assert [(r.gateway, r.on_link) for r in nic.routes] == [(gateway, on_link)]
 
 
-def test_default_route_over_the_lowest_public_nic() -> None:
+def test_a_default_route_over_each_public_nic_in_the_order_of_their_numbers() -> None:
     found = nics(
         vif(2, "203.0.113.10", "203.0.113.0/24", "203.0.113.1"),
         vif(1, "198.51.100.10", "198.51.100.0/24", "198.51.100.1"),
         vif(0, "10.0.0.5", "10.0.0.0/24", "10.0.0.1", kind="pvn"),
     )
     assert [nic.number for nic in found] == [0, 1, 2]
-    assert [[r.gateway for r in nic.routes] for nic in found] == [[], ["198.51.100.1"], []]
+    assert [[r.gateway for r in nic.routes] for nic in found] == [[], ["198.51.100.1"], ["203.0.113.1"]]
+
+
+def test_a_nic_has_one_default_route_of_a_family() -> None:
+    (nic,) = nics(
+        vif(0, "203.0.113.10", "203.0.113.0/24", "203.0.113.1")
+        | {
+            "pna": [
+                *vif(0, "203.0.113.10", "203.0.113.0/24", "203.0.113.1")["pna"],
+                *vif(0, "198.51.100.10", "198.51.100.0/24", "198.51.100.1")["pna"],
+            ]
+        }
+    )
+    assert [route.gateway for route in nic.routes] == ["203.0.113.1"]
 
 
 def test_a_private_gateway_where_there_is_no_public_one() -> None:

@@ -8,25 +8,35 @@ from pathlib import Path
 
 import pytest
 
-from agent import sources
+from agent import sources, storage
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
-from agent.sources import Found, swap
+from agent.sources import Asked, Findings, Found, drives, swap
 from agent.sources.arrivals import Arrivals
+
+DRIVES = ("cloudstack", "openstack", "nocloud", "native")
 
 
 @pytest.mark.parametrize(
     ("setting", "order"),
-    [(("auto",), ("gandi",)), (("gandi", "auto"), ("gandi",)), (("none",), ()), (("none", "gandi"), ())],
+    [
+        (("auto",), (("gandi",), DRIVES)),
+        (("gandi", "auto"), (("gandi",), DRIVES)),
+        (("nocloud", "cloudstack"), (("nocloud",), ("cloudstack",))),
+        (("openstack", "auto"), (("openstack",), ("gandi",), ("cloudstack", "nocloud", "native"))),
+        (("nocloud", "nocloud"), (("nocloud",),)),
+        (("none",), ()),
+        (("none", "gandi"), ()),
+    ],
 )
-def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[str, ...]) -> None:
-    assert sources.chosen(setting) == order
+def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[tuple[str, ...], ...]) -> None:
+    assert sources.turns(setting) == order
 
 
 def test_an_unknown_source_is_told() -> None:
     with pytest.raises(ConfigError, match="'ec2' is no source") as caught:
-        sources.chosen(("ec2",))
+        sources.turns(("ec2",))
     assert "gandi" in caught.value.hint
 
 
@@ -46,8 +56,8 @@ def root(tmp_path: Path) -> Path:
 
 def _find(root: Path, *, patient: bool = True) -> tuple[Found | None, float]:
     began = time.monotonic()
-    found = sources.find(context(Host(root)), "", patient=patient)
-    return found, time.monotonic() - began
+    findings = sources.find(context(Host(root)), "", patient=patient)
+    return findings.found, time.monotonic() - began
 
 
 def test_no_wait_where_nothing_can_come(root: Path) -> None:
@@ -76,6 +86,9 @@ def test_no_wait_on_a_machine_that_has_a_configuration(root: Path) -> None:
         ("virtio", "device", "0x0002\n", True),
         ("virtio", "device", "0x0008\n", True),
         ("virtio", "device", "0x0001\n", False),
+        ("scsi", "type", "5\n", True),
+        ("scsi", "type", "0\n", True),
+        ("scsi", "type", "3\n", False),
     ],
 )
 def test_a_storage_device_without_a_driver_is_still_to_come(
@@ -94,11 +107,85 @@ def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.Mon
     looks: list[str] = []
     medium = Found(Medium("gandi", "vdb", "254:16", "vdb", 0, 0), None)
 
-    def look(_host: Host, known: str) -> Found | None:
-        looks.append(known)
-        return medium if len(looks) == 3 else None
+    def look(asked: Asked) -> Findings:
+        looks.append(asked.known)
+        return Findings(medium if len(looks) == 3 else None)
 
     monkeypatch.setattr(swap, "look", look)
     found, _ = _find(root)
     assert found is medium
     assert len(looks) == 3
+
+
+def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read once more where a disk has come since, and not for each event."""
+    (root / "run/udev/queue").touch()
+    disks, looks = [["sda"], ["sda"], ["sda"], ["sda", "sr0"]], list[tuple[str, ...]]()
+    monkeypatch.setattr(storage, "names", lambda _host: disks.pop(0) if len(disks) > 1 else disks[0])
+    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
+
+    def look(asked: Asked) -> Findings:
+        looks.append(asked.sources)
+        if len(looks) > 1:
+            raise ConfigError("two machines")
+        return Findings(Found(Medium("nocloud", "sda", "8:0"), None))
+
+    monkeypatch.setattr(drives, "look", look)
+    with pytest.raises(ConfigError):
+        _find(root)
+    assert looks == [DRIVES, DRIVES]
+
+
+def test_a_drive_that_was_found_is_not_read_again_for_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[Asked]()
+    drive = Found(Medium("nocloud", "sda", "8:0"), None)
+
+    def look(asked: Asked) -> Findings:
+        looks.append(asked)
+        return Findings(drive)
+
+    monkeypatch.setattr(drives, "look", look)
+    assert _find(root)[0] is drive
+    (root / "run/udev/queue").touch()
+    found, seconds = _find(root)
+    assert found is drive
+    assert seconds > 0.9
+    assert _find(root, patient=False)[1] < 0.5
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("has", "busy", "probing"),
+    [((), True, True), ((), False, False), (("driver",), False, True), (("driver", "block"), True, False)],
+)
+def test_a_drive_that_the_kernel_has_found_gets_its_driver_first(
+    root: Path, has: tuple[str, ...], busy: bool, probing: bool
+) -> None:
+    device = root / "sys/bus/scsi/devices/0:0:0:0"
+    device.mkdir(parents=True)
+    (device / "type").write_text("5\n")
+    for name in has:
+        (device / name).mkdir()
+    if busy:
+        (root / "run/udev/queue").touch()
+    assert Arrivals(Host(str(root))).probing() is probing
+    began = time.monotonic()
+    sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    assert (time.monotonic() - began > 0.9) is probing, "CONFIG_SOURCE_TIMEOUT"
+
+
+def test_a_drive_that_came_with_its_driver_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = [True, False]
+    names = [[], ["sr0"], ["sr0"]]
+    monkeypatch.setattr(Arrivals, "wait", lambda *_, **__: waits.pop(0))
+    monkeypatch.setattr(storage, "names", lambda _host: names.pop(0) if len(names) > 1 else names[0])
+    drive = Found(Medium("nocloud", "sr0", "11:0"), None)
+    looks = [Findings(), Findings(drive)]
+    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
+    monkeypatch.setattr(drives, "look", lambda _asked: looks.pop(0))
+    found = sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    assert found.found is drive

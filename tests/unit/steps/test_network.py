@@ -53,8 +53,12 @@ def networked(machine: Machine) -> Machine:
 
 
 def test_each_nic_has_its_file_and_only_the_way_out_is_waited_for(networked: Machine) -> None:
-    assert networked.run(network.apply) == {"nic:0": "changed: ens0", "nic:1": "changed: ens1"}
-    first, second = (networked.text(networkd.path(f"nic{number}")) for number in (0, 1))
+    assert networked.run(network.apply) == {
+        "nic:0": "changed: ens0",
+        "nic:1": "changed: ens1",
+        "nic parameters": "changed",
+    }
+    first, second = (networked.text(networkd.paths(f"nic{number}")[-1]) for number in (0, 1))
     assert f"MACAddress={_mac(0)}\n" in first
     assert "RequiredForOnline=yes\n" in first
     assert "RequiredForOnline=no\n" in second
@@ -63,24 +67,25 @@ def test_each_nic_has_its_file_and_only_the_way_out_is_waited_for(networked: Mac
 def test_the_nic_with_the_default_route_is_waited_for_wherever_it_stands(networked: Machine) -> None:
     networked.deliver(nics=(Nic(0, addresses=("10.0.0.2/8",)), Nic(1, routes=NIC0.routes)))
     networked.run(network.apply)
-    assert "RequiredForOnline=no\n" in networked.text(networkd.path("nic0"))
-    assert "RequiredForOnline=yes\n" in networked.text(networkd.path("nic1"))
+    assert "RequiredForOnline=no\n" in networked.text(networkd.paths("nic0")[-1])
+    assert "RequiredForOnline=yes\n" in networked.text(networkd.paths("nic1")[-1])
 
 
 def test_a_second_boot_rewrites_nothing(networked: Machine) -> None:
     networked.run(network.apply)
     before = networked.stamps()
-    assert networked.run(network.apply) == {"nic:0": "unchanged: ens0", "nic:1": "unchanged: ens1"}
+    assert set(networked.run(network.apply).values()) == {"unchanged: ens0", "unchanged: ens1", "unchanged"}
     assert networked.stamps() == before
 
 
 def test_a_changed_file_stays_until_that_nic_is_delivered_otherwise(networked: Machine) -> None:
     networked.run(network.apply)
-    networked.put(networkd.path("nic0"), "mine")
+    networked.put(networkd.paths("nic0")[-1], "mine")
     assert networked.run(network.apply)["nic:0"] == "kept: changed by admin"
     networked.deliver(nics=(NIC0, Nic(1, addresses=("192.168.1.6/24",))))
-    assert networked.run(network.apply) == {"nic:0": "kept: changed by admin", "nic:1": "changed: ens1"}
-    assert networked.text(networkd.path("nic0")) == "mine"
+    outcomes = networked.run(network.apply)
+    assert (outcomes["nic:0"], outcomes["nic:1"]) == ("kept: changed by admin", "changed: ens1")
+    assert networked.text(networkd.paths("nic0")[-1]) == "mine"
 
 
 def test_a_new_nic_before_the_others_on_the_bus_takes_nobodys_place(networked: Machine) -> None:
@@ -156,10 +161,10 @@ def test_a_nic_that_left_the_document_loses_its_file_and_gets_dhcp(networked: Ma
 
 def test_a_nic_that_the_admin_configured_is_not_removed_with_the_document(networked: Machine) -> None:
     networked.run(network.apply)
-    networked.put(networkd.path("nic1"), "[Match]\nName=ens1\n")
+    networked.put(networkd.paths("nic1")[-1], "[Match]\nName=ens1\n")
     networked.deliver(nics=(NIC0,))
     assert networked.run(network.apply)["nic:1"].startswith("kept: delivered no longer")
-    assert networked.text(networkd.path("nic1")) == "[Match]\nName=ens1\n"
+    assert networked.text(networkd.paths("nic1")[-1]) == "[Match]\nName=ens1\n"
 
 
 def test_a_nic_of_the_document_that_is_not_here_is_told(networked: Machine) -> None:
@@ -198,17 +203,17 @@ def test_without_any_document_every_nic_gets_dhcp_and_one_is_waited_for(tmp_path
 
 def test_slaac_comes_back_by_the_setting_alone(networked: Machine) -> None:
     networked.run(network.apply)
-    assert "UseAutonomousPrefix=no" in networked.text(networkd.path("nic0"))
+    assert "UseAutonomousPrefix=no" in networked.text(networkd.paths("nic0")[-1])
     networked.put("/etc/default/gandi", "CONFIG_IPV6_SLAAC=1\n")
     assert networked.run(network.apply)["nic:0"] == "changed: ens0"
-    assert "UseAutonomousPrefix" not in networked.text(networkd.path("nic0"))
+    assert "UseAutonomousPrefix" not in networked.text(networkd.paths("nic0")[-1])
 
 
 def test_a_dry_run_says_what_it_would_write(networked: Machine) -> None:
     networked.context()
     ctx = networked.context(dry_run=True)
-    assert [str(item.outcome) for item in network.apply(ctx)] == ["changed", "changed"]
-    assert any(networkd.path("nic0") in line for line in ctx.host.planned)
+    assert [str(item.outcome) for item in network.apply(ctx)] == ["changed"] * 3
+    assert any(networkd.paths("nic0")[-1] in line for line in ctx.host.planned)
     assert not (networked.root / "etc/systemd/network").exists()
 
 
@@ -225,7 +230,7 @@ def test_dhcp_from_before_the_document_goes_when_the_document_comes(networked: M
     outcomes = networked.run(network.apply)
     assert outcomes[f"dhcp:{_mac(0)}"] == "changed: ens0 is in the document now, removed"
     assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
-    assert set(networked.run(network.apply).values()) == {"unchanged: ens0", "unchanged: ens1"}
+    assert set(networked.run(network.apply).values()) == {"unchanged: ens0", "unchanged: ens1", "unchanged"}
 
 
 def test_a_lost_configuration_leaves_the_nics_as_they_were(networked: Machine) -> None:
@@ -235,31 +240,31 @@ def test_a_lost_configuration_leaves_the_nics_as_they_were(networked: Machine) -
     ctx.config = None
     items = list(network.apply(ctx))
     assert [str(item) for item in items] == [
-        f"skipped: ens{n}: configured by {networkd.path(f'nic{n}')}" for n in (0, 1)
+        f"skipped: ens{n}: configured by {networkd.paths(f'nic{n}')[-1]}" for n in (0, 1)
     ]
     assert networked.stamps() == before
 
 
 def test_the_admins_file_for_a_nic_that_left_the_document_still_counts(networked: Machine) -> None:
     networked.run(network.apply)
-    networked.put(networkd.path("nic1"), "[Match]\nName=ens1\n")
+    networked.put(networkd.paths("nic1")[-1], "[Match]\nName=ens1\n")
     networked.deliver(nics=(NIC0,))
     outcomes = networked.run(network.apply)
-    assert outcomes["ens1"] == f"skipped: configured by {networkd.path('nic1')}"
+    assert outcomes["ens1"] == f"skipped: configured by {networkd.paths('nic1')[-1]}"
     assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
 
 
 def test_a_nic_that_is_missing_by_mistake_keeps_its_file(networked: Machine) -> None:
     networked.run(network.apply)
     networked.deliver(nics=(NIC0,), partial=True)
-    assert networked.run(network.apply)["ens1"] == f"skipped: configured by {networkd.path('nic1')}"
+    assert networked.run(network.apply)["ens1"] == f"skipped: configured by {networkd.paths('nic1')[-1]}"
     assert _files(networked.root) == ["10-gandi-nic0.network", "10-gandi-nic1.network"]
 
 
 def test_the_admins_change_of_a_file_for_dhcp_survives_the_nic_s_absence(networked: Machine) -> None:
     networked.deliver(nics=(NIC0,))
     networked.run(network.apply)
-    path = networkd.path("dhcp-525400000001")
+    path = networkd.paths("dhcp-525400000001")[-1]
     networked.put(path, "mine")
     nic = networked.root / "sys/class/net/ens1"
     place = nic.readlink()

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from agent.model import Identity, InstanceConfig, Nic
+from agent.plain import replace
 from agent.steps import resolver
 
 from .conftest import IDENTITY, Machine
@@ -115,3 +116,82 @@ def test_resolvers_that_cannot_be_reached_are_said_and_not_written(asking: Machi
     asking.deliver(nameservers=OLD, nics=(IPV6,))
     assert asking.run(resolver.apply)["resolvers"].startswith("skipped: this machine has no IPv4")
     assert not (asking.root / "etc/resolv.conf").exists()
+
+
+@pytest.fixture
+def elsewhere(asking: Machine) -> Machine:
+    """A machine of another platform, which has resolvers for all NICs and for one."""
+    asking.config = replace(asking.config, identity=Identity("openstack", "one"))
+    nic = replace(IPV4, nameservers=("192.0.2.53",), search=("nic.example",))
+    asking.deliver(nameservers=NEW + OLD, search=("a.example", "b.example"), nics=(nic,))
+    return asking
+
+
+def test_other_platforms_get_exactly_what_they_say(elsewhere: Machine) -> None:
+    elsewhere.put("/etc/resolv.conf", "search mine\nnameserver 10.0.0.1\noptions ndots:2\n")
+    elsewhere.run(resolver.apply)
+    servers = "".join(f"nameserver {server}\n" for server in (*NEW, *OLD, "192.0.2.53"))
+    expected = f"options ndots:2\nsearch a.example b.example nic.example\n{servers}"
+    assert elsewhere.text("/etc/resolv.conf") == expected
+    assert elsewhere.run(resolver.apply)["resolvers"].startswith("unchanged")
+
+
+def test_what_a_nic_brings_is_left_to_who_knows_it(elsewhere: Machine) -> None:
+    elsewhere.put("/usr/lib/systemd/systemd-resolved")
+    (elsewhere.root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    elsewhere.run(resolver.apply)
+    text = elsewhere.text(resolver.RESOLVED_DROP_IN)
+    assert f"DNS={' '.join(NEW + OLD)}\nDomains=a.example b.example\n" in text
+    elsewhere.deliver(nameservers=(), search=())
+    assert elsewhere.run(resolver.apply) == {}
+
+
+def test_resolvers_of_nics_alone_are_written_where_nobody_else_does(elsewhere: Machine) -> None:
+    elsewhere.deliver(nameservers=(), search=())
+    elsewhere.run(resolver.apply)
+    assert elsewhere.text("/etc/resolv.conf") == "search nic.example\nnameserver 192.0.2.53\n"
+
+
+def test_networkmanager_is_told_in_a_file_of_its_own(asking: Machine) -> None:
+    wants = asking.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "NetworkManager.service").symlink_to("/usr/lib/systemd/system/NetworkManager.service")
+    asking.run(resolver.apply)
+    assert not (asking.root / "etc/resolv.conf").exists()
+    assert asking.text(resolver.NETWORKMANAGER_CONF).splitlines()[1:] == [
+        "[global-dns]",
+        "options=timeout:1,attempts:3,rotate",
+        "",
+        "[global-dns-domain-*]",
+        f"servers={OLD[0]},{NEW[0]}",
+    ]
+    asking.config = replace(asking.config, identity=Identity("openstack", "one"))
+    asking.deliver(nameservers=(), nics=(replace(IPV4, nameservers=OLD),))
+    assert asking.run(resolver.apply) == {}, "it has them in the NIC's profile"
+
+
+def _resolved(machine: Machine) -> None:
+    machine.put("/usr/lib/systemd/systemd-resolved")
+    (machine.root / "etc/resolv.conf").unlink(missing_ok=True)
+    (machine.root / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+
+
+def test_who_keeps_the_resolvers_from_now_on_is_told_them(asking: Machine) -> None:
+    """systemd-resolved is installed on a machine that did without."""
+    asking.run(resolver.apply)
+    _resolved(asking)
+    assert asking.run(resolver.apply)["resolvers"].startswith("changed")
+    assert OLD[0] in asking.text(resolver.RESOLVED_DROP_IN)
+    before = asking.stamps()
+    assert asking.run(resolver.apply)["resolvers"].startswith("unchanged")
+    assert asking.stamps() == before
+
+
+def test_a_resolv_conf_that_the_administrator_wrote_instead_of_the_link_stays(asking: Machine) -> None:
+    _resolved(asking)
+    asking.run(resolver.apply)
+    (asking.root / "etc/resolv.conf").unlink()
+    asking.put("/etc/resolv.conf", "nameserver 9.9.9.9\n")
+    for _ in range(2):
+        assert asking.run(resolver.apply) == {"resolvers": "kept: changed by admin"}
+    assert asking.text("/etc/resolv.conf") == "nameserver 9.9.9.9\n"

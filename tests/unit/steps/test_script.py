@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent import programs
 from agent.context import Context, context
 from agent.host import Completed, Host
 from agent.model import InstanceConfig, Script
@@ -178,7 +179,7 @@ def test_what_could_not_be_stored_is_not_run(host: Systemd) -> None:
     ],
 )
 def test_what_runs_a_program(name: str, head: bytes, expected: tuple[str, ...]) -> None:
-    assert script.command("/x", head, Script(name, "d", ("a",))) == expected
+    assert programs.command("/x", head, Script(name, "d", ("a",))) == expected
 
 
 def test_an_image_runs_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from agent.context import Context, Medium, context
 from agent.errors import HostError
 from agent.host import Host
 from agent.report import Item, Outcome
-from agent.sources import Found
+from agent.sources import Findings, Found
 from agent.steps import source
 from tests.media import make_archive
 from tests.unit.parse.test_gandi import DOCUMENT, HASH
@@ -43,10 +43,10 @@ class Machine:
     def deliver(self, script: bytes | None = b"#!/bin/sh\n", **changes: Any) -> None:
         self.archive = make_archive(copy.deepcopy(DOCUMENT) | changes, script)
 
-    def find(self, _ctx: Context, known: str, *, patient: bool) -> Found | None:
+    def find(self, _ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
         self.asked.append(known)
         if not self.archive:
-            return None
+            return Findings()
         descriptor = os.memfd_create("medium")
         try:
             os.pwrite(descriptor, self.archive, 0)
@@ -55,7 +55,7 @@ class Machine:
                 parsed = parser.parse("gandi", descriptor)
         finally:
             os.close(descriptor)
-        return Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed)
+        return Findings(Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed))
 
     def boot(self, *, dry_run: bool = False) -> tuple[Context, dict[str, Item]]:
         ctx = context(Host(self.root, dry_run=dry_run))
@@ -291,6 +291,19 @@ def test_a_power_cut_while_a_clone_is_taken_over(
     ctx, _ = machine.boot()
     assert ctx.config is not None
     assert (ctx.config.hostname, ctx.config.identity.id) == ("vm2", OTHER)
+
+
+def test_a_damaged_stored_configuration_is_written_anew(machine: Machine) -> None:
+    machine.deliver()
+    ctx, _ = machine.boot()
+    stored = machine.root / ctx.state.file("config.json").lstrip("/")
+    stored.write_bytes(b"{")
+    ctx, items = machine.boot()
+    assert items["stored configuration"].outcome is Outcome.FAILED
+    assert items["source"].outcome is Outcome.CHANGED
+    assert ctx.state.config() == ctx.config is not None
+    _, items = machine.boot()
+    assert "stored configuration" not in items
 
 
 def test_a_dry_run_changes_nothing(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from . import qemu
@@ -48,6 +49,17 @@ class Devices(Running):
         """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it."""
         self._unplug(f"{id}-dev", timeout)
         self.qmp.call("blockdev-del", node_name=id)
+
+    def change_medium(self, id: str, path: Path) -> None:
+        """Put another image into an optical drive; the guest sees the tray open and close."""
+        self.qmp.call(
+            "blockdev-change-medium",
+            id=f"{id}-dev",
+            filename=str(path),
+            format="raw",
+            read_only_mode="read-only",
+            force=True,
+        )
 
     def resize_disk(self, id: str, size: int) -> None:
         """Give a disk a new size in bytes; the guest is told at once. Not for NVMe."""

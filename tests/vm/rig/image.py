@@ -38,6 +38,12 @@ Nice=-15
 """
 # An image's own fallback, as distributions ship it; a file of the agent sorts before it.
 DHCP_NETWORK = "[Match]\nType=ether\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
+NETPLAN_DHCP = """network:
+  version: 2
+  ethernets:
+    all-en: {match: {name: "en*"}, dhcp4: true}
+    all-eth: {match: {name: "eth*"}, dhcp4: true}
+"""
 INTERFACES = "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopback\n"
 
 
@@ -73,7 +79,7 @@ class Image:
 
 def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image:
     """The image of `spec`, from the cache or made now; `say` gets one line about what took time."""
-    key = digest(VERSION, spec, Path(guest_channel.__file__), CHANNEL_UNIT, DHCP_NETWORK)
+    key = digest(VERSION, spec, Path(guest_channel.__file__), CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
     folder = IMAGES / key
     with locked(f"image-{key}"):
         if not (folder / "image.json").is_file():
@@ -92,12 +98,11 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         install_debs(tree, spec.debs)
         for line in spec.commands:
             chroot(tree, ["sh", "-ec", line])
-        _settle(tree, spec)
+        settle(tree, spec)
         IMAGES.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=IMAGES))
         try:
-            for name in ("vmlinuz", "initrd.img"):
-                shutil.copy(_newest(tree / "boot", name), new / name)
+            copy_kernel(tree, new)
             root_uuid = write_disk(tree, spec, new / "root.img")
             meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
             (new / "image.json").write_text(json.dumps(meta, indent=1))
@@ -109,18 +114,25 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         shutil.rmtree(old)
 
 
-def _settle(tree: Path, spec: ImageSpec) -> None:
-    """What makes a tree an image: no name, no identity, a network, the channel, and the caller's files."""
+def settle(tree: Path, spec: ImageSpec) -> None:
+    """Make a tree an image: no name, no identity, a network, the channel, and the caller's files."""
     (tree / "etc/hostname").write_text("debian\n")
     (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
     (tree / "etc/machine-id").write_text("")
-    (tree / "etc/resolv.conf").unlink(missing_ok=True)
+    resolvers = tree / "etc/resolv.conf"
+    if not resolvers.is_symlink():  # a package's link stays: it says who keeps the resolvers
+        resolvers.unlink(missing_ok=True)
     match spec.network:
         case Network.NETWORKD:
             (tree / "etc/systemd/network/90-dhcp.network").write_text(DHCP_NETWORK)
             chroot(tree, ["systemctl", "-q", "enable", "systemd-networkd.service"])
         case Network.IFUPDOWN:
             (tree / "etc/network/interfaces").write_text(INTERFACES)
+        case Network.NETPLAN:
+            # As a cloud's images have it; netplan itself has networkd started.
+            _add(tree, "/etc/netplan/50-image.yaml", NETPLAN_DHCP.encode(), 0o600)
+        case Network.NETWORKMANAGER:
+            chroot(tree, ["systemctl", "-q", "enable", "NetworkManager.service"])
     channel = Path(guest_channel.__file__).read_bytes()
     _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
     _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
@@ -140,6 +152,12 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     target.chmod(mode)
+
+
+def copy_kernel(tree: Path, folder: Path) -> None:
+    """Put the tree's newest kernel and initrd where a machine is started from."""
+    for name in ("vmlinuz", "initrd.img"):
+        shutil.copy(_newest(tree / "boot", name), folder / name)
 
 
 def _newest(boot: Path, name: str) -> Path:

@@ -22,6 +22,8 @@ RUNS = CACHE / "run"  # overlays and disks of machines that run now
 LOCKS = CACHE / "locks"
 
 UNFINISHED = "tmp-"  # how the names of entries begin while they are being made
+#: Seconds for which a cache keeps whatever was used, however much that is.
+IN_USE = 3 * 3600
 
 
 @contextmanager
@@ -47,10 +49,15 @@ def try_lock(fd: int) -> bool:
 
 
 def keep_newest(folder: Path, count: int) -> list[Path]:
-    """What to delete of a cache `folder`: all but its `count` most recently used, and stale leftovers."""
+    """What to delete of a cache `folder`: all but its `count` most recently used, and stale leftovers.
+
+    What was used in the last hours stays in any case: another run of tests may hold on to it.
+    """
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
     entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    return entries[count:] + stale(folder, UNFINISHED)
+    long_ago = time.time() - IN_USE
+    old = [entry for entry in entries[count:] if entry.stat().st_mtime < long_ago]
+    return old + stale(folder, UNFINISHED)
 
 
 def stale(folder: Path, prefix: str) -> list[Path]:

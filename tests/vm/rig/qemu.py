@@ -91,7 +91,12 @@ def disk_arguments(disk: Disk) -> list[str]:
 def blockdev(disk: Disk) -> dict[str, object]:
     """The block node of a disk, as QMP's blockdev-add takes it. Host tools may read the file meanwhile."""
     file = {"driver": "file", "filename": str(disk.path), "locking": "off"}
-    return {"driver": disk.format, "node-name": disk.id, "file": file, "read-only": disk.read_only}
+    return {
+        "driver": disk.format,
+        "node-name": disk.id,
+        "file": file,
+        "read-only": disk.read_only or disk.bus is Bus.CDROM,
+    }
 
 
 def device_options(disk: Disk, *, port: str) -> dict[str, str]:
@@ -110,6 +115,8 @@ def device_options(disk: Disk, *, port: str) -> dict[str, str]:
             return {"driver": "nvme"} | options | {"serial": disk.serial or disk.id}
         case Bus.SATA:
             return {"driver": "ide-hd"} | options
+        case Bus.CDROM:
+            return {"driver": "scsi-cd", "bus": "scsi0.0"} | options
         case Bus.SCSI:
             named = {"vendor": disk.vendor, "product": disk.product}
             return {"driver": "scsi-hd", "bus": "scsi0.0"} | options | {k: v for k, v in named.items() if v}

@@ -35,15 +35,21 @@ class Network(StrEnum):
 
     NETWORKD = "networkd"
     IFUPDOWN = "ifupdown"
+    NETPLAN = "netplan"
+    NETWORKMANAGER = "networkmanager"
 
 
 class Bus(StrEnum):
-    """How a disk is attached. SATA disks cannot be hot-plugged in QEMU, and NVMe disks cannot be resized."""
+    """How a disk is attached. SATA disks cannot be hot-plugged in QEMU, and NVMe disks cannot be resized.
+
+    CDROM is an optical drive on the SCSI controller, with the disk as its medium.
+    """
 
     VIRTIO = "virtio"
     SCSI = "scsi"
     NVME = "nvme"
     SATA = "sata"
+    CDROM = "cdrom"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ BASE_PACKAGES = (
 NETWORK_PACKAGES: dict[Network, tuple[str, ...]] = {
     Network.NETWORKD: (),
     Network.IFUPDOWN: ("ifupdown", "dhcpcd-base"),
+    Network.NETPLAN: ("netplan.io",),
+    Network.NETWORKMANAGER: ("network-manager",),
 }
 # Emulated boots are CPU-bound: only what a root disk may sit on, in the format that unpacks fastest, and
 # nothing loaded that the disk at hand does not need (btrfs alone measures RAID algorithms for a second).
@@ -60,7 +62,7 @@ INITRD_HOOK = """#!/bin/sh
 manual_add_modules nvme ahci xfs btrfs
 """
 APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0")
-KEPT_TREES = 8
+KEPT_TREES = 16
 NETWORK_WAIT = 900  # seconds for what downloads
 
 

@@ -1,0 +1,108 @@
+"""A delivery that is not found but named: by the operator who configures an image, or checks a document.
+
+It can be a JSON document, a folder laid out as a drive, or an image or device with an archive or a drive's
+filesystem on it. The operator's word counts for the medium, so neither its label nor its bus is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from agent import detached, parser, storage
+from agent.errors import ConfigError, HostError
+from agent.host import READ_LIMIT
+from agent.parse import archive
+from agent.sources import drives, swap
+from agent.sources.files import Tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.host import Host
+    from agent.parser import Parsed
+
+#: Stands for a document on standard input, which leaves no copy of it anywhere.
+STDIN = "-"
+_HINT = "name a JSON document, a folder laid out as a drive, or an image or device with one of both"
+
+
+def read(host: Host, path: str) -> Parsed:
+    """What the reader makes of it. Raises ConfigError for what is none, HostError otherwise."""
+    if path == STDIN:
+        return _document(_standard_input())
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint=_HINT) from error
+    if stat.S_ISDIR(mode):
+        with host.opened(path, os.O_RDONLY | os.O_DIRECTORY) as root:
+            return _drive(path, root)
+    if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+        raise ConfigError(f"{path}: neither a file, nor a folder, nor a disk", hint=_HINT)
+    with host.opened(path, os.O_RDONLY) as medium:
+        try:
+            found = _archive(medium)
+        except OSError as error:
+            raise HostError(f"{path}: cannot be read: {error.strerror}") from error
+    if found is not None:
+        return found
+    fstype = storage.probe(host, os.path.abspath(path)).get("ID_FS_TYPE", "")
+    if fstype in ("iso9660", "vfat"):
+        with _device(host, path, mode) as node:
+            info = os.stat(node).st_rdev
+            with detached.mounted(node, fstype, f"{os.major(info)}:{os.minor(info)}") as root:
+                return _drive(path, root)
+    if stat.S_ISBLK(mode):
+        raise ConfigError(f"{path}: holds {fstype or 'nothing that is known'}, no configuration", hint=_HINT)
+    return _document(host.read_bytes(path) or b"")
+
+
+def _document(data: bytes) -> Parsed:
+    """A document by itself is what an archive would hold: its top level says whether it is a native one."""
+    return parser.parse_files("gandi", {archive.CONFIG: data})
+
+
+def _standard_input() -> bytes:
+    data = bytearray()
+    while len(data) <= READ_LIMIT and (chunk := os.read(0, 1 << 20)):
+        data += chunk
+    if len(data) > READ_LIMIT:
+        raise ConfigError(f"standard input: larger than {READ_LIMIT >> 20} MiB", hint="deliver less")
+    return bytes(data)
+
+
+def _drive(path: str, root: int) -> Parsed:
+    tree = Tree()
+    try:
+        tree.add_folder(root)
+    except OSError as error:
+        raise HostError(f"{path}: cannot be read: {error.strerror}") from error
+    dialect = drives.dialect_of(tree)
+    if not dialect:
+        raise ConfigError(f"{path}: no configuration is on it", hint="see gandi-agent(1), SOURCES")
+    return drives.read_tree(dialect, tree)
+
+
+def _archive(medium: int) -> Parsed | None:
+    for offset in swap.OFFSETS:
+        if archive.header(os.pread(medium, archive.BLOCK, offset)) is not None:
+            found = parser.parse(swap.NAME, medium, offset=offset)
+            if found.ours:
+                return found
+    return None
+
+
+@contextlib.contextmanager
+def _device(host: Host, path: str, mode: int) -> Iterator[str]:
+    """A block device with what is in the file, for as long as it is read; a device is one itself."""
+    if stat.S_ISBLK(mode):
+        yield path
+        return
+    node = host.run(("losetup", "--find", "--show", "--read-only", path)).stdout.strip()
+    try:
+        yield node
+    finally:
+        host.run(("losetup", "--detach", node))

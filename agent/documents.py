@@ -1,0 +1,90 @@
+"""The verbs about documents and media: what the platform said, checking a document, making a medium."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from agent.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+
+def get(host: Host, key: str | None) -> int:
+    """Print the value of ``key`` as the platform delivered it, or without one every key."""
+    from agent import metadata
+    from agent.state import State
+
+    state = State(host)
+    if key is None:
+        for name in metadata.keys(host, state):
+            print(name)
+        return 0
+    value = metadata.value(host, state, key)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(value)
+    if sys.stdout.isatty() and not value.endswith(b"\n"):
+        print()
+    return 0
+
+
+def validate(host: Host, path: str) -> int:
+    """Print what is wrong with a document or medium, each with its place and remedy; 1 when something is."""
+    from agent import delivery
+
+    parsed = delivery.read(host, path)
+    for problem in parsed.problems:
+        word = "ignored" if problem.harmless else "error"
+        print(f"{path}: {word}: {problem.path}: {problem.message}")
+        if problem.hint:
+            print(f"  try: {problem.hint}")
+    errors = sum(not problem.harmless for problem in parsed.problems)
+    if errors or parsed.config is None:
+        print(f"{path}: {errors} error{'' if errors == 1 else 's'}")
+        return 1
+    print(f"{path}: valid ({parsed.config.identity.source})")
+    return 0
+
+
+def schema() -> int:
+    """Print the JSON Schema of the native document."""
+    from agent.parse import native
+
+    print(json.dumps(native.schema(), indent=1, sort_keys=True))
+    return 0
+
+
+def seed(host: Host, kind: str, config: str, script: str | None, out: str, size: int) -> int:
+    """Make a medium that the agent reads. ``size`` is a swap image's, in bytes."""
+    from agent import seed as media
+
+    files = {"config": _content(host, config)}
+    if script:
+        files["script"] = _content(host, script)
+    match kind:
+        case "swap":
+            media.swap(host, out, media.archive(files), size=size)
+        case "iso":
+            media.iso(host, out, media.drive(**files))
+        case _:
+            media.folder(host, out, media.drive(**files))
+    print(f"made {out}")
+    return 0
+
+
+def _content(host: Host, name: str) -> bytes:
+    data = host.read_bytes(name)
+    if data is None:
+        raise ConfigError(f"{name}: no such file", hint="name the file that holds it")
+    return data
+
+
+def ganeti() -> int:
+    """Print the native document of the instance that Ganeti is creating, from the environment."""
+    from agent import ganeti as dialect
+
+    print(json.dumps(dialect.document(os.environ), indent=1))
+    return 0

@@ -1,0 +1,190 @@
+"""The native document of an instance that Ganeti creates, from the variables that its OS scripts are given.
+
+Ganeti's own are INSTANCE_*, NIC_COUNT and NIC_<N>_* (ganeti-os-interface(7)); OSP_* are the parameters that
+the operator declares for this OS (docs/ganeti.md). Pure: a wrong variable is an error that names it, and no
+value is ever repeated, since a value may be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from agent.errors import ConfigError
+from agent.parse import fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any, TypeVar
+
+    Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+    T = TypeVar("T")
+#: A machine has a handful; the bound is for a count that is none.
+_NICS = 64
+_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def document(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The document, ready for JSON. Raises ConfigError naming the variable that is missing or wrong."""
+    variables = _Variables(environment)
+    name = variables.required("INSTANCE_NAME", fields.hostname)
+    made: dict[str, Any] = {
+        "version": 1,
+        "id": variables.get("INSTANCE_UUID") or name,
+        "hostname": name,
+        "nics": [_nic(variables, number) for number in range(_nic_count(variables))],
+        "users": _users(variables),
+    }
+    if servers := variables.words("OSP_DNS", fields.address):
+        made["nameservers"] = [str(server) for server in servers]
+    if zone := variables.get("OSP_TIMEZONE"):
+        made["timezone"] = zone
+    return made
+
+
+class _Variables:
+    """The environment, read by readers of single values; each error names the variable."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def get(self, name: str) -> str:
+        """The value, "" for one that is empty or not there."""
+        return self._environment.get(name, "").strip()
+
+    def read(self, name: str, reader: Callable[[str], T]) -> T | None:
+        """What the reader makes of the value; None where there is none."""
+        value = self.get(name)
+        return self._made(name, reader, value) if value else None
+
+    def required(self, name: str, reader: Callable[[str], T | None]) -> T:
+        """The same of a variable that has to be there."""
+        found = self.read(name, reader)
+        if found is None:
+            raise ConfigError(f"{name}: missing", hint="it is for Ganeti, or the operator, to set")
+        return found
+
+    def words(self, name: str, reader: Callable[[str], T]) -> list[T]:
+        """What the reader makes of each word of the value."""
+        return [self._made(name, reader, word) for word in self.get(name).split()]
+
+    def lines(self, name: str, reader: Callable[[str], T]) -> list[T]:
+        """What the reader makes of each line of the value."""
+        lines = (line for line in self.get(name).splitlines() if line.strip())
+        return [self._made(name, reader, line) for line in lines]
+
+    @staticmethod
+    def _made(name: str, reader: Callable[[str], T], value: str) -> T:
+        try:
+            return reader(value)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            raise ConfigError(f"{name}: {what}", hint=hint) from error
+
+
+def _nic_count(variables: _Variables) -> int:
+    count = variables.required("NIC_COUNT", fields.number)
+    if count > _NICS:
+        raise ConfigError(f"NIC_COUNT: more than {_NICS}", hint="see: gnt-instance info")
+    return count
+
+
+def _nic(variables: _Variables, number: int) -> dict[str, Any]:
+    """The first NIC may be described by OSP_*. A family that they leave out, and every other NIC, has the
+    address that Ganeti knows (whose pools are IPv4 alone); without any, DHCP.
+    """
+    prefix = f"NIC_{number}_"
+    nic: dict[str, Any] = {"number": number, "mac": variables.required(f"{prefix}MAC", fields.mac)}
+    addresses = _chosen(variables) if number == 0 else []
+    addresses += [one for one in _known(variables, prefix) if not _of_family(addresses, one.version)]
+    if not addresses:
+        return nic | {"dhcp4": True}
+    nic["addresses"] = [str(address) for address in addresses]
+    routes = [
+        _default(gateway, addresses)
+        for names in (("NETWORK_GATEWAY", "OSP_GATEWAY"), ("NETWORK_GATEWAY6", "OSP_GATEWAY6"))
+        if (gateway := _gateway(variables, prefix, *names)) and _of_family(addresses, gateway.version)
+    ]
+    if routes:
+        nic["routes"] = routes
+    if any(route["to"] == _EVERYWHERE[6] for route in routes):
+        nic["ra_gateway"] = False
+    if _of_family(addresses, 6):
+        nic["ra_address"] = False
+    return nic
+
+
+def _chosen(variables: _Variables) -> list[Interface]:
+    """OSP_IPV4 and OSP_IPV6."""
+    found: list[Interface] = [*variables.words("OSP_IPV4", _cidr(4)), *variables.words("OSP_IPV6", _cidr(6))]
+    return found
+
+
+def _known(variables: _Variables, prefix: str) -> list[Interface]:
+    """NIC_<N>_IP, in the network that Ganeti has the NIC in; alone on its wire where it is routed."""
+    address = variables.read(f"{prefix}IP", fields.address)
+    if address is None:
+        return []
+    subnet = f"{prefix}NETWORK_SUBNET" + ("6" if address.version == 6 else "")
+    network = variables.read(subnet, fields.network)
+    if network is None and variables.get(f"{prefix}MODE") != "routed":
+        raise ConfigError(
+            f"{subnet}: missing, so the prefix of {prefix}IP is not known",
+            hint="connect the NIC to a network (gnt-network connect), or give OSP_IPV4 and OSP_IPV6",
+        )
+    if network is not None and address not in network:
+        raise ConfigError(f"{prefix}IP: not in {subnet}", hint="see: gnt-network info")
+    length = address.max_prefixlen if network is None else network.prefixlen
+    return [ipaddress.ip_interface(f"{address}/{length}")]
+
+
+def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fields.IP | None:
+    """The operator's, for the first NIC, before Ganeti's."""
+    found = variables.read(chosen, fields.address) if prefix == "NIC_0_" else None
+    return found or variables.read(f"{prefix}{known}", fields.address)
+
+
+def _default(gateway: fields.IP, addresses: Sequence[Interface]) -> dict[str, Any]:
+    inside = any(gateway in address.network for address in _of_family(addresses, gateway.version))
+    route = {"to": _EVERYWHERE[gateway.version], "via": str(gateway)}
+    return route if inside and not gateway.is_link_local else route | {"on_link": True}
+
+
+def _of_family(addresses: Sequence[Interface], version: int) -> list[Interface]:
+    return [address for address in addresses if address.version == version]
+
+
+def _cidr(version: int) -> Callable[[str], Interface]:
+    def read(word: str) -> Interface:
+        address, slash, _ = word.partition("/")
+        example = "203.0.113.10/24" if version == 4 else "2001:db8::10/64"
+        try:
+            found = ipaddress.ip_interface(word)
+            if not slash or found.version != version or not fields.address(address):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"not an IPv{version} address with its prefix; write for example {example}"
+            ) from None
+        return found
+
+    return read
+
+
+def _users(variables: _Variables) -> list[dict[str, Any]]:
+    """Keys and password are OSP_USER's, who administers the machine, else root's. What is not delivered for
+    root is closed: its password, which instance-debootstrap has made blank.
+    """
+    name = variables.read("OSP_USER", fields.user) or "root"
+    keys = [line for _, line in variables.lines("OSP_SSHKEY", fields.key)]
+    password = variables.read("OSP_PASSWORD_HASH", fields.password)
+    if not keys and not password:
+        raise ConfigError(
+            "OSP_SSHKEY: missing, and no OSP_PASSWORD_HASH either: nobody could log in",
+            hint="give one of them: gnt-instance add -O sshkey=…",
+        )
+    user: dict[str, Any] = {"name": name, "keys": keys}
+    user |= {"password": password} if password else {"locked": True}
+    if name == "root":
+        return [user]
+    return [{"name": "root", "locked": True}, user | {"admin": True}]

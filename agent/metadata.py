@@ -1,0 +1,60 @@
+"""What the platform says of the machine (service offering, zone, tags), for those who ask inside.
+
+A stored configuration is root's alone. The values themselves are no secret, so a copy lies in /run for
+everybody; the user data, which often is one, stays with root.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from agent.errors import ConfigError, HostError
+from agent.model import canonical
+from agent.state import USER_DATA
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.host import Host
+    from agent.state import State
+
+FILE = "/run/gandi/metadata.json"
+
+
+def publish(host: Host, values: Mapping[str, str]) -> None:
+    """Make the values readable for everybody until the machine is switched off."""
+    host.write(FILE, canonical(dict(values)))
+
+
+def keys(host: Host, state: State) -> list[str]:
+    """What can be asked for; to root also the user data."""
+    user_data = os.geteuid() == 0 and _user_data(state) is not None
+    return sorted([*_values(host), *([USER_DATA] if user_data else [])])
+
+
+def value(host: Host, state: State, key: str) -> bytes:
+    """The value of ``key``. Raises ConfigError for one that is not there or not for this user."""
+    if key == USER_DATA:
+        if os.geteuid():
+            raise ConfigError(f"{key}: only root may", hint=f"sudo gandi-agent get {key}")
+        data = _user_data(state)
+        if data is not None:
+            return data
+    elif (found := _values(host).get(key)) is not None:
+        return found.encode("utf-8", "surrogateescape")
+    known = ", ".join(keys(host, state)) or "nothing"
+    raise ConfigError(f"{key}: the platform said no such thing", hint=f"it said: {known}")
+
+
+def _user_data(state: State) -> bytes | None:
+    return None if state.identity() is None else state.host.read_bytes(state.user_data())
+
+
+def _values(host: Host) -> dict[str, str]:
+    try:
+        found = json.loads(host.read(FILE) or "{}")
+    except ValueError as error:
+        raise HostError(f"{FILE}: damaged", hint="run: systemctl restart gandi-bootstrap") from error
+    return found if isinstance(found, dict) else {}

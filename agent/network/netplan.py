@@ -1,0 +1,207 @@
+"""Renderer for netplan: one file for each NIC below /etc/netplan.
+
+Its name sorts behind those of images, because a later file adds to and overrides earlier ones. The id of a
+physical NIC sorts before those of images: it becomes part of the name of the file that netplan makes for
+networkd, which takes the first file that matches a NIC. What netplan has no word for in the versions that
+are about (what router advertisements may bring) is told to networkd in a drop-in for that file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent import units
+from agent.model import Bond, Kind
+from agent.network import networkd
+from agent.network.links import FALLBACK, MIIMON, ConfigFile
+from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
+from agent.network.policy import PRIORITY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.host import Host
+    from agent.model import Route
+    from agent.network.links import Link, Rule
+
+NAME = "netplan"
+BY_NAME = False
+_FOLDER = "/etc/netplan"
+_WAIT = "systemd-networkd-wait-online"
+#: Begins a physical NIC's id.
+_ID = "00-gandi-"
+#: What it makes for networkd and NetworkManager (netplan-generate(8)).
+_FOR_NETWORKD, _FOR_NETWORKMANAGER = "10-netplan-", "netplan-"
+#: What ``netplan generate`` runs, without the start of a Python; where it is, and where it was.
+_GENERATORS = ("/usr/libexec/netplan/generate", "/usr/lib/netplan/generate")
+#: Where it says, as a generator of systemd's, which of the two it needs (systemd.generator(7)).
+_WANTS = "/run/systemd/generator/multi-user.target.wants"
+_SECTIONS = {
+    Kind.PHYSICAL: "ethernets",
+    Kind.BOND: "bonds",
+    Kind.BRIDGE: "bridges",
+    Kind.VLAN: "vlans",
+}
+
+
+def paths(key: str) -> tuple[str, ...]:
+    """netplan's file, networkd's drop-in of a physical NIC, and that of the wait for the network."""
+    return (
+        f"{_FOLDER}/90-gandi-{key}.yaml",
+        f"/etc/systemd/network/{_FOR_NETWORKD}{_ID}{key}.network.d/gandi-{key}.conf",
+        f"/etc/systemd/system/{_WAIT}.service.d/90-gandi-{key}.conf",
+    )
+
+
+def render(link: Link) -> tuple[ConfigFile, ...]:
+    """The NIC's file, readable by root alone as netplan wants it; drop-ins where it needs them."""
+    tree = {"network": {"version": 2, _SECTIONS[link.nic.kind]: {_name(link): _definition(link)}}}
+    header = "# Written by gandi-agent; once changed, it is left alone.\n"
+    main, drop_in, wait = paths(link.key)
+    files = [ConfigFile(main, header + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
+    told = [
+        # It tells networkd nothing of what is optional, only its own wait, by name.
+        ("Link", [] if link.required else ["RequiredForOnline=no"]),
+        ("IPv6AcceptRA", networkd.advertised(link) if link.hears_routers and not link.master else []),
+    ]
+    if any(lines for _, lines in told) and not link.virtual:
+        files.append(ConfigFile(drop_in, networkd.text(told)))
+    if link.required:
+        # Netplan waits for every NIC that any file has a word for: an image's wildcard, for all of them.
+        # networkd itself waits for those that are not optional in the file that counts.
+        lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT}"]
+        files.append(ConfigFile(wait, networkd.text([("Service", lines)])))
+    return tuple(files)
+
+
+def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
+    """Block YAML of mappings, lists of scalars and of mappings; text as JSON writes it, which YAML reads."""
+    import json
+
+    lines, space = list[str](), " " * indent
+    for key, item in value.items():
+        if isinstance(item, dict):
+            lines += [f"{space}{key}:", *yaml(item, indent + 2)]
+        elif item and isinstance(item, list):
+            lines.append(f"{space}{key}:")
+            for one in item:
+                inner = yaml(one, indent + 4) if isinstance(one, dict) else [json.dumps(one)]
+                lines += [f"{space}  - {inner[0].strip()}", *inner[1:]]
+        else:
+            lines.append(f"{space}{key}: {json.dumps(item)}")
+    return lines
+
+
+def _name(link: Link) -> str:
+    return link.name if link.virtual else f"{_ID}{link.key}"
+
+
+def _definition(link: Link) -> dict[str, object]:
+    tree: dict[str, object] = _made(link) if link.virtual else {"match": _match(link)}
+    if link.nic.mtu:
+        tree["mtu"] = link.nic.mtu
+    if not link.required:
+        tree["optional"] = True
+    return tree if link.master else tree | _addresses(link) | _routing(link)
+
+
+def _match(link: Link) -> dict[str, object]:
+    nic, mac = link.nic, link.interface.mac
+    return {"name": link.name} if not mac or (nic.name and not nic.mac) else {"macaddress": mac}
+
+
+def _made(link: Link) -> dict[str, object]:
+    nic, tree = link.nic, dict[str, object]()
+    if nic.mac:
+        tree["macaddress"] = nic.mac
+    if link.parent:
+        return tree | {"id": nic.vlan, "link": _name(link.parent)}
+    tree["interfaces"] = [_name(port) for port in link.ports]
+    return tree | {"parameters": {"stp": False} if nic.kind is Kind.BRIDGE else _bond(link)}
+
+
+def _bond(link: Link) -> dict[str, object]:
+    bond = link.nic.bond or Bond()
+    tree: dict[str, object] = {"mode": bond.mode, "mii-monitor-interval": bond.miimon or MIIMON}
+    if bond.xmit_hash_policy:
+        tree["transmit-hash-policy"] = bond.xmit_hash_policy
+    if bond.lacp_rate:
+        tree["lacp-rate"] = bond.lacp_rate
+    primary = next((port for port in link.ports if port.nic.number == bond.primary), None)
+    return tree | ({"primary": _name(primary)} if primary else {})
+
+
+def _addresses(link: Link) -> dict[str, object]:
+    nic = link.nic
+    tree: dict[str, object] = {"dhcp4": nic.dhcp4, "dhcp6": nic.dhcp6}
+    tree["accept-ra"] = link.hears_routers
+    if nic.dhcp4 and link.metric4 is not None:
+        tree["dhcp4-overrides"] = {"route-metric": link.metric4}
+    if nic.dhcp6 and link.metric6 is not None:
+        tree["dhcp6-overrides"] = {"route-metric": link.metric6}
+    if nic.addresses:
+        tree["addresses"] = list(nic.addresses)
+    servers = {"addresses": list(nic.nameservers), "search": list(nic.search)}
+    if any(servers.values()):
+        tree["nameservers"] = {key: value for key, value in servers.items() if value}
+    return tree
+
+
+def _routing(link: Link) -> dict[str, object]:
+    routes = [_route(route) for route in link.routes]
+    rules: list[object] = []
+    if link.table:
+        routes += [_route(route) | {"table": link.table.number} for route in link.table.routes]
+        rules = [_rule(rule, link.table.number) for rule in link.table.rules]
+    tree: dict[str, object] = {"routes": routes, "routing-policy": rules}
+    return {key: value for key, value in tree.items() if value}
+
+
+def _route(route: Route) -> dict[str, object]:
+    tree: dict[str, object] = {"to": route.destination}
+    # Without a gateway netplan wants to be told that the network is on the link.
+    tree |= {"via": route.gateway} if route.gateway else {"scope": "link"}
+    if route.on_link and route.gateway:
+        tree["on-link"] = True
+    return tree | ({"metric": route.metric} if route.metric is not None else {})
+
+
+def _rule(rule: Rule, table: int) -> dict[str, object]:
+    to = {"to": rule.destination} if rule.destination else {}
+    return {"from": rule.source, **to, "table": table, "priority": PRIORITY}
+
+
+def configures(host: Host, names: frozenset[str], mac: str) -> str:
+    """What netplan made for its backend at the start of the boot, except from ours for DHCP."""
+    from agent.network import networkmanager
+
+    key = f"{_ID}{FALLBACK}"
+    return networkd.configures(host, names, mac, but=f"{_FOR_NETWORKD}{key}") or networkmanager.configures(
+        host, names, mac, but=f"{_FOR_NETWORKMANAGER}{key}"
+    )
+
+
+def prepare(host: Host, link: Link) -> None:
+    """Nothing to do: later files win, and our ids sort first."""
+
+
+def reload(host: Host, links: Iterable[Link]) -> None:
+    """Have netplan write for its backend, which reads that again if it runs and is started if it does not:
+    at the first boot of an image, netplan had nothing to say when it was asked.
+    """
+    from agent.network import networkmanager
+
+    touched = list(links)
+    if not touched or not host.live:
+        return
+    host.run((next((name for name in _GENERATORS if host.exists(name)), _GENERATORS[0]),))
+    # Its units have changed too: which NICs the boot waits for.
+    host.run(("systemctl", "daemon-reload"))
+    if units.active(host, NETWORKD_UNIT):
+        networkd.reload(host, touched)
+    if units.active(host, NETWORKMANAGER_UNIT):
+        networkmanager.activate(host, [f"{_FOR_NETWORKMANAGER}{_name(link)}" for link in touched])
+    for unit in (NETWORKD_UNIT, NETWORKMANAGER_UNIT):
+        if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.active(host, unit):
+            host.run(("systemctl", "--no-block", "start", unit))

@@ -1,0 +1,87 @@
+"""An image is made a machine without being booted: ``apply --root``.
+
+The steps are the boot's own, those that need nothing but files and the programs of the passwd package. What
+they remember lies in the image, so its first boot finds itself set up, and does the rest: NICs that only the
+running machine has names for, scripts, growth. Works chrooted into the image with the image's own Python.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agent import delivery, stages, units
+from agent.context import Medium, context
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.report import changed, unchanged
+from agent.sources import Found
+from agent.steps import source as source_step
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from agent.context import Context
+    from agent.report import Item, StepReport
+
+#: Makes the host keys that are missing, before sshd starts.
+KEYGEN = "gandi-sshdkeygen.service"
+_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?")
+MACHINE_ID = "/etc/machine-id"
+_DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
+
+
+def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
+    """Configure the system below ``root`` from ``source`` (see ``delivery``), by the steps of these stages,
+    and print what each did; 1 when one failed.
+    """
+    if os.geteuid():
+        raise ConfigError("apply: only root may", hint="sudo gandi-agent apply …")
+    host = Host(root.resolve(), offline=True)
+    if not host.exists("/etc/passwd"):
+        raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
+    worst = 0
+    for report in steps(context(host), source, chosen):
+        print(*report.lines(), sep="\n", flush=True)
+        worst = max(worst, int(report.failed))
+    return worst
+
+
+def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
+    """Take the delivery over, run the steps, and leave what identifies a machine to the first boot."""
+    yield stages.attempt(ctx, "source", lambda: _take(ctx, source))
+    if ctx.config is None:
+        return
+    for stage in chosen:
+        for step in stages.STAGES[stage]:
+            if step.offline:
+                yield stages.run_step(ctx, step)
+    yield stages.attempt(ctx, "first boot", lambda: renew(ctx.host))
+
+
+def _take(ctx: Context, source: str) -> Iterator[Item]:
+    parsed = delivery.read(Host(), source)
+    name = parsed.config.identity.source if parsed.config else ""
+    found = Found(Medium(name, source, "", named=True), parsed)
+    yield from source_step.take(ctx, found, parsed, ctx.state.config())
+
+
+def renew(host: Host) -> Iterator[Item]:
+    """Take from the image what two machines must never share: its first boot makes them anew."""
+    names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
+    for name in names:
+        host.remove(f"/etc/ssh/{name}")
+    if names and not units.enabled(host, KEYGEN):
+        # Nobody would make them at the first boot, and sshd does not start without.
+        host.run(("ssh-keygen", "-A"))
+        yield changed("host keys", f"made here, since {KEYGEN} is not enabled there")
+    else:
+        yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
+    # Present and empty: systemd then makes a new one, and does not take the boot for that of a new system.
+    empty = host.write(MACHINE_ID, b"", mode=0o444)
+    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):
+        empty |= host.remove(_DBUS_MACHINE_ID)
+    yield (changed if empty else unchanged)("machine-id", "empty: the first boot makes one")

@@ -1,0 +1,128 @@
+"""A drive's files as the employer hands them over: one JSON line of [name, size] pairs, then the bytes.
+
+They lie in memory that both share (memfd_create(2)); each is read when a dialect asks for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+
+from agent import __version__
+from agent.parse.document import too_large
+from agent.parse.reading import encoded, told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from agent.parse.reading import Reading
+
+    Parse = Callable[[Mapping[str, bytes]], Reading]
+
+#: Bytes of the line; two thousand names of the longest kind fit.
+_HEAD = 16 << 20
+#: scrypt's cost and block size: 4 MiB, some 10 ms. A drive may hold a password in plain text, so the digest
+#: that is stored must not be a quick way to try one.
+_COST, _BLOCK = 1 << 12, 8
+
+
+class Files(Mapping[str, bytes]):
+    """The files by name. Raises ValueError where the bundle is none."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._places: dict[str, tuple[int, int]] = {}
+        line = self._line()
+        place = len(line)
+        for name, size in json.loads(line):
+            self._places[str(name)] = (place, int(size))
+            place += size
+
+    def __getitem__(self, name: str) -> bytes:
+        place, size = self._places[name]
+        # Memory is read in one piece: pread(2) stops short only at 2 GiB.
+        content = os.pread(self._descriptor, size, place)
+        if len(content) < size:
+            raise ValueError("a bundle that is cut short")
+        return content
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _line(self) -> bytes:
+        line = b""
+        while b"\n" not in line and len(line) < _HEAD:
+            chunk = os.pread(self._descriptor, 1 << 16, len(line))
+            if not chunk:
+                raise ValueError("a bundle without its first line")
+            line += chunk
+        return line[: line.index(b"\n") + 1]
+
+
+def prepare(dialect: str, known: str, *, yaml: bool) -> Callable[[], dict[str, Any]]:
+    """What answers for a bundle on standard input; with ``known``, only whether it is that one."""
+    parse = None if known else _dialect(dialect)
+    if yaml and not known:
+        from agent.parse import yamldoc
+
+        yamldoc.load()
+    return lambda: _answer(dialect, parse, known)
+
+
+def _dialect(name: str) -> Parse:
+    """Each dialect imports what only it needs."""
+    match name:
+        case "cloudstack":
+            from agent.parse import cloudstack
+
+            return cloudstack.parse_files
+        case "openstack":
+            from agent.parse import openstack
+
+            return openstack.parse_files
+        case "nocloud":
+            from agent.parse import nocloud
+
+            return nocloud.parse_files
+        case "native":
+            from agent.parse import native
+
+            return native.parse_files
+        case "gandi":
+            from agent.parse import gandi
+
+            return gandi.parse_files
+    raise ValueError(f"no dialect {name} of a drive")
+
+
+def _answer(dialect: str, parse: Parse | None, known: str) -> dict[str, Any]:
+    files = Files(0)
+    name = digest(dialect, files, known)
+    answer = {"digest": name, "same": name == known, "problems": []}
+    if parse is None:
+        return answer
+    try:
+        reading = parse(files)
+    except MemoryError:
+        reading = too_large("the drive")
+    return answer | {"problems": told(reading.problems)} | encoded(reading)
+
+
+def digest(dialect: str, files: Mapping[str, bytes], known: str) -> str:
+    """A name for all the files, by the version and dialect that read them; salted like ``known``."""
+    salt = known.partition("-")[0] or os.urandom(8).hex()
+    # Which of these two a document is of shows only in it.
+    read_as = "gandi" if dialect == "native" else dialect
+    content = hashlib.sha256(f"{__version__}\0{read_as}".encode())
+    for name in sorted(files):
+        one = hashlib.sha256(files[name]).hexdigest()
+        content.update(f"\0{one}\0{name}".encode("utf-8", "surrogatepass"))
+    slow = hashlib.scrypt(content.digest(), salt=salt.encode(), n=_COST, r=_BLOCK, p=1, dklen=32)
+    return f"{salt}-{slow.hex()}"

@@ -1,0 +1,194 @@
+"""What a drive says of a machine, collected document by document: what is said first stays.
+
+So a dialect says the most important first (a password of its own, then user data, then the drive's
+metadata, then vendor data), and nothing later overrides it.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from agent.model import File, Identity, InstanceConfig, User
+from agent.parse import fields, values
+from agent.parse.problem import Problem, bounded, shown
+from agent.parse.program import program
+from agent.parse.reading import Reading
+from agent.plain import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.model import Nic, Script
+
+#: The account of CONFIG_DEFAULT_USER, which no document knows by name.
+DEFAULT = ""
+#: The name under which user data is kept as it came.
+USER_DATA = "user-data"
+#: Bytes of everything that is kept: in base64 it fits into the answer that the employer takes.
+KEPT = 10 << 20
+#: Programs and files in all.
+ITEMS = 1000
+#: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
+_PASSWORD = 512
+#: Items of metadata, and characters of each.
+_METADATA, _METADATA_TEXT = 500, 8 << 10
+
+
+class Draft:
+    """Everything that was said so far, and what was wrong with it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.id = ""
+        self.hostname = ""
+        self.timezone = ""
+        self.nics: tuple[Nic, ...] = ()
+        self.nameservers: list[str] = []
+        self.search: list[str] = []
+        self.problems: list[Problem] = []
+        self.metadata: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+        #: How many plain passwords were said, those included that do not count: none may be stored.
+        self.plain = 0
+        self.kept: dict[str, bytes] = {}
+        self._size = 0
+        self._users: dict[str, User] = {}
+        self._scripts: list[Script] = []
+        self._boot: list[Script] = []
+        self._files: dict[str, File] = {}
+
+    def reading(self) -> Reading:
+        """The model of all of it."""
+        config = InstanceConfig(
+            identity=Identity(self.source, self.id),
+            hostname=self.hostname or None,
+            nameservers=tuple(dict.fromkeys(self.nameservers)),
+            nics=self.nics,
+            users=tuple(self._users.values()),
+            scripts=tuple(self._scripts),
+            boot=tuple(self._boot),
+            files=tuple(self._files.values()),
+            search=tuple(dict.fromkeys(self.search)),
+            metadata=tuple(sorted(self.metadata.items())),
+            timezone=self.timezone or None,
+            partial=any(not problem.harmless for problem in self.problems),
+        )
+        return Reading(config, self.kept, bounded(self.problems), self.secrets)
+
+    def tell(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
+        """Put one problem on record."""
+        self.problems.append(Problem(path, message, hint, harmless))
+
+    def told(self, document: str, problems: Iterable[Problem]) -> None:
+        """Put the problems of a document on record, under its name."""
+        self.problems.extend(replace(problem, path=f"{document}: {problem.path}") for problem in problems)
+
+    def user(self, user: User, secret: str = "") -> None:
+        """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
+        known = self._users.get(user.name)
+        has_password = user.name in self.secrets or bool(known and known.password)
+        self.plain += bool(secret)
+        if secret and not has_password:
+            self.secrets[user.name] = secret
+        if known is None:
+            self._users[user.name] = user
+            return
+        self._users[user.name] = replace(
+            known,
+            password=known.password or (None if has_password else user.password),
+            keys=tuple({fields.key(line)[0]: line for line in (*user.keys, *known.keys)}.values()),
+            admin=known.admin or user.admin,
+            groups=_merged(known.groups, user.groups),
+            shell=known.shell or user.shell,
+            sudo=known.sudo or user.sudo,
+            # An account that was given a password is not locked by what comes later.
+            locked=known.locked and not (user.password or secret),
+        )
+
+    def password(self, name: str, written: str, path: str, *, plain: bool = False) -> None:
+        """An account's password: a crypt(3) hash, or plain text, which it is in any case where ``plain``."""
+        if not self.usable(written, path):
+            return
+        try:
+            hashed = fields.password(written) if written.startswith("$") and not plain else None
+        except ValueError:
+            hashed = None
+        self.user(User(name, password=hashed), "" if hashed else written)
+
+    def usable(self, secret: str, path: str) -> bool:
+        """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
+        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD:
+            self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
+            return False
+        return True
+
+    def keys(self, name: str, lines: Iterable[str], path: str) -> None:
+        """Public keys of an account, each once; a wrong one is told with its number."""
+        found: dict[str, str] = {}
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            try:
+                bare, whole = fields.key(line)
+            except ValueError as error:
+                what, _, hint = str(error).partition("; ")
+                self.tell(f"{path} line {number}", what, hint)
+            else:
+                found.setdefault(bare, whole)
+        if found:
+            self.user(User(name, keys=tuple(found.values())))
+
+    def program(
+        self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
+    ) -> None:
+        """A program of the customer's: once at the end of the first boot, or early at each ``boot``."""
+        if self._room(content, path):
+            stored = self._free(name)
+            self.keep(stored, content, path)
+            (self._boot if boot else self._scripts).append(program(stored, content, arguments))
+
+    def file(self, file: File, content: bytes, path: str) -> None:
+        """A file that the document brings; its name and digest are made here."""
+        if file.path in self._files and not file.append:
+            self.tell(path, "the file is there twice; the first is used", "write it once", harmless=True)
+            return
+        if self._room(content, path):
+            name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
+            self.keep(name, content, path)
+            place = f"{file.path}\0{name}" if file.append else file.path
+            self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
+
+    def keep(self, name: str, content: bytes, path: str) -> None:
+        """Hand bytes back under a name; where that is too much in all, it is told and left out."""
+        if self._room(content, path):
+            self._size += len(content)
+            self.kept[name] = content
+
+    def _room(self, content: bytes, path: str) -> bool:
+        if self._size + len(content) > KEPT or len(self.kept) >= ITEMS:
+            what = f"more than {KEPT} bytes, or {ITEMS} items, with all before it: left out"
+            self.tell(path, what, "deliver less")
+            return False
+        return True
+
+    def say(self, name: str, value: object) -> None:
+        """What the drive says of the machine, for ``gandi-agent get``; what is no text or number is not."""
+        if isinstance(value, str | int | float) and len(self.metadata) < _METADATA:
+            try:
+                written = values.word(value)[:_METADATA_TEXT]
+                self.metadata.setdefault(shown(fields.text(name)), written)
+            except ValueError:
+                self.tell(
+                    "the metadata", "text that is no text: left out", "write it as UTF-8", harmless=True
+                )
+
+    def _free(self, name: str) -> str:
+        taken = {*self.kept, USER_DATA}
+        if name not in taken:
+            return name
+        return next(free for n in range(2, 1 << 20) if (free := f"{name}-{n}") not in taken)
+
+
+def _merged(first: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *more)))

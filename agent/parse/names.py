@@ -1,0 +1,58 @@
+"""The names of a drive's files, however the tool that made the drive has spelled them.
+
+Plain ISO 9660 has upper case and ``_`` for a hyphen (level 2 and 3), and eight and three characters
+(level 1); the kernel's isofs shows them in lower case or as they are, with or without ``;1``.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SHORT_STEM, _SHORT_END = 8, 3
+
+
+class Names:
+    """A drive's file names, to be asked for one by its proper name."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+        self._folded = {name: [_folded(step) for step in name.split("/")] for name in self._names}
+
+    def find(self, wanted: str) -> str | None:
+        """The drive's own spelling of that path: as it is, folded, or cut short; None where none is."""
+        if wanted in self._folded:
+            return wanted
+        steps = [_folded(step) for step in wanted.split("/")]
+        for alike in (_equal, _cut):
+            for name in self._names:
+                found = self._folded[name]
+                if len(found) == len(steps) and all(map(alike, found, steps)):
+                    return name
+        return None
+
+    def below(self, folder: str) -> list[str]:
+        """The proper names, folded, of the folders right below that one."""
+        steps = [_folded(step) for step in folder.split("/")]
+        found = [folded for folded in self._folded.values() if len(folded) > len(steps) + 1]
+        return sorted({f[len(steps)] for f in found if all(map(_cut, f, steps))})
+
+
+def _folded(step: str) -> str:
+    return re.sub(r";[0-9]+$", "", step).rstrip(".").lower().replace("-", "_")
+
+
+def _equal(found: str, wanted: str) -> bool:
+    return found == wanted
+
+
+def _cut(found: str, wanted: str) -> bool:
+    """Whether the found name is the wanted one, or what eight and three characters leave of it."""
+    stem, _, end = found.rpartition(".") if "." in found else (found, "", "")
+    whole, _, whole_end = wanted.rpartition(".") if "." in wanted else (wanted, "", "")
+    cut_stem = len(stem) >= _SHORT_STEM and whole.startswith(stem)
+    cut_end = len(end) == _SHORT_END and whole_end.startswith(end)
+    return (stem == whole or cut_stem) and (end == whole_end or cut_end)

@@ -1,0 +1,105 @@
+"""The NoCloud drive: ``meta-data``, ``user-data``, ``network-config``, ``vendor-data`` in its root, YAML.
+
+Format: cloud-init's NoCloud data source.
+"""
+
+from __future__ import annotations
+
+from agent.parse import fields, netplan, netv1, userdata, values, yamldoc
+from agent.parse.document import read_text, small
+from agent.parse.draft import DEFAULT, Draft
+from agent.parse.lenient import validate, value
+from agent.parse.names import Names
+from agent.plain import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agent.parse.reading import Reading
+
+SOURCE = "nocloud"
+_LIMIT = 1 << 20
+
+
+def public_keys(written: object) -> tuple[str, ...]:
+    """Lines of authorized_keys: text, a list, or a dictionary of those."""
+    if isinstance(written, dict):
+        return tuple(line for one in written.values() for line in public_keys(one))
+    if isinstance(written, list):
+        return tuple(line for one in written for line in fields.text(one).splitlines())
+    return tuple(fields.text(written).splitlines())
+
+
+@dataclass(frozen=True, slots=True)
+class MetaData:
+    """``meta-data``; its other keys describe the machine."""
+
+    instance_id: str = value(values.instance, "")
+    local_hostname: str = value(fields.hostname, "")
+    hostname: str = value(fields.hostname, "")
+    public_keys: tuple[str, ...] = value(public_keys, ())
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The drive's configuration."""
+    names, draft = Names(files), Draft(SOURCE)
+    user, vendor = names.find("user-data"), names.find("vendor-data")
+    if user is not None:
+        userdata.read(files[user], user, draft)
+    found = names.find("meta-data")
+    if found is None:
+        draft.tell("the drive", "no meta-data", "it has to be there, and may be empty")
+    else:
+        _describe(found, _mapping(found, files, draft), draft)
+    network = names.find("network-config")
+    if network is not None:
+        _network(network, _mapping(network, files, draft), draft)
+    if vendor is not None:
+        userdata.read(files[vendor], vendor, draft, vendor=True)
+    return draft.reading()
+
+
+def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, Any]:
+    """A YAML document that is a dictionary; an empty one where it is none, and told."""
+    held = small(name, files[name], _LIMIT, draft.problems)
+    text = read_text(name, held, draft.problems) if held else ""
+    document = yamldoc.read(name, text, draft.problems) if text.strip() else None
+    if document is None or isinstance(document, dict):
+        return document or {}
+    draft.tell(name, "no dictionary: left out", "write keys, each with its value")
+    return {}
+
+
+def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
+    said = {key.replace("-", "_"): text for key, text in document.items()}
+    known = {key: said[key] for key in MetaData.__slots__ if key in said}
+    found, problems = validate(MetaData, known)
+    draft.told(name, problems)
+    draft.id = found.instance_id
+    draft.hostname = draft.hostname or found.local_hostname or found.hostname
+    draft.keys(DEFAULT, found.public_keys, f"{name}: public-keys")
+    for key, text in document.items():
+        if key.replace("_", "-") == "network-interfaces":
+            hint = "write it as network-config"
+            draft.tell(f"{name}: network-interfaces", "this key is not handled", hint, harmless=True)
+        else:
+            draft.say(key, text)
+
+
+def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
+    """``network-config``, of either version, at the top or below ``network``."""
+    inner = document.get("network")
+    if isinstance(inner, dict):
+        document = inner
+    if not document or document.get("config") == "disabled":
+        return
+    version = document.get("version")
+    match str(version):
+        case "1":
+            netv1.read(document, name, draft)
+        case "2":
+            netplan.read(document, name, draft)
+        case _:
+            draft.tell(f"{name}: version", "neither 1 nor 2: left out", "write the version of its format")

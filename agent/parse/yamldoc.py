@@ -1,0 +1,177 @@
+"""YAML documents as plain values: text, lists and dictionaries with text as keys, and None. Bounded.
+
+The library only tells events; the values are made here. So no tag makes an object, depth and number are
+bounded where they arise (libyaml's own composer overflows the stack on deep nesting, and is quadratic in
+it), and an alias is a copy that counts. Every scalar but null stays text as it was written: YAML 1.1 would
+read the MAC address 52:54:00:12:34:56 as a number, 0644 as 420 and a date as a date. The readers of
+values know what they expect.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from copy import deepcopy
+
+from agent.parse.document import MOST
+from agent.parse.problem import Problem, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+#: Bytes of a document that libyaml reads in a moment, and that the library does in pure Python.
+LIMIT, SLOW_LIMIT = 1 << 20, 128 << 10
+#: Nesting, and values in all, those of aliases included.
+_DEEPEST, _MOST = 40, 50_000
+_NULL = ("", "~", "null", "Null", "NULL")
+_BINARY = "tag:yaml.org,2002:binary"
+_REMEDY = "correct it and deliver it again"
+
+
+class _Wrong(Exception):
+    """Why the document is not taken; the message is for people and quotes nothing of it."""
+
+
+class _Library:
+    """The YAML library, where ``load`` found one."""
+
+    module: ModuleType | None = None
+
+
+def load() -> None:
+    """Import the library, while that is still possible. Without one, ``read`` tells so."""
+    try:
+        import yaml
+    except ImportError:
+        return
+    _Library.module = yaml
+
+
+def read(name: str, text: str, problems: list[Problem]) -> Any:
+    """The document's value; None, with the reason among the problems, where it is none or more than one."""
+    yaml: Any = _Library.module
+    if yaml is None and text.startswith("#"):
+        text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
+    if text.lstrip().startswith("{"):
+        if text.count(",") > MOST:
+            problems.append(Problem(name, f"too large: more than {MOST} commas", _REMEDY))
+            return None
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass  # Not JSON, but perhaps YAML in the same brackets.
+    if yaml is None:
+        what = "YAML, and there is no library to read it"
+        problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
+        return None
+    fast = hasattr(yaml, "CBaseLoader")
+    limit = LIMIT if fast else SLOW_LIMIT
+    if len(text) > limit:
+        problems.append(Problem(name, f"more than {limit} characters of YAML", "deliver a smaller document"))
+        return None
+    builder = _Builder(problems, name)
+    try:
+        for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problems.append(Problem(name, f"no YAML: {shown(error.problem or 'damaged')}{place}", _REMEDY))
+    except yaml.YAMLError:
+        problems.append(Problem(name, "no YAML: a character that it does not have", _REMEDY))
+    except _Wrong as error:
+        problems.append(Problem(name, str(error), _REMEDY))
+    else:
+        return builder.value
+    return None
+
+
+class _Builder:
+    """The value on its way from events; open collections are on a stack."""
+
+    def __init__(self, problems: list[Problem], name: str) -> None:
+        self.value: Any = None
+        self._problems = problems
+        self._name = name
+        self._documents = 0
+        self._count = 0
+        self._stack: list[tuple[Any, list[Any], str | None]] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+
+    def take(self, event: Any) -> None:
+        """One more event. Raises _Wrong where the bounds are reached."""
+        match type(event).__name__:
+            case "DocumentStartEvent":
+                self._documents += 1
+                if self._documents > 1:
+                    raise _Wrong("more than one YAML document")
+            case "ScalarEvent":
+                self._put(self._scalar(event), event.anchor, 1)
+            case "AliasEvent":
+                if event.anchor not in self._anchors:
+                    raise _Wrong("an alias without its anchor, or within it")
+                value, weight = self._anchors[event.anchor]
+                self._counted(weight)
+                self._put(deepcopy(value), None, 0)
+            case "SequenceStartEvent" | "MappingStartEvent" as kind:
+                if len(self._stack) >= _DEEPEST:
+                    raise _Wrong(f"nested more than {_DEEPEST} deep")
+                self._counted(1)
+                self._stack.append((kind, [], event.anchor))
+            case "SequenceEndEvent" | "MappingEndEvent":
+                kind, items, anchor = self._stack.pop()
+                value = items if kind == "SequenceStartEvent" else self._mapping(items)
+                self._put(value, anchor, 0)
+
+    def _counted(self, weight: int) -> None:
+        self._count += weight
+        if self._count > _MOST:
+            raise _Wrong(f"more than {_MOST} values, those of its aliases included")
+
+    def _put(self, value: Any, anchor: str | None, weight: int) -> None:
+        self._counted(weight)
+        if anchor is not None:
+            self._anchors[anchor] = (value, _weight(value))
+        if self._stack:
+            self._stack[-1][1].append(value)
+        else:
+            self.value = value
+
+    def _scalar(self, event: Any) -> str | bytes | None:
+        if event.tag == _BINARY:
+            try:
+                return binascii.a2b_base64("".join(event.value.split()), strict_mode=True)
+            except (ValueError, binascii.Error):
+                raise _Wrong("a !!binary value whose base64 is damaged") from None
+        plain = event.implicit[0]
+        return None if plain and event.value in _NULL else str(event.value)
+
+    def _mapping(self, items: list[Any]) -> dict[str, Any]:
+        """The dictionary of keys and values in turn; ``<<`` brings what is not there itself."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if key == "<<":
+                for more in value if isinstance(value, list) else [value]:
+                    for name, inner in more.items() if isinstance(more, dict) else ():
+                        merged.setdefault(name, inner)
+                continue
+            if not isinstance(key, str):
+                raise _Wrong("a key that is not text")
+            if key in own:
+                what = "the key is there twice; the last one counts"
+                self._problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
+            own[key] = value
+        return merged | own
+
+
+def _weight(value: Any) -> int:
+    """How many values it is made of."""
+    match value:
+        case dict():
+            return 1 + sum(1 + _weight(inner) for inner in value.values())
+        case list():
+            return 1 + sum(map(_weight, value))
+    return 1

@@ -1,0 +1,110 @@
+"""Configuration drives while the machine runs: one that comes late, and one that is inserted or changes
+later.
+
+A machine that has no configuration yet takes a late one in full: the steps of every stage that has passed,
+the customer's programs among them; the stages still to come find it stored. A machine that has one takes
+from a drive of the same identity what can change while it runs. Another identity makes another machine of
+it, which only a boot can do.
+"""
+
+from __future__ import annotations
+
+from agent import sources, stages, storage
+from agent.report import Outcome, skipped
+from agent.sources import drives
+from agent.stages import Stage
+from agent.steps import source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.model import InstanceConfig
+    from agent.parser import Parsed
+    from agent.report import Item
+    from agent.sources import Found
+
+#: The steps whose part of a configuration can change while the machine runs.
+LIVE = ("hostname", "network", "resolver", "users", "metadata")
+#: Seconds to wait for the stages of a boot that is under way.
+_PATIENCE = 300.0
+
+
+def present(ctx: Context) -> list[str]:
+    """The disks that are configuration drives."""
+    label = ctx.settings.configdrive_label
+    disks = () if sources.off(ctx) else storage.names(ctx.host)
+    return [disk for disk in disks if drives.carries(ctx.host, disk, label)]
+
+
+def handle(ctx: Context, disk: str) -> Iterator[Item]:
+    """Look at the drive that a disk has become, if it is one: apply what is new of the drive that counts
+    now.
+    """
+    if sources.off(ctx) or not drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
+        return
+    stored = ctx.state.config()
+    if stored is not None and not ctx.settings.reload:
+        yield skipped("configuration drive", "not read while the machine runs: CONFIG_RELOAD=0")
+        return
+    findings = sources.find_drive(ctx, source.known(ctx) if stored else "")
+    yield from source.noted(ctx, findings)
+    found = findings.found
+    if found is None or found.parsed is None or found.parsed.same:
+        return
+    if why := _another(ctx, found.parsed, stored):
+        item = skipped(f"/dev/{found.medium.disk}", why)
+        yield from source.noted(ctx, sources.Findings(None, (item,)))
+        return
+    with stages.alone(ctx.host, f"the drive {found.medium.disk}", _PATIENCE):
+        yield from _apply(ctx, found, found.parsed)
+
+
+def strays(ctx: Context) -> Iterator[Item]:
+    """Say which devices only pose as a configuration drive."""
+    found = tuple(drives.strays(ctx.host, ctx.settings.configdrive_label))
+    yield from source.noted(ctx, sources.Findings(None, found))
+
+
+def _another(ctx: Context, parsed: Parsed, stored: InstanceConfig | None) -> str:
+    """Why a drive waits for the next boot: it names another machine than the one that runs."""
+    if stored is None or parsed.config is None:
+        return ""
+    named, running = source.identified(ctx, parsed.config.identity), stored.identity
+    if drives.same_identity(named, running):
+        return ""
+    return f"describes another machine ({named.source} {named.id}) than this one: it waits for a boot"
+
+
+def _apply(ctx: Context, found: Found, parsed: Parsed) -> Iterator[Item]:
+    # Looked at again: a stage that ran meanwhile may have taken it.
+    stored = ctx.state.config()
+    new = stored is None
+    if parsed.config is not None and not new and not parsed.secrets:
+        # A drive may leave its id out, or spell it in another way.
+        named = source.identified(ctx, parsed.config.identity)
+        if parsed.config.identified(named) == stored:
+            return
+    yield from source.take(ctx, found, parsed, stored)
+    if parsed.config is None:
+        return
+    for step in _late(ctx) if new else _live():
+        report = stages.run_step(ctx, step)
+        yield from (item for item in report.items if item.outcome is not Outcome.UNCHANGED)
+
+
+def _live() -> Iterator[stages.Step]:
+    return (step for steps in stages.STAGES.values() for step in steps if step.name in LIVE)
+
+
+def _late(ctx: Context) -> Iterator[stages.Step]:
+    """What the stages that are over would have done with a configuration; those to come will do it."""
+    over = {Stage.BOOTSTRAP} | {
+        stage
+        for stage, entry in ctx.status.read()["stages"].items()
+        if entry.get("state") in ("done", "failed")
+    }
+    for stage, steps in stages.STAGES.items():
+        if stage in over:
+            yield from (step for step in steps if step.needs_config or step.part or step.name in LIVE)

@@ -1,0 +1,118 @@
+"""The platform's side: media as the agent reads them, for operators, tests and demonstrations.
+
+A swap image is a blank disk with a tar archive at 512 KiB; a drive is a folder or an ISO 9660 image. What is
+on them may be secret: only their owner can read what is made here.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+
+from agent import trees
+from agent.errors import ConfigError, HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.host import Host
+
+#: Bytes from the beginning of the disk to the archive; older platforms put it at 0.
+OFFSET = 512 << 10
+#: Bytes of a swap image unless its maker says otherwise.
+SWAP_SIZE = 512 << 20
+#: Label of a drive with the native document.
+LABEL = "gandi"
+#: In the order of preference: each is called as mkisofs(8).
+_ISO_TOOLS: tuple[tuple[str, ...], ...] = (("xorriso", "-as", "mkisofs"), ("genisoimage",), ("mkisofs",))
+_ISO_TIMEOUT = 300.0
+_CHECK = "see: gandi-agent config schema, and gandi-agent config validate FILE"
+
+
+def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
+    """The files of a drive with a native document. Raises ConfigError for another document: every other
+    dialect has a drive of its own, which its platform makes.
+    """
+    try:
+        document = json.loads(config)
+    except ValueError as error:
+        raise ConfigError(f"the document is no JSON: {error}", hint=_CHECK) from error
+    if not isinstance(document, dict) or "version" not in document:
+        raise ConfigError("a drive takes a native document only: no version in this one", hint=_CHECK)
+    return {"gandi.json": config} | ({"script": script} if script is not None else {})
+
+
+def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:
+    """The tar archive with these files below ``gandi/``, in their order: equal files, equal bytes. ``mtime``
+    is in seconds since the epoch.
+    """
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(f"gandi/{name}")
+            member.size, member.mode, member.mtime = len(content), 0o600, mtime
+            tar.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: int = OFFSET) -> None:
+    """A sparse disk image of ``size`` bytes with ``data`` at ``offset``. Raises ConfigError when it does not
+    fit, HostError with the system's reason.
+    """
+    if offset + len(data) > size:
+        raise ConfigError(
+            f"{out}: {len(data)} bytes at {offset} do not fit into {size}", hint="make it larger: --size"
+        )
+    _make_way(host, out)
+    try:
+        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL) as image:
+            os.ftruncate(image, size)
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(image, view, offset)
+                view, offset = view[written:], offset + written
+    except OSError as error:
+        raise HostError(f"{out}: cannot be written: {error.strerror}") from error
+
+
+def folder(host: Host, out: str, files: Mapping[str, bytes]) -> None:
+    """A new folder laid out as a drive. Raises ConfigError when there is something of that name."""
+    if host.exists(out):
+        raise ConfigError(f"{out}: is there already", hint="name one that is not, or remove it")
+    trees.make(host, out, files)
+
+
+def iso(
+    host: Host,
+    out: str,
+    files: Mapping[str, bytes],
+    *,
+    label: str = LABEL,
+    options: tuple[str, ...] = ("-R", "-J"),
+) -> None:
+    """An ISO 9660 image of these files; ``options`` are mkisofs's, by default Rock Ridge and Joliet. Raises
+    ConfigError where there is no program for it, HostError when that failed.
+    """
+    tool = next((tool for tool in _ISO_TOOLS if host.which(tool[0])), None)
+    if tool is None:
+        known = " or ".join(tool[0] for tool in _ISO_TOOLS)
+        raise ConfigError("no program here makes an ISO image", hint=f"install {known}")
+    _make_way(host, out)
+    staging = f"{out}.{os.getpid()}"
+    try:
+        folder(host, staging, files)
+        # Made first, for its mode: the tool writes into the file that is there.
+        with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL):
+            host.run((*tool, "-quiet", "-V", label, *options, "-o", out, staging), timeout=_ISO_TIMEOUT)
+    finally:
+        trees.remove(host, staging)
+
+
+def _make_way(host: Host, out: str) -> None:
+    """Remove an image of that name: a new file is private, the one that is there may not be."""
+    if host.exists(out) and not os.path.isfile(host.path(out)):
+        raise ConfigError(f"{out}: is no regular file", hint="name a file; copy it to a disk yourself")
+    host.remove(out)

@@ -1,0 +1,234 @@
+"""Configuration drives as sources: CloudStack's, OpenStack's, NoCloud's, and ours with a native document.
+
+A drive is an ISO 9660 or FAT filesystem with one of a few labels, on an optical drive or a disk of the
+platform's buses. One with such a label elsewhere (a loop device, a USB stick) is named and never opened: who
+can make one would hand himself root's keys. Nothing on a drive is ever changed. Two that describe two
+machines are refused both, since nothing tells which of them is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from agent import __version__, identity, storage, sysfs, udevdb
+from agent.bus import undelivered
+from agent.context import Medium
+from agent.errors import AgentError, ConfigError, HostError
+from agent.parse.problem import Problem, shown
+from agent.plain import dataclass, replace
+from agent.report import Item, failed, skipped
+from agent.sources import Asked, Findings, Found
+from agent.sources.superblock import Labelled, labelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.host import Host
+    from agent.model import Identity
+    from agent.parser import Parsed
+    from agent.sources.files import Tree
+
+    Places = Callable[[Host], Iterable[str]]
+
+#: Label in lower case -> whose drive it may be. CloudStack's own is a setting.
+LABELS = {"config-2": ("cloudstack", "openstack"), "cidata": ("nocloud",), "gandi": ("native",)}
+#: What makes a drive that one's: a name in its root folder, which plain ISO 9660 may have cut.
+_MARKS = {
+    "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE),
+    "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE),
+    "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE),
+    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE),
+}
+#: In the order in which a drive that may be of several is taken for one.
+DIALECTS = tuple(_MARKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A drive that was read: its dialect, its files, and a name for all that is on it."""
+
+    device: Labelled
+    dialect: str
+    tree: Tree
+    digest: str
+
+
+def places(host: Host) -> list[str]:
+    """The kernel names of all devices on which a drive counts, in bus order: disks, then their
+    partitions.
+    """
+    return [
+        device
+        for name in storage.names(host)
+        if not _why_not(host, name)
+        for device in _with_parts(host, name)
+    ]
+
+
+def look(asked: Asked, places: Places = places) -> Findings:
+    """The drive that counts, read; and every other one with the reason why it does not.
+
+    Raises ConfigError, naming both, for two drives that describe two machines.
+    """
+    labels, notes = _labels(asked.label), list(strays(asked.host, asked.label))
+    drives = list[Drive]()
+    for name in places(asked.host):
+        device = labelled(asked.host, name, labels)
+        if device is None or not set(labels[device.label]) & set(asked.sources):
+            continue
+        try:
+            drive = _read(device, labels[device.label])
+        except AgentError as error:
+            notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
+        else:
+            if drive is None:
+                notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))
+            elif drive.dialect in asked.sources:
+                drives.append(drive)
+    found = _choose(drives, asked.known, notes)
+    return Findings(found, tuple(notes))
+
+
+def carries(host: Host, disk: str, label: str) -> bool:
+    """Whether a disk, or a partition of it, is a drive that counts. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
+    if _why_not(host, disk):
+        return False
+    return any(labelled(host, name, _labels(label)) for name in _with_parts(host, disk))
+
+
+def strays(host: Host, label: str) -> Iterable[Item]:
+    """Devices with one of our labels where no platform puts a drive. They are not opened, not even to look:
+    udev knows the label, and who made such a device may also make it hang.
+    """
+    for disk in storage.names(host):
+        if why := _why_not(host, disk):
+            for name in _with_parts(host, disk):
+                found = udevdb.block(host, name).get("ID_FS_LABEL", "").lower()
+                if found in _labels(label):
+                    yield skipped(f"/dev/{name}", f"labelled {found}, but {why}: never read")
+
+
+def _labels(setting: str) -> Mapping[str, tuple[str, ...]]:
+    own = setting.lower()
+    return LABELS if not own or own in LABELS else {own: ("cloudstack",)} | LABELS
+
+
+def _why_not(host: Host, disk: str) -> str:
+    return undelivered(host, storage.devpath(host, disk))
+
+
+def _with_parts(host: Host, disk: str) -> list[str]:
+    path = storage.devpath(host, disk)
+    parts = (part for part in sysfs.listed(host, path) if host.exists(f"{path}/{part}/partition"))
+    return [disk, *sorted(parts, key=lambda part: (len(part), part))]
+
+
+def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
+    """The drive's files; None where none of them is a configuration. Content decides between dialects."""
+    from agent import detached
+    from agent.sources.files import Tree
+
+    tree = Tree()
+    with detached.mounted(device.node, device.fstype, device.number) as root:
+        try:
+            tree.add_folder(root)
+        except OSError as error:
+            raise HostError(f"{device.node}: cannot be read: {error.strerror}") from error
+    dialect = dialect_of(tree, dialects)
+    return Drive(device, dialect, tree, _digest(dialect, tree)) if dialect else None
+
+
+def dialect_of(tree: Tree, dialects: Iterable[str] = DIALECTS) -> str:
+    """Whose drive it is, by the names on it; "" where none of them is a configuration."""
+    names = {*tree.files, *tree.left}
+    return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
+
+
+def _digest(dialect: str, tree: Tree) -> str:
+    """A name for everything that was delivered, by the version that read it; dates do not count."""
+    digest = hashlib.sha256(f"{__version__}\0{dialect}".encode())
+    for name, content in sorted(tree.files.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    for name in sorted(tree.left):
+        digest.update(f"\0{name}".encode())
+    return digest.hexdigest()
+
+
+# -- which one counts -----------------------------------------------------------------------------
+
+
+def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
+    """The first drive by bus order that can be read; ``notes`` gets what is to be said of the others."""
+    if len({drive.digest for drive in drives}) > 1:
+        known = ""  # what each of them says has to be compared
+    read = [(drive, _parsed(drive, known)) for drive in drives]
+    usable = [(drive, parsed) for drive, parsed in read if parsed.same or parsed.config]
+    if not usable:
+        return _found(*read[0]) if read else None
+    first, chosen = usable[0]
+    for other, parsed in read:
+        if other is first:
+            continue
+        if parsed.config is None and not parsed.same:
+            notes += [failed(f"{other.device.node}: {p.path}", p.message, p.hint) for p in parsed.problems]
+        elif not _same_machine(chosen, parsed):
+            raise ConfigError(
+                f"{first.device.node} and {other.device.node} describe two machines: neither is applied",
+                hint="detach the one that is not this machine's, or name one source in CONFIG_DATASOURCE",
+            )
+        else:
+            notes.append(
+                skipped(other.device.node, f"describes this machine too; {first.device.node} counts")
+            )
+    return _found(first, chosen)
+
+
+def _parsed(drive: Drive, known: str) -> Parsed:
+    """What the reader makes of the drive; of one that is known, no reader is started."""
+    from agent import parser
+
+    if known and drive.digest == known:
+        return parser.Parsed(
+            config=None,
+            files={},
+            raw=None,
+            problems=(),
+            digest=drive.digest,
+            same=True,
+            ours=True,
+            whole=True,
+            extent=(0, 0),
+            modules=(),
+        )
+    return replace(read_tree(drive.dialect, drive.tree), digest=drive.digest, same=False)
+
+
+def read_tree(dialect: str, tree: Tree) -> Parsed:
+    """What the reader makes of a drive's files; among the problems is what could not be read."""
+    from agent import parser
+
+    found = parser.parse_files(dialect, tree.files)
+    left = tuple(
+        Problem(shown(name), f"left out: {why}", "the platform has to deliver a correct drive")
+        for name, why in sorted(tree.left.items())
+    )
+    return replace(found, problems=(*found.problems, *left))
+
+
+def _same_machine(one: Parsed, other: Parsed) -> bool:
+    if one.config is None or other.config is None:
+        return one.same and other.same
+    return same_identity(one.config.identity, other.config.identity)
+
+
+def same_identity(one: Identity, other: Identity) -> bool:
+    """Whether two drives name the same machine: the source and its id, a UUID in whatever spelling."""
+    return one == other or (one.source == other.source and identity.same(one.id, other.id))
+
+
+def _found(drive: Drive, parsed: Parsed) -> Found:
+    device = drive.device
+    return Found(Medium(drive.dialect, device.name, device.number), parsed)

@@ -1,0 +1,97 @@
+"""The files of a configuration drive, read beneath its root: those that a dialect may ask for, and bounded.
+
+Whoever made the drive may have put anything there: links, devices, pipes, a folder in itself, files without
+end. Only regular files are read, by their places in the folders, and what is left out is named.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from agent import detached
+from agent.errors import ConfigError
+from agent.plain import dataclass, field
+
+#: Bytes of one file, and of all; names that are looked at; folders below each other.
+FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
+#: What is read, also in the short upper-case spellings of plain ISO 9660: all of these folders, and these
+#: files.
+_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE)
+_FILES = re.compile(
+    r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE
+)
+#: Any other name is no platform's, and none is ever shown as it is.
+_NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")
+
+
+@dataclass(slots=True)
+class Tree:
+    """What was read: path on the drive -> content; and why something was left out, by its path."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
+    _names: int = 0
+    _bytes: int = 0
+
+    def add_folder(self, root: int, folder: str = "", depth: int = 0) -> None:
+        """Read what is in a folder of the drive. Raises ConfigError for one with too many names, OSError."""
+        descriptor = detached.opened(root, folder or ".", os.O_DIRECTORY)
+        try:
+            with os.scandir(descriptor) as entries:
+                names = sorted((entry.name, self._kind(entry)) for entry in self._counted(entries))
+        finally:
+            os.close(descriptor)
+        for name, kind in names:
+            path = f"{folder}/{name}" if folder else name
+            if not _NAME.fullmatch(name) or not (
+                folder or _FOLDERS.fullmatch(name) or _FILES.fullmatch(name)
+            ):
+                continue
+            if kind == "folder" and depth < DEPTH and (folder or _FOLDERS.fullmatch(name)):
+                self.add_folder(root, path, depth + 1)
+            elif kind == "file":
+                self._add_file(root, path)
+            elif kind != "folder":
+                self.left[path] = f"{kind}, not a file"
+
+    def _add_file(self, root: int, path: str) -> None:
+        descriptor = detached.opened(root, path)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return
+            most = min(FILE, ALL - self._bytes)
+            content = bytearray()
+            while len(content) <= most and (
+                chunk := os.read(descriptor, min(1 << 20, most + 1 - len(content)))
+            ):
+                content += chunk
+        finally:
+            os.close(descriptor)
+        if len(content) > most:
+            self.left[path] = (
+                f"larger than {FILE >> 20} MiB, or the drive's files than {ALL >> 20} MiB together"
+            )
+            return
+        self._bytes += len(content)
+        self.files[path] = bytes(content)
+
+    def _counted(self, entries: os._ScandirIterator[str]) -> list[os.DirEntry[str]]:
+        found = []
+        for entry in entries:
+            self._names += 1
+            if self._names > NAMES:
+                raise ConfigError(
+                    f"has more than {NAMES} names: not read", hint="a configuration drive has a few dozen"
+                )
+            found.append(entry)
+        return found
+
+    @staticmethod
+    def _kind(entry: os.DirEntry[str]) -> str:
+        if entry.is_symlink():
+            return "a symbolic link"
+        if entry.is_dir(follow_symlinks=False):
+            return "folder"
+        return "file" if entry.is_file(follow_symlinks=False) else "a device or pipe"

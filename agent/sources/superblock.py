@@ -1,0 +1,77 @@
+"""Whether a device may be a configuration drive, by two reads and no process: an ISO 9660 or FAT filesystem
+with one of our labels. libblkid is asked only where that is so, and has to find it alone on the device.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent import storage
+from agent.errors import HostError
+from agent.plain import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from agent.host import Host
+
+FILESYSTEMS = frozenset({"iso9660", "vfat"})
+#: ECMA-119, 8.4: the primary volume descriptor is in sector 16; its identifier, and that of the volume.
+_VOLUME, _ISO, _VOLUME_LABEL = 16 * 2048, b"\x01CD001\x01", slice(40, 72)
+#: Microsoft's FAT specification, 3.1 to 3.3: where the type and the label are, FAT12 and FAT16, then FAT32.
+_FAT = ((54, slice(43, 54)), (82, slice(71, 82)))
+_SIGNATURE, _SECTOR = slice(510, 512), 512
+#: What formatters write where there is no label, or where the label is in the root folder only.
+_NO_NAME = frozenset({"", "no name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A device with a filesystem that carries one of our labels (in lower case)."""
+
+    name: str
+    number: str
+    fstype: str
+    label: str
+
+    @property
+    def node(self) -> str:
+        """The kernel's own name below /dev."""
+        return f"/dev/{self.name.replace('!', '/')}"
+
+
+def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
+    """The device if it carries one of the labels (lower case); None also where it cannot be read."""
+    guess = _guess(host, name)
+    if guess is None or (guess not in labels and guess not in _NO_NAME):
+        return None
+    found = storage.probe(host, f"/dev/{name.replace('!', '/')}")
+    names = (found.get(key, "").lower() for key in ("ID_FS_LABEL", "ID_FS_LABEL_FATBOOT"))
+    label = next((label for label in names if label in labels), "")
+    if not label or found.get("ID_FS_TYPE") not in FILESYSTEMS or "ID_FS_AMBIVALENT" in found:
+        return None
+    return Labelled(name, storage.number_of(host, name), found["ID_FS_TYPE"], label)
+
+
+def _guess(host: Host, name: str) -> str | None:
+    """The label (lower case) as the superblock has it; None where there is none of these filesystems."""
+    if storage.size_now(host, name) < _VOLUME + _SECTOR:
+        return None
+    try:
+        # Not blocking: a drive whose tray is open must not close it.
+        with host.opened(f"/dev/{name.replace('!', '/')}", os.O_RDONLY | os.O_NONBLOCK) as device:
+            volume = os.pread(device, 2048, _VOLUME)
+            boot = os.pread(device, _SECTOR, 0)
+    except (OSError, HostError):
+        # A drive without a medium, or one that went away.
+        return None
+    if volume.startswith(_ISO):
+        return _text(volume[_VOLUME_LABEL])
+    if boot[_SIGNATURE] == b"\x55\xaa":
+        return next((_text(boot[label]) for kind, label in _FAT if boot[kind : kind + 3] == b"FAT"), None)
+    return None
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b" \0").decode("ascii", "replace").lower()

@@ -1,0 +1,58 @@
+"""Step: the document's programs that run at each boot, before the network (cloud-config's bootcmd).
+
+They run one after the other to their end, each in a unit of its own: not in our cgroup or sandbox, and not
+after basic.target, which waits for this stage (see transient).
+"""
+
+from __future__ import annotations
+
+from agent import transient
+from agent.errors import HostError
+from agent.programs import HEAD, command
+from agent.report import changed, guarded, skipped, unchanged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.model import Script
+    from agent.report import Item
+
+#: Seconds that one may take: the boot waits for it.
+TIMEOUT = 120
+#: A file below it says that the program was started in this boot: a stage may run twice.
+STARTED = "/run/gandi/boot"
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Run each of them, unless it was in this boot."""
+    for script in ctx.config.boot if ctx.config else ():
+        if not ctx.host.live:
+            yield skipped(script.name, "it runs when this machine boots")
+        else:
+            yield from guarded(script.name, _run(ctx, script))
+
+
+def _run(ctx: Context, script: Script) -> Iterator[Item]:
+    mark = f"{STARTED}/{script.digest[:32]}"
+    if ctx.host.exists(mark):
+        yield unchanged(script.name, "has run in this boot")
+        return
+    path = ctx.state.script(script.name)
+    head = ctx.host.read_bytes(path, limit=HEAD)
+    if head is None:
+        raise HostError(f"{path}: missing", hint="it comes again with the platform's document")
+    ctx.host.write(mark, b"")
+    ctx.waiting(f"{script.name} (at most {TIMEOUT} s)")
+    try:
+        transient.run(
+            ctx.host,
+            f"gandi-boot-{script.name}",
+            command(path, head, script),
+            timeout=min(ctx.settings.script_timeout or TIMEOUT, TIMEOUT),
+            description="Program of the platform's document, at each boot",
+        )
+    finally:
+        ctx.waiting("")
+    yield changed(script.name, "has run")

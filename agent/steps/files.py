@@ -1,0 +1,115 @@
+"""Step: the files that the document brings (cloud-config's write_files, a drive's content).
+
+Each is written when it was delivered or has changed since, with its owner and mode; one that the
+administrator changed stays, and none is ever removed. What is to be appended is appended once. A symbolic
+link is followed only where root alone could have put it, and never out of the root folder.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+
+from agent import accounts
+from agent.errors import ConfigError, HostError
+from agent.report import guarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.model import File
+    from agent.report import Item
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Settle each file, in the document's order."""
+    for file in ctx.config.files if ctx.config else ():
+        yield from guarded(f"file:{file.path}", _settle(ctx, file))
+
+
+def _settle(ctx: Context, file: File) -> Iterator[Item]:
+    content, owner = _content(ctx, file), _owner(ctx.host, file)
+    mode, whose = _as_it_is(_trusted(ctx.host, file.path), file.mode, owner)
+    live = ctx.host.read_bytes(file.path)
+    settle = partial(ctx.state.settle, f"file:{file.path}")
+    if file.append:
+        after = (live or b"") + content
+        yield settle(
+            delivered=f"{file.digest} appended",
+            wanted="there",
+            live="there" if live is not None and content in live else None,
+            apply=lambda: ctx.host.write(file.path, after, mode=mode, owner=whose),
+        )
+    else:
+        yield settle(
+            delivered=f"{file.digest} {file.owner}:{file.group} {file.mode:o}",
+            wanted=_described(content, file.mode, owner),
+            live=None if live is None else _described(live, mode, whose),
+            apply=lambda: ctx.host.write(file.path, content, mode=file.mode, owner=owner),
+        )
+
+
+def _content(ctx: Context, file: File) -> bytes:
+    if file.name in ctx.files:
+        return ctx.files[file.name]
+    stored = ctx.state.script(file.name)
+    content = ctx.host.read_bytes(stored)
+    if content is None:
+        raise HostError(f"{stored}: missing", hint="it comes again with the platform's document")
+    return content
+
+
+def _owner(host: Host, file: File) -> tuple[int, int]:
+    """The numbers of user and group; a number may be delivered as well."""
+    user = accounts.account(host, file.owner)
+    group = accounts.group(host, file.group)
+    uid = user.uid if user else _number(file.owner, "user")
+    return uid, group if group is not None else _number(file.group, "group")
+
+
+def _number(text: str, what: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise ConfigError(f"there is no {what} {text}", hint=f"deliver a {what} that the machine has")
+
+
+def _trusted(host: Host, name: str) -> str:
+    """Where the file is. Raises ConfigError for a path that is none, HostError for a link on the way that a
+    user may have put there. Users' processes do not run yet when this step does, unless the machine had no
+    configuration, and so none of the document's users, until now.
+    """
+    if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
+        raise ConfigError(f"{name}: is no absolute path of a file", hint="deliver one without ..")
+    root = folder = host.path("/")
+    for part in name.strip("/").split("/"):
+        if os.path.islink(os.path.join(folder, part)) and not _roots_alone(folder):
+            raise HostError(
+                f"{name}: {part} is a symbolic link that a user may have put there; not followed"
+            )
+        folder = host.path(f"/{os.path.relpath(folder, root)}/{part}")
+    if os.path.exists(folder) and not os.path.isfile(folder):
+        raise ConfigError(f"{name}: is no regular file", hint="deliver another path")
+    return folder
+
+
+def _roots_alone(folder: str) -> bool:
+    info = os.stat(folder)
+    return info.st_uid in (0, os.geteuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _as_it_is(target: str, mode: int, owner: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Mode and owner of the file that is there, else those delivered."""
+    try:
+        info = os.stat(target)
+    except FileNotFoundError:
+        return mode, owner
+    return stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
+
+
+def _described(content: bytes, mode: int, owner: tuple[int, int]) -> str:
+    """All that makes two files the same."""
+    return f"{mode:o} {owner[0]}:{owner[1]}\n" + content.decode("utf-8", "surrogateescape")

@@ -1,0 +1,26 @@
+"""Waiting for a medium by the kernel's own events, of which there may be more than the socket holds."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from agent.host import Host
+from agent.sources.arrivals import Arrivals
+
+#: linux/netlink.h: NETLINK_KOBJECT_UEVENT, and the group in which the kernel speaks.
+_PROTOCOL, _KERNEL = 15, 1
+
+
+def test_a_storm_that_overflows_the_socket_is_a_reason_to_look(tmp_path: Path) -> None:
+    (tmp_path / "run/udev").mkdir(parents=True)
+    (tmp_path / "run/udev/queue").touch()
+    with Arrivals(Host(tmp_path)) as arrivals:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _PROTOCOL) as kernel:
+            for _ in range(2000):
+                kernel.sendto(b"add@/devices/virtual/mem/null\0" + b"X=" + b"x" * 1000 + b"\0", (0, _KERNEL))
+        assert arrivals.wait(time.monotonic() + 5)
+        began = time.monotonic()
+        assert arrivals.wait(time.monotonic() + 0.3), "what was lost is not told again and again"
+        assert time.monotonic() - began > 0.2

@@ -1,0 +1,89 @@
+"""Who is in charge of a system, told from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.network import load, renderer
+from agent.network.managers import MANAGERS, in_charge, left_over
+
+UNITS = {
+    "networkd": "systemd-networkd.service",
+    "networkmanager": "NetworkManager.service",
+    "ifupdown": "networking.service",
+}
+
+
+def _enable(root: Path, manager: str) -> None:
+    if manager == "ifupdown":
+        Host(root).write("/usr/sbin/ifup", "", mode=0o755)
+    if manager == "netplan":
+        Host(root).write("/usr/sbin/netplan", "", mode=0o755)
+        Host(root).write("/etc/netplan/50-image.yaml", "network: {version: 2}\n")
+        return
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True, exist_ok=True)
+    (wants / UNITS[manager]).symlink_to(f"/usr/lib/systemd/system/{UNITS[manager]}")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "expected"),
+    [
+        ((), ""),
+        (("networkd",), "networkd"),
+        (("networkmanager",), "networkmanager"),
+        (("ifupdown",), "ifupdown"),
+        (("netplan",), "netplan"),
+        (("ifupdown", "networkd"), "networkd"),
+        (("ifupdown", "networkmanager"), "networkmanager"),
+        (("networkd", "netplan"), "netplan"),
+    ],
+)
+def test_the_one_in_charge_among_those_that_are_enabled(
+    tmp_path: Path, enabled: tuple[str, ...], expected: str
+) -> None:
+    for manager in enabled:
+        _enable(tmp_path, manager)
+    assert in_charge(Host(tmp_path), "auto") == expected
+
+
+def test_a_unit_without_its_program_or_masked_is_not_in_charge(tmp_path: Path) -> None:
+    _enable(tmp_path, "ifupdown")
+    (tmp_path / "usr/sbin/ifup").unlink()
+    _enable(tmp_path, "networkd")
+    (tmp_path / "etc/systemd/system/systemd-networkd.service").symlink_to("/dev/null")
+    assert in_charge(Host(tmp_path), "auto") == ""
+
+
+def test_netplan_without_a_file_leaves_it_to_what_is_enabled(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write("/usr/sbin/netplan", "", mode=0o755)
+    assert in_charge(host, "auto") == "netplan"
+    _enable(tmp_path, "networkd")
+    assert in_charge(host, "auto") == "networkd"
+
+
+@pytest.mark.parametrize("name", [manager.name for manager in MANAGERS])
+def test_the_setting_decides(tmp_path: Path, name: str) -> None:
+    _enable(tmp_path, "networkd")
+    assert name == renderer(Host(tmp_path), name).NAME
+
+
+def test_none_in_charge_and_one_that_is_not_known_are_the_operators(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no network manager"):
+        renderer(Host(tmp_path), "auto")
+    with pytest.raises(ConfigError, match="CONFIG_RENDERER=wicked: not known"):
+        renderer(Host(tmp_path), "wicked")
+
+
+def test_what_is_ours_of_another_manager_is_found(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    for manager in MANAGERS:
+        for path in load(manager.name).paths("nic0"):
+            host.write(path, "")
+    assert left_over(host, "networkd") == ["netplan", "networkmanager", "ifupdown"]
+    assert left_over(Host(tmp_path / "empty"), "networkd") == []

@@ -1,0 +1,147 @@
+"""What becomes of a document's NICs on a machine: what is made of what, what the boot waits for, which way
+out comes first, and whose answers go by which table.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model import Bond, Kind, Nic, Route
+from agent.network.links import Interface, Link, Rule, is_default
+from agent.network.plan import plan
+from agent.plain import replace
+
+GATEWAYS = {4: "192.0.2.254", 6: "2001:db8::fe"}
+ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def _links(*nics: Nic, there: set[int] | None = None) -> dict[int, Link]:
+    numbers = {n.number for n in nics if n.kind is Kind.PHYSICAL}
+    physical = {n: Interface(f"eth{n}", f"52:54:00:00:00:{n:02x}") for n in numbers & (there or numbers)}
+    return {link.nic.number: link for link in plan(nics, physical, slaac=False)}
+
+
+def _out(number: int, *addresses: str, family: int = 4, metric: int | None = None) -> Nic:
+    route = Route(ANYWHERE[family], GATEWAYS[family], metric=metric)
+    return Nic(number, addresses=addresses, routes=(route,), accept_ra=False)
+
+
+BOND = Nic(5, name="bond0", kind=Kind.BOND, ports=(0, 1), bond=Bond(), dhcp4=True)
+VLAN = Nic(3, name="vlan7", kind=Kind.VLAN, parent=5, vlan=7)
+BRIDGE = Nic(4, name="br0", kind=Kind.BRIDGE, ports=(3,))
+
+
+def test_what_is_made_knows_what_of_and_what_it_is_for() -> None:
+    links = _links(Nic(0), Nic(1), VLAN, BRIDGE, BOND)
+    assert [port.name for port in links[5].ports] == ["eth0", "eth1"]
+    assert links[0].master is not None
+    assert links[0].master.name == "bond0"
+    assert links[5].vlans == ("vlan7",)
+    assert links[3].parent is not None
+    assert links[3].parent.name == "bond0"
+    assert links[3].master is not None
+    assert links[3].master.name == "br0"
+
+
+def test_a_bond_is_made_of_the_ports_that_are_there_and_of_none_it_is_not() -> None:
+    assert [port.name for port in _links(Nic(0), Nic(1), BOND, there={1})[5].ports] == ["eth1"]
+    assert _links(Nic(0), BOND, VLAN, BRIDGE, Nic(9), there={9}).keys() == {9}
+    alone = Nic(2, name="br9", kind=Kind.BRIDGE)
+    assert _links(Nic(0), alone).keys() == {0, 2}
+
+
+def test_the_boot_waits_for_the_way_out_and_for_no_port() -> None:
+    links = _links(Nic(0), Nic(1), BOND)
+    assert [n for n, link in links.items() if link.required] == [5]
+    optional = replace(_out(0, "192.0.2.1/24"), optional=True)
+    links = _links(optional, Nic(1), _out(2, "192.0.2.2/24"))
+    assert [n for n, link in links.items() if link.required] == [2]
+    assert [n for n, link in _links(optional).items() if link.required] == [0]
+
+
+def test_one_way_out_is_left_as_it_is() -> None:
+    links = _links(_out(0, "192.0.2.1/24"), Nic(1, addresses=("10.0.0.1/24",), accept_ra=False))
+    assert links[0].routes == links[0].nic.routes
+    assert (links[0].table, links[1].table) == (None, None)
+    assert links[0].metric4 is None
+
+
+def test_the_first_answers_by_its_own_table_towards_the_others_networks_only() -> None:
+    links = _links(_out(0, "192.0.2.1/24"), _out(1, "198.51.100.1/24", "198.51.100.2/24"))
+    first, second = links[0].table, links[1].table
+    assert first is not None
+    assert second is not None
+    assert first.rules == (Rule("192.0.2.1", "198.51.100.0/24"),)
+    assert second.rules == (Rule("198.51.100.1"), Rule("198.51.100.2"))
+    assert second.routes == (Route("198.51.100.0/24"), Route("0.0.0.0/0", GATEWAYS[4]))
+
+
+def test_the_document_s_metric_decides_which_is_first() -> None:
+    links = _links(_out(0, "192.0.2.1/24", metric=500), _out(1, "198.51.100.1/24", metric=50))
+    assert [links[n].routes[0].metric for n in (0, 1)] == [500, 50]
+    assert links[0].table is not None
+    assert links[0].table.rules == (Rule("192.0.2.1"),)
+
+
+def test_a_lease_takes_part_and_families_are_apart() -> None:
+    leased = Nic(1, dhcp4=True, accept_ra=False)
+    links = _links(_out(0, "192.0.2.1/24"), leased, _out(2, "2001:db8::1/64", family=6))
+    assert (links[0].metric4, links[1].metric4) == (100, 200)
+    assert links[2].metric6 is None
+    assert links[2].routes == links[2].nic.routes
+    assert {link.table for link in links.values()} == {None}
+
+
+def test_beside_a_lease_that_comes_first_a_static_nic_answers_by_its_own_table() -> None:
+    leased = Nic(0, dhcp4=True, accept_ra=False)
+    links = _links(leased, _out(1, "198.51.100.1/24"))
+    assert links[0].table is None
+    assert links[1].table is not None
+    assert links[1].table.rules == (Rule("198.51.100.1"),)
+    assert links[1].table.routes == (Route("198.51.100.0/24"), Route("0.0.0.0/0", GATEWAYS[4]))
+    links = _links(leased, _out(1, "198.51.100.1/24"), _out(2, "203.0.113.7/32"))
+    assert [t.rules for n in (1, 2) if (t := links[n].table)] == [
+        (Rule("198.51.100.1"),),
+        (Rule("203.0.113.7"),),
+    ]
+
+
+def test_link_local_addresses_belong_to_no_nic() -> None:
+    links = _links(
+        _out(0, "fe80::1/64", "2001:db8::1/64", family=6),
+        _out(1, "fe80::1/64", "2001:db8:1::1/64", family=6),
+    )
+    tables = [links[n].table for n in (0, 1)]
+    assert all("fe80" not in rule.source for table in tables if table for rule in table.rules)
+
+
+_NICS = st.lists(
+    st.builds(
+        lambda number, family, metric, dhcp: replace(
+            _out(number, {4: f"10.{number}.0.1/24", 6: f"2001:db8:{number}::1/64"}[family], family=family),
+            routes=(Route(ANYWHERE[family], GATEWAYS[family], metric=metric),),
+            dhcp4=dhcp,
+        ),
+        st.integers(0, 200),
+        st.sampled_from((4, 6)),
+        st.none() | st.integers(0, 300),
+        st.booleans(),
+    ),
+    unique_by=lambda nic: nic.number,
+    max_size=5,
+)
+
+
+@given(_NICS)
+def test_every_way_out_has_a_metric_of_its_own(nics: list[Nic]) -> None:
+    links = _links(*nics).values()
+    for family in (4, 6):
+        ways = [link for link in links if link.way_out(family)]
+        if len(ways) < 2:
+            continue
+        metrics = [link.metric4 if family == 4 else link.metric6 for link in ways]
+        assert None not in metrics
+        assert len(set(metrics)) == len(metrics)
+        for link, metric in zip(ways, metrics, strict=True):
+            assert {r.metric for r in link.routes if is_default(r, family)} <= {metric}

@@ -1,0 +1,189 @@
+"""Images that do not run: which steps, what they may look at, and what is left to the first boot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agent import identity, offline, seed, stages
+from agent.__main__ import main
+from agent.context import Context, context
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.model import Nic
+from agent.network import links
+from agent.stages import Stage
+
+CONFIG = {
+    "vm_hostname": "vm1",
+    "nameservers": ["203.0.113.3"],
+    "vif": [
+        {
+            "vif_number": 0,
+            "vif_mac": "52:54:00:00:00:10",
+            "pna": [{"pna_address": "203.0.113.10", "pbn": {"pbn_network": "203.0.113.0/24"}}],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Context:
+    """An image with networkd enabled, below a folder that also shows another machine's kernel."""
+    root = tmp_path / "root"
+    for name, text in {
+        "etc/passwd": "root:x:0:0:root:/root:/bin/bash\n",
+        "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
+        "etc/ssh/ssh_host_rsa_key": "secret",
+        "etc/ssh/ssh_host_rsa_key.pub": "public",
+        "etc/ssh/sshd_config": "",
+        "etc/systemd/system/x.wants/systemd-networkd.service": "",
+        f"etc/systemd/system/x.wants/{offline.KEYGEN}": "",
+        "usr/lib/systemd/systemd-networkd": "",
+        "var/lib/dbus/machine-id": "0123456789abcdef0123456789abcdef\n",
+        "sys/class/dmi/id/product_uuid": "4c4c4544-0000-1000-8000-000000000001\n",
+        "sys/class/net/eth0/address": "52:54:00:00:00:99\n",
+        "sys/class/net/eth0/type": "1\n",
+        "sys/class/net/eth0/device/x": "",
+    }.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.name.endswith(".wants"):
+            path.symlink_to(f"/usr/lib/systemd/system/{path.name}")
+        else:
+            path.write_text(text)
+    return context(Host(root, offline=True))
+
+
+@pytest.fixture
+def medium(tmp_path: Path) -> str:
+    """A swap image."""
+    out = str(tmp_path / "swap.img")
+    seed.swap(Host(), out, seed.archive({"config": json.dumps(CONFIG).encode()}), size=4 << 20)
+    return out
+
+
+def outcomes(ctx: Context, medium: str, chosen: tuple[Stage, ...] = tuple(Stage)) -> dict[str, str]:
+    return {report.step: str(report.outcome) for report in offline.steps(ctx, medium, chosen)}
+
+
+def test_only_steps_that_need_no_running_system(image: Context, medium: str) -> None:
+    assert outcomes(image, medium) == {
+        "source": "changed",
+        "hostname": "changed",
+        "network": "changed",
+        "resolver": "changed",
+        "users": "unchanged",
+        "files": "unchanged",
+        "timezone": "unchanged",
+        "first boot": "changed",
+    }
+    assert (Path(image.host.root) / "etc/hostname").read_text() == "vm1\n"
+    assert not (Path(image.host.root) / "run").exists()
+
+
+def test_a_second_time_changes_nothing(image: Context, medium: str) -> None:
+    outcomes(image, medium)
+    assert set(outcomes(context(image.host), medium).values()) == {"unchanged"}
+
+
+def test_only_the_stages_that_are_named(image: Context, medium: str) -> None:
+    assert set(outcomes(image, medium, (Stage.CONFIG,))) == {"source", "timezone", "first boot"}
+
+
+def test_the_machine_that_it_is_made_on_leaves_no_trace(image: Context, medium: str) -> None:
+    outcomes(image, medium)
+    assert identity.machine(image.host) == identity.fallback(image.host) == ""
+    stored = image.state.identity()
+    assert stored is not None
+    assert (stored.source, stored.id, image.state.dmi()) == ("gandi", "unnamed", "")
+    files = list((Path(image.host.root) / "etc/systemd/network").iterdir())
+    assert [path.name for path in files] == ["10-gandi-nic0.network"]
+    assert "MACAddress=52:54:00:00:00:10" in files[0].read_text()
+
+
+def test_what_two_machines_must_not_share_goes(image: Context, medium: str) -> None:
+    outcomes(image, medium)
+    names = {str(path.relative_to(image.host.root)) for path in Path(image.host.root).rglob("*")}
+    assert (
+        not {"etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub", "var/lib/dbus/machine-id"} & names
+    )
+    assert "etc/ssh/sshd_config" in names
+    assert (Path(image.host.root) / "etc/machine-id").read_bytes() == b""
+
+
+def test_a_delivery_that_cannot_be_read_changes_nothing(image: Context, tmp_path: Path) -> None:
+    bad = str(tmp_path / "bad.img")
+    seed.swap(Host(), bad, seed.archive({"config": b"{"}), size=4 << 20)
+    before = {path: path.lstat().st_mtime_ns for path in Path(image.host.root).rglob("*")}
+    assert outcomes(image, bad) == {"source": "failed"}
+    assert {path: path.lstat().st_mtime_ns for path in Path(image.host.root).rglob("*")} == before
+
+
+@pytest.mark.parametrize("source", ["/nonexistent", "/dev/null"])
+def test_a_source_that_is_none(image: Context, source: str) -> None:
+    (report,) = offline.steps(image, source, ())
+    assert report.failed
+    assert "folder laid out as a drive" in report.items[0].hint
+
+
+def test_a_folder_without_a_configuration(image: Context, tmp_path: Path) -> None:
+    (report,) = offline.steps(image, str(tmp_path), ())
+    assert "no configuration is on it" in report.items[0].detail
+
+
+def test_every_step_that_says_so_can_do_without_the_kernel() -> None:
+    names = {step.name for steps in stages.STAGES.values() for step in steps if step.offline}
+    assert names == {"hostname", "network", "resolver", "users", "files", "timezone"}
+
+
+@pytest.mark.parametrize(
+    ("by_name", "expected"),
+    [(False, [("", "aa:00:00:00:00:01"), ("ens3", "")]), (True, [("ens3", "")])],
+)
+def test_nics_that_the_document_tells_apart(*, by_name: bool, expected: list[tuple[str, str]]) -> None:
+    nics = (Nic(0, mac="aa:00:00:00:00:01"), Nic(1, name="ens3"), Nic(2))
+    assert [(one.name, one.mac) for one in links.foretold(nics, by_name=by_name)] == expected
+
+
+def test_a_nic_that_only_the_running_machine_has_a_name_for_is_left_to_its_first_boot(
+    image: Context, medium: str
+) -> None:
+    root = Path(image.host.root)
+    (root / "etc/default").mkdir(parents=True, exist_ok=True)
+    (root / "etc/default/gandi").write_text("CONFIG_RENDERER=ifupdown\n")
+    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    (item,) = reports["network"].items
+    assert (item.name, str(item.outcome)) == ("nic:0", "skipped")
+    assert "first boot" in item.detail
+    assert "on this machine" not in item.detail
+
+
+def test_an_image_without_a_network_manager_fails_with_what_to_put_into_it(
+    image: Context, medium: str
+) -> None:
+    (Path(image.host.root) / "etc/systemd/system/x.wants/systemd-networkd.service").unlink()
+    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    assert reports["network"].failed
+    (item,) = reports["network"].items
+    assert "ifupdown" in item.hint
+    assert "CONFIG_RENDERER" not in item.hint, "files that nobody reads would look like a success"
+    assert not reports["hostname"].failed
+
+
+def test_apply_needs_root_and_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(ConfigError, match="only root"):
+        offline.apply(tmp_path, "-", ())
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(ConfigError, match="no system"):
+        offline.apply(tmp_path, "-", ())
+
+
+def test_wrong_usage_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["apply", "--source", "-"])
+    assert caught.value.code == 2
+    assert "--root" in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""Media that are made here are the media that are read here."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from agent import parser, seed
+from agent.errors import ConfigError
+from agent.host import Host
+
+CONFIG = b'{"vm_hostname": "vm1", "vif": []}'
+
+
+def test_an_archive_is_the_same_each_time() -> None:
+    one = seed.archive({"config": CONFIG, "script": b"#!/bin/sh\n"})
+    assert one == seed.archive({"config": CONFIG, "script": b"#!/bin/sh\n"})
+    with tarfile.open(fileobj=io.BytesIO(one)) as tar:
+        assert tar.getnames() == ["gandi/config", "gandi/script"]
+        assert {member.mode for member in tar} == {0o600}
+
+
+def test_a_swap_image_is_what_the_reader_reads(tmp_path: Path) -> None:
+    image = tmp_path / "swap.img"
+    seed.swap(Host(), str(image), seed.archive({"config": CONFIG, "script": b"x"}), size=64 << 20)
+    assert image.stat().st_size == 64 << 20
+    assert image.stat().st_blocks * 512 < 1 << 20
+    assert image.stat().st_mode & 0o077 == 0
+    with image.open("rb") as medium:
+        found = parser.parse("gandi", medium.fileno(), offset=seed.OFFSET)
+    assert found.config is not None
+    assert (found.config.hostname, found.files["script"]) == ("vm1", b"x")
+
+
+def test_an_image_is_private_whatever_stood_there(tmp_path: Path) -> None:
+    image, other = tmp_path / "swap.img", tmp_path / "other"
+    for before in (image, other):
+        before.write_bytes(b"x")
+        before.chmod(0o644)
+    seed.swap(Host(), str(image), b"secret", size=1 << 20)
+    assert image.stat().st_mode & 0o077 == 0
+    image.unlink()
+    image.symlink_to(other)
+    seed.swap(Host(), str(image), b"secret", size=1 << 20)
+    assert image.stat().st_mode & 0o077 == 0
+    assert other.read_bytes() == b"x"
+
+
+def test_an_archive_that_does_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="do not fit"):
+        seed.swap(Host(), str(tmp_path / "swap.img"), bytes(1 << 20), size=1 << 20)
+
+
+def test_a_device_is_never_written(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="no regular file"):
+        seed.swap(Host(), str(tmp_path / "pipe"), b"", size=1 << 20)
+
+
+def test_a_folder_is_new_and_private(tmp_path: Path) -> None:
+    out = tmp_path / "drive"
+    seed.folder(Host(), str(out), {"gandi.json": b"{}", "deep/er": b"x"})
+    assert (out / "deep/er").read_bytes() == b"x"
+    assert out.stat().st_mode & 0o077 == 0
+    with pytest.raises(ConfigError, match="already"):
+        seed.folder(Host(), str(out), {})
+
+
+def test_without_a_program_the_remedy_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ISO") as caught:
+        seed.iso(Host(tmp_path), "/drive.iso", {})
+    assert "xorriso" in caught.value.hint
+
+
+def test_a_drive_takes_a_native_document() -> None:
+    native = b'{"version": 1}'
+    assert seed.drive(native, b"x") == {"gandi.json": native, "script": b"x"}
+    assert seed.drive(native) == {"gandi.json": native}
+    for other in (CONFIG, b"[]", b"{"):
+        with pytest.raises(ConfigError) as caught:
+            seed.drive(other)
+        assert "config schema" in caught.value.hint

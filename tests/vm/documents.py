@@ -1,0 +1,26 @@
+"""A machine that was set up with a document before: it is stored, as the agent itself stores it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from agent import model
+from agent.host import Host
+from agent.state import State
+from tests.vm.rig import GuestFile
+
+
+def stored(*nics: model.Nic, **more: object) -> tuple[GuestFile, ...]:
+    """The files of the document with these NICs, for an image."""
+    identity = model.Identity("native", "one")
+    config = model.InstanceConfig(identity, nics=nics, **more)  # type: ignore[arg-type]  # its fields
+    with tempfile.TemporaryDirectory() as folder:
+        state = State(Host(Path(folder)))
+        state.adopt(identity)
+        state.store_config(config, {})
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return tuple(
+            GuestFile(f"/{path.relative_to(folder)}", path.read_bytes(), path.stat().st_mode & 0o777)
+            for path in files
+        )

@@ -1,0 +1,139 @@
+"""Machines that were set up before their first boot, and then boot without any medium: configured by
+``apply --root``, and made by Ganeti's hook.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent import seed
+from agent.host import Host
+from tests import creation
+from tests.vm import checks, sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import (
+    MIB,
+    Image,
+    ImageSpec,
+    Machine,
+    MachineSpec,
+    Network,
+    Table,
+    make_filesystem,
+    newest_deb,
+)
+from tests.vm.rig.image import copy_kernel, settle
+from tests.vm.rig.rootdisk import write_disk
+from tests.vm.rig.tree import chroot, install_debs, merged
+
+#: One NIC on the wire where 203.0.113.254 answers; a root disk twice as large as the image.
+SPEC = MachineSpec(nics=(sample.PUBLIC_NIC,), root_size=sample.ROOT_SIZE)
+DOCUMENT = {
+    "version": 1,
+    "id": "image-1",
+    "hostname": "vm1.example.org",
+    "timezone": "Europe/Paris",
+    "nameservers": ["203.0.113.3"],
+    "nics": [
+        {
+            "mac": sample.PUBLIC_NIC.mac,
+            "addresses": ["203.0.113.10/24"],
+            "routes": [{"to": "default", "via": "203.0.113.254"}],
+        }
+    ],
+    "users": [
+        {"name": "root", "password": sample.HASH},
+        {"name": "admin1", "keys": [sample.KEY], "admin": True, "groups": ["users"]},
+    ],
+    "files": [{"path": "/etc/injected", "content": "text\n", "mode": "0600", "owner": "admin1"}],
+    "scripts": [{"content": "#!/bin/sh\necho once >> /root/order\n"}],
+    "metadata": {"zone": "paris"},
+    "boot": [{"name": "early", "content": "systemctl is-active basic.target >> /root/early; true\n"}],
+}
+#: What _put_media leaves in /root.
+MEDIA = ("document.json", "full.iso", "plain.iso", "drive.vfat")
+
+
+def _is_complete(vm: Machine) -> None:
+    """Up, with the document's address and a gateway that answers, and with an identity of its own."""
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; gandi-agent status")
+    assert vm.output("cat /proc/sys/kernel/hostname") == "vm1.example.org"
+    links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
+    assert "203.0.113.10/24" in checks.cidrs(vm, links[sample.PUBLIC_NIC.mac])
+    vm.run("ping -c1 -W5 203.0.113.254")
+    assert vm.output("readlink /etc/localtime") == "/usr/share/zoneinfo/Europe/Paris"
+    assert "nameserver 203.0.113.3" in vm.read_file("/etc/resolv.conf").decode()
+    assert len(vm.read_file("/etc/machine-id").strip()) == 32
+    vm.run("ls /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_rsa_key && systemctl is-active ssh")
+    vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2700")
+    assert "failed" not in vm.output("gandi-agent status")
+
+
+def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path: Path) -> None:
+    spec = ImageSpec(debs=(newest_deb(),))
+    with merged(spec) as tree:
+        install_debs(tree, spec.debs)
+        settle(tree, spec)
+        (tree / "root/document.json").write_text(json.dumps(DOCUMENT))
+        chroot(tree, ["gandi-agent", "apply", "--root", "/", "--source", "/root/document.json"])
+        _put_media(tree)
+        image = _image(tree, spec, tmp_path)
+    vm = machine.start(image, SPEC)
+    _is_complete(vm)
+    shadow = vm.output("grep -E '^(root|admin1):' /etc/shadow")
+    assert f"root:{sample.HASH}:" in shadow
+    assert vm.read_file("/home/admin1/.ssh/authorized_keys").decode() == f"{sample.KEY}\n"
+    assert vm.output("stat -c '%U %a' /etc/injected") == "admin1 600"
+    vm.wait_until("test -e /root/order")
+    assert vm.output("runuser -u nobody -- gandi-agent get zone") == "paris"
+    for medium in MEDIA:
+        assert "valid (native)" in vm.output(f"gandi-agent config validate /root/{medium}")
+    assert vm.output("losetup --list --noheadings") == ""
+    # What was applied offline is recognised, and what waited for the boot was done.
+    found = sample.steps(vm, "bootstrap")
+    for step in ("source", "hostname", "network", "resolver", "users", "files"):
+        assert found[step] == "unchanged", vm.output("gandi-agent status")
+    assert vm.read_file("/root/early") == b"inactive\n"
+    host_key, machine_id = vm.read_file("/etc/ssh/ssh_host_ed25519_key"), vm.read_file("/etc/machine-id")
+    vm.reboot()
+    _is_complete(vm)
+    assert vm.read_file("/root/order") == b"once\n"
+    assert vm.read_file("/root/early") == b"inactive\n" * 2
+    assert vm.read_file("/etc/ssh/ssh_host_ed25519_key") == host_key
+    assert vm.read_file("/etc/machine-id") == machine_id
+
+
+@pytest.mark.parametrize("style", list(creation.STYLES))
+def test_a_disk_made_by_ganetis_hook_boots_and_is_grown(machine: Rig, tmp_path: Path, style: Table) -> None:
+    node = tmp_path / "node"
+    node.mkdir()
+    shutil.copy(newest_deb(), node / "gandi-agent.deb")
+    spec = ImageSpec(network=Network.IFUPDOWN, table=style)
+    with creation.instance(spec, tmp_path) as (target, uuid):
+        done: subprocess.CompletedProcess[str] = creation.hook(target, node, style)
+        assert done.returncode == 0, done.stdout + done.stderr
+    vm = machine.start(Image(tmp_path, uuid), SPEC)
+    _is_complete(vm)
+    assert vm.read_file("/root/.ssh/authorized_keys").decode() == f"{creation.KEY}\n"
+    assert vm.output("grep ^root: /etc/shadow | cut -d: -f2") == "*"
+    assert "node1" not in vm.read_file("/etc/hosts").decode()
+
+
+def _put_media(tree: Path) -> None:
+    """The document as it may be delivered, for the guest to check: its kernel reads these filesystems."""
+    document = tree / "root/document.json"
+    files = seed.drive(document.read_bytes(), b"#!/bin/sh\n")
+    seed.iso(Host(), str(tree / "root/full.iso"), files)
+    seed.iso(Host(), str(tree / "root/plain.iso"), files, options=("-iso-level", "3"))
+    fat = make_filesystem(tree / "root/drive.vfat", 16 * MIB, "vfat", label="GANDI")
+    subprocess.run(["mcopy", "-i", fat, document, "::gandi.json"], check=True)
+
+
+def _image(tree: Path, spec: ImageSpec, folder: Path) -> Image:
+    copy_kernel(tree, folder)
+    return Image(folder, write_disk(tree, spec, folder / "root.img"))

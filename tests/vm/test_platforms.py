@@ -1,0 +1,155 @@
+"""The same image on each platform: what is on its drive becomes the machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import drives
+from tests.vm import checks, sample
+from tests.vm.conftest import Rig
+from tests.vm.delivered import (
+    NATIVE,
+    NETPLAN,
+    NETWORK,
+    NEW_PASSWORD,
+    PASSWORD,
+    SCRIPT,
+    UUID,
+    boot,
+    drive,
+    is_nowhere,
+    keys,
+    leases,
+    named,
+    password_is,
+    resolvers,
+    scripted,
+)
+from tests.vm.rig import Bus, Image
+
+
+def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
+    """The older drive: ISO level 3 without Rock Ridge; then its passwords, over boots and while it runs."""
+    content = dict(
+        drives.cloudstack(
+            password=PASSWORD + "\r\n",
+            public_keys=sample.KEY,
+            local_ipv4="02:00:4c:9f:00:0a",
+            service_offering="Small",
+            user_data=SCRIPT.decode(),
+        )
+    )
+    # An older version's spelling of a name.
+    content["cloudstack/metadata/local_hostname.txt"] = content.pop("cloudstack/metadata/local-hostname.txt")
+    first = drives.make_iso(tmp_path / "1.iso", content, "config", drives.PLAIN)
+    vm = boot(machine, platform_image, drive(first))
+    named(vm, "cs1")
+    assert keys(vm) == [sample.KEY]
+    assert password_is(vm, "root", PASSWORD)
+    is_nowhere(vm, PASSWORD)
+    scripted(vm)
+    leases(vm)
+
+    def with_password(number: int, password: str) -> Path:
+        more = content | {"cloudstack/password/vm_password.txt": password.encode()}
+        return drives.make_iso(tmp_path / f"{number}.iso", more, "config", drives.PLAIN)
+
+    vm.cold_boot(disks=[drive(with_password(2, "saved_password"))])
+    assert vm.wait_booted() == "running"
+    assert password_is(vm, "root", PASSWORD)
+    vm.cold_boot(disks=[])
+    assert vm.wait_booted() == "running"
+    named(vm, "cs1")
+    assert password_is(vm, "root", PASSWORD)
+    assert keys(vm) == [sample.KEY]
+    assert sample.order(vm) == ["user data"]
+    vm.add_disk(drive(with_password(3, NEW_PASSWORD)))
+    vm.wait_until("gandi-agent status --json | grep -q password:root", timeout=60)
+    assert password_is(vm, "root", NEW_PASSWORD)
+    is_nowhere(vm, NEW_PASSWORD)
+
+
+def test_cloudstack_with_the_other_label_and_a_hostile_tree(
+    machine: Rig, platform_image: Image, tmp_path: Path
+) -> None:
+    """The newer drive, Rock Ridge, on a disk; with links and devices that Rock Ridge can hold."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    drives.write_tree(tree, drives.cloudstack(public_keys=sample.KEY, user_data=SCRIPT.decode()))
+    (tree / "cloudstack/password").mkdir()
+    (tree / "cloudstack/password/vm_password.txt").symlink_to("/etc/hostname")
+    (tree / "openstack/latest/user_data").symlink_to("../../../../../../etc/shadow")
+    os.mknod(tree / "cloudstack/metadata/zone.txt", 0o20666, os.makedev(1, 5))
+    os.mkfifo(tree / "cloudstack/metadata/pipe.txt")
+    iso = drives.make_iso(tmp_path / "d.iso", tree, "config-2", ("-R", "-J"))
+    vm = machine.start(platform_image, sample.SPEC, disks=[drive(iso, bus=Bus.VIRTIO)])
+    vm.wait_booted()
+    named(vm, "cs1")
+    assert keys(vm) == [sample.KEY]
+    assert vm.output("grep ^root: /etc/shadow").split(":")[1] in ("*", "!", "!*", "")
+    scripted(vm)
+    told = {item["name"] for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"}
+    assert {"cloudstack/password/vm_password.txt", "openstack/latest/user_data"} <= told
+    assert "cloudstack/metadata/zone.txt" in told
+    assert vm.output("findmnt -rno TARGET -t iso9660 || true") == ""
+
+
+@pytest.mark.parametrize("make", [drives.make_iso, drives.make_vfat], ids=["iso", "vfat"])
+def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: Any) -> None:
+    content = drives.openstack(
+        UUID,
+        network=NETWORK,
+        user_data=SCRIPT,
+        public_keys={"me": sample.KEY},
+        keys=[{"name": "me", "type": "ssh", "data": sample.KEY}],
+        admin_pass=PASSWORD,
+        meta={"role": "web"},
+    )
+    bus = Bus.CDROM if make is drives.make_iso else Bus.VIRTIO
+    vm = boot(machine, platform_image, drive(make(tmp_path / "d.img", content, "config-2"), bus=bus))
+    named(vm, "os1")
+    assert keys(vm) == [sample.KEY]
+    assert password_is(vm, "root", PASSWORD)
+    is_nowhere(vm, PASSWORD)
+    scripted(vm)
+    public = next(
+        link["ifname"] for link in vm.json("ip -j link") if link["address"] == sample.PUBLIC_NIC.mac
+    )
+    assert {"203.0.113.10/24", "2001:db8::10/64"} <= checks.cidrs(vm, public)
+    (route,) = vm.json("ip -j route show default")
+    assert (route["gateway"], route["dev"]) == ("203.0.113.254", public)
+    vm.run("ping -c1 -W5 203.0.113.254")
+    resolvers(vm)
+    assert UUID in vm.output("gandi-agent status")
+
+
+def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
+    content = drives.nocloud("nc-1", user_data=SCRIPT, network=NETPLAN, keys=(sample.KEY,))
+    vfat = drives.make_vfat(tmp_path / "d.img", content, "CIDATA")
+    vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
+    named(vm, "nc1")
+    assert keys(vm) == [sample.KEY]
+    scripted(vm)
+    checks.addresses(vm)
+    resolvers(vm)
+
+
+def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
+    """Then with nothing new: no reader is started, and no file is written."""
+    iso = drives.make_iso(tmp_path / "d.iso", drives.native(NATIVE), "gandi")
+    vm = boot(machine, platform_image, drive(iso, bus=Bus.VIRTIO))
+    named(vm, "nd1")
+    assert keys(vm, "/home/admin1") == [sample.KEY]
+    assert vm.output("grep ^admin1: /etc/shadow").split(":")[1] == sample.HASH
+    scripted(vm)
+    checks.addresses(vm)
+    resolvers(vm)
+    vm.reboot()
+    assert vm.wait_booted() == "running"
+    source = next(item for item in sample.items(vm, "bootstrap") if item["name"] == "source")
+    assert (source["outcome"], source["detail"]) == ("unchanged", "/dev/vdb, delivered again")
+    assert sample.order(vm) == ["user data"]

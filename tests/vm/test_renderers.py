@@ -1,0 +1,160 @@
+"""Each network manager in a guest that really uses it: addresses, routes and resolvers in force after the
+boot and after a reboot, answers by the NIC of the question, a lease, and a dead NIC that holds nothing up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.model import Bond, Kind, Route
+from agent.model import Nic as Wanted
+from tests.vm import checks, sample
+from tests.vm.conftest import Rig
+from tests.vm.documents import stored
+from tests.vm.rig import ImageSpec, Machine, MachineSpec, Network, Nic, newest_deb
+from tests.vm.wire import Wire
+
+#: Networks with a router and a host behind it.
+FIRST, SECOND = "52:54:00:00:01:00", "52:54:00:00:01:01"
+LEASED = Nic(id="leased", mac="52:54:00:00:01:02")
+DEAD = "52:54:00:00:01:03"
+#: Behind the one router, and behind the other.
+HERE, THERE = "192.0.2.10", "192.0.2.20"
+A, B = "203.0.113.10", "198.51.100.10"
+
+DOCUMENT = (
+    Wanted(
+        0,
+        FIRST,
+        addresses=(f"{A}/24", "2001:db8::10/64"),
+        routes=(
+            Route("0.0.0.0/0", "203.0.113.254"),
+            Route("::/0", "2001:db8::1"),
+            Route("10.9.0.0/16", "203.0.113.253", metric=50),
+        ),
+        nameservers=("203.0.113.3",),
+        search=("one.example",),
+        mtu=1400,
+        accept_ra=False,
+    ),
+    Wanted(
+        1,
+        SECOND,
+        addresses=(f"{B}/32",),
+        routes=(Route("0.0.0.0/0", "198.51.100.1", on_link=True),),
+        accept_ra=False,
+    ),
+    Wanted(2, LEASED.mac, dhcp4=True, accept_ra=False),
+    Wanted(3, DEAD, dhcp4=True, accept_ra=False, optional=True),
+)
+#: What the image has beside the manager: networkd is tried with systemd-resolved.
+EXTRA = {Network.NETWORKD: ("systemd-resolved",)}
+
+
+@pytest.fixture
+def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
+    """Two networks."""
+    pair = Wire(tmp_path, "net0", FIRST), Wire(tmp_path, "net1", SECOND)
+    yield pair
+    for wire in pair:
+        wire.close()
+
+
+@pytest.mark.parametrize("manager", Network)
+def test_a_document_is_in_force_under_its_manager(
+    machine: Rig, wires: tuple[Wire, Wire], tmp_path: Path, manager: Network
+) -> None:
+    files = stored(*DOCUMENT, nameservers=("203.0.113.4",), search=("all.example",))
+    image = ImageSpec(debs=(newest_deb(),), network=manager, extra=EXTRA.get(manager, ()), files=files)
+    # Nobody at its other end speaks DHCP.
+    dead = Wire(tmp_path, "dead", DEAD)
+    vm = machine.start(image, MachineSpec(nics=(*(wire.nic for wire in wires), LEASED, dead.nic)))
+    for outcome in ("changed", "unchanged"):
+        # A dead NIC holds it for no longer than a manager waits by itself.
+        assert vm.wait_booted() == "running", vm.output(
+            "systemctl --failed --no-legend; systemctl list-jobs"
+        )
+        assert sample.steps(vm, "bootstrap")["network"] == outcome
+        _in_force(vm, manager)
+        _resolvers(vm, manager)
+        first, second = wires
+        assert first.asks(HERE, A)
+        assert second.asks(THERE, B)
+        if outcome == "changed":
+            vm.reboot()
+
+
+def _in_force(vm: Machine, manager: Network) -> None:
+    names = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
+    first, second, leased = names[FIRST], names[SECOND], names[LEASED.mac]
+    vm.wait_until(f"ip -4 -o addr show dev {leased} | grep -q 'inet 10.0.2.'", timeout=60)
+    assert checks.cidrs(vm, first) == {f"{A}/24", "2001:db8::10/64"}
+    assert checks.cidrs(vm, second) == {f"{B}/32"}
+    mtu = {link["ifname"]: link["mtu"] for link in vm.json("ip -j link")}
+    assert mtu[first] == 1400
+    # dhcpcd, which ifupdown leaves a lease to, adds ways of its own behind all others.
+    last = 1000 if manager is Network.IFUPDOWN else 1 << 32
+    assert _ways(vm, 4, last) == [(first, "203.0.113.254", 100), (second, "198.51.100.1", 200)]
+    assert [way[:2] for way in _ways(vm, 6, last)] == [(first, "2001:db8::1")]
+    extra = vm.json("ip -j route show 10.9.0.0/16")
+    assert [(r["gateway"], r["metric"]) for r in extra] == [("203.0.113.253", 50)]
+    rules = {
+        (rule["src"], str(rule["table"])) for rule in vm.json("ip -j rule") if rule["priority"] == 10000
+    }
+    assert rules == {(B, "10001")}
+    assert vm.output(f"sysctl -n net.ipv4.conf.{second}.rp_filter") == "2"
+
+
+def _ways(vm: Machine, family: int, last: int) -> list[tuple[str, str, int]]:
+    """The default routes before a metric, in their order."""
+    routes = sorted(vm.json(f"ip -j -{family} route show default"), key=lambda route: route.get("metric", 0))
+    return [
+        (r["dev"], r.get("gateway", ""), r.get("metric", 0)) for r in routes if r.get("metric", 0) < last
+    ]
+
+
+def _resolvers(vm: Machine, manager: Network) -> None:
+    if manager is Network.NETWORKD:
+        assert "203.0.113.4" in vm.output("resolvectl dns | grep ^Global")
+        said = vm.output("resolvectl dns; resolvectl domain")
+        assert "203.0.113.3" in said
+        assert "one.example" in said
+        return
+    text = vm.read_file("/etc/resolv.conf").decode()
+    servers = [line.split()[1] for line in text.splitlines() if line.startswith("nameserver")]
+    assert servers == ["203.0.113.4", "203.0.113.3"], text
+    assert "all.example one.example" in text
+
+
+def test_a_bond_and_a_vlan_on_it_are_up_under_networkd(machine: Rig, wires: tuple[Wire, Wire]) -> None:
+    ports = (Wanted(0, FIRST), Wanted(1, SECOND))
+    bond = Wanted(
+        2,
+        name="bond0",
+        mac=FIRST,
+        kind=Kind.BOND,
+        ports=(0, 1),
+        bond=Bond("active-backup", miimon=100, primary=0),
+        addresses=(f"{A}/24",),
+        routes=(Route("0.0.0.0/0", "203.0.113.254"),),
+        accept_ra=False,
+    )
+    vlan = Wanted(
+        3, name="bond0.7", kind=Kind.VLAN, parent=2, vlan=7, addresses=(f"{B}/24",), accept_ra=False
+    )
+    files = stored(*ports, bond, vlan)
+    vm = machine.start(
+        ImageSpec(debs=(newest_deb(),), files=files), MachineSpec(nics=tuple(wire.nic for wire in wires))
+    )
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; networkctl")
+    first, second = wires
+    assert first.asks(HERE, A)
+    assert checks.cidrs(vm, "bond0.7") == {f"{B}/24"}
+    assert vm.json("ip -j -d link show bond0.7")[0]["linkinfo"]["info_data"]["id"] == 7
+    vm.set_link("net0", up=False)
+    # The other port has the bond's address now, and the answer comes by it.
+    second.mac = FIRST
+    assert second.asks(HERE, A, timeout=30)

@@ -77,15 +77,15 @@ def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") ->
     return _read(dialect, str(offset), descriptor, known)
 
 
-def parse_files(dialect: str, files: Mapping[str, bytes], *, known: str = "") -> Parsed:
-    """Have a drive's files, by their paths in it, read as ``dialect``; ``known`` and errors as above."""
+def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
+    """Have a drive's files, by their paths in it, read as ``dialect``; errors as above, and no digest."""
     pairs = sorted(files.items())
     head = json.dumps([[name, len(content)] for name, content in pairs]).encode() + b"\n"
     place = "files+yaml" if _may_hold_yaml(dialect, files) else "files"
     with os.fdopen(os.memfd_create("drive"), "r+b") as bundle:
         bundle.writelines([head, *(content for _, content in pairs)])
         bundle.flush()
-        return _read(dialect, place, bundle.fileno(), known)
+        return _read(dialect, place, bundle.fileno())
 
 
 def _may_hold_yaml(dialect: str, files: Mapping[str, bytes]) -> bool:
@@ -99,7 +99,7 @@ def _may_hold_yaml(dialect: str, files: Mapping[str, bytes]) -> bool:
     return any(not text.startswith(b"#!") and text.strip() not in (b"", b"{}") for text in texts)
 
 
-def _read(dialect: str, place: str, descriptor: int, known: str) -> Parsed:
+def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
     argv = [sys.executable, "-I", "-S", _READER, dialect, place, *([known] if known else [])]
     status, output = _spawn(argv, descriptor)
     if status:
@@ -184,8 +184,8 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
             Problem(shown(path), message, hint, harmless)
             for path, message, hint, harmless in answer["problems"]
         ),
-        digest=str(answer["digest"]),
-        same=bool(answer["same"]),
+        digest=str(answer.get("digest", "")),
+        same=bool(answer.get("same")),
         ours=bool(answer.get("ours", True)),
         whole=bool(answer.get("whole", True)),
         extent=(int(start), int(length)),

@@ -5,12 +5,10 @@ They lie in memory that both share (memfd_create(2)); each is read when a dialec
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 
-from agent import __version__
 from agent.parse.document import too_large
 from agent.parse.reading import encoded, told
 
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 
 #: Bytes of the line; two thousand names of the longest kind fit.
 _HEAD = 16 << 20
-#: scrypt's cost and block size: 4 MiB, some 10 ms. A drive may hold a password in plain text, so the digest
-#: that is stored must not be a quick way to try one.
-_COST, _BLOCK = 1 << 12, 8
 
 
 class Files(Mapping[str, bytes]):
@@ -66,14 +61,14 @@ class Files(Mapping[str, bytes]):
         return line[: line.index(b"\n") + 1]
 
 
-def prepare(dialect: str, known: str, *, yaml: bool) -> Callable[[], dict[str, Any]]:
-    """What answers for a bundle on standard input; with ``known``, only whether it is that one."""
-    parse = None if known else _dialect(dialect)
-    if yaml and not known:
+def prepare(dialect: str, *, yaml: bool) -> Callable[[], dict[str, Any]]:
+    """What answers for a bundle on standard input. It gives no digest: whoever read the drive has one."""
+    parse = _dialect(dialect)
+    if yaml:
         from agent.parse import yamldoc
 
         yamldoc.load()
-    return lambda: _answer(dialect, parse, known)
+    return lambda: _answer(parse)
 
 
 def _dialect(name: str) -> Parse:
@@ -102,27 +97,9 @@ def _dialect(name: str) -> Parse:
     raise ValueError(f"no dialect {name} of a drive")
 
 
-def _answer(dialect: str, parse: Parse | None, known: str) -> dict[str, Any]:
-    files = Files(0)
-    name = digest(dialect, files, known)
-    answer = {"digest": name, "same": name == known, "problems": []}
-    if parse is None:
-        return answer
+def _answer(parse: Parse) -> dict[str, Any]:
     try:
-        reading = parse(files)
+        reading = parse(Files(0))
     except MemoryError:
         reading = too_large("the drive")
-    return answer | {"problems": told(reading.problems)} | encoded(reading)
-
-
-def digest(dialect: str, files: Mapping[str, bytes], known: str) -> str:
-    """A name for all the files, by the version and dialect that read them; salted like ``known``."""
-    salt = known.partition("-")[0] or os.urandom(8).hex()
-    # Which of these two a document is of shows only in it.
-    read_as = "gandi" if dialect == "native" else dialect
-    content = hashlib.sha256(f"{__version__}\0{read_as}".encode())
-    for name in sorted(files):
-        one = hashlib.sha256(files[name]).hexdigest()
-        content.update(f"\0{one}\0{name}".encode("utf-8", "surrogatepass"))
-    slow = hashlib.scrypt(content.digest(), salt=salt.encode(), n=_COST, r=_BLOCK, p=1, dklen=32)
-    return f"{salt}-{slow.hex()}"
+    return {"problems": told(reading.problems)} | encoded(reading)

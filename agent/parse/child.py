@@ -45,7 +45,7 @@ def _prepared(dialect: str, place: str, known: str) -> Callable[[], dict[str, An
     if place in (FILES, YAML):
         from agent.parse import bundle
 
-        return bundle.prepare(dialect, known, yaml=place == YAML)
+        return bundle.prepare(dialect, yaml=place == YAML)
     from agent.parse import swapdisk
 
     return swapdisk.prepare(dialect, known, int(place))

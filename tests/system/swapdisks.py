@@ -109,13 +109,22 @@ def secrets_on(disk: LoopDisk) -> list[bytes]:
     return [secret for secret in (HASH.encode(), b"the-customers-secret", b"ssh-ed25519") if secret in data]
 
 
+def with_gpt(disk: LoopDisk, size: int, archive: bytes = b"") -> None:
+    """Make the disk the platform's swap disk with a partition; its image stays the same file."""
+    fresh = disk.image.with_suffix(".swap")
+    swap_image(fresh, size, archive=archive, gpt=True)
+    with disk.image.open("r+b") as image:
+        image.write(fresh.read_bytes())
+    fresh.unlink()
+    sh("blockdev", "--flushbufs", disk.node)
+    sh("partx", "--update", disk.node)
+
+
 def carrier(make_disk: MakeDisk, kind: str) -> tuple[LoopDisk, str]:
     """A swap disk as the platform makes it, and the device that becomes swap."""
     disk = make_disk(24 * MIB)
     if kind == "gpt":
-        swap_image(disk.image, 24 * MIB, archive=ARCHIVE, gpt=True)
-        sh("blockdev", "--flushbufs", disk.node)
-        sh("partx", "--update", disk.node)
+        with_gpt(disk, 24 * MIB, ARCHIVE)
         return disk, f"/dev/{disk.part(1)}"
     put(disk, 0 if kind == "zero" else OFFSET)
     return disk, disk.node

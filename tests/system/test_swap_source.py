@@ -12,7 +12,7 @@ from agent.parse import archive
 from agent.report import Outcome
 from agent.state import State
 from agent.steps import swap
-from tests.media import OFFSET, swap_image
+from tests.media import OFFSET
 from tests.system.disks import MIB, sh
 from tests.system.swapdisks import (
     ARCHIVE,
@@ -25,6 +25,7 @@ from tests.system.swapdisks import (
     put,
     refused,
     secrets_on,
+    with_gpt,
 )
 
 
@@ -146,9 +147,7 @@ def test_a_blank_gandiswap_partition_is_formatted(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
     disk = make_disk(24 * MIB)
-    swap_image(disk.image, 24 * MIB, gpt=True)
-    sh("blockdev", "--flushbufs", disk.node)
-    sh("partx", "--update", disk.node)
+    with_gpt(disk, 24 * MIB)
     one = machine(disk)
     one.boot()
     assert one.formatted == one.swapped_on == [f"/dev/{disk.part(1)}"]

@@ -55,23 +55,7 @@ def test_secrets_are_no_part_of_the_configuration() -> None:
     assert b"n3wPass" not in b"".join(parsed.files.values())
 
 
-@pytest.mark.parametrize("dialect", DRIVES)
-def test_the_same_drive_is_known_again(dialect: str) -> None:
-    files = DRIVES[dialect]
-    first = parse_files(dialect, files)
-    again = parse_files(dialect, dict(reversed(files.items())), known=first.digest)
-    assert (again.same, again.digest, again.config) == (True, first.digest, None)
-    name = next(iter(files))
-    assert not parse_files(dialect, files | {name: files[name] + b" "}, known=first.digest).same
-    assert not parse_files(dialect, files | {"more": b""}, known=first.digest).same
-    assert parse_files(dialect, files).digest != first.digest, (
-        "salted: a password cannot be tried on it quickly"
-    )
-
-
-def _imported(
-    dialect: str, files: dict[str, bytes], known: str, monkeypatch: pytest.MonkeyPatch
-) -> set[str]:
+def _imported(dialect: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The modules that the reader of such a drive imports."""
     ran: list[list[str]] = []
 
@@ -83,20 +67,19 @@ def _imported(
         return 0, done.stdout.encode()
 
     monkeypatch.setattr(parser, "_spawn", spawn)
-    parse_files(dialect, files, known=known)
+    parse_files(dialect, files)
     return {*ran[-1]}
 
 
 def test_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library costs CPU in each guest: it comes with what needs it, and a known drive needs none."""
+    """A library costs CPU in each guest: it comes with what needs it."""
     without = {name: text for name, text in drives.openstack().items() if "user_data" not in name}
-    assert "yaml" not in _imported("openstack", without, "", monkeypatch)
+    assert "yaml" not in _imported("openstack", without, monkeypatch)
     script = drives.openstack() | {"openstack/latest/user_data": b"#!/bin/sh\n"}
-    assert "yaml" not in _imported("openstack", script, "", monkeypatch)
-    assert "yaml" in _imported("openstack", drives.openstack(), "", monkeypatch)
-    assert "yaml" in _imported("nocloud", drives.nocloud(), "", monkeypatch)
-    assert not {"yaml", "email.parser"} & _imported("native", drives.native(), "", monkeypatch)
-    assert not {"yaml", "pydantic_core"} & _imported("openstack", drives.openstack(), "abc-1", monkeypatch)
+    assert "yaml" not in _imported("openstack", script, monkeypatch)
+    assert "yaml" in _imported("openstack", drives.openstack(), monkeypatch)
+    assert "yaml" in _imported("nocloud", drives.nocloud(), monkeypatch)
+    assert not {"yaml", "email.parser"} & _imported("native", drives.native(), monkeypatch)
 
 
 def test_a_swap_archive_with_a_native_document(tmp_path: Any) -> None:
@@ -121,7 +104,6 @@ def test_a_folder_with_a_native_document() -> None:
     files = {"gandi/config": json.dumps(drives.NATIVE).encode()}
     parsed = parse_files("gandi", files)
     assert parsed.config is not None
-    assert parse_files("gandi", files, known=parsed.digest).same
     assert parsed.config.identity.source == "native"
 
 

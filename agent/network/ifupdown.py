@@ -34,8 +34,8 @@ _DISABLED = "# gandi-agent: "
 #: Words that begin a stanza and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
 #: The metric of a static IPv6 way out. dhcpcd, by which leases come, hears routers on its NIC whatever it is
-#: told, and gives what they bring the metric of the lease, which may be the first of ours (100); else 1000 and
-#: the NIC's index. The kernel would give ours 1024.
+#: told, and gives what they bring the metric of the lease, which may be the first of ours (100); else 1000
+#: and the NIC's index. The kernel would give ours 1024.
 _BEFORE_DHCPCD = 64
 _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
 

@@ -91,7 +91,12 @@ def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
 def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
     """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record."""
     if is_mounted(ctx, record.number, record.at):
-        system.unmount(ctx.host, record.at)
+        try:
+            system.unmount(ctx.host, record.at)
+        except HostError:
+            # PID 1 was faster, and its unit has gone with the mount.
+            if is_mounted(ctx, record.number, record.at):
+                raise
         if is_mounted(ctx, record.number, record.at):
             raise HostError(
                 f"{record.at}: still mounted from {name}, which has gone", hint=f"run: umount -l {record.at}"

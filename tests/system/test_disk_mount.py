@@ -151,6 +151,23 @@ def test_released_by_the_administrator_stays_so_until_asked(
     assert mounted()[disk.name] == f"{tmp_path}/srv/new"
 
 
+def test_a_disk_whose_mount_ends_by_itself_leaves_nothing(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """PID 1 ends the mount of a device that has gone; asked for a unit that went with it, it refuses."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    look(ctx, disk)
+
+    def unmount(host: Host, at: str) -> None:
+        host.run(("umount", "--lazy", at))
+        raise HostError("Unit srv-data.mount not loaded.")
+
+    gone = replace(system(disk), read=lambda _host, _name: None, unmount=unmount)
+    assert [item.outcome for item in look(ctx, disk, gone)] == [Outcome.CHANGED]
+    assert os.listdir(tmp_path / "srv") == []
+
+
 def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,24 @@ MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": (
 def sh(*argv: str, stdin: str = "") -> str:
     """Run a tool of the build host."""
     return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
+
+
+def unmount(disk: LoopDisk, at: Path, seconds: float = 60) -> None:
+    """Unmount it everywhere: a namespace that somebody made meanwhile has a copy of the mount, and a
+    filesystem writes its last words only when the last copy has gone. Raises OSError (EBUSY) when that takes
+    too long.
+    """
+    sh("umount", str(at))
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            os.close(os.open(disk.node, os.O_RDWR | os.O_EXCL))
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from agent.parse import archive
 from agent.sources import Asked
 from agent.sources import swap as swap_source
 from tests.media import OFFSET, md_superblock
-from tests.system.disks import MIB, MKFS, LoopDisk, sh
+from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount
 from tests.system.swapdisks import (
     ARCHIVE,
     Machine,
@@ -37,7 +37,7 @@ def _fill(disk: LoopDisk, kind: str, at: Path) -> None:
         assert (at / "mine").stat().st_size > 16 * MIB
         sh("sync")
     finally:
-        sh("umount", str(at))
+        unmount(disk, at)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])

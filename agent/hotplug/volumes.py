@@ -33,7 +33,9 @@ LUKS, PV = "crypto_LUKS", "LVM2_member"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far the growth went, for people; ``at``: where the filesystem is mounted that has grown."""
+    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem is
+    mounted that has grown.
+    """
 
     what: str
     at: str = ""
@@ -70,7 +72,8 @@ def _do(ctx: Context, system: System, case: growth.Case, decision: growth.Grow) 
         return
     if device.uuid:
         ctx.state.remember_disk(device.uuid, size=disk.device.size, lvm=None)
-    yield changed(device.name, done.what)
+    if done.what:
+        yield changed(device.name, done.what)
     if decision.warning:
         yield failed(device.name, decision.warning)
     if done.at:
@@ -121,7 +124,7 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     due = lvm.due(now, before) if one else "its volumes are left as they are"
     if isinstance(due, str):
         gained = (now.extents - before.extents) * now.extent
-        return Done(f"physical volume of {now.group} grown by {grow.gib(gained)}; {due}")
+        return Done(f"physical volume of {now.group} grown by {grow.gib(gained)}; {due}" if gained else "")
     lvm.extend(host, write, node, now, due)
     return _filesystem(ctx, write, name, fstype)
 
@@ -135,7 +138,7 @@ def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Le
         return Leave(f"what is on it ({fstype or 'nothing known'}) is not mounted, or does not grow")
     before, size = filesystem.size(host, fstype, node, at), storage.size_now(host, name)
     if size - before < filesystem.SLACK:
-        return Done(f"{at} fills its volume", at)
+        return Done("")
     write(argv)
     spans = filesystem.size(host, fstype, node, at)
     if spans <= before:

@@ -139,13 +139,15 @@ def disks(host: Host) -> int:
 
 
 def _decision(decision: Decision) -> str:
-    from agent.hotplug.facts import Leave, Mounted
+    from agent.hotplug.facts import Format, Leave, Mounted
 
     match decision:
         case Leave(reason):
             return f"left alone: {reason}"
         case Mounted(at):
             return f"mounted at {at}"
+        case Format(fstype):
+            return f"to be formatted as {fstype}, if it is blank"
         case _:
             return f"to be mounted at {decision.at}"
 

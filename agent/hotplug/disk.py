@@ -14,7 +14,8 @@ from agent import storage
 from agent.context import record, working
 from agent.errors import AgentError
 from agent.hotplug import grow, machine, mounting, policy, root
-from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt, Mounted
+from agent.hotplug.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted
+from agent.hotplug.once import Once
 from agent.hotplug.record import Records
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
@@ -68,10 +69,13 @@ def handle(ctx: Context, sysname: str, _action: str, *, system: System = SYSTEMD
     with _turns.of(name):
         disk = system.read(ctx.host, name)
         yield from _forget_gone(ctx, system, name, disk)
-        choices = _decide(ctx, system, [disk] if disk else [])
+        is_new = disk is not None and not disk.excluded and Once(ctx.host).is_new(disk)
+        choices = _decide(ctx, system, [disk] if disk else [], is_new=is_new)
         for choice in choices:
             yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
             yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
+        if disk is not None and is_new:
+            Once(ctx.host).looked(disk)
         if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
             yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
 
@@ -85,6 +89,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     by nobody.
     """
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
+    Once(ctx.host).coldplugged()
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
     facts, silent = together({name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT)
@@ -157,7 +162,13 @@ def describe(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
 
 
 def _decide(
-    ctx: Context, system: System, disks: Sequence[Disk], *, explicit: bool = False, claim: bool = True
+    ctx: Context,
+    system: System,
+    disks: Sequence[Disk],
+    *,
+    explicit: bool = False,
+    claim: bool = True,
+    is_new: bool = False,
 ) -> list[Choice]:
     """The decision on each device of the disks, in their order; a mountpoint that is given out is taken
     from then on.
@@ -174,7 +185,7 @@ def _decide(
         for disk, device in ((each, device) for each in disks for device in each.devices):
             used = (*known.filesystems, *_turns.pending.values())
             now = replace(known, filesystems=used, released=released)
-            facts = Facts(disk, device, now, ctx.settings, remembered)
+            facts = Facts(disk, device, now, ctx.settings, remembered, is_new)
             decision = policy.decide(facts)
             if device.number in _turns.pending:
                 decision = Leave("being mounted now", quiet=True)
@@ -202,6 +213,10 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
             yield unchanged(device.name, f"mounted at {at}")
+        case Format(fstype):
+            from agent.hotplug import format
+
+            yield from format.apply(ctx, system, choice.disk, fstype)
         case decision:
             try:
                 yield from mounting.mount(ctx, system, choice.disk, device, decision)
@@ -210,9 +225,15 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    if not choice.grows:
+        return
     at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
-    if at and choice.grows and mounting.is_mounted(ctx, choice.device.number, at):
+    if at and mounting.is_mounted(ctx, choice.device.number, at):
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
+    elif choice.device.fstype in policy.STACKED:
+        from agent.hotplug import volumes
+
+        yield from volumes.pass_on(ctx, system, choice.disk, choice.device)
 
 
 def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:

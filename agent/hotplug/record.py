@@ -13,6 +13,9 @@ from agent.plain import asdict, dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from agent.host import Host
 
 FILE = "/run/gandi/disks.json"
@@ -21,7 +24,9 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One device that we mounted. ``made``: the mountpoint's folder was made for it."""
+    """One device that we mounted. ``made``: the mountpoint's folder was made for it; ``services``: the units
+    that the disk itself names as its users.
+    """
 
     disk: str
     sequence: str
@@ -30,6 +35,7 @@ class Record:
     number: str
     at: str
     made: bool = False
+    services: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -42,7 +48,7 @@ class Records:
         """Every record, by the device's kernel name; a damaged file is an empty one."""
         try:
             stored = json.loads(self.host.read(FILE) or "{}")
-            return {name: Record(**entry) for name, entry in stored.items()}
+            return {name: _record(**entry) for name, entry in stored.items()}
         except (ValueError, TypeError, AttributeError):
             return {}
 
@@ -54,3 +60,7 @@ class Records:
                 found[name] = asdict(record)
             self.host.mkdir("/run/gandi")
             self.host.write(FILE, json.dumps(found, sort_keys=True) + "\n", mode=0o600)
+
+
+def _record(services: Sequence[str] = (), **entry: Any) -> Record:
+    return Record(**entry, services=tuple(services))

@@ -96,7 +96,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("metadata", "agent.steps.metadata:apply", part="metadata"),
         Step("boot programs", "agent.steps.boot:apply", part="boot"),
     ),
-    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),),
+    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all"),),
     Stage.CONFIG: (
         Step(
             "timezone", "agent.steps.timezone:apply", settings=("timezone",), part="timezone", offline=True

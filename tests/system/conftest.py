@@ -35,7 +35,7 @@ def _root() -> None:
 @pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Makes blank loop disks of so many bytes; needs root."""
-    monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
+    monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
     made: list[LoopDisk] = []
 
     def make(size: int) -> LoopDisk:

@@ -47,12 +47,14 @@ def choose(
     explicit: bool = False,
     insist: bool = False,
     claim: bool = True,
+    is_new: bool = False,
 ) -> list[Choice]:
     """The decision on each device of the disks, in their order; a mountpoint that is given out is taken
     from then on, unless ``claim`` is off: then nothing is done but looking.
 
     ``explicit``: the disk has just been added, or the administrator asked for it, so nothing counts as
-    released. ``insist``: he asked for this very disk, whatever the mount mode says.
+    released. ``insist``: he asked for this very disk, whatever the mount mode says. ``is_new``: nobody has
+    looked at it since it was attached.
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
@@ -65,7 +67,7 @@ def choose(
         pending, remembered = TURNS.pending(ctx.host), ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):
             now = replace(known, filesystems=(*known.filesystems, *pending.values()))
-            facts = Facts(disk, device, now, _as_if_direct(settings), remembered)
+            facts = Facts(disk, device, now, _as_if_direct(settings), remembered, is_new)
             decision = policy.decide(facts)
             if device.number in pending:
                 decision = Leave("being mounted now", quiet=True)

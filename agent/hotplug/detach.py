@@ -15,7 +15,7 @@ from agent.errors import ConfigError, HostError
 from agent.hotplug import autofs, gone, holders, machine, stopping
 from agent.hotplug import disk as handler
 from agent.hotplug.record import Kind, Record, Records
-from agent.hotplug.system import SYSTEMD
+from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
 from agent.plain import dataclass, field, replace
 from agent.report import changed, failed
@@ -171,7 +171,7 @@ class _Detach:
     def _hooks(self, name: str) -> Iterator[Item]:
         for device, at in self._left():
             found = next(each for each in self.disk.devices if each.name == device)
-            given = {**found.udev, "ACTION": "remove", "DEVNAME": found.node}
+            given = environment(found.node, "remove", found.udev)
             yield from hooks.run(self.ctx, name, found.node, at, environment=given)
 
     def _left(self) -> list[tuple[str, str]]:

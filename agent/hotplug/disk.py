@@ -7,16 +7,16 @@ that two disks never get the same mountpoint; what they lead to is done in paral
 
 from __future__ import annotations
 
-import os
 import time
 from functools import partial
 
 from agent import storage
 from agent.context import record, working
 from agent.errors import AgentError
-from agent.hotplug import asleep, autofs, gone, grow, mounting, notify, root
+from agent.hotplug import asleep, autofs, gone, grow, mounting, notify, policy, root
 from agent.hotplug.choosing import choose
-from agent.hotplug.facts import Leave, MountAt, Mounted
+from agent.hotplug.facts import Format, Leave, MountAt, Mounted
+from agent.hotplug.once import Once
 from agent.hotplug.record import Records, left_behind
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
@@ -61,10 +61,13 @@ def look(
     autofs.write_map(ctx)
     if not disk or any(item.outcome is Outcome.FAILED for item in switched):
         return
-    choices = choose(ctx, system, [disk], explicit=explicit, insist=insist)
+    is_new = not disk.excluded and Once(ctx.host).is_new(disk)
+    choices = choose(ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new)
     for choice in choices:
         yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
         yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
+    if is_new:
+        Once(ctx.host).looked(disk)
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
 
@@ -78,6 +81,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     by nobody.
     """
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
+    Once(ctx.host).coldplugged()
     switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
     yield from switched
     if not ctx.settings.allow_mount:
@@ -157,8 +161,11 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             known = device.name in Records(ctx.host).all()
             if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
-                _complete(ctx, device.name, device.fstype)
-            yield unchanged(device.name, f"mounted at {at}")
+                yield unchanged(device.name, f"mounted at {at}")
+        case Format(fstype):
+            from agent.hotplug import format
+
+            yield from format.apply(ctx, system, choice.disk, fstype)
         case decision:
             try:
                 yield from _begin(ctx, system, choice, decision)
@@ -176,31 +183,21 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
             yield from notify.tell(ctx, disk, device, decision.at)
         case _:
             yield from mounting.mount(ctx, system, disk, device, decision)
-            _complete(ctx, device.name, device.fstype)
-
-
-def _complete(ctx: Context, name: str, fstype: str) -> None:
-    """Add to the record of a mount how its files are told apart when the disk has gone."""
-    known = Records(ctx.host).all().get(name)
-    if known is None:
-        return
-    try:
-        alias = os.stat(ctx.host.path(known.at)).st_dev if fstype == "btrfs" else 0
-    except OSError:
-        alias = 0
-    spelled = f"{os.major(alias)}:{os.minor(alias)}" if alias else ""
-    Records(ctx.host).put(name, replace(known, fstype=fstype, alias=spelled))
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
-    at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
-    if not at or not choice.grows:
+    if not choice.grows:
         return
+    at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
     is_asleep = choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt)
     if is_asleep and asleep.wants_to_grow(ctx, choice.disk, choice.device):
         autofs.look_at(ctx.host, at)
-    if mounting.is_mounted(ctx, choice.device.number, at):
+    if at and mounting.is_mounted(ctx, choice.device.number, at):
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
+    elif choice.device.fstype in policy.STACKED:
+        from agent.hotplug import volumes
+
+        yield from volumes.pass_on(ctx, system, choice.disk, choice.device)
 
 
 def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:

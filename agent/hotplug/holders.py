@@ -60,6 +60,16 @@ def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:
         return frozenset({mount.number})
 
 
+def alias(host: Host, mountpoint: str, fstype: str) -> str:
+    """The number under which stat(2) knows the files of what is mounted there, where it is not the device's
+    own; "" where it is.
+    """
+    try:
+        return _spelled(os.stat(host.path(mountpoint)).st_dev) if fstype == "btrfs" else ""
+    except OSError:
+        return ""
+
+
 def on(host: Host, numbers: frozenset[str]) -> list[Holder]:
     """The processes that hold something on a filesystem, mounted or not, that goes by these device numbers;
     by process id.

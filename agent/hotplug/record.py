@@ -55,7 +55,7 @@ class Record:
     at: str
     made: bool = False
     kind: str = Kind.MOUNTED
-    #: The services that want to be stopped before it is detached (.gandi/services).
+    #: The units that the disk itself names as its users (services.py).
     services: tuple[str, ...] = ()
     #: The number under which stat(2) knows its files where that is another one (btrfs), or "".
     alias: str = ""

@@ -11,7 +11,7 @@ from functools import partial
 
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
-from agent.hotplug.facts import Leave, MountAt, Mounted
+from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.holders import Holder
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
@@ -125,6 +125,8 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
             return "announced", "keep", at, "mount mode notify"
         case MountAt(at, _, warning):
             return "not mounted", "mount", at, warning
+        case Format(fstype):
+            return "blank", "format", "", f"CONFIG_DISK_FORMAT={fstype}"
         case Leave(reason):
             return ("released" if kind in (Kind.RELEASED, Kind.MOUNTED) else "left"), "leave", "", reason
 

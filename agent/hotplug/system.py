@@ -16,7 +16,7 @@ from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.host import Host
     from agent.storage import Disk
@@ -75,6 +75,11 @@ def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = ""
 def unit_name(purpose: str, device: str) -> str:
     """The name of a writer's unit, ``gandi-grow-vdb1``."""
     return f"gandi-{purpose}-{re.sub(r'[^A-Za-z0-9]', '-', device)[:_UNIT_NAME]}"
+
+
+def environment(node: str, action: str, udev: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a hook about a device finds in its environment."""
+    return {**(udev or {}), "ACTION": action, "DEVNAME": node}
 
 
 @dataclass(frozen=True, slots=True)

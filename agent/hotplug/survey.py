@@ -91,7 +91,11 @@ def resources(ctx: Context, *, system: System = SYSTEMD) -> list[Resource]:
 
 #: One line for each other kind of resource: its name, and the module whose ``survey`` tells of each its
 #: name, state, what is done about it, and why.
-_OTHERS: tuple[tuple[str, str], ...] = ()
+_OTHERS = (
+    ("CPU", "agent.hotplug.cpu"),
+    ("memory", "agent.hotplug.memory"),
+    ("NIC", "agent.hotplug.nic"),
+)
 
 
 def _read(ctx: Context, system: System, name: str) -> Disk | None:

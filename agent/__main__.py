@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
 
 def _daemon(host: Host) -> int:
     from agent.context import context
-    from agent.daemon import Daemon, listener
+    from agent.daemon import Daemon, sockets
 
-    Daemon(context(host), listener(host)).run()
+    Daemon(context(host), *sockets(host)).run()
     return 0
 
 

@@ -11,9 +11,8 @@ import re
 import threading
 import time
 
-from agent import stages, storage, udevdb
+from agent import stages, storage, udevdb, units
 from agent.context import record, working
-from agent.errors import HostError
 from agent.journal import Journal, status_line
 from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
@@ -199,7 +198,7 @@ class Devices:
         if time.monotonic() < self._ask_again or self.ctx.status.read()["stages"]:
             return False
         self._ask_again = time.monotonic() + _ASK_AGAIN
-        booted = self._system_state() in ("running", "degraded")
+        booted = units.system_state(self.ctx.host) in ("running", "degraded")
         if booted:
             record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
         return booted
@@ -259,18 +258,10 @@ class Devices:
         if self._closed or action == "add":
             return self._closed
         if time.monotonic() >= self._not_stopping_until:
-            if self._system_state() == "stopping":
+            if units.system_state(self.ctx.host) == "stopping":
                 return True
             self._not_stopping_until = time.monotonic() + _STOPPING_BELIEVED
         return False
-
-    def _system_state(self) -> str:
-        """What systemd says of the whole system; "" when it does not answer."""
-        asked = ("systemctl", "is-system-running")
-        try:
-            return self.ctx.host.run(asked, timeout=5, check=False, changes=False).stdout.strip()
-        except HostError:
-            return ""
 
 
 def _entry(role: str, action: str, report: StepReport) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agent.context import Context
 
 
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+
 __all__ = ["attach", "on_ext4"]  # fixtures
 
 
@@ -30,6 +33,16 @@ def _root() -> None:
     """Loop devices, namespaces, udev's group: without them nothing here is shown."""
     if os.geteuid() != 0:
         pytest.fail("tests/system needs root; run as root: make test-system")
+
+
+@pytest.fixture
+def own_network() -> Iterator[None]:
+    """A network namespace for this test and what it starts; os.setns is younger than our oldest Python."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as before:
+        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        yield
+        assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def own_network() -> Iterator[None]:
 @pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Makes blank loop disks of so many bytes; needs root."""
-    monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
+    monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
     monkeypatch.setattr(once, "FILE", str(tmp_path / "once.json"))
     made: list[LoopDisk] = []
 

@@ -115,6 +115,10 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             from agent import verbs
 
             return verbs.disks(host)
+        case "rerun":
+            from agent import rerun
+
+            return rerun.script(host)
         case "clean":
             from agent import verbs
 
@@ -165,6 +169,8 @@ def _parser() -> ArgumentParser:
     plan.add_argument("stage", nargs="?", choices=names)
     _document_verbs(verbs, names)
     verbs.add_parser("disks", help="each disk, and what is done with it or why not")
+    rerun = verbs.add_parser("rerun", help="run the customer's script once more")
+    rerun.add_argument("what", choices=["script"])
     verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
     verbs.add_parser("daemon", help="for gandi-agent.service")
     run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")

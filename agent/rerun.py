@@ -1,4 +1,4 @@
-"""``gandi-agent rerun script``: what runs once for each instance, once more, because its operator wants it."""
+"""``gandi-agent rerun script``: what runs once for each instance, once more, for whoever wants it."""
 
 from __future__ import annotations
 

@@ -113,6 +113,10 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             return documents.ganeti()
         case "disks" | "resources" | "detach" | "mount":
             return _disk_verb(host, chosen)
+        case "rerun":
+            from agent import rerun
+
+            return rerun.script(host)
         case "clean":
             from agent import verbs
 
@@ -177,6 +181,8 @@ def _parser() -> ArgumentParser:
     plan.add_argument("stage", nargs="?", choices=names)
     _document_verbs(verbs, names)
     _disk_verbs(verbs)
+    rerun = verbs.add_parser("rerun", help="run the customer's script once more")
+    rerun.add_argument("what", choices=["script"])
     verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
     verbs.add_parser("daemon", help="for gandi-agent.service")
     run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")

@@ -56,6 +56,8 @@ class Step:
     needs_config: bool = False
     #: The part of the configuration that it works from: without that there is nothing to do.
     part: str = ""
+    #: Makes the system what the platform's images are: not where the administrator wants hot-plug alone.
+    setup: bool = False
     #: Also for an image that does not run (``apply --root``).
     offline: bool = False
 
@@ -74,6 +76,9 @@ GROW_ROOT = Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_ro
 STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.BOOTSTRAP: (
         Step("source", "agent.steps.source:apply"),
+        Step("machine-id", "agent.steps.machineid:apply", needs_config=True),
+        Step("host keys", "agent.steps.hostkeys:apply", needs_config=True),
+        Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
         Step("modules", "agent.steps.modules:apply", needs_config=True),
         Step("swap", "agent.steps.swap:apply"),
         Step(
@@ -95,15 +100,22 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("files", "agent.steps.files:apply", part="files", offline=True),
         Step("metadata", "agent.steps.metadata:apply", part="metadata"),
         Step("boot programs", "agent.steps.boot:apply", part="boot"),
+        Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
     Stage.MOUNT: (
         Step("resources", "agent.hotplug.coldplug:apply"),
         Step("disks", "agent.hotplug.disk:mount_all"),
     ),
     Stage.CONFIG: (
-        Step(
-            "timezone", "agent.steps.timezone:apply", settings=("timezone",), part="timezone", offline=True
-        ),
+        Step("console", "agent.steps.console:apply", settings=("console",), setup=True),
+        Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
+        Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
+        Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
+        Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
+        Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
+        Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
+        Step("plugins", "agent.steps.plugins:plugins"),
+        Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
         GROW_ROOT,
@@ -241,6 +253,8 @@ def _reason_to_skip(ctx: Context, step: Step) -> str:
     off = next((name for name in step.settings if not getattr(ctx.settings, name)), "")
     if off:
         return f"{variable(off)}=0"
+    if step.setup and "none" in ctx.settings.datasource:
+        return "CONFIG_DATASOURCE=none"
     return "no configuration" if step.needs_config and ctx.config is None else ""
 
 

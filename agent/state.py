@@ -7,6 +7,8 @@
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
+    instances/<id>/renew/       an empty file for each thing that is still to be made anew (renewal.py)
+    system/applied.json         likewise, of what belongs to the system and to no instance
     disks.json                  filesystem UUID -> mountpoint
 
 ``settle`` is the rule of three values, in its one place: it is what makes every step idempotent and lets
@@ -53,8 +55,14 @@ class State:
     """
 
     host: Host
+    #: Where its files are; "" for the folder of the current instance.
+    place: str = ""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _unstored: model.Identity | None = None
+
+    def system(self) -> State:
+        """What is remembered of the system itself (our drop-ins), with an instance or without one."""
+        return State(self.host, f"{FOLDER}/system")
 
     # -- instance --------------------------------------------------------------------
 
@@ -92,6 +100,8 @@ class State:
 
     def folder(self) -> str:
         """The folder of the current instance; it may not exist yet."""
+        if self.place:
+            return self.place
         identity = self.identity()
         if identity is None:
             raise HostError("no instance is known yet", hint="run: gandi-agent status")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import identity, model, sources
+from agent import identity, model, renewal, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
@@ -112,7 +112,10 @@ def _adopt(
     config = config.identified(identified(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
     try:
+        is_another = ctx.state.identity() != config.identity
         ctx.state.assume(config.identity)
+        if is_another:
+            renewal.expect(ctx)
         _store(ctx, config, parsed, named=named)
         is_new = ctx.state.adopt(config.identity, dmi=identity.machine(ctx.host))
     except HostError as error:

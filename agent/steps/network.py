@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import model, network, sources
+from agent import adopted, model, network, sources
 from agent.errors import ConfigError
 from agent.model import Kind
 from agent.network import links, sysctls
@@ -202,8 +202,9 @@ def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
     names = links.names(ctx.host, one)
     if names & set(ctx.settings.nodhcp):
         return "in CONFIG_NODHCP"
-    found = renderer.configures(ctx.host, names, one.mac)
-    return f"configured by {found}" if found else ""
+    if found := renderer.configures(ctx.host, names, one.mac):
+        return f"configured by {found}"
+    return "as it was before the agent" if one.mac in adopted.nics(ctx.host) else ""
 
 
 def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:

@@ -141,7 +141,7 @@ class State:
     # -- once ------------------------------------------------------------------------
 
     def done(self, mark: str) -> bool:
-        """Whether the thing that runs once per instance has been started, or counts as done (see adopted)."""
+        """Whether the thing that runs once per instance has been started, or counts as done."""
         name, folder = _UNSAFE.sub("_", mark), self.folder()
         if self.host.exists(f"{folder}/done/{name}"):
             return True

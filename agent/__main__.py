@@ -118,9 +118,13 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
 
             return rerun.script(host)
         case "clean":
-            from agent import verbs
+            from agent import clean
 
-            return verbs.clean(host)
+            return clean.clean(clean.tree(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
+        case "decompress-kernel":
+            return _decompress_kernel(host, chosen)
+        case "adopt" | "succeed":
+            return _taken_over(host, chosen.verb)
         case "run-stage":
             return _run_stage(host, chosen.stage)
         case _:
@@ -139,6 +143,20 @@ def _disk_verb(host: Host, chosen: Namespace) -> int:
             return diskverbs.detach(host, chosen.disk)
         case _:
             return diskverbs.mount(host, chosen.disk)
+
+
+def _decompress_kernel(host: Host, chosen: Namespace) -> int:
+    from agent import kernel
+    from agent.settings import SettingsFile
+
+    setting = SettingsFile(host).current().decompress_kernel
+    return kernel.decompress(host, chosen.file, setting=setting, force=chosen.force, quiet=chosen.quiet)
+
+
+def _taken_over(host: Host, verb: str) -> int:
+    from agent import adopt, succession
+
+    return adopt.adopt(host) if verb == "adopt" else succession.succeed(host)
 
 
 def _config(host: Host, chosen: Namespace) -> int:
@@ -183,7 +201,7 @@ def _parser() -> ArgumentParser:
     _disk_verbs(verbs)
     rerun = verbs.add_parser("rerun", help="run the customer's script once more")
     rerun.add_argument("what", choices=["script"])
-    verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
+    _image_verbs(verbs)
     verbs.add_parser("daemon", help="for gandi-agent.service")
     run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")
     run_stage.add_argument("stage", choices=names)
@@ -226,6 +244,19 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     seed.add_argument("-o", "--out", required=True, metavar="OUT")
     seed.add_argument("--size", type=int, default=512, metavar="MIB", help="of a swap image (512)")
     verbs.add_parser("ganeti", help="for the hook of instance-debootstrap: its variables as a document")
+
+
+def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
+    """Those for whoever makes images, and for the package."""
+    clean = verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
+    clean.add_argument("--root", type=_path, metavar="DIR", help="the system that is mounted there")
+    clean.add_argument("--dry-run", action="store_true", help="say what would be done")
+    kernel = verbs.add_parser("decompress-kernel", help="unpack kernels for the loader of a Xen PV machine")
+    kernel.add_argument("file", nargs="*", metavar="FILE", help="without: those in /boot")
+    kernel.add_argument("--force", action="store_true", help="also on a machine that does not need it")
+    kernel.add_argument("--quiet", action="store_true", help="say only what was changed, or failed")
+    verbs.add_parser("adopt", help="for the package: take a machine that runs as it is")
+    verbs.add_parser("succeed", help="for the package: take over from gandi-hosting-vm2")
 
 
 def _path(text: str) -> Path:

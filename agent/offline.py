@@ -8,16 +8,14 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 from __future__ import annotations
 
 import os
-import re
 
-from agent import delivery, stages, units
+from agent import clean, delivery, stages, units
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
-from agent.report import changed, unchanged
+from agent.report import Outcome, changed
 from agent.sources import Found
 from agent.steps import source as source_step
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
 
 #: Makes the host keys that are missing, before sshd starts.
 KEYGEN = "gandi-sshdkeygen.service"
-_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?")
-MACHINE_ID = "/etc/machine-id"
-_DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
 
 
 def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
@@ -71,17 +66,10 @@ def _take(ctx: Context, source: str) -> Iterator[Item]:
 
 def renew(host: Host) -> Iterator[Item]:
     """Take from the image what two machines must never share: its first boot makes them anew."""
-    names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
-    for name in names:
-        host.remove(f"/etc/ssh/{name}")
-    if names and not units.enabled(host, KEYGEN):
+    made = next(clean.host_keys(host))
+    if made.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
         # Nobody would make them at the first boot, and sshd does not start without.
         host.run(("ssh-keygen", "-A"))
-        yield changed("host keys", f"made here, since {KEYGEN} is not enabled there")
-    else:
-        yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
-    # Present and empty: systemd then makes a new one, and does not take the boot for that of a new system.
-    empty = host.write(MACHINE_ID, b"", mode=0o444)
-    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):
-        empty |= host.remove(_DBUS_MACHINE_ID)
-    yield (changed if empty else unchanged)("machine-id", "empty: the first boot makes one")
+        made = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
+    yield made
+    yield from clean.machine_id(host)

@@ -12,6 +12,7 @@ import os
 from agent import accounts
 from agent.errors import ConfigError, HostError
 from agent.model import canonical
+from agent.report import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
             state.host.run(("usermod", "--lock", "--", name))
         remember(state, name, salted)
 
-    return state.settle(
+    settled = state.settle(
         item,
         delivered=salted,
         wanted=live if known and live and state.is_ours(item, live) else salted,
@@ -79,6 +80,10 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
         apply=apply,
         left=lambda: accounts.password(state.host, name),
     )
+    if settled.outcome is Outcome.KEPT and not known:
+        # Seen for the first time, on a machine that was set up before us: known when it comes again.
+        remember(state, name, salted)
+    return settled
 
 
 def _chpasswd(host: Host, name: str, password: str, *options: str) -> None:

@@ -120,6 +120,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.POSTBOOT: (
         GROW_ROOT,
         Step("scripts", "agent.steps.script:apply", needs_config=True),
+        Step("kernel images", "agent.steps.kernel:apply"),
     ),
 }
 

@@ -10,6 +10,7 @@
     instances/<id>/renew/       an empty file for each thing that is still to be made anew (renewal.py)
     system/applied.json         likewise, of what belongs to the system and to no instance
     disks.json                  filesystem UUID -> mountpoint
+    adopted.json                a machine that was set up before us (agent/adopted.py)
 
 ``settle`` is the rule of three values, in its one place: it is what makes every step idempotent and lets
 the administrator win.
@@ -21,7 +22,7 @@ import hashlib
 import re
 import threading
 
-from agent import model, stored
+from agent import adopted, model, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
@@ -40,6 +41,8 @@ USER_DATA = "user-data"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: Characters of a folder's name, so that an id of any length is a file name.
 _LONGEST = 128
+#: Stands for what was there before us: no live value is like it.
+_BEFORE_US = "\0before us"
 
 
 def digest(value: str | bytes) -> str:
@@ -151,8 +154,15 @@ class State:
     # -- once ------------------------------------------------------------------------
 
     def done(self, mark: str) -> bool:
-        """Whether the thing that runs once per instance has been started."""
-        return self.host.exists(f"{self.folder()}/done/{_UNSAFE.sub('_', mark)}")
+        """Whether the thing that runs once per instance has been started, or counts as done."""
+        name, folder = _UNSAFE.sub("_", mark), self.folder()
+        if self.host.exists(f"{folder}/done/{name}"):
+            return True
+        with self._lock:
+            before_us = adopted.counts_as_done(self.host, self.identity(), folder, name)
+        if before_us:
+            self.mark(mark)
+        return before_us
 
     def mark(self, mark: str) -> None:
         """Remember for good that it has been started."""
@@ -189,6 +199,7 @@ class State:
         delivered, and left, when it was last applied:
 
         - live is what is wanted: unchanged;
+        - never applied, to a machine that was set up before us: kept;
         - delivered differs from last time: applied;
         - delivered is as last time and live is as we left it, so only our way of writing it has changed:
         applied;
@@ -200,6 +211,9 @@ class State:
                 found = known is None or "found" in known
                 self._remember(name, delivered, wanted, found=found)
                 return unchanged(name, detail)
+            if known is None and adopted.keeps(self.host, self.identity(), self.folder(), name):
+                self._remember(name, delivered, _BEFORE_US)
+                return kept(name, "as it was before the agent")
             is_new = known is None or known["delivered"] != digest(delivered)
             ours = known is not None and live is not None and known["left"] == digest(live)
             if not is_new and not ours:

@@ -1,4 +1,4 @@
-"""The verbs for people other than ``status``: what would be done, what is in force, and starting afresh."""
+"""The verbs for people other than ``status``: what would be done, and what is in force."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import re
 
-from agent import stages, state, trees
+from agent import stages, state
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.model import InstanceConfig
-
-#: Seconds for which a stage that runs may hold up ``clean``.
-_CLEAN_PATIENCE = 10.0
 
 
 def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
@@ -119,22 +116,6 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     for kind in ("scripts", "boot"):
         document[kind] = [{"name": script["name"]} for script in document[kind]]
     return document
-
-
-def clean(host: Host) -> int:
-    """Forget which machine this is, before its disk becomes an image: the next boot is a new machine's
-    first.
-    """
-    root_only("clean")
-    with stages.alone(host, "clean", _CLEAN_PATIENCE):
-        files = (f"{state.FOLDER}/{name}" for name in ("instance.json", "disks.json"))
-        removed = [name for name in files if host.remove(name)]
-        removed += trees.remove(host, f"{state.FOLDER}/instances")
-    for name in removed:
-        print(f"removed {name}")
-    if not removed:
-        print("nothing was remembered")
-    return 0
 
 
 def root_only(verb: str) -> None:

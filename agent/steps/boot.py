@@ -6,7 +6,7 @@ after basic.target, which waits for this stage (see transient).
 
 from __future__ import annotations
 
-from agent import transient
+from agent import adopted, transient
 from agent.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, guarded, skipped, unchanged
@@ -27,8 +27,12 @@ STARTED = "/run/gandi/boot"
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Run each of them, unless it was in this boot."""
-    for script in ctx.config.boot if ctx.config else ():
-        if not ctx.host.live:
+    programs = ctx.config.boot if ctx.config else ()
+    before_us = programs and adopted.untouched(ctx.host, ctx.state.identity(), ctx.state.folder())
+    for script in programs:
+        if before_us:
+            yield skipped(script.name, "this machine stays as it was before the agent")
+        elif not ctx.host.live:
             yield skipped(script.name, "it runs when this machine boots")
         else:
             yield from guarded(script.name, _run(ctx, script))

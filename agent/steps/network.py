@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import model, network, sources
+from agent import adopted, model, network, sources
 from agent.errors import ConfigError
 from agent.model import Kind
 from agent.network import attached, links, queues, sysctls
@@ -216,8 +216,9 @@ def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
     names = links.names(ctx.host, one)
     if names & set(ctx.settings.nodhcp):
         return "in CONFIG_NODHCP"
-    found = renderer.configures(ctx.host, names, one.mac)
-    return f"configured by {found}" if found else ""
+    if found := renderer.configures(ctx.host, names, one.mac):
+        return f"configured by {found}"
+    return "as it was before the agent" if one.mac in adopted.nics(ctx.host) else ""
 
 
 def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:

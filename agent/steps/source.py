@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import identity, model, renewal, sources
+from agent import adopted, identity, model, renewal, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
@@ -47,7 +47,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if broken:
         yield broken
     # A disk under another UUID is a clone more often than not: its own medium may still be on its way.
-    patient = stored is None or _elsewhere(ctx)
+    patient = (stored is None and not _set_up_before_us(ctx)) or _elsewhere(ctx)
     # The drive of a machine that came from one may be another machine's by now: only a boot can tell.
     drivers = stored is not None and stored.identity.source != sources.ARCHIVE
     try:
@@ -94,6 +94,9 @@ def _from_store(
     ctx.config = stored
     if found is not None:
         ctx.medium = found.medium if stored else replace(found.medium, left="nothing is stored")
+    if stored is None and _set_up_before_us(ctx):
+        yield skipped("source", f"{want}: this machine stays as it was before the agent")
+        return
     if stored is None:
         want = want if ctx.medium is None else "nothing usable on the medium"
         yield skipped("source", f"{want}, nothing stored: no configuration")
@@ -111,18 +114,27 @@ def _adopt(
     named = bool(config.identity.id) or config.identity.source == sources.ARCHIVE
     config = config.identified(identified(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
+    # A clone of such a machine is a new instance all the same.
+    before_us = _set_up_before_us(ctx) and not _elsewhere(ctx)
     try:
         is_another = ctx.state.identity() != config.identity
         ctx.state.assume(config.identity)
-        if is_another:
+        if is_another and not before_us:
             renewal.expect(ctx)
         _store(ctx, config, parsed, named=named)
+        if before_us:
+            adopted.take(ctx.host, config)
         is_new = ctx.state.adopt(config.identity, dmi=identity.machine(ctx.host))
     except HostError as error:
         ctx.files = parsed.files
         ctx.medium = replace(found.medium, left="its configuration could not be stored")
         hint = "make room below /var/lib/gandi, or make / writable, and start the machine anew"
         yield failed("source", f"applied from memory, not stored: {error.message}", hint)
+        return
+    if before_us:
+        yield changed(
+            "source", f"{_place(found)}, the first document of a machine that was set up before us"
+        )
         return
     what = "a new instance" if is_new else "a changed document" if config != stored else "as stored"
     yield (unchanged if config == stored and not is_new else changed)("source", f"{_place(found)}, {what}")
@@ -170,6 +182,12 @@ def known(ctx: Context) -> str:
     if now is None or (now.source == sources.ARCHIVE and identified(ctx, Identity(now.source, "")) != now):
         return ""
     return ctx.host.read(f"{ctx.state.folder()}/delivered") or ""
+
+
+def _set_up_before_us(ctx: Context) -> bool:
+    """Whether no document has named this machine since it was adopted."""
+    now = ctx.state.identity()
+    return now is not None and now.source == adopted.SOURCE
 
 
 def _elsewhere(ctx: Context) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import model, stages, statusverb, verbs
+from agent import clean, model, stages, statusverb
 from agent.__main__ import main
 from agent.context import Context, context, working
 from agent.host import Completed, Host
@@ -206,11 +206,11 @@ def test_clean_forgets_the_instance_and_its_disks(host: Host, capsys: pytest.Cap
     ctx.state.mark("script")
     ctx.state.remember_disk("u-u-i-d", at="/srv/x")
     assert main(["clean"], host) == 0
-    assert "removed /var/lib/gandi/instance.json" in capsys.readouterr().out
+    assert "changed: /var/lib/gandi/instance.json: removed" in capsys.readouterr().out
     assert context(host).state.identity() is None
     assert os.listdir(host.path("/var/lib/gandi")) == []
     assert main(["clean"], host) == 0
-    assert capsys.readouterr().out == "nothing was remembered\n"
+    assert "unchanged: memory: nothing was remembered" in capsys.readouterr().out
 
 
 @root_only
@@ -220,7 +220,7 @@ def test_clean_follows_no_link_out_of_its_folder(host: Host, tmp_path: Path) -> 
     (kept / "file").touch()
     host.mkdir("/var/lib/gandi/instances/x")
     (tmp_path / "var/lib/gandi/instances/x/link").symlink_to("/kept")
-    assert verbs.clean(host) == 0
+    assert clean.clean(host) == 0
     assert (kept / "file").exists()
     assert not (tmp_path / "var/lib/gandi/instances").exists()
 

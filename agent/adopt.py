@@ -1,0 +1,32 @@
+"""The verb ``adopt``, for the package: installed on a machine that runs, the agent takes it as it is."""
+
+from __future__ import annotations
+
+import os
+
+from agent import adopted, identity
+from agent.errors import ConfigError
+from agent.model import Identity
+from agent.network import links
+from agent.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+
+def adopt(host: Host) -> int:
+    """Store the machine's identity, unless it has one; nothing else of the machine is touched."""
+    if os.geteuid():
+        raise ConfigError("adopt: only root may", hint="sudo gandi-agent adopt")
+    state = State(host)
+    known = state.identity()
+    if known is not None:
+        print(f"this machine is known already: {known.source} {known.id}")
+        return 0
+    uuid = identity.machine(host)
+    machine = Identity(adopted.SOURCE, uuid or identity.fallback(host) or "unnamed")
+    adopted.begin(host, machine, (one.mac for one in links.physical(host)))
+    state.adopt(machine, dmi=uuid)
+    print(f"this machine is taken as it is: {machine.id}")
+    return 0

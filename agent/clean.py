@@ -1,0 +1,90 @@
+"""The verb ``clean``: a machine, or the tree of one, is made ready to become an image.
+
+What tells one machine from another goes: the agent's memory of it, the delivered document, host keys and
+the machine-id. What somebody installed, configured or created stays, and so do the network's files: the
+first boot of a new instance writes those anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agent import stages, stored, trees
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.report import Outcome, changed, unchanged
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from agent.report import Item
+
+#: Seconds for which a stage that runs may hold it up.
+_PATIENCE = 10.0
+MACHINE_ID = "/etc/machine-id"
+_DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
+_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?")
+#: The document as it was delivered, and what the agent and its predecessors logged to files.
+_DOCUMENTS, _LOGS = "/gandi", "/var/log"
+_LOG = re.compile(r"gandi(?:[-.].*)?")
+
+
+def tree(root: Path) -> Host:
+    """The system below ``root``: the running one, or an image's. Raises ConfigError when there is none."""
+    host = Host(root.resolve(), offline=root.resolve() != root.resolve().parent)
+    if not host.exists("/etc/passwd"):
+        raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
+    return host
+
+
+def clean(host: Host, *, dry_run: bool = False) -> int:
+    """Clean the system and say what was, or would be, done."""
+    if os.geteuid():
+        raise ConfigError("clean: only root may", hint="sudo gandi-agent clean")
+    host.dry_run = dry_run
+    if host.offline or dry_run:
+        _clean(host)
+        return 0
+    with stages.alone(host, "clean", _PATIENCE):
+        _clean(host)
+    if host.live:
+        print("switch this machine off now: its next boot is that of a new one")
+    return 0
+
+
+def _clean(host: Host) -> None:
+    for item in (*_memory(host), *host_keys(host), *machine_id(host)):
+        print(f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item)
+
+
+def _memory(host: Host) -> Iterator[Item]:
+    """What the agent remembers, what it was delivered, and what it said."""
+    folders = [*(f"{stored.FOLDER}/{name}" for name in listed(host, stored.FOLDER)), _DOCUMENTS]
+    folders += [f"{_LOGS}/{name}" for name in listed(host, _LOGS) if _LOG.fullmatch(name)]
+    gone = [name for folder in folders if host.exists(folder) for name in trees.remove(host, folder)]
+    for name in gone:
+        yield changed(name, "removed")
+    if not gone:
+        yield unchanged("memory", "nothing was remembered")
+
+
+def host_keys(host: Host) -> Iterator[Item]:
+    """Remove the keys by which SSH knows this machine."""
+    names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
+    for name in names:
+        host.remove(f"/etc/ssh/{name}")
+    yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
+
+
+def machine_id(host: Host) -> Iterator[Item]:
+    """Leave /etc/machine-id present and empty: systemd then makes a new one, and does not take the boot for
+    that of a new system, as it does where the file is missing or says "uninitialized" (machine-id(5)).
+    """
+    empty = host.write(MACHINE_ID, b"", mode=0o444)
+    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):
+        empty |= host.remove(_DBUS_MACHINE_ID)
+    yield (changed if empty else unchanged)("machine-id", "empty: the first boot makes one")

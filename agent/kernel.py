@@ -1,0 +1,256 @@
+"""Kernel images for loaders that cannot unpack them: the ELF image inside a bzImage takes the file's place.
+
+The loader of a Xen PV machine builds the domain from an ELF image; older ones unpack gzip and nothing newer.
+Where the payload is, and how long, is in the header of the x86 boot protocol (the kernel's
+Documentation/arch/x86/boot.rst). What is unpacked is checked before the file is touched, and the file is
+replaced whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import struct
+import zlib
+
+from agent.errors import ConfigError, HostError
+from agent.plain import dataclass
+from agent.report import changed, guarded, skipped, unchanged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.host import Host
+    from agent.report import Item
+
+FOLDER = "/boot"
+#: Debian's and Fedora's name of an installed kernel.
+_INSTALLED = re.compile(r"vmlinuz-[0-9].*")
+#: Where a tool unpacks to, for root alone.
+_WORK = "/var/lib/gandi/kernel"
+#: Bytes of a kernel image, packed or not, at the most: the largest of today's have 80 MB.
+LIMIT = 256 << 20
+#: Seconds for a tool to unpack one: an emulated machine takes ten.
+_TIMEOUT = 300.0
+#: boot.rst: setup_sects, boot_flag, header, version, payload_offset, payload_length.
+_SETUP_SECTS, _BOOT_FLAG, _HEADER, _VERSION, _PAYLOAD = 0x1F1, 0x1FE, 0x202, 0x206, 0x248
+_SECTOR, _DEFAULT_SECTS = 512, 4
+#: The first protocol whose header says where the payload is (Linux 2.6.26).
+_OLDEST = 0x0208
+#: scripts/Makefile.lib of the kernel: after the payload comes its size when unpacked; of gzip it is a part.
+_SIZE = struct.Struct("<I")
+#: ELF header fields behind e_ident: type, machine, version, entry, phoff, shoff, flags, ehsize, phentsize,
+#: phnum.
+_ELF = {1: struct.Struct("<HHIIIIIHHH"), 2: struct.Struct("<HHIQQQIHHH")}
+_IDENT, _LITTLE = 16, 1
+#: p_type, and the places of p_offset and p_filesz, by class (elf(5)).
+_SEGMENT = {1: struct.Struct("<IIIIIIII"), 2: struct.Struct("<IIQQQQQQ")}
+_EXECUTABLE, _LOAD = 2, 1
+_MACHINES = frozenset({3, 62})  # EM_386, EM_X86_64
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that unpacks what the standard library cannot, by the package that brings it."""
+
+    package: str
+    argv: tuple[str, ...]
+
+
+_TOOLS = {
+    b"\x02\x21\x4c\x18": Tool("lz4", ("lz4", "-d", "-f", "-q")),
+    b"\x28\xb5\x2f\xfd": Tool("zstd", ("zstd", "-d", "-f", "-q", "--no-progress", "-o")),
+}
+_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+
+
+def wanted(host: Host, setting: str) -> str:
+    """Why kernels are left as they are, by CONFIG_DECOMPRESS_KERNEL and this machine; "" to unpack them."""
+    if setting == "0":
+        return "CONFIG_DECOMPRESS_KERNEL=0"
+    if setting == "1" or is_xen_pv(host):
+        return ""
+    return (
+        "only a Xen PV machine needs it, and this is none (CONFIG_DECOMPRESS_KERNEL=1: unpack all the same)"
+    )
+
+
+def is_xen_pv(host: Host) -> bool:
+    """Whether this machine runs as a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
+    if host.offline:
+        return False  # what /sys shows there is the machine on which the image is made
+    kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
+    return (kind.strip(), guest.strip()) == ("xen", "PV")
+
+
+def installed(host: Host) -> list[str]:
+    """The kernels in /boot."""
+    from agent.sysfs import listed
+
+    return [f"{FOLDER}/{name}" for name in listed(host, FOLDER) if _INSTALLED.fullmatch(name)]
+
+
+def unpack_all(host: Host, names: list[str]) -> Iterator[Item]:
+    """Unpack each; one that cannot be is reported, and the others are still done."""
+    for name in names:
+        yield from guarded(name, _items(host, name))
+
+
+def _items(host: Host, name: str) -> Iterator[Item]:
+    yield unpack(host, name)
+
+
+def unpack(host: Host, name: str) -> Item:
+    """Put the ELF image that is in a bzImage in its place, with the file's owner and mode.
+
+    Raises ConfigError for what is no kernel image or a damaged one, HostError when it cannot be unpacked
+    here; the file is as it was then.
+    """
+    data = host.read_bytes(name, limit=LIMIT + 1)
+    if data is None:
+        raise ConfigError(f"{name}: there is no such file")
+    if len(data) > LIMIT:
+        raise ConfigError(f"{name}: larger than {LIMIT >> 20} MiB: not a kernel image")
+    if data.startswith(b"\x7fELF"):
+        check_elf(name, data)
+        return unchanged(name, "is an ELF image already")
+    packed, size = payload(name, data)
+    if host.dry_run:
+        return changed(name, f"{size} bytes unpacked")
+    image = _unpacked(host, name, packed, size)
+    if len(image) != size:
+        raise ConfigError(f"{name}: damaged: {len(image)} bytes unpacked where the image says {size}")
+    check_elf(name, image)
+    info = os.stat(host.path(name))
+    host.write(name, image, mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid), sync=True)
+    return changed(name, f"{size} bytes unpacked")
+
+
+def payload(name: str, data: bytes) -> tuple[bytes, int]:
+    """What is packed in a bzImage, and its size in bytes when unpacked. Raises ConfigError for what is no
+    bzImage, or a part of one.
+    """
+    headed = len(data) >= _PAYLOAD + 8 and data[_BOOT_FLAG : _BOOT_FLAG + 2] == b"\x55\xaa"
+    if not headed or data[_HEADER : _HEADER + 4] != b"HdrS":
+        raise ConfigError(f"{name}: not an x86 kernel image")
+    (version,) = struct.unpack_from("<H", data, _VERSION)
+    if version < _OLDEST:
+        raise ConfigError(
+            f"{name}: boot protocol {version >> 8}.{version & 255:02} does not name its payload"
+        )
+    offset, length = struct.unpack_from("<II", data, _PAYLOAD)
+    begin = ((data[_SETUP_SECTS] or _DEFAULT_SECTS) + 1) * _SECTOR + offset
+    if length <= _SIZE.size or begin + length > len(data):
+        raise ConfigError(f"{name}: truncated: its payload ends at byte {begin + length} of {len(data)}")
+    packed = data[begin : begin + length]
+    (size,) = _SIZE.unpack_from(packed, length - _SIZE.size)
+    if not 0 < size <= LIMIT:
+        raise ConfigError(f"{name}: damaged: it would have {size} bytes when unpacked")
+    return packed, size
+
+
+def _unpacked(host: Host, name: str, packed: bytes, size: int) -> bytes:
+    if packed.startswith(_GZIP):
+        return _by_library(name, packed, size, _gunzip)
+    body = packed[: -_SIZE.size]
+    if body.startswith(_XZ):
+        return _by_library(name, body, size, _unxz)
+    tool = next((tool for magic, tool in _TOOLS.items() if body.startswith(magic)), None)
+    if tool is None:
+        raise ConfigError(f"{name}: packed in a way that is not known (it begins with {body[:4].hex()})")
+    return _by_tool(host, name, body, size, tool)
+
+
+def _by_library(name: str, packed: bytes, size: int, unpacker: Callable[[bytes, int], bytes]) -> bytes:
+    import lzma
+
+    try:
+        return unpacker(packed, size)
+    except (zlib.error, lzma.LZMAError, EOFError) as error:
+        raise ConfigError(f"{name}: damaged: {error}") from error
+
+
+def _gunzip(packed: bytes, size: int) -> bytes:
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    image = stream.decompress(packed, size + 1)
+    if not stream.eof:
+        raise EOFError("its payload does not end where it should")
+    return image
+
+
+def _unxz(packed: bytes, size: int) -> bytes:
+    import lzma
+
+    stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=LIMIT)
+    image = stream.decompress(packed, size + 1)
+    if not stream.eof and len(image) == size:
+        image += stream.decompress(b"", 1)  # the rest of it is the index, which is checked
+    if not stream.eof:
+        raise EOFError("its payload does not end where it should")
+    return image
+
+
+def _by_tool(host: Host, name: str, packed: bytes, size: int, tool: Tool) -> bytes:
+    """By a program, from file to file; it may write no more than what the image says."""
+    if not host.which(tool.package):
+        raise HostError(f"{name}: packed with {tool.package}", hint=f"install the package {tool.package}")
+    source, target = f"{_WORK}/packed", f"{_WORK}/unpacked"
+    host.mkdir("/var/lib/gandi", mode=0o700)
+    host.mkdir(_WORK, mode=0o700)
+    try:
+        host.write(source, packed, mode=0o600)
+        host.remove(target)
+        where = (target, source) if tool.argv[-1] == "-o" else (source, target)
+        host.run(("prlimit", f"--fsize={size}", *tool.argv, *where), timeout=_TIMEOUT)
+        return host.read_bytes(target, limit=size + 1) or b""
+    except HostError as error:
+        what = f"{name}: damaged, or cannot be unpacked here: {error.message}"
+        raise HostError(what, hint=error.hint) from error
+    finally:
+        for left in (source, target, _WORK):
+            host.remove(left)
+
+
+def check_elf(name: str, image: bytes) -> None:
+    """Raise ConfigError unless this is a whole executable ELF image for x86."""
+    kind = image[4] if len(image) > _IDENT else 0
+    header = _ELF.get(kind)
+    if not image.startswith(b"\x7fELF") or header is None or image[5] != _LITTLE:
+        raise ConfigError(f"{name}: what is in it is no ELF image")
+    if len(image) < _IDENT + header.size:
+        raise ConfigError(f"{name}: truncated")
+    found = header.unpack_from(image, _IDENT)
+    sort, machine, phoff, phentsize, phnum = found[0], found[1], found[4], found[8], found[9]
+    segment = _SEGMENT[kind]
+    if sort != _EXECUTABLE or machine not in _MACHINES or phentsize != segment.size:
+        raise ConfigError(f"{name}: what is in it is no kernel for x86")
+    if phoff + phnum * phentsize > len(image):
+        raise ConfigError(f"{name}: truncated")
+    loaded = 0
+    for number in range(phnum):
+        fields = segment.unpack_from(image, phoff + number * phentsize)
+        offset, length = (fields[1], fields[4]) if kind == 1 else (fields[2], fields[5])
+        if fields[0] == _LOAD:
+            loaded += 1
+            if offset + length > len(image):
+                raise ConfigError(f"{name}: truncated: it ends within what is to be loaded")
+    if not loaded:
+        raise ConfigError(f"{name}: nothing in it is to be loaded")
+
+
+def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet: bool) -> int:
+    """The verb: unpack these kernels, by default the installed ones, where this machine needs it or
+    ``force`` says so; 1 when one could not be. ``quiet`` tells only what was done or failed.
+    """
+    from agent.report import Outcome
+
+    why = "" if force else wanted(host, setting)
+    items = [skipped("kernel images", why)] if why else unpack_all(host, names or installed(host))
+    worst = 0
+    for item in items:
+        worst = max(worst, int(item.outcome is Outcome.FAILED))
+        if not quiet or item.outcome in (Outcome.CHANGED, Outcome.FAILED):
+            print(item, flush=True)
+    return worst

@@ -1,0 +1,24 @@
+"""Step: the installed kernels, on a machine whose loader needs them unpacked (Xen PV): an image that was
+made elsewhere could not know. Later kernels are unpacked as they are installed (bin/kernel-hook).
+"""
+
+from __future__ import annotations
+
+from agent import kernel
+from agent.report import skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.report import Item
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Unpack each that is still packed."""
+    why = kernel.wanted(ctx.host, ctx.settings.decompress_kernel)
+    if why:
+        yield skipped("kernel images", why)
+    else:
+        yield from kernel.unpack_all(ctx.host, kernel.installed(ctx.host))

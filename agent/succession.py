@@ -1,0 +1,175 @@
+"""The verb ``succeed``, for the package: it takes over from gandi-hosting-vm2 and its relatives.
+
+The package's preinst, which runs while the old package is still there, has noted its mode of mounting and
+what it shipped, with checksums (``RECORD``). What is still as shipped is removed; what somebody changed and
+would still act is put away with a warning; the customer's own files stay where they are. Nothing that is
+left runs beside the agent or stands in front of its units and rules. docs/succession.md is the page on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+
+from agent import trees
+from agent.errors import ConfigError
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+RECORD = "/var/lib/gandi/succession"
+OLD = "/etc/gandi/old"
+SETTINGS = "/etc/default/gandi"
+_SETTING = "CONFIG_MOUNT_MODE"
+#: The old package's, whether or not it is known what it shipped; what dpkg has not removed with the package.
+_FILES = (
+    *(f"/etc/gandi/{name}" for name in ("manage_data_disk.py", "manage_data_disk.sh", "manage_iface.sh")),
+    "/etc/udev/rules.d/86-gandi.rules",
+    *(f"/lib/udev/{name}" for name in ("cpu_online", "manage_memory", "fake_blkid")),
+    *("/etc/auto.gandi", "/etc/auto.master.d/gandi.autofs"),
+    "/etc/kernel/postinst.d/gandi-decompress-kernel",
+    "/etc/update-motd.d/11-help-text",
+    "/usr/lib/sysctl.d/90-gandi.conf",
+)
+#: Changed by the customer, these are still read: settings, kernel parameters, what plugins source.
+_STAY = frozenset({SETTINGS, "/etc/gandi/sysctl.conf", "/etc/gandi/plugins-lib"})
+_HOOKS = "/etc/gandi/hooks/"
+_SHARE = "/usr/share/gandi"
+_UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+#: Where deb-systemd-helper remembers which links a package made: those of the old one would count as ours.
+_HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
+_RC_FOLDER, _RC_LINK = re.compile(r"rc[0-6S]\.d"), re.compile(r"[SK]\d\dgandi-.*")
+_UNIT = re.compile(r"gandi-.*")
+
+
+def succeed(host: Host) -> int:
+    """Take over, once, and say what was done."""
+    if os.geteuid():
+        raise ConfigError("succeed: only root may", hint="the package does it")
+    if not host.exists(RECORD):
+        print("there is no old package to take over from")
+        return 0
+    shipped = _shipped(host.read(f"{RECORD}/shipped") or "")
+    for name in _old_files(host, shipped):
+        _retire(host, name, shipped.get(name))
+    _unlink(host)
+    keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip())
+    if host.live and host.exists("/run/udev/control"):
+        host.run(("udevadm", "control", "--reload"), check=False)
+    trees.remove(host, RECORD)
+    return 0
+
+
+def _shipped(text: str) -> dict[str, str]:
+    """Path and MD5 of each file of the old package, from dpkg's own records: a line ``MD5 PATH`` each."""
+    lines = (line.split(maxsplit=1) for line in text.splitlines())
+    return {_merged(words[1]): words[0] for words in lines if len(words) == 2}
+
+
+def _merged(name: str) -> str:
+    """The path with its folder as it is spelled here: / and /usr are one where the agent runs."""
+    return re.sub(r"^/usr(?=/lib/udev/)", "", name)
+
+
+def _old_files(host: Host, shipped: dict[str, str]) -> list[str]:
+    """What is left of the old package."""
+    scripts = [f"/etc/init.d/{name}" for name in listed(host, "/etc/init.d") if _UNIT.fullmatch(name)]
+    units = [f"{_UNITS[0]}/{name}" for name in listed(host, _UNITS[0]) if _UNIT.fullmatch(name)]
+    units = [name for name in units if name.endswith((".service", ".socket", ".target", ".path", ".timer"))]
+    # Without a record, what it brought there cannot be told from what the customer added.
+    share = () if shipped else _below(host, _SHARE)
+    own = (name for name in shipped if name.startswith(("/etc/", f"{_SHARE}/")))
+    return [
+        name for name in dict.fromkeys((*_FILES, *scripts, *units, *own, *share)) if _is_file(host, name)
+    ]
+
+
+def _below(host: Host, folder: str) -> list[str]:
+    """The files below a folder."""
+    found = list[str]()
+    for name in listed(host, folder):
+        path = f"{folder}/{name}"
+        found += _below(host, path) if os.path.isdir(host.path(path)) else [path]
+    return found
+
+
+def _is_file(host: Host, name: str) -> bool:
+    """Whether it is a regular file; links are dealt with as such."""
+    folder, _, last = name.rpartition("/")
+    try:
+        return stat.S_ISREG(os.lstat(os.path.join(host.path(folder), last)).st_mode)
+    except OSError:
+        return False
+
+
+def _retire(host: Host, name: str, md5: str | None) -> None:
+    """Remove a file that is as shipped; put away, or leave, one that is not."""
+    data = host.read_bytes(name) or b""
+    as_shipped = md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
+    if name == SETTINGS or (not as_shipped and name.startswith(_HOOKS)):
+        return
+    if not as_shipped and name in _STAY:
+        print(f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is")
+        return
+    if not as_shipped:
+        info = os.stat(host.path(name))
+        kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}")
+        host.write(kept, data, mode=stat.S_IMODE(info.st_mode) & 0o777)
+        print(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
+    host.remove(name)
+    if as_shipped:
+        print(f"removed {name}")
+
+
+def _free(host: Host, name: str) -> str:
+    """The name, or with a number the first that is free."""
+    names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
+    return next(one for one in names if not host.exists(one))
+
+
+def _unlink(host: Host) -> None:
+    """Remove the links that start the old scripts and units, or stand in front of ours. Those that enable
+    ours are made after this, by the package.
+    """
+    for name in listed(host, "/etc"):
+        if _RC_FOLDER.fullmatch(name):
+            _remove_links(host, f"/etc/{name}", _RC_LINK)
+    for folder in (*_UNITS, _HELPER):
+        for name in listed(host, folder):
+            if name.endswith((".wants", ".requires")) and folder in (_UNITS[0], _HELPER):
+                _remove_links(host, f"{folder}/{name}", _UNIT)
+            elif folder == _HELPER and _UNIT.fullmatch(name):
+                host.remove(f"{folder}/{name}")
+        _remove_links(host, folder, _UNIT, only_old=folder != _UNITS[0])
+
+
+def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old: bool = False) -> None:
+    """``only_old``: those that lead to where the old package kept its units."""
+    for name in listed(host, folder):
+        path = os.path.join(host.path(folder), name)
+        if not pattern.fullmatch(name) or not os.path.islink(path):
+            # The helper's copies of links are empty files.
+            if folder.startswith(_HELPER + "/") and pattern.fullmatch(name):
+                host.remove(f"{folder}/{name}")
+            continue
+        target = os.readlink(path)
+        if target == "/dev/null" or (only_old and not target.startswith(_SHARE)):
+            continue  # masked, by an administrator or by the old package's removal: not ours to undo
+        host.remove(f"{folder}/{name}")
+
+
+def keep_mode(host: Host, mode: str) -> None:
+    """Add the mode of mounting that was in force to the settings, unless they name one."""
+    text = host.read(SETTINGS) or ""
+    if not mode or re.search(rf"^\s*(?:export\s+)?{_SETTING}=", text, re.MULTILINE):
+        return
+    info = os.stat(host.path(SETTINGS)) if host.exists(SETTINGS) else None
+    mode_of_file = stat.S_IMODE(info.st_mode) if info else 0o644
+    owner = (info.st_uid, info.st_gid) if info else (0, 0)
+    text += "" if not text or text.endswith("\n") else "\n"
+    host.write(SETTINGS, f"{text}{_SETTING}={mode}\n", mode=mode_of_file, owner=owner)
+    print(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")

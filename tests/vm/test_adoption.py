@@ -1,0 +1,44 @@
+"""Installed on a machine that somebody has set up and that runs: the agent takes it as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.vm import sample
+from tests.vm.admin import ADMINS, put_together
+from tests.vm.rig import Machine, newest_deb
+from tests.vm.test_succession import INSTALL
+
+
+def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> None:
+    """Nothing of the administrator's changes by the installation, or by a boot with the platform's document;
+    what the platform changes after that is applied, that alone.
+    """
+    vm = booted_plain
+    put_together(vm)
+    vm.write_file("/root/new.deb", newest_deb().read_bytes())
+    before = vm.output(ADMINS)
+    said = vm.output(INSTALL.format("/root/new.deb"), timeout=240)
+    assert f"this machine is taken as it is: {vm.spec.uuid}" in said
+    assert vm.output(ADMINS) == before
+    assert vm.output("systemctl is-active gandi-agent.socket gandi-bootstrap || true").split() == [
+        "active",
+        "inactive",
+    ]
+
+    vm.run("sync")
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
+    vm.wait_booted()
+    assert vm.output(ADMINS) == before
+    vm.run("! test -e /root/order; ! id admin1")
+    assert "set up before us" in vm.output("gandi-agent status || true")
+    kept = {item["name"] for item in sample.items(vm, "bootstrap") if item["outcome"] == "kept"}
+    assert {"hostname", "hosts", "resolvers", "password:root", "user:admin1", "nic:0"} <= kept
+
+    vm.run("sync")
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path, sample.changed(password=sample.NEW_HASH))])
+    vm.wait_booted()
+    assert sample.NEW_HASH in vm.output("grep ^root: /etc/shadow")
+    for line in vm.output(ADMINS).splitlines():
+        assert "/etc/shadow" in line or line in before
+    vm.run("! test -e /root/order; ! id admin1")

@@ -1,0 +1,79 @@
+"""Over an installed gandi-hosting-vm2: what the customer has stays and works, and the old machinery is gone.
+
+One boot: the package is changed by a customer, followed by ours, and the machine is started anew with the
+platform's archive.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.vm import oldpackage, sample
+from tests.vm.admin import ADMINS, put_together
+from tests.vm.rig import Machine, newest_deb
+
+#: What the customer did to the old package's files, and brought along.
+CUSTOMER = r"""
+echo 'echo changed' >> /etc/gandi/plugins.d/06-changed
+echo '# mine' >> /etc/gandi/hooks/post-iface-attach
+echo 'exit 3' >> /etc/kernel/postinst.d/gandi-decompress-kernel
+echo 'vm.swappiness = 60' > /etc/gandi/sysctl.conf
+printf '#!/bin/sh\n. /etc/gandi/plugins-lib\necho mine\n' > /etc/gandi/plugins.d/50-mine
+printf '#!/bin/sh\necho foreign\n' > /usr/share/gandi/bootstrap.d/70-foreign
+chmod 755 /etc/gandi/plugins.d/50-mine /usr/share/gandi/bootstrap.d/70-foreign
+"""
+CUSTOMERS = (
+    "/etc/gandi/sysctl.conf /etc/gandi/plugins.d/50-mine /etc/gandi/hooks/post-iface-attach "
+    "/usr/share/gandi/bootstrap.d/70-foreign"
+)
+INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {} </dev/null 2>&1"
+#: A package that has a kernel's postinst and nothing else.
+KERNEL = "run-parts --report --exit-on-error --arg=9.9 --arg=/boot/vmlinuz-9.9 /etc/kernel/postinst.d"
+
+
+def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> None:
+    """The mode kept, the customer's files too; nothing old left that runs or stands in front of ours."""
+    vm = booted_plain
+    put_together(vm)
+    vm.write_file("/root/old.deb", oldpackage.build(tmp_path).read_bytes())
+    vm.write_file("/root/new.deb", newest_deb().read_bytes())
+    vm.run("dpkg -i /root/old.deb && " + CUSTOMER)
+    owned = vm.output(f"sha256sum {CUSTOMERS}")
+    before = vm.output(ADMINS)
+    settings = vm.read_file("/etc/default/gandi")
+
+    said = vm.output(INSTALL.format("/root/new.deb"), timeout=240)
+    assert "06-changed was changed on this machine" in said
+    assert vm.read_file("/etc/default/gandi") == settings + b"\nCONFIG_MOUNT_MODE=direct\n"
+    assert vm.output(f"sha256sum {CUSTOMERS}") == owned
+    assert vm.output(ADMINS) == before
+    old = set(vm.output("ls /etc/gandi/old").split())
+    assert old == {"06-changed", "gandi-decompress-kernel"}
+    gone = {*oldpackage.CONFFILES, *oldpackage.FILES} - {"/etc/default/gandi", *CUSTOMERS.split()}
+    # Made anew by ours, if at all.
+    gone -= {"/etc/gandi/plugins-lib", "/etc/update-motd.d/11-help-text"}
+    vm.run(" && ".join(f"! test -e {name}" for name in sorted(gone)))
+    assert vm.output("ls /etc/rc?.d | grep gandi || true") == ""
+    assert (
+        vm.output("find /etc/systemd/system -name 'gandi-*' ! -lname '/usr/lib/*' ! -lname '/lib/*'") == ""
+    )
+    assert "enabled" in vm.output("systemctl is-enabled gandi-bootstrap gandi-config")
+    # Once: what the customer then makes of it stays.
+    vm.run("sed -i s/MODE=direct/MODE=off/ /etc/default/gandi && dpkg -i /root/new.deb", timeout=240)
+    assert vm.output("grep -c MOUNT_MODE /etc/default/gandi; grep MODE /etc/default/gandi").split() == [
+        "1",
+        "CONFIG_MOUNT_MODE=off",
+    ]
+    vm.run(KERNEL.replace("/boot/vmlinuz-9.9", "/boot/vmlinuz-$(uname -r)").replace("9.9", "$(uname -r)"))
+
+    vm.run("sync; rm -f /run/old-ran")
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
+    vm.wait_booted()
+    assert vm.output("systemctl show -P FragmentPath gandi-bootstrap gandi-config").split() == [
+        "/usr/lib/systemd/system/gandi-bootstrap.service",
+        "/usr/lib/systemd/system/gandi-config.service",
+    ]
+    vm.run("! test -e /run/old-ran")
+    assert vm.output(f"sha256sum {CUSTOMERS}") == owned
+    assert vm.output(ADMINS) == before
+    vm.run("! test -e /root/order")

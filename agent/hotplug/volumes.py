@@ -116,12 +116,10 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     at = _mounted_at(ctx, one.number) if one else ""
     if one and not (at and filesystem.grower(fstype, f"/dev/{name}", at)):
         return Leave(f"{pv.group}/{one.name} is not mounted with a filesystem that grows")
-    if one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK:
-        # Somebody left it smaller than its volume: the volume stays, and so does it.
-        one = None
+    reserved = one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK
     ctx.state.remember_disk(uuid, lvm=asdict(before))
     now = lvm.resize(host, write, node, pv)
-    due = lvm.due(now, before) if one else "its volumes are left as they are"
+    due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
     if isinstance(due, str):
         gained = (now.extents - before.extents) * now.extent
         return Done(f"physical volume of {now.group} grown by {grow.gib(gained)}; {due}" if gained else "")

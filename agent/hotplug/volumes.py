@@ -33,8 +33,8 @@ LUKS, PV = "crypto_LUKS", "LVM2_member"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem is
-    mounted that has grown.
+    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem
+    is mounted that has grown.
     """
 
     what: str

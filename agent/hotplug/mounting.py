@@ -11,7 +11,7 @@ import os
 
 from agent import hooks, mounts
 from agent.errors import HostError
-from agent.hotplug import filesystem, services
+from agent.hotplug import filesystem, holders, services
 from agent.hotplug.once import Once
 from agent.hotplug.policy import FAT, identity
 from agent.hotplug.record import Record, Records
@@ -155,6 +155,7 @@ def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Ite
 def _record(ctx: Context, device: Device, record: Record) -> None:
     """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
     records = Records(ctx.host)
+    record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
     records.put(device.name, record)
     used_by = () if ctx.host.dry_run else services.read(ctx.host, record.at)
     if used_by:

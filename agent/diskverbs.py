@@ -9,7 +9,7 @@ import time
 from agent.context import context, record
 from agent.journal import Journal
 from agent.plain import asdict
-from agent.report import Outcome, StepReport, items
+from agent.report import Item, Outcome, StepReport, items
 from agent.verbs import root_only
 
 TYPE_CHECKING = False
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host import Host
     from agent.hotplug.survey import Row
-    from agent.report import Item
 
 #: Outcomes with which a disk is as it was asked for.
 _FINE = (Outcome.CHANGED, Outcome.UNCHANGED)

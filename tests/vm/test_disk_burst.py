@@ -7,15 +7,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Bus, Disk, Image, MachineSpec, booted, make_filesystem
+from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
 COUNT, ENLARGED = 64, 8
 SIZE = 32 * MIB
 
 
-def test_64_disks_come_grow_and_go_at_once(machine: Rig, image: Image, tmp_path: Path) -> None:
-    vm = machine.clone(booted(image, MachineSpec(memory=768)))
+def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> None:
+    vm = booted
     names = [f"d{number}" for number in range(COUNT)]
     disks = [
         Disk(path=make_filesystem(tmp_path / name, SIZE, "ext4", label=name), id=name, bus=Bus.SCSI)

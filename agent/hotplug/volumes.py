@@ -41,13 +41,15 @@ class Done:
     at: str = ""
 
 
-def pass_on(ctx: Context, system: System, disk: Disk, device: Device) -> Iterator[Item]:
+def pass_on(
+    ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False
+) -> Iterator[Item]:
     """Pass on what the disk has gained to what lies on ``device``, an encrypted one or a physical volume.
-    Says nothing when the disk has not grown.
+    Says nothing when the disk has not grown. ``root``: it is the root disk, see growth.Case.
     """
     known = ctx.state.disks().get(device.uuid, {})
     read = table.read(ctx.host, disk) if device.partition else None
-    case = growth.Case(disk, device, 0, int(known.get("size", 0)), read)
+    case = growth.Case(disk, device, 0, int(known.get("size", 0)), read, root)
     decision = growth.decide_stacked(case)
     if decision is growth.NOT_GROWN:
         grow.settle(ctx, device, disk.device.size)
@@ -76,7 +78,7 @@ def _do(ctx: Context, system: System, case: growth.Case, decision: growth.Grow) 
         yield changed(device.name, done.what)
     if decision.warning:
         yield failed(device.name, decision.warning)
-    if done.at:
+    if done.at and not case.root:
         given = environment(device.node, "change", device.udev)
         yield from hooks.run(ctx, "post-disk-grow", device.node, done.at, environment=given)
 

@@ -66,6 +66,26 @@ def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     return reload.strays(ctx)
 
 
+def _cpus(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import cpu
+    from agent.network import queues
+
+    yield from cpu.look(ctx)
+    yield from queues.tune(ctx)
+
+
+def _memory(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import memory
+
+    return memory.look(ctx)
+
+
+def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import nic
+
+    return nic.handle(ctx, lambda: stages.again(ctx, "network"))
+
+
 def _disks(ctx: Context) -> set[str]:
     from agent.hotplug import disk
 
@@ -74,7 +94,15 @@ def _disks(ctx: Context) -> set[str]:
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
 #: it.
-HANDLERS: dict[str, Handle] = {"disk": _disk, "drive": _stray}
+HANDLERS: dict[str, Handle] = {
+    "disk": _disk,
+    "drive": _stray,
+    "cpu": _cpus,
+    "memory": _memory,
+    "nic": _nics,
+}
+#: Roles whose devices are looked at all together, so that hundreds of them at once are one piece of work.
+TOGETHER = frozenset({"cpu", "memory", "nic"})
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -92,8 +120,10 @@ def merge(waiting: list[str], action: str) -> list[str]:
 
 def target(event: Uevent) -> tuple[str, str]:
     """The device that is handled for an event, and the action: for a partition, its whole disk that has
-    changed.
+    changed; for a CPU, a block of memory or a NIC, all of its kind.
     """
+    if event.role in TOGETHER:
+        return event.role, "change"
     if event.devtype == "partition":
         return event.devpath.rsplit("/", 2)[-2], "change"
     return event.sysname, event.action if event.action in ("add", "remove") else "change"
@@ -125,7 +155,7 @@ class Devices:
     def look_again(self, present: list[Uevent]) -> None:
         """Look at everything that is there, and at what was there and has gone while nobody listened."""
         self.look(present)
-        here, known = {event.sysname for event in present}, self.ctx.status.read()["devices"]
+        here, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
         roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
         for name, role in (roles | dict.fromkeys(_disks(self.ctx), "disk")).items():
             if name not in here and role in self.handlers:
@@ -157,9 +187,13 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time."""
+        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC
+        has come since the network was configured.
+        """
+        from agent.hotplug import nic
+
         host = self.ctx.host
-        return any(
+        return nic.differ(self.ctx) or any(
             "USEC_INITIALIZED" not in udevdb.block(host, name)
             for name in storage.names(host)
             if not storage.devpath(host, name).startswith(_VIRTUAL)

@@ -96,7 +96,10 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("metadata", "agent.steps.metadata:apply", part="metadata"),
         Step("boot programs", "agent.steps.boot:apply", part="boot"),
     ),
-    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),),
+    Stage.MOUNT: (
+        Step("resources", "agent.hotplug.coldplug:apply"),
+        Step("disks", "agent.hotplug.disk:mount_all"),
+    ),
     Stage.CONFIG: (
         Step(
             "timezone", "agent.steps.timezone:apply", settings=("timezone",), part="timezone", offline=True
@@ -183,6 +186,18 @@ def steps(
         report = run_step(ctx, step)
         ctx.waiting = before
         yield report
+
+
+def again(ctx: Context, name: str) -> Iterator[Item]:
+    """The items of one step, run once more while the machine runs, when no stage does; Busy as ``run``."""
+    with alone(ctx.host, f"step {name}"):
+        if ctx.config is None:
+            unread = [item for report in _remembered(ctx) for item in report.items]
+            yield from unread
+            if unread:  # without its document a step would undo what that says
+                return
+        step = next(step for steps in STAGES.values() for step in steps if step.name == name)
+        yield from run_step(ctx, step).items
 
 
 def run_step(ctx: Context, step: Step) -> StepReport:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import sources
-from agent.hotplug import record
+from agent.hotplug import once, record
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from tests.system.disks import LoopDisk
@@ -48,7 +48,8 @@ def own_network() -> Iterator[None]:
 @pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Makes blank loop disks of so many bytes; needs root."""
-    monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
+    monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
+    monkeypatch.setattr(once, "FILE", str(tmp_path / "once.json"))
     made: list[LoopDisk] = []
 
     def make(size: int) -> LoopDisk:

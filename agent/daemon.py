@@ -83,8 +83,8 @@ class Daemon:
     _server: control.Server = field(init=False)
     _runs: dict[Stage, StageRun] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
-    #: What the stages of this boot see themselves: events up to this number, of disks and of the rest.
-    _seen: dict[str, int] = field(default_factory=dict)
+    #: Events up to this number are no news: the mount stage of this boot has looked since. None without one.
+    _seen: int | None = None
     #: When to look at everything (monotonic seconds), once device events are acted upon; None: no need to.
     _all_at: float | None = 0.0
     _rest: Rest = field(init=False)
@@ -221,7 +221,7 @@ class Daemon:
         return bool(news)
 
     def _is_news(self, event: Uevent) -> bool:
-        return event.number > self._seen.get("disk" if event.role == "disk" else "", 0)
+        return event.number > (self._seen or 0)
 
     def _look_at_everything(self) -> None:
         """In this turn, or as soon as device events are acted upon."""
@@ -245,12 +245,9 @@ class Daemon:
         run = self._runs.get(stage)
         if run is None:
             run = self._runs[stage] = StageRun()
-            if stage is Stage.BOOTSTRAP and self._listen_at is not None:
-                self._seen[""] = self._uevents.told()
-            elif stage is Stage.MOUNT:
+            if stage is Stage.MOUNT:
                 if self._listen_at is not None:
-                    self._seen["disk"] = self._uevents.told()  # before the stage looks at the disks
-                    self._all_at = None
+                    self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
                 self.devices.grow_root()  # meanwhile
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
@@ -292,6 +289,6 @@ class Daemon:
         if self.ctx.medium is None:
             # One that came after the first stage had looked for it, and before anybody listened.
             self.devices.look_for_drives()
-        if "disk" in self._seen and (status or self.devices.unfinished()):
+        if self._seen is not None and (status or self.devices.unfinished()):
             # What that stage could not see: the kernel told of it before, so that its event is no news.
             self._look_at_everything()

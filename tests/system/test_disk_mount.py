@@ -197,9 +197,9 @@ def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
     ext4(disk, "-L", "data")
     real = system(disk)
 
-    def mount(*given: str) -> None:
+    def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
         if dies == "after":
-            real.mount(*given)  # type: ignore[arg-type]  # as it was called
+            real.mount(host, node, at, fstype, options)
         raise KilledError
 
     with pytest.raises(KilledError):

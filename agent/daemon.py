@@ -20,7 +20,7 @@ from contextlib import suppress
 from agent import control, stages
 from agent.context import record
 from agent.devices import Devices
-from agent.errors import AgentError, HostError
+from agent.errors import AgentError
 from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.rest import Rest
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 #: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
 #: from then on. Before, the stages look at what is there themselves, and all services wait for them.
 _LISTEN_ANYWAY = 30.0
+#: Seconds by which a look at everything comes later than the events that had come before the daemon.
+_NEWS_FIRST = 2.0
 #: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
 
@@ -55,26 +57,7 @@ def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
     from systemd import daemon as systemd
 
     handed = {made.family: made for made in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
-    return handed.get(socket.AF_UNIX) or _listener(host), handed.get(socket.AF_NETLINK)
-
-
-def _listener(host: Host) -> socket.socket:
-    host.mkdir("/run/gandi")
-    if control.ping(host) is not None:
-        raise HostError(
-            f"{control.SOCKET}: somebody listens there already",
-            hint="systemctl stop gandi-agent.socket gandi-agent",
-        )
-    host.remove(control.SOCKET)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if host.effect(f"listen on {control.SOCKET}"):
-        before = os.umask(0o177)
-        try:
-            made.bind(host.path(control.SOCKET))
-        finally:
-            os.umask(before)
-        made.listen(control.CLIENTS)
-    return made
+    return handed.get(socket.AF_UNIX) or control.listener(host), handed.get(socket.AF_NETLINK)
 
 
 @dataclass(slots=True)
@@ -100,10 +83,10 @@ class Daemon:
     _server: control.Server = field(init=False)
     _runs: dict[Stage, StageRun] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
-    #: What the stages of this boot see themselves: events up to this number, of disks and of the rest.
-    _seen: dict[str, int] = field(default_factory=dict)
-    #: Whether everything is to be looked at when device events are acted upon.
-    _all: bool = True
+    #: Events up to this number are no news: the mount stage of this boot has looked since. None without one.
+    _seen: int | None = None
+    #: When to look at everything (monotonic seconds), once device events are acted upon; None: no need to.
+    _all_at: float | None = 0.0
     _rest: Rest = field(init=False)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
@@ -143,7 +126,14 @@ class Daemon:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        times = [self._watchdog.next, self._server.wake_at(), self._listen_at, self._rest.wake_at]
+        everything = self._all_at if self._listen_at is None else None
+        times = [
+            self._watchdog.next,
+            self._server.wake_at(),
+            self._listen_at,
+            everything,
+            self._rest.wake_at,
+        ]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
         for key, mask in ready:
@@ -153,7 +143,10 @@ class Daemon:
         self._server.tick(now)
         if self._listen_at is not None and now >= self._listen_at:
             self._listen_at = None
-            self._listen()
+            self._listen(now)
+        if self._listen_at is None and self._all_at is not None and now >= self._all_at:
+            self._all_at = None
+            self.devices.look_again(self._uevents.present())
         if self._rest.may_leave(now, self._uevents, at_work=self._at_work()) and not ready:
             # What came while that was decided is one more reason to stay; what comes from now on waits for
             # the next daemon.
@@ -172,7 +165,7 @@ class Daemon:
 
     def _at_work(self) -> bool:
         """Whether anything is under way: a stage, a peer, a look at a device; a thread is nothing else."""
-        waits = self._listen_at is not None or bool(self._calls)
+        waits = self._listen_at is not None or self._all_at is not None or bool(self._calls)
         return waits or bool(self._runs or self._server.connections) or threading.active_count() > 1
 
     def _watch_signals(self) -> None:
@@ -209,14 +202,14 @@ class Daemon:
 
     # -- devices ---------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Act upon what has been heard, and is from now on."""
+    def _listen(self, now: float) -> None:
+        """Act upon what has been heard, and is from now on; what was there before can wait a little."""
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
-        self._drain()  # first: what has just come must not wait for what has been there before
-        if self._all:
-            self._look_at_everything()
+        if self._drain() and self._all_at is not None:
+            self._all_at = now + _NEWS_FIRST
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Hand on what has been heard; whether that was anything."""
         events, lost = self._uevents.drain()
         news = [event for event in events if self._is_news(event)]
         if news:
@@ -225,15 +218,14 @@ class Daemon:
         if lost:
             Journal(self.ctx.host).overflow()
             self._look_at_everything()
+        return bool(news)
 
     def _is_news(self, event: Uevent) -> bool:
-        return event.number > self._seen.get("disk" if event.role == "disk" else "", 0)
+        return event.number > (self._seen or 0)
 
     def _look_at_everything(self) -> None:
-        """Now, or as soon as device events are acted upon."""
-        self._all = self._listen_at is not None
-        if not self._all:
-            self.devices.look_again(self._uevents.present())
+        """In this turn, or as soon as device events are acted upon."""
+        self._all_at = 0.0
 
     # -- stages ----------------------------------------------------------------------
 
@@ -253,12 +245,9 @@ class Daemon:
         run = self._runs.get(stage)
         if run is None:
             run = self._runs[stage] = StageRun()
-            if stage is Stage.BOOTSTRAP and self._listen_at is not None:
-                self._seen[""] = self._uevents.told()
-            elif stage is Stage.MOUNT:
+            if stage is Stage.MOUNT:
                 if self._listen_at is not None:
-                    self._seen["disk"] = self._uevents.told()  # before the stage looks at the disks
-                    self._all = False
+                    self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
                 self.devices.grow_root()  # meanwhile
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
@@ -300,6 +289,6 @@ class Daemon:
         if self.ctx.medium is None:
             # One that came after the first stage had looked for it, and before anybody listened.
             self.devices.look_for_drives()
-        if "disk" in self._seen and (status or self.devices.unfinished()):
+        if self._seen is not None and (status or self.devices.unfinished()):
             # What that stage could not see: the kernel told of it before, so that its event is no news.
             self._look_at_everything()

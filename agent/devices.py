@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.context import Context
+    from agent.host import Host
     from agent.report import Item, StepReport
     from agent.uevents import Uevent
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Devices that are handled at the same time; one that hangs takes one of these.
 AT_ONCE = 8
+#: libblkid's names of the filesystems that a configuration drive has.
+_DRIVES = ("iso9660", "vfat")
 #: Where what our rules do not tag as a disk is.
 _VIRTUAL = "/sys/devices/virtual/block/"
 #: Seconds for which the answer "the system is not going down" is believed.
@@ -43,10 +46,18 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     from agent.hotplug import disk
 
     yield from disk.handle(ctx, sysname, action)
-    if action != "remove":
+    if action != "remove" and _may_be_drive(ctx.host, sysname):
         from agent import reload
 
         yield from reload.handle(ctx, sysname)
+
+
+def _may_be_drive(host: Host, disk: str) -> bool:
+    """Whether a filesystem of a configuration drive is on it, or udev cannot say yet. Most disks are none,
+    and who reads drives is not loaded for them.
+    """
+    known = [udevdb.block(host, name) for name in storage.with_parts(host, disk)]
+    return any("USEC_INITIALIZED" not in one or one.get("ID_FS_TYPE") in _DRIVES for one in known)
 
 
 def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
@@ -176,8 +187,8 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC has
-        come since the network was configured.
+        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC
+        has come since the network was configured.
         """
         from agent.hotplug import nic
 

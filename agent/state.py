@@ -18,7 +18,6 @@ the administrator win.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 
@@ -47,6 +46,8 @@ _BEFORE_US = "\0before us"
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
+    import hashlib  # loads OpenSSL, which a look at a disk has no use for
+
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return hashlib.sha256(data).hexdigest()
 

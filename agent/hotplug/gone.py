@@ -11,6 +11,7 @@ import re
 from agent import mounts
 from agent.hotplug import holders, mounting
 from agent.hotplug.record import Kind, Records, left_behind
+from agent.journal import Journal
 from agent.plain import replace
 from agent.report import changed, failed, guarded
 
@@ -54,12 +55,14 @@ def left(ctx: Context, name: str) -> Iterator[Item]:
         if known.disk == name:
             yield from _left(ctx, key, known)
     for swap in lost_swap(ctx, name):
-        yield failed(
+        item = failed(
             swap,
             "CRITICAL: taken away while it was in use as swap: what was on it is lost, and the processes "
             "that need it will be ended by the kernel",
             "restart the machine; to detach a swap disk: gandi-agent detach",
         )
+        Journal(ctx.host).swap_lost(item)
+        yield item
 
 
 def lost_swap(ctx: Context, name: str) -> list[str]:

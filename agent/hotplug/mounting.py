@@ -39,7 +39,7 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
     yield from _remember(ctx, disk, device, at)
-    made = host.mkdir(at)
+    made = host.mkdir(at) or _was_made(ctx, device.uuid)
     try:
         system.mount(host, device.node, at, device.fstype, decision.options)
         if not host.dry_run and not is_mounted(ctx, device.number, at):
@@ -66,7 +66,8 @@ def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
     it.
     """
     label = os.fsdecode(device.label)
-    _record(ctx, device, Record(disk.name, disk.sequence, device.uuid, label, device.number, at))
+    made = _was_made(ctx, device.uuid)
+    _record(ctx, device, Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made))
 
 
 def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
@@ -89,6 +90,8 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
             )
     if record.made:
         ctx.host.remove(record.at)
+        if _was_made(ctx, record.uuid):
+            ctx.state.remember_disk(record.uuid, made=None)
     Records(ctx.host).put(name, None)
     yield changed(name, f"gone, was mounted at {record.at}")
     yield from hooks.run(ctx, "post-disk-detach", node, record.at, environment=gone)
@@ -141,15 +144,23 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
 
 
 def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
-    """Make the mountpoint the filesystem's own for good. That it cannot be stored (the disk is full) is a
-    failure, and no reason not to mount.
+    """Make the mountpoint the filesystem's own for good, and know that the folder is ours before it is made:
+    a daemon that dies, or a machine, must not leave one that nobody takes away. That it cannot be stored
+    (the disk is full) is a failure, and no reason not to mount.
     """
     if not device.uuid:
         return
+    is_same = ctx.state.disks().get(device.uuid, {}).get("at") == at
+    made = not ctx.host.exists(at) or (is_same and _was_made(ctx, device.uuid))
     try:
-        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None, made=made or None)
     except HostError as error:
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
+
+
+def _was_made(ctx: Context, uuid: str) -> bool:
+    """Whether the folder that the filesystem is mounted at was made for it, by whichever daemon."""
+    return bool(ctx.state.disks().get(uuid, {}).get("made"))
 
 
 def _record(ctx: Context, device: Device, record: Record) -> None:

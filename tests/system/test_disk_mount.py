@@ -184,6 +184,44 @@ def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
     assert mounted()[disk.name] == f"{tmp_path}/srv/data"
 
 
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
+    dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """FAILURES 18. The next one knows that it was made for the disk."""
+
+    class KilledError(BaseException):
+        pass
+
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    real = system(disk)
+
+    def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+        if dies == "after":
+            real.mount(host, node, at, fstype, options)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        look(ctx, disk, replace(real, mount=mount))
+    assert os.listdir(tmp_path / "srv") == ["data"]
+    look(ctx, disk)
+    look(ctx, disk, replace(real, read=lambda _host, _name: None))
+    assert os.listdir(tmp_path / "srv") == []
+
+
+def test_a_folder_that_was_there_before_stays(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
+    """Also where the disk's former folder was ours."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    for made in ([], ["data"]):
+        for name in made:
+            (tmp_path / "srv" / name).mkdir()
+        look(ctx, disk)
+        look(ctx, disk, replace(system(disk), read=lambda _host, _name: None))
+        assert os.listdir(tmp_path / "srv") == made
+
+
 def test_another_disk_in_the_place_of_the_last_one_is_not_taken_for_it(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:

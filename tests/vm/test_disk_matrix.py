@@ -11,18 +11,20 @@ import pytest
 
 from tests.vm.conftest import Rig
 from tests.vm.layouts import Layout, every, pairwise
-from tests.vm.rig import MIB, Image, Machine, MachineSpec, Table, booted
-
-SPEC = MachineSpec(root_ports=28, memory=768)
+from tests.vm.rig import MIB, Image, Machine, MachineSpec, Table, state
 
 
-@pytest.mark.parametrize(
-    "layouts", [pairwise(), pytest.param(every(), marks=pytest.mark.soak)], ids=["pairwise", "every"]
-)
-def test_disks_of_every_kind_come_grow_go_and_come_again(
-    machine: Rig, image: Image, tmp_path: Path, layouts: list[Layout]
-) -> None:
-    vm = machine.clone(booted(image, SPEC))
+def test_disks_of_every_kind_come_grow_go_and_come_again(booted: Machine, tmp_path: Path) -> None:
+    _come_grow_go_and_come_again(booted, pairwise(), tmp_path)
+
+
+@pytest.mark.soak
+def test_each_kind_of_bus_table_and_filesystem(machine: Rig, image: Image, tmp_path: Path) -> None:
+    vm = machine.clone(state.booted(image, MachineSpec(root_ports=28, memory=768)))
+    _come_grow_go_and_come_again(vm, every(), tmp_path)
+
+
+def _come_grow_go_and_come_again(vm: Machine, layouts: list[Layout], tmp_path: Path) -> None:
     disks = {layout: layout.make(tmp_path) for layout in layouts}
     for disk in disks.values():
         vm.add_disk(disk)

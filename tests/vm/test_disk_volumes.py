@@ -16,7 +16,6 @@ from tests.vm.rig import (
     Image,
     ImageSpec,
     Machine,
-    MachineSpec,
     booted,
     build,
     make_disk,
@@ -24,7 +23,6 @@ from tests.vm.rig import (
 )
 
 SMALL, LARGE, LARGER = 192 * MIB, 320 * MIB, 448 * MIB
-SPEC = MachineSpec(root_ports=12, memory=768)
 KEY = "/root/key"
 #: Name of the disk (its serial number) -> its bus, and what the administrator makes of $D.
 MADE = {
@@ -56,7 +54,7 @@ def volumes_image() -> Image:
 
 
 def test_volumes_grow_with_their_disks(machine: Rig, volumes_image: Image, tmp_path: Path) -> None:
-    vm = machine.clone(booted(volumes_image, SPEC))
+    vm = machine.clone(booted(volumes_image))
     _hook(vm)
     vm.run(f"head -c 64 /dev/urandom > {KEY} && chmod 600 {KEY}")
     vm.write_file(

@@ -6,10 +6,10 @@ import json
 import os
 import time
 
-from agent.context import context, record
+from agent.context import context
 from agent.journal import Journal
 from agent.plain import asdict
-from agent.report import Item, Outcome, StepReport, items
+from agent.report import Item, Outcome, StepReport
 from agent.verbs import root_only
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.hotplug.survey import Row
 
 #: Outcomes with which a disk is as it was asked for.
-_FINE = (Outcome.CHANGED, Outcome.UNCHANGED)
+_FINE = frozenset({Outcome.CHANGED, Outcome.UNCHANGED})
 
 
 def disks(host: Host, *, as_json: bool) -> int:
@@ -76,25 +76,21 @@ def mount(host: Host, what: str) -> int:
 
 
 def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
-    """Print what is done as it is done, and record it as the daemon would; the last item is the verdict."""
+    """Print what is done as it is done; the exit status. Of a detach the last item is the verdict: a hook
+    that failed on the way is told, and the disk is given up all the same.
+    """
     done, begun = list[Item](), time.monotonic()
     for item in work:
         print(item, flush=True)
         done.append(item)
-    report = StepReport(verb, tuple(done), time.monotonic() - begun)
-    Journal(ctx.host).device(verb, report)
+    Journal(ctx.host).device(verb, StepReport(verb, tuple(done), time.monotonic() - begun))
     if not done:
-        print("nothing to mount on it")
+        print("nothing on it to mount")
         return 1
-    verdict = done[-1]
-    if verb == "detach" and verdict.outcome is not Outcome.FAILED:
-        # What failed on the way (a hook) is told, and the disk is given up all the same.
-        entry = {"role": "disk", "action": verb, "outcome": verdict.outcome, "items": items(done)}
-        record(ctx, lambda: ctx.status.merge("devices", verdict.name, entry | {"ended": int(time.time())}))
-        return 0
-    return int(
-        any(item.outcome is Outcome.FAILED for item in done) or not any(i.outcome in _FINE for i in done)
-    )
+    outcomes = {item.outcome for item in done}
+    if verb == "detach":
+        return int(done[-1].outcome is Outcome.FAILED)
+    return int(Outcome.FAILED in outcomes or not outcomes & _FINE)
 
 
 def _size(row: Row) -> str:

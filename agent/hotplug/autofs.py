@@ -16,13 +16,14 @@ from enum import StrEnum
 from agent import mounts, units
 from agent.errors import HostError
 from agent.hotplug import gone, holders
+from agent.hotplug.policy import identity
 from agent.hotplug.record import FOLDER, Kind, Record, Records, exclusive
 from agent.report import changed, skipped
 from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.context import Context
     from agent.host import Host
@@ -42,6 +43,8 @@ _UNIT = "autofs.service"
 _ON, _STARTED = f"{FOLDER}/autofs", f"{FOLDER}/autofs.started"
 #: Seconds for the automounter to give up its folder when the link has gone; and for another switch to end.
 _TIMEOUT = 20.0
+#: Seconds for the automounter to come, in a boot.
+_START_TIMEOUT = 120.0
 
 
 class _State(StrEnum):
@@ -96,6 +99,8 @@ def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterat
     )
     known = Records(ctx.host).all().get(device.name)
     Records(ctx.host).put(device.name, record)
+    if device.uuid:
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
     write_map(ctx)
     if known != record:
         yield changed(device.name, f"mounted at {at} when somebody looks there")
@@ -120,7 +125,12 @@ def _entry(name: str, record: Record) -> str:
 
 
 def look_at(host: Host, at: str) -> None:
-    """Have the automounter mount what it offers there. Raises HostError."""
+    """Have the automounter mount what it offers there; in a boot it comes after us. Raises HostError."""
+    folder = at.rpartition("/")[0]
+    if not _wait(host, lambda: _is_held(host, folder), _START_TIMEOUT):
+        raise HostError(
+            f"the automounter does not take care of {folder}", hint=f"see: systemctl status {_UNIT}"
+        )
     host.run(("stat", "--", f"{at}/."), timeout=60.0)
 
 
@@ -178,19 +188,34 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
 
 def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
     """Wait until the automounter has left the folder. Raises HostError when something there is in use."""
-    host, deadline = ctx.host, time.monotonic() + seconds
+    host = ctx.host
+    if not _wait(host, lambda: not _is_held(host, folder), seconds):
+        below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
+        used = gone.named([holder for at in below for holder in holders.of(host, at)])
+        raise HostError(
+            f"the automounter still holds {folder}: {used or 'it does not answer'}",
+            hint="end them, then run: systemctl reload autofs gandi-agent",
+        )
+
+
+def _wait(host: Host, until: Callable[[], bool], seconds: float) -> bool:
+    """Wait for the kernel's table of mounts to be so (it tells of each change, proc_pid_mounts(5)); whether
+    it came to be.
+    """
+    deadline = time.monotonic() + seconds
     with host.opened(mounts.MOUNTINFO, os.O_RDONLY) as table:
         poll = select.poll()
         poll.register(table, select.POLLPRI | select.POLLERR)
-        while any(mount.at == folder and mount.fstype == "autofs" for mount in mounts.mounts(host)):
-            if time.monotonic() >= deadline:
-                below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
-                used = gone.named([holder for at in below for holder in holders.of(host, at)])
-                raise HostError(
-                    f"the automounter still holds {folder}: {used or 'it does not answer'}",
-                    hint="end them, then run: systemctl reload autofs gandi-agent",
-                )
-            poll.poll(max(deadline - time.monotonic(), 0.0) * 1000)
+        while not until():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(left * 1000)
+    return True
+
+
+def _is_held(host: Host, folder: str) -> bool:
+    return any(mount.at == folder and mount.fstype == "autofs" for mount in mounts.mounts(host))
 
 
 def _state(host: Host) -> str:

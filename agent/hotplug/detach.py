@@ -9,8 +9,10 @@ other.
 from __future__ import annotations
 
 import os
+import time
 
 from agent import hooks, mounts, storage
+from agent.context import record
 from agent.errors import ConfigError, HostError
 from agent.hotplug import autofs, gone, holders, machine, stopping
 from agent.hotplug import disk as handler
@@ -18,17 +20,16 @@ from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
 from agent.plain import dataclass, field, replace
-from agent.report import changed, failed
+from agent.report import Item, Outcome, StepReport, changed, failed, items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from agent.context import Context
     from agent.host import Host
     from agent.hotplug.system import System
     from agent.mounts import Mount
-    from agent.report import Item
     from agent.storage import Device, Disk
 
 #: Seconds for a look at the disk that is under way to end.
@@ -65,7 +66,7 @@ def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Ite
         if why := _refused(ctx, known):
             yield failed(disk.name, f"not detached: {why}")
             return
-        yield from _Detach(ctx, system, known).run()
+        yield from _noted(ctx, disk.name, "detach", _Detach(ctx, system, known).run())
 
 
 def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -74,7 +75,23 @@ def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[
     """
     disk = find(ctx, system, what)
     with TURNS.of(ctx.host, disk.name, PATIENCE):
-        yield from handler.look(ctx, disk.name, system, explicit=True, insist=True)
+        work = handler.look(ctx, disk.name, system, explicit=True, insist=True)
+        yield from _noted(ctx, disk.name, "mount", work)
+
+
+def _noted(ctx: Context, name: str, action: str, work: Iterable[Item]) -> Iterator[Item]:
+    """Pass on what is done as it is done, and record it as the last that happened to the disk. An attempt to
+    detach that changed nothing is no news of it.
+    """
+    done = list[Item]()
+    for item in work:
+        done.append(item)
+        yield item
+    if not done or (action == "detach" and done[-1].outcome is Outcome.FAILED):
+        return
+    report = StepReport(name, tuple(done), 0.0)
+    entry = {"role": "disk", "action": action, "outcome": report.outcome, "items": items(done)}
+    record(ctx, lambda: ctx.status.merge("devices", name, entry | {"ended": int(time.time())}))
 
 
 @dataclass(slots=True)
@@ -94,7 +111,7 @@ class _Detach:
         self.mounts = [mount for mount in mounts.mounts(host) if mount.numbers & numbers]
         swapped = mounts.swaps(host)
         self.swaps = [device for device in self.disk.devices if device.number in swapped]
-        self.records = {n: r for n, r in Records(host).all().items() if r.disk == self.disk.name}
+        self.records = Records(host).of(self.disk.name)
 
     def run(self) -> Iterator[Item]:
         ctx, name = self.ctx, self.disk.name
@@ -192,7 +209,10 @@ def _refused(ctx: Context, disk: Disk) -> str:
     """Why a disk is not the agent's to detach, "" when it is."""
     if disk.name in machine.root_disks(ctx.host):
         return "the system itself is on it"
+    pending = TURNS.pending(ctx.host)
     for device in disk.devices:
+        if device.number in pending:
+            return f"{device.name} is being mounted now: try again in a moment"
         if device.holders:
             return f"{device.name} is held by {', '.join(device.holders)}: close it there first"
     return ""

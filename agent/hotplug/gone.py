@@ -11,6 +11,7 @@ import re
 from agent import mounts
 from agent.hotplug import holders, mounting
 from agent.hotplug.record import Kind, Records, left_behind
+from agent.journal import Journal
 from agent.plain import replace
 from agent.report import changed, failed, guarded
 
@@ -35,9 +36,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     come. None is a disk that has gone; one that could not be read has not.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, known in Records(ctx.host).all().items():
-        if known.disk != name:
-            continue
+    for device, known in Records(ctx.host).of(name).items():
         if disk is None or known.sequence != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
         elif device not in present and known.kind != Kind.RELEASED:
@@ -54,12 +53,14 @@ def left(ctx: Context, name: str) -> Iterator[Item]:
         if known.disk == name:
             yield from _left(ctx, key, known)
     for swap in lost_swap(ctx, name):
-        yield failed(
+        item = failed(
             swap,
             "CRITICAL: taken away while it was in use as swap: what was on it is lost, and the processes "
             "that need it will be ended by the kernel",
             "restart the machine; to detach a swap disk: gandi-agent detach",
         )
+        Journal(ctx.host).swap_lost(item)
+        yield item
 
 
 def lost_swap(ctx: Context, name: str) -> list[str]:

@@ -82,9 +82,13 @@ def root_disks(host: Host, found: Iterable[mounts.Mount] | None = None) -> froze
 def _filesystems(
     host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
 ) -> Iterator[Filesystem]:
-    """What is mounted: ours from the records, the rest from udev."""
+    """What is mounted, or will be when somebody looks: ours from the records, the rest from udev."""
     ours = {record.number: record for record in records.values()}
-    for number in {number for mount in found for number in mount.numbers}:
+    mounted = {number for mount in found for number in mount.numbers}
+    for record in ours.values():
+        if record.kind == Kind.OFFERED and record.number not in mounted:
+            yield Filesystem(record.number, record.uuid, os.fsencode(record.label), record.at, ours=True)
+    for number in mounted:
         at = next(mount.at for mount in found if number in mount.numbers)
         if number in ours:
             record = ours[number]

@@ -122,7 +122,7 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
     kind = known.kind if known else ""
     match choice.decision:
         case Mounted(at):
-            return "mounted", "keep", at, "" if kind == Kind.MOUNTED else "by somebody else"
+            return "mounted", "keep", at, "" if known else "by somebody else"
         case MountAt(at, _, warning) if kind == Kind.OFFERED:
             return "offered", "keep", at, warning or "mounted when somebody looks there"
         case MountAt(at) if kind == Kind.TOLD:

@@ -33,19 +33,23 @@ LUKS, PV = "crypto_LUKS", "LVM2_member"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far the growth went, for people; ``at``: where the filesystem is mounted that has grown."""
+    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem
+    is mounted that has grown.
+    """
 
     what: str
     at: str = ""
 
 
-def pass_on(ctx: Context, system: System, disk: Disk, device: Device) -> Iterator[Item]:
+def pass_on(
+    ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False
+) -> Iterator[Item]:
     """Pass on what the disk has gained to what lies on ``device``, an encrypted one or a physical volume.
-    Says nothing when the disk has not grown.
+    Says nothing when the disk has not grown. ``root``: it is the root disk, see growth.Case.
     """
     known = ctx.state.disks().get(device.uuid, {})
     read = table.read(ctx.host, disk) if device.partition else None
-    case = growth.Case(disk, device, 0, int(known.get("size", 0)), read)
+    case = growth.Case(disk, device, 0, int(known.get("size", 0)), read, root)
     decision = growth.decide_stacked(case)
     if decision is growth.NOT_GROWN:
         grow.settle(ctx, device, disk.device.size)
@@ -70,10 +74,11 @@ def _do(ctx: Context, system: System, case: growth.Case, decision: growth.Grow) 
         return
     if device.uuid:
         ctx.state.remember_disk(device.uuid, size=disk.device.size, lvm=None)
-    yield changed(device.name, done.what)
+    if done.what:
+        yield changed(device.name, done.what)
     if decision.warning:
         yield failed(device.name, decision.warning)
-    if done.at:
+    if done.at and not case.root:
         given = environment(device.node, "change", device.udev)
         yield from hooks.run(ctx, "post-disk-grow", device.node, done.at, environment=given)
 
@@ -113,15 +118,13 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     at = _mounted_at(ctx, one.number) if one else ""
     if one and not (at and filesystem.grower(fstype, f"/dev/{name}", at)):
         return Leave(f"{pv.group}/{one.name} is not mounted with a filesystem that grows")
-    if one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK:
-        # Somebody left it smaller than its volume: the volume stays, and so does it.
-        one = None
+    reserved = one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK
     ctx.state.remember_disk(uuid, lvm=asdict(before))
     now = lvm.resize(host, write, node, pv)
-    due = lvm.due(now, before) if one else "its volumes are left as they are"
+    due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
     if isinstance(due, str):
         gained = (now.extents - before.extents) * now.extent
-        return Done(f"physical volume of {now.group} grown by {grow.gib(gained)}; {due}")
+        return Done(f"physical volume of {now.group} grown by {grow.gib(gained)}; {due}" if gained else "")
     lvm.extend(host, write, node, now, due)
     return _filesystem(ctx, write, name, fstype)
 
@@ -135,7 +138,7 @@ def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Le
         return Leave(f"what is on it ({fstype or 'nothing known'}) is not mounted, or does not grow")
     before, size = filesystem.size(host, fstype, node, at), storage.size_now(host, name)
     if size - before < filesystem.SLACK:
-        return Done(f"{at} fills its volume", at)
+        return Done("")
     write(argv)
     spans = filesystem.size(host, fstype, node, at)
     if spans <= before:

@@ -101,6 +101,8 @@ class LoopDisk:
             if mount.source.startswith(self.node):
                 sh("umount", "--lazy", mount.at)
         subprocess.run(("partx", "--delete", self.node), check=False, capture_output=True)
+        # The kernel keeps that flag for the next disk on this loop device.
+        subprocess.run(("blockdev", "--setrw", self.node), check=False, capture_output=True)
         subprocess.run(("losetup", "--detach", self.node), check=False, capture_output=True)
 
 

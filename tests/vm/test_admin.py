@@ -1,4 +1,4 @@
-"""The administrator at work in a real guest: disks given up and taken back, disks that he works on by hand, and
+"""The administrator at work in a real guest: disks given up and taken back, disks worked on by hand, and
 disks that are taken from under somebody.
 """
 
@@ -85,12 +85,12 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     vm.run("systemctl daemon-reload; systemctl start user other")
     vm.run("systemctl stop user; gandi-agent detach data; gandi-agent mount data; systemctl start user")
     holder = vm.spawn("exec sleep 333 < /srv/data/log", timeout=400)
-    vm.wait_until("pgrep -f 'sleep 333'")
+    vm.wait_until("pgrep -fx 'sleep 333'")
     refused = vm.run("gandi-agent detach data", check=False)
     assert refused.rc == 1
     assert "user.service: stopped" in refused.stdout
     assert "other" not in refused.stdout
-    vm.run("systemctl is-active user other && pkill -f 'sleep 333'")
+    vm.run("systemctl is-active user other && pkill -fx 'sleep 333'")
     holder.result()
     vm.run(
         "gandi-agent detach data && systemctl is-active other systemd-journald && ! systemctl is-active user"
@@ -114,7 +114,7 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machi
                 f"wipefs -a {node}",
                 f"echo 'label: gpt\n,100M\n,100M' | sfdisk {node}",
                 f"udevadm settle; mkfs.ext4 -qF {node}2",
-                f"wipefs -a {node}2 {node}",
+                f"udevadm settle; wipefs -a {node}2 {node}",
                 f"udevadm settle; mkfs.ext4 -qF {node}",
             ],
         }[way]
@@ -144,14 +144,14 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
         vm.spawn("cd /srv/one && exec sleep 1001", timeout=900),
         vm.spawn("exec sleep 1002 < /srv/two/file", timeout=900),
     ]
-    vm.wait_until("pgrep -f 'sleep 1001' && pgrep -f 'sleep 1002'")
+    vm.wait_until("pgrep -fx 'sleep 1001' && pgrep -fx 'sleep 1002'")
     blank = vm.output("lsblk -dnbo NAME,SIZE | awk '$2 == 1073741824 { print $1 }'")
     vm.run(f"mkswap /dev/{blank} && swapon /dev/{blank}")
     for name in ("one", "two", "three", "swap"):
         vm.remove_disk(name)
     vm.wait_until('! findmnt -rno TARGET | grep ^/srv/ && test -z "$(ls -A /srv)"')
     for number, name in ((1001, "one"), (1002, "two")):
-        pid = vm.output(f"pgrep -f 'sleep {number}'")
+        pid = vm.output(f"pgrep -fx 'sleep {number}'")
         vm.wait_until(f"(gandi-agent status || true) | grep -q 'while in use at /srv/{name}.*sleep ({pid})'")
         vm.run(f"gandi-agent disks | grep -q 'gone .*/srv/{name} .*sleep ({pid})'")
     vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")

@@ -177,8 +177,8 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC has
-        come since the network was configured.
+        """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
+        has come since the network was configured.
         """
         from agent.hotplug import nic
 

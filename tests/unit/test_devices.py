@@ -63,6 +63,8 @@ def test_events_that_wait_are_merged(waiting: list[str], action: str, after: lis
             Uevent("remove", "block", "nvme0n1p2", f"{NVME}/nvme0n1p2", "partition", "disk"),
             ("nvme0n1", "change"),
         ),
+        (Uevent("add", "cpu", "cpu3", "/devices/system/cpu/cpu3", "", "cpu"), ("cpu", "change")),
+        (Uevent("remove", "memory", "memory40", "/devices/system/m", "", "memory"), ("memory", "change")),
     ],
 )
 def test_a_partition_is_a_look_at_its_disk(uevent: Uevent, expected: tuple[str, str]) -> None:
@@ -152,6 +154,21 @@ def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, se
     seen.hold["vdb"].set()
     settle(devices)
     assert sorted(seen.looks) == [("vdb", "change"), ("vdb", "change"), ("vdc", "add")]
+
+
+def test_hundreds_of_blocks_are_one_look_and_one_more(devices: Devices, seen: Seen) -> None:
+    devices.handlers = {"memory": seen}
+    seen.hold["memory"] = threading.Event()
+    blocks = [Uevent("add", "memory", f"memory{n}", "/devices/system/m", "", "memory") for n in range(400)]
+    devices.look(blocks[:1])
+    assert seen.started.wait(10)
+    devices.look(blocks)
+    seen.hold["memory"].set()
+    settle(devices)
+    assert seen.looks == [("memory", "change")] * 2
+    devices.look_again([])
+    settle(devices)
+    assert set(devices.ctx.status.read()["devices"]) == {"memory"}
 
 
 def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> None:

@@ -197,7 +197,6 @@ def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
         threading.Event().wait(0.01)
     assert devices.workers.busy() == ("vd5",)
     assert {name for name, action in seen.looks if action == "add"} == set(names)
-    assert len(seen.looks) <= 2 * len(names), "events that wait are merged"
     seen.hold["vd5"].set()
     settle(devices)
     assert set(devices.ctx.status.read()["devices"]) == set(names)

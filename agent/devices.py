@@ -46,7 +46,7 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     from agent.hotplug import disk
 
     yield from disk.handle(ctx, sysname, action)
-    if action != "remove" and _may_be_drive(ctx.host, sysname):
+    if action != "remove" and not disk.is_known(ctx, sysname) and _may_be_drive(ctx.host, sysname):
         from agent import reload
 
         yield from reload.handle(ctx, sysname)
@@ -187,7 +187,7 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC
+        """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
         has come since the network was configured.
         """
         from agent.hotplug import nic

@@ -111,7 +111,7 @@ class _Detach:
         self.mounts = [mount for mount in mounts.mounts(host) if mount.numbers & numbers]
         swapped = mounts.swaps(host)
         self.swaps = [device for device in self.disk.devices if device.number in swapped]
-        self.records = {n: r for n, r in Records(host).all().items() if r.disk == self.disk.name}
+        self.records = Records(host).of(self.disk.name)
 
     def run(self) -> Iterator[Item]:
         ctx, name = self.ctx, self.disk.name

@@ -147,6 +147,13 @@ def recorded(ctx: Context) -> set[str]:
     }
 
 
+def is_known(ctx: Context, name: str) -> bool:
+    """Whether the disk was dealt with as a data disk: then nobody opens it to see whether it is something
+    else, because an administrator may be at work on it.
+    """
+    return bool(Records(ctx.host).of(name))
+
+
 # -- acting ---------------------------------------------------------------------------------------
 
 

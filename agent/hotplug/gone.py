@@ -36,9 +36,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     come. None is a disk that has gone; one that could not be read has not.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, known in Records(ctx.host).all().items():
-        if known.disk != name:
-            continue
+    for device, known in Records(ctx.host).of(name).items():
         if disk is None or known.sequence != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
         elif device not in present and known.kind != Kind.RELEASED:

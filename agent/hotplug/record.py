@@ -85,6 +85,10 @@ class Records:
         except (ValueError, TypeError, AttributeError):
             return {}
 
+    def of(self, disk: str) -> dict[str, Record]:
+        """Those of one disk."""
+        return {name: record for name, record in self.all().items() if record.disk == disk}
+
     def put(self, name: str, record: Record | None) -> None:
         """Remember ``record`` for the device, or with None forget the device."""
         with _lock, exclusive(self.host, "records", _LOCK_TIMEOUT):

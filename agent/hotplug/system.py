@@ -12,6 +12,7 @@ from functools import partial
 
 from agent import storage, transient, udevdb
 from agent.bus import attachment
+from agent.hotplug.record import Records
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
@@ -36,13 +37,22 @@ UDEV_TIMEOUT = 10
 
 
 def read(host: Host, name: str) -> Disk | None:
-    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly)."""
+    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly).
+
+    Of a disk that we have dealt with already, only udev is asked: an administrator who is at work on it must
+    not find one of its partitions open. Where udev has not finished with one, its event is still to come.
+    """
     path = storage.devpath(host, name)
     known = partial(udevdb.block, host)
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    return storage.read(host, name, known)
+    return storage.read(host, name, partial(_answered, host) if Records(host).of(name) else known)
+
+
+def _answered(host: Host, name: str) -> dict[str, str]:
+    found = udevdb.block(host, name)
+    return {"USEC_INITIALIZED": "0", **found} if found else found
 
 
 def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:

@@ -114,7 +114,7 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machi
                 f"wipefs -a {node}",
                 f"echo 'label: gpt\n,100M\n,100M' | sfdisk {node}",
                 f"udevadm settle; mkfs.ext4 -qF {node}2",
-                f"wipefs -a {node}2 {node}",
+                f"udevadm settle; wipefs -a {node}2 {node}",
                 f"udevadm settle; mkfs.ext4 -qF {node}",
             ],
         }[way]

@@ -108,7 +108,7 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machi
         delays = [f"sleep {chance.choice((0, 0, 0.05, 0.2, 0.7, 1.5)):g}" for _ in range(5)]
         way = chance.choice(("mkfs", "mkfs", "check", "table"))
         work = {
-            "mkfs": [f"mkfs.{chance.choice(('ext4 -F', 'ext4 -F', 'vfat -I'))} {node}"],
+            "mkfs": [f"mkfs.{chance.choice(('ext4 -F', 'ext4 -F', 'vfat -I --mbr=n'))} {node}"],
             "check": [f"mkfs.ext4 -qF {node}", f"e2fsck -fp {node}", f"tune2fs -L round{number} {node}"],
             "table": [
                 f"wipefs -a {node}",

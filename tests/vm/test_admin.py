@@ -157,7 +157,7 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")
     vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
     vm.run("systemctl restart gandi-agent && udevadm settle")
-    vm.wait_until("test \"$((gandi-agent status || true) | grep -c 'while in use at')\" = 2")
+    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2")
     assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [
         "CPU",
         "KIND",

@@ -59,14 +59,20 @@ def look(
     switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
     yield from switched
     autofs.write_map(ctx)
-    if not disk or any(item.outcome is Outcome.FAILED for item in switched):
+    if not disk:
         return
+    is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
     is_new = not disk.excluded and Once(ctx.host).is_new(disk)
-    choices = choose(ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new)
+    # Between two modes nothing is mounted; what needs no mount goes on.
+    choices = choose(
+        ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
+    )
     for choice in choices:
+        if is_stuck and isinstance(choice.decision, MountAt | Format):
+            continue
         yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
         yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
-    if is_new:
+    if is_new and not is_stuck:
         Once(ctx.host).looked(disk)
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))

@@ -9,9 +9,9 @@ PYTHON := .venv/bin/python
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
 # What the package is made of; the other directories are for those who work on it.
-PACKAGED := agent bin debian docs/man docs/ganeti.md etc-default ganeti hooks udev units
+PACKAGED := agent autofs bin debian docs/man docs/ganeti.md etc-default ganeti hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
-SCRIPTS := .ci/run bin/gandi-stage ganeti/hooks/gandi-agent debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
+SCRIPTS := .ci/run autofs/auto.gandi bin/gandi-stage ganeti/hooks/gandi-agent debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 

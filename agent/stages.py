@@ -98,7 +98,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
     ),
     Stage.MOUNT: (
         Step("resources", "agent.hotplug.coldplug:apply"),
-        Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),
+        Step("disks", "agent.hotplug.disk:mount_all"),
     ),
     Stage.CONFIG: (
         Step(

@@ -15,7 +15,6 @@ the administrator win.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 
@@ -42,6 +41,8 @@ _LONGEST = 128
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
+    import hashlib  # loads OpenSSL, which a look at a disk has no use for
+
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return hashlib.sha256(data).hexdigest()
 

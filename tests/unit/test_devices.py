@@ -183,6 +183,26 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
     settle(devices)
 
 
+def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
+    devices: Devices, seen: Seen
+) -> None:
+    """FAILURES 16. Each comes with two events more, as udev's watch makes them."""
+    names = [f"vd{number}" for number in range(64)]
+    seen.hold["vd5"] = threading.Event()
+    for action in ("add", "change", "change"):
+        devices.look([event(action, name) for name in names])
+    for _ in range(2000):
+        if set(devices.ctx.status.read()["devices"]) == set(names) - {"vd5"}:
+            break
+        threading.Event().wait(0.01)
+    assert devices.workers.busy() == ("vd5",)
+    assert {name for name, action in seen.looks if action == "add"} == set(names)
+    assert len(seen.looks) <= 2 * len(names), "events that wait are merged"
+    seen.hold["vd5"].set()
+    settle(devices)
+    assert set(devices.ctx.status.read()["devices"]) == set(names)
+
+
 def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:
     for name in ("vdb", "vdb1", "vdba", "nvme0n1", "nvme0n1p1", "nvme0n11"):
         devices.ctx.status.merge("devices", name, {"outcome": "changed", "items": []})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ class Devices(Running):
         self.qmp.call("blockdev-add", **qemu.blockdev(disk))
         self.qmp.call("device_add", **qemu.device_options(disk, port=port))
 
-    def remove_disk(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
-        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it."""
-        self._unplug(f"{id}-dev", timeout)
+    def remove_disk(
+        self, id: str, *, timeout: float = UNPLUG_TIMEOUT, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it.
+        ``meanwhile`` is called once the guest has been asked.
+        """
+        self._unplug(f"{id}-dev", timeout, meanwhile)
         self.qmp.call("blockdev-del", node_name=id)
 
     def change_medium(self, id: str, path: Path) -> None:
@@ -117,10 +122,11 @@ class Devices(Running):
 
     # -- common ------------------------------------------------------------------------------------
 
-    def _unplug(self, device: str, timeout: float) -> None:
+    def _unplug(self, device: str, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> None:
         def gone(data: dict[str, Any]) -> bool:
             return data.get("device") == device
 
         self.qmp.call("device_del", id=device)
+        meanwhile()
         self.qmp.wait_event("DEVICE_DELETED", timeout, gone)
         self._give_back(device)

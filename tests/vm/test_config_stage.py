@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import GuestFile, Image, ImageSpec, Machine, MachineSpec, Nic, State, build, newest_deb
+from tests.vm.sshfiles import too_deep
 
 PASSWORD = "hunter22"
 HASH = (
@@ -188,20 +189,14 @@ def _sshd_refuses(vm: Machine) -> None:
     assert vm.output(f"md5sum {foreign} /etc/ssh/sshd_config") == before
     vm.run(f"test ! -e {WRITTEN[1]} && rm {foreign}")
 
-    # An sshd that knows no such option, in the place of the real one.
-    vm.write_file(
-        "/usr/sbin/sshd.old",
-        f"#!/bin/sh\nif [ -e {WRITTEN[1]} ]; then\n"
-        f'echo "{WRITTEN[1]}: line 2: Bad configuration option" >&2; exit 255; fi\n'
-        'exec /usr/sbin/sshd.real "$@"\n',
-        mode=0o755,
-    )
-    vm.run("mv /usr/sbin/sshd /usr/sbin/sshd.real && mv /usr/sbin/sshd.old /usr/sbin/sshd")
+    # A configuration that is as deep as sshd allows, and with ours one deeper.
+    vm.run("cp /etc/ssh/sshd_config /root/sshd_config")
+    for name, text in too_deep().items():
+        vm.write_file(name, text)
     (failed,) = _config_fails(vm)
-    assert f"{WRITTEN[1]}: line 2: Bad configuration option" in failed["detail"]
-    assert "removed" in failed["detail"]
+    assert "00-gandi.conf, which was removed: Too many recursive" in failed["detail"]
     vm.run(f"test ! -e {WRITTEN[1]} && systemctl restart ssh.service && systemctl is-active ssh.service")
-    vm.run("mv /usr/sbin/sshd.real /usr/sbin/sshd")
+    vm.run("cp /root/sshd_config /etc/ssh/sshd_config")
     vm.run("systemctl restart gandi-config.service ssh.service")
     assert sample.steps(vm, "config")["ssh"] == "changed"
 
@@ -242,7 +237,7 @@ def _the_administrator_wins(vm: Machine) -> None:
     kept = {
         i["name"] for s in ("bootstrap", "config") for i in sample.items(vm, s) if i["outcome"] == "kept"
     }
-    assert {"sysctl", "timezone", "motd", "cron:daily", "fsck", "hosts:::1"} <= kept, kept
+    assert {"sysctl", "timezone", "motd", "cron:daily", "fsck", "localhost:::1"} <= kept, kept
 
 
 def _flags_off_and_on(vm: Machine) -> None:

@@ -7,8 +7,8 @@ DEEPEST = 17
 
 
 def too_deep() -> dict[str, str]:
-    """Files of which the last allowed one includes the folder of drop-ins: sshd takes them as long as no file
-    is in that folder.
+    """Files of which the last allowed one includes the folder of drop-ins: sshd takes them as long as that
+    folder is empty.
     """
     chain = [f"/etc/ssh/deep/{depth}" for depth in range(1, DEEPEST)]
     places = ["/etc/ssh/sshd_config", *chain]

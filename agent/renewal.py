@@ -25,6 +25,12 @@ def is_due(ctx: Context, what: str) -> bool:
     return ctx.config is not None and ctx.host.exists(f"{ctx.state.folder()}/renew/{what}")
 
 
+def is_late(ctx: Context) -> bool:
+    """Whether the first stage is over, and with it what comes before the network: a drive came late."""
+    state = ctx.status.read()["stages"].get("bootstrap", {}).get("state")
+    return ctx.host.live and state != "running"
+
+
 def done(ctx: Context, what: str) -> None:
     """It was made anew, or is to stay as it is."""
     ctx.host.remove(f"{ctx.state.folder()}/renew/{what}")

@@ -42,8 +42,7 @@ _JOB = re.compile(
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle each job's time as one item; nothing to do without that table."""
     text = ctx.host.read(FILE)
-    seed = _seed(ctx)
-    if text is None or not seed:
+    if text is None or not (seed := _seed(ctx)):
         return
     for found in _JOB.finditer(text):
         yield _settle(ctx, found[2], tuple(found[1].split()), seed)

@@ -145,3 +145,18 @@ def test_the_same_again_notes_nothing(machine: Machine) -> None:
     ctx = machine.context()
     deliver(machine, ctx)
     assert not renewal.is_due(ctx, renewal.HOST_KEYS)
+
+
+def test_a_machine_that_runs_keeps_its_id_until_it_boots(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that comes late; the network is up by then."""
+    expect(machine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Host, "live", property(lambda _host: True))
+        patch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
+        ctx = machine.context()
+        ctx.status.merge("stages", "bootstrap", {"state": "done"})
+        assert [item.outcome for item in machineid.apply(ctx)] == ["skipped"]
+    assert machine.text("/etc/machine-id") == f"{ID}\n"
+    assert machine.run(machineid.apply) == {"machine-id": "changed: new"}

@@ -26,9 +26,11 @@ def is_due(ctx: Context, what: str) -> bool:
 
 
 def is_late(ctx: Context) -> bool:
-    """Whether the first stage is over, and with it what comes before the network: a drive came late."""
-    state = ctx.status.read()["stages"].get("bootstrap", {}).get("state")
-    return ctx.host.live and state != "running"
+    """Whether the time before the network, and before the units that follow the first stage, has passed in
+    this boot: a drive came late, or the stage is run once more.
+    """
+    begun = ctx.status.read()["stages"] if ctx.host.live else {}
+    return ctx.host.live and ("mount" in begun or begun.get("bootstrap", {}).get("state") != "running")
 
 
 def done(ctx: Context, what: str) -> None:

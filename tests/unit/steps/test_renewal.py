@@ -87,12 +87,18 @@ def test_the_flag_counts_on_the_day_that_the_machine_is_set_up(machine: Machine)
 
 
 @pytest.mark.parametrize(
-    ("state", "enabled", "made"), [("running", True, 0), ("done", True, 1), ("running", False, 1)]
+    ("state", "enabled", "again", "made"),
+    [
+        ("running", True, False, 0),
+        ("running", True, True, 1),
+        ("done", True, True, 1),
+        ("running", False, False, 1),
+    ],
 )
 def test_made_here_where_the_unit_does_not_come(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, enabled: bool, made: int
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, enabled: bool, again: bool, made: int
 ) -> None:
-    """A drive that comes late, or a unit that is disabled."""
+    """A drive that comes late, a stage that is run again, or a unit that is disabled."""
     expect(machine)
     argvs: list[tuple[str, ...]] = []
 
@@ -109,6 +115,8 @@ def test_made_here_where_the_unit_does_not_come(
         (folder / hostkeys.KEYGEN).symlink_to("/x")
     ctx = machine.context()
     ctx.status.merge("stages", "bootstrap", {"state": state})
+    if again:
+        ctx.status.merge("stages", "mount", {"state": "done"})
     list(hostkeys.apply(ctx))
     assert argvs.count(("ssh-keygen", "-A")) == made
 

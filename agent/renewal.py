@@ -25,6 +25,14 @@ def is_due(ctx: Context, what: str) -> bool:
     return ctx.config is not None and ctx.host.exists(f"{ctx.state.folder()}/renew/{what}")
 
 
+def is_late(ctx: Context) -> bool:
+    """Whether the time before the network, and before the units that follow the first stage, has passed in
+    this boot: a drive came late, or the stage is run once more.
+    """
+    begun = ctx.status.read()["stages"] if ctx.host.live else {}
+    return ctx.host.live and ("mount" in begun or begun.get("bootstrap", {}).get("state") != "running")
+
+
 def done(ctx: Context, what: str) -> None:
     """It was made anew, or is to stay as it is."""
     ctx.host.remove(f"{ctx.state.folder()}/renew/{what}")

@@ -30,7 +30,7 @@ def script(host: Host) -> int:
     with stages.alone(host, "rerun script", _PATIENCE):
         if transient.is_running(host, step.UNIT):
             raise ConfigError(
-                f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl stop {step.UNIT}"
+                f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl kill {step.UNIT}"
             )
         step.forget(ctx)
         report = stages.attempt(ctx, "scripts", lambda: step.apply(ctx))

@@ -42,8 +42,7 @@ _JOB = re.compile(
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle each job's time as one item; nothing to do without that table."""
     text = ctx.host.read(FILE)
-    seed = _seed(ctx)
-    if text is None or not seed:
+    if text is None or not (seed := _seed(ctx)):
         return
     for found in _JOB.finditer(text):
         yield _settle(ctx, found[2], tuple(found[1].split()), seed)
@@ -78,10 +77,10 @@ def _seed(ctx: Context) -> str:
 
 
 def _write(host: Host, job: str, wanted: str) -> None:
-    text = host.read(FILE) or ""
+    text, (minute, hour, *days) = host.read(FILE) or "", wanted.split()
 
     def line(found: re.Match[str]) -> str:
-        return f"{wanted.replace(' ', chr(9), 1)}\t" if found[2] == job else found[0]
+        return f"{minute} {hour}\t{' '.join(days)}\t" if found[2] == job else found[0]
 
     info = os.stat(host.path(FILE))
     host.write(FILE, _JOB.sub(line, text), mode=stat.S_IMODE(info.st_mode))

@@ -41,19 +41,12 @@ def apply(ctx: Context) -> Iterator[Item]:
     else:
         for name in names:
             host.remove(f"{FOLDER}/{name}")
-        if host.live and _nobody_will(ctx):
+        if host.live and (renewal.is_late(ctx) or not units.enabled(host, KEYGEN)):
+            # The unit does not come any more, or not at all.
             host.run(("ssh-keygen", "-A"), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
     renewal.done(ctx, renewal.HOST_KEYS)
-
-
-def _nobody_will(ctx: Context) -> bool:
-    """Whether the unit that makes them is not to come: it is off, or its time has passed when a drive comes
-    late.
-    """
-    state = ctx.status.read()["stages"].get("bootstrap", {}).get("state")
-    return state != "running" or not units.enabled(ctx.host, KEYGEN)
 
 
 def _reload(host: Host) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 
 from agent import renewal
-from agent.report import changed, unchanged
+from agent.report import changed, skipped, unchanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ _SLACK = 2
 def apply(ctx: Context) -> Iterator[Item]:
     """Write a new one, once for each instance."""
     if not renewal.is_due(ctx, renewal.MACHINE_ID):
+        return
+    if renewal.is_late(ctx):
+        # Half of the system would know itself by the one, half by the other.
+        yield skipped("machine-id", "made anew at the next boot, before the network")
         return
     host = ctx.host
     old = (host.read(FILE) or "").strip()

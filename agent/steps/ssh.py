@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 
 from agent import accounts, units
 from agent.errors import ConfigError, HostError
-from agent.report import changed, skipped, unchanged
+from agent.report import changed, kept, skipped, unchanged
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
@@ -33,6 +33,8 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-gandi.conf"
 _RUN = "/run/sshd"
 #: What is remembered once it has been settled for an instance.
 _MARK = "ssh"
+_ROOT = "PermitRootLogin"
+_OPTIONS = {"PermitEmptyPasswords": "no", _ROOT: "prohibit-password"}
 #: How ``sshd -T`` spells the values: of prohibit-password it still prints the name before OpenSSH 7.0.
 _SPELLED = {"prohibit-password": ("prohibit-password", "without-password"), "no": ("no",)}
 _HEADER = (
@@ -59,13 +61,17 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not any(fnmatch(DROP_IN, pattern) for pattern in _included(files)):
         yield skipped("ssh", f"{CONFIG} does not include {os.path.dirname(DROP_IN)}")
         return
+    former = files.get(DROP_IN)
+    if former is not None and not _is_ours(former):
+        ctx.state.mark(_MARK)
+        yield kept("ssh")
+        return
     wanted = _wanted(ctx, files)
     if not wanted:
         ctx.state.mark(_MARK)
         yield unchanged("ssh", "each option is set by the administrator")
         return
     _check_before(host)
-    former = host.read(DROP_IN)
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
     try:
         _check_after(host, wanted)
@@ -77,15 +83,20 @@ def apply(ctx: Context) -> Iterator[Item]:
     yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
 
 
+def _is_ours(text: str) -> bool:
+    """Whether it is as we write it, for whichever instance."""
+    lines = text.removeprefix(_HEADER).splitlines()
+    return text.startswith(_HEADER) and set(lines) <= {f"{name} {value}" for name, value in _OPTIONS.items()}
+
+
 def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
     """The options that no file sets, wherever in it."""
     said = {
         name.lower() for path, text in files.items() if path != DROP_IN for name, _ in _SETTING.findall(text)
     }
-    options = {"PermitEmptyPasswords": "no"}
-    if _has_another_way_in(ctx):
-        options["PermitRootLogin"] = "prohibit-password"
-    return {name: value for name, value in options.items() if name.lower() not in said}
+    if not _has_another_way_in(ctx):
+        said.add(_ROOT.lower())
+    return {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
 
 
 def _has_another_way_in(ctx: Context) -> bool:

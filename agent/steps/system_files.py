@@ -33,7 +33,7 @@ _CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle localhost's two lines, and root's."""
     for address in _LOCAL:
-        yield from guarded(f"hosts:{address}", _localhost(ctx, address))
+        yield from guarded(f"localhost:{address}", _localhost(ctx, address))
     yield from guarded("fstab", _root(ctx))
 
 
@@ -42,7 +42,7 @@ def _localhost(ctx: Context, address: str) -> Iterator[Item]:
     words = (one.partition("#")[0].split() for one in text.splitlines())
     there = any(w and w[0] == address and "localhost" in w[1:] for w in words)
     yield ctx.state.system().settle(
-        f"hosts:{address}",
+        f"localhost:{address}",
         delivered="localhost",
         wanted="localhost",
         live="localhost" if there else None,

@@ -47,6 +47,7 @@ def test_spread_once_and_then_left(machine: Machine) -> None:
     assert [line.split("root")[1] for line in machine.text(cron.FILE).splitlines()[4:8]] == [
         line.split("root")[1] for line in CRONTAB.splitlines()[4:8]
     ]
+    assert re.search(r"^\d+ \d\t\* \* 7\troot\t", machine.text(cron.FILE), re.MULTILINE), "in its columns"
     assert path.stat().st_mode & 0o777 == 0o640
     before = machine.stamps()
     assert {one.partition(":")[0] for one in machine.run(cron.apply).values()} == {"unchanged"}

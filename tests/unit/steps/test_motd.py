@@ -14,21 +14,38 @@ from tests.unit.steps.conftest import Machine
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize(
-    ("folder", "name", "target"),
-    [(motd.PROGRAMS, "15-gandi", motd.PROGRAM), (motd.TEXTS, "gandi", motd.TEXT)],
-)
-def test_linked_once_and_then_left(machine: Machine, folder: str, name: str, target: str) -> None:
-    place = machine.root / folder[1:]
-    place.mkdir(parents=True)
-    assert machine.run(motd.apply) == {"motd": f"changed: {folder}/{name}"}
-    assert os.readlink(place / name) == target
-    assert machine.run(motd.apply) == {"motd": f"unchanged: {folder}/{name}"}
-    (place / name).unlink()
+@pytest.fixture(params=[motd.FILE, motd.LINK])
+def place(request: pytest.FixtureRequest, machine: Machine) -> Path:
+    """Where it is told here; only that folder is there."""
+    path = machine.root / str(request.param)[1:]
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_written_once_and_then_left(machine: Machine, place: Path) -> None:
+    name = f"/{place.relative_to(machine.root)}"
+    assert machine.run(motd.apply) == {"motd": f"changed: {name}"}
+    if name == motd.LINK:
+        assert os.readlink(place) == motd.TEXT
+    else:
+        assert place.stat().st_mode & 0o777 == 0o755
+        assert subprocess.run(["sh", place], check=True, capture_output=True).stderr == b""
+    assert machine.run(motd.apply) == {"motd": f"unchanged: {name}"}
+    place.unlink()
     assert machine.run(motd.apply) == {"motd": "kept: changed by admin"}
-    (place / name).write_text("mine")
+    place.write_text("mine")
     assert machine.run(motd.apply) == {"motd": "kept: changed by admin"}
-    assert (place / name).read_text() == "mine"
+    assert place.read_text() == "mine"
+
+
+def test_one_that_is_switched_off_stays_off(machine: Machine) -> None:
+    """As update-motd(5) says: by taking the right to run it."""
+    path = machine.put(motd.FILE)
+    path.unlink()
+    machine.run(motd.apply)
+    path.chmod(0o644)
+    assert machine.run(motd.apply) == {"motd": f"unchanged: {motd.FILE}"}
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_nowhere_to_say_it(machine: Machine) -> None:

@@ -87,12 +87,18 @@ def test_the_flag_counts_on_the_day_that_the_machine_is_set_up(machine: Machine)
 
 
 @pytest.mark.parametrize(
-    ("state", "enabled", "made"), [("running", True, 0), ("done", True, 1), ("running", False, 1)]
+    ("state", "enabled", "again", "made"),
+    [
+        ("running", True, False, 0),
+        ("running", True, True, 1),
+        ("done", True, True, 1),
+        ("running", False, False, 1),
+    ],
 )
 def test_made_here_where_the_unit_does_not_come(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, enabled: bool, made: int
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, enabled: bool, again: bool, made: int
 ) -> None:
-    """A drive that comes late, or a unit that is disabled."""
+    """A drive that comes late, a stage that is run again, or a unit that is disabled."""
     expect(machine)
     argvs: list[tuple[str, ...]] = []
 
@@ -109,6 +115,8 @@ def test_made_here_where_the_unit_does_not_come(
         (folder / hostkeys.KEYGEN).symlink_to("/x")
     ctx = machine.context()
     ctx.status.merge("stages", "bootstrap", {"state": state})
+    if again:
+        ctx.status.merge("stages", "mount", {"state": "done"})
     list(hostkeys.apply(ctx))
     assert argvs.count(("ssh-keygen", "-A")) == made
 
@@ -145,3 +153,18 @@ def test_the_same_again_notes_nothing(machine: Machine) -> None:
     ctx = machine.context()
     deliver(machine, ctx)
     assert not renewal.is_due(ctx, renewal.HOST_KEYS)
+
+
+def test_a_machine_that_runs_keeps_its_id_until_it_boots(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drive that comes late; the network is up by then."""
+    expect(machine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Host, "live", property(lambda _host: True))
+        patch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
+        ctx = machine.context()
+        ctx.status.merge("stages", "bootstrap", {"state": "done"})
+        assert [item.outcome for item in machineid.apply(ctx)] == ["skipped"]
+    assert machine.text("/etc/machine-id") == f"{ID}\n"
+    assert machine.run(machineid.apply) == {"machine-id": "changed: new"}

@@ -11,7 +11,8 @@ import pytest
 
 from agent.errors import ConfigError, HostError
 from agent.host import Completed, Host
-from agent.model import User
+from agent.model import Identity, User
+from agent.plain import replace
 from agent.steps import ssh
 from tests.unit.steps.conftest import Machine
 
@@ -98,6 +99,20 @@ def test_only_what_no_file_says(machine: Machine, sshd: list[Sshd], place: str, 
     machine.put(f"/etc/ssh/{place}", (path.read_text() if path.exists() else "") + f"{line}\n")
     machine.run(ssh.apply)
     assert written(machine) == BOTH[:1]
+
+
+def test_a_copy_has_its_own_and_leaves_an_edited_one(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.run(ssh.apply)
+    ctx = machine.context()
+    ctx.state.adopt(Identity("gandi", "another"))
+    ctx.config = replace(machine.config, users=(User("root", password="$6$a$b"),))
+    assert [item.outcome for item in ssh.apply(ctx)] == ["changed"]
+    assert written(machine) == BOTH[:1]
+    with (machine.root / ssh.DROP_IN[1:]).open("a") as file:
+        file.write("PermitRootLogin yes\n")
+    ctx.state.adopt(Identity("gandi", "a third"))
+    assert [item.outcome for item in ssh.apply(ctx)] == ["kept"]
+    assert written(machine) == [BOTH[0], "PermitRootLogin yes"]
 
 
 def test_nothing_where_every_option_is_the_administrators(machine: Machine, sshd: list[Sshd]) -> None:

@@ -75,9 +75,9 @@ def test_localhost_is_added(machine: Machine, text: str | None) -> None:
     (machine.root / "etc/hosts").unlink()
     if text is not None:
         machine.put("/etc/hosts", text)
-    assert machine.run(system_files.apply)["hosts:::1"] == "changed"
+    assert machine.run(system_files.apply)["localhost:::1"] == "changed"
     lines = machine.text("/etc/hosts").splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["127.0.0.1", "localhost"], ["::1", "localhost"]]
     assert all(line in lines for line in (text or "").splitlines())
     machine.put("/etc/hosts", "127.0.0.1 localhost\n")
-    assert machine.run(system_files.apply)["hosts:::1"] == "kept: changed by admin"
+    assert machine.run(system_files.apply)["localhost:::1"] == "kept: changed by admin"

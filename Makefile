@@ -27,7 +27,7 @@ setup: ## apt packages and .venv, if they are not there yet
 demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leaves a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
-test: lint test-unit test-system test-vm ## everything; what .ci/run calls
+test: lint rpm test-unit test-system test-vm ## everything; what .ci/run calls
 
 test-unit: setup ## pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"

@@ -12,7 +12,7 @@ README = Path(__file__).parents[2] / "README.md"
 PROGRAMS = ("gandi-agent ", "systemctl ", "journalctl ", "udevadm ")
 #: Run where an image is mounted: tests/vm/test_offline.py and tests/unit/test_clean.py.
 ELSEWHERE = "--root /mnt"
-DOCUMENT = {"version": 1, "identity": {"id": "vm1"}, "hostname": "vm1"}
+DOCUMENT = {"version": 1, "id": "vm1", "hostname": "vm1"}
 
 
 def commands() -> list[str]:

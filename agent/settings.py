@@ -216,6 +216,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "mount_owner": _owner,
     "disk_format": _format,
     "memory_online": _memory,
+    # Nothing in it is not the list of no sources, which is "none".
+    "datasource": lambda value: tuple(value.replace(",", " ").split()) or ("auto",),
     "renderer": _one_of("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
     "decompress_kernel": _one_of("auto", "0", "1"),
 }

@@ -74,8 +74,11 @@ class State:
         self._unstored = identity
 
     def adopt(self, identity: model.Identity, *, dmi: str = "") -> bool:
-        """Make this the instance; True when it is another one than before."""
-        is_new = identity != self._named()
+        """Make this the instance; True when it is another one than before, or that is not known."""
+        try:
+            is_new = identity != self._named()
+        except stored.Damaged:
+            is_new = True
         if is_new:
             stored.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
         self._unstored = identity if self.host.dry_run else None
@@ -83,7 +86,7 @@ class State:
 
     def _named(self) -> model.Identity | None:
         found = stored.load(self.host, _INSTANCE)
-        return model.Identity(found["source"], found["id"]) if found else None
+        return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""

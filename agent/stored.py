@@ -24,16 +24,24 @@ VERSION = 1
 _LIMIT = 16 << 20
 
 
+class Damaged(HostError):
+    """A file holds something that no agent wrote."""
+
+
 def load(host: Host, name: str) -> dict[str, Any] | None:
-    """What the file holds; None where there is none. Raises HostError for one that is damaged or newer."""
+    """What the file holds; None where there is none. Raises Damaged, or HostError for a newer
+    agent's.
+    """
     data = host.read_bytes(name, limit=_LIMIT)
     if data is None:
         return None
     try:
         found = json.loads(data)
     except ValueError as error:
-        raise HostError(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
-    if not isinstance(found, dict) or found.get("version", 0) > VERSION:
+        raise Damaged(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
+    if not isinstance(found, dict):
+        raise Damaged(f"{name}: damaged: no object", hint="remove it to start afresh")
+    if found.get("version", 0) > VERSION:
         raise HostError(f"{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it")
     return found
 

@@ -14,7 +14,7 @@ from agent.bus import attachment
 from agent.context import Medium
 from agent.errors import HostError
 from agent.parse import archive
-from agent.report import skipped
+from agent.report import failed, skipped
 from agent.sources import Asked, Findings, Found
 
 TYPE_CHECKING = False
@@ -41,17 +41,27 @@ def platform_disks(host: Host) -> Iterable[str]:
 
 
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
-    """The first disk that carries an archive, read. Raises HostError when the reader failed."""
+    """The first disk that carries an archive, read. Raises HostError where reading failed and no other disk
+    carries one.
+    """
     host = asked.host
     marked = [(name, at) for name in disks(host) if (at := _marked(host, name)) is not None]
     carriers = [(disk, at) for name, at in marked if (disk := facts(host, name)) and not foreign(host, disk)]
     carriers.sort(key=lambda carrier: _rank(carrier[0]))
+    broken = dict[str, HostError]()
     for place, (disk, offset) in enumerate(carriers):
-        found = _read(host, disk, offset, asked.known)
+        try:
+            found = _read(host, disk, offset, asked.known)
+        except HostError as error:
+            broken[disk.device.node] = error
+            continue
         if found:
             others = (other.device.node for other, _ in carriers[place + 1 :])
             why = f"carries an archive as well; {disk.device.node} counts"
-            return Findings(found, tuple(skipped(other, why) for other in others))
+            unread = (failed(node, error.message, error.hint) for node, error in broken.items())
+            return Findings(found, (*unread, *(skipped(other, why) for other in others)))
+    if broken:
+        raise next(iter(broken.values()))
     return Findings()
 
 

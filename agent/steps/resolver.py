@@ -34,6 +34,8 @@ _OPTIONS = "options timeout:1 attempts:3 rotate"
 _RESOLVED = "/usr/lib/systemd/systemd-resolved"
 #: The item, and what is remembered of where it was written.
 _ITEM, _KEPT_IN = "resolvers", "file of resolvers"
+#: How the items begin that keep the resolvers of leases out.
+_LEASES = "resolvers of leases"
 
 #: Lines of resolv.conf that are ours where we write it.
 _NAMESERVER, _OPTION, _SEARCH = "nameserver", "options", "search"
@@ -97,6 +99,8 @@ def apply(ctx: Context) -> Iterator[Item]:
     if item.outcome is not Outcome.KEPT:
         ctx.state.remember(_KEPT_IN, place.path)
     yield item
+    if item.outcome is not Outcome.KEPT:
+        yield from _leases(ctx, place)
 
 
 def _place(ctx: Context) -> Place:
@@ -192,6 +196,17 @@ def _by_networkmanager(ctx: Context) -> bool:
     """Whether NetworkManager writes /etc/resolv.conf: what stands there would be gone when it starts."""
     manager = in_charge(ctx.host, ctx.settings.renderer)
     return manager in ("networkmanager", "netplan") and units.enabled(ctx.host, NETWORKMANAGER_UNIT)
+
+
+def _leases(ctx: Context, place: Place) -> Iterator[Item]:
+    """Keep ifupdown's DHCP clients from writing the file after us; take that back where it is not ours to
+    write any more.
+    """
+    exposed = place.path == RESOLV_CONF and in_charge(ctx.host, ctx.settings.renderer) == "ifupdown"
+    if exposed or ctx.state.applied(_LEASES):
+        from agent.network import leases
+
+        yield from leases.settle(ctx, _LEASES, exposed=exposed)
 
 
 def _write(host: Host, path: str, text: str) -> None:

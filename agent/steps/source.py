@@ -8,12 +8,17 @@ new one.
 
 from __future__ import annotations
 
-from agent import adopted, identity, sources
+import os
+
+from agent import adopted, identity, model, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
 from agent.plain import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
+from agent.state import FOLDER
+from agent.stored import Damaged
+from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +42,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if why := sources.off(ctx):
         yield skipped("source", why)
         return
+    yield from _mended(ctx)
     stored, broken = _stored(ctx)
     if broken:
         yield broken
@@ -192,6 +198,25 @@ def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
         return ctx.state.config(), None
     except HostError as error:
         return None, failed("stored configuration", error.message, error.hint)
+
+
+def _mended(ctx: Context) -> Iterator[Item]:
+    """A machine that has lost its name would be set up again: it is taken from what was stored last."""
+    try:
+        ctx.state.identity()
+    except Damaged as error:
+        folder = f"{FOLDER}/instances"
+        configs = [f"{folder}/{name}/config.json" for name in listed(ctx.host, folder)]
+        there = filter(ctx.host.exists, configs)
+        last = max(there, key=lambda name: os.stat(ctx.host.path(name)).st_mtime_ns, default=None)
+        if last is None:
+            raise
+        try:
+            name = model.load(ctx.host.read_bytes(last) or b"").identity
+        except ValueError as unreadable:
+            raise HostError(f"{last}: {unreadable}", hint=error.hint) from error
+        ctx.state.adopt(name)
+        yield changed("instance", f"{error.message}; written anew from the stored configuration")
 
 
 def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:

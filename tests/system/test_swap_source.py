@@ -10,8 +10,10 @@ import pytest
 from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Outcome
+from agent.sources import swap as swap_source
 from agent.state import State
 from agent.steps import swap
+from agent.storage import Disk
 from tests.media import OFFSET
 from tests.system.disks import MIB, sh
 from tests.system.swapdisks import (
@@ -175,3 +177,29 @@ def test_the_administrators_swap_is_left_to_him(
     _, items = one.boot()
     assert "the administrator's (/etc/fstab line 1)" in items[-1].detail
     assert one.swapped_on == []
+
+
+def test_a_disk_that_cannot_be_read_hides_no_other(
+    make_disk: MakeDisk, machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build host has no disk with bad blocks: what reads the second block is told that it is one."""
+    bad, good = make_disk(24 * MIB), make_disk(24 * MIB)
+    put(bad)
+    put(good)
+    real = swap_source._head
+
+    def head(descriptor: int, disk: Disk, offset: int) -> archive.Header | None:
+        if disk.name == bad.name:
+            raise HostError(f"{disk.device.node}: cannot be read at {offset}: Input/output error")
+        return real(descriptor, disk, offset)
+
+    monkeypatch.setattr(swap_source, "_head", head)
+    one = machine(bad, good)
+    ctx, items = one.boot()
+    assert ctx.config is not None
+    assert one.swapped_on == [good.node]
+    (told,) = [item for item in items if item.outcome is Outcome.FAILED]
+    assert told.name == bad.node
+    alone, items = machine(bad).boot(until="source")
+    assert "Input/output error" in next(item.detail for item in items if item.outcome is Outcome.FAILED)
+    assert alone.config is not None, "the stored one"

@@ -25,6 +25,8 @@ from agent.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, par
         ("CONFIG_MEMORY_ONLINE=1", "memory_online", "auto"),
         ("CONFIG_DISK_FORMAT=0", "disk_format", ""),
         ("GANDI_PLUGIN_DIR=/opt/plugins", "plugin_dir", "/opt/plugins"),
+        ("CONFIG_DATASOURCE=", "datasource", ("auto",)),
+        ('CONFIG_DATASOURCE="openstack, gandi"', "datasource", ("openstack", "gandi")),
         ("CONFIG_MOUNT_OWNER=root:1001:0775", "mount_owner", "root:1001:0775"),
     ],
 )

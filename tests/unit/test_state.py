@@ -13,6 +13,7 @@ from agent.errors import HostError
 from agent.host import Host
 from agent.report import KEPT_BY_ADMIN, Outcome
 from agent.state import FOLDER, State
+from agent.stored import Damaged
 
 
 @pytest.fixture
@@ -122,9 +123,12 @@ def test_a_newer_or_damaged_file_says_so(state: State) -> None:
     path.write_text(json.dumps({"version": 99}))
     with pytest.raises(HostError, match="newer agent"):
         state.identity()
-    path.write_text("{")
-    with pytest.raises(HostError, match="damaged"):
-        state.identity()
+    for text in ("{", "[]"):
+        path.write_text(text)
+        with pytest.raises(Damaged, match="damaged"):
+            state.identity()
+    assert state.adopt(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    assert state.identity() == model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 
 
 def test_disks_are_remembered_fact_by_fact(state: State) -> None:

@@ -54,20 +54,24 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
     scripted(vm)
     leases(vm)
 
-    def with_password(number: int, password: str) -> Path:
-        more = content | {"cloudstack/password/vm_password.txt": password.encode()}
+    def with_password(number: int, password: str, name: str) -> Path:
+        more = content | {
+            "cloudstack/password/vm_password.txt": password.encode(),
+            "cloudstack/metadata/local_hostname.txt": name.encode(),
+        }
         return drives.make_iso(tmp_path / f"{number}.iso", more, "config", drives.PLAIN)
 
-    vm.cold_boot(disks=[drive(with_password(2, "saved_password"))])
-    assert vm.wait_booted() == "running"
-    assert password_is(vm, "root", PASSWORD)
     vm.cold_boot(disks=[])
     assert vm.wait_booted() == "running"
     named(vm, "cs1")
     assert password_is(vm, "root", PASSWORD)
     assert keys(vm) == [sample.KEY]
     assert sample.order(vm) == ["user data"]
-    vm.add_disk(drive(with_password(3, NEW_PASSWORD)))
+    vm.add_disk(drive(with_password(2, "saved_password", "cs2")))
+    vm.wait_until("gandi-agent status --json | grep -q cs2", timeout=60)
+    named(vm, "cs2")
+    assert password_is(vm, "root", PASSWORD)
+    vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs2"))
     vm.wait_until("gandi-agent status --json | grep -q password:root", timeout=60)
     assert password_is(vm, "root", NEW_PASSWORD)
     is_nowhere(vm, NEW_PASSWORD)

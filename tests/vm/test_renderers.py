@@ -63,19 +63,7 @@ def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
         wire.close()
 
 
-#: A known fault: addresses and routes are in force there (asserted first), the resolvers are not.
-RESOLVERS_LOST = pytest.mark.xfail(
-    strict=True, reason="dhcpcd writes /etc/resolv.conf over ours where there is no resolvconf"
-)
-
-
-@pytest.mark.parametrize(
-    "manager",
-    [
-        pytest.param(one, marks=RESOLVERS_LOST if one is Network.IFUPDOWN else (), id=str(one))
-        for one in Network
-    ],
-)
+@pytest.mark.parametrize("manager", [pytest.param(one, id=str(one)) for one in Network])
 def test_a_document_is_in_force_under_its_manager(
     machine: Rig, wires: tuple[Wire, Wire], tmp_path: Path, manager: Network
 ) -> None:

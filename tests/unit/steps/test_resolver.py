@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from agent.model import Identity, InstanceConfig, Nic
+from agent.network import leases
 from agent.plain import replace
 from agent.steps import resolver
 
@@ -195,3 +196,54 @@ def test_a_resolv_conf_that_the_administrator_wrote_instead_of_the_link_stays(as
     for _ in range(2):
         assert asking.run(resolver.apply) == {"resolvers": "kept: changed by admin"}
     assert asking.text("/etc/resolv.conf") == "nameserver 9.9.9.9\n"
+
+
+@pytest.fixture
+def leasing(asking: Machine) -> Machine:
+    """A machine where ifupdown is in charge, and both of its DHCP clients are installed."""
+    for program in ("ifup", "dhcpcd", "dhclient"):
+        asking.put(f"/usr/sbin/{program}")
+    wants = asking.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "networking.service").symlink_to("/usr/lib/systemd/system/networking.service")
+    return asking
+
+
+ENTER, ENTERS = (hook.path for hook in leases.HOOKS)
+
+
+def test_a_lease_does_not_take_the_place_of_the_documents_resolvers(leasing: Machine) -> None:
+    assert [word.split(":")[0] for word in leasing.run(resolver.apply).values()] == ["changed"] * 3
+    assert leasing.text(ENTER).endswith('skip_hooks="$skip_hooks resolv.conf"\n')
+    assert leasing.text(ENTERS).endswith("make_resolv_conf() { :; }\n")
+    before = leasing.stamps()
+    assert [word.split(":")[0] for word in leasing.run(resolver.apply).values()] == ["unchanged"] * 3
+    assert leasing.stamps() == before
+
+
+def test_a_hook_of_the_administrators_is_left_and_told_what_it_needs(leasing: Machine) -> None:
+    leasing.put(ENTER, "echo mine\n")
+    assert (
+        "to keep them out it needs: skip_hooks="
+        in leasing.run(resolver.apply)["resolvers of leases (dhcpcd)"]
+    )
+    assert leasing.text(ENTER) == "echo mine\n"
+
+
+def test_resolvconf_gets_the_resolvers_of_leases_again(leasing: Machine) -> None:
+    leasing.run(resolver.apply)
+    leasing.put(ENTERS, "make_resolv_conf() { mine; }\n")
+    leasing.put("/etc/resolvconf/resolv.conf.d/base")
+    (leasing.root / "etc/resolv.conf").unlink()
+    (leasing.root / "etc/resolv.conf").symlink_to("/run/resolvconf/resolv.conf")
+    said = leasing.run(resolver.apply)
+    assert said["resolvers of leases (dhcpcd)"].startswith("changed")
+    assert said["resolvers of leases (dhclient)"].startswith("kept")
+    assert not (leasing.root / ENTER[1:]).exists()
+    assert leasing.text(ENTERS) == "make_resolv_conf() { mine; }\n"
+
+
+def test_other_managers_have_no_such_hook(asking: Machine) -> None:
+    asking.put("/usr/sbin/dhcpcd")
+    asking.run(resolver.apply)
+    assert not (asking.root / ENTER[1:]).exists()

@@ -331,3 +331,25 @@ def test_no_secret_in_an_item(machine: Machine) -> None:
     _, items = machine.boot()
     assert len(items) >= 4
     assert not [item for item in items.values() if "s3cr3t" in str(item)]
+
+
+@pytest.mark.parametrize("damage", ["", "[1]"])
+def test_a_machine_that_lost_its_name_takes_it_from_what_was_stored(machine: Machine, damage: str) -> None:
+    """Else it would be set up again: keys, passwords, scripts."""
+    machine.deliver()
+    machine.boot()
+    machine.archive = b""
+    machine.put("var/lib/gandi/instance.json", damage)
+    ctx, items = machine.boot()
+    assert items["instance"].outcome is Outcome.CHANGED
+    assert "damaged" in items["instance"].detail
+    assert ctx.config is not None
+    assert items["source"].outcome is Outcome.UNCHANGED
+    _, items = machine.boot()
+    assert "instance" not in items
+
+
+def test_a_name_that_is_lost_with_all_else_is_an_error(machine: Machine) -> None:
+    machine.put("var/lib/gandi/instance.json", "{")
+    with pytest.raises(HostError, match="damaged"):
+        machine.boot()

@@ -8,14 +8,15 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON := .venv/bin/python
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
+RPM := dist/gandi-agent-$(VERSION)-1.noarch.rpm
 # What the package is made of; the other directories are for those who work on it.
-PACKAGED := agent autofs bin debian docs/man docs/ganeti.md etc-default etc-gandi ganeti hooks udev units
+PACKAGED := agent autofs bin debian docs/man docs/ganeti.md docs/baking.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
 SCRIPTS := .ci/run autofs/auto.gandi bin/gandi-motd bin/gandi-stage bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent debian/preinst debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
-.PHONY: help setup demo test test-unit test-system test-vm soak bench deb lint format clean FORCE
+.PHONY: help setup demo test test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -26,7 +27,7 @@ setup: ## apt packages and .venv, if they are not there yet
 demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leaves a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
-test: lint test-unit test-system test-vm ## everything; what .ci/run calls
+test: lint rpm test-unit test-system test-vm ## everything; what .ci/run calls
 
 test-unit: setup ## pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
@@ -62,6 +63,19 @@ $(DEB): $(INPUTS) build/deb.inputs | setup
 build/deb.inputs: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' $(INPUTS) | cmp -s - $@ || printf '%s\n' $(INPUTS) > $@
+
+# rpmbuild would ask for the dependencies of a build in its own database, of which a Debian host has none.
+rpm: $(RPM) ## dist/gandi-agent-<version>-1.noarch.rpm for Fedora, checked
+
+$(RPM): $(DEB) $(wildcard rpm/* docs/*.md)
+	@rm -rf build/rpm dist/gandi-agent-*.rpm && mkdir -p build/rpm
+	@rpmbuild -bb --nodeps --define "_topdir $(CURDIR)/build/rpm" --define "_rpmdir $(CURDIR)/build/rpm" \
+		--define "_mandir /usr/share/man" --define "_docdir /usr/share/doc" --define "version $(VERSION)" \
+		--define "tree $(CURDIR)" --define "filelist $(CURDIR)/build/rpm/files" rpm/gandi-agent.spec \
+		> build/rpm/log 2>&1 || { tail -30 build/rpm/log; exit 1; }
+	@tests/lint/check-rpm build/rpm/noarch/$(@F) $(DEB)
+	@mv build/rpm/noarch/$(@F) $@
+	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 
 lint: setup ## ruff, mypy, shellcheck, units, udev rules, man pages
 	@.venv/bin/ruff check . bin/gandi-agent

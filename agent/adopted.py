@@ -50,7 +50,7 @@ def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
 def take(host: Host, config: InstanceConfig) -> None:
     """Remember the first document of such a machine, before it becomes the instance that this names."""
     found = stored.load(host, FILE) or {}
-    said = {"document": _digest(dump(config)), "boot": host.read(_BOOT) or ""}
+    said = {"document": _digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
     stored.store(host, FILE, found | {"instance": asdict(config.identity)} | said)
 
 

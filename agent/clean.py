@@ -46,13 +46,14 @@ def clean(host: Host, *, dry_run: bool = False) -> int:
     if os.geteuid():
         raise ConfigError("clean: only root may", hint="sudo gandi-agent clean")
     host.dry_run = dry_run
-    if host.offline or dry_run:
+    # Not so chrooted into a tree.
+    runs = not host.offline and host.exists("/run/systemd/system")
+    if dry_run or not runs:
         _clean(host)
         return 0
     with stages.alone(host, "clean", _PATIENCE):
         _clean(host)
-    if host.live:
-        print("switch this machine off now: its next boot is that of a new one")
+    print("switch this machine off now: its next boot is that of a new one")
     return 0
 
 

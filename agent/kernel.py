@@ -197,7 +197,7 @@ def _by_tool(host: Host, name: str, packed: bytes, size: int, tool: Tool) -> byt
     if not host.which(tool.package):
         raise HostError(f"{name}: packed with {tool.package}", hint=f"install the package {tool.package}")
     source, target = f"{_WORK}/packed", f"{_WORK}/unpacked"
-    host.mkdir("/var/lib/gandi", mode=0o700)
+    host.mkdir(_WORK.rpartition("/")[0], mode=0o700)
     host.mkdir(_WORK, mode=0o700)
     try:
         host.write(source, packed, mode=0o600)

@@ -57,6 +57,8 @@ def succeed(host: Host) -> int:
     for name in _old_files(host, shipped):
         _retire(host, name, shipped.get(name))
     _unlink(host)
+    if SETTINGS in shipped:
+        print(f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do")
     keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip())
     if host.live and host.exists("/run/udev/control"):
         host.run(("udevadm", "control", "--reload"), check=False)

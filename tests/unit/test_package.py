@@ -78,6 +78,13 @@ def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
     assert all(unit.name in rules for unit in UNITS)
 
 
+def test_no_file_of_the_package_is_a_conffile() -> None:
+    """A modified one would stop an unattended upgrade with a question."""
+    for lines in ("debian/install", "debian/links"):
+        for line in (ROOT / lines).read_text().splitlines():
+            assert not line.split()[-1].lstrip("/").startswith("etc"), f"{lines}: {line}"
+
+
 def test_catalog_explains_every_message() -> None:
     catalog = (ROOT / "units/gandi-agent.catalog").read_text()
     assert sorted(re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.MULTILINE)) == sorted(Message)

@@ -31,7 +31,7 @@ def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> 
     vm.wait_booted()
     assert vm.output(ADMINS) == before
     vm.run("! test -e /root/order; ! id admin1")
-    assert "set up before us" in vm.output("gandi-agent status || true")
+    assert "as it was before the agent" in vm.output("gandi-agent status || true")
     kept = {item["name"] for item in sample.items(vm, "bootstrap") if item["outcome"] == "kept"}
     assert {"hostname", "hosts", "resolvers", "password:root", "user:admin1", "nic:0"} <= kept
 

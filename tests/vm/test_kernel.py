@@ -1,0 +1,40 @@
+"""Debian's own kernel, unpacked, boots as an ELF image (QEMU starts it by its PVH entry)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from agent import kernel
+from agent.host import Host
+from tests.vm.conftest import Rig
+from tests.vm.rig import Image
+
+
+def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -> None:
+    """And in the guest, which is no Xen PV machine: left alone unless forced, refused what is damaged."""
+    folder = tmp_path / "image"
+    folder.mkdir()
+    for file in image.folder.iterdir():
+        (folder / file.name).symlink_to(file)
+    unpacked = folder / "vmlinuz"
+    unpacked.unlink()
+    shutil.copy(image.kernel, unpacked)
+    assert kernel.unpack(Host(), str(unpacked)).outcome == "changed"
+    assert unpacked.read_bytes()[:4] == b"\x7fELF"
+    vm = machine.start(Image(folder, image.root_uuid))
+
+    vm.write_file("/root/vmlinuz-9", image.kernel.read_bytes())
+    before = vm.output("sha256sum /root/vmlinuz-9")
+    assert "only a Xen PV machine needs it" in vm.output("gandi-agent decompress-kernel /root/vmlinuz-9")
+    vm.run("/etc/kernel/postinst.d/gandi-agent 9 /root/vmlinuz-9")
+    assert vm.output("sha256sum /root/vmlinuz-9") == before
+    vm.run("head -c 5000000 /root/vmlinuz-9 > /root/part")
+    said = vm.output(
+        "cd /root; for file in part vmlinuz-9 /etc/passwd; do "
+        "gandi-agent decompress-kernel --force $file; done; :"
+    )
+    assert "truncated" in said
+    assert "install the package zstd" in said
+    assert "not an x86 kernel image" in said
+    assert vm.output("sha256sum /root/vmlinuz-9") == before

@@ -1,0 +1,85 @@
+"""One machine through the whole life of the package: upgraded, downgraded, removed and purged, with a data
+disk that is in use all the time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.vm import nextversion
+from tests.vm.rig import MIB, Disk, Machine, make_filesystem, newest_deb
+from tests.vm.test_succession import INSTALL
+
+#: What an administrator changed of ours, and has of his own.
+ADMIN = r"""
+echo '# mine' >> /etc/default/gandi
+printf '#!/bin/sh\n' > /etc/gandi/hooks/post-disk-grow; chmod 755 /etc/gandi/hooks/post-disk-grow
+rm /etc/kernel/postinst.d/gandi-agent; printf '#!/bin/sh\nexit 0\n' > /etc/kernel/postinst.d/gandi-agent
+chmod 755 /etc/kernel/postinst.d/gandi-agent
+"""
+OWNED = (
+    "sha256sum /etc/default/gandi /etc/gandi/hooks/post-disk-grow /etc/kernel/postinst.d/gandi-agent "
+    "/srv/one/file"
+)
+#: What a stage that has run leaves; another time would be another run.
+STAGES = (
+    "systemctl show -P ActiveEnterTimestampMonotonic gandi-bootstrap gandi-mount gandi-config gandi-postboot"
+)
+DAEMON = "systemctl show -P MainPID gandi-agent"
+
+
+def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None:
+    """An upgrade starts another daemon and nothing else; mounts outlive the package; a purge takes the
+    state.
+    """
+    vm = booted
+    _attach(vm, tmp_path, "one")
+    vm.run("echo content > /srv/one/file")
+    holder = vm.spawn("cd /srv/one && exec sleep 3600")
+    vm.run(ADMIN)
+    owned, stages, daemon = vm.output(OWNED), vm.output(STAGES), vm.output(DAEMON)
+    assert vm.output("dpkg-query -W -f '${Conffiles}' gandi-agent") == ""
+    vm.write_file("/root/this.deb", newest_deb().read_bytes())
+    vm.write_file("/root/next.deb", nextversion.build(newest_deb(), tmp_path).read_bytes())
+
+    vm.run(INSTALL.format("/root/next.deb"), timeout=240)
+    assert nextversion.VERSION in vm.output("gandi-agent --version")
+    assert vm.output(DAEMON) not in ("0", daemon)
+    _as_before(vm, owned, stages)
+    assert "gandi" not in vm.output("dpkg --verify gandi-agent | grep -v /usr/share/doc || true")
+    # Written by the newer version: what the older one must not misread.
+    _attach(vm, tmp_path, "two")
+    assert '"version":2' in vm.read_file("/var/lib/gandi/disks.json").decode().replace(" ", "")
+
+    vm.run(INSTALL.format("--allow-downgrades /root/this.deb"), timeout=240)
+    assert nextversion.VERSION not in vm.output("gandi-agent --version")
+    _as_before(vm, owned, stages)
+    vm.run("mountpoint -q /srv/two")
+    assert "written by a newer agent" in vm.output("gandi-agent disks 2>&1 || true")
+
+    vm.run("DEBIAN_FRONTEND=noninteractive apt-get remove -y gandi-agent </dev/null", timeout=240)
+    assert vm.output("systemctl list-units --no-legend --plain 'gandi-*'") == ""
+    assert vm.output("pgrep -f '[g]andi-agent daemon' || true") == ""
+    assert vm.output(OWNED) == owned
+    vm.run("mountpoint -q /srv/one && mountpoint -q /srv/two && test -d /var/lib/gandi")
+
+    vm.run("DEBIAN_FRONTEND=noninteractive apt-get purge -y gandi-agent </dev/null", timeout=240)
+    vm.run("mountpoint -q /srv/one && mountpoint -q /srv/two && cat /srv/one/file")
+    left = vm.output(
+        "find /etc /usr /var/lib /run -xdev -name '*gandi*' ! -path '/run/udev/*' ! -path '/usr/share/doc/*'"
+    )
+    assert sorted(left.split()) == ["/etc/gandi", "/etc/kernel/postinst.d/gandi-agent"]
+    assert vm.output("find /etc/gandi -type f") == "/etc/gandi/hooks/post-disk-grow"
+    assert not holder.done()
+
+
+def _attach(vm: Machine, folder: Path, name: str) -> None:
+    path = make_filesystem(folder / f"{name}.img", 64 * MIB, "ext4", label=name)
+    vm.add_disk(Disk(path=path, id=name))
+    vm.wait_until(f"mountpoint -q /srv/{name}", timeout=60)
+
+
+def _as_before(vm: Machine, owned: str, stages: str) -> None:
+    assert vm.output(OWNED) == owned
+    assert vm.output(STAGES) == stages
+    vm.run("mountpoint -q /srv/one && systemctl is-active gandi-agent.socket")

@@ -1,0 +1,35 @@
+"""Every command that README.md tells an operator to type in a machine works there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tests.vm.rig import Machine
+
+README = Path(__file__).parents[2] / "README.md"
+PROGRAMS = ("gandi-agent ", "systemctl ", "journalctl ", "udevadm ")
+#: Run where an image is mounted: tests/vm/test_offline.py and tests/unit/test_clean.py.
+ELSEWHERE = "--root /mnt"
+DOCUMENT = {"version": 1, "id": "vm1", "hostname": "vm1"}
+
+
+def commands() -> list[str]:
+    """In the order of the page, the one that forgets the machine last."""
+    text = README.read_text()
+    spans = re.findall(r"`([^`\n]+)`|^    (\S.*?)(?: +#.*)?$", text, re.MULTILINE)
+    found = [one or other for one, other in spans]
+    typed = [line for line in found if line.startswith(PROGRAMS) and ELSEWHERE not in line]
+    return sorted(dict.fromkeys(typed), key=lambda line: line == "gandi-agent clean")
+
+
+def test_what_is_typed_works(booted: Machine) -> None:
+    """Exit status 0, or 3 where systemctl says of a unit that it is inactive."""
+    typed = commands()
+    assert len(typed) > 12, typed
+    booted.write_file("/root/vm1.json", json.dumps(DOCUMENT).encode())
+    for line in typed:
+        done = booted.run(f"cd /root && {line}", check=False, timeout=120)
+        allowed = (0, 3) if line.startswith("systemctl status") else (0,)
+        assert done.rc in allowed, f"{line}: {done.rc}: {done.stdout}{done.stderr}"

@@ -187,7 +187,7 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time, or a NIC
+        """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
         has come since the network was configured.
         """
         from agent.hotplug import nic

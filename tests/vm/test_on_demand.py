@@ -22,7 +22,7 @@ def leaves_after(vm: Machine, seconds: int) -> None:
 def test_it_leaves_and_is_brought_back_by_what_is_ours_alone(booted: Machine, tmp_path: Path) -> None:
     leaves_after(booted, 2)
     booted.wait_until(AWAY)
-    booted.run("! pgrep -f /usr/bin/gandi-agent")
+    booted.run("! pgrep -f [/]usr/bin/gandi-agent")
     assert "daemon: at rest" in booted.output("gandi-agent status")
     said = booted.run("systemctl status gandi-agent", check=False).stdout
     assert "TriggeredBy: ● gandi-agent-uevent.socket" in said

@@ -73,7 +73,12 @@ class Bench:
         ):
             machine.start()
             machine.wait_booted()
-            return hotplug.measure(machine, Path(folder), self._say)
+            done = hotplug.measure(machine, Path(folder), self._say)
+        with Machine(self._images[Contender.AGENT], hotplug.RESOURCES, name="bench") as machine:
+            machine.start()
+            machine.wait_booted()
+            hotplug.measure_online(machine, done, self._say)
+        return done
 
     def _boot(self, machine: Machine, who: Contender, kind: str, title: str) -> Boot:
         if kind == LATER:

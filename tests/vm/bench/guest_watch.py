@@ -4,8 +4,10 @@ Prints "ready" when it listens, and a line of JSON at the end. Times are CLOCK_M
 
     guest_watch.py mounted COUNT      until so many filesystems are mounted below /srv
     guest_watch.py grown FOLDER BYTES until the filesystem of the folder has so many bytes
+    guest_watch.py online KIND MORE   until so many more CPUs (cpu) or blocks of memory (memory) are online
 """
 
+import glob
 import json
 import os
 import select
@@ -30,36 +32,73 @@ def size(folder: str) -> int:
     return found.f_blocks * found.f_frsize
 
 
+def online(kind: str) -> int:
+    """How many CPUs or blocks of memory are online."""
+    if kind == "cpu":
+        return os.sysconf("SC_NPROCESSORS_ONLN")
+    states = glob.glob("/sys/devices/system/memory/memory*/state")
+    return sum(open(state).read() == "online\n" for state in states)
+
+
+def count(what: str, rest: list[str]) -> int:
+    """How far it has come."""
+    match what:
+        case "mounted":
+            return mounted()
+        case "grown":
+            return int(size(rest[0]) >= int(rest[1]))
+        case _:
+            return online(rest[0])
+
+
+def goal(what: str, rest: list[str]) -> int:
+    """How far it is to come."""
+    match what:
+        case "mounted":
+            return int(rest[0])
+        case "grown":
+            return 1
+        case _:
+            return online(rest[0]) + int(rest[1])
+
+
+#: What the kernel's event of each begins with, and has in it.
+MARKS = {
+    "mounted": (b"add@", b"DEVTYPE=disk"),
+    "grown": (b"change@", b"RESIZE=1"),
+    "online": (b"add@", b"SUBSYSTEM="),
+}
+
+
 def main() -> None:
     """Watch."""
     what, *rest = sys.argv[1:]
+    until = goal(what, rest)
     kernel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_KOBJECT_UEVENT)
     kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 20)
     kernel.bind((0, KERNEL))
-    marks = (b"add@", b"DEVTYPE=disk") if what == "mounted" else (b"change@", b"RESIZE=1")
+    begins, has = MARKS[what]
     with open("/proc/self/mountinfo") as mounts:
         poll = select.poll()
         poll.register(kernel, select.POLLIN)
         poll.register(mounts, select.POLLPRI)
         print("ready", flush=True)
         told: list[float] = []
-        first, done = 0.0, 0
+        done = 0
         begun = time.monotonic()
         while time.monotonic() < begun + BOUND:
-            poll.poll(LOOK * 1000 if what == "grown" and told else 1000)
+            poll.poll(LOOK * 1000 if what != "mounted" and told else 1000)
             now = time.monotonic()
             try:
                 while message := kernel.recv(1 << 16):
-                    if message.startswith(marks[0]) and marks[1] in message:
+                    if message.startswith(begins) and has in message:
                         told.append(now)
             except BlockingIOError:
                 pass
-            done = mounted() if what == "mounted" else int(size(rest[0]) >= int(rest[1]))
-            if done and not first:
-                first = now
-            if done >= (int(rest[0]) if what == "mounted" else 1):
+            done = count(what, rest)
+            if done >= until:
                 break
-    print(json.dumps({"told": told[:1] + told[-1:], "first": first, "last": now, "done": done}), flush=True)
+    print(json.dumps({"told": told[:1] + told[-1:], "last": now, "done": done}), flush=True)
 
 
 main()

@@ -5,6 +5,7 @@ and what udev does alone with a rule that mounts, in the same guest.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,13 +13,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from tests.vm.rig import MIB, Bus, Disk, Machine, RigError, make_filesystem
+from tests.vm.rig import MIB, Bus, Disk, Machine, MachineSpec, RigError, make_filesystem
 from tests.vm.rig.channel import Pending
 
 _WATCH = Path(__file__).with_name("guest_watch.py")
 #: Attaches of one disk by each way, in turn; and how many disks come at once, by those that are told.
 ROUNDS = 5
-MANY = (1, 16, 64)
+MANY = (1, 16, 64, 256)
 _UNITS = "gandi-agent-uevent.socket gandi-agent.socket gandi-agent.service"
 _SIZE, _GROWN = 64 * MIB, 128 * MIB
 #: Bytes of which a filesystem of a disk that has grown has at least.
@@ -43,6 +44,8 @@ class Way(StrEnum):
 
 #: The most that the agent may take of what the bare rule takes (RULE_FSCK), kernel's event to mounted.
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
+#: The machine for CPUs and memory: the kernel leaves both offline.
+RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",))
 #: Bytes of private memory that the daemon may have while it works.
 MEMORY_TARGET = 16 * MIB
 
@@ -70,11 +73,14 @@ class HotPlug:
     memory_many: int = 0
     #: Processes of ours at rest.
     at_rest: int = 0
+    #: Seconds from the kernel's first event until a CPU, or a module of memory, is online, by each way.
+    online: dict[str, dict[Way, float]] = field(default_factory=dict)
 
 
 def measure(machine: Machine, folder: Path, say: Callable[[str], None], rounds: int = ROUNDS) -> HotPlug:
     """Measure everything on a booted machine."""
     machine.write_file("/root/watch.py", _WATCH.read_bytes())
+    most = int(os.environ.get("BENCH_DISKS", str(max(MANY))))
     done, path = HotPlug(), make_filesystem(folder / "one.img", _SIZE, "ext4", label="one")
     content = path.read_bytes()
     for number in range(rounds):
@@ -89,7 +95,7 @@ def measure(machine: Machine, folder: Path, say: Callable[[str], None], rounds: 
                 done.memory_one = max(done.memory_one, _private(machine))
     for way in (Way.RESIDENT, Way.RULE_FSCK):
         _become(machine, way)
-        for count in MANY:
+        for count in (number for number in MANY if number <= most):
             seconds = _many(machine, list(_disks(folder, count)))
             done.many.setdefault(way, {})[count] = seconds
             say(f"hot-plug {count} at once, {way}: {seconds:.1f} s")
@@ -97,8 +103,28 @@ def measure(machine: Machine, folder: Path, say: Callable[[str], None], rounds: 
                 done.memory_many = _private(machine)
             _take_away(machine, count)
     _become(machine, Way.WOKEN)
-    done.at_rest = len(machine.run("pgrep -f /usr/bin/gandi-agent", check=False).stdout.split())
+    done.at_rest = len(machine.run("pgrep -f [/]usr/bin/gandi-agent", check=False).stdout.split())
     return done
+
+
+def measure_online(machine: Machine, done: HotPlug, say: Callable[[str], None]) -> None:
+    """Add a CPU or a memory module to a booted machine that was started as ``RESOURCES``."""
+    machine.write_file("/root/watch.py", _WATCH.read_bytes())
+    for number, way in enumerate((Way.RESIDENT, Way.WOKEN)):
+        _become(machine, way)
+        watching = _watch(machine, "online memory 2")
+        machine.add_memory(f"memory{number}", 256)
+        _note(done, "256 MiB of memory", way, watching, say)
+        _settle(machine, way)
+    watching = _watch(machine, "online cpu 1")
+    machine.add_cpu("cpu1")
+    _note(done, "a CPU", Way.WOKEN, watching, say)
+
+
+def _note(done: HotPlug, what: str, way: Way, watching: Pending, say: Callable[[str], None]) -> None:
+    seen = _result(watching.result().checked().stdout)
+    done.online.setdefault(what, {})[way] = seen["last"] - seen["told"][0]
+    say(f"hot-plug {what}, {way}: {done.online[what][way]:.2f} s")
 
 
 def _become(machine: Machine, way: Way) -> None:

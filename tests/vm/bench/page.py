@@ -193,6 +193,8 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
     ways = list(done.many)
     counts = [[str(n), *(f"{done.many[way][n]:.1f} s" for way in ways)] for n in done.many[ways[0]]]
     yield _table(["disks at once, until the last is mounted", *map(str, ways)], counts)
+    online = [f"{what}, {way}: {s:.2f} s" for what, ways in done.online.items() for way, s in ways.items()]
+    yield f"From the kernel's event until online: {'; '.join(online) or 'not measured'}."
     most = max(done.memory_one, done.memory_many)
     yield (
         f"Private memory (Private_Clean + Private_Dirty): {done.memory_one / MIB:.1f} MiB after one "

@@ -101,6 +101,17 @@ class Devices(Running):
         self._unplug(id, timeout)
         self.qmp.call("object-del", id=f"{id}-mem")
 
+    def add_virtio_memory(self, id: str, mib: int, *, most: int) -> None:
+        """Plug a virtio-mem device that gives `mib` MiB now and may grow to `most`."""
+        self.qmp.call("object-add", qom_type="memory-backend-ram", id=f"{id}-mem", size=most * MIB)
+        options = {"driver": "virtio-mem-pci", "memdev": f"{id}-mem", "requested-size": mib * MIB}
+        self.qmp.call("device_add", id=id, bus=self._take_port(id), **options)
+
+    def resize_virtio_memory(self, id: str, mib: int) -> None:
+        """Ask the guest to use that much of it."""
+        path = f"/machine/peripheral/{id}"
+        self.qmp.call("qom-set", path=path, property="requested-size", value=mib * MIB)
+
     def add_cpu(self, id: str) -> None:
         """Plug the first CPU that is missing; needs MachineSpec.max_cpus."""
         free = [slot for slot in self.qmp.call("query-hotpluggable-cpus") if "qom-path" not in slot]

@@ -92,11 +92,15 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
 
 
 def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
-    found = _holders(ctx, known)
+    found, device = _holders(ctx, known), key.partition(" ")[0]
+    alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
+    if not found and alive and not _reused(ctx, known):
+        # The kernel knows better than a search that had too little time.
+        yield failed(device, f"taken away while in use at {known.at}", "by whom: gandi-agent disks")
+        return
     if not found:
         left_behind(ctx.host).put(key, None)
         return
-    device = key.partition(" ")[0]
     yield failed(device, f"taken away while in use at {known.at}: held by {named(found)}", _hint(found))
 
 
@@ -112,6 +116,9 @@ def _hint(found: list[Holder]) -> str:
 
 
 def _holders(ctx: Context, known: Record) -> list[Holder]:
-    # Another disk may have got the number of one that nobody held.
-    reused = any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))
-    return [] if reused else holders.on(ctx.host, known.numbers)
+    return [] if _reused(ctx, known) else holders.on(ctx.host, known.numbers)
+
+
+def _reused(ctx: Context, known: Record) -> bool:
+    """Whether another disk has got the number, as it may when nobody holds the one that has gone."""
+    return any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))

@@ -79,7 +79,7 @@ def on(host: Host, numbers: frozenset[str]) -> list[Holder]:
     def look() -> None:
         for holder in _processes(host, numbers):
             if not over.is_set():
-                found[holder.pid] = holder
+                found.setdefault(holder.pid, holder)
 
     together({"holders": look}, _TIMEOUT)
     over.set()
@@ -101,8 +101,13 @@ def left(host: Host, name: str, fstype: str, uuid: str) -> bool:
     """Whether a filesystem that is mounted nowhere may still be held. The kernel tells of most at once; of
     the rest it has to be looked for.
     """
-    kind = _ANNOUNCED.get(fstype)
-    return kind is None or host.exists(f"/sys/fs/{kind}/{uuid if kind == 'btrfs' else name}")
+    return fstype not in _ANNOUNCED or announced(host, name, fstype, uuid)
+
+
+def announced(host: Host, name: str, fstype: str, uuid: str) -> bool:
+    """Whether the kernel says that it still has the filesystem of this device."""
+    kind = _ANNOUNCED.get(fstype, "")
+    return bool(kind) and host.exists(f"/sys/fs/{kind}/{uuid if kind == 'btrfs' else name}")
 
 
 def _backing(host: Host, name: str) -> str:
@@ -110,15 +115,23 @@ def _backing(host: Host, name: str) -> str:
 
 
 def _processes(host: Host, numbers: frozenset[str]) -> Iterator[Holder]:
+    """Those with a folder or an open file there first: what is mapped takes long to read, and who is found
+    late is found too late on a machine that is busy.
+    """
     import psutil
 
-    for process in psutil.process_iter(["name"]):
-        if process.pid != os.getpid() and (path := _held(host, process.pid, numbers)):
-            yield Holder(process.pid, process.info["name"] or "?", path)
+    pids = [pid for pid in psutil.pids() if pid != os.getpid()]
+    for look in (_held, _mapped):
+        for pid in pids:
+            if path := look(host, pid, numbers):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    yield Holder(pid, psutil.Process(pid).name() or "?", path)
 
 
 def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """What the process holds there, "" when nothing. It may end meanwhile, or be none of ours to look at."""
+    """A folder or an open file of the process there, "" when it has none. It may end meanwhile, or be none
+    of ours to look at.
+    """
     folder = f"{host.path('/proc')}/{pid}"
     links = [f"{folder}/{name}" for name in ("cwd", "root", "exe")]
     with contextlib.suppress(OSError):
@@ -127,12 +140,13 @@ def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
         if _number(link) in numbers:
             with contextlib.suppress(OSError):
                 return os.readlink(link)
-    return _mapped(folder, numbers)
+    return ""
 
 
-def _mapped(folder: str, numbers: frozenset[str]) -> str:
+def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
     """A file that is mapped from there (proc_pid_maps(5); its numbers are hexadecimal)."""
-    with contextlib.suppress(OSError), open(f"{folder}/maps", errors="backslashreplace") as lines:
+    path = f"{host.path('/proc')}/{pid}/maps"
+    with contextlib.suppress(OSError), open(path, errors="backslashreplace") as lines:
         for line in lines:
             words = line.split(None, 5)
             if len(words) == 6 and words[4] != "0":

@@ -120,6 +120,8 @@ MOUNTING = "/run/gandi/mounting"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 80 s).
 PATIENCE = 90.0
+#: The same for what has come while the machine boots, and may as well be seen to afterwards.
+PATIENCE_LATER = 300.0
 
 
 @contextlib.contextmanager
@@ -190,7 +192,7 @@ def steps(
 
 def again(ctx: Context, name: str) -> Iterator[Item]:
     """The items of one step, run once more while the machine runs, when no stage does; Busy as ``run``."""
-    with alone(ctx.host, f"step {name}"):
+    with alone(ctx.host, f"step {name}", PATIENCE_LATER):
         if ctx.config is None:
             unread = [item for report in _remembered(ctx) for item in report.items]
             yield from unread

@@ -16,8 +16,9 @@ from enum import StrEnum
 from agent import mounts, units
 from agent.errors import HostError
 from agent.hotplug import gone, holders
+from agent.hotplug.choosing import AUTOFS_LINK, AUTOFS_STATE
 from agent.hotplug.policy import identity
-from agent.hotplug.record import FOLDER, Kind, Record, Records, exclusive
+from agent.hotplug.record import Kind, Record, Records, exclusive
 from agent.report import changed, skipped
 from agent.settings import MountMode
 
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
     from agent.report import Item
     from agent.storage import Device, Disk
 
-LINK = "/etc/auto.master.d/gandi.autofs"
+LINK = AUTOFS_LINK
 SHIPPED = "/usr/share/gandi-agent/gandi.autofs"
 #: What auto.gandi reads: a line for each disk, its folder's name, a tab, and the entry (autofs(5)).
-MAP = f"{FOLDER}/autofs.map"
+MAP = f"{AUTOFS_STATE}.map"
 #: Without CONFIG_MOUNT_PARAMS, which is for direct mode.
 OPTIONS = "rw,nosuid,nodev,noatime"
 _UNIT = "autofs.service"
-#: How far the switch is, in this boot; and a mark where it was us who started the automounter.
-_ON, _STARTED = f"{FOLDER}/autofs", f"{FOLDER}/autofs.started"
+#: How far the switch is; and a mark where it was us who started the automounter.
+_ON, _STARTED = AUTOFS_STATE, f"{AUTOFS_STATE}.started"
 #: Seconds for the automounter to give up its folder when the link has gone; and for another switch to end.
 _TIMEOUT = 20.0
 #: Seconds for the automounter to come, in a boot.

@@ -5,8 +5,9 @@ same mountpoint; what is chosen is carried out in parallel.
 from __future__ import annotations
 
 import contextlib
+import os
 
-from agent.hotplug import autofs, machine, policy
+from agent.hotplug import machine, policy
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt
 from agent.hotplug.record import Records
 from agent.hotplug.turns import TURNS
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from agent.hotplug.system import System
     from agent.settings import Settings
     from agent.storage import Device, Disk
+
+#: Where the automounter is told of us, and where we keep how far that is, in this boot (autofs.py).
+AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
+AUTOFS_STATE = "/run/gandi/autofs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,22 @@ def choose(
     return chosen
 
 
+def has_automounter(ctx: Context) -> bool:
+    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
+    deals with it is not even loaded.
+    """
+    is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
+    folder, _, name = AUTOFS_LINK.rpartition("/")
+    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
+
+
 def effective(ctx: Context, *, insist: bool = False) -> Settings:
     """The settings by which a place is chosen: with autofs, below its folder."""
     settings = ctx.settings
     match settings.mount_mode:
         case MountMode.AUTOFS:
+            from agent.hotplug import autofs
+
             return replace(settings, disk_root=autofs.root(ctx.host), mount_params=autofs.OPTIONS)
         case MountMode.NOTIFY | MountMode.OFF if insist:
             return replace(settings, mount_mode=MountMode.DIRECT)

@@ -14,8 +14,9 @@ import time
 from agent import hooks, mounts, storage
 from agent.context import record
 from agent.errors import ConfigError, HostError
-from agent.hotplug import autofs, gone, holders, machine, stopping
 from agent.hotplug import disk as handler
+from agent.hotplug import gone, holders, machine, stopping
+from agent.hotplug.choosing import has_automounter
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
@@ -143,7 +144,7 @@ class _Detach:
             for device in self.disk.devices:  # first, so that nobody mounts what has just been unmounted
                 known = self.records.get(device.name) or self._record(device)
                 records.put(device.name, replace(known, kind=Kind.RELEASED))
-            autofs.write_map(self.ctx)
+            self._offer()
             for device in self.swaps:
                 host.run(("swapoff", device.node), timeout=_SWAPOFF_TIMEOUT)
                 done.append(device)
@@ -168,7 +169,14 @@ class _Detach:
                 self.system.mount(host, entry.source, entry.at, entry.fstype, entry.options)
         for device in self.disk.devices:
             records.put(device.name, self.records.get(device.name))
-        autofs.write_map(self.ctx)
+        self._offer()
+
+    def _offer(self) -> None:
+        """What is released is not offered to the automounter, what is back is."""
+        if has_automounter(self.ctx):
+            from agent.hotplug import autofs
+
+            autofs.write_map(self.ctx)
 
     def _busy(self) -> str:
         """Who uses what is mounted from the disk, "" for nobody."""

@@ -13,8 +13,8 @@ from functools import partial
 from agent import storage
 from agent.context import record, working
 from agent.errors import AgentError
-from agent.hotplug import asleep, autofs, gone, grow, mounting, notify, policy, root
-from agent.hotplug.choosing import choose
+from agent.hotplug import gone, grow, mounting, policy, root
+from agent.hotplug.choosing import choose, has_automounter
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.once import Once
 from agent.hotplug.record import Records, left_behind
@@ -56,17 +56,22 @@ def look(
     disk = system.read(ctx.host, name)
     yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, disk))
     yield from _guarded(ctx, name, partial(gone.left, ctx, name))
-    switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
+    switched = _switched(ctx, system)
     yield from switched
-    autofs.write_map(ctx)
-    if not disk or any(item.outcome is Outcome.FAILED for item in switched):
+    if not disk:
         return
+    is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
     is_new = not disk.excluded and Once(ctx.host).is_new(disk)
-    choices = choose(ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new)
+    # Between two modes nothing is mounted; what needs no mount goes on.
+    choices = choose(
+        ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
+    )
     for choice in choices:
+        if is_stuck and isinstance(choice.decision, MountAt | Format):
+            continue
         yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
         yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
-    if is_new:
+    if is_new and not is_stuck:
         Once(ctx.host).looked(disk)
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
@@ -82,7 +87,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     """
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
     Once(ctx.host).coldplugged()
-    switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
+    switched = _switched(ctx, system)
     yield from switched
     if not ctx.settings.allow_mount:
         yield skipped("disks", "CONFIG_ALLOW_MOUNT=0")
@@ -180,13 +185,28 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
                 TURNS.end(ctx.host, device.number)
 
 
+def _switched(ctx: Context, system: System) -> list[Item]:
+    """Bring the automounter in or take it out, as the mount mode says."""
+    if not has_automounter(ctx):
+        return []
+    from agent.hotplug import autofs
+
+    done = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
+    autofs.write_map(ctx)
+    return done
+
+
 def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> Iterator[Item]:
     """Mount the device, or have somebody else do it."""
     disk, device = choice.disk, choice.device
     match choice.mode:
         case MountMode.AUTOFS:
+            from agent.hotplug import autofs
+
             yield from autofs.offer(ctx, disk, device, decision)
         case MountMode.NOTIFY:
+            from agent.hotplug import notify
+
             yield from notify.tell(ctx, disk, device, decision.at)
         case _:
             yield from mounting.mount(ctx, system, disk, device, decision)
@@ -196,9 +216,11 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     if not choice.grows:
         return
     at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
-    is_asleep = choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt)
-    if is_asleep and asleep.wants_to_grow(ctx, choice.disk, choice.device):
-        autofs.look_at(ctx.host, at)
+    if choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt):
+        from agent.hotplug import asleep, autofs
+
+        if asleep.wants_to_grow(ctx, choice.disk, choice.device):
+            autofs.look_at(ctx.host, at)
     if at and mounting.is_mounted(ctx, choice.device.number, at):
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
     elif choice.device.fstype in policy.STACKED:

@@ -118,7 +118,7 @@ def _look(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
     with _turn:
         host, work = ctx.host, Work()
         how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
-        waiting = _new(host, known)
+        waiting = [] if how else _new(host, known)
         if how:
             for delay in (0.0, *delays):
                 if delay:
@@ -129,11 +129,11 @@ def _look(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
                 if not work.later:
                     break
             ctx.waiting("")
-        _remember(host, known, work)
+        count = _remember(host, known, work)
     yield from _items(host, work)
-    if waiting and not how:
+    if waiting:
         yield skipped(_range(block.number for block in waiting), why)
-    yield unchanged("memory", f"{_size(host, len(present(host)))} in blocks")
+    yield unchanged("memory", f"{_size(host, count)} in blocks")
 
 
 def _new(host: Host, known: Mapping[str, int]) -> list[Block]:
@@ -175,16 +175,17 @@ def _note(host: Host, block: Block, error: HostError, work: Work) -> None:
     (work.later if number in _FOR_NOW else work.refused)[block.number] = text or error.message
 
 
-def _remember(host: Host, known: Mapping[str, int], work: Work) -> None:
-    """Those who have been online, and are still there."""
-    mine = set().union(*work.online.values())
+def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
+    """Those who have been online, and are still there; the number of all that are there."""
+    mine, there = set().union(*work.online.values()), present(host)
     keep = {
         block.name: block.folder
-        for block in present(host)
+        for block in there
         if block.state == "online" or block.number in mine or known.get(block.name) == block.folder
     }
     if keep != seen.load(host, seen.MEMORY):
         seen.store(host, seen.MEMORY, keep)
+    return len(there)
 
 
 def _items(host: Host, work: Work) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 
-from agent import hooks, udevdb
+from agent import udevdb
 from agent.network import attached, links, queues
 from agent.report import Outcome, unchanged
 
@@ -58,6 +58,8 @@ def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[It
 
 
 def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
+    from agent import hooks
+
     before, there = attached.before(ctx.host) or {}, present(ctx.host)
     now, broken = _by_number(there), False
     for item in configure():

@@ -111,9 +111,9 @@ def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any
     device = choice.device
     state, decision, at, reason = _decided(choice, records.get(device.name))
     label = device.label.decode("utf-8", "replace")
-    if why := _trouble(choice, status):
-        # A mount that has an old failure beside it is a mount.
-        state, reason = (state if isinstance(choice.decision, Mounted) else why[0]), why[1]
+    trouble = None if isinstance(choice.decision, Leave) else _trouble(choice, status)
+    if trouble:  # a mount that has a failure beside it is a mount
+        state, reason = (state if isinstance(choice.decision, Mounted) else trouble[0]), trouble[1]
     return Row(device.name, device.size, device.fstype, label, state, decision, at, reason)
 
 

@@ -75,13 +75,9 @@ def apply(ctx: Context) -> Iterator[Item]:
             yield _unplugged(ctx, renderer, nic) if unplugged else _missing(ctx.host, nic)
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
-    fallback, leased = list[str](), list[Interface]()
-    for one in pairing.interfaces:
-        why = _left_alone(ctx, renderer, one)
-        if why:
-            yield skipped(one.name, why)
-        else:
-            leased.append(one)
+    whys = {one: _left_alone(ctx, renderer, one) for one in pairing.interfaces}
+    yield from (skipped(one.name, why) for one, why in whys.items() if why)
+    leased, fallback = [one for one, why in whys.items() if not why], list[str]()
     first = None if delivered else _first(ctx.host, renderer, leased)
     for one in leased:
         link = links.by_dhcp(one, required=one is first)

@@ -1,4 +1,6 @@
-"""CONFIG_DISK_FORMAT on real devices: what is proven blank and has just been attached, and nothing else."""
+"""CONFIG_DISK_FORMAT on real devices: what is proven blank and has just been attached, and nothing else
+(FAILURES 12).
+"""
 
 from __future__ import annotations
 

@@ -101,6 +101,7 @@ def test_one_label_twice_keeps_its_places_in_any_order(
 
 
 def test_a_copy_of_what_is_mounted_is_left(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
+    """FAILURES 20."""
     one, two, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
     ext4(one, "-L", "data")
     both = system(one, two)

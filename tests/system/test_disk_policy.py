@@ -1,5 +1,6 @@
 """Each case of the policy's table on a real device: what libblkid, the kernel and the settings say of it,
-and that it is left as it is. What decides on facts alone is in tests/unit/hotplug/test_policy.py.
+and that it is left as it is (FAILURES 24). What decides on facts alone is in
+tests/unit/hotplug/test_policy.py.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machi
         delays = [f"sleep {chance.choice((0, 0, 0.05, 0.2, 0.7, 1.5)):g}" for _ in range(5)]
         way = chance.choice(("mkfs", "mkfs", "check", "table"))
         work = {
-            "mkfs": [f"mkfs.{chance.choice(('ext4 -F', 'ext4 -F', 'vfat -I'))} {node}"],
+            "mkfs": [f"mkfs.{chance.choice(('ext4 -F', 'ext4 -F', 'vfat -I --mbr=n'))} {node}"],
             "check": [f"mkfs.ext4 -qF {node}", f"e2fsck -fp {node}", f"tune2fs -L round{number} {node}"],
             "table": [
                 f"wipefs -a {node}",
@@ -157,7 +157,7 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")
     vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
     vm.run("systemctl restart gandi-agent && udevadm settle")
-    vm.wait_until("test \"$((gandi-agent status || true) | grep -c 'while in use at')\" = 2")
+    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2")
     assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [
         "CPU",
         "KIND",

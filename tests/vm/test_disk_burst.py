@@ -37,8 +37,11 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
         vm.wait_until(f"test $(df --output=size -B1M /srv/{name} | tail -1) -ge 80", timeout=120)
     print(f"{ENLARGED} disks grown in {time.monotonic() - begun:.1f} s")
 
-    vm.run("systemd-run -q --unit=sits --working-directory=/srv/d1 sleep infinity")
-    vm.run("echo open > /srv/d2/file && systemd-run -q --unit=reads tail -f /srv/d2/file")
+    # Not by the unit's own words: systemd would stop it with the mount.
+    vm.run("systemd-run -q --unit=sits sh -c 'cd /srv/d1 && exec sleep infinity'")
+    vm.run("systemd-run -q --unit=reads sh -c 'exec tail -f /dev/null 3>/srv/d2/file'")
+    vm.wait_until("test $(readlink /proc/$(systemctl show -P MainPID sits)/cwd) = /srv/d1")
+    vm.wait_until("readlink /proc/$(systemctl show -P MainPID reads)/fd/3 && pgrep -x tail")
     for disk in disks:
         vm.qmp.call("device_del", id=f"{disk.id}-dev")
     vm.wait_until('! findmnt -rno TARGET | grep -q ^/srv/ && test -z "$(ls -A /srv)"', timeout=240)

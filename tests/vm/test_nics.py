@@ -33,10 +33,6 @@ def _has(vm: Machine, name: str, address: str) -> None:
     print(f"{name}: {address} after {waited.seconds:.2f} s")
 
 
-def _hooks(vm: Machine) -> list[str]:
-    return vm.run("cat /run/hooks", check=False).stdout.splitlines()
-
-
 def test_a_nic_is_configured_when_it_comes_and_forgotten_when_it_goes(vm: Machine) -> None:
     """FAILURES 10: in the document and not, removed, added again, its driver loaded again, renamed, MAC
     changed, udevd restarted meanwhile.
@@ -65,8 +61,8 @@ def test_a_nic_is_configured_when_it_comes_and_forgotten_when_it_goes(vm: Machin
     vm.remove_nic("other")
     vm.remove_nic("later")
     vm.wait_until(f"! ls {FILES} | grep -q -e nic1 -e dhcp-525400000302", timeout=30)
-    vm.wait_until(f"grep -q 'post-iface-detach remove {later}' /run/hooks")
-    assert "post-iface-detach remove moved" in _hooks(vm)
+    for gone in (later, "moved"):
+        vm.wait_until(f"grep -q 'post-iface-detach remove {gone}' /run/hooks")
     assert ADDRESS in cidrs(vm, first)
 
     vm.run("systemctl restart systemd-udevd")
@@ -102,14 +98,18 @@ def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
 
 def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
     """FAILURES 10: 500 veth pairs in a namespace, and the daemon's CPU time stays what it is."""
+    settings(vm, "CONFIG_IDLE_EXIT=0")
     vm.run("ip netns add storm")
     look_again(vm)
-    cpu = "cat /proc/$(systemctl show -P MainPID gandi-agent)/stat | cut -d' ' -f14,15"
-    watchdog = vm.output("cat /proc/$(systemctl show -P MainPID gandi-agent)/status | grep ctxt")
-    before = vm.output(cpu)
+    pid = vm.output("systemctl show -P MainPID gandi-agent")
+    spent = f"cut -d' ' -f14,15 /proc/{pid}/stat"
+    wakeups = f"awk '/^voluntary/ {{print $2}}' /proc/{pid}/status"
+    before, woken = vm.output(spent), int(vm.output(wakeups))
     commands = "".join(f"link add a{n} type veth peer name b{n}\n" for n in range(500))
-    vm.run("ip -n storm -batch -", stdin=commands.encode(), timeout=300)
+    waited = vm.run("ip -n storm -batch -", stdin=commands.encode(), timeout=300)
     vm.run("udevadm settle --timeout=120", timeout=130)
-    after = vm.output(cpu)
-    print(f"500 pairs: {before} -> {after} ticks; {watchdog}")
-    assert before == after
+    again = int(vm.output(wakeups)) - woken
+    print(f"500 pairs in {waited.seconds:.0f} s: ticks {before} -> {vm.output(spent)}, woken {again} times")
+    assert vm.output(spent) == before
+    # Those that it is woken by itself, to tell systemd that it lives.
+    assert again <= 10

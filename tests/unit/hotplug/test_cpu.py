@@ -157,7 +157,7 @@ def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
             (late / "online").write_text("0\n")
 
     monkeypatch.setattr(cpu, "_PATIENCE", 60.0)
-    monkeypatch.setattr(cpu.time, "sleep", tick)
+    monkeypatch.setattr("agent.hotplug.cpu.time.sleep", tick)
     assert look(ctx)["cpu2"] == "changed"
     assert len(ticks) == 2
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from agent.host import Host
 from agent.hotplug import machine
-from agent.hotplug.facts import Place
+from agent.hotplug.facts import Machine, Place
+from agent.hotplug.record import Kind, Record
 from agent.hotplug.system import System
+from agent.mounts import Mount
 from agent.settings import Settings
+from agent.storage import Device, Disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,3 +44,37 @@ def test_a_mountpoint_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
     }
     assert "full" in touched
     assert "nfs" not in touched
+
+
+def record(name: str, number: str, kind: Kind = Kind.MOUNTED) -> Record:
+    return Record(name.rstrip("0123456789"), "7", "u", "", number, f"/srv/{name}", kind=kind)
+
+
+def test_what_is_the_administrators() -> None:
+    """FAILURES 15: what he unmounted, what was given up, and what he makes of such a disk; nothing else."""
+    number = frozenset({"254:17"})
+    known = Machine(mounts=(Mount("/srv/vdb1", "/dev/vdb1", "ext4", number),))
+    records = {
+        "vdb1": record("vdb1", "254:17"),
+        "vdb2": record("vdb2", "254:18"),  # mounted nowhere
+        "vdc": record("vdc", "254:32", Kind.RELEASED),
+        "vdd": record("vdd", "254:48", Kind.OFFERED),
+        "vde": record("vde", "254:64", Kind.TOLD),
+    }
+    disks = [disk("vdb", "vdb1", "vdb2", "vdb3"), disk("vdc", "vdc1"), disk("vdd"), disk("vde"), disk("vdf")]
+    expected = {"vdb", "vdb2", "vdb3", "vdc", "vdc1"}
+    assert machine.released(known, records, disks) == expected
+    del records["vdb2"]
+    assert machine.released(known, records, disks) == {"vdc", "vdc1"}
+
+
+def disk(name: str, *partitions: str) -> Disk:
+    return Disk(Device(name, "", 1), tuple(Device(part, "", 1, partition=1) for part in partitions))
+
+
+def test_what_the_automounter_is_offered_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("")
+    records = {"vdd": record("vdd", "254:48", Kind.OFFERED), "vde": record("vde", "254:64", Kind.TOLD)}
+    known = machine.gather(Host(tmp_path), System(), Settings(), records)
+    assert [(found.at, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]

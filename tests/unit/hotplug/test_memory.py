@@ -60,7 +60,7 @@ def host(tmp_path: Path) -> Kernel:
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, which take no time here."""
     slept: list[float] = []
-    monkeypatch.setattr(memory.time, "sleep", slept.append)
+    monkeypatch.setattr("agent.hotplug.memory.time.sleep", slept.append)
     return slept
 
 
@@ -189,7 +189,7 @@ def test_what_comes_while_others_wait_is_taken_too(
     boot(host)
     add(tmp_path, 32)
     host.refusals = {"memory32": [errno.EBUSY]}
-    monkeypatch.setattr(memory.time, "sleep", lambda _seconds: add(tmp_path, 33))
+    monkeypatch.setattr("agent.hotplug.memory.time.sleep", lambda _seconds: add(tmp_path, 33))
     assert "memory32-33" in look(host)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from enum import StrEnum
 
@@ -30,6 +31,8 @@ LOCK = "/run/gandi/status.lock"
 VERSION = 1
 #: Seconds to wait for another writer, who needs milliseconds.
 _LOCK_TIMEOUT = 5.0
+#: The threads of a process wait here, and are woken at once; another process is looked for now and then.
+_turn = threading.Lock()
 
 
 class Outcome(StrEnum):
@@ -159,7 +162,7 @@ class StatusFile:
     def merge(self, section: str, key: str, value: object | None) -> None:
         """Put ``value`` at section/key (None removes it). Raises Busy when another writer does not end."""
         self.host.mkdir("/run/gandi")
-        with self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
+        with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
             if not bounded.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()

@@ -118,6 +118,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     done, late = together(work, left, partial(_record, ctx))
     for name in work:
         yield from done.get(name, ())
+    if not silent and not late:
+        yield from mounting.tidy(ctx, {choice.device.uuid for choice in choices})
     for name in sorted(late):
         yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
     grown = {

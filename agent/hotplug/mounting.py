@@ -21,7 +21,7 @@ from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from agent.context import Context
     from agent.hotplug.facts import MountAt
@@ -95,6 +95,23 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     Records(ctx.host).put(name, None)
     yield changed(name, f"gone, was mounted at {record.at}")
     yield from hooks.run(ctx, "post-disk-detach", node, record.at, environment=gone)
+
+
+def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
+    """Take away the empty folders that were made for filesystems which went while the machine was down.
+    ``present``: the UUIDs that are here.
+    """
+    used = {mount.at for mount in mounts.mounts(ctx.host)}
+    for uuid, known in ctx.state.disks().items():
+        at = known.get("at", "")
+        if at and known.get("made") and uuid not in present and at not in used:
+            try:
+                if ctx.host.remove(at):
+                    yield changed(at, "removed: its disk has gone")
+                if not ctx.host.dry_run:
+                    ctx.state.remember_disk(uuid, made=None)
+            except HostError as error:
+                yield skipped(at, f"not removed, though its disk has gone: {error.message}")
 
 
 def is_mounted(ctx: Context, number: str, at: str) -> bool:

@@ -211,6 +211,23 @@ def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
     assert os.listdir(tmp_path / "srv") == []
 
 
+def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """FAILURES 18. What /run knew is gone with the power; what is in the folder is never touched."""
+    disk, other, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
+    for label, one in (("data", disk), ("kept", other)):
+        ext4(one, "-L", label)
+        look(ctx, one)
+        sh("umount", f"{tmp_path}/srv/{label}")
+    (tmp_path / "srv/kept/file").touch()
+    for file in (tmp_path / "records.json", *(tmp_path / "run/gandi").glob("*.json")):
+        file.unlink(missing_ok=True)
+    nothing = replace(system(disk), names=lambda _host: [])
+    list(handler.mount_all(ctx, system=nothing))
+    assert os.listdir(tmp_path / "srv") == ["kept"]
+
+
 def test_a_folder_that_was_there_before_stays(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
     """Also where the disk's former folder was ours."""
     disk, ctx = make_disk(SIZE), context(tmp_path)

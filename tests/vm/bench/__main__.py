@@ -7,7 +7,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,11 +28,10 @@ FIRST, LATER = page.KINDS
 class Bench:
     """One run: the images, and what was measured so far."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, among: Iterable[Contender] = Contender) -> None:
         self._number = rounds
         self._begun = time.monotonic()
-        self._images = {who: build(contenders.image_spec(who), self._say) for who in Contender}
-        self._profiled = build(contenders.image_spec(Contender.AGENT, *breakdown.FILES), self._say)
+        self._images = {who: build(contenders.image_spec(who), self._say) for who in among}
         self._rounds: dict[str, page.Rounds] = {kind: [] for kind in page.KINDS}
         self._breakdowns: dict[str, Breakdown] = {}
         self._sizes: dict[Contender, sizes.Size] = {}
@@ -46,7 +45,7 @@ class Bench:
             for who in Contender:
                 self._measure(who, f"{number}/{self._number} {who}")
         self._profile()
-        return page.Results(self._setting(), self._rounds, self._breakdowns, self._sizes, self._hotplug())
+        return page.Results(self._setting(), self._rounds, self._breakdowns, self._sizes, self.hotplug())
 
     def _measure(self, who: Contender, title: str) -> None:
         with self._machine(self._images[who], who) as machine:
@@ -60,20 +59,23 @@ class Bench:
             )
 
     def _profile(self) -> None:
-        with self._machine(self._profiled, Contender.AGENT) as machine:
+        profiled = build(contenders.image_spec(Contender.AGENT, *breakdown.FILES), self._say)
+        with self._machine(profiled, Contender.AGENT) as machine:
             for kind in page.KINDS:
                 boot = self._boot(machine, Contender.AGENT, kind, "profile")
                 self._breakdowns[kind] = Breakdown.of(machine, boot.daemon)
 
-    def _hotplug(self) -> HotPlug:
+    def hotplug(self) -> HotPlug:
         """On a machine that has done its first boot."""
         with (
             self._machine(self._images[Contender.AGENT], Contender.AGENT) as machine,
             tempfile.TemporaryDirectory(prefix="gandi-bench-") as folder,
         ):
+            load = HostLoad()
             machine.start()
             machine.wait_booted()
             done = hotplug.measure(machine, Path(folder), self._say)
+            done.disturbance = load.others(machine)
         with Machine(self._images[Contender.AGENT], hotplug.RESOURCES, name="bench") as machine:
             machine.start()
             machine.wait_booted()
@@ -112,7 +114,7 @@ class Bench:
             date=datetime.now(UTC).date().isoformat(),
             processor=model[1] if model else "unknown processor",
             cores=os.cpu_count() or 0,
-            accelerator=accelerator(self._profiled.kernel),
+            accelerator=accelerator(self._images[Contender.AGENT].kernel),
             guest_memory=SPEC.memory,
             guest_system=self._system,
         )
@@ -122,9 +124,13 @@ class Bench:
 
 
 def main() -> int:
-    """0 when everything was measured, whatever came out; the page says which targets are met."""
-    results = Bench(int(os.environ.get("BENCH_ROUNDS", str(page.ROUNDS)))).run()
-    text = page.text(results)
+    """0 when everything was measured, whatever came out; the page says which targets are met.
+    ``BENCH_ONLY=hotplug`` measures that part alone, and replaces it on the page.
+    """
+    if os.environ.get("BENCH_ONLY") == "hotplug":
+        text = page.renewed(PAGE.read_text(), Bench(0, (Contender.AGENT,)).hotplug())
+    else:
+        text = page.text(Bench(int(os.environ.get("BENCH_ROUNDS", str(page.ROUNDS)))).run())
     PAGE.write_text(text)
     print(text)
     return 0

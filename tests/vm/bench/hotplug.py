@@ -71,14 +71,17 @@ class HotPlug:
     #: Bytes, Private_Clean and Private_Dirty: after one disk, and after the largest number of disks at once.
     memory_one: int = 0
     memory_many: int = 0
+    #: Cores of the host that were used by others, on average.
+    disturbance: float = 0.0
     #: Processes of ours at rest.
     at_rest: int = 0
     #: Seconds from the kernel's first event until a CPU, or a module of memory, is online, by each way.
     online: dict[str, dict[Way, float]] = field(default_factory=dict)
 
 
-def measure(machine: Machine, folder: Path, say: Callable[[str], None], rounds: int = ROUNDS) -> HotPlug:
+def measure(machine: Machine, folder: Path, say: Callable[[str], None]) -> HotPlug:
     """Measure everything on a booted machine."""
+    rounds = int(os.environ.get("BENCH_PLUGS", str(ROUNDS)))
     machine.write_file("/root/watch.py", _WATCH.read_bytes())
     most = int(os.environ.get("BENCH_DISKS", str(max(MANY))))
     done, path = HotPlug(), make_filesystem(folder / "one.img", _SIZE, "ext4", label="one")

@@ -56,7 +56,7 @@ def text(results: Results) -> str:
     for kind in KINDS:
         parts += [f"## {kind.capitalize()}", _compared(results, kind), *_verdicts(results, kind)]
         parts += [f"### Where the agent's CPU goes, {kind}", _split(results, kind)]
-    parts += ["## Hot-plug", *_hotplug(results.hotplug)]
+    parts += [_HOTPLUG, *_hotplug(results.hotplug)]
     parts += ["## Size", _sizes(results), "## Notes of a profiled boot"]
     for kind in KINDS:
         parts += [
@@ -178,12 +178,29 @@ def _sizes(results: Results) -> str:
 
 # -- hot-plug ------------------------------------------------------------------------------------
 
+_HOTPLUG = "## Hot-plug"
+
+
+def renewed(page: str, done: HotPlug) -> str:
+    """The page with another part on hot-plug, before the sizes where it had none."""
+    before, _, rest = page.partition(f"{_HOTPLUG}\n")
+    if not rest:
+        before, _, rest = page.partition("## Size\n")
+        rest = f"\n## Size\n{rest}"
+    after = rest[rest.index("\n## ") + 1 :]
+    return before + "\n\n".join((_HOTPLUG, *_hotplug(done), after))
+
 
 def _hotplug(done: HotPlug) -> Iterator[str]:
     rows = []
     for way, plugs in done.plugs.items():
         values = [[getattr(plug, name) for plug in plugs] for name in ("attached", "mounted", "grown")]
         rows.append([str(way), *map(_spread, values)])
+    rounds = len(done.plugs[Way.RESIDENT])
+    if done.disturbance > QUIET:
+        yield f"> **Not final:** the host was loaded: others used {done.disturbance:.2f} cores."
+    if rounds < hotplug.ROUNDS:
+        yield f"> **Not final:** {rounds} round(s); medians take {hotplug.ROUNDS}."
     yield _table(["one disk", "attach to mounted", "kernel's event to mounted", "resize event to df"], rows)
     bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])
     for way, target in hotplug.TARGETS.items():

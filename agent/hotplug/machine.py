@@ -102,9 +102,12 @@ def _filesystems(
 
 def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
     """What stands below the folder. Mountpoints are taken anyway and are not looked at: a server or a disk
-    behind one that hangs would hang every decision.
+    behind one that hangs would hang every decision. In an automounter's folder everything is the
+    automounter's, and a look would make it mount.
     """
-    mounted = {mount.at for mount in found}
+    mounted = {mount.at: mount.fstype for mount in found}
+    if mounted.get(root) == "autofs":
+        return
     for name in listed(host, root):
         if f"{root}/{name}" in mounted:
             continue

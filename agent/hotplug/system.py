@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import storage, transient, udevdb
+from agent import mounts, storage, transient, udevdb
 from agent.bus import attachment
+from agent.errors import HostError
 from agent.hotplug.record import Records
 from agent.plain import dataclass
 
@@ -61,8 +62,21 @@ def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
 
 
 def unmount(host: Host, at: str) -> None:
-    """Stop the mount unit, whoever uses what is mounted: for a device that has gone."""
-    transient.unmount(host, at, timeout=60)
+    """Stop the mount unit, whoever uses what is mounted: for a device that has gone. A mount that the
+    automounter made has no lazy unit; there umount(8) does it, in PID 1's view of the machine.
+    """
+    try:
+        transient.unmount(host, at, timeout=60)
+    except HostError:
+        if not _is_mounted(host, at):
+            raise
+    if _is_mounted(host, at):
+        command = ("umount", "--lazy", "--no-canonicalize", "--", at)  # a dead path answers nothing
+        transient.run(host, unit_name("umount", at.strip("/")), command, timeout=60)
+
+
+def _is_mounted(host: Host, at: str) -> bool:
+    return any(mount.at == at for mount in mounts.mounts(host))
 
 
 def release(host: Host, at: str) -> None:

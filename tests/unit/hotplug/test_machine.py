@@ -74,7 +74,9 @@ def disk(name: str, *partitions: str) -> Disk:
 
 def test_what_the_automounter_is_offered_is_taken(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/self/mountinfo").write_text("")
+    (tmp_path / "proc/self/mountinfo").write_text("41 1 0:41 / /srv rw - autofs auto.gandi rw\n")
+    (tmp_path / "srv/left-by-the-automounter").mkdir(parents=True)
     records = {"vdd": record("vdd", "254:48", Kind.OFFERED), "vde": record("vde", "254:64", Kind.TOLD)}
     known = machine.gather(Host(tmp_path), System(), Settings(), records)
+    assert known.places == {}, "a look would mount"
     assert [(found.at, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.network.links import Interface
     from agent.report import Item
 
+#: Seconds that a new NIC's name is waited for.
+_PATIENCE = 10.0
 _turn = threading.Lock()
 
 
@@ -50,11 +52,26 @@ def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[It
     """
     with _turn:
         first(ctx)
+        _named(ctx)
         if differ(ctx):
             yield from _follow(ctx, configure)
         else:
             yield unchanged("network interfaces", f"{len(present(ctx.host))}, none has come or gone")
         yield from queues.tune(ctx)
+
+
+def _named(ctx: Context) -> None:
+    """Wait until udev has given the new ones their names; its event for another NIC may have come first."""
+    before = attached.before(ctx.host) or {}
+
+    def unnamed() -> list[str]:
+        new = (one for one in present(ctx.host) if str(one.index) not in before)
+        return [one.name for one in new if not links.named_by_udev(ctx.host, one)]
+
+    if ctx.host.live and (waiting := unnamed()):
+        ctx.waiting(f"udev to name {', '.join(waiting)}")
+        links.wait(ctx.host, lambda: not unnamed(), _PATIENCE)
+        ctx.waiting("")
 
 
 def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:

@@ -154,6 +154,26 @@ def test_a_damaged_stored_configuration_fails_and_skips_what_needs_it(
     assert second.outcome is Outcome.SKIPPED
 
 
+def test_a_step_that_is_run_again_has_the_stored_configuration_or_is_not_run(
+    ctx: Context, bootstrap: list[Step]
+) -> None:
+    bootstrap += [step("fine", needs_config=True)]
+    ctx.state.adopt(CONFIG.identity)
+    ctx.state.store_config(CONFIG, {})
+    with stages.alone(ctx.host, "stage mount"):
+        again = context(ctx.host)
+        thread = threading.Thread(target=lambda: done.extend(stages.again(again, "fine")))
+        done = list[Item]()
+        thread.start()
+        thread.join(0.3)
+        assert (done, thread.is_alive()) == ([], True), "a stage is running"
+    thread.join(10)
+    assert [item.outcome for item in done] == [Outcome.CHANGED]
+    ctx.host.write(f"{ctx.state.folder()}/config.json", b"{")
+    broken = list(stages.again(context(ctx.host), "fine"))
+    assert [(item.name, item.outcome) for item in broken] == [("configuration", Outcome.FAILED)]
+
+
 def test_work_shows_what_is_waited_for_and_ends_with_the_stage(ctx: Context, bootstrap: list[Step]) -> None:
     bootstrap.append(step("waits"))
     assert run(ctx)[0].items[0].detail == "vdb"

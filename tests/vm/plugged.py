@@ -63,9 +63,20 @@ def settings(vm: Machine, line: str) -> None:
     vm.run(f"echo '{line}' >> /etc/default/gandi")
 
 
+#: Whether a look at everything has ended since a moment (Unix time).
+_LOOKED = """
+import json, sys
+status = json.load(open("/run/gandi/status.json"))
+ended = [status["devices"].get(kind, {}).get("ended", 0) for kind in ("cpu", "memory", "nic")]
+sys.exit(bool(set(status["work"]) & {"cpu", "memory", "nic"}) or min(ended) < int(sys.argv[1]))
+"""
+
+
 def look_again(vm: Machine) -> None:
     """What an administrator may do at any time: everything is said and looked at anew, and nothing is left
     to do.
     """
-    vm.run("udevadm trigger; udevadm settle; systemctl restart gandi-agent; udevadm trigger; udevadm settle")
-    vm.wait_until("gandi-agent status --json | grep -q '\"work\": {}'", timeout=90)
+    vm.run("systemctl restart gandi-agent")
+    since = vm.output("date +%s")
+    vm.run("udevadm trigger; udevadm settle")
+    vm.wait_until(["python3", "-c", _LOOKED, since], timeout=90, interval=0.5)

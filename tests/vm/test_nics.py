@@ -97,16 +97,21 @@ def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
 
 
 def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
-    """FAILURES 10: 500 veth pairs in a namespace, and the daemon's CPU time stays what it is."""
+    """FAILURES 10: 500 veth pairs in a namespace, 50 more where udev sees them, and the daemon's CPU time is
+    what it was.
+    """
     settings(vm, "CONFIG_IDLE_EXIT=0")
     vm.run("ip netns add storm")
     look_again(vm)
+    # The kernel's filter is put on after ten seconds without work.
+    vm.run("sleep 15")
     pid = vm.output("systemctl show -P MainPID gandi-agent")
     spent = f"cut -d' ' -f14,15 /proc/{pid}/stat"
     wakeups = f"awk '/^voluntary/ {{print $2}}' /proc/{pid}/status"
     before, woken = vm.output(spent), int(vm.output(wakeups))
-    commands = "".join(f"link add a{n} type veth peer name b{n}\n" for n in range(500))
-    waited = vm.run("ip -n storm -batch -", stdin=commands.encode(), timeout=300)
+    pairs = [f"link add a{n} type veth peer name b{n}\n" for n in range(500)]
+    waited = vm.run("ip -n storm -batch -", stdin="".join(pairs).encode(), timeout=300)
+    vm.run("ip -batch -", stdin="".join(pairs[:50]).encode(), timeout=300)
     vm.run("udevadm settle --timeout=120", timeout=130)
     again = int(vm.output(wakeups)) - woken
     print(f"500 pairs in {waited.seconds:.0f} s: ticks {before} -> {vm.output(spent)}, woken {again} times")

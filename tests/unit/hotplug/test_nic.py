@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,10 @@ from agent import hooks
 from agent.context import Context, context
 from agent.host import Host
 from agent.hotplug import nic
-from agent.network import attached
+from agent.network import attached, links
 from agent.report import Item, changed, failed
 from tests.unit.network.test_links import add_nic
+from tests.unit.steps.test_network import Booting
 
 
 @pytest.fixture
@@ -98,6 +99,29 @@ def test_one_that_goes_while_it_is_looked_at_is_not_there(ctx: Context, tmp_path
     for file in ("ifindex", "address"):
         (folder / file).unlink()
     assert not handle(ctx)
+
+
+def test_a_new_one_has_its_name_from_udev_first(
+    ctx: Context, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAILURES 10: the event of another NIC may come while this one is still called eth0."""
+    classes = tmp_path / "sys/class/net"
+    plug(tmp_path, 3)
+    (classes / "ens3").rename(classes / "eth0")
+    record = tmp_path / "run/udev/data/n3"
+    record.parent.mkdir(parents=True)
+    record.write_text("E:ID_PROCESSING=1\n")
+
+    def wait(_host: Host, ready: Callable[[], bool], _patience: float) -> bool:
+        assert not ready()
+        (classes / "eth0").rename(classes / "ens3")
+        record.write_text("E:ID_NET_NAME_SLOT=ens3\n")
+        return ready()
+
+    monkeypatch.setattr(links, "wait", wait)
+    live = context(Booting(tmp_path))
+    assert list(nic.handle(live, lambda: ()))
+    assert told == ["post-iface-attach add ens3"]
 
 
 def test_what_failed_is_done_again(ctx: Context, told: list[str], tmp_path: Path) -> None:

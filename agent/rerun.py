@@ -32,6 +32,12 @@ def script(host: Host) -> int:
             raise ConfigError(
                 f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl kill {step.UNIT}"
             )
+        if host.exists(f"/run/systemd/transient/{step.UNIT}.service"):
+            # systemd forgets the unit when the last of its processes has ended, and not before.
+            raise ConfigError(
+                f"rerun: what the script left running still runs in {step.UNIT}.service",
+                hint=f"end it: systemctl kill {step.UNIT}",
+            )
         step.forget(ctx)
         report = stages.attempt(ctx, "scripts", lambda: step.apply(ctx))
     print(*report.lines(), sep="\n")

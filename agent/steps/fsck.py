@@ -56,7 +56,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if live is None:
         return
     state, name = ctx.state.system(), "fsck"
-    if live.mounts > 0 and live != WANTED and not state.is_ours(name, str(live)):
+    if live.mounts > 0 and live != WANTED and not state.applied(name):
         yield unchanged(name, f"{live}, set by somebody")
         return
     yield state.settle(

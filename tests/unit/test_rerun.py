@@ -63,6 +63,13 @@ def test_not_while_it_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert context(host).state.done(f"script-{SCRIPT.digest[:32]}")
 
 
+def test_not_while_something_of_it_is_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.write(f"/run/systemd/transient/{script.UNIT}.service", "")
+    monkeypatch.setattr(transient, "is_running", lambda _host, _unit: False)
+    with pytest.raises(ConfigError, match="left running"):
+        rerun.script(host)
+
+
 def test_not_without_a_script(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no script"):
         rerun.script(Host(tmp_path))

@@ -114,10 +114,13 @@ def test_scripts_of_every_form(vm: Machine) -> None:
         assert vm.read_file("/root/left").decode().split()[-1] == left, form
         assert vm.output("systemctl is-system-running") == "running"
         if "stays" in form:
-            vm.run("kill $(head -1 /root/left)")  # it is there
+            assert "left running" in vm.run("gandi-agent rerun script", check=False).stderr
+            vm.run("kill -0 $(head -1 /root/left) && pkill -x sleep")  # it is there
+        vm.wait_until("! test -e /run/systemd/transient/gandi-script.service")
     # A binary; its arguments are the document's.
     vm.run(f"cp /usr/bin/touch {where}/script; gandi-agent rerun script")
     vm.run("ls /one '/two words' /three")
+    vm.wait_until("! test -e /run/systemd/transient/gandi-script.service")
     assert len([line for line in sample.order(vm) if line.startswith("run")]) == 1 + len(FORMS) + 1
     _one_with_no_end(vm, where)
 

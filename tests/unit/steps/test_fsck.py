@@ -39,8 +39,9 @@ def test_set_once_and_then_left(machine: Machine, disk: Path) -> None:
     assert "Maximum mount count:      42\n" in said
     assert "Check interval:           5184000 (2 months)\n" in said
     assert machine.run(fsck.apply) == {"fsck": f"unchanged: {DONE}"}
-    tune(disk, "-c", "-1", "-i", "0")
-    assert machine.run(fsck.apply) == {"fsck": "kept: changed by admin"}
+    for mounts in ("-1", "7"):
+        tune(disk, "-c", mounts, "-i", "0")
+        assert machine.run(fsck.apply) == {"fsck": "kept: changed by admin"}
 
 
 def test_a_limit_of_somebody_elses_is_left(machine: Machine, disk: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from tests.vm.conftest import Rig
 from tests.vm.rig import Machine, State
 
-#: systemd-analyze's exposure, times ten, at the most: each directive that is left out has its reason in the unit.
+#: systemd-analyze's exposure, times ten, at the most: what is left out has its reason in the unit.
 EXPOSURE = 50
-#: Capabilities that nothing of the daemon's needs, by their bits (linux/capability.h): SYS_MODULE, SYS_RAWIO,
-#: SYS_BOOT, SYS_TIME, MKNOD, SYSLOG, BPF.
+#: Capabilities that nothing of the daemon's needs, by their bits (linux/capability.h): SYS_MODULE,
+#: SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, SYSLOG, BPF.
 REFUSED = (16, 17, 22, 25, 27, 34, 39)
 
 

@@ -23,6 +23,7 @@ def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -
     assert kernel.unpack(Host(), str(unpacked)).outcome == "changed"
     assert unpacked.read_bytes()[:4] == b"\x7fELF"
     vm = machine.start(Image(folder, image.root_uuid))
+    vm.wait_booted()
 
     vm.write_file("/root/vmlinuz-9", image.kernel.read_bytes())
     before = vm.output("sha256sum /root/vmlinuz-9")

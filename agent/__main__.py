@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
 
 def _daemon(host: Host) -> int:
     from agent.context import context
-    from agent.daemon import Daemon, listener
+    from agent.daemon import Daemon, sockets
 
-    Daemon(context(host), listener(host)).run()
+    Daemon(context(host), *sockets(host)).run()
     return 0
 
 
@@ -111,10 +111,12 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             from agent import documents
 
             return documents.ganeti()
-        case "disks":
-            from agent import verbs
+        case "disks" | "resources" | "detach" | "mount":
+            return _disk_verb(host, chosen)
+        case "rerun":
+            from agent import rerun
 
-            return verbs.disks(host)
+            return rerun.script(host)
         case "clean":
             from agent import clean
 
@@ -127,6 +129,20 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             return _run_stage(host, chosen.stage)
         case _:
             return _daemon(host)
+
+
+def _disk_verb(host: Host, chosen: Namespace) -> int:
+    from agent import diskverbs
+
+    match chosen.verb:
+        case "disks":
+            return diskverbs.disks(host, as_json=chosen.json)
+        case "resources":
+            return diskverbs.resources(host, as_json=chosen.json)
+        case "detach":
+            return diskverbs.detach(host, chosen.disk)
+        case _:
+            return diskverbs.mount(host, chosen.disk)
 
 
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:
@@ -182,12 +198,26 @@ def _parser() -> ArgumentParser:
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
     _document_verbs(verbs, names)
-    verbs.add_parser("disks", help="each disk, and what is done with it or why not")
+    _disk_verbs(verbs)
+    rerun = verbs.add_parser("rerun", help="run the customer's script once more")
+    rerun.add_argument("what", choices=["script"])
     _image_verbs(verbs)
     verbs.add_parser("daemon", help="for gandi-agent.service")
     run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")
     run_stage.add_argument("stage", choices=names)
     return parser
+
+
+def _disk_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
+    """Those about what the platform attaches."""
+    disks = verbs.add_parser("disks", help="each disk, and what is done with it or why not")
+    resources = verbs.add_parser("resources", help="the same of disks, CPUs, memory and NICs")
+    for parser in (disks, resources):
+        parser.add_argument("--json", action="store_true", help="for programs")
+    detach = verbs.add_parser("detach", help="give a disk up, so that the platform may take it")
+    detach.add_argument("disk", metavar="DISK|MOUNTPOINT", help="its name, path, label or serial number")
+    mount = verbs.add_parser("mount", help="mount a disk that was detached or unmounted")
+    mount.add_argument("disk", metavar="DISK", help="its name, path, label or serial number")
 
 
 def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:

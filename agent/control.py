@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 
+from agent.errors import HostError
 from agent.plain import dataclass, field
 
 TYPE_CHECKING = False
@@ -198,3 +199,25 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
             asking.sendall(b"ping\n")
             return asking.recv(3) == b"ok\n"
     return False
+
+
+def listener(host: Host) -> socket.socket:
+    """A socket of our own, where systemd has handed over none. Raises HostError when somebody listens
+    there.
+    """
+    host.mkdir("/run/gandi")
+    if ping(host) is not None:
+        raise HostError(
+            f"{SOCKET}: somebody listens there already",
+            hint="systemctl stop gandi-agent.socket gandi-agent",
+        )
+    host.remove(SOCKET)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if host.effect(f"listen on {SOCKET}"):
+        before = os.umask(0o177)
+        try:
+            made.bind(host.path(SOCKET))
+        finally:
+            os.umask(before)
+        made.listen(CLIENTS)
+    return made

@@ -1,9 +1,9 @@
 """The daemon: one thread that waits for device events, requests, signals and the watchdog, and hands work to
 others.
 
-It lives as long as the machine, and may die at any moment: what it knows is in files, what must not be cut
-short runs in units of their own, and its successor looks at everything anew. Nothing in this thread waits
-for a device.
+It leaves when it has had no work for a while, and systemd starts it again for the next event or request
+(``rest.py``). It may die at any moment: what it knows is in files, what must not be cut short runs in units
+of their own, and each start looks at everything anew. Nothing in this thread waits for a device.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -19,11 +20,12 @@ from contextlib import suppress
 from agent import control, stages
 from agent.context import record
 from agent.devices import Devices
-from agent.errors import AgentError, HostError
+from agent.errors import AgentError
 from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
+from agent.rest import Rest
 from agent.stages import Stage
-from agent.wakeup import Wakeup
+from agent.uevents import Uevents
 from agent.watchdog import Watchdog
 from agent.workers import Workers
 
@@ -35,42 +37,27 @@ if TYPE_CHECKING:
     from agent.control import Connection
     from agent.host import Host
     from agent.report import StepReport
-    from agent.uevents import Uevents
+    from agent.uevents import Uevent
 
 #: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
-#: from then on. Before, the mount stage looks at every disk itself, and the monitor's library would cost as
-#: much CPU as the rest of the start while all services wait.
+#: from then on. Before, the stages look at what is there themselves, and all services wait for them.
 _LISTEN_ANYWAY = 30.0
+#: Seconds by which a look at everything comes later than the events that had come before the daemon.
+_NEWS_FIRST = 2.0
 #: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
 
 
-def listener(host: Host) -> socket.socket:
-    """The socket that systemd handed over, or, started by hand, one of our own.
+def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
+    """The sockets of requests and of device events that systemd handed over. Where it did not (started by
+    hand): one of our own, and None.
 
-    Raises HostError when somebody else listens there.
+    Raises HostError when somebody else listens for requests.
     """
     from systemd import daemon as systemd
 
-    handed = systemd.listen_fds()
-    if handed:
-        return socket.socket(fileno=handed[0])
-    host.mkdir("/run/gandi")
-    if control.ping(host) is not None:
-        raise HostError(
-            f"{control.SOCKET}: somebody listens there already",
-            hint="systemctl stop gandi-agent.socket gandi-agent",
-        )
-    host.remove(control.SOCKET)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if host.effect(f"listen on {control.SOCKET}"):
-        before = os.umask(0o177)
-        try:
-            made.bind(host.path(control.SOCKET))
-        finally:
-            os.umask(before)
-        made.listen(control.CLIENTS)
-    return made
+    handed = {made.family: made for made in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
+    return handed.get(socket.AF_UNIX) or control.listener(host), handed.get(socket.AF_NETLINK)
 
 
 @dataclass(slots=True)
@@ -84,20 +71,27 @@ class StageRun:
 
 @dataclass(slots=True)
 class Daemon:
-    """The loop and what it owns. ``run`` returns when the daemon was told to end."""
+    """The loop and what it owns. ``run`` returns when the daemon was told to end, or has nothing to do."""
 
     ctx: Context
     listener: socket.socket
+    #: systemd's socket of device events.
+    given: socket.socket | None = None
     devices: Devices = field(init=False)
     runner: Workers = field(init=False)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _server: control.Server = field(init=False)
     _runs: dict[Stage, StageRun] = field(default_factory=dict)
-    _wakeup: Wakeup | None = None
-    _uevents: Uevents | None = None
+    _uevents: Uevents = field(init=False)
+    #: Events up to this number are no news: the mount stage of this boot has looked since. None without one.
+    _seen: int | None = None
+    #: When to look at everything (monotonic seconds), once device events are acted upon; None: no need to.
+    _all_at: float | None = 0.0
+    _rest: Rest = field(init=False)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
     _ending: bool = False
+    _left: bool = False
     #: When to act upon device events from (monotonic seconds); None once that is done.
     _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
@@ -107,9 +101,11 @@ class Daemon:
         self.runner = Workers(1, Journal(self.ctx.host).defect)
         self._server = control.Server(self.listener, self.selector, self._request)
         self._watchdog = Watchdog.from_environment()
+        self._uevents = Uevents(self.ctx.host, self.given)
+        self._rest = Rest(self.ctx)
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
         self._watch_signals()
         record(self.ctx, self._sign_in)
         restarted = self.ctx.host.exists(stages.MOUNTING)
@@ -130,26 +126,47 @@ class Daemon:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        times = [self._watchdog.next, self._server.wake_at(), self._listen_at]
+        everything = self._all_at if self._listen_at is None else None
+        times = [
+            self._watchdog.next,
+            self._server.wake_at(),
+            self._listen_at,
+            everything,
+            self._rest.wake_at,
+        ]
         due = min((moment for moment in times if moment is not None), default=None)
-        for key, mask in self.selector.select(None if due is None else max(0.0, due - now)):
+        ready = self.selector.select(None if due is None else max(0.0, due - now))
+        for key, mask in ready:
             key.data(mask)
         now = time.monotonic()
         self._watchdog.tick(now)
         self._server.tick(now)
         if self._listen_at is not None and now >= self._listen_at:
             self._listen_at = None
-            self._listen()
+            self._listen(now)
+        if self._listen_at is None and self._all_at is not None and now >= self._all_at:
+            self._all_at = None
+            self.devices.look_again(self._uevents.present())
+        if self._rest.may_leave(now, self._uevents, at_work=self._at_work()) and not ready:
+            # What came while that was decided is one more reason to stay; what comes from now on waits for
+            # the next daemon.
+            self._ending = self._left = not self.selector.select(0)
 
     def _woken(self) -> None:
         for number in os.read(self._wake[0], 4096):
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._ending = True
             elif number == signal.SIGHUP:
+                self._rest.stir()
                 record(self.ctx, lambda: stages.note_settings(self.ctx))
                 self._look_at_everything()
         while self._calls:
             self._calls.popleft()()
+
+    def _at_work(self) -> bool:
+        """Whether anything is under way: a stage, a peer, a look at a device; a thread is nothing else."""
+        waits = self._listen_at is not None or self._all_at is not None or bool(self._calls)
+        return waits or bool(self._runs or self._server.connections) or threading.active_count() > 1
 
     def _watch_signals(self) -> None:
         self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -178,58 +195,37 @@ class Daemon:
             self._calls.popleft()()
         self._server.flush()
         self._server.close()
-        record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", None))
+        left = {"left": int(time.time())} if self._left else None
+        record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", left))
+        if self._left:
+            status_line("nothing to do; the next device event or request starts it")
 
     # -- devices ---------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Act upon what is heard from now on. Where nobody has listened since the mount stage looked at
-        everything, look at everything now.
-        """
-        if self._wakeup is None:
-            self._monitor()
-        else:
-            self.selector.register(self._wakeup, selectors.EVENT_READ, lambda _mask: self._wake_up())
-
-    def _wake_up(self) -> None:
-        if self._wakeup is not None and self._wakeup.heard():
-            self._monitor()
-
-    def _monitor(self) -> None:
-        """Hear each event by itself; then look at the devices that are there, if it is time for them."""
-        from agent.uevents import Uevents
-
-        if self._wakeup is not None:
-            self.selector.unregister(self._wakeup)
-            self._drop_wakeup()
-        self._uevents = Uevents()
+    def _listen(self, now: float) -> None:
+        """Act upon what has been heard, and is from now on; what was there before can wait a little."""
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
-        self._look_at_everything()
+        if self._drain() and self._all_at is not None:
+            self._all_at = now + _NEWS_FIRST
 
-    def _drain(self) -> None:
-        if self._uevents is None:
-            return
+    def _drain(self) -> bool:
+        """Hand on what has been heard; whether that was anything."""
         events, lost = self._uevents.drain()
-        self.devices.look(events)
+        news = [event for event in events if self._is_news(event)]
+        if news:
+            self._rest.stir()
+            self.devices.look(news)
         if lost:
             Journal(self.ctx.host).overflow()
             self._look_at_everything()
+        return bool(news)
+
+    def _is_news(self, event: Uevent) -> bool:
+        return event.number > (self._seen or 0)
 
     def _look_at_everything(self) -> None:
-        """Now, or as soon as device events are acted upon."""
-        if self._uevents is not None:
-            if self.devices.mounting():
-                self.devices.look_again(self._uevents.enumerate())
-        elif self._listen_at is None:
-            self._monitor()
-        else:
-            self._drop_wakeup()
-
-    def _drop_wakeup(self) -> None:
-        """Without one, listening begins with a look at everything."""
-        if self._wakeup is not None:
-            self._wakeup.close()
-            self._wakeup = None
+        """In this turn, or as soon as device events are acted upon."""
+        self._all_at = 0.0
 
     # -- stages ----------------------------------------------------------------------
 
@@ -250,8 +246,8 @@ class Daemon:
         if run is None:
             run = self._runs[stage] = StageRun()
             if stage is Stage.MOUNT:
-                if self._uevents is None and self._wakeup is None:
-                    self._wakeup = Wakeup(self.ctx.host)  # before the stage looks at the disks
+                if self._listen_at is not None:
+                    self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
                 self.devices.grow_root()  # meanwhile
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
@@ -293,6 +289,6 @@ class Daemon:
         if self.ctx.medium is None:
             # One that came after the first stage had looked for it, and before anybody listened.
             self.devices.look_for_drives()
-        if self._wakeup is not None and (status or self.devices.unfinished()):
-            # What that stage could not see: the kernel told of it before, which is no reason to wake up.
+        if self._seen is not None and (status or self.devices.unfinished()):
+            # What that stage could not see: the kernel told of it before, so that its event is no news.
             self._look_at_everything()

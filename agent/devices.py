@@ -11,9 +11,8 @@ import re
 import threading
 import time
 
-from agent import stages, storage, udevdb
+from agent import stages, storage, udevdb, units
 from agent.context import record, working
-from agent.errors import HostError
 from agent.journal import Journal, status_line
 from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.context import Context
+    from agent.host import Host
     from agent.report import Item, StepReport
     from agent.uevents import Uevent
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Devices that are handled at the same time; one that hangs takes one of these.
 AT_ONCE = 8
+#: libblkid's names of the filesystems that a configuration drive has.
+_DRIVES = ("iso9660", "vfat")
 #: Where what our rules do not tag as a disk is.
 _VIRTUAL = "/sys/devices/virtual/block/"
 #: Seconds for which the answer "the system is not going down" is believed.
@@ -44,16 +46,44 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     from agent.hotplug import disk
 
     yield from disk.handle(ctx, sysname, action)
-    if action != "remove":
+    if action != "remove" and not disk.is_known(ctx, sysname) and _may_be_drive(ctx.host, sysname):
         from agent import reload
 
         yield from reload.handle(ctx, sysname)
+
+
+def _may_be_drive(host: Host, disk: str) -> bool:
+    """Whether a filesystem of a configuration drive is on it, or udev cannot say yet. Most disks are none,
+    and who reads drives is not loaded for them.
+    """
+    known = [udevdb.block(host, name) for name in storage.with_parts(host, disk)]
+    return any("USEC_INITIALIZED" not in one or one.get("ID_FS_TYPE") in _DRIVES for one in known)
 
 
 def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     from agent import reload
 
     return reload.strays(ctx)
+
+
+def _cpus(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import cpu
+    from agent.network import queues
+
+    yield from cpu.look(ctx)
+    yield from queues.tune(ctx)
+
+
+def _memory(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import memory
+
+    return memory.look(ctx)
+
+
+def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
+    from agent.hotplug import nic
+
+    return nic.handle(ctx, lambda: stages.again(ctx, "network"))
 
 
 def _disks(ctx: Context) -> set[str]:
@@ -64,7 +94,15 @@ def _disks(ctx: Context) -> set[str]:
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
 #: it.
-HANDLERS: dict[str, Handle] = {"disk": _disk, "drive": _stray}
+HANDLERS: dict[str, Handle] = {
+    "disk": _disk,
+    "drive": _stray,
+    "cpu": _cpus,
+    "memory": _memory,
+    "nic": _nics,
+}
+#: Roles whose devices are looked at all together, so that hundreds of them at once are one piece of work.
+TOGETHER = frozenset({"cpu", "memory", "nic"})
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -82,8 +120,10 @@ def merge(waiting: list[str], action: str) -> list[str]:
 
 def target(event: Uevent) -> tuple[str, str]:
     """The device that is handled for an event, and the action: for a partition, its whole disk that has
-    changed.
+    changed; for a CPU, a block of memory or a NIC, all of its kind.
     """
+    if event.role in TOGETHER:
+        return event.role, "change"
     if event.devtype == "partition":
         return event.devpath.rsplit("/", 2)[-2], "change"
     return event.sysname, event.action if event.action in ("add", "remove") else "change"
@@ -115,7 +155,7 @@ class Devices:
     def look_again(self, present: list[Uevent]) -> None:
         """Look at everything that is there, and at what was there and has gone while nobody listened."""
         self.look(present)
-        here, known = {event.sysname for event in present}, self.ctx.status.read()["devices"]
+        here, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
         roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
         for name, role in (roles | dict.fromkeys(_disks(self.ctx), "disk")).items():
             if name not in here and role in self.handlers:
@@ -147,9 +187,13 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with some disk or optical drive, for the first time."""
+        """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
+        has come since the network was configured.
+        """
+        from agent.hotplug import nic
+
         host = self.ctx.host
-        return any(
+        return nic.differ(self.ctx) or any(
             "USEC_INITIALIZED" not in udevdb.block(host, name)
             for name in storage.names(host)
             if not storage.devpath(host, name).startswith(_VIRTUAL)
@@ -165,7 +209,7 @@ class Devices:
         if time.monotonic() < self._ask_again or self.ctx.status.read()["stages"]:
             return False
         self._ask_again = time.monotonic() + _ASK_AGAIN
-        booted = self._system_state() in ("running", "degraded")
+        booted = units.system_state(self.ctx.host) in ("running", "degraded")
         if booted:
             record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
         return booted
@@ -225,18 +269,10 @@ class Devices:
         if self._closed or action == "add":
             return self._closed
         if time.monotonic() >= self._not_stopping_until:
-            if self._system_state() == "stopping":
+            if units.system_state(self.ctx.host) == "stopping":
                 return True
             self._not_stopping_until = time.monotonic() + _STOPPING_BELIEVED
         return False
-
-    def _system_state(self) -> str:
-        """What systemd says of the whole system; "" when it does not answer."""
-        asked = ("systemctl", "is-system-running")
-        try:
-            return self.ctx.host.run(asked, timeout=5, check=False, changes=False).stdout.strip()
-        except HostError:
-            return ""
 
 
 def _entry(role: str, action: str, report: StepReport) -> dict[str, object]:

@@ -37,6 +37,7 @@ class Message(StrEnum):
     DEVICE_FAILED = "306f8a6e00d64943948ef2958aa14413"
     SETTING = "8f9eeb1a45bb4592ad41fef251dc2966"
     MEDIUM = "6d1a2fd35c0c4b8f9a0e7c51b2f4a913"
+    SWAP_LOST = "5d0b1d0a7a2f4d6c8a4c7b0f6a1e93c2"
     OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
     UNRECORDED = "d795000d311f4ec9803ef3dd0e39a1d4"
     DEFECT = "00885244eb0640e19ed32705f10cb499"
@@ -45,6 +46,7 @@ class Message(StrEnum):
 class Priority(IntEnum):
     """syslog(3) levels."""
 
+    CRITICAL = 2
     ERROR = 3
     WARNING = 4
     INFO = 6
@@ -118,6 +120,10 @@ class Journal:
         text = f"{file}:{problem.line}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
         line = str(problem.line)
         self.send(Message.SETTING, Priority.WARNING, text, file=file, line=line, hint=problem.hint)
+
+    def swap_lost(self, item: Item) -> None:
+        """A disk was taken away while it was in use as swap."""
+        self.send(Message.SWAP_LOST, Priority.CRITICAL, str(item), device=item.name, **_fields(item))
 
     def overflow(self) -> None:
         """The kernel dropped device events; everything is looked at again."""

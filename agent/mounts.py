@@ -28,7 +28,7 @@ _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-pa
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of mountinfo (proc_pid_mountinfo(5)). ``numbers``: the block devices behind it, as
-    major:minor.
+    major:minor; ``number``: what the kernel calls its filesystem (for btrfs not a device's).
     """
 
     at: str
@@ -36,6 +36,8 @@ class Mount:
     fstype: str
     numbers: frozenset[str]
     root: str = "/"
+    options: str = ""
+    number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def _mount(host: Host, fields: list[str]) -> Mount:
         # An anonymous number (0:N); the devices are known by name only.
         name = os.path.basename(source)
         numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
-    return Mount(_plain(fields[4]), source, fstype, frozenset(numbers - {""}), _plain(fields[3]))
+    found = frozenset(numbers - {""})
+    return Mount(_plain(fields[4]), source, fstype, found, _plain(fields[3]), fields[5], fields[2])
 
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
@@ -76,9 +79,16 @@ def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
 
 def swaps(host: Host) -> frozenset[str]:
     """The numbers of the block devices that are swapped on."""
-    lines = (host.read("/proc/swaps") or "").splitlines()[1:]
-    names = (os.path.basename(_plain(line.split()[0])) for line in lines if line.split())
+    names = (os.path.basename(name) for name in swap_names(host))
     return frozenset(storage.number_of(host, name) for name in names) - {""}
+
+
+def swap_names(host: Host) -> list[str]:
+    """The devices and files that are swapped on, as the kernel spells them: what has gone ends in
+    `` (deleted)``.
+    """
+    lines = (host.read("/proc/swaps") or "").splitlines()[1:]
+    return [_plain(line.split()[0]) for line in lines if line.split()]
 
 
 def claims(host: Host) -> tuple[Claim, ...]:

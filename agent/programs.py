@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.model import Script
 
 #: Bytes of a program that are looked at to tell what runs it.
@@ -15,5 +17,10 @@ def command(path: str, head: bytes, script: Script) -> tuple[str, ...]:
 
     ``run`` is text for ``sh`` whatever it begins with, and so is a program without an interpreter line.
     """
-    executable = script.name != "run" and head.startswith((b"#!", b"\x7fELF"))
-    return (path, *script.arguments) if executable else ("/bin/sh", path, *script.arguments)
+    return words(path, b"" if script.name == "run" else head, script.arguments)
+
+
+def words(path: str, head: bytes, arguments: Sequence[str]) -> tuple[str, ...]:
+    """The argv of a program: without an interpreter line it is run by /bin/sh."""
+    executable = head.startswith((b"#!", b"\x7fELF"))
+    return (path, *arguments) if executable else ("/bin/sh", path, *arguments)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.sources import Found
 
 #: The steps whose part of a configuration can change while the machine runs.
-LIVE = ("hostname", "network", "resolver", "users", "metadata")
+LIVE = ("hostname", "network", "resolver", "users", "metadata", "timezone")
 #: Seconds to wait for the stages of a boot that is under way.
 _PATIENCE = 300.0
 

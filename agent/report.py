@@ -167,7 +167,8 @@ class StatusFile:
                 document.setdefault(section, {}).pop(key, None)
             else:
                 document.setdefault(section, {})[key] = value
-            self.host.write(STATUS, json.dumps(document, indent=1, sort_keys=True) + "\n")
+            # One line: the library lays text out in Python, at ten times the price, and this is often.
+            self.host.write(STATUS, json.dumps(document, sort_keys=True) + "\n")
 
     def stage_started(self, stage: str) -> None:
         """The stage runs now; ``work`` names the step it is at."""

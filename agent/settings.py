@@ -78,7 +78,7 @@ class Settings:
     renderer: str = "auto"
     default_user: str = "root"
     script_timeout: int = 0
-    idle_exit: int = 0
+    idle_exit: int = 60
     swap_device: str = ""
     decompress_kernel: str = "auto"
     ipv6_slaac: bool = False

@@ -56,6 +56,8 @@ class Step:
     needs_config: bool = False
     #: The part of the configuration that it works from: without that there is nothing to do.
     part: str = ""
+    #: Makes the system what the platform's images are: not where the administrator wants hot-plug alone.
+    setup: bool = False
     #: Also for an image that does not run (``apply --root``).
     offline: bool = False
 
@@ -74,6 +76,9 @@ GROW_ROOT = Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_ro
 STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.BOOTSTRAP: (
         Step("source", "agent.steps.source:apply"),
+        Step("machine-id", "agent.steps.machineid:apply", needs_config=True),
+        Step("host keys", "agent.steps.hostkeys:apply", needs_config=True),
+        Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
         Step("modules", "agent.steps.modules:apply", needs_config=True),
         Step("swap", "agent.steps.swap:apply"),
         Step(
@@ -95,12 +100,22 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("files", "agent.steps.files:apply", part="files", offline=True),
         Step("metadata", "agent.steps.metadata:apply", part="metadata"),
         Step("boot programs", "agent.steps.boot:apply", part="boot"),
+        Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
-    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all", settings=("allow_mount",)),),
+    Stage.MOUNT: (
+        Step("resources", "agent.hotplug.coldplug:apply"),
+        Step("disks", "agent.hotplug.disk:mount_all"),
+    ),
     Stage.CONFIG: (
-        Step(
-            "timezone", "agent.steps.timezone:apply", settings=("timezone",), part="timezone", offline=True
-        ),
+        Step("console", "agent.steps.console:apply", settings=("console",), setup=True),
+        Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
+        Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
+        Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
+        Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
+        Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
+        Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
+        Step("plugins", "agent.steps.plugins:plugins"),
+        Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
         GROW_ROOT,
@@ -118,6 +133,8 @@ MOUNTING = "/run/gandi/mounting"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 80 s).
 PATIENCE = 90.0
+#: The same for what has come while the machine boots, and may as well be seen to afterwards.
+PATIENCE_LATER = 300.0
 
 
 @contextlib.contextmanager
@@ -186,6 +203,18 @@ def steps(
         yield report
 
 
+def again(ctx: Context, name: str) -> Iterator[Item]:
+    """The items of one step, run once more while the machine runs, when no stage does; Busy as ``run``."""
+    with alone(ctx.host, f"step {name}", PATIENCE_LATER):
+        if ctx.config is None:
+            unread = [item for report in _remembered(ctx) for item in report.items]
+            yield from unread
+            if unread:  # without its document a step would undo what that says
+                return
+        step = next(step for steps in STAGES.values() for step in steps if step.name == name)
+        yield from run_step(ctx, step).items
+
+
 def run_step(ctx: Context, step: Step) -> StepReport:
     """Run one step, unless a setting or the want of a configuration says otherwise."""
     why = _reason_to_skip(ctx, step)
@@ -227,6 +256,8 @@ def _reason_to_skip(ctx: Context, step: Step) -> str:
     off = next((name for name in step.settings if not getattr(ctx.settings, name)), "")
     if off:
         return f"{variable(off)}=0"
+    if step.setup and "none" in ctx.settings.datasource:
+        return "CONFIG_DATASOURCE=none"
     return "no configuration" if step.needs_config and ctx.config is None else ""
 
 

@@ -7,6 +7,8 @@
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
+    instances/<id>/renew/       an empty file for each thing that is still to be made anew (renewal.py)
+    system/applied.json         likewise, of what belongs to the system and to no instance
     disks.json                  filesystem UUID -> mountpoint
     adopted.json                a machine that was set up before us (agent/adopted.py)
 
@@ -16,7 +18,6 @@ the administrator win.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 
@@ -45,6 +46,8 @@ _BEFORE_US = "\0before us"
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
+    import hashlib  # loads OpenSSL, which a look at a disk has no use for
+
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return hashlib.sha256(data).hexdigest()
 
@@ -56,8 +59,14 @@ class State:
     """
 
     host: Host
+    #: Where its files are; "" for the folder of the current instance.
+    place: str = ""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _unstored: model.Identity | None = None
+
+    def system(self) -> State:
+        """What is remembered of the system itself (our drop-ins), with an instance or without one."""
+        return State(self.host, f"{FOLDER}/system")
 
     # -- instance --------------------------------------------------------------------
 
@@ -95,6 +104,8 @@ class State:
 
     def folder(self) -> str:
         """The folder of the current instance; it may not exist yet."""
+        if self.place:
+            return self.place
         identity = self.identity()
         if identity is None:
             raise HostError("no instance is known yet", hint="run: gandi-agent status")

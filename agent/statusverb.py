@@ -29,6 +29,8 @@ WAIT = 300.0
 _LOOK = 0.25
 #: Seconds between two questions to systemd while waiting.
 _ASK_SYSTEMD = 5.0
+#: Of a daemon that has left because it had no work.
+AT_REST = "at rest (systemd starts it for the next device event or request)"
 _UNITS = tuple(f"gandi-{stage}.service" for stage in Stage)
 
 
@@ -101,9 +103,10 @@ def _document(facts: statusview.Facts) -> dict[str, object]:
 
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:
-    pid = int(document.get("daemon", {}).get("process", {}).get("pid", 0))
+    process = document.get("daemon", {}).get("process", {})
+    pid = int(process.get("pid", 0))
     if not _alive(pid):
-        return "not running"
+        return AT_REST if "left" in process else "not running"
     state = (host.read(f"/proc/{pid}/stat") or "").rpartition(") ")[2][:1]
     if state in ("T", "t"):
         return f"stopped (process {pid}); systemd's watchdog ends it"

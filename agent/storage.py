@@ -146,12 +146,22 @@ def name_of(host: Host, number: str) -> str:
     return os.path.basename(path) if os.path.isdir(path) else ""
 
 
+def with_parts(host: Host, disk: str) -> list[str]:
+    """The kernel names of a disk and its partitions, those in their order."""
+    path = devpath(host, disk)
+    parts = (part for part in listed(host, path) if host.exists(f"{path}/{part}/partition"))
+    return [disk, *sorted(parts, key=lambda part: (len(part), part))]
+
+
 def beneath(host: Host, name: str) -> set[str]:
     """The whole disks that a device lies on, through dm and md, itself included when it is a disk."""
+    return {whole(host, bottom) for bottom in bottoms(host, name)}
+
+
+def bottoms(host: Host, name: str) -> set[str]:
+    """The disks and partitions that a device lies on, through dm and md; itself when it is one."""
     slaves = listed(host, f"{BLOCK}/{name}/slaves")
-    if not slaves:
-        return {whole(host, name)}
-    return {disk for slave in slaves for disk in beneath(host, slave)}
+    return {bottom for slave in slaves for bottom in bottoms(host, slave)} if slaves else {name}
 
 
 def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> Disk | None:

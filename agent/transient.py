@@ -32,13 +32,22 @@ _SAID = 200
 
 
 def run(
-    host: Host, unit: str, argv: Sequence[str], *, timeout: float, description: str = "", stdin: str = ""
+    host: Host,
+    unit: str,
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    description: str = "",
+    stdin: str = "",
+    environment: Mapping[str, str] | None = None,
+    properties: Sequence[str] = (),
 ) -> None:
     """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
 
-    ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line, not secret. The output is
-    in the journal under the unit's name. Raises HostError naming the unit when the command failed; how one
-    that was joined ended is for the caller to see.
+    ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line; neither it nor
+    ``environment`` is secret. The output is in the journal under the unit's name, unless ``properties`` say
+    another. Raises HostError naming the unit when the command failed; how one that was joined ended is for
+    the caller to see.
     """
     if is_running(host, unit):
         # Its status is not ours to judge: it may have ended, and gone, before this asks for it.
@@ -47,7 +56,8 @@ def run(
     # Over the private socket systemd takes the bytes only, not StandardInputText.
     data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
     given = ("StandardInput=data", f"StandardInputData={data}") if stdin else ()
-    command = _service(unit, argv, "oneshot", description, (f"TimeoutStartSec={timeout:g}", *given), {})
+    bounds = (f"TimeoutStartSec={timeout:g}", *given, *properties)
+    command = _service(unit, argv, "oneshot", description, bounds, environment or {})
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
     if done.returncode:
         raise HostError(
@@ -128,5 +138,6 @@ def _service(
         *(f"--property={item}" for item in (f"Type={kind}", *_UNBOUND, *properties)),
         *(f"--setenv={name}={value}" for name, value in environment.items()),
         "--",
-        *argv,
+        # PID 1 takes a dollar in an argument for one of the environment's (systemd.service(5)).
+        *(word.replace("$", "$$") if place else word for place, word in enumerate(argv)),
     )

@@ -1,18 +1,18 @@
 """What udev knows of a device, from the files in which it keeps it: any process may read them, at any time.
 
-No library here: importing pyudev costs more CPU than the rest of the daemon's start, and each boot asks for
-a few devices. The monitor, which needs the library, is in agent/uevents.py.
+No library here: importing libudev's binding costs more CPU than the rest of the daemon's start, and each
+boot asks for a few devices.
 """
 
 from __future__ import annotations
 
 import os
 
-from agent.sysfs import attribute
+from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from agent.host import Host
 
@@ -58,6 +58,16 @@ def finished(host: Host, index: int) -> bool:
     """Whether udev has finished with a network interface: until then its name may still change."""
     record = host.read(f"{_DATA}/n{index}")
     return record is not None and _AT_WORK not in record.splitlines()
+
+
+def tagged(host: Host, tag: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """What udev has finished with and tagged: the name of each record (b254:16, n3, +cpu:cpu1), and its
+    properties. One that has lost the tag since is among them, without the properties that came with it.
+    """
+    for key in listed(host, f"/run/udev/tags/{tag}"):
+        record = _record(host, key)
+        if any(line.startswith("I:") for line in record):
+            yield key, _properties(record)
 
 
 def _record(host: Host, key: str) -> list[str]:

@@ -1,11 +1,12 @@
-"""Facts about systemd's units, all but ``active`` from files alone: true of an image that does not run, and
-before anything can be asked.
+"""Facts about systemd's units; all but the last two are from files alone: true of an image that does not
+run, and before anything can be asked.
 """
 
 from __future__ import annotations
 
 import os
 
+from agent.errors import HostError
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
@@ -35,3 +36,14 @@ def active(host: Host, unit: str) -> bool:
     """Whether it runs now, of the running system; PID 1 is asked without D-Bus."""
     asked = ("systemctl", "is-active", "--quiet", unit)
     return host.live and not host.run(asked, changes=False, check=False).returncode
+
+
+def system_state(host: Host) -> str:
+    """What systemd says of the whole running system (starting, running, degraded, stopping); "" when it does
+    not answer.
+    """
+    asked = ("systemctl", "is-system-running")
+    try:
+        return host.run(asked, timeout=5, check=False, changes=False).stdout.strip()
+    except HostError:
+        return ""

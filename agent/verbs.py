@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.context import Context
-    from agent.hotplug.facts import Decision
     from agent.model import InstanceConfig
 
 
 def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
-    _root_only("plan")
+    root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))
     for stage in chosen:
         print(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
@@ -119,34 +118,7 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     return document
 
 
-def disks(host: Host) -> int:
-    """Print, for each disk, what the agent does with it or why it leaves it alone."""
-    from agent.hotplug import disk
-
-    _root_only("disks")
-    rows = disk.describe(context(host))
-    for row in rows:
-        kind = " ".join(word for word in (row.fstype, repr(row.label) if row.label else "") if word)
-        print(
-            f"{row.device:<12} {row.size / (1 << 30):>9.2f} GiB  {kind or '-':<24} {_decision(row.decision)}"
-        )
-    if not rows:
-        print("no disks")
-    return 0
-
-
-def _decision(decision: Decision) -> str:
-    from agent.hotplug.facts import Leave, Mounted
-
-    match decision:
-        case Leave(reason):
-            return f"left alone: {reason}"
-        case Mounted(at):
-            return f"mounted at {at}"
-        case _:
-            return f"to be mounted at {decision.at}"
-
-
-def _root_only(verb: str) -> None:
+def root_only(verb: str) -> None:
+    """Raise ConfigError for everybody else."""
     if os.geteuid():
         raise ConfigError(f"{verb}: only root may", hint=f"sudo gandi-agent {verb}")

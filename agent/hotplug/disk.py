@@ -13,67 +13,69 @@ from functools import partial
 from agent import storage
 from agent.context import record, working
 from agent.errors import AgentError
-from agent.hotplug import grow, machine, mounting, policy, root
-from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt, Mounted
-from agent.hotplug.record import Records
+from agent.hotplug import asleep, autofs, gone, grow, mounting, notify, policy, root
+from agent.hotplug.choosing import choose
+from agent.hotplug.facts import Format, Leave, MountAt, Mounted
+from agent.hotplug.once import Once
+from agent.hotplug.record import Records, left_behind
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
-from agent.hotplug.turns import Turns
+from agent.hotplug.turns import TURNS
 from agent.journal import Journal
-from agent.plain import dataclass, replace
-from agent.report import Item, failed, items, skipped, unchanged
+from agent.plain import replace
+from agent.report import Item, Outcome, failed, items, skipped, unchanged
+from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from agent.context import Context
-    from agent.hotplug.facts import Decision
+    from agent.hotplug.choosing import Choice
     from agent.hotplug.system import System
-    from agent.storage import Device, Disk
+    from agent.storage import Disk
 
 #: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then
 #: comes later.
 _FACTS_TIMEOUT = 15.0
 
 
-_turns = Turns()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One device and what the agent thinks of it, for people. ``size`` in bytes."""
-
-    device: str
-    size: int
-    fstype: str
-    label: str
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What to do with one device; ``grows``: whether it may be grown, whoever mounted it."""
-
-    disk: Disk
-    device: Device
-    decision: Decision
-    grows: bool
-    is_root: bool
-
-
-def handle(ctx: Context, sysname: str, _action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Look at one disk and make it as it should be. The action is not needed: what is there now decides."""
+def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
+    """Look at one disk and make it as it should be. What is there now decides; that a disk was added tells
+    only that nothing counts as released any more.
+    """
     name = storage.whole(ctx.host, sysname)
-    with _turns.of(name):
-        disk = system.read(ctx.host, name)
-        yield from _forget_gone(ctx, system, name, disk)
-        choices = _decide(ctx, system, [disk] if disk else [])
-        for choice in choices:
-            yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
-            yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
-        if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
-            yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
+    with TURNS.of(ctx.host, name):
+        yield from look(ctx, name, system, explicit=action == "add")
+
+
+def look(
+    ctx: Context, name: str, system: System, *, explicit: bool = False, insist: bool = False
+) -> Iterator[Item]:
+    """Look at one disk. The caller holds it; for the rest see ``choosing.choose``."""
+    disk = system.read(ctx.host, name)
+    yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, disk))
+    yield from _guarded(ctx, name, partial(gone.left, ctx, name))
+    switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
+    yield from switched
+    autofs.write_map(ctx)
+    if not disk:
+        return
+    is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
+    is_new = not disk.excluded and Once(ctx.host).is_new(disk)
+    # Between two modes nothing is mounted; what needs no mount goes on.
+    choices = choose(
+        ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
+    )
+    for choice in choices:
+        if is_stuck and isinstance(choice.decision, MountAt | Format):
+            continue
+        yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
+        yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
+    if is_new and not is_stuck:
+        Once(ctx.host).looked(disk)
+    if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
+        yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
 
 
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -85,6 +87,14 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     by nobody.
     """
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
+    Once(ctx.host).coldplugged()
+    switched = _guarded(ctx, "autofs", partial(autofs.settle, ctx, system))
+    yield from switched
+    if not ctx.settings.allow_mount:
+        yield skipped("disks", "CONFIG_ALLOW_MOUNT=0")
+        return
+    if any(item.outcome is Outcome.FAILED for item in switched):
+        return
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
     facts, silent = together({name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT)
@@ -94,9 +104,10 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         yield failed(name, f"did not answer within {_FACTS_TIMEOUT:g} s", hint)
     known = {name: found for name, found in facts.items() if not isinstance(found, list)}
     for name in sorted(recorded(ctx) - silent - (set(facts) - set(known))):
-        yield from _forget_gone(ctx, system, name, known.get(name))
+        yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, known.get(name)))
+        yield from _guarded(ctx, name, partial(gone.left, ctx, name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
-    choices = _decide(ctx, system, disks, explicit=True)
+    choices = choose(ctx, system, disks, explicit=True)
     work = {
         choice.device.name: partial(
             _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice)
@@ -128,7 +139,7 @@ def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     if isinstance(found, str):
         yield skipped("root disk", found)
         return
-    with _turns.of(found.disk.name):
+    with TURNS.of(ctx.host, found.disk.name):
         # Looked at again: what was under way has changed the sizes.
         found = root.find(ctx, system)
         if isinstance(found, root.Root):
@@ -136,55 +147,17 @@ def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
 
 
 def recorded(ctx: Context) -> set[str]:
-    """The disks of which something is mounted by us, or was when they went away unseen."""
-    return {known.disk for known in Records(ctx.host).all().values()}
+    """The disks to which we did something, or did before they went away unseen."""
+    return {
+        known.disk for held in (Records(ctx.host), left_behind(ctx.host)) for known in held.all().values()
+    }
 
 
-def describe(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
-    """Each block device that holds or could hold data, in bus order, and what would happen to it."""
-    disks = [disk for name in system.names(ctx.host) if (disk := system.read(ctx.host, name))]
-    choices = _decide(ctx, system, [disk for disk in disks if disk.device.size], claim=False)
-    return [
-        Row(
-            device.name, device.size, device.fstype, device.label.decode("utf-8", "replace"), choice.decision
-        )
-        for choice in choices
-        for device in (choice.device,)
-    ]
-
-
-# -- deciding -------------------------------------------------------------------------------------
-
-
-def _decide(
-    ctx: Context, system: System, disks: Sequence[Disk], *, explicit: bool = False, claim: bool = True
-) -> list[Choice]:
-    """The decision on each device of the disks, in their order; a mountpoint that is given out is taken
-    from then on.
-
-    ``explicit``: the administrator asked for it (gandi-mount was started), so nothing counts as
-    released.
+def is_known(ctx: Context, name: str) -> bool:
+    """Whether the disk was dealt with as a data disk: then nobody opens it to see whether it is something
+    else, because an administrator may be at work on it.
     """
-    chosen = list[Choice]()
-    with _turns.deciding:
-        records = Records(ctx.host).all()
-        known = machine.gather(ctx.host, system, ctx.settings, records)
-        released = frozenset[str]() if explicit else machine.released(known, records)
-        remembered = ctx.state.disks()
-        for disk, device in ((each, device) for each in disks for device in each.devices):
-            used = (*known.filesystems, *_turns.pending.values())
-            now = replace(known, filesystems=used, released=released)
-            facts = Facts(disk, device, now, ctx.settings, remembered)
-            decision = policy.decide(facts)
-            if device.number in _turns.pending:
-                decision = Leave("being mounted now", quiet=True)
-            if claim and isinstance(decision, MountAt):
-                taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
-                _turns.pending[device.number] = taken
-            grows = ctx.settings.grow_disks and not policy.grown_apart(facts)
-            is_root = disk.name in known.root_disks
-            chosen.append(Choice(disk, device, decision, grows, is_root))
-    return chosen
+    return bool(Records(ctx.host).of(name))
 
 
 # -- acting ---------------------------------------------------------------------------------------
@@ -201,23 +174,48 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             known = device.name in Records(ctx.host).all()
             if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
-            yield unchanged(device.name, f"mounted at {at}")
+                yield unchanged(device.name, f"mounted at {at}")
+        case Format(fstype):
+            from agent.hotplug import format
+
+            yield from format.apply(ctx, system, choice.disk, fstype)
         case decision:
             try:
-                yield from mounting.mount(ctx, system, choice.disk, device, decision)
+                yield from _begin(ctx, system, choice, decision)
             finally:
-                _turns.pending.pop(device.number, None)
+                TURNS.end(ctx.host, device.number)
+
+
+def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> Iterator[Item]:
+    """Mount the device, or have somebody else do it."""
+    disk, device = choice.disk, choice.device
+    match choice.mode:
+        case MountMode.AUTOFS:
+            yield from autofs.offer(ctx, disk, device, decision)
+        case MountMode.NOTIFY:
+            yield from notify.tell(ctx, disk, device, decision.at)
+        case _:
+            yield from mounting.mount(ctx, system, disk, device, decision)
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    if not choice.grows:
+        return
     at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
-    if at and choice.grows and mounting.is_mounted(ctx, choice.device.number, at):
+    is_asleep = choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt)
+    if is_asleep and asleep.wants_to_grow(ctx, choice.disk, choice.device):
+        autofs.look_at(ctx.host, at)
+    if at and mounting.is_mounted(ctx, choice.device.number, at):
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
+    elif choice.device.fstype in policy.STACKED:
+        from agent.hotplug import volumes
+
+        yield from volumes.pass_on(ctx, system, choice.disk, choice.device)
 
 
 def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     """Growth after the mount stage: one look at the disk at a time there too."""
-    with _turns.of(choice.disk.name):
+    with TURNS.of(ctx.host, choice.disk.name):
         yield from _grow(ctx, system, choice)
 
 
@@ -240,17 +238,6 @@ def _grow_root_on(ctx: Context, system: System, name: str) -> Iterator[Item]:
     found = root.find(ctx, system)
     if isinstance(found, root.Root) and found.disk.name == name:
         yield from root.apply(ctx, system, found)
-
-
-def _forget_gone(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
-    """Clean up after devices of this disk that are there no longer, or in whose place another one has
-    come. None is a disk that has gone; one that could not be read has not.
-    """
-    present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, known in Records(ctx.host).all().items():
-        is_same = disk is not None and known.sequence == disk.sequence and device in present
-        if known.disk == name and not is_same:
-            yield from _guarded(ctx, device, partial(mounting.forget, ctx, system, device, known))
 
 
 def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:

@@ -71,6 +71,13 @@ class Mounted:
 
 
 @dataclass(frozen=True, slots=True)
+class Format:
+    """Make a filesystem on it, if it is proven blank: it has just been attached."""
+
+    fstype: str
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """Leave it alone, for this reason; ``quiet`` ones go without saying, except in ``gandi-agent disks``."""
 
@@ -78,7 +85,7 @@ class Leave:
     quiet: bool = field(default=False, compare=False)
 
 
-Decision = MountAt | Mounted | Leave
+Decision = MountAt | Mounted | Format | Leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +97,5 @@ class Facts:
     machine: Machine
     settings: Settings
     remembered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: The disk was attached while the machine runs, and nobody has looked at it yet.
+    is_new: bool = False

@@ -1,18 +1,18 @@
 """The chain that makes a mounted filesystem as large as its disk: table, partition, filesystem.
 
 Each link may have been done already: the chain computes from what is there, so a power cut or a killed
-daemon costs nothing. Success is the new size, never an exit status. Devices below dm (LVM, LUKS) have no
-such chain here.
+daemon costs nothing. Success is the new size, never an exit status. What lies below the device
+mapper is volumes.py's.
 """
 
 from __future__ import annotations
 
-from agent import mounts
+from agent import hooks, mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
-from agent.hotplug.system import unit_name
-from agent.plain import dataclass, field
+from agent.hotplug.once import Once
+from agent.hotplug.system import environment, unit_name
 from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False
@@ -24,26 +24,6 @@ if TYPE_CHECKING:
     from agent.storage import Device, Disk
 
 _QUIET = (growth.NOT_GROWN, growth.FULL)
-
-
-@dataclass(slots=True)
-class _GivenUp:
-    """Growths that failed: the attachment and size of the disk, by device.
-
-    The writer's own close() makes udev send another event; without this the next look would try again for
-    ever.
-    """
-
-    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
-
-    def holds(self, case: growth.Case) -> bool:
-        return self.seen.get(case.device.name) == (case.disk.sequence, case.disk.device.size)
-
-    def note(self, case: growth.Case) -> None:
-        self.seen[case.device.name] = (case.disk.sequence, case.disk.device.size)
-
-
-_given_up = _GivenUp()
 
 
 def grow(
@@ -58,27 +38,30 @@ def grow(
     decision = growth.decide(case)
     if isinstance(decision, Leave):
         if decision in _QUIET:
-            _settle(ctx, device, disk.device.size)
+            settle(ctx, device, disk.device.size)
         else:
             yield skipped(device.name, f"not grown: {decision.reason}")
         return
     if device.fstype == "btrfs" and len(mounts.btrfs_members(ctx.host, device.name)) > 1:
         yield skipped(device.name, "not grown: a btrfs of several devices (run: btrfs filesystem resize)")
         return
-    if _given_up.holds(case):
-        yield failed(device.name, "growing failed and is not tried again by itself", _hint(device))
+    if given_up(ctx, case):
+        yield failed(device.name, "growing failed and is not tried again by itself", hint(device))
         return
     ctx.waiting(f"{device.name} to grow")
     yield _do(ctx, system, case, decision, at)
     if decision.warning:
         yield failed(device.name, decision.warning)
+    if not root:
+        given = environment(device.node, "change", device.udev)
+        yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
 
 
 def _do(ctx: Context, system: System, case: growth.Case, decision: growth.Grow, at: str) -> Item:
     host, disk, device = ctx.host, case.disk, case.device
     if case.table and case.table.covered and not case.settled:
         # Writing the table removes the evidence that the disk has grown; a power cut must not lose it.
-        _settle(ctx, device, case.table.covered)
+        settle(ctx, device, case.table.covered)
     try:
         if decision.partition and case.table:
             table.extend(host, system, case.table, disk, device)
@@ -88,12 +71,12 @@ def _do(ctx: Context, system: System, case: growth.Case, decision: growth.Grow, 
             return changed(device.name, "would grow")
         spans = filesystem.size(host, device.fstype, device.node, at)
         if spans <= case.spans:
-            raise HostError(f"{at}: still {_gib(spans)} after {argv[0]}", hint=_hint(device))
+            raise HostError(f"{at}: still {gib(spans)} after {argv[0]}", hint=hint(device))
     except HostError:
-        _given_up.note(case)
+        give_up(ctx, case)
         raise
-    _settle(ctx, device, disk.device.size)
-    return changed(device.name, f"grown from {_gib(case.spans)} to {_gib(spans)}")
+    settle(ctx, device, disk.device.size)
+    return changed(device.name, f"grown from {gib(case.spans)} to {gib(spans)}")
 
 
 def _case(ctx: Context, disk: Disk, device: Device, at: str, *, root: bool) -> growth.Case:
@@ -107,14 +90,33 @@ def _case(ctx: Context, disk: Disk, device: Device, at: str, *, root: bool) -> g
     )
 
 
-def _settle(ctx: Context, device: Device, size: int) -> None:
+def settle(ctx: Context, device: Device, size: int) -> None:
+    """Remember the disk's size, in bytes, at which there is nothing left to grow."""
     if device.uuid:
         ctx.state.remember_disk(device.uuid, size=size)
 
 
-def _hint(device: Device) -> str:
+def given_up(ctx: Context, case: growth.Case) -> bool:
+    """Whether this growth, of this attachment to this size, has failed. The writer's own close() makes udev
+    send another event: without this the next look would try again for ever.
+    """
+    return Once(ctx.host).noted(f"grow {case.device.name}") == _attempt(case)
+
+
+def give_up(ctx: Context, case: growth.Case) -> None:
+    """Note that this growth has failed."""
+    Once(ctx.host).note(f"grow {case.device.name}", _attempt(case))
+
+
+def hint(device: Device) -> str:
+    """Where the writers' own words are."""
     return f"see: journalctl -b -u {unit_name('grow', device.name)}.service"
 
 
-def _gib(size: int) -> str:
+def gib(size: int) -> str:
+    """A size in bytes, for people."""
     return f"{size / (1 << 30):.2f} GiB"
+
+
+def _attempt(case: growth.Case) -> str:
+    return f"{case.disk.sequence} {case.disk.device.size}"

@@ -67,6 +67,21 @@ def decide(case: Case) -> Grow | Leave:
     return Grow(partition, BEYOND if beyond else "")
 
 
+def decide_stacked(case: Case) -> Grow | Leave:
+    """What to do below the device mapper, where no filesystem's size tells how much room there is: only a
+    disk that is larger than it was counts.
+    """
+    if not case.device.partition:
+        return Grow(partition=False) if 0 < case.settled < case.disk.device.size else NOT_GROWN
+    table = case.table or Table(Kind.OTHER)
+    if not _has_grown(case, table):
+        return NOT_GROWN
+    if reason := _unfit(case, table):
+        return Leave(reason)
+    beyond = table.kind is Kind.DOS and case.disk.device.size - table.limit >= _WORTH
+    return Grow(table.limit - case.device.end >= _WORTH, BEYOND if beyond else "")
+
+
 def _has_grown(case: Case, table: Table) -> bool:
     now = case.disk.device.size
     if case.settled:

@@ -9,16 +9,18 @@ import stat
 
 from agent import mounts, storage
 from agent.hotplug.facts import Filesystem, Machine, Place
+from agent.hotplug.record import Kind
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from agent.host import Host
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
     from agent.settings import Settings
+    from agent.storage import Disk
 
 #: Mountpoints whose disk is the system's own.
 SYSTEM_MOUNTS = frozenset({"/", "/usr", "/boot"})
@@ -38,19 +40,29 @@ def gather(
         mounts=found,
         swaps=mounts.swaps(host),
         claims=mounts.claims(host),
-        root_disks=frozenset(_root_disks(host, found)),
+        root_disks=root_disks(host, found),
         filesystems=tuple(_filesystems(host, system, found, records)),
         places=dict(_places(host, root, found)),
     )
     return machine
 
 
-def released(machine: Machine, records: Mapping[str, Record]) -> frozenset[str]:
-    """The devices that we mounted and that are mounted nowhere now. Records of former attachments must
-    be gone.
+def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Disk]) -> frozenset[str]:
+    """The devices that are the administrator's: those that were given up, those that we mounted and that are
+    mounted nowhere now, and what has become of such a disk since (partitions that he makes on it). Records
+    of former attachments must be gone.
     """
     numbers = {number for mount in machine.mounts for number in mount.numbers}
-    return frozenset(name for name, record in records.items() if record.number not in numbers)
+    found = {name for name, record in records.items() if _is_released(record, numbers)}
+    his = {records[name].disk for name in found}
+    new = {device.name for disk in disks if disk.name in his for device in disk.devices} - set(records)
+    return frozenset(found | new)
+
+
+def _is_released(record: Record, mounted: Container[str]) -> bool:
+    if record.kind == Kind.MOUNTED:
+        return record.number not in mounted
+    return record.kind == Kind.RELEASED
 
 
 def canonical(host: Host, name: str) -> str:
@@ -59,20 +71,24 @@ def canonical(host: Host, name: str) -> str:
     return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
 
 
-def _root_disks(host: Host, found: Iterable[mounts.Mount]) -> Iterator[str]:
-    for mount in found:
-        if mount.at in SYSTEM_MOUNTS:
-            for number in mount.numbers:
-                if name := storage.name_of(host, number):
-                    yield from storage.beneath(host, name)
+def root_disks(host: Host, found: Iterable[mounts.Mount] | None = None) -> frozenset[str]:
+    """The disks that the system itself is on."""
+    here = mounts.mounts(host) if found is None else found
+    numbers = {number for mount in here if mount.at in SYSTEM_MOUNTS for number in mount.numbers}
+    names = (storage.name_of(host, number) for number in numbers)
+    return frozenset(disk for name in names if name for disk in storage.beneath(host, name))
 
 
 def _filesystems(
     host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
 ) -> Iterator[Filesystem]:
-    """What is mounted: ours from the records, the rest from udev."""
+    """What is mounted, or will be when somebody looks: ours from the records, the rest from udev."""
     ours = {record.number: record for record in records.values()}
-    for number in {number for mount in found for number in mount.numbers}:
+    mounted = {number for mount in found for number in mount.numbers}
+    for record in ours.values():
+        if record.kind == Kind.OFFERED and record.number not in mounted:
+            yield Filesystem(record.number, record.uuid, os.fsencode(record.label), record.at, ours=True)
+    for number in mounted:
         at = next(mount.at for mount in found if number in mount.numbers)
         if number in ours:
             record = ours[number]

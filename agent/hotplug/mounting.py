@@ -8,15 +8,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 
-from agent import mounts
+from agent import hooks, mounts
 from agent.errors import HostError
-from agent.hotplug import filesystem
-from agent.hotplug.policy import identity
+from agent.hotplug import filesystem, holders, services
+from agent.hotplug.once import Once
+from agent.hotplug.policy import FAT, identity
 from agent.hotplug.record import Record, Records
-from agent.hotplug.system import unit_name
-from agent.plain import dataclass, field
+from agent.hotplug.system import environment, unit_name
+from agent.plain import replace
 from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False
@@ -29,25 +29,6 @@ if TYPE_CHECKING:
     from agent.storage import Device, Disk
 
 
-@dataclass(slots=True)
-class _Checked:
-    """Attachments whose check has been run: its close() makes udev send another event, which must not
-    run it again.
-    """
-
-    seen: set[tuple[str, str]] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def first(self, name: str, sequence: str) -> bool:
-        with self.lock:
-            is_new = (name, sequence) not in self.seen
-            self.seen.add((name, sequence))
-            return is_new
-
-
-_checked = _Checked()
-
-
 def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
     """Mount the device and record it. Raises HostError when the check or the mount failed."""
     host, at = ctx.host, decision.at
@@ -58,7 +39,7 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
     yield from _remember(ctx, disk, device, at)
-    made = host.mkdir(at)
+    made = host.mkdir(at) or _was_made(ctx, device.uuid)
     try:
         system.mount(host, device.node, at, device.fstype, decision.options)
         if not host.dry_run and not is_mounted(ctx, device.number, at):
@@ -72,10 +53,12 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
         raise
     label = os.fsdecode(device.label)
     record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made)
-    Records(host).put(device.name, record)
+    _record(ctx, device, record)
     yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
-    if problem := _own(ctx, at):
+    if problem := _own(ctx, device, at):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
+    attached = environment(device.node, "add", device.udev)
+    yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
 
 
 def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
@@ -83,13 +66,17 @@ def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
     it.
     """
     label = os.fsdecode(device.label)
-    Records(ctx.host).put(
-        device.name, Record(disk.name, disk.sequence, device.uuid, label, device.number, at)
-    )
+    made = _was_made(ctx, device.uuid)
+    _record(ctx, device, Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made))
 
 
 def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record."""
+    """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record; the
+    hooks are told where it was.
+    """
+    node = f"/dev/{name.replace('!', '/')}"
+    gone = environment(node, "remove")
+    yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
     if is_mounted(ctx, record.number, record.at):
         try:
             system.unmount(ctx.host, record.at)
@@ -103,8 +90,11 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
             )
     if record.made:
         ctx.host.remove(record.at)
+        if _was_made(ctx, record.uuid):
+            ctx.state.remember_disk(record.uuid, made=None)
     Records(ctx.host).put(name, None)
     yield changed(name, f"gone, was mounted at {record.at}")
+    yield from hooks.run(ctx, "post-disk-detach", node, record.at, environment=gone)
 
 
 def is_mounted(ctx: Context, number: str, at: str) -> bool:
@@ -140,31 +130,54 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
-    if why and _checked.first(device.name, disk.sequence):
+    once, tried = Once(ctx.host), f"fsck {device.name}"
+    if why and (not disk.sequence or once.noted(tried) != disk.sequence):
         ctx.waiting(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
         with contextlib.suppress(HostError):
             # Exit status 1 means repaired: the superblock tells whether it was.
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
+        # Its close() makes udev send another event, which must not run it again.
+        once.note(tried, disk.sequence)
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
 
 
 def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
-    """Make the mountpoint the filesystem's own for good. That it cannot be stored (the disk is full) is a
-    failure, and no reason not to mount.
+    """Make the mountpoint the filesystem's own for good, and know that the folder is ours before it is made:
+    a daemon that dies, or a machine, must not leave one that nobody takes away. That it cannot be stored
+    (the disk is full) is a failure, and no reason not to mount.
     """
     if not device.uuid:
         return
+    is_same = ctx.state.disks().get(device.uuid, {}).get("at") == at
+    made = not ctx.host.exists(at) or (is_same and _was_made(ctx, device.uuid))
     try:
-        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None, made=made or None)
     except HostError as error:
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
 
 
-def _own(ctx: Context, at: str) -> str:
-    """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER; what went wrong, or ""."""
-    if not ctx.settings.mount_owner:
+def _was_made(ctx: Context, uuid: str) -> bool:
+    """Whether the folder that the filesystem is mounted at was made for it, by whichever daemon."""
+    return bool(ctx.state.disks().get(uuid, {}).get("made"))
+
+
+def _record(ctx: Context, device: Device, record: Record) -> None:
+    """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
+    records = Records(ctx.host)
+    record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
+    records.put(device.name, record)
+    used_by = () if ctx.host.dry_run else services.read(ctx.host, record.at)
+    if used_by:
+        records.put(device.name, replace(record, services=used_by))
+
+
+def _own(ctx: Context, device: Device, at: str) -> str:
+    """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER; what went wrong, or "". FAT has neither:
+    there its mount options give them.
+    """
+    if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
         return ""
     user, group, mode = ctx.settings.mount_owner.split(":")
     try:

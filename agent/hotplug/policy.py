@@ -10,7 +10,7 @@ import fnmatch
 import itertools
 import os
 
-from agent.hotplug.facts import Decision, Facts, Leave, Machine, MountAt, Mounted, Place
+from agent.hotplug.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.hotplug.names import numbered, safe
 from agent.mounts import claimed
 from agent.settings import MountMode
@@ -28,6 +28,8 @@ MOUNTED_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat
 DRIVE_LABELS = frozenset({"config", "config-2", "cidata", "gandi"})
 SWAP_NAME = "gandiswap"
 PARTED = "has partitions; each is looked at by itself"
+#: Filesystems without owners and modes of their own: mount options give them.
+FAT = frozenset({"vfat", "exfat"})
 #: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
 #: boot, swap.
 _SYSTEM_TYPES = {
@@ -42,10 +44,12 @@ _SYSTEM_TYPES = {
 }
 #: Bit 63 of a GPT entry's attributes: "do not mount automatically" (Discoverable Partitions Specification).
 _NO_AUTO = 1 << 63
+#: What filesystems lie on by way of the device mapper.
+STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
 _SIGNATURES = {
     "swap": "a swap disk",
-    "LVM2_member": "holds an LVM volume (to use added space: pvresize, then lvextend)",
-    "crypto_LUKS": "encrypted (to use added space: cryptsetup resize NAME)",
+    "LVM2_member": "holds an LVM volume",
+    "crypto_LUKS": "encrypted",
     "iso9660": "an optical image",
     "udf": "an optical image",
 }
@@ -58,10 +62,11 @@ def decide(facts: Facts) -> Decision:
             return Leave(reason, quiet=rule is _root)
     if at := mounted_at(facts.machine, facts.device):
         return Mounted(at)
+    to_format = _to_format(facts)
     for rule in _UNFIT:
-        if reason := rule(facts):
+        if reason := "" if rule is _content and to_format else rule(facts):
             return Leave(reason, quiet=reason == PARTED)
-    return _place(facts)
+    return Format(to_format) if to_format else _place(facts)
 
 
 def mounted_at(machine: Machine, device: Device) -> str:
@@ -77,13 +82,22 @@ def grown_apart(facts: Facts) -> str:
 # -- somebody else's: said even when it is mounted ------------------------------------------------
 
 
+#: udev's words for a device that is not to be touched; the last is multipath-tools'.
+_FLAGS = (
+    ("SYSTEMD_READY", "0"),
+    ("UDISKS_IGNORE", "1"),
+    ("GANDI_IGNORE", "1"),
+    ("DM_MULTIPATH_DEVICE_PATH", "1"),
+)
+
+
 def _attachment(facts: Facts) -> str:
     return facts.disk.excluded
 
 
 def _flagged(facts: Facts) -> str:
     for device in (facts.disk.device, facts.device):
-        for name, value in (("SYSTEMD_READY", "0"), ("UDISKS_IGNORE", "1"), ("GANDI_IGNORE", "1")):
+        for name, value in _FLAGS:
             if device.udev.get(name) == value:
                 return f"udev says {name}={value}"
     return ""
@@ -103,7 +117,8 @@ def _used(facts: Facts) -> str:
     device = facts.device
     if device.number in facts.machine.swaps:
         return "in use as swap"
-    if device.holders:
+    # What a volume or an encrypted disk is says more than the name of the device upon it.
+    if device.holders and device.fstype not in STACKED:
         return f"held by {', '.join(device.holders)}"
     return ""
 
@@ -112,6 +127,8 @@ def _system_partition(facts: Facts) -> str:
     device = facts.device
     if device.part_name == SWAP_NAME:
         return "the swap disk"
+    if facts.settings.swap_device and claimed(device, facts.settings.swap_device):
+        return "the swap disk (CONFIG_SWAP_DEVICE)"
     if int(device.udev.get("ID_PART_ENTRY_FLAGS", "0"), 16) & _NO_AUTO and device.partition:
         return "its partition says that it is not to be mounted automatically"
     return _SYSTEM_TYPES.get(device.udev.get("ID_PART_ENTRY_TYPE", "").lower(), "")
@@ -206,6 +223,16 @@ _UNFIT: tuple[Callable[[Facts], str], ...] = (
 )
 
 
+def _to_format(facts: Facts) -> str:
+    """The filesystem that CONFIG_DISK_FORMAT wants on the disk, as far as udev knows it for blank; "" for
+    none. Any other rule that leaves the disk alone counts first.
+    """
+    udev = facts.device.udev
+    has_any = any(key.startswith(("ID_FS_", "ID_PART_TABLE_")) for key in udev) or facts.disk.partitions
+    may = facts.is_new and not facts.device.partition and not facts.device.readonly and not has_any
+    return facts.settings.disk_format if may else ""
+
+
 # -- where ----------------------------------------------------------------------------------------
 
 
@@ -244,4 +271,19 @@ def _options(facts: Facts) -> str:
     options = facts.settings.mount_params.split(",")
     if facts.device.readonly:
         options = ["ro", *(option for option in options if option not in ("rw", "ro", "defaults"))]
+    if facts.device.fstype in FAT:
+        set_already = {option.partition("=")[0] for option in options}
+        options += [option for option in _owned(facts) if option.partition("=")[0] not in set_already]
     return ",".join(option for option in options if option) or "defaults"
+
+
+def _owned(facts: Facts) -> tuple[str, ...]:
+    """Names in UTF-8, and whose everything is: root's, or as CONFIG_MOUNT_OWNER says. The mode is that of
+    folders; files get it without the right to execute.
+    """
+    names = ("utf8=1",) if facts.device.fstype == "vfat" else ()
+    if not facts.settings.mount_owner:
+        return (*names, "dmask=0022", "fmask=0133")
+    user, group, mode = facts.settings.mount_owner.split(":")
+    mask = ~int(mode, 8) & 0o777
+    return (*names, f"uid={user}", f"gid={group}", f"dmask={mask:04o}", f"fmask={mask | 0o111:04o}")

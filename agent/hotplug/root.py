@@ -7,6 +7,7 @@ from __future__ import annotations
 from agent import mounts, storage
 from agent.errors import HostError
 from agent.hotplug import grow, table
+from agent.hotplug.policy import STACKED
 from agent.plain import dataclass, replace
 from agent.report import changed, failed, skipped, unchanged
 
@@ -27,7 +28,9 @@ _NAMERS = ("/proc/cmdline", "/etc/fstab", "/etc/crypttab")
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The root filesystem: its device, the disk that is on, and where it is mounted."""
+    """The root filesystem: where it is mounted, and the disk or partition that it is on, or that what it is
+    on (LVM, LUKS) lies on.
+    """
 
     disk: Disk
     device: Device
@@ -59,19 +62,27 @@ def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
         yield from _renew(ctx, system, root)
     except HostError as error:
         yield failed(root.disk.name, error.message, error.hint)
-    grown = list(grow.grow(ctx, system, root.disk, root.device, root.at, root=True))
+    if root.device.fstype in STACKED:
+        from agent.hotplug import volumes
+
+        grown = list(volumes.pass_on(ctx, system, root.disk, root.device, root=True))
+    else:
+        grown = list(grow.grow(ctx, system, root.disk, root.device, root.at, root=True))
     yield from grown or [unchanged(root.device.name, "has the size of its disk")]
 
 
 def _by_mount(ctx: Context, system: System, name: str, at: str) -> Root | str:
-    whole = storage.whole(ctx.host, name)
-    if storage.beneath(ctx.host, name) != {whole}:
-        return f"the root filesystem is on {name}, a volume that this version does not grow"
-    disk = system.read(ctx.host, whole)
+    (bottom, *others) = sorted(storage.bottoms(ctx.host, name))
+    if others:
+        return f"the root filesystem is on {name}, which lies on several devices: it is not grown"
+    disk = system.read(ctx.host, storage.whole(ctx.host, bottom))
     for device in disk.devices if disk else ():
-        if disk and device.name == name:
-            return Root(disk, _probed(ctx, device), at)
-    return f"{name}: no longer there"
+        if disk and device.name == bottom:
+            found = _probed(ctx, device)
+            if bottom != name and found.fstype not in STACKED:
+                return f"the root filesystem is on {name}, a device that is not grown"
+            return Root(disk, found, at)
+    return f"{bottom}: no longer there"
 
 
 def _probed(ctx: Context, device: Device) -> Device:

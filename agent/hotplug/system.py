@@ -12,11 +12,12 @@ from functools import partial
 
 from agent import storage, transient, udevdb
 from agent.bus import attachment
+from agent.hotplug.record import Records
 from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.host import Host
     from agent.storage import Disk
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 MOUNT_TIMEOUT = 600.0
 #: Seconds that a check or a growth may take before PID 1 stops it.
 WRITER_TIMEOUT = 4 * 3600.0
+#: Seconds that an unmount may take: what has not been written yet is written.
+RELEASE_TIMEOUT = 600.0
+#: Characters of a device or mountpoint in the name of its unit, which may have 255.
+_UNIT_NAME = 200
 #: Seconds that a writer waits for the lock on the whole disk.
 _LOCK_TIMEOUT = 60
 #: Seconds that udev may take to finish with a disk that it has seen.
@@ -32,13 +37,22 @@ UDEV_TIMEOUT = 10
 
 
 def read(host: Host, name: str) -> Disk | None:
-    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly)."""
+    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly).
+
+    Of a disk that we have dealt with already, only udev is asked: an administrator who is at work on it must
+    not find one of its partitions open. Where udev has not finished with one, its event is still to come.
+    """
     path = storage.devpath(host, name)
     known = partial(udevdb.block, host)
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    return storage.read(host, name, known)
+    return storage.read(host, name, partial(_answered, host) if Records(host).of(name) else known)
+
+
+def _answered(host: Host, name: str) -> dict[str, str]:
+    found = udevdb.block(host, name)
+    return {"USEC_INITIALIZED": "0", **found} if found else found
 
 
 def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
@@ -47,8 +61,14 @@ def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
 
 
 def unmount(host: Host, at: str) -> None:
-    """Stop the mount unit."""
+    """Stop the mount unit, whoever uses what is mounted: for a device that has gone."""
     transient.unmount(host, at, timeout=60)
+
+
+def release(host: Host, at: str) -> None:
+    """Unmount in PID 1's view of the machine, as umount(8) does: raises HostError when somebody uses it."""
+    command = ("umount", "--", at)
+    transient.run(host, unit_name("umount", at.strip("/")), command, timeout=RELEASE_TIMEOUT)
 
 
 def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:
@@ -64,7 +84,12 @@ def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = ""
 
 def unit_name(purpose: str, device: str) -> str:
     """The name of a writer's unit, ``gandi-grow-vdb1``."""
-    return f"gandi-{purpose}-{re.sub(r'[^A-Za-z0-9]', '-', device)}"
+    return f"gandi-{purpose}-{re.sub(r'[^A-Za-z0-9]', '-', device)[:_UNIT_NAME]}"
+
+
+def environment(node: str, action: str, udev: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a hook about a device finds in its environment."""
+    return {**(udev or {}), "ACTION": action, "DEVNAME": node}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +101,7 @@ class System:
     mount: Callable[[Host, str, str, str, str], None] = mount
     unmount: Callable[[Host, str], None] = unmount
     write: Callable[..., None] = write
+    release: Callable[[Host, str], None] = release
 
 
 SYSTEMD = System()

@@ -41,6 +41,8 @@ FALLBACK_METRIC = 2048
 MIIMON = 100
 #: ARPHRD_ETHER of linux/if_arp.h.
 _ETHERNET = "1"
+#: NET_ADDR_SET of linux/netdevice.h: the address is not the one that the NIC was made with.
+_SET_BY_HAND = "3"
 #: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
 _PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
@@ -225,10 +227,16 @@ def _is_physical(host: Host, name: str) -> bool:
 def _interface(host: Host, name: str) -> Interface:
     folder = f"{_SYS}/{name}"
     # A member of a bond shows the bond's address; its own is here.
-    mac = _text(host, f"{folder}/bonding_slave/perm_hwaddr") or _text(host, f"{folder}/address")
-    index = _text(host, f"{folder}/ifindex")
+    mac = _text(host, f"{folder}/bonding_slave/perm_hwaddr")
+    number = _text(host, f"{folder}/ifindex")
+    index = int(number) if number.isdigit() else 0
+    if not mac and _text(host, f"{folder}/addr_assign_type") == _SET_BY_HAND:
+        # By the one that it was made with it is known again.
+        from agent.network import kernel
+
+        mac = kernel.permanent_address(index)
     place = os.path.realpath(host.path(f"{folder}/device"))
-    return Interface(name, mac.lower(), int(index) if index.isdigit() else 0, _sortable(place))
+    return Interface(name, (mac or _text(host, f"{folder}/address")).lower(), index, _sortable(place))
 
 
 def _sortable(path: str) -> str:

@@ -6,7 +6,7 @@ from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from agent.model import Nic
     from agent.network.links import Interface
@@ -21,12 +21,18 @@ class Pairing:
     interfaces: tuple[Interface, ...]
 
 
-def pair(nics: Iterable[Nic], interfaces: Iterable[Interface], stored: Mapping[int, str]) -> Pairing:
+def pair(
+    nics: Iterable[Nic],
+    interfaces: Iterable[Interface],
+    stored: Mapping[int, str],
+    held: Collection[Interface] = (),
+) -> Pairing:
     """Pair by the document's MAC; else by its name; else as it was ``stored`` (number → MAC); else vif N
     with ethN where there is such a name; else what is left in order, by number and by bus.
 
     A NIC whose MAC or name is in the document and not on this machine is paired with nothing: the platform
-    named another.
+    named another. One that has been paired before takes none of those that are ``held``, which have been
+    here in this boot and are not it: it was unplugged.
     """
     ordered = sorted(nics, key=lambda nic: nic.number)
     waiting = list(ordered)
@@ -44,8 +50,12 @@ def pair(nics: Iterable[Nic], interfaces: Iterable[Interface], stored: Mapping[i
     take(lambda nic, one: nic.mac is not None and nic.mac == one.mac)
     take(lambda nic, one: nic.mac is None and nic.name == one.name)
     take(lambda nic, one: _free(nic) and stored.get(nic.number) == one.mac)
-    take(lambda nic, one: _free(nic) and one.name == f"eth{nic.number}")
-    take(lambda nic, _one: _free(nic))
+
+    def may_take(nic: Nic, one: Interface) -> bool:
+        return _free(nic) and not (nic.number in stored and one in held)
+
+    take(lambda nic, one: may_take(nic, one) and one.name == f"eth{nic.number}")
+    take(may_take)
     pairs = tuple((nic, found[nic.number]) for nic in ordered if nic.number in found)
     return Pairing(pairs, tuple(waiting), tuple(free))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from agent import __version__, identity, storage, sysfs, udevdb
+from agent import __version__, identity, storage, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.errors import AgentError, ConfigError, HostError
@@ -63,7 +63,7 @@ def places(host: Host) -> list[str]:
         device
         for name in storage.names(host)
         if not _why_not(host, name)
-        for device in _with_parts(host, name)
+        for device in storage.with_parts(host, name)
     ]
 
 
@@ -95,7 +95,7 @@ def carries(host: Host, disk: str, label: str) -> bool:
     """Whether a disk, or a partition of it, is a drive that counts. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
     if _why_not(host, disk):
         return False
-    return any(labelled(host, name, _labels(label)) for name in _with_parts(host, disk))
+    return any(labelled(host, name, _labels(label)) for name in storage.with_parts(host, disk))
 
 
 def strays(host: Host, label: str) -> Iterable[Item]:
@@ -104,7 +104,7 @@ def strays(host: Host, label: str) -> Iterable[Item]:
     """
     for disk in storage.names(host):
         if why := _why_not(host, disk):
-            for name in _with_parts(host, disk):
+            for name in storage.with_parts(host, disk):
                 found = udevdb.block(host, name).get("ID_FS_LABEL", "").lower()
                 if found in _labels(label):
                     yield skipped(f"/dev/{name}", f"labelled {found}, but {why}: never read")
@@ -117,12 +117,6 @@ def _labels(setting: str) -> Mapping[str, tuple[str, ...]]:
 
 def _why_not(host: Host, disk: str) -> str:
     return undelivered(host, storage.devpath(host, disk))
-
-
-def _with_parts(host: Host, disk: str) -> list[str]:
-    path = storage.devpath(host, disk)
-    parts = (part for part in sysfs.listed(host, path) if host.exists(f"{path}/{part}/partition"))
-    return [disk, *sorted(parts, key=lambda part: (len(part), part))]
 
 
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:

@@ -6,6 +6,10 @@ is applied here. A NIC of the document that is not on this machine is named and 
 any, stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go
 as soon as the document has the NIC; what was written for another manager goes when that one no longer is
 in charge.
+
+While the machine runs, a NIC that comes or goes is this same step again, over all of them: what was written
+for the others is found unchanged. The files of one that was unplugged go, and its place in the document is
+kept for it: no NIC that was there all the time takes it.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from functools import partial
 from agent import adopted, model, network, sources
 from agent.errors import ConfigError
 from agent.model import Kind
-from agent.network import links, sysctls
+from agent.network import attached, links, queues, sysctls
+from agent.network.links import Interface
 from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
@@ -31,12 +36,10 @@ if TYPE_CHECKING:
     from agent.host import Host
     from agent.model import Nic
     from agent.network import Renderer
-    from agent.network.links import Interface, Link
+    from agent.network.links import Link
     from agent.network.pairing import Pairing
     from agent.report import Item
 
-#: Seconds that the boot waits for the document's NICs to be there.
-_PATIENCE = 10.0
 _SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 
 
@@ -53,7 +56,9 @@ def apply(ctx: Context) -> Iterator[Item]:
             raise
         yield skipped("network", f"{error.message}, and no document has a NIC: left as it is")
         return
-    pairing = _pair(ctx, renderer, nics)
+    stored = ctx.state.pairs() if ctx.config else {}
+    there = attached.find(ctx, _plugged(nics), stored, by_name=renderer.BY_NAME)
+    pairing = _pair(ctx, nics, there, stored)
     yield from _leave_others(ctx, renderer, pairing)
     yield from _leave_strays(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
@@ -62,74 +67,79 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
         if not link.virtual:
             yield from _replace_fallback(ctx, renderer, link.interface)
-    there = {link.nic.number for link in delivered}
+    gone = attached.unplugged(ctx.host, there)
+    here = {link.nic.number for link in delivered}
     for nic in nics:
-        if nic.number not in there:
-            yield skipped(f"nic:{nic.number}", _missing(ctx.host, nic))
+        if nic.number not in here:
+            unplugged = (nic.mac or stored.get(nic.number)) in gone
+            yield _unplugged(ctx, renderer, nic) if unplugged else _missing(ctx.host, nic)
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
-    fallback = list[str]()
-    for one in pairing.interfaces:
-        why = _left_alone(ctx, renderer, one)
-        if why:
-            yield skipped(one.name, why)
-            continue
-        link = links.by_dhcp(one, required=not delivered and not fallback)
+    whys = {one: _left_alone(ctx, renderer, one) for one in pairing.interfaces}
+    yield from (skipped(one.name, why) for one, why in whys.items() if why)
+    leased, fallback = [one for one, why in whys.items() if not why], list[str]()
+    first = None if delivered else _first(ctx.host, renderer, leased)
+    for one in leased:
+        link = links.by_dhcp(one, required=one is first)
         fallback.append(_item(link))
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
+    yield from _take_back(ctx, renderer, gone)
     if ctx.config:
         yield from _withdraw(ctx, renderer, "dhcp:", set(fallback))
         yield from _parameters(ctx, delivered)
     renderer.reload(ctx.host, touched)
+    attached.begin(ctx, there)
+    yield from queues.tune(ctx)
 
 
-def _pair(ctx: Context, renderer: Renderer, nics: tuple[Nic, ...]) -> Pairing:
+def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
+    return tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL)
+
+
+def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
     """Which physical NIC of the document is which interface; remembered."""
-    plugged = tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL)
-    stored = ctx.state.pairs() if ctx.config else {}
-    pairing = pair(plugged, _interfaces(ctx, renderer, plugged, stored), stored)
+    pairing = pair(_plugged(nics), there, stored, held=attached.held(ctx.host, there))
     if ctx.config:
         ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
     return pairing
 
 
-def _missing(host: Host, nic: Nic) -> str:
+def _missing(host: Host, nic: Nic) -> Item:
+    why = "no interface on this machine goes with it"
     if host.offline:
-        return "set up at the first boot, when the machine's interfaces are known"
-    if nic.kind is not Kind.PHYSICAL:
-        return f"{nic.name}: nothing of what it is made of is on this machine"
-    return "no interface on this machine goes with it"
+        why = "set up at the first boot, when the machine's interfaces are known"
+    elif nic.kind is not Kind.PHYSICAL:
+        why = f"{nic.name}: nothing of what it is made of is on this machine"
+    return skipped(f"nic:{nic.number}", why)
 
 
-def _interfaces(
-    ctx: Context, renderer: Renderer, nics: tuple[Nic, ...], stored: dict[int, str]
-) -> list[Interface]:
-    """The NICs, once there are as many as the document has and among them those that are known, or udev has
-    no more to say: its drivers load late, and another NIC must not take the place of one that does. Where
-    names count (in the manager's files, or to tell who configures another NIC), once they have theirs.
+def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
+    """Take back the files of a NIC that was here in this boot; they come again with it."""
+    name = f"nic:{nic.number}"
+    undo = partial(_remove, ctx.host, renderer.paths(_key(name)))
+    live = _live(ctx.host, renderer, _key(name))
+    return ctx.state.withdraw(name, live=live, undo=undo, detail="unplugged, removed")
+
+
+def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
+    """The NIC of no document that leads out: the one that does already, so that one which is plugged in
+    before it on the bus takes no connection away; else the first.
     """
-    if ctx.host.offline:
-        return links.foretold(nics, by_name=renderer.BY_NAME)
-    known = {mac for nic in nics if (mac := nic.mac or stored.get(nic.number))}
-    found: list[Interface] = []
+    for one in leased:
+        link = links.by_dhcp(one, required=True)
+        if _live(host, renderer, link.key) == _text(renderer, link):
+            return one
+    return next(iter(leased), None)
 
-    def complete() -> bool:
-        # What is found complete is used: while udev renames a NIC, the next look may miss it.
-        nonlocal found
-        found = links.physical(ctx.host)
-        # Where one is not alone, its kernel parameters go by its name too.
-        if renderer.BY_NAME or len(found) > min(len(nics), 1):
-            if not all(links.named_by_udev(ctx.host, one) for one in found):
-                return False
-            # udev's record comes after the name: what was read before it may be the one before.
-            found = links.physical(ctx.host)
-        return len(found) >= max(len(nics), 1) and known <= {one.mac for one in found}
 
-    if not complete() and ctx.host.live and not ctx.host.dry_run:
-        ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
-        links.wait(ctx.host, complete, _PATIENCE)
-        ctx.waiting("")
-    return found
+def _take_back(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Item]:
+    """Remove our files for DHCP on NICs that were unplugged, where no document's state remembers them."""
+    for name, mac in (attached.before(ctx.host) or {}).values():
+        one = Interface(name, mac)
+        key = links.by_dhcp(one, required=False).key
+        if mac in gone and _live(ctx.host, renderer, key) in _fallbacks(renderer, one):
+            _remove(ctx.host, renderer.paths(key))
+            yield changed(f"dhcp:{mac}", f"{name} was unplugged, removed")
 
 
 def _delivered(ctx: Context, nics: tuple[Nic, ...], pairing: Pairing) -> tuple[Link, ...]:

@@ -79,6 +79,12 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield from _run(ctx, pending)
 
 
+def forget(ctx: Context) -> None:
+    """Take back that they were started, so that the next run starts them once more."""
+    for script in ctx.config.scripts if ctx.config else ():
+        ctx.host.remove(_mark(ctx, script))
+
+
 def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
     # Another run of this stage may have started them and been killed while it waited.
     if not transient.is_running(ctx.host, UNIT):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, identity, model, sources
+from agent import adopted, identity, model, renewal, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
@@ -117,7 +117,10 @@ def _adopt(
     # A clone of such a machine is a new instance all the same.
     before_us = _set_up_before_us(ctx) and not _elsewhere(ctx)
     try:
+        is_another = ctx.state.identity() != config.identity
         ctx.state.assume(config.identity)
+        if is_another and not before_us:
+            renewal.expect(ctx)
         _store(ctx, config, parsed, named=named)
         if before_us:
             adopted.take(ctx.host, config)

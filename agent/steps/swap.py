@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import bounded, mounts, storage, sysfs
+from agent import blank, bounded, mounts, storage, sysfs
 from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 LABEL = "swap"
 #: mkswap(8): the signature ends the first page; a page is 4 KiB on every machine of the platform.
 _PAGE, _SIGNATURE = 4096, b"SWAPSPACE2"
-#: Bytes at each end of a disk that must be zero for it to be blank.
-_EDGE = 4 << 20
 _CHUNK = 1 << 20
 #: Seconds to wait for udev or another program to let go of the disk.
 _LOCK_TIMEOUT = 10.0
@@ -137,12 +135,12 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     elif target.fstype == "" and not _free(host, target, _configured(ctx)):
         yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
     else:
-        blank = target.fstype == ""
-        if blank:
+        bare = target.fstype == ""
+        if bare:
             _format(host, disk, target)
         # Each boot switches it on; that is news only of a device that was made swap just now.
         host.run(("swapon", target.node))
-        yield changed("swap", target.node) if blank else unchanged("swap", f"{target.node}, switched on")
+        yield changed("swap", target.node) if bare else unchanged("swap", f"{target.node}, switched on")
 
 
 def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
@@ -161,7 +159,7 @@ def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
 def _free(host: Host, target: Device, wanted: str) -> bool:
     """Whether a device without a signature may be formatted."""
     named = target.part_name == source.PARTITION
-    return not target.readonly and (named or (target.name == wanted and _blank(host, target)))
+    return not target.readonly and (named or (target.name == wanted and not blank.why_not(host, target)))
 
 
 def _parts(host: Host, disk: str) -> list[str]:
@@ -188,17 +186,6 @@ def _signed(host: Host, node: str) -> bool:
             return os.pread(descriptor, len(_SIGNATURE), _PAGE - len(_SIGNATURE)) == _SIGNATURE
     except (HostError, OSError):
         # A drive without a medium, or one that went away: no swap.
-        return False
-
-
-def _blank(host: Host, device: Device) -> bool:
-    """Whether nothing was ever written to either end, and nobody has it open for himself."""
-    try:
-        with host.opened(device.node, os.O_RDONLY | os.O_EXCL) as descriptor:
-            edges = (0, max(0, device.size - _EDGE))
-            return not any(any(os.pread(descriptor, _EDGE, place)) for place in edges)
-    except (HostError, OSError):
-        # What cannot be read to its ends is not known to be blank.
         return False
 
 

@@ -1,12 +1,19 @@
-"""Step: the document's timezone, as a link to its file (localtime(5)); Debian's /etc/timezone follows where
-there is one.
+"""Step: the timezone, as a link to its file (localtime(5)); Debian's /etc/timezone follows where there is
+one.
+
+The document's; else the kernel command line's ``gandi=``; else, from Gandi's archive alone, that of its
+machines from of old, where the image has not been given another one; else it is left as it is.
 """
 
 from __future__ import annotations
 
 import os
+import re
 
 from agent.errors import ConfigError
+from agent.plain import dataclass
+from agent.report import kept, skipped
+from agent.sources import ARCHIVE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,26 +25,55 @@ if TYPE_CHECKING:
 
 _LINK, _TEXT = "/etc/localtime", "/etc/timezone"
 _ZONES = "/usr/share/zoneinfo/"
+#: Gandi's hosts name it in short, with more words after a dash.
+_KERNEL = re.compile(r"(?:^|\s)gandi=([^\s-]*)")
+_PARIS, _UTC = "Europe/Paris", "Etc/UTC"
+#: What an image has that was not given a timezone.
+_UNSET = (None, "Etc/UTC", "UTC", "Etc/UCT", "Universal", "Etc/Universal", "Zulu")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A timezone, and who wants it. ``weak``: it gives way to one that the image was given."""
+
+    zone: str
+    by: str
+    weak: bool = False
 
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle it as one item."""
-    zone = ctx.config.timezone if ctx.config else None
-    if not zone:
+    wanted = _wanted(ctx)
+    if wanted is None:
         return
-    if ".." in zone.split("/") or not ctx.host.exists(_ZONES + zone):
-        raise ConfigError(
-            f"timezone {zone}: not known on this machine",
-            hint="deliver a name of tzselect(8), such as Europe/Paris; or install tzdata",
-        )
-    yield ctx.state.settle(
-        "timezone",
-        delivered=zone,
-        wanted=zone,
-        live=_live(ctx.host),
-        apply=lambda: _set(ctx.host, zone),
-        detail=zone,
+    zone, host, live = wanted.zone, ctx.host, _live(ctx.host)
+    if ".." in zone.split("/") or not host.exists(_ZONES + zone):
+        if wanted.by == "document":
+            raise ConfigError(
+                f"timezone {zone}: not known on this machine",
+                hint="deliver a name of tzselect(8), such as Europe/Paris; or install tzdata",
+            )
+        yield skipped("timezone", f"{zone}: there is no tzdata")
+        return
+    state = ctx.state if ctx.config else ctx.state.system()
+    if wanted.weak and live not in (*_UNSET, zone) and not state.applied("timezone"):
+        yield kept("timezone", f"{live}, by the image")
+        return
+    yield state.settle(
+        "timezone", delivered=zone, wanted=zone, live=live, apply=lambda: _set(host, zone), detail=zone
     )
+
+
+def _wanted(ctx: Context) -> Wanted | None:
+    if ctx.config and ctx.config.timezone:
+        return Wanted(ctx.config.timezone, "document")
+    if not ctx.host.offline:  # the kernel is another machine's
+        named = _KERNEL.search(ctx.host.read("/proc/cmdline") or "")
+        if named:
+            return Wanted(_PARIS if named[1].lower() == "cet" else _UTC, "kernel command line")
+    if ctx.config and ctx.config.identity.source == ARCHIVE:
+        return Wanted(_PARIS, "archive", weak=True)
+    return None
 
 
 def _live(host: Host) -> str | None:

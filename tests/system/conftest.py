@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent import sources
-from agent.hotplug import record
+from agent.hotplug import once, record
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from tests.system.disks import LoopDisk
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from agent.context import Context
 
 
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+
 __all__ = ["attach", "on_ext4"]  # fixtures
 
 
@@ -33,9 +36,20 @@ def _root() -> None:
 
 
 @pytest.fixture
+def own_network() -> Iterator[None]:
+    """A network namespace for this test and what it starts; os.setns is younger than our oldest Python."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as before:
+        assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        yield
+        assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
+
+
+@pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Makes blank loop disks of so many bytes; needs root."""
-    monkeypatch.setattr(record, "FILE", str(tmp_path / "records.json"))
+    monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
+    monkeypatch.setattr(once, "FILE", str(tmp_path / "once.json"))
     made: list[LoopDisk] = []
 
     def make(size: int) -> LoopDisk:

@@ -101,6 +101,8 @@ class LoopDisk:
             if mount.source.startswith(self.node):
                 sh("umount", "--lazy", mount.at)
         subprocess.run(("partx", "--delete", self.node), check=False, capture_output=True)
+        # The kernel keeps that flag for the next disk on this loop device.
+        subprocess.run(("blockdev", "--setrw", self.node), check=False, capture_output=True)
         subprocess.run(("losetup", "--detach", self.node), check=False, capture_output=True)
 
 
@@ -126,7 +128,7 @@ def system(*disks: LoopDisk) -> System:
             found, device=_asked(host, found.device), partitions=parts, bus=Bus.VIRTIO, excluded=""
         )
 
-    return System(read, lambda _host: [disk.name for disk in disks], _mount, _unmount, _write)
+    return System(read, lambda _host: [disk.name for disk in disks], _mount, _unmount, _write, _release)
 
 
 def _asked(host: Host, device: Device) -> Device:
@@ -139,6 +141,10 @@ def _mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
 
 def _unmount(host: Host, at: str) -> None:
     host.run(("umount", "--lazy", at))
+
+
+def _release(host: Host, at: str) -> None:
+    host.run(("umount", at))
 
 
 def _write(host: Host, _unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:

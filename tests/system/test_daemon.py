@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+NULL = "/devices/virtual/mem/null"
+
+pytestmark = pytest.mark.usefixtures("own_network")  # udev's group is heard in one network namespace only
+
+
 @pytest.fixture
 def m(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
@@ -181,85 +186,96 @@ def looks(m: Machine, count: int) -> list[str]:
         time.sleep(0.02)
 
 
-@contextlib.contextmanager
-def with_one_device(m: Machine) -> Iterator[subprocess.Popen[bytes]]:
-    """A daemon in a mount namespace of its own with a udev database of one device, /dev/null."""
-    database = "I:1\\nE:GANDI_ROLE=disk\\nG:gandi\\nQ:gandi\\nV:1\\n"
-    prepare = (
-        "mount -t tmpfs none /run && mkdir -p /run/udev/tags/gandi /run/udev/data"
-        f" && touch /run/udev/control /run/udev/tags/gandi/c1:3 && printf '{database}' > /run/udev/data/c1:3"
-    )
-    daemon = [sys.executable, "-m", "tests.system.machine", "daemon", str(m.root)]
-    started = subprocess.Popen(
-        ["unshare", "-m", "sh", "-c", f"{prepare} && exec {' '.join(daemon)}"], cwd=TREE
-    )
-    try:
-        yield started
-    finally:
-        started.terminate()
-        assert started.wait(BOUND) == 0
+def with_one_device(m: Machine) -> None:
+    """/dev/null is a disk of ours, says udev's database."""
+    null = m.root / "sys/devices/virtual/mem/null"
+    null.mkdir(parents=True)
+    Sysfs(m.root).link("dev/char/1:3", null)
+    for name, text in (("tags/gandi/c1:3", ""), ("data/c1:3", "I:1\nE:GANDI_ROLE=disk\n")):
+        file = m.root / "run/udev" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def told(m: Machine, number: int) -> None:
+    """How far the kernel has told of events."""
+    (m.root / "sys/kernel").mkdir(parents=True, exist_ok=True)
+    (m.root / "sys/kernel/uevent_seqnum").write_text(f"{number}\n")
+
+
+def recorded(m: Machine, action: str) -> None:
+    """Wait until the look at /dev/null for that action has been recorded."""
+    deadline = time.monotonic() + BOUND
+    while m.status()["devices"].get("null", {}).get("action") != action:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
-    """The first one brings the monitor: everything is looked at; then each event by itself."""
-    with with_one_device(m):
-        answering(m)
-        machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
-        assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
-        machine.send(machine.message("add", "systemd", "/devices/virtual/mem/zero"))
-        machine.send(machine.message("change", "gandi", "/devices/virtual/mem/null"))
-        assert looks(m, 1) == ["null change"]
-        machine.send(machine.message("add", "gandi", "/devices/virtual/mem/null"))
-        assert looks(m, 2) == ["null change", "null add"]
-        deadline = time.monotonic() + BOUND
-        while m.status()["devices"].get("null", {}).get("action") != "add":  # recorded after the look
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert m.status()["devices"]["null"]["outcome"] == "changed"
+    """What the kernel told of before them is no news: they have looked."""
+    with_one_device(m)
+    m.daemon()
+    told(m, 1200)
+    machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full", SEQNUM="1200"))
+    assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
+    machine.send(machine.message("add", "systemd", "/devices/virtual/mem/zero", SEQNUM="1201"))
+    machine.send(machine.message("change", "gandi", NULL, SEQNUM="1202"))
+    assert looks(m, 1) == ["null change"]
+    machine.send(machine.message("add", "gandi", NULL, SEQNUM="1203"))
+    assert looks(m, 2) == ["null change", "null add"]
+    recorded(m, "add")
+    assert m.status()["devices"]["null"]["outcome"] == "changed"
+
+
+def test_what_comes_while_the_stages_run_is_looked_at_after_them(m: Machine) -> None:
+    with_one_device(m)
+    m.daemon()
+    told(m, 1200)
+    assert m.client("mount")[0] == 0
+    machine.send(machine.message("add", "gandi", NULL, SEQNUM="1201"))
+    m.go()
+    assert m.client("config")[0] == 0
+    assert not (m.root / "looks").exists()
+    assert m.client("postboot")[0] == 0
+    assert looks(m, 1) == ["null add"]
 
 
 def test_a_daemon_that_is_killed_and_started_again_looks_at_everything(m: Machine) -> None:
     m.daemon()
     assert [m.client(stage)[0] for stage in ("bootstrap", "mount")] == [0, 0]
     m.started[0].kill()
-    with with_one_device(m) as started:
-        assert looks(m, 1) == ["null change"]
-        machine.send(machine.message("remove", "gandi", "/devices/virtual/mem/zero"))
-        assert looks(m, 2)[1] == "zero remove"
-        started.send_signal(signal.SIGHUP)
-        assert looks(m, 3)[2] == "null change"
-
-
-def answering(m: Machine) -> None:
-    deadline = time.monotonic() + BOUND
-    while not control.ping(Host(m.root)):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    with_one_device(m)
+    started = m.daemon()
+    assert looks(m, 1) == ["null change"]
+    machine.send(machine.message("remove", "gandi", "/devices/virtual/mem/zero"))
+    assert looks(m, 2)[1] == "zero remove"
+    started.send_signal(signal.SIGHUP)
+    assert looks(m, 3)[2] == "null change"
 
 
 def test_a_reload_between_the_mount_stage_and_the_last_is_not_lost(m: Machine) -> None:
-    with with_one_device(m) as started:
-        answering(m)
-        assert m.client("mount")[0] == 0
-        (m.root / "etc/default").mkdir(parents=True)
-        (m.root / "etc/default/gandi").write_text("CONFIG_ALLOW_MOUNT=maybe\n")
-        started.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + BOUND
-        while not m.status()["notes"].get("settings"):  # so it has been heard
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert m.client("postboot")[0] == 0
-        assert looks(m, 1) == ["null change"]
+    with_one_device(m)
+    started = m.daemon()
+    assert m.client("mount")[0] == 0
+    (m.root / "etc/default").mkdir(parents=True)
+    (m.root / "etc/default/gandi").write_text("CONFIG_ALLOW_MOUNT=maybe\n")
+    started.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + BOUND
+    while not m.status()["notes"].get("settings"):  # so it has been heard
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert m.client("postboot")[0] == 0
+    assert looks(m, 1) == ["null change"]
 
 
 def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> None:
-    """A disk that was too slow for it: its event is an old one, which wakes nobody."""
+    """A disk that was too slow for it: its event is an old one, which is no news."""
     (m.root / "broken").touch()
-    with with_one_device(m):
-        answering(m)
-        assert m.client("mount")[0] == 1
-        assert m.client("postboot")[0] == 0
-        assert looks(m, 1) == ["null change"]
+    with_one_device(m)
+    m.daemon()
+    assert m.client("mount")[0] == 1
+    assert m.client("postboot")[0] == 0
+    assert looks(m, 1) == ["null change"]
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -268,19 +284,16 @@ def test_a_drive_that_udev_is_not_done_with_is_looked_at_later(m: Machine, finis
     sysfs = Sysfs(m.root)
     sysfs.disk("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sr0", "11:0")
     sysfs.disk("virtual/block/loop0", "7:0")
-    database = m.root / "run/udev/data"
-    database.mkdir(parents=True)
-    (database / "b11:0").write_text("I:77\n" if finished else "")
-    with with_one_device(m):
-        answering(m)
-        assert m.client("mount")[0] == 0
-        assert m.client("postboot")[0] == 0
-        if finished:
-            machine.send(machine.message("change", "gandi", "/devices/virtual/mem/full", SEQNUM="0"))
-            assert m.client("bootstrap")[0] == 0  # served, so it has been heard and was no reason
-            assert not (m.root / "looks").exists()
-        else:
-            assert looks(m, 1) == ["null change"]
+    with_one_device(m)
+    (m.root / "run/udev/data/b11:0").write_text("I:77\n" if finished else "")
+    m.daemon()
+    assert m.client("mount")[0] == 0
+    assert m.client("postboot")[0] == 0
+    if finished:
+        assert m.client("bootstrap")[0] == 0  # served, so what was to be looked at has been
+        assert not (m.root / "looks").exists()
+    else:
+        assert looks(m, 1) == ["null change"]
 
 
 def test_status_is_for_everyone() -> None:

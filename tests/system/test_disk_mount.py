@@ -15,8 +15,7 @@ import pytest
 from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import disk as handler
-from agent.hotplug import mounting
-from agent.hotplug.facts import Leave, Mounted
+from agent.hotplug import mounting, survey
 from agent.mounts import mounts
 from agent.plain import replace
 from agent.report import Outcome
@@ -94,7 +93,7 @@ def test_one_label_twice_keeps_its_places_in_any_order(
     assert mounted()[two.name] == f"{tmp_path}/srv/data_2"
     for disk in (one, two):
         sh("umount", disk.node)
-    (tmp_path / "records.json").unlink()  # the machine boots again
+    (tmp_path / "run/disks.json").unlink()  # the machine boots again
     other_way = replace(both, names=lambda _host: [two.name, one.name])
     assert [i.outcome for i in handler.mount_all(ctx, system=other_way)] == [Outcome.CHANGED] * 2
     assert mounted()[one.name] == f"{tmp_path}/srv/data"
@@ -183,6 +182,44 @@ def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
     assert look(ctx, disk, gone) == []
     look(ctx, disk)
     assert mounted()[disk.name] == f"{tmp_path}/srv/data"
+
+
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
+    dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """FAILURES 18. The next one knows that it was made for the disk."""
+
+    class KilledError(BaseException):
+        pass
+
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    real = system(disk)
+
+    def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+        if dies == "after":
+            real.mount(host, node, at, fstype, options)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        look(ctx, disk, replace(real, mount=mount))
+    assert os.listdir(tmp_path / "srv") == ["data"]
+    look(ctx, disk)
+    look(ctx, disk, replace(real, read=lambda _host, _name: None))
+    assert os.listdir(tmp_path / "srv") == []
+
+
+def test_a_folder_that_was_there_before_stays(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
+    """Also where the disk's former folder was ours."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    for made in ([], ["data"]):
+        for name in made:
+            (tmp_path / "srv" / name).mkdir()
+        look(ctx, disk)
+        look(ctx, disk, replace(system(disk), read=lambda _host, _name: None))
+        assert os.listdir(tmp_path / "srv") == made
 
 
 def test_another_disk_in_the_place_of_the_last_one_is_not_taken_for_it(
@@ -332,8 +369,9 @@ def test_what_is_used_by_others_is_left_with_the_reason(
     sh("mkswap", swap.node)
     sh("pvcreate", "-qq", "-y", "--config", "global{use_lvmpolld=0}", pv.node)
     ctx = context(tmp_path)
-    rows = handler.describe(ctx, system=system(swap, pv, blank))
-    reasons = [row.decision.reason if isinstance(row.decision, Leave) else "" for row in rows]
+    rows = survey.disks(ctx, system=system(swap, pv, blank))
+    assert {(row.state, row.decision) for row in rows} == {("left", "leave")}
+    reasons = [row.reason for row in rows]
     assert reasons[0] == "a swap disk"
     assert "LVM" in reasons[1]
     assert reasons[2] == "no filesystem on it"
@@ -344,10 +382,12 @@ def test_describe_changes_nothing_and_tells_what_is_mounted(
 ) -> None:
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
-    handler.describe(ctx, system=system(disk))
+    (row,) = survey.disks(ctx, system=system(disk))
+    assert (row.state, row.decision, row.mountpoint) == ("not mounted", "mount", f"{tmp_path}/srv/data")
     assert ctx.state.disks() == {}
     look(ctx, disk)
-    assert handler.describe(ctx, system=system(disk))[0].decision == Mounted(f"{tmp_path}/srv/data")
+    (row,) = survey.disks(ctx, system=system(disk))
+    assert (row.state, row.decision, row.mountpoint) == ("mounted", "keep", f"{tmp_path}/srv/data")
 
 
 def test_the_owner_of_the_mountpoint_is_set_when_it_is_wanted(
@@ -398,7 +438,7 @@ def test_a_device_that_fails_costs_its_neighbour_nothing(
     for number in (1, 2):
         sh("mkfs.ext4", "-q", "-F", "-L", f"data{number}", f"/dev/{disk.part(number)}")
     look(ctx, disk)
-    (tmp_path / "records.json").unlink()
+    (tmp_path / "run/disks.json").unlink()
     sh("umount", f"/dev/{disk.part(2)}")
 
     def full(*_args: object) -> None:

@@ -63,6 +63,8 @@ def test_events_that_wait_are_merged(waiting: list[str], action: str, after: lis
             Uevent("remove", "block", "nvme0n1p2", f"{NVME}/nvme0n1p2", "partition", "disk"),
             ("nvme0n1", "change"),
         ),
+        (Uevent("add", "cpu", "cpu3", "/devices/system/cpu/cpu3", "", "cpu"), ("cpu", "change")),
+        (Uevent("remove", "memory", "memory40", "/devices/system/m", "", "memory"), ("memory", "change")),
     ],
 )
 def test_a_partition_is_a_look_at_its_disk(uevent: Uevent, expected: tuple[str, str]) -> None:
@@ -154,6 +156,21 @@ def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, se
     assert sorted(seen.looks) == [("vdb", "change"), ("vdb", "change"), ("vdc", "add")]
 
 
+def test_hundreds_of_blocks_are_one_look_and_one_more(devices: Devices, seen: Seen) -> None:
+    devices.handlers = {"memory": seen}
+    seen.hold["memory"] = threading.Event()
+    blocks = [Uevent("add", "memory", f"memory{n}", "/devices/system/m", "", "memory") for n in range(400)]
+    devices.look(blocks[:1])
+    assert seen.started.wait(10)
+    devices.look(blocks)
+    seen.hold["memory"].set()
+    settle(devices)
+    assert seen.looks == [("memory", "change")] * 2
+    devices.look_again([])
+    settle(devices)
+    assert set(devices.ctx.status.read()["devices"]) == {"memory"}
+
+
 def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"] = threading.Event()
     devices.look([event("add", name) for name in ("vdb", "vdc", "vdd")])
@@ -164,6 +181,25 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
     assert set(devices.ctx.status.read()["devices"]) == {"vdc", "vdd"}
     seen.hold["vdb"].set()
     settle(devices)
+
+
+def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
+    devices: Devices, seen: Seen
+) -> None:
+    """FAILURES 16. Each comes with two events more, as udev's watch makes them."""
+    names = [f"vd{number}" for number in range(64)]
+    seen.hold["vd5"] = threading.Event()
+    for action in ("add", "change", "change"):
+        devices.look([event(action, name) for name in names])
+    for _ in range(2000):
+        if set(devices.ctx.status.read()["devices"]) == set(names) - {"vd5"}:
+            break
+        threading.Event().wait(0.01)
+    assert devices.workers.busy() == ("vd5",)
+    assert {name for name, action in seen.looks if action == "add"} == set(names)
+    seen.hold["vd5"].set()
+    settle(devices)
+    assert set(devices.ctx.status.read()["devices"]) == set(names)
 
 
 def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:

@@ -41,6 +41,7 @@ def test_each_entry_uses_only_fields_that_its_message_has(monkeypatch: pytest.Mo
     journal.step("bootstrap", step)
     journal.device("vdb", step)
     journal.medium(failed("/dev/sr0", "no"))
+    journal.swap_lost(failed("vdb", "gone"))
     journal.setting("/etc/default/gandi", Problem(1, "wrong", "hint"))
     journal.overflow()
     journal.unrecorded(HostError("full"))

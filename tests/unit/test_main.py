@@ -110,6 +110,9 @@ def test_status_of_a_machine_without_a_daemon(host: Host, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "daemon: not running" in shown
     assert "bootstrap: not begun" in shown
+    context(host).status.merge("daemon", "process", {"left": 1700000000})
+    main(["status"], host)
+    assert "daemon: at rest (systemd starts it" in capsys.readouterr().out
     end_all(host)
     assert main(["status", "--json"], host) == 0
     document = json.loads(capsys.readouterr().out)

@@ -116,6 +116,15 @@ def test_settings_switch_steps_off_and_the_reason_names_the_setting(
     assert second.outcome is Outcome.CHANGED
 
 
+def test_hot_plug_alone_leaves_the_system_as_it_is(ctx: Context) -> None:
+    ctx.host.write("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
+    whys = {report.step: [item.detail for item in report.items] for report in run(ctx, Stage.CONFIG)}
+    assert whys.pop("ssh") == ["no configuration"]
+    assert whys.pop("plugins") == whys.pop("post-vm-config") == []
+    assert len(whys) == 6
+    assert set(map(tuple, whys.values())) == {("CONFIG_DATASOURCE=none",)}
+
+
 def test_only_the_want_of_a_configuration_skips_what_needs_one(ctx: Context, bootstrap: list[Step]) -> None:
     bootstrap += [step("refused"), step("fine", needs_config=True)]
     assert run(ctx)[1].outcome is Outcome.SKIPPED

@@ -60,7 +60,7 @@ def test_stages_run_once_without_it(machine: Rig, tmp_path: Path, how: str) -> N
 
 def test_a_stopped_daemon_that_holds_the_lock_is_named(booted: Machine) -> None:
     """SIGSTOP in the middle of nothing: the next stage is run by its client."""
-    booted.run("kill -STOP $(systemctl show -P MainPID gandi-agent)")
+    booted.run("systemctl start gandi-agent; systemctl kill --kill-whom=main -s STOP gandi-agent")
     done = booted.run("systemctl restart gandi-config", timeout=180, check=False)
     assert done.rc == 0, booted.journal("gandi-config")
     assert "running the stage here" in booted.journal("gandi-config")

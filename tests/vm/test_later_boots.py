@@ -97,6 +97,8 @@ def _as_the_administrator_left_it(vm: Machine) -> None:
 def test_another_id_is_another_instance(machine: Rig, set_up: State, tmp_path: Path) -> None:
     """A clone of the disk on another machine, with its own archive: set up anew, scripts included."""
     vm = machine.clone(set_up)
+    identifies = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub"
+    before = vm.output(identifies).splitlines()
     vm.power_off()
     config = sample.changed() | {"vm_hostname": "vm2"}
     other = MachineSpec(
@@ -107,6 +109,9 @@ def test_another_id_is_another_instance(machine: Rig, set_up: State, tmp_path: P
     assert vm.wait_booted() == "running"
     vm.wait_until("test $(wc -l < /root/order) = 4")
     assert vm.output("cat /etc/hostname") == "vm2"
+    after = vm.output(identifies).splitlines()
+    assert len(before) == len(after) == 4
+    assert not set(before) & set(after)
 
 
 @pytest.mark.soak

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.hotplug.facts import Leave
-from agent.hotplug.growth import BEYOND, FULL, NOT_GROWN, Case, Grow, decide
+from agent.hotplug.growth import BEYOND, FULL, NOT_GROWN, Case, Grow, decide, decide_stacked
 from agent.hotplug.table import Kind, Table
 from agent.plain import replace
 from agent.storage import SECTOR, Device
@@ -98,3 +98,33 @@ def test_msdos_ends_at_two_tebibytes() -> None:
     full = replace(device, size=limit - device.start)
     disk = replace(big, partitions=(full,))
     assert decide(Case(disk, full, full.size, HALF, table)) == Leave(BEYOND)
+
+
+@pytest.mark.parametrize(
+    ("settled", "answer"),
+    [(0, NOT_GROWN), (GIB, NOT_GROWN), (2 * GIB, NOT_GROWN), (HALF, Grow(partition=False))],
+)
+def test_volumes_on_a_whole_disk_grow_only_when_it_has(settled: int, answer: Grow | Leave) -> None:
+    disk = whole()
+    assert decide_stacked(Case(disk, disk.device, 0, settled)) == answer
+
+
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        (case(OLD), Grow(partition=True)),
+        (case(OLD, settled=GIB), NOT_GROWN),
+        (case(FITTING), NOT_GROWN),
+        (case(FITTING, settled=HALF), Grow(partition=True)),
+        (case(DOS), NOT_GROWN),
+        (case(DOS, settled=HALF), Grow(partition=True)),
+    ],
+)
+def test_volumes_in_a_partition(given: Case, answer: Grow | Leave) -> None:
+    assert decide_stacked(given) == answer
+
+
+def test_volumes_in_a_partition_that_was_enlarged_before_a_power_cut() -> None:
+    device = replace(ALONE.partitions[0], size=GIB - TAIL - 100 * MIB)
+    disk = replace(ALONE, partitions=(device,))
+    assert decide_stacked(Case(disk, device, 0, HALF, FITTING)) == Grow(partition=False)

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt, Mounted, Place
+from agent.hotplug.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted, Place
 from agent.hotplug.policy import decide, grown_apart
 from agent.mounts import Claim, Mount
 from agent.plain import replace
 from agent.settings import MountMode, Settings
+from agent.storage import Device, Disk
 from tests.unit.hotplug.facts import facts, part, parted, whole
 
 OPTIONS = "rw,nosuid,nodev,noatime"
@@ -45,6 +46,10 @@ def test_attachments_that_are_not_the_platforms(why: str) -> None:
         ({"SYSTEMD_READY": "0"}, "udev says SYSTEMD_READY=0"),
         ({"UDISKS_IGNORE": "1"}, "udev says UDISKS_IGNORE=1"),
         ({"GANDI_IGNORE": "1"}, "udev says GANDI_IGNORE=1"),
+        ({"DM_MULTIPATH_DEVICE_PATH": "1"}, "udev says DM_MULTIPATH_DEVICE_PATH=1"),
+        ({"ID_FS_TYPE": "mpath_member", "ID_FS_USAGE": ""}, "holds mpath_member"),
+        ({"ID_FS_TYPE": "ntfs"}, "ntfs is not mounted by itself"),
+        ({"ID_FS_TYPE": "BitLocker", "ID_FS_USAGE": "crypto"}, "holds BitLocker"),
         ({"ID_FS_TYPE": "LVM2_member", "ID_FS_USAGE": "raid"}, "holds an LVM volume"),
         ({"ID_FS_TYPE": "linux_raid_member", "ID_FS_USAGE": "raid"}, "holds linux_raid_member"),
         ({"ID_FS_TYPE": "ddf_raid_member", "ID_FS_USAGE": "raid"}, "holds ddf_raid_member"),
@@ -145,6 +150,14 @@ def test_holders() -> None:
     assert reason(facts(held)) == "held by dm-0"
 
 
+@pytest.mark.parametrize(
+    ("fstype", "why"), [("LVM2_member", "holds an LVM volume"), ("crypto_LUKS", "encrypted")]
+)
+def test_what_it_is_says_more_than_who_holds_it(fstype: str, why: str) -> None:
+    disk = whole(ID_FS_TYPE=fstype, ID_FS_USAGE="raid")
+    assert reason(facts(replace(disk, device=replace(disk.device, holders=("dm-0",))))) == why
+
+
 def test_claims_on_something_else_do_not_count() -> None:
     named = (("UUID=other", "/data"), ("/dev/vdbx", "/y"), ("LABEL=", "/z"), ("", "/q"))
     claims = tuple(Claim(what, where, "fstab") for what, where in named)
@@ -171,6 +184,7 @@ def test_what_is_mounted_stays() -> None:
         (Settings(disk_ignore=("pci-*",)), "CONFIG_DISK_IGNORE=pci-*"),
         (Settings(disk_only=("other",)), "not in CONFIG_DISK_ONLY"),
         (Settings(configdrive_label="data"), "a configuration drive"),
+        (Settings(swap_device="/dev/vdb"), "the swap disk (CONFIG_SWAP_DEVICE)"),
     ],
 )
 def test_settings(settings: Settings, why: str) -> None:
@@ -231,3 +245,71 @@ def test_a_read_only_disk_is_mounted_so() -> None:
     disk = whole()
     locked = replace(disk, device=replace(disk.device, readonly=True))
     assert decide(facts(locked)) == MountAt("/srv/data", "ro,nosuid,nodev,noatime")
+
+
+@pytest.mark.parametrize(
+    ("params", "owner", "options"),
+    [
+        ("rw", "", "rw,utf8=1,dmask=0022,fmask=0133"),
+        ("rw,utf8,uid=33,fmask=0117", "", "rw,utf8,uid=33,fmask=0117,dmask=0022"),
+        ("rw", "root:users:0775", "rw,utf8=1,uid=root,gid=users,dmask=0002,fmask=0113"),
+        ("rw", "www:www:2750", "rw,utf8=1,uid=www,gid=www,dmask=0027,fmask=0137"),
+    ],
+)
+def test_a_filesystem_without_owners_gets_them_by_options(params: str, owner: str, options: str) -> None:
+    settings = Settings(mount_params=params, mount_owner=owner)
+    decision = decide(facts(whole(ID_FS_TYPE="vfat"), settings=settings))
+    assert decision == MountAt("/srv/data", options)
+
+
+# -- CONFIG_DISK_FORMAT ---------------------------------------------------------------------------
+
+BLANK = whole(ID_FS_TYPE="", ID_FS_USAGE="", ID_FS_UUID="", ID_FS_LABEL_ENC="", ID_SERIAL="SER-1")
+FORMATS = Settings(disk_format="xfs")
+
+
+def new(disk: Disk, device: Device | None = None, settings: Settings = FORMATS, **machine: Any) -> Facts:
+    return replace(facts(disk, device, settings=settings, **machine), is_new=True)
+
+
+def test_a_blank_disk_that_was_attached_just_now_is_formatted_if_that_is_wanted() -> None:
+    assert decide(new(BLANK)) == Format("xfs")
+    assert decide(facts(BLANK, settings=FORMATS)) == Leave("no filesystem on it")
+    assert decide(new(BLANK, settings=Settings())) == Leave("no filesystem on it")
+
+
+BARE = part(1, ID_FS_TYPE="", ID_FS_USAGE="", ID_FS_UUID="", ID_FS_LABEL_ENC="")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (new(parted(BARE), BARE), "no filesystem on it"),
+        (new(parted(BARE)), "has partitions"),
+        (new(parted()), "an empty partition table"),
+        (new(whole(ID_FS_TYPE="LVM2_member")), "holds an LVM volume"),
+        (new(whole(ID_FS_TYPE="", ID_FS_AMBIVALENT="a b")), "more than one signature"),
+        (new(replace(BLANK, device=replace(BLANK.device, readonly=True))), "no filesystem on it"),
+        (new(replace(BLANK, device=replace(BLANK.device, holders=("md0",)))), "held by md0"),
+        (new(replace(BLANK, excluded="a USB disk")), "a USB disk"),
+        (new(BLANK, root_disks=frozenset({"vdb"})), "on the root disk"),
+        (new(BLANK, swaps=frozenset({"254:16"})), "in use as swap"),
+        (new(BLANK, claims=(Claim("/dev/vdb", "/data", "fstab"),)), "the administrator's: fstab"),
+        (new(BLANK, settings=replace(FORMATS, disk_ignore=("SER-*",))), "CONFIG_DISK_IGNORE=SER-*"),
+        (new(BLANK, settings=replace(FORMATS, disk_only=("SER-2",))), "not in CONFIG_DISK_ONLY"),
+        (new(BLANK, settings=replace(FORMATS, swap_device="/dev/vdb")), "the swap disk"),
+        (new(BLANK, settings=replace(FORMATS, allow_mount=False)), "CONFIG_ALLOW_MOUNT=0"),
+        (new(BLANK, settings=replace(FORMATS, mount_mode=MountMode.OFF)), "mount mode off"),
+    ],
+)
+def test_what_is_never_formatted(given: Facts, why: str) -> None:
+    assert reason(given).startswith(why)
+
+
+def test_two_partitions_of_one_label_get_two_places() -> None:
+    one, two = part(1), part(2, ID_FS_UUID="bbbb-2")
+    used = Filesystem(one.number, one.uuid, one.label, "/srv/data", ours=True)
+    disk = parted(one, two)
+    assert place(facts(disk, two, filesystems=(used,))) == "/srv/data_2"
+    copy = part(2)
+    assert reason(facts(parted(one, copy), copy, filesystems=(used,))).startswith("the same filesystem UUID")

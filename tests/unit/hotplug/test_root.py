@@ -73,5 +73,16 @@ def test_by_the_name_of_its_partition(ctx: Context) -> None:
 
 def test_on_a_volume(ctx: Context) -> None:
     mountinfo(ctx, "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw")
-    assert "dm-0" in str(root.find(ctx, system()))
+    assert root.find(ctx, system()) == "the root filesystem is on dm-0, a device that is not grown"
+    udev = UDEV | {"ID_FS_USAGE": "raid", "ID_FS_TYPE": "LVM2_member"}
+    found = root.find(ctx, System(read=lambda host, name: storage.read(host, name, lambda _name: udev)))
+    assert isinstance(found, root.Root)
+    assert (found.disk.name, found.device.name, found.at) == ("vda", "vda2", "/")
     assert gather(ctx.host, system(), Settings(), {}).root_disks == {"vda"}
+
+
+def test_on_a_volume_of_several_devices(ctx: Context, tmp_path: Path) -> None:
+    slaves = tmp_path / "sys/devices/virtual/block/dm-0/slaves"
+    (slaves / "vda1").symlink_to((slaves / "vda2").resolve().parent / "vda1")
+    mountinfo(ctx, "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw")
+    assert "several devices" in str(root.find(ctx, system()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,21 +40,27 @@ class Machine:
         """The platform's document changes."""
         self.config = replace(self.config, **what)
 
-    def context(self, *, dry_run: bool = False) -> Context:
-        """As the daemon makes it at the next boot."""
+    def context(self, *, dry_run: bool = False, same_boot: bool = False) -> Context:
+        """As the daemon makes it at the next boot, or with ``same_boot`` when it is started again."""
+        if not same_boot:
+            shutil.rmtree(self.root / "run/gandi", ignore_errors=True)
         ctx = context(Host(self.root, dry_run=dry_run))
         ctx.state.adopt(IDENTITY)
         ctx.config = self.config
         return ctx
 
-    def run(self, step: Callable[[Context], Iterator[Item]]) -> dict[str, str]:
+    def run(self, step: Callable[[Context], Iterator[Item]], *, same_boot: bool = False) -> dict[str, str]:
         """Run a step; each item's name and outcome with its detail, as ``outcome: detail``."""
-        items = list(step(self.context()))
+        items = list(step(self.context(same_boot=same_boot)))
         return {i.name: f"{i.outcome}: {i.detail}".removesuffix(": ") for i in items}
 
     def stamps(self) -> dict[str, int]:
-        """Every file's modification time, to see that nothing was rewritten."""
-        return {str(p): p.lstat().st_mtime_ns for p in self.root.rglob("*") if not p.is_dir()}
+        """Every file's modification time, to see that nothing was rewritten; what is of one boot alone is
+        left out.
+        """
+        boot = self.root / "run/gandi"
+        files = (path for path in self.root.rglob("*") if not path.is_dir() and boot not in path.parents)
+        return {str(path): path.lstat().st_mtime_ns for path in files}
 
 
 @pytest.fixture

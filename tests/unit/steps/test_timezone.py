@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
+from agent.context import context
 from agent.errors import ConfigError
+from agent.host import Host
+from agent.model import Identity
 from agent.steps import timezone
-from tests.unit.steps.conftest import Machine
+from tests.unit.steps.conftest import IDENTITY, Machine
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +40,57 @@ def test_one_that_is_not_there_is_named(machine: Machine, zone: str) -> None:
     with pytest.raises(ConfigError, match=r"not known"):
         machine.run(timezone.apply)
     assert not (machine.root / "etc/localtime").exists()
+
+
+def zone(machine: Machine) -> str:
+    link = machine.root / "etc/localtime"
+    return os.readlink(link).removeprefix("/usr/share/zoneinfo/") if link.is_symlink() else ""
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "wanted"),
+    [
+        ("ro gandi=cet-some-more quiet", "Europe/Paris"),
+        ("gandi=CET", "Europe/Paris"),
+        ("gandi=utc", "Etc/UTC"),
+        ("gandi=-x", "Etc/UTC"),
+        ("nogandi=utc", "Europe/Paris"),
+    ],
+)
+def test_the_kernels_word_counts_after_the_documents(machine: Machine, cmdline: str, wanted: str) -> None:
+    machine.put("/proc/cmdline", f"{cmdline}\n")
+    machine.run(timezone.apply)
+    assert zone(machine) == wanted
+    machine.deliver(timezone="Etc/UTC")
+    machine.run(timezone.apply)
+    assert zone(machine) == "Etc/UTC"
+
+
+def test_gandis_archive_alone_has_a_timezone_of_old(machine: Machine) -> None:
+    machine.deliver(identity=Identity("nocloud", "1"))
+    assert machine.run(timezone.apply) == {}
+    machine.deliver(identity=IDENTITY)
+    assert machine.run(timezone.apply) == {"timezone": "changed: Europe/Paris"}
+
+
+def test_the_one_of_old_gives_way_to_the_images(machine: Machine) -> None:
+    machine.put("/usr/share/zoneinfo/Asia/Tokyo", "TZif")
+    link = machine.root / "etc/localtime"
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("/usr/share/zoneinfo/Asia/Tokyo")
+    assert machine.run(timezone.apply) == {"timezone": "kept: Asia/Tokyo, by the image"}
+    link.unlink()
+    link.symlink_to("/usr/share/zoneinfo/Etc/UTC")
+    assert machine.run(timezone.apply) == {"timezone": "changed: Europe/Paris"}
+
+
+def test_the_kernels_word_without_a_document(machine: Machine) -> None:
+    machine.put("/proc/cmdline", "gandi=cet\n")
+    ctx = context(Host(machine.root))
+    assert [str(item) for item in timezone.apply(ctx)] == ["changed: timezone: Europe/Paris"]
+    assert [str(item) for item in timezone.apply(ctx)] == ["unchanged: timezone: Europe/Paris"]
+
+
+def test_without_tzdata_only_the_documents_is_missed(machine: Machine) -> None:
+    shutil.rmtree(machine.root / "usr/share/zoneinfo")
+    assert machine.run(timezone.apply) == {"timezone": "skipped: Europe/Paris: there is no tzdata"}

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.vm.bench import breakdown, contenders, measure, page, sizes
+from tests.vm.bench import breakdown, contenders, hotplug, measure, page, sizes
 from tests.vm.bench.breakdown import Breakdown
 from tests.vm.bench.contenders import SPEC, Contender
+from tests.vm.bench.hotplug import HotPlug
 from tests.vm.bench.measure import Boot, HostLoad
 from tests.vm.rig import Image, Machine, build, slots
 from tests.vm.rig.accel import accelerator
@@ -45,7 +46,7 @@ class Bench:
             for who in Contender:
                 self._measure(who, f"{number}/{self._number} {who}")
         self._profile()
-        return page.Results(self._setting(), self._rounds, self._breakdowns, self._sizes)
+        return page.Results(self._setting(), self._rounds, self._breakdowns, self._sizes, self._hotplug())
 
     def _measure(self, who: Contender, title: str) -> None:
         with self._machine(self._images[who], who) as machine:
@@ -63,6 +64,21 @@ class Bench:
             for kind in page.KINDS:
                 boot = self._boot(machine, Contender.AGENT, kind, "profile")
                 self._breakdowns[kind] = Breakdown.of(machine, boot.daemon)
+
+    def _hotplug(self) -> HotPlug:
+        """On a machine that has done its first boot."""
+        with (
+            self._machine(self._images[Contender.AGENT], Contender.AGENT) as machine,
+            tempfile.TemporaryDirectory(prefix="gandi-bench-") as folder,
+        ):
+            machine.start()
+            machine.wait_booted()
+            done = hotplug.measure(machine, Path(folder), self._say)
+        with Machine(self._images[Contender.AGENT], hotplug.RESOURCES, name="bench") as machine:
+            machine.start()
+            machine.wait_booted()
+            hotplug.measure_online(machine, done, self._say)
+        return done
 
     def _boot(self, machine: Machine, who: Contender, kind: str, title: str) -> Boot:
         if kind == LATER:

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.vm.bench import hotplug
 from tests.vm.bench.breakdown import Breakdown
 from tests.vm.bench.contenders import Contender
+from tests.vm.bench.hotplug import HotPlug, Way
 from tests.vm.bench.measure import QUIET, Boot
 from tests.vm.bench.sizes import Size
 from tests.vm.rig import MIB
@@ -45,14 +47,16 @@ class Results:
     rounds: dict[str, Rounds]
     breakdowns: dict[str, Breakdown]
     sizes: dict[Contender, Size]
+    hotplug: HotPlug
 
 
 def text(results: Results) -> str:
     """The whole page, in Markdown."""
-    parts = ["# What the agent costs a boot", *_standing(results), *_setting(results)]
+    parts = ["# What the agent costs", *_standing(results), *_setting(results)]
     for kind in KINDS:
         parts += [f"## {kind.capitalize()}", _compared(results, kind), *_verdicts(results, kind)]
         parts += [f"### Where the agent's CPU goes, {kind}", _split(results, kind)]
+    parts += ["## Hot-plug", *_hotplug(results.hotplug)]
     parts += ["## Size", _sizes(results), "## Notes of a profiled boot"]
     for kind in KINDS:
         parts += [
@@ -135,8 +139,8 @@ def _verdicts(results: Results, kind: str) -> Iterator[str]:
         ("CPU", cpu, [median(_own(rounds, who, lambda boot: boot.cpu)) for who in _PAIR]),
     )
     for name, target, (agent, other) in checks:
-        word = "met" if agent <= target * other else "NOT met"
-        yield f"Target, {name}: at most {target:.0%} of cloud-init's; {_ratio(agent, other)}: **{word}**."
+        word = _met(agent <= target * other)
+        yield f"Target, {name}: at most {target:.0%} of cloud-init's; {_ratio(agent, other)}: {word}."
 
 
 _PAIR = (Contender.AGENT, Contender.CLOUD_INIT)
@@ -170,6 +174,38 @@ def _sizes(results: Results) -> str:
         for who, size in results.sizes.items()
     ]
     return _table(["added to the image", "in all", "where Python is there already", "packages"], rows)
+
+
+# -- hot-plug ------------------------------------------------------------------------------------
+
+
+def _hotplug(done: HotPlug) -> Iterator[str]:
+    rows = []
+    for way, plugs in done.plugs.items():
+        values = [[getattr(plug, name) for plug in plugs] for name in ("attached", "mounted", "grown")]
+        rows.append([str(way), *map(_spread, values)])
+    yield _table(["one disk", "attach to mounted", "kernel's event to mounted", "resize event to df"], rows)
+    bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])
+    for way, target in hotplug.TARGETS.items():
+        ours = median(plug.mounted for plug in done.plugs[way])
+        word = _met(ours <= target * bare)
+        yield f"Target, {way}: at most {target:.0%} of the {Way.RULE_FSCK}; {_ratio(ours, bare)}: {word}."
+    ways = list(done.many)
+    counts = [[str(n), *(f"{done.many[way][n]:.1f} s" for way in ways)] for n in done.many[ways[0]]]
+    yield _table(["disks at once, until the last is mounted", *map(str, ways)], counts)
+    online = [f"{what}, {way}: {s:.2f} s" for what, ways in done.online.items() for way, s in ways.items()]
+    yield f"From the kernel's event until online: {'; '.join(online) or 'not measured'}."
+    most = max(done.memory_one, done.memory_many)
+    yield (
+        f"Private memory (Private_Clean + Private_Dirty): {done.memory_one / MIB:.1f} MiB after one "
+        f"disk, {done.memory_many / MIB:.1f} MiB after the largest number at once; target at most "
+        f"{hotplug.MEMORY_TARGET // MIB} MiB: {_met(most <= hotplug.MEMORY_TARGET)}. "
+        f"At rest: {done.at_rest} processes."
+    )
+
+
+def _met(is_met: bool, /) -> str:
+    return "**met**" if is_met else "**NOT met**"
 
 
 # -- the profile ---------------------------------------------------------------------------------

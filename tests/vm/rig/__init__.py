@@ -19,6 +19,7 @@ from .spec import (
     Nic,
     RootFs,
     Table,
+    multiqueue_nic,
 )
 from .state import State, booted, saved
 
@@ -47,6 +48,7 @@ __all__ = [
     "make_disk",
     "make_filesystem",
     "make_table",
+    "multiqueue_nic",
     "newest_deb",
     "put",
     "saved",

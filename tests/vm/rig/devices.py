@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ class Devices(Running):
         self.qmp.call("blockdev-add", **qemu.blockdev(disk))
         self.qmp.call("device_add", **qemu.device_options(disk, port=port))
 
-    def remove_disk(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
-        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it."""
-        self._unplug(f"{id}-dev", timeout)
+    def remove_disk(
+        self, id: str, *, timeout: float = UNPLUG_TIMEOUT, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it.
+        ``meanwhile`` is called once the guest has been asked.
+        """
+        self._unplug(f"{id}-dev", timeout, meanwhile)
         self.qmp.call("blockdev-del", node_name=id)
 
     def change_medium(self, id: str, path: Path) -> None:
@@ -96,6 +101,17 @@ class Devices(Running):
         self._unplug(id, timeout)
         self.qmp.call("object-del", id=f"{id}-mem")
 
+    def add_virtio_memory(self, id: str, mib: int, *, most: int) -> None:
+        """Plug a virtio-mem device that gives `mib` MiB now and may grow to `most`."""
+        self.qmp.call("object-add", qom_type="memory-backend-ram", id=f"{id}-mem", size=most * MIB)
+        options = {"driver": "virtio-mem-pci", "memdev": f"{id}-mem", "requested-size": mib * MIB}
+        self.qmp.call("device_add", id=id, bus=self._take_port(id), **options)
+
+    def resize_virtio_memory(self, id: str, mib: int) -> None:
+        """Ask the guest to use that much of it."""
+        path = f"/machine/peripheral/{id}"
+        self.qmp.call("qom-set", path=path, property="requested-size", value=mib * MIB)
+
     def add_cpu(self, id: str) -> None:
         """Plug the first CPU that is missing; needs MachineSpec.max_cpus."""
         free = [slot for slot in self.qmp.call("query-hotpluggable-cpus") if "qom-path" not in slot]
@@ -106,10 +122,11 @@ class Devices(Running):
 
     # -- common ------------------------------------------------------------------------------------
 
-    def _unplug(self, device: str, timeout: float) -> None:
+    def _unplug(self, device: str, timeout: float, meanwhile: Callable[[], object] = lambda: None) -> None:
         def gone(data: dict[str, Any]) -> bool:
             return data.get("device") == device
 
         self.qmp.call("device_del", id=device)
+        meanwhile()
         self.qmp.wait_event("DEVICE_DELETED", timeout, gone)
         self._give_back(device)

@@ -55,6 +55,9 @@ def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial
             "chardev:shell",
         ]
         extra = ("systemd.debug_shell=ttyS1",)
+    if any(nic.tap for nic in spec.nics):
+        # The tap goes with the process, and nobody else's network is touched.
+        argv = ["unshare", "--net", "--", *argv]
     append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
     return [*argv, "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", append]
 

@@ -113,6 +113,18 @@ class Nic:
     backend: str = "user,restrict=on"
     options: str = ""
 
+    @property
+    def tap(self) -> bool:
+        """Whether it is a tap device, which QEMU makes in a network namespace of its own."""
+        return self.backend.startswith("tap,")
+
+
+def multiqueue_nic(id: str, mac: str, queues: int) -> Nic:
+    """A NIC with several queue pairs, and nobody at the other end."""
+    backend = f"tap,ifname={id},script=no,downscript=no,queues={queues}"
+    # An interrupt for each direction of each pair, one for the control queue, one for changes.
+    return Nic(id=id, mac=mac, backend=backend, options=f"mq=on,vectors={2 * queues + 2}")
+
 
 DEFAULT_NIC = Nic(id="net0", mac="52:54:00:00:00:10")
 

@@ -1,0 +1,114 @@
+"""The verbs about what the platform attaches: tables of it, and giving up or taking back a disk by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from agent.context import context
+from agent.journal import Journal
+from agent.plain import asdict
+from agent.report import Item, Outcome, StepReport
+from agent.verbs import root_only
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.hotplug.survey import Row
+
+#: Outcomes with which a disk is as it was asked for.
+_FINE = frozenset({Outcome.CHANGED, Outcome.UNCHANGED})
+
+
+def disks(host: Host, *, as_json: bool) -> int:
+    """Print, for each disk, how it is, what the agent does with it and why."""
+    from agent.hotplug import survey
+
+    root_only("disks")
+    rows = survey.disks(context(host))
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    elif rows:
+        table = [
+            (row.device, _size(row), _content(row), row.state, row.mountpoint, row.reason) for row in rows
+        ]
+        _print(("DEVICE", "SIZE", "CONTENT", "STATE", "MOUNTPOINT", "WHY"), table)
+    else:
+        print("no disks")
+    return 0
+
+
+def resources(host: Host, *, as_json: bool) -> int:
+    """Print the same of disks, CPUs, memory and NICs."""
+    from agent.hotplug import survey
+
+    root_only("resources")
+    found = survey.resources(context(host))
+    if as_json:
+        print(json.dumps([asdict(resource) for resource in found], indent=1))
+    else:
+        table = [(r.kind, r.name, r.state, r.decision, r.reason) for r in found]
+        _print(("KIND", "NAME", "STATE", "DECISION", "WHY"), table)
+    return 0
+
+
+def detach(host: Host, what: str) -> int:
+    """Give a disk up; 1 when that cannot be done, and then nothing has changed."""
+    from agent.hotplug import detach
+
+    root_only("detach")
+    os.chdir("/")  # a shell in a folder of the disk holds it, this process must not
+    ctx = context(host)
+    return _told(ctx, "detach", detach.detach(ctx, what))
+
+
+def mount(host: Host, what: str) -> int:
+    """Take a disk back; 1 when it is not mounted, or offered, afterwards."""
+    from agent.hotplug import detach
+
+    root_only("mount")
+    ctx = context(host)
+    return _told(ctx, "mount", detach.take_back(ctx, what))
+
+
+def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
+    """Print what is done as it is done; the exit status. Of a detach the last item is the verdict: a hook
+    that failed on the way is told, and the disk is given up all the same.
+    """
+    done, begun = list[Item](), time.monotonic()
+    for item in work:
+        print(item, flush=True)
+        done.append(item)
+    Journal(ctx.host).device(verb, StepReport(verb, tuple(done), time.monotonic() - begun))
+    if not done:
+        print("nothing on it to mount")
+        return 1
+    outcomes = {item.outcome for item in done}
+    if verb == "detach":
+        return int(done[-1].outcome is Outcome.FAILED)
+    return int(Outcome.FAILED in outcomes or not outcomes & _FINE)
+
+
+def _size(row: Row) -> str:
+    return f"{row.size / (1 << 30):.2f} GiB" if row.size else "-"
+
+
+def _content(row: Row) -> str:
+    return " ".join(word for word in (row.fstype, repr(row.label) if row.label else "") if word) or "-"
+
+
+def _print(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need; the last one is open."""
+    lines = [head, *([_shown(cell) for cell in line] for line in table)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(text: str) -> str:
+    """A name may hold anything; a terminal is to see text."""
+    return "".join(char if char.isprintable() else "?" for char in text) or "-"

@@ -1,0 +1,133 @@
+"""The operator's hooks: programs of GANDI_HOOK_DIR that are run at certain moments, and how any program of
+the operator's or the customer's is run.
+
+Each runs in a transient unit of its own, not in our cgroup or sandbox, bounded in time, its output in the
+journal under its name. One that fails is reported and stops nothing. What others than root could have
+written is not run: it would make them root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from agent import programs, transient
+from agent.errors import HostError
+from agent.report import changed, failed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+#: Seconds that one hook may take before PID 1 stops it.
+TIMEOUT = 120.0
+#: What systemd takes for a variable (environ(7)); udev's private properties begin with a dot.
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+
+
+def run(ctx: Context, name: str, *args: str, environment: Mapping[str, str]) -> Iterator[Item]:
+    """Run the hook ``name`` with ``args``, and wait for its end; nothing where there is no such hook.
+
+    ``environment`` is what the hook sees besides PATH and HOME: a device's udev properties, ACTION, and
+    DEVNAME or INTERFACE.
+    """
+    path = f"{ctx.settings.hook_dir.rstrip('/')}/{name}"
+    if ctx.host.offline or not ctx.host.exists(path):
+        return
+    device = os.path.basename(environment.get("DEVNAME") or environment.get("INTERFACE") or "")
+    unit = f"gandi-hook-{name}" + (f"-{_UNSAFE.sub('-', device)}" if device else "")
+    yield from execute(ctx, unit, path, args, environment, TIMEOUT)
+
+
+def execute(
+    ctx: Context,
+    unit: str,
+    path: str,
+    args: Sequence[str],
+    environment: Mapping[str, str],
+    timeout: float,
+) -> Iterator[Item]:
+    """Run the program at ``path`` in the transient service ``unit`` and wait for its end, at most
+    ``timeout`` seconds. One item, under the program's name: changed when it ended with 0.
+
+    Without an interpreter line it is run by /bin/sh. Neither arguments nor environment may hold a secret:
+    everybody can read them.
+    """
+    name, host = os.path.basename(path), ctx.host
+    if why := _disabled(host, path):
+        yield skipped(name, why)
+        return
+    if why := unsafe(host, path):
+        yield failed(name, f"not run: {why}", "it is run as root: let nobody else write it (chown, chmod)")
+        return
+    ctx.waiting(f"{name} (at most {timeout:g} s)")
+    try:
+        head = host.read_bytes(path, limit=programs.HEAD) or b""
+        transient.run(
+            host,
+            unit,
+            programs.words(path, head, args),
+            timeout=timeout,
+            description=f"gandi-agent: {name}",
+            environment={"HOME": "/root", **_passed(environment)},
+            properties=(f"SyslogIdentifier={name}",),
+        )
+    except HostError as error:
+        yield failed(name, error.message, error.hint)
+    else:
+        yield changed(name, "would run" if host.dry_run else "was run")
+    finally:
+        ctx.waiting("")
+
+
+def unsafe(host: Host, path: str) -> str:
+    """Why a program must not be run as root, "" when it may: the file and each folder on the way to it must
+    be root's (or, in a test, of whoever runs it) and writable by nobody else. In a folder like /tmp only its
+    owner can replace a file.
+    """
+    users, groups = (0, os.geteuid()), (0, os.getegid())
+    place, top = os.path.realpath(host.path(path)), os.path.realpath(host.path("/"))
+    while True:
+        info = os.stat(place)
+        if info.st_uid not in users:
+            return f"{_shown(place, top)} does not belong to root"
+        by_group = info.st_mode & stat.S_IWGRP and info.st_gid not in groups
+        is_sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX
+        if (by_group or info.st_mode & stat.S_IWOTH) and not is_sticky:
+            return f"{_shown(place, top)} can be written by others than root"
+        if place in (top, "/"):
+            return ""
+        place = os.path.dirname(place)
+
+
+def _disabled(host: Host, path: str) -> str:
+    try:
+        mode = os.stat(host.path(path)).st_mode
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
+    if not stat.S_ISREG(mode):
+        return "not a regular file"
+    return "" if mode & 0o111 else "not executable"
+
+
+def _shown(place: str, top: str) -> str:
+    return place if top == "/" else place.removeprefix(top) or "/"
+
+
+def _passed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What can be passed on: systemd takes UTF-8 alone."""
+    found = {}
+    for name, value in environment.items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            continue
+        if _VARIABLE.fullmatch(name) and "\0" not in value:
+            found[name] = value
+    return found

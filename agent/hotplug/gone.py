@@ -1,0 +1,117 @@
+"""Disks that were taken away: nothing of ours stays behind, and who sat on one is named until he leaves.
+
+A process that sits on a disk that has gone keeps a dead filesystem alive, mounted nowhere. It is no process
+of ours, and it may have unsaved work: it is named, never ended.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent import mounts
+from agent.hotplug import holders, mounting
+from agent.hotplug.record import Kind, Records, left_behind
+from agent.journal import Journal
+from agent.plain import replace
+from agent.report import changed, failed, guarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.hotplug.holders import Holder
+    from agent.hotplug.record import Record
+    from agent.hotplug.system import System
+    from agent.report import Item
+    from agent.storage import Disk
+
+#: Holders that are named in one line.
+_NAMED = 5
+_DELETED = " (deleted)"
+
+
+def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
+    """Clean up after devices of this disk that are there no longer, or in whose place another one has
+    come. None is a disk that has gone; one that could not be read has not.
+    """
+    present = {device.name for device in disk.devices} if disk else set[str]()
+    for device, known in Records(ctx.host).of(name).items():
+        if disk is None or known.sequence != disk.sequence:
+            yield from guarded(device, _forget(ctx, system, device, known))
+        elif device not in present and known.kind != Kind.RELEASED:
+            # The disk is the same: who works on its partition table works on all of it.
+            if known.made:
+                ctx.host.remove(known.at)
+            Records(ctx.host).put(device, replace(known, kind=Kind.RELEASED, made=False))
+            yield changed(device, "its partition has gone: released to the administrator")
+
+
+def left(ctx: Context, name: str) -> Iterator[Item]:
+    """What is still held of disks of that name that have gone, and swap space that went with one."""
+    for key, known in left_behind(ctx.host).all().items():
+        if known.disk == name:
+            yield from _left(ctx, key, known)
+    for swap in lost_swap(ctx, name):
+        item = failed(
+            swap,
+            "CRITICAL: taken away while it was in use as swap: what was on it is lost, and the processes "
+            "that need it will be ended by the kernel",
+            "restart the machine; to detach a swap disk: gandi-agent detach",
+        )
+        Journal(ctx.host).swap_lost(item)
+        yield item
+
+
+def lost_swap(ctx: Context, name: str) -> list[str]:
+    """The swap devices of a disk that are still in use and have gone."""
+    own, found = re.compile(rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)"), []
+    for swap in mounts.swap_names(ctx.host):
+        node = swap.removesuffix(_DELETED)
+        if (of := own.fullmatch(node)) and (swap != node or not ctx.host.exists(node)):
+            found.append(of[1])
+    return found
+
+
+def held(ctx: Context) -> dict[str, tuple[Record, list[Holder]]]:
+    """What was taken away and is still held, by device and attachment; nothing is changed."""
+    found = {key: (known, _holders(ctx, known)) for key, known in left_behind(ctx.host).all().items()}
+    return {key: value for key, value in found.items() if value[1]}
+
+
+def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
+    if known.kind not in (Kind.MOUNTED, Kind.OFFERED):
+        Records(ctx.host).put(device, None)
+        return
+    # Remembered first: who is killed between here and the end names the processes at the next start.
+    key = f"{device} {known.sequence}"
+    left_behind(ctx.host).put(key, known)
+    yield from mounting.forget(ctx, system, device, known)
+    if not holders.left(ctx.host, device, known.fstype, known.uuid):
+        left_behind(ctx.host).put(key, None)
+
+
+def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
+    found = _holders(ctx, known)
+    if not found:
+        left_behind(ctx.host).put(key, None)
+        return
+    device = key.partition(" ")[0]
+    yield failed(device, f"taken away while in use at {known.at}: held by {named(found)}", _hint(found))
+
+
+def named(found: list[Holder]) -> str:
+    """The holders in a line."""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return "; ".join(str(holder) for holder in found[:_NAMED]) + more
+
+
+def _hint(found: list[Holder]) -> str:
+    pids = " ".join(str(holder.pid) for holder in found if holder.pid)
+    return f"what they write is lost; end them: kill {pids}"
+
+
+def _holders(ctx: Context, known: Record) -> list[Holder]:
+    # Another disk may have got the number of one that nobody held.
+    reused = any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))
+    return [] if reused else holders.on(ctx.host, known.numbers)

@@ -1,0 +1,140 @@
+"""LVM: what a physical volume is part of, and how it and its one logical volume take what its disk gained.
+
+Space that is free in a volume group may be reserved for snapshots: a logical volume gets only what its
+physical volume gained in this operation. So what both had before is noted first: an operation that a power
+cut ends is gone on with, and none is begun from free space alone.
+"""
+
+from __future__ import annotations
+
+import json
+
+from agent.errors import HostError
+from agent.plain import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from agent.host import Host
+
+    Write = Callable[[Sequence[str]], None]
+
+_PV = ("pv_uuid", "dev_size", "pe_start", "pv_pe_count", "vg_name", "vg_extent_size", "vg_free_count")
+_LV = ("lv_name", "lv_uuid", "lv_size", "lv_layout", "lv_kernel_major", "lv_kernel_minor")
+#: Seconds for a report: LVM may have to read each disk of the machine.
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lv:
+    """A logical volume; ``size`` in bytes, ``number`` is its device's major:minor while it is active."""
+
+    name: str
+    uuid: str
+    size: int
+    layout: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pv:
+    """A physical volume and its group. ``room``: bytes of its device that it does not cover; ``extent`` in
+    bytes; ``extents`` its own, ``free`` those of the group.
+    """
+
+    room: int
+    extents: int
+    extent: int
+    group: str = ""
+    free: int = 0
+    volumes: tuple[Lv, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What there was before the disk's growth was passed on: extents of the physical volume; which logical
+    volume, and its bytes ("" and 0: none that may grow).
+    """
+
+    extents: int
+    volume: str = ""
+    size: int = 0
+
+
+def read(host: Host, node: str) -> Pv:
+    """The physical volume on a device. Raises HostError when LVM knows none there."""
+    (found, *_) = _report(host, "pvs", "pv", _PV, node) or [{}]
+    if not found:
+        raise HostError(f"{node}: LVM knows no physical volume there")
+    extent = int(found["vg_extent_size"] or 0)
+    extents, group = int(found["pv_pe_count"] or 0), found["vg_name"]
+    room = int(found["dev_size"]) - int(found["pe_start"]) - extents * extent
+    lines = _report(host, "lvs", "lv", _LV, group) if group else []
+    volumes = tuple(_volume(line) for line in lines)
+    return Pv(room, extents, extent, group, int(found["vg_free_count"] or 0), volumes)
+
+
+def before(pv: Pv, known: Mapping[str, Any] | None) -> Before:
+    """What was noted when the operation began, or now, when it begins."""
+    if known:
+        return Before(int(known["extents"]), str(known["volume"]), int(known["size"]))
+    if len(pv.volumes) != 1 or pv.volumes[0].layout != "linear":
+        return Before(pv.extents)
+    return Before(pv.extents, pv.volumes[0].uuid, pv.volumes[0].size)
+
+
+def resize(host: Host, write: Write, node: str, pv: Pv) -> Pv:
+    """Let the physical volume fill its device. Raises HostError when it does not."""
+    if pv.room < pv.extent or not pv.group:
+        return pv
+    write(("pvresize", "--quiet", node))
+    now = read(host, node)
+    if now.room >= now.extent:
+        raise HostError(f"{node}: still {now.room} bytes beside it after pvresize")
+    return now
+
+
+def due(pv: Pv, before: Before) -> Lv | str:
+    """The logical volume as large as it shall be, or why none grows."""
+    if not before.volume or len(pv.volumes) != 1:
+        count = len(pv.volumes)
+        what = "its one volume is not linear" if count == 1 else f"it has {count or 'no'} volumes"
+        return f"{what}: what is added is free space of the group"
+    (volume,) = pv.volumes
+    target = before.size + (pv.extents - before.extents) * pv.extent
+    if volume.uuid != before.volume or not before.size <= volume.size <= target:
+        return "its volume was changed by somebody else meanwhile"
+    if target - volume.size > pv.free * pv.extent:
+        return "what was added is in use already"
+    return Lv(volume.name, volume.uuid, target, volume.layout, volume.number)
+
+
+def extend(host: Host, write: Write, node: str, pv: Pv, volume: Lv) -> None:
+    """Give the logical volume its size, from this physical volume alone. Raises HostError when it has not
+    got it afterwards.
+    """
+    if volume in pv.volumes:
+        return
+    name = f"{pv.group}/{volume.name}"
+    write(("lvextend", "--quiet", f"--extents={volume.size // pv.extent}", name, node))
+    if volume not in read(host, node).volumes:
+        raise HostError(f"{name}: not {volume.size} bytes after lvextend")
+
+
+def _volume(line: Mapping[str, str]) -> Lv:
+    number = f"{line['lv_kernel_major']}:{line['lv_kernel_minor']}"
+    return Lv(line["lv_name"], line["lv_uuid"], int(line["lv_size"]), line["lv_layout"], number)
+
+
+def _report(
+    host: Host, program: str, kind: str, columns: tuple[str, ...], what: str
+) -> list[dict[str, str]]:
+    options = ("--reportformat=json", "--units=b", "--nosuffix", f"--options={','.join(columns)}")
+    said = host.run((program, *options, what), changes=False, timeout=_TIMEOUT).stdout
+    try:
+        found: list[dict[str, str]] = json.loads(said)["report"][0][kind]
+    except (ValueError, KeyError, IndexError) as error:
+        raise HostError(f"{program} {what}: its report cannot be read") from error
+    return found

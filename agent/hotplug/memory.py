@@ -1,0 +1,240 @@
+"""Memory blocks: what is plugged in and offline is brought online, unless the kernel does that by itself.
+
+A module or a grown virtio-mem device is many blocks at once (128 MiB each on most machines): one look takes
+them all, and what comes meanwhile. A block that has been online in this boot and is offline now was taken
+offline by the administrator; one that was plugged out and in again is new: its folder is another.
+
+Onlining needs free memory and locks, so the kernel may refuse for a moment: such blocks are tried again,
+less and less often. Interface: the kernel's admin-guide/mm/memory-hotplug.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+from agent import seen
+from agent.errors import HostError
+from agent.plain import dataclass, field
+from agent.report import changed, failed, skipped, unchanged
+from agent.sysfs import attribute, numbered, spelled
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+_SYS = "/sys/devices/system/memory"
+#: Seconds before each further attempt at the blocks that were refused for a moment.
+DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+_FOR_NOW = (errno.ENOMEM, errno.EBUSY, errno.EAGAIN)
+ADMINS = "taken offline by the administrator"
+NEW = "plugged in"
+#: What a way of onlining asks of a block's ``valid_zones``, and where the block ends up.
+_MOVABLE = "Movable"
+
+_turn = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block of memory. ``folder`` is the number of its folder in /sys: another when it comes again."""
+
+    name: str
+    folder: int
+    state: str
+
+    @property
+    def number(self) -> int:
+        """N of memoryN."""
+        return int(self.name.removeprefix("memory"))
+
+
+@dataclass(slots=True)
+class Work:
+    """What became of the blocks of one look, by number."""
+
+    online: dict[str, set[int]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    #: Refused for a moment: tried again.
+    later: dict[int, str] = field(default_factory=dict)
+
+
+def present(host: Host) -> list[Block]:
+    """The blocks that are plugged in, by number."""
+    found = numbered(host, _SYS, "memory").items()
+    blocks = (Block(name, folder, attribute(host, f"{_SYS}/{name}/state")) for name, folder in found)
+    # One without a state has gone meanwhile.
+    return sorted((block for block in blocks if block.state), key=lambda block: block.number)
+
+
+def way(setting: str, kernel: str) -> tuple[str, str]:
+    """What to write into the ``state`` of a new block, "" for nothing, and why so. Pure.
+
+    ``setting`` is CONFIG_MEMORY_ONLINE, ``kernel`` what is in auto_online_blocks ("" where there is no
+    such file).
+    """
+    if setting == "0":
+        return "", "CONFIG_MEMORY_ONLINE=0"
+    if kernel not in ("", "offline"):
+        return "", f"the kernel itself brings memory online (auto_online_blocks={kernel})"
+    return ("online" if setting == "auto" else setting), NEW
+
+
+def fits(how: str, zones: str) -> str:
+    """Why a block cannot be brought online that way, "" if it can. Pure; ``zones`` is what its
+    ``valid_zones`` says, "" where there is no such file.
+    """
+    possible = zones.split()
+    if not possible or (how == "online" and possible != ["none"]):
+        return ""
+    movable = _MOVABLE in possible
+    kernels = set(possible) - {_MOVABLE, "none"}
+    if (how == "online_movable" and movable) or (how == "online_kernel" and kernels):
+        return ""
+    return f"{how} is not possible there: valid_zones says {zones}"
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """The first look of a boot: what is offline was there before the kernel, or came since; nobody has had
+    the time to take it offline.
+    """
+    return _look(ctx, seen.load(ctx.host, seen.MEMORY) or {}, DELAYS[:3])
+
+
+def look(ctx: Context) -> Iterator[Item]:
+    """Bring the blocks online that are new. Where nobody looked at the boot, only remember who is there."""
+    known = seen.load(ctx.host, seen.MEMORY)
+    if known is None:
+        known = {block.name: block.folder for block in present(ctx.host)}
+    return _look(ctx, known, DELAYS)
+
+
+def _look(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> Iterator[Item]:
+    with _turn:
+        host, work = ctx.host, Work()
+        how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
+        waiting = [] if how else _new(host, known)
+        if how:
+            for delay in (0.0, *delays):
+                if delay:
+                    ctx.waiting(f"{_range(work.later)}: {_first(work.later)}")
+                    # Nothing tells when memory or a lock is free.
+                    time.sleep(delay)
+                _bring(host, _untried(_new(host, known), work), how, work)
+                if not work.later:
+                    break
+            ctx.waiting("")
+        count = _remember(host, known, work)
+    yield from _items(host, work)
+    if waiting:
+        yield skipped(_range(block.number for block in waiting), why)
+    yield unchanged("memory", f"{_size(host, count)} in blocks")
+
+
+def _new(host: Host, known: Mapping[str, int]) -> list[Block]:
+    return [
+        block
+        for block in present(host)
+        if block.state == "offline" and known.get(block.name) != block.folder
+    ]
+
+
+def _untried(blocks: list[Block], work: Work) -> list[Block]:
+    """Without those that were refused for good, and those that somebody took offline again meanwhile."""
+    done = set().union(*work.online.values(), work.refused)
+    return [block for block in blocks if block.number not in done]
+
+
+def _bring(host: Host, blocks: list[Block], how: str, work: Work) -> None:
+    work.later = {}
+    for block in blocks:
+        folder = f"{_SYS}/{block.name}"
+        if why := fits(how, attribute(host, f"{folder}/valid_zones")):
+            work.refused[block.number] = why
+            continue
+        try:
+            host.sysfs_write(f"{folder}/state", how)
+        except HostError as error:
+            _note(host, block, error, work)
+        else:
+            zone = attribute(host, f"{folder}/valid_zones")
+            work.online.setdefault(zone, set()).add(block.number)
+
+
+def _note(host: Host, block: Block, error: HostError, work: Work) -> None:
+    """Refused: it may have gone, or be online by somebody else's hand; else it is tried again, or not."""
+    if attribute(host, f"{_SYS}/{block.name}/state") in ("", "online"):
+        return
+    cause = error.__cause__
+    number, text = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, error.message)
+    (work.later if number in _FOR_NOW else work.refused)[block.number] = text or error.message
+
+
+def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
+    """Those who have been online, and are still there; the number of all that are there."""
+    mine, there = set().union(*work.online.values()), present(host)
+    keep = {
+        block.name: block.folder
+        for block in there
+        if block.state == "online" or block.number in mine or known.get(block.name) == block.folder
+    }
+    if keep != seen.load(host, seen.MEMORY):
+        seen.store(host, seen.MEMORY, keep)
+    return len(there)
+
+
+def _items(host: Host, work: Work) -> Iterator[Item]:
+    """What was done, in few words for many blocks: one item for each zone, and for each reason."""
+    for zone, numbers in sorted(work.online.items()):
+        where = f" ({zone})" if zone else ""
+        yield changed(_range(numbers), f"{_size(host, len(numbers))} online{where}")
+    for refused, hint in (
+        (work.refused, "the kernel says why: journalctl -k -g memory"),
+        (work.later, "free some memory; it is tried again with the next block, or: udevadm trigger"),
+    ):
+        for why in dict.fromkeys(refused.values()):
+            yield failed(_range(n for n, text in refused.items() if text == why), why, hint)
+
+
+def _range(numbers: Iterable[int]) -> str:
+    return f"memory{spelled(set(numbers))}"
+
+
+def _first(refused: Mapping[int, str]) -> str:
+    return next(iter(refused.values()), "")
+
+
+def _size(host: Host, blocks: int) -> str:
+    size = int(attribute(host, f"{_SYS}/block_size_bytes") or "0", 16)
+    return f"{blocks * size >> 20} MiB"
+
+
+def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
+    """The blocks for ``gandi-agent resources``, neighbours of one answer together: name, state, what is
+    done about them, and why.
+    """
+    host, known = ctx.host, seen.load(ctx.host, seen.MEMORY)
+    how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
+    group, numbers = ("", "", ""), set[int]()
+    for block in present(host):
+        answer = _answer(block, known, how, why)
+        if numbers and (answer != group or block.number - 1 not in numbers):
+            yield (_range(numbers), *group)
+            numbers = set()
+        group = answer
+        numbers.add(block.number)
+    if numbers:
+        yield (_range(numbers), *group)
+
+
+def _answer(block: Block, known: Mapping[str, int] | None, how: str, why: str) -> tuple[str, str, str]:
+    if block.state != "offline":
+        return block.state, "leave", block.state
+    if known is None or known.get(block.name) == block.folder:
+        return "offline", "leave", ADMINS
+    return "offline", "bring online" if how else "leave", why

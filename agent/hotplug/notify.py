@@ -1,0 +1,46 @@
+"""Mount mode *notify*: a data disk is announced to the logged-in users, who mount it themselves. The journal
+says it with the device's outcome.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.errors import HostError
+from agent.hotplug.names import safe
+from agent.hotplug.record import Kind, Record, Records
+from agent.report import changed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.report import Item
+    from agent.storage import Device, Disk
+
+#: Seconds that one terminal, and all of them, may take: one that does not read is skipped.
+_TERMINAL, _TIMEOUT = 5, 20.0
+
+
+def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+    """Announce the device, once for each time that it is attached."""
+    known = Records(ctx.host).all().get(device.name)
+    if known and known.kind == Kind.TOLD and known.sequence == disk.sequence:
+        yield skipped(device.name, "mount mode notify: the users were told")
+        return
+    label = os.fsdecode(device.label)
+    record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, kind=Kind.TOLD)
+    Records(ctx.host).put(device.name, record)
+    name = f" ({safe(device.label)})" if device.label else ""
+    text = (
+        f"Disk {device.node}{name}, {device.size / (1 << 30):.2f} GiB, {device.fstype}, has been attached.\n"
+        f"To mount it at {at}: gandi-agent mount {device.name}\n"
+    )
+    try:
+        ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)
+    except HostError as error:
+        yield skipped("wall", f"the users were not told: {error.message}")
+    yield changed(
+        device.name, f"not mounted (mount mode notify): to mount it, gandi-agent mount {device.name}"
+    )

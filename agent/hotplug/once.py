@@ -1,0 +1,75 @@
+"""What is done once for an attachment of a disk: /run/gandi/once.json, gone with the power.
+
+What we do to a disk makes udev send another event, and the daemon that gets it may be another one: a check
+or a growth that failed must not be tried again for ever, and only a disk that has just come is new.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+
+from agent import storage
+from agent.plain import dataclass
+from agent.sysfs import attribute
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+    from agent.storage import Disk
+
+FILE = "/run/gandi/once.json"
+_COLDPLUG = "coldplug"
+_lock = threading.Lock()
+
+
+@dataclass(slots=True)
+class Once:
+    """The file, shared by the threads of one process; one process at a time acts on disks."""
+
+    host: Host
+
+    def noted(self, what: str) -> str:
+        """What was noted last under that name, "" for nothing."""
+        return self._read().get(what, "")
+
+    def note(self, what: str, value: str) -> None:
+        """Note ``value`` in place of what was noted under that name."""
+        if self.host.dry_run:
+            return
+        with _lock:
+            self.host.mkdir("/run/gandi")
+            known = self._read() | {what: value}
+            self.host.write(FILE, json.dumps(known, sort_keys=True) + "\n", mode=0o600)
+
+    def coldplugged(self) -> None:
+        """Every disk that is there now was there before anybody attached one to the running machine."""
+        self.note(_COLDPLUG, str(self._latest()))
+
+    def is_new(self, disk: Disk) -> bool:
+        """Whether the disk was attached while the machine runs and is looked at for the first time.
+
+        The kernel counts attachments (diskseq, since Linux 5.15), so events that are lost, doubled or made
+        by ``udevadm trigger`` make no difference. Without a count, and before the mount stage, none is.
+        """
+        first = self.noted(_COLDPLUG)
+        if not first:
+            self.coldplugged()
+        if not first or not disk.sequence.isdecimal():
+            return False
+        return int(disk.sequence) > int(first) and self.noted(f"look {disk.name}") != disk.sequence
+
+    def looked(self, disk: Disk) -> None:
+        """The disk has been looked at: it is new no longer."""
+        self.note(f"look {disk.name}", disk.sequence)
+
+    def _latest(self) -> int:
+        numbers = (attribute(self.host, f"{storage.BLOCK}/{n}/diskseq") for n in storage.names(self.host))
+        return max((int(number) for number in numbers if number), default=0)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self.host.read(FILE) or "{}")
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}

@@ -1,0 +1,53 @@
+"""``.gandi/services`` of a data disk: which services use it, one a line. Read when the disk is mounted, for
+the polite detach, which stops those of them that really use it.
+
+A disk may be anybody's: what it names is a list of names, and nothing on it is followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+FOLDER, FILE = ".gandi", "services"
+#: Bytes of the file that are read, and services that are taken from it.
+_LONGEST, _MOST = 16384, 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@\\-]{0,240}")
+#: A foreign disk must not stop these (``ssh`` is sshd's too).
+_NEVER = ("ssh", "gandi-", "systemd-")
+
+
+def read(host: Host, at: str) -> tuple[str, ...]:
+    """The units that the disk mounted at ``at`` names, as ``NAME.service``; none where it names none, or
+    where it cannot be read.
+    """
+    data = b""
+    with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+        folder = os.open(host.path(at), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, folder)
+        inner = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        opened.callback(os.close, inner)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(FILE, flags, dir_fd=inner)
+        opened.callback(os.close, file)
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            data = os.read(file, _LONGEST)
+    return names(data)
+
+
+def names(data: bytes) -> tuple[str, ...]:
+    """The units that the file's text names, each once, in their order; what is no name of a service, or of
+    one that is never stopped, is left out.
+    """
+    found = dict[str, None]()
+    for line in data.decode("ascii", "replace").splitlines():
+        name = line.partition("#")[0].strip().removesuffix(".service")
+        if _NAME.fullmatch(name) and not name.lower().startswith(_NEVER):
+            found[f"{name}.service"] = None
+    return tuple(found)[:_MOST]

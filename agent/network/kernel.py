@@ -1,0 +1,120 @@
+"""What sysfs does not tell of a NIC, asked of the kernel over netlink: how many queues it may have and has,
+and the address that it was made with.
+
+No process is started for it, and the NIC is named by its number (ifindex), which a rename does not change.
+Messages: netlink(7), rtnetlink(7), the kernel's networking/ethtool-netlink.rst.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from agent.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.host import Host
+
+#: Seconds for the kernel's answer.
+_TIMEOUT = 5.0
+_ROUTE, _GENERIC = 0, 16
+_HEADER, _GENERIC_HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBxx"), struct.Struct("=HH")
+_REQUEST, _ACK = 1, 4
+_ERROR, _DONE = 2, 3
+#: The controller of generic netlink: which number a family has (linux/genetlink.h).
+_CONTROLLER, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
+#: linux/ethtool_netlink.h
+_CHANNELS_GET, _CHANNELS_SET = 17, 18
+_CHANNELS_HEADER, _DEVICE_INDEX, _COMBINED_MAX, _COMBINED_COUNT = 1, 1, 5, 9
+_NESTED = 1 << 15
+#: linux/rtnetlink.h, linux/if_link.h; struct ifinfomsg is 16 bytes with the number at 4.
+_GET_LINK, _IFINFO, _PERMANENT_ADDRESS = 18, struct.Struct("=BxHiII"), 54
+
+
+def queues(index: int) -> tuple[int, int]:
+    """How many queue pairs the NIC of that number has, and the most that it may have (``ethtool -l``).
+
+    Raises HostError with the kernel's answer; a NIC that knows no such thing is one of them.
+    """
+    found = _ethtool(_CHANNELS_GET, _device(index))
+    return tuple(_number(found.get(key, b"")) for key in (_COMBINED_COUNT, _COMBINED_MAX))  # type: ignore[return-value]  # two
+
+
+def set_queues(host: Host, index: int, count: int) -> None:
+    """Give it so many (``ethtool -L … combined``). Raises HostError with the kernel's answer."""
+    if host.effect(f"ethtool -L, NIC number {index}, combined {count}"):
+        _ethtool(_CHANNELS_SET, _device(index) + _attribute(_COMBINED_COUNT, struct.pack("=I", count)))
+
+
+def permanent_address(index: int) -> str:
+    """The MAC that it was made with, lower case; "" where the kernel does not know one."""
+    try:
+        answers = _ask(_ROUTE, _GET_LINK, _IFINFO.pack(0, 0, index, 0, 0))
+    except HostError:
+        return ""
+    found = _attributes(answers[0][_IFINFO.size :]).get(_PERMANENT_ADDRESS, b"") if answers else b""
+    return found.hex(":") if any(found) else ""
+
+
+def _ethtool(command: int, payload: bytes) -> dict[int, bytes]:
+    name = _attribute(_FAMILY_NAME, b"ethtool\0")
+    family = _ask(_GENERIC, _CONTROLLER, _GENERIC_HEADER.pack(_GET_FAMILY, 1) + name)
+    number = struct.unpack("=H", _attributes(family[0][_GENERIC_HEADER.size :])[_FAMILY_ID])[0]
+    answers = _ask(_GENERIC, number, _GENERIC_HEADER.pack(command, 1) + payload)
+    return _attributes(answers[0][_GENERIC_HEADER.size :]) if answers else {}
+
+
+def _device(index: int) -> bytes:
+    return _attribute(_CHANNELS_HEADER | _NESTED, _attribute(_DEVICE_INDEX, struct.pack("=I", index)))
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    head = _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind)
+    return head + value + bytes(-len(value) % 4)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = dict[int, bytes](), 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & ~_NESTED] = data[at + _ATTRIBUTE.size : at + length]
+        at += length + -length % 4
+    return found
+
+
+def _number(value: bytes) -> int:
+    return int(struct.unpack("=I", value)[0]) if value else 0
+
+
+def _ask(protocol: int, kind: int, payload: bytes) -> list[bytes]:
+    """Send one request; the payloads of what is answered before the acknowledgement."""
+    request = _HEADER.pack(_HEADER.size + len(payload), kind, _REQUEST | _ACK, 1, 0) + payload
+    answers = list[bytes]()
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol) as kernel:
+            kernel.settimeout(_TIMEOUT)
+            kernel.send(request)
+            while True:
+                for answer, body in _messages(kernel.recv(1 << 16)):
+                    if answer in (_ERROR, _DONE):
+                        (error,) = struct.unpack_from("=i", body)
+                        if error:
+                            raise OSError(-error, os.strerror(-error))
+                        return answers
+                    answers.append(body)
+    except OSError as error:
+        raise HostError(f"the kernel's answer about a NIC: {error.strerror or error}") from error
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + length]
+        at += max(_HEADER.size, length + -length % 4)

@@ -1,0 +1,38 @@
+"""``gandi-agent rerun script``: what runs once for each instance, once more, for whoever wants it."""
+
+from __future__ import annotations
+
+import os
+
+from agent import stages, transient
+from agent.context import context
+from agent.errors import ConfigError
+from agent.steps import script as step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+#: Seconds for which a stage that runs may hold it up.
+_PATIENCE = 10.0
+
+
+def script(host: Host) -> int:
+    """Run the document's programs in their order and print how they ended; 1 when one failed. Raises
+    ConfigError where there are none, or while they still run.
+    """
+    if os.geteuid():
+        raise ConfigError("rerun: only root may", hint="sudo gandi-agent rerun script")
+    ctx = context(host)
+    ctx.config = ctx.state.config()
+    if ctx.config is None or not ctx.config.scripts:
+        raise ConfigError("rerun: this machine's document has no script", hint="gandi-agent config show")
+    with stages.alone(host, "rerun script", _PATIENCE):
+        if transient.is_running(host, step.UNIT):
+            raise ConfigError(
+                f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl kill {step.UNIT}"
+            )
+        step.forget(ctx)
+        report = stages.attempt(ctx, "scripts", lambda: step.apply(ctx))
+    print(*report.lines(), sep="\n")
+    return int(report.failed)

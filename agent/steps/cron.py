@@ -1,0 +1,86 @@
+"""Step: the periodic jobs of /etc/crontab, which stand at the same minute on every machine of a fleet, are
+spread; each machine keeps its own times.
+
+Only jobs that stand at the times that Debian ships, or at those that we gave them. There is no drop-in for
+this: a second table would run them twice.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from functools import partial
+
+from agent import identity
+from agent.report import kept
+from agent.state import digest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+FILE = "/etc/crontab"
+#: As Debian's package cron ships them: minute, hour, day of month, month, day of week.
+SHIPPED = {
+    "hourly": ("17", "*", "*", "*", "*"),
+    "daily": ("25", "6", "*", "*", "*"),
+    "weekly": ("47", "6", "*", "*", "7"),
+    "monthly": ("52", "6", "1", "*", "*"),
+}
+#: At night. Not two o'clock: where clocks change, there are nights without it, and nights with two.
+HOURS = (0, 1, 3, 4, 5, 6)
+_JOB = re.compile(
+    r"^((?:[^\s#]\S*\s+){5})(?=root\s.*/etc/cron\.(hourly|daily|weekly|monthly)\b)", re.MULTILINE
+)
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Settle each job's time as one item; nothing to do without that table."""
+    text = ctx.host.read(FILE)
+    if text is None or not (seed := _seed(ctx)):
+        return
+    for found in _JOB.finditer(text):
+        yield _settle(ctx, found[2], tuple(found[1].split()), seed)
+
+
+def _settle(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
+    state, name, now = ctx.state.system(), f"cron:{job}", " ".join(live)
+    if live != SHIPPED[job] and live != spread(job, seed) and not state.is_ours(name, now):
+        return kept(name)
+    wanted = " ".join(spread(job, seed))
+    return state.settle(
+        name,
+        delivered=seed,
+        wanted=wanted,
+        live=now,
+        apply=partial(_write, ctx.host, job, wanted),
+        detail=wanted,
+    )
+
+
+def spread(job: str, seed: str) -> tuple[str, ...]:
+    """The job's time on the machine of that seed."""
+    number = int(digest(f"{seed}\n{job}")[:12], 16)
+    _, hour, *days = SHIPPED[job]
+    return (str(number % 60), hour if hour == "*" else str(HOURS[number // 60 % len(HOURS)]), *days)
+
+
+def _seed(ctx: Context) -> str:
+    """What is this machine's and stays so: the instance's identity, else the hypervisor's UUID for it."""
+    now = ctx.state.identity()
+    return f"{now.source} {now.id}" if now else identity.machine(ctx.host) or identity.fallback(ctx.host)
+
+
+def _write(host: Host, job: str, wanted: str) -> None:
+    text, (minute, hour, *days) = host.read(FILE) or "", wanted.split()
+
+    def line(found: re.Match[str]) -> str:
+        return f"{minute} {hour}\t{' '.join(days)}\t" if found[2] == job else found[0]
+
+    info = os.stat(host.path(FILE))
+    host.write(FILE, _JOB.sub(line, text), mode=stat.S_IMODE(info.st_mode))

@@ -1,0 +1,55 @@
+"""Step: a new instance whose disk was copied gets SSH host keys of its own.
+
+Here they are removed, early; gandi-sshdkeygen.service, which comes after this stage and before sshd, makes
+them off the way to the network.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent import renewal, units
+from agent.report import changed, skipped, unchanged
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+FOLDER = "/etc/ssh"
+KEYGEN = "gandi-sshdkeygen.service"
+_KEY = re.compile(r"ssh_host_.*_key(?:\.pub|-cert\.pub)?")
+#: Seconds for three keys on a slow machine.
+_TIMEOUT = 300.0
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Remove the keys of the machine that the disk was copied from, once for each instance."""
+    if not renewal.is_due(ctx, renewal.HOST_KEYS):
+        return
+    host = ctx.host
+    names = [name for name in listed(host, FOLDER) if _KEY.fullmatch(name)]
+    if not ctx.settings.ssh_hostkeys:
+        # Said once: a later change of the setting is no reason to change the keys of a machine in use.
+        yield skipped("host keys", "CONFIG_SSH_HOSTKEYS=0")
+    elif not names:
+        yield unchanged("host keys", "none in the image")
+    else:
+        for name in names:
+            host.remove(f"{FOLDER}/{name}")
+        if host.live and (renewal.is_late(ctx) or not units.enabled(host, KEYGEN)):
+            # The unit does not come any more, or not at all.
+            host.run(("ssh-keygen", "-A"), timeout=_TIMEOUT)
+            _reload(host)
+        yield changed("host keys", "new")
+    renewal.done(ctx, renewal.HOST_KEYS)
+
+
+def _reload(host: Host) -> None:
+    """A server that runs has the old ones in memory."""
+    for unit in ("ssh.service", "sshd.service"):
+        host.run(("systemctl", "--no-block", "try-reload-or-restart", unit), check=False)

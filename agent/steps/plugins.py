@@ -1,0 +1,90 @@
+"""Steps: the operator's plugins, and programs of other packages, at each boot; then the hook post-vm-config.
+
+Each runs to its end in a unit of its own (see hooks), one after the other, and the services that come after
+the stage wait: so each is bounded in time, and all of them together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+
+from agent.report import failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+#: What plugins read their functions from, and what the package brings for it.
+LIB, SHIPPED_LIB = "/etc/gandi/plugins-lib", "/usr/share/gandi-agent/plugins-lib"
+#: Where other packages have their programs for the end of the first stage.
+BOOTSTRAP = "/usr/share/gandi/bootstrap.d"
+#: The hook at the end of the stage.
+CONFIGURED = "post-vm-config"
+#: Seconds for one, and for all of a folder.
+TIMEOUT, ALL = 120.0, 240.0
+#: What editors and package managers leave, and what the old package kept for itself.
+_NOT = re.compile(r"\..*|.*~|.*\.dpkg-.*|.*\.rpm.*|pre-first", re.DOTALL)
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
+
+
+def plugins(ctx: Context) -> Iterator[Item]:
+    """Run those of GANDI_PLUGIN_DIR."""
+    folder = ctx.settings.plugin_dir.rstrip("/")
+    names = chosen(ctx.host, folder)
+    if names and not os.path.lexists(_unfollowed(ctx.host)):
+        ctx.host.symlink(LIB, SHIPPED_LIB)
+    yield from _run(ctx, folder, names, "gandi-plugin", "config")
+
+
+def bootstrap(ctx: Context) -> Iterator[Item]:
+    """Run those that other packages have put beside the first stage."""
+    yield from _run(ctx, BOOTSTRAP, chosen(ctx.host, BOOTSTRAP), "gandi-bootstrap", "bootstrap")
+
+
+def hook(ctx: Context) -> Iterator[Item]:
+    """Run the hook ``post-vm-config``."""
+    if not ctx.host.exists(f"{ctx.settings.hook_dir}/{CONFIGURED}"):
+        return
+    from agent import hooks
+
+    yield from hooks.run(ctx, CONFIGURED, environment={})
+
+
+def chosen(host: Host, folder: str) -> list[str]:
+    """The programs in a folder: executable regular files (or links to some) in byte order."""
+    try:
+        names = os.listdir(host.path(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = [name for name in names if not _NOT.fullmatch(name)]
+    return sorted((name for name in found if _executable(host.path(f"{folder}/{name}"))), key=os.fsencode)
+
+
+def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> Iterator[Item]:
+    deadline = time.monotonic() + ALL
+    for name in names:
+        left = min(TIMEOUT, deadline - time.monotonic())
+        if left < 1:
+            yield failed(
+                name, f"not run: those before it took {ALL:g} s", "have them do their work in a unit"
+            )
+            continue
+        from agent import hooks  # most machines have no plugin
+
+        where = {"GANDI_STAGE": stage}
+        unit_name = f"{unit}-{_UNSAFE.sub('-', name)}"
+        yield from hooks.execute(ctx, unit_name, f"{folder}/{name}", (), where, left)
+
+
+def _executable(path: str) -> bool:
+    return os.path.isfile(path) and bool(os.stat(path).st_mode & 0o111)
+
+
+def _unfollowed(host: Host) -> str:
+    return os.path.join(host.path(os.path.dirname(LIB)), os.path.basename(LIB))

@@ -1,0 +1,197 @@
+"""Step: sshd lets root in by key only, and nobody without a password: a drop-in, once for each instance.
+
+It says only what no file of the administrator's says. Root by key only where a root key or another account
+to log in to was delivered: else a machine that has nothing but root's password would shut its owner out.
+
+sshd is asked before and after (``sshd -T``): what it refused before is not ours, and is named; what it
+refuses after, or does not heed, is taken back. Later boots ask nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from fnmatch import fnmatch
+
+from agent import accounts, units
+from agent.errors import ConfigError, HostError
+from agent.report import changed, kept, skipped, unchanged
+from agent.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+SSHD = "/usr/sbin/sshd"
+FOLDER, CONFIG = "/etc/ssh", "/etc/ssh/sshd_config"
+DROP_IN = "/etc/ssh/sshd_config.d/00-gandi.conf"
+#: sshd does not check its configuration without it; its unit makes it when it starts.
+_RUN = "/run/sshd"
+#: What is remembered once it has been settled for an instance.
+_MARK = "ssh"
+_ROOT = "PermitRootLogin"
+_OPTIONS = {"PermitEmptyPasswords": "no", _ROOT: "prohibit-password"}
+#: How ``sshd -T`` spells the values: of prohibit-password it still prints the name before OpenSSH 7.0.
+_SPELLED = {"prohibit-password": ("prohibit-password", "without-password"), "no": ("no",)}
+_HEADER = (
+    "# Written by gandi-agent when this machine was set up; it does not come back once it is removed.\n"
+)
+#: sshd_config(5): files that include each other, 16 deep at the most.
+_DEEPEST = 16
+_SETTING = re.compile(r"^\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*$", re.MULTILINE)
+_HINT = "correct it, then: systemctl restart gandi-config"
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Settle the drop-in. Raises ConfigError for a configuration that sshd refused before us, HostError when
+    ours had to be taken back.
+    """
+    host = ctx.host
+    if not host.exists(SSHD):
+        yield skipped("ssh", "there is no sshd")
+        return
+    if ctx.state.done(_MARK):
+        yield unchanged("ssh", "settled when this machine was set up")
+        return
+    files = _files(host, CONFIG)
+    if not any(fnmatch(DROP_IN, pattern) for pattern in _included(files)):
+        yield skipped("ssh", f"{CONFIG} does not include {os.path.dirname(DROP_IN)}")
+        return
+    former = files.get(DROP_IN)
+    if former is not None and not _is_ours(former):
+        ctx.state.mark(_MARK)
+        yield kept("ssh")
+        return
+    wanted = _wanted(ctx, files)
+    if not wanted:
+        ctx.state.mark(_MARK)
+        yield unchanged("ssh", "each option is set by the administrator")
+        return
+    _check_before(host)
+    host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
+    try:
+        _check_after(host, wanted)
+    except HostError:
+        _take_back(host, former)
+        raise
+    ctx.state.mark(_MARK)
+    _reload(host)
+    yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
+
+
+def _is_ours(text: str) -> bool:
+    """Whether it is as we write it, for whichever instance."""
+    lines = text.removeprefix(_HEADER).splitlines()
+    return text.startswith(_HEADER) and set(lines) <= {f"{name} {value}" for name, value in _OPTIONS.items()}
+
+
+def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
+    """The options that no file sets, wherever in it."""
+    said = {
+        name.lower() for path, text in files.items() if path != DROP_IN for name, _ in _SETTING.findall(text)
+    }
+    if not _has_another_way_in(ctx):
+        said.add(_ROOT.lower())
+    return {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
+
+
+def _has_another_way_in(ctx: Context) -> bool:
+    """Whether somebody can log in where root's password is good for nothing."""
+    for user in ctx.config.users if ctx.config else ():
+        name = user.name or ctx.settings.default_user
+        # A password in plain text is in no document.
+        password = (user.password and not user.locked) or ctx.secrets.get(user.name)
+        way_in = user.keys or (password and name != "root")
+        if way_in and accounts.account(ctx.host, name):
+            return True
+    return False
+
+
+# -- what the files say ------------------------------------------------------------------
+
+
+def _files(host: Host, name: str, depth: int = 0) -> dict[str, str]:
+    """Every file of sshd's configuration, by its path."""
+    text = host.read(name)
+    if text is None:
+        return {}
+    found = {name: text}
+    if depth < _DEEPEST:
+        for pattern in _included({name: text}):
+            for path in _matching(host, pattern):
+                found |= _files(host, path, depth + 1)
+    return found
+
+
+def _included(files: dict[str, str]) -> list[str]:
+    """The patterns of Include, absolute."""
+    words = [
+        word.strip('"')
+        for text in files.values()
+        for name, value in _SETTING.findall(text)
+        if name.lower() == "include"
+        for word in value.split()
+    ]
+    return [word if word.startswith("/") else f"{FOLDER}/{word}" for word in words]
+
+
+def _matching(host: Host, pattern: str) -> list[str]:
+    folder, _, last = pattern.rpartition("/")
+    return [f"{folder}/{name}" for name in listed(host, folder) if fnmatch(name, last)]
+
+
+# -- what sshd says ----------------------------------------------------------------------
+
+
+def _check_before(host: Host) -> None:
+    host.mkdir(_RUN)
+    if host.dry_run:
+        return
+    refused = _ask(host)
+    if isinstance(refused, str):
+        raise ConfigError(
+            f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
+        )
+
+
+def _check_after(host: Host, wanted: dict[str, str]) -> None:
+    if host.dry_run:
+        return
+    effect = _ask(host)
+    if isinstance(effect, str):
+        raise HostError(f"sshd refuses {DROP_IN}, which was removed: {effect}", hint=_HINT)
+    for name, value in wanted.items():
+        found = effect.get(name.lower(), "")
+        if found not in _SPELLED[value]:
+            raise HostError(
+                f"{DROP_IN} was removed: it has no effect, {name} is {found or 'unknown'}",
+                hint=f"let {CONFIG} include it before any Match; then: systemctl restart gandi-config",
+            )
+
+
+def _ask(host: Host) -> dict[str, str] | str:
+    """Every option and its value in force, or why sshd would not start: it names file and line."""
+    done = host.run((SSHD, "-T"), check=False, changes=False)
+    if done.returncode:
+        return "; ".join(done.stderr.strip().splitlines()[:2]) or f"exit status {done.returncode}"
+    pairs = (line.partition(" ") for line in done.stdout.splitlines())
+    return {name.lower(): value for name, _, value in pairs}
+
+
+def _take_back(host: Host, former: str | None) -> None:
+    if former is None:
+        host.remove(DROP_IN)
+    else:
+        host.write(DROP_IN, former)
+
+
+def _reload(host: Host) -> None:
+    """At a boot it has not started yet; else it is told, without waiting for it."""
+    if host.live:
+        unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
+        if units.active(host, unit):
+            host.run(("systemctl", "--no-block", "reload", unit), check=False)

@@ -1,0 +1,98 @@
+"""Step: two files that the rest of the system takes for granted: /etc/hosts knows localhost, and /etc/fstab
+names the root filesystem by its UUID, which stays when disks change their order.
+
+A root that is named in another lasting way (a label, LVM) is left as it is. What is replaced is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from agent import mounts, storage, udevdb
+from agent.report import guarded, skipped, unchanged
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+HOSTS, FSTAB = "/etc/hosts", "/etc/fstab"
+#: The file as it was before us.
+OLD_FSTAB = "/etc/fstab.gandi-old"
+_LOCAL = {"127.0.0.1": "localhost", "::1": "localhost ip6-localhost ip6-loopback"}
+#: Names that the kernel gives in the order in which it finds the disks.
+_KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mmcblk\d+p?)\d*")
+#: Filesystems that are checked at boot; the others' fsck does nothing.
+_CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Settle localhost's two lines, and root's."""
+    for address in _LOCAL:
+        yield from guarded(f"localhost:{address}", _localhost(ctx, address))
+    yield from guarded("fstab", _root(ctx))
+
+
+def _localhost(ctx: Context, address: str) -> Iterator[Item]:
+    text, line = ctx.host.read(HOSTS) or "", f"{address}\t{_LOCAL[address]}\n"
+    words = (one.partition("#")[0].split() for one in text.splitlines())
+    there = any(w and w[0] == address and "localhost" in w[1:] for w in words)
+    yield ctx.state.system().settle(
+        f"localhost:{address}",
+        delivered="localhost",
+        wanted="localhost",
+        live="localhost" if there else None,
+        apply=lambda: ctx.host.write(HOSTS, _put(text, line, after=address == "::1")),
+    )
+
+
+def _put(text: str, line: str, *, after: bool) -> str:
+    """The file with one more line, at its top or below the first."""
+    first, newline, rest = text.partition("\n")
+    return f"{first}{newline}{line}{rest}" if after and newline else line + text
+
+
+def _root(ctx: Context) -> Iterator[Item]:
+    uuid, fstype = _root_filesystem(ctx.host)
+    if not uuid:
+        yield skipped("fstab", "the root filesystem has no UUID")
+        return
+    text = ctx.host.read(FSTAB) or ""
+    entries = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
+    spec = next((words[0] for words in entries if words[1:2] == ["/"]), None)
+    if spec is not None and spec != f"UUID={uuid}" and not _KERNELS_NAME.fullmatch(spec):
+        yield unchanged("fstab", f"/ is {spec}")
+        return
+    yield ctx.state.system().settle(
+        "fstab",
+        delivered="UUID",
+        wanted=f"UUID={uuid}",
+        live=spec,
+        apply=partial(_write, ctx.host, text, spec, f"UUID={uuid}", fstype),
+        detail=f"/ is UUID={uuid}",
+    )
+
+
+def _root_filesystem(host: Host) -> tuple[str, str]:
+    """UUID and type of what is mounted at /, "" where it has none."""
+    found = [mount for mount in mounts.mounts(host) if mount.at == "/"]
+    for number in found[-1].numbers if found else ():
+        uuid = udevdb.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")
+        if uuid:
+            return uuid, found[-1].fstype
+    return "", ""
+
+
+def _write(host: Host, text: str, spec: str | None, wanted: str, fstype: str) -> None:
+    if text and not host.exists(OLD_FSTAB):
+        host.write(OLD_FSTAB, text)
+    if spec is None:
+        kept = text if text.endswith("\n") or not text else f"{text}\n"
+        host.write(FSTAB, f"{kept}{wanted} / {fstype} defaults 0 {int(fstype in _CHECKED)}\n")
+        return
+    line = re.compile(rf"^(\s*){re.escape(spec)}(?=\s+/\s)", re.MULTILINE)
+    host.write(FSTAB, line.sub(lambda found: found[1] + wanted, text, count=1))

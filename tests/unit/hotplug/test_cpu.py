@@ -1,0 +1,170 @@
+"""CPUs: exactly those that are new are brought online, whoever looks and however often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.context import Context, context
+from agent.errors import HostError
+from agent.host import Host
+from agent.hotplug import cpu
+from agent.sysfs import members, spelled
+
+SYS = "sys/devices/system/cpu"
+
+
+class Kernel(Host):
+    """A folder whose CPUs come online when they are told to, unless ``refuses`` says otherwise."""
+
+    __slots__ = ("refuses", "told")
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.told: list[str] = []
+        self.refuses = ""
+
+    def sysfs_write(self, name: str, value: str) -> None:
+        self.told.append(name.split("/")[-2])
+        if self.refuses:
+            raise HostError(f"{name}: the kernel refused {value!r}: {self.refuses}")
+        online(Path(self.root), name.split("/")[-2], state=value)
+
+
+def online(root: Path, name: str, *, state: str = "1") -> None:
+    """A CPU goes online or offline."""
+    folder, number = root / SYS, int(name.removeprefix("cpu"))
+    (folder / name / "online").write_text(f"{state}\n")
+    now = members((folder / "online").read_text().strip())
+    now = now | {number} if state == "1" else now - {number}
+    (folder / "online").write_text(spelled(now) + "\n")
+
+
+def add(root: Path, number: int, *, folder_only: bool = False) -> Path:
+    """Plug a CPU in: offline, as the kernel does."""
+    folder = root / SYS / f"cpu{number}"
+    folder.mkdir(parents=True)
+    if not folder_only:
+        (folder / "online").write_text("0\n")
+    return folder
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    """A machine with two CPUs, of which the second was left offline by the kernel's command line."""
+    add(tmp_path, 0, folder_only=True)
+    (tmp_path / SYS / "online").write_text("0\n")
+    add(tmp_path, 1)
+    (tmp_path / SYS / "cpufreq").mkdir()
+    return context(Kernel(tmp_path))
+
+
+def look(ctx: Context) -> dict[str, str]:
+    """One look, by a daemon that has just been started."""
+    again = context(ctx.host)
+    return {item.name: str(item.outcome) for item in cpu.look(again)}
+
+
+def told(ctx: Context) -> list[str]:
+    assert isinstance(ctx.host, Kernel)
+    return ctx.host.told
+
+
+def test_what_was_there_at_the_first_look_is_left(ctx: Context) -> None:
+    assert look(ctx) == look(ctx) == {"cpus": "unchanged"}
+    assert told(ctx) == []
+
+
+def test_a_new_one_comes_online_once(ctx: Context, tmp_path: Path) -> None:
+    look(ctx)
+    add(tmp_path, 2)
+    assert look(ctx) == {"cpu2": "changed", "cpus": "unchanged"}
+    assert look(ctx) == {"cpus": "unchanged"}
+    assert told(ctx) == ["cpu2"]
+
+
+def test_one_that_the_administrator_took_offline_stays_so(ctx: Context, tmp_path: Path) -> None:
+    """FAILURES 9."""
+    look(ctx)
+    add(tmp_path, 2)
+    add(tmp_path, 3)
+    look(ctx)
+    online(tmp_path, "cpu2", state="0")
+    for _ in range(3):
+        assert look(ctx) == {"cpus": "unchanged"}
+    answers = {name: (state, act) for name, state, act, _why in cpu.survey(ctx)}
+    assert answers["cpu2"] == ("offline", "leave")
+    assert answers["cpu3"] == ("online", "leave")
+    assert told(ctx) == ["cpu2", "cpu3"]
+
+
+def test_one_that_somebody_else_brought_online_is_known(ctx: Context, tmp_path: Path) -> None:
+    """FAILURES 9: already online."""
+    look(ctx)
+    add(tmp_path, 2)
+    online(tmp_path, "cpu2")
+    look(ctx)
+    online(tmp_path, "cpu2", state="0")
+    look(ctx)
+    assert told(ctx) == []
+
+
+def test_taken_out_and_plugged_in_again_it_is_new(ctx: Context, tmp_path: Path) -> None:
+    look(ctx)
+    folder = add(tmp_path, 2)
+    look(ctx)
+    online(tmp_path, "cpu2", state="0")
+    # It stays beside the new one, so that no number is used twice.
+    folder.rename(tmp_path / "unplugged")
+    add(tmp_path, 2)
+    look(ctx)
+    assert told(ctx) == ["cpu2", "cpu2"]
+
+
+def test_the_setting(ctx: Context, tmp_path: Path) -> None:
+    look(ctx)
+    ctx.host.write("/etc/default/gandi", "CONFIG_CPU_ONLINE=0\n")
+    add(tmp_path, 2)
+    assert look(ctx)["cpu2"] == "skipped"
+    ctx.host.write("/etc/default/gandi", "CONFIG_CPU_ONLINE=1\n\n")
+    assert look(ctx)["cpu2"] == "changed"
+
+
+def test_a_refusal_is_reported_and_tried_at_the_next_look(ctx: Context, tmp_path: Path) -> None:
+    look(ctx)
+    add(tmp_path, 2)
+    assert isinstance(ctx.host, Kernel)
+    ctx.host.refuses = "Operation not permitted"
+    assert look(ctx)["cpu2"] == "failed"
+    ctx.host.refuses = ""
+    assert look(ctx)["cpu2"] == "changed"
+
+
+def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAILURES 9: the event before the ``online`` file."""
+    look(ctx)
+    late = add(tmp_path, 2, folder_only=True)
+    monkeypatch.setattr(cpu, "_PATIENCE", 0.1)
+    assert look(ctx)["cpu2"] == "failed"
+    ticks: list[float] = []
+
+    def tick(seconds: float) -> None:
+        ticks.append(seconds)
+        if len(ticks) == 2:
+            (late / "online").write_text("0\n")
+
+    monkeypatch.setattr(cpu, "_PATIENCE", 60.0)
+    monkeypatch.setattr(cpu.time, "sleep", tick)
+    assert look(ctx)["cpu2"] == "changed"
+    assert len(ticks) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("", set()), ("0", {0}), ("0-2,5", {0, 1, 2, 5}), ("1,3-4", {1, 3, 4})]
+)
+def test_lists_as_the_kernel_spells_them(text: str, numbers: set[int]) -> None:
+    assert members(text) == numbers
+    assert spelled(numbers) == text

@@ -1,0 +1,159 @@
+"""sshd's drop-in: what is in it, for whom, and every way in which it is not left there. sshd is stood in for
+by a function that reads the same files; the real one is in the guest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from agent.errors import ConfigError, HostError
+from agent.host import Completed, Host
+from agent.model import Identity, User
+from agent.plain import replace
+from agent.steps import ssh
+from tests.unit.steps.conftest import Machine
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB me"
+BOTH = ["PermitEmptyPasswords no", "PermitRootLogin prohibit-password"]
+Sshd = Callable[[Machine], tuple[int, str]]
+
+
+def heeds(machine: Machine) -> tuple[int, str]:
+    """As sshd -T says it."""
+    text = machine.text(ssh.DROP_IN) if (machine.root / ssh.DROP_IN[1:]).exists() else ""
+    root = "without-password" if "PermitRootLogin" in text else "yes"
+    return 0, f"port 22\npermitrootlogin {root}\npermitemptypasswords no\n"
+
+
+@pytest.fixture
+def sshd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[Sshd]:
+    """The last one answers."""
+    machine.put(ssh.SSHD)
+    machine.put(ssh.CONFIG, "#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
+    machine.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nadmin1:x:1000:1000::/home/admin1:/bin/sh\n")
+    machine.deliver(users=(User("root", keys=(KEY,)),))
+    answers: list[Sshd] = [heeds]
+
+    def run(_host: Host, argv: Sequence[str], **_how: Any) -> Completed:
+        assert tuple(argv) == (ssh.SSHD, "-T")
+        assert (machine.root / "run/sshd").is_dir()
+        status, said = answers[-1](machine)
+        return Completed(tuple(argv), status, "" if status else said, said if status else "")
+
+    monkeypatch.setattr(Host, "run", run)
+    return answers
+
+
+def written(machine: Machine) -> list[str]:
+    path = machine.root / ssh.DROP_IN[1:]
+    return [line for line in path.read_text().splitlines() if line[0] != "#"] if path.exists() else []
+
+
+def test_written_once_for_an_instance(machine: Machine, sshd: list[Sshd]) -> None:
+    assert machine.run(ssh.apply) == {"ssh": f"changed: {', '.join(BOTH)}"}
+    assert written(machine) == BOTH
+    sshd.append(lambda _machine: pytest.fail("nobody is asked at a later boot"))
+    before = machine.stamps()
+    assert machine.run(ssh.apply)["ssh"].startswith("unchanged")
+    assert machine.stamps() == before
+    (machine.root / ssh.DROP_IN[1:]).unlink()
+    assert machine.run(ssh.apply)["ssh"].startswith("unchanged")
+    assert written(machine) == []
+
+
+@pytest.mark.parametrize(
+    ("users", "by_key_only"),
+    [
+        ((User("root", keys=(KEY,)),), True),
+        ((User("", keys=(KEY,)),), True),
+        ((User("root", password="$6$a$b"), User("admin1", password="$6$a$b")), True),
+        ((User("root", password="$6$a$b"), User("admin1", keys=(KEY,))), True),
+        ((User("root", password="$6$a$b"),), False),
+        ((User("", password="$6$a$b"),), False),
+        ((User("admin1", password="$6$a$b", locked=True),), False),
+        ((User("admin1"),), False),
+        ((User("nobody-here", keys=(KEY,)),), False),
+        ((), False),
+    ],
+)
+def test_root_by_key_only_where_somebody_gets_in(
+    machine: Machine, sshd: list[Sshd], users: tuple[User, ...], by_key_only: bool
+) -> None:
+    machine.deliver(users=users)
+    machine.run(ssh.apply)
+    assert written(machine) == (BOTH if by_key_only else BOTH[:1])
+
+
+@pytest.mark.parametrize(
+    "place", ["sshd_config", "sshd_config.d/10-mine.conf", "sshd_config.d/99.conf", "else"]
+)
+@pytest.mark.parametrize(
+    "line", ["PermitRootLogin yes", "\tpermitrootlogin=yes", "Match User x\n PermitRootLogin yes"]
+)
+def test_only_what_no_file_says(machine: Machine, sshd: list[Sshd], place: str, line: str) -> None:
+    machine.put("/etc/ssh/sshd_config.d/50.conf", 'Include "else"\n')
+    path = machine.root / "etc/ssh" / place
+    machine.put(f"/etc/ssh/{place}", (path.read_text() if path.exists() else "") + f"{line}\n")
+    machine.run(ssh.apply)
+    assert written(machine) == BOTH[:1]
+
+
+def test_a_copy_has_its_own_and_leaves_an_edited_one(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.run(ssh.apply)
+    ctx = machine.context()
+    ctx.state.adopt(Identity("gandi", "another"))
+    ctx.config = replace(machine.config, users=(User("root", password="$6$a$b"),))
+    assert [item.outcome for item in ssh.apply(ctx)] == ["changed"]
+    assert written(machine) == BOTH[:1]
+    with (machine.root / ssh.DROP_IN[1:]).open("a") as file:
+        file.write("PermitRootLogin yes\n")
+    ctx.state.adopt(Identity("gandi", "a third"))
+    assert [item.outcome for item in ssh.apply(ctx)] == ["kept"]
+    assert written(machine) == [BOTH[0], "PermitRootLogin yes"]
+
+
+def test_nothing_where_every_option_is_the_administrators(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.put("/etc/ssh/sshd_config.d/a.conf", "PermitRootLogin yes\nPermitEmptyPasswords yes\n")
+    assert machine.run(ssh.apply)["ssh"].startswith("unchanged")
+    assert written(machine) == []
+
+
+def test_a_file_without_the_folder_is_not_edited(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.put(ssh.CONFIG, "UsePAM yes\n")
+    assert machine.run(ssh.apply)["ssh"].startswith("skipped")
+    assert written(machine) == []
+
+
+def test_what_was_refused_before_is_named_and_nothing_changes(machine: Machine, sshd: list[Sshd]) -> None:
+    sshd.append(
+        lambda _machine: (255, "/etc/ssh/sshd_config.d/50.conf: line 1: Bad configuration option: X\n")
+    )
+    with pytest.raises(ConfigError, match=r"50\.conf: line 1: Bad.*nothing changed"):
+        machine.run(ssh.apply)
+    assert written(machine) == []
+    sshd.pop()
+    assert machine.run(ssh.apply)["ssh"].startswith("changed")
+
+
+def test_ours_is_taken_back_when_it_is_refused(machine: Machine, sshd: list[Sshd]) -> None:
+    def refuses(machine: Machine) -> tuple[int, str]:
+        return (255, f"{ssh.DROP_IN}: line 2: Bad") if written(machine) else heeds(machine)
+
+    sshd.append(refuses)
+    with pytest.raises(HostError, match=r"which was removed.*00-gandi\.conf: line 2: Bad"):
+        machine.run(ssh.apply)
+    assert written(machine) == []
+
+
+def test_ours_is_taken_back_when_it_has_no_effect(machine: Machine, sshd: list[Sshd]) -> None:
+    sshd.append(lambda _machine: (0, "permitrootlogin yes\npermitemptypasswords no\n"))
+    with pytest.raises(HostError, match=r"no effect, PermitRootLogin is yes"):
+        machine.run(ssh.apply)
+    assert written(machine) == []
+
+
+def test_without_sshd(machine: Machine) -> None:
+    assert machine.run(ssh.apply) == {"ssh": "skipped: there is no sshd"}

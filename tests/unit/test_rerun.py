@@ -1,0 +1,68 @@
+"""The operator's wish to have what ran once run again: what it refuses, and what it takes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent import rerun, transient
+from agent.context import Context, context
+from agent.errors import ConfigError
+from agent.host import Host
+from agent.model import Identity, InstanceConfig, Script
+from agent.report import Item
+from agent.steps import script
+
+IDENTITY = Identity("gandi", "1")
+SCRIPT = Script("script", "0" * 64)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A machine whose script was started."""
+    host = Host(tmp_path)
+    state = context(host).state
+    state.adopt(IDENTITY)
+    state.store_config(InstanceConfig(IDENTITY, scripts=(SCRIPT,)), {"script": b"#!/bin/sh\n"})
+    state.mark(f"script-{SCRIPT.digest[:32]}")
+    return host
+
+
+def test_it_is_taken_back_that_it_was_started(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [str(item) for item in _apply(host)] == ["unchanged: script: was started before"]
+    monkeypatch.setattr(Host, "live", property(lambda _host: True))
+    monkeypatch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
+    ran: list[str] = []
+
+    def run(_ctx: Context, scripts: list[Script]) -> tuple[Item, ...]:
+        ran.extend(one.name for one in scripts)
+        return ()
+
+    monkeypatch.setattr(script, "_run", run)
+    assert rerun.script(host) == 0
+    assert ran == ["script"]
+    assert capsys.readouterr().out.startswith("scripts: ")
+
+
+def _apply(host: Host) -> list[object]:
+    ctx = context(host)
+    ctx.config = ctx.state.config()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Host, "live", property(lambda _host: True))
+        patch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
+        return list(script.apply(ctx))
+
+
+def test_not_while_it_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transient, "is_running", lambda _host, unit: unit == script.UNIT)
+    with pytest.raises(ConfigError, match="still runs"):
+        rerun.script(host)
+    assert context(host).state.done(f"script-{SCRIPT.digest[:32]}")
+
+
+def test_not_without_a_script(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no script"):
+        rerun.script(Host(tmp_path))

@@ -1,0 +1,74 @@
+"""A data disk that the platform attaches, enlarges and takes away, and what must be true after each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from tests.vm.rig import MIB, Disk, Machine, make_filesystem
+
+#: What a disk grows by each time. Its file is sparse.
+STEP = 64 * MIB
+#: Seconds in which the end state must be there, in a slow guest whose daemon may have been killed.
+BOUND = 60
+
+
+class Done(StrEnum):
+    """What the platform did last."""
+
+    ATTACH = "attach"
+    GROW = "grow"
+    DETACH = "detach"
+
+
+class Plugged:
+    """The disk and what should be true of it. Its mountpoint is /srv/LABEL."""
+
+    def __init__(self, vm: Machine, folder: Path, label: str, fstype: str = "ext4") -> None:
+        self.vm, self.label, self.size = vm, label, STEP
+        self._disk = Disk(
+            path=make_filesystem(folder / f"{label}.img", STEP, fstype, label=label), id=label, serial=label
+        )
+        self.last = Done.DETACH
+
+    def next(self, meanwhile: Callable[[], object] = lambda: None) -> Done:
+        """The next one of attach, grow, detach; ``meanwhile`` is called once the platform has begun it."""
+        match self.last:
+            case Done.DETACH:
+                self.attach()
+                meanwhile()
+            case Done.ATTACH:
+                self.grow()
+                meanwhile()
+            case Done.GROW:
+                self.detach(meanwhile)
+        return self.last
+
+    def attach(self) -> None:
+        """Give it to the machine."""
+        self.vm.add_disk(self._disk)
+        self.last = Done.ATTACH
+
+    def grow(self) -> None:
+        """Make it larger."""
+        self.size += STEP
+        self.vm.resize_disk(self._disk.id, self.size)
+        self.last = Done.GROW
+
+    def detach(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Take it away, whatever the guest does with it; returns when it has gone."""
+        self.vm.remove_disk(self._disk.id, meanwhile=meanwhile)
+        self.last = Done.DETACH
+
+    def is_right(self) -> None:
+        """Wait until the guest is as it should be after what was done last. GuestError when it does not
+        come to that.
+        """
+        at = f"/srv/{self.label}"
+        if self.last is Done.DETACH:
+            self.vm.wait_until(f"! mountpoint -q {at} && ! test -e {at}", timeout=BOUND)
+        else:
+            least = self.size // MIB * 8 // 10
+            fits = f"test $(df --output=size -B1M {at} | tail -1) -gt {least}"
+            self.vm.wait_until(f"mountpoint -q {at} && {fits} && touch {at}/written", timeout=BOUND)

@@ -1,0 +1,172 @@
+"""The administrator at work in a real guest: disks given up and taken back, disks worked on by hand, and
+disks that are taken from under somebody.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.vm.campaign import dice, rounds
+from tests.vm.rig import GIB, MIB, Disk, Machine, make_disk, make_filesystem
+
+HOOK = '#!/bin/sh\necho "$0 $* $ACTION $DEVNAME" >> /root/hooks\n'
+#: A service that uses the disk, and says that it needs it.
+SERVICE = """[Unit]
+RequiresMountsFor=/srv/data
+[Service]
+ExecStart=/bin/sh -c 'exec sleep 1000 > /srv/data/log'
+"""
+
+
+def attach(vm: Machine, tmp_path: Path, name: str = "data", fs: str = "ext4") -> None:
+    path = make_filesystem(tmp_path / f"{name}.img", 512 * MIB, fs, label=name)
+    vm.add_disk(Disk(path=path, id=name))
+    vm.wait_until(f"mountpoint -q /srv/{name}")
+
+
+def released(vm: Machine, name: str = "data") -> None:
+    """It is not mounted now, and an event, or a daemon that starts anew, does not mount it."""
+    vm.run("udevadm trigger --settle --subsystem-match=block; systemctl reload-or-restart gandi-agent")
+    vm.wait_until("gandi-agent disks | grep -q 'released by the administrator'")
+    vm.run("udevadm trigger --settle --subsystem-match=block; systemctl restart gandi-agent")
+    vm.run("udevadm settle; sleep 2")
+    vm.run(f"! mountpoint -q /srv/{name} && ! test -e /srv/{name}")
+
+
+def test_a_disk_is_given_up_and_taken_back(booted: Machine, tmp_path: Path) -> None:
+    vm = booted
+    for hook in ("pre-disk-detach", "post-disk-detach"):
+        vm.write_file(f"/etc/gandi/hooks/{hook}", HOOK, mode=0o755)
+    attach(vm, tmp_path)
+    holder = vm.spawn("cd /srv/data && exec sleep 300", timeout=300)
+    vm.wait_until("pgrep -x sleep")
+    refused = vm.run("gandi-agent detach data", check=False)
+    assert refused.rc == 1
+    assert f"sleep ({vm.output('pgrep -x sleep')}): /srv/data" in refused.stdout
+    vm.run("mountpoint -q /srv/data; pkill -x sleep")
+    holder.result()
+    vm.run("rm -f /root/hooks")
+    vm.run("gandi-agent detach /srv/data")
+    node = vm.output("gandi-agent disks | awk '/released/ { print \"/dev/\" $1 }'")
+    lines = vm.read_file("/root/hooks").decode().splitlines()
+    assert [line.split()[1:] for line in lines] == [[node, "/srv/data", "remove", node]] * 2
+    assert [Path(line.split()[0]).name for line in lines] == ["pre-disk-detach", "post-disk-detach"]
+    released(vm)
+    for back in (
+        "gandi-agent mount data",
+        f"udevadm trigger --action=add --name-match={node}",
+        "systemctl restart gandi-mount",
+    ):
+        vm.run(back)
+        vm.wait_until("mountpoint -q /srv/data")
+        vm.run(f"gandi-agent detach {node}")
+    # Without the daemon.
+    vm.run("systemctl stop gandi-agent.socket gandi-agent-uevent.socket gandi-agent")
+    vm.run("gandi-agent mount data && mountpoint -q /srv/data && gandi-agent detach data")
+    vm.run("! mountpoint -q /srv/data; systemctl start gandi-agent.socket gandi-agent")
+    vm.remove_disk("data")
+    vm.wait_until(f"! test -e {node}")
+    vm.add_disk(Disk(path=tmp_path / "data.img", id="again"))
+    vm.wait_until("mountpoint -q /srv/data")
+    assert vm.output("systemctl is-system-running") == "running"
+
+
+def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
+    booted: Machine, tmp_path: Path
+) -> None:
+    vm = booted
+    attach(vm, tmp_path)
+    for name in ("user", "other"):
+        text = SERVICE if name == "user" else "[Service]\nExecStart=sleep 1000\n"
+        vm.write_file(f"/etc/systemd/system/{name}.service", text)
+    vm.write_file("/srv/data/.gandi/services", "user\nother\nssh\n../evil\nsystemd-journald\n")
+    vm.run("systemctl daemon-reload; systemctl start user other")
+    vm.run("systemctl stop user; gandi-agent detach data; gandi-agent mount data; systemctl start user")
+    holder = vm.spawn("exec sleep 333 < /srv/data/log", timeout=400)
+    vm.wait_until("pgrep -fx 'sleep 333'")
+    refused = vm.run("gandi-agent detach data", check=False)
+    assert refused.rc == 1
+    assert "user.service: stopped" in refused.stdout
+    assert "other" not in refused.stdout
+    vm.run("systemctl is-active user other && pkill -fx 'sleep 333'")
+    holder.result()
+    vm.run(
+        "gandi-agent detach data && systemctl is-active other systemd-journald && ! systemctl is-active user"
+    )
+    vm.run("! mountpoint -q /srv/data")
+
+
+def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machine, tmp_path: Path) -> None:
+    """FAILURES 15: udev makes a change event each time that somebody closes the disk."""
+    vm, chance = booted, dice("administrator")
+    attach(vm, tmp_path)
+    node = vm.output("findmnt -no SOURCE /srv/data")
+    vm.run("mkdir /mnt/elsewhere")
+    for number in range(rounds(10, 50)):
+        delays = [f"sleep {chance.choice((0, 0, 0.05, 0.2, 0.7, 1.5)):g}" for _ in range(5)]
+        way = chance.choice(("mkfs", "mkfs", "check", "table"))
+        work = {
+            "mkfs": [f"mkfs.{chance.choice(('ext4 -F', 'ext4 -F', 'vfat -I --mbr=n'))} {node}"],
+            "check": [f"mkfs.ext4 -qF {node}", f"e2fsck -fp {node}", f"tune2fs -L round{number} {node}"],
+            "table": [
+                f"wipefs -a {node}",
+                f"echo 'label: gpt\n,100M\n,100M' | sfdisk {node}",
+                f"udevadm settle; mkfs.ext4 -qF {node}2",
+                f"udevadm settle; wipefs -a {node}2 {node}",
+                f"udevadm settle; mkfs.ext4 -qF {node}",
+            ],
+        }[way]
+        steps = [f"umount {node}", *work, f"mount {node} /mnt/elsewhere", f"umount {node}"]
+        spread = [step for index, step in enumerate(steps) for step in (step, delays[index % len(delays)])]
+        done = vm.run("set -ex\n" + "\n".join(spread), check=False, timeout=120)
+        assert done.rc == 0, f"round {number} ({way}): {done.stderr}"
+        assert "busy" not in done.stderr.lower()
+        vm.run("udevadm settle; ! findmnt -rno TARGET | grep ^/srv/")
+        vm.run("gandi-agent disks | grep -q 'released by the administrator'")
+        if number % 2:
+            vm.run(f"gandi-agent mount {node}")
+        else:
+            vm.run(f"udevadm trigger --action=add --name-match={node}")
+        vm.wait_until(f"findmnt -rno TARGET {node} | grep -q ^/srv/")
+
+
+@pytest.mark.parametrize("fs", ["ext4"])
+def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: str) -> None:
+    """FAILURES 19: no dead mount, no folder of ours, and who sits there is named; swap space is critical."""
+    vm = booted
+    for name in ("one", "two", "three"):
+        attach(vm, tmp_path, name, fs)
+    vm.add_disk(Disk(path=make_disk(tmp_path / "swap.img", GIB), id="swap"))
+    vm.run("echo x > /srv/two/file")
+    holders = [
+        vm.spawn("cd /srv/one && exec sleep 1001", timeout=900),
+        vm.spawn("exec sleep 1002 < /srv/two/file", timeout=900),
+    ]
+    vm.wait_until("pgrep -fx 'sleep 1001' && pgrep -fx 'sleep 1002'")
+    blank = vm.output("lsblk -dnbo NAME,SIZE | awk '$2 == 1073741824 { print $1 }'")
+    vm.run(f"mkswap /dev/{blank} && swapon /dev/{blank}")
+    for name in ("one", "two", "three", "swap"):
+        vm.remove_disk(name)
+    vm.wait_until('! findmnt -rno TARGET | grep ^/srv/ && test -z "$(ls -A /srv)"')
+    for number, name in ((1001, "one"), (1002, "two")):
+        pid = vm.output(f"pgrep -fx 'sleep {number}'")
+        vm.wait_until(f"(gandi-agent status || true) | grep -q 'while in use at /srv/{name}.*sleep ({pid})'")
+        vm.run(f"gandi-agent disks | grep -q 'gone .*/srv/{name} .*sleep ({pid})'")
+    vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")
+    vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
+    vm.run("systemctl restart gandi-agent && udevadm settle")
+    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2")
+    assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [
+        "CPU",
+        "KIND",
+        "NIC",
+        "disk",
+        "memory",
+    ]
+    vm.run("pkill sleep")
+    for holder in holders:
+        holder.result()
+    vm.wait_until("! gandi-agent disks | grep gone")
+    assert not vm.output("pgrep -af 'gandi-(grow|fsck|umount)' || true"), "no stuck process of ours"

@@ -1,0 +1,85 @@
+"""The daemon killed, the machine reset, udev restarted, events lost: the end state is always right."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.vm.campaign import dice, rounds
+from tests.vm.plugging import Plugged
+from tests.vm.rig import Machine
+
+#: Seconds in which most of the work of one event is done, in a slow guest.
+WORK = 2.0
+SERVICE = "gandi-agent.service"
+OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
+
+
+def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path) -> None:
+    """FAILURES 18."""
+    chance = dice("kills")
+    disk = Plugged(booted, tmp_path, "data")
+    for number in range(rounds(10, 100)):
+        delay = chance.uniform(0, WORK)
+
+        def kill(delay: float = delay) -> None:
+            time.sleep(delay)
+            # Ten deaths in a row are not life: the wait before the next start stays that after the first.
+            booted.run(
+                f"systemctl kill --kill-whom=main -s KILL {SERVICE}; systemctl reset-failed {SERVICE}"
+            )
+
+        print(f"round {number}: killed {delay:.2f} s after {disk.next(kill)}")
+        disk.is_right()
+    assert booted.output("systemctl is-system-running") == "running"
+    assert "unexpected" not in booted.journal("gandi-agent")
+
+
+def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path) -> None:
+    """FAILURES 18. Each round costs a boot."""
+    chance = dice("resets")
+    disk = Plugged(booted, tmp_path, "data")
+    for number in range(rounds(3, 100)):
+        delay = chance.uniform(0, WORK)
+
+        def reset(delay: float = delay) -> None:
+            time.sleep(delay)
+            booted.reset()
+
+        print(f"round {number}: reset {delay:.2f} s after {disk.next(reset)}")
+        booted.wait_booted()
+        disk.is_right()
+        assert booted.output("systemctl is-system-running") == "running"
+
+
+def test_udev_restarted_and_events_lost_everything_is_found(booted: Machine, tmp_path: Path) -> None:
+    """FAILURES 16. A buffer of a few events, and nobody who reads them."""
+    disks = [Plugged(booted, tmp_path, name) for name in ("one", "two", "three")]
+    disks[0].attach()
+    booted.run("systemctl restart systemd-udevd")
+    disks[1].attach()
+    for disk in disks[:2]:
+        disk.is_right()
+
+    booted.write_file(
+        "/etc/systemd/system/gandi-agent-uevent.socket.d/small.conf", "[Socket]\nReceiveBuffer=4K\n"
+    )
+    booted.run("systemctl daemon-reload; systemctl stop gandi-agent gandi-agent-uevent.socket")
+    booted.run("systemctl start gandi-agent")
+    booted.run("systemctl kill --kill-whom=main -s STOP gandi-agent")
+    booted.run("for i in $(seq 10); do udevadm trigger --name-match=/dev/vda --settle; done")
+    disks[0].grow()
+    disks[2].attach()
+    booted.run("udevadm settle")
+    booted.run("systemctl kill --kill-whom=main -s CONT gandi-agent")
+    for disk in disks:
+        disk.is_right()
+    booted.wait_until(f"journalctl -b -q MESSAGE_ID={OVERFLOW} | grep -q 'were lost'")
+    booted.run("systemctl kill --kill-whom=main -s STOP gandi-agent")
+    booted.run("for i in $(seq 10); do udevadm trigger --name-match=/dev/vda --settle; done")
+    for disk in disks:
+        disk.detach()
+    booted.run("systemctl kill --kill-whom=main -s CONT gandi-agent")
+    for disk in disks:
+        disk.is_right()
+    assert booted.output("systemctl is-system-running") == "running"

@@ -1,0 +1,270 @@
+"""The config stage in a guest: each of its steps on, at the next boot, after the administrator, and off;
+sshd as a client sees it; keys and ids of copies.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import GuestFile, Image, ImageSpec, Machine, MachineSpec, Nic, State, build, newest_deb
+from tests.vm.sshfiles import too_deep
+
+PASSWORD = "hunter22"
+HASH = (
+    "$6$Zq1vN3xTabcd$TS5.OPsPaPXmNZkMf58DzwcoGgvowtX2Mwf1rtPJUtO8gsQbSCVAQE5Iz9lGjhU7WGqe1otNjaxWyAMmKChmT0"
+)
+#: What the stage writes on this image.
+WRITTEN = (
+    "/etc/crontab",
+    "/etc/ssh/sshd_config.d/00-gandi.conf",
+    "/etc/sysctl.d/10-gandi.conf",
+    "/etc/update-motd.d/15-gandi",
+)
+STAMPS = (
+    "find /etc /var/lib/gandi -xdev ! -type d ! -path '*/random-seed' -printf '%p %T@ %l\\n' | sort; "
+    "tune2fs -l /dev/vda | grep -E '^(Maximum mount|Check interval)'"
+)
+SHIPPED = ("17 *", "25 6", "47 6", "52 6")
+#: Somebody forgot to empty it before the image was made.
+BAKED_ID = "0123456789abcdef0123456789abcdef"
+FLAGS = ("SSHD", "SYSCTL", "CONSOLE", "MOTD", "TIMEZONE", "CRON", "FSCK", "SYSTEM_FILES")
+STEPS = ("console", "system files", "cron", "timezone", "ssh", "motd", "fsck")
+#: As Debian's package cron ships it.
+CRONTAB = """\
+# /etc/crontab: system-wide crontab
+SHELL=/bin/sh
+
+17 *\t* * *\troot\tcd / && run-parts --report /etc/cron.hourly
+25 6\t* * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }
+47 6\t* * 7\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.weekly; }
+52 6\t1 * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.monthly; }
+"""
+
+
+def test_every_step_at_the_first_boot_and_at_the_next(machine: Rig, set_up: State, tmp_path: Path) -> None:
+    """The image has host keys, a machine-id, and cron's table as it is shipped."""
+    other = machine.clone(set_up)
+    others = _host_keys(other)
+    other.close(keep_logs=False)
+    image, key, port = _image(), _key(tmp_path), _free_port()
+    config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
+    forwarded = Nic(
+        id="net0",
+        mac=sample.PUBLIC_NIC.mac,
+        backend=f"{sample.PUBLIC_NIC.backend},hostfwd=tcp:127.0.0.1:{port}-203.0.113.10:22",
+    )
+    spec = MachineSpec(nics=(forwarded, sample.PRIVATE_NIC), uuid=sample.SPEC.uuid)
+    vm = machine.start(image, spec, disks=[sample.swap_disk(tmp_path, config)])
+    assert vm.wait_booted() == "running"
+    _everything_is_done(vm)
+    _ssh_as_promised(vm, key, port)
+    _no_two_share(vm, others)
+    _nothing_moves_at_the_next_boot(vm)
+
+
+def test_the_administrator_and_the_flags(machine: Rig, set_up: State) -> None:
+    """In a machine after its first boot, whose stages are run again."""
+    vm = machine.clone(set_up)
+    vm.write_file("/etc/crontab", CRONTAB)
+    vm.run("systemctl restart gandi-config.service")
+    _the_administrator_wins(vm)
+    _sshd_refuses(vm)
+    _flags_off_and_on(vm)
+
+
+def _image() -> Image:
+    files = (
+        GuestFile("/etc/crontab", CRONTAB.encode()),
+        GuestFile("/etc/machine-id", f"{BAKED_ID}\n".encode()),
+    )
+    return build(ImageSpec(debs=(newest_deb(),), files=files))
+
+
+def _everything_is_done(vm: Machine) -> None:
+    outcomes = sample.steps(vm, "config")
+    assert [outcomes[step] for step in STEPS] == [
+        *("unchanged", "unchanged"),  # systemd's generator and the image have done it
+        *("changed",) * 5,
+    ], outcomes
+    assert sample.steps(vm, "bootstrap")["sysctl"] == "changed"
+    vm.run("systemctl is-active serial-getty@ttyS0.service getty@tty1.service")
+    times = [" ".join(line.split()[:2]) for line in _jobs(vm)]
+    assert len(times) == 4
+    assert all(now != before for now, before in zip(times, SHIPPED, strict=True)), times
+    assert vm.output("readlink /etc/localtime") == "/usr/share/zoneinfo/Europe/Paris"
+    said = vm.output("run-parts /etc/update-motd.d")
+    assert "vm1 (Debian GNU/Linux 13 (trixie))  203.0.113.10 2001:db8::10 192.168.1.5" in said
+    assert "gandi-agent: all is well" in said
+    assert "Maximum mount count:      42" in vm.output("tune2fs -l /dev/vda")
+    assert vm.output("sysctl -n vm.swappiness net.ipv4.conf.all.arp_announce").split() == ["10", "2"]
+
+
+def _host_keys(vm: Machine) -> set[str]:
+    return set(vm.output("cut -d' ' -f2 /etc/ssh/ssh_host_*_key.pub").split())
+
+
+def _no_two_share(vm: Machine, others: set[str]) -> None:
+    """The tree that both images are made of has host keys; this one's image has a machine-id as well."""
+    assert len(others) == 3
+    assert len(_host_keys(vm) - others) == 3
+    own = vm.output("cat /etc/machine-id")
+    assert len(own) == 32
+    assert own != BAKED_ID
+    assert (
+        vm.output("busctl call org.freedesktop.DBus / org.freedesktop.DBus GetId >&2; dbus-uuidgen --get")
+        == own
+    )
+    assert "Linux version" in vm.output("journalctl -b -k | head -3"), "the journal moved with it"
+    vm.run("journalctl -b -t gandi-bootstrap | grep -q 'machine-id: changed'")
+    vm.run("journalctl -b -t gandi-config | grep -q ssh:")
+
+
+def _jobs(vm: Machine) -> list[str]:
+    return vm.output("grep run-parts /etc/crontab").splitlines()
+
+
+# -- ssh -----------------------------------------------------------------------------------
+
+
+def _key(folder: Path) -> Path:
+    key = folder / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    return key
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port
+
+
+def _ssh(port: int, user: str, key: Path, *, password: bool = False) -> subprocess.CompletedProcess[str]:
+    """Log in from the host, by key or by typing the password."""
+    asker = key.with_name("askpass")
+    asker.write_text(f"#!/bin/sh\necho {PASSWORD}\n")
+    asker.chmod(0o755)
+    methods = "password,keyboard-interactive" if password else "publickey"
+    argv = ["ssh", "-F", "none", "-p", str(port), "-l", user, "-o", f"PreferredAuthentications={methods}"]
+    argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+    argv += [
+        "-o",
+        "NumberOfPasswordPrompts=1",
+        *([] if password else ["-i", str(key)]),
+        "127.0.0.1",
+        "id -un",
+    ]
+    asking = {"SSH_ASKPASS": str(asker), "SSH_ASKPASS_REQUIRE": "force"}
+    return subprocess.run(
+        argv,
+        env=os.environ | asking,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def _ssh_as_promised(vm: Machine, key: Path, port: int) -> None:
+    assert vm.read_file(WRITTEN[1]).decode().splitlines()[1:] == [
+        "PermitEmptyPasswords no",
+        "PermitRootLogin prohibit-password",
+    ]
+    for user in ("root", "admin1"):
+        done = _ssh(port, user, key)
+        assert done.stdout.strip() == user, done.stderr
+    assert _ssh(port, "admin1", key, password=True).stdout.strip() == "admin1", "the password is right"
+    refused = _ssh(port, "root", key, password=True)
+    assert refused.returncode == 255
+    assert "Permission denied" in refused.stderr
+
+
+def _sshd_refuses(vm: Machine) -> None:
+    """A foreign drop-in that is broken is named and left; one of ours that sshd refuses is taken back."""
+    forget = f"rm -f /var/lib/gandi/instances/*/done/ssh {WRITTEN[1]}"
+    foreign = "/etc/ssh/sshd_config.d/50-foreign.conf"
+    vm.run(f"{forget}; echo 'PermitRootLogon yes' > {foreign}")
+    before = vm.output(f"md5sum {foreign} /etc/ssh/sshd_config")
+    (failed,) = _config_fails(vm)
+    assert f"{foreign}: line 1: Bad configuration option: PermitRootLogon" in failed["detail"]
+    assert vm.output(f"md5sum {foreign} /etc/ssh/sshd_config") == before
+    vm.run(f"test ! -e {WRITTEN[1]} && rm {foreign}")
+
+    # A configuration that is as deep as sshd allows, and with ours one deeper.
+    vm.run("cp /etc/ssh/sshd_config /root/sshd_config")
+    for name, text in too_deep().items():
+        vm.write_file(name, text)
+    (failed,) = _config_fails(vm)
+    assert "00-gandi.conf, which was removed: Too many recursive" in failed["detail"]
+    vm.run(f"test ! -e {WRITTEN[1]} && systemctl restart ssh.service && systemctl is-active ssh.service")
+    vm.run("cp /root/sshd_config /etc/ssh/sshd_config")
+    vm.run("systemctl restart gandi-config.service ssh.service")
+    assert sample.steps(vm, "config")["ssh"] == "changed"
+
+
+def _config_fails(vm: Machine) -> list[dict[str, str]]:
+    vm.run("! systemctl restart gandi-config.service")
+    return [item for item in sample.items(vm, "config") if item["outcome"] == "failed"]
+
+
+# -- what is whose -------------------------------------------------------------------------
+
+
+def _nothing_moves_at_the_next_boot(vm: Machine) -> None:
+    vm.run("sync")
+    before = vm.output(STAMPS)
+    assert all(name in before for name in WRITTEN)
+    vm.reboot()
+    assert vm.wait_booted() == "running"
+    assert vm.output(STAMPS) == before
+    outcomes = sample.steps(vm, "config")
+    assert {outcomes[step] for step in STEPS} == {"unchanged"}, outcomes
+    assert sample.steps(vm, "bootstrap")["sysctl"] == "unchanged"
+
+
+def _the_administrator_wins(vm: Machine) -> None:
+    """Edits, and files taken away, survive; and each is said."""
+    vm.run(
+        "sed -i 's/swappiness = 10/swappiness = 30/' /etc/sysctl.d/10-gandi.conf; "
+        "ln -sf /usr/share/zoneinfo/Etc/UTC /etc/localtime; rm /etc/update-motd.d/15-gandi; "
+        "sed -i 's/^[0-9]* [0-9]*\\t\\(.*daily\\)/25 6\\t\\1/' /etc/crontab; tune2fs -c 7 /dev/vda; "
+        f"echo 'PermitRootLogin yes' > {WRITTEN[1]}; sed -i '/^::1/d' /etc/hosts"
+    )
+    before = vm.output(f"{STAMPS}; cat /etc/hosts /etc/crontab {WRITTEN[1]}")
+    assert "25 6" in "".join(_jobs(vm))
+    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    assert vm.output(f"{STAMPS}; cat /etc/hosts /etc/crontab {WRITTEN[1]}") == before
+    kept = {
+        i["name"] for s in ("bootstrap", "config") for i in sample.items(vm, s) if i["outcome"] == "kept"
+    }
+    assert {"sysctl", "timezone", "motd", "cron:daily", "fsck", "localhost:::1"} <= kept, kept
+
+
+def _flags_off_and_on(vm: Machine) -> None:
+    """Off: a system of which nothing is remembered stays as it is. On: all of it is done again."""
+    vm.run(
+        "rm -rf /var/lib/gandi/system /var/lib/gandi/instances/*/done/ssh; "
+        "rm -f /etc/sysctl.d/10-gandi.conf /etc/update-motd.d/15-gandi /etc/localtime "
+        f"{WRITTEN[1]}; tune2fs -c -1 /dev/vda; sed -i 's/^UUID=[^ ]*/\\/dev\\/vda/' /etc/fstab; "
+        "cp /etc/default/gandi /root/settings"
+    )
+    vm.write_file("/etc/crontab", CRONTAB)
+    vm.run("".join(f"echo CONFIG_{flag}=0 >> /etc/default/gandi; " for flag in FLAGS))
+    before = vm.output(f"{STAMPS} | grep -v /var/lib/gandi")
+    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    assert vm.output(f"{STAMPS} | grep -v /var/lib/gandi") == before
+    outcomes = sample.steps(vm, "config") | {"sysctl": sample.steps(vm, "bootstrap")["sysctl"]}
+    assert {outcomes[step] for step in (*STEPS, "sysctl")} == {"skipped"}, outcomes
+
+    vm.run("cp /root/settings /etc/default/gandi")
+    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    assert all(name in vm.output(STAMPS) for name in WRITTEN)
+    assert vm.output("cut -d' ' -f1 /etc/fstab") == f"UUID={vm.output('blkid -s UUID -o value /dev/vda')}"
+    assert vm.output("cut -d' ' -f1 /etc/fstab.gandi-old") == "/dev/vda"
+    assert "Maximum mount count:      42" in vm.output("tune2fs -l /dev/vda")

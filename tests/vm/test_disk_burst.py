@@ -1,0 +1,54 @@
+"""64 disks at once: all mounted, none lost; eight enlarged at once; all taken away at once under two
+processes that sit on them (FAILURES 16 and 19).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
+
+COUNT, ENLARGED = 64, 8
+SIZE = 32 * MIB
+
+
+def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> None:
+    vm = booted
+    names = [f"d{number}" for number in range(COUNT)]
+    disks = [
+        Disk(path=make_filesystem(tmp_path / name, SIZE, "ext4", label=name), id=name, bus=Bus.SCSI)
+        for name in names
+    ]
+    begun = time.monotonic()
+    for disk in disks:
+        vm.add_disk(disk)
+    attached = time.monotonic() - begun
+    vm.wait_until(f"test $(findmnt -rno TARGET | grep -c ^/srv/d) = {COUNT}", timeout=240)
+    print(f"{COUNT} disks attached in {attached:.1f} s, mounted after {time.monotonic() - begun:.1f} s")
+    found = vm.output("findmnt -rno TARGET | grep ^/srv/d").split()
+    assert sorted(found) == sorted(f"/srv/{name}" for name in names)
+    assert sorted(vm.output("ls -A /srv").split()) == sorted(names)
+
+    begun = time.monotonic()
+    for name in names[:ENLARGED]:
+        vm.resize_disk(name, 3 * SIZE)
+    for name in names[:ENLARGED]:
+        vm.wait_until(f"test $(df --output=size -B1M /srv/{name} | tail -1) -ge 80", timeout=120)
+    print(f"{ENLARGED} disks grown in {time.monotonic() - begun:.1f} s")
+
+    # Not by the unit's own words: systemd would stop it with the mount.
+    vm.run("systemd-run -q --unit=sits sh -c 'cd /srv/d1 && exec sleep infinity'")
+    vm.run("systemd-run -q --unit=reads sh -c 'exec tail -f /dev/null 3>/srv/d2/file'")
+    vm.wait_until("test $(readlink /proc/$(systemctl show -P MainPID sits)/cwd) = /srv/d1")
+    vm.wait_until("readlink /proc/$(systemctl show -P MainPID reads)/fd/3 && pgrep -x tail")
+    for disk in disks:
+        vm.qmp.call("device_del", id=f"{disk.id}-dev")
+    vm.wait_until('! findmnt -rno TARGET | grep -q ^/srv/ && test -z "$(ls -A /srv)"', timeout=240)
+    assert vm.output("systemctl list-units --type=mount --no-legend 'srv-*'") == "", "no dead mount"
+    assert vm.output("systemctl is-system-running") == "running"
+    status = vm.output("gandi-agent status")
+    for unit, program in (("sits", "sleep"), ("reads", "tail")):
+        process = vm.output(f"systemctl show -P MainPID {unit}.service")
+        assert process in status, status
+        assert program in status, status

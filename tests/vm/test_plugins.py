@@ -1,0 +1,136 @@
+"""The operator's plugins and the customer's scripts in every form, in one machine that has booted before."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.rig import Machine, State
+
+PLUGINS = "/etc/gandi/plugins.d"
+TRACE = 'echo "${0##*/} $GANDI_STAGE" >> /root/ran\n'
+
+
+@pytest.fixture
+def vm(machine: Rig, set_up: State) -> Machine:
+    """After its first boot."""
+    return machine.clone(set_up)
+
+
+def test_plugins(vm: Machine) -> None:
+    """Order, forms, owner, exit status, time, output; then the hook; and what other packages have put
+    beside the first stage.
+    """
+    for name, text in {
+        "10-first": f"#!/bin/sh\n{TRACE}echo words for the journal\necho more >&2\n",
+        "20-x.sh": f". /etc/gandi/plugins-lib\nload_config\n{TRACE}is_deb && echo plain >> /root/ran\n",
+        "30-fails": f"#!/bin/sh\n{TRACE}exit 3\n",
+        "40-python": "#!/usr/bin/python3\nprint('python', file=open('/root/ran', 'a'))\n",
+        "B": f"#!/bin/sh\n{TRACE}",
+        "a-users": f"#!/bin/sh\n{TRACE}",
+        "b-writable": f"#!/bin/sh\n{TRACE}",
+        "left~": f"#!/bin/sh\n{TRACE}",
+        "x.dpkg-old": f"#!/bin/sh\n{TRACE}",
+        "pre-first": f"#!/bin/sh\n{TRACE}",
+        "z-last": f"#!/bin/sh\n{TRACE}cat /proc/self/cgroup >> /root/ran\n",
+    }.items():
+        vm.write_file(f"{PLUGINS}/{name}", text, mode=0o755)
+    vm.run(f"chown admin1 {PLUGINS}/a-users; chmod o+w {PLUGINS}/b-writable; chmod -x {PLUGINS}/x.dpkg-old")
+    vm.write_file("/etc/gandi/hooks/post-vm-config", f"#!/bin/sh\n{TRACE}", mode=0o755)
+    vm.write_file("/usr/share/gandi/bootstrap.d/50-foreign", f"#!/bin/sh\n{TRACE}", mode=0o755)
+    vm.run("! systemctl restart gandi-config.service")
+    assert vm.read_file("/root/ran").decode().splitlines() == [
+        *("10-first config", "20-x.sh config", "plain", "30-fails config", "python", "B config"),
+        *("z-last config", "0::/system.slice/gandi-plugin-z-last.service", "post-vm-config "),
+    ]
+    items = {item["name"]: item for item in sample.items(vm, "config")}
+    assert {
+        name: items[name]["outcome"] for name in items if name in vm.output(f"ls {PLUGINS}").split()
+    } == {
+        **dict.fromkeys(("10-first", "20-x.sh", "40-python", "B", "z-last"), "changed"),
+        **dict.fromkeys(("30-fails", "a-users", "b-writable"), "failed"),
+    }
+    assert "does not belong to root" in items["a-users"]["detail"]
+    assert "can be written by others" in items["b-writable"]["detail"]
+    assert "30-fails" in items["30-fails"]["detail"]
+    assert "gandi-plugin-30-fails" in items["30-fails"]["hint"]
+    said = vm.output("journalctl -b -o cat -t 10-first")
+    assert said.splitlines() == ["words for the journal", "more"]
+
+    vm.run(f"rm /root/ran {PLUGINS}/*; systemctl restart gandi-bootstrap.service")
+    assert vm.read_file("/root/ran").decode().splitlines() == ["50-foreign bootstrap"]
+    assert sample.steps(vm, "bootstrap")["bootstrap.d"] == "changed"
+    _one_that_never_ends(vm)
+
+
+def _one_that_never_ends(vm: Machine) -> None:
+    """Its time is shortened here, in this machine only: two minutes would be waited for."""
+    place = "/usr/lib/gandi-agent/agent/steps/plugins.py"
+    vm.run(
+        f"sed -i 's/^TIMEOUT, ALL = .*/TIMEOUT, ALL = 3.0, 5.0/' {place} && systemctl restart gandi-agent"
+    )
+    for name in ("a", "b", "c", "d"):
+        vm.write_file(
+            f"{PLUGINS}/{name}", "#!/bin/sh\nexec sleep 1000\n" if name < "c" else TRACE, mode=0o755
+        )
+    vm.run("rm -f /root/ran; ! systemctl restart gandi-config.service")
+    items = {
+        item["name"]: item["detail"] for item in sample.items(vm, "config") if item["outcome"] == "failed"
+    }
+    assert set(items) == {"a", "b", "c", "d"}
+    assert all("not run: those before it took 5 s" in items[name] for name in ("c", "d"))
+    vm.run("! pgrep -x sleep; test -e /run/gandi/status.json; ! systemctl is-active gandi-plugin-a.service")
+
+
+#: Each form of a script, what it leaves, and what is said of it.
+FORMS = {
+    "with an interpreter line": ("#!/usr/bin/python3\nopen('/root/left', 'w').write('python')\n", "python"),
+    "without a line": ("echo $0 > /root/left; echo sh >> /root/left\n", "sh"),
+    "that forks and stays": (
+        "#!/bin/sh\nsetsid sh -c 'sleep 500' & echo $! > /root/left; echo stays >> /root/left\n",
+        "stays",
+    ),
+    "that prints 100 MB": (
+        "#!/bin/sh\nhead -c 104857600 /dev/zero | tr '\\0' x | fold -w 1000\necho printed > /root/left\n",
+        "printed",
+    ),
+}
+
+
+def test_scripts_of_every_form(vm: Machine) -> None:
+    """Run once more by the operator; one that never ends holds nothing."""
+    where = vm.output("ls -d /var/lib/gandi/instances/*/scripts")
+    for form, (text, left) in FORMS.items():
+        vm.write_file(f"{where}/script", text, mode=0o700)
+        said = vm.output("gandi-agent rerun script", timeout=150)
+        assert re.search(r"^scripts: changed \(script (ended 0 after \d+ s|running since)", said), (
+            form,
+            said,
+        )
+        vm.wait_until("! systemctl is-active --quiet gandi-script.service", timeout=240)
+        assert vm.read_file("/root/left").decode().split()[-1] == left, form
+        assert vm.output("systemctl is-system-running") == "running"
+        if "stays" in form:
+            vm.run("kill $(head -1 /root/left)")  # it is there
+    # A binary; its arguments are the document's.
+    vm.run(f"cp /usr/bin/touch {where}/script; gandi-agent rerun script")
+    vm.run("ls /one '/two words' /three")
+    assert len([line for line in sample.order(vm) if line.startswith("run")]) == 1 + len(FORMS) + 1
+    _one_with_no_end(vm, where)
+
+
+def _one_with_no_end(vm: Machine, where: str) -> None:
+    vm.write_file(f"{where}/script", "#!/bin/sh\necho begun > /root/left\nexec sleep 100000\n", mode=0o700)
+    vm.run("rm /var/lib/gandi/instances/*/done/script-* /var/lib/gandi/instances/*/done/run-*")
+    begun = vm.spawn("systemctl restart gandi-postboot.service", timeout=150)
+    vm.wait_until("grep -q begun /root/left")
+    vm.run("gandi-agent status | grep -q 'at scripts, waiting for script (at most 60 s)' || true")
+    vm.run("! gandi-agent rerun script")
+    assert begun.result().seconds < 90
+    assert "running since" in vm.output("systemctl status gandi-postboot.service")
+    assert vm.output("systemctl is-system-running") == "running"
+    assert "still runs" in vm.run("gandi-agent rerun script", check=False).stderr
+    vm.run("systemctl kill gandi-script.service")

@@ -1,0 +1,91 @@
+"""The ssh step against Debian's own sshd, in the guest's tree on the build host: no machine is needed to ask
+it what it makes of its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.context import Context, context
+from agent.errors import ConfigError, HostError
+from agent.host import Host
+from agent.model import Identity, InstanceConfig, User
+from agent.report import Outcome
+from agent.steps import ssh
+from tests.vm import sample
+from tests.vm.rig import ImageSpec
+from tests.vm.rig.tree import merged
+from tests.vm.sshfiles import too_deep
+
+IDENTITY = Identity("gandi", "1")
+FOREIGN = "/etc/ssh/sshd_config.d/50-foreign.conf"
+
+
+@pytest.fixture(scope="module")
+def tree() -> Iterator[Path]:
+    """Debian 13 with openssh-server and its host keys."""
+    with merged(ImageSpec()) as root:
+        yield root
+
+
+@pytest.fixture
+def ctx(tree: Path) -> Iterator[Context]:
+    """A new instance with a key for root; what a test leaves in the tree is taken away."""
+    main = (tree / "etc/ssh/sshd_config").read_text()
+    found = context(Host(tree))
+    found.state.adopt(IDENTITY)
+    found.config = InstanceConfig(IDENTITY, users=(User("root", keys=(sample.KEY,)),))
+    yield found
+    (tree / "etc/ssh/sshd_config").write_text(main)
+    for name in (ssh.DROP_IN, FOREIGN, f"{found.state.folder()}/done/ssh"):
+        (tree / name[1:]).unlink(missing_ok=True)
+
+
+def written(ctx: Context) -> bool:
+    return ctx.host.exists(ssh.DROP_IN)
+
+
+def test_it_is_heeded(ctx: Context) -> None:
+    (item,) = ssh.apply(ctx)
+    assert item.outcome is Outcome.CHANGED
+    said = ctx.host.run((ssh.SSHD, "-T")).stdout.splitlines()
+    assert {"permitrootlogin without-password", "permitemptypasswords no"} <= set(said)
+
+
+def test_a_foreign_file_that_sshd_refuses_is_named(ctx: Context) -> None:
+    ctx.host.write(FOREIGN, "PermitRootLogon yes\n")
+    with pytest.raises(ConfigError, match=rf"{FOREIGN}: line 1: Bad configuration option: PermitRootLogon"):
+        list(ssh.apply(ctx))
+    assert not written(ctx)
+
+
+def test_one_of_ours_that_it_refuses_is_taken_back(ctx: Context) -> None:
+    """A configuration that is as deep as sshd allows, and with our file one deeper."""
+    for name, text in too_deep().items():
+        ctx.host.write(name, text)
+    ctx.host.mkdir("/run/sshd")
+    ctx.host.run((ssh.SSHD, "-t"))
+    with pytest.raises(
+        HostError, match=r"00-gandi\.conf, which was removed: .*recursive configuration includes"
+    ):
+        list(ssh.apply(ctx))
+    assert not written(ctx)
+    ctx.host.run((ssh.SSHD, "-t"))
+
+
+def test_without_host_keys_that_is_the_reason(ctx: Context, tree: Path) -> None:
+    keys = list((tree / "etc/ssh").glob("ssh_host_*"))
+    aside = tree / "root/keys"
+    aside.mkdir()
+    for key in keys:
+        key.rename(aside / key.name)
+    try:
+        with pytest.raises(ConfigError, match="no hostkeys available"):
+            list(ssh.apply(ctx))
+        assert not written(ctx)
+    finally:
+        for key in keys:
+            (aside / key.name).rename(key)

@@ -35,6 +35,8 @@ _DELIVERED = frozenset(
         *("hostname", "hosts", "mailname", "nic", "dhcp", "nic parameters", "resolvers", "timezone"),
     }
 )
+#: Repairs of the administrator's own files, of which none is made on such a machine.
+_REPAIRS = frozenset({"localhost", "fstab", "cron"})
 #: What a reset on the platform's side delivers although the document is the same: first seen in a later boot
 #: than the document, it is new.
 _RESET = "password"
@@ -62,6 +64,8 @@ def nics(host: Host) -> frozenset[str]:
 def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
     """Whether an item that was never applied to the instance stays as it was before us."""
     kind = item.partition(":")[0]
+    if kind in _REPAIRS:
+        return _record(host, identity) is not None
     if kind not in _DELIVERED or (found := _in_force(host, identity, folder)) is None:
         return False
     return kind != _RESET or found.get("boot") == (host.read(_BOOT) or "")
@@ -83,10 +87,16 @@ def counts_as_done(host: Host, identity: Identity | None, folder: str, mark: str
     return True
 
 
+def _record(host: Host, identity: Identity | None) -> dict[str, Any] | None:
+    """What is known of the instance from before us, None where it was not adopted."""
+    found = stored.load(host, FILE)
+    return found if found and identity is not None and found.get("instance") == asdict(identity) else None
+
+
 def _in_force(host: Host, identity: Identity | None, folder: str) -> dict[str, Any] | None:
     """The record, while the instance is the one that was adopted, and its document the first."""
-    found = stored.load(host, FILE)
-    if found is None or identity is None or found.get("instance") != asdict(identity):
+    found = _record(host, identity)
+    if found is None:
         return None
     document = host.read_bytes(f"{folder}/config.json")
     return found if (_digest(document) if document else "") == found.get("document") else None

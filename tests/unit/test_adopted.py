@@ -82,6 +82,13 @@ def test_what_runs_once_counts_as_done_until_somebody_wants_it_again(host: Host)
     assert not state.done("script-2"), "a new script runs"
 
 
+def test_the_administrators_files_are_not_repaired(host: Host) -> None:
+    for hostname in ("one", "two"):
+        system = take(host, document(hostname)).system()
+        assert settle(system, "fstab", "UUID", "mine") == (Outcome.KEPT, [])
+        assert settle(system, "localhost:::1", "localhost", None) == (Outcome.KEPT, [])
+
+
 def test_another_instance_is_a_new_one(host: Host) -> None:
     state = State(host)
     state.adopt(Identity("gandi", "another"))

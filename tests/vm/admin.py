@@ -16,12 +16,14 @@ mkdir -p -m 700 /root/.ssh; echo '{sample.public_key(9, "mine")}' > /root/.ssh/a
 rm -f /etc/ssh/ssh_host_*; ssh-keygen -q -A
 systemd-machine-id-setup > /dev/null 2>&1
 printf '[Match]\\nName=e*\\n[Network]\\nAddress=198.51.100.7/24\\n' > /etc/systemd/network/20-mine.network
+echo '/dev/vda / ext4 defaults 0 1' > /etc/fstab
 rm -f /etc/resolv.conf; echo 'nameserver 198.51.100.1' > /etc/resolv.conf
 sync
 """
 #: The command that prints checksums of all that the administrator owns.
 ADMINS = (
-    "sha256sum /etc/hostname /etc/hosts /etc/shadow /etc/passwd /etc/group /root/.ssh/authorized_keys "
+    "sha256sum /etc/hostname /etc/hosts /etc/fstab /etc/shadow /etc/passwd /etc/group "
+    "/root/.ssh/authorized_keys "
     "/etc/ssh/ssh_host_*_key /etc/machine-id /etc/resolv.conf /etc/localtime; "
     "cat /etc/timezone; find /etc/systemd/network /etc/network /etc/netplan -type f 2>/dev/null | sort | "
     "xargs sha256sum"

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent import kernel
 from agent.host import Host
 from tests.vm.conftest import Rig
-from tests.vm.rig import Image
+from tests.vm.rig import MIB, Disk, Image
 
 
 def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -> None:
@@ -22,9 +22,13 @@ def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -
     shutil.copy(image.kernel, unpacked)
     assert kernel.unpack(Host(), str(unpacked)).outcome == "changed"
     assert unpacked.read_bytes()[:4] == b"\x7fELF"
-    vm = machine.start(Image(folder, image.root_uuid))
+    packed = image.kernel.read_bytes()
+    disk = tmp_path / "packed.img"
+    disk.write_bytes(packed + bytes(-len(packed) % MIB))
+    vm = machine.start(Image(folder, image.root_uuid), disks=[Disk(path=disk, id="packed")])
+    vm.wait_booted()
 
-    vm.write_file("/root/vmlinuz-9", image.kernel.read_bytes())
+    vm.run(f"head -c {len(packed)} /dev/vdb > /root/vmlinuz-9")
     before = vm.output("sha256sum /root/vmlinuz-9")
     assert "only a Xen PV machine needs it" in vm.output("gandi-agent decompress-kernel /root/vmlinuz-9")
     vm.run("/etc/kernel/postinst.d/gandi-agent 9 /root/vmlinuz-9")

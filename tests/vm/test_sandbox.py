@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.vm.conftest import Rig
 from tests.vm.rig import Machine, State
 
-#: Exposure by systemd-analyze, times ten, at the most: each directive left out has its reason in the unit.
+#: systemd-analyze's exposure, times ten, at the most: what is left out has its reason in the unit.
 EXPOSURE = 50
 #: Capabilities that nothing of the daemon's needs, by their bits (linux/capability.h): SYS_MODULE,
 #: SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, SYSLOG, BPF.

@@ -36,6 +36,14 @@ def machine(host: Host) -> str:
     return next((uuid for name in FILES if (uuid := normal(host.read(name) or ""))), "")
 
 
+def is_xen_pv(host: Host) -> bool:
+    """Whether this machine runs as a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
+    if host.offline:
+        return False  # what /sys shows there is the machine on which the image is made
+    kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
+    return (kind.strip(), guest.strip()) == ("xen", "PV")
+
+
 def fallback(host: Host) -> str:
     """The identity of a machine without a UUID: its machine-id, "" when it has none yet."""
     if host.offline:

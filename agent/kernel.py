@@ -14,6 +14,7 @@ import stat
 import struct
 import zlib
 
+from agent import identity
 from agent.errors import ConfigError, HostError
 from agent.plain import dataclass
 from agent.report import changed, guarded, skipped, unchanged
@@ -70,19 +71,11 @@ def wanted(host: Host, setting: str) -> str:
     """Why kernels are left as they are, by CONFIG_DECOMPRESS_KERNEL and this machine; "" to unpack them."""
     if setting == "0":
         return "CONFIG_DECOMPRESS_KERNEL=0"
-    if setting == "1" or is_xen_pv(host):
+    if setting == "1" or identity.is_xen_pv(host):
         return ""
     return (
         "only a Xen PV machine needs it, and this is none (CONFIG_DECOMPRESS_KERNEL=1: unpack all the same)"
     )
-
-
-def is_xen_pv(host: Host) -> bool:
-    """Whether this machine runs as a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
-    if host.offline:
-        return False  # what /sys shows there is the machine on which the image is made
-    kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
-    return (kind.strip(), guest.strip()) == ("xen", "PV")
 
 
 def installed(host: Host) -> list[str]:

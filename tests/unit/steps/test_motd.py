@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.host import Host
+from agent.report import STATUS, StageReport, StatusFile, StepReport, changed, failed
+from agent.stages import Stage
 from agent.steps import motd
 from tests.unit.steps.conftest import Machine
 
@@ -62,8 +65,13 @@ def test_nowhere_to_say_it(machine: Machine) -> None:
     ],
 )
 def test_the_program_fills_in_the_template(tmp_path: Path, states: tuple[str, ...], said: str) -> None:
-    status, template = tmp_path / "status.json", tmp_path / "template"
-    status.write_text("".join(f'   "state": "{state}",\n' for state in states))
+    status, template, file = tmp_path / STATUS[1:], tmp_path / "template", StatusFile(Host(tmp_path))
+    for stage, state in zip(Stage, states, strict=False):
+        if state == "running":
+            file.stage_started(stage)
+        else:
+            item = failed("x", "no") if state == "failed" else changed("x")
+            file.stage_ended(StageReport(stage, (StepReport("step", (item,), 0.0),), 0.0))
     template.write_text("on @HOSTNAME@: @AGENT@ & \\n @ user@example.org\nlast line")
     program = tmp_path / "motd"
     text = (ROOT / "bin/gandi-motd").read_text()

@@ -61,14 +61,15 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
         yield failed("swap", f"{node}: not touched: {why or 'is read-only, or another disk than before'}")
         return
     target = source.target(disk)
-    if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
-        _overwrite(ctx.host, disk, medium)
-    _format(ctx.host, disk, target)
-    if (medium.offset >= _PAGE or target is not disk.device) and ctx.host.effect(
-        f"clear the mark on {node}"
-    ):
-        _clear_mark(ctx.host, disk, medium)
-    ctx.host.run(("swapon", target.node))
+    with _locked(ctx.host, disk):
+        if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
+            _overwrite(ctx.host, disk, medium)
+        _format(ctx.host, target)
+        if (medium.offset >= _PAGE or target is not disk.device) and ctx.host.effect(
+            f"clear the mark on {node}"
+        ):
+            _clear_mark(ctx.host, disk, medium)
+        ctx.host.run(("swapon", target.node))
     yield changed("swap", target.node)
 
 
@@ -76,7 +77,7 @@ def _overwrite(host: Host, disk: Disk, medium: Medium) -> None:
     """Zero the archive but for one block, which says how many bytes are ours to zero. Synced in that
     order.
     """
-    with _locked(host, disk) as descriptor:
+    with _alone(host, disk) as descriptor:
         os.pwrite(descriptor, archive.mark(medium.length - archive.BLOCK), medium.offset)
         os.fsync(descriptor)
         end = medium.offset + medium.length
@@ -86,18 +87,16 @@ def _overwrite(host: Host, disk: Disk, medium: Medium) -> None:
 
 
 def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
-    with _locked(host, disk) as descriptor:
+    with _alone(host, disk) as descriptor:
         os.pwrite(descriptor, bytes(archive.BLOCK), medium.offset)
         os.fsync(descriptor)
 
 
-def _format(host: Host, disk: Disk, target: Device) -> None:
-    """mkswap under the lock on the whole disk. It writes one page at once, so it needs no unit that
-    outlives us; judged by what is on the disk then (``udevadm lock`` of systemd 252 hides the command's
-    status).
+def _format(host: Host, target: Device) -> None:
+    """mkswap; the caller has the lock. It writes one page at once, so it needs no unit that outlives us;
+    judged by what is on the disk then.
     """
-    lock = ("udevadm", "lock", f"--device={disk.device.node}", f"--timeout={_LOCK_TIMEOUT:g}", "--")
-    done = host.run((*lock, "mkswap", "-L", LABEL, target.node), check=False)
+    done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
     if not host.dry_run and not _signed(host, target.node):
         raise HostError(f"{target.node}: mkswap did not make it swap: {done.stderr.strip()[-200:]}")
 
@@ -136,10 +135,11 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
         yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
     else:
         bare = target.fstype == ""
-        if bare:
-            _format(host, disk, target)
-        # Each boot switches it on; that is news only of a device that was made swap just now.
-        host.run(("swapon", target.node))
+        with _locked(host, disk) if bare else contextlib.nullcontext():
+            if bare:
+                _format(host, target)
+            # Each boot switches it on; that is news only of a device that was made swap just now.
+            host.run(("swapon", target.node))
         yield changed("swap", target.node) if bare else unchanged("swap", f"{target.node}, switched on")
 
 
@@ -190,16 +190,28 @@ def _signed(host: Host, node: str) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(host: Host, disk: Disk) -> Iterator[int]:
-    """The whole disk open for writing, by nobody else (O_EXCL: not mounted, not swap) and locked against
-    udev.
+def _locked(host: Host, disk: Disk) -> Iterator[None]:
+    """The whole disk kept from udev until it is in use: after each writing udev has the kernel read the
+    partition table again, and for a moment there is no partition to switch on. Open for reading, so that
+    the end of the lock is no reason to do that.
 
-    Raises HostError when somebody holds it for too long, or the device refuses what is done with it.
+    Raises HostError when somebody holds it for too long.
+    """
+    node = disk.device.node
+    with host.opened(node, os.O_RDONLY) as descriptor:
+        if not bounded.lock(descriptor, _LOCK_TIMEOUT):
+            raise HostError(f"{node}: locked by another program for {_LOCK_TIMEOUT:g} s")
+        yield
+
+
+@contextlib.contextmanager
+def _alone(host: Host, disk: Disk) -> Iterator[int]:
+    """The whole disk open for writing, by nobody else (O_EXCL: not mounted, not swap).
+
+    Raises HostError when the device refuses what is done with it.
     """
     node = disk.device.node
     with host.opened(node, os.O_RDWR | os.O_EXCL) as descriptor:
-        if not bounded.lock(descriptor, _LOCK_TIMEOUT):
-            raise HostError(f"{node}: locked by another program for {_LOCK_TIMEOUT:g} s")
         try:
             yield descriptor
         except OSError as error:

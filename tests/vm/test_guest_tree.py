@@ -14,7 +14,7 @@ from tests.vm.rig import ImageSpec, newest_deb
 from tests.vm.rig.paths import PROJECT
 from tests.vm.rig.tree import chroot, install_debs, merged
 
-TOOLS = ("python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml")
+TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml", "zstd")
 #: What the unit tests read; nothing that was built.
 SOURCES = (
     *(

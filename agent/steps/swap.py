@@ -106,11 +106,13 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
     the administrator's setting.
     """
     host, wanted = ctx.host, _configured(ctx)
+    mounted = {number for mount in mounts.mounts(host) for number in mount.numbers}
     found = []
     for name in disks(host):
         parts = _parts(host, name)
-        # A kernel that gives no names to partitions leaves it to libblkid.
+        # A kernel that gives no names to partitions leaves it to libblkid; what is mounted is no swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
+        named = named and storage.number_of(host, parts[0]) not in mounted
         if named or wanted in (name, *parts) or (not parts and _signed(host, f"/dev/{name}")):
             found.append(name)
     return found
@@ -126,12 +128,15 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     disk = source.facts(host, name)
     if disk is None:
         return
-    target, why = _target(disk, _configured(ctx), source.foreign(host, disk))
+    wanted = _configured(ctx)
+    target, why = _target(disk, wanted, source.foreign(host, disk))
+    if why and target.fstype != "swap" and target.part_name != source.PARTITION and target.name != wanted:
+        return  # somebody's, and nothing says that it is to be swap: a root disk of one partition
     if claim := next((c for c in mounts.claims(host) if mounts.claimed(target, c.what)), None):
         yield skipped("swap", f"{target.node}: the administrator's ({claim.by})")
     elif why:
         yield skipped("swap", f"{target.node}: left: {why}")
-    elif target.fstype == "" and not _free(host, target, _configured(ctx)):
+    elif target.fstype == "" and not _free(host, target, wanted):
         yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
     else:
         bare = target.fstype == ""

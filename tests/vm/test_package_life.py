@@ -35,7 +35,7 @@ def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None
     vm = booted
     _attach(vm, tmp_path, "one")
     vm.run("echo content > /srv/one/file")
-    holder = vm.spawn("cd /srv/one && exec sleep 3600")
+    holder = vm.spawn("cd /srv/one && exec sleep 3600", timeout=3600)
     vm.run(ADMIN)
     owned, stages, daemon = vm.output(OWNED), vm.output(STAGES), vm.output(DAEMON)
     assert vm.output("dpkg-query -W -f '${Conffiles}' gandi-agent") == ""

@@ -94,7 +94,9 @@ def _follow(story: Story, vm: Machine, stage: str) -> None:
     # The exit status says whether all stages have ended; here one has.
     status = vm.run(["gandi-agent", "status", "--json"], check=False).stdout
     entry = json.loads(status)["stages"][stage]
-    words = ", ".join(f"{step['step']} {step['outcome']}" for step in entry["steps"]) or "nothing to do"
+    told = [f"{step['step']} {step['outcome']}" for step in entry["steps"] if step["outcome"] != "unchanged"]
+    idle = len(entry["steps"]) - len(told)
+    words = ", ".join([*told, f"{idle} with nothing to do"] if idle else told)
     story.measured(f"stage {stage}", f"{entry['state']} in {entry['seconds']:.2f} s: {words}")
 
 

@@ -17,19 +17,21 @@ from tests.vm.rig.tree import chroot, install_debs, merged
 TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml", "zstd")
 #: What the unit tests read; nothing that was built.
 SOURCES = (
-    *(
-        "Makefile",
-        "agent",
-        "bin",
-        "debian",
-        "docs",
-        "etc-default",
-        "etc-gandi",
-        "hooks",
-        "pyproject.toml",
-        "tests",
-    ),
-    *("tools", "typings", "udev", "units"),
+    "Makefile",
+    "agent",
+    "autofs",
+    "bin",
+    "debian",
+    "docs",
+    "etc-default",
+    "etc-gandi",
+    "hooks",
+    "pyproject.toml",
+    "tests",
+    "tools",
+    "typings",
+    "udev",
+    "units",
 )
 INSIDE = "/usr/src/gandi-agent"
 

@@ -68,7 +68,8 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
     assert keys(vm) == [sample.KEY]
     assert sample.order(vm) == ["user data"]
     vm.add_disk(drive(with_password(2, "saved_password", "cs2")))
-    vm.wait_until("gandi-agent status --json | grep -q cs2", timeout=60)
+    vm.wait_until("hostname | grep -qx cs2", timeout=60)
+    vm.wait_until("gandi-agent status --json | grep -q '\"work\": {}'")
     named(vm, "cs2")
     assert password_is(vm, "root", PASSWORD)
     vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs2"))

@@ -140,6 +140,7 @@ class Devices:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mounting: bool = False
     _closed: bool = False
+    _asking: threading.Lock = field(default_factory=threading.Lock)
     _not_stopping_until: float = 0.0
     _ask_again: float = 0.0
 
@@ -268,10 +269,11 @@ class Devices:
         question."""
         if self._closed or action == "add":
             return self._closed
-        if time.monotonic() >= self._not_stopping_until:
-            if units.system_state(self.ctx.host) == "stopping":
-                return True
-            self._not_stopping_until = time.monotonic() + _STOPPING_BELIEVED
+        with self._asking:  # what one asks for, all who wait here hear
+            if time.monotonic() >= self._not_stopping_until:
+                if units.system_state(self.ctx.host) == "stopping":
+                    return True
+                self._not_stopping_until = time.monotonic() + _STOPPING_BELIEVED
         return False
 
 

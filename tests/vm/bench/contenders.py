@@ -64,7 +64,9 @@ def image_spec(who: Contender, *more: GuestFile) -> ImageSpec:
         case Contender.PLAIN:
             return ImageSpec(files=files)
         case Contender.AGENT:
-            return ImageSpec(debs=(newest_deb(),), files=files)
+            # As in cloud-init's seed: the image's host keys stay.
+            settings = GuestFile("/etc/default/gandi", b"CONFIG_SSH_HOSTKEYS=0\n")
+            return ImageSpec(debs=(newest_deb(),), files=(*files, settings))
         case Contender.CLOUD_INIT:
             choice = b"datasource_list: [NoCloud, None]\n"
             sources = GuestFile("/etc/cloud/cloud.cfg.d/95_bench.cfg", choice)

@@ -47,16 +47,19 @@ class Results:
     rounds: dict[str, Rounds]
     breakdowns: dict[str, Breakdown]
     sizes: dict[Contender, Size]
-    hotplug: HotPlug
+    #: None where only boots were measured.
+    hotplug: HotPlug | None
 
 
-def text(results: Results) -> str:
-    """The whole page, in Markdown."""
+def text(results: Results, before: str = "") -> str:
+    """The whole page, in Markdown; the part on hot-plug is that of the page ``before`` where it was not
+    measured.
+    """
     parts = ["# What the agent costs", *_standing(results), *_setting(results)]
     for kind in KINDS:
         parts += [f"## {kind.capitalize()}", _compared(results, kind), *_verdicts(results, kind)]
         parts += [f"### Where the agent's CPU goes, {kind}", _split(results, kind)]
-    parts += [_HOTPLUG, *_hotplug(results.hotplug)]
+    parts += [_HOTPLUG, *_hotplug(results.hotplug)] if results.hotplug else [_part(before)]
     parts += ["## Size", _sizes(results), "## Notes of a profiled boot"]
     for kind in KINDS:
         parts += [
@@ -179,6 +182,11 @@ def _sizes(results: Results) -> str:
 # -- hot-plug ------------------------------------------------------------------------------------
 
 _HOTPLUG = "## Hot-plug"
+
+
+def _part(page: str) -> str:
+    rest = page.partition(f"{_HOTPLUG}\n")[2]
+    return f"{_HOTPLUG}\n{rest.partition(chr(10) + '## ')[0]}".rstrip()
 
 
 def renewed(page: str, done: HotPlug) -> str:

@@ -2,10 +2,9 @@
 one that the document has.
 
 Files are written for the manager that runs this system; it starts after this stage, so at a boot nothing
-is applied here. A NIC of the document that is not on this machine is named and its files, if there were
-any, stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go
-as soon as the document has the NIC; what was written for another manager goes when that one no longer is
-in charge.
+is applied here. A NIC of the document that is not on this machine is named and its files, if there are any,
+stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go as soon
+as the document has the NIC; what was written for another manager goes when that one is not in charge.
 
 While the machine runs, a NIC that comes or goes is this same step again, over all of them: what was written
 for the others is found unchanged. The files of one that was unplugged go, and its place in the document is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from agent.parse.fields import IP, address, hostname, mac, network, text
+from agent.parse.fields import IP, address, hostname, network, text
 from agent.parse.values import Choice, Whole
 
 TYPE_CHECKING = False
@@ -30,22 +30,6 @@ RATES = ("slow", "fast")
 #: sysctl paths would read as something else.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 _ANYWHERE = {"default": "0.0.0.0/0", "0/0": "0.0.0.0/0", "::0/0": "::/0"}
-
-
-def required_mac(value: object) -> str:
-    """A hardware address."""
-    found = mac(value)
-    if found is None:
-        raise ValueError("not a MAC address; write for example 00:16:3e:11:22:33")
-    return found
-
-
-def lenient_mac(value: object) -> str | None:
-    """A hardware address; None for anything else: links without Ethernet have addresses of another kind."""
-    try:
-        return mac(value)
-    except ValueError:
-        return None
 
 
 def interface_name(value: object) -> str:

@@ -10,8 +10,6 @@ the platform changes afterwards is applied as on any machine.
 
 from __future__ import annotations
 
-import hashlib
-
 from agent import stored
 from agent.model import dump
 from agent.plain import asdict
@@ -52,7 +50,7 @@ def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
 def take(host: Host, config: InstanceConfig) -> None:
     """Remember the first document of such a machine, before it becomes the instance that this names."""
     found = stored.load(host, FILE) or {}
-    said = {"document": _digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
+    said = {"document": stored.digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
     stored.store(host, FILE, found | {"instance": asdict(config.identity)} | said)
 
 
@@ -99,8 +97,4 @@ def _in_force(host: Host, identity: Identity | None, folder: str) -> dict[str, A
     if found is None:
         return None
     document = host.read_bytes(f"{folder}/config.json")
-    return found if (_digest(document) if document else "") == found.get("document") else None
-
-
-def _digest(document: bytes) -> str:
-    return hashlib.sha256(document).hexdigest()
+    return found if (stored.digest(document) if document else "") == found.get("document") else None

@@ -18,13 +18,13 @@ the administrator win.
 
 from __future__ import annotations
 
-import re
 import threading
 
 from agent import adopted, model, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
+from agent.stored import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,19 +37,8 @@ FOLDER = stored.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
 #: What the reader calls user data among the files.
 USER_DATA = "user-data"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-#: Characters of a folder's name, so that an id of any length is a file name.
-_LONGEST = 128
 #: Stands for what was there before us: no live value is like it.
 _BEFORE_US = "\0before us"
-
-
-def digest(value: str | bytes) -> str:
-    """A short name for a value that must be recognised again but not stored."""
-    import hashlib  # loads OpenSSL, which a look at a disk has no use for
-
-    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass(slots=True)
@@ -109,11 +98,7 @@ class State:
         identity = self.identity()
         if identity is None:
             raise HostError("no instance is known yet", hint="run: gandi-agent status")
-        name = f"{identity.source}-{identity.id}"
-        safe = _UNSAFE.sub("_", name)
-        if safe != name or len(safe) > _LONGEST:
-            safe = f"{safe[: _LONGEST // 2]}-{digest(name)[:16]}"
-        return f"{FOLDER}/instances/{safe}"
+        return stored.instance_folder(f"{identity.source}-{identity.id}")
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
         """Store the configuration, the programs and the user data that came with it; on return they survive
@@ -156,7 +141,7 @@ class State:
 
     def done(self, mark: str) -> bool:
         """Whether the thing that runs once per instance has been started, or counts as done."""
-        name, folder = _UNSAFE.sub("_", mark), self.folder()
+        name, folder = stored.safe_name(mark), self.folder()
         if self.host.exists(f"{folder}/done/{name}"):
             return True
         with self._lock:
@@ -171,7 +156,7 @@ class State:
 
     def mark_file(self, mark: str) -> str:
         """The file whose existence is that memory, for a program that marks itself; its folder is made."""
-        return self.file(f"done/{_UNSAFE.sub('_', mark)}")
+        return self.file(f"done/{stored.safe_name(mark)}")
 
     def file(self, name: str) -> str:
         """The path of a file of this instance's; its folder is made."""

@@ -6,6 +6,7 @@ What they mean is in agent/state.py.
 from __future__ import annotations
 
 import json
+import re
 
 from agent.errors import HostError
 from agent.model import canonical
@@ -22,6 +23,17 @@ FOLDER = "/var/lib/gandi"
 VERSION = 1
 #: Bytes of a file at the most.
 _LIMIT = 16 << 20
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+#: Characters of a folder's name, so that an id of any length is a file name.
+_LONGEST = 128
+
+
+def digest(value: str | bytes) -> str:
+    """A short name for a value that must be recognised again but not stored."""
+    import hashlib  # loads OpenSSL, which a look at a disk has no use for
+
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()
 
 
 class Damaged(HostError):
@@ -57,3 +69,16 @@ def folder(host: Host, name: str) -> None:
     if name.startswith(FOLDER + "/"):
         folder(host, name.rpartition("/")[0])
     host.mkdir(name, mode=0o700)
+
+
+def safe_name(name: str) -> str:
+    """The name, with an underscore for each character that a file's name had better not have."""
+    return _UNSAFE.sub("_", name)
+
+
+def instance_folder(name: str) -> str:
+    """Where the files of the instance of this name are; whatever the name, a folder below FOLDER."""
+    safe = safe_name(name)
+    if safe != name or len(safe) > _LONGEST:
+        safe = f"{safe[: _LONGEST // 2]}-{digest(name)[:16]}"
+    return f"{FOLDER}/instances/{safe}"

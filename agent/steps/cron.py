@@ -14,7 +14,7 @@ from functools import partial
 
 from agent import identity
 from agent.report import kept
-from agent.state import digest
+from agent.stored import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

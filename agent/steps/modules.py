@@ -12,7 +12,7 @@ from io import RawIOBase
 from agent.errors import ConfigError, HostError
 from agent.parse.archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
-from agent.state import digest
+from agent.stored import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from agent import units
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
 from agent.plain import dataclass
 from agent.report import Outcome, skipped
-from agent.state import digest
+from agent.stored import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import guest_channel
+from . import guest_channel, quick
 from .command import RigError
 from .paths import IMAGES, PROJECT, UNFINISHED, keep_newest, locked, mark_used
 from .rootdisk import write_disk
@@ -72,6 +72,16 @@ class Image:
         return self.folder / "initrd.img"
 
     @property
+    def quick_kernel(self) -> Path:
+        """The same kernel, unpacked."""
+        return self.folder / quick.KERNEL
+
+    @property
+    def quick_initrd(self) -> Path:
+        """The rig's own initrd."""
+        return self.folder / quick.INITRD
+
+    @property
     def tree_size(self) -> int:
         """Bytes that the files of the tree take, for comparing images."""
         return int(json.loads((self.folder / "image.json").read_text())["tree_size"])
@@ -79,7 +89,8 @@ class Image:
 
 def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image:
     """The image of `spec`, from the cache or made now; `say` gets one line about what took time."""
-    key = digest(VERSION, spec, Path(guest_channel.__file__), CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
+    sources = (Path(guest_channel.__file__), Path(quick.__file__), quick.SOURCE)
+    key = digest(VERSION, spec, sources, CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
     folder = IMAGES / key
     with locked(f"image-{key}"):
         if not (folder / "image.json").is_file():
@@ -157,15 +168,16 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
 
 
 def copy_kernel(tree: Path, folder: Path) -> None:
-    """Put the tree's newest kernel and initrd where a machine is started from."""
+    """Put the tree's newest kernel and initrd, and the rig's, where a machine is started from."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
+    quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder)
 
 
 def _newest(boot: Path, name: str) -> Path:
-    found = sorted(boot.glob(f"{name}-*"))
+    found = sorted(boot.glob(f"{name}*-*"))
     if not found:
-        raise RigError(f"the tree has no /boot/{name}-*")
+        raise RigError(f"the tree has no {boot}/{name}*-*")
     return found[-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import quick
 from .accel import QEMU
 from .guest_channel import PORT_NAME
 from .image import Image
@@ -63,8 +64,13 @@ def arguments(
     if any(nic.tap for nic in spec.nics):
         # The tap goes with the process, and nobody else's network is touched.
         argv = ["unshare", "--net", "--", *argv]
+    kernel, initrd = image.quick_kernel, image.quick_initrd
+    if spec.debian_initrd:
+        kernel, initrd = image.kernel, image.initrd
+    else:
+        extra += quick.CMDLINE
     append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
-    return [*argv, "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", append]
+    return [*argv, "-kernel", str(kernel), "-initrd", str(initrd), "-append", append]
 
 
 def cpu_arguments(spec: MachineSpec, *, kvm: bool, sata: bool) -> list[str]:

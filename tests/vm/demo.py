@@ -69,7 +69,7 @@ def _tell(story: Story, folder: Path) -> None:
     story.say(f"image: Debian 13 with {newest_deb().name}")
     swap = sample.swap_disk(folder)
     story.say(f"configuration archive made: {swap.path.stat().st_size // MIB} MiB swap disk, tar at 512 KiB")
-    spec = MachineSpec(nics=sample.SPEC.nics, root_size=_ROOT_SIZE, shell=bool(KEEP))
+    spec = MachineSpec(nics=sample.SPEC.nics, root_size=_ROOT_SIZE, shell=bool(KEEP), debian_initrd=True)
     with Machine(image, spec, disks=[swap], name="demo") as vm:
         begun = time.monotonic()
         vm.start()

@@ -4,11 +4,12 @@ describes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import Disk, ImageSpec, Machine, State, Table, newest_deb
+from tests.vm.rig import Disk, ImageSpec, Machine, MachineSpec, State, Table, newest_deb
 
 UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot")
 
@@ -23,10 +24,10 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
 
 def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
     """With the partition gandiswap; the root disk has an msdos table. The script waits for the boot's
-    end.
+    end. Booted by Debian's own kernel image and initrd.
     """
     disk = sample.swap_disk(tmp_path, layout=sample.Layout.GPT, script=sample.PATIENT_SCRIPT)
-    vm = _boot(machine, Table.MSDOS, disk)
+    vm = _boot(machine, Table.MSDOS, disk, replace(sample.SPEC, debian_initrd=True))
     assert vm.read_file("/root/system") == b"running\n"
     _is_the_machine(vm)
     checks.addresses(vm)
@@ -54,8 +55,8 @@ def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, t
     _nothing_left_on(disk.path)
 
 
-def _boot(machine: Rig, table: Table, disk: Disk) -> Machine:
-    vm = machine.start(ImageSpec(debs=(newest_deb(),), table=table), sample.SPEC, disks=[disk])
+def _boot(machine: Rig, table: Table, disk: Disk, spec: MachineSpec = sample.SPEC) -> Machine:
+    vm = machine.start(ImageSpec(debs=(newest_deb(),), table=table), spec, disks=[disk])
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     vm.wait_until("grep -q ^run /root/order")
     return vm

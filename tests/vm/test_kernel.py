@@ -8,7 +8,7 @@ from pathlib import Path
 from agent import kernel
 from agent.host import Host
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, Image
+from tests.vm.rig import MIB, Disk, Image, MachineSpec
 
 
 def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -> None:
@@ -25,7 +25,8 @@ def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -
     packed = image.kernel.read_bytes()
     disk = tmp_path / "packed.img"
     disk.write_bytes(packed + bytes(-len(packed) % MIB))
-    vm = machine.start(Image(folder, image.root_uuid), disks=[Disk(path=disk, id="packed")])
+    disks = [Disk(path=disk, id="packed")]
+    vm = machine.start(Image(folder, image.root_uuid), MachineSpec(debian_initrd=True), disks=disks)
     vm.wait_booted()
 
     vm.run(f"head -c {len(packed)} /dev/vdb > /root/vmlinuz-9")

@@ -186,6 +186,21 @@ def test_a_partitioned_root_disk(machine: Rig) -> None:
     assert "not on the end" in listed.stderr
 
 
+@pytest.mark.parametrize(("bus", "name"), [(Bus.SCSI, "sda"), (Bus.NVME, "nvme0n1"), (Bus.SATA, "sda")])
+def test_a_root_disk_on_another_bus(machine: Rig, plain_image: Image, bus: Bus, name: str) -> None:
+    guest = machine.start(plain_image, MachineSpec(root_bus=bus))
+    assert guest.output("findmnt -no SOURCE,FSTYPE /").split() == [f"/dev/{name}", "ext4"]
+    assert guest.wait_booted() == "running"
+
+
+def test_debians_own_initrd(machine: Rig, plain_image: Image) -> None:
+    """It leaves its folder in /run, and nothing of what the rig says there."""
+    guest = machine.start(plain_image, MachineSpec(debian_initrd=True))
+    assert guest.wait_booted() == "running"
+    assert "cryptomgr" not in guest.read_file("/proc/cmdline").decode()
+    guest.run("test -d /run/initramfs && ! test -e /run/systemd/system-generators")
+
+
 def test_an_unusual_image(machine: Rig) -> None:
     spec = ImageSpec(
         table=Table.MSDOS,

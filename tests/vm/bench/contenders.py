@@ -46,7 +46,7 @@ NIC = Nic(
     mac="52:54:00:00:00:10",
     backend=f"user,restrict=on,net={_NETWORK},host={_GATEWAY},dns={_RESOLVER},ipv6=off",
 )
-SPEC = MachineSpec(nics=(NIC,), uuid="6a1d8f5e-52a5-4c39-9d0c-000000000002")
+SPEC = MachineSpec(nics=(NIC,), uuid="6a1d8f5e-52a5-4c39-9d0c-000000000002", debian_initrd=True)
 
 
 class Contender(StrEnum):

@@ -45,7 +45,7 @@ class Way(StrEnum):
 #: The most that the agent may take of what the bare rule takes (RULE_FSCK), kernel's event to mounted.
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
 #: The machine for CPUs and memory: the kernel leaves both offline.
-RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",))
+RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True)
 #: Bytes of private memory that the daemon may have while it works.
 MEMORY_TARGET = 16 * MIB
 

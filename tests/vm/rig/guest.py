@@ -42,7 +42,8 @@ class Guest(Running):
         return json.loads(self.run(argv, timeout=timeout).stdout)
 
     def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
-        """Wait in the guest until a command succeeds, trying every `interval` seconds.
+        """Wait in the guest until a command succeeds, trying every `interval` seconds, or less often when
+        it takes long itself.
 
         Gives the last result, whose `seconds` are the time waited; GuestError with its output after
         `timeout`.

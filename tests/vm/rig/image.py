@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import guest_channel
+from . import guest_channel, quick
 from .command import RigError
 from .paths import IMAGES, PROJECT, UNFINISHED, keep_newest, locked, mark_used
 from .rootdisk import write_disk
@@ -30,7 +30,7 @@ IgnoreOnIsolate=yes
 StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/usr/bin/python3 -I -S /usr/lib/rig/channel.py
+ExecStart=/usr/bin/python3 -I -S /usr/lib/rig/channel.pyc
 Restart=always
 RestartSec=100ms
 OOMScoreAdjust=-900
@@ -72,6 +72,16 @@ class Image:
         return self.folder / "initrd.img"
 
     @property
+    def quick_kernel(self) -> Path:
+        """The same kernel, unpacked."""
+        return self.folder / quick.KERNEL
+
+    @property
+    def quick_initrd(self) -> Path:
+        """The rig's own initrd."""
+        return self.folder / quick.INITRD
+
+    @property
     def tree_size(self) -> int:
         """Bytes that the files of the tree take, for comparing images."""
         return int(json.loads((self.folder / "image.json").read_text())["tree_size"])
@@ -79,7 +89,8 @@ class Image:
 
 def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image:
     """The image of `spec`, from the cache or made now; `say` gets one line about what took time."""
-    key = digest(VERSION, spec, Path(guest_channel.__file__), CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
+    sources = (Path(guest_channel.__file__), Path(quick.__file__), quick.SOURCE)
+    key = digest(VERSION, spec, sources, CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
     folder = IMAGES / key
     with locked(f"image-{key}"):
         if not (folder / "image.json").is_file():
@@ -135,6 +146,8 @@ def settle(tree: Path, spec: ImageSpec) -> None:
             chroot(tree, ["systemctl", "-q", "enable", "NetworkManager.service"])
     channel = Path(guest_channel.__file__).read_bytes()
     _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
+    # A program that is given by name is compiled each time it starts, unless it is compiled already.
+    chroot(tree, ["python3", "-m", "compileall", "-q", "-b", "/usr/lib/rig"])
     _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
     wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
     wants.symlink_to("../rig-channel.service")
@@ -155,15 +168,16 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
 
 
 def copy_kernel(tree: Path, folder: Path) -> None:
-    """Put the tree's newest kernel and initrd where a machine is started from."""
+    """Put the tree's newest kernel and initrd, and the rig's, where a machine is started from."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
+    quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder)
 
 
 def _newest(boot: Path, name: str) -> Path:
-    found = sorted(boot.glob(f"{name}-*"))
+    found = sorted(boot.glob(f"{name}*-*"))
     if not found:
-        raise RigError(f"the tree has no /boot/{name}-*")
+        raise RigError(f"the tree has no {boot}/{name}*-*")
     return found[-1]
 
 

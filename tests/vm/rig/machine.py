@@ -24,7 +24,7 @@ from .guest import Guest
 from .image import Image
 from .paths import LOGS, RUNS, stale
 from .process import Process, socket_folder
-from .spec import Disk, MachineSpec
+from .spec import Bus, Disk, MachineSpec
 
 # Bounds in seconds; emulation on a busy host is slow.
 BOOT_TIMEOUT = 180
@@ -85,9 +85,11 @@ class Machine(Guest, Devices):
         self._slot = self._slot or slots.take()[0]
         sockets = socket_folder()
         accel = accelerator(self.image.kernel)
-        argv = qemu.arguments(self.spec, self.image, accel, sockets, self.logs / "serial.log")
         root = Disk(path=self.root_file, id=qemu.ROOT_ID, bus=self.spec.root_bus, format="qcow2")
-        for disk in (root, *self.disks):
+        disks = (root, *self.disks)
+        sata = any(disk.bus is Bus.SATA for disk in disks)
+        argv = qemu.arguments(self.spec, self.image, accel, sockets, self.logs / "serial.log", sata=sata)
+        for disk in disks:
             argv += qemu.disk_arguments(disk)
         self._process = Process(argv + more, sockets, self.logs)
         self.reset_ports(self.spec)

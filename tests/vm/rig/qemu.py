@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import quick
 from .accel import QEMU
 from .guest_channel import PORT_NAME
 from .image import Image
@@ -24,16 +25,21 @@ CMDLINE = (
 )
 
 # Features that make emulated guests slower: string instructions that are emulated byte by byte, vectors
-# that C libraries then choose, a fifth level of page tables.
-SLOW_FEATURES = "-erms,-avx,-avx2,-la57"
+# that C libraries then choose, a fifth level of page tables, more state of each process to save, guards
+# that end a block of translated code; and those for which udev loads KVM and ciphers.
+SLOW_FEATURES = "-erms,-avx,-avx2,-la57,-xsave,-pku,-smap,-svm,-aes,-pclmulqdq"
+# No SMBus; and no SATA controller unless a disk needs it, no keyboard and mouse unless VMware's port does.
+MACHINE = "q35,smbus=off"
 
 
-def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial: Path) -> list[str]:
+def arguments(
+    spec: MachineSpec, image: Image, accel: str, sockets: Path, serial: Path, *, sata: bool
+) -> list[str]:
     """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log,
     channel.
     """
     argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
-    argv += cpu_arguments(spec, kvm=accel.startswith("kvm"))
+    argv += cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
     argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
     argv += ["-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]
     argv += ["-chardev", f"file,id=console,path={serial},append=on", "-serial", "chardev:console"]
@@ -58,11 +64,16 @@ def arguments(spec: MachineSpec, image: Image, accel: str, sockets: Path, serial
     if any(nic.tap for nic in spec.nics):
         # The tap goes with the process, and nobody else's network is touched.
         argv = ["unshare", "--net", "--", *argv]
+    kernel, initrd = image.quick_kernel, image.quick_initrd
+    if spec.debian_initrd:
+        kernel, initrd = image.kernel, image.initrd
+    else:
+        extra += quick.CMDLINE
     append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
-    return [*argv, "-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", append]
+    return [*argv, "-kernel", str(kernel), "-initrd", str(initrd), "-append", append]
 
 
-def cpu_arguments(spec: MachineSpec, *, kvm: bool) -> list[str]:
+def cpu_arguments(spec: MachineSpec, *, kvm: bool, sata: bool) -> list[str]:
     """Machine type and CPUs.
 
     Linux since 6.9 takes hot-added CPUs only below a hypervisor that it knows, and it does not know TCG:
@@ -70,18 +81,20 @@ def cpu_arguments(spec: MachineSpec, *, kvm: bool) -> list[str]:
     hypervisor bit.
     """
     smp = ["-smp", f"{spec.cpus},maxcpus={spec.max_cpus}"]
+    machine = MACHINE if sata else f"{MACHINE},sata=off"
     if kvm:
-        return ["-machine", "q35", "-cpu", "max", *smp]
+        return ["-machine", f"{machine},i8042=off", "-cpu", "max", *smp]
     if spec.max_cpus == spec.cpus:
-        return ["-machine", "q35", "-cpu", f"max,{SLOW_FEATURES}", *smp]
+        return ["-machine", f"{machine},i8042=off", "-cpu", f"max,{SLOW_FEATURES}", *smp]
     known = ["-smbios", "type=1,serial=VMware-42"]
-    return ["-machine", "q35,vmport=on", "-cpu", f"max,-hypervisor,{SLOW_FEATURES}", *known, *smp]
+    return ["-machine", f"{machine},vmport=on", "-cpu", f"max,-hypervisor,{SLOW_FEATURES}", *known, *smp]
 
 
 def nic_arguments(nic: Nic) -> list[str]:
     """A NIC that is there from the start."""
     options = f",{nic.options}" if nic.options else ""
-    device = f"virtio-net-pci,netdev={nic.id}-net,id={nic.id},mac={nic.mac}{options}"
+    # No boot ROM: the firmware would start it.
+    device = f"virtio-net-pci,netdev={nic.id}-net,id={nic.id},mac={nic.mac},romfile={options}"
     return ["-netdev", f"{nic.backend},id={nic.id}-net", "-device", device]
 
 

@@ -135,7 +135,7 @@ class MachineSpec:
 
     `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without
     KVM. `shell` gives people a root shell on a second serial port (`Machine.console`); tests use the
-    channel.
+    channel. `debian_initrd` boots Debian's own kernel image and initrd instead of the rig's (see quick.py).
     """
 
     cpus: int = 1
@@ -149,6 +149,7 @@ class MachineSpec:
     nics: tuple[Nic, ...] = (DEFAULT_NIC,)
     cmdline: tuple[str, ...] = ()
     shell: bool = False
+    debian_initrd: bool = False
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

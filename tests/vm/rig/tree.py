@@ -17,7 +17,7 @@ from .paths import TREES, UNFINISHED, keep_newest, locked, mark_used
 from .spec import ImageSpec, Network, digest
 
 # Raise it when the way an image is made changes: every cached image is then made anew.
-VERSION = 5
+VERSION = 6
 
 SUITE = "trixie"
 BASE_PACKAGES = (

@@ -1,0 +1,168 @@
+"""The quick boot: Debian's kernel unpacked, and an initrd of a few modules and one program.
+
+An emulated machine spends a good part of a boot on what suits any hardware: unpacking the kernel, udev in
+the initrd and again in the system, generators and mounts for what is not there. The image is the same in
+both: what is left out is said in /run, by the initrd, and on the kernel's command line.
+`MachineSpec(debian_initrd=True)` boots the real thing.
+"""
+
+from __future__ import annotations
+
+import lzma
+import stat
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .command import RigError, run
+
+SOURCE = Path(__file__).with_name("quick_init.c")
+KERNEL, INITRD = "quick-kernel", "quick-initrd"
+
+# By what asks for them (see quick_init.c): what Debian's initrd of these images loads in any case, classes
+# of PCI devices, filesystems of the root. NVMe and ext4 are in the kernel.
+MODULES = {
+    "always": ("virtio_blk", "virtio_scsi", "sd_mod", "crc32c_intel"),
+    "0106": ("ahci",),
+    "xfs": ("xfs",),
+    "btrfs": ("btrfs",),
+}
+IDLE_GENERATORS = (
+    "systemd-hibernate-resume-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+    "systemd-tpm2-generator",
+)
+IDLE_UNITS = (
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-network-generator.service",
+    "systemd-udev-load-credentials.service",
+)
+# Three of four devices of a machine are of no interest to anybody, and udev takes 15 ms of an emulated CPU
+# for each. Of the terminals, the serial ones are: gettys wait for them.
+IDLE_SUBSYSTEMS = (
+    "acpi ata_device ata_link ata_port bdi clockevents clocksource container event_source graphics leds "
+    "machinecheck mem memory_tiering pci_bus pci_express platform pnp scsi_host serial-base thermal tty vc "
+    "vtconsole wakeup workqueue"
+)
+TRIGGER = f"""[Service]
+ExecStart=
+ExecStart=-udevadm trigger --action=add --prioritized-subsystem=block,net {
+    " ".join(f"--subsystem-nomatch={name}" for name in IDLE_SUBSYSTEMS.split())
+}
+ExecStart=-udevadm trigger --action=add --subsystem-match=tty --sysname-match=ttyS* --sysname-match=hvc*
+"""
+
+# Security modules that nothing here uses (systemd compiles a program for BPF's), tests of ciphers, memory
+# zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal.
+CMDLINE = (
+    "lsm=landlock,yama",
+    "cryptomgr.notests",
+    "init_on_alloc=0",
+    "8250.nr_uarts=2",
+    "rcupdate.rcu_expedited=1",
+    "fsck.mode=skip",
+)
+
+_FOLDER, _FILE, _LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFLNK | 0o777
+_CONSOLE = (stat.S_IFCHR | 0o600, (5, 1))
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def make(kernel: Path, modules: Path, folder: Path) -> None:
+    """Write both files into `folder`: of a kernel image, and of its folder of modules."""
+    (folder / KERNEL).write_bytes(unpacked(kernel.read_bytes()))
+    (folder / INITRD).write_bytes(_initrd(modules))
+
+
+def unpacked(image: bytes) -> bytes:
+    """The ELF image inside a compressed x86 kernel; QEMU starts it by its PVH entry."""
+    setup = image[0x1F1] or 4
+    offset, length = struct.unpack_from("<II", image, 0x248)
+    start = (setup + 1) * 512 + offset
+    # The last four bytes are the unpacked size.
+    packed = image[start : start + length - 4]
+    if not packed.startswith(_ZSTD):
+        raise RigError(f"a kernel packed in an unknown way: {packed[:4].hex()}")
+    return subprocess.run(["zstd", "-dc"], input=packed, stdout=subprocess.PIPE, check=True).stdout
+
+
+def _initrd(modules: Path) -> bytes:
+    archive = Archive()
+    for name in ("dev", "proc", "sys", "run", "root", "modules", "overlay"):
+        archive.add(name, _FOLDER)
+    # What the first process says goes there.
+    archive.add("dev/console", *_CONSOLE)
+    archive.add("init", _FILE, content=_init())
+    needs = _dependencies(modules)
+    for group, names in MODULES.items():
+        archive.add(f"modules/{group}", _FOLDER)
+        for number, path in enumerate(_in_order(names, needs)):
+            content = lzma.decompress((modules / path).read_bytes())
+            archive.add(f"modules/{group}/{number:02}-{_name(path)}.ko", _FILE, content=content)
+    _add_overlay(archive)
+    return archive.end()
+
+
+def _add_overlay(archive: Archive) -> None:
+    units = "overlay/systemd/system"
+    dropins = f"{units}/systemd-udev-trigger.service.d"
+    for folder in ("overlay/systemd", "overlay/systemd/system-generators", units, dropins):
+        archive.add(folder, _FOLDER)
+    for name in IDLE_GENERATORS:
+        archive.add(f"overlay/systemd/system-generators/{name}", _LINK, content=b"/dev/null")
+    for name in IDLE_UNITS:
+        archive.add(f"{units}/{name}", _LINK, content=b"/dev/null")
+    archive.add(f"{dropins}/rig.conf", _FILE, content=TRIGGER.encode())
+
+
+def _init() -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "init"
+        run(["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-Os", "-s", "-static", "-o", target, SOURCE])
+        return target.read_bytes()
+
+
+def _dependencies(modules: Path) -> dict[str, list[str]]:
+    """Each module's path below `modules`, and the paths it needs, by its name."""
+    lines = (modules / "modules.dep").read_text().splitlines()
+    split = (line.partition(":") for line in lines)
+    return {_name(path): [path, *needs.split()] for path, _, needs in split}
+
+
+def _in_order(names: tuple[str, ...], needs: dict[str, list[str]]) -> list[str]:
+    """The paths of `names` and of what they need, in the order of loading (modules.dep has it reversed)."""
+    return list(dict.fromkeys(path for name in names for path in reversed(needs[name])))
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
+
+
+class Archive:
+    """A cpio archive as the kernel reads it ("newc"), uncompressed: an emulated CPU is best at copying."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._number = 0
+
+    def add(self, name: str, mode: int, device: tuple[int, int] = (0, 0), *, content: bytes = b"") -> None:
+        """A file, folder, link or device; its folder comes before it."""
+        self._number += 1
+        path = name.encode() + b"\0"
+        fields = (self._number, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
+        head = b"070701" + b"".join(b"%08x" % field for field in fields) + path
+        self._parts += [head, bytes(-len(head) % 4), content, bytes(-len(content) % 4)]
+
+    def end(self) -> bytes:
+        """The whole archive."""
+        self.add("TRAILER!!!", 0)
+        return b"".join(self._parts)

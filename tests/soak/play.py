@@ -66,7 +66,15 @@ def _over(until: float | None) -> bool:
 def _pytest(tests: tuple[str, ...], seed: int, until: float | None, folder: Path) -> Result:
     record = folder / "junit.xml"
     record.unlink(missing_ok=True)
-    told = ["-v", "-s", f"--junitxml={record}", f"--hypothesis-seed={seed}", f"--timeout={_LIMIT}"]
+    told = [
+        "-v",
+        "-s",
+        "-o",
+        "junit_family=xunit1",
+        f"--junitxml={record}",
+        f"--hypothesis-seed={seed}",
+        f"--timeout={_LIMIT}",
+    ]
     bound = {UNTIL: str(until)} if until is not None else {}
     with (folder / "log").open("a") as log:
         rc = subprocess.run(

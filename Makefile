@@ -41,8 +41,8 @@ test-system: setup deb ## loop devices, network namespaces (root)
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
 	@$(PYTHON) -m pytest -q -n 2 --dist worksteal --durations 10 -m 'not soak' tests/vm
 
-soak: setup deb ## the campaigns with their full numbers, written to docs/soak.md (root)
-	@$(PYTHON) -m tests.soak $(SEED)
+soak: setup deb ## long campaigns, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
+	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)
 
 bench: setup deb ## boots with and without us, and with cloud-init, compared
 	@$(PYTHON) -m tests.vm.bench

@@ -6,6 +6,8 @@ import os
 
 from hypothesis import settings
 
+from tests.soak.campaigns import EXAMPLES
+
 settings.register_profile("test", max_examples=200, deadline=None)
-settings.register_profile("soak", max_examples=20_000, deadline=None)
+settings.register_profile("soak", max_examples=EXAMPLES, deadline=None)
 settings.load_profile("soak" if os.environ.get("GANDI_SOAK") else "test")

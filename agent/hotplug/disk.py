@@ -17,7 +17,7 @@ from agent.hotplug import gone, grow, mounting, policy, root
 from agent.hotplug.choosing import choose, has_automounter
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.once import Once
-from agent.hotplug.record import Records, left_behind
+from agent.hotplug.record import Records, begun, left_behind
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
 from agent.hotplug.turns import TURNS
@@ -150,7 +150,9 @@ def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
 def recorded(ctx: Context) -> set[str]:
     """The disks to which we did something, or did before they went away unseen."""
     return {
-        known.disk for held in (Records(ctx.host), left_behind(ctx.host)) for known in held.all().values()
+        known.disk
+        for held in (Records(ctx.host), begun(ctx.host), left_behind(ctx.host))
+        for known in held.all().values()
     }
 
 

@@ -10,7 +10,7 @@ import re
 
 from agent import mounts
 from agent.hotplug import holders, mounting
-from agent.hotplug.record import Kind, Records, left_behind
+from agent.hotplug.record import Kind, Records, begun, left_behind
 from agent.journal import Journal
 from agent.plain import replace
 from agent.report import changed, failed, guarded
@@ -36,7 +36,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     come. None is a disk that has gone; one that could not be read has not.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, known in Records(ctx.host).of(name).items():
+    for device, known in (begun(ctx.host).of(name) | Records(ctx.host).of(name)).items():
         if disk is None or known.sequence != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
         elif device not in present and known.kind != Kind.RELEASED:
@@ -44,6 +44,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
             if known.made:
                 ctx.host.remove(known.at)
             Records(ctx.host).put(device, replace(known, kind=Kind.RELEASED, made=False))
+            begun(ctx.host).put(device, None)
             yield changed(device, "its partition has gone: released to the administrator")
 
 
@@ -82,11 +83,13 @@ def held(ctx: Context) -> dict[str, tuple[Record, list[Holder]]]:
 def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
     if known.kind not in (Kind.MOUNTED, Kind.OFFERED):
         Records(ctx.host).put(device, None)
+        begun(ctx.host).put(device, None)
         return
     # Remembered first: who is killed between here and the end names the processes at the next start.
     key = f"{device} {known.sequence}"
     left_behind(ctx.host).put(key, known)
     yield from mounting.forget(ctx, system, device, known)
+    begun(ctx.host).put(device, None)
     if not holders.left(ctx.host, device, known.fstype, known.uuid):
         left_behind(ctx.host).put(key, None)
 

@@ -14,7 +14,7 @@ from agent.errors import HostError
 from agent.hotplug import filesystem, holders, services
 from agent.hotplug.once import Once
 from agent.hotplug.policy import FAT, identity
-from agent.hotplug.record import Record, Records
+from agent.hotplug.record import Record, Records, begun
 from agent.hotplug.system import environment, unit_name
 from agent.plain import replace
 from agent.report import Item, changed, failed, skipped
@@ -39,21 +39,22 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
     yield from _remember(ctx, disk, device, at)
-    made = host.mkdir(at) or _was_made(ctx, device.uuid)
+    record = _begin(ctx, disk, device, at)
+    made = False
     try:
+        made = host.mkdir(at) or _was_made(ctx, device.uuid)
         system.mount(host, device.node, at, device.fstype, decision.options)
         if not host.dry_run and not is_mounted(ctx, device.number, at):
             raise HostError(f"{device.node}: not mounted at {at}", hint=f"see: systemctl status {at}")
     except HostError:
         if made:
             host.remove(at)
+        begun(host).put(device.name, None)
         if _is_claimed(ctx, device):
             yield skipped(device.name, "in exclusive use by another program")
             return
         raise
-    label = os.fsdecode(device.label)
-    record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made)
-    _record(ctx, device, record)
+    _record(ctx, device, replace(record, made=made))
     yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
     if problem := _own(ctx, device, at):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
@@ -175,6 +176,20 @@ def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Ite
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
 
 
+def _begin(ctx: Context, disk: Disk, device: Device, at: str) -> Record:
+    """Note what is about to be mounted: the disk may go before the successor of a daemon that dies here has
+    looked at it.
+    """
+    made = not ctx.host.exists(at) or _was_made(ctx, device.uuid)
+    label = os.fsdecode(device.label)
+    record = Record(
+        disk.name, disk.sequence, device.uuid, label, device.number, at, made, fstype=device.fstype
+    )
+    if not ctx.host.dry_run:
+        begun(ctx.host).put(device.name, record)
+    return record
+
+
 def _was_made(ctx: Context, uuid: str) -> bool:
     """Whether the folder that the filesystem is mounted at was made for it, by whichever daemon."""
     return bool(ctx.state.disks().get(uuid, {}).get("made"))
@@ -185,6 +200,7 @@ def _record(ctx: Context, device: Device, record: Record) -> None:
     records = Records(ctx.host)
     record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
     records.put(device.name, record)
+    begun(ctx.host).put(device.name, None)
     used_by = () if ctx.host.dry_run else services.read(ctx.host, record.at)
     if used_by:
         records.put(device.name, replace(record, services=used_by))

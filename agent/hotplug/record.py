@@ -2,7 +2,9 @@
 
 ``disks.json``, by kernel name: which attachment (diskseq), what we did to it, where it was mounted, whether
 the folder is ours. A device that has a record of its present attachment and is not mounted was unmounted by
-somebody, and stays so. ``gone.json``: what was taken away while it was mounted, until nobody holds it.
+somebody, and stays so. ``begun.json``: what is about to be mounted, until that is on record: a daemon that
+dies meanwhile leaves a folder, and maybe a mount. ``gone.json``: what was taken away while it was mounted,
+until nobody holds it.
 Written by the daemon and by the verbs, one at a time.
 """
 
@@ -100,6 +102,11 @@ class Records:
                 document = {key: asdict(value) for key, value in found.items()}
                 text = json.dumps(document, sort_keys=True) + "\n"
                 self.host.write(f"{FOLDER}/{self.name}", text, mode=0o600)
+
+
+def begun(host: Host) -> Records:
+    """What is being mounted, or was when its daemon died, by device."""
+    return Records(host, "begun.json")
 
 
 def left_behind(host: Host) -> Records:

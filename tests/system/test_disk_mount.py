@@ -211,6 +211,34 @@ def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
     assert os.listdir(tmp_path / "srv") == []
 
 
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next_one(
+    dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """FAILURES 18. The next one hears of the disk though nobody tells it, and knows what to take away."""
+
+    class KilledError(BaseException):
+        pass
+
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    real = system(disk)
+
+    def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+        if dies == "after":
+            real.mount(host, node, at, fstype, options)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        look(ctx, disk, replace(real, mount=mount))
+    assert handler.recorded(ctx) == {disk.name}
+    items = look(ctx, disk, replace(real, read=lambda _host, _name: None))
+    assert [item.outcome for item in items] == [Outcome.CHANGED]
+    assert disk.name not in mounted()
+    assert os.listdir(tmp_path / "srv") == []
+    assert handler.recorded(ctx) == set()
+
+
 def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterable, Iterator
 import pytest
 
 from tests.vm import sample
+from tests.vm.campaign import collected, pytest_runtest_teardown, rounds
 from tests.vm.rig import (
     Disk,
     Image,
@@ -23,6 +24,8 @@ from tests.vm.rig import (
 )
 from tests.vm.rig.slots import Slot, take
 
+#: Fixtures and a hook of the campaigns.
+__all__ = ["collected", "pytest_runtest_teardown", "rounds"]
 SERIAL_TAIL = 30  # lines shown in the report
 
 

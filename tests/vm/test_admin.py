@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.campaign import dice, rounds
+from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import GIB, MIB, Disk, Machine, make_disk, make_filesystem
 
 HOOK = '#!/bin/sh\necho "$0 $* $ACTION $DEVNAME" >> /root/hooks\n'
@@ -98,13 +98,15 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     vm.run("! mountpoint -q /srv/data")
 
 
-def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(booted: Machine, tmp_path: Path) -> None:
+def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(
+    booted: Machine, tmp_path: Path, rounds: Rounds
+) -> None:
     """FAILURES 15: udev makes a change event each time that somebody closes the disk."""
     vm, chance = booted, dice("administrator")
     attach(vm, tmp_path)
     node = vm.output("findmnt -no SOURCE /srv/data")
     vm.run("mkdir /mnt/elsewhere")
-    for number in range(rounds(10, 50)):
+    for number in rounds(10, 50):
         delays = [f"sleep {chance.choice((0, 0, 0.05, 0.2, 0.7, 1.5)):g}" for _ in range(5)]
         way = chance.choice(("mkfs", "mkfs", "check", "table"))
         work = {

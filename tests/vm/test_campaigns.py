@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.vm.campaign import dice, rounds
+from tests.vm.campaign import Rounds, dice
 from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine
 
@@ -15,11 +15,11 @@ SERVICE = "gandi-agent.service"
 OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
 
 
-def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     """FAILURES 18."""
     chance = dice("kills")
     disk = Plugged(booted, tmp_path, "data")
-    for number in range(rounds(10, 100)):
+    for number in rounds(10, 100):
         delay = chance.uniform(0, WORK)
 
         def kill(delay: float = delay) -> None:
@@ -35,11 +35,11 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path) 
     assert "unexpected" not in booted.journal("gandi-agent")
 
 
-def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path) -> None:
+def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     """FAILURES 18. Each round costs a boot."""
     chance = dice("resets")
     disk = Plugged(booted, tmp_path, "data")
-    for number in range(rounds(3, 100)):
+    for number in rounds(3, 100):
         delay = chance.uniform(0, WORK)
 
         def reset(delay: float = delay) -> None:

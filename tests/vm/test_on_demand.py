@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.vm.campaign import dice, rounds
+from tests.vm.campaign import Rounds, dice
 from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine
 
@@ -50,11 +50,13 @@ def test_it_leaves_and_is_brought_back_by_what_is_ours_alone(booted: Machine, tm
     assert booted.output("systemctl is-system-running") == "running"
 
 
-def test_nothing_is_missed_while_it_is_away_starts_or_leaves(booted: Machine, tmp_path: Path) -> None:
+def test_nothing_is_missed_while_it_is_away_starts_or_leaves(
+    booted: Machine, tmp_path: Path, rounds: Rounds
+) -> None:
     chance = dice("on demand")
     leaves_after(booted, 1)
     disk = Plugged(booted, tmp_path, "data")
-    for number in range(rounds(10, 500)):
+    for number in rounds(10, 500):
         moment = chance.choice(["away", "starting", "leaving"])
         if moment != "leaving":
             booted.wait_until(AWAY)

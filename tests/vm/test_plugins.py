@@ -130,7 +130,11 @@ def _one_with_no_end(vm: Machine, where: str) -> None:
     vm.run("rm /var/lib/gandi/instances/*/done/script-* /var/lib/gandi/instances/*/done/run-*")
     begun = vm.spawn("systemctl restart gandi-postboot.service", timeout=150)
     vm.wait_until("grep -q begun /root/left")
-    vm.run("gandi-agent status | grep -q 'at scripts, waiting for script (at most 60 s)' || true")
+    waited = vm.run("gandi-agent status --wait=3", check=False, timeout=60)
+    assert waited.rc == 2, waited.stdout
+    said = waited.stdout.splitlines()[-1]
+    blocker = "stage postboot: running, at scripts, waiting for script (at most 60 s), since "
+    assert said.startswith(f"still running after 3 s: {blocker}"), waited.stdout
     vm.run("! gandi-agent rerun script")
     assert begun.result().seconds < 90
     assert "running since" in vm.output("systemctl status gandi-postboot.service")

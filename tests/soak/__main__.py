@@ -1,0 +1,60 @@
+"""``python -m tests.soak SEED [--minutes N] [NAME…]``: all campaigns, or those that are named."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.soak import page
+from tests.soak.campaigns import CAMPAIGNS
+from tests.soak.play import PROJECT, Result, play
+
+PAGE = PROJECT / "docs/soak.md"
+LOGS = PROJECT / "build/soak"
+#: Guests at a time: what two cores carry.
+GUESTS = 2
+_WRITING = threading.Lock()
+
+
+def main() -> int:
+    """1 when anything fell, 2 when a name is not known."""
+    parser = argparse.ArgumentParser(prog="make soak")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--minutes", type=float)
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.names if name not in CAMPAIGNS]:
+        if asked.names != ["list"]:
+            print(f"no part of the soak is named {', '.join(unknown)}; there are:", file=sys.stderr)
+        for name, campaign in CAMPAIGNS.items():
+            print(f"{name:14} {campaign.what}")
+        return 0 if asked.names == ["list"] else 2
+    names = asked.names or list(CAMPAIGNS)
+
+    def one(name: str) -> Result:
+        return _one(name, asked.seed, asked.minutes)
+
+    # What is played in many runs keeps all cores busy by itself.
+    results = [one(name) for name in names if CAMPAIGNS[name].runs]
+    with ThreadPoolExecutor(GUESTS) as guests:
+        results += guests.map(one, [name for name in names if not CAMPAIGNS[name].runs])
+    print(PAGE.read_text())
+    return int(any(result.fallen for result in results))
+
+
+def _one(name: str, seed: int, minutes: float | None) -> Result:
+    print(f"{name}: seed {seed}, log {LOGS / name / 'log'}", flush=True)
+    date = time.strftime("%Y-%m-%d")
+    result = play(CAMPAIGNS[name], seed, minutes, LOGS / name)
+    row = page.cells(result, date, seed)
+    with _WRITING:
+        PAGE.write_text(page.renewed(PAGE.read_text() if PAGE.exists() else "", name, row))
+    print(f"{name}: {result.tests} tests, rounds: {result.rounds or '-'}, fell: {row[4]}", flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The parts of the soak by their names. ``tests/unit/test_soak.py`` sees to it that no test is forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: What a randomised unit test tries in each run of its part.
+EXAMPLES = 1_000
+_VM = "tests/vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What it is for a reader, and the tests as words for pytest.
+
+    ``runs`` is how often pytest plays it, each time with another seed: for tests without rounds of their
+    own. 0: once, and a test that has rounds tells how many it did.
+    """
+
+    what: str
+    tests: tuple[str, ...]
+    runs: int = 0
+
+
+CAMPAIGNS = {
+    "units": Campaign(
+        f"randomised unit tests; a round is up to {EXAMPLES:,} examples of each",
+        ("tests/unit", "-m", "hypothesis", "-n", "2"),
+        runs=20,
+    ),
+    "kills": Campaign(
+        "the daemon killed while a disk comes, grows, goes",
+        (f"{_VM}/test_campaigns.py::test_killed_at_any_moment_the_end_is_right",),
+    ),
+    "resets": Campaign(
+        "the machine reset while a disk comes, grows, goes",
+        (f"{_VM}/test_campaigns.py::test_reset_at_any_moment_the_end_is_right",),
+    ),
+    "on-demand": Campaign(
+        "a disk comes, grows, goes while the daemon is away, starts, leaves",
+        (f"{_VM}/test_on_demand.py::test_nothing_is_missed_while_it_is_away_starts_or_leaves",),
+    ),
+    "administrator": Campaign(
+        "umount, mkfs, check, new tables and mount elsewhere, by hand",
+        (f"{_VM}/test_admin.py::test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with",),
+    ),
+    "matrix": Campaign(
+        "every bus, table and filesystem in one machine",
+        (f"{_VM}/test_disk_matrix.py::test_each_kind_of_bus_table_and_filesystem",),
+    ),
+    "roots": Campaign("XFS and btrfs roots of every table grow", (f"{_VM}/test_root_growth.py",)),
+    "identity": Campaign(
+        "another id is another instance, another UUID without a medium is none",
+        (
+            f"{_VM}/test_later_boots.py::test_another_id_is_another_instance",
+            f"{_VM}/test_later_boots.py::test_no_medium_and_another_uuid_is_the_same_instance",
+        ),
+    ),
+    "udisks": Campaign(
+        "a user's loop device with the label of a configuration drive",
+        (f"{_VM}/test_drives.py::test_a_loop_device_that_a_user_makes_through_udisks",),
+    ),
+    "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
+}

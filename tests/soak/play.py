@@ -1,0 +1,115 @@
+"""One campaign is played: pytest runs it, and what it says of it is counted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.soak.campaigns import Campaign
+from tests.vm.campaign import SEED, SOAK, UNTIL
+
+PROJECT = Path(__file__).parents[2]
+#: A campaign of many boots is one test, for which the limit of make test is none.
+_LIMIT = 24 * 60 * 60
+_INTERRUPTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many were done, of how many."""
+
+    done: int
+    wanted: int
+
+    def __str__(self) -> str:
+        return str(self.done) if self.done == self.wanted else f"{self.done} of {self.wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was done of a campaign, which tests fell, and how long it took in minutes."""
+
+    tests: Count
+    rounds: Count | None
+    fallen: tuple[str, ...]
+    minutes: float
+
+
+def play(campaign: Campaign, seed: int, minutes: float | None, folder: Path) -> Result:
+    """Play it until it is through, a test falls, or ``minutes`` are over: then it ends after the round (or
+    test) in progress. What pytest writes is in ``folder``.
+    """
+    begun = time.monotonic()
+    until = begun + minutes * 60 if minutes else None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "log").unlink(missing_ok=True)
+    runs, result = 0, Result(Count(0, 0), None, (), 0)
+    while not runs or (runs < campaign.runs and not result.fallen and not _over(until)):
+        result = _pytest(campaign.tests, seed + runs, until, folder)
+        runs += 1
+    rounds = Count(runs, campaign.runs) if campaign.runs else result.rounds
+    fallen = result.fallen
+    if runs > 1:
+        fallen = tuple(f"{name} (seed {seed + runs - 1})" for name in fallen)
+    return Result(result.tests, rounds, fallen, (time.monotonic() - begun) / 60)
+
+
+def _over(until: float | None) -> bool:
+    return until is not None and time.monotonic() > until
+
+
+def _pytest(tests: tuple[str, ...], seed: int, until: float | None, folder: Path) -> Result:
+    record = folder / "junit.xml"
+    record.unlink(missing_ok=True)
+    told = [
+        "-v",
+        "-s",
+        "-o",
+        "junit_family=xunit1",
+        f"--junitxml={record}",
+        f"--hypothesis-seed={seed}",
+        f"--timeout={_LIMIT}",
+    ]
+    bound = {UNTIL: str(until)} if until is not None else {}
+    with (folder / "log").open("a") as log:
+        rc = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *told, *tests],
+            cwd=PROJECT,
+            env=os.environ | {SOAK: "1", SEED: str(seed), "PYTHONUNBUFFERED": "1"} | bound,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    return _read(record, rc, ended=_over(until))
+
+
+def _read(record: Path, rc: int, *, ended: bool) -> Result:
+    """What the record says. A pytest that did not play (nothing found, interrupted) has fallen itself,
+    unless it ``ended`` by its bound.
+    """
+    root = ET.parse(record).getroot() if record.exists() else ET.Element("testsuites")
+    cases = list(root.iter("testcase"))
+    told = {name: _told(root, name) for name in ("collected", "rounds")}
+    fallen = tuple(
+        f"{case.get('classname')}::{case.get('name')}"
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    )
+    if rc and not fallen and not (rc == _INTERRUPTED and ended and cases):
+        fallen = (f"pytest ended with {rc}",)
+    rounds = [Count(*map(int, value.split(" of "))) for value in told["rounds"]]
+    return Result(
+        Count(len(cases), max(len(cases), *map(int, told["collected"]), 0)),
+        Count(sum(r.done for r in rounds), sum(r.wanted for r in rounds)) if rounds else None,
+        fallen,
+        0,
+    )
+
+
+def _told(root: ET.Element, name: str) -> list[str]:
+    return [found.get("value", "") for found in root.iter("property") if found.get("name") == name]

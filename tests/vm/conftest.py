@@ -113,15 +113,26 @@ def image() -> Image:
 
 @pytest.fixture(scope="session")
 def platform_image() -> Image:
-    """With what a NoCloud drive needs."""
-    return build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml",)))
+    """With what a NoCloud drive needs, and host keys that stay."""
+    return build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml",), commands=(sample.KEEPS_KEYS,)))
 
 
 @pytest.fixture(scope="session")
-def set_up(image: Image, tmp_path_factory: pytest.TempPathFactory) -> State:
-    """A machine after its first boot with the sample's archive."""
+def platform() -> State:
+    """The sample's machine after a boot without any medium, with what NoCloud drives, volumes and an
+    automounter need.
+    """
+    tools = ("autofs", "cryptsetup-bin", "lvm2", "python3-yaml")
+    image = build(ImageSpec(debs=(newest_deb(),), extra=tools, commands=(sample.KEEPS_KEYS,)))
+    return booted(image, sample.SPEC)
+
+
+@pytest.fixture(scope="session")
+def set_up(tmp_path_factory: pytest.TempPathFactory) -> State:
+    """The sample's machine after its first boot with its archive."""
     disk = sample.swap_disk(tmp_path_factory.mktemp("swap"))
-    return saved(image, "set up 2", _first_boot, sample.SPEC, [disk])
+    image = build(ImageSpec(debs=(newest_deb(),), files=sample.FILES))
+    return saved(image, "set up 3", _first_boot, sample.SPEC, [disk])
 
 
 def _first_boot(vm: Machine) -> None:

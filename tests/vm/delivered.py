@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,37 @@ def boot(machine: Rig, image: Image, *disks: Disk) -> Machine:
     vm = machine.start(image, sample.SPEC, disks=disks)
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     return vm
+
+
+#: What was done, and what is being done; a look at it costs no interpreter.
+STATUS = "/run/gandi/status.json"
+#: What a boot starts of ours, in its order.
+STAGES = "gandi-bootstrap gandi-sshdkeygen gandi-mount gandi-config gandi-postboot"
+DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"
+
+
+def delivered(vm: Machine, *disks: Disk) -> Machine:
+    """The stages of a boot, started again in a machine that has nothing yet, with these drives and a daemon
+    that knows of nothing: what a boot does, without the boot.
+    """
+    vm.run(f"systemctl stop {DAEMON} {STAGES}; rm -r /run/gandi")
+    for disk in disks:
+        vm.add_disk(disk)
+    _there(vm, 1 + len(disks))
+    # Each of those that a failed one comes before is started all the same.
+    vm.run(f"udevadm settle; systemctl start {STAGES} || true", timeout=120)
+    return vm
+
+
+def delivered_again(vm: Machine, disk: Disk) -> None:
+    """The first stage, started again by systemd with one more medium."""
+    vm.add_disk(replace(disk, id="again"))
+    _there(vm, 1 + len(vm.disks) + 1)
+    vm.run("udevadm settle; systemctl restart gandi-bootstrap || true", timeout=120)
+
+
+def _there(vm: Machine, disks: int) -> None:
+    vm.wait_until(f"test $(ls /sys/block | grep -c -e sd -e sr -e vd) = {disks}", interval=0.5)
 
 
 def password_is(vm: Machine, user: str, password: str) -> bool:

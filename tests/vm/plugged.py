@@ -63,12 +63,16 @@ def settings(vm: Machine, line: str) -> None:
     vm.run(f"echo '{line}' >> /etc/default/gandi")
 
 
-#: Whether a look at everything has ended since a moment (Unix time).
+#: Waits until a look at everything has ended that began after a moment (Unix time).
 _LOOKED = """
-import json, sys
-status = json.load(open("/run/gandi/status.json"))
-ended = [status["devices"].get(kind, {}).get("ended", 0) for kind in ("cpu", "memory", "nic")]
-sys.exit(bool(set(status["work"]) & {"cpu", "memory", "nic"}) or min(ended) < int(sys.argv[1]))
+import json, sys, time
+kinds = ("cpu", "memory", "nic")
+while True:
+    status = json.load(open("/run/gandi/status.json"))
+    ended = min(status["devices"].get(kind, {}).get("ended", 0) for kind in kinds)
+    if ended >= int(sys.argv[1]) and not set(status["work"]) & set(kinds):
+        break
+    time.sleep(0.3)
 """
 
 
@@ -79,4 +83,4 @@ def look_again(vm: Machine) -> None:
     vm.run("systemctl restart gandi-agent")
     since = vm.output("date +%s")
     vm.run("udevadm trigger; udevadm settle")
-    vm.wait_until(["python3", "-c", _LOOKED, since], timeout=90, interval=0.5)
+    vm.run(["python3", "-ISc", _LOOKED, since], timeout=90)

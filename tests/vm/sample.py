@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import media
-from tests.vm.rig import GIB, MIB, Disk, Machine, MachineSpec, Nic
+from tests.vm.rig import GIB, MIB, Disk, GuestFile, Machine, MachineSpec, Nic
 
 #: sha512-crypt of a password that nobody needs to know: only the text is compared.
 HASH = "$6$rounds=5000$Zq1vN3xT$" + "k7Hc0Wm3/9sYp" * 6 + "abcdefgh"
@@ -30,17 +30,22 @@ def public_key(number: int, comment: str) -> str:
 
 KEY, OTHER_KEY = public_key(1, "me@laptop"), public_key(2, "me@work")
 
-#: Appends what it was told to /root/order, so that a second run would show; looks at every process and unit
-#: while the agent's own are there.
-SCRIPT = f"""#!/bin/sh
+#: Appends what it was told to /root/order, so that a second run would show.
+SHORT_SCRIPT = f"""#!/bin/sh
 # {SCRIPT_SECRET}
 printf 'script %s in %s\\n' "$*" "$PWD" >> /root/order
 for word in "$@"; do printf '<%s>' "$word" >> /root/arguments; done
+""".encode()
+#: Looks at every process and unit too, while the agent's own are there.
+SCRIPT = (
+    SHORT_SCRIPT
+    + b"""\
 cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' > /root/processes
 systemctl show '*' > /root/units
-""".encode()
+"""
+)
 #: Waits for the end of the boot, of which it must not be a part.
-PATIENT_SCRIPT = SCRIPT + b"systemctl is-system-running --wait > /root/system\n"
+PATIENT_SCRIPT = SHORT_SCRIPT + b"systemctl is-system-running --wait > /root/system\n"
 
 CONFIG: dict[str, Any] = {
     "vm_hostname": "vm1",
@@ -72,6 +77,26 @@ CONFIG: dict[str, Any] = {
         "run": f"echo run in $PWD >> /root/order; : {RUN_SECRET}",
     },
 }
+
+#: As Debian's package cron ships it.
+CRONTAB = """\
+# /etc/crontab: system-wide crontab
+SHELL=/bin/sh
+
+17 *\t* * *\troot\tcd / && run-parts --report /etc/cron.hourly
+25 6\t* * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }
+47 6\t* * 7\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.weekly; }
+52 6\t1 * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.monthly; }
+"""
+#: Somebody forgot to empty it before the image was made.
+BAKED_ID = "0123456789abcdef0123456789abcdef"
+#: A line for images whose host keys no test looks at: to make others takes an emulated machine long.
+KEEPS_KEYS = "echo CONFIG_SSH_HOSTKEYS=0 >> /etc/default/gandi"
+#: What its image has besides the package.
+FILES = (
+    GuestFile("/etc/crontab", CRONTAB.encode()),
+    GuestFile("/etc/machine-id", f"{BAKED_ID}\n".encode()),
+)
 
 
 class Layout(StrEnum):

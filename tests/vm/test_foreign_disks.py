@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tests import media
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, Image, Machine, make_disk, make_table, put
+from tests.vm.delivered import delivered
+from tests.vm.rig import MIB, Disk, Machine, State, make_disk, make_table, put
 from tests.vm.rig.command import run
 from tests.vm.rig.rootdisk import loop_device
 
@@ -78,15 +80,16 @@ def _md(folder: Path) -> Path:
     return put(image, media.OFFSET, EVIL)
 
 
-def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, image: Image, tmp_path: Path) -> None:
+def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, platform: State, tmp_path: Path) -> None:
     data = [_users_file(tmp_path, kind) for kind in MKFS]
     others = [make(tmp_path) for make in (_gpt, _lvm, _md)]
     assert all(_carries(path) for path in (*data, *others))
     before = {path: _digest(path) for path in others}
     disks = [Disk(path=path, id=path.stem) for path in (*data, *others)]
     # The last on the bus: each of the others is seen before it.
-    vm = machine.start(image, sample.SPEC, disks=[*disks, sample.swap_disk(tmp_path)])
-    assert vm.wait_booted() == "running", vm.output("gandi-agent status || true")
+    swap = replace(sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT), serial="platform")
+    vm = delivered(machine.clone(platform), *disks, swap)
+    assert vm.output("systemctl --failed --no-legend") == "", vm.output("gandi-agent status || true")
     assert vm.output("cat /etc/hostname") == "vm1"
     _only_one_is_swap(vm)
     mounted = vm.output("findmnt -rno TARGET | grep ^/srv/ | sort").split()
@@ -106,8 +109,8 @@ def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, image: Image
 
 def _only_one_is_swap(vm: Machine) -> None:
     (swap,) = vm.output("swapon --noheadings --show=NAME").split()
-    last = vm.output("lsblk -dno NAME | sort | tail -1")
-    assert swap == f"/dev/{last}", "the disk of the platform, last on the bus"
+    ours = vm.output("lsblk -dnpo NAME,SERIAL | grep ' platform$'").split()[0]
+    assert swap == ours, "the disk of the platform, last on the bus"
     kinds = vm.output("blkid -o value -s TYPE").split()
     assert kinds.count("swap") == 1
 

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, Image, ImageSpec, Machine, booted, build, make_filesystem, newest_deb
+from tests.vm.rig import MIB, Disk, Machine, State, make_filesystem
 
 LINK = "/etc/auto.master.d/gandi.autofs"
-
-
-@pytest.fixture(scope="session")
-def automounter_image() -> Image:
-    """With the package that mode autofs needs."""
-    return build(ImageSpec(debs=(newest_deb(),), extra=("autofs",)))
 
 
 def attach(vm: Machine, tmp_path: Path, name: str, fs: str = "ext4") -> None:
@@ -30,6 +24,11 @@ def switch(vm: Machine, *lines: str) -> None:
     """Other settings, and a reload."""
     text = "\n".join(lines)
     vm.run(f"printf '%s\\n' '{text}' > /etc/default/gandi; systemctl reload-or-restart gandi-agent")
+
+
+def told(words: str) -> str:
+    """What the status says now."""
+    return f"grep -q '{words}' /run/gandi/status.json"
 
 
 def direct(name: str, folder: str = "/srv") -> str:
@@ -44,8 +43,8 @@ def state(name: str, word: str) -> str:
 AUTOFS = "findmnt -rnt autofs -o TARGET /srv"
 
 
-def test_modes_and_the_ways_between_them(machine: Rig, automounter_image: Image, tmp_path: Path) -> None:
-    vm = machine.clone(booted(automounter_image))
+def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path: Path) -> None:
+    vm = machine.clone(platform)
     attach(vm, tmp_path, "data")
     vm.wait_until(direct("data"))
     vm.run("echo kept > /srv/data/file")
@@ -54,7 +53,8 @@ def test_modes_and_the_ways_between_them(machine: Rig, automounter_image: Image,
     holder = vm.spawn("cd /srv/data && exec sleep 501", timeout=600)
     vm.wait_until("pgrep -fx 'sleep 501'")
     switch(vm, "CONFIG_MOUNT_MODE=autofs")
-    vm.wait_until("(gandi-agent status || true) | grep -q '/srv/data is in use: sleep'")
+    vm.wait_until(told("/srv/data is in use: sleep"), interval=0.5)
+    assert "/srv/data is in use: sleep" in vm.output("gandi-agent status || true")
     vm.run(f"{direct('data')} && ! {AUTOFS} && ! test -e {LINK} && pkill -fx 'sleep 501'")
     holder.result()
     vm.run("systemctl reload-or-restart gandi-agent")
@@ -80,17 +80,11 @@ def test_modes_and_the_ways_between_them(machine: Rig, automounter_image: Image,
     vm.remove_disk("more")
     vm.wait_until(f"! {direct('more')} && ! ls /srv/more")
 
-    # A later boot finds it so.
-    vm.reboot()
-    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
-    vm.wait_until(AUTOFS)
-    vm.wait_until("ls /srv/data/file")
-
     # Back: not while somebody is there.
     holder = vm.spawn("cd /srv/data && exec sleep 502", timeout=600)
     vm.wait_until("pgrep -fx 'sleep 502'")
     switch(vm, "CONFIG_MOUNT_MODE=direct")
-    vm.wait_until("(gandi-agent status || true) | grep -q 'automounter still holds /srv: sleep'")
+    vm.wait_until(told("automounter still holds /srv: sleep"), interval=0.5)
     vm.run("pkill -fx 'sleep 502'")
     holder.result()
     vm.run("systemctl reload autofs; systemctl reload-or-restart gandi-agent")
@@ -110,10 +104,28 @@ def test_modes_and_the_ways_between_them(machine: Rig, automounter_image: Image,
     vm.wait_until(state("left", "mount mode off"))
     vm.run("! test -e /srv/left && mountpoint -q /srv/told && mountpoint -q /srv/data")
 
+
+@pytest.mark.soak
+def test_the_automounter_at_a_boot_and_with_the_administrators_file(
+    machine: Rig, platform: State, tmp_path: Path
+) -> None:
+    vm = machine.clone(platform)
+    for name in ("data", "left"):
+        attach(vm, tmp_path, name)
+    vm.wait_until(f"{direct('data')} && {direct('left')}")
+    vm.run("echo kept > /srv/data/file; sync")
+    switch(vm, "CONFIG_MOUNT_MODE=autofs")
+    vm.wait_until(f"{AUTOFS} && test -L {LINK}")
+
+    # A later boot finds it so.
+    vm.reboot()
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
+    vm.wait_until(AUTOFS)
+    vm.wait_until("ls /srv/data/file")
+
     # A file of the administrator's own says where, and stays.
     vm.write_file(LINK, "/volumes /usr/lib/gandi-agent/auto.gandi --timeout=600\n")
-    vm.run("gandi-agent detach told && systemctl restart autofs")
-    switch(vm, "CONFIG_MOUNT_MODE=autofs")
+    vm.run("systemctl restart autofs; systemctl reload-or-restart gandi-agent")
     vm.wait_until(state("left", "offered.*/volumes/left"))
     vm.run(f"ls /volumes/left && {direct('left', '/volumes')}")
     switch(vm, "CONFIG_MOUNT_MODE=autofs", "CONFIG_ALLOW_MOUNT=0")

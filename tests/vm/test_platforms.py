@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +17,10 @@ from tests.vm.delivered import (
     NEW_PASSWORD,
     PASSWORD,
     SCRIPT,
+    STATUS,
     UUID,
     boot,
+    delivered,
     drive,
     is_nowhere,
     keys,
@@ -29,7 +30,7 @@ from tests.vm.delivered import (
     resolvers,
     scripted,
 )
-from tests.vm.rig import Bus, Image
+from tests.vm.rig import Bus, Image, State
 
 
 def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
@@ -61,25 +62,25 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
         }
         return drives.make_iso(tmp_path / f"{number}.iso", more, "config", drives.PLAIN)
 
-    vm.cold_boot(disks=[])
-    assert vm.wait_booted() == "running"
+    vm.remove_disk("drive")
+    vm.run("systemctl restart gandi-bootstrap gandi-postboot")
     named(vm, "cs1")
     assert password_is(vm, "root", PASSWORD)
     assert keys(vm) == [sample.KEY]
     assert sample.order(vm) == ["user data"]
     vm.add_disk(drive(with_password(2, "saved_password", "cs2")))
-    vm.wait_until("hostname | grep -qx cs2", timeout=60)
-    vm.wait_until("gandi-agent status --json | grep -q '\"work\": {}'")
+    vm.wait_until("hostname | grep -qx cs2", interval=0.5)
+    vm.wait_until(f"grep -q '\"work\": *{{}}' {STATUS}", interval=0.5)
     named(vm, "cs2")
     assert password_is(vm, "root", PASSWORD)
     vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs2"))
-    vm.wait_until("gandi-agent status --json | grep -q password:root", timeout=60)
+    vm.wait_until(f"grep -q password:root {STATUS}", interval=0.5)
     assert password_is(vm, "root", NEW_PASSWORD)
     is_nowhere(vm, NEW_PASSWORD)
 
 
 def test_cloudstack_with_the_other_label_and_a_hostile_tree(
-    machine: Rig, platform_image: Image, tmp_path: Path
+    machine: Rig, platform: State, tmp_path: Path
 ) -> None:
     """The newer drive, Rock Ridge, on a disk; with links and devices that Rock Ridge can hold."""
     tree = tmp_path / "tree"
@@ -91,8 +92,7 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     os.mknod(tree / "cloudstack/metadata/zone.txt", 0o20666, os.makedev(1, 5))
     os.mkfifo(tree / "cloudstack/metadata/pipe.txt")
     iso = drives.make_iso(tmp_path / "d.iso", tree, "config-2", ("-R", "-J"))
-    vm = machine.start(platform_image, sample.SPEC, disks=[drive(iso, bus=Bus.VIRTIO)])
-    vm.wait_booted()
+    vm = delivered(machine.clone(platform), drive(iso, bus=Bus.VIRTIO))
     named(vm, "cs1")
     assert keys(vm) == [sample.KEY]
     assert vm.output("grep ^root: /etc/shadow").split(":")[1] in ("*", "!", "!*", "")
@@ -103,8 +103,9 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     assert vm.output("findmnt -rno TARGET -t iso9660 || true") == ""
 
 
-@pytest.mark.parametrize("make", [drives.make_iso, drives.make_vfat], ids=["iso", "vfat"])
-def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: Any) -> None:
+@pytest.mark.parametrize("kind", ["iso", "vfat"])
+def test_openstack(machine: Rig, platform: State, platform_image: Image, tmp_path: Path, kind: str) -> None:
+    """One of them at a boot, the other to stages that are started again."""
     content = drives.openstack(
         UUID,
         network=NETWORK,
@@ -114,8 +115,12 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: An
         admin_pass=PASSWORD,
         meta={"role": "web"},
     )
-    bus = Bus.CDROM if make is drives.make_iso else Bus.VIRTIO
-    vm = boot(machine, platform_image, drive(make(tmp_path / "d.img", content, "config-2"), bus=bus))
+    if kind == "vfat":
+        vfat = drives.make_vfat(tmp_path / "d.img", content, "config-2")
+        vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
+    else:
+        iso = drives.make_iso(tmp_path / "d.iso", content, "config-2")
+        vm = delivered(machine.clone(platform), drive(iso))
     named(vm, "os1")
     assert keys(vm) == [sample.KEY]
     assert password_is(vm, "root", PASSWORD)
@@ -124,7 +129,9 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, make: An
     public = next(
         link["ifname"] for link in vm.json("ip -j link") if link["address"] == sample.PUBLIC_NIC.mac
     )
-    assert {"203.0.113.10/24", "2001:db8::10/64"} <= checks.cidrs(vm, public)
+    vm.wait_until(
+        f"ip -br addr show dev {public} | grep -F 203.0.113.10/24 | grep -F 2001:db8::10/64", interval=0.5
+    )
     (route,) = vm.json("ip -j route show default")
     assert (route["gateway"], route["dev"]) == ("203.0.113.254", public)
     vm.run("ping -c1 -W5 203.0.113.254")
@@ -153,7 +160,8 @@ def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     scripted(vm)
     checks.addresses(vm)
     resolvers(vm)
-    vm.reboot()
+    vm.run("sync")
+    vm.reset()
     assert vm.wait_booted() == "running"
     source = next(item for item in sample.items(vm, "bootstrap") if item["name"] == "source")
     assert (source["outcome"], source["detail"]) == ("unchanged", "/dev/vdb, delivered again")

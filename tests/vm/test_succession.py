@@ -27,8 +27,9 @@ CUSTOMERS = (
     "/usr/share/gandi/bootstrap.d/70-foreign"
 )
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {} </dev/null 2>&1"
-#: What the installation of a kernel does: every hook in /etc/kernel/postinst.d, and with one it fails.
-KERNEL = "DEBIAN_FRONTEND=noninteractive dpkg-reconfigure linux-image-$(uname -r) 2>&1"
+#: What the installation of a kernel does: every hook in /etc/kernel/postinst.d, and with one it fails. The
+#: initrd, which is not ours and takes an emulated machine two minutes, is left out.
+KERNEL = "INITRD=No DEBIAN_FRONTEND=noninteractive dpkg-reconfigure linux-image-$(uname -r) 2>&1"
 
 
 def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> None:
@@ -64,10 +65,8 @@ def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> N
         "1",
         "CONFIG_MOUNT_MODE=off",
     ]
-    vm.run("touch /root/before")
-    kernel = vm.run(KERNEL, timeout=300, check=False)
+    kernel = vm.run(KERNEL, timeout=240, check=False)
     assert kernel.rc == 0, kernel.stdout
-    vm.run("test /boot/initrd.img-$(uname -r) -nt /root/before")
 
     vm.run("sync; rm -f /run/old-ran")
     vm.cold_boot(disks=[sample.swap_disk(tmp_path)])

@@ -108,8 +108,6 @@ def boot(machine: Rig, image: Image, *disks: Disk) -> Machine:
     return vm
 
 
-#: What was done, and what is being done; a look at it costs no interpreter.
-STATUS = "/run/gandi/status.json"
 #: What a boot starts of ours, in its order.
 STAGES = "gandi-bootstrap gandi-sshdkeygen gandi-mount gandi-config gandi-postboot"
 DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"

@@ -10,6 +10,9 @@ from agent.host import Host
 from agent.state import State
 from tests.vm.rig import GuestFile
 
+#: For machines that get no medium: their boots do not wait for one.
+NO_MEDIUM = "echo CONFIG_SOURCE_TIMEOUT=0 >> /etc/default/gandi"
+
 
 def stored(*nics: model.Nic, **more: object) -> tuple[GuestFile, ...]:
     """The files of the document with these NICs, for an image."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import GuestFile, Image, ImageSpec, Machine, MachineSpec, Nic, State, build, newest_deb
+from tests.vm.delivered import delivered_again
+from tests.vm.rig import Image, Machine, State, booted
 from tests.vm.sshfiles import too_deep
 
 PASSWORD = "hunter22"
@@ -30,59 +31,29 @@ STAMPS = (
     "tune2fs -l /dev/vda | grep -E '^(Maximum mount|Check interval)'"
 )
 SHIPPED = ("17 *", "25 6", "47 6", "52 6")
-#: Somebody forgot to empty it before the image was made.
-BAKED_ID = "0123456789abcdef0123456789abcdef"
 FLAGS = ("SSHD", "SYSCTL", "CONSOLE", "MOTD", "TIMEZONE", "CRON", "FSCK", "SYSTEM_FILES")
 STEPS = ("console", "system files", "cron", "timezone", "ssh", "motd", "fsck")
-#: As Debian's package cron ships it.
-CRONTAB = """\
-# /etc/crontab: system-wide crontab
-SHELL=/bin/sh
-
-17 *\t* * *\troot\tcd / && run-parts --report /etc/cron.hourly
-25 6\t* * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }
-47 6\t* * 7\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.weekly; }
-52 6\t1 * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.monthly; }
-"""
 
 
-def test_every_step_at_the_first_boot_and_at_the_next(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """The image has host keys, a machine-id, and cron's table as it is shipped."""
-    other = machine.clone(set_up)
-    others = _host_keys(other)
+def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image, tmp_path: Path) -> None:
+    """The image has host keys, a machine-id, and cron's table as it is shipped. The next boot is in
+    test_later_boots.py.
+    """
+    other = machine.clone(booted(image))
+    shared = _host_keys(other)
     other.close(keep_logs=False)
-    image, key, port = _image(), _key(tmp_path), _free_port()
-    config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
-    forwarded = Nic(
-        id="net0",
-        mac=sample.PUBLIC_NIC.mac,
-        backend=f"{sample.PUBLIC_NIC.backend},hostfwd=tcp:127.0.0.1:{port}-203.0.113.10:22",
-    )
-    spec = MachineSpec(nics=(forwarded, sample.PRIVATE_NIC), uuid=sample.SPEC.uuid)
-    vm = machine.start(image, spec, disks=[sample.swap_disk(tmp_path, config)])
-    assert vm.wait_booted() == "running"
+    vm = machine.clone(set_up)
     _everything_is_done(vm)
-    _ssh_as_promised(vm, key, port)
-    _no_two_share(vm, others)
-    _nothing_moves_at_the_next_boot(vm)
+    _no_two_share(vm, shared)
+    _ssh_as_promised(vm, tmp_path)
 
 
 def test_the_administrator_and_the_flags(machine: Rig, set_up: State) -> None:
     """In a machine after its first boot, whose stages are run again."""
     vm = machine.clone(set_up)
-    vm.write_file("/etc/crontab", CRONTAB)
-    vm.run("systemctl restart gandi-config.service")
     _the_administrator_wins(vm)
     _sshd_refuses(vm)
     _flags_off_and_on(vm)
-
-
-def _image() -> Image:
-    files = (
-        GuestFile("/etc/crontab", CRONTAB.encode()),
-        GuestFile("/etc/machine-id", f"{BAKED_ID}\n".encode()),
-    )
-    return build(ImageSpec(debs=(newest_deb(),), files=files))
 
 
 def _everything_is_done(vm: Machine) -> None:
@@ -108,13 +79,13 @@ def _host_keys(vm: Machine) -> set[str]:
     return set(vm.output("cut -d' ' -f2 /etc/ssh/ssh_host_*_key.pub").split())
 
 
-def _no_two_share(vm: Machine, others: set[str]) -> None:
-    """The tree that both images are made of has host keys; this one's image has a machine-id as well."""
-    assert len(others) == 3
-    assert len(_host_keys(vm) - others) == 3
+def _no_two_share(vm: Machine, shared: set[str]) -> None:
+    """Every copy of the image has its host keys and its machine-id, until it becomes a machine."""
+    assert len(shared) == 3
+    assert len(_host_keys(vm) - shared) == 3
     own = vm.output("cat /etc/machine-id")
     assert len(own) == 32
-    assert own != BAKED_ID
+    assert own != sample.BAKED_ID
     assert (
         vm.output("busctl call org.freedesktop.DBus / org.freedesktop.DBus GetId >&2; dbus-uuidgen --get")
         == own
@@ -171,7 +142,12 @@ def _ssh(port: int, user: str, key: Path, *, password: bool = False) -> subproce
     )
 
 
-def _ssh_as_promised(vm: Machine, key: Path, port: int) -> None:
+def _ssh_as_promised(vm: Machine, folder: Path) -> None:
+    """With a key and a password that somebody has; the guest's port 22 is a port of the host's."""
+    key, port = _key(folder), _free_port()
+    config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
+    delivered_again(vm, sample.swap_disk(folder, config))
+    vm.qmp.human(f"hostfwd_add net0-net tcp:127.0.0.1:{port}-203.0.113.10:22")
     assert vm.read_file(WRITTEN[1]).decode().splitlines()[1:] == [
         "PermitEmptyPasswords no",
         "PermitRootLogin prohibit-password",
@@ -216,12 +192,9 @@ def _config_fails(vm: Machine) -> list[dict[str, str]]:
 # -- what is whose -------------------------------------------------------------------------
 
 
-def _nothing_moves_at_the_next_boot(vm: Machine) -> None:
-    vm.run("sync")
-    before = vm.output(STAMPS)
+def nothing_moved(vm: Machine, before: str) -> None:
+    """Since ``STAMPS`` said so, in a boot with nothing new."""
     assert all(name in before for name in WRITTEN)
-    vm.reboot()
-    assert vm.wait_booted() == "running"
     assert vm.output(STAMPS) == before
     outcomes = sample.steps(vm, "config")
     assert {outcomes[step] for step in STEPS} == {"unchanged"}, outcomes
@@ -254,7 +227,7 @@ def _flags_off_and_on(vm: Machine) -> None:
         f"{WRITTEN[1]}; tune2fs -c -1 /dev/vda; sed -i 's/^UUID=[^ ]*/\\/dev\\/vda/' /etc/fstab; "
         "cp /etc/default/gandi /root/settings"
     )
-    vm.write_file("/etc/crontab", CRONTAB)
+    vm.write_file("/etc/crontab", sample.CRONTAB)
     vm.run("".join(f"echo CONFIG_{flag}=0 >> /etc/default/gandi; " for flag in FLAGS))
     before = vm.output(f"{STAMPS} | grep -v /var/lib/gandi")
     vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, GuestFile, ImageSpec, Machine, make_filesystem, newest_deb
+from tests.vm.delivered import delivered
+from tests.vm.rig import MIB, Disk, GuestFile, ImageSpec, Machine, State, make_filesystem, newest_deb
 
 BROKEN = {
     "cannot start": "[Service]\nExecStart=\nExecStart=/bin/false\n",
@@ -39,17 +40,23 @@ def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_stages_run_once_without_it(machine: Rig, tmp_path: Path, how: str) -> None:
-    drop_in = GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())
-    shorter = [
-        GuestFile(
-            f"/etc/systemd/system/gandi-{stage}.service.d/impatient.conf", IMPATIENT.format(stage).encode()
-        )
-        for stage in ("mount", "config", "postboot")
-    ]
-    broken = ImageSpec(debs=(newest_deb(),), files=(drop_in, *shorter))
-    vm = machine.start(broken, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
-    vm.wait_booted(timeout=400)
+def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Path, how: str) -> None:
+    """One that hangs, at a boot; one that cannot start, when the stages are started again."""
+    disk = sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)
+    files = [GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())]
+    for stage in ("mount", "config", "postboot"):
+        place = f"/etc/systemd/system/gandi-{stage}.service.d/impatient.conf"
+        files.append(GuestFile(place, IMPATIENT.format(stage).encode()))
+    if how == "hangs":
+        image = ImageSpec(debs=(newest_deb(),), files=tuple(files), commands=(sample.KEEPS_KEYS,))
+        vm = machine.start(image, sample.SPEC, disks=[disk])
+        vm.wait_booted(timeout=400)
+    else:
+        vm = machine.clone(platform)
+        for file in files:
+            vm.write_file(file.path, file.content)
+        vm.run("systemctl daemon-reload")
+        delivered(vm, disk)
     vm.wait_until("grep -q ^run /root/order", timeout=60)
     for stage in ("bootstrap", "mount", "config", "postboot"):
         assert vm.output(f"systemctl show -P Result gandi-{stage}") == "success", stage
@@ -72,7 +79,7 @@ def test_a_setting_is_in_force_after_a_bare_trigger(booted: Machine, tmp_path: P
     )
     path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
     booted.add_disk(Disk(path=path, id="data"))
-    booted.wait_until("gandi-agent disks | grep -q CONFIG_ALLOW_MOUNT=0")
+    booted.wait_until("gandi-agent disks | grep -q CONFIG_ALLOW_MOUNT=0", interval=1)
     booted.run("! mountpoint -q /srv/data")
     booted.run("echo CONFIG_ALLOW_MOUNT=1 >> /etc/default/gandi; udevadm trigger")
     booted.wait_until("mountpoint -q /srv/data")

@@ -15,7 +15,6 @@ from tests.vm.conftest import Rig
 from tests.vm.delivered import (
     NETPLAN,
     SCRIPT,
-    STATUS,
     UUID,
     boot,
     delivered,
@@ -79,13 +78,13 @@ def test_a_drive_that_comes_late_and_changes(machine: Rig, platform: State, tmp_
     assert sample.order(vm) == ["user data"]
 
     vm.change_medium("drive", iso(3, id="nc-other", hostname="nc3"))
-    vm.wait_until(f"grep -q 'waits for a boot' {STATUS}", interval=0.5)
+    vm.wait_until(f"grep -q 'waits for a boot' {sample.STATUS}", interval=0.5)
     assert "waits for a boot" in vm.output("gandi-agent status")
     vm.run("hostname | grep -qx nc2")
 
     vm.run("echo CONFIG_RELOAD=0 >> /etc/default/gandi")
     vm.change_medium("drive", iso(4, hostname="nc4", network=NETPLAN))
-    vm.wait_until(f"grep -q CONFIG_RELOAD=0 {STATUS}", interval=0.5)
+    vm.wait_until(f"grep -q CONFIG_RELOAD=0 {sample.STATUS}", interval=0.5)
     vm.run("hostname | grep -qx nc2")
     # What the next boot does with it.
     vm.run("systemctl restart gandi-bootstrap")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import sample
+from tests.vm import sample, test_config_stage
 from tests.vm.conftest import Rig
+from tests.vm.delivered import delivered_again
 from tests.vm.rig import Disk, Machine, MachineSpec, State
 
 #: Every file that the agent may have written since the image was made (the channel is its last file), with
@@ -21,10 +22,12 @@ WRITTEN = (
 def test_a_boot_with_nothing_new_changes_nothing(machine: Rig, set_up: State, tmp_path: Path) -> None:
     """A reboot without an archive; then, after a power cut, with the same archive as at each cold boot."""
     vm = machine.clone(set_up)
-    before = vm.output(WRITTEN)
+    vm.run("sync")
+    before, stamps = vm.output(WRITTEN), vm.output(test_config_stage.STAMPS)
     vm.reboot()
     assert vm.wait_booted() == "running"
     _nothing_moved(vm, before)
+    test_config_stage.nothing_moved(vm, stamps)
     vm.cut_power()
     vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
     assert vm.wait_booted() == "running"
@@ -63,8 +66,9 @@ def test_what_the_administrator_changed_is_kept(machine: Rig, set_up: State, tmp
     archive.
     """
     vm = machine.clone(set_up)
-    vm.run(ADMINISTERS)
+    vm.run(f"{ADMINISTERS} && sync")
     password = _password(vm)
+    vm.cut_power()
     vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
     assert vm.wait_booted() == "running"
     assert _password(vm) == password
@@ -74,9 +78,7 @@ def test_what_the_administrator_changed_is_kept(machine: Rig, set_up: State, tmp
     assert "changed by admin" in vm.output("gandi-agent status")
 
     # One field changed in the archive: only that field moves.
-    changed = sample.changed(password=sample.NEW_HASH)
-    vm.cold_boot(disks=[sample.swap_disk(tmp_path, changed)])
-    assert vm.wait_booted() == "running"
+    delivered_again(vm, sample.swap_disk(tmp_path, sample.changed(password=sample.NEW_HASH)))
     assert _password(vm) == sample.NEW_HASH
     _as_the_administrator_left_it(vm)
     assert len(sample.order(vm)) == 2

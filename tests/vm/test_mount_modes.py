@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Disk, Machine, State, make_filesystem
 
@@ -28,7 +29,7 @@ def switch(vm: Machine, *lines: str) -> None:
 
 def told(words: str) -> str:
     """What the status says now."""
-    return f"grep -q '{words}' /run/gandi/status.json"
+    return f"grep -q '{words}' {sample.STATUS}"
 
 
 def direct(name: str, folder: str = "/srv") -> str:

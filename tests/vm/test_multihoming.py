@@ -11,7 +11,7 @@ import pytest
 
 from agent.model import Nic, Route
 from tests.vm.conftest import Rig
-from tests.vm.documents import stored
+from tests.vm.documents import NO_MEDIUM, stored
 from tests.vm.rig import GuestFile, ImageSpec, Machine, MachineSpec, newest_deb
 from tests.vm.wire import Wire
 
@@ -33,7 +33,8 @@ def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
 
 
 def _start(machine: Rig, wires: tuple[Wire, Wire], *nics: Nic) -> Machine:
-    image = ImageSpec(debs=(newest_deb(),), files=(*stored(*nics), STRICT))
+    files = (*stored(*nics), STRICT)
+    image = ImageSpec(debs=(newest_deb(),), commands=(NO_MEDIUM,), files=files)
     vm = machine.start(image, MachineSpec(nics=tuple(wire.nic for wire in wires)))
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
     assert vm.output("sysctl -n net.ipv4.conf.all.rp_filter") == "1"
@@ -45,7 +46,10 @@ def _nic(number: int, mac: str, address: str, gateway: str) -> Nic:
     return Nic(number, mac, addresses=(f"{address}/24",), routes=(route,), accept_ra=False)
 
 
-def test_two_nics_in_one_network_answer_each_for_itself(machine: Rig, wires: tuple[Wire, Wire]) -> None:
+def test_nics_answer_each_for_itself_in_one_network_and_in_two(
+    machine: Rig, wires: tuple[Wire, Wire]
+) -> None:
+    """The first document at a boot; the other is there when the first stage is started again."""
     gateway = "203.0.113.254"
     vm = _start(machine, wires, _nic(0, FIRST, A, gateway), _nic(1, SECOND, B, gateway))
     for wire, other, address in ((wires[0], wires[1], A), (wires[1], wires[0], B)):
@@ -55,18 +59,17 @@ def test_two_nics_in_one_network_answer_each_for_itself(machine: Rig, wires: tup
     assert len(vm.json("ip -j -4 route show default")) == 2
     assert [r["dev"] for r in vm.json("ip -j route get 192.0.2.1")] == [vm.output(_NAME.format(FIRST))]
 
-
-#: The name of the NIC with that MAC.
-_NAME = "ip -o link | grep -i {} | cut -d: -f2 | tr -d ' '"
-
-
-def test_two_networks_and_a_question_from_the_one_to_the_address_in_the_other(
-    machine: Rig, wires: tuple[Wire, Wire]
-) -> None:
     away = "198.51.100.10"
-    vm = _start(machine, wires, _nic(0, FIRST, A, "203.0.113.254"), _nic(1, SECOND, away, "198.51.100.1"))
+    for file in stored(_nic(0, FIRST, A, gateway), _nic(1, SECOND, away, "198.51.100.1")):
+        vm.write_file(file.path, file.content, mode=file.mode)
+    vm.run("systemctl restart gandi-bootstrap")
+    vm.wait_until(f"ip -br addr | grep -qF {away}/24", interval=0.5)
     assert wires[0].asks(BEHIND, A)
     assert wires[1].asks(BEHIND, away), vm.output("ip rule; ip route show table all")
     # Each over the other's router: it came by the NIC that has the address.
     assert wires[1].asks(NEIGHBOUR, away)
     assert wires[0].asks("198.51.100.77", A)
+
+
+#: The name of the NIC with that MAC.
+_NAME = "ip -o link | grep -i {} | cut -d: -f2 | tr -d ' '"

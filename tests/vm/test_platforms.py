@@ -17,7 +17,6 @@ from tests.vm.delivered import (
     NEW_PASSWORD,
     PASSWORD,
     SCRIPT,
-    STATUS,
     UUID,
     boot,
     delivered,
@@ -70,11 +69,11 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
     assert sample.order(vm) == ["user data"]
     vm.add_disk(drive(with_password(2, "saved_password", "cs2")))
     vm.wait_until("hostname | grep -qx cs2", interval=0.5)
-    vm.wait_until(f"grep -q '\"work\": *{{}}' {STATUS}", interval=0.5)
+    vm.wait_until(f"grep -q '\"work\": *{{}}' {sample.STATUS}", interval=0.5)
     named(vm, "cs2")
     assert password_is(vm, "root", PASSWORD)
     vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs2"))
-    vm.wait_until(f"grep -q password:root {STATUS}", interval=0.5)
+    vm.wait_until(f"grep -q password:root {sample.STATUS}", interval=0.5)
     assert password_is(vm, "root", NEW_PASSWORD)
     is_nowhere(vm, NEW_PASSWORD)
 
@@ -161,7 +160,8 @@ def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     checks.addresses(vm)
     resolvers(vm)
     vm.run("sync")
-    vm.reset()
+    vm.cut_power()
+    vm.cold_boot()
     assert vm.wait_booted() == "running"
     source = next(item for item in sample.items(vm, "bootstrap") if item["name"] == "source")
     assert (source["outcome"], source["detail"]) == ("unchanged", "/dev/vdb, delivered again")

@@ -13,7 +13,7 @@ from agent.model import Bond, Kind, Route
 from agent.model import Nic as Wanted
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.documents import stored
+from tests.vm.documents import NO_MEDIUM, stored
 from tests.vm.rig import ImageSpec, Machine, MachineSpec, Network, Nic, newest_deb
 from tests.vm.wire import Wire
 
@@ -50,6 +50,24 @@ DOCUMENT = (
     Wanted(2, LEASED.mac, dhcp4=True, accept_ra=False),
     Wanted(3, DEAD, dhcp4=True, accept_ra=False, optional=True),
 )
+#: Under networkd: two more NICs, a bond of them and a VLAN on it.
+PORTS = "52:54:00:00:01:04", "52:54:00:00:01:05"
+C, D, NEIGHBOUR = "192.168.7.10", "192.168.8.10", "192.168.7.77"
+BONDED = (
+    Wanted(4, PORTS[0]),
+    Wanted(5, PORTS[1]),
+    Wanted(
+        6,
+        name="bond0",
+        mac=PORTS[0],
+        kind=Kind.BOND,
+        ports=(4, 5),
+        bond=Bond("active-backup", miimon=100, primary=4),
+        addresses=(f"{C}/24",),
+        accept_ra=False,
+    ),
+    Wanted(7, name="bond0.7", kind=Kind.VLAN, parent=6, vlan=7, addresses=(f"{D}/24",), accept_ra=False),
+)
 #: What the image has beside the manager: networkd is tried with systemd-resolved.
 EXTRA = {Network.NETWORKD: ("systemd-resolved",)}
 
@@ -67,11 +85,20 @@ def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
 def test_a_document_is_in_force_under_its_manager(
     machine: Rig, wires: tuple[Wire, Wire], tmp_path: Path, manager: Network
 ) -> None:
-    files = stored(*DOCUMENT, nameservers=("203.0.113.4",), search=("all.example",))
-    image = ImageSpec(debs=(newest_deb(),), network=manager, extra=EXTRA.get(manager, ()), files=files)
+    bonded = BONDED if manager is Network.NETWORKD else ()
+    ports = [Wire(tmp_path, f"port{number}", mac) for number, mac in enumerate(PORTS if bonded else ())]
+    files = stored(*DOCUMENT, *bonded, nameservers=("203.0.113.4",), search=("all.example",))
+    image = ImageSpec(
+        debs=(newest_deb(),),
+        network=manager,
+        extra=EXTRA.get(manager, ()),
+        commands=(NO_MEDIUM,),
+        files=files,
+    )
     # Nobody at its other end speaks DHCP.
     dead = Wire(tmp_path, "dead", DEAD)
-    vm = machine.start(image, MachineSpec(nics=(*(wire.nic for wire in wires), LEASED, dead.nic)))
+    nics = (*(wire.nic for wire in wires), LEASED, dead.nic, *(port.nic for port in ports))
+    vm = machine.start(image, MachineSpec(nics=nics))
     for outcome in ("changed", "unchanged"):
         # A dead NIC holds it for no longer than a manager waits by itself.
         assert vm.wait_booted() == "running", vm.output(
@@ -84,7 +111,11 @@ def test_a_document_is_in_force_under_its_manager(
         assert first.asks(HERE, A)
         assert second.asks(THERE, B)
         if outcome == "changed":
-            vm.reboot()
+            vm.run("sync")
+            vm.cut_power()
+            vm.cold_boot()
+    if ports:
+        _bonded(vm, *ports)
 
 
 def _in_force(vm: Machine, manager: Network) -> None:
@@ -131,32 +162,12 @@ def _resolvers(vm: Machine, manager: Network) -> None:
     assert "all.example one.example" in text
 
 
-def test_a_bond_and_a_vlan_on_it_are_up_under_networkd(machine: Rig, wires: tuple[Wire, Wire]) -> None:
-    ports = (Wanted(0, FIRST), Wanted(1, SECOND))
-    bond = Wanted(
-        2,
-        name="bond0",
-        mac=FIRST,
-        kind=Kind.BOND,
-        ports=(0, 1),
-        bond=Bond("active-backup", miimon=100, primary=0),
-        addresses=(f"{A}/24",),
-        routes=(Route("0.0.0.0/0", "203.0.113.254"),),
-        accept_ra=False,
-    )
-    vlan = Wanted(
-        3, name="bond0.7", kind=Kind.VLAN, parent=2, vlan=7, addresses=(f"{B}/24",), accept_ra=False
-    )
-    files = stored(*ports, bond, vlan)
-    vm = machine.start(
-        ImageSpec(debs=(newest_deb(),), files=files), MachineSpec(nics=tuple(wire.nic for wire in wires))
-    )
-    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; networkctl")
-    first, second = wires
-    assert first.asks(HERE, A)
-    assert checks.cidrs(vm, "bond0.7") == {f"{B}/24"}
+def _bonded(vm: Machine, one: Wire, other: Wire) -> None:
+    """The bond, which moves to its other port, and the VLAN on it."""
+    assert one.asks(NEIGHBOUR, C)
+    assert checks.cidrs(vm, "bond0.7") == {f"{D}/24"}
     assert vm.json("ip -j -d link show bond0.7")[0]["linkinfo"]["info_data"]["id"] == 7
-    vm.set_link("net0", up=False)
+    vm.set_link("port0", up=False)
     # The other port has the bond's address now, and the answer comes by it.
-    second.mac = FIRST
-    assert second.asks(HERE, A, timeout=30)
+    other.mac = PORTS[0]
+    assert other.asks(NEIGHBOUR, C, timeout=30)

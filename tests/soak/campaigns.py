@@ -56,6 +56,14 @@ CAMPAIGNS = {
             f"{_VM}/test_later_boots.py::test_no_medium_and_another_uuid_is_the_same_instance",
         ),
     ),
+    "automounter": Campaign(
+        "the automounter at a boot, and with the administrator's own file",
+        (f"{_VM}/test_mount_modes.py::test_the_automounter_at_a_boot_and_with_the_administrators_file",),
+    ),
+    "ganeti": Campaign(
+        "disks made by Ganeti's hook boot and are grown",
+        (f"{_VM}/test_offline.py::test_a_disk_made_by_ganetis_hook_boots_and_is_grown",),
+    ),
     "udisks": Campaign(
         "a user's loop device with the label of a configuration drive",
         (f"{_VM}/test_drives.py::test_a_loop_device_that_a_user_makes_through_udisks",),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-from tests.vm.rig import MIB, Disk, Machine, make_filesystem
+from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
 #: What a disk grows by each time. Its file is sparse.
 STEP = 64 * MIB
@@ -25,12 +25,16 @@ class Done(StrEnum):
 class Plugged:
     """The disk and what should be true of it. Its mountpoint is /srv/LABEL."""
 
-    def __init__(self, vm: Machine, folder: Path, label: str, fstype: str = "ext4") -> None:
+    def __init__(self, vm: Machine, folder: Path, label: str, *, bus: Bus = Bus.VIRTIO) -> None:
         self.vm, self.label, self.size = vm, label, STEP
-        self._disk = Disk(
-            path=make_filesystem(folder / f"{label}.img", STEP, fstype, label=label), id=label, serial=label
-        )
+        path = make_filesystem(folder / f"{label}.img", STEP, "ext4", label=label)
+        self._disk = Disk(path=path, id=label, bus=bus, serial=label)
         self.last = Done.DETACH
+
+    @property
+    def plugged(self) -> tuple[Disk, ...]:
+        """What a machine that is switched on now has of it."""
+        return () if self.last is Done.DETACH else (self._disk,)
 
     def next(self, meanwhile: Callable[[], object] = lambda: None) -> Done:
         """The next one of attach, grow, detach; ``meanwhile`` is called once the platform has begun it."""
@@ -67,8 +71,9 @@ class Plugged:
         """
         at = f"/srv/{self.label}"
         if self.last is Done.DETACH:
-            self.vm.wait_until(f"! mountpoint -q {at} && ! test -e {at}", timeout=BOUND)
+            right = f"! mountpoint -q {at} && ! test -e {at}"
         else:
             least = self.size // MIB * 8 // 10
             fits = f"test $(df --output=size -B1M {at} | tail -1) -gt {least}"
-            self.vm.wait_until(f"mountpoint -q {at} && {fits} && touch {at}/written", timeout=BOUND)
+            right = f"mountpoint -q {at} && {fits} && touch {at}/written"
+        self.vm.wait_until(right, timeout=BOUND, interval=0.5)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.vm import sample
 from tests.vm.admin import ADMINS, put_together
+from tests.vm.delivered import delivered_again
 from tests.vm.rig import Machine, newest_deb
-from tests.vm.test_succession import INSTALL
 
 
 def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> None:
@@ -18,7 +18,7 @@ def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> 
     put_together(vm)
     vm.write_file("/root/new.deb", newest_deb().read_bytes())
     before = vm.output(ADMINS)
-    said = vm.output(INSTALL.format("/root/new.deb"), timeout=240)
+    said = vm.output("dpkg -i /root/new.deb 2>&1", timeout=240)
     assert f"this machine is taken as it is: {vm.spec.uuid}" in said
     assert vm.output(ADMINS) == before
     assert vm.output("systemctl is-active gandi-agent.socket gandi-bootstrap || true").split() == [
@@ -27,7 +27,8 @@ def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> 
     ]
 
     vm.run("sync")
-    vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
+    vm.cut_power()
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)])
     vm.wait_booted()
     assert vm.output(ADMINS) == before
     vm.run("! test -e /root/order; ! id admin1")
@@ -35,9 +36,7 @@ def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> 
     kept = {item["name"] for item in sample.items(vm, "bootstrap") if item["outcome"] == "kept"}
     assert {"hostname", "hosts", "resolvers", "password:root", "user:admin1", "nic:0"} <= kept
 
-    vm.run("sync")
-    vm.cold_boot(disks=[sample.swap_disk(tmp_path, sample.changed(password=sample.NEW_HASH))])
-    vm.wait_booted()
+    delivered_again(vm, sample.swap_disk(tmp_path, sample.changed(password=sample.NEW_HASH)))
     assert sample.NEW_HASH in vm.output("grep ^root: /etc/shadow")
     for line in vm.output(ADMINS).splitlines():
         assert "/etc/shadow" in line or line in before

@@ -70,7 +70,8 @@ def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> N
     vm.run(KERNEL)
 
     vm.run("sync; rm -f /run/old-ran")
-    vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
+    vm.cut_power()
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)])
     vm.wait_booted()
     assert vm.output("systemctl show -P FragmentPath gandi-bootstrap gandi-config").split() == [
         "/usr/lib/systemd/system/gandi-bootstrap.service",

@@ -29,7 +29,7 @@ def attach(vm: Machine, tmp_path: Path, name: str = "data", fs: str = "ext4") ->
 def released(vm: Machine, name: str = "data") -> None:
     """It is not mounted now, and an event, or a daemon that starts anew, does not mount it."""
     vm.run("udevadm trigger --settle --subsystem-match=block; systemctl reload-or-restart gandi-agent")
-    vm.wait_until("gandi-agent disks | grep -q 'released by the administrator'")
+    vm.wait_until("gandi-agent disks | grep -q 'released by the administrator'", interval=1)
     vm.run("udevadm trigger --settle --subsystem-match=block; systemctl restart gandi-agent")
     vm.run("udevadm settle; sleep 2")
     vm.run(f"! mountpoint -q /srv/{name} && ! test -e /srv/{name}")
@@ -125,13 +125,15 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(
         done = vm.run("set -ex\n" + "\n".join(spread), check=False, timeout=120)
         assert done.rc == 0, f"round {number} ({way}): {done.stderr}"
         assert "busy" not in done.stderr.lower()
-        vm.run("udevadm settle; ! findmnt -rno TARGET | grep ^/srv/")
-        vm.run("gandi-agent disks | grep -q 'released by the administrator'")
+        vm.run(
+            "udevadm settle; ! grep ' /srv/' /proc/mounts && "
+            "gandi-agent disks | grep -q 'released by the administrator'"
+        )
         if number % 2:
             vm.run(f"gandi-agent mount {node}")
         else:
             vm.run(f"udevadm trigger --action=add --name-match={node}")
-        vm.wait_until(f"findmnt -rno TARGET {node} | grep -q ^/srv/")
+        vm.wait_until(f"grep -q '^{node} /srv/' /proc/mounts", interval=0.5)
 
 
 @pytest.mark.parametrize("fs", ["ext4"])
@@ -154,12 +156,15 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     vm.wait_until('! findmnt -rno TARGET | grep ^/srv/ && test -z "$(ls -A /srv)"')
     for number, name in ((1001, "one"), (1002, "two")):
         pid = vm.output(f"pgrep -fx 'sleep {number}'")
-        vm.wait_until(f"(gandi-agent status || true) | grep -q 'while in use at /srv/{name}.*sleep ({pid})'")
+        vm.wait_until(
+            f"(gandi-agent status || true) | grep -q 'while in use at /srv/{name}.*sleep ({pid})'",
+            interval=1,
+        )
         vm.run(f"gandi-agent disks | grep -q 'gone .*/srv/{name} .*sleep ({pid})'")
     vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")
     vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
     vm.run("systemctl restart gandi-agent && udevadm settle")
-    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2")
+    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2", interval=1)
     assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [
         "CPU",
         "KIND",
@@ -170,5 +175,5 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     vm.run("pkill sleep")
     for holder in holders:
         holder.result()
-    vm.wait_until("! gandi-agent disks | grep gone")
+    vm.wait_until("! gandi-agent disks | grep gone", interval=1)
     assert not vm.output("pgrep -af 'gandi-(grow|fsck|umount)' || true"), "no stuck process of ours"

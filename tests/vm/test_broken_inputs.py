@@ -77,8 +77,8 @@ TOLD = {
 UNKNOWN = {"vm_hostnme": "did you mean vm_hostname?", "vm_conf.pasword": "did you mean password?"}
 
 
-def test_every_kind_of_bad_item_at_once(machine: Rig, image: Image, tmp_path: Path) -> None:
-    vm = machine.start(image, sample.SPEC, disks=[sample.swap_disk(tmp_path, _broken())])
+def test_every_kind_of_bad_item_at_once(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
+    vm = machine.start(platform_image, sample.SPEC, disks=[sample.swap_disk(tmp_path, _broken())])
     assert vm.wait_booted() == "degraded"
     assert vm.output("systemctl --failed --no-legend --plain").split()[0] == "gandi-bootstrap.service"
     assert len(vm.output("systemctl --failed --no-legend --plain").splitlines()) == 1

@@ -44,12 +44,14 @@ def test_hooks_are_told_and_bounded_and_never_fatal(booted: Machine, tmp_path: P
     booted.run("chmod 755 /etc/gandi/hooks/post-disk-attach")
     booted.add_disk(Disk(path=path, id="a", serial="SER-A"))
     booted.wait_until("grep -q 'no interpreter' /root/hooks && mountpoint -q /srv/a")
-    booted.wait_until("gandi-agent status | grep -q post-disk-attach")
+    booted.wait_until("gandi-agent status | grep -q post-disk-attach", interval=1)
     booted.run("chmod 777 /etc/gandi/hooks/post-disk-attach")
     other = make_filesystem(tmp_path / "b.img", 64 * MIB, "vfat", label="B")
     booted.write_file("/etc/default/gandi", "CONFIG_MOUNT_OWNER=root:users:0775\n")
     booted.add_disk(Disk(path=other, id="b"))
-    booted.wait_until("mountpoint -q /srv/B && gandi-agent status | grep -q 'written by others than root'")
+    booted.wait_until(
+        "mountpoint -q /srv/B && gandi-agent status | grep -q 'written by others than root'", interval=1
+    )
     assert booted.output("grep -c 'no interpreter' /root/hooks") == "1"
     booted.run("touch /srv/B/file")
     assert booted.output("stat -c '%U:%G:%a' /srv/B /srv/B/file").split() == [
@@ -105,5 +107,5 @@ def test_what_is_new_and_blank_is_formatted_and_a_check_that_hangs_delays_nobody
     broken = make_filesystem(tmp_path / "broken.img", 64 * MIB, "ext4", label="broken")
     run(["tune2fs", "-c", "1", "-C", "5", broken])
     vm.add_disk(Disk(path=broken, id="broken"))
-    vm.wait_until("gandi-agent status | grep -q 'needs a check by hand'")
+    vm.wait_until("gandi-agent status | grep -q 'needs a check by hand'", interval=1)
     vm.run("! mountpoint -q /srv/broken && ! test -e /srv/broken")

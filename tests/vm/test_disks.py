@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm.documents import NO_MEDIUM
 from tests.vm.rig import GIB, MIB, Bus, Disk, Machine, make_filesystem
 
 
@@ -72,6 +73,7 @@ def test_the_same_label_twice_is_stable_in_any_order(booted: Machine, tmp_path: 
     first = _mounts(booted)
     ends = "sleep 2; mountpoint -q /srv/data && touch /srv/data/ended"
     booted.run(f"systemd-run --unit=database -p 'ExecStop=/bin/sh -c \"{ends}\"' sleep infinity")
+    booted.run(NO_MEDIUM)
     booted.cold_boot(disks=disks[::-1])
     assert booted.wait_booted() == "running"
     assert _mounts(booted) == first

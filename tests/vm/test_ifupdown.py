@@ -10,10 +10,12 @@ from tests.vm.rig import ImageSpec, Network, newest_deb
 
 
 def test_an_image_with_ifupdown_and_without_dbus_boots_the_same(machine: Rig, tmp_path: Path) -> None:
-    spec = ImageSpec(debs=(newest_deb(),), network=Network.IFUPDOWN, without=("dbus",))
-    vm = machine.start(spec, sample.SPEC, disks=[sample.swap_disk(tmp_path)])
+    keeps = (sample.KEEPS_KEYS,)
+    spec = ImageSpec(debs=(newest_deb(),), network=Network.IFUPDOWN, without=("dbus",), commands=keeps)
+    vm = machine.start(spec, sample.SPEC, disks=[sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)])
     # Without D-Bus, is-system-running cannot wait.
-    vm.wait_until("systemctl is-system-running | grep -qE '^(running|degraded)$'", timeout=180)
+    over = "systemctl is-system-running | grep -qE '^(running|degraded)$'"
+    vm.wait_until(over, timeout=180, interval=2)
     assert vm.output("systemctl is-system-running") == "running", vm.output("systemctl --failed")
     vm.run("! command -v dbus-daemon")
     assert vm.output("systemctl is-active systemd-networkd || true") == "inactive"

@@ -86,7 +86,7 @@ def test_a_document_is_in_force_under_its_manager(
     machine: Rig, wires: tuple[Wire, Wire], tmp_path: Path, manager: Network
 ) -> None:
     bonded = BONDED if manager is Network.NETWORKD else ()
-    ports = [Wire(tmp_path, f"port{number}", mac) for number, mac in enumerate(PORTS if bonded else ())]
+    ports = [Wire(tmp_path, f"member{number}", mac) for number, mac in enumerate(PORTS if bonded else ())]
     files = stored(*DOCUMENT, *bonded, nameservers=("203.0.113.4",), search=("all.example",))
     image = ImageSpec(
         debs=(newest_deb(),),
@@ -167,7 +167,7 @@ def _bonded(vm: Machine, one: Wire, other: Wire) -> None:
     assert one.asks(NEIGHBOUR, C)
     assert checks.cidrs(vm, "bond0.7") == {f"{D}/24"}
     assert vm.json("ip -j -d link show bond0.7")[0]["linkinfo"]["info_data"]["id"] == 7
-    vm.set_link("port0", up=False)
+    vm.set_link("member0", up=False)
     # The other port has the bond's address now, and the answer comes by it.
     other.mac = PORTS[0]
     assert other.asks(NEIGHBOUR, C, timeout=30)

@@ -62,8 +62,10 @@ ExecStart=-udevadm trigger --action=add --subsystem-match=tty --sysname-match=tt
 """
 
 # Security modules that nothing here uses (systemd compiles a program for BPF's), tests of ciphers, memory
-# zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal.
+# zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal. What
+# is switched on is what udev does when it is told of modules: that a changed medium is seen.
 CMDLINE = (
+    "block.events_dfl_poll_msecs=2000",
     "lsm=landlock,yama",
     "cryptomgr.notests",
     "init_on_alloc=0",

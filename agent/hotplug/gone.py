@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Holders that are named in one line.
 _NAMED = 5
+#: Seconds to look for them where nobody waits for the answer: while many disks go at once, it takes long.
+_PATIENCE = 60.0
 _DELETED = " (deleted)"
 
 
@@ -95,7 +97,7 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
 
 
 def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
-    found, device = _holders(ctx, known), key.partition(" ")[0]
+    found, device = _holders(ctx, known, _PATIENCE), key.partition(" ")[0]
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel knows better than a search that had too little time.
@@ -118,8 +120,8 @@ def _hint(found: list[Holder]) -> str:
     return f"what they write is lost; end them: kill {pids}"
 
 
-def _holders(ctx: Context, known: Record) -> list[Holder]:
-    return [] if _reused(ctx, known) else holders.on(ctx.host, known.numbers)
+def _holders(ctx: Context, known: Record, *seconds: float) -> list[Holder]:
+    return [] if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
 
 
 def _reused(ctx: Context, known: Record) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.host import Host
 
-#: Seconds that looking at all processes may take.
+#: Seconds that looking at all processes may take while somebody waits for the answer.
 _TIMEOUT = 20.0
 #: Filesystems of which the kernel tells whether anybody still has one: a folder for each, by device name
 #: (or, for btrfs, by UUID).
@@ -70,9 +70,9 @@ def alias(host: Host, mountpoint: str, fstype: str) -> str:
         return ""
 
 
-def on(host: Host, numbers: frozenset[str]) -> list[Holder]:
+def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> list[Holder]:
     """The processes that hold something on a filesystem, mounted or not, that goes by these device numbers;
-    by process id.
+    by process id. ``seconds``: how long it may take to look.
     """
     found, over = dict[int, Holder](), threading.Event()
 
@@ -81,7 +81,7 @@ def on(host: Host, numbers: frozenset[str]) -> list[Holder]:
             if not over.is_set():
                 found.setdefault(holder.pid, holder)
 
-    together({"holders": look}, _TIMEOUT)
+    together({"holders": look}, seconds)
     over.set()
     return [found[pid] for pid in sorted(found)]
 
@@ -116,11 +116,11 @@ def _backing(host: Host, name: str) -> str:
 
 def _processes(host: Host, numbers: frozenset[str]) -> Iterator[Holder]:
     """Those with a folder or an open file there first: what is mapped takes long to read, and who is found
-    late is found too late on a machine that is busy.
+    late is found too late on a machine that is busy. The youngest first: the kernel's own are the oldest.
     """
     import psutil
 
-    pids = [pid for pid in psutil.pids() if pid != os.getpid()]
+    pids = [pid for pid in reversed(psutil.pids()) if pid != os.getpid()]
     for look in (_held, _mapped):
         for pid in pids:
             if path := look(host, pid, numbers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,7 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
         yield f"> **Not final:** the host was loaded: others used {done.disturbance:.2f} cores."
     if rounds < hotplug.ROUNDS:
         yield f"> **Not final:** {rounds} round(s); medians take {hotplug.ROUNDS}."
+    yield f"{time.strftime('%Y-%m-%d')}, {rounds} rounds."
     yield _table(["one disk", "attach to mounted", "kernel's event to mounted", "resize event to df"], rows)
     bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])
     for way, target in hotplug.TARGETS.items():

@@ -49,8 +49,8 @@ def broken(ctx: Context) -> Iterator[Item]:
 
 def slow(ctx: Context) -> Iterator[Item]:
     """Wait until the test says so."""
-    ctx.host.write("/begun", str(os.getpid()))
     ctx.waiting("the test")
+    ctx.host.write("/begun", str(os.getpid()))
     until(Path(ctx.host.path("/go")))
     yield changed("slow")
 

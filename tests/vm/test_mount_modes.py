@@ -125,6 +125,7 @@ def test_the_automounter_at_a_boot_and_with_the_administrators_file(
     vm.wait_until("ls /srv/data/file")
 
     # A file of the administrator's own says where, and stays.
+    vm.run(f"rm {LINK}")
     vm.write_file(LINK, "/volumes /usr/lib/gandi-agent/auto.gandi --timeout=600\n")
     vm.run("systemctl restart autofs; systemctl reload-or-restart gandi-agent")
     vm.wait_until(state("left", "offered.*/volumes/left"))

@@ -185,26 +185,30 @@ def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
     assert mounted()[disk.name] == f"{tmp_path}/srv/data"
 
 
-@pytest.mark.parametrize("dies", ["before", "after"])
-def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
-    dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
-) -> None:
-    """FAILURES 18. The next one knows that it was made for the disk."""
+def _dies(when: str, ctx: Context, disk: LoopDisk, real: System) -> None:
+    """A look at the disk by a daemon that is killed before, or after, the mount itself."""
 
     class KilledError(BaseException):
         pass
 
-    disk, ctx = make_disk(SIZE), context(tmp_path)
-    ext4(disk, "-L", "data")
-    real = system(disk)
-
     def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
-        if dies == "after":
+        if when == "after":
             real.mount(host, node, at, fstype, options)
         raise KilledError
 
     with pytest.raises(KilledError):
         look(ctx, disk, replace(real, mount=mount))
+
+
+@pytest.mark.parametrize("dies", ["before", "after"])
+def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
+    dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """FAILURES 18. The next one knows that it was made for the disk."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    ext4(disk, "-L", "data")
+    real = system(disk)
+    _dies(dies, ctx, disk, real)
     assert os.listdir(tmp_path / "srv") == ["data"]
     look(ctx, disk)
     look(ctx, disk, replace(real, read=lambda _host, _name: None))
@@ -216,21 +220,10 @@ def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next
     dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
     """FAILURES 18. The next one hears of the disk though nobody tells it, and knows what to take away."""
-
-    class KilledError(BaseException):
-        pass
-
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
     real = system(disk)
-
-    def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
-        if dies == "after":
-            real.mount(host, node, at, fstype, options)
-        raise KilledError
-
-    with pytest.raises(KilledError):
-        look(ctx, disk, replace(real, mount=mount))
+    _dies(dies, ctx, disk, real)
     assert handler.recorded(ctx) == {disk.name}
     items = look(ctx, disk, replace(real, read=lambda _host, _name: None))
     assert [item.outcome for item in items] == [Outcome.CHANGED]

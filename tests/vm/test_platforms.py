@@ -61,8 +61,8 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
         }
         return drives.make_iso(tmp_path / f"{number}.iso", more, "config", drives.PLAIN)
 
-    vm.remove_disk("drive")
-    vm.run("systemctl restart gandi-bootstrap gandi-postboot")
+    vm.cold_boot(disks=[])
+    assert vm.wait_booted() == "running"
     named(vm, "cs1")
     assert password_is(vm, "root", PASSWORD)
     assert keys(vm) == [sample.KEY]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 
 from agent import renewal
 from agent.report import changed, skipped, unchanged
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 FILE, DBUS = "/etc/machine-id", "/var/lib/dbus/machine-id"
 _JOURNALS = ("/run/log/journal", "/var/log/journal")
 _ID = re.compile(r"[0-9a-f]{32}")
-#: Seconds by which a file of this boot may seem older than the boot: the kernel rounds its time down.
-_SLACK = 2
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -61,16 +60,17 @@ def random_id() -> str:
 
 
 def _made_now(host: Host) -> bool:
-    """Whether systemd made it at this boot: it lies in a file of its own until / can be written, or is
-    younger than the boot.
+    """Whether systemd made it at this boot: it lies in a file of its own until / can be written, or was
+    written between the boot, whose second is rounded down, and now. One from the future is an image's: this
+    machine's clock is behind.
     """
     if not host.live:
         return False
-    file, folder = os.stat(FILE), os.stat("/etc")
+    file, folder = os.stat(host.path(FILE)), os.stat(host.path("/etc"))
     if file.st_dev != folder.st_dev:
         return True
     times = re.search(r"^btime (\d+)$", host.read("/proc/stat") or "", re.MULTILINE)
-    return times is not None and file.st_mtime >= int(times[1]) - _SLACK
+    return times is not None and int(times[1]) <= file.st_mtime <= time.time()
 
 
 def _move_journal(host: Host, old: str, new: str) -> None:

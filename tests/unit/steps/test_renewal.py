@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -168,3 +169,26 @@ def test_a_machine_that_runs_keeps_its_id_until_it_boots(
         assert [item.outcome for item in machineid.apply(ctx)] == ["skipped"]
     assert machine.text("/etc/machine-id") == f"{ID}\n"
     assert machine.run(machineid.apply) == {"machine-id": "changed: new"}
+
+
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [
+        (-3600, "changed"),  # the clock of this machine is behind that of the image's maker
+        (5, "unchanged"),
+        (11, "changed"),  # an image made a moment before its first boot
+        (86400, "changed"),
+    ],
+)
+def test_only_one_that_this_boot_has_made_is_its_own(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, age: int, said: str
+) -> None:
+    now = int(time.time())
+    expect(machine)
+    machine.put("/proc/stat", f"cpu 0\nbtime {now - 10}\n")
+    os.utime(machine.root / "etc/machine-id", (now - age, now - age))
+    monkeypatch.setattr(Host, "live", property(lambda _host: True))
+    monkeypatch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
+    ctx = machine.context()
+    ctx.status.merge("stages", "bootstrap", {"state": "running"})
+    assert [item.outcome for item in machineid.apply(ctx)] == [said]

@@ -151,10 +151,13 @@ def settle(tree: Path, spec: ImageSpec) -> None:
     _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
     wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
     wants.symlink_to("../rig-channel.service")
+    updated = (tree / "usr").stat().st_mtime
     for file in spec.files:
         _add(tree, file.path, file.content, file.mode)
+        # An image is older than its first boot. Here, that may come two seconds later, of which the guest's
+        # clock loses one or the other.
+        os.utime(tree / file.path.lstrip("/"), (updated, updated))
     # Nothing of /usr is newer than what the packages set up: no ldconfig, sysusers and so on at boot.
-    updated = (tree / "usr").stat().st_mtime
     for mark in (tree / "etc/.updated", tree / "var/.updated"):
         mark.touch()
         os.utime(mark, (updated, updated))

@@ -81,15 +81,16 @@ def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
     """Have a drive's files, by their paths in it, read as ``dialect``; errors as above, and no digest."""
     pairs = sorted(files.items())
     head = json.dumps([[name, len(content)] for name, content in pairs]).encode() + b"\n"
-    place = "files+yaml" if _may_hold_yaml(dialect, files) else "files"
+    place = "files+texts" if _may_hold_texts(dialect, files) else "files"
     with os.fdopen(os.memfd_create("drive"), "r+b") as bundle:
         bundle.writelines([head, *(content for _, content in pairs)])
         bundle.flush()
         return _read(dialect, place, bundle.fileno())
 
 
-def _may_hold_yaml(dialect: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the reader needs a YAML library, which it can only import before it looks at anything.
+def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
+    """Whether the reader needs libraries for YAML and for messages, which it can only import before it looks
+    at anything.
 
     User and vendor data do, unless it is a script; it may be packed, so no more is asked of it here.
     """

@@ -61,13 +61,16 @@ class Files(Mapping[str, bytes]):
         return line[: line.index(b"\n") + 1]
 
 
-def prepare(dialect: str, *, yaml: bool) -> Callable[[], dict[str, Any]]:
-    """What answers for a bundle on standard input. It gives no digest: whoever read the drive has one."""
+def prepare(dialect: str, *, texts: bool) -> Callable[[], dict[str, Any]]:
+    """What answers for a bundle on standard input, which may hold ``texts``: YAML, messages in parts. It gives no
+    digest: whoever read the drive has one.
+    """
     parse = _dialect(dialect)
-    if yaml:
-        from agent.parse import yamldoc
+    if texts:
+        from agent.parse import userdata, yamldoc
 
         yamldoc.load()
+        userdata.load()
     return lambda: _answer(parse)
 
 

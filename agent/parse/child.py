@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-#: Instead of an offset: the medium is a bundle of a drive's files, or one that may hold YAML.
-FILES, YAML = "files", "files+yaml"
+#: Instead of an offset: the medium is a bundle of a drive's files, or one that may hold YAML and messages.
+FILES, TEXTS = "files", "files+texts"
 
 
 def main(arguments: list[str]) -> None:
@@ -42,10 +42,10 @@ def _prepared(dialect: str, place: str, known: str) -> Callable[[], dict[str, An
         import site
 
         site.main()
-    if place in (FILES, YAML):
+    if place in (FILES, TEXTS):
         from agent.parse import bundle
 
-        return bundle.prepare(dialect, yaml=place == YAML)
+        return bundle.prepare(dialect, texts=place == TEXTS)
     from agent.parse import swapdisk
 
     return swapdisk.prepare(dialect, known, int(place))

@@ -26,6 +26,9 @@ _ALL = 2 * LIMIT
 #: Bytes of a message in parts: what the standard library's parser reads in a moment.
 _MESSAGE = 1 << 20
 _PARTS, _DEEPEST = 50, 3
+#: Bytes of a header that has parameters: the parser takes seconds for a million of them.
+_HEADER = 8 << 10
+_HEADERS = re.compile(rb"(?i)(?:^|[\r\n])content-[a-z-]+:[^\n]*(?:\n[ \t][^\n]*)*")
 _MULTIPART = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
 _MESSAGE_HEAD = re.compile(rb"(?i)(?:content-type|mime-version|content-transfer-encoding):|From ")
 #: Kinds that cloud-init has, which nothing here stands for.
@@ -39,6 +42,22 @@ _FOREIGN = {
     b"## template:": "a template",
 }
 _EXPLAINED = "only scripts, #cloud-config, gzip and MIME parts of these are read"
+_AGAIN = "make it again with a MIME tool"
+#: A message of each kind of part.
+_SAMPLE = b"""Content-Type: multipart/mixed; boundary=x
+
+--x
+Content-Type: text/plain
+Content-Transfer-Encoding: base64
+
+eA==
+--x
+Content-Type: text/plain; name*=utf-8''x
+Content-Transfer-Encoding: quoted-printable
+
+=78
+--x--
+"""
 
 
 @dataclass(slots=True)
@@ -48,6 +67,13 @@ class _Within:
     draft: Draft
     prefix: str
     left: int = _ALL
+
+
+def load() -> None:
+    """Have the standard library's parser of messages import, while that is still possible, what it otherwise
+    does when it meets its first message.
+    """
+    _decoded(_SAMPLE)
 
 
 def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
@@ -104,6 +130,11 @@ def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
     if depth >= _DEEPEST or len(_MULTIPART.findall(held)) > _DEEPEST:
         draft.tell(name, "MIME parts in parts, too deeply: left out", "deliver one multipart message")
         return
+    if any(len(header[0]) > _HEADER for header in _HEADERS.finditer(held)):
+        draft.tell(
+            name, f"a MIME header of more than {_HEADER} bytes: left out", "make it again with a MIME tool"
+        )
+        return
     for number, content in enumerate(_contents(held, name, draft), start=1):
         if number > _PARTS:
             draft.tell(name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer")
@@ -115,13 +146,19 @@ def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:
     """The decoded content of each part that is none of parts."""
     try:
         # Parsed whole before the first part is used: what a part asks for is not undone.
-        parts = [part for part in BytesParser().parsebytes(message).walk() if not part.is_multipart()]
-        contents = [_headed(part.get_content_type(), part.get_payload(decode=True)) for part in parts]
+        contents = _decoded(message)
+    except (ImportError, OSError):
+        raise  # a defect of ours: the message asks for neither
     except Exception:
         # The email package promises no exception and raises many kinds on damaged headers.
-        draft.tell(name, "a damaged MIME message: left out", "make it again with a MIME tool")
+        draft.tell(name, "a damaged MIME message: left out", _AGAIN)
         return []
     return [content for content in contents if content.strip()]
+
+
+def _decoded(message: bytes) -> list[bytes]:
+    parts = [part for part in BytesParser().parsebytes(message).walk() if not part.is_multipart()]
+    return [_headed(part.get_content_type(), part.get_payload(decode=True)) for part in parts]
 
 
 def _headed(kind: str, content: object) -> bytes:

@@ -249,6 +249,18 @@ LARGE: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
         "openstack",
         lambda: _user_data(b"Content-Type: multipart/mixed;\n" + b" a*0*=b;\n" * 100_000),
     ),
+    "MIME, a header of many parameters": (
+        "openstack",
+        lambda: _user_data(b"Content-Type: multipart/mixed;\n" + b" a=b;\n" * 140_000),
+    ),
+    "MIME, a part's header": (
+        "openstack",
+        lambda: _user_data(
+            b"Content-Type: multipart/mixed; boundary=b\n\n--b\r"
+            + b"Content-Type: multipart/mixed"
+            + b";a=b" * 250_000
+        ),
+    ),
     "nothing but a name": ("openstack", lambda: {"x" * 4000: b""}),
     "two thousand files": ("cloudstack", lambda: {f"{n}/" + "x" * 200: b"" for n in range(2000)}),
     "64 MiB": (

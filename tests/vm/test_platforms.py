@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 from pathlib import Path
 
@@ -19,7 +21,6 @@ from tests.vm.delivered import (
     SCRIPT,
     UUID,
     boot,
-    delivered,
     drive,
     is_nowhere,
     keys,
@@ -29,7 +30,25 @@ from tests.vm.delivered import (
     resolvers,
     scripted,
 )
-from tests.vm.rig import Bus, Image, State
+from tests.vm.rig import Bus, Image
+
+#: Two parts; of the second, one key is nothing to us.
+PARTS = f"""\
+MIME-Version: 1.0
+Content-Type: multipart/mixed; boundary="=="
+
+--==
+Content-Type: text/x-shellscript
+
+{SCRIPT.decode()}
+--==
+Content-Type: text/cloud-config
+
+timezone: Europe/Paris
+ntp: {{enabled: true}}
+write_files: [{{path: /etc/part, content: x, owner: "nobody:root", permissions: "0640"}}]
+--==--
+"""
 
 
 def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
@@ -54,12 +73,12 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
     scripted(vm)
     leases(vm)
 
-    def with_password(number: int, password: str, name: str) -> Path:
+    def with_password(number: int, password: str, name: str, kind: tuple[str, ...] = drives.PLAIN) -> Path:
         more = content | {
             "cloudstack/password/vm_password.txt": password.encode(),
             "cloudstack/metadata/local_hostname.txt": name.encode(),
         }
-        return drives.make_iso(tmp_path / f"{number}.iso", more, "config", drives.PLAIN)
+        return drives.make_iso(tmp_path / f"{number}.iso", more, "config", kind)
 
     vm.cold_boot(disks=[])
     assert vm.wait_booted() == "running"
@@ -72,14 +91,16 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
     vm.wait_until(f"grep -q '\"work\": *{{}}' {sample.STATUS}", interval=0.5)
     named(vm, "cs2")
     assert password_is(vm, "root", PASSWORD)
-    vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs2"))
+    # Names of eight letters and three: CLOUDSTA/PASSWORD/VM_PASSW.TXT.
+    vm.change_medium("drive", with_password(3, NEW_PASSWORD, "cs3", drives.SHORT))
     vm.wait_until(f"grep -q password:root {sample.STATUS}", interval=0.5)
     assert password_is(vm, "root", NEW_PASSWORD)
+    named(vm, "cs3")
     is_nowhere(vm, NEW_PASSWORD)
 
 
 def test_cloudstack_with_the_other_label_and_a_hostile_tree(
-    machine: Rig, platform: State, tmp_path: Path
+    machine: Rig, platform_image: Image, tmp_path: Path
 ) -> None:
     """The newer drive, Rock Ridge, on a disk; with links and devices that Rock Ridge can hold."""
     tree = tmp_path / "tree"
@@ -91,7 +112,9 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     os.mknod(tree / "cloudstack/metadata/zone.txt", 0o20666, os.makedev(1, 5))
     os.mkfifo(tree / "cloudstack/metadata/pipe.txt")
     iso = drives.make_iso(tmp_path / "d.iso", tree, "config-2", ("-R", "-J"))
-    vm = delivered(machine.clone(platform), drive(iso, bus=Bus.VIRTIO))
+    # The tree's failures are the stage's: this boot is degraded.
+    vm = machine.start(platform_image, sample.SPEC, disks=[drive(iso, bus=Bus.VIRTIO)])
+    vm.wait_booted()
     named(vm, "cs1")
     assert keys(vm) == [sample.KEY]
     assert vm.output("grep ^root: /etc/shadow").split(":")[1] in ("*", "!", "!*", "")
@@ -103,12 +126,12 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
 
 
 @pytest.mark.parametrize("kind", ["iso", "vfat"])
-def test_openstack(machine: Rig, platform: State, platform_image: Image, tmp_path: Path, kind: str) -> None:
-    """One of them at a boot, the other to stages that are started again."""
+def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: str) -> None:
+    """User data as a script, and packed, in parts."""
     content = drives.openstack(
         UUID,
         network=NETWORK,
-        user_data=SCRIPT,
+        user_data=SCRIPT if kind == "vfat" else gzip.compress(PARTS.encode()),
         public_keys={"me": sample.KEY},
         keys=[{"name": "me", "type": "ssh", "data": sample.KEY}],
         admin_pass=PASSWORD,
@@ -119,7 +142,11 @@ def test_openstack(machine: Rig, platform: State, platform_image: Image, tmp_pat
         vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
     else:
         iso = drives.make_iso(tmp_path / "d.iso", content, "config-2")
-        vm = delivered(machine.clone(platform), drive(iso))
+        vm = boot(machine, platform_image, drive(iso))
+        assert vm.output("stat -c %a:%U /etc/part") == "640:nobody"
+        assert vm.output("readlink /etc/localtime") == "/usr/share/zoneinfo/Europe/Paris"
+        said = vm.journal("gandi-bootstrap")
+        assert said.count("user_data, part 2: ntp") == 1, said
     named(vm, "os1")
     assert keys(vm) == [sample.KEY]
     assert password_is(vm, "root", PASSWORD)
@@ -147,6 +174,24 @@ def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     scripted(vm)
     checks.addresses(vm)
     resolvers(vm)
+
+
+def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Path) -> None:
+    """What is JSON becomes the machine, the rest is named with its remedy."""
+    meta = {"instance-id": "nc-1", "local-hostname": "nc1", "public-keys": [sample.KEY]}
+    content = {
+        "meta-data": json.dumps(meta).encode(),
+        "user-data": b"#cloud-config\ntimezone: Europe/Paris\n",
+    }
+    vfat = drives.make_vfat(tmp_path / "d.img", content, "cidata")
+    vm = machine.start(image, sample.SPEC, disks=[drive(vfat, bus=Bus.VIRTIO)])
+    assert vm.wait_booted() == "degraded"
+    named(vm, "nc1")
+    assert keys(vm) == [sample.KEY]
+    (failed,) = [item for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"]
+    assert failed["name"] == "user-data"
+    assert "YAML, and there is no library" in failed["detail"]
+    assert "install python3-yaml" in failed["hint"]
 
 
 def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ class Files(Mapping[str, bytes]):
 
 
 def prepare(dialect: str, *, texts: bool) -> Callable[[], dict[str, Any]]:
-    """What answers for a bundle on standard input, which may hold ``texts``: YAML, messages in parts. It gives
-    no digest: whoever read the drive has one.
+    """What answers for a bundle on standard input, which may hold ``texts``: YAML, MIME. It gives no digest:
+    whoever read the drive has one.
     """
     parse = _dialect(dialect)
     if texts:

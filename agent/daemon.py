@@ -110,8 +110,7 @@ class Daemon:
         record(self.ctx, self._sign_in)
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
-        notify("READY=1")
-        status_line("ready")
+        notify("READY=1\nSTATUS=ready")
         while not self._ending:
             self._turn()
         self._end()

@@ -152,7 +152,7 @@ def _fields(item: Item) -> dict[str, str]:
 
 
 def notify(state: str) -> None:
-    """Tell systemd about this process (sd_notify(3)); nothing when nobody asked to be told."""
+    """Tell systemd about this process, in lines (sd_notify(3)); nothing when nobody asked to be told."""
     if "NOTIFY_SOCKET" in os.environ:
         from systemd import daemon
 

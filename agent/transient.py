@@ -9,8 +9,7 @@ start job ends when its command does.
 
 from __future__ import annotations
 
-from binascii import b2a_base64
-
+from agent import units
 from agent.errors import HostError
 
 TYPE_CHECKING = False
@@ -18,13 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.host import Host
+    from agent.pid1 import Property
 
 #: A unit that may run before basic.target and is stopped in order at shutdown.
 _UNBOUND = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
-#: For a mount, so that a shutdown takes it away only when the services that may use it have ended; what is
-#: lazy would be gone under their hands. Not basic.target: a boot would wait for a disk that hangs, whereas
-#: local-fs.target has been reached before any stage begins.
-_LIKE_LOCAL = "Before=local-fs.target"
+#: What every mount of ours has. LazyUnmount: a busy disk that vanishes leaves no mount on a dead device.
+#: Before local-fs.target: so a shutdown takes it away only when the services that may use it have ended;
+#: what is lazy would be gone under their hands. Not before basic.target: a boot would wait for a disk that
+#: hangs, whereas local-fs.target has been reached before any stage begins.
+_MOUNT: tuple[Property, ...] = (
+    ("LazyUnmount", "b", "yes"),
+    ("DefaultDependencies", "b", "no"),
+    ("Conflicts", "as", "shutdown.target"),
+    ("Before", "as", "shutdown.target", "local-fs.target"),
+)
+#: Characters of the longest name of a unit (UNIT_NAME_MAX).
+_LONGEST = 255
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
 _MARGIN = 10
 #: Characters of systemd-run's own words that go into an error.
@@ -54,8 +62,7 @@ def run(
         host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN, check=False)
         return
     # Over the private socket systemd takes the bytes only, not StandardInputText.
-    data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
-    given = ("StandardInput=data", f"StandardInputData={data}") if stdin else ()
+    given = ("StandardInput=data", f"StandardInputData={_encoded(stdin)}") if stdin else ()
     bounds = (f"TimeoutStartSec={timeout:g}", *given, *properties)
     command = _service(unit, argv, "oneshot", description, bounds, environment or {})
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
@@ -64,6 +71,12 @@ def run(
             f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip()[:_SAID]}",
             hint=f"see: journalctl -b -u {unit}.service",
         )
+
+
+def _encoded(line: str) -> str:
+    from binascii import b2a_base64
+
+    return b2a_base64(f"{line}\n".encode(), newline=False).decode()
 
 
 def start(
@@ -97,23 +110,20 @@ def is_running(host: Host, unit: str) -> bool:
 def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str, timeout: float) -> None:
     """Mount ``device`` by a transient mount unit that is bound to it, and wait until it is mounted.
 
-    LazyUnmount: a busy disk that vanishes leaves no mount on a dead device. No fsck here: see
-    hotplug/mounting.py.
+    ``timeout`` is in seconds. No fsck here: see hotplug/mounting.py. Raises HostError.
     """
-    host.run(
-        (
-            "systemd-mount",
-            "--collect",
-            "--fsck=no",
-            "--automount=no",
-            f"--type={fstype}",
-            f"--options={options}",
-            *(f"--property={item}" for item in ("LazyUnmount=yes", *_UNBOUND, _LIKE_LOCAL)),
-            device,
-            mountpoint,
-        ),
-        timeout=timeout,
-    )
+    from agent import pid1
+
+    unit = units.of_path(mountpoint, "mount")
+    if len(unit) > _LONGEST:
+        # systemd makes a hash of its own of such a name; its client knows how.
+        words = (f"--property={name}={' '.join(values)}" for name, _, *values in _MOUNT)
+        how = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
+        host.run(("systemd-mount", *how, *words, device, mountpoint), timeout=timeout)
+    elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
+        what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
+        collect = ("CollectMode", "s", "inactive-or-failed")
+        pid1.start_transient(unit, (*what, collect, *_MOUNT), timeout=timeout)
 
 
 def unmount(host: Host, mountpoint: str, *, timeout: float) -> None:

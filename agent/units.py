@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 _ETC = "/etc/systemd/system"
+#: Characters that stand for themselves in a unit's name.
+_PLAIN = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:_.")
+
+
+def of_path(path: str, kind: str) -> str:
+    """The name of a path's unit (systemd.unit(5), "String Escaping for Inclusion in Unit Names")."""
+    name = os.fsencode(os.path.normpath(path).strip("/")).decode("latin-1") or "/"
+    escaped = "".join(
+        char if char in _PLAIN and (place or char != ".") else "-" if char == "/" else f"\\x{ord(char):02x}"
+        for place, char in enumerate(name)
+    )
+    return f"{escaped}.{kind}"
 
 
 def masked(host: Host, unit: str) -> bool:
@@ -42,8 +54,11 @@ def system_state(host: Host) -> str:
     """What systemd says of the whole running system (starting, running, degraded, stopping); "" when it does
     not answer.
     """
-    asked = ("systemctl", "is-system-running")
+    if not host.live:
+        return ""
+    from agent import pid1
+
     try:
-        return host.run(asked, timeout=5, check=False, changes=False).stdout.strip()
+        return pid1.system_state(timeout=5)
     except HostError:
         return ""

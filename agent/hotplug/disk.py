@@ -3,6 +3,8 @@
 An event only says "look at this disk": everything is computed from what is there now, for the whole disk
 and its partitions together, one look at a disk at a time. Decisions are made one after the other, so
 that two disks never get the same mountpoint; what they lead to is done in parallel.
+
+What a disk needs after its mount only is imported then: it may have brought the daemon back.
 """
 
 from __future__ import annotations
@@ -13,13 +15,12 @@ from functools import partial
 from agent import storage
 from agent.context import record, working
 from agent.errors import AgentError
-from agent.hotplug import gone, grow, mounting, policy, root
+from agent.hotplug import gone, mounting, policy
 from agent.hotplug.choosing import choose, has_automounter
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.once import Once
 from agent.hotplug.record import Records, begun, left_behind
 from agent.hotplug.system import SYSTEMD
-from agent.hotplug.together import together
 from agent.hotplug.turns import TURNS
 from agent.journal import Journal
 from agent.plain import replace
@@ -85,6 +86,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     work on it goes on, and its end is recorded with the devices. Growth follows afterwards, waited for
     by nobody.
     """
+    from agent.hotplug.together import together
+
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
     Once(ctx.host).coldplugged()
     switched = _switched(ctx, system)
@@ -136,6 +139,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
 
 def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     """Let the root filesystem fill its disk; waits for a growth that is under way."""
+    from agent.hotplug import root
+
     found = root.find(ctx, system)
     if isinstance(found, str):
         yield skipped("root disk", found)
@@ -226,6 +231,8 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         if asleep.wants_to_grow(ctx, choice.disk, choice.device):
             autofs.look_at(ctx.host, at)
     if at and mounting.is_mounted(ctx, choice.device.number, at):
+        from agent.hotplug import grow
+
         yield from grow.grow(ctx, system, choice.disk, choice.device, at)
     elif choice.device.fstype in policy.STACKED:
         from agent.hotplug import volumes
@@ -255,6 +262,8 @@ def _apart(
 
 def _grow_root_on(ctx: Context, system: System, name: str) -> Iterator[Item]:
     """A root disk that was resized while the machine runs grows too. The caller holds the disk."""
+    from agent.hotplug import root
+
     found = root.find(ctx, system)
     if isinstance(found, root.Root) and found.disk.name == name:
         yield from root.apply(ctx, system, found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from agent import mounts
-from agent.hotplug import holders, mounting
+from agent.hotplug import mounting
 from agent.hotplug.record import Kind, Records, begun, left_behind
 from agent.journal import Journal
 from agent.plain import replace
@@ -83,6 +83,8 @@ def held(ctx: Context) -> dict[str, tuple[Record, list[Holder]]]:
 
 
 def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
+    from agent.hotplug import holders
+
     if known.kind not in (Kind.MOUNTED, Kind.OFFERED):
         Records(ctx.host).put(device, None)
         begun(ctx.host).put(device, None)
@@ -97,6 +99,8 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
 
 
 def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
+    from agent.hotplug import holders
+
     found, device = _holders(ctx, known, _PATIENCE), key.partition(" ")[0]
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
@@ -121,6 +125,8 @@ def _hint(found: list[Holder]) -> str:
 
 
 def _holders(ctx: Context, known: Record, *seconds: float) -> list[Holder]:
+    from agent.hotplug import holders
+
     return [] if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
 
 

@@ -9,9 +9,9 @@ import errno
 import fcntl
 import os
 
-from agent import hooks, mounts
+from agent import mounts
 from agent.errors import HostError
-from agent.hotplug import filesystem, holders, services
+from agent.hotplug import filesystem
 from agent.hotplug.once import Once
 from agent.hotplug.policy import FAT, identity
 from agent.hotplug.record import Record, Records, begun
@@ -58,6 +58,8 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
     yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
     if problem := _own(ctx, device, at):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
+    from agent import hooks
+
     attached = environment(device.node, "add", device.udev)
     yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
 
@@ -75,6 +77,8 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record; the
     hooks are told where it was.
     """
+    from agent import hooks
+
     node = f"/dev/{name.replace('!', '/')}"
     gone = environment(node, "remove")
     yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
@@ -197,6 +201,8 @@ def _was_made(ctx: Context, uuid: str) -> bool:
 
 def _record(ctx: Context, device: Device, record: Record) -> None:
     """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
+    from agent.hotplug import holders, services
+
     records = Records(ctx.host)
     record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
     records.put(device.name, record)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import reload, stages
+from agent import reload, stages, units
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
-from agent.host import Completed, Host
+from agent.host import Host
 from agent.hotplug.record import Record, Records
 from agent.model import Identity, InstanceConfig
 from agent.plain import dataclass, field
@@ -80,10 +80,10 @@ class SystemdSays(Host):
         super().__init__(root)
         self.word, self.asked = word, 0
 
-    def run(self, argv: object, **_kwargs: object) -> Completed:
-        assert argv == ("systemctl", "is-system-running")
+    def state(self, _host: Host) -> str:
+        """For ``units.system_state``."""
         self.asked += 1
-        return Completed(("systemctl",), 0, self.word + "\n", "")
+        return self.word
 
 
 @dataclass
@@ -105,8 +105,10 @@ class Seen:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> SystemdSays:
-    return SystemdSays(tmp_path)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SystemdSays:
+    host = SystemdSays(tmp_path)
+    monkeypatch.setattr(units, "system_state", host.state)
+    return host
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import units
 from agent.context import Context, context
 from agent.errors import HostError
 from agent.plain import dataclass
@@ -40,8 +41,10 @@ def systemds(host: SystemdSays) -> Iterator[Socket]:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> SystemdSays:
-    return SystemdSays(tmp_path, "starting")
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SystemdSays:
+    host = SystemdSays(tmp_path, "starting")
+    monkeypatch.setattr(units, "system_state", host.state)
+    return host
 
 
 @pytest.fixture

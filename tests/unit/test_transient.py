@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import transient
+from agent import pid1, transient, units
 from agent.errors import HostError
 from agent.host import Completed, Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from agent.pid1 import Property
 
 
 class Asked(Host):
@@ -68,11 +71,77 @@ def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
         transient.run(host, "gandi-grow-vdb", ("resize2fs", "/dev/vdb"), timeout=5)
 
 
-def test_no_unit_waits_for_basic_target_and_a_mount_goes_after_the_services(tmp_path: Path) -> None:
+#: Units, each with its properties by name.
+AskedPid1 = list[tuple[str, dict[str, tuple[str, ...]]]]
+
+
+@pytest.fixture
+def asked_pid1(monkeypatch: pytest.MonkeyPatch) -> AskedPid1:
+    asked = AskedPid1()
+
+    def start(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
+        assert timeout == 5
+        asked.append((unit, {name: tuple(values) for name, _, *values in properties}))
+
+    monkeypatch.setattr(pid1, "start_transient", start)
+    return asked
+
+
+def test_no_unit_waits_for_basic_target(tmp_path: Path) -> None:
     host = Asked(tmp_path)
     transient.run(host, "a", ("true",), timeout=5)
     transient.start(host, "b", ("true",))
-    transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
     for argv in host.argvs:
         assert {"--property=DefaultDependencies=no", "--property=Conflicts=shutdown.target"} <= set(argv)
-    assert {"--property=LazyUnmount=yes", "--property=Before=local-fs.target"} <= set(host.argvs[-1])
+
+
+def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    host = Asked(tmp_path)
+    transient.mount(host, "/dev/vdb", "/srv/my-data", fstype="ext4", options="rw", timeout=5)
+    ((unit, said),) = asked_pid1
+    assert unit == r"srv-my\x2ddata.mount"
+    assert (said["What"], said["Type"], said["Options"]) == (("/dev/vdb",), ("ext4",), ("rw",))
+    assert said["LazyUnmount"] == ("yes",)
+    assert said["DefaultDependencies"] == ("no",)
+    assert said["Before"] == ("shutdown.target", "local-fs.target")
+    assert host.argvs == []
+
+
+def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    """A name of 255 bytes is a folder's, and four times as long as a unit's."""
+    host, at = Asked(tmp_path), "/srv/" + "é" * 100
+    transient.mount(host, "/dev/vdb", at, fstype="btrfs", options="rw", timeout=5)
+    assert asked_pid1 == []
+    ((*argv, device, where),) = host.argvs
+    assert (argv[0], device, where) == ("systemd-mount", "/dev/vdb", at)
+    assert {"--property=LazyUnmount=yes", "--property=DefaultDependencies=no"} <= set(argv)
+    assert "--property=Before=shutdown.target local-fs.target" in argv
+
+
+def test_nothing_is_mounted_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    host = Host(tmp_path, dry_run=True)
+    transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
+    assert asked_pid1 == []
+    assert host.planned == ["mount /dev/vdb at /srv/data (ext4, rw)"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/srv/data", "srv-data"),
+        ("/srv//a b/", r"srv-a\x20b"),
+        ("/srv/_-+.é", r"srv-_\x2d\x2b.\xc3\xa9"),
+        ("/.hidden/.b", r"\x2ehidden-.b"),
+        ("/a:b\\", r"a:b\x5c"),
+        ("/", "-"),
+    ],
+)
+def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None:
+    assert units.of_path(path, "mount") == f"{name}.mount"
+    argv = ("systemd-escape", "--path", "--suffix=mount", path)
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == f"{name}.mount\n"
+
+
+def test_nobody_answers_where_systemd_does_not_run() -> None:
+    with pytest.raises(HostError, match="systemd cannot be asked: "):
+        pid1.system_state(timeout=1)

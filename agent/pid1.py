@@ -1,0 +1,168 @@
+"""PID 1 asked over its private socket, where no D-Bus daemon is needed, by libsystemd's sd-bus (sd-bus(3)).
+
+In this process: the start of another one costs a slow machine more than the whole answer.
+
+Calls, properties and signals: org.freedesktop.systemd1(5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
+from functools import cache
+
+from agent.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    #: A property of a unit: its name, its type in D-Bus (s, b or as), its value or values ("yes" or "no").
+    Property = tuple[str, ...]
+
+_ADDRESS = b"unix:path=/run/systemd/private"
+_SERVICE, _PATH = b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1"
+_MANAGER, _PROPERTIES = b"org.freedesktop.systemd1.Manager", b"org.freedesktop.DBus.Properties"
+#: Seconds in which PID 1 takes an order, unless it hangs.
+_ANSWER = 25.0
+
+
+class _Error(ctypes.Structure):
+    """sd_bus_error."""
+
+    _fields_ = (("name", c_char_p), ("message", c_char_p), ("need_free", c_int))
+
+
+#: What may fail, with the types of what it is always given; the last two are given more.
+_FUNCTIONS = {
+    "sd_bus_new": (POINTER(c_void_p),),
+    "sd_bus_set_address": (c_void_p, c_char_p),
+    "sd_bus_set_method_call_timeout": (c_void_p, c_uint64),
+    "sd_bus_start": (c_void_p,),
+    "sd_bus_process": (c_void_p, POINTER(c_void_p)),
+    "sd_bus_wait": (c_void_p, c_uint64),
+    "sd_bus_message_is_signal": (c_void_p, c_char_p, c_char_p),
+    "sd_bus_message_read": (c_void_p, c_char_p),
+    "sd_bus_call_method": (c_void_p, *(c_char_p,) * 4, POINTER(_Error), POINTER(c_void_p), c_char_p),
+}
+_ENDS = {
+    "sd_bus_flush_close_unref": c_void_p,
+    "sd_bus_message_unref": c_void_p,
+    "sd_bus_error_free": POINTER(_Error),
+}
+
+
+def start_transient(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
+    """Make a transient unit and start it; returns when its start job has ended well.
+
+    ``timeout`` is in seconds; the job goes on after it. Raises HostError naming the unit.
+    """
+    deadline = time.monotonic() + timeout
+    flat = [argument for item in properties for argument in _arguments(*item)]
+    order = (os.fsencode(unit), b"fail", c_int(len(properties)), *flat, c_int(0))
+    with _connected(_ANSWER) as bus:
+        job = _call(bus, _MANAGER, b"StartTransientUnit", b"ssa(sv)a(sa(sv))", *order, reads=(b"o",))
+        result = _result(bus, job, deadline)
+    if result != "done":
+        why = f"its start ended as: {result}" if result else f"not started within {timeout:g} s"
+        raise HostError(f"{unit}: {why}", hint=f"see: journalctl -b -u '{unit}'")
+
+
+def system_state(*, timeout: float) -> str:
+    """What systemd says of the whole running system: starting, running, degraded, stopping…
+
+    ``timeout`` is in seconds. Raises HostError when it does not answer.
+    """
+    with _connected(timeout) as bus:
+        return _call(bus, _PROPERTIES, b"Get", b"ss", _MANAGER, b"SystemState", reads=(b"v", b"s"))
+
+
+@contextlib.contextmanager
+def _connected(timeout: float) -> Iterator[c_void_p]:
+    """A connection of this thread's own; what fails on it raises HostError."""
+    lib, bus = _library(), c_void_p()
+    try:
+        lib.sd_bus_new(byref(bus))
+        lib.sd_bus_set_address(bus, _ADDRESS)
+        lib.sd_bus_set_method_call_timeout(bus, int(timeout * 1e6))
+        lib.sd_bus_start(bus)
+        yield bus
+    except OSError as error:
+        raise HostError(f"systemd cannot be asked: {error.strerror}") from error
+    finally:
+        lib.sd_bus_flush_close_unref(bus)
+
+
+def _call(
+    bus: c_void_p,
+    interface: bytes,
+    method: bytes,
+    types: bytes,
+    *arguments: bytes | c_int,
+    reads: tuple[bytes, ...],
+) -> str:
+    """The text that the answer begins with. Raises HostError with PID 1's reason."""
+    lib, answer, error, text = _library(), c_void_p(), _Error(), c_char_p()
+    to = (_SERVICE, _PATH, interface, method)
+    try:
+        lib.sd_bus_call_method(bus, *to, byref(error), byref(answer), types, *arguments)
+        lib.sd_bus_message_read(answer, *reads, byref(text))
+        return os.fsdecode(text.value or b"")
+    except OSError as failed:
+        said = (error.message or str(failed.strerror).encode()).decode(errors="replace")
+        raise HostError(f"systemd refuses {method.decode()}: {said}") from failed
+    finally:
+        lib.sd_bus_message_unref(answer)
+        lib.sd_bus_error_free(byref(error))
+
+
+def _arguments(name: str, kind: str, *values: str) -> Iterator[bytes | c_int]:
+    """A property as sd_bus_message_append(3) takes it."""
+    yield from (name.encode(), kind.encode())
+    if kind == "b":
+        yield c_int(values == ("yes",))
+        return
+    if kind == "as":
+        yield c_int(len(values))
+    yield from map(os.fsencode, values)
+
+
+def _result(bus: c_void_p, job: str, deadline: float) -> str:
+    """How the job ended: done, failed, timeout, dependency…; "" where it has not by then."""
+    lib, number, path, unit, result = _library(), c_uint32(), c_char_p(), c_char_p(), c_char_p()
+    while (left := deadline - time.monotonic()) > 0:
+        message = c_void_p()
+        if not lib.sd_bus_process(bus, byref(message)):
+            lib.sd_bus_wait(bus, int(left * 1e6))
+            continue
+        try:
+            if message and lib.sd_bus_message_is_signal(message, _MANAGER, b"JobRemoved"):
+                into = (byref(number), byref(path), byref(unit), byref(result))
+                lib.sd_bus_message_read(message, b"uoss", *into)
+                if os.fsdecode(path.value or b"") == job:
+                    return os.fsdecode(result.value or b"")
+        finally:
+            lib.sd_bus_message_unref(message)
+    return ""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """libsystemd; what fails in it raises OSError."""
+    library = ctypes.CDLL("libsystemd.so.0")
+    for name, types in _FUNCTIONS.items():
+        function = getattr(library, name)
+        function.argtypes, function.errcheck = types, _checked
+    for name, handle in _ENDS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = (handle,), None
+    return library
+
+
+def _checked(result: int, _function: object, _given: object) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result

@@ -116,8 +116,9 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
 
     unit = units.of_path(mountpoint, "mount")
     if len(unit) > _LONGEST:
-        # systemd makes a hash of its own of such a name; its client knows how.
-        words = (f"--property={name}={' '.join(values)}" for name, _, *values in _MOUNT)
+        # systemd makes a hash of its own of such a name; its client knows it, and says the path too.
+        said = (("Where", "s", mountpoint), *_MOUNT)
+        words = (f"--property={name}={' '.join(values)}" for name, _, *values in said)
         how = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
         host.run(("systemd-mount", *how, *words, device, mountpoint), timeout=timeout)
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):

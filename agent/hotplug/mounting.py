@@ -82,14 +82,14 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     node = f"/dev/{name.replace('!', '/')}"
     gone = environment(node, "remove")
     yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
-    if is_mounted(ctx, record.number, record.at):
+    if _is_left(ctx, node, record):
         try:
             system.unmount(ctx.host, record.at)
         except HostError:
             # PID 1 was faster, and its unit has gone with the mount.
-            if is_mounted(ctx, record.number, record.at):
+            if _is_left(ctx, node, record):
                 raise
-        if is_mounted(ctx, record.number, record.at):
+        if _is_left(ctx, node, record):
             raise HostError(
                 f"{record.at}: still mounted from {name}, which has gone", hint=f"run: umount -l {record.at}"
             )
@@ -122,6 +122,14 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
 def is_mounted(ctx: Context, number: str, at: str) -> bool:
     """Whether the device is mounted at that place."""
     return any(number in mount.numbers and mount.at == at for mount in mounts.mounts(ctx.host))
+
+
+def _is_left(ctx: Context, node: str, record: Record) -> bool:
+    """Whether what has gone is still mounted. A btrfs has no device's number, and the name that it gives
+    leads to none any more.
+    """
+    here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.at)
+    return any(record.number in mount.numbers or mount.source == node for mount in here)
 
 
 def _is_locked(ctx: Context, disk: Disk) -> bool:

@@ -115,7 +115,7 @@ def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: 
     ((*argv, device, where),) = host.argvs
     assert (argv[0], device, where) == ("systemd-mount", "/dev/vdb", at)
     assert {"--property=LazyUnmount=yes", "--property=DefaultDependencies=no"} <= set(argv)
-    assert "--property=Before=shutdown.target local-fs.target" in argv
+    assert {"--property=Before=shutdown.target local-fs.target", f"--property=Where={at}"} <= set(argv)
 
 
 def test_nothing_is_mounted_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:

@@ -56,6 +56,13 @@ def test_a_hostile_label_is_a_safe_name_and_no_label_the_devices(booted: Machine
     found = booted.output("findmnt -rno TARGET | grep ^/srv/").splitlines()
     assert sorted(found) == sorted(f"/srv/{name}" for name in expected.values())
     assert sorted(booted.output("ls -A /srv").splitlines()) == sorted(expected.values())
+    # A folder can have this name, but no unit, which is called by four letters for each of these bytes.
+    long = "é-" * 80
+    path = make_filesystem(tmp_path / "long.img", 128 * MIB, "btrfs", label=long)
+    booted.add_disk(Disk(path=path, id="long"))
+    booted.wait_until(f"mountpoint -q '/srv/{long}'")
+    booted.remove_disk("long")
+    booted.wait_until(f"! test -e '/srv/{long}'")
 
 
 def test_the_same_label_twice_is_stable_in_any_order(booted: Machine, tmp_path: Path) -> None:

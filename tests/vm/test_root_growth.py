@@ -23,7 +23,8 @@ def test_the_root_filesystem_fills_its_disk(machine: Rig, table: Table, root_fs:
     vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2700")
     assert vm.output("gandi-agent status").count("failed") == 0
     if table is Table.GPT:
-        assert vm.output("lsblk -rno PARTLABEL /dev/vda").split() == ["gandiroot"]
+        # udev looks at the table again, which has been written.
+        vm.wait_until("lsblk -rno PARTLABEL /dev/vda | grep -qx gandiroot")
         vm.run("sfdisk --verify /dev/vda")
     vm.reboot()
     assert vm.wait_booted() == "running"

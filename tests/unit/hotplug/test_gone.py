@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import mounts
 from agent.context import context
 from agent.host import Host
-from agent.hotplug import gone
+from agent.hotplug import gone, mounting
 from agent.hotplug.holders import Holder
+from agent.hotplug.record import Record
+from agent.hotplug.system import SYSTEMD
+from agent.plain import replace
 from agent.report import Outcome
 
 if TYPE_CHECKING:
@@ -53,3 +57,31 @@ def test_many_holders_are_one_line() -> None:
     many = [Holder(pid, "sh", f"/srv/data/{pid}") for pid in range(1, 9)]
     assert gone.named(many[:2]) == "sh (1): /srv/data/1; sh (2): /srv/data/2"
     assert gone.named(many).endswith("; sh (5): /srv/data/5 and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        ("254:96", "40 1 254:96 / /srv/data rw shared:1 - ext4 /dev/vdg rw"),
+        ("254:96", "40 1 0:41 / /srv/data rw shared:1 - btrfs /dev/vdg rw"),
+    ],
+)
+def test_what_is_still_mounted_is_unmounted_before_its_folder_goes(
+    number: str, line: str, tmp_path: Path
+) -> None:
+    """PID 1 unmounts what has gone, too, and is not always the first."""
+    host = Host(tmp_path)
+    host.mkdir("/srv/data")
+    host.write(mounts.MOUNTINFO, f"22 1 254:1 / / rw - ext4 /dev/vda1 rw\n{line}\n")
+    unmounted = list[str]()
+
+    def unmount(host: Host, at: str) -> None:
+        assert host.exists(at), "its folder is still there"
+        unmounted.append(at)
+        host.write(mounts.MOUNTINFO, "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
+
+    record = Record("vdg", "9", "", "data", number, "/srv/data", made=True)
+    done = list(mounting.forget(context(host), replace(SYSTEMD, unmount=unmount), "vdg", record))
+    assert [item.outcome for item in done] == [Outcome.CHANGED]
+    assert unmounted == ["/srv/data"]
+    assert not host.exists("/srv/data")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any, TypeVar
 
-    from pydantic_core import CoreSchema
+    from pydantic_core import CoreSchema, ErrorDetails
 
     Part = TypeVar("Part")
 
@@ -34,6 +34,13 @@ _ROUNDS = 20
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
 _SCHEMA, _ALSO = "schema", "also"
+#: Of the validator's own errors, in our words, each with its remedy.
+_SHAPES = {
+    "list_type": ("not a list", "write it in brackets: [...]"),
+    "dict_type": ("not a dictionary", "write it in braces: {...}"),
+    "dataclass_type": ("not a dictionary", "write it in braces: {...}"),
+}
+_KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "") -> Any:
@@ -119,13 +126,13 @@ def validate(
             told_once = _unhandled(problems) if partly else problems
             return validator.validate_python(document), bounded(told_once)
         except ValidationError as error:
-            for wrong in error.errors(include_url=False, include_context=False, include_input=False):
+            for wrong in error.errors(include_url=False, include_context=False):
                 missing = wrong["type"] == "missing"
                 # What was left out a round ago may be missing now: the item around it goes, told already.
                 if not (missing and wrong["loc"] in told):
                     # Looking for a likely key takes long, and no more than these are told.
                     likely = known if len(problems) < TOLD else frozenset[str]()
-                    problems.append(_problem(wrong["type"], wrong["loc"], wrong["msg"], likely))
+                    problems.append(_problem(wrong, likely))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
@@ -147,14 +154,23 @@ def path(location: Iterable[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _problem(kind: str, location: tuple[int | str, ...], message: str, known: frozenset[str]) -> Problem:
+def _problem(wrong: ErrorDetails, known: frozenset[str]) -> Problem:
+    """What is wrong, with the type of the value and never the value."""
+    kind, location = wrong["type"], wrong["loc"]
     if kind == "unexpected_keyword_argument":
         return Problem(path(location), "unknown key", _near(str(location[-1]), known), harmless=True)
     if kind == "missing":
         return Problem(path(location), "missing", "without it the item around it is left out")
-    said = message.removeprefix("Value error, ")
-    said, _, hint = said.partition("; ")
-    return Problem(path(location), said, hint or "correct it in the document and deliver it again")
+    said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
+    said, hint = _SHAPES.get(kind, (said, hint or "correct it in the document and deliver it again"))
+    return Problem(path(location), f"{said} (given: {_kind(wrong['input'])})", hint)
+
+
+def _kind(given: object) -> str:
+    """The type of a value, as JSON calls it."""
+    if given is None or isinstance(given, bool):
+        return "null" if given is None else "true or false"
+    return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")
 
 
 def _near(key: str, known: frozenset[str]) -> str:

@@ -119,6 +119,7 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     assert keys(vm) == [sample.KEY]
     assert vm.output("grep ^root: /etc/shadow").split(":")[1] in ("*", "!", "!*", "")
     scripted(vm)
+    leases(vm)
     told = {item["name"] for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"}
     assert {"cloudstack/password/vm_password.txt", "openstack/latest/user_data"} <= told
     assert "cloudstack/metadata/zone.txt" in told

@@ -51,6 +51,26 @@ def test_the_whole_document() -> None:
     assert reading.files[file.name] == b"hello\n"
 
 
+@pytest.mark.parametrize(
+    ("changes", "path", "said", "hint"),
+    [
+        ({"hostname": 5}, "hostname", "not a string (given: a number)", "quotes"),
+        ({"hostname": "-"}, "hostname", "not a host name (given: a string)", "letters"),
+        ({"nameservers": "x"}, "nameservers", "not a list (given: a string)", "[...]"),
+        ({"metadata": [1]}, "metadata", "not a dictionary (given: a list)", "{...}"),
+        ({"files": [None, True]}, "files[1]", "not a dictionary (given: true or false)", "{...}"),
+        ({"users": [{"name": {}}]}, "users[0].name", "not a string (given: a dictionary)", "quotes"),
+    ],
+)
+def test_a_mistake_has_its_path_its_type_and_its_remedy(
+    changes: dict[str, Any], path: str, said: str, hint: str
+) -> None:
+    _, problems = read(**changes)
+    (problem,) = problems
+    assert (problem.path, problem.message) == (path, said)
+    assert hint in problem.hint
+
+
 def test_the_platforms_script_runs_first() -> None:
     for name in ("script", "gandi/script"):
         config = native.parse_files(drives.native() | {name: b"#!/bin/sh\n"}).config

@@ -73,3 +73,10 @@ def stray(found: list[str], allowed: tuple[str, ...]) -> list[str]:
 
 def _any(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
+
+
+def private_memory(vm: Machine) -> int:
+    """Bytes of memory that are the daemon's alone."""
+    rollup = vm.output("cat /proc/$(systemctl show -P MainPID gandi-agent)/smaps_rollup")
+    lines = (line.split() for line in rollup.splitlines())
+    return sum(int(line[1]) * 1024 for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
 COUNT, ENLARGED = 64, 8
@@ -52,6 +53,7 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
     vm.wait_until('! grep -q " /srv/" /proc/mounts && test -z "$(ls -A /srv)"', timeout=240, interval=2)
     assert vm.output("systemctl list-units --type=mount --no-legend 'srv-*'") == "", "no dead mount"
     assert vm.output("systemctl is-system-running") == "running"
+    assert private_memory(vm) <= 16 * MIB
     status = vm.output("gandi-agent status")
     for unit, program in (("sits", "sleep"), ("reads", "tail")):
         process = vm.output(f"systemctl show -P MainPID {unit}.service")

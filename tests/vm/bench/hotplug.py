@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, MachineSpec, RigError, make_filesystem
 from tests.vm.rig.channel import Pending
 
@@ -95,7 +96,7 @@ def measure(machine: Machine, folder: Path, say: Callable[[str], None]) -> HotPl
             times = f"mounted {plug.mounted:.2f} s, grown {plug.grown:.2f} s"
             say(f"hot-plug {number + 1}/{rounds} {way}: {times}")
             if way is Way.RESIDENT:
-                done.memory_one = max(done.memory_one, _private(machine))
+                done.memory_one = max(done.memory_one, private_memory(machine))
     for way in (Way.RESIDENT, Way.RULE_FSCK):
         _become(machine, way)
         for count in (number for number in MANY if number <= most):
@@ -103,7 +104,7 @@ def measure(machine: Machine, folder: Path, say: Callable[[str], None]) -> HotPl
             done.many.setdefault(way, {})[count] = seconds
             say(f"hot-plug {count} at once, {way}: {seconds:.1f} s")
             if way is Way.RESIDENT:
-                done.memory_many = _private(machine)
+                done.memory_many = private_memory(machine)
             _take_away(machine, count)
     _become(machine, Way.WOKEN)
     done.at_rest = len(machine.run("pgrep -f [/]usr/bin/gandi-agent", check=False).stdout.split())
@@ -209,10 +210,3 @@ def _watch(machine: Machine, what: str) -> Pending:
 def _result(output: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(output.splitlines()[-1])
     return found
-
-
-def _private(machine: Machine) -> int:
-    """Bytes that are the daemon's alone."""
-    rollup = machine.output("cat /proc/$(systemctl show -P MainPID gandi-agent)/smaps_rollup")
-    lines = (line.split() for line in rollup.splitlines())
-    return sum(int(line[1]) * 1024 for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:"))

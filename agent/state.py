@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 
-from agent import adopted, stored
+from agent import adopted, model, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from agent import model
     from agent.host import Host
 
 FOLDER = stored.FOLDER
@@ -84,8 +83,6 @@ class State:
         return is_new
 
     def _named(self) -> model.Identity | None:
-        from agent import model  # a look at a disk has no use for it
-
         found = stored.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
@@ -107,8 +104,6 @@ class State:
         """Store the configuration, the programs and the user data that came with it; on return they survive
         a power cut. User data that comes no more is removed.
         """
-        from agent import model
-
         with self._lock:
             if USER_DATA not in files:
                 self.host.remove(self.user_data())
@@ -121,8 +116,6 @@ class State:
         """The last good configuration; None when there never was one. Raises HostError when it cannot be
         read.
         """
-        from agent import model
-
         if self.identity() is None:
             return None
         data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)

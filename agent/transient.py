@@ -9,6 +9,8 @@ start job ends when its command does.
 
 from __future__ import annotations
 
+from binascii import b2a_base64
+
 from agent import units
 from agent.errors import HostError
 
@@ -62,7 +64,8 @@ def run(
         host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN, check=False)
         return
     # Over the private socket systemd takes the bytes only, not StandardInputText.
-    given = ("StandardInput=data", f"StandardInputData={_encoded(stdin)}") if stdin else ()
+    data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
+    given = ("StandardInput=data", f"StandardInputData={data}") if stdin else ()
     bounds = (f"TimeoutStartSec={timeout:g}", *given, *properties)
     command = _service(unit, argv, "oneshot", description, bounds, environment or {})
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
@@ -71,12 +74,6 @@ def run(
             f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip()[:_SAID]}",
             hint=f"see: journalctl -b -u {unit}.service",
         )
-
-
-def _encoded(line: str) -> str:
-    from binascii import b2a_base64
-
-    return b2a_base64(f"{line}\n".encode(), newline=False).decode()
 
 
 def start(

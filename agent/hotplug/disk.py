@@ -2,9 +2,8 @@
 
 An event only says "look at this disk": everything is computed from what is there now, for the whole disk
 and its partitions together, one look at a disk at a time. Decisions are made one after the other, so
-that two disks never get the same mountpoint; what they lead to is done in parallel.
-
-What a disk needs after its mount only is imported then: it may have brought the daemon back.
+that two disks never get the same mountpoint; what they lead to is done in parallel. What a disk needs after
+its mount only is imported then: it may have brought the daemon back.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from agent.canonical import canonical
-from agent.model import Script
+from agent.model import Script, canonical
 
 
 def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:

@@ -131,9 +131,7 @@ def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
         draft.tell(name, "MIME parts in parts, too deeply: left out", "deliver one multipart message")
         return
     if any(len(header[0]) > _HEADER for header in _HEADERS.finditer(held)):
-        draft.tell(
-            name, f"a MIME header of more than {_HEADER} bytes: left out", "make it again with a MIME tool"
-        )
+        draft.tell(name, f"a MIME header of more than {_HEADER} bytes: left out", _AGAIN)
         return
     for number, content in enumerate(_contents(held, name, draft), start=1):
         if number > _PARTS:

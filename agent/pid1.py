@@ -151,8 +151,11 @@ def _result(bus: c_void_p, job: str, deadline: float) -> str:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """libsystemd; what fails in it raises OSError."""
-    library = ctypes.CDLL("libsystemd.so.0")
+    """libsystemd; what fails in it raises OSError. Raises HostError where it cannot be loaded."""
+    try:
+        library = ctypes.CDLL("libsystemd.so.0")
+    except OSError as error:
+        raise HostError(f"systemd cannot be asked: {error}") from error
     for name, types in _FUNCTIONS.items():
         function = getattr(library, name)
         function.argtypes, function.errcheck = types, _checked

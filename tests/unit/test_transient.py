@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -145,3 +146,13 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
 def test_nobody_answers_where_systemd_does_not_run() -> None:
     with pytest.raises(HostError, match="systemd cannot be asked: "):
         pid1.system_state(timeout=1)
+
+
+def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_name: str) -> None:
+        raise OSError("libsystemd.so.0: cannot open shared object file")
+
+    pid1._library.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(HostError, match="cannot be asked: libsystemd"):
+        pid1.start_transient("srv-data.mount", (), timeout=1)

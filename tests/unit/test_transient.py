@@ -143,7 +143,8 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == f"{name}.mount\n"
 
 
-def test_nobody_answers_where_systemd_does_not_run() -> None:
+def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pid1, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     with pytest.raises(HostError, match="systemd cannot be asked: "):
         pid1.system_state(timeout=1)
 

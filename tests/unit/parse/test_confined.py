@@ -27,8 +27,6 @@ ENCODINGS = {
     "8bit": b"#!/bin/sh\necho \xe9\n",
     "unheard-of": b"#!/bin/sh\n",
 }
-
-
 CONFIG, MAIL = "Content-Type: text/cloud-config", "Content-Type: message/rfc822"
 
 
@@ -44,9 +42,7 @@ USER_DATA = {
     "broken base64": message("base64", b"x"),
     "no end": message("7bit", b"#!/bin/sh")[:-6],
     "in each other": message("7bit", message("base64", b"IyEvYmluL3NoCg=="), MAIL),
-    "packed": gzip.compress(
-        message("7bit", drives.CLOUD_CONFIG.encode(), "Content-Type: text/cloud-config")
-    ),
+    "packed": gzip.compress(message("7bit", drives.CLOUD_CONFIG.encode(), CONFIG)),
     "cut": gzip.compress(b"#!/bin/sh\n")[:-5],
     "foreign": b"#include\nhttp://192.0.2.1/\n",
     "no YAML": b"#cloud-config\na: [\n",
@@ -67,10 +63,7 @@ CASES = [
     ("native", drives.native()),
     ("nocloud", drives.nocloud()),
     ("openstack", drives.openstack()),
-    *(
-        ("openstack", drives.openstack() | {"openstack/latest/user_data": data})
-        for data in USER_DATA.values()
-    ),
+    *(("openstack", drives.openstack() | {USER: data}) for data in USER_DATA.values()),
     *(("nocloud", drives.nocloud() | {"vendor-data": data}) for data in USER_DATA.values()),
 ]
 

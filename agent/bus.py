@@ -35,9 +35,9 @@ _SCSI_ON = frozenset({"virtio", "pci", "vmbus", "xen"})
 #: Parts of a SCSI device's path that belong to a network: kernel names of the iSCSI, FC and SRP
 #: transport classes.
 _REMOTE = (
-    (re.compile(r"session[0-9]+"), "an iSCSI disk"),
-    (re.compile(r"rport-.+"), "a Fibre Channel disk"),
-    (re.compile(r"srp-.+"), "an SRP disk"),
+    (r"session[0-9]+", "an iSCSI disk"),
+    (r"rport-.+", "a Fibre Channel disk"),
+    (r"srp-.+", "an SRP disk"),
 )
 #: SCSI peripheral device type of CD and DVD drives (SPC, include/scsi/scsi_proto.h: TYPE_ROM).
 _OPTICAL = "5"
@@ -86,7 +86,7 @@ def _attached(host: Host, path: str) -> tuple[Bus | None, str]:
 
 def _scsi(parts: list[str], subsystems: set[str]) -> tuple[Bus | None, str]:
     for pattern, what in _REMOTE:
-        if any(pattern.fullmatch(part) for part in parts):
+        if any(re.fullmatch(pattern, part) for part in parts):
             return None, what
     if not subsystems & _SCSI_ON:
         return None, "a SCSI disk without a bus (made by software)"

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")
 #: Settings of the old packages that have no effect any more.
 RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
-_ASSIGNMENT = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=")
+_ASSIGNMENT = r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)="
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
-_MODE = re.compile(r"[0-7]{3,4}")
+_MODE = r"[0-7]{3,4}"
 
 
 class MountMode(StrEnum):
@@ -113,12 +113,12 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
     """
     last, values, problems = good or Settings(), dict[str, object](), list[Problem]()
     for number, line in enumerate(text.splitlines(), start=1):
-        assignment = _ASSIGNMENT.match(line.strip())
+        said = line.strip()
+        if not said or said.startswith("#"):
+            continue
+        assignment = re.match(_ASSIGNMENT, said)
         if not assignment:
-            if line.strip() and not line.strip().startswith("#"):
-                problems.append(
-                    Problem(number, f"not an assignment: {line.strip()[:60]!r}", "write NAME=value")
-                )
+            problems.append(Problem(number, f"not an assignment: {said[:60]!r}", "write NAME=value"))
             continue
         name = assignment[1]
         if name not in FIELDS:
@@ -185,7 +185,7 @@ def _folder(value: str) -> str:
 
 def _owner(value: str) -> str:
     parts = value.split(":")
-    if value and (len(parts) != 3 or not all(parts) or not _MODE.fullmatch(parts[2])):
+    if value and (len(parts) != 3 or not all(parts) or not re.fullmatch(_MODE, parts[2])):
         raise ConfigError(f"{value!r} is not user:group:mode", hint="for example root:users:0775")
     return value
 

@@ -25,8 +25,9 @@ BLOCK = "/sys/class/block"
 SECTOR = 512
 #: Seconds that libblkid may take over a device for which udev has no answer.
 _PROBE_TIMEOUT = 10.0
-_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
-_PCI_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+#: Compiled at their first use, as in all that the next event after a rest waits for.
+_ESCAPE = rb"\\x([0-9a-fA-F]{2})"
+_PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,12 @@ class Device:
     @property
     def label(self) -> bytes:
         """The filesystem's label, byte for byte (udev spells odd bytes as ``\\xNN``)."""
-        text = self.udev.get("ID_FS_LABEL_ENC", self.udev.get("ID_FS_LABEL", ""))
-        return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text))
+        return _unescaped(self.udev.get("ID_FS_LABEL_ENC", self.udev.get("ID_FS_LABEL", "")))
 
     @property
     def part_name(self) -> str:
         """The name that a GPT gives to the partition, or ""."""
-        text = self.udev.get("ID_PART_ENTRY_NAME", "")
-        return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(text)))
+        return os.fsdecode(_unescaped(self.udev.get("ID_PART_ENTRY_NAME", "")))
 
     @property
     def end(self) -> int:
@@ -228,11 +227,17 @@ def _bus_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:
     return [_natural(part) for part in path.split("/")]
 
 
+def _unescaped(text: str) -> bytes:
+    """What udev spelled with an escape for each odd byte."""
+    data = os.fsencode(text)
+    return re.sub(_ESCAPE, lambda found: bytes([int(found[1], 16)]), data) if b"\\x" in data else data
+
+
 def _natural(part: str) -> tuple[tuple[int, int, str], ...]:
     """A sort key under which 2 comes before 10; PCI addresses are hexadecimal of fixed width and sort as
     they are.
     """
-    if _PCI_ADDRESS.fullmatch(part):
+    if re.fullmatch(_PCI_ADDRESS, part):
         return ((1, 0, part),)
     pieces = re.findall(r"[0-9]+|[^0-9]+", part)
     return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)

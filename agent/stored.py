@@ -23,7 +23,7 @@ FOLDER = "/var/lib/gandi"
 VERSION = 1
 #: Bytes of a file at the most.
 _LIMIT = 16 << 20
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_UNSAFE = r"[^A-Za-z0-9._-]"
 #: Characters of a folder's name, so that an id of any length is a file name.
 _LONGEST = 128
 
@@ -73,7 +73,7 @@ def folder(host: Host, name: str) -> None:
 
 def safe_name(name: str) -> str:
     """The name, with an underscore for each character that a file's name had better not have."""
-    return _UNSAFE.sub("_", name)
+    return re.sub(_UNSAFE, "_", name)
 
 
 def instance_folder(name: str) -> str:

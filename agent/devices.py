@@ -152,6 +152,8 @@ class Devices:
         for event in events:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
+                if event.resized:
+                    self._look_beside(event.sysname)
 
     def look_again(self, present: list[Uevent]) -> None:
         """Look at everything that is there, and at what was there and has gone while nobody listened."""
@@ -214,6 +216,15 @@ class Devices:
         if booted:
             record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
         return booted
+
+    def _look_beside(self, disk: str) -> None:
+        """Of several disks that were enlarged at once, a SCSI controller may have told of some only."""
+        from agent.hotplug import scsi
+
+        host = self.ctx.host
+        if controller := scsi.controller(host, disk):
+            key = f"SCSI controller {controller}"
+            self.workers.submit(key, lambda: scsi.rescan(host, controller), once=True)
 
     def _queue(self, role: str, device: str, action: str) -> None:
         with self._lock:

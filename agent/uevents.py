@@ -49,7 +49,8 @@ _AT_ONCE = 4096
 @dataclass(frozen=True, slots=True)
 class Uevent:
     """A device to look at. ``devpath`` is below /sys and of use after the device has gone; ``role`` is that
-    of our rules; ``number`` is the kernel's (SEQNUM), 0 where there was no event.
+    of our rules; ``number`` is the kernel's (SEQNUM), 0 where there was no event; ``resized``: the kernel
+    has seen another size.
     """
 
     action: str
@@ -59,6 +60,7 @@ class Uevent:
     devtype: str = ""
     role: str = ""
     number: int = 0
+    resized: bool = False
 
 
 @dataclass(slots=True)
@@ -166,6 +168,7 @@ def read(message: bytes) -> Uevent | None:
         devtype=properties.get("DEVTYPE", ""),
         role=properties.get("GANDI_ROLE", ""),
         number=int(number) if number.isdecimal() else 0,
+        resized=properties.get("RESIZE") == "1",
     )
 
 

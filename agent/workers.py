@@ -32,13 +32,16 @@ class Workers:
     _threads: int = 0
     _closed: bool = False
 
-    def submit(self, key: str, job: Callable[[], None]) -> None:
-        """Do ``job`` after the jobs of that key that came before; nothing once closed."""
+    def submit(self, key: str, job: Callable[[], None], *, once: bool = False) -> None:
+        """Do ``job`` after the jobs of that key that came before; nothing once closed. ``once``: not if one
+        waits already.
+        """
         with self._changed:
             if self._closed:
                 return
             if key in self._queues:  # it waits or is at work: its thread takes this job too
-                self._queues[key].append(job)
+                if not (once and self._queues[key]):
+                    self._queues[key].append(job)
                 return
             self._queues[key] = deque([job])
             self._ready.append(key)

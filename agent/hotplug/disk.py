@@ -12,6 +12,7 @@ import time
 from functools import partial
 
 from agent import storage
+from agent.bus import Bus
 from agent.context import record, working
 from agent.errors import AgentError
 from agent.hotplug import gone, mounting, policy
@@ -54,6 +55,10 @@ def look(
 ) -> Iterator[Item]:
     """Look at one disk. The caller holds it; for the rest see ``choosing.choose``."""
     disk = system.read(ctx.host, name)
+    if disk and disk.bus is Bus.SCSI and not disk.device.size:
+        from agent.hotplug import scsi
+
+        disk = system.read(ctx.host, name) if scsi.is_filled(ctx, name) else disk
     yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, disk))
     yield from _guarded(ctx, name, partial(gone.left, ctx, name))
     switched = _switched(ctx, system)

@@ -36,6 +36,12 @@ def test_what_carries_our_tag_arrives_with_its_role() -> None:
     assert readable(uevents, 5)
     event = Uevent("remove", "mem", "null", DEVPATH, "disk", "disk", 1201)
     assert uevents.drain() == ([event], False)
+    send(message("change", "gandi", DEVPATH, RESIZE="1"))
+    assert readable(uevents, 5)
+    assert uevents.drain() == (
+        [Uevent("change", "mem", "null", DEVPATH, "", "disk", 1, resized=True)],
+        False,
+    )
     assert uevents.drain() == ([], False)
 
 

@@ -62,3 +62,20 @@ def virtio(sysfs: Sysfs, name: str = "vdb", number: str = "254:16", slot: str = 
         sysfs.subsystem(pci, "pci")
         sysfs.subsystem(f"{pci}/virtio1", "virtio")
     return sysfs.disk(f"{pci}/virtio1/block/{name}", number, diskseq="9")
+
+
+def scsi_disk(sysfs: Sysfs, name: str, address: str, number: str) -> Path:
+    """A disk of virtio-scsi, by host:channel:target:lun."""
+    controller = f"pci0000:00/virtio-{address.partition(':')[0]}"
+    host = f"{controller}/host{address.partition(':')[0]}"
+    if not (sysfs.root / "sys/devices" / host).exists():
+        sysfs.subsystem(controller, "virtio")
+        sysfs.subsystem(host, "scsi")
+    path = f"{host}/target/{address}"
+    sysfs.subsystem(path, "scsi", type="0")
+    disk, device = sysfs.disk(f"{path}/block/{name}", number), sysfs.root / "sys/devices" / path
+    for folder in (disk, device / "scsi_disk" / address):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "device").symlink_to(os.path.relpath(device, folder))
+    sysfs.link(f"class/scsi_disk/{address}", device / "scsi_disk" / address)
+    return disk

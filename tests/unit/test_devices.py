@@ -19,7 +19,7 @@ from agent.model import Identity, InstanceConfig
 from agent.plain import dataclass, field
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
-from tests.unit.sysfs import Sysfs
+from tests.unit.sysfs import Sysfs, scsi_disk, virtio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +156,40 @@ def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, se
     seen.hold["vdb"].set()
     settle(devices)
     assert sorted(seen.looks) == [("vdb", "change"), ("vdb", "change"), ("vdc", "add")]
+
+
+def test_a_scsi_disk_that_was_enlarged_has_the_others_asked_too(devices: Devices, seen: Seen) -> None:
+    asked, now, release = list[tuple[str, str]](), threading.Event(), threading.Event()
+
+    class Asked(SystemdSays):
+        __slots__ = ()
+
+        def sysfs_write(self, name: str, value: str) -> None:
+            asked.append((name.split("/")[-3], value))
+            now.set()
+            assert release.wait(10)
+
+    sysfs = Sysfs(Path(devices.ctx.host.root))
+    scsi_disk(sysfs, "sda", "0:0:0:0", "8:0")
+    scsi_disk(sysfs, "sdb", "0:0:1:0", "8:16")
+    virtio(sysfs)
+    devices.ctx.host = Asked(sysfs.root)
+    devices.look(
+        [
+            Uevent("change", "block", "vdb", "/devices/vdb", "disk", "disk", resized=True),
+            event("change", "sdb"),
+        ]
+    )
+    settle(devices)
+    assert not asked
+    enlarged = Uevent("change", "block", "sda", "/devices/sda", "disk", "disk", resized=True)
+    devices.look([enlarged])
+    assert now.wait(10)
+    devices.look([enlarged] * 5)
+    release.set()
+    settle(devices)
+    assert asked == [("0:0:0:0", "1"), ("0:0:1:0", "1")] * 2
+    assert ("sda", "change") in seen.looks
 
 
 def test_hundreds_of_blocks_are_one_look_and_one_more(devices: Devices, seen: Seen) -> None:

@@ -20,6 +20,23 @@ def test_jobs_of_one_key_keep_their_order_and_never_overlap() -> None:
     assert seen == list(range(50))
 
 
+def test_what_is_wanted_once_joins_the_job_that_waits_but_not_the_one_at_work() -> None:
+    workers, begun, release, seen = Workers(1, lambda *_: None), threading.Event(), threading.Event(), []
+
+    def job() -> None:
+        seen.append(1)
+        begun.set()
+        _hang(release)
+
+    workers.submit("SCSI", job, once=True)
+    assert begun.wait(5)
+    for _ in range(5):
+        workers.submit("SCSI", job, once=True)
+    release.set()
+    assert workers.settle(5)
+    assert len(seen) == 2
+
+
 def test_a_key_that_hangs_holds_up_no_other() -> None:
     workers, release, done = Workers(2, lambda *_: None), threading.Event(), threading.Event()
     workers.submit("hangs", lambda: _hang(release))

@@ -1,4 +1,4 @@
-"""64 disks at once: all mounted, none lost; eight enlarged at once; all taken away at once under two
+"""64 disks at once: all mounted, none lost; twelve enlarged at once; all taken away at once under two
 processes that sit on them (FAILURES 16 and 19).
 """
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
-COUNT, ENLARGED = 64, 8
+#: Enlarged are more than the eight of which a virtio SCSI controller tells the kernel at a time.
+COUNT, ENLARGED = 64, 12
 SIZE = 32 * MIB
 
 
@@ -25,10 +26,6 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
     for disk in disks:
         vm.add_disk(disk)
     attached = time.monotonic() - begun
-    # Told of the next disk while it asks one for its size, the kernel takes that for empty.
-    vm.wait_until(f"test $(ls -d /sys/block/sd* | wc -l) = {COUNT}", timeout=120, interval=2)
-    vm.run("udevadm settle --timeout=240", timeout=250)
-    vm.run("grep -lx 0 /sys/block/sd*/size | while read -r s; do echo 1 > ${s%/size}/device/rescan; done")
     vm.wait_until(f"test $(grep -c ' /srv/d' /proc/mounts) = {COUNT}", timeout=240, interval=2)
     print(f"{COUNT} disks attached in {attached:.1f} s, mounted after {time.monotonic() - begun:.1f} s")
     found = vm.output("findmnt -rno TARGET | grep ^/srv/d").split()

@@ -52,7 +52,7 @@ class Bench:
         with self._machine(self._images[who], who) as machine:
             for kind in page.KINDS:
                 self._rounds[kind][-1][who] = self._boot(machine, who, kind, title)
-                if kind == FIRST and who is not Contender.PLAIN and who not in self._sizes:
+                if kind == FIRST and who in page.PAIR and who not in self._sizes:
                     self._sizes[who] = sizes.added(who, machine)
             self._system = self._system or machine.output(
                 ". /etc/os-release; echo $PRETTY_NAME, Linux $(uname -r), "

@@ -1,5 +1,6 @@
 """Who is compared: the same Debian image plain, with the package, and with Debian's cloud-init, on the same
-virtual hardware and with the same job to do.
+virtual hardware and with the same job to do; and the package's units without anything in them: what no code
+of ours could save.
 
 The job: hostname, a user with a key, a static IPv4 address with its route, one command as root at the end.
 Each machine has one small disk besides its root disk: empty, the swap disk with the archive, or cloud-init's
@@ -9,6 +10,7 @@ seed. SSH host keys stay as the image has them in all three.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ SLICE = "system-bench.slice"
 SLICE_FOLDER = f"/sys/fs/cgroup/system.slice/{SLICE}"
 #: First words of the names of the units that are measured (systemd.unit(5): drop-ins by prefix).
 PREFIXES = ("gandi", "cloud")
+STAGES = tuple(f"gandi-{stage}" for stage in ("bootstrap", "mount", "config", "postboot"))
 
 _HOSTNAME, _USER, _ADDRESS, _GATEWAY = "vm1", "admin1", "203.0.113.10", "203.0.113.254"
 _NETWORK, _RESOLVER = "203.0.113.0/24", "203.0.113.3"
@@ -54,6 +57,7 @@ class Contender(StrEnum):
 
     PLAIN = "plain image"
     AGENT = "gandi-agent"
+    EMPTY = "its units, empty"
     CLOUD_INIT = "cloud-init"
 
 
@@ -67,10 +71,24 @@ def image_spec(who: Contender, *more: GuestFile) -> ImageSpec:
             # As in cloud-init's seed: the image's host keys stay.
             settings = GuestFile("/etc/default/gandi", b"CONFIG_SSH_HOSTKEYS=0\n")
             return ImageSpec(debs=(newest_deb(),), files=(*files, settings))
+        case Contender.EMPTY:
+            return ImageSpec(debs=(newest_deb(),), files=(*files, *_emptied()))
         case Contender.CLOUD_INIT:
             choice = b"datasource_list: [NoCloud, None]\n"
             sources = GuestFile("/etc/cloud/cloud.cfg.d/95_bench.cfg", choice)
             return ImageSpec(extra=("cloud-init",), files=(*files, sources))
+
+
+def _emptied() -> Iterator[GuestFile]:
+    """Each unit of the boot starts what does nothing: a stage a program in C, the daemon an interpreter."""
+    nothing = '/usr/bin/python3 -IS -c "import time; time.sleep(1e6)"'
+    yield _drop_in("gandi-agent", f"Type=exec\nWatchdogSec=0\nExecStart=\nExecStart={nothing}")
+    for stage in STAGES:
+        yield _drop_in(stage, "ExecStart=\nExecStart=/usr/bin/true")
+
+
+def _drop_in(unit: str, text: str) -> GuestFile:
+    return GuestFile(f"/etc/systemd/system/{unit}.service.d/empty.conf", f"[Service]\n{text}\n".encode())
 
 
 def _in_slice(prefix: str) -> GuestFile:
@@ -82,7 +100,7 @@ def _in_slice(prefix: str) -> GuestFile:
 def medium(who: Contender, folder: Path) -> Disk:
     """The disk that tells this contender's machine what to become, made new in ``folder``."""
     match who:
-        case Contender.PLAIN:
+        case Contender.PLAIN | Contender.EMPTY:
             return Disk(path=make_empty_disk(folder / "empty.img", sample.SWAP_SIZE), id="swap")
         case Contender.AGENT:
             return sample.swap_disk(folder, _document(), script=None)
@@ -128,7 +146,7 @@ def _seed(folder: Path) -> Path:
 
 def check(who: Contender, machine: Machine) -> None:
     """RigError unless the machine has become what it was told: only those who do the job are compared."""
-    if who is Contender.PLAIN:
+    if who in (Contender.PLAIN, Contender.EMPTY):
         return
     machine.wait_until(f"test -e {MARK}")
     address = machine.output("ip -4 -br addr show scope global")

@@ -8,7 +8,7 @@ from typing import Self
 
 import psutil
 
-from tests.vm.bench.contenders import PREFIXES, SLICE_FOLDER
+from tests.vm.bench.contenders import PREFIXES, SLICE_FOLDER, STAGES
 from tests.vm.rig import Machine, RigError
 
 #: proc_pid_stat(5): seconds are counted in these in /proc (USER_HZ of every x86-64 Linux).
@@ -16,7 +16,6 @@ _TICK = 0.01
 #: Cores of the host that others may use during a boot, on average, before its figures count as disturbed.
 QUIET = 0.15
 _DAEMON = "gandi-agent.service"
-STAGES = tuple(f"gandi-{stage}.service" for stage in ("bootstrap", "mount", "config", "postboot"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def read(machine: Machine, load: HostLoad) -> Boot:
         raise RigError(f"the boot ended {state}: {machine.output('systemctl --failed --no-pager')}")
     cpu = _slice_cpu(machine)
     units = _units(machine)
-    clients = sum(unit.cpu for name, unit in units.items() if name in STAGES)
+    clients = sum(unit.cpu for name, unit in units.items() if name.removesuffix(".service") in STAGES)
     daemon, children = _process(machine, units.get(_DAEMON))
     return Boot(
         ssh=_moment(machine, "ssh.service", "ActiveEnterTimestampMonotonic"),

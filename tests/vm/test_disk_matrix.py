@@ -45,6 +45,9 @@ def _come_grow_go_and_come_again(vm: Machine, layouts: list[Layout], tmp_path: P
         vm.wait_until(f"test {size} -ge {enough:.0f}", timeout=120)
     assert {layout: vm.output(f"findmnt -no ID /srv/{layout.name}") for layout in layouts} == ids
     for layout in growing:
+        if layout.table is not Table.NONE:
+            source = f"$(findmnt -no SOURCE /srv/{layout.name})"
+            vm.wait_until(f"test -e /dev/disk/by-partuuid/$(blkid -p -s PART_ENTRY_UUID -o value {source})")
         if layout.table is Table.GPT:
             name = vm.output(f"lsblk -no PKNAME $(findmnt -no SOURCE /srv/{layout.name})")
             assert "No errors" in vm.output(f"sfdisk --verify /dev/{name} 2>&1"), "the backup header too"

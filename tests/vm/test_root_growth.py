@@ -23,8 +23,9 @@ def test_the_root_filesystem_fills_its_disk(machine: Rig, table: Table, root_fs:
     vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2700")
     assert vm.output("gandi-agent status").count("failed") == 0
     if table is Table.GPT:
-        # udev looks at the table again, which has been written.
+        # By what udev knows, which has looked again since the kernel knows the new size too.
         vm.wait_until("lsblk -rno PARTLABEL /dev/vda | grep -qx gandiroot")
+        vm.run("test -e /dev/disk/by-partlabel/gandiroot")
         vm.run("sfdisk --verify /dev/vda")
     vm.reboot()
     assert vm.wait_booted() == "running"

@@ -14,6 +14,8 @@ REFUSED = (16, 17, 22, 25, 27, 34, 39)
 OPEN = ("@system-service", "@mount", "@swap")
 #: Calls that this list does not have (yet): they wait, or ask about memory.
 HARMLESS = frozenset({"cachestat", "futex_requeue", "futex_wait", "futex_wake", "mincore"})
+#: What a security module thinks of its caller: systemd before 255 has no name for it, and would complain.
+NAMELESS = frozenset({"lsm_set_self_attr"})
 #: Of the names on standard input those that the guest's processor has, by libseccomp.
 NATIVE = """
 import ctypes, sys
@@ -62,7 +64,7 @@ def test_what_services_need_is_open_and_the_rest_is_closed(booted: Machine) -> N
     assert not closed & opened
     rest = known - opened - closed
     native = booted.run(["python3", "-c", NATIVE], stdin=" ".join(rest).encode()).stdout.split()
-    assert set(native) == HARMLESS
+    assert set(native) == HARMLESS | NAMELESS
 
 
 def _unit(vm: Machine, name: str) -> dict[str, str]:

@@ -36,10 +36,10 @@ test-unit: setup ## pure Python, no root
 test-system: setup deb ## loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q -n 2 tests/system
 
-# Two machines at a time are what two cores carry; a free worker takes over tests of the other. What is marked soak runs
-# in make soak: the rig's own test (here it is proven by its use) and variants of what is tested here.
+# Two machines at a time are what two cores carry, and rig/slots.py allows: the third worker makes meanwhile what the next
+# one needs. What is marked soak runs in make soak: the rig's own test (here it is proven by its use) and variants.
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
-	@$(PYTHON) -m pytest -q -n 2 --dist worksteal --durations 10 -m 'not soak' tests/vm
+	@$(PYTHON) -m pytest -q -n 3 --dist worksteal --durations 10 -m 'not soak' tests/vm
 
 soak: setup deb ## long campaigns, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
 	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)

@@ -87,9 +87,9 @@ def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
 
 
 def _disks(ctx: Context) -> set[str]:
-    from agent.hotplug import disk
+    from agent.hotplug.record import dealt_with
 
-    return disk.recorded(ctx)
+    return dealt_with(ctx.host)
 
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in

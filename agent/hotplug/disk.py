@@ -19,7 +19,7 @@ from agent.hotplug import gone, mounting, policy
 from agent.hotplug.choosing import choose, has_automounter
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.once import Once
-from agent.hotplug.record import Records, begun, left_behind
+from agent.hotplug.record import Records, dealt_with
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.turns import TURNS
 from agent.journal import Journal
@@ -109,7 +109,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         hint = "to have it looked at again: udevadm trigger --subsystem-match=block"
         yield failed(name, f"did not answer within {_FACTS_TIMEOUT:g} s", hint)
     known = {name: found for name, found in facts.items() if not isinstance(found, list)}
-    for name in sorted(recorded(ctx) - silent - (set(facts) - set(known))):
+    for name in sorted(dealt_with(ctx.host) - silent - (set(facts) - set(known))):
         yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, known.get(name)))
         yield from _guarded(ctx, name, partial(gone.left, ctx, name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
@@ -154,15 +154,6 @@ def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         found = root.find(ctx, system)
         if isinstance(found, root.Root):
             yield from root.apply(ctx, system, found)
-
-
-def recorded(ctx: Context) -> set[str]:
-    """The disks to which we did something, or did before they went away unseen."""
-    return {
-        known.disk
-        for held in (Records(ctx.host), begun(ctx.host), left_behind(ctx.host))
-        for known in held.all().values()
-    }
 
 
 def is_known(ctx: Context, name: str) -> bool:

@@ -114,6 +114,12 @@ def left_behind(host: Host) -> Records:
     return Records(host, "gone.json")
 
 
+def dealt_with(host: Host) -> set[str]:
+    """The disks to which we did something, or did before they went away unseen."""
+    records = (Records(host), begun(host), left_behind(host))
+    return {known.disk for held in records for known in held.all().values()}
+
+
 @contextlib.contextmanager
 def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
     """Be the only process at ``what``, one word of ours; the kernel ends it when the process dies.

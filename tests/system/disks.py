@@ -105,6 +105,14 @@ class LoopDisk:
         subprocess.run(("blockdev", "--setrw", self.node), check=False, capture_output=True)
         subprocess.run(("losetup", "--detach", self.node), check=False, capture_output=True)
 
+    def wait_detached(self, seconds: float = 10) -> None:
+        """Until it is: with the last who has it open, which a program that probes it may be."""
+        deadline = time.monotonic() + seconds
+        while os.path.exists(f"/sys/block/{self.name}/loop"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.node} is still attached")
+            time.sleep(0.02)
+
 
 def context(root: Path, settings: str = "") -> Context:
     """A context that acts on this machine and keeps its memory, settings and status in a folder."""

@@ -150,6 +150,7 @@ def test_what_is_mounted_inside_or_lies_in_use_there_is_named_too(
         assert f"{image.name} (kernel): {at}/image" in given_up(ctx, disk)[-1].detail
     finally:
         image.detach()
+    image.wait_detached()
     assert given_up(ctx, disk)[-1].outcome is Outcome.CHANGED
 
 

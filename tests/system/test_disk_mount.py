@@ -16,6 +16,7 @@ from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import disk as handler
 from agent.hotplug import mounting, survey
+from agent.hotplug.record import dealt_with
 from agent.mounts import mounts
 from agent.plain import replace
 from agent.report import Outcome
@@ -224,12 +225,12 @@ def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next
     ext4(disk, "-L", "data")
     real = system(disk)
     _dies(dies, ctx, disk, real)
-    assert handler.recorded(ctx) == {disk.name}
+    assert dealt_with(ctx.host) == {disk.name}
     items = look(ctx, disk, replace(real, read=lambda _host, _name: None))
     assert [item.outcome for item in items] == [Outcome.CHANGED]
     assert disk.name not in mounted()
     assert os.listdir(tmp_path / "srv") == []
-    assert handler.recorded(ctx) == set()
+    assert dealt_with(ctx.host) == set()
 
 
 def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(

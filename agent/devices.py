@@ -152,7 +152,7 @@ class Devices:
         for event in events:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
-                if event.resized:
+                if event.resized and event.sysname.startswith("sd"):
                     self._look_beside(event.sysname)
 
     def look_again(self, present: list[Uevent]) -> None:

@@ -46,15 +46,15 @@ def rescan(host: Host, controller: str) -> None:
 
 
 def is_filled(ctx: Context, name: str) -> bool:
-    """Whether a disk that the kernel takes for empty has a size after all, for which it is asked some times
-    within seconds.
+    """Whether a SCSI disk that the kernel takes for empty has a size after all, for which it is asked some
+    times within seconds: no event would tell.
     """
-    if not controller(ctx.host, name):
-        return False
     for pause in _PAUSES:
         ctx.waiting(f"the size of {name}")
         time.sleep(pause)
-        with suppress(HostError):  # it has gone meanwhile, which is its next event
+        if not storage.devpath(ctx.host, name):
+            return False
+        with suppress(HostError):  # it has gone meanwhile
             _ask(ctx.host, _address(ctx.host, name))
         if storage.size_now(ctx.host, name):
             return True

@@ -89,7 +89,7 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
     system.write(host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device))
     host.run(("partx", "--update", "--nr", number, disk.device.node))
     # udev looked when the table was written: then table and kernel differed, so it found no entry for the
-    # partition and took its links away (by-partuuid, by-partlabel). XFS and btrfs grow without one more.
+    # partition and took its links away (by-partuuid, by-partlabel). XFS or btrfs that grows makes no event.
     host.sysfs_write(f"{storage.BLOCK}/{device.name}/uevent", "change")
     if not host.dry_run and storage.size_now(host, device.name) <= device.size:
         raise HostError(

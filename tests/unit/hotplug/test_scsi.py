@@ -85,4 +85,4 @@ def test_one_that_is_empty_is_left_in_the_end(ctx: Context, monkeypatch: pytest.
     kernel(ctx).answers = ["0"] * 9
     assert not scsi.is_filled(ctx, "sda")
     assert sum(pauses) < 10
-    assert not scsi.is_filled(ctx, "vdb")
+    assert not scsi.is_filled(ctx, "gone")

@@ -11,7 +11,6 @@ the platform changes afterwards is applied as on any machine.
 from __future__ import annotations
 
 from agent import stored
-from agent.model import dump
 from agent.plain import asdict
 
 TYPE_CHECKING = False
@@ -49,6 +48,8 @@ def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
 
 def take(host: Host, config: InstanceConfig) -> None:
     """Remember the first document of such a machine, before it becomes the instance that this names."""
+    from agent.model import dump
+
     found = stored.load(host, FILE) or {}
     said = {"document": stored.digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
     stored.store(host, FILE, found | {"instance": asdict(config.identity)} | said)

@@ -63,7 +63,8 @@ def undelivered(host: Host, path: str) -> str:
 
 def _optical(host: Host, path: str) -> bool:
     name = path.rpartition("/")[2]
-    return bool(re.fullmatch(r"sr[0-9]+", name)) or attribute(host, f"{path}/device/type") == _OPTICAL
+    is_sr = name.startswith("sr") and name[2:].isdecimal()
+    return is_sr or attribute(host, f"{path}/device/type") == _OPTICAL
 
 
 def _attached(host: Host, path: str) -> tuple[Bus | None, str]:

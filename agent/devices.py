@@ -39,6 +39,8 @@ _VIRTUAL = "/sys/devices/virtual/block/"
 _STOPPING_BELIEVED = 1.0
 #: Seconds between two questions whether the machine has booted.
 _ASK_AGAIN = 5.0
+#: Seconds after which work is shown in the status; most has ended by then, and the file would cost as much.
+_WORTH_SHOWING = 1.0
 
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
@@ -130,6 +132,15 @@ def target(event: Uevent) -> tuple[str, str]:
 
 
 @dataclass(slots=True)
+class Begun:
+    """Work on a device that has begun at a time (monotonic seconds), and whether the status shows it."""
+
+    action: str
+    at: float
+    shown: bool = False
+
+
+@dataclass(slots=True)
 class Devices:
     """Hands events to the handlers, each device in its own order, off the loop's thread."""
 
@@ -138,6 +149,9 @@ class Devices:
     handlers: dict[str, Handle] = field(default_factory=lambda: HANDLERS)
     _waiting: dict[str, list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _begun: dict[str, Begun] = field(default_factory=dict)
+    #: Held while the status is told of work, and of its end: the end comes last.
+    _showing: threading.Lock = field(default_factory=threading.Lock)
     _mounting: bool = False
     _closed: bool = False
     _asking: threading.Lock = field(default_factory=threading.Lock)
@@ -188,6 +202,21 @@ class Devices:
                 self._queue("disk", disk, "change")
 
         self.workers.submit("configuration drives", look)
+
+    def is_at_work(self, device: str) -> bool:
+        """Whether this daemon is at work on it."""
+        return device in self._begun
+
+    def show_at(self) -> float | None:
+        """When ``show`` has something to show (monotonic seconds), None for never as things are."""
+        begun = list(self._begun.values())
+        return min((work.at + _WORTH_SHOWING for work in begun if not work.shown), default=None)
+
+    def show(self, now: float) -> None:
+        """Show in the status what has been at work for a while."""
+        for device, work in list(self._begun.items()):
+            if not work.shown and now >= work.at + _WORTH_SHOWING:
+                self._show(device, "")
 
     def unfinished(self) -> bool:
         """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
@@ -244,23 +273,28 @@ class Devices:
 
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
         """Do the work, show it while it lasts, and record how it ended."""
-
-        def waiting(why: str) -> None:
-            working(self.ctx, device, action, why)
-
-        waiting("")
-        ctx = replace(self.ctx, waiting=waiting)
+        self._begun[device] = Begun(action, time.monotonic())
+        ctx = replace(self.ctx, waiting=lambda why: self._show(device, why))
         before = ctx.config
         report = stages.attempt(ctx, device, lambda: work(ctx))
         if ctx.config is not before:  # a drive was applied: what the stages do from now on goes by it
             self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
-        record(ctx, lambda: ctx.status.merge("work", device, None))
+        with self._showing:
+            if self._begun.pop(device).shown:
+                record(ctx, lambda: ctx.status.merge("work", device, None))
         if self._closed:
             return
         record(ctx, lambda: stages.note_settings(ctx))
         Journal(ctx.host).device(device, report)
         record(ctx, lambda: self._record(role, device, action, report))
         status_line(f"{device}: {report.outcome}")
+
+    def _show(self, device: str, why: str) -> None:
+        """Show a device that is at work, and what for it waits; not one whose work has just ended."""
+        with self._showing:
+            if work := self._begun.get(device):
+                work.shown = True
+                working(self.ctx, device, work.action, why)
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:
         """Keep the last outcome of a device for ``status``; of one that has gone, and its partitions,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 
+from agent.canonical import canonical
 from agent.errors import ConfigError, HostError
-from agent.model import canonical
 from agent.state import USER_DATA
 
 TYPE_CHECKING = False

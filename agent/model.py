@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 
+from agent.canonical import canonical
 from agent.plain import asdict, dataclass, replace
 
 TYPE_CHECKING = False
@@ -162,11 +163,6 @@ class InstanceConfig:
 def dump(config: InstanceConfig) -> bytes:
     """The document as canonical JSON."""
     return canonical(asdict(config) | {"version": VERSION})
-
-
-def canonical(value: object) -> bytes:
-    """JSON in the one spelling that equal values share."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def load(data: bytes) -> InstanceConfig:

@@ -15,6 +15,7 @@ import time
 from base64 import b64decode
 
 from agent import bounded, model
+from agent.canonical import canonical
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
 from agent.plain import dataclass, field
@@ -178,7 +179,7 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
     config, raw = answer.get("config"), answer.get("raw")
     start, length = answer.get("extent", (0, 0))
     return Parsed(
-        config=model.load(model.canonical(config)) if config else None,
+        config=model.load(canonical(config)) if config else None,
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
         raw=b64decode(raw) if raw is not None else None,
         problems=tuple(

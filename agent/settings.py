@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from enum import StrEnum
 
 from agent.errors import ConfigError, HostError
@@ -133,6 +132,8 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
 
 
 def _unquote(line: str) -> str:
+    import shlex
+
     try:
         words = shlex.split(line, comments=True)
     except ValueError as error:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 
-from agent import adopted, model, stored
+from agent import adopted, stored
 from agent.errors import HostError
 from agent.plain import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from agent import model
     from agent.host import Host
 
 FOLDER = stored.FOLDER
@@ -83,6 +84,8 @@ class State:
         return is_new
 
     def _named(self) -> model.Identity | None:
+        from agent import model  # a disk that is plugged in has no need of it
+
         found = stored.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
@@ -104,6 +107,8 @@ class State:
         """Store the configuration, the programs and the user data that came with it; on return they survive
         a power cut. User data that comes no more is removed.
         """
+        from agent import model
+
         with self._lock:
             if USER_DATA not in files:
                 self.host.remove(self.user_data())
@@ -121,6 +126,8 @@ class State:
         data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)
         if data is None:
             return None
+        from agent import model
+
         try:
             return model.load(data)
         except ValueError as error:

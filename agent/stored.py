@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 
+from agent.canonical import canonical
 from agent.errors import HostError
-from agent.model import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ class Watchdog:
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = os.environ.get("WATCHDOG_USEC", "")
         interval = int(microseconds) / 2e6 if watched and microseconds.isdigit() else None
-        return cls(interval, time.monotonic() if interval else None)
+        return cls(interval, time.monotonic() + interval if interval else None)
 
     def tick(self, now: float) -> None:
         """Give the sign when it is due."""

@@ -68,10 +68,10 @@ def left(ctx: Context, name: str) -> Iterator[Item]:
 
 def lost_swap(ctx: Context, name: str) -> list[str]:
     """The swap devices of a disk that are still in use and have gone."""
-    own, found = re.compile(rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)"), []
+    own, found = rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)", []
     for swap in mounts.swap_names(ctx.host):
         node = swap.removesuffix(_DELETED)
-        if (of := own.fullmatch(node)) and (swap != node or not ctx.host.exists(node)):
+        if (of := re.fullmatch(own, node)) and (swap != node or not ctx.host.exists(node)):
             found.append(of[1])
     return found
 

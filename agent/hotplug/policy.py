@@ -6,7 +6,6 @@ prints the answer. The rules stand in the order in which their reasons are worth
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 import os
 
@@ -181,12 +180,16 @@ def _duplicate(facts: Facts) -> str:
 
 
 def _unwanted(facts: Facts) -> str:
+    ignored, only = facts.settings.disk_ignore, facts.settings.disk_only
+    if not (ignored or only):
+        return ""
+    from fnmatch import fnmatchcase
+
     named = [name for name in _names(facts) if name]
-    for pattern in facts.settings.disk_ignore:
-        if any(fnmatch.fnmatchcase(name, pattern) for name in named):
+    for pattern in ignored:
+        if any(fnmatchcase(name, pattern) for name in named):
             return f"CONFIG_DISK_IGNORE={pattern}"
-    only = facts.settings.disk_only
-    if only and not any(fnmatch.fnmatchcase(name, pattern) for name in named for pattern in only):
+    if only and not any(fnmatchcase(name, pattern) for name in named for pattern in only):
         return "not in CONFIG_DISK_ONLY"
     return ""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from agent.model import Script, canonical
+from agent.canonical import canonical
+from agent.model import Script
 
 
 def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import adopted, model, network, sources
+from agent import adopted, network, sources
+from agent.canonical import canonical
 from agent.errors import ConfigError
 from agent.model import Kind
 from agent.network import attached, links, queues, sysctls
@@ -192,7 +193,7 @@ def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
             return changed(name, link.name)
     return ctx.state.settle(
         name,
-        delivered="dhcp" if link.fallback else model.canonical(asdict(link.nic)).decode(),
+        delivered="dhcp" if link.fallback else canonical(asdict(link.nic)).decode(),
         wanted=wanted,
         live=live,
         apply=write,

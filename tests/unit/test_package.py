@@ -17,7 +17,7 @@ UNITS = sorted((ROOT / "units").glob("*.service"))
 STAGES = [unit for unit in UNITS if unit.name not in ("gandi-agent.service", "gandi-sshdkeygen.service")]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
-    r"|Read(?:Only|Write)Paths|RuntimeDirectory\w*|StateDirectory\w*)=.*$",
+    r"|Read(?:Only|Write)Paths)=.*$",
     re.MULTILINE,
 )
 
@@ -61,7 +61,7 @@ def test_a_stage_has_what_costs_nothing_of_the_daemons_sandbox(unit: Path) -> No
     daemon = SANDBOX.findall((ROOT / "units/gandi-agent.service").read_text())
     stage = SANDBOX.findall(unit.read_text())
     assert set(stage) <= set(daemon)
-    assert {"NoNewPrivileges=yes", "MemoryDenyWriteExecute=yes", "StateDirectoryMode=0700"} <= set(stage)
+    assert {"NoNewPrivileges=yes", "MemoryDenyWriteExecute=yes"} <= set(stage)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)

@@ -28,7 +28,8 @@ def confine() -> None:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
-        # Refused in some containers, which have no capability for it; the uid and the limits still hold.
+        # Refused in the daemon's sandbox, where nothing makes a namespace, and in some containers: there
+        # the limits alone hold, which leave no descriptor for a socket.
         libc.unshare(_CLONE_NEWNET)
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)

@@ -12,10 +12,19 @@ EXPOSURE = 50
 REFUSED = (16, 17, 22, 25, 27, 34, 39)
 #: What systemd's own list for services opens, and mounting and swapping: what it does not is closed.
 OPEN = ("@system-service", "@mount", "@swap")
+#: Of these lists, what is closed all the same: nothing of the daemon's changes its share of the machine.
+SHUT = "@resources"
 #: Calls that this list does not have (yet): they wait, or ask about memory.
 HARMLESS = frozenset({"cachestat", "futex_requeue", "futex_wait", "futex_wake", "mincore"})
 #: What a security module thinks of its caller: systemd before 255 has no name for it, and would complain.
 NAMELESS = frozenset({"lsm_set_self_attr"})
+#: Ways to the kernel's log.
+LOG = (
+    "dmesg -r",
+    "dd if=/dev/kmsg bs=8k count=1 of=/dev/null",
+    "timeout 1 head -c 1 /proc/kmsg",
+    "echo > /dev/kmsg",
+)
 #: Of the names on standard input those that the guest's processor has, by libseccomp.
 NATIVE = """
 import ctypes, sys
@@ -45,6 +54,27 @@ def test_the_daemon_is_limited_and_the_customer_is_not(machine: Rig, set_up: Sta
     assert script["RestrictNamespaces"] == "no"
 
 
+def test_the_kernels_log_is_closed_to_the_daemon(booted: Machine) -> None:
+    """By what the unit says without ProtectKernelLogs=: the same unit, with another program in it."""
+    probe = "/run/systemd/system/gandi-probe.service"
+    program = "; ".join(f"{how} && echo reached" for how in LOG)
+    settings = (
+        "Type=oneshot",
+        "Restart=no",
+        "WatchdogSec=0",
+        "ExecStart=",
+        f"ExecStart=/bin/sh -c '{program}; true'",
+    )
+    booted.run(f"cp /usr/lib/systemd/system/gandi-agent.service {probe}; mkdir {probe}.d")
+    booted.write_file(f"{probe}.d/other.conf", "\n".join(("[Service]", *settings, "")))
+    assert booted.output(f"sh -c '{program}' 2>/dev/null").count("reached") == len(LOG)
+    booted.run("systemctl daemon-reload; systemctl start gandi-probe")
+    said = booted.output("journalctl -b -u gandi-probe -o cat")
+    booted.run(f"rm -r {probe} {probe}.d; systemctl daemon-reload")
+    assert "reached" not in said
+    assert said.count("not permitted") == len(LOG), said
+
+
 def test_what_services_need_is_open_and_the_rest_is_closed(booted: Machine) -> None:
     """The unit names what is closed; systemd's lists for services name what is open. Both say the same."""
     groups: dict[str, list[str]] = {}
@@ -57,7 +87,7 @@ def test_what_services_need_is_open_and_the_rest_is_closed(booted: Machine) -> N
     def calls(name: str) -> set[str]:
         return set().union(*(calls(word) if word[0] == "@" else {word} for word in groups[name]))
 
-    known, opened = calls("@known"), set().union(*map(calls, OPEN))
+    known, opened = calls("@known"), set().union(*map(calls, OPEN)) - calls(SHUT)
     shown = booted.output("systemctl show -P SystemCallFilter gandi-agent")
     assert shown.startswith("~")
     closed = set(shown[1:].split())

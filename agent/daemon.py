@@ -94,6 +94,8 @@ class Daemon:
     #: Whether this daemon came to a boot that others have served before.
     _later: bool = False
     _ready: bool = False
+    #: Whether an event has been handed on.
+    _news: bool = False
     _left: bool = False
     #: When to act upon device events from (monotonic seconds); None once that is done.
     _listen_at: float | None = None
@@ -185,7 +187,7 @@ class Daemon:
         """
         self._ready = True
         record(self.ctx, self._sign_in)
-        notify("READY=1")
+        notify("READY=1" if self._news else "READY=1\nSTATUS=ready")
 
     def _sign_in(self) -> None:
         """Leave our process id for ``status``, whose user may not be able to ask us; take back what a daemon
@@ -225,6 +227,7 @@ class Daemon:
         events, lost = self._uevents.drain()
         news = [event for event in events if self._is_news(event)]
         if news:
+            self._news = True
             self._rest.stir()
             self.devices.look(news)
         if lost:

@@ -216,7 +216,7 @@ class Devices:
         """Show in the status what has been at work for a while."""
         for device, work in list(self._begun.items()):
             if not work.shown and now >= work.at + _WORTH_SHOWING:
-                self._show(device, "")
+                self._show(device, "", first=True)
 
     def unfinished(self) -> bool:
         """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
@@ -289,10 +289,13 @@ class Devices:
         record(ctx, lambda: self._record(role, device, action, report))
         status_line(f"{device}: {report.outcome}")
 
-    def _show(self, device: str, why: str) -> None:
-        """Show a device that is at work, and what for it waits; not one whose work has just ended."""
+    def _show(self, device: str, why: str, *, first: bool = False) -> None:
+        """Show a device that is at work, and what it waits for; not one whose work has ended. ``first``: only
+        where nothing has been shown yet.
+        """
         with self._showing:
-            if work := self._begun.get(device):
+            work = self._begun.get(device)
+            if work and not (first and work.shown):
                 work.shown = True
                 working(self.ctx, device, work.action, why)
 

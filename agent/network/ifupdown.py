@@ -8,7 +8,9 @@ longer written.
 
 from __future__ import annotations
 
-from agent import units
+import re
+
+from agent import transient, units
 from agent.errors import HostError
 from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family, is_default
@@ -38,6 +40,8 @@ _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", 
 #: and the NIC's index. The kernel would give ours 1024.
 _BEFORE_DHCPCD = 64
 _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
+#: Characters of a NIC's name that its unit's name does not have.
+_UNSAFE = r"[^A-Za-z0-9]"
 
 
 def paths(key: str) -> tuple[str, ...]:
@@ -219,8 +223,10 @@ def _restart(host: Host, link: Link, *, running: bool) -> None:
     if running:
         host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
     if running and link.virtual:
-        # ifupdown's unit waits for the NIC to be there, and this makes it.
-        host.run(("ifup", link.name), timeout=_IFUP_TIMEOUT)
+        # ifupdown's unit waits for the NIC to be there, and this makes it. In a unit, of which what asks for
+        # an address stays: it would end with the daemon, which leaves when it has nothing to do.
+        unit, keep = f"gandi-ifup-{re.sub(_UNSAFE, '-', link.name)}", ("KillMode=process",)
+        transient.run(host, unit, ("ifup", link.name), timeout=_IFUP_TIMEOUT, properties=keep)
     elif not link.virtual and (running or not link.required):
         # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
         # waited for.

@@ -5,6 +5,7 @@ shutdown.
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,11 +94,14 @@ class Seen:
     looks: list[tuple[str, str]] = field(default_factory=list)
     hold: dict[str, threading.Event] = field(default_factory=dict)
     started: threading.Event = field(default_factory=threading.Event)
+    #: What it says that it waits for; nothing where this is "".
+    waits_for: str = "the test"
     result: Item = field(default_factory=lambda: changed("vdb1", "mounted"))
 
     def __call__(self, ctx: Context, device: str, action: str) -> Iterator[Item]:
         self.looks.append((device, action))
-        ctx.waiting("the test")
+        if self.waits_for:
+            ctx.waiting(self.waits_for)
         self.started.set()
         if device in self.hold:
             assert self.hold[device].wait(10)
@@ -145,6 +149,26 @@ def test_a_look_is_shown_while_it_lasts_and_recorded(devices: Devices, seen: See
     assert document["work"] == {}
     assert document["devices"]["vdb"]["outcome"] == "changed"
     assert seen.looks == [("vdb", "add")]
+
+
+def test_work_that_waits_for_nothing_is_shown_when_it_lasts(devices: Devices, seen: Seen) -> None:
+    seen.hold["vdb"], seen.waits_for = threading.Event(), ""
+    before = time.monotonic()
+    devices.look([event("add")])
+    assert seen.started.wait(10)
+    due = devices.show_at()
+    assert due is not None
+    assert before < due - 0.5
+    devices.show(due - 0.01)
+    assert devices.ctx.status.read()["work"] == {}
+    devices.show(due)
+    work = devices.ctx.status.read()["work"]["vdb"]
+    assert (work["step"], work["waiting"]) == ("add", "")
+    assert devices.show_at() is None
+    seen.hold["vdb"].set()
+    settle(devices)
+    assert devices.ctx.status.read()["work"] == {}
+    assert not devices.is_at_work("vdb")
 
 
 def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, seen: Seen) -> None:

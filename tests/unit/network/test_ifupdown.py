@@ -121,3 +121,12 @@ def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(tmp_path: Pat
     with pytest.raises(HostError, match="eth0"):
         ifupdown.reload(host, CASES["two-gateways"])
     assert ("systemctl", "--no-block", "restart", "ifup@eth1.service") in host.asked
+
+
+def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(tmp_path: Path) -> None:
+    host = Running(tmp_path)
+    host.asked = []
+    ifupdown.reload(host, [link for link in CASES["vlan-beside-addresses"] if link.virtual])
+    command = next(argv for argv in host.asked if argv[-2:] == ("ifup", "eth0.7"))
+    assert command[0] == "systemd-run"
+    assert {"--unit=gandi-ifup-eth0-7.service", "--property=KillMode=process"} <= set(command)

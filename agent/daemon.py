@@ -91,11 +91,7 @@ class Daemon:
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
     _ending: bool = False
-    #: Whether this daemon came to a boot that others have served before.
-    _later: bool = False
     _ready: bool = False
-    #: Whether an event has been handed on.
-    _news: bool = False
     _left: bool = False
     #: When to act upon device events from (monotonic seconds); None once that is done.
     _listen_at: float | None = None
@@ -112,8 +108,10 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
         self._watch_signals()
-        self._later = self.ctx.host.exists(stages.MOUNTING)
-        self._listen_at = time.monotonic() + (0.0 if self._later else _LISTEN_ANYWAY)
+        restarted = self.ctx.host.exists(stages.MOUNTING)
+        self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
+        if not restarted:
+            self._get_ready()
         while not self._ending:
             self._turn()
         self._end()
@@ -127,18 +125,12 @@ class Daemon:
     # -- one turn of the loop --------------------------------------------------------
 
     def _turn(self) -> None:
-        if not self._ready and (not self._later or self._all_at is None):
-            self._get_ready()
+        if not self._ready and self._all_at is None:
+            self._get_ready()  # the device whose event woke us does not wait for that
         now = time.monotonic()
         everything = self._all_at if self._listen_at is None else None
-        times = [
-            self._watchdog.next,
-            self._server.wake_at(),
-            self._listen_at,
-            everything,
-            self.devices.show_at(),
-            self._rest.wake_at,
-        ]
+        times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
+        times += [self.devices.under_way.due(), self._rest.wake_at]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
         for key, mask in ready:
@@ -146,7 +138,7 @@ class Daemon:
         now = time.monotonic()
         self._watchdog.tick(now)
         self._server.tick(now)
-        self.devices.show(now)
+        self.devices.under_way.show(now)
         if self._listen_at is not None and now >= self._listen_at:
             self._listen_at = None
             self._listen(now)
@@ -182,19 +174,16 @@ class Daemon:
             signal.signal(number, lambda _number, _frame: None)  # the byte in the pipe is what counts
 
     def _get_ready(self) -> None:
-        """Tell who waits for the daemon that it is there: in a boot at once; later when it has looked at
-        everything, so that the device whose event woke it waits for neither.
-        """
         self._ready = True
         record(self.ctx, self._sign_in)
-        notify("READY=1" if self._news else "READY=1\nSTATUS=ready")
+        notify("READY=1")
 
     def _sign_in(self) -> None:
         """Leave our process id for ``status``, whose user may not be able to ask us; take back what a daemon
         before us said it was at.
         """
         for name in self.ctx.status.read()["work"]:
-            if name not in list(Stage) and not self.devices.is_at_work(name):
+            if name not in list(Stage) and not self.devices.under_way.has(name):
                 self.ctx.status.merge("work", name, None)
         self.ctx.status.merge("daemon", "process", {"pid": os.getpid(), "since": int(time.time())})
 
@@ -227,7 +216,6 @@ class Daemon:
         events, lost = self._uevents.drain()
         news = [event for event in events if self._is_news(event)]
         if news:
-            self._news = True
             self._rest.stir()
             self.devices.look(news)
         if lost:

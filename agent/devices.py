@@ -12,10 +12,11 @@ import threading
 import time
 
 from agent import stages, storage, udevdb, units
-from agent.context import record, working
+from agent.context import record
 from agent.journal import Journal, status_line
 from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
+from agent.underway import UnderWay
 from agent.workers import Workers
 
 TYPE_CHECKING = False
@@ -39,8 +40,6 @@ _VIRTUAL = "/sys/devices/virtual/block/"
 _STOPPING_BELIEVED = 1.0
 #: Seconds between two questions whether the machine has booted.
 _ASK_AGAIN = 5.0
-#: Seconds after which work is shown in the status; most has ended by then, and the file would cost as much.
-_WORTH_SHOWING = 1.0
 
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
@@ -132,26 +131,15 @@ def target(event: Uevent) -> tuple[str, str]:
 
 
 @dataclass(slots=True)
-class Begun:
-    """Work on a device that has begun at a time (monotonic seconds), and whether the status shows it."""
-
-    action: str
-    at: float
-    shown: bool = False
-
-
-@dataclass(slots=True)
 class Devices:
     """Hands events to the handlers, each device in its own order, off the loop's thread."""
 
     ctx: Context
     workers: Workers = field(init=False)
+    under_way: UnderWay = field(init=False)
     handlers: dict[str, Handle] = field(default_factory=lambda: HANDLERS)
     _waiting: dict[str, list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _begun: dict[str, Begun] = field(default_factory=dict)
-    #: Held while the status is told of work, and of its end: the end comes last.
-    _showing: threading.Lock = field(default_factory=threading.Lock)
     _mounting: bool = False
     _closed: bool = False
     _asking: threading.Lock = field(default_factory=threading.Lock)
@@ -160,6 +148,7 @@ class Devices:
 
     def __post_init__(self) -> None:
         self.workers = Workers(AT_ONCE, Journal(self.ctx.host).defect)
+        self.under_way = UnderWay(self.ctx)
 
     def look(self, events: Iterable[Uevent]) -> None:
         """Queue what is ours and due."""
@@ -202,21 +191,6 @@ class Devices:
                 self._queue("disk", disk, "change")
 
         self.workers.submit("configuration drives", look)
-
-    def is_at_work(self, device: str) -> bool:
-        """Whether this daemon is at work on it."""
-        return device in self._begun
-
-    def show_at(self) -> float | None:
-        """When ``show`` has something to show (monotonic seconds), None for never as things are."""
-        begun = list(self._begun.values())
-        return min((work.at + _WORTH_SHOWING for work in begun if not work.shown), default=None)
-
-    def show(self, now: float) -> None:
-        """Show in the status what has been at work for a while."""
-        for device, work in list(self._begun.items()):
-            if not work.shown and now >= work.at + _WORTH_SHOWING:
-                self._show(device, "", first=True)
 
     def unfinished(self) -> bool:
         """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
@@ -273,31 +247,19 @@ class Devices:
 
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
         """Do the work, show it while it lasts, and record how it ended."""
-        self._begun[device] = Begun(action, time.monotonic())
-        ctx = replace(self.ctx, waiting=lambda why: self._show(device, why))
+        self.under_way.begin(device, action)
+        ctx = replace(self.ctx, waiting=lambda why: self.under_way.wait(device, why))
         before = ctx.config
         report = stages.attempt(ctx, device, lambda: work(ctx))
         if ctx.config is not before:  # a drive was applied: what the stages do from now on goes by it
             self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
-        with self._showing:
-            if self._begun.pop(device).shown:
-                record(ctx, lambda: ctx.status.merge("work", device, None))
+        self.under_way.end(device)
         if self._closed:
             return
         record(ctx, lambda: stages.note_settings(ctx))
         Journal(ctx.host).device(device, report)
         record(ctx, lambda: self._record(role, device, action, report))
         status_line(f"{device}: {report.outcome}")
-
-    def _show(self, device: str, why: str, *, first: bool = False) -> None:
-        """Show a device that is at work, and what it waits for; not one whose work has ended. ``first``: only
-        where nothing has been shown yet.
-        """
-        with self._showing:
-            work = self._begun.get(device)
-            if work and not (first and work.shown):
-                work.shown = True
-                working(self.ctx, device, work.action, why)
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:
         """Keep the last outcome of a device for ``status``; of one that has gone, and its partitions,

@@ -104,9 +104,7 @@ class State:
         return stored.instance_folder(f"{identity.source}-{identity.id}")
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
-        """Store the configuration, the programs and the user data that came with it; on return they survive
-        a power cut. User data that comes no more is removed.
-        """
+        """Store it with its programs and user data (none: removed); on return it survives a power cut."""
         from agent import model
 
         with self._lock:
@@ -118,9 +116,7 @@ class State:
             self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
-        """The last good configuration; None when there never was one. Raises HostError when it cannot be
-        read.
-        """
+        """The last good configuration; None when there never was one. Raises HostError where unreadable."""
         if self.identity() is None:
             return None
         data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)

@@ -6,9 +6,8 @@ is applied here. A NIC of the document that is not on this machine is named and 
 stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go as soon
 as the document has the NIC; what was written for another manager goes when that one is not in charge.
 
-While the machine runs, a NIC that comes or goes is this same step again, over all of them: what was written
-for the others is found unchanged. The files of one that was unplugged go, and its place in the document is
-kept for it: no NIC that was there all the time takes it.
+A NIC that comes or goes later is this same step again, over all of them: what was written for the others is
+found unchanged. The files of one that was unplugged go; its place is kept from those that were there before.
 """
 
 from __future__ import annotations

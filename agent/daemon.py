@@ -111,7 +111,7 @@ class Daemon:
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         if not restarted:
-            self._get_ready()
+            self._get_ready("READY=1\nSTATUS=ready")
         while not self._ending:
             self._turn()
         self._end()
@@ -126,7 +126,7 @@ class Daemon:
 
     def _turn(self) -> None:
         if not self._ready and self._all_at is None:
-            self._get_ready()  # the device whose event woke us does not wait for that
+            self._get_ready("READY=1")  # the device whose event woke us did not wait, and stays the status
         now = time.monotonic()
         everything = self._all_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
@@ -173,10 +173,10 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)  # the byte in the pipe is what counts
 
-    def _get_ready(self) -> None:
+    def _get_ready(self, told: str) -> None:
         self._ready = True
         record(self.ctx, self._sign_in)
-        notify("READY=1")
+        notify(told)
 
     def _sign_in(self) -> None:
         """Leave our process id for ``status``, whose user may not be able to ask us; take back what a daemon

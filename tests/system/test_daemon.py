@@ -133,7 +133,7 @@ def test_the_watchdog_is_fed_while_a_worker_hangs_and_not_while_stopped(m: Machi
         with m.connect(b"stage config\n"):
             m.begun()
             seen = [told.recv(4096).decode() for _ in range(12)]
-            assert seen[0] == "READY=1"
+            assert seen[0] == "READY=1\nSTATUS=ready"
             assert seen.count("WATCHDOG=1") >= 2
             assert any(line == "STATUS=config: slow: waiting for the test" for line in seen)
             daemon.send_signal(signal.SIGSTOP)

@@ -113,7 +113,6 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
-        Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
@@ -121,6 +120,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         GROW_ROOT,
         Step("scripts", "agent.steps.script:apply", needs_config=True),
         Step("kernel images", "agent.steps.kernel:apply"),
+        Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
     ),
 }
 

@@ -3,8 +3,8 @@
 It says only what no file of the administrator's says. Root by key only where a root key or another account
 to log in to was delivered: else a machine that has nothing but root's password would shut its owner out.
 
-sshd is asked before and after (``sshd -T``): what it refused before is not ours, and is named; what it
-refuses after, or does not heed, is taken back. Later boots ask nobody.
+sshd is asked what it makes of it (``sshd -T``): what it refuses, or does not heed, is taken back; what it
+then still refuses was there before, and is named. Later boots ask nobody.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _HINT = "correct it, then: systemctl restart gandi-config"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the drop-in. Raises ConfigError for a configuration that sshd refused before us, HostError when
-    ours had to be taken back.
+    """Settle the drop-in. Raises ConfigError for a configuration that sshd refuses without it too, HostError
+    when ours had to be taken back.
     """
     host = ctx.host
     if not host.exists(SSHD):
@@ -71,13 +71,9 @@ def apply(ctx: Context) -> Iterator[Item]:
         ctx.state.mark(_MARK)
         yield unchanged("ssh", "each option is set by the administrator")
         return
-    _check_before(host)
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
-    try:
-        _check_after(host, wanted)
-    except HostError:
-        _take_back(host, former)
-        raise
+    if not host.dry_run:
+        _check(host, wanted, former)
     ctx.state.mark(_MARK)
     _reload(host)
     yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
@@ -147,26 +143,21 @@ def _matching(host: Host, pattern: str) -> list[str]:
 # -- what sshd says ----------------------------------------------------------------------
 
 
-def _check_before(host: Host) -> None:
+def _check(host: Host, wanted: dict[str, str], former: str | None) -> None:
+    """Take back what it refuses or does not heed, and raise."""
     host.mkdir(_RUN)
-    if host.dry_run:
-        return
-    refused = _ask(host)
-    if isinstance(refused, str):
-        raise ConfigError(
-            f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
-        )
-
-
-def _check_after(host: Host, wanted: dict[str, str]) -> None:
-    if host.dry_run:
-        return
     effect = _ask(host)
     if isinstance(effect, str):
+        _take_back(host, former)
+        if isinstance(refused := _ask(host), str):
+            raise ConfigError(
+                f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
+            )
         raise HostError(f"sshd refuses {DROP_IN}, which was removed: {effect}", hint=_HINT)
     for name, value in wanted.items():
         found = effect.get(name.lower(), "")
         if found not in _SPELLED[value]:
+            _take_back(host, former)
             raise HostError(
                 f"{DROP_IN} was removed: it has no effect, {name} is {found or 'unknown'}",
                 hint=f"let {CONFIG} include it before any Match; then: systemctl restart gandi-config",

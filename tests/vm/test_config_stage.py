@@ -32,7 +32,9 @@ STAMPS = (
 )
 SHIPPED = ("17 *", "25 6", "47 6", "52 6")
 FLAGS = ("SSHD", "SYSCTL", "CONSOLE", "MOTD", "TIMEZONE", "CRON", "FSCK", "SYSTEM_FILES")
-STEPS = ("console", "system files", "cron", "timezone", "ssh", "motd", "fsck")
+STEPS = ("console", "system files", "cron", "timezone", "ssh", "motd")
+#: Of other stages.
+ELSEWHERE = {"sysctl": "bootstrap", "fsck": "postboot"}
 
 
 def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image, tmp_path: Path) -> None:
@@ -57,12 +59,11 @@ def test_the_administrator_and_the_flags(machine: Rig, set_up: State) -> None:
 
 
 def _everything_is_done(vm: Machine) -> None:
-    outcomes = sample.steps(vm, "config")
-    assert [outcomes[step] for step in STEPS] == [
+    outcomes = _outcomes(vm)
+    assert list(outcomes.values()) == [
         *("unchanged", "unchanged"),  # systemd's generator and the image have done it
-        *("changed",) * 5,
+        *("changed",) * 6,
     ], outcomes
-    assert sample.steps(vm, "bootstrap")["sysctl"] == "changed"
     vm.run("systemctl is-active serial-getty@ttyS0.service getty@tty1.service")
     times = [" ".join(line.split()[:2]) for line in _jobs(vm)]
     assert len(times) == 4
@@ -73,6 +74,13 @@ def _everything_is_done(vm: Machine) -> None:
     assert "gandi-agent: all is well" in said
     assert "Maximum mount count:      42" in vm.output("tune2fs -l /dev/vda")
     assert vm.output("sysctl -n vm.swappiness net.ipv4.conf.all.arp_announce").split() == ["10", "2"]
+
+
+def _outcomes(vm: Machine) -> dict[str, str]:
+    """What each of these steps came to."""
+    config = sample.steps(vm, "config")
+    others = {step: sample.steps(vm, stage)[step] for step, stage in ELSEWHERE.items()}
+    return {step: config[step] for step in STEPS} | others
 
 
 def _host_keys(vm: Machine) -> set[str]:
@@ -196,9 +204,8 @@ def nothing_moved(vm: Machine, before: str) -> None:
     """Since ``STAMPS`` said so, in a boot with nothing new."""
     assert all(name in before for name in WRITTEN)
     assert vm.output(STAMPS) == before
-    outcomes = sample.steps(vm, "config")
-    assert {outcomes[step] for step in STEPS} == {"unchanged"}, outcomes
-    assert sample.steps(vm, "bootstrap")["sysctl"] == "unchanged"
+    outcomes = _outcomes(vm)
+    assert set(outcomes.values()) == {"unchanged"}, outcomes
 
 
 def _the_administrator_wins(vm: Machine) -> None:
@@ -211,10 +218,10 @@ def _the_administrator_wins(vm: Machine) -> None:
     )
     before = vm.output(f"{STAMPS}; cat /etc/hosts /etc/crontab {WRITTEN[1]}")
     assert "25 6" in "".join(_jobs(vm))
-    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    vm.run("systemctl restart gandi-{bootstrap,config,postboot}.service")
     assert vm.output(f"{STAMPS}; cat /etc/hosts /etc/crontab {WRITTEN[1]}") == before
     kept = {
-        i["name"] for s in ("bootstrap", "config") for i in sample.items(vm, s) if i["outcome"] == "kept"
+        i["name"] for s in ("config", *ELSEWHERE.values()) for i in sample.items(vm, s) if i["outcome"] == "kept"
     }
     assert {"sysctl", "timezone", "motd", "cron:daily", "fsck", "localhost:::1"} <= kept, kept
 
@@ -230,13 +237,13 @@ def _flags_off_and_on(vm: Machine) -> None:
     vm.write_file("/etc/crontab", sample.CRONTAB)
     vm.run("".join(f"echo CONFIG_{flag}=0 >> /etc/default/gandi; " for flag in FLAGS))
     before = vm.output(f"{STAMPS} | grep -v /var/lib/gandi")
-    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    vm.run("systemctl restart gandi-{bootstrap,config,postboot}.service")
     assert vm.output(f"{STAMPS} | grep -v /var/lib/gandi") == before
-    outcomes = sample.steps(vm, "config") | {"sysctl": sample.steps(vm, "bootstrap")["sysctl"]}
-    assert {outcomes[step] for step in (*STEPS, "sysctl")} == {"skipped"}, outcomes
+    outcomes = _outcomes(vm)
+    assert set(outcomes.values()) == {"skipped"}, outcomes
 
     vm.run("cp /root/settings /etc/default/gandi")
-    vm.run("systemctl restart gandi-bootstrap.service gandi-config.service")
+    vm.run("systemctl restart gandi-{bootstrap,config,postboot}.service")
     assert all(name in vm.output(STAMPS) for name in WRITTEN)
     assert vm.output("cut -d' ' -f1 /etc/fstab") == f"UUID={vm.output('blkid -s UUID -o value /dev/vda')}"
     assert vm.output("cut -d' ' -f1 /etc/fstab.gandi-old") == "/dev/vda"

@@ -23,7 +23,7 @@ KERNEL, INITRD = "quick-kernel", "quick-initrd"
 # By what asks for them (see quick_init.c): what Debian's initrd of these images loads in any case, classes
 # of PCI devices, filesystems of the root. NVMe and ext4 are in the kernel.
 MODULES = {
-    "always": ("virtio_blk", "virtio_scsi", "sd_mod", "crc32c_intel"),
+    "always": ("virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
     "0106": ("ahci",),
     "xfs": ("xfs",),
     "btrfs": ("btrfs",),

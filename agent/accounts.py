@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from agent.digest import sha256
 from agent.plain import dataclass
 from agent.sysfs import listed
 
@@ -107,14 +108,13 @@ def fingerprint(line: str) -> str:
     is none.
     """
     import base64
-    import hashlib
 
     found = blob(line)
     if found is None:
         raise ValueError("not an OpenSSH key")
     raw = found.split(" ")[1]
     binary = base64.b64decode(raw + "=" * (-len(raw) % 4))
-    return "SHA256:" + base64.b64encode(hashlib.sha256(binary).digest()).decode().rstrip("=")
+    return "SHA256:" + base64.b64encode(sha256(binary).digest()).decode().rstrip("=")
 
 
 def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:

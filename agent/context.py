@@ -84,8 +84,11 @@ def context(host: Host) -> Context:
 
 def working(ctx: Context, who: str, step: str, why: str) -> None:
     """Say who (a stage, a device) is at which step and what that waits for: for ``status``, and for
-    systemctl.
+    systemctl; at no step: nobody is any more.
     """
+    if not step:
+        record(ctx, lambda: ctx.status.merge("work", who, None))
+        return
     now = {"step": step, "waiting": why, "since": int(time.time()), "pid": os.getpid()}
     record(ctx, lambda: ctx.status.merge("work", who, now))
     status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))

@@ -99,6 +99,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self.devices = Devices(self.ctx)
+        self.devices.under_way.wake = lambda: self.call(lambda: None)
         self.runner = Workers(1, Journal(self.ctx.host).defect)
         self._server = control.Server(self.listener, self.selector, self._request)
         self._watchdog = Watchdog.from_environment()
@@ -267,7 +268,7 @@ class Daemon:
 
         status = 1
         try:
-            report = stages.run(self.ctx, stage, tell)
+            report = stages.run(self.ctx, stage, tell, at=self.devices.under_way.at)
             status = int(report.failed)
             if not report.steps:
                 self.call(lambda: self._tell(stage, [stages.NOTHING]))

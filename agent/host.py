@@ -28,6 +28,8 @@ COMMAND_TIMEOUT = 60.0
 _OUTPUT_IN_ERROR = 400
 #: Bytes of a file that is read whole, at the most.
 READ_LIMIT = 16 << 20
+#: Bytes that are asked for at a time: for more, the C library maps and unmaps memory at each call.
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Host:
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         chunks = bytearray()
         try:
-            while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), 1 << 20))):
+            while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), _CHUNK))):
                 chunks += chunk
         except OSError as error:  # a folder opens, but cannot be read
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 
 from agent import storage
-from agent.plain import dataclass
+from agent.plain import dataclass, replace
 from agent.sysfs import listed
 
 TYPE_CHECKING = False
@@ -54,18 +55,24 @@ class Claim:
 def mounts(host: Host) -> tuple[Mount, ...]:
     """Every mount, in the order in which they were made."""
     lines = (host.read(MOUNTINFO, limit=16 << 20) or "").splitlines()
-    return tuple(_mount(host, line.split(" ")) for line in lines if " - " in line)
+    found = (_mount(line) for line in lines if " - " in line)
+    return tuple(_with_members(host, mount) if mount.fstype == "btrfs" else mount for mount in found)
 
 
-def _mount(host: Host, fields: list[str]) -> Mount:
+@lru_cache(maxsize=512)
+def _mount(line: str) -> Mount:
+    """Most lines are those of the look before."""
+    fields = line.split(" ")
     fstype, source = fields[fields.index("-") + 1], _plain(fields[fields.index("-") + 2])
-    numbers = {fields[2]}
-    if fstype == "btrfs":
-        # An anonymous number (0:N); the devices are known by name only.
-        name = os.path.basename(source)
-        numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
-    found = frozenset(numbers - {""})
-    return Mount(_plain(fields[4]), source, fstype, found, _plain(fields[3]), fields[5], fields[2])
+    numbers = frozenset({fields[2]})
+    return Mount(_plain(fields[4]), source, fstype, numbers, _plain(fields[3]), fields[5], fields[2])
+
+
+def _with_members(host: Host, mount: Mount) -> Mount:
+    """btrfs has an anonymous number (0:N); its devices are known by name only."""
+    name = os.path.basename(mount.source)
+    numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
+    return replace(mount, numbers=frozenset(numbers - {""}))
 
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:

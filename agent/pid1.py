@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _ADDRESS = b"unix:path=/run/systemd/private"
 _SERVICE, _PATH = b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1"
 _MANAGER, _PROPERTIES = b"org.freedesktop.systemd1.Manager", b"org.freedesktop.DBus.Properties"
+_UNIT, _SERVICE_UNIT = b"org.freedesktop.systemd1.Unit", b"org.freedesktop.systemd1.Service"
+_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_LETTERS_AND_DIGITS = _LETTERS | frozenset(b"0123456789")
 #: Seconds in which PID 1 takes an order, unless it hangs.
 _ANSWER = 25.0
 
@@ -64,7 +67,10 @@ def start_transient(unit: str, properties: Sequence[Property], *, timeout: float
     flat = [argument for item in properties for argument in _arguments(*item)]
     order = (os.fsencode(unit), b"fail", c_int(len(properties)), *flat, c_int(0))
     with _connected(_ANSWER) as bus:
-        job = _call(bus, _MANAGER, b"StartTransientUnit", b"ssa(sv)a(sa(sv))", *order, reads=(b"o",))
+        with _called(bus, _PATH, _MANAGER, b"StartTransientUnit", b"ssa(sv)a(sa(sv))", *order) as answer:
+            path = c_char_p()
+            _library().sd_bus_message_read(answer, b"o", byref(path))
+            job = os.fsdecode(path.value or b"")
         result = _result(bus, job, deadline)
     if result != "done":
         why = f"its start ended as: {result}" if result else f"not started within {timeout:g} s"
@@ -76,8 +82,52 @@ def system_state(*, timeout: float) -> str:
 
     ``timeout`` is in seconds. Raises HostError when it does not answer.
     """
-    with _connected(timeout) as bus:
-        return _call(bus, _PROPERTIES, b"Get", b"ss", _MANAGER, b"SystemState", reads=(b"v", b"s"))
+    state = c_char_p()
+    with _property(_PATH, _MANAGER, b"SystemState", b"s", state, timeout):
+        return os.fsdecode(state.value or b"")
+
+
+def active_state(unit: str, *, timeout: float) -> str:
+    """Whether a unit runs: active, reloading, inactive, failed, activating, deactivating…; of one that there
+    is not: inactive.
+
+    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    """
+    state = c_char_p()
+    with _property(_of_unit(unit), _UNIT, b"ActiveState", b"s", state, timeout):
+        return os.fsdecode(state.value or b"")
+
+
+def main_process(service: str, *, timeout: float) -> int:
+    """The process id of a service, 0 while it has none.
+
+    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    """
+    process = c_uint32()
+    with _property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", process, timeout):
+        return process.value
+
+
+def _of_unit(unit: str) -> bytes:
+    """The path of its object: whatever is no letter or digit as _XX, and a digit in first place."""
+    escaped = (
+        chr(byte) if byte in (_LETTERS_AND_DIGITS if place else _LETTERS) else f"_{byte:02x}"
+        for place, byte in enumerate(os.fsencode(unit))
+    )
+    return _PATH + b"/unit/" + "".join(escaped).encode()
+
+
+@contextlib.contextmanager
+def _property(
+    path: bytes, interface: bytes, name: bytes, kind: bytes, into: c_char_p | c_uint32, timeout: float
+) -> Iterator[None]:
+    """Read a property; a text lives as long as the context."""
+    with (
+        _connected(timeout) as bus,
+        _called(bus, path, _PROPERTIES, b"Get", b"ss", interface, name) as answer,
+    ):
+        _library().sd_bus_message_read(answer, b"v", kind, byref(into))
+        yield
 
 
 @contextlib.contextmanager
@@ -96,21 +146,16 @@ def _connected(timeout: float) -> Iterator[c_void_p]:
         lib.sd_bus_flush_close_unref(bus)
 
 
-def _call(
-    bus: c_void_p,
-    interface: bytes,
-    method: bytes,
-    types: bytes,
-    *arguments: bytes | c_int,
-    reads: tuple[bytes, ...],
-) -> str:
-    """The text that the answer begins with. Raises HostError with PID 1's reason."""
-    lib, answer, error, text = _library(), c_void_p(), _Error(), c_char_p()
-    to = (_SERVICE, _PATH, interface, method)
+@contextlib.contextmanager
+def _called(
+    bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: bytes | c_int
+) -> Iterator[c_void_p]:
+    """The answer. Raises HostError with PID 1's reason."""
+    lib, answer, error = _library(), c_void_p(), _Error()
+    to = (_SERVICE, path, interface, method)
     try:
         lib.sd_bus_call_method(bus, *to, byref(error), byref(answer), types, *arguments)
-        lib.sd_bus_message_read(answer, *reads, byref(text))
-        return os.fsdecode(text.value or b"")
+        yield answer
     except OSError as failed:
         said = (error.message or str(failed.strerror).encode()).decode(errors="replace")
         raise HostError(f"systemd refuses {method.decode()}: {said}") from failed

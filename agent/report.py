@@ -175,7 +175,9 @@ class StatusFile:
 
     def stage_started(self, stage: str) -> None:
         """The stage runs now; ``work`` names the step it is at."""
-        self.merge("stages", stage, {"state": "running", "since": int(time.time()), "steps": []})
+        self.merge(
+            "stages", stage, {"state": "running", "since": int(time.time()), "pid": os.getpid(), "steps": []}
+        )
 
     def stage_ended(self, report: StageReport) -> None:
         """The stage has ended; its steps become the record."""

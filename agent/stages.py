@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
     Tell = Callable[[StepReport], None]
+    At = Callable[[str, str, str], None]
 
 
 class Stage(StrEnum):
@@ -166,25 +167,29 @@ def exit_status(error: AgentError) -> int:
     return 75 if isinstance(error, Busy) else 1
 
 
-def run(ctx: Context, stage: Stage, tell: Tell, *, patience: float = PATIENCE) -> StageReport:
-    """Run a stage, telling each step's report as soon as there is one, and record it for ``status``.
+def run(
+    ctx: Context, stage: Stage, tell: Tell, *, patience: float = PATIENCE, at: At | None = None
+) -> StageReport:
+    """Run a stage, telling each step's report as soon as there is one, and record it for ``status``; ``at``
+    is told at which step the stage is and what that waits for, and at its end "" (by default: the status).
 
     Raises Busy when another process runs a stage for longer than ``patience`` seconds.
     """
+    at = at or partial(working, ctx)
     with alone(ctx.host, f"stage {stage}", patience):
         begun, done, journal = time.monotonic(), list[StepReport](), Journal(ctx.host)
         record(ctx, lambda: ctx.status.stage_started(stage))
         record(ctx, lambda: note_settings(ctx))
         if stage is Stage.MOUNT:
             record(ctx, lambda: ctx.host.write(MOUNTING, b""))
-        for report in steps(ctx, stage, at=lambda step, why: working(ctx, stage, step, why)):
+        for report in steps(ctx, stage, at=partial(at, stage)):
             done.append(report)
             journal.step(stage, report)
             tell(report)
         ended = StageReport(stage, tuple(done), time.monotonic() - begun)
         journal.stage(ended)
         record(ctx, lambda: ctx.status.stage_ended(ended))
-        record(ctx, lambda: ctx.status.merge("work", stage, None))
+        at(stage, "", "")
         status_line(f"stage {stage}: {'failed' if ended.failed else 'done'}")
     return ended
 

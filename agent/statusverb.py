@@ -54,7 +54,8 @@ def find_out(ctx: Context) -> statusview.Facts:
     """Everything that the view shows, as it is now."""
     document = ctx.status.read()
     ctx.file.current()
-    pids = {int(work.get("pid", 0)) for work in document["work"].values()}
+    at_work = (*document["work"].values(), *document["stages"].values())
+    pids = {int(entry.get("pid", 0)) for entry in at_work}
     return statusview.Facts(
         document=document,
         daemon=_daemon(ctx.host, document),

@@ -38,10 +38,8 @@ def stage_state(facts: Facts, stage: Stage) -> str:
     """done, failed, running, interrupted (its process has died) or waiting (not begun)."""
     entry = facts.document["stages"].get(stage, {})
     state = str(entry.get("state", "waiting"))
-    if state == "running":
-        work = facts.document["work"].get(stage)
-        if work and work.get("pid") not in facts.alive:
-            state = "interrupted"
+    if state == "running" and entry.get("pid") not in facts.alive:
+        state = "interrupted"
     if state in ("waiting", "interrupted") and unit(facts, stage).get("ActiveState") == "failed":
         return "failed"
     return state

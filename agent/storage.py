@@ -128,9 +128,7 @@ def whole(host: Host, name: str) -> str:
 
 def devpath(host: Host, name: str) -> str:
     """The device's real path from /sys/devices on, "" when there is no such device."""
-    path = os.path.realpath(host.path(f"{BLOCK}/{name}"))
-    if not os.path.isdir(path):
-        return ""
+    path = _followed(host, f"{BLOCK}/{name}")
     return path if host.live else path.removeprefix(os.path.realpath(host.root))
 
 
@@ -141,14 +139,12 @@ def number_of(host: Host, name: str) -> str:
 
 def name_of(host: Host, number: str) -> str:
     """The kernel name of ``major:minor``, "" when there is no such block device."""
-    path = os.path.realpath(host.path(f"/sys/dev/block/{number}"))
-    return os.path.basename(path) if os.path.isdir(path) else ""
+    return os.path.basename(_followed(host, f"/sys/dev/block/{number}"))
 
 
 def with_parts(host: Host, disk: str) -> list[str]:
     """The kernel names of a disk and its partitions, those in their order."""
-    path = devpath(host, disk)
-    parts = (part for part in listed(host, path) if host.exists(f"{path}/{part}/partition"))
+    parts = _partitions(host, devpath(host, disk))
     return [disk, *sorted(parts, key=lambda part: (len(part), part))]
 
 
@@ -171,7 +167,7 @@ def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> 
     if not path:
         return None
     bus, excluded = attachment(host, path)
-    inside = [entry for entry in listed(host, path) if host.exists(f"{path}/{entry}/partition")]
+    inside = _partitions(host, path)
     parts = [_device(host, f"{path}/{entry}", properties(entry), probe=not excluded) for entry in inside]
     return Disk(
         _device(host, path, properties(name), probe=not excluded),
@@ -196,6 +192,23 @@ def probe(host: Host, node: str) -> dict[str, str]:
 def size_now(host: Host, name: str) -> int:
     """The device's size in bytes at this moment, 0 when it is gone."""
     return int(attribute(host, f"{BLOCK}/{name}/size") or 0) * SECTOR
+
+
+def _partitions(host: Host, path: str) -> list[str]:
+    """The kernel names of the partitions of the disk at a sysfs path; they begin with its own."""
+    name = os.path.basename(path)
+    inside = (entry for entry in listed(host, path) if entry.startswith(name))
+    return [entry for entry in inside if host.exists(f"{path}/{entry}/partition")]
+
+
+def _followed(host: Host, link: str) -> str:
+    """The folder that one of sysfs's links leads to, on whose way there are no others; "" for none."""
+    name = host.path(link)
+    try:
+        path = os.path.normpath(f"{os.path.dirname(name)}/{os.readlink(name)}")
+    except OSError:  # no link, or followed already (a root that is not this system's)
+        path = os.path.realpath(name)
+    return path if os.path.isdir(path) else ""
 
 
 def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Device:

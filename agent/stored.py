@@ -9,6 +9,7 @@ import json
 import re
 
 from agent.canonical import canonical
+from agent.digest import sha256
 from agent.errors import HostError
 
 TYPE_CHECKING = False
@@ -30,10 +31,8 @@ _LONGEST = 128
 
 def digest(value: str | bytes) -> str:
     """A short name for a value that must be recognised again but not stored."""
-    import hashlib  # loads OpenSSL, which a look at a disk has no use for
-
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 class Damaged(HostError):

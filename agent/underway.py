@@ -1,4 +1,4 @@
-"""What the daemon is at, device by device, shown in the status once it has lasted a second.
+"""What the daemon is at, device by device and stage by stage, shown once it has lasted a second.
 
 Most work has ended by then. To write that file takes as long as a look at a disk, which would wait for it.
 """
@@ -13,6 +13,8 @@ from agent.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.context import Context
 
 #: Seconds after which work is shown.
@@ -30,9 +32,11 @@ class Begun:
 
 @dataclass(slots=True)
 class UnderWay:
-    """The work on each device, which has one at a time. For any thread."""
+    """The work on each device and in each stage, which have one at a time. For any thread."""
 
     ctx: Context
+    #: Has the loop ask again what is due.
+    wake: Callable[[], None] = lambda: None
     _begun: dict[str, Begun] = field(default_factory=dict)
     #: Held while the status is told of work, and of its end: the end comes last.
     _telling: threading.Lock = field(default_factory=threading.Lock)
@@ -40,11 +44,28 @@ class UnderWay:
     def begin(self, device: str, action: str) -> None:
         """Work on the device begins."""
         self._begun[device] = Begun(action, time.monotonic())
+        self.wake()
+
+    def at(self, stage: str, step: str, why: str) -> None:
+        """A stage is at a step now, which waits for something, or for nothing (""); at no step: it has
+        ended.
+        """
+        if not step:
+            self.end(stage)
+            return
+        with self._telling:
+            before = self._begun.get(stage)
+            is_shown = before is not None and before.shown
+            self._begun[stage] = Begun(step, time.monotonic(), is_shown)
+        if is_shown or why:
+            self._show(stage, why)
+        else:
+            self.wake()
 
     def end(self, device: str) -> None:
         """It has ended; the status shows it no more."""
         with self._telling:
-            if self._begun.pop(device).shown:
+            if (work := self._begun.pop(device, None)) and work.shown:
                 record(self.ctx, lambda: self.ctx.status.merge("work", device, None))
 
     def has(self, device: str) -> bool:

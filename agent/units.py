@@ -1,4 +1,4 @@
-"""Facts about systemd's units; all but the last two are from files alone: true of an image that does not
+"""Facts about systemd's units; all but the last three are from files alone: true of an image that does not
 run, and before anything can be asked.
 """
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 _ETC = "/etc/systemd/system"
+#: Seconds in which PID 1 answers, unless it hangs.
+_ANSWER = 5.0
 #: Characters that stand for themselves in a unit's name.
 _PLAIN = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:_.")
 
@@ -45,9 +47,27 @@ def enabled(host: Host, unit: str) -> bool:
 
 
 def active(host: Host, unit: str) -> bool:
-    """Whether it runs now, of the running system; PID 1 is asked without D-Bus."""
-    asked = ("systemctl", "is-active", "--quiet", unit)
-    return host.live and not host.run(asked, changes=False, check=False).returncode
+    """Whether it runs now, of the running system; not where PID 1 does not answer."""
+    if not host.live:
+        return False
+    from agent import pid1
+
+    try:
+        return pid1.active_state(unit, timeout=_ANSWER) in ("active", "reloading", "refreshing")
+    except HostError:
+        return False
+
+
+def main_process(host: Host, service: str) -> int:
+    """The process id of a service of the running system; 0 where it has none, or PID 1 does not answer."""
+    if not host.live:
+        return 0
+    from agent import pid1
+
+    try:
+        return pid1.main_process(service, timeout=_ANSWER)
+    except HostError:
+        return 0
 
 
 def system_state(host: Host) -> str:
@@ -59,6 +79,6 @@ def system_state(host: Host) -> str:
     from agent import pid1
 
     try:
-        return pid1.system_state(timeout=5)
+        return pid1.system_state(timeout=_ANSWER)
     except HostError:
         return ""

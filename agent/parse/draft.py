@@ -6,8 +6,7 @@ metadata, then vendor data), and nothing later overrides it.
 
 from __future__ import annotations
 
-from hashlib import sha256
-
+from agent.digest import sha256
 from agent.model import File, Identity, InstanceConfig, User
 from agent.parse import fields, values
 from agent.parse.problem import Problem, bounded, shown

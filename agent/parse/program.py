@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from agent.canonical import canonical
+from agent.digest import sha256
 from agent.model import Script
 
 

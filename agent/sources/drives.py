@@ -8,12 +8,12 @@ machines are refused both, since nothing tells which of them is true.
 
 from __future__ import annotations
 
-import hashlib
 import re
 
 from agent import __version__, identity, storage, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
+from agent.digest import sha256
 from agent.errors import AgentError, ConfigError, HostError
 from agent.parse.problem import Problem, shown
 from agent.plain import dataclass, replace
@@ -142,7 +142,7 @@ def dialect_of(tree: Tree, dialects: Iterable[str] = DIALECTS) -> str:
 
 def _digest(dialect: str, tree: Tree) -> str:
     """A name for everything that was delivered, by the version that read it; dates do not count."""
-    digest = hashlib.sha256(f"{__version__}\0{dialect}".encode())
+    digest = sha256(f"{__version__}\0{dialect}".encode())
     for name, content in sorted(tree.files.items()):
         digest.update(f"\0{name}\0{len(content)}\0".encode())
         digest.update(content)

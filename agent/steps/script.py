@@ -15,7 +15,7 @@ import os
 import shlex
 import time
 
-from agent import bounded, transient
+from agent import bounded, transient, units
 from agent.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
@@ -92,7 +92,7 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
     if ctx.host.dry_run:
         return
     ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
-    process = _main_process(ctx.host)
+    process = units.main_process(ctx.host, f"{UNIT}.service")
     running = bool(process) and not bounded.ended(process, PATIENCE)
     ctx.waiting("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
@@ -151,12 +151,6 @@ def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
         return changed(name, "starts when the one before it has ended")
     since = os.stat(ctx.host.path(_mark(ctx, script))).st_mtime
     return changed(name, f"running since {time.strftime('%H:%M:%S', time.localtime(since))}")
-
-
-def _main_process(host: Host) -> int:
-    asked = ("systemctl", "show", "--property=MainPID", "--value", f"{UNIT}.service")
-    said = host.run(asked, changes=False, check=False).stdout.strip()
-    return int(said) if said.isdigit() else 0
 
 
 def _mark_name(script: Script) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import blank, bounded, mounts, storage, sysfs
+from agent import blank, bounded, mounts, storage
 from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
@@ -109,7 +109,7 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
     mounted = {number for mount in mounts.mounts(host) for number in mount.numbers}
     found = []
     for name in disks(host):
-        parts = _parts(host, name)
+        _, *parts = storage.with_parts(host, name)
         # A kernel that gives no names to partitions leaves it to libblkid; what is mounted is no swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
         named = named and storage.number_of(host, parts[0]) not in mounted
@@ -121,7 +121,7 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
 def _existing(ctx: Context, name: str) -> Iterator[Item]:
     """A swap disk without an archive: switched on; formatted only where its name says that it is one."""
     host, active = ctx.host, mounts.swaps(ctx.host)
-    for device in (name, *_parts(host, name)):
+    for device in storage.with_parts(host, name):
         if storage.number_of(host, device) in active:
             yield unchanged("swap", f"/dev/{device}")
             return
@@ -165,11 +165,6 @@ def _free(host: Host, target: Device, wanted: str) -> bool:
     """Whether a device without a signature may be formatted."""
     named = target.part_name == source.PARTITION
     return not target.readonly and (named or (target.name == wanted and not blank.why_not(host, target)))
-
-
-def _parts(host: Host, disk: str) -> list[str]:
-    path = storage.devpath(host, disk)
-    return [part for part in sysfs.listed(host, path) if host.exists(f"{path}/{part}/partition")]
 
 
 def _configured(ctx: Context) -> str:

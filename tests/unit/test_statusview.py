@@ -32,7 +32,7 @@ FAILED = {
         },
     ],
 }
-RUNNING = {"state": "running", "since": 90, "steps": []}
+RUNNING = {"state": "running", "since": 90, "pid": 7, "steps": []}
 WORK = {"step": "disks", "waiting": "vdb", "since": 88, "pid": 7}
 
 

@@ -147,6 +147,20 @@ def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(pid1, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     with pytest.raises(HostError, match="systemd cannot be asked: "):
         pid1.system_state(timeout=1)
+    with pytest.raises(HostError, match="systemd cannot be asked: "):
+        pid1.main_process("ssh.service", timeout=1)
+    assert not units.active(Host(), "ssh.service")
+    assert units.main_process(Host(), "ssh.service") == 0
+
+
+@pytest.mark.parametrize(
+    "unit", ["ssh.service", r"srv-a\x20b.mount", "1_é@.service", "gandi-script.service"]
+)
+def test_a_units_object_has_the_path_that_the_library_gives_it(unit: str) -> None:
+    library, path = ctypes.CDLL("libsystemd.so.0"), ctypes.c_char_p()
+    given = (b"/org/freedesktop/systemd1/unit", unit.encode(), ctypes.byref(path))
+    assert library.sd_bus_path_encode(*given) >= 0
+    assert pid1._of_unit(unit) == path.value
 
 
 def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,9 @@ def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
     settings(vm, "CONFIG_IDLE_EXIT=0")
     # The one thing that wakes a daemon at rest: its sign of life.
     place = "/run/systemd/system/gandi-agent.service.d"
-    vm.run(f"mkdir -p {place}; printf '[Service]\\nWatchdogSec=0\\n' > {place}/storm.conf; systemctl daemon-reload")
+    vm.run(f"mkdir -p {place}")
+    vm.write_file(f"{place}/storm.conf", "[Service]\nWatchdogSec=0\n")
+    vm.run("systemctl daemon-reload")
     vm.run("ip netns add storm")
     look_again(vm)
     pid = vm.output("systemctl show -P MainPID gandi-agent")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import units
 from agent.errors import HostError
 from agent.host import Completed, Host
 from agent.network import ifupdown
@@ -100,7 +101,9 @@ def test_our_folder_is_read(host: Host, text: str | None, added: bool) -> None:
 
 
 class Running(Host):
-    """A machine in a folder that is taken for a running one; one NIC's ifdown does not end."""
+    """A machine in a folder that is taken for a running one, whose networking.service is active; one NIC's
+    ifdown does not end.
+    """
 
     asked: list[tuple[str, ...]]
 
@@ -115,18 +118,22 @@ class Running(Host):
         return Completed(tuple(argv), 0, "", "")
 
 
-def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(tmp_path: Path) -> None:
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr(units, "active", lambda _host, unit: unit == "networking.service")
     host = Running(tmp_path)
     host.asked = []
+    return host
+
+
+def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(running: Running) -> None:
     with pytest.raises(HostError, match="eth0"):
-        ifupdown.reload(host, CASES["two-gateways"])
-    assert ("systemctl", "--no-block", "restart", "ifup@eth1.service") in host.asked
+        ifupdown.reload(running, CASES["two-gateways"])
+    assert ("systemctl", "--no-block", "restart", "ifup@eth1.service") in running.asked
 
 
-def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(tmp_path: Path) -> None:
-    host = Running(tmp_path)
-    host.asked = []
-    ifupdown.reload(host, [link for link in CASES["vlan-beside-addresses"] if link.virtual])
-    command = next(argv for argv in host.asked if argv[-2:] == ("ifup", "eth0.7"))
+def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(running: Running) -> None:
+    ifupdown.reload(running, [link for link in CASES["vlan-beside-addresses"] if link.virtual])
+    command = next(argv for argv in running.asked if argv[-2:] == ("ifup", "eth0.7"))
     assert command[0] == "systemd-run"
     assert {"--unit=gandi-ifup-eth0-7.service", "--property=KillMode=process"} <= set(command)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent import programs
+from agent import programs, units
 from agent.context import Context, context
 from agent.host import Completed, Host
 from agent.model import InstanceConfig, Script
@@ -63,17 +63,19 @@ class Systemd(Host):
             self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
             return Completed(tuple(argv), 0, "", "")
         running = self.unit is not None and self.unit.poll() is None
-        pid = self.unit.pid if self.unit and running else 0
-        said = {
-            "--property=ActiveState": "active" if running else "inactive",
-            "--property=MainPID": str(pid),
-        }
-        return Completed(tuple(argv), 0, said[argv[2]], "")
+        assert argv[2] == "--property=ActiveState"
+        return Completed(tuple(argv), 0, "active" if running else "inactive", "")
+
+    def main_process(self, service: str) -> int:
+        """As ``units.main_process``."""
+        assert service == f"{script.UNIT}.service"
+        return self.unit.pid if self.unit and self.unit.poll() is None else 0
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Systemd]:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
     host = Systemd(tmp_path)
+    monkeypatch.setattr(units, "main_process", Systemd.main_process)
     yield host
     for unit in host.units:
         with contextlib.suppress(ProcessLookupError):

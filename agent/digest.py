@@ -1,0 +1,18 @@
+"""SHA-256 without OpenSSL: to load that costs each boot, and the reader, a tenth of a second in a slow
+guest.
+
+The interpreter's own, as the library's module ``random`` takes it; hashlib where there is none.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hashlib import sha256
+else:
+    try:
+        from _sha2 import sha256
+    except ImportError:  # before Python 3.12
+        from hashlib import sha256
+
+__all__ = ["sha256"]

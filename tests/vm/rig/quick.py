@@ -1,8 +1,9 @@
 """The quick boot: Debian's kernel unpacked, and an initrd of a few modules and one program.
 
 An emulated machine spends a good part of a boot on what suits any hardware: unpacking the kernel, udev in
-the initrd and again in the system, generators and mounts for what is not there. The image is the same in
-both: what is left out is said in /run, by the initrd, and on the kernel's command line.
+the initrd and again in the system, generators and mounts for what is not there, the signatures of modules,
+the sandboxes of systemd's own services. The image is the same in both: what is left out is said in /run, by
+the initrd, and on the kernel's command line.
 `MachineSpec(debian_initrd=True)` boots the real thing.
 """
 
@@ -20,10 +21,13 @@ from .command import RigError, run
 SOURCE = Path(__file__).with_name("quick_init.c")
 KERNEL, INITRD = "quick-kernel", "quick-initrd"
 
-# By what asks for them (see quick_init.c): what Debian's initrd of these images loads in any case, classes
-# of PCI devices, filesystems of the root. NVMe and ext4 are in the kernel.
+# By what asks for them (see quick_init.c): what Debian's initrd of these images, and systemd, load in any
+# case, classes of PCI devices, filesystems of the root. NVMe and ext4 are in the kernel.
 MODULES = {
-    "always": ("virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
+    "always": (
+        *("virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
+        *("autofs4", "ip_tables", "nfnetlink"),
+    ),
     "0106": ("ahci",),
     "xfs": ("xfs",),
     "btrfs": ("btrfs",),
@@ -34,6 +38,7 @@ IDLE_GENERATORS = (
     "systemd-run-generator",
     "systemd-ssh-generator",
     "systemd-system-update-generator",
+    "systemd-sysv-generator",
     "systemd-tpm2-generator",
 )
 IDLE_UNITS = (
@@ -43,7 +48,11 @@ IDLE_UNITS = (
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-binfmt.service",
+    "systemd-fsck-root.service",
+    "systemd-modules-load.service",
     "systemd-network-generator.service",
+    "systemd-networkd-persistent-storage.service",
+    "systemd-random-seed.service",
     "systemd-udev-load-credentials.service",
 )
 # Three of four devices of a machine are of no interest to anybody, and udev takes 15 ms of an emulated CPU
@@ -61,10 +70,37 @@ ExecStart=-udevadm trigger --action=add --prioritized-subsystem=block,net {
 ExecStart=-udevadm trigger --action=add --subsystem-match=tty --sysname-match=ttyS* --sysname-match=hvc*
 """
 
+# Their sandboxes are not what is tested here, and a twelfth of a boot: filters of calls that look at
+# arguments (RestrictSUIDSGID) cost udevd a third of its time.
+SANDBOXED = ("systemd-journald", "systemd-logind", "systemd-networkd", "systemd-udevd")
+OPEN = """[Service]
+IPAddressDeny=
+LockPersonality=no
+MemoryDenyWriteExecute=no
+PrivateMounts=no
+PrivateTmp=no
+ProtectClock=no
+ProtectControlGroups=no
+ProtectHome=no
+ProtectHostname=no
+ProtectKernelLogs=no
+ProtectKernelModules=no
+ProtectProc=default
+ProtectSystem=no
+RestrictAddressFamilies=
+RestrictNamespaces=no
+RestrictRealtime=no
+RestrictSUIDSGID=no
+SystemCallArchitectures=
+SystemCallFilter=
+"""
+
 # Security modules that nothing here uses (systemd compiles a program for BPF's), tests of ciphers, memory
 # zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal. What
-# is switched on is what udev does when it is told of modules: that a changed medium is seen.
+# is switched on is what udev does when it is told of modules: that a changed medium is seen. The modules are
+# what any x86 and any QEMU ask for.
 CMDLINE = (
+    "modprobe.blacklist=qemu_fw_cfg,sha1_ssse3,sha256_ssse3,sha512_ssse3,virtio_rng",
     "block.events_dfl_poll_msecs=2000",
     "lsm=landlock,yama",
     "cryptomgr.notests",
@@ -77,6 +113,7 @@ CMDLINE = (
 _FOLDER, _FILE, _LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFLNK | 0o777
 _CONSOLE = (stat.S_IFCHR | 0o600, (5, 1))
 _ZSTD = b"\x28\xb5\x2f\xfd"
+_SIGNED, _SIGNATURE_INFO = b"~Module signature appended~\n", 12
 
 
 def make(kernel: Path, modules: Path, folder: Path) -> None:
@@ -108,22 +145,34 @@ def _initrd(modules: Path) -> bytes:
     for group, names in MODULES.items():
         archive.add(f"modules/{group}", _FOLDER)
         for number, path in enumerate(_in_order(names, needs)):
-            content = lzma.decompress((modules / path).read_bytes())
+            content = _unsigned(lzma.decompress((modules / path).read_bytes()))
             archive.add(f"modules/{group}/{number:02}-{_name(path)}.ko", _FILE, content=content)
     _add_overlay(archive)
     return archive.end()
 
 
+def _unsigned(module: bytes) -> bytes:
+    """Without the signature, whose check takes longer than all the rest of loading it
+    (linux/module_signature.h: its length is the last number before the marker).
+    """
+    if not module.endswith(_SIGNED):
+        return module
+    (length,) = struct.unpack_from(">I", module, len(module) - len(_SIGNED) - 4)
+    return module[: -(len(_SIGNED) + _SIGNATURE_INFO + length)]
+
+
 def _add_overlay(archive: Archive) -> None:
     units = "overlay/systemd/system"
-    dropins = f"{units}/systemd-udev-trigger.service.d"
-    for folder in ("overlay/systemd", "overlay/systemd/system-generators", units, dropins):
+    dropins = {"systemd-udev-trigger": TRIGGER, **dict.fromkeys(SANDBOXED, OPEN)}
+    for folder in ("overlay/systemd", "overlay/systemd/system-generators", units):
         archive.add(folder, _FOLDER)
     for name in IDLE_GENERATORS:
         archive.add(f"overlay/systemd/system-generators/{name}", _LINK, content=b"/dev/null")
     for name in IDLE_UNITS:
         archive.add(f"{units}/{name}", _LINK, content=b"/dev/null")
-    archive.add(f"{dropins}/rig.conf", _FILE, content=TRIGGER.encode())
+    for unit, text in dropins.items():
+        archive.add(f"{units}/{unit}.service.d", _FOLDER)
+        archive.add(f"{units}/{unit}.service.d/rig.conf", _FILE, content=text.encode())
 
 
 def _init() -> bytes:

@@ -73,7 +73,12 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
     if not host.dry_run:
-        _check(host, wanted, former)
+        try:
+            _check(host, wanted)
+        except HostError:
+            _take_back(host, former)
+            _check_without(host)
+            raise
     ctx.state.mark(_MARK)
     _reload(host)
     yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
@@ -143,25 +148,27 @@ def _matching(host: Host, pattern: str) -> list[str]:
 # -- what sshd says ----------------------------------------------------------------------
 
 
-def _check(host: Host, wanted: dict[str, str], former: str | None) -> None:
-    """Take back what it refuses or does not heed, and raise."""
+def _check(host: Host, wanted: dict[str, str]) -> None:
+    """Raises HostError when it refuses the drop-in, or does not heed it."""
     host.mkdir(_RUN)
     effect = _ask(host)
     if isinstance(effect, str):
-        _take_back(host, former)
-        if isinstance(refused := _ask(host), str):
-            raise ConfigError(
-                f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
-            )
         raise HostError(f"sshd refuses {DROP_IN}, which was removed: {effect}", hint=_HINT)
     for name, value in wanted.items():
         found = effect.get(name.lower(), "")
         if found not in _SPELLED[value]:
-            _take_back(host, former)
             raise HostError(
                 f"{DROP_IN} was removed: it has no effect, {name} is {found or 'unknown'}",
                 hint=f"let {CONFIG} include it before any Match; then: systemctl restart gandi-config",
             )
+
+
+def _check_without(host: Host) -> None:
+    """Raises ConfigError when it refuses what was there before the drop-in."""
+    if isinstance(refused := _ask(host), str):
+        raise ConfigError(
+            f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
+        )
 
 
 def _ask(host: Host) -> dict[str, str] | str:

@@ -155,5 +155,17 @@ def test_ours_is_taken_back_when_it_has_no_effect(machine: Machine, sshd: list[S
     assert written(machine) == []
 
 
+def test_ours_is_taken_back_when_sshd_does_not_answer(machine: Machine, sshd: list[Sshd]) -> None:
+    def hangs(machine: Machine) -> tuple[int, str]:
+        if written(machine):
+            raise HostError("sshd -T: still running after 60 s, killed")
+        return heeds(machine)
+
+    sshd.append(hangs)
+    with pytest.raises(HostError, match="still running"):
+        machine.run(ssh.apply)
+    assert written(machine) == []
+
+
 def test_without_sshd(machine: Machine) -> None:
     assert machine.run(ssh.apply) == {"ssh": "skipped: there is no sshd"}

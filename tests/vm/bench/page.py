@@ -25,6 +25,8 @@ TARGETS = {"first boot": (0.20, 0.30), "later boot": (0.10, 0.15)}
 #: Who does the job.
 PAIR = (Contender.AGENT, Contender.CLOUD_INIT)
 _COLUMNS = (Contender.AGENT, Contender.EMPTY, Contender.CLOUD_INIT)
+#: Seconds that an instruction takes where they are counted.
+_INSTRUCTION = 8e-9
 #: The last part of the page.
 _METHOD = Path(__file__).with_name("method.md")
 
@@ -50,6 +52,8 @@ class Results:
     setting: Setting
     rounds: dict[str, Rounds]
     breakdowns: dict[str, Breakdown]
+    #: Of each kind, boots of guests that count instructions.
+    counted: Rounds
     sizes: dict[Contender, Size]
     #: None where only boots were measured.
     hotplug: HotPlug | None
@@ -63,6 +67,7 @@ def text(results: Results, before: str = "") -> str:
     for kind in KINDS:
         parts += [f"## {kind.capitalize()}", _compared(results, kind), *_verdicts(results, kind)]
         parts += [f"### Where the agent's CPU goes, {kind}", _split(results, kind)]
+    parts += ["## Counted in instructions", _instructions(results)]
     parts += [_HOTPLUG, *_hotplug(results.hotplug)] if results.hotplug else [_part(before)]
     parts += ["## Size", _sizes(results), "## Notes of a profiled boot"]
     for kind in KINDS:
@@ -136,6 +141,18 @@ _ROWS: tuple[tuple[str, str, Callable[..., list[float]], Callable[[Boot], float]
     ("less memory available than plain", "MiB", delay, lambda boot: -boot.available / MIB),
     ("memory charged to its units", "MiB", _own, lambda boot: boot.charged / MIB),
 )
+
+
+def _instructions(results: Results) -> str:
+    rows = []
+    for kind, boots in zip(KINDS, results.counted, strict=True):
+        for name, _unit, over, value in _ROWS:
+            if "CPU" in name:
+                (agent,), (empty,), (other,) = (over([boots], who, value) for who in _COLUMNS)
+                figures = [f"{seconds / _INSTRUCTION / 1e6:.0f}" for seconds in (agent, empty, other)]
+                rows.append([f"{kind}: {name}", *figures, _ratio(agent, other), _ratio(empty, other)])
+    head = ["millions of instructions", *map(str, _COLUMNS), "agent's ratio", "empty units' ratio"]
+    return _table(head, rows)
 
 
 def _verdicts(results: Results, kind: str) -> Iterator[str]:

@@ -32,13 +32,19 @@ SLOW_FEATURES = "-erms,-avx,-avx2,-la57,-xsave,-pku,-smap,-svm,-aes,-pclmulqdq"
 MACHINE = "q35,smbus=off"
 
 
+# An instruction is 2 to the third nanoseconds.
+COUNTED = ("-icount", "shift=3,sleep=off")
+
+
 def arguments(
     spec: MachineSpec, image: Image, accel: str, sockets: Path, serial: Path, *, sata: bool
 ) -> list[str]:
     """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log,
     channel.
     """
+    accel = "tcg,thread=single" if spec.counted else accel
     argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
+    argv += COUNTED if spec.counted else ()
     argv += cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
     argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
     argv += ["-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]

@@ -136,6 +136,8 @@ class MachineSpec:
     `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without
     KVM. `shell` gives people a root shell on a second serial port (`Machine.console`); tests use the
     channel. `debian_initrd` boots Debian's own kernel image and initrd instead of the rig's (see quick.py).
+    `counted` makes the guest's clock count instructions, 8 ns each: what it says of CPU does not depend on
+    the host. It idles for no time of the host's, so it is no clock for what waits for a disk.
     """
 
     cpus: int = 1
@@ -150,6 +152,7 @@ class MachineSpec:
     cmdline: tuple[str, ...] = ()
     shell: bool = False
     debian_initrd: bool = False
+    counted: bool = False
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

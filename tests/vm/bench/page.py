@@ -67,7 +67,7 @@ def text(results: Results, before: str = "") -> str:
     for kind in KINDS:
         parts += [f"## {kind.capitalize()}", _compared(results, kind), *_verdicts(results, kind)]
         parts += [f"### Where the agent's CPU goes, {kind}", _split(results, kind)]
-    parts += ["## Counted in instructions", _instructions(results)]
+    parts += [_COUNTED, *_counted(results.counted)]
     parts += [_HOTPLUG, *_hotplug(results.hotplug)] if results.hotplug else [_part(before)]
     parts += ["## Size", _sizes(results), "## Notes of a profiled boot"]
     for kind in KINDS:
@@ -143,16 +143,25 @@ _ROWS: tuple[tuple[str, str, Callable[..., list[float]], Callable[[Boot], float]
 )
 
 
-def _instructions(results: Results) -> str:
+_COUNTED = "## Counted in instructions"
+
+
+def recounted(page: str, counted: Rounds) -> str:
+    """The page with another part on instructions."""
+    return _with_part(page, _COUNTED, (_COUNTED, *_counted(counted)), before=_HOTPLUG)
+
+
+def _counted(counted: Rounds) -> Iterator[str]:
+    yield f"{time.strftime('%Y-%m-%d')}, one boot of each."
     rows = []
-    for kind, boots in zip(KINDS, results.counted, strict=True):
+    for kind, boots in zip(KINDS, counted, strict=True):
         for name, _unit, over, value in _ROWS:
             if "CPU" in name:
                 (agent,), (empty,), (other,) = (over([boots], who, value) for who in _COLUMNS)
                 figures = [f"{seconds / _INSTRUCTION / 1e6:.0f}" for seconds in (agent, empty, other)]
                 rows.append([f"{kind}: {name}", *figures, _ratio(agent, other), _ratio(empty, other)])
     head = ["millions of instructions", *map(str, _COLUMNS), "agent's ratio", "empty units' ratio"]
-    return _table(head, rows)
+    yield _table(head, rows)
 
 
 def _verdicts(results: Results, kind: str) -> Iterator[str]:
@@ -208,13 +217,18 @@ def _part(page: str) -> str:
 
 
 def renewed(page: str, done: HotPlug) -> str:
-    """The page with another part on hot-plug, before the sizes where it had none."""
-    before, _, rest = page.partition(f"{_HOTPLUG}\n")
+    """The page with another part on hot-plug."""
+    return _with_part(page, _HOTPLUG, (_HOTPLUG, *_hotplug(done)), before="## Size")
+
+
+def _with_part(page: str, title: str, parts: tuple[str, ...], *, before: str) -> str:
+    """The page with ``parts`` in the place of the part of that title; of none, before another one."""
+    start, _, rest = page.partition(f"{title}\n")
     if not rest:
-        before, _, rest = page.partition("## Size\n")
-        rest = f"\n## Size\n{rest}"
+        start, _, rest = page.partition(f"{before}\n")
+        rest = f"\n{before}\n{rest}"
     after = rest[rest.index("\n## ") + 1 :]
-    return before + "\n\n".join((_HOTPLUG, *_hotplug(done), after))
+    return start + "\n\n".join((*parts, after))
 
 
 def _hotplug(done: HotPlug) -> Iterator[str]:

@@ -174,7 +174,7 @@ class StatusFile:
             self.host.write(STATUS, json.dumps(document, sort_keys=True) + "\n")
 
     def stage_started(self, stage: str) -> None:
-        """The stage runs now; ``work`` names the step it is at."""
+        """The stage runs now, in this process; ``work`` names a step that lasts."""
         self.merge(
             "stages", stage, {"state": "running", "since": int(time.time()), "pid": os.getpid(), "steps": []}
         )

@@ -16,7 +16,7 @@ SCRIPTS := .ci/run autofs/auto.gandi bin/gandi-motd bin/gandi-stage bin/kernel-h
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
-.PHONY: help setup demo test test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
+.PHONY: help setup demo test tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
 help: ## what there is
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -27,7 +27,14 @@ setup: ## apt packages and .venv, if they are not there yet
 demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leaves a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
-test: lint rpm test-unit test-system test-vm ## everything; what .ci/run calls
+# The guest's Debian is unpacked on the core that the linters leave idle.
+test: setup ## everything; what .ci/run calls
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
+	@$(MAKE) --no-print-directory test-unit test-system test-vm
+
+tree: setup
+	@echo "guest: Debian's tree in .cache, unless it is there"
+	@$(PYTHON) -m tests.vm.rig build --plain > /dev/null
 
 test-unit: setup ## pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
@@ -39,7 +46,7 @@ test-system: setup deb ## loop devices, network namespaces (root)
 # Two machines at a time are what two cores carry, and rig/slots.py allows: the third worker makes meanwhile what the next
 # one needs. What is marked soak runs in make soak: the rig's own test (here it is proven by its use) and variants.
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
-	@$(PYTHON) -m pytest -q -n 3 --dist worksteal --durations 10 -m 'not soak' tests/vm
+	@$(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1 --durations 10 -m 'not soak' tests/vm
 
 soak: setup deb ## long campaigns, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
 	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)

@@ -79,6 +79,11 @@ class Rig:
             slot.release()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first: the workers then end together."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 RIG = pytest.StashKey[Rig]()
 
 

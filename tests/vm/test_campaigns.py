@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.vm.campaign import Rounds, dice
 from tests.vm.documents import NO_MEDIUM
 from tests.vm.plugging import Plugged
@@ -36,6 +38,7 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, 
     assert "unexpected" not in booted.journal("gandi-agent")
 
 
+@pytest.mark.long
 def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     """FAILURES 18. Each round costs a boot, as far as the stage that mounts; what follows it in a boot runs
     beside the next round. By a power cut: emulated, the same process boots slower each time.

@@ -39,6 +39,7 @@ def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Pat
     assert booted.output("systemctl is-system-running") == "running"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", BROKEN)
 def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Path, how: str) -> None:
     """One that hangs, at a boot; one that cannot start, when the stages are started again."""

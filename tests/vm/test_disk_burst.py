@@ -7,6 +7,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
@@ -15,6 +17,7 @@ COUNT, ENLARGED = 64, 12
 SIZE = 32 * MIB
 
 
+@pytest.mark.long
 def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> None:
     vm = booted
     names = [f"d{number}" for number in range(COUNT)]

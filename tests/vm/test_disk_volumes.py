@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Bus, Disk, Machine, State, make_disk
 
@@ -36,6 +38,7 @@ GROWING = ("whole", "reserved", "key", "deep")
 LUKS = "cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 
 
+@pytest.mark.long
 def test_volumes_grow_with_their_disks(machine: Rig, platform: State, tmp_path: Path) -> None:
     vm = machine.clone(platform)
     _hook(vm)

@@ -103,6 +103,7 @@ def test_a_drive_eight_seconds_after_power_on(machine: Rig, platform_image: Imag
     scripted(vm)
 
 
+@pytest.mark.long
 def test_cloud_init_in_the_image(machine: Rig, tmp_path: Path) -> None:
     """It sets the machine up; disks stay ours. It looks for its drive before any module is loaded: a disk's
     is in the initrd.

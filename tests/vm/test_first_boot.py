@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import Disk, ImageSpec, Machine, MachineSpec, State, Table, newest_deb
@@ -14,6 +16,7 @@ from tests.vm.rig import Disk, ImageSpec, Machine, MachineSpec, State, Table, ne
 UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot")
 
 
+@pytest.mark.long
 def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: State) -> None:
     """At 512 KiB, on a machine whose root filesystem is the whole disk."""
     vm = machine.clone(set_up)
@@ -22,6 +25,7 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
     _nothing_left_on(set_up.folder / "swap")
 
 
+@pytest.mark.long
 def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
     """With the partition gandiswap; the root disk has an msdos table. The script waits for the boot's
     end. Booted by Debian's own kernel image and initrd.

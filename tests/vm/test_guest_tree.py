@@ -51,6 +51,7 @@ def tree() -> Iterator[Path]:
         yield root
 
 
+@pytest.mark.long
 def test_the_unit_tests_pass_with_debians_packages(tree: Path) -> None:
     versions = "import sys, pydantic; print(*sys.version_info[:2], *pydantic.VERSION.split('.')[:2])"
     assert chroot(tree, ["python3", "-c", versions]).split() == ["3", "13", "2", "10"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from agent import kernel
 from agent.host import Host
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Disk, Image, MachineSpec
 
 
+@pytest.mark.long
 def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -> None:
     """And in the guest, which is no Xen PV machine: left alone unless forced, refused what is damaged."""
     folder = tmp_path / "image"

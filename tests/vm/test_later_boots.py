@@ -19,6 +19,7 @@ WRITTEN = (
 )
 
 
+@pytest.mark.long
 def test_a_boot_with_nothing_new_changes_nothing(machine: Rig, set_up: State, tmp_path: Path) -> None:
     """A reboot without an archive; then, after a power cut, with the same archive as at each cold boot."""
     vm = machine.clone(set_up)

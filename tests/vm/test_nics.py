@@ -97,6 +97,7 @@ def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
     assert cidrs(vm, name) == set()
 
 
+@pytest.mark.long
 def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
     """FAILURES 10: 500 veth pairs in a namespace, 50 more where udev sees them, and the daemon is not woken
     once.

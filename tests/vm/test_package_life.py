@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.vm import nextversion
 from tests.vm.rig import MIB, Disk, Machine, make_filesystem, newest_deb
 
@@ -27,6 +29,7 @@ STAGES = (
 DAEMON = "systemctl show -P MainPID gandi-agent"
 
 
+@pytest.mark.long
 def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None:
     """An upgrade starts another daemon and nothing else; mounts outlive the package; a purge takes the
     state. By dpkg: apt, which takes long in a slow machine, comes in test_succession.py.

@@ -51,6 +51,7 @@ write_files: [{{path: /etc/part, content: x, owner: "nobody:root", permissions: 
 """
 
 
+@pytest.mark.long
 def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     """The older drive: ISO level 3 without Rock Ridge; then its passwords, over boots and while it runs."""
     content = dict(
@@ -126,6 +127,7 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     assert vm.output("findmnt -rno TARGET -t iso9660 || true") == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["iso", "vfat"])
 def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: str) -> None:
     """User data as a script, and packed, in parts."""
@@ -195,6 +197,7 @@ def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Pa
     assert "install python3-yaml" in failed["hint"]
 
 
+@pytest.mark.long
 def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
     """Then with nothing new: no reader is started, and no file is written."""
     iso = drives.make_iso(tmp_path / "d.iso", drives.native(NATIVE), "gandi")

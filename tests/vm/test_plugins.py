@@ -100,6 +100,7 @@ FORMS = {
 }
 
 
+@pytest.mark.long
 def test_scripts_of_every_form(vm: Machine) -> None:
     """Run once more by the operator; one that never ends holds nothing."""
     where = vm.output("ls -d /var/lib/gandi/instances/*/scripts")

@@ -81,6 +81,7 @@ def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
         wire.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("manager", [pytest.param(one, id=str(one)) for one in Network])
 def test_a_document_is_in_force_under_its_manager(
     machine: Rig, wires: tuple[Wire, Wire], tmp_path: Path, manager: Network

@@ -4,6 +4,8 @@ command.
 
 from __future__ import annotations
 
+import pytest
+
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import Machine, State
@@ -17,6 +19,7 @@ SEARCH = (
 )
 
 
+@pytest.mark.long
 def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
     vm = machine.clone(set_up)
     vm.write_file("/root/secrets", "\n".join(SECRETS) + "\n", mode=0o600)

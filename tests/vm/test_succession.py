@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.vm import oldpackage, sample
 from tests.vm.admin import ADMINS, put_together
 from tests.vm.rig import Machine, newest_deb
@@ -32,6 +34,7 @@ INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recomm
 KERNEL = "INITRD=No DEBIAN_FRONTEND=noninteractive dpkg-reconfigure linux-image-$(uname -r) 2>&1"
 
 
+@pytest.mark.long
 def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> None:
     """The mode kept, the customer's files too; nothing old left that runs or stands in front of ours."""
     vm = booted_plain

@@ -60,7 +60,7 @@ def instance(spec: ImageSpec, folder: Path) -> Iterator[tuple[Path, str]]:
     with merged(spec) as tree:
         settle(tree, spec)
         _create(tree)
-        copy_kernel(tree, folder)
+        copy_kernel(tree, folder, spec.root_fs)
         uuid = write_disk(tree, spec, folder / "root.img")
     offset = STYLES[spec.table]
     target = folder / "target"

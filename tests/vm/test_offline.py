@@ -137,5 +137,5 @@ def _put_media(tree: Path) -> None:
 
 
 def _image(tree: Path, spec: ImageSpec, folder: Path) -> Image:
-    copy_kernel(tree, folder)
+    copy_kernel(tree, folder, spec.root_fs)
     return Image(folder, write_disk(tree, spec, folder / "root.img"))

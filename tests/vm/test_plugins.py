@@ -127,6 +127,9 @@ def test_scripts_of_every_form(vm: Machine) -> None:
 
 
 def _one_with_no_end(vm: Machine, where: str) -> None:
+    """The minute that is waited for it is shortened, in this machine only; test_first_boot waits for all."""
+    place = "/usr/lib/gandi-agent/agent/steps/script.py"
+    vm.run(f"sed -i 's/^PATIENCE = .*/PATIENCE = 20.0/' {place} && systemctl restart gandi-agent")
     vm.write_file(f"{where}/script", "#!/bin/sh\necho begun > /root/left\nexec sleep 100000\n", mode=0o700)
     vm.run("rm /var/lib/gandi/instances/*/done/script-* /var/lib/gandi/instances/*/done/run-*")
     begun = vm.spawn("systemctl restart gandi-postboot.service", timeout=150)
@@ -134,10 +137,10 @@ def _one_with_no_end(vm: Machine, where: str) -> None:
     waited = vm.run("gandi-agent status --wait=3", check=False, timeout=60)
     assert waited.rc == 2, waited.stdout
     said = waited.stdout.splitlines()[-1]
-    blocker = "stage postboot: running, at scripts, waiting for script (at most 60 s), since "
+    blocker = "stage postboot: running, at scripts, waiting for script (at most 20 s), since "
     assert said.startswith(f"still running after 3 s: {blocker}"), waited.stdout
     vm.run("! gandi-agent rerun script")
-    assert begun.result().seconds < 90
+    assert 20 < begun.result().seconds < 50
     assert "running since" in vm.output("systemctl status gandi-postboot.service")
     assert vm.output("systemctl is-system-running") == "running"
     assert "still runs" in vm.run("gandi-agent rerun script", check=False).stderr

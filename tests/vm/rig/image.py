@@ -18,7 +18,7 @@ from . import guest_channel, quick
 from .command import RigError
 from .paths import IMAGES, PROJECT, UNFINISHED, keep_newest, locked, mark_used
 from .rootdisk import write_disk
-from .spec import ImageSpec, Network, digest
+from .spec import ImageSpec, Network, RootFs, digest
 from .tree import VERSION, chroot, install_debs, merged
 
 KEPT_IMAGES = 16
@@ -113,7 +113,7 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         IMAGES.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=IMAGES))
         try:
-            copy_kernel(tree, new)
+            copy_kernel(tree, new, spec.root_fs)
             root_uuid = write_disk(tree, spec, new / "root.img")
             meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
             (new / "image.json").write_text(json.dumps(meta, indent=1))
@@ -170,11 +170,11 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
     target.chmod(mode)
 
 
-def copy_kernel(tree: Path, folder: Path) -> None:
+def copy_kernel(tree: Path, folder: Path, root: RootFs) -> None:
     """Put the tree's newest kernel and initrd, and the rig's, where a machine is started from."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
-    quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder)
+    quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder, root)
 
 
 def _newest(boot: Path, name: str) -> Path:

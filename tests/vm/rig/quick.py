@@ -17,12 +17,14 @@ import tempfile
 from pathlib import Path
 
 from .command import RigError, run
+from .spec import RootFs
 
 SOURCE = Path(__file__).with_name("quick_init.c")
 KERNEL, INITRD = "quick-kernel", "quick-initrd"
 
 # By what asks for them (see quick_init.c): what Debian's initrd of these images, and systemd, load in any
-# case, classes of PCI devices, filesystems of the root. NVMe and ext4 are in the kernel.
+# case, classes of PCI devices, filesystems of the root, of which an initrd has its image's only. NVMe and
+# ext4 are in the kernel.
 MODULES = {
     "always": (
         *("virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
@@ -95,15 +97,23 @@ SystemCallArchitectures=
 SystemCallFilter=
 """
 
+# A library that PID 1 is not to find (dlopen stops at an empty file; services do not inherit the variable):
+# with it systemd tries, before the first unit, whether the kernel filters ports and interfaces, which takes
+# as long as the kernel takes for its disks.
+NOT_HERE, HIDDEN = "/run/not-here", "libbpf.so.1"
+
 # Security modules that nothing here uses (systemd compiles a program for BPF's), tests of ciphers, memory
 # zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal. What
 # is switched on is what udev does when it is told of modules: that a changed medium is seen. The modules are
-# what any x86 and any QEMU ask for.
+# what any x86 and any QEMU ask for. Of the kernel's own beginnings are left out: a source of randomness that
+# measures itself, names in traces, and the keys for signatures that no module here has.
 CMDLINE = (
+    f"LD_LIBRARY_PATH={NOT_HERE}",
     "modprobe.blacklist=qemu_fw_cfg,sha1_ssse3,sha256_ssse3,sha512_ssse3,virtio_rng",
     "block.events_dfl_poll_msecs=2000",
     "lsm=landlock,yama",
     "cryptomgr.notests",
+    "initcall_blacklist=jent_mod_init,trace_eval_init,load_system_certificate_list",
     "init_on_alloc=0",
     "8250.nr_uarts=2",
     "rcupdate.rcu_expedited=1",
@@ -116,10 +126,10 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _SIGNED, _SIGNATURE_INFO = b"~Module signature appended~\n", 12
 
 
-def make(kernel: Path, modules: Path, folder: Path) -> None:
+def make(kernel: Path, modules: Path, folder: Path, root: RootFs) -> None:
     """Write both files into `folder`: of a kernel image, and of its folder of modules."""
     (folder / KERNEL).write_bytes(unpacked(kernel.read_bytes()))
-    (folder / INITRD).write_bytes(_initrd(modules))
+    (folder / INITRD).write_bytes(_initrd(modules, root))
 
 
 def unpacked(image: bytes) -> bytes:
@@ -134,7 +144,7 @@ def unpacked(image: bytes) -> bytes:
     return subprocess.run(["zstd", "-dc"], input=packed, stdout=subprocess.PIPE, check=True).stdout
 
 
-def _initrd(modules: Path) -> bytes:
+def _initrd(modules: Path, root: RootFs) -> bytes:
     archive = Archive()
     for name in ("dev", "proc", "sys", "run", "root", "modules", "overlay"):
         archive.add(name, _FOLDER)
@@ -143,6 +153,8 @@ def _initrd(modules: Path) -> bytes:
     archive.add("init", _FILE, content=_init())
     needs = _dependencies(modules)
     for group, names in MODULES.items():
+        if group in tuple(RootFs) and group != root:
+            continue
         archive.add(f"modules/{group}", _FOLDER)
         for number, path in enumerate(_in_order(names, needs)):
             content = _unsigned(lzma.decompress((modules / path).read_bytes()))
@@ -166,6 +178,9 @@ def _add_overlay(archive: Archive) -> None:
     dropins = {"systemd-udev-trigger": TRIGGER, **dict.fromkeys(SANDBOXED, OPEN)}
     for folder in ("overlay/systemd", "overlay/systemd/system-generators", units):
         archive.add(folder, _FOLDER)
+    hidden = f"overlay/{NOT_HERE.removeprefix('/run/')}"
+    archive.add(hidden, _FOLDER)
+    archive.add(f"{hidden}/{HIDDEN}", _FILE)
     for name in IDLE_GENERATORS:
         archive.add(f"overlay/systemd/system-generators/{name}", _LINK, content=b"/dev/null")
     for name in IDLE_UNITS:

@@ -52,13 +52,15 @@ def status(host: Host, *, as_json: bool, wait: float | None) -> int:
 
 def find_out(ctx: Context) -> statusview.Facts:
     """Everything that the view shows, as it is now."""
+    # Asked first: a daemon that is asked writes down what it is at.
+    daemon = _daemon(ctx.host, ctx.status.read())
     document = ctx.status.read()
     ctx.file.current()
     at_work = (*document["work"].values(), *document["stages"].values())
     pids = {int(entry.get("pid", 0)) for entry in at_work}
     return statusview.Facts(
         document=document,
-        daemon=_daemon(ctx.host, document),
+        daemon=daemon,
         now=int(time.time()),
         instance=_instance(ctx),
         units=_units(ctx.host),
@@ -78,7 +80,7 @@ def _wait(ctx: Context, seconds: float) -> statusview.Facts:
         while _stamp(ctx) == seen and time.monotonic() - asked < _ASK_SYSTEMD:
             left = deadline - time.monotonic()
             if left <= 0:
-                return facts
+                return find_out(ctx)
             time.sleep(min(_LOOK, left))
 
 

@@ -1,4 +1,5 @@
-"""What the daemon is at, device by device and stage by stage, shown once it has lasted a second.
+"""What the daemon is at, device by device and stage by stage, shown once it has lasted a second, or when
+somebody asks.
 
 Most work has ended by then. To write that file takes as long as a look at a disk, which would wait for it.
 """

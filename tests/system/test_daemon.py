@@ -112,6 +112,18 @@ def test_sigterm_ends_it_in_the_middle_of_a_stage(m: Machine) -> None:
     assert "process" not in m.status()["daemon"]
 
 
+def test_who_asks_is_told_the_step_however_short(m: Machine) -> None:
+    m.daemon()
+    (m.root / "silent").touch()
+    with m.connect(b"stage config\n"):
+        m.begun()
+        assert control.ping(Host(m.root))
+        assert m.status()["work"]["config"]["step"]
+        m.go()
+        assert m.client("config")[0] == 0
+    assert m.status()["work"] == {}
+
+
 def test_sighup_reads_the_settings(m: Machine) -> None:
     daemon = m.daemon()
     m.client("bootstrap")

@@ -42,6 +42,13 @@ def test_a_stage_is_shown_at_the_step_that_lasts(under_way: UnderWay) -> None:
     assert not under_way.has("mount")
 
 
+def test_all_is_shown_to_who_asks(under_way: UnderWay) -> None:
+    under_way.at("mount", "disks", "")
+    under_way.begin("vdb", "mount")
+    under_way.show(float("inf"))
+    assert shown(under_way) == {"mount": ("disks", ""), "vdb": ("mount", "")}
+
+
 def test_a_wait_is_shown_at_once_and_its_end_too(under_way: UnderWay) -> None:
     under_way.at("bootstrap", "source", "")
     under_way.at("bootstrap", "source", "a medium")

@@ -1,9 +1,10 @@
 """The daemon's end of the control socket: lines of text, so that the stage client needs no parser.
 
 The client sends one line, ``stage NAME`` or ``ping``, at which status.json is told what is done now. The
-answer: ``ok`` at once; ``- TEXT`` for each line to show; ``.`` every few seconds while the stage runs, so
-that a daemon that hangs can be told from a stage that takes its time; ``end STATUS`` last, an exit status. Whatever a peer does (silence, floods, never
-reading) costs it its connection and nobody else anything.
+answer: ``ok`` at once; ``- TEXT`` for each line to show; ``.`` every few seconds while the stage runs,
+so that a daemon that hangs can be told from a stage that takes its time; ``end STATUS`` last, an exit
+status. Whatever a peer does (silence, floods, never reading) costs it its connection and nobody else
+anything.
 """
 
 from __future__ import annotations

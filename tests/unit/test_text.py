@@ -1,0 +1,51 @@
+"""Text of others: where it ends, and what a terminal gets of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent import text
+
+#: What str.splitlines() takes for an end of line, and neither the kernel nor sshd does.
+NO_END = ["\v", "\f", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("character", NO_END, ids=ascii)
+def test_a_line_ends_at_a_newline_alone(character: str) -> None:
+    assert text.lines(f"one{character}more\ntwo\n") == [f"one{character}more", "two"]
+    assert text.words(f"a{character}b c") == [f"a{character}b", "c"]
+
+
+def test_the_end_of_the_text_ends_a_line_and_makes_none() -> None:
+    assert text.lines("") == []
+    assert text.lines("a\n\nb") == ["a", "", "b"]
+
+
+def test_fields() -> None:
+    assert text.words("\t  ") == []
+    assert text.words(" a \t b  c d ", 2) == ["a", "b", "c d"]
+
+
+@pytest.mark.parametrize("odd", ["", "-1", "+1", "1_0", "²", "٣", " 1", "1" * 21])
+def test_what_is_no_number(odd: str) -> None:
+    assert text.number(odd) is None
+
+
+def test_a_number() -> None:
+    assert text.number("0042") == 42
+
+
+@pytest.mark.parametrize(
+    ("odd", "spelled"),
+    [
+        ("a\x1b[2J", "a\\x1b[2J"),
+        ("a\nb\r", "a\\x0ab\\x0d"),
+        ("\u202eabc\u2066", "\\u202eabc\\u2066"),
+        ("\udcff", "\\xff"),
+        ("\U000e0001", "\\U000e0001"),
+        ("Zoë", "Zoë"),
+    ],
+    ids=ascii,
+)
+def test_what_a_terminal_gets(odd: str, spelled: str) -> None:
+    assert text.printable(odd) == spelled

@@ -9,8 +9,8 @@ import binascii
 import shlex
 
 from agent.model import File, User
-from agent.parse import fields, values, yamldoc
-from agent.parse.draft import DEFAULT
+from agent.parse import fields, hashes, values, yamldoc
+from agent.parse.draft import DEFAULT, Form
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.parse.values import Choice
@@ -69,8 +69,8 @@ class Account:
     sudo: tuple[str, ...] = value(rules, ())
     shell: str | None = value(values.path, None)
     ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
-    passwd: str | None = value(fields.password, None)
-    hashed_passwd: str | None = value(fields.password, None)
+    passwd: str | None = value(fields.shadow_field, None)
+    hashed_passwd: str | None = value(fields.shadow_field, None)
     plain_text_passwd: str = value(fields.text, "")
     lock_passwd: bool = value(values.boolean, default=True)
 
@@ -167,7 +167,8 @@ def _account(account: Account, path: str, draft: Draft) -> None:
     if account.name is None:
         draft.tell(f"{path}.name", "empty: left out", "name the account")
         return
-    hashed, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    field, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    hashed, is_locked = hashes.shadow_field(field) if field else (None, False)
     draft.plain += bool(plain)
     if not draft.usable(plain, f"{path}.plain_text_passwd"):
         plain = ""
@@ -178,9 +179,9 @@ def _account(account: Account, path: str, draft: Draft) -> None:
         shell=account.shell,
         sudo=account.sudo,
         # As cloud-init has it: locked unless the document says otherwise, even with a password.
-        locked=account.lock_passwd,
+        locked=account.lock_passwd or is_locked,
     )
-    draft.user(user, plain if plain and not hashed else "")
+    draft.user(user, plain if plain and not field else "")
     draft.keys(user.name, account.ssh_authorized_keys, f"{path}.ssh_authorized_keys")
 
 
@@ -188,9 +189,16 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
     if found.password:
         draft.password(DEFAULT, found.password, f"{name}: password")
     given = found.chpasswd or Passwords()
-    pairs = [(f"list line {n}", *line.partition(":")[::2]) for n, line in enumerate(given.list, start=1)]
-    users = [(f"users[{n}]", one.name or "", one.password) for n, one in enumerate(given.users or ()) if one]
-    for place, written, password in (*pairs, *users):
+    pairs = [
+        (f"list line {n}", *line.partition(":")[::2], Form.EITHER)
+        for n, line in enumerate(given.list, start=1)
+    ]
+    users = [
+        (f"users[{n}]", one.name or "", one.password, Form.HASH if one.type == "hash" else Form.PLAIN)
+        for n, one in enumerate(given.users or ())
+        if one
+    ]
+    for place, written, password, form in (*pairs, *users):
         path = f"{name}: chpasswd.{place}"
         try:
             account = fields.user(written.strip())
@@ -204,7 +212,7 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
             what = "a random password: not handled" if password else "no password: left out"
             draft.tell(path, what, "give the password, or its crypt(3) hash")
         else:
-            draft.password(account, password, path)
+            draft.password(account, password, path, form=form)
 
 
 def _file(file: Written, path: str, draft: Draft) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
-from agent.parse.draft import DEFAULT, Draft
+from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.names import Names
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     draft = drive.draft
     password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
     if password.strip() and password.strip() != SAVED:
-        draft.password(DEFAULT, password, "vm_password.txt", plain=True)
+        draft.password(DEFAULT, password, "vm_password.txt", form=Form.PLAIN)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")
     if user is not None:

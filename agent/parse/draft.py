@@ -6,9 +6,11 @@ metadata, then vendor data), and nothing later overrides it.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from agent.digest import sha256
 from agent.model import File, Identity, InstanceConfig, User
-from agent.parse import fields, values
+from agent.parse import fields, hashes, values
 from agent.parse.problem import Problem, bounded, shown
 from agent.parse.program import program
 from agent.parse.reading import Reading
@@ -32,6 +34,14 @@ ITEMS = 1000
 _PASSWORD = 512
 #: Items of metadata, and characters of each.
 _METADATA, _METADATA_TEXT = 500, 8 << 10
+
+
+class Form(StrEnum):
+    """What a password is written as."""
+
+    HASH = "hash"
+    PLAIN = "plain"
+    EITHER = "either"
 
 
 class Draft:
@@ -73,7 +83,8 @@ class Draft:
             timezone=self.timezone or None,
             partial=any(not problem.harmless for problem in self.problems),
         )
-        return Reading(config, self.kept, bounded(self.problems), self.secrets)
+        problems = [*self.problems, *hashes.weak(config.users)]
+        return Reading(config, self.kept, bounded(problems), self.secrets)
 
     def tell(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
         """Put one problem on record."""
@@ -105,15 +116,25 @@ class Draft:
             locked=known.locked and not (user.password or secret),
         )
 
-    def password(self, name: str, written: str, path: str, *, plain: bool = False) -> None:
-        """An account's password: a crypt(3) hash, or plain text, which it is in any case where ``plain``."""
+    def password(self, name: str, written: str, path: str, *, form: Form = Form.EITHER) -> None:
+        """Take an account's password: a crypt(3) hash or plain text, by its form or else by its beginning.
+        What begins like a hash and is none is a problem, and never taken for a plain password.
+        """
         if not self.usable(written, path):
             return
+        if form is Form.PLAIN or (form is Form.EITHER and not hashes.is_meant(written)):
+            self.user(User(name), written)
+            return
         try:
-            hashed = fields.password(written) if written.startswith("$") and not plain else None
-        except ValueError:
-            hashed = None
-        self.user(User(name, password=hashed), "" if hashed else written)
+            hashed, locked = hashes.shadow_field(written)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            self.tell(path, what, hint)
+        else:
+            self.user(User(name, password=hashed, locked=locked))
+            known = self._users[name]
+            if locked and known.password is None and name not in self.secrets:
+                self._users[name] = replace(known, locked=True)
 
     def usable(self, secret: str, path: str) -> bool:
         """Whether plain text can be a password: chpasswd(8) reads one line for each account."""

@@ -13,6 +13,8 @@ import re
 import shlex
 from itertools import islice
 
+from agent.parse import hashes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: crypt(5): a method's prefix and its text, or the 13 characters of descrypt. No character that ends a
-#: field of /etc/shadow or that stands for a locked password.
-_CRYPT = re.compile(r"\$(?:1|2[abxy]|3|5|6|7|y|gy|sha1|md5)[$,][\"-)+-9<-\[\]-~]+|[./0-9A-Za-z]{13}")
 #: What shadow's useradd takes (is_valid_user_name in its lib/chkname.c), as Debian documents it in
 #: useradd(8).
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
@@ -126,8 +125,16 @@ def hostname(value: object) -> str:
 def password(value: object) -> str | None:
     """A crypt(3) hash, verbatim; None where none is given."""
     written = text(value)
-    if written and not _CRYPT.fullmatch(written):
-        raise ValueError("not a crypt(3) hash; make one with: mkpasswd --method=yescrypt")
+    return hashes.checked(written) if written else None
+
+
+def shadow_field(value: object) -> str | None:
+    """What is to stand in a field of shadow(5): a hash or a lock, see ``hashes.shadow_field``; None where
+    none is given.
+    """
+    written = text(value)
+    if written:
+        hashes.shadow_field(written)
     return written or None
 
 

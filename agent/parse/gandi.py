@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
-from agent.parse import fields
+from agent.parse import fields, hashes
 from agent.parse.archive import CONFIG, SCRIPT
 from agent.parse.document import read_json
 from agent.parse.lenient import part, parts, validate, value
@@ -246,6 +246,7 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
         users.append(User("root", conf.password, tuple(keys.values())))
     if conf.user and conf.user != "root":
         users.append(User(conf.user, conf.password, tuple(keys.values()), admin=True))
+    problems.extend(hashes.weak(users))
     return tuple(users)
 
 

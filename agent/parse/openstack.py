@@ -8,7 +8,7 @@ from __future__ import annotations
 from agent.model import File
 from agent.parse import fields, networkdata, userdata, values
 from agent.parse.document import read_json, small
-from agent.parse.draft import DEFAULT, Draft
+from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.lenient import named, parts, validate, value
 from agent.parse.names import Names
 from agent.plain import dataclass
@@ -74,7 +74,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     else:
         found = metadata(name, files[name], draft)
     if found.admin_pass:
-        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass", plain=True)
+        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=Form.PLAIN)
     user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
     if user is not None:
         userdata.read(files[user], user, draft)

@@ -15,7 +15,7 @@ import pytest
 
 from agent.model import File, InstanceConfig, User
 from agent.parse import userdata, yamldoc
-from agent.parse.draft import KEPT, Draft
+from agent.parse.draft import KEPT, Draft, Form
 from agent.parse.reading import Reading
 from tests.unit.parse import drives
 from tests.unit.parse.test_gandi import HASH, key
@@ -297,7 +297,7 @@ def test_no_problem_quotes_a_value() -> None:
 
 def test_user_data_with_a_password_in_plain_text_is_not_kept_though_another_one_counts() -> None:
     draft = Draft("test")
-    draft.password("", "first", "vm_password.txt", plain=True)
+    draft.password("", "first", "vm_password.txt", form=Form.PLAIN)
     userdata.read(b"#cloud-config\npassword: s3cr3t\n", "user-data", draft)
     reading = draft.reading()
     assert reading.secrets == {"": "first"}

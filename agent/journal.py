@@ -15,6 +15,7 @@ from enum import IntEnum, StrEnum
 
 from agent.plain import dataclass
 from agent.report import Outcome
+from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Stands before the fields of ours whose names the journal does not know.
 _PREFIX = "GANDI_"
+#: Characters of a line that is reported.
+_SHOWN = 200
 
 
 class Message(StrEnum):
@@ -39,6 +42,7 @@ class Message(StrEnum):
     MEDIUM = "6d1a2fd35c0c4b8f9a0e7c51b2f4a913"
     SWAP_LOST = "5d0b1d0a7a2f4d6c8a4c7b0f6a1e93c2"
     OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
+    UNREAD = "b08e9a5d7c534b0fb8f9f2bb1e6a3d17"
     UNRECORDED = "d795000d311f4ec9803ef3dd0e39a1d4"
     DEFECT = "00885244eb0640e19ed32705f10cb499"
 
@@ -129,6 +133,11 @@ class Journal:
         """The kernel dropped device events; everything is looked at again."""
         text = "device events were lost (the receive buffer was full): looking at every device again"
         self.send(Message.OVERFLOW, Priority.WARNING, text)
+
+    def unread(self, name: str, line: str) -> None:
+        """A line of a file of the kernel's that has another form than its documentation says."""
+        text = f"{name}: a line that cannot be read is left out: {printable(line[:_SHOWN])}"
+        self.send(Message.UNREAD, Priority.WARNING, text, file=name)
 
     def unrecorded(self, error: AgentError) -> None:
         """The status file could not be written: what is said here is all that there is."""

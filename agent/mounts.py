@@ -9,9 +9,10 @@ import os
 import re
 from functools import lru_cache
 
-from agent import storage
+from agent import storage, unread
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
+from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOUNTINFO = "/proc/self/mountinfo"
 #: Where an administrator puts units; the generator's own, from fstab, are read at their source.
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
+_IN_UNIT = r"^[ \t\r]*(What|Where)[ \t]*=[ \t]*(.*?)[ \t\r]*$"
 _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
 
 
@@ -54,18 +56,32 @@ class Claim:
 
 def mounts(host: Host) -> tuple[Mount, ...]:
     """Every mount, in the order in which they were made."""
-    lines = (host.read(MOUNTINFO, limit=16 << 20) or "").splitlines()
-    found = (_mount(line) for line in lines if " - " in line)
-    return tuple(_with_members(host, mount) if mount.fstype == "btrfs" else mount for mount in found)
+    found = []
+    for line in lines(host.read(MOUNTINFO, limit=16 << 20) or ""):
+        mount = _mount(line)
+        if mount is None:
+            unread.report(host, MOUNTINFO, line)
+        else:
+            found.append(_with_members(host, mount) if mount.fstype == "btrfs" else mount)
+    return tuple(found)
 
 
 @lru_cache(maxsize=512)
-def _mount(line: str) -> Mount:
-    """Most lines are those of the look before."""
+def _mount(line: str) -> Mount | None:
+    """The mount of a line, None for one of another form. Most lines are those of the look before.
+
+    The kernel writes one blank between two fields, of which one may be empty, and spells blanks and ends of
+    lines within one as octal escapes (show_mountinfo of fs/proc_namespace.c). Every other byte of a
+    subtype or a source, which a user may choose, is there as it is.
+    """
     fields = line.split(" ")
-    fstype, source = fields[fields.index("-") + 1], _plain(fields[fields.index("-") + 2])
-    numbers = frozenset({fields[2]})
-    return Mount(_plain(fields[4]), source, fstype, numbers, _plain(fields[3]), fields[5], fields[2])
+    try:
+        end = fields.index("-", 6)  # of the optional fields
+        fstype, source = fields[end + 1 : end + 3]
+    except ValueError:
+        return None
+    number, root, at, options = fields[2:6]
+    return Mount(_plain(at), _plain(source), fstype, frozenset({number}), _plain(root), options, number)
 
 
 def _with_members(host: Host, mount: Mount) -> Mount:
@@ -94,8 +110,8 @@ def swap_names(host: Host) -> list[str]:
     """The devices and files that are swapped on, as the kernel spells them: what has gone ends in
     `` (deleted)``.
     """
-    lines = (host.read("/proc/swaps") or "").splitlines()[1:]
-    return [_plain(line.split()[0]) for line in lines if line.split()]
+    entries = map(words, lines(host.read("/proc/swaps") or "")[1:])
+    return [_plain(fields[0]) for fields in entries if fields]
 
 
 def claims(host: Host) -> tuple[Claim, ...]:
@@ -130,11 +146,11 @@ def claimed(device: Device, what: str) -> bool:
 
 
 def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Claim]:
-    for number, line in enumerate((host.read(name) or "").splitlines(), start=1):
-        words = line.split()
-        if len(words) > 1 and not words[0].startswith("#"):
-            at = "" if where is None else _plain(words[where])
-            yield Claim(_plain(words[what]), at if at.startswith("/") else "", f"{name} line {number}")
+    for number, line in enumerate(lines(host.read(name) or ""), start=1):
+        fields = words(line)
+        if len(fields) > 1 and not fields[0].startswith("#"):
+            at = "" if where is None else _plain(fields[where])
+            yield Claim(_plain(fields[what]), at if at.startswith("/") else "", f"{name} line {number}")
 
 
 def _units(host: Host) -> Iterator[Claim]:
@@ -142,7 +158,7 @@ def _units(host: Host) -> Iterator[Claim]:
         for name in listed(host, folder):
             if name.endswith((".mount", ".automount", ".swap")):
                 text = host.read(f"{folder}/{name}") or ""
-                found = dict(re.findall(r"^\s*(What|Where)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+                found = dict(re.findall(_IN_UNIT, text, re.MULTILINE))
                 if found:
                     yield Claim(found.get("What", ""), found.get("Where", ""), f"{folder}/{name}")
 

@@ -12,6 +12,8 @@ import re
 
 #: What fields of a line are separated by: isspace(3) in the C locale, without the end of line.
 BLANKS = " \t"
+#: The same with the ends of lines: what systemd and OpenSSH call WHITESPACE.
+WHITE = " \t\r\n"
 _BLANKS = re.compile(r"[ \t]+")
 
 
@@ -19,6 +21,11 @@ def lines(text: str) -> list[str]:
     """Return the lines of a file or of a command's output; each ends at ``\\n`` and nowhere else."""
     found = text.split("\n")
     return found[:-1] if not found[-1] else found
+
+
+def delivered_lines(text: str) -> list[str]:
+    """Return the lines of text that comes from elsewhere, where ``\\r\\n`` ends one too."""
+    return [line.removesuffix("\r") for line in lines(text)]
 
 
 def words(text: str, most: int = 0) -> list[str]:

@@ -44,6 +44,7 @@ def test_each_entry_uses_only_fields_that_its_message_has(monkeypatch: pytest.Mo
     journal.swap_lost(failed("vdb", "gone"))
     journal.setting("/etc/default/gandi", Problem(1, "wrong", "hint"))
     journal.overflow()
+    journal.unread("/proc/self/mountinfo", "nonsense")
     journal.unrecorded(HostError("full"))
     journal.defect("users", ValueError())
     assert set(sent) == set(Message)

@@ -8,8 +8,10 @@ import pytest
 
 from agent import mounts
 from agent.host import Host
+from agent.journal import Journal, Message
 from agent.storage import Device
 from tests.unit.sysfs import Sysfs, virtio
+from tests.unit.test_text import NO_END
 
 DEVICE = Device(
     "vdb1",
@@ -98,3 +100,53 @@ def test_mountinfo(tmp_path: Path) -> None:
         ("/tmp", frozenset({"0:41"}), "/"),
     ]
     assert mounts.swaps(Host(tmp_path)) == {"254:17"}
+
+
+#: What an unprivileged user writes into mountinfo by the subtype of a FUSE mount, and what no kernel writes.
+FUSE = "40 31 0:52 / /home/u/mnt rw,nosuid,nodev - fuse.a{odd}b a{odd}b rw,user_id=1000"
+UNREADABLE = (
+    "",
+    "31",
+    "a b c d e f g",
+    "31 27 0:41 / /tmp rw shared:1",
+    "31 27 0:41 / /tmp rw - tmpfs",
+    "- - -",
+)
+
+
+@pytest.mark.parametrize("odd", [*NO_END, "²", "\xa0", "-", "\\040-\\040"], ids=ascii)
+def test_a_users_subtype_is_a_part_of_its_line(tmp_path: Path, odd: str) -> None:
+    _mountinfo(tmp_path, FUSE.format(odd=odd), "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
+    plain = odd.replace("\\040", " ")
+    found = [(mount.at, mount.source) for mount in mounts.mounts(Host(tmp_path))]
+    assert found == [("/home/u/mnt", f"a{plain}b"), ("/tmp", "tmpfs")]
+
+
+def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a kernel that is not known yet; it is reported once, however often the file is read."""
+    said: list[Message] = []
+    monkeypatch.setattr(Journal, "send", lambda _self, message, *_rest, **_fields: said.append(message))
+    monkeypatch.setattr("agent.unread._reported", set())
+    _mountinfo(tmp_path, *UNREADABLE, "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
+    for _ in range(2):
+        assert [mount.at for mount in mounts.mounts(Host(tmp_path))] == ["/tmp"]
+    assert said == [Message.UNREAD]
+
+
+@pytest.mark.parametrize("odd", NO_END, ids=ascii)
+def test_names_of_others_in_tables(tmp_path: Path, odd: str) -> None:
+    """Swap files, comments and options of fstab, and crypttab: no more and no less entries than lines."""
+    for name, text in {
+        "proc/swaps": f"Filename Type\n/a{odd}b file 1 0 -2\n\n/dev/vdz partition 1 0 -3\n",
+        "etc/fstab": f"# x{odd}/dev/vdb /evil ext4\n/dev/vdc /srv/c ext4 a{odd}/dev/vdd /evil\nUUID=1 /d\n",
+        "etc/crypttab": f"one /dev/vde none luks{odd}two /dev/vdf\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode())
+    assert mounts.swap_names(Host(tmp_path)) == [f"/a{odd}b", "/dev/vdz"]
+    assert [claim.what for claim in mounts.claims(Host(tmp_path))] == ["/dev/vdc", "UUID=1", "/dev/vde"]
+
+
+def _mountinfo(root: Path, *lines: str) -> None:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/mountinfo").write_bytes("".join(f"{line}\n" for line in lines).encode())

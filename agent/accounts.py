@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 
+from agent import publickey
 from agent.digest import sha256
 from agent.plain import dataclass
 from agent.sysfs import listed
+from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 ORDINARY = range(1000, 60001)
 #: sshd_config(5): the default of AuthorizedKeysFile, its first file.
 _KEYS_FILE = ".ssh/authorized_keys"
-_KEYS_DIRECTIVE = re.compile(r"\s*AuthorizedKeysFile[\s=]+(\S+)", re.IGNORECASE)
-_MATCH_DIRECTIVE = re.compile(r"\s*Match\s", re.IGNORECASE)
-#: sshd(8), AUTHORIZED_KEYS FILE FORMAT: options may stand before the type; the type's name begins the
-#: blob too.
-_KEY = re.compile(
-    r"(?:^|\s)((?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+)\s+(AAAA[A-Za-z0-9+/]+={0,2})(?=\s|$)",
+#: Blanks as in OpenSSH's servconf.c, which also lets a form feed end a line.
+_KEYS_DIRECTIVE = re.compile(
+    r"[ \t\r]*AuthorizedKeysFile[ \t\r=]+(\"[^\"]*\"|[^ \t\r\f]+)", re.IGNORECASE | re.ASCII
 )
+_MATCH_DIRECTIVE = re.compile(r"[ \t\r]*Match[ \t\r=]", re.IGNORECASE | re.ASCII)
+#: The type's name, which is in a key too, begins with its length: three bytes 0.
+_BLOB = r"AAAA[A-Za-z0-9+/]+={0,2}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,16 @@ class Account:
 def account(host: Host, name: str) -> Account | None:
     """The account of that name, or None."""
     for fields in _records(host, "/etc/passwd", 7):
-        if fields[0] == name and fields[2].isdigit() and fields[3].isdigit():
-            return Account(name, int(fields[2]), int(fields[3]), fields[5], fields[6])
+        uid, gid = number(fields[2]), number(fields[3])
+        if fields[0] == name and uid is not None and gid is not None:
+            return Account(name, uid, gid, fields[5], fields[6])
     return None
 
 
 def password(host: Host, name: str) -> str | None:
     """The account's field of shadow(5): a hash or a lock, a secret either way; None without a line."""
-    return next((fields[1] for fields in _records(host, "/etc/shadow", 9) if fields[0] == name), None)
+    # glibc and shadow also take lines of less fields than 9.
+    return next((fields[1] for fields in _records(host, "/etc/shadow", 2) if fields[0] == name), None)
 
 
 def admin_group(host: Host) -> str | None:
@@ -68,7 +72,7 @@ def admin_group(host: Host) -> str | None:
 def group(host: Host, name: str) -> int | None:
     """The number of the group of that name, or None."""
     found = (fields[2] for fields in _records(host, "/etc/group", 4) if fields[0] == name)
-    return next((int(number) for number in found if number.isdigit()), None)
+    return next((gid for gid in map(number, found) if gid is not None), None)
 
 
 def in_group(host: Host, name: str, group: str) -> bool:
@@ -91,16 +95,14 @@ def blob(line: str) -> str | None:
     """What makes two lines of an authorized_keys file the same key: its type and its base64; None if it is
     none.
     """
-    if line.lstrip().startswith("#"):
-        return None
-    found = _KEY.search(line)
-    return f"{found[1]} {found[2]}" if found else None
+    found = publickey.split(line)
+    return f"{found[0]} {found[1]}" if found and re.fullmatch(_BLOB, found[1]) else None
 
 
 def comment(line: str) -> str:
     """What stands behind the key; "" where there is nothing, or no key."""
-    found = _KEY.search(line)
-    return line[found.end() :].strip() if found else ""
+    found = publickey.split(line)
+    return found[2] if found else ""
 
 
 def fingerprint(line: str) -> str:
@@ -118,7 +120,7 @@ def fingerprint(line: str) -> str:
 
 
 def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
-    for line in (host.read(name) or "").splitlines():
+    for line in lines(host.read(name) or ""):
         record = line.split(":")
         if len(record) >= fields:
             yield record
@@ -129,7 +131,7 @@ def _keys_directives(host: Host) -> Iterator[str]:
     names = [name for name in listed(host, "/etc/ssh/sshd_config.d") if name.endswith(".conf")]
     # Debian's and Fedora's main file includes the folder at its top.
     for name in (*(f"/etc/ssh/sshd_config.d/{name}" for name in names), "/etc/ssh/sshd_config"):
-        for line in (host.read(name) or "").splitlines():
+        for line in lines(host.read(name) or ""):
             if _MATCH_DIRECTIVE.match(line):
                 break
             if found := _KEYS_DIRECTIVE.match(line):

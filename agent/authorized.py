@@ -1,8 +1,12 @@
-"""The lines of an account's authorized_keys file, wherever sshd looks for it."""
+"""The lines of an account's authorized_keys file, wherever sshd looks for it.
+
+A line ends at ``\\n`` alone, as sshd reads it, and a change is one line more or one less: every other byte
+of the file stays, text in no encoding and a last line without its end among them.
+"""
 
 from __future__ import annotations
 
-from agent import accounts, homefile
+from agent import accounts, homefile, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,20 +15,39 @@ if TYPE_CHECKING:
 
 
 def lines(host: Host, owner: Account) -> list[str]:
-    """What the file holds now; nothing where there is none. Raises HostError for one that is not trusted."""
+    """Return what the file holds now; nothing where there is none. Raises HostError for one that is not
+    trusted.
+    """
+    return text.lines(_read(host, owner))
+
+
+def add(host: Host, owner: Account, line: str) -> None:
+    """Put a line at the file's end. Raises HostError."""
+    content = _read(host, owner)
+    end = "" if not content or content.endswith("\n") else "\n"
+    _write(host, owner, f"{content}{end}{line}\n")
+
+
+def remove(host: Host, owner: Account, line: str) -> None:
+    """Take that line out, as often as it is there. Raises HostError."""
+    *whole, rest = _read(host, owner).split("\n")  # what follows the last end is a line too, or nothing
+    kept = "".join(f"{other}\n" for other in whole if other != line)
+    _write(host, owner, kept + (rest if rest != line else ""))
+
+
+def _read(host: Host, owner: Account) -> str:
     path = accounts.keys_file(host, owner)
     inside = _below_home(path, owner)
     if inside is None:
         data = host.read_bytes(path)
     else:
         data = homefile.read(host, owner.home, inside, (owner.uid, owner.gid))
-    return (data or b"").decode("utf-8", "surrogateescape").splitlines()
+    return (data or b"").decode("utf-8", "surrogateescape")
 
 
-def store(host: Host, owner: Account, content: list[str]) -> None:
-    """Make it hold these lines. Raises HostError."""
+def _write(host: Host, owner: Account, content: str) -> None:
     path = accounts.keys_file(host, owner)
-    data = "".join(f"{line}\n" for line in content).encode("utf-8", "surrogateescape")
+    data = content.encode("utf-8", "surrogateescape")
     inside = _below_home(path, owner)
     if inside is None:
         # Outside the home the folder is the administrator's; sshd reads the file as the user.

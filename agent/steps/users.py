@@ -18,6 +18,7 @@ from agent.model import User
 from agent.parse.problem import shown
 from agent.plain import replace
 from agent.report import Outcome, guarded, skipped
+from agent.text import BLANKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -218,16 +219,16 @@ def _key_shown(name: str, key: str) -> str:
 
 
 def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
-    owner = _owner(ctx, name)
+    owner, line = _owner(ctx, name), key.strip(BLANKS)
     lines = authorized.lines(ctx.host, owner)
-    there = any(accounts.blob(line) == accounts.blob(key) for line in lines)
+    there = any(accounts.blob(other) == accounts.blob(line) for other in lines)
     yield ctx.state.settle(
         _key_item(name, key),
         # The comment at its end is not the key: a changed one brings no removed key back.
         delivered=accounts.blob(key) or key,
-        wanted=key.strip(),
-        live=key.strip() if there else None,
-        apply=lambda: authorized.store(ctx.host, owner, [*lines, key.strip()]),
+        wanted=line,
+        live=line if there else None,
+        apply=lambda: authorized.add(ctx.host, owner, line),
     )
 
 
@@ -235,11 +236,13 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     _, name, wanted = item.split(":", 2)
     owner = accounts.account(ctx.host, name)
     lines = authorized.lines(ctx.host, owner) if owner else []
-    line = next((line for line in lines if _is(line, wanted)), None)
+    same = [line for line in lines if _is(line, wanted)]
+    # Of several lines with the key, the one that was written here.
+    line = next((line for line in same if ctx.state.is_ours(item, line)), same[0] if same else None)
 
     def undo() -> None:
-        if owner:
-            authorized.store(ctx.host, owner, [other for other in lines if other != line])
+        if owner and line is not None:
+            authorized.remove(ctx.host, owner, line)
 
     known_as = _key_shown(name, line) if line else f"key:{name}:{wanted[:_FINGERPRINT]}"
     yield replace(ctx.state.withdraw(item, live=line, undo=undo), name=known_as)

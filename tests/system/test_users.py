@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts
+from agent import accounts, text
 from agent.context import Context, context
 from agent.host import Host
 from agent.model import Identity, InstanceConfig, User
 from agent.plain import replace
 from agent.steps import users
+from tests.unit.test_text import NO_END
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 HASH = "$6$saltsalt$" + "x" * 86
@@ -49,7 +50,7 @@ class Machine:
         return Path(self.host.root) / name.lstrip("/")
 
     def keys(self, home: str) -> list[str]:
-        return self.file(f"{home}/.ssh/authorized_keys").read_text().splitlines()
+        return text.lines(self.file(f"{home}/.ssh/authorized_keys").read_text())
 
     def command(self, *argv: str) -> None:
         subprocess.run(["chroot", self.host.root, *argv], check=True, capture_output=True)
@@ -144,6 +145,45 @@ def test_a_key_that_is_delivered_no_longer_goes_if_it_was_ours(machine: Machine)
     outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))
     assert outcomes["key:gandi1:you@home"] == "changed delivered no longer, removed"
     assert machine.keys("/home/gandi1") == [KEY, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's"]
+
+
+def test_a_comment_with_another_end_of_line_stays_in_its_line(machine: Machine) -> None:
+    """sshd ends a line at a newline alone: as two lines, it would be a key without its restriction."""
+    machine.boot(ROOT, replace(ADMIN, keys=()))
+    path = machine.file("/home/gandi1/.ssh/authorized_keys")
+    path.parent.mkdir(exist_ok=True)
+    line = 'command="/bin/true" ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 a{}ssh-rsa AAAAB3NzaC1yc2E \xff'
+    theirs = b"\r\n".join(line.format(odd).encode("latin-1" if odd == "\x85" else "utf-8") for odd in NO_END)
+    path.write_bytes(theirs)
+    machine.boot(ROOT, replace(ADMIN, keys=(OTHER, KEY)))
+    assert path.read_bytes() == theirs + f"\n{OTHER}\n{KEY}\n".encode()
+    assert machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))["key:gandi1:you@home"].startswith("changed")
+    assert path.read_bytes() == theirs + f"\n{KEY}\n".encode()
+
+
+def test_a_key_within_a_comment_or_an_option_is_none(machine: Machine) -> None:
+    machine.boot(ROOT, replace(ADMIN, keys=()))
+    path = machine.file("/home/gandi1/.ssh/authorized_keys")
+    path.parent.mkdir(exist_ok=True)
+    theirs = f'command="x {KEY} y" {OTHER}\nssh-rsa AAAAB3NzaC1yc2E {KEY}\n'
+    path.write_text(theirs)
+    machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))
+    assert path.read_text() == f"{theirs}{KEY}\n"
+    machine.boot(ROOT, replace(ADMIN, keys=()))
+    assert path.read_text() == theirs
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029"], ids=ascii)
+def test_what_a_user_says_of_itself_keeps_nothing_away(machine: Machine, odd: str) -> None:
+    """By chfn, which takes these characters in a UTF-8 locale and in any."""
+    machine.boot()
+    machine.command("chfn", "--room", f"a{odd}b", "gandi1")
+    assert f"a{odd}b" in machine.file("/etc/passwd").read_text()
+    outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,), locked=True))
+    assert outcomes["password:gandi1"] == "changed"
+    assert outcomes["key:gandi1:you@home"] == "changed delivered no longer, removed"
+    assert _shadow(machine, "gandi1") == f"!{HASH}"
+    assert machine.keys("/home/gandi1") == [KEY]
 
 
 def test_a_mistake_in_the_document_locks_nobody_out(machine: Machine) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent import accounts
 from agent.host import Host
+from tests.unit.test_text import NO_END
 
 ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF"
 
@@ -83,6 +84,17 @@ def test_where_sshd_looks(host: Host, main: str | None, drop_in: str | None, exp
         (f"sk-ssh-ed25519@openssh.com {ED25519} yubikey", True),
         (f"ecdsa-sha2-nistp256 {ED25519}", True),
         (f"# ssh-ed25519 {ED25519}", False),
+        (f'command="echo a \\" ssh-rsa AAAA" ssh-ed25519 {ED25519}', True),
+        (f'  no-pty,from="10.0.0.1"\t ssh-ed25519  {ED25519}', True),
+        (f"ssh-ed25519 {ED25519}\r", True),
+        (f'command="ssh-ed25519 {ED25519}"', False),
+        (f'command="x ssh-ed25519 {ED25519} y" ssh-rsa AAAAB3NzaC1yc2E', False),
+        (f"ssh-rsa AAAAB3NzaC1yc2E ssh-ed25519 {ED25519}", False),
+        (f"ssh-rsa AAAAB3NzaC1yc2E x\u2028ssh-ed25519 {ED25519}", False),
+        (f'command="never closed ssh-ed25519 {ED25519}', False),
+        (f"no-pty x11 ssh-ed25519 {ED25519}", False),
+        (f"ssh-ed25519\u2028{ED25519}", False),
+        (f"ssh-ed25519\x0c{ED25519}", False),
         ("ssh-ed25519 not-base64", False),
         ("", False),
     ],
@@ -98,3 +110,18 @@ def test_the_fingerprint_is_ssh_keygens(tmp_path: Path) -> None:
         ["ssh-keygen", "-lf", tmp_path / "k.pub"], capture_output=True, text=True, check=True
     )
     assert accounts.fingerprint((tmp_path / "k.pub").read_text()) == said.stdout.split()[1]
+
+
+@pytest.mark.parametrize("odd", [*NO_END, "²"], ids=ascii)
+def test_what_a_user_says_of_itself_hides_no_account(host: Host, odd: str) -> None:
+    """chfn lets a user put such a character into its line, where no colon can be."""
+    passwd, group = host.read("/etc/passwd") or "", host.read("/etc/group") or ""
+    host.write("/etc/passwd", passwd.replace("A,,,", f"A{odd}{odd}evil,,,"))
+    host.write("/etc/group", group.replace("other,", f"other{odd},"))
+    assert accounts.account(host, "admin1") == accounts.Account(
+        "admin1", 1000, 1000, "/home/admin1", "/bin/bash"
+    )
+    assert accounts.in_group(host, "admin1", "sudo")
+    host.write("/etc/passwd", f"admin1:x:²:1000::/home/admin1:/bin/bash\nx{odd}y:x:0:0::/:/\n")
+    assert accounts.account(host, "admin1") is None
+    assert accounts.account(host, "y") is None

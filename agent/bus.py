@@ -13,6 +13,7 @@ import re
 from enum import StrEnum
 
 from agent.sysfs import attribute, listed
+from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def undelivered(host: Host, path: str) -> str:
 
 def _optical(host: Host, path: str) -> bool:
     name = path.rpartition("/")[2]
-    is_sr = name.startswith("sr") and name[2:].isdecimal()
+    is_sr = name.startswith("sr") and number(name[2:]) is not None
     return is_sr or attribute(host, f"{path}/device/type") == _OPTICAL
 
 

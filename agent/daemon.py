@@ -25,6 +25,7 @@ from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.rest import Rest
 from agent.stages import Stage
+from agent.text import WHITE, words
 from agent.uevents import Uevents
 from agent.watchdog import Watchdog
 from agent.workers import Workers
@@ -234,7 +235,7 @@ class Daemon:
     # -- stages ----------------------------------------------------------------------
 
     def _request(self, connection: Connection, line: str) -> None:
-        match line.split():
+        match words(line.strip(WHITE)):
             case ["ping"]:
                 # The status is being looked at: with what is done now, however briefly.
                 self.devices.under_way.show(float("inf"))

@@ -16,6 +16,7 @@ from agent.host import READ_LIMIT
 from agent.parse import archive
 from agent.sources import drives, swap
 from agent.sources.files import Tree
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def _device(host: Host, path: str, mode: int) -> Iterator[str]:
     if stat.S_ISBLK(mode):
         yield path
         return
-    node = host.run(("losetup", "--find", "--show", "--read-only", path)).stdout.strip()
+    node = host.run(("losetup", "--find", "--show", "--read-only", path)).stdout.strip(WHITE)
     try:
         yield node
     finally:

@@ -16,6 +16,7 @@ from agent.context import record
 from agent.journal import Journal, status_line
 from agent.plain import dataclass, field, replace
 from agent.report import Outcome, items
+from agent.text import number
 from agent.underway import UnderWay
 from agent.workers import Workers
 
@@ -268,9 +269,9 @@ class Devices:
         gone = action == "remove" and report.outcome is not Outcome.FAILED
         self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
-            between = "p" if device[-1:].isdigit() else ""  # nvme0n1p1, vda1
+            between = "p" if number(device[-1:]) is not None else ""  # nvme0n1p1, vda1
             for name in self.ctx.status.read()["devices"]:
-                if re.fullmatch(rf"{re.escape(device)}{between}\d+", name):
+                if re.fullmatch(rf"{re.escape(device)}{between}[0-9]+", name):
                     self.ctx.status.merge("devices", name, None)
 
     def _going_down(self, action: str) -> bool:

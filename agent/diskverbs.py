@@ -106,7 +106,7 @@ def _print(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
     lines = [head, *([_shown(cell) for cell in line] for line in table)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(" "))
 
 
 def _shown(text: str) -> str:

@@ -11,6 +11,7 @@ import ipaddress
 
 from agent.errors import ConfigError
 from agent.parse import fields
+from agent.text import WHITE, delivered_lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class _Variables:
 
     def get(self, name: str) -> str:
         """The value, "" for one that is empty or not there."""
-        return self._environment.get(name, "").strip()
+        return self._environment.get(name, "").strip(WHITE)
 
     def read(self, name: str, reader: Callable[[str], T]) -> T | None:
         """What the reader makes of the value; None where there is none."""
@@ -66,12 +67,12 @@ class _Variables:
 
     def words(self, name: str, reader: Callable[[str], T]) -> list[T]:
         """What the reader makes of each word of the value."""
-        return [self._made(name, reader, word) for word in self.get(name).split()]
+        return [self._made(name, reader, word) for word in words(self.get(name).replace("\n", " "))]
 
     def lines(self, name: str, reader: Callable[[str], T]) -> list[T]:
         """What the reader makes of each line of the value."""
-        lines = (line for line in self.get(name).splitlines() if line.strip())
-        return [self._made(name, reader, line) for line in lines]
+        written = (line for line in delivered_lines(self.get(name)) if line.strip(WHITE))
+        return [self._made(name, reader, line) for line in written]
 
     @staticmethod
     def _made(name: str, reader: Callable[[str], T], value: str) -> T:

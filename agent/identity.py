@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from agent.text import WHITE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
@@ -41,20 +43,20 @@ def is_xen_pv(host: Host) -> bool:
     if host.offline:
         return False  # what /sys shows there is the machine on which the image is made
     kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
-    return (kind.strip(), guest.strip()) == ("xen", "PV")
+    return (kind.strip(WHITE), guest.strip(WHITE)) == ("xen", "PV")
 
 
 def fallback(host: Host) -> str:
     """The identity of a machine without a UUID: its machine-id, "" when it has none yet."""
     if host.offline:
         return ""  # it is renewed at the first boot
-    text = (host.read("/etc/machine-id") or "").strip().lower()
+    text = (host.read("/etc/machine-id") or "").strip(WHITE).lower()
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""
 
 
 def normal(text: str) -> str:
     """A UUID in lower case, "" for a placeholder or anything else."""
-    uuid = text.strip().lower()
+    uuid = text.strip(WHITE).lower()
     if not _UUID.fullmatch(uuid) or len(set(uuid) - {"-"}) == 1:
         return ""
     return "" if {uuid, swapped(uuid)} & _PLACEHOLDERS else uuid

@@ -98,7 +98,7 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
     if dialect not in ("cloudstack", "openstack"):
         return dialect == "nocloud"
     texts = (text for name, text in files.items() if "user" in name.lower() or "vendor" in name.lower())
-    return any(not text.startswith(b"#!") and text.strip() not in (b"", b"{}") for text in texts)
+    return any(not text.startswith(b"#!") and text.strip(b" \t\r\n") not in (b"", b"{}") for text in texts)
 
 
 def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:

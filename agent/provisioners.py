@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from agent import units
+from agent.text import BLANKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _cloud_init(host: Host) -> bool:
     if not host.exists("/run/cloud-init/enabled"):
         return False
     lists = re.findall(
-        r"^datasource_list:\s*\[(.*)\]", host.read("/run/cloud-init/cloud.cfg") or "", re.MULTILINE
+        r"^datasource_list:[ \t]*\[(.*)\]", host.read("/run/cloud-init/cloud.cfg") or "", re.MULTILINE
     )
-    named = {word.strip().strip("\"'") for text in lists for word in text.split(",")}
+    named = {word.strip(BLANKS).strip("\"'") for text in lists for word in text.split(",")}
     return not named or bool(named - {"None", ""})

@@ -122,7 +122,7 @@ class StepReport:
         """The step for people: one line, and one more for each item that is not plainly fine."""
         worth = [i for i in self.items if i.outcome not in (Outcome.UNCHANGED, Outcome.CHANGED)]
         done = [i for i in self.items if i.outcome is Outcome.CHANGED]
-        note = ", ".join(f"{i.name} {i.detail}".strip() for i in done)
+        note = ", ".join(f"{i.name} {i.detail}".strip(" ") for i in done)
         head = f"{self.step}: {self.outcome}" + (f" ({note})" if note else "") + f" [{self.seconds:.2f} s]"
         return [head, *(f"  {item}" for item in worth)]
 

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from agent.errors import ConfigError, HostError
 from agent.plain import dataclass, field, fields, replace
+from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")
 #: Settings of the old packages that have no effect any more.
 RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
-_ASSIGNMENT = r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)="
+_ASSIGNMENT = r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)="
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _MODE = r"[0-7]{3,4}"
 
@@ -111,8 +112,8 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
     read.
     """
     last, values, problems = good or Settings(), dict[str, object](), list[Problem]()
-    for number, line in enumerate(text.splitlines(), start=1):
-        said = line.strip()
+    for number, line in enumerate(lines(text), start=1):
+        said = line.strip(WHITE)
         if not said or said.startswith("#"):
             continue
         assignment = re.match(_ASSIGNMENT, said)
@@ -205,7 +206,7 @@ _BY_TYPE: dict[str, Callable[[str], object]] = {
     "bool": _flag,
     "int": _seconds,
     "str": str,
-    "tuple[str, ...]": lambda value: tuple(value.split()),
+    "tuple[str, ...]": lambda value: tuple(words(value)),
     "MountMode": lambda value: MountMode(_one_of(*MountMode)(value)),
 }
 _READERS: dict[str, Callable[[str], object]] = {
@@ -218,7 +219,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "disk_format": _format,
     "memory_online": _memory,
     # Nothing in it is not the list of no sources, which is "none".
-    "datasource": lambda value: tuple(value.replace(",", " ").split()) or ("auto",),
+    "datasource": lambda value: tuple(words(value.replace(",", " "))) or ("auto",),
     "renderer": _one_of("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
     "decompress_kernel": _one_of("auto", "0", "1"),
 }

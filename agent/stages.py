@@ -21,6 +21,7 @@ from agent.journal import Journal, status_line
 from agent.plain import asdict, dataclass
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
 from agent.settings import variable
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
     host.mkdir("/run/gandi")
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
         if not bounded.lock(lock, patience):
-            holder = (host.read(LOCK) or "").strip() or "another process"
+            holder = (host.read(LOCK) or "").strip(WHITE) or "another process"
             raise Busy(
                 f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",
                 hint="wait for that process, or end it, then start the unit again",

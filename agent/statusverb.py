@@ -14,6 +14,7 @@ from agent.errors import HostError
 from agent.plain import asdict
 from agent.report import STATUS
 from agent.stages import Stage
+from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _units(host: Host) -> dict[str, dict[str, str]]:
         return {}
     found = {}
     for block in answer.stdout.split("\n\n"):
-        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        fields = dict(line.split("=", 1) for line in lines(block) if "=" in line)
         if "Id" in fields:
             found[fields.pop("Id")] = fields
     return found

@@ -13,6 +13,7 @@ import re
 from agent.bus import Bus, attachment
 from agent.plain import dataclass, field
 from agent.sysfs import attribute, listed
+from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> 
         bus,
         excluded,
         attribute(host, f"{path}/diskseq"),
-        int(attribute(host, f"{path}/queue/logical_block_size") or SECTOR),
+        number(attribute(host, f"{path}/queue/logical_block_size")) or SECTOR,
     )
 
 
@@ -185,13 +186,13 @@ def probe(host: Host, node: str) -> dict[str, str]:
     """
     asked = ("blkid", "-p", "-o", "udev", node)
     done = host.run(asked, changes=False, check=False, timeout=_PROBE_TIMEOUT)
-    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    pairs = (line.partition("=") for line in lines(done.stdout))
     return {key: value for key, _, value in pairs if key.startswith("ID_")}
 
 
 def size_now(host: Host, name: str) -> int:
     """The device's size in bytes at this moment, 0 when it is gone."""
-    return int(attribute(host, f"{BLOCK}/{name}/size") or 0) * SECTOR
+    return (number(attribute(host, f"{BLOCK}/{name}/size")) or 0) * SECTOR
 
 
 def _partitions(host: Host, path: str) -> list[str]:
@@ -212,13 +213,13 @@ def _followed(host: Host, link: str) -> str:
 
 
 def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Device:
-    name, size = path.rpartition("/")[2], int(attribute(host, f"{path}/size") or 0) * SECTOR
+    name, size = path.rpartition("/")[2], (number(attribute(host, f"{path}/size")) or 0) * SECTOR
     device = Device(
         name,
         attribute(host, f"{path}/dev"),
         size,
-        int(attribute(host, f"{path}/start") or 0) * SECTOR,
-        int(attribute(host, f"{path}/partition") or 0),
+        (number(attribute(host, f"{path}/start")) or 0) * SECTOR,
+        number(attribute(host, f"{path}/partition")) or 0,
         attribute(host, f"{path}/ro") == "1",
         tuple(listed(host, f"{path}/holders")),
         udev,
@@ -253,4 +254,5 @@ def _natural(part: str) -> tuple[tuple[int, int, str], ...]:
     if re.fullmatch(_PCI_ADDRESS, part):
         return ((1, 0, part),)
     pieces = re.findall(r"[0-9]+|[^0-9]+", part)
-    return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces)
+    values = ((piece, number(piece)) for piece in pieces)
+    return tuple((1, 0, piece) if value is None else (0, value, "") for piece, value in values)

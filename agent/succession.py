@@ -16,6 +16,7 @@ import stat
 from agent import trees
 from agent.errors import ConfigError
 from agent.sysfs import listed
+from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _SHARE = "/usr/share/gandi"
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 #: Where deb-systemd-helper remembers which links a package made: those of the old one would count as ours.
 _HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
-_RC_FOLDER, _RC_LINK = re.compile(r"rc[0-6S]\.d"), re.compile(r"[SK]\d\dgandi-.*")
+_RC_FOLDER, _RC_LINK = re.compile(r"rc[0-6S]\.d"), re.compile(r"[SK][0-9]{2}gandi-.*")
 _UNIT = re.compile(r"gandi-.*")
 
 
@@ -59,7 +60,7 @@ def succeed(host: Host) -> int:
     _unlink(host)
     if SETTINGS in shipped:
         print(f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do")
-    keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip())
+    keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip(WHITE))
     if host.live and host.exists("/run/udev/control"):
         host.run(("udevadm", "control", "--reload"), check=False)
     trees.remove(host, RECORD)
@@ -68,8 +69,8 @@ def succeed(host: Host) -> int:
 
 def _shipped(text: str) -> dict[str, str]:
     """Path and MD5 of each file of the old package, from dpkg's own records: a line ``MD5 PATH`` each."""
-    lines = (line.split(maxsplit=1) for line in text.splitlines())
-    return {_merged(words[1]): words[0] for words in lines if len(words) == 2}
+    entries = (words(line, 1) for line in lines(text))
+    return {_merged(fields[1]): fields[0] for fields in entries if len(fields) == 2}
 
 
 def _merged(name: str) -> str:
@@ -167,7 +168,7 @@ def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old
 def keep_mode(host: Host, mode: str) -> None:
     """Add the mode of mounting that was in force to the settings, unless they name one."""
     text = host.read(SETTINGS) or ""
-    if not mode or re.search(rf"^\s*(?:export\s+)?{_SETTING}=", text, re.MULTILINE):
+    if not mode or re.search(rf"^[ \t]*(?:export[ \t]+)?{_SETTING}=", text, re.MULTILINE):
         return
     info = os.stat(host.path(SETTINGS)) if host.exists(SETTINGS) else None
     mode_of_file = stat.S_IMODE(info.st_mode) if info else 0o644

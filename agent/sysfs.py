@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from agent.text import WHITE, number
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
@@ -26,7 +28,7 @@ def numbered(host: Host, folder: str, prefix: str) -> dict[str, int]:
             return {
                 entry.name: entry.inode()
                 for entry in entries
-                if entry.name.startswith(prefix) and entry.name[len(prefix) :].isdigit()
+                if entry.name.startswith(prefix) and number(entry.name[len(prefix) :]) is not None
             }
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -35,8 +37,8 @@ def numbered(host: Host, folder: str, prefix: str) -> dict[str, int]:
 def attribute(host: Host, name: str) -> str:
     """A sysfs attribute, "" when it is not there or the device went away while it was read."""
     try:
-        with open(host.path(name), encoding="ascii", errors="replace") as file:
-            return file.read().strip()
+        with open(host.path(name), "rb", buffering=0) as file:
+            return file.read().decode("ascii", "replace").strip(WHITE)
     except OSError:
         return ""
 
@@ -58,9 +60,9 @@ def members(text: str) -> set[int]:
 def spelled(numbers: set[int]) -> str:
     """The same, the other way round."""
     parts, ordered = list[list[int]](), sorted(numbers)
-    for number in ordered:
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][1:] = [number]
+    for one in ordered:
+        if parts and parts[-1][-1] == one - 1:
+            parts[-1][1:] = [one]
         else:
-            parts.append([number])
+            parts.append([one])
     return ",".join("-".join(map(str, part)) for part in parts)

@@ -13,6 +13,7 @@ from binascii import b2a_base64
 
 from agent import units
 from agent.errors import HostError
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
     if done.returncode:
         raise HostError(
-            f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip()[:_SAID]}",
+            f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip(WHITE)[:_SAID]}",
             hint=f"see: journalctl -b -u {unit}.service",
         )
 
@@ -100,7 +101,7 @@ def is_running(host: Host, unit: str) -> bool:
     if not host.exists(f"/run/systemd/transient/{unit}.service"):
         return False
     asked = ("systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service")
-    state = host.run(asked, changes=False, check=False).stdout.strip()
+    state = host.run(asked, changes=False, check=False).stdout.strip(WHITE)
     return state in ("activating", "active", "deactivating", "reloading")
 
 

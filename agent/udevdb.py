@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from agent.sysfs import attribute, listed
+from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def block(host: Host, name: str) -> dict[str, str]:
     number = attribute(host, f"{folder}/dev")
     if not number:
         return {}
-    found = _pairs(attribute(host, f"{folder}/uevent").splitlines())
+    found = _pairs(lines(attribute(host, f"{folder}/uevent")))
     path = os.path.realpath(host.path(folder))
     found |= {"SUBSYSTEM": "block", "DEVPATH": "/" + path.partition("/sys/")[2]}
     if "DEVNAME" in found:
@@ -57,7 +58,7 @@ def interface(host: Host, index: int) -> dict[str, str]:
 def finished(host: Host, index: int) -> bool:
     """Whether udev has finished with a network interface: until then its name may still change."""
     record = host.read(f"{_DATA}/n{index}")
-    return record is not None and _AT_WORK not in record.splitlines()
+    return record is not None and _AT_WORK not in lines(record)
 
 
 def tagged(host: Host, tag: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -71,12 +72,12 @@ def tagged(host: Host, tag: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _record(host: Host, key: str) -> list[str]:
-    return (host.read(f"{_DATA}/{key}") or "").splitlines()
+    return lines(host.read(f"{_DATA}/{key}") or "")
 
 
 def _properties(record: Iterable[str]) -> dict[str, str]:
     return _pairs(line[2:] for line in record if line.startswith("E:"))
 
 
-def _pairs(lines: Iterable[str]) -> dict[str, str]:
-    return {key: value for key, equals, value in (line.partition("=") for line in lines) if equals}
+def _pairs(assignments: Iterable[str]) -> dict[str, str]:
+    return {key: value for key, equals, value in (one.partition("=") for one in assignments) if equals}

@@ -21,6 +21,7 @@ import struct
 from agent import udevdb
 from agent.plain import dataclass, field
 from agent.sysfs import attribute, listed
+from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Uevents:
 
     def told(self) -> int:
         """The number of the last event that the kernel has told of; what comes later has a larger one."""
-        return int(attribute(self.host, "/sys/kernel/uevent_seqnum") or 0)
+        return number(attribute(self.host, "/sys/kernel/uevent_seqnum")) or 0
 
     def only_ours(self) -> None:
         """Have the kernel keep from us what does not carry our tag; with systemd's socket that lasts longer
@@ -124,8 +125,8 @@ class Uevents:
         path = os.path.realpath(self.host.path(folder)) if folder else ""
         if not os.path.isdir(path):
             return None
-        lines = attribute(self.host, f"{folder}/uevent").splitlines()
-        devtype = next((line[8:] for line in lines if line.startswith("DEVTYPE=")), "")
+        said = lines(attribute(self.host, f"{folder}/uevent"))
+        devtype = next((line[8:] for line in said if line.startswith("DEVTYPE=")), "")
         subsystem = {"b": "block", "n": "net", "+": key[1:].partition(":")[0]}.get(key[0], "")
         devpath = "/" + path.partition("/sys/")[2]
         role = known.get("GANDI_ROLE", "")
@@ -157,7 +158,7 @@ def read(message: bytes) -> Uevent | None:
         return None
     text = message[offset : offset + length].decode("utf-8", "surrogateescape")
     properties = dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
-    devpath, number = properties.get("DEVPATH", ""), properties.get("SEQNUM", "")
+    devpath = properties.get("DEVPATH", "")
     if not devpath:
         return None
     return Uevent(
@@ -167,7 +168,7 @@ def read(message: bytes) -> Uevent | None:
         devpath=devpath,
         devtype=properties.get("DEVTYPE", ""),
         role=properties.get("GANDI_ROLE", ""),
-        number=int(number) if number.isdecimal() else 0,
+        number=number(properties.get("SEQNUM", "")) or 0,
         resized=properties.get("RESIZE") == "1",
     )
 

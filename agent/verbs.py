@@ -13,6 +13,7 @@ from agent.host import Host
 from agent.plain import asdict, fields
 from agent.report import Outcome
 from agent.settings import Settings, variable
+from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,12 +84,12 @@ def config_show(host: Host, *, as_json: bool) -> int:
 def _settings(ctx: Context) -> dict[str, dict[str, str]]:
     """Each variable with its value in the file's spelling, and ``default`` or file:line."""
     now = ctx.settings
-    lines = (ctx.host.read(ctx.file.name) or "").splitlines()
+    written = lines(ctx.host.read(ctx.file.name) or "")
     bad = {problem.line for problem in ctx.file.problems}
     found = {}
     for name in sorted((field.name for field in fields(Settings)), key=variable):
-        pattern = re.compile(rf"\s*(?:export\s+)?{variable(name)}=")
-        where = [n for n, line in enumerate(lines, 1) if n not in bad and pattern.match(line)]
+        pattern = re.compile(rf"[ \t\r]*(?:export[ \t]+)?{variable(name)}=")
+        where = [n for n, line in enumerate(written, 1) if n not in bad and pattern.match(line)]
         origin = f"{ctx.file.name}:{where[-1]}" if where else "default"
         found[variable(name)] = {"value": _spelled(getattr(now, name)), "origin": origin}
     return found

@@ -7,6 +7,7 @@ import time
 
 from agent.journal import notify
 from agent.plain import dataclass
+from agent.text import number
 
 
 @dataclass(slots=True)
@@ -21,8 +22,8 @@ class Watchdog:
     def from_environment(cls) -> Watchdog:
         """As systemd asks for it."""
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        microseconds = os.environ.get("WATCHDOG_USEC", "")
-        interval = int(microseconds) / 2e6 if watched and microseconds.isdigit() else None
+        microseconds = number(os.environ.get("WATCHDOG_USEC", ""))
+        interval = microseconds / 2e6 if watched and microseconds is not None else None
         return cls(interval, time.monotonic() + interval if interval else None)
 
     def tick(self, now: float) -> None:

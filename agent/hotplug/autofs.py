@@ -21,6 +21,7 @@ from agent.hotplug.policy import identity
 from agent.hotplug.record import Kind, Record, Records, exclusive
 from agent.report import changed, skipped
 from agent.settings import MountMode
+from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def wanted(ctx: Context) -> bool:
 def root(host: Host) -> str:
     """The folder that the automounter takes care of: the first word of the file in force."""
     for name in (LINK, SHIPPED):
-        for line in (host.read(name) or "").splitlines():
-            words = line.split()
-            if words and words[0].startswith("/") and words[0] != "/-":
-                return words[0].rstrip("/")
+        for line in lines(host.read(name) or ""):
+            fields = words(line)
+            if fields and fields[0].startswith("/") and fields[0] != "/-":
+                return fields[0].rstrip("/")
     return "/srv"
 
 

@@ -17,6 +17,7 @@ from agent import mounts
 from agent.hotplug.together import together
 from agent.plain import dataclass
 from agent.sysfs import listed
+from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,13 +147,13 @@ def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
 def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
     """A file that is mapped from there (proc_pid_maps(5); its numbers are hexadecimal)."""
     path = f"{host.path('/proc')}/{pid}/maps"
-    with contextlib.suppress(OSError), open(path, errors="backslashreplace") as lines:
+    with contextlib.suppress(OSError), open(path, errors="backslashreplace", newline="\n") as lines:
         for line in lines:
-            words = line.split(None, 5)
-            if len(words) == 6 and words[4] != "0":
-                major, _, minor = words[3].partition(":")
+            fields = words(line, 5)
+            if len(fields) == 6 and fields[4] != "0":
+                major, _, minor = fields[3].partition(":")
                 if f"{int(major, 16)}:{int(minor, 16)}" in numbers:
-                    return words[5].rstrip("\n")
+                    return fields[5].rstrip("\n")
     return ""
 
 

@@ -15,6 +15,7 @@ from agent.errors import HostError
 from agent.hotplug.facts import Leave
 from agent.storage import SECTOR
 from agent.sysfs import attribute
+from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
         return Leave("encrypted, and not open")
     asked = ("cryptsetup", "status", name)
     said = host.run(asked, changes=False).stdout
-    offset = re.search(r"^\s*offset:\s*([0-9]+)", said, re.MULTILINE)
+    offset = re.search(r"^[ \t]*offset:[ \t]*([0-9]+)", said, re.MULTILINE)
     before = storage.size_now(host, holder)
     room = storage.size_now(host, device.name) - before - (int(offset[1]) * SECTOR if offset else 0)
     if room < SECTOR:
@@ -62,12 +63,12 @@ def unlocks(host: Host, name: str) -> tuple[str, ...] | None:
     """The arguments with which cryptsetup asks nobody, by what crypttab says of the volume; None when there
     are none.
     """
-    for line in (host.read(CRYPTTAB) or "").splitlines():
-        words = line.split()
-        if len(words) < 2 or words[0] != name:
+    for line in lines(host.read(CRYPTTAB) or ""):
+        fields = words(line)
+        if len(fields) < 2 or fields[0] != name:
             continue
-        options = dict(option.partition("=")[::2] for option in "".join(words[3:4]).split(","))
-        key = words[2] if len(words) > 2 and words[2] not in ("none", "-") else _KEYS.format(name=name)
+        options = dict(option.partition("=")[::2] for option in "".join(fields[3:4]).split(","))
+        key = fields[2] if len(fields) > 2 and fields[2] not in ("none", "-") else _KEYS.format(name=name)
         if _is_file(host, key) and not {"header", "keyscript", "tcrypt", "plain"} & set(options):
             parts = (f"{word}={options[option]}" for option, word in _PARTS.items() if option in options)
             return (f"--key-file={key}", *parts)

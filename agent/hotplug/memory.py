@@ -19,6 +19,7 @@ from agent.errors import HostError
 from agent.plain import dataclass, field
 from agent.report import changed, failed, skipped, unchanged
 from agent.sysfs import attribute, numbered, spelled
+from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def fits(how: str, zones: str) -> str:
     """Why a block cannot be brought online that way, "" if it can. Pure; ``zones`` is what its
     ``valid_zones`` says, "" where there is no such file.
     """
-    possible = zones.split()
+    possible = words(zones)
     if not possible or (how == "online" and possible != ["none"]):
         return ""
     movable = _MOVABLE in possible

@@ -12,6 +12,7 @@ import threading
 from agent import udevdb
 from agent.network import attached, links, queues
 from agent.report import Outcome, unchanged
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     pairs = ctx.state.pairs() if ctx.state.identity() else {}
     documented = {mac: number for number, mac in pairs.items()}
     for one in present(host):
-        state = (host.read(f"/sys/class/net/{one.name}/operstate") or "").strip() or "unknown"
+        state = (host.read(f"/sys/class/net/{one.name}/operstate") or "").strip(WHITE) or "unknown"
         if queues.has_several(host, one):
             state += f", {queues.in_use(host, one)} queues"
         if not settings.network:

@@ -12,6 +12,7 @@ import threading
 from agent import storage
 from agent.plain import dataclass
 from agent.sysfs import attribute
+from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ class Once:
         first = self.noted(_COLDPLUG)
         if not first:
             self.coldplugged()
-        if not first or not disk.sequence.isdecimal():
+        sequence = number(disk.sequence)
+        if not first or sequence is None:
             return False
-        return int(disk.sequence) > int(first) and self.noted(f"look {disk.name}") != disk.sequence
+        return sequence > (number(first) or 0) and self.noted(f"look {disk.name}") != disk.sequence
 
     def looked(self, disk: Disk) -> None:
         """The disk has been looked at: it is new no longer."""
@@ -65,7 +67,7 @@ class Once:
 
     def _latest(self) -> int:
         numbers = (attribute(self.host, f"{storage.BLOCK}/{n}/diskseq") for n in storage.names(self.host))
-        return max((int(number) for number in numbers if number), default=0)
+        return max((number(text) or 0 for text in numbers), default=0)
 
     def _read(self) -> dict[str, str]:
         try:

@@ -11,6 +11,8 @@ import os
 import re
 import stat
 
+from agent.text import WHITE, lines
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host import Host
@@ -46,8 +48,8 @@ def names(data: bytes) -> tuple[str, ...]:
     one that is never stopped, is left out.
     """
     found = dict[str, None]()
-    for line in data.decode("ascii", "replace").splitlines():
-        name = line.partition("#")[0].strip().removesuffix(".service")
+    for line in lines(data.decode("ascii", "replace")):
+        name = line.partition("#")[0].strip(WHITE).removesuffix(".service")
         if _NAME.fullmatch(name) and not name.lower().startswith(_NEVER):
             found[f"{name}.service"] = None
     return tuple(found)[:_MOST]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from agent.errors import HostError
 from agent.hotplug import holders
+from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def stop(host: Host, services: Sequence[str], places: Sequence[str]) -> list[str
     }
     stopped = []
     for unit in _asked(host, services):
-        requires = {*unit.get("Requires", "").split(), *unit.get("BindsTo", "").split()}
+        requires = {*words(unit.get("Requires", "")), *words(unit.get("BindsTo", ""))}
         group = unit.get("ControlGroup", "")
         uses = requires & needed or any(group and _within(each, group) for each in groups)
         if unit.get("ActiveState") in _RUNNING and uses:
@@ -54,7 +55,7 @@ def _asked(host: Host, services: Sequence[str]) -> list[Mapping[str, str]]:
     answer = host.run(
         ("systemctl", "show", f"--property={_ASKED}", "--", *services), changes=False, check=False
     )
-    blocks = (block.splitlines() for block in answer.stdout.split("\n\n"))
+    blocks = (lines(block) for block in answer.stdout.split("\n\n"))
     found = [dict(line.split("=", 1) for line in block if "=" in line) for block in blocks]
     return [unit for unit in found if unit.get("Id")]
 
@@ -62,16 +63,16 @@ def _asked(host: Host, services: Sequence[str]) -> list[Mapping[str, str]]:
 def _unit(host: Host, place: str) -> str:
     """The name of the mount unit of a place (systemd.unit(5))."""
     asked = ("systemd-escape", "--path", "--suffix=mount", "--", place)
-    return host.run(asked, changes=False).stdout.strip()
+    return host.run(asked, changes=False).stdout.strip(WHITE)
 
 
 def _group(host: Host, pid: int) -> str:
     """The control group of a process, "" when it has ended (cgroups(7))."""
     try:
-        lines = (host.read(f"/proc/{pid}/cgroup") or "").splitlines()
+        entries = lines(host.read(f"/proc/{pid}/cgroup") or "")
     except HostError:
         return ""
-    return next((line[3:] for line in lines if line.startswith("0::")), "")
+    return next((line[3:] for line in entries if line.startswith("0::")), "")
 
 
 def _within(group: str, outer: str) -> bool:

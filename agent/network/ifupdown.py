@@ -16,6 +16,7 @@ from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family, is_default
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
+from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,8 +143,9 @@ def _route(name: str, route: Route) -> str:
 def configures(host: Host, names: frozenset[str], _mac: str) -> str:
     """The file, except ours for DHCP, that has an ``iface`` stanza for one of the names."""
     for found in _files(host, but=_PREFIX + FALLBACK):
-        for line in (host.read(found) or "").splitlines():
-            if line.split()[:1] == ["iface"] and names & set(line.split()[1:2]):
+        for line in lines(host.read(found) or ""):
+            fields = words(line)
+            if fields[:1] == ["iface"] and names & set(fields[1:2]):
                 return found
     return ""
 
@@ -165,10 +167,10 @@ def prepare(host: Host, link: Link) -> None:
 
 def _sources(text: str) -> bool:
     folders = ("interfaces.d", f"{_FOLDER}")
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] in (["source"], ["source-directory"]) and len(words) > 1:
-            place = words[1].rstrip("/*")
+    for line in lines(text):
+        fields = words(line)
+        if fields[:1] in (["source"], ["source-directory"]) and len(fields) > 1:
+            place = fields[1].rstrip("/*")
             if place in folders:
                 return True
     return False
@@ -176,16 +178,16 @@ def _sources(text: str) -> bool:
 
 def without(text: str, name: str) -> str:
     """An interfaces(5) file with all that it says of one NIC commented out, the rest as it was."""
-    lines, inside = list[str](), False
-    for line in text.splitlines():
-        words = line.split()
-        if words and (words[0] in _STANZAS or words[0].startswith("allow-")):
-            inside = words[:2] == ["iface", name]
-        if (inside and words and not words[0].startswith("#")) or _only_brings_up(words, name):
-            lines.append(_DISABLED + line)
+    kept, inside = list[str](), False
+    for line in lines(text):
+        fields = words(line)
+        if fields and (fields[0] in _STANZAS or fields[0].startswith("allow-")):
+            inside = fields[:2] == ["iface", name]
+        if (inside and fields and not fields[0].startswith("#")) or _only_brings_up(fields, name):
+            kept.append(_DISABLED + line)
         else:
-            lines.append(_not_brought_up(line, words, name))
-    return "\n".join(lines) + ("\n" if text.endswith("\n") else "")
+            kept.append(_not_brought_up(line, fields, name))
+    return "\n".join(kept) + ("\n" if text.endswith("\n") else "")
 
 
 def _brings_up(words: list[str], name: str) -> bool:

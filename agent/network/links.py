@@ -17,6 +17,7 @@ from agent import udevdb
 from agent.model import Kind, Nic
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
+from agent.text import WHITE, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -228,8 +229,7 @@ def _interface(host: Host, name: str) -> Interface:
     folder = f"{_SYS}/{name}"
     # A member of a bond shows the bond's address; its own is here.
     mac = _text(host, f"{folder}/bonding_slave/perm_hwaddr")
-    number = _text(host, f"{folder}/ifindex")
-    index = int(number) if number.isdigit() else 0
+    index = number(_text(host, f"{folder}/ifindex")) or 0
     if not mac and _text(host, f"{folder}/addr_assign_type") == _SET_BY_HAND:
         # By the one that it was made with it is known again.
         from agent.network import kernel
@@ -242,8 +242,8 @@ def _interface(host: Host, name: str) -> Interface:
 def _sortable(path: str) -> str:
     """The device's path so that text order is bus order: numbers that grow a digit are padded."""
     parts = path.split("/")
-    return "/".join(p if _PCI.fullmatch(p) else re.sub(r"\d+", lambda n: n[0].zfill(8), p) for p in parts)
+    return "/".join(p if _PCI.fullmatch(p) else re.sub("[0-9]+", lambda n: n[0].zfill(8), p) for p in parts)
 
 
 def _text(host: Host, name: str) -> str:
-    return (host.read(name) or "").strip()
+    return (host.read(name) or "").strip(WHITE)

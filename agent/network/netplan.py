@@ -87,7 +87,7 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
             lines.append(f"{space}{key}:")
             for one in item:
                 inner = yaml(one, indent + 4) if isinstance(one, dict) else [json.dumps(one)]
-                lines += [f"{space}  - {inner[0].strip()}", *inner[1:]]
+                lines += [f"{space}  - {inner[0].lstrip(' ')}", *inner[1:]]
         else:
             lines.append(f"{space}{key}: {json.dumps(item)}")
     return lines

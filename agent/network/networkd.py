@@ -14,6 +14,7 @@ from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
+from agent.text import BLANKS, WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -178,12 +179,13 @@ def _files(host: Host) -> dict[str, str]:
 
 def _match_section(text: str) -> dict[str, str]:
     section, found = "", dict[str, str]()
-    for line in map(str.strip, text.splitlines()):
+    for line in (line.strip(WHITE) for line in lines(text)):
         if line.startswith("["):
             section = line
         elif section == "[Match]" and "=" in line and not line.startswith(("#", ";")):
             key, _, value = line.partition("=")
-            found[key.strip()] = f"{found.get(key.strip(), '')} {value.strip()}".strip()
+            key = key.rstrip(BLANKS)
+            found[key] = f"{found.get(key, '')} {value}".strip(BLANKS)
     return found
 
 
@@ -193,8 +195,8 @@ def _fits(match: dict[str, str], names: frozenset[str], mac: str) -> bool:
     """
     tests: dict[str, Callable[[str], bool]] = {
         "Name": lambda value: any(_glob(value, name) for name in names),
-        "MACAddress": lambda value: mac in value.lower().split(),
-        "PermanentMACAddress": lambda value: mac in value.lower().split(),
+        "MACAddress": lambda value: mac in words(value.lower()),
+        "PermanentMACAddress": lambda value: mac in words(value.lower()),
         "Type": lambda value: _glob(value, "ether"),
         # A physical NIC has no kind; a list that only excludes some fits it.
         "Kind": lambda value: value.startswith("!"),
@@ -208,7 +210,7 @@ def _glob(patterns: str, name: str) -> bool:
     import fnmatch
 
     negative = patterns.startswith("!")
-    fits = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns.removeprefix("!").split())
+    fits = any(fnmatch.fnmatchcase(name, pattern) for pattern in words(patterns.removeprefix("!")))
     return fits != negative
 
 

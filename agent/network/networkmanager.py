@@ -12,6 +12,7 @@ from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
+from agent.text import WHITE, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,9 +186,8 @@ def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFI
 
 
 def _fits(text: str, names: frozenset[str], mac: str) -> bool:
-    keys = {
-        key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())
-    }
+    pairs = (line.partition("=") for line in lines(text))
+    keys = {key.strip(WHITE): value.strip(WHITE) for key, _, value in pairs}
     if keys.get("type") not in ("ethernet", "802-3-ethernet"):
         return False
     return keys.get("interface-name") in (None, *names) and keys.get("mac-address", mac).lower() == mac

@@ -5,7 +5,6 @@ Format: cloud-init's module reference. What came before (another part, the drive
 
 from __future__ import annotations
 
-import binascii
 import shlex
 
 from agent.model import File, User
@@ -15,6 +14,7 @@ from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.parse.values import Choice
 from agent.plain import dataclass
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def command(written: object) -> str:
 def words(written: object) -> tuple[str, ...]:
     """Names, as a list or with commas between them."""
     named = written if isinstance(written, list) else fields.text(written).split(",")
-    return tuple(values.group(one) for one in named if one is not None and fields.text(one).strip())
+    return tuple(values.group(one) for one in named if one is not None and fields.stripped(one))
 
 
 def rules(written: object) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def rules(written: object) -> tuple[str, ...]:
 def lines(written: object) -> tuple[str, ...]:
     """Several lines, as a list or as text."""
     many = written if isinstance(written, list) else [written]
-    return tuple(line for one in many for line in fields.text(one).splitlines())
+    return tuple(line for one in many for line in fields.key_lines(one))
 
 
 def content(written: object) -> bytes:
@@ -156,7 +156,7 @@ def _spelled(document: dict[str, Any]) -> None:
     if isinstance(users, dict):
         users = [{"name": name} | (one if isinstance(one, dict) else {}) for name, one in users.items()]
     if isinstance(users, str):
-        users = [one.strip() for one in users.split(",")]
+        users = [one.strip(WHITE) for one in users.split(",")]
     if isinstance(users, list):
         # "default" stands for the account that keys and passwords without a name go to in any case.
         users = [{"name": user} if isinstance(user, str) else user for user in users if user != "default"]
@@ -201,7 +201,7 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
     for place, written, password, form in (*pairs, *users):
         path = f"{name}: chpasswd.{place}"
         try:
-            account = fields.user(written.strip())
+            account = fields.user(fields.stripped(written))
             if account is None:
                 raise ValueError("no account; write NAME:PASSWORD")
         except ValueError as error:
@@ -238,7 +238,7 @@ def _file(file: Written, path: str, draft: Draft) -> None:
 def _unpacked(packed: bytes, encoding: str) -> bytes:
     if "64" in encoding:
         try:
-            packed = binascii.a2b_base64(b"".join(packed.split()), strict_mode=True)
-        except (ValueError, binascii.Error):
+            packed = fields.unpacked(packed)
+        except ValueError:
             raise ValueError("its base64 is damaged; encode it again, whole") from None
     return gunzip(packed, _FILE) if encoding.startswith("gz") else packed

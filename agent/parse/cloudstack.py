@@ -10,6 +10,7 @@ from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.names import Names
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     drive = _Drive(files)
     draft = drive.draft
     password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
-    if password.strip() and password.strip() != SAVED:
+    if password.strip(WHITE) not in ("", SAVED):
         draft.password(DEFAULT, password, "vm_password.txt", form=Form.PLAIN)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")
@@ -71,7 +72,7 @@ class _Drive:
         """Identity, hostname and keys, and what ``gandi-agent get`` tells."""
         draft, said = self.draft, {}
         for key in _METADATA:
-            text = self.text(f"cloudstack/metadata/{key}.txt").strip()
+            text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
             if text and self._is(key, text):
                 said[key] = text
                 draft.say(key, text)
@@ -80,7 +81,7 @@ class _Drive:
         )
         draft.hostname = draft.hostname or self._value("local-hostname", fields.hostname, said)
         keys = self.text("cloudstack/metadata/public-keys.txt")
-        draft.keys(DEFAULT, keys.splitlines(), "public-keys.txt")
+        draft.keys(DEFAULT, fields.key_lines(keys), "public-keys.txt")
         name = self.names.find(f"{_OPENSTACK}/meta_data.json")
         if name is not None and not (draft.id and draft.hostname and keys):
             found = openstack.metadata(name, self.files[name], draft)

@@ -147,7 +147,7 @@ class Draft:
         """Public keys of an account, each once; a wrong one is told with its number."""
         found: dict[str, str] = {}
         for number, line in enumerate(lines, start=1):
-            if not line.strip() or line.lstrip().startswith("#"):
+            if fields.is_comment(line):
                 continue
             try:
                 bare, whole = fields.key(line)

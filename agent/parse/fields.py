@@ -11,9 +11,10 @@ import binascii
 import ipaddress
 import re
 import shlex
-from itertools import islice
 
+from agent import publickey
 from agent.parse import hashes
+from agent.text import BLANKS, WHITE, delivered_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_KEY_TYPE = re.compile(
-    r"(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp(?:256|384|521))(?:-cert-v01@openssh\.com)?"
-    r"|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)(?:-cert-v01)?@openssh\.com"
-)
-_WORD = re.compile(r'(?:[^\s"]|"(?:[^"\\]|\\.)*")+')
 _KEY_LINE = 16 << 10
 
 
@@ -94,7 +90,7 @@ def network(value: object) -> Net | None:
 
 def number(value: object) -> int:
     """A small whole number, also as a string of digits."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip(WHITE)):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10000:
         raise ValueError("not a small whole number; write 0 for the first, 1 for the second")
@@ -147,19 +143,20 @@ def user(value: object) -> str | None:
 
 
 def key(line: str) -> tuple[str, str]:
-    """One line of authorized_keys, as (its key without options and comment, the line). Raises ValueError."""
-    line = line.strip()
+    """One line of authorized_keys, as (its key without options and comment, the line). Raises ValueError:
+    also for a line with a control character or another end of line in it, which other programs than sshd
+    would take for two.
+    """
+    line = line.strip(BLANKS)
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
-        raise ValueError("too long or not printable; one public key on each line")
-    # No more than can count: each quote that is never closed is searched for to the end of the line.
-    words = [match[0] for match in islice(_WORD.finditer(line), 3)]
-    at = next((n for n, word in enumerate(words[:2]) if _KEY_TYPE.fullmatch(word)), None)
-    if at is None or len(words) < at + 2:
+        raise ValueError("too long, or a control character or line separator in it; one key on each line")
+    found = publickey.split(line)
+    if found is None:
         raise ValueError("no OpenSSH public key; write the content of a .pub file")
-    kind, blob = words[at], words[at + 1]
+    kind, blob, _ = found
     try:
         raw = binascii.a2b_base64(blob, strict_mode=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise ValueError(f"{kind}: its base64 is damaged; copy the .pub file again, whole") from None
     named = kind.encode()
     if raw[:4] != len(named).to_bytes(4, "big") or raw[4 : 4 + len(named)] != named or len(raw) < 40:
@@ -167,6 +164,22 @@ def key(line: str) -> tuple[str, str]:
     return f"{kind} {blob}", line
 
 
+def key_lines(value: object) -> list[str]:
+    """The lines of a text of public keys; None reads as none. What is no key is not left out here."""
+    return delivered_lines(text(value))
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line of keys says nothing: a blank one, or a comment (sshd(8))."""
+    return not line.strip(BLANKS) or line.lstrip(BLANKS).startswith("#")
+
+
+def unpacked(written: str | bytes) -> bytes:
+    """What base64 stands for, written in one line or several. Raises ValueError."""
+    data = written.encode("ascii") if isinstance(written, str) else written
+    return binascii.a2b_base64(data.translate(None, WHITE.encode()), strict_mode=True)
+
+
 def stripped(value: object) -> str:
-    """A string without the blanks around it; None reads as ""."""
-    return text(value).strip()
+    """A string without the blanks and ends of lines around it; None reads as ""."""
+    return text(value).strip(WHITE)

@@ -13,6 +13,7 @@ from agent.parse.problem import Problem, bounded
 from agent.parse.program import program
 from agent.parse.reading import Reading
 from agent.plain import dataclass, field, replace
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,8 +231,8 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
     """root and the named account, both with the password and every key."""
     keys: dict[str, str] = {}
     wrong: list[Problem] = []
-    for number, line in enumerate(conf.ssh_key.splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+    for number, line in enumerate(fields.key_lines(conf.ssh_key), start=1):
+        if fields.is_comment(line):
             continue
         try:
             name, whole = fields.key(line)
@@ -262,7 +263,7 @@ def _scripts(
     if script and not wrong:
         files["script"] = script
         scripts.append(program("script", script, conf.script_args))
-    if conf.run.strip():
+    if conf.run.strip(WHITE):
         files["run"] = (conf.run.rstrip("\n") + "\n").encode()
         scripts.append(program("run", files["run"]))
     return tuple(scripts), files

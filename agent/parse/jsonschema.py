@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from agent.parse import fields, native, netfields, values
 from agent.parse.lenient import schema
+from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _of(core: Any) -> dict[str, Any]:
     match core:
         case {"type": "dataclass", "cls": of, "schema": {"fields": declared}}:
             inside = {
-                "description": " ".join((of.__doc__ or "").split()),
+                "description": _one_line(of.__doc__),
                 "type": "object",
                 "properties": {field["name"]: _of(field["schema"]) for field in declared},
                 "additionalProperties": False,
@@ -90,7 +91,11 @@ def _value(reader: Any) -> dict[str, Any]:
             return {"enum": [str(word) for word in reader.words]}
         case values.Whole():
             return {"type": "integer", "minimum": reader.low, "maximum": reader.high}
-    said = " ".join((reader.__doc__ or "").split())
+    said = _one_line(reader.__doc__)
     # What is like another reader is not described by what it is like.
     described = {} if said.startswith("The same") else {"description": said}
     return described | _READERS[reader]
+
+
+def _one_line(docstring: str | None) -> str:
+    return " ".join(words((docstring or "").replace("\n", " ")))

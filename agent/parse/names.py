@@ -42,7 +42,7 @@ class Names:
 
 
 def _folded(step: str) -> str:
-    return re.sub(r";[0-9]+$", "", step).rstrip(".").lower().replace("-", "_")
+    return re.sub(r";[0-9]+\Z", "", step).rstrip(".").lower().replace("-", "_")
 
 
 def _equal(found: str, wanted: str) -> bool:

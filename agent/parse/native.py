@@ -5,8 +5,6 @@ It is declared once, here; the JSON Schema that operators get is made of the sam
 
 from __future__ import annotations
 
-import binascii
-
 from agent.model import Bond, File, Kind, Nic, Route, User
 from agent.parse import fields, netfields, values
 from agent.parse.document import read_json, small
@@ -265,8 +263,8 @@ def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | N
     if spec.encoding == "text":
         return spec.content.encode()
     try:
-        return binascii.a2b_base64("".join(spec.content.split()), strict_mode=True)
-    except (ValueError, binascii.Error):
+        return fields.unpacked(spec.content)
+    except ValueError:
         draft.tell(f"{path}.content", "its base64 is damaged: left out", "encode it again, whole")
         return None
 

@@ -7,6 +7,7 @@ import re
 
 from agent.parse.fields import IP, address, hostname, network, text
 from agent.parse.values import Choice, Whole
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def optional_name(value: object) -> str | None:
 
 def interface(value: object) -> Interface:
     """A NIC's address with its prefix; without one it is the host's alone (/32, /128)."""
-    written = text(value).strip()
+    written = text(value).strip(WHITE)
     host, _, _ = written.partition("/")
     address(host)
     try:
@@ -58,7 +59,7 @@ def interface(value: object) -> Interface:
 
 def destination(value: object) -> str:
     """A route's destination in CIDR notation; ``default`` is IPv4's, see ``anywhere`` for IPv6's."""
-    written = text(value).strip()
+    written = text(value).strip(WHITE)
     if "/" not in written and written not in _ANYWHERE:
         return str(ipaddress.ip_network(address(written)))
     found = network(_ANYWHERE.get(written, written))
@@ -77,7 +78,7 @@ def prefix(mask: str, version: int) -> int:
 
     Raises ValueError for a mask with holes, or of the other version.
     """
-    written, bits = mask.strip().removeprefix("/"), 32 if version == 4 else 128
+    written, bits = mask.strip(WHITE).removeprefix("/"), 32 if version == 4 else 128
     if re.fullmatch(r"[0-9]{1,3}", written) and int(written) <= bits:
         return int(written)
     try:
@@ -111,7 +112,7 @@ def xmit_hash_policy(value: object) -> str | None:
 
 def search_domain(value: object) -> str:
     """A domain that resolvers append; ``~`` before it (systemd-resolved) is let pass."""
-    written = text(value).strip()
+    written = text(value).strip(WHITE)
     name = hostname(written.removeprefix("~"))
     if not name and written not in ("~", "~."):
         raise ValueError("not a domain; write for example example.org")

@@ -11,6 +11,7 @@ from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import validate, value
 from agent.parse.names import Names
 from agent.plain import dataclass
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def public_keys(written: object) -> tuple[str, ...]:
     if isinstance(written, dict):
         return tuple(line for one in written.values() for line in public_keys(one))
     if isinstance(written, list):
-        return tuple(line for one in written for line in fields.text(one).splitlines())
-    return tuple(fields.text(written).splitlines())
+        return tuple(line for one in written for line in fields.key_lines(one))
+    return tuple(fields.key_lines(written))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, A
     """A YAML document that is a dictionary; an empty one where it is none, and told."""
     held = small(name, files[name], _LIMIT, draft.problems)
     text = read_text(name, held, draft.problems) if held else ""
-    document = yamldoc.read(name, text, draft.problems) if text.strip() else None
+    document = yamldoc.read(name, text, draft.problems) if text.strip(WHITE) else None
     if document is None or isinstance(document, dict):
         return document or {}
     draft.tell(name, "no dictionary: left out", "write keys, each with its value")

@@ -12,6 +12,7 @@ from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.lenient import named, parts, validate, value
 from agent.parse.names import Names
 from agent.plain import dataclass
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,10 +106,10 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
     """Put what the metadata says of the machine on the draft; what was said before stays."""
     draft.id = draft.id or found.uuid
     draft.hostname = draft.hostname or found.hostname
-    keys = [line for text in (found.public_keys or {}).values() for line in (text or "").splitlines()]
+    keys = [line for text in (found.public_keys or {}).values() for line in fields.key_lines(text)]
     more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
     draft.keys(DEFAULT, keys, f"{name}: public_keys")
-    draft.keys(DEFAULT, [line for text in more for line in text.splitlines()], f"{name}: keys")
+    draft.keys(DEFAULT, [line for text in more for line in fields.key_lines(text)], f"{name}: keys")
     for key in ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index"):
         if getattr(found, key):
             draft.say(key, getattr(found, key))
@@ -128,7 +129,7 @@ def network(wanted: str, files: Mapping[str, bytes], names: Names, draft: Draft)
 
 def vendor_data(name: str, raw: bytes, draft: Draft) -> None:
     """``vendor_data.json``: the text under ``cloud-init`` is read as user data is, after it."""
-    document = _json(name, raw, draft) if raw.strip() else None
+    document = _json(name, raw, draft) if raw.strip(WHITE.encode()) else None
     text = (document or {}).get("cloud-init")
     if isinstance(text, str):
         userdata.read(text.encode("utf-8", "replace"), name, draft, vendor=True)

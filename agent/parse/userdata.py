@@ -14,6 +14,7 @@ from agent.parse.document import read_text, small
 from agent.parse.draft import USER_DATA
 from agent.parse.packed import GZIP, gunzip
 from agent.plain import dataclass
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _PARTS, _DEEPEST = 50, 3
 #: Bytes of a header that has parameters: the parser takes seconds for a million of them.
 _HEADER = 8 << 10
 _HEADERS = re.compile(rb"(?i)(?:^|[\r\n])content-[a-z-]+:[^\n]*(?:\n[ \t][^\n]*)*")
+_WHITE = WHITE.encode()
 _MULTIPART = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
 _MESSAGE_HEAD = re.compile(rb"(?i)(?:content-type|mime-version|content-transfer-encoding):|From ")
 #: Kinds that cloud-init has, which nothing here stands for.
@@ -78,7 +80,7 @@ def load() -> None:
 
 def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
     """Put what the data asks for on the draft; user data is kept as it came, too."""
-    if not raw.strip():
+    if not raw.strip(_WHITE):
         return
     held = small(name, raw, LIMIT, draft.problems)
     if held is None:
@@ -108,16 +110,16 @@ def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
     if within.left < 0:
         draft.tell(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
         return
-    head = raw.lstrip()[:2048]
+    head = raw.lstrip(_WHITE)[:2048]
     foreign = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
     if head.startswith(b"#!"):
-        draft.program(f"{prefix or 'user-'}script", raw.lstrip(), name)
+        draft.program(f"{prefix or 'user-'}script", raw.lstrip(_WHITE), name)
     elif foreign:
         draft.tell(name, f"{foreign}: not handled", _EXPLAINED)
     elif head.startswith(b"#cloud-config"):
         cloudconfig.read(read_text(name, raw, draft.problems), name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
-        _parts(raw.lstrip(), name, within, depth)
+        _parts(raw.lstrip(_WHITE), name, within, depth)
     elif head:
         draft.tell(name, "neither a script nor #cloud-config: only kept", _EXPLAINED, harmless=True)
 
@@ -151,7 +153,7 @@ def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:
         # The email package promises no exception and raises many kinds on damaged headers.
         draft.tell(name, "a damaged MIME message: left out", _AGAIN)
         return []
-    return [content for content in contents if content.strip()]
+    return [content for content in contents if content.strip(_WHITE)]
 
 
 def _decoded(message: bytes) -> list[bytes]:
@@ -163,5 +165,5 @@ def _headed(kind: str, content: object) -> bytes:
     """A part's content with the line that says its kind, where only its header does."""
     if not isinstance(content, bytes):
         return b""
-    bare = kind == "text/cloud-config" and not content.lstrip().startswith((b"#", GZIP))
+    bare = kind == "text/cloud-config" and not content.lstrip(_WHITE).startswith((b"#", GZIP))
     return b"#cloud-config\n" + content if bare else content

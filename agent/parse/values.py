@@ -9,6 +9,7 @@ import re
 
 from agent.parse.fields import USER, key, stripped, text
 from agent.plain import dataclass
+from agent.text import WHITE
 
 #: What a program may be called: it becomes the name of a file.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
@@ -37,7 +38,7 @@ class Whole:
     def __call__(self, value: object) -> int | None:
         if value is None or value == "":
             return None
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value.strip()):
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value.strip(WHITE)):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
             raise ValueError(f"not a whole number that fits; write one from {self.low} to {self.high}")

@@ -9,12 +9,13 @@ values know what they expect.
 
 from __future__ import annotations
 
-import binascii
 import json
 from copy import deepcopy
 
+from agent.parse import fields
 from agent.parse.document import MOST
 from agent.parse.problem import Problem, shown
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
     yaml: Any = _Library.module
     if yaml is None and text.startswith("#"):
         text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
-    if text.lstrip().startswith("{"):
+    if text.lstrip(WHITE).startswith("{"):
         if text.count(",") > MOST:
             problems.append(Problem(name, f"too large: more than {MOST} commas", _REMEDY))
             return None
@@ -142,8 +143,8 @@ class _Builder:
     def _scalar(self, event: Any) -> str | bytes | None:
         if event.tag == _BINARY:
             try:
-                return binascii.a2b_base64("".join(event.value.split()), strict_mode=True)
-            except (ValueError, binascii.Error):
+                return fields.unpacked(event.value)
+            except ValueError:
                 raise _Wrong("a !!binary value whose base64 is damaged") from None
         plain = event.implicit[0]
         return None if plain and event.value in _NULL else str(event.value)

@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 LABELS = {"config-2": ("cloudstack", "openstack"), "cidata": ("nocloud",), "gandi": ("native",)}
 #: What makes a drive that one's: a name in its root folder, which plain ISO 9660 may have cut.
 _MARKS = {
-    "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE),
-    "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE),
-    "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE),
-    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE),
+    "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE | re.ASCII),
+    "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE | re.ASCII),
+    "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE | re.ASCII),
+    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE | re.ASCII),
 }
 #: In the order in which a drive that may be of several is taken for one.
 DIALECTS = tuple(_MARKS)

@@ -18,9 +18,9 @@ from agent.plain import dataclass, field
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
 #: What is read, also in the short upper-case spellings of plain ISO 9660: all of these folders, and these
 #: files.
-_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE)
+_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE | re.ASCII)
 _FILES = re.compile(
-    r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE
+    r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE | re.ASCII
 )
 #: Any other name is no platform's, and none is ever shown as it is.
 _NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")

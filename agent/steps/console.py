@@ -13,6 +13,7 @@ import re
 from agent import units
 from agent.report import changed, kept, skipped, unchanged
 from agent.sysfs import attribute, listed
+from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ _FOLDERS = (
 )
 _RUNTIME = "/run/systemd/system/getty.target.wants"
 _TEMPLATES = "/usr/lib/systemd/system"
-_VIRTUAL = re.compile(r"tty\d+")
-_OFF = re.compile(r"(?:^|\s)systemd\.getty_auto=(?:0|no|false|off|n|f)(?=\s|$)")
+_VIRTUAL = re.compile(r"tty[0-9]+")
+_OFF = re.compile(r"(?<![^ \t\r\n])systemd\.getty_auto=(?:0|no|false|off|n|f)(?![^ \t\r\n])")
 
 
 def apply(ctx: Context) -> Iterator[Item]:
     """See to each console in the kernel's list."""
     host = ctx.host
-    consoles = attribute(host, _ACTIVE).split()
+    consoles = words(attribute(host, _ACTIVE))
     if consoles and _OFF.search(host.read("/proc/cmdline") or ""):
         yield skipped("consoles", "the kernel command line says systemd.getty_auto=0")
         return

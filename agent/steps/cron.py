@@ -15,6 +15,7 @@ from functools import partial
 from agent import identity
 from agent.report import kept
 from agent.stored import digest
+from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ SHIPPED = {
 #: At night. Not two o'clock: where clocks change, there are nights without it, and nights with two.
 HOURS = (0, 1, 3, 4, 5, 6)
 _JOB = re.compile(
-    r"^((?:[^\s#]\S*\s+){5})(?=root\s.*/etc/cron\.(hourly|daily|weekly|monthly)\b)", re.MULTILINE
+    r"^((?:[^ \t\n#][^ \t\n]*[ \t]+){5})(?=root[ \t].*/etc/cron\.(hourly|daily|weekly|monthly)\b)",
+    re.MULTILINE | re.ASCII,
 )
 
 
@@ -45,7 +47,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if text is None or not (seed := _seed(ctx)):
         return
     for found in _JOB.finditer(text):
-        yield _settle(ctx, found[2], tuple(found[1].split()), seed)
+        yield _settle(ctx, found[2], tuple(words(found[1])), seed)
 
 
 def _settle(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
@@ -77,7 +79,7 @@ def _seed(ctx: Context) -> str:
 
 
 def _write(host: Host, job: str, wanted: str) -> None:
-    text, (minute, hour, *days) = host.read(FILE) or "", wanted.split()
+    text, (minute, hour, *days) = host.read(FILE) or "", words(wanted)
 
     def line(found: re.Match[str]) -> str:
         return f"{minute} {hour}\t{' '.join(days)}\t" if found[2] == job else found[0]

@@ -14,6 +14,7 @@ from functools import partial
 from agent import accounts
 from agent.errors import ConfigError, HostError
 from agent.report import guarded
+from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def _owner(host: Host, file: File) -> tuple[int, int]:
 
 
 def _number(text: str, what: str) -> int:
-    if text.isascii() and text.isdigit():
-        return int(text)
+    if (found := number(text)) is not None:
+        return found
     raise ConfigError(f"there is no {what} {text}", hint=f"deliver a {what} that the machine has")
 
 

@@ -7,6 +7,8 @@ Not by hostnamectl: before basic.target nobody answers on the system bus. The ke
 
 from __future__ import annotations
 
+from agent.text import WHITE, lines, words
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +63,7 @@ def _rename(host: Host, name: str) -> None:
 
 def _line(host: Host, name: str) -> str | None:
     text = host.read(name)
-    return None if text is None else text.strip()
+    return None if text is None else text.strip(WHITE)
 
 
 def _hosts(ctx: Context, config: InstanceConfig, name: str) -> Item:
@@ -91,28 +93,28 @@ def own_line(text: str, name: str, wanted: str, state: State) -> str | None:
     name, else Debian's 127.0.1.1. A line that also names localhost is never taken: it is needed as it
     is.
     """
-    lines = [line for line in text.splitlines() if _names(line) and "localhost" not in _names(line)]
+    known = [line for line in lines(text) if _names(line) and "localhost" not in _names(line)]
     short = name.partition(".")[0]
     tests = (
         lambda line: line == wanted,
         lambda line: state.is_ours("hosts", line),
         lambda line: name in _names(line) or short in _names(line),
-        lambda line: line.split()[0] == _NO_ADDRESS,
+        lambda line: words(line)[0] == _NO_ADDRESS,
     )
-    return next((line for test in tests for line in lines if test(line)), None)
+    return next((line for test in tests for line in known if test(line)), None)
 
 
 def with_line(text: str, old: str | None, new: str) -> str:
     """The file with ``new`` in place of ``old``, or before the first blank line, so beside the machine's
     other names; the rest as it was.
     """
-    lines = text.splitlines()
+    found = lines(text)
     if old is not None:
-        lines[lines.index(old)] = new
+        found[found.index(old)] = new
     else:
-        lines.insert(lines.index("") if "" in lines else len(lines), new)
-    return "\n".join(lines) + "\n"
+        found.insert(found.index("") if "" in found else len(found), new)
+    return "\n".join(found) + "\n"
 
 
 def _names(line: str) -> list[str]:
-    return line.partition("#")[0].split()[1:]
+    return words(line.partition("#")[0])[1:]

@@ -13,6 +13,7 @@ import time
 
 from agent import renewal
 from agent.report import changed, skipped, unchanged
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield skipped("machine-id", "made anew at the next boot, before the network")
         return
     host = ctx.host
-    old = (host.read(FILE) or "").strip()
+    old = (host.read(FILE) or "").strip(WHITE)
     if not _ID.fullmatch(old) or _made_now(host):
         renewal.done(ctx, renewal.MACHINE_ID)
         yield unchanged("machine-id", "this boot's own")
@@ -69,7 +70,7 @@ def _made_now(host: Host) -> bool:
     file, folder = os.stat(host.path(FILE)), os.stat(host.path("/etc"))
     if file.st_dev != folder.st_dev:
         return True
-    times = re.search(r"^btime (\d+)$", host.read("/proc/stat") or "", re.MULTILINE)
+    times = re.search(r"^btime ([0-9]+)$", host.read("/proc/stat") or "", re.MULTILINE)
     return times is not None and int(times[1]) <= file.st_mtime <= time.time()
 
 

@@ -14,6 +14,7 @@ from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
 from agent.plain import dataclass
 from agent.report import Outcome, skipped
 from agent.stored import digest
+from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def drop_in(wanted: Wanted) -> str:
 
 def global_dns(wanted: Wanted) -> str:
     """The text for NetworkManager (NetworkManager.conf(5), global-dns), which writes /etc/resolv.conf."""
-    lists = {"searches": wanted.search, "options": tuple(wanted.options.split()[1:])}
+    lists = {"searches": wanted.search, "options": tuple(words(wanted.options)[1:])}
     lines = "".join(f"{key}={','.join(values)}\n" for key, values in lists.items() if values)
     return f"{_HEADER}[global-dns]\n{lines}\n[global-dns-domain-*]\nservers={','.join(wanted.servers)}\n"
 
@@ -169,7 +170,7 @@ def _has_ipv4(config: InstanceConfig) -> bool:
 
 def _lines(text: str, kinds: set[str], *, ours: bool) -> str:
     """The lines of these kinds, or the others."""
-    kept = (line for line in text.splitlines() if bool(kinds & set(line.split()[:1])) is ours)
+    kept = (line for line in lines(text) if bool(kinds & set(words(line)[:1])) is ours)
     return "".join(f"{line}\n" for line in kept)
 
 

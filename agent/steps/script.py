@@ -19,6 +19,7 @@ from agent import bounded, transient, units
 from agent.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
+from agent.text import lines, number, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,8 +131,12 @@ def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
 
 def ended(host: Host) -> dict[str, tuple[int, int]]:
     """How each program that has ended in this boot did: exit status and seconds, by name."""
-    words = (entry.split() for entry in (host.read(ENDED) or "").splitlines())
-    return {entry[0]: (int(entry[1]), int(entry[2])) for entry in words if len(entry) == 3}
+    found = dict[str, tuple[int, int]]()
+    for name, *numbers in map(words, filter(None, lines(host.read(ENDED) or ""))):
+        match list(map(number, numbers)):
+            case [int(status), int(seconds)]:
+                found[name] = status, seconds
+    return found
 
 
 def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:

@@ -17,6 +17,7 @@ from agent import accounts, units
 from agent.errors import ConfigError, HostError
 from agent.report import changed, kept, skipped, unchanged
 from agent.sysfs import listed
+from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _HEADER = (
 )
 #: sshd_config(5): files that include each other, 16 deep at the most.
 _DEEPEST = 16
-_SETTING = re.compile(r"^\s*([A-Za-z]+)(?:\s*=\s*|\s+)(.*?)\s*$", re.MULTILINE)
+_SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
 _HINT = "correct it, then: systemctl restart gandi-config"
 
 
@@ -86,8 +87,8 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def _is_ours(text: str) -> bool:
     """Whether it is as we write it, for whichever instance."""
-    lines = text.removeprefix(_HEADER).splitlines()
-    return text.startswith(_HEADER) and set(lines) <= {f"{name} {value}" for name, value in _OPTIONS.items()}
+    said = set(lines(text.removeprefix(_HEADER)))
+    return text.startswith(_HEADER) and said <= {f"{name} {value}" for name, value in _OPTIONS.items()}
 
 
 def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
@@ -130,14 +131,14 @@ def _files(host: Host, name: str, depth: int = 0) -> dict[str, str]:
 
 def _included(files: dict[str, str]) -> list[str]:
     """The patterns of Include, absolute."""
-    words = [
+    patterns = [
         word.strip('"')
         for text in files.values()
         for name, value in _SETTING.findall(text)
         if name.lower() == "include"
-        for word in value.split()
+        for word in words(value)
     ]
-    return [word if word.startswith("/") else f"{FOLDER}/{word}" for word in words]
+    return [word if word.startswith("/") else f"{FOLDER}/{word}" for word in patterns]
 
 
 def _matching(host: Host, pattern: str) -> list[str]:
@@ -175,8 +176,8 @@ def _ask(host: Host) -> dict[str, str] | str:
     """Every option and its value in force, or why sshd would not start: it names file and line."""
     done = host.run((SSHD, "-T"), check=False, changes=False)
     if done.returncode:
-        return "; ".join(done.stderr.strip().splitlines()[:2]) or f"exit status {done.returncode}"
-    pairs = (line.partition(" ") for line in done.stdout.splitlines())
+        return "; ".join(lines(done.stderr.strip(WHITE))[:2]) or f"exit status {done.returncode}"
+    pairs = (line.partition(" ") for line in lines(done.stdout))
     return {name.lower(): value for name, _, value in pairs}
 
 

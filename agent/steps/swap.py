@@ -18,6 +18,7 @@ from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
+from agent.text import WHITE, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _format(host: Host, target: Device) -> None:
     """
     done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
     if not host.dry_run and not _signed(host, target.node):
-        raise HostError(f"{target.node}: mkswap did not make it swap: {done.stderr.strip()[-200:]}")
+        raise HostError(f"{target.node}: mkswap did not make it swap: {done.stderr.strip(WHITE)[-200:]}")
 
 
 def _candidates(ctx: Context, disks: Disks) -> list[str]:
@@ -175,8 +176,8 @@ def _configured(ctx: Context) -> str:
 
 def _partition_name(host: Host, name: str) -> str | None:
     """The GPT's name for a partition as the kernel read it; None where the kernel tells none."""
-    lines = (host.read(f"{storage.BLOCK}/{name}/uevent") or "").splitlines()
-    return next((line.removeprefix("PARTNAME=") for line in lines if line.startswith("PARTNAME=")), None)
+    said = lines(host.read(f"{storage.BLOCK}/{name}/uevent") or "")
+    return next((line.removeprefix("PARTNAME=") for line in said if line.startswith("PARTNAME=")), None)
 
 
 def _signed(host: Host, node: str) -> bool:

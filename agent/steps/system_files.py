@@ -11,6 +11,7 @@ from functools import partial
 
 from agent import mounts, storage, udevdb
 from agent.report import guarded, skipped, unchanged
+from agent.text import BLANKS, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ HOSTS, FSTAB = "/etc/hosts", "/etc/fstab"
 OLD_FSTAB = "/etc/fstab.gandi-old"
 _LOCAL = {"127.0.0.1": "localhost", "::1": "localhost ip6-localhost ip6-loopback"}
 #: Names that the kernel gives in the order in which it finds the disks.
-_KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme\d+n\d+p?|mmcblk\d+p?)\d*")
+_KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?)[0-9]*")
 #: Filesystems that are checked at boot; the others' fsck does nothing.
 _CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
 
@@ -39,8 +40,8 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def _localhost(ctx: Context, address: str) -> Iterator[Item]:
     text, line = ctx.host.read(HOSTS) or "", f"{address}\t{_LOCAL[address]}\n"
-    words = (one.partition("#")[0].split() for one in text.splitlines())
-    there = any(w and w[0] == address and "localhost" in w[1:] for w in words)
+    entries = (words(one.partition("#")[0]) for one in lines(text))
+    there = any(one and one[0] == address and "localhost" in one[1:] for one in entries)
     yield ctx.state.system().settle(
         f"localhost:{address}",
         delivered="localhost",
@@ -62,8 +63,8 @@ def _root(ctx: Context) -> Iterator[Item]:
         yield skipped("fstab", "the root filesystem has no UUID")
         return
     text = ctx.host.read(FSTAB) or ""
-    entries = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
-    spec = next((words[0] for words in entries if words[1:2] == ["/"]), None)
+    entries = (words(line) for line in lines(text) if not line.lstrip(BLANKS).startswith("#"))
+    spec = next((fields[0] for fields in entries if fields[1:2] == ["/"]), None)
     if spec is not None and spec != f"UUID={uuid}" and not _KERNELS_NAME.fullmatch(spec):
         yield unchanged("fstab", f"/ is {spec}")
         return
@@ -94,5 +95,5 @@ def _write(host: Host, text: str, spec: str | None, wanted: str, fstype: str) ->
         kept = text if text.endswith("\n") or not text else f"{text}\n"
         host.write(FSTAB, f"{kept}{wanted} / {fstype} defaults 0 {int(fstype in _CHECKED)}\n")
         return
-    line = re.compile(rf"^(\s*){re.escape(spec)}(?=\s+/\s)", re.MULTILINE)
+    line = re.compile(rf"^([ \t]*){re.escape(spec)}(?=[ \t]+/[ \t])", re.MULTILINE)
     host.write(FSTAB, line.sub(lambda found: found[1] + wanted, text, count=1))

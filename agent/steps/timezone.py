@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LINK, _TEXT = "/etc/localtime", "/etc/timezone"
 _ZONES = "/usr/share/zoneinfo/"
 #: Gandi's hosts name it in short, with more words after a dash.
-_KERNEL = re.compile(r"(?:^|\s)gandi=([^\s-]*)")
+_KERNEL = re.compile(r"(?<![^ \t\r\n])gandi=([^ \t\r\n-]*)")
 _PARIS, _UTC = "Europe/Paris", "Etc/UTC"
 #: What an image has that was not given a timezone.
 _UNSET = (None, "Etc/UTC", "UTC", "Etc/UCT", "Universal", "Etc/Universal", "Zulu")

@@ -127,7 +127,7 @@ def platform() -> State:
     """The sample's machine after a boot without any medium, with what NoCloud drives, volumes and an
     automounter need.
     """
-    tools = ("autofs", "cryptsetup-bin", "lvm2", "python3-yaml")
+    tools = ("autofs", "cryptsetup-bin", "fuse3", "lvm2", "python3-yaml")
     image = build(ImageSpec(debs=(newest_deb(),), extra=tools, commands=(sample.KEEPS_KEYS,)))
     return booted(image, sample.SPEC)
 

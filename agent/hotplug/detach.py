@@ -15,7 +15,7 @@ from agent import hooks, mounts, storage
 from agent.context import record
 from agent.errors import ConfigError, HostError
 from agent.hotplug import disk as handler
-from agent.hotplug import gone, holders, machine, stopping
+from agent.hotplug import holders, machine, stopping
 from agent.hotplug.choosing import has_automounter
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD, environment
@@ -45,11 +45,20 @@ def find(ctx: Context, system: System, what: str) -> Disk:
     label or serial number. Raises ConfigError when there is none, or more than one.
     """
     host = ctx.host
-    disks = [disk for name in system.names(host) if (disk := system.read(host, name))]
+    disks: list[Disk] = []
+    unread: list[str] = []
+    for name in system.names(host):
+        try:
+            disk = system.read(host, name)
+        except HostError as error:
+            unread.append(f"{name}: {error.message}")
+        else:
+            disks += [disk] if disk else []
     found = _by_place(host, disks, what) or _by_content(disks, what)
     if not found:
+        more = f"; could not be read: {holders.named(unread)}" if unread else ""
         raise ConfigError(
-            f"{what}: no such disk, mountpoint, label or serial number", hint="gandi-agent disks"
+            f"{what}: no such disk, mountpoint, label or serial number{more}", hint="gandi-agent disks"
         )
     if len(found) > 1:
         names = ", ".join(disk.device.node for disk in found)
@@ -123,7 +132,7 @@ class _Detach:
         yield from (changed(unit, "stopped") for unit in stopped)
         try:
             self._sync()
-            if why := self._busy():
+            if why := holders.named(self._users().found):
                 raise HostError(f"in use: {why}", hint="end them, then try again; nothing has been changed")
             self._release()
         except HostError as error:
@@ -153,8 +162,11 @@ class _Detach:
                 done.append(mount)
         except HostError as error:
             self._put_back(done)
-            why = self._busy()
-            raise HostError(f"in use: {why}" if why else error.message, hint=error.hint) from error
+            users = self._users()
+            why = f"in use: {holders.named(users.found)}" if users.found else error.message
+            if users.missed:
+                why += f"; not looked at: {holders.named(users.missed)}"
+            raise HostError(why, hint=error.hint) from error
         for name, known in self.records.items():
             if known.made and host.remove(known.at):
                 records.put(name, replace(known, kind=Kind.RELEASED, made=False))
@@ -178,16 +190,18 @@ class _Detach:
 
             autofs.write_map(self.ctx)
 
-    def _busy(self) -> str:
-        """Who uses what is mounted from the disk, "" for nobody."""
+    def _users(self) -> holders.Search:
+        """Return who uses what is mounted from the disk."""
         mine = {mount.at for mount in self.mounts}
         inside = [
             holders.Holder(0, "mount", mount.at)
             for mount in mounts.mounts(self.ctx.host)
             if mount.at not in mine and any(mount.at.startswith(f"{at}/") for at in mine)
         ]
-        found = dict.fromkeys(holder for at in mine for holder in holders.of(self.ctx.host, at))
-        return gone.named([*inside, *found])
+        searches = [holders.of(self.ctx.host, at) for at in mine]
+        found = dict.fromkeys(holder for search in searches for holder in search.found)
+        missed = dict.fromkeys(what for search in searches for what in search.missed)
+        return holders.Search((*inside, *found), tuple(missed))
 
     def _sync(self) -> None:
         for mount in self.mounts:

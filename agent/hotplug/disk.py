@@ -103,7 +103,10 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         return
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
-    facts, silent = together({name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT)
+    broken = partial(_defect, ctx)
+    facts, silent = together(
+        {name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT, broken
+    )
     yield from (item for found in facts.values() if isinstance(found, list) for item in found)
     for name in sorted(silent):
         hint = "to have it looked at again: udevadm trigger --subsystem-match=block"
@@ -122,7 +125,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     }
     ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
     left = max(begun + timeout - time.monotonic(), 0.0)
-    done, late = together(work, left, partial(_record, ctx))
+    done, late = together(work, left, broken, partial(_record, ctx))
     for name in work:
         yield from done.get(name, ())
     if not silent and not late:
@@ -137,7 +140,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         if choice.grows and choice.device.name in done
     }
     # A plan tells what would grow; a boot does not wait for it.
-    planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, partial(_record, ctx))
+    planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, broken, partial(_record, ctx))
     yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
 
 
@@ -284,9 +287,13 @@ def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> lis
     except AgentError as error:
         done.append(failed(name, error.message, error.hint))
     except Exception as error:
-        Journal(ctx.host).defect(name, error)
-        done.append(failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent"))
+        done += _defect(ctx, name, error)
     return done
+
+
+def _defect(ctx: Context, name: str, error: Exception) -> list[Item]:
+    Journal(ctx.host).defect(name, error)
+    return [failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent")]
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:

@@ -20,14 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.hotplug.holders import Holder
+    from agent.hotplug.holders import Holder, Search
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
     from agent.report import Item
     from agent.storage import Disk
 
-#: Holders that are named in one line.
-_NAMED = 5
 #: Seconds to look for them where nobody waits for the answer: while many disks go at once, it takes long.
 _PATIENCE = 60.0
 _DELETED = " (deleted)"
@@ -76,9 +74,9 @@ def lost_swap(ctx: Context, name: str) -> list[str]:
     return found
 
 
-def held(ctx: Context) -> dict[str, tuple[Record, list[Holder]]]:
+def held(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
     """What was taken away and is still held, by device and attachment; nothing is changed."""
-    found = {key: (known, _holders(ctx, known)) for key, known in left_behind(ctx.host).all().items()}
+    found = {key: (known, _holders(ctx, known).found) for key, known in left_behind(ctx.host).all().items()}
     return {key: value for key, value in found.items() if value[1]}
 
 
@@ -101,7 +99,7 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
 def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     from agent.hotplug import holders
 
-    found, device = _holders(ctx, known, _PATIENCE), key.partition(" ")[0]
+    found, device = _holders(ctx, known, _PATIENCE).found, key.partition(" ")[0]
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel knows better than a search that had too little time.
@@ -110,24 +108,19 @@ def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     if not found:
         left_behind(ctx.host).put(key, None)
         return
-    yield failed(device, f"taken away while in use at {known.at}: held by {named(found)}", _hint(found))
+    why = f"taken away while in use at {known.at}: held by {holders.named(found)}"
+    yield failed(device, why, _hint(found))
 
 
-def named(found: list[Holder]) -> str:
-    """The holders in a line."""
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return "; ".join(str(holder) for holder in found[:_NAMED]) + more
-
-
-def _hint(found: list[Holder]) -> str:
+def _hint(found: tuple[Holder, ...]) -> str:
     pids = " ".join(str(holder.pid) for holder in found if holder.pid)
     return f"what they write is lost; end them: kill {pids}"
 
 
-def _holders(ctx: Context, known: Record, *seconds: float) -> list[Holder]:
+def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
     from agent.hotplug import holders
 
-    return [] if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
+    return holders.Search() if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
 
 
 def _reused(ctx: Context, known: Record) -> bool:

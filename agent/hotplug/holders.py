@@ -3,7 +3,8 @@ what the kernel itself keeps there (loop devices, swap files).
 
 Told apart by device numbers, not by paths: a process keeps its place after a lazy unmount and in a mount
 namespace of its own, where no path leads to it. Looking can hang where a process holds a file of a server
-that does not answer, so it is bounded; what was found by then counts.
+that does not answer, so it is bounded; what was found by then counts, and what could not be looked at is
+named. Nothing is read of a process's own memory (its command line): it can keep the reader waiting.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import os
 import threading
 
 from agent import mounts
+from agent.errors import HostError
 from agent.hotplug.together import together
-from agent.plain import dataclass
+from agent.journal import Journal
+from agent.plain import dataclass, replace
 from agent.sysfs import listed
-from agent.text import words
+from agent.text import number, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agent.host import Host
 
 #: Seconds that looking at all processes may take while somebody waits for the answer.
 _TIMEOUT = 20.0
+#: Characters of a file's name that are shown.
+_SHOWN = 200
+#: What is named in one line.
+_NAMED = 5
 #: Filesystems of which the kernel tells whether anybody still has one: a folder for each, by device name
 #: (or, for btrfs, by UUID).
 _ANNOUNCED = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "xfs": "xfs", "f2fs": "f2fs", "btrfs": "btrfs"}
@@ -41,16 +48,32 @@ class Holder:
     path: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.pid or 'kernel'}): {self.path}"
+        path = printable(self.path)
+        path = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}…"
+        return f"{printable(self.name)[:_SHOWN]} ({self.pid or 'kernel'}): {path}"
 
 
-def of(host: Host, mountpoint: str) -> list[Holder]:
-    """Who uses the filesystem that is mounted there, through whichever mount of it."""
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Who was found, by process id, and in words what could not be looked at."""
+
+    found: tuple[Holder, ...] = ()
+    missed: tuple[str, ...] = ()
+
+
+def named(things: Sequence[object]) -> str:
+    """Return the first few in a line, and how many there are more."""
+    more = f" and {len(things) - _NAMED} more" if len(things) > _NAMED else ""
+    return "; ".join(str(thing) for thing in things[:_NAMED]) + more
+
+
+def of(host: Host, mountpoint: str) -> Search:
+    """Return who uses the filesystem that is mounted there, through whichever mount of it."""
     found = [mount for mount in mounts.mounts(host) if mount.at == mountpoint]
     if not found:
-        return []
-    top = found[-1]
-    return [*kernel(host, mountpoint), *on(host, top.numbers | known_as(host, top))]
+        return Search()
+    search = on(host, found[-1].numbers | known_as(host, found[-1]))
+    return replace(search, found=(*kernel(host, mountpoint), *search.found))
 
 
 def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:
@@ -71,20 +94,31 @@ def alias(host: Host, mountpoint: str, fstype: str) -> str:
         return ""
 
 
-def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> list[Holder]:
-    """The processes that hold something on a filesystem, mounted or not, that goes by these device numbers;
-    by process id. ``seconds``: how long it may take to look.
+def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search:
+    """Return the processes that hold something on a filesystem, mounted or not, that goes by these device
+    numbers. ``seconds``: how long it may take to look.
     """
-    found, over = dict[int, Holder](), threading.Event()
+    found, missed, over = dict[int, Holder](), dict[int, str](), threading.Event()
 
-    def look() -> None:
-        for holder in _processes(host, numbers):
-            if not over.is_set():
-                found.setdefault(holder.pid, holder)
+    def look() -> str:
+        for pid, answer in _processes(host, numbers):
+            if over.is_set():
+                break
+            if isinstance(answer, Holder):
+                found.setdefault(pid, answer)
+            else:
+                missed.setdefault(pid, answer)
+        return ""
 
-    together({"holders": look}, seconds)
+    def broken(_name: str, error: Exception) -> str:
+        Journal(host).defect("holders", error)
+        return f"the processes, after {len(found)} (unexpected {type(error).__name__})"
+
+    done, late = together({"look": look}, seconds, broken)
     over.set()
-    return [found[pid] for pid in sorted(found)]
+    whole = [f"all processes (not within {seconds:g} s)"] if late else list(filter(None, done.values()))
+    holders = tuple(found[pid] for pid in sorted(found))
+    return Search(holders, (*whole, *(missed[pid] for pid in sorted(missed) if pid not in found)))
 
 
 def kernel(host: Host, mountpoint: str) -> list[Holder]:
@@ -112,31 +146,44 @@ def announced(host: Host, name: str, fstype: str, uuid: str) -> bool:
 
 
 def _backing(host: Host, name: str) -> str:
-    return (host.read(f"/sys/class/block/{name}/loop/backing_file") or "").rstrip("\n")
+    return (host.read(f"/sys/class/block/{name}/loop/backing_file") or "").removesuffix("\n")
 
 
-def _processes(host: Host, numbers: frozenset[str]) -> Iterator[Holder]:
-    """Those with a folder or an open file there first: what is mapped takes long to read, and who is found
+def _processes(host: Host, numbers: frozenset[str]) -> Iterator[tuple[int, Holder | str]]:
+    """Yield each process that holds something, or why it could not be looked at.
+
+    Those with a folder or an open file there first: what is mapped takes long to read, and who is found
     late is found too late on a machine that is busy. The youngest first: the kernel's own are the oldest.
     """
-    import psutil
-
-    pids = [pid for pid in reversed(psutil.pids()) if pid != os.getpid()]
+    pids = sorted(filter(None, map(number, listed(host, "/proc"))), reverse=True)
     for look in (_held, _mapped):
         for pid in pids:
-            if path := look(host, pid, numbers):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    yield Holder(pid, psutil.Process(pid).name() or "?", path)
+            if pid == os.getpid():
+                continue
+            try:
+                if path := look(host, pid, numbers):
+                    yield pid, Holder(pid, _name(host, pid), path)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+            except OSError as error:
+                yield pid, f"{printable(_name(host, pid))} ({pid}): {error.strerror}"
+
+
+def _name(host: Host, pid: int) -> str:
+    """Return the name of a process, at most 15 bytes of any kind (proc_pid_comm(5))."""
+    try:
+        return (host.read(f"/proc/{pid}/comm") or "").removesuffix("\n") or "?"
+    except HostError:
+        return "?"
 
 
 def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """A folder or an open file of the process there, "" when it has none. It may end meanwhile, or be none
-    of ours to look at.
+    """Return a folder or an open file of the process there, "" when it has none. Raises OSError for a
+    process that has ended, or may not be looked at.
     """
     folder = f"{host.path('/proc')}/{pid}"
     links = [f"{folder}/{name}" for name in ("cwd", "root", "exe")]
-    with contextlib.suppress(OSError):
-        links += [f"{folder}/fd/{name}" for name in os.listdir(f"{folder}/fd")]
+    links += [f"{folder}/fd/{name}" for name in os.listdir(f"{folder}/fd")]
     for link in links:
         if _number(link) in numbers:
             with contextlib.suppress(OSError):
@@ -145,15 +192,16 @@ def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
 
 
 def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """A file that is mapped from there (proc_pid_maps(5); its numbers are hexadecimal)."""
-    path = f"{host.path('/proc')}/{pid}/maps"
-    with contextlib.suppress(OSError), open(path, errors="backslashreplace", newline="\n") as lines:
+    """Return a file that is mapped from there, "" when there is none (proc_pid_maps(5): the kernel spells a
+    newline in a file's name, and no other character). Raises OSError as ``_held``.
+    """
+    pairs = (each.partition(":") for each in numbers)
+    wanted = {b"%02x:%02x" % (int(major), int(minor)) for major, _, minor in pairs}
+    with open(f"{host.path('/proc')}/{pid}/maps", "rb") as lines:
         for line in lines:
-            fields = words(line, 5)
-            if len(fields) == 6 and fields[4] != "0":
-                major, _, minor = fields[3].partition(":")
-                if f"{int(major, 16)}:{int(minor, 16)}" in numbers:
-                    return fields[5].rstrip("\n")
+            fields = line.split(b" ", 5)
+            if len(fields) == 6 and fields[3] in wanted:
+                return os.fsdecode(fields[5].lstrip(b" ").removesuffix(b"\n"))
     return ""
 
 

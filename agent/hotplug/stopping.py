@@ -31,7 +31,10 @@ def stop(host: Host, services: Sequence[str], places: Sequence[str]) -> list[str
         return []
     needed = {_unit(host, place) for place in places}
     groups = {
-        _group(host, holder.pid) for place in places for holder in holders.of(host, place) if holder.pid
+        _group(host, holder.pid)
+        for place in places
+        for holder in holders.of(host, place).found
+        if holder.pid
     }
     stopped = []
     for unit in _asked(host, services):

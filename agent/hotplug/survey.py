@@ -9,26 +9,28 @@ import importlib
 import os
 from functools import partial
 
+from agent.errors import HostError
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
-from agent.hotplug.holders import Holder
+from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.together import together
+from agent.journal import Journal
 from agent.plain import dataclass
 from agent.report import Outcome
+from agent.storage import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from agent.context import Context
     from agent.hotplug.choosing import Choice
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.storage import Disk
 
     Survey = Callable[[Context], Iterator[tuple[str, str, str, str]]]
 
@@ -67,13 +69,14 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
     held.
     """
     names = system.names(ctx.host)
-    found, silent = together({name: partial(_read, ctx, system, name) for name in names}, _TIMEOUT)
-    present = [disk for name in names if (disk := found.get(name)) and disk.device.size]
+    work = {name: partial(_read, ctx, system, name) for name in names}
+    found, silent = together(work, _TIMEOUT, partial(_defect, ctx))
+    present = [disk for disk in map(found.get, names) if isinstance(disk, Disk) and disk.device.size]
+    unread = {name: why for name, why in found.items() if isinstance(why, str)}
+    unread |= dict.fromkeys(silent, "it does not answer")
     records, status = Records(ctx.host).all(), ctx.status.read()
     rows = [_row(choice, records, status) for choice in choose(ctx, system, present, claim=False)]
-    rows += [
-        Row(name, 0, "", "", "failed", "none", "", "it does not answer") for name in names if name in silent
-    ]
+    rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
     return rows + [_gone(key, *value) for key, value in gone.held(ctx).items()]
 
 
@@ -98,13 +101,17 @@ _OTHERS = (
 )
 
 
-def _read(ctx: Context, system: System, name: str) -> Disk | None:
-    from agent.errors import HostError
-
+def _read(ctx: Context, system: System, name: str) -> Disk | str | None:
+    """Return the disk, why it cannot be read, or None for one that has gone."""
     try:
         return system.read(ctx.host, name)
-    except HostError:
-        return None
+    except HostError as error:
+        return error.message
+
+
+def _defect(ctx: Context, name: str, error: Exception) -> str:
+    Journal(ctx.host).defect(name, error)
+    return f"unexpected {type(error).__name__}"
 
 
 def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any]) -> Row:
@@ -152,7 +159,7 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
     return None
 
 
-def _gone(key: str, known: Record, held: list[Holder]) -> Row:
+def _gone(key: str, known: Record, held: Sequence[Holder]) -> Row:
     device = key.partition(" ")[0]
-    reason = f"taken away while in use: held by {gone.named(held)}"
+    reason = f"taken away while in use: held by {named(held)}"
     return Row(device, 0, known.fstype, known.label, "gone", "none", known.at, reason, tuple(held))

@@ -17,19 +17,24 @@ if TYPE_CHECKING:
 def together(
     work: Mapping[str, Callable[[], Result]],
     timeout: float,
+    broken: Callable[[str, Exception], Result],
     late: Callable[[str, Result], None] = lambda _name, _result: None,
 ) -> tuple[dict[str, Result], set[str]]:
     """Do all of ``work`` in threads; the results by name, and the names of what was not done in
     ``timeout`` seconds.
 
-    What is late goes on, and its result is given to ``late`` in its own thread. The functions must not
-    raise. The threads do not keep the process alive: what must outlive it runs in a unit of its own.
+    What is late goes on, and its result is given to ``late`` in its own thread. Of a function that raises,
+    the result is what ``broken`` makes of its name and the exception: it has answered, and costs the others
+    nothing. The threads do not keep the process alive: what must outlive it runs in a unit of its own.
     """
     answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
     over, turn = threading.Event(), threading.Lock()
 
     def do(name: str, function: Callable[[], Result]) -> None:
-        result = function()
+        try:
+            result = function()
+        except Exception as error:
+            result = broken(name, error)
         with turn:
             if not over.is_set():
                 answers.put((name, result))

@@ -10,7 +10,7 @@ from agent import mounts
 from agent.context import context
 from agent.host import Host
 from agent.hotplug import gone, mounting
-from agent.hotplug.holders import Holder
+from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Record
 from agent.hotplug.system import SYSTEMD
 from agent.plain import replace
@@ -55,8 +55,8 @@ def test_a_swap_disk_that_is_there_is_fine(tmp_path: Path) -> None:
 
 def test_many_holders_are_one_line() -> None:
     many = [Holder(pid, "sh", f"/srv/data/{pid}") for pid in range(1, 9)]
-    assert gone.named(many[:2]) == "sh (1): /srv/data/1; sh (2): /srv/data/2"
-    assert gone.named(many).endswith("; sh (5): /srv/data/5 and 3 more")
+    assert named(many[:2]) == "sh (1): /srv/data/1; sh (2): /srv/data/2"
+    assert named(many).endswith("; sh (5): /srv/data/5 and 3 more")
 
 
 @pytest.mark.parametrize(

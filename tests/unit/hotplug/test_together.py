@@ -9,6 +9,10 @@ from functools import partial
 from agent.hotplug.together import together
 
 
+def raised(name: str, error: Exception) -> str:
+    return f"{name}: {type(error).__name__}"
+
+
 def test_all_results_are_there_and_the_work_overlaps() -> None:
     meet = threading.Barrier(3)
 
@@ -16,7 +20,7 @@ def test_all_results_are_there_and_the_work_overlaps() -> None:
         meet.wait(10)  # returns only when all three run at the same time
         return name.upper()
 
-    done, late = together({name: partial(work, name) for name in "abc"}, 10)
+    done, late = together({name: partial(work, name) for name in "abc"}, 10, raised)
     assert done == {"a": "A", "b": "B", "c": "C"}
     assert late == set()
 
@@ -34,7 +38,7 @@ def test_the_late_are_named_and_their_results_come_later() -> None:
         arrived.set()
 
     begun = time.monotonic()
-    done, late = together({"s": slow, "q": lambda: "quick"}, 0.2, take)
+    done, late = together({"s": slow, "q": lambda: "quick"}, 0.2, raised, take)
     assert time.monotonic() - begun < 5
     assert (done, late) == ({"q": "quick"}, {"s"})
     go.set()
@@ -43,4 +47,30 @@ def test_the_late_are_named_and_their_results_come_later() -> None:
 
 
 def test_nothing_to_do() -> None:
-    assert together({}, 0) == ({}, set())
+    assert together({}, 0, raised) == ({}, set())
+
+
+def test_what_raises_has_answered() -> None:
+    """At once, and at the cost of nothing else: it is not taken for one that is late."""
+    begun = time.monotonic()
+    done, late = together({"a": lambda: str(int("x")), "b": lambda: "fine"}, 60, raised)
+    assert time.monotonic() - begun < 10
+    assert (done, late) == ({"a": "a: ValueError", "b": "fine"}, set())
+
+
+def test_what_raises_late_is_told_as_well() -> None:
+    go, arrived = threading.Event(), threading.Event()
+    told: list[tuple[str, str]] = []
+
+    def slow() -> str:
+        go.wait(10)
+        raise OSError
+
+    def take(name: str, result: str) -> None:
+        told.append((name, result))
+        arrived.set()
+
+    assert together({"s": slow}, 0.1, raised, take) == ({}, {"s"})
+    go.set()
+    assert arrived.wait(10)
+    assert told == [("s", "s: OSError")]

@@ -7,10 +7,9 @@ runs a stage.
 
 from __future__ import annotations
 
-import os
 import sys
-from io import TextIOWrapper
 
+from agent import terminal
 from agent.errors import AgentError
 from agent.host import Host
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import NoReturn
 
 
 def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> int:
@@ -27,10 +27,6 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     host = host or Host()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            # A name that the terminal's character set lacks, or that is no text at all, must not end a verb.
-            stream.reconfigure(errors="backslashreplace")
     try:
         match words:
             # The two verbs of the boot, before argparse: it costs 7 ms of CPU, a hundred in a slow guest.
@@ -39,22 +35,21 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
             case ["run-stage", name]:
                 return _run_stage(host, name)
             case _:
-                status = _dispatch(host, _parser().parse_args(words))
-                sys.stdout.flush()  # at exit, the interpreter's own flush would fail where nobody catches it
-                return status
+                return _dispatch(host, _parser().parse_args(words))
     except AgentError as error:
         from agent.stages import exit_status
 
-        print(f"gandi-agent: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  try: {error.hint}", file=sys.stderr)
+        hint = (f"  try: {error.hint}",) if error.hint else ()
+        terminal.complain(f"gandi-agent: {error.message}", *hint)
         return exit_status(error)
     except BrokenPipeError:  # the reader (head, less) has seen enough; what is left goes nowhere
-        with Host().opened(os.devnull, os.O_WRONLY) as nowhere:
-            os.dup2(nowhere, sys.stdout.fileno())
+        terminal.discard()
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # the interpreter would print its text as it is
+        terminal.complain(f"gandi-agent: unexpected {type(error).__name__}", *terminal.trace(error))
+        return 1
 
 
 def _daemon(host: Host) -> int:
@@ -71,11 +66,9 @@ def _run_stage(host: Host, name: str) -> int:
 
     if name not in list(stages.Stage):
         return _dispatch(host, _parser().parse_args(["run-stage", name]))  # says what is wrong, and exits 2
-    report = stages.run(
-        context(host), stages.Stage(name), lambda step: print(*step.lines(), sep="\n", flush=True)
-    )
+    report = stages.run(context(host), stages.Stage(name), lambda step: terminal.say(*step.lines()))
     if not report.steps:
-        print(stages.NOTHING, flush=True)
+        terminal.say(stages.NOTHING)
     return int(report.failed)
 
 
@@ -176,9 +169,16 @@ def _parser() -> ArgumentParser:
 
     from agent import __version__
     from agent.stages import Stage
+    from agent.text import printable
+
+    class Parser(ArgumentParser):
+        """Names what was typed without sending it to the terminal as it is."""
+
+        def error(self, message: str) -> NoReturn:
+            super().error(printable(message))
 
     names = [str(stage) for stage in Stage]
-    parser = ArgumentParser(
+    parser: ArgumentParser = Parser(
         prog="gandi-agent",
         description="Makes a machine of the platform's document, and its devices usable. (gandi-agent(1))",
         epilog="exit status: 0 done; 1 failed; 2 not ended, or wrong usage; 75 somebody else runs a stage",

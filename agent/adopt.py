@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, identity
+from agent import adopted, identity, terminal
 from agent.errors import ConfigError
 from agent.model import Identity
 from agent.network import links
@@ -22,11 +22,11 @@ def adopt(host: Host) -> int:
     state = State(host)
     known = state.identity()
     if known is not None:
-        print(f"this machine is known already: {known.source} {known.id}")
+        terminal.say(f"this machine is known already: {known.source} {known.id}")
         return 0
     uuid = identity.machine(host)
     machine = Identity(adopted.SOURCE, uuid or identity.fallback(host) or "unnamed")
     adopted.begin(host, machine, (one.mac for one in links.physical(host)))
     state.adopt(machine, dmi=uuid)
-    print(f"this machine is taken as it is: {machine.id}")
+    terminal.say(f"this machine is taken as it is: {machine.id}")
     return 0

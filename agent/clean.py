@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent import stages, stored, trees
+from agent import stages, stored, terminal, trees
 from agent.errors import ConfigError
 from agent.host import Host
 from agent.report import Outcome, changed, unchanged
@@ -53,13 +53,13 @@ def clean(host: Host, *, dry_run: bool = False) -> int:
         return 0
     with stages.alone(host, "clean", _PATIENCE):
         _clean(host)
-    print("switch this machine off now: its next boot is that of a new one")
+    terminal.say("switch this machine off now: its next boot is that of a new one")
     return 0
 
 
 def _clean(host: Host) -> None:
     for item in (*_memory(host), *host_keys(host), *machine_id(host)):
-        print(f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item)
+        terminal.say(f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item)
 
 
 def _memory(host: Host) -> Iterator[Item]:

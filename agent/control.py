@@ -18,6 +18,7 @@ import time
 
 from agent.errors import HostError
 from agent.plain import dataclass, field
+from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class Connection:
     ended: bool = False
 
     def say(self, line: str) -> None:
-        """Queue a line for the peer."""
-        self.unsent += (line.replace("\n", " ") + "\n").encode("utf-8", "replace")
+        """Queue a line for the peer, which may show it on a terminal."""
+        self.unsent += f"{printable(line)}\n".encode()
 
     def end(self, status: int) -> None:
         """Queue the last line, the exit status."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from agent import terminal
 from agent.context import context
 from agent.journal import Journal
 from agent.plain import asdict
 from agent.report import Item, Outcome, StepReport
+from agent.text import printable
 from agent.verbs import root_only
 
 TYPE_CHECKING = False
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Outcomes with which a disk is as it was asked for.
 _FINE = frozenset({Outcome.CHANGED, Outcome.UNCHANGED})
+#: Characters of the widest column: a label may have 255.
+_WIDEST = 40
 
 
 def disks(host: Host, *, as_json: bool) -> int:
@@ -31,14 +34,14 @@ def disks(host: Host, *, as_json: bool) -> int:
     root_only("disks")
     rows = survey.disks(context(host))
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
+        terminal.document([asdict(row) for row in rows])
     elif rows:
         table = [
             (row.device, _size(row), _content(row), row.state, row.mountpoint, row.reason) for row in rows
         ]
-        _print(("DEVICE", "SIZE", "CONTENT", "STATE", "MOUNTPOINT", "WHY"), table)
+        _table(("DEVICE", "SIZE", "CONTENT", "STATE", "MOUNTPOINT", "WHY"), table)
     else:
-        print("no disks")
+        terminal.say("no disks")
     return 0
 
 
@@ -49,10 +52,10 @@ def resources(host: Host, *, as_json: bool) -> int:
     root_only("resources")
     found = survey.resources(context(host))
     if as_json:
-        print(json.dumps([asdict(resource) for resource in found], indent=1))
+        terminal.document([asdict(resource) for resource in found])
     else:
         table = [(r.kind, r.name, r.state, r.decision, r.reason) for r in found]
-        _print(("KIND", "NAME", "STATE", "DECISION", "WHY"), table)
+        _table(("KIND", "NAME", "STATE", "DECISION", "WHY"), table)
     return 0
 
 
@@ -81,11 +84,11 @@ def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
     """
     done, begun = list[Item](), time.monotonic()
     for item in work:
-        print(item, flush=True)
+        terminal.say(item)
         done.append(item)
     Journal(ctx.host).device(verb, StepReport(verb, tuple(done), time.monotonic() - begun))
     if not done:
-        print("nothing on it to mount")
+        terminal.say("nothing on it to mount")
         return 1
     outcomes = {item.outcome for item in done}
     if verb == "detach":
@@ -101,14 +104,18 @@ def _content(row: Row) -> str:
     return " ".join(word for word in (row.fstype, repr(row.label) if row.label else "") if word) or "-"
 
 
-def _print(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need; the last one is open."""
-    lines = [head, *([_shown(cell) for cell in line] for line in table)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(" "))
-
-
-def _shown(text: str) -> str:
-    """A name may hold anything; a terminal is to see text."""
-    return "".join(char if char.isprintable() else "?" for char in text) or "-"
+def _table(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
+    """Print columns as wide as they need; the last one is open, and a cell that is longer than ``_WIDEST``
+    moves its own line only.
+    """
+    lines = [head, *([printable(cell) or "-" for cell in line] for line in table)]
+    widths = [
+        max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST)
+        for column in range(len(head))
+    ]
+    terminal.say(
+        *(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(" ")
+            for line in lines
+        )
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 
+from agent import terminal
 from agent.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -20,14 +19,9 @@ def get(host: Host, key: str | None) -> int:
 
     state = State(host)
     if key is None:
-        for name in metadata.keys(host, state):
-            print(name)
+        terminal.say(*metadata.keys(host, state))
         return 0
-    value = metadata.value(host, state, key)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(value)
-    if sys.stdout.isatty() and not value.endswith(b"\n"):
-        print()
+    terminal.raw(metadata.value(host, state, key))
     return 0
 
 
@@ -38,14 +32,14 @@ def validate(host: Host, path: str) -> int:
     parsed = delivery.read(host, path)
     for problem in parsed.problems:
         word = "ignored" if problem.harmless else "error"
-        print(f"{path}: {word}: {problem.path}: {problem.message}")
+        terminal.say(f"{path}: {word}: {problem.path}: {problem.message}")
         if problem.hint:
-            print(f"  try: {problem.hint}")
+            terminal.say(f"  try: {problem.hint}")
     errors = sum(not problem.harmless for problem in parsed.problems)
     if errors or parsed.config is None:
-        print(f"{path}: {errors} error{'' if errors == 1 else 's'}")
+        terminal.say(f"{path}: {errors} error{'' if errors == 1 else 's'}")
         return 1
-    print(f"{path}: valid ({parsed.config.identity.source})")
+    terminal.say(f"{path}: valid ({parsed.config.identity.source})")
     return 0
 
 
@@ -53,7 +47,7 @@ def schema() -> int:
     """Print the JSON Schema of the native document."""
     from agent.parse import native
 
-    print(json.dumps(native.schema(), indent=1, sort_keys=True))
+    terminal.document(native.schema(), sort_keys=True)
     return 0
 
 
@@ -71,7 +65,7 @@ def seed(host: Host, kind: str, config: str, script: str | None, out: str, size:
             media.iso(host, out, media.drive(**files))
         case _:
             media.folder(host, out, media.drive(**files))
-    print(f"made {out}")
+    terminal.say(f"made {out}")
     return 0
 
 
@@ -86,5 +80,5 @@ def ganeti() -> int:
     """Print the native document of the instance that Ganeti is creating, from the environment."""
     from agent import ganeti as dialect
 
-    print(json.dumps(dialect.document(os.environ), indent=1))
+    terminal.document(dialect.document(os.environ))
     return 0

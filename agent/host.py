@@ -14,7 +14,7 @@ from agent import atomic
 from agent.beneath import beneath
 from agent.errors import HostError
 from agent.plain import dataclass, field
-from agent.text import WHITE
+from agent.text import joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class Host:
             environment=ENVIRONMENT | dict(environment or {}),
         )
         if check and returncode:
-            said = (err.strip(WHITE) or out.strip(WHITE))[-_OUTPUT_IN_ERROR:]
+            said = (joined(err) or joined(out))[-_OUTPUT_IN_ERROR:]
             raise HostError(f"{' '.join(argv)}: exit status {returncode}: {said}")
         return Completed(tuple(argv), returncode, out, err)
 

@@ -9,7 +9,6 @@ hardware virtualisation fifteen times that.
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import suppress
 from enum import IntEnum, StrEnum
 
@@ -62,21 +61,25 @@ class Journal:
 
     host: Host
 
-    def send(self, message: Message, priority: Priority, text: str, **fields: str) -> None:
-        """One entry. ``fields`` get our prefix and capitals; no journal there: nothing happens."""
+    def send(self, message: Message, priority: Priority, text: str, *more: str, **fields: str) -> None:
+        """Send one entry: a line, and ``more`` lines; nothing where there is no journal. ``fields`` get our
+        prefix and capitals. Who reads the journal on a terminal gets no control characters of others.
+        """
         if not self.host.live or self.host.dry_run:
             return
         from systemd import _journal
 
-        entry = [f"MESSAGE={text}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
-        entry += [f"{_PREFIX}{name.upper()}={value}" for name, value in fields.items()]
+        said = "\n".join(map(printable, (text, *more)))
+        entry = [f"MESSAGE={said}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
+        entry += [f"{_PREFIX}{name.upper()}={printable(value)}" for name, value in fields.items()]
         entry.append("SYSLOG_IDENTIFIER=gandi-agent")
         try:
-            # Names that are not UTF-8 (a mountpoint, a file) are told with their odd bytes spelled out.
-            _journal.sendv(*(field.encode("utf-8", "backslashreplace") for field in entry))
+            _journal.sendv(*(field.encode() for field in entry))
         except OSError:
             # journald takes no fields now (it is being restarted, its disk is full): the text alone.
-            print(text, file=sys.stderr, flush=True)
+            from agent.terminal import complain
+
+            complain(text, *more)
 
     def stage(self, report: StageReport) -> None:
         """How a stage ended."""
@@ -147,13 +150,11 @@ class Journal:
         """An exception that nobody expected: its type and where it was raised, never its text, which can
         hold a secret.
         """
-        import traceback
+        from agent.terminal import trace
 
-        frames = "".join(traceback.format_tb(error.__traceback__))
         kind = type(error).__name__
-        self.send(
-            Message.DEFECT, Priority.ERROR, f"{where}: unexpected {kind}\n{frames}", where=where, error=kind
-        )
+        text = f"{where}: unexpected {kind}"
+        self.send(Message.DEFECT, Priority.ERROR, text, *trace(error), where=where, error=kind)
 
 
 def _fields(item: Item) -> dict[str, str]:
@@ -171,4 +172,4 @@ def notify(state: str) -> None:
 
 def status_line(text: str) -> None:
     """The line that ``systemctl status gandi-agent`` shows."""
-    notify("STATUS=" + text.replace("\n", " "))
+    notify(f"STATUS={printable(text)}")

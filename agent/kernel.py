@@ -237,6 +237,7 @@ def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet
     """The verb: unpack these kernels, by default the installed ones, where this machine needs it or
     ``force`` says so; 1 when one could not be. ``quiet`` tells only what was done or failed.
     """
+    from agent import terminal
     from agent.report import Outcome
 
     why = "" if force else wanted(host, setting)
@@ -245,5 +246,5 @@ def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet
     for item in items:
         worst = max(worst, int(item.outcome is Outcome.FAILED))
         if not quiet or item.outcome in (Outcome.CHANGED, Outcome.FAILED):
-            print(item, flush=True)
+            terminal.say(item)
     return worst

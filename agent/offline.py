@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from agent import clean, delivery, stages, units
+from agent import clean, delivery, stages, terminal, units
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -40,7 +40,7 @@ def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     worst = 0
     for report in steps(context(host), source, chosen):
-        print(*report.lines(), sep="\n", flush=True)
+        terminal.say(*report.lines())
         worst = max(worst, int(report.failed))
     return worst
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent import stages, transient
+from agent import stages, terminal, transient
 from agent.context import context
 from agent.errors import ConfigError
 from agent.steps import script as step
@@ -40,5 +40,5 @@ def script(host: Host) -> int:
             )
         step.forget(ctx)
         report = stages.attempt(ctx, "scripts", lambda: step.apply(ctx))
-    print(*report.lines(), sep="\n")
+    terminal.say(*report.lines())
     return int(report.failed)

@@ -4,11 +4,10 @@ not root.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
-from agent import control, statusview
+from agent import control, statusview, terminal
 from agent.context import context
 from agent.errors import HostError
 from agent.plain import asdict
@@ -42,12 +41,12 @@ def status(host: Host, *, as_json: bool, wait: float | None) -> int:
     ctx = context(host)
     facts = _wait(ctx, wait) if wait is not None else find_out(ctx)
     if as_json:
-        print(json.dumps(_document(facts), indent=1, sort_keys=True))
+        terminal.document(_document(facts), sort_keys=True)
     else:
-        print("\n".join(statusview.render(facts)))
+        terminal.say(*statusview.render(facts))
     if wait is not None and statusview.verdict(facts) == 2:
         for line in statusview.unfinished(facts):
-            print(f"still running after {wait:g} s: {line}", flush=True)
+            terminal.say(f"still running after {wait:g} s: {line}")
     return statusview.verdict(facts)
 
 

@@ -16,6 +16,7 @@ import stat
 from agent import trees
 from agent.errors import ConfigError
 from agent.sysfs import listed
+from agent.terminal import say
 from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
@@ -52,14 +53,14 @@ def succeed(host: Host) -> int:
     if os.geteuid():
         raise ConfigError("succeed: only root may", hint="the package does it")
     if not host.exists(RECORD):
-        print("there is no old package to take over from")
+        say("there is no old package to take over from")
         return 0
     shipped = _shipped(host.read(f"{RECORD}/shipped") or "")
     for name in _old_files(host, shipped):
         _retire(host, name, shipped.get(name))
     _unlink(host)
     if SETTINGS in shipped:
-        print(f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do")
+        say(f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do")
     keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip(WHITE))
     if host.live and host.exists("/run/udev/control"):
         host.run(("udevadm", "control", "--reload"), check=False)
@@ -116,16 +117,16 @@ def _retire(host: Host, name: str, md5: str | None) -> None:
     if name == SETTINGS or (not as_shipped and name.startswith(_HOOKS)):
         return
     if not as_shipped and name in _STAY:
-        print(f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is")
+        say(f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is")
         return
     if not as_shipped:
         info = os.stat(host.path(name))
         kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}")
         host.write(kept, data, mode=stat.S_IMODE(info.st_mode) & 0o777)
-        print(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
+        say(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
     host.remove(name)
     if as_shipped:
-        print(f"removed {name}")
+        say(f"removed {name}")
 
 
 def _free(host: Host, name: str) -> str:
@@ -175,4 +176,4 @@ def keep_mode(host: Host, mode: str) -> None:
     owner = (info.st_uid, info.st_gid) if info else (0, 0)
     text += "" if not text or text.endswith("\n") else "\n"
     host.write(SETTINGS, f"{text}{_SETTING}={mode}\n", mode=mode_of_file, owner=owner)
-    print(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")
+    say(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")

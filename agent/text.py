@@ -36,6 +36,11 @@ def words(text: str, most: int = 0) -> list[str]:
     return _BLANKS.split(stripped, maxsplit=most) if stripped else []
 
 
+def joined(text: str) -> str:
+    """Return a command's output as one line, its lines separated by semicolons."""
+    return "; ".join(filter(None, (line.strip(BLANKS) for line in lines(text))))
+
+
 def number(text: str) -> int | None:
     """Return a decimal number of at most 20 ASCII digits, None for anything else (``str.isdigit`` also takes
     digits that ``int`` refuses).

@@ -13,7 +13,7 @@ from binascii import b2a_base64
 
 from agent import units
 from agent.errors import HostError
-from agent.text import WHITE
+from agent.text import WHITE, joined, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def run(
     command = _service(unit, argv, "oneshot", description, bounds, environment or {})
     done = host.run(command, timeout=timeout + _MARGIN, check=False)
     if done.returncode:
+        said = joined(done.stderr)[:_SAID]
         raise HostError(
-            f"{' '.join(argv)}: failed in {unit}.service: {done.stderr.strip(WHITE)[:_SAID]}",
+            f"{' '.join(argv)}: failed in {unit}.service: {said}",
             hint=f"see: journalctl -b -u {unit}.service",
         )
 
@@ -143,7 +144,7 @@ def _service(
         "--quiet",
         "--collect",
         f"--unit={unit}.service",
-        f"--description={description or unit}",
+        f"--description={printable(description or unit)}",
         *(f"--property={item}" for item in (f"Type={kind}", *_UNBOUND, *properties)),
         *(f"--setenv={name}={value}" for name, value in environment.items()),
         "--",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
-from agent import stages, state
+from agent import stages, state, terminal
 from agent.context import context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -30,7 +29,7 @@ def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))
     for stage in chosen:
-        print(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
+        terminal.say(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
         worst = max(worst, _plan_stage(ctx, stage))
     return worst
 
@@ -39,11 +38,11 @@ def _plan_stage(ctx: Context, stage: stages.Stage) -> int:
     worst = 0
     for report, effects in stages.plan(ctx, stage):
         doings = [effect for effect in effects if not _is_bookkeeping(effect)]
-        print(f"  {report.step}: {_would(report.outcome)}")
+        terminal.say(f"  {report.step}: {_would(report.outcome)}")
         for item in report.items:
-            print(f"    {item.name}: {_would(item.outcome)}" + (f": {item.detail}" if item.detail else ""))
-        for doing in doings:
-            print(f"      {doing}")
+            detail = f": {item.detail}" if item.detail else ""
+            terminal.say(f"    {item.name}: {_would(item.outcome)}{detail}")
+        terminal.say(*(f"      {doing}" for doing in doings))
         worst = max(worst, int(report.outcome is Outcome.FAILED))
     return worst
 
@@ -67,17 +66,18 @@ def config_show(host: Host, *, as_json: bool) -> int:
     problems = [asdict(problem) for problem in ctx.file.problems]
     if as_json:
         document = {"settings": settings, "problems": problems, "instance": instance}
-        print(json.dumps(document, indent=1, sort_keys=True))
+        terminal.document(document, sort_keys=True)
         return 0
     for name, entry in settings.items():
-        print(f"{name}={entry['value']}  ({entry['origin']})")
+        terminal.say(f"{name}={entry['value']}  ({entry['origin']})")
     for problem in problems:
         hint = f" ({problem['hint']})" if problem["hint"] else ""
-        print(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
-    if os.geteuid():
-        print("\ninstance: only root may know")
+        terminal.say(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
+    terminal.say("")
+    if instance is None:
+        terminal.say("instance: only root may know" if os.geteuid() else "instance: none yet")
     else:
-        print("\ninstance: " + (json.dumps(instance, indent=1) if instance else "none yet"))
+        terminal.document(instance, head="instance: ")
     return 0
 
 

@@ -10,6 +10,7 @@ from agent.errors import HostError
 from agent.hotplug.names import safe
 from agent.hotplug.record import Kind, Record, Records
 from agent.report import changed, skipped
+from agent.terminal import block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,15 +33,20 @@ def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     label = os.fsdecode(device.label)
     record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, kind=Kind.TOLD)
     Records(ctx.host).put(device.name, record)
-    name = f" ({safe(device.label)})" if device.label else ""
-    text = (
-        f"Disk {device.node}{name}, {device.size / (1 << 30):.2f} GiB, {device.fstype}, has been attached.\n"
-        f"To mount it at {at}: gandi-agent mount {device.name}\n"
-    )
+    text = announcement(device.node, device.label, device.size, device.fstype, at)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)
     except HostError as error:
         yield skipped("wall", f"the users were not told: {error.message}")
     yield changed(
         device.name, f"not mounted (mount mode notify): to mount it, gandi-agent mount {device.name}"
+    )
+
+
+def announcement(node: str, label: bytes, size: int, fstype: str, at: str) -> str:
+    """Return what the users' terminals get; ``size`` in bytes."""
+    name = f" ({safe(label)})" if label else ""
+    return block(
+        f"Disk {node}{name}, {size / (1 << 30):.2f} GiB, {fstype}, has been attached.",
+        f"To mount it at {at}: gandi-agent mount {os.path.basename(node)}",
     )

@@ -5,6 +5,7 @@ may be a secret.
 from __future__ import annotations
 
 from agent.plain import dataclass
+from agent.text import printable
 
 #: Characters of delivered text (a key, a member's name) that go into a message.
 _SHOWN = 80
@@ -27,7 +28,7 @@ class Problem:
 
 def shown(text: str) -> str:
     """Delivered text as it may stand in a log line: one line, printable, short."""
-    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[: _SHOWN + 1])
+    safe = printable(text[: _SHOWN + 1])
     return safe if len(safe) <= _SHOWN else safe[:_SHOWN] + "…"
 
 

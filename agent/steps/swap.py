@@ -18,7 +18,7 @@ from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
-from agent.text import WHITE, lines
+from agent.text import joined, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def _format(host: Host, target: Device) -> None:
     """
     done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
     if not host.dry_run and not _signed(host, target.node):
-        raise HostError(f"{target.node}: mkswap did not make it swap: {done.stderr.strip(WHITE)[-200:]}")
+        said = joined(done.stderr)[-200:]
+        raise HostError(f"{target.node}: mkswap did not make it swap: {said}")
 
 
 def _candidates(ctx: Context, disks: Disks) -> list[str]:

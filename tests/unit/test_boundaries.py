@@ -99,6 +99,28 @@ def test_no_file_over_four_hundred_lines(module: Path) -> None:
     assert len(module.read_text().splitlines()) <= LONGEST
 
 
+PROGRAM = PACKAGE.parent / "bin/gandi-agent"
+
+
+@pytest.mark.parametrize("module", [*MODULES, PROGRAM], ids=lambda m: m.name)
+def test_only_the_terminal_prints(module: Path) -> None:
+    """What others wrote is made harmless in one place; the reader's answer is for its parent."""
+    if module in (PACKAGE / "terminal.py", PACKAGE / "parse/child.py"):
+        return
+    printers = {"print", "input", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Name | ast.Attribute):
+            assert ast.unparse(node) not in printers, f"{module.name}:{node.lineno} writes to a terminal"
+    assert not {"logging", "warnings", "syslog", "pprint", "sys.stdout"} & _imports(_tree(module))
+
+
+def test_what_is_printed_as_json_is_ascii() -> None:
+    for module in MODULES:
+        for node in ast.walk(_tree(module)):
+            if isinstance(node, ast.keyword) and node.arg == "ensure_ascii":
+                assert module.name == "canonical.py", "what is hashed and stored, never printed"
+
+
 def test_only_main_exits() -> None:
     for module in MODULES:
         if module.name == "__main__.py":

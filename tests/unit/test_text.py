@@ -26,6 +26,11 @@ def test_fields() -> None:
     assert text.words(" a \t b  c d ", 2) == ["a", "b", "c d"]
 
 
+def test_an_output_is_one_line() -> None:
+    assert text.joined("mount: /srv: no\n\n       see dmesg(1)\n") == "mount: /srv: no; see dmesg(1)"
+    assert text.joined(" \n") == ""
+
+
 @pytest.mark.parametrize("odd", ["", "-1", "+1", "1_0", "²", "٣", " 1", "1" * 21])
 def test_what_is_no_number(odd: str) -> None:
     assert text.number(odd) is None

@@ -1,0 +1,45 @@
+"""A verb as a process, for what a terminal gets of it: the real command, whose disks are loop devices and
+whose memory is a folder.
+
+``python -m tests.system.verb ROOT NAMES VERB [ARGUMENT…]``; NAMES are the kernel's, between commas. The verb
+``mount-all`` is the step of the mount stage, with its line and its record for ``status``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from agent import __main__ as command
+from agent import context as contexts
+from agent import terminal
+from agent.host import Host
+from agent.hotplug import detach, once, record, survey
+from agent.hotplug import disk as handler
+from agent.report import StageReport, StepReport, items
+from tests.system import disks
+from tests.system.disks import LoopDisk
+
+
+def main(root: Path, names: str, verb: str, *arguments: str) -> int:
+    """Be the process of that verb."""
+    made = [LoopDisk(Path(), name) for name in names.split(",")]
+    system, ctx = disks.system(*made), disks.context(root)
+    record.FOLDER, once.FILE = str(root / "run"), str(root / "once.json")
+    for function in (survey.disks, detach.detach, detach.take_back):
+        (function.__kwdefaults__ or {})["system"] = system
+    setattr(contexts, "context", lambda _host: ctx)  # noqa: B010  # a function, to the type checker
+    if verb != "mount-all":
+        return command.main([verb, *arguments], Host(root) if verb == "status" else Host())
+    begun = time.monotonic()
+    step = StepReport("disks", tuple(handler.mount_all(ctx, system=system)), time.monotonic() - begun)
+    ctx.status.stage_ended(StageReport("mount", (step,), step.seconds))
+    for item in step.items:
+        ctx.status.merge("devices", item.name, {"outcome": item.outcome, "items": items([item])})
+    terminal.say(*step.lines())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -20,7 +20,7 @@ from agent.hotplug.together import together
 from agent.journal import Journal
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
-from agent.text import number, printable
+from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +155,10 @@ def _processes(host: Host, numbers: frozenset[str]) -> Iterator[tuple[int, Holde
     Those with a folder or an open file there first: what is mapped takes long to read, and who is found
     late is found too late on a machine that is busy. The youngest first: the kernel's own are the oldest.
     """
-    pids = sorted(filter(None, map(number, listed(host, "/proc"))), reverse=True)
+    import psutil
+
+    psutil.PROCFS_PATH = host.path("/proc")
+    pids = sorted(psutil.pids(), reverse=True)
     for look in (_held, _mapped):
         for pid in pids:
             if pid == os.getpid():

@@ -31,6 +31,8 @@ TIMEOUT = 60.0
 _GONE = 2.0
 #: Bytes of the answer: a script of 8 MiB and a configuration of 1 MiB, in base64.
 ANSWER = 16 << 20
+#: How the folders of the distribution's Python modules are called: Debian's, and everyone else's.
+_PACKAGES = ("/dist-packages", "/site-packages")
 _READER = os.path.join(os.path.dirname(__file__), "parse", "__main__.py")
 _HINT = "the stored configuration stays in force; see: journalctl -u 'gandi-*'"
 
@@ -102,7 +104,9 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
 
 
 def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
-    argv = [sys.executable, "-I", "-S", _READER, dialect, place, *([known] if known else [])]
+    # Where a module lies is known here already, and a folder's *.pth files are not looked at.
+    packages = [] if known else [one for one in sys.path if one.endswith(_PACKAGES)]
+    argv = [sys.executable, "-I", "-S", _READER, dialect, place, known, *packages]
     status, output = _spawn(argv, descriptor)
     if status:
         raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)

@@ -23,8 +23,8 @@ FILES, TEXTS = "files", "files+texts"
 
 def main(arguments: list[str]) -> None:
     """Answer on standard output for the medium on standard input; see the package for the arguments."""
-    dialect, place, *known = arguments
-    answer = _prepared(dialect, place, known[0] if known else "")
+    dialect, place, known, *packages = [*arguments, ""] if len(arguments) == 2 else arguments
+    answer = _prepared(dialect, place, known, packages)
     confine()
     try:
         said = answer()
@@ -34,14 +34,12 @@ def main(arguments: list[str]) -> None:
     sys.stdout.flush()
 
 
-def _prepared(dialect: str, place: str, known: str) -> Callable[[], dict[str, Any]]:
-    """The whole work, with everything imported that it needs. ``-S`` left the distribution's packages out;
-    only a dialect needs them.
+def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Callable[[], dict[str, Any]]:
+    """Return the whole work, with everything imported that it needs; only a dialect needs ``packages``, the
+    folders of the distribution's modules that ``-S`` left out. The module ``site`` would also run what is in
+    sitecustomize and in *.pth files, with the rights that the process still has.
     """
-    if not known:
-        import site
-
-        site.main()
+    sys.path += packages
     if place in (FILES, TEXTS):
         from agent.parse import bundle
 

@@ -89,6 +89,29 @@ def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> Non
     assert said in problem.message
 
 
+def test_nothing_that_lies_beside_the_packages_is_run(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines of a *.pth file that begin with import, and sitecustomize: the module site runs them, before the
+    reader has given up its rights.
+    """
+    ran, here = tmp_path / "ran", f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    python, folder = tmp_path / "bin/python", tmp_path / here
+    folder.mkdir(parents=True)
+    python.parent.mkdir()
+    python.symlink_to(os.path.realpath(sys.executable))
+    (tmp_path / "pyvenv.cfg").write_text(f"home = {python.resolve().parent}\n")
+    (folder / "evil.pth").write_text(f"import os; os.mkdir({str(ran / 'pth')!r})\n")
+    (folder / "sitecustomize.py").write_text(f"import os; os.mkdir({str(ran / 'customize')!r})\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+    monkeypatch.setattr(sys, "executable", str(python))
+    ran.mkdir()
+    assert read(image, make_archive(DOCUMENT)).config is not None
+    assert list(ran.iterdir()) == []
+    subprocess.run((python, "-I", "-S", "-c", "import site; site.main()"), check=True, timeout=60)
+    assert {path.name for path in ran.iterdir()} == {"pth", "customize"}, "site would have run them"
+
+
 def test_every_kind_of_problem_can_be_told_where_nothing_can_be_imported(image: Path) -> None:
     wrong = {"vm_hostnme": 1, "nameservers": ["x"], "vif": [{"vif_number": [], "pna": 3}, 4]}
     conf = {"user": "-", "password": "x", "ssh_key": "y", "script_args": "'", "run": 5}

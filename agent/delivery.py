@@ -45,7 +45,7 @@ def read(host: Host, path: str) -> Parsed:
         raise ConfigError(f"{path}: neither a file, nor a folder, nor a disk", hint=_HINT)
     with host.opened(path, os.O_RDONLY) as medium:
         try:
-            found = _archive(medium)
+            found = _archive(path, medium)
         except OSError as error:
             raise HostError(f"{path}: cannot be read: {error.strerror}") from error
     if found is not None:
@@ -87,10 +87,13 @@ def _drive(path: str, root: int) -> Parsed:
     return drives.read_tree(dialect, tree)
 
 
-def _archive(medium: int) -> Parsed | None:
+def _archive(path: str, medium: int) -> Parsed | None:
     for offset in swap.OFFSETS:
         if archive.header(os.pread(medium, archive.BLOCK, offset)) is not None:
             found = parser.parse(swap.NAME, medium, offset=offset)
+            if found.foreign:
+                what = f"{path}: its archive is not the platform's: {found.foreign}"
+                raise ConfigError(what, hint="every member has to lie below gandi/")
             if found.ours:
                 return found
     return None

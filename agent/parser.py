@@ -67,6 +67,8 @@ class Parsed:
     #: The bytes on the medium that held it: offset and length.
     extent: tuple[int, int]
     modules: tuple[Piece, ...]
+    #: Why the medium is not the platform's, "" where nothing speaks against it.
+    foreign: str = ""
     #: Plain passwords by account ("": the default user's): for this process's life, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
 
@@ -196,5 +198,6 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         whole=bool(answer.get("whole", True)),
         extent=(int(start), int(length)),
         modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer.get("modules", ())),
+        foreign=shown(str(answer.get("foreign", ""))),
         secrets={str(name): str(secret) for name, secret in answer.get("secrets", {}).items()},
     )

@@ -11,6 +11,7 @@ import os
 import re
 
 from agent.bus import Bus, attachment
+from agent.errors import HostError
 from agent.plain import dataclass, field
 from agent.sysfs import attribute, listed
 from agent.text import lines, number
@@ -26,6 +27,8 @@ BLOCK = "/sys/class/block"
 SECTOR = 512
 #: Seconds that libblkid may take over a device for which udev has no answer.
 _PROBE_TIMEOUT = 10.0
+#: Exit statuses of blkid(8) that are answers: found, nothing found, several found.
+_PROBED = (0, 2, 8)
 #: Compiled at their first use, as in all that the next event after a rest waits for.
 _ESCAPE = rb"\\x([0-9a-fA-F]{2})"
 _PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
@@ -181,11 +184,13 @@ def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> 
 
 
 def probe(host: Host, node: str) -> dict[str, str]:
-    """What libblkid finds on the device itself, under udev's names. Empty when it finds nothing or
-    cannot read it.
+    """Return what libblkid finds on the device itself, under udev's names. Empty when it finds nothing or
+    cannot read it; raises HostError where it did not come to an end: that is no answer.
     """
     asked = ("blkid", "-p", "-o", "udev", node)
     done = host.run(asked, changes=False, check=False, timeout=_PROBE_TIMEOUT)
+    if done.returncode not in _PROBED:
+        raise HostError(f"{node}: blkid ended with status {done.returncode}")
     pairs = (line.partition("=") for line in lines(done.stdout))
     return {key: value for key, _, value in pairs if key.startswith("ID_")}
 

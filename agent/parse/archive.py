@@ -28,6 +28,7 @@ LIMITS = {CONFIG: 64 << 20, SCRIPT: 8 << 20}
 MODULES_LIMIT = 1 << 30
 MEMBERS = 1000
 _EXTENDED = 64 << 10  # bytes of a pax or long-name record
+_RECORD = 20 * BLOCK  # an archive is filled up to a multiple of it, by tar's own blocking factor
 _REGULAR = (b"0", b"\0", b"7")
 _KINDS = {
     b"1": "a hard link",
@@ -77,8 +78,10 @@ class Archive:
     members: dict[str, Member] = field(default_factory=dict)
     #: False when it ended before its end mark: then what follows is unknown.
     whole: bool = False
-    #: Whether it says of itself that it is ours.
+    #: Whether a member lies below gandi/.
     ours: bool = False
+    #: Why it is not the platform's, "" where every member lies below gandi/: nothing of it counts then.
+    foreign: str = ""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -89,6 +92,8 @@ class _Said:
     name: str = ""
     size: int | None = None
     sparse: bool = False
+    #: The true name of a sparse member: GNU tar puts another one into its header.
+    sparse_name: str = ""
 
 
 def header(block: bytes) -> Header | None:
@@ -117,21 +122,36 @@ def mark(length: int) -> bytes:
 
 
 def read(descriptor: int, offset: int) -> Archive:
-    """Every member of the archive at ``offset`` of the open device; damage and refusals are in
+    """Return the members of the archive at ``offset`` of the open device; damage and refusals are in
     ``problems``.
+
+    Reading ends at the first member that is not the platform's, and at the limit: what was not seen is not
+    known to be the platform's. An archive behind the end mark is looked at too, and none of it is taken.
     """
     archive = Archive(offset)
     walk = _members(descriptor, archive)
     try:
         for count, (head, place) in enumerate(walk):
-            if count >= MEMBERS:
-                raise Damaged(f"more than {MEMBERS} members")
-            _take(archive, head, place)
+            archive.foreign = _foreign(head) if count < MEMBERS else f"more than {MEMBERS} members in it"
+            if archive.foreign:
+                return archive
+            if not archive.whole:
+                _take(archive, head, place)
     except Damaged as error:
-        archive.problems.append(
-            Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
-        )
+        # Behind the end of a whole one, it may be what is left of an older one.
+        if not archive.whole:
+            archive.problems.append(
+                Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
+            )
     return archive
+
+
+def is_mark(block: bytes) -> bool:
+    """Whether the block is the one that ``mark`` makes, byte by byte: another program's header of that name
+    is none.
+    """
+    head = header(block)
+    return head is not None and head.name == WIPED and head.size < 8**11 and block == mark(head.size)
 
 
 def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
@@ -141,39 +161,52 @@ def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
         block = _pread(descriptor, BLOCK, place)
         place += BLOCK
         if not any(block):
-            archive.length = place + BLOCK - archive.offset
-            archive.whole = True
-            return
+            if not archive.whole:
+                archive.length = place + BLOCK - archive.offset
+                archive.whole = True
+            more = _behind(descriptor, place)
+            if more is None:
+                return
+            place = more
+            continue
         head = header(block)
         if head is None:
             raise Damaged(f"damaged {place - BLOCK - archive.offset} bytes after its beginning")
-        archive.length = place - archive.offset
+        if not archive.whole:
+            archive.length = place - archive.offset
         if head.kind in b"xLKg":
             content = _extended(descriptor, head, place)
             if head.kind == b"L":
                 said.name = _text(content)
             elif head.kind == b"x":
                 _pax(content, said)
+            elif head.kind == b"g":
+                _pax(content, everywhere := _Said())
+                if everywhere != _Said():
+                    raise Damaged("a header that renames or resizes every member")
         else:
             if head.kind == b"S":
                 place = _sparse_map(descriptor, block, place)
             size = head.size if said.size is None else said.size
-            head = Header(said.name or head.name, size, b"S" if said.sparse else head.kind)
+            name = said.sparse_name or said.name or head.name
+            head = Header(name, size, b"S" if said.sparse else head.kind)
             yield head, place
             said = _Said()
         place += 0 if head.kind in _EMPTY else -(-head.size // BLOCK) * BLOCK
 
 
 def _take(archive: Archive, head: Header, place: int) -> None:
-    name = head.name.removeprefix("./").rstrip("/")
-    archive.ours |= name == "gandi" or name.startswith("gandi/")
-    if head.kind == b"5" and name in ("", ".", "gandi"):
+    """Put a member of the platform's on record."""
+    name = _plain(head.name)
+    if _is_folder(head) and name in ("", "gandi"):
+        archive.ours |= name == "gandi"
         return
+    archive.ours = True
     limit = MODULES_LIMIT if MODULES.fullmatch(name) else LIMITS.get(name)
-    why = _refusal(head, name)
-    if why:
+    if head.kind not in _REGULAR:
+        why = f"{_KINDS.get(head.kind, 'no regular file')}, not a regular file"
         hint = "only regular files below gandi/ are taken; it was not touched"
-        archive.problems.append(Problem(shown(head.name) or "a member without a name", why, hint))
+        archive.problems.append(Problem(shown(head.name), why, hint))
     elif name == INIT:
         pass  # The platform's own program: the agent does natively what it did.
     elif limit is None:
@@ -187,15 +220,41 @@ def _take(archive: Archive, head: Header, place: int) -> None:
         archive.members[name] = Member(name, place, head.size)
 
 
-def _refusal(head: Header, name: str) -> str:
-    """Why a member is not even looked at, or ""."""
-    if name.startswith("/"):
-        return "an absolute name"
-    if ".." in name.split("/"):
-        return "a name that leads out of the archive"
-    if head.kind not in _REGULAR:
-        return f"{_KINDS.get(head.kind, 'no regular file')}, not a regular file"
-    return ""
+def _foreign(head: Header) -> str:
+    """Return what makes a member none of the platform's, "" where it lies below gandi/ or is a folder that
+    leads there.
+    """
+    name = _plain(head.name)
+    below = name.startswith("gandi/") and ".." not in name.split("/")
+    if below or (_is_folder(head) and name in ("", "gandi")):
+        return ""
+    return f"{shown(head.name) or 'a member without a name'} in it"
+
+
+def _behind(descriptor: int, end: int) -> int | None:
+    """Return where an archive goes on behind its end mark, as "tar --ignore-zeros" reads it: at once, or
+    where the record of 10 KiB ends; None where it does not.
+
+    Anything else there says nothing: the disk may have been swap before.
+    """
+    try:
+        rest = os.pread(descriptor, _RECORD + BLOCK, end)
+    except OSError:
+        return None
+    blocks = ((end + n, rest[n : n + BLOCK]) for n in range(0, len(rest), BLOCK))
+    first = next(((place, block) for place, block in blocks if any(block)), None)
+    return first[0] if first and header(first[1]) else None
+
+
+def _plain(name: str) -> str:
+    """Return a member's name without the folder that the archive is unpacked into."""
+    name = "" if name in (".", "./") else name.removeprefix("./")
+    return name.rstrip("/")
+
+
+def _is_folder(head: Header) -> bool:
+    """Whether a member is a folder; before POSIX its name ended in a slash."""
+    return head.kind == b"5" or (head.kind in _REGULAR and head.name.endswith("/"))
 
 
 def _pread(descriptor: int, size: int, offset: int) -> bytes:
@@ -241,6 +300,8 @@ def _pax(content: bytes, said: _Said) -> None:
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
         if key == b"path":
             said.name = _text(value)
+        elif key == b"GNU.sparse.name":
+            said.sparse_name = _text(value)
         elif key == b"size" and re.fullmatch(rb"[0-9]{1,20}", value):
             said.size = int(value)
         said.sparse |= key.startswith(b"GNU.sparse")

@@ -47,6 +47,8 @@ def _dialect(name: str) -> Parse:
 def _answer(offset: int, parse: Parse | None, known: str) -> dict[str, Any]:
     """What the archive at ``offset`` holds; without ``parse``, only whether it is the known one."""
     found = archive.read(0, offset)
+    if found.foreign:
+        return {"ours": False, "foreign": found.foreign, "problems": []}
     raw, script = (_content(found, name) for name in (archive.CONFIG, archive.SCRIPT))
     digest = _digest(found, raw, script)
     answer: dict[str, Any] = {

@@ -1,8 +1,9 @@
 """The swap disk as a source: a tar archive at 512 KiB of a disk, or at its beginning (older platforms).
 
-Nothing is guessed by name. A disk is looked at where a valid tar header stands at one of the two places; it
+Nothing is guessed by name. A disk is looked at where a valid tar header stands at one of the two places. It
 is searched only when libblkid finds nothing else on it, since a user's file on a data disk can put a valid
-archive there.
+archive there; and it counts only when every member lies below gandi/ and nothing lies before the archive: a
+backup on a raw disk may hold gandi/config among other files.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.host import Host
-    from agent.parse.archive import Header
     from agent.parser import Piece
+    from agent.report import Item
     from agent.storage import Device, Disk
 
 NAME = "gandi"
-#: Bytes from the beginning of the disk, in the order in which they are tried.
+#: Bytes from the beginning of the disk, the place that counts first.
 OFFSETS = (512 << 10, 0)
 #: Name of the one partition that a swap disk may have.
 PARTITION = "gandiswap"
 #: Bytes that an archive may state as its own: what is overwritten later never reaches further.
 LONGEST = 2 << 30
+#: Bytes that mkswap(8) writes: a page, 4 KiB on every machine of the platform; the signature ends it.
+PAGE = 4096
 
 
 def platform_disks(host: Host) -> Iterable[str]:
@@ -41,28 +44,38 @@ def platform_disks(host: Host) -> Iterable[str]:
 
 
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
-    """The first disk that carries an archive, read. Raises HostError where reading failed and no other disk
-    carries one.
+    """Return the first disk that carries an archive, read; an archive of somebody else is noted. Raises
+    HostError where reading failed and no other disk carries one.
     """
     host = asked.host
-    marked = [(name, at) for name in disks(host) if (at := _marked(host, name)) is not None]
-    carriers = [(disk, at) for name, at in marked if (disk := facts(host, name)) and not foreign(host, disk)]
-    carriers.sort(key=lambda carrier: _rank(carrier[0]))
-    broken = dict[str, HostError]()
-    for place, (disk, offset) in enumerate(carriers):
+    broken: dict[str, HostError] = {}
+    notes: list[Item] = []
+    carriers: list[Disk] = []
+    for name in disks(host):
         try:
-            found = _read(host, disk, offset, asked.known)
+            if disk := _carrier(host, name):
+                carriers.append(disk)
         except HostError as error:
-            broken[disk.device.node] = error
+            broken[name] = error
+    carriers.sort(key=_rank)
+    for place, disk in enumerate(carriers):
+        try:
+            found = _read(host, disk, asked.known)
+        except HostError as error:
+            broken[disk.name] = error
+            continue
+        except _Foreign as error:
+            why = f"carries an archive that is not the platform's ({error}): neither applied nor changed"
+            notes.append(skipped(disk.device.node, why))
             continue
         if found:
-            others = (other.device.node for other, _ in carriers[place + 1 :])
-            why = f"carries an archive as well; {disk.device.node} counts"
-            unread = (failed(node, error.message, error.hint) for node, error in broken.items())
-            return Findings(found, (*unread, *(skipped(other, why) for other in others)))
+            others = (other.device.node for other in carriers[place + 1 :])
+            why = f"carries an archive as well, not read and not changed; {disk.device.node} counts"
+            unread = (failed(f"/dev/{one}", error.message, error.hint) for one, error in broken.items())
+            return Findings(found, (*unread, *notes, *(skipped(other, why) for other in others)))
     if broken:
         raise next(iter(broken.values()))
-    return Findings()
+    return Findings(None, tuple(notes))
 
 
 def facts(host: Host, name: str) -> Disk | None:
@@ -111,45 +124,89 @@ def _rank(disk: Disk) -> int:
     return 1 if disk.device.label == b"swap" else 2 if disk.name == "xvdz" else 3
 
 
-def _marked(host: Host, name: str) -> int | None:
-    """The place of a valid tar header, by two reads of the device and no process."""
+def _carrier(host: Host, name: str) -> Disk | None:
+    """Return a disk that may carry an archive, or None. Raises HostError where that is unknown."""
+    disk = facts(host, name) if _marked(host, name) else None
+    return disk if disk and not foreign(host, disk) else None
+
+
+class _Foreign(Exception):
+    """Why an archive, or the disk that it is on, is not the platform's."""
+
+
+def _marked(host: Host, name: str) -> bool:
+    """Whether there is a valid tar header, by two reads of the device and no process."""
     if storage.size_now(host, name) <= OFFSETS[0]:
-        return None
+        return False
     try:
         with host.opened(f"/dev/{name.replace('!', '/')}", os.O_RDONLY) as disk:
-            return next(
-                (at for at in OFFSETS if archive.header(os.pread(disk, archive.BLOCK, at)) is not None), None
-            )
+            return any(archive.header(os.pread(disk, archive.BLOCK, at)) is not None for at in OFFSETS)
     except (OSError, HostError):
         # A drive without a medium, or one that went away: no carrier.
-        return None
+        return False
 
 
-def _read(host: Host, disk: Disk, first: int, known: str) -> Found | None:
-    from agent.parser import parse
+def _read(host: Host, disk: Disk, known: str) -> Found | None:
+    """Return what the disk carries. Raises _Foreign where that is not the platform's.
 
+    What begins at 0 is read first: where it reaches to the other place, or its end is unknown, an archive
+    there is only a part of it.
+    """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
         if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.number:
             raise HostError(f"{disk.device.node}: another device than a moment ago")
-        for offset in (first, *(at for at in OFFSETS if at < first)):
-            head = _head(descriptor, disk, offset)
-            if head is None:
-                continue
-            medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
-            if head.name == archive.WIPED:
-                return Found(_sized(medium, disk, archive.BLOCK + head.size), None)
-            parsed = parse(NAME, descriptor, offset=offset, known=known)
-            if known and not parsed.same:
-                parsed = parse(NAME, descriptor, offset=offset)
-            if parsed.ours:
-                return Found(_sized(medium, disk, parsed.extent[1], parsed.modules), parsed)
-    return None
+        first = _found(descriptor, disk, 0, 0, known)
+        if first and (not _whole(first) or first.medium.length > OFFSETS[0]):
+            return first
+        end = first.medium.length if first else 0
+        return _found(descriptor, disk, OFFSETS[0], end, known) or first
 
 
-def _head(descriptor: int, disk: Disk, offset: int) -> Header | None:
+def _whole(found: Found) -> bool:
+    return not found.medium.left and (found.parsed is None or found.parsed.whole)
+
+
+def _found(descriptor: int, disk: Disk, offset: int, end: int, known: str) -> Found | None:
+    """Return the archive at ``offset``; ``end`` is that of another one before it. Raises _Foreign."""
+    from agent.parser import parse
+
+    block = _bytes(descriptor, disk, archive.BLOCK, offset)
+    head = archive.header(block)
+    if head is None:
+        return None
+    medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
+    if archive.is_mark(block):
+        # mkswap may have been cut within its page.
+        _nothing_before(descriptor, disk, offset, max(end, PAGE))
+        return Found(_sized(medium, disk, archive.BLOCK + head.size), None)
+    parsed = parse(NAME, descriptor, offset=offset, known=known)
+    if known and not parsed.same and not parsed.foreign:
+        parsed = parse(NAME, descriptor, offset=offset)
+    if parsed.foreign:
+        raise _Foreign(parsed.foreign)
+    if not parsed.ours:
+        return None
+    _nothing_before(descriptor, disk, offset, end)
+    return Found(_sized(medium, disk, parsed.extent[1], parsed.modules), parsed)
+
+
+def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> None:
+    """Raise _Foreign where something lies before the archive that no signature explains: an archive within
+    what libblkid does not know (a database's volume, another tar) is a part of that.
+
+    What lies behind it says nothing: the disk may have been swap before.
+    """
+    if disk.partitions or disk.device.fstype == "swap" or start >= offset:
+        return
+    before = _bytes(descriptor, disk, offset - start, start)
+    if before.count(0) != offset - start:
+        raise _Foreign("something else was written before it")
+
+
+def _bytes(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
     try:
-        return archive.header(os.pread(descriptor, archive.BLOCK, offset))
+        return os.pread(descriptor, size, offset)
     except OSError as error:
         raise HostError(f"{disk.device.node}: cannot be read at {offset}: {error.strerror}") from error
 

@@ -4,8 +4,8 @@ switched on.
 A power cut leaves one of these states, and the next boot goes on from each: the whole archive; our mark in
 place of its first header (the rest is being overwritten); a swap signature. The mark goes last, so a disk
 is never found with neither. A device is formatted only when it has just delivered an archive that is
-stored, or carries the partition name gandiswap and nothing else, or is blank and named in
-CONFIG_SWAP_DEVICE; and never when anything else is on it.
+stored, or is blank and has the partition name gandiswap or is named in CONFIG_SWAP_DEVICE; and never when
+anything else is on it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     Disks = Callable[[Host], Iterable[str]]
 
 LABEL = "swap"
-#: mkswap(8): the signature ends the first page; a page is 4 KiB on every machine of the platform.
-_PAGE, _SIGNATURE = 4096, b"SWAPSPACE2"
+_SIGNATURE = b"SWAPSPACE2"
 _CHUNK = 1 << 20
 #: Seconds to wait for udev or another program to let go of the disk.
 _LOCK_TIMEOUT = 10.0
@@ -66,7 +65,7 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
         if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
             _overwrite(ctx.host, disk, medium)
         _format(ctx.host, target)
-        if (medium.offset >= _PAGE or target is not disk.device) and ctx.host.effect(
+        if (medium.offset >= source.PAGE or target is not disk.device) and ctx.host.effect(
             f"clear the mark on {node}"
         ):
             _clear_mark(ctx.host, disk, medium)
@@ -138,8 +137,8 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
         yield skipped("swap", f"{target.node}: the administrator's ({claim.by})")
     elif why:
         yield skipped("swap", f"{target.node}: left: {why}")
-    elif target.fstype == "" and not _free(host, target, wanted):
-        yield skipped("swap", f"{target.node}: not formatted: not blank, or read-only")
+    elif target.fstype == "" and (taken := _taken(host, target, wanted)):
+        yield skipped("swap", f"{target.node}: not formatted: not blank, {taken}")
     else:
         bare = target.fstype == ""
         with _locked(host, disk) if bare else contextlib.nullcontext():
@@ -163,10 +162,13 @@ def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
     return target, f"holds {other}" if other else busy
 
 
-def _free(host: Host, target: Device, wanted: str) -> bool:
-    """Whether a device without a signature may be formatted."""
-    named = target.part_name == source.PARTITION
-    return not target.readonly and (named or (target.name == wanted and not blank.why_not(host, target)))
+def _taken(host: Host, target: Device, wanted: str) -> str:
+    """Return why a device without a signature must not be formatted, "" where it may: its name alone, as a
+    partition or in the setting, does not say that nothing is on it.
+    """
+    if target.part_name != source.PARTITION and target.name != wanted:
+        return "nothing names it"
+    return blank.why_not(host, target)
 
 
 def _configured(ctx: Context) -> str:
@@ -185,7 +187,7 @@ def _signed(host: Host, node: str) -> bool:
     """Whether there is a swap signature; False for a device that cannot be read."""
     try:
         with host.opened(node, os.O_RDONLY) as descriptor:
-            return os.pread(descriptor, len(_SIGNATURE), _PAGE - len(_SIGNATURE)) == _SIGNATURE
+            return os.pread(descriptor, len(_SIGNATURE), source.PAGE - len(_SIGNATURE)) == _SIGNATURE
     except (HostError, OSError):
         # A drive without a medium, or one that went away: no swap.
         return False

@@ -48,7 +48,7 @@ def test_a_hostile_member_is_named_and_the_rest_applied(
     put(disk, content=media.HOSTILE[kind] + ARCHIVE)
     one, ctx, failures = _boot(machine, disk)
     (item,) = failures.values()
-    assert item.name in ("../../etc/cron.d/evil", "gandi/../../evil", "/evil", "gandi/evil", "gandi/script")
+    assert item.name in ("gandi/evil", "gandi/script")
     assert "only regular files below gandi/" in item.hint
     assert ctx.config is not None
     assert ctx.config.hostname == "vm1"

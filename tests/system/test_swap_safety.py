@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agent import storage
 from agent.host import Host
 from agent.parse import archive
+from agent.report import Outcome
 from agent.sources import Asked
 from agent.sources import swap as swap_source
+from tests import media
 from tests.media import OFFSET, md_superblock
 from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount
 from tests.system.swapdisks import (
     ARCHIVE,
     Machine,
     MakeDisk,
+    blkid,
     carrier,
+    content_digest,
     put,
     refused,
+    with_gpt,
 )
 
 
@@ -101,6 +108,160 @@ def test_never_searched_and_never_formatted(
     LAYOUTS[layout](disk)
     put(disk)
     refused(disk, machine, f"CONFIG_SWAP_DEVICE={disk.node}\n")
+
+
+def _disk(make_disk: MakeDisk, *pieces: tuple[int, bytes]) -> LoopDisk:
+    disk = make_disk(24 * MIB)
+    for place, content in pieces:
+        put(disk, place, content)
+    return disk
+
+
+def _blocks(archive: bytes) -> bytes:
+    """The members alone, without the end mark."""
+    content = archive.rstrip(b"\0")
+    return content + bytes(-len(content) % media.SECTOR)
+
+
+@pytest.mark.parametrize("offset", [OFFSET, 0])
+@pytest.mark.parametrize("where", ["before", "behind", "behind the end"])
+@pytest.mark.parametrize("name", media.FOREIGN)
+def test_a_strangers_archive(
+    make_disk: MakeDisk, machine: Callable[..., Machine], name: str, where: str, offset: int
+) -> None:
+    foreign = media.FOREIGN[name]
+    content = {
+        "before": foreign + ARCHIVE,
+        "behind": _blocks(ARCHIVE) + foreign + bytes(1024),
+        "behind the end": ARCHIVE + foreign + bytes(1024),
+    }[where]
+    disk = _disk(make_disk, (offset, content))
+    (item,) = [item for item in refused(disk, machine) if item.name == disk.node]
+    assert item.outcome is Outcome.SKIPPED
+    assert f"not the platform's ({name} in it): neither applied nor changed" in item.detail
+
+
+def _tar_around(archive: bytes, name: str) -> bytes:
+    """A tar from the disk's beginning on, in which a file's content lies at 512 KiB."""
+    filler = media.member("gandi/filler", bytes(OFFSET - 1024))
+    return filler + media.member(name, archive) + bytes(1024)
+
+
+PIECES: dict[str, tuple[tuple[tuple[int, bytes], ...], str]] = {
+    "a file in somebody's tar": (((0, _tar_around(ARCHIVE, "home/disk.img")),), "home/disk.img in it"),
+    "data before it": (((100 << 10, b"a database's page"), (OFFSET, ARCHIVE)), "something else was written"),
+    "data in the first page": (((0, b"a database's head"), (OFFSET, ARCHIVE)), "something else was written"),
+    "data before a mark": (
+        ((100 << 10, b"a database's page"), (OFFSET, archive.mark(1 << 20))),
+        "something else was written",
+    ),
+    "a thousand and one members": (
+        ((OFFSET, media.member("gandi/x") * 1000 + media.member("home/x", b"mine") + ARCHIVE),),
+        "more than 1000 members",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PIECES)
+def test_an_archive_within_something_else(
+    make_disk: MakeDisk, machine: Callable[..., Machine], what: str
+) -> None:
+    pieces, said = PIECES[what]
+    disk = _disk(make_disk, *pieces)
+    (item,) = [item for item in refused(disk, machine) if item.name == disk.node]
+    assert said in item.detail
+
+
+def test_another_programs_member_of_the_marks_name(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    """Its size would be overwritten."""
+    content = media.member(archive.WIPED, b"mine" * 4096) + bytes(1024)
+    refused(_disk(make_disk, (OFFSET, content)), machine)
+
+
+def test_the_archive_at_0_counts_where_it_reaches_to_the_other_place(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    """A script of the customer's may hold an archive."""
+    evil = media.make_archive({"vm_hostname": "evil", "vif": []})
+    config = media.member("gandi/config", b'{"vm_hostname": "good", "vif": []}')
+    filler = media.member("gandi/script", bytes(OFFSET - len(config) - 512) + evil)
+    disk = _disk(make_disk, (0, config + filler + bytes(1024)))
+    ctx, _ = machine(disk).boot()
+    assert ctx.config is not None
+    assert ctx.config.hostname == "good"
+    assert blkid(disk.node)["TYPE"] == "swap"
+
+
+def test_swap_of_before_is_no_reason_to_leave_a_disk(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    """A disk that was used: its signature stands, and anything may lie before and behind the archive."""
+    disk = make_disk(24 * MIB)
+    put(disk, 8192, os.urandom(8 * MIB))
+    sh("mkswap", "-q", disk.node)
+    put(disk)
+    one = machine(disk)
+    ctx, _ = one.boot()
+    assert ctx.config is not None
+    assert one.swapped_on == [disk.node]
+
+
+def test_a_strangers_archive_hides_none_of_the_platforms(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    stranger, own = make_disk(24 * MIB), make_disk(24 * MIB)
+    put(stranger, content=media.FOREIGN["home/user/notes"] + ARCHIVE)
+    put(own)
+    before = content_digest(stranger)
+    one = machine(stranger, own)
+    ctx, items = one.boot()
+    assert ctx.config is not None
+    assert one.swapped_on == [own.node]
+    assert content_digest(stranger) == before
+    assert "home/user/notes in it" in next(item.detail for item in items if item.name == stranger.node)
+
+
+def test_a_gandiswap_partition_that_is_not_blank(
+    make_disk: MakeDisk, machine: Callable[..., Machine]
+) -> None:
+    """What libblkid does not know may be somebody's: a name is no proof that nothing is there."""
+    disk = make_disk(24 * MIB)
+    with_gpt(disk, 24 * MIB)
+    put(disk, media.PARTITION + 8192, b"a database's page")
+    items = refused(disk, machine)
+    assert "not blank, something was written to it" in items[-1].detail
+
+
+def test_a_disk_that_blkid_could_not_look_at_is_not_formatted(
+    make_disk: MakeDisk, machine: Callable[..., Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer is not the answer that nothing is there."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/blkid").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "bin/blkid").chmod(0o755)
+    disk, _ = carrier(make_disk, "raw")
+    other, _ = carrier(make_disk, "raw")
+    before = content_digest(disk)
+    probe = storage.probe
+
+    def asked(host: Host, node: str) -> dict[str, str]:
+        with monkeypatch.context() as path:
+            if node == disk.node:
+                path.setattr(
+                    "agent.host.ENVIRONMENT", {"PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+                )
+            return probe(host, node)
+
+    monkeypatch.setattr(storage, "probe", asked)
+    refused(disk, machine)
+    one = machine(disk, other)
+    ctx, items = one.boot()
+    assert ctx.config is not None, "hides no other"
+    assert "blkid ended with status" in next(item.detail for item in items if item.name == disk.node)
+    assert one.swapped_on == [other.node]
+    assert content_digest(disk) == before
 
 
 def test_a_gandiswap_partition_that_holds_a_filesystem(

@@ -186,14 +186,14 @@ def test_a_disk_that_cannot_be_read_hides_no_other(
     bad, good = make_disk(24 * MIB), make_disk(24 * MIB)
     put(bad)
     put(good)
-    real = swap_source._head
+    real = swap_source._bytes
 
-    def head(descriptor: int, disk: Disk, offset: int) -> archive.Header | None:
+    def read(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
         if disk.name == bad.name:
             raise HostError(f"{disk.device.node}: cannot be read at {offset}: Input/output error")
-        return real(descriptor, disk, offset)
+        return real(descriptor, disk, size, offset)
 
-    monkeypatch.setattr(swap_source, "_head", head)
+    monkeypatch.setattr(swap_source, "_bytes", read)
     one = machine(bad, good)
     ctx, items = one.boot()
     assert ctx.config is not None

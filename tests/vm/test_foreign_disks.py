@@ -1,5 +1,6 @@
-"""Disks of somebody else that carry a valid archive at 512 KiB: beside a true swap disk they are not
-searched, not formatted, and what is no data disk is not changed by a bit.
+"""Disks of somebody else that carry a valid archive at 512 KiB, or a backup at one of the two places that
+holds gandi/config among its members: beside a true swap disk they are not searched, not formatted, and what
+is no data disk is not changed by a bit.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ MKFS = {
     "ext4": ["mkfs.ext4", "-q", "-b", "4096", "-O", "^resize_inode", "-N", "512", "-L", "ext4"],
     "xfs": ["mkfs.xfs", "-q", "-L", "xfs"],
 }
+NOTES = "home/user/notes"
 BLOCK, CHUNK, MOST = 4096, 256, 256  # bytes of a copy, copies a write, writes at the most
 
 
@@ -80,12 +82,21 @@ def _md(folder: Path) -> Path:
     return put(image, media.OFFSET, EVIL)
 
 
+def _backup(folder: Path, offset: int) -> Path:
+    """A raw disk with somebody's tar on it, and nothing that libblkid knows."""
+    image = make_disk(folder / f"backup-{offset}.img", 64 * MIB)
+    config = EVIL[: 2 * media.SECTOR]
+    assert not any(EVIL[len(config) :]), "the whole member"
+    return put(image, offset, config + media.FOREIGN[NOTES] + bytes(1024))
+
+
 def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, platform: State, tmp_path: Path) -> None:
     data = [_users_file(tmp_path, kind) for kind in MKFS]
     others = [make(tmp_path) for make in (_gpt, _lvm, _md)]
     assert all(_carries(path) for path in (*data, *others))
-    before = {path: _digest(path) for path in others}
-    disks = [Disk(path=path, id=path.stem) for path in (*data, *others)]
+    backups = [_backup(tmp_path, offset) for offset in (media.OFFSET, 0)]
+    before = {path: _digest(path) for path in (*others, *backups)}
+    disks = [Disk(path=path, id=path.stem) for path in (*data, *others, *backups)]
     # The last on the bus: each of the others is seen before it.
     swap = replace(sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT), serial="platform")
     vm = delivered(machine.clone(platform), *disks, swap)
@@ -97,10 +108,13 @@ def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, platform: St
     for name in mounted:
         vm.run(f"head -c {BLOCK} {name}/mine | grep -aq gandi/config")
     vm.run("! test -e /evil")
+    status = vm.output("gandi-agent status")
+    told = [line for line in status.splitlines() if f"({NOTES} in it): neither applied nor changed" in line]
+    assert len(told) == len(backups), status
     shown = vm.output("gandi-agent disks")
     assert "LVM" in shown, shown
     vm.power_off()
-    for path in others:
+    for path in before:
         assert _digest(path) == before[path], f"{path.stem} was written to"
     assert all(_carries(path) for path in (*data, *others))
     for path in data:

@@ -19,6 +19,7 @@ from agent.canonical import canonical
 from agent.errors import HostError
 from agent.parse.problem import Problem, shown
 from agent.plain import dataclass, field
+from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 #: Seconds for a killed reader to be gone: one that reads from a disk that hangs cannot be killed.
 _GONE = 2.0
-#: Bytes of the answer: a script of 8 MiB and a configuration of 1 MiB, in base64.
-ANSWER = 16 << 20
+#: Bytes of the answer: programs and files (10 MiB) and the document as it was spelled (1 MiB) in base64, the
+#: configuration (4 MiB), plain passwords and problems.
+ANSWER = 22 << 20
 #: How the folders of the distribution's Python modules are called: Debian's, and everyone else's.
 _PACKAGES = ("/dist-packages", "/site-packages")
 _READER = os.path.join(os.path.dirname(__file__), "parse", "__main__.py")
@@ -189,7 +191,7 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
         raw=b64decode(raw) if raw is not None else None,
         problems=tuple(
-            Problem(shown(path), message, hint, harmless)
+            Problem(shown(path), printable(message), printable(hint), harmless)
             for path, message, hint, harmless in answer["problems"]
         ),
         digest=str(answer.get("digest", "")),

@@ -105,4 +105,5 @@ def _answer(parse: Parse) -> dict[str, Any]:
         reading = parse(Files(0))
     except MemoryError:
         reading = too_large("the drive")
-    return {"problems": told(reading.problems)} | encoded(reading)
+    answer = encoded(reading)
+    return answer | {"problems": told(reading.problems)}

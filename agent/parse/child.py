@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> None:
         said = answer()
     except Exception as error:
         said = {"defect": _where(error)}
-    sys.stdout.write(json.dumps(said))
+    # Not escaped: an answer of text that is no ASCII would have three times the size.
+    sys.stdout.buffer.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
     sys.stdout.flush()
 
 

@@ -9,7 +9,8 @@ import shlex
 
 from agent.model import File, User
 from agent.parse import fields, hashes, values, yamldoc
-from agent.parse.draft import DEFAULT, Form
+from agent.parse.bounds import Unreadable
+from agent.parse.draft import DEFAULT, USERS, Form
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.parse.values import Choice
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: cloud-init's spellings of how a file's content is packed.
 _PACKED = ("gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", "b64", "base64")
 _ENCODINGS = Choice(("", "text/plain", *_PACKED))
+#: Groups of an account.
+_GROUPS = 256
 #: Bytes of a file, unpacked.
 _FILE = 8 << 20
 
@@ -38,7 +41,9 @@ def command(written: object) -> str:
 
 def words(written: object) -> tuple[str, ...]:
     """Names, as a list or with commas between them."""
-    named = written if isinstance(written, list) else fields.text(written).split(",")
+    named = written if isinstance(written, list) else fields.text(written).split(",", _GROUPS)
+    if len(named) > _GROUPS:
+        raise ValueError(f"more than {_GROUPS} names; write fewer")
     return tuple(values.group(one) for one in named if one is not None and fields.stripped(one))
 
 
@@ -156,7 +161,9 @@ def _spelled(document: dict[str, Any]) -> None:
     if isinstance(users, dict):
         users = [{"name": name} | (one if isinstance(one, dict) else {}) for name, one in users.items()]
     if isinstance(users, str):
-        users = [one.strip(WHITE) for one in users.split(",")]
+        users = [one.strip(WHITE) for one in users.split(",", USERS)]
+        if len(users) > USERS:
+            document["users"] = users = Unreadable(f"more than {USERS} names")
     if isinstance(users, list):
         # "default" stands for the account that keys and passwords without a name go to in any case.
         users = [{"name": user} if isinstance(user, str) else user for user in users if user != "default"]

@@ -4,52 +4,41 @@ from __future__ import annotations
 
 import json
 
-from agent.parse.problem import Problem, shown
+from agent.parse import bounds
+from agent.parse.problem import Problem
 from agent.parse.reading import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Commas in a document: more values than that is no machine, and each that is wrong costs time to tell.
-MOST = 30_000
 _REMEDY = "the platform has to deliver a correct document"
 
 
 def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] | None:
-    """The document; None, with the reason among the problems, where it is no JSON object."""
-    twice: set[str] = set()
-
-    def noted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        document = dict(pairs)
-        if len(document) < len(pairs):
-            seen: set[str] = set()
-            for key, _ in pairs:
-                (twice if key in seen else seen).add(key)
-        return document
-
-    if raw.count(b",") > MOST:
-        what = f"too large: more than {MOST} commas"
-        problems.append(Problem(name, what, "deliver less, and long content in base64"))
-        return None
+    """The document; None, with the reason among the problems, where it is no JSON object. What is not taken
+    of it is named (``agent.parse.bounds``), also a text that is no UTF-8.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    what = "no JSON object"
     try:
-        text = raw.removeprefix(b"\xef\xbb\xbf").decode()
-        document = json.loads(text, object_pairs_hook=noted)
-    except json.JSONDecodeError as error:
-        what = f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-    except UnicodeDecodeError as error:
-        what = f"not UTF-8 at byte {error.start}"
-    except (RecursionError, MemoryError):
-        what = "nested too deeply, or too large to be held in memory"
-    except ValueError:
-        what = "a number with thousands of digits"
-    else:
-        problems.extend(_twice(twice))
+        document = bounds.load(raw.decode("utf-8", "surrogateescape"), name, problems)
         if isinstance(document, dict):
             return document
-        what = "no JSON object"
+    except json.JSONDecodeError as error:
+        what = _not_utf8(raw) or f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    except (RecursionError, MemoryError):
+        what = "nested too deeply, or too large to be held in memory"
     problems.append(Problem(name, what, _REMEDY))
     return None
+
+
+def _not_utf8(raw: bytes) -> str:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
+    return ""
 
 
 def read_text(name: str, raw: bytes, problems: list[Problem]) -> str:
@@ -75,10 +64,3 @@ def too_large(name: str) -> Reading:
     """What is left of input that filled the reader's memory."""
     what = "too large to be held in memory"
     return Reading(None, {}, [Problem(name, what, "the platform has to deliver less")])
-
-
-def _twice(names: set[str]) -> list[Problem]:
-    return [
-        Problem(shown(name), "the key is there twice; the last one counts", "write it once")
-        for name in sorted(names)[:10]
-    ]

@@ -30,6 +30,10 @@ USER_DATA = "user-data"
 KEPT = 10 << 20
 #: Programs and files in all.
 ITEMS = 1000
+#: Characters of all public keys.
+KEYS = 2 << 20
+#: Accounts.
+USERS = 256
 #: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
 _PASSWORD = 512
 #: Items of metadata, and characters of each.
@@ -62,6 +66,7 @@ class Draft:
         self.plain = 0
         self.kept: dict[str, bytes] = {}
         self._size = 0
+        self._keys_size = 0
         self._users: dict[str, User] = {}
         self._scripts: list[Script] = []
         self._boot: list[Script] = []
@@ -97,6 +102,10 @@ class Draft:
     def user(self, user: User, secret: str = "") -> None:
         """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
         known = self._users.get(user.name)
+        if known is None and len(self._users) >= USERS:
+            self.tell("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
+            self.plain += bool(secret)
+            return
         has_password = user.name in self.secrets or bool(known and known.password)
         self.plain += bool(secret)
         if secret and not has_password:
@@ -145,18 +154,15 @@ class Draft:
 
     def keys(self, name: str, lines: Iterable[str], path: str) -> None:
         """Public keys of an account, each once; a wrong one is told with its number."""
-        found: dict[str, str] = {}
-        for number, line in enumerate(lines, start=1):
-            if fields.is_comment(line):
-                continue
-            try:
-                bare, whole = fields.key(line)
-            except ValueError as error:
-                what, _, hint = str(error).partition("; ")
-                self.tell(f"{path} line {number}", what, hint)
-            else:
-                found.setdefault(bare, whole)
-        if found:
+        found, wrong = fields.keys(list(lines))
+        for number, what, hint in wrong:
+            self.tell(f"{path} line {number}", what, hint)
+        self._keys_size += sum(map(len, found.values()))
+        if self._keys_size > KEYS:
+            self.tell(
+                path, f"more than {KEYS} characters, with all keys before: left out", "deliver fewer keys"
+            )
+        elif found:
             self.user(User(name, keys=tuple(found.values())))
 
     def program(

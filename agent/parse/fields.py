@@ -29,6 +29,11 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _KEY_LINE = 16 << 10
+#: Keys of one account: how many, their characters in all, and the lines that are looked at.
+_KEYS, _KEYS_SIZE, _KEYS_LINES = 1000, 1 << 20, 5000
+#: Characters of a line of arguments: shlex takes time by the square of a word's length, and the kernel takes
+#: no argument of more than 128 KiB (MAX_ARG_STRLEN).
+_ARGUMENTS = 32 << 10
 
 
 def text(value: object) -> str:
@@ -42,13 +47,16 @@ def text(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds half a character (a lone surrogate); write it as UTF-8") from None
+        raise ValueError("holds a lone surrogate, or bytes that are no UTF-8; write it as UTF-8") from None
     return value
 
 
 def arguments(value: object) -> tuple[str, ...]:
     """A program's arguments: words by a shell's rules of quoting, nothing expanded."""
     words = text(value)
+    if len(words) > _ARGUMENTS:
+        what = f"longer than {_ARGUMENTS} characters: gandi/script is not run"
+        raise ValueError(f"{what}; hand over what is longer in the script itself")
     try:
         return tuple(shlex.split(words))
     except ValueError as error:
@@ -178,6 +186,31 @@ def unpacked(written: str | bytes) -> bytes:
     """What base64 stands for, written in one line or several. Raises ValueError."""
     data = written.encode("ascii") if isinstance(written, str) else written
     return binascii.a2b_base64(data.translate(None, WHITE.encode()), strict_mode=True)
+
+
+def keys(written: list[str]) -> tuple[dict[str, str], list[tuple[int, str, str]]]:
+    """Return the public keys of authorized_keys, each by itself with its line, and of each line that is none
+    its number, what is wrong, and the remedy. What is beyond the bounds is wrong as one.
+    """
+    found: dict[str, str] = {}
+    wrong: list[tuple[int, str, str]] = []
+    size = 0
+    for number, line in enumerate(written, start=1):
+        if is_comment(line):
+            continue
+        if number > _KEYS_LINES or len(found) >= _KEYS or size > _KEYS_SIZE:
+            most = f"{_KEYS} keys, {_KEYS_LINES} lines or {_KEYS_SIZE} characters"
+            wrong.append((number, f"more than {most}: left out from here on", "deliver fewer keys"))
+            break
+        try:
+            name, whole = key(line)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            wrong.append((number, what, hint))
+        else:
+            found.setdefault(name, whole)
+            size += len(line)
+    return found, wrong
 
 
 def stripped(value: object) -> str:

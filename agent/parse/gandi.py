@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SOURCE = "gandi"
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+#: Characters of ``run``.
+_RUN = 1 << 20
 _FIRST_PREFIX = {4: 24, 6: 64}
 
 
@@ -229,19 +231,10 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
 
 def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
     """root and the named account, both with the password and every key."""
-    keys: dict[str, str] = {}
-    wrong: list[Problem] = []
-    for number, line in enumerate(fields.key_lines(conf.ssh_key), start=1):
-        if fields.is_comment(line):
-            continue
-        try:
-            name, whole = fields.key(line)
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            wrong.append(Problem(f"vm_conf.ssh_key line {number}", what, hint))
-        else:
-            keys.setdefault(name, whole)
-    problems.extend(bounded(wrong))
+    keys, wrong = fields.keys(fields.key_lines(conf.ssh_key))
+    problems.extend(
+        bounded([Problem(f"vm_conf.ssh_key line {number}", what, hint) for number, what, hint in wrong])
+    )
     users = []
     if conf.password or keys:
         users.append(User("root", conf.password, tuple(keys.values())))
@@ -263,7 +256,10 @@ def _scripts(
     if script and not wrong:
         files["script"] = script
         scripts.append(program("script", script, conf.script_args))
-    if conf.run.strip(WHITE):
+    if len(conf.run) > _RUN:
+        what = f"longer than {_RUN} characters: not run"
+        problems.append(Problem("vm_conf.run", what, "deliver it as gandi/script"))
+    elif conf.run.strip(WHITE):
         files["run"] = (conf.run.rstrip("\n") + "\n").encode()
         scripts.append(program("run", files["run"]))
     return tuple(scripts), files

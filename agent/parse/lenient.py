@@ -15,6 +15,7 @@ import difflib
 import re
 
 from agent import plain
+from agent.parse.bounds import ITEMS, Unreadable
 from agent.parse.core import SchemaValidator, ValidationError
 from agent.parse.problem import TOLD, Problem, bounded, shown
 
@@ -34,6 +35,7 @@ _ROUNDS = 20
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
 _SCHEMA, _ALSO = "schema", "also"
+_DEFECT = "deliver less of it, to find out which item it is"
 #: Of the validator's own errors, in our words, each with its remedy.
 _SHAPES = {
     "list_type": ("not a list", "write it in brackets: [...]"),
@@ -119,7 +121,7 @@ def validate(
     whole = schema(of)
     validator = SchemaValidator(whole, {"hide_input_in_errors": True})
     known = frozenset(_keys(whole))
-    problems: list[Problem] = []
+    problems = _many_unknown(document, {one["name"] for one in _declarations(whole)})
     told: set[tuple[int | str, ...]] = set()
     for _ in range(_ROUNDS):
         try:
@@ -127,6 +129,9 @@ def validate(
             return validator.validate_python(document), bounded(told_once)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False):
+                if not wrong["loc"]:
+                    what = f"not taken as a whole: {wrong['type']}"
+                    return of(), bounded([*problems, Problem("the document", what, _DEFECT)])
                 missing = wrong["type"] == "missing"
                 # What was left out a round ago may be missing now: the item around it goes, told already.
                 if not (missing and wrong["loc"] in told):
@@ -136,6 +141,21 @@ def validate(
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
+
+
+def _many_unknown(document: dict[str, Any], known: set[str]) -> list[Problem]:
+    """Take the unknown keys out where there are so many that to name each takes long."""
+    if len(document) <= ITEMS:
+        return []
+    unknown = [key for key in document if key.replace("-", "_") not in known]
+    for key in unknown:
+        del document[key]
+    return [Problem("the document", f"{len(unknown)} unknown keys", "they have no effect", harmless=True)]
+
+
+def _declarations(whole: Any) -> list[Any]:
+    declared: list[Any] = whole["schema"]["fields"]
+    return declared
 
 
 def _unhandled(problems: Iterable[Problem]) -> list[Problem]:
@@ -168,6 +188,8 @@ def _problem(wrong: ErrorDetails, known: frozenset[str]) -> Problem:
 
 def _kind(given: object) -> str:
     """The type of a value, as JSON calls it."""
+    if isinstance(given, Unreadable):
+        return given.why
     if given is None or isinstance(given, bool):
         return "null" if given is None else "true or false"
     return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.model import Nic
 
+#: Resolvers, and domains to search, of a NIC: more than any of the network managers uses.
+NAMES = 256
 #: NICs of one machine; more is no machine but an attack on whoever renders them.
 MOST = 256
 #: Bytes that an interface needs for IPv6 (RFC 8200, section 5).
@@ -285,5 +287,9 @@ class _Assembly:
                 self._tell(link, "primary", "not one of its ports: not applied", "name one of its ports")
             else:
                 bond = replace(bond, primary=primary)
+        for key in ("nameservers", "search"):
+            if len(getattr(link.nic, key)) > NAMES:
+                self._tell(link, key, f"more than {NAMES}: the first are used", "write fewer")
+                link.nic = replace(link.nic, **{key: getattr(link.nic, key)[:NAMES]})
         parent = number(link.parent)
         return replace(link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.parse.reading import Reading
 
 SOURCE = "nocloud"
-_LIMIT = 1 << 20
+_LIMIT = 4 << 20
 
 
 def public_keys(written: object) -> tuple[str, ...]:

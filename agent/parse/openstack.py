@@ -28,7 +28,7 @@ VERSIONS = (
     *("2015-10-15", "2013-10-17", "2013-04-04", "2012-08-10", "latest"),
 )
 #: Bytes of each JSON document.
-LIMIT = 1 << 20
+LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

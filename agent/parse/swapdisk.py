@@ -100,6 +100,7 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
         reading = too_large(archive.CONFIG)
     if reading is None:
         return {"raw": kept}
+    answer = encoded(reading)
     found.problems.extend(reading.problems)
     if reading.secrets and kept is not None:
         hint = "give a crypt(3) hash instead, and it is kept as /gandi/config"
@@ -107,4 +108,4 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
             Problem(archive.CONFIG, "holds a password in plain text: not kept", hint, harmless=True)
         )
         kept = None
-    return {"raw": kept} | encoded(reading)
+    return answer | {"raw": kept}

@@ -125,6 +125,6 @@ def mode(value: object) -> int:
 def timezone(value: object) -> str:
     """A name of the time zone database; "" where none is given."""
     written = stripped(value)
-    if written and not re.fullmatch(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+){0,3}", written):
+    if written and not re.fullmatch(r"[A-Za-z0-9_+-]{1,60}(?:/[A-Za-z0-9_+-]{1,60}){0,3}", written):
         raise ValueError("no name of a time zone; write for example Europe/Paris or Etc/UTC")
     return written

@@ -9,11 +9,10 @@ values know what they expect.
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 
-from agent.parse import fields
-from agent.parse.document import MOST
+from agent.parse import bounds, fields
+from agent.parse.bounds import Unreadable
 from agent.parse.problem import Problem, shown
 from agent.text import WHITE
 
@@ -23,7 +22,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Bytes of a document that libyaml reads in a moment, and that the library does in pure Python.
-LIMIT, SLOW_LIMIT = 1 << 20, 128 << 10
+LIMIT, SLOW_LIMIT = 2 << 20, 128 << 10
+#: How often a document is read, without the key of its root that went beyond the bounds.
+_CUTS = 4
+#: libyaml's errors that are of one value and not of how the document is written.
+_ITS_OWN = ("nesting depth", "Unicode character escape")
 #: Nesting, and values in all, those of aliases included.
 _DEEPEST, _MOST = 40, 50_000
 _NULL = ("", "~", "null", "Null", "NULL")
@@ -33,6 +36,10 @@ _REMEDY = "correct it and deliver it again"
 
 class _Wrong(Exception):
     """Why the document is not taken; the message is for people and quotes nothing of it."""
+
+
+class _Beyond(_Wrong):
+    """One value is too much; the others may be taken."""
 
 
 class _Library:
@@ -56,11 +63,8 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
     if yaml is None and text.startswith("#"):
         text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
     if text.lstrip(WHITE).startswith("{"):
-        if text.count(",") > MOST:
-            problems.append(Problem(name, f"too large: more than {MOST} commas", _REMEDY))
-            return None
         try:
-            return json.loads(text)
+            return bounds.load(text, name, problems)
         except (ValueError, RecursionError):
             pass  # Not JSON, but perhaps YAML in the same brackets.
     if yaml is None:
@@ -72,21 +76,42 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
     if len(text) > limit:
         problems.append(Problem(name, f"more than {limit} characters of YAML", "deliver a smaller document"))
         return None
-    builder = _Builder(problems, name)
-    try:
-        for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
-            builder.take(event)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problems.append(Problem(name, f"no YAML: {shown(error.problem or 'damaged')}{place}", _REMEDY))
-    except yaml.YAMLError:
-        problems.append(Problem(name, "no YAML: a character that it does not have", _REMEDY))
-    except _Wrong as error:
-        problems.append(Problem(name, str(error), _REMEDY))
-    else:
-        return builder.value
+    for _ in range(_CUTS):
+        builder = _Builder(problems, name)
+        try:
+            for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
+                builder.take(event)
+            return bounds.held(builder.value)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            what = f"no YAML: {shown(error.problem or 'damaged')}{place}"
+            rest = _without(text, builder.at) if any(one in what for one in _ITS_OWN) else None
+        except yaml.YAMLError:
+            what, rest = "no YAML: a character that it does not have", None
+        except _Wrong as error:
+            what, rest = str(error), _without(text, builder.at) if isinstance(error, _Beyond) else None
+        if rest is None:
+            break
+        text = rest
+        problems.append(Problem(f"{name}: {shown(builder.at[0])}", f"{what}: left out", _REMEDY))
+    problems.append(Problem(name, what, _REMEDY))
     return None
+
+
+def _without(text: str, at: tuple[str, int]) -> str | None:
+    """The text without a key of the root and the lines of its value; None where it does not begin a line."""
+    key, first = at
+    lines = text.split("\n")
+    if not key or first >= len(lines) or not lines[first].lstrip("\"'").startswith(key):
+        return None
+    ends = (n for n, line in enumerate(lines[first + 1 :], first + 1) if _begins(line))
+    return "\n".join(lines[:first] + lines[next(ends, len(lines)) :])
+
+
+def _begins(line: str) -> bool:
+    """Whether something of the root begins with the line: no part of a value, no comment."""
+    return line.startswith(("---", "...")) or (line != "" and line[0] not in " \t\r#-]}")
 
 
 class _Builder:
@@ -94,6 +119,8 @@ class _Builder:
 
     def __init__(self, problems: list[Problem], name: str) -> None:
         self.value: Any = None
+        #: The last key of the root, and the number of its line, from 0 on.
+        self.at = ("", 0)
         self._problems = problems
         self._name = name
         self._documents = 0
@@ -109,16 +136,17 @@ class _Builder:
                 if self._documents > 1:
                     raise _Wrong("more than one YAML document")
             case "ScalarEvent":
+                if len(self._stack) == 1 and len(self._stack[0][1]) % 2 == 0:
+                    self.at = (event.value, event.start_mark.line)
                 self._put(self._scalar(event), event.anchor, 1)
             case "AliasEvent":
-                if event.anchor not in self._anchors:
-                    raise _Wrong("an alias without its anchor, or within it")
-                value, weight = self._anchors[event.anchor]
+                lost = (Unreadable("an alias without its anchor, or within it"), 1)
+                value, weight = self._anchors.get(event.anchor, lost)
                 self._counted(weight)
                 self._put(deepcopy(value), None, 0)
             case "SequenceStartEvent" | "MappingStartEvent" as kind:
                 if len(self._stack) >= _DEEPEST:
-                    raise _Wrong(f"nested more than {_DEEPEST} deep")
+                    raise _Beyond(f"nested more than {_DEEPEST} deep")
                 self._counted(1)
                 self._stack.append((kind, [], event.anchor))
             case "SequenceEndEvent" | "MappingEndEvent":
@@ -129,7 +157,7 @@ class _Builder:
     def _counted(self, weight: int) -> None:
         self._count += weight
         if self._count > _MOST:
-            raise _Wrong(f"more than {_MOST} values, those of its aliases included")
+            raise _Beyond(f"more than {_MOST} values, those of its aliases included")
 
     def _put(self, value: Any, anchor: str | None, weight: int) -> None:
         self._counted(weight)
@@ -140,12 +168,12 @@ class _Builder:
         else:
             self.value = value
 
-    def _scalar(self, event: Any) -> str | bytes | None:
+    def _scalar(self, event: Any) -> str | bytes | Unreadable | None:
         if event.tag == _BINARY:
             try:
                 return fields.unpacked(event.value)
             except ValueError:
-                raise _Wrong("a !!binary value whose base64 is damaged") from None
+                return Unreadable("a !!binary value whose base64 is damaged")
         plain = event.implicit[0]
         return None if plain and event.value in _NULL else str(event.value)
 
@@ -159,8 +187,10 @@ class _Builder:
                     for name, inner in more.items() if isinstance(more, dict) else ():
                         merged.setdefault(name, inner)
                 continue
-            if not isinstance(key, str):
-                raise _Wrong("a key that is not text")
+            if not isinstance(key, str) or not bounds.is_text(key):
+                what = key if isinstance(key, str) else "a key"
+                self._problems.append(bounds.odd_key(self._name, what, "write it as text"))
+                continue
             if key in own:
                 what = "the key is there twice; the last one counts"
                 self._problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))

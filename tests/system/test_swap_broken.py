@@ -22,7 +22,7 @@ DOCUMENTS = {
     "cut short": (GOOD[:-30], "gandi/config", "no JSON"),
     "nothing": (b"", "gandi/config", "no JSON"),
     "a list": (b"[1, 2]", "gandi/config", "no JSON object"),
-    "not UTF-8": (GOOD.replace(b"vm1", b"\xff\xfe"), "gandi/config", "not UTF-8"),
+    "not UTF-8": (b"\xff\xfe" + GOOD, "gandi/config", "not UTF-8"),
     "a bomb": (b"[" * 5_000_000, "gandi/config", "nested too deeply"),
 }
 

@@ -13,6 +13,7 @@ import re
 from agent import stages, stored, terminal, trees
 from agent.errors import ConfigError
 from agent.host import Host
+from agent.parse import archive
 from agent.report import Outcome, changed, unchanged
 from agent.sysfs import listed
 
@@ -64,13 +65,24 @@ def _clean(host: Host) -> None:
 
 def _memory(host: Host) -> Iterator[Item]:
     """What the agent remembers, what it was delivered, and what it said."""
-    folders = [*(f"{stored.FOLDER}/{name}" for name in listed(host, stored.FOLDER)), _DOCUMENTS]
+    folders = [f"{stored.FOLDER}/{name}" for name in listed(host, stored.FOLDER)]
+    folders += [f"{_DOCUMENTS}/{name}" for name in listed(host, _DOCUMENTS) if _delivered(name)]
     folders += [f"{_LOGS}/{name}" for name in listed(host, _LOGS) if _LOG.fullmatch(name)]
     gone = [name for folder in folders if host.exists(folder) for name in trees.remove(host, folder)]
+    empty = host.exists(_DOCUMENTS) and all(map(_delivered, listed(host, _DOCUMENTS)))
+    if empty and host.remove(_DOCUMENTS):
+        gone.append(_DOCUMENTS)
     for name in gone:
         yield changed(name, "removed")
     if not gone:
         yield unchanged("memory", "nothing was remembered")
+
+
+def _delivered(name: str) -> bool:
+    """Whether it is a file of the platform's archive; what else lies in the folder is the customer's."""
+    member = f"gandi/{name}"
+    known = (archive.CONFIG, archive.SCRIPT, archive.INIT)
+    return member in known or archive.MODULES.fullmatch(member) is not None
 
 
 def host_keys(host: Host) -> Iterator[Item]:

@@ -100,8 +100,10 @@ def iso(
     if tool is None:
         known = " or ".join(tool[0] for tool in _ISO_TOOLS)
         raise ConfigError("no program here makes an ISO image", hint=f"install {known}")
-    _make_way(host, out)
     staging = f"{out}.{os.getpid()}"
+    if host.exists(staging):
+        raise ConfigError(f"{staging}: is in the way", hint="remove it, or name another image")
+    _make_way(host, out)
     try:
         folder(host, staging, files)
         # Made first, for its mode: the tool writes into the file that is there.

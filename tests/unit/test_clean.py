@@ -44,6 +44,15 @@ def files(root: Path) -> set[str]:
 
 
 @root_only
+def test_what_the_customer_keeps_beside_the_document_stays(tree: Path) -> None:
+    for name in ("notes", "6.1-modules.tar.gz", "script", "backup/config"):
+        (tree / "gandi" / name).parent.mkdir(exist_ok=True)
+        (tree / "gandi" / name).write_text("x")
+    assert main(["clean", "--root", str(tree)]) == 0
+    assert files(tree) == STAY | {"gandi/notes", "gandi/backup/config"}
+
+
+@root_only
 def test_a_tree_is_made_ready(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clean", "--root", str(tree), "--dry-run"]) == 0
     would = capsys.readouterr().out

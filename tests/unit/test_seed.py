@@ -36,6 +36,20 @@ def test_a_swap_image_is_what_the_reader_reads(tmp_path: Path) -> None:
     assert (found.config.hostname, found.files["script"]) == ("vm1", b"x")
 
 
+def test_a_folder_that_is_in_the_way_of_an_iso_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed, "_ISO_TOOLS", (("true",),))
+    image, mine = tmp_path / "seed.iso", tmp_path / f"seed.iso.{os.getpid()}"
+    image.write_bytes(b"an older image")
+    mine.mkdir()
+    (mine / "notes").write_text("mine")
+    with pytest.raises(ConfigError, match="is in the way"):
+        seed.iso(Host(), str(image), {"gandi.json": b"{}"})
+    assert (mine / "notes").read_text() == "mine"
+    assert image.read_bytes() == b"an older image"
+
+
 def test_an_image_is_private_whatever_stood_there(tmp_path: Path) -> None:
     image, other = tmp_path / "swap.img", tmp_path / "other"
     for before in (image, other):

@@ -3,6 +3,7 @@
     instance.json               which instance this is: source, id, and the DMI UUID it was first seen under
     instances/<id>/config.json  the last good configuration (0600), synced before a medium is wiped
     instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
+    instances/<id>/begun.json   items of several files of which the first may be written and the rest not
     instances/<id>/nics.json    which MAC each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
@@ -18,6 +19,7 @@ the administrator win.
 
 from __future__ import annotations
 
+import os
 import threading
 
 from agent import adopted, stored
@@ -178,15 +180,19 @@ class State:
         live: str | None,
         apply: Callable[[], object],
         left: Callable[[], str | None] | None = None,
+        parts: str | None = None,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
         ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
         file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
-        may raise; ``left`` asks how it looks then, where only the system knows. Compared with what was
-        delivered, and left, when it was last applied:
+        may raise; ``left`` asks how it looks then, where only the system knows. ``parts``: it is of several
+        files, of which ``live`` tells only one. That it has begun is stored first, with this text (see
+        ``begun``), and forgotten when ``apply`` has returned, which goes on from any part. Compared with
+        what was delivered, and left, when it was last applied:
 
+        - begun, and not ended since it is delivered: applied;
         - live is what is wanted: unchanged;
         - never applied, to a machine that was set up before us: kept;
         - delivered differs from last time: applied;
@@ -196,21 +202,60 @@ class State:
         """
         with self._lock:
             known = self._applied().get(name)
-            if live == wanted:
+            is_new = known is None or known["delivered"] != digest(delivered)
+            was_cut = is_new and parts is not None and self.begun(name) is not None
+            if live == wanted and not was_cut:
                 found = known is None or "found" in known
                 self._remember(name, delivered, wanted, found=found)
+                if parts is not None:
+                    self.ended(name)
                 return unchanged(name, detail)
-            if known is None and adopted.keeps(self.host, self.identity(), self.folder(), name):
+            is_first = known is None and not was_cut
+            if is_first and adopted.keeps(self.host, self.identity(), self.folder(), name):
                 self._remember(name, delivered, _BEFORE_US)
                 return kept(name, "as it was before the agent")
-            is_new = known is None or known["delivered"] != digest(delivered)
             ours = known is not None and live is not None and known["left"] == digest(live)
             if not is_new and not ours:
                 return kept(name)
+            if parts is not None and not was_cut:
+                self._begin(name, parts)
         apply()
         with self._lock:
             self._remember(name, delivered, wanted if left is None else left() or "")
+            self.ended(name)
         return changed(name, detail)
+
+    def begun(self, name: str) -> str | None:
+        """What was stored when the item of several files was begun, None where none is under way."""
+        return self._begun().get(name)
+
+    def ended(self, name: str) -> None:
+        """Nothing of the item is missing, or nothing of it was made."""
+        with self._lock:
+            items = self._begun()
+            if items.pop(name, None) is None:
+                return
+            if items:
+                stored.store(self.host, self._begun_file(), {"items": items}, sync=False)
+            else:
+                self.host.remove(self._begun_file())
+
+    def _begin(self, name: str, parts: str) -> None:
+        try:
+            stored.store(self.host, self._begun_file(), {"items": self._begun() | {name: parts}})
+        except HostError:
+            # Where nothing can be stored, items are applied from memory. On one disk with the rest of the
+            # system that is the end of this item: what has no room for this text has none for an account.
+            disks = {os.stat(self.host.path(folder)).st_dev for folder in ("/etc", "/var/lib")}
+            if self._unstored is None or len(disks) == 1:
+                raise
+
+    def _begun(self) -> dict[str, str]:
+        found = (stored.load(self.host, self._begun_file()) or {}).get("items", {})
+        return found if isinstance(found, dict) else {}
+
+    def _begun_file(self) -> str:
+        return f"{self.folder()}/begun.json"
 
     def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:
         """Undo an item that the platform delivers no longer, if it is our doing and still as we left it.

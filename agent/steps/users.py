@@ -1,10 +1,10 @@
 """Step: the accounts of the document, with their groups, shells, sudo rules, passwords and keys.
 
-An account is created once. One that the administrator removed stays removed, and nothing more is done
-for it. A key or a sudo rule that the platform delivers no longer is removed if we had added it and it is
-still as we wrote it, and nothing was wrong in the document (a mistake in it must lock nobody out); an
-account or a password never is. Passwords reach the system on chpasswd's standard input, keys by descriptor
-(see homefile).
+An account is created once, and whole: what a power cut or a full disk kept from being made, the next run
+makes. One that the administrator removed stays removed, and nothing more is done for it. A key or a sudo
+rule that the platform delivers no longer is removed if we had added it and it is still as we wrote it, and
+nothing was wrong in the document (a mistake in it must lock nobody out); an account or a password never is.
+Passwords reach the system on chpasswd's standard input, keys by descriptor (see homefile).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from functools import partial
 
 from agent import accounts, authorized
 from agent.accounts import Account
-from agent.errors import ConfigError
+from agent.errors import ConfigError, HostError
 from agent.model import User
 from agent.parse.problem import shown
 from agent.plain import replace
 from agent.report import Outcome, guarded, skipped
+from agent.sysfs import listed
 from agent.text import BLANKS
 
 TYPE_CHECKING = False
@@ -32,6 +33,11 @@ _SHELL = "/bin/bash"
 _SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 #: Characters of a key's comment, and of its fingerprint ("SHA256:" and 8), that stand for it in a report.
 _COMMENT, _FINGERPRINT = 40, 15
+#: The files of accounts and groups, and how pam_unix calls what it has not finished: any other name of /etc
+#: that begins so is looked at.
+_FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid", "npasswd", "nshadow")
+#: What is begun: an account with its home, a membership with its group.
+_HOME, _GROUP = "home", "group"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -40,6 +46,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     if config is None:
         return
     users = everyone(ctx, config.users)
+    if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
+        from agent import shadow
+
+        yield from guarded("account files", shadow.tidy(ctx.host))
     for user in users:
         yield from guarded(f"user:{user.name}", _account(ctx, user))
     if config.partial:
@@ -109,10 +119,33 @@ def _settle_account(ctx: Context, user: User) -> Item:
         wanted="there",
         live="there" if there else None,
         apply=lambda: _create(ctx, user),
+        parts="" if there else _parts(ctx, user.name),
     )
 
 
+def _parts(ctx: Context, name: str) -> str:
+    """A home that is there before its account is not completed."""
+    from agent import shadow
+
+    return "" if ctx.host.exists(shadow.new_home(ctx.host, name)) else _HOME
+
+
 def _create(ctx: Context, user: User) -> None:
+    from agent import shadow
+
+    item = f"user:{user.name}"
+    home = ctx.state.begun(item) == _HOME
+    if accounts.account(ctx.host, user.name) is None:
+        try:
+            _useradd(ctx, user)
+        except HostError:
+            if accounts.account(ctx.host, user.name) is None:
+                ctx.state.ended(item)  # nothing of it is there: what the administrator makes is his
+            raise
+    shadow.complete(ctx.host, user.name, home=home)
+
+
+def _useradd(ctx: Context, user: User) -> None:
     shell = ("--shell", _SHELL) if ctx.host.exists(_SHELL) else ()
     group = accounts.admin_group(ctx.host) if user.admin else None
     also = ("--groups", group) if group else ()
@@ -124,29 +157,31 @@ def _create(ctx: Context, user: User) -> None:
 def _admin(ctx: Context, user: User) -> Iterator[Item]:
     group = accounts.admin_group(ctx.host)
     if user.admin and group:
-        yield ctx.state.settle(
-            f"group:{user.name}",
-            delivered="admin",
-            wanted=group,
-            live=group if accounts.in_group(ctx.host, user.name, group) else None,
-            apply=partial(_join, ctx, user.name, group),
-        )
+        yield _join(ctx, f"group:{user.name}", "admin", user.name, group)
 
 
 def _member(ctx: Context, name: str, group: str) -> Iterator[Item]:
-    yield ctx.state.settle(
-        f"group:{name}:{group}",
-        delivered=group,
+    yield _join(ctx, f"group:{name}:{group}", group, name, group)
+
+
+def _join(ctx: Context, item: str, delivered: str, name: str, group: str) -> Item:
+    def apply() -> None:
+        if accounts.group(ctx.host, group) is None:
+            ctx.host.run(("groupadd", "--", group))
+        if ctx.state.begun(item) == _GROUP:
+            from agent import shadow
+
+            shadow.complete_group(ctx.host, group)
+        ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
+
+    return ctx.state.settle(
+        item,
+        delivered=delivered,
         wanted=group,
         live=group if accounts.in_group(ctx.host, name, group) else None,
-        apply=partial(_join, ctx, name, group),
+        apply=apply,
+        parts="" if accounts.group(ctx.host, group) is not None else _GROUP,
     )
-
-
-def _join(ctx: Context, name: str, group: str) -> None:
-    if accounts.group(ctx.host, group) is None:
-        ctx.host.run(("groupadd", "--", group))
-    ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
 
 
 def _shell(ctx: Context, user: User) -> Iterator[Item]:

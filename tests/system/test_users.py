@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import stat
@@ -23,6 +24,8 @@ IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 HASH = "$6$saltsalt$" + "x" * 86
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO8v1o1N3pG0vJ9y3zvGUdnM1hAx5cZ2mP1oXAYGK9mF you@home"
+#: What the accounts and their homes may take.
+SPACE = "size=48m,nr_inodes=10000"
 ROOT, ADMIN = User("root", HASH, (KEY,)), User("gandi1", HASH, (KEY, OTHER), admin=True)
 
 
@@ -58,25 +61,27 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    (tmp_path / "root").mkdir()
-    # An overlay cannot have its upper folder within its lower one: a tmpfs holds it.
-    space = tmp_path / "space"
-    space.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", space], check=True)
-    for name in ("upper", "work"):
-        (space / name).mkdir()
-    options = f"lowerdir=/,upperdir={space}/upper,workdir={space}/work"
-    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", tmp_path / "root"], check=True)
-    try:
-        machine = Machine(tmp_path / "root")
+    space, root = tmp_path / "space", tmp_path / "root"
+    with contextlib.ExitStack() as mounted:
+
+        def mount(at: Path, *what: str) -> None:
+            at.mkdir()
+            subprocess.run(["mount", *what, at], check=True)
+            mounted.callback(lambda: subprocess.run(["umount", "--lazy", at], check=True))
+
+        # An overlay cannot have its upper folder within its lower one: a tmpfs holds it, which a test may
+        # fill.
+        mount(space, "-t", "tmpfs", "-o", SPACE, "tmpfs")
+        for name in ("upper", "work"):
+            (space / name).mkdir()
+        options = f"lowerdir=/,upperdir={space}/upper,workdir={space}/work"
+        mount(root, "-t", "overlay", "-o", options, "overlay")
+        machine = Machine(root)
         # Whatever this machine has of its own must not count.
         machine.command("groupadd", "--force", "sudo")
         for home in ("root/.ssh/authorized_keys", "var/lib/gandi"):
             subprocess.run(["rm", "-rf", machine.file(home)], check=True)
         yield machine
-    finally:
-        subprocess.run(["umount", tmp_path / "root"], check=True)
-        subprocess.run(["umount", space], check=True)
 
 
 def _shadow(machine: Machine, name: str) -> str | None:

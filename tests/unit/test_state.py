@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,68 @@ def test_disks_are_remembered_fact_by_fact(state: State) -> None:
     state.remember_disk("u1", mountpoint="/srv/a", size=10)
     state.remember_disk("u1", size=20)
     assert State(state.host).disks() == {"u1": {"mountpoint": "/srv/a", "size": 20}}
+
+
+def test_an_item_of_several_files_that_was_cut_is_applied_again(state: State) -> None:
+    """What is live tells only of the first of them."""
+    calls = list[str | None]()
+
+    def settle(live: str | None, *, cut: bool = False) -> Outcome:
+        def apply() -> None:
+            calls.append(state.begun("x"))
+            if cut:
+                raise HostError("no power")
+
+        return state.settle("x", delivered="a", wanted="a", live=live, apply=apply, parts="home").outcome
+
+    for live in (None, "a"):
+        with pytest.raises(HostError):
+            settle(live, cut=True)
+    assert State(state.host).begun("x") == "home", "it survives the process"
+    assert settle("a") is Outcome.CHANGED
+    assert calls == ["home"] * 3
+    assert settle("a") is Outcome.UNCHANGED
+    assert settle(None) is Outcome.KEPT, "the administrator removed it"
+    assert not state.host.exists(f"{state.folder()}/begun.json")
+
+
+def test_an_item_that_is_there_whole_is_not_begun(state: State) -> None:
+    def apply() -> None:
+        pytest.fail("applied")
+
+    item = state.settle("x", delivered="a", wanted="a", live="a", apply=apply, parts="home")
+    assert item.outcome is Outcome.UNCHANGED
+    assert state.begun("x") is None
+
+
+@pytest.mark.parametrize("one_disk", [True, False])
+def test_what_cannot_be_noted_is_applied_from_memory_only_where_another_disk_holds_it(
+    state: State, monkeypatch: pytest.MonkeyPatch, one_disk: bool
+) -> None:
+    for folder in ("etc", "var/lib"):
+        (Path(state.host.root) / folder).mkdir(parents=True, exist_ok=True)
+    state.assume(model.Identity("gandi", "other"))
+    real = os.stat
+
+    class Other:
+        st_dev = 0
+
+    def refuse(*_words: object, **_how: object) -> None:
+        raise HostError("no space")
+
+    monkeypatch.setattr("agent.stored.store", refuse)
+    monkeypatch.setattr(
+        "agent.state.os.stat", lambda path: real(path) if one_disk or path.endswith("etc") else Other
+    )
+    done = list[str]()
+
+    def settle() -> Outcome:
+        apply = partial(done.append, "a")
+        return state.settle("x", delivered="a", wanted="a", live=None, apply=apply, parts="").outcome
+
+    if one_disk:
+        with pytest.raises(HostError):
+            settle()
+    else:
+        assert settle() is Outcome.CHANGED
+    assert done == ([] if one_disk else ["a"])

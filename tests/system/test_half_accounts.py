@@ -1,0 +1,236 @@
+"""Accounts of which useradd made a part, locks and new files that it left: the next run ends it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import accounts
+from agent.errors import HostError
+from agent.host import Completed, Host
+from agent.model import User
+from agent.plain import dataclass, replace
+from tests.system.test_users import HASH, KEY, Machine, machine
+
+__all__ = ["machine"]  # a fixture
+NAME = "gandi1"
+ADMIN = User(NAME, HASH, (KEY,), admin=True, groups=("media",))
+FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
+
+
+@dataclass(slots=True)
+class Cut(Host):
+    """The machine, of which one program is cut: it has run, and a part of what it made is not there."""
+
+    program: str = ""
+    undo: Callable[[Host], object] = print
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        done = Host.run(self, argv, **how)
+        if argv[0] == self.program:
+            self.undo(self)
+            raise HostError(f"{self.program}: cut")
+        return done
+
+
+def _line(file: str, *, of: str = NAME) -> Callable[[Host], object]:
+    """Take the line of an account or a group out of a file of /etc."""
+
+    def undo(host: Host) -> None:
+        path = f"/etc/{file}"
+        lines = (host.read(path) or "").split("\n")
+        mode = stat.S_IMODE(os.stat(host.path(path)).st_mode)
+        owner = os.stat(host.path(path))
+        kept = "\n".join(line for line in lines if not line.startswith(f"{of}:"))
+        host.write(path, kept, mode=mode, owner=(owner.st_uid, owner.st_gid))
+
+    return undo
+
+
+def _home(*argv: str) -> Callable[[Host], object]:
+    return lambda host: Host.run(host, ("sh", "-ec", *argv))
+
+
+def _all(host: Host) -> None:
+    """As after a cut behind the first file."""
+    for file in FILES[1:]:
+        _line(file)(host)
+    _home(f"rm -rf /home/{NAME}")(host)
+
+
+CUTS: dict[str, Callable[[Host], object]] = {
+    **{file: _line(file) for file in FILES[1:]},
+    "home": _home(f"rm -rf /home/{NAME}"),
+    "home of root's": _home(f"rm -rf /home/{NAME}; mkdir -m 0 /home/{NAME}"),
+    "skeleton": _home(f"rm /home/{NAME}/.profile"),
+    "skeleton's bytes": _home(f": > /home/{NAME}/.profile"),
+    "group of administrators": _home(f"sed -i 's/{NAME}$//' /etc/gshadow"),
+    "everything else": _all,
+}
+
+
+def _parts(machine: Machine, name: str) -> dict[str, object]:
+    """All that there is of an account, without its numbers."""
+    made = accounts.account(machine.host, name)
+    assert made is not None
+    found = dict[str, object]()
+    for file in FILES:
+        lines = [line.split(":") for line in machine.file(f"/etc/{file}").read_text().split("\n")]
+        own = [line for line in lines if line[0] == name]
+        found[file] = [["N" if part.isdigit() else part for part in line[1:]] for line in own]
+        if file in ("group", "gshadow"):
+            found[f"{file}s"] = {line[0] for line in lines if name in line[-1].split(",")}
+    found["passwd"] = str(found["passwd"]).replace(name, "NAME")
+    home = machine.file(made.home)
+    for path in (home, *home.iterdir()):
+        info = path.stat()
+        size = info.st_size if path.is_file() else 0
+        found[path.name.replace(name, "home")] = (info.st_mode, info.st_uid == made.uid, size)
+    return found
+
+
+def _is_whole(machine: Machine) -> None:
+    """As an account that nothing has cut."""
+    machine.boot(ADMIN, replace(ADMIN, name="whole"))
+    assert _parts(machine, NAME) == _parts(machine, "whole")
+    for check in ("pwck", "grpck"):
+        argv = ["chroot", machine.host.root, check, "-r"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert NAME not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("what", CUTS)
+def test_what_useradd_was_kept_from_making_is_made_by_the_next_run(machine: Machine, what: str) -> None:
+    host = machine.host
+    machine.host = Cut(host.root, program="useradd", undo=CUTS[what])
+    assert machine.boot(ADMIN)[f"user:{NAME}"].startswith("failed")
+    machine.host = host
+    assert machine.boot()[f"user:{NAME}"] == "changed"
+    _is_whole(machine)
+    assert set(machine.boot().values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize("program", ["groupadd", "usermod"])
+def test_a_group_or_a_membership_of_one_file_is_completed(machine: Machine, program: str) -> None:
+    host = machine.host
+    undo = (
+        _line("gshadow", of="media")
+        if program == "groupadd"
+        else _home(f"sed -i '/^media:/s/{NAME}$//' /etc/gshadow")
+    )
+    machine.host = Cut(host.root, program=program, undo=undo)
+    assert machine.boot(ADMIN)[f"group:{NAME}:media"].startswith("failed")
+    machine.host = host
+    assert machine.boot()[f"group:{NAME}:media"] == "changed"
+    _is_whole(machine)
+
+
+def test_what_the_administrator_left_out_stays_out(machine: Machine) -> None:
+    """An account from before its delivery, a home from before its account, one that was removed since."""
+    machine.command("useradd", "--no-create-home", NAME)
+    assert machine.boot(ADMIN)[f"user:{NAME}"] == "unchanged"
+    machine.command("rm", "-rf", f"/home/{NAME}/.profile")
+    machine.file("/home/other").mkdir()
+    machine.boot(ADMIN, User("other"))
+    assert not (machine.file("/home/other") / ".profile").exists()
+    assert not (machine.file(f"/home/{NAME}") / ".profile").exists()
+    machine.boot(ADMIN, User("other"), User("third"))
+    machine.command("rm", "-rf", "/home/third")
+    assert machine.boot(ADMIN, User("other"), User("third"))["user:third"] == "unchanged"
+    assert not machine.file("/home/third").exists()
+
+
+def test_a_failed_useradd_leaves_no_claim_on_what_the_administrator_makes(machine: Machine) -> None:
+    machine.command("sh", "-ec", "mv /usr/sbin/useradd /usr/sbin/away")
+    assert machine.boot(ADMIN)[f"user:{NAME}"].startswith("failed")
+    machine.command("sh", "-ec", "mv /usr/sbin/away /usr/sbin/useradd")
+    machine.command("useradd", "--no-create-home", NAME)
+    assert machine.boot(ADMIN)[f"user:{NAME}"] == "unchanged"
+
+
+@pytest.mark.parametrize("pages", range(0, 24, 2))
+def test_a_disk_of_any_free_size_leaves_no_half_of_an_account(machine: Machine, pages: int) -> None:
+    """Filled to so many pages; with room again, the next run ends right."""
+    machine.boot(User("root", HASH, (KEY,)))
+    filler = Path(machine.host.root).parent / "space/filler"
+    free = os.statvfs(filler.parent).f_bavail
+    subprocess.run(["fallocate", "-l", str((free - pages) * 4096), filler], check=True)
+    machine.boot(ADMIN)
+    filler.unlink()
+    assert "failed" not in str(machine.boot())
+    _is_whole(machine)
+    _nothing_temporary(machine)
+
+
+LEFT = {
+    "passwd.lock": b"1\0",
+    "shadow.lock": b"",
+    "group.lock": f"{os.getpid()}\0".encode(),
+    "gshadow.4711": b"4711\0",
+    "subuid.4712": b"",
+    "passwd+": b"root:x:0:0::/root:/bin/sh\n",
+    "nshadow": b"root:secret:0:::::\n",
+}
+#: The administrator's copies.
+KEPT = {
+    "passwd.1": b"root:x:0:0::/root:/bin/sh\n",
+    "passwd.20260101": b"",
+    "shadow.bak": b"",
+    "group.lock~": b"",
+}
+
+
+def _leave(machine: Machine) -> None:
+    for name, content in (LEFT | KEPT).items():
+        machine.file(f"/etc/{name}").write_bytes(content)
+
+
+def _there(machine: Machine) -> set[str]:
+    return {path.name for path in machine.file("/etc").iterdir()} & set(LEFT | KEPT)
+
+
+def test_locks_and_new_files_of_a_cut_run_are_removed(machine: Machine) -> None:
+    """Also a lock of a PID that is another program's by now, and an empty one, at which shadow fails."""
+    machine.boot(User("root", HASH))
+    _leave(machine)
+    outcomes = machine.boot(ADMIN)
+    assert outcomes["account files"].startswith("changed removed what a run that was cut had left")
+    assert outcomes[f"user:{NAME}"] == "changed"
+    assert _there(machine) == set(KEPT)
+
+
+def test_files_in_use_are_left(machine: Machine) -> None:
+    """While a program of shadow holds the lock of lckpwdf(3)."""
+    machine.boot(User("root", HASH))
+    _leave(machine)
+    with machine.file("/etc/.pwd.lock").open("w") as held:
+        # A lock of this process would not keep itself out.
+        child = os.fork()
+        if not child:
+            fcntl.lockf(held, fcntl.LOCK_EX)
+            Path(machine.file("/held")).touch()
+            time.sleep(60)
+            os._exit(0)
+        while not machine.file("/held").exists():
+            time.sleep(0.01)
+    try:
+        machine.boot()
+        assert _there(machine) == set(LEFT | KEPT)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    machine.boot()
+    assert _there(machine) == set(KEPT)
+
+
+def _nothing_temporary(machine: Machine) -> None:
+    names = [path.name for path in machine.file("/etc").iterdir()]
+    assert not [n for n in names if n.endswith((".lock", "+")) and n != ".pwd.lock"]

@@ -16,6 +16,7 @@ from agent.host import Host
 from agent.report import Outcome, changed
 from agent.sources import Found
 from agent.steps import source as source_step
+from agent.steps.hostkeys import KEYGEN, MAKER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.report import Item, StepReport
-
-#: Makes the host keys that are missing, before sshd starts.
-KEYGEN = "gandi-sshdkeygen.service"
 
 
 def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
@@ -69,7 +67,7 @@ def renew(host: Host) -> Iterator[Item]:
     made = next(clean.host_keys(host))
     if made.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
         # Nobody would make them at the first boot, and sshd does not start without.
-        host.run(("ssh-keygen", "-A"))
+        host.run((MAKER,))
         made = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
     yield made
     yield from clean.machine_id(host)

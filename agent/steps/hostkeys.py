@@ -6,6 +6,7 @@ them off the way to the network.
 
 from __future__ import annotations
 
+import os
 import re
 
 from agent import renewal, units
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDER = "/etc/ssh"
 KEYGEN = "gandi-sshdkeygen.service"
+#: What the unit runs.
+MAKER = "/usr/lib/gandi-agent/gandi-hostkeys"
 _KEY = re.compile(r"ssh_host_.*_key(?:\.pub|-cert\.pub)?")
 #: Seconds for three keys on a slow machine.
 _TIMEOUT = 300.0
@@ -41,9 +44,12 @@ def apply(ctx: Context) -> Iterator[Item]:
     else:
         for name in names:
             host.remove(f"{FOLDER}/{name}")
+        # The note of what is due must not leave the disk before the keys do.
+        with host.opened(FOLDER, os.O_RDONLY) as folder:
+            os.fsync(folder)
         if host.live and (renewal.is_late(ctx) or not units.enabled(host, KEYGEN)):
             # The unit does not come any more, or not at all.
-            host.run(("ssh-keygen", "-A"), timeout=_TIMEOUT)
+            host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
     renewal.done(ctx, renewal.HOST_KEYS)

@@ -15,6 +15,7 @@ from agent.host import Host
 from agent.model import Nic
 from agent.network import links
 from agent.stages import Stage
+from agent.steps.hostkeys import KEYGEN
 
 CONFIG = {
     "vm_hostname": "vm1",
@@ -40,7 +41,7 @@ def image(tmp_path: Path) -> Context:
         "etc/ssh/ssh_host_rsa_key.pub": "public",
         "etc/ssh/sshd_config": "",
         "etc/systemd/system/x.wants/systemd-networkd.service": "",
-        f"etc/systemd/system/x.wants/{offline.KEYGEN}": "",
+        f"etc/systemd/system/x.wants/{KEYGEN}": "",
         "usr/lib/systemd/systemd-networkd": "",
         "usr/share/zoneinfo/Europe/Paris": "TZif",
         "var/lib/dbus/machine-id": "0123456789abcdef0123456789abcdef\n",

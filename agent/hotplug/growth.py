@@ -60,7 +60,9 @@ def decide(case: Case) -> Grow | Leave:
         return NOT_GROWN
     if reason := _unfit(case, table):
         return Leave(reason)
-    partition = table.limit - case.device.end >= _WORTH
+    # A table without its second half: a power cut came while the partition was made larger.
+    halved = not table.backed and room >= SLACK
+    partition = table.limit - case.device.end >= _WORTH or halved
     beyond = table.kind is Kind.DOS and case.disk.device.size - table.limit >= _WORTH
     if not partition and room < SLACK:
         return Leave(BEYOND) if beyond else FULL
@@ -79,7 +81,8 @@ def decide_stacked(case: Case) -> Grow | Leave:
     if reason := _unfit(case, table):
         return Leave(reason)
     beyond = table.kind is Kind.DOS and case.disk.device.size - table.limit >= _WORTH
-    return Grow(table.limit - case.device.end >= _WORTH, BEYOND if beyond else "")
+    partition = table.limit - case.device.end >= _WORTH or not table.backed
+    return Grow(partition, BEYOND if beyond else "")
 
 
 def _has_grown(case: Case, table: Table) -> bool:

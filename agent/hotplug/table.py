@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 #: Bytes of a GPT's entries, standing before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
 _GPT_ENTRIES = 16384
+_GPT_MAGIC, _GPT_HEADER = b"EFI PART", 92
 #: Sectors that msdos's 32-bit fields can count: 2 TiB with sectors of 512 bytes.
 _DOS_SECTORS = (1 << 32) - 1
 _KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
@@ -42,13 +43,15 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Table:
     """``covered``: bytes of the disk that the table was written for, 0 when it does not say. ``limit``:
-    bytes from the beginning of the disk that a partition could reach now.
+    bytes from the beginning of the disk that a partition could reach now. ``backed``: a GPT's second header
+    is where the first one says.
     """
 
     kind: Kind
     covered: int = 0
     limit: int = 0
     guid: bytes = b""
+    backed: bool = True
 
     @property
     def blank_guid(self) -> bool:
@@ -61,12 +64,18 @@ def read(host: Host, disk: Disk) -> Table:
     sector, end = disk.sector, disk.device.size
     try:
         with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
-            first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, 92, sector)
+            first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, _GPT_HEADER, sector)
+            alternate = int.from_bytes(header[32:40], "little") if header[:8] == _GPT_MAGIC else 0
+            backup = (
+                os.pread(descriptor, _GPT_HEADER, alternate * sector)
+                if 0 < alternate * sector < end
+                else b""
+            )
     except OSError as error:
         raise HostError(f"{disk.device.node}: cannot be read: {error.strerror}") from error
-    if header[:8] == b"EFI PART":
-        alternate = int.from_bytes(header[32:40], "little")
-        return Table(Kind.GPT, (alternate + 1) * sector, end - sector - _GPT_ENTRIES, header[56:72])
+    if header[:8] == _GPT_MAGIC:
+        limit, backed = end - sector - _GPT_ENTRIES, backup[:8] == _GPT_MAGIC
+        return Table(Kind.GPT, (alternate + 1) * sector, limit, header[56:72], backed)
     if first[510:512] == b"\x55\xaa":
         return Table(Kind.DOS, 0, min(end, _DOS_SECTORS * sector))
     return Table(Kind.OTHER)
@@ -82,7 +91,8 @@ def is_extended(device: Device) -> bool:
 def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
     """Let the last partition reach the end of the disk, in the table and in the kernel.
 
-    Raises HostError when the kernel does not show it larger afterwards.
+    Where it does already, the table is written whole (``backed``). Raises HostError when the kernel does not
+    show it larger afterwards, or the table is still a half.
     """
     number = str(device.partition)
     argv = (*_KEEP, "-N", number, disk.device.node)
@@ -91,7 +101,11 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
     # udev looked when the table was written: then table and kernel differed, so it found no entry for the
     # partition and took its links away (by-partuuid, by-partlabel). XFS or btrfs that grows makes no event.
     host.sysfs_write(f"{storage.BLOCK}/{device.name}/uevent", "change")
-    if not host.dry_run and storage.size_now(host, device.name) <= device.size:
+    if host.dry_run:
+        return
+    if not read(host, disk).backed:
+        raise HostError(f"{disk.device.node}: its GPT has no second header")
+    if table.limit - device.end >= _ALIGNED and storage.size_now(host, device.name) <= device.size:
         raise HostError(
             f"{device.node}: still {device.size} bytes after its table was written",
             hint=f"see: journalctl -b -u {unit_name('grow', disk.name)}.service",
@@ -115,7 +129,8 @@ def renew_guids(host: Host, system: System, disk: Disk) -> None:
     """
     from uuid import uuid4
 
-    fresh = (("--disk-id", disk.device.node), *(_part_uuid(disk, part) for part in disk.partitions))
+    # The disk's last: it is what the next boot judges by.
+    fresh = (*(_part_uuid(disk, part) for part in disk.partitions), ("--disk-id", disk.device.node))
     for step, words in enumerate(fresh):
         argv = (*_KEEP, *words, str(uuid4()).upper())
         system.write(host, unit_name("guid", f"{disk.name}-{step}"), disk.device.node, argv)

@@ -93,11 +93,12 @@ def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
 
 
 def _format(host: Host, target: Device) -> None:
-    """mkswap; the caller has the lock. It writes one page at once, so it needs no unit that outlives us;
-    judged by what is on the disk then.
+    """mkswap; the caller has the lock. Signature, label and UUID are in one page, which it writes at once:
+    it needs no unit that outlives us. Judged by what is on the disk then, and by its exit status: a disk
+    that refuses the page leaves it in the kernel's cache.
     """
     done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
-    if not host.dry_run and not _signed(host, target.node):
+    if not host.dry_run and (done.returncode or not _signed(host, target.node)):
         said = joined(done.stderr)[-200:]
         raise HostError(f"{target.node}: mkswap did not make it swap: {said}")
 

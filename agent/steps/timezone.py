@@ -84,6 +84,7 @@ def _live(host: Host) -> str | None:
 
 
 def _set(host: Host, zone: str) -> None:
-    host.symlink(_LINK, _ZONES + zone)
+    # The link last: it is what the next boot judges by.
     if host.exists(_TEXT):
         host.write(_TEXT, f"{zone}\n")
+    host.symlink(_LINK, _ZONES + zone)

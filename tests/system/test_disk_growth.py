@@ -12,9 +12,11 @@ import re
 import threading
 import time
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 
+from agent.errors import HostError
 from agent.hotplug import disk as handler
 from agent.hotplug import filesystem, growth, root, table
 from agent.plain import replace
@@ -22,10 +24,11 @@ from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from agent.context import Context
+    from agent.host import Host
     from agent.report import Item
 
 SMALL, LARGE = 400 * MIB, 900 * MIB
@@ -251,6 +254,53 @@ def test_growth_goes_on_where_a_power_cut_ended_it(
     table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])  # and then the power went
     assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
+
+
+def test_a_table_of_which_a_power_cut_left_one_half_is_written_whole(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """The partition has grown by the first header; sfdisk's second one is 750 MiB away, in no order."""
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, "gpt", "btrfs")
+    look(ctx, disk)
+    before = span(tmp_path / "srv/data")
+    disk.resize(LARGE)
+    facts = system(disk).read(ctx.host, disk.name)
+    assert facts is not None
+    read = table.read(ctx.host, facts)
+    assert read.backed
+    table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])
+    with open(disk.node, "r+b") as device:
+        device.seek(-33 * 512, os.SEEK_END)
+        device.write(bytes(33 * 512))
+    assert not table.read(ctx.host, facts).backed
+    assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
+    assert table.read(ctx.host, facts).backed
+    assert span(tmp_path / "srv/data") >= before + 450 * MIB
+    assert "backup" not in sh("sfdisk", "--verify", disk.node).lower()
+
+
+def test_guids_that_a_power_cut_left_half_renewed_are_renewed(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx, written = make_disk(SMALL), context(tmp_path), list[str]()
+    disk.table(TABLES["gpt"])
+    sh("sfdisk", "--no-reread", "--no-tell-kernel", "--disk-id", disk.node, str(UUID(int=0)))
+    facts = system(disk).read(ctx.host, disk.name)
+    assert facts is not None
+
+    def cut(host: Host, unit: str, name: str, argv: Sequence[str]) -> None:
+        if len(written) == len(facts.partitions):
+            raise HostError("no power")
+        written.append(unit)
+        system(disk).write(host, unit, name, argv)
+
+    with pytest.raises(HostError):
+        table.renew_guids(ctx.host, replace(system(disk), write=cut), facts)
+    assert table.read(ctx.host, facts).blank_guid
+    table.renew_guids(ctx.host, system(disk), facts)
+    assert not table.read(ctx.host, facts).blank_guid
+    assert GUID not in disk.dump()
 
 
 def test_an_msdos_table_grows_to_its_two_tebibytes_and_says_so(

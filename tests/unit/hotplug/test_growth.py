@@ -65,6 +65,12 @@ def test_a_partition_that_was_enlarged_before_a_power_cut() -> None:
     disk = replace(ALONE, partitions=(device,))
     assert decide(Case(disk, device, 100 * MIB, HALF, FITTING)) == Grow(partition=False)
     assert decide(Case(disk, device, device.size, HALF, FITTING)) == FULL
+    halved = replace(FITTING, backed=False)
+    assert decide(Case(disk, device, 100 * MIB, HALF, halved)) == Grow(partition=True)
+    assert decide(Case(disk, device, device.size, HALF, halved)) == FULL
+    assert decide(Case(disk, device, 100 * MIB, GIB, halved)) == NOT_GROWN, "not ours"
+    assert decide_stacked(Case(disk, device, 0, HALF, halved)) == Grow(partition=True)
+    assert decide_stacked(Case(disk, device, 0, HALF, FITTING)) == Grow(partition=False)
 
 
 def test_only_the_last_partition_by_its_place() -> None:

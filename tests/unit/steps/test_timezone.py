@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
 import pytest
 
 from agent.context import context
-from agent.errors import ConfigError
+from agent.errors import ConfigError, HostError
 from agent.host import Host
 from agent.model import Identity
 from agent.steps import timezone
@@ -32,6 +33,28 @@ def test_it_is_linked_and_then_left(machine: Machine) -> None:
     link.unlink()
     link.symlink_to("../usr/share/zoneinfo/Etc/UTC")
     assert machine.run(timezone.apply) == {"timezone": "kept: changed by admin"}
+
+
+def test_a_cut_between_the_text_and_the_link_is_made_good(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.put("/etc/timezone", "Etc/UTC\n")
+    machine.deliver(timezone="Europe/Paris")
+    for method in ("write", "symlink"):
+        real = getattr(Host, method)
+
+        def cut(host: Host, name: str, *words: Any, real: Any = real, **how: Any) -> object:
+            if name in ("/etc/timezone", "/etc/localtime"):
+                raise HostError("no power")
+            return real(host, name, *words, **how)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Host, method, cut)
+            with pytest.raises(HostError):
+                machine.run(timezone.apply)
+    assert machine.run(timezone.apply) == {"timezone": "changed: Europe/Paris"}
+    assert machine.text("/etc/timezone") == "Europe/Paris\n"
+    assert zone(machine) == "Europe/Paris"
 
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "../../../etc/shadow"])

@@ -10,9 +10,9 @@ VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
 RPM := dist/gandi-agent-$(VERSION)-1.noarch.rpm
 # What the package is made of; the other directories are for those who work on it.
-PACKAGED := agent autofs bin debian docs/man docs/ganeti.md docs/baking.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev units
+PACKAGED := SECURITY.md agent autofs bin debian docs/man docs/ganeti.md docs/baking.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
-SCRIPTS := .ci/run autofs/auto.gandi bin/gandi-hostkeys bin/gandi-motd bin/gandi-stage bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent debian/preinst debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
+SCRIPTS := .ci/run agent/image-exec autofs/auto.gandi bin/gandi-hostkeys bin/gandi-motd bin/gandi-stage bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent debian/preinst debian/postinst debian/prerm debian/postrm $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
@@ -74,7 +74,7 @@ build/deb.inputs: FORCE
 # rpmbuild would ask for the dependencies of a build in its own database, of which a Debian host has none.
 rpm: $(RPM) ## dist/gandi-agent-<version>-1.noarch.rpm for Fedora, checked
 
-$(RPM): $(DEB) $(wildcard rpm/* docs/*.md)
+$(RPM): $(DEB) SECURITY.md $(wildcard rpm/* docs/*.md)
 	@rm -rf build/rpm dist/gandi-agent-*.rpm && mkdir -p build/rpm
 	@rpmbuild -bb --nodeps --define "_topdir $(CURDIR)/build/rpm" --define "_rpmdir $(CURDIR)/build/rpm" \
 		--define "_mandir /usr/share/man" --define "_docdir /usr/share/doc" --define "version $(VERSION)" \

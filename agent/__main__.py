@@ -233,7 +233,13 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     about.add_parser("schema", help="the JSON Schema of the native document")
     get = verbs.add_parser("get", help="what the platform said of this machine")
     get.add_argument("key", nargs="?", metavar="KEY", help="without: every key")
-    apply = verbs.add_parser("apply", help="configure a mounted image without booting it")
+    apply = verbs.add_parser(
+        "apply",
+        help="configure a mounted image without booting it",
+        epilog="The document is trusted, the image is not: its programs are run by bubblewrap, without a way"
+        " to this machine. They may use CPU, memory and the image's disk; the kernel's driver reads its"
+        " filesystem. See gandi-agent(1).",
+    )
     apply.add_argument("--root", required=True, type=_path, metavar="DIR", help="where it is mounted")
     apply.add_argument("--source", required=True, metavar="PATH", help="as for config validate")
     apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")

@@ -1,58 +1,143 @@
 """The one place where a command is run: bounded, without a shell, its output kept. For Host alone.
 
+A program of an image is not trusted: it is run by ``image-exec``, which says what of this machine it gets.
+
 Apart from Host because a boot with nothing new starts none, and does without the library.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
+import os
+import signal
 import subprocess
 
 from agent.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 #: Seconds for a killed command to be gone: one that waits for a disk that hangs cannot be killed.
 _GONE = 2.0
+#: Bytes of each stream of an image's program that are kept; it cannot write more.
+_OUTPUT = 1 << 20
+#: Bytes of what bwrap says about itself: two short lines.
+_STATUS = 1 << 16
+_IMAGE_EXEC = os.path.join(os.path.dirname(__file__), "image-exec")
 
 
 def execute(
-    argv: Sequence[str],
-    *,
-    within: Sequence[str],
-    stdin: bytes,
-    timeout: float,
-    environment: Mapping[str, str],
+    argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Exit status, output and error output of the command, which is run by ``within`` (chroot and a root)
-    where that is given, and killed after ``timeout`` seconds.
+    """Exit status, output and error output of the command, which is killed after ``timeout`` seconds.
 
     Raises HostError for one that cannot be started or does not end.
     """
+    process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)
     try:
-        process = subprocess.Popen(
-            (*within, *argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=environment,
+        output = process.communicate(stdin, timeout=timeout)
+    except BaseException as error:
+        # Not subprocess.run: after the kill it waits without a bound.
+        _end(process)
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
+        raise _late(argv, timeout) from error
+    out, err = (text.decode("utf-8", "replace") for text in output)
+    return process.returncode, out, err
+
+
+def execute_within(
+    root: str, argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
+) -> tuple[int, str, str]:
+    """Do the same with a program of the image that is mounted at ``root``: nothing of it runs any more when
+    this returns. Raises HostError also where the image cannot be kept apart from this machine.
+    """
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as status, _bounded() as out, _bounded() as err:
+        try:
+            words = ("sh", _IMAGE_EXEC, root, "--json-status-fd", str(writing), "--", *argv)
+            process = _start(words, environment, out, err, (writing,))
+        finally:
+            os.close(writing)
+        try:
+            process.communicate(stdin, timeout=timeout)
+        except BaseException as error:
+            _end_within(process, status.fileno())
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise _late(argv, timeout) from error
+        said = _text(err)
+        if b'"exit-code"' not in (status.read(_STATUS) or b""):  # bwrap's own failure
+            raise _not_run(argv[0], root, said.strip())
+        return process.returncode, _text(out), said
+
+
+def _start(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    out: int,
+    err: int,
+    kept: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=out, stderr=err, cwd="/", env=environment, pass_fds=kept
         )
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]}: not installed", hint=f"install the package with {argv[0]}") from error
     except OSError as error:
         raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
-    try:
-        output = process.communicate(stdin, timeout=timeout)
-    except BaseException as error:
-        # Not subprocess.run: after the kill it waits without a bound.
-        process.kill()
+
+
+def _not_run(program: str, root: str, said: str) -> HostError:
+    if said.startswith("bwrap: execvp "):
+        return HostError(f"{program}: cannot be run in {root}: {said}", hint="install it in the image")
+    return HostError(
+        f"{program}: not run: the image cannot be kept apart from this machine: {said}",
+        hint="install bubblewrap, and work where root may make namespaces and mounts: not in a container",
+    )
+
+
+def _late(argv: Sequence[str], timeout: float) -> HostError:
+    return HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GONE)
+
+
+def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
+    """Kill process 1 of the image's namespace and with it all others of it; bwrap ends when they have.
+
+    bwrap's own death would not do: a program can take back that it dies with its parent.
+    """
+    os.set_blocking(status, False)
+    with contextlib.suppress(BlockingIOError, ValueError, KeyError, ProcessLookupError):
+        first, _, _ = os.read(status, _STATUS).partition(b"\n")
+        os.kill(json.loads(first)["child-pid"], signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_GONE)
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed") from error
-    out, err = (text.decode("utf-8", "replace") for text in output)
-    return process.returncode, out, err
+    _end(process)
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[int]:
+    """A file in memory that cannot grow, for what a program says."""
+    descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.pwrite(descriptor, b"\0", _OUTPUT - 1)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _text(descriptor: int) -> str:
+    """What was written to such a file: up to the position that it shares with the program."""
+    size = min(os.lseek(descriptor, 0, os.SEEK_CUR), _OUTPUT)
+    return os.pread(descriptor, size, 0).decode("utf-8", "replace")

@@ -81,7 +81,7 @@ class Host:
         """
         most = READ_LIMIT + 1 if limit is None else limit
         try:
-            descriptor = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._harmless(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -209,7 +209,7 @@ class Host:
         if self.dry_run and flags & (os.O_WRONLY | os.O_RDWR):
             raise HostError(f"{name}: not opened for writing in a dry run")
         try:
-            descriptor = os.open(self.path(name), flags | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._harmless(name), flags | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HostError(f"{name}: cannot be opened: {error.strerror}") from error
         try:
@@ -230,7 +230,7 @@ class Host:
         environment: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run a command below the root and return its output; secrets go through ``stdin``, never
-        through argv.
+        through argv. A command of an image gets nothing of this machine (docs/ganeti.md).
 
         ``changes=False`` marks a command that only asks: it runs in a dry run too. ``timeout`` is in
         seconds; it is killed then. Raises HostError naming the command, its status and the end
@@ -240,13 +240,12 @@ class Host:
 
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
-        returncode, out, err = command.execute(
-            argv,
-            within=() if self._root == "/" else ("chroot", self._root),
-            stdin=stdin,
-            timeout=timeout,
-            environment=ENVIRONMENT | dict(environment or {}),
-        )
+        seen = ENVIRONMENT | dict(environment or {})
+        if self._root == "/":
+            done = command.execute(argv, stdin=stdin, timeout=timeout, environment=seen)
+        else:
+            done = command.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=seen)
+        returncode, out, err = done
         if check and returncode:
             said = (joined(err) or joined(out))[-_OUTPUT_IN_ERROR:]
             raise HostError(f"{' '.join(argv)}: exit status {returncode}: {said}")
@@ -276,6 +275,16 @@ class Host:
         if self.dry_run:
             self.planned.append(what)
         return self.dry_run
+
+    def _harmless(self, name: str) -> str:
+        """Return the path for an open; raise HostError for a device node of an image: it is one of this
+        machine's, and to open it may have an effect. Nothing of the image runs that could put one there
+        later.
+        """
+        path = self.path(name)
+        if self.offline and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise HostError(f"{name}: neither a file nor a folder: not opened", hint="remove it there")
+        return path
 
     def _unfollowed(self, name: str) -> str:
         """The path of ``name`` itself, where a link in last place is not followed."""

@@ -36,6 +36,8 @@ def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
     host = Host(root.resolve(), offline=True)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
+    # Nothing is changed where the image's programs could not be run.
+    host.run(("true",))
     worst = 0
     for report in steps(context(host), source, chosen):
         terminal.say(*report.lines())

@@ -124,10 +124,10 @@ def platform_image() -> Image:
 
 @pytest.fixture(scope="session")
 def platform() -> State:
-    """The sample's machine after a boot without any medium, with what NoCloud drives, volumes and an
-    automounter need.
+    """The sample's machine after a boot without any medium, with what NoCloud drives, volumes, an
+    automounter and images need.
     """
-    tools = ("autofs", "cryptsetup-bin", "fuse3", "lvm2", "python3-yaml")
+    tools = ("autofs", "bubblewrap", "cryptsetup-bin", "fuse3", "lvm2", "python3-yaml")
     image = build(ImageSpec(debs=(newest_deb(),), extra=tools, commands=(sample.KEEPS_KEYS,)))
     return booted(image, sample.SPEC)
 

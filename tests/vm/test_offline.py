@@ -23,6 +23,7 @@ from tests.vm.rig import (
     Machine,
     MachineSpec,
     Network,
+    State,
     Table,
     make_filesystem,
     newest_deb,
@@ -108,6 +109,27 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
     assert vm.read_file("/root/early") == b"inactive\n" * 2
     assert vm.read_file("/etc/ssh/ssh_host_ed25519_key") == host_key
     assert vm.read_file("/etc/machine-id") == machine_id
+
+
+def test_an_image_is_configured_in_a_guest(machine: Rig, platform: State) -> None:
+    """By Debian 13's own bubblewrap, under a kernel that keeps an audit, which PAM's programs ask for."""
+    vm = machine.clone(platform)
+    vm.run(
+        "mkdir /mnt/image /mnt/space && mount -t tmpfs space /mnt/space && mkdir /mnt/space/u /mnt/space/w"
+    )
+    vm.run("mount -t overlay -o lowerdir=/,upperdir=/mnt/space/u,workdir=/mnt/space/w image /mnt/image")
+    user = {"name": "admin1", "keys": [sample.KEY], "admin": True, "plain_password": "pass word"}
+    document = {"version": 1, "id": "image-1", "hostname": "image1", "users": [user]}
+    vm.write_file("/root/document.json", json.dumps(document))
+    before = vm.output("cat /etc/passwd /etc/shadow /etc/hostname; hostname")
+    said = vm.output("gandi-agent apply --root /mnt/image --source /root/document.json")
+    assert "failed" not in said, said
+    assert vm.output("cat /mnt/image/etc/hostname") == "image1"
+    assert vm.output("cat /mnt/image/home/admin1/.ssh/authorized_keys") == sample.KEY
+    assert vm.output("grep ^admin1: /mnt/image/etc/shadow | cut -d: -f2").startswith("$y$")
+    assert "admin1" in vm.output("grep ^sudo: /mnt/image/etc/group")
+    assert vm.output("cat /etc/passwd /etc/shadow /etc/hostname; hostname") == before
+    vm.run("umount /mnt/image")
 
 
 @pytest.mark.parametrize("style", [Table.MSDOS, pytest.param(Table.NONE, marks=pytest.mark.soak)])

@@ -68,5 +68,9 @@ CAMPAIGNS = {
         "a user's loop device with the label of a configuration drive",
         (f"{_VM}/test_drives.py::test_a_loop_device_that_a_user_makes_through_udisks",),
     ),
+    "unprivileged": Campaign(
+        "a user's tries at random, ten minutes, while a disk comes, grows, goes and keys are delivered",
+        (f"{_VM}/test_unprivileged.py::test_an_unprivileged_user_stops_nothing_and_writes_nothing",),
+    ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

@@ -367,3 +367,12 @@ def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None
         "unchanged",
         "changed delivered no longer, removed",
     }
+
+
+def test_an_administrator_gets_no_group_that_is_not_named(machine: Machine) -> None:
+    """Groups that are as good as root are there, and stay empty (CVE-2020-8903, -8907, -8933)."""
+    for group in ("adm", "docker", "lxd", "disk"):
+        machine.command("groupadd", "--force", group)
+    machine.boot()
+    lines = machine.file("/etc/group").read_text().split("\n")
+    assert {line.split(":")[0] for line in lines if "gandi1" in line} == {"gandi1", "sudo"}

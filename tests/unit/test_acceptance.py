@@ -1,4 +1,4 @@
-"""tests/ACCEPTANCE.md names tests and make targets that exist."""
+"""tests/ACCEPTANCE.md and SECURITY.md name tests and make targets that exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 TEXT = (PROJECT / "tests/ACCEPTANCE.md").read_text()
-TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)))
+SECURITY = (PROJECT / "SECURITY.md").read_text()
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT + SECURITY)))
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
 
 
@@ -25,7 +26,7 @@ def test_a_test_that_is_named_exists(file: str, test: str) -> None:
 
 
 def test_a_target_that_is_named_exists() -> None:
-    targets = set(re.findall(r"`make ([\w-]+)`", TEXT))
+    targets = set(re.findall(r"`make ([\w-]+)`", TEXT + SECURITY))
     rules = set(re.findall(r"^([\w-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert targets
     assert targets <= rules
@@ -36,3 +37,12 @@ def test_every_promise_is_shown_by_something() -> None:
     for row in ROWS:
         shown = row.rstrip(" |").rpartition(" | ")[2]
         assert "::" in shown or "`make " in shown or shown.startswith("no test: "), row
+
+
+def test_every_boundary_and_every_known_fault_has_a_test() -> None:
+    _, boundaries, faults = re.split(r"^## (?:Boundaries|Faults).*$", SECURITY, flags=re.MULTILINE)
+    for part, least in ((boundaries, 10), (faults, 9)):
+        rows = [line for line in part.split("\n") if line.startswith("| ")][1:]
+        assert len(rows) >= least
+        for row in rows:
+            assert re.search(r"`tests/[\w/]+\.py::\w+`", row.rstrip(" |").rpartition(" | ")[2]), row

@@ -1,0 +1,82 @@
+"""What SECURITY.md says, as far as it can be read off the agent's text: what listens, what is asked of a
+network, and which mounts there are.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from agent.hotplug import autofs
+from agent.settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+MODULES = sorted((PROJECT / "agent").rglob("*.py"))
+SOCKETS = sorted((PROJECT / "units").glob("*.socket"))
+
+
+def _settings(unit: Path) -> dict[str, str]:
+    lines = unit.read_text().split("\n")
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+@pytest.mark.parametrize("unit", SOCKETS, ids=lambda unit: unit.name)
+def test_what_listens_is_roots_or_the_kernels(unit: Path) -> None:
+    found = _settings(unit)
+    listening = {name for name in found if name.startswith("Listen")}
+    if listening == {"ListenNetlink"}:
+        assert found["ListenNetlink"].startswith("kobject-uevent")
+    else:
+        assert listening == {"ListenStream"}
+        assert found["ListenStream"].startswith("/run/gandi/")
+        assert found["SocketMode"] == "0600"
+
+
+def _socket_families(tree: ast.Module) -> set[str]:
+    """Those of the sockets that are made; one that systemd has handed over is none."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    made = [
+        call for call in calls if ast.unparse(call.func) in ("socket.socket", "socket.create_connection")
+    ]
+    handed = [call for call in made if any(word.arg == "fileno" for word in call.keywords)]
+    return {ast.unparse(call.args[0]) if call.args else "AF_INET" for call in made if call not in handed}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PROJECT)))
+def test_no_network_is_asked_for_a_configuration(module: Path) -> None:
+    """So there is none that a machine of an unknown platform could be made to ask (CVE-2024-6174)."""
+    tree = ast.parse(module.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name.partition(".")[0] for name in names} & {"urllib", "http", "ftplib", "ssl", "requests"}
+    allowed = {"socket.AF_UNIX", "socket.AF_NETLINK"}
+    assert _socket_families(tree) <= allowed
+
+
+def test_what_is_mounted_gives_no_program_of_a_disk_another_users_rights() -> None:
+    """CVE-2025-6019: a filesystem that a user prepared, mounted with its set-id programs in force."""
+    for options in (Settings().mount_params, autofs.OPTIONS):
+        assert {"nosuid", "nodev"} <= set(options.split(","))
+
+
+def _mounts(tree: ast.Module) -> bool:
+    """Whether there is a mount in it: a command, transient.mount, or a system call by its number."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Tuple(elts=[ast.Constant("mount" | "systemd-mount"), *_]):
+                return True
+            case ast.Call(func=ast.Attribute(value=ast.Name("transient" | "libc"), attr="mount")):
+                return True
+            case ast.Name("_FSMOUNT"):
+                return True
+    return False
+
+
+def test_growth_and_checks_mount_nothing() -> None:
+    """Data disks are mounted at one place, with the options of the settings, and media privately."""
+    found = {
+        str(module.relative_to(PROJECT)) for module in MODULES if _mounts(ast.parse(module.read_text()))
+    }
+    assert found == {"agent/transient.py", "agent/hotplug/system.py", "agent/detached.py"}

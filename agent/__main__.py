@@ -7,10 +7,11 @@ runs a stage.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from agent import terminal
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.host import Host
 
 TYPE_CHECKING = False
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from typing import NoReturn
+
+#: Verbs that read what is root's alone, and verbs that change something.
+_READING, _CHANGING = ("plan", "disks", "resources"), ("detach", "mount", "rerun", "clean", "apply")
+_ROOT = frozenset((*_READING, *_CHANGING, "adopt", "succeed", "daemon"))
 
 
 def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> int:
@@ -31,11 +36,15 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
         match words:
             # The two verbs of the boot, before argparse: it costs 7 ms of CPU, a hundred in a slow guest.
             case ["daemon"]:
+                _root_only("daemon")
                 return _daemon(host)
             case ["run-stage", name]:
                 return _run_stage(host, name)
             case _:
-                return _dispatch(host, _parser().parse_args(words))
+                chosen = _parser().parse_args(words)
+                if chosen.verb in _ROOT:
+                    _root_only(chosen.verb)
+                return _dispatch(host, chosen)
     except AgentError as error:
         from agent.stages import exit_status
 
@@ -52,6 +61,12 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
         return 1
 
 
+def _root_only(verb: str) -> None:
+    """Raise ConfigError for any other user."""
+    if os.geteuid():
+        raise ConfigError(f"{verb}: must be run as root", hint=f"sudo gandi-agent {verb}")
+
+
 def _daemon(host: Host) -> int:
     from agent.context import context
     from agent.daemon import Daemon, sockets
@@ -66,6 +81,7 @@ def _run_stage(host: Host, name: str) -> int:
 
     if name not in list(stages.Stage):
         return _dispatch(host, _parser().parse_args(["run-stage", name]))  # says what is wrong, and exits 2
+    _root_only("run-stage")
     report = stages.run(context(host), stages.Stage(name), lambda step: terminal.say(*step.lines()))
     if not report.steps:
         terminal.say(stages.NOTHING)
@@ -139,6 +155,8 @@ def _disk_verb(host: Host, chosen: Namespace) -> int:
 
 
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:
+    if not chosen.file:
+        _root_only("decompress-kernel")
     from agent import kernel
     from agent.settings import SettingsFile
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
 from agent import adopted, identity, terminal
-from agent.errors import ConfigError
 from agent.model import Identity
 from agent.network import links
 from agent.state import State
@@ -17,8 +14,6 @@ if TYPE_CHECKING:
 
 def adopt(host: Host) -> int:
     """Store the machine's identity, unless it has one; nothing else of the machine is touched."""
-    if os.geteuid():
-        raise ConfigError("adopt: only root may", hint="sudo gandi-agent adopt")
     state = State(host)
     known = state.identity()
     if known is not None:

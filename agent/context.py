@@ -4,9 +4,9 @@ platform said.
 
 from __future__ import annotations
 
-import os
 import time
 
+from agent import processes
 from agent.errors import HostError
 from agent.journal import Journal, status_line
 from agent.plain import dataclass, field
@@ -89,7 +89,7 @@ def working(ctx: Context, who: str, step: str, why: str) -> None:
     if not step:
         record(ctx, lambda: ctx.status.merge("work", who, None))
         return
-    now = {"step": step, "waiting": why, "since": int(time.time()), "pid": os.getpid()}
+    now = {"step": step, "waiting": why, "since": int(time.time())} | processes.me()
     record(ctx, lambda: ctx.status.merge("work", who, now))
     status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))
 

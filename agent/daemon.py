@@ -17,7 +17,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from agent import control, stages
+from agent import control, processes, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError
@@ -187,7 +187,7 @@ class Daemon:
         for name in self.ctx.status.read()["work"]:
             if name not in list(Stage) and not self.devices.under_way.has(name):
                 self.ctx.status.merge("work", name, None)
-        self.ctx.status.merge("daemon", "process", {"pid": os.getpid(), "since": int(time.time())})
+        self.ctx.status.merge("daemon", "process", {"since": int(time.time())} | processes.me())
 
     def _end(self) -> None:
         notify("STOPPING=1")

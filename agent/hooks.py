@@ -12,7 +12,7 @@ import os
 import re
 import stat
 
-from agent import programs, transient
+from agent import programs, transient, trust
 from agent.errors import HostError
 from agent.report import changed, failed, skipped
 
@@ -63,8 +63,9 @@ def execute(
     if why := _disabled(host, path):
         yield skipped(name, why)
         return
-    if why := unsafe(host, path):
-        yield failed(name, f"not run: {why}", "it is run as root: let nobody else write it (chown, chmod)")
+    why, remedy = trust.untrusted(os.path.realpath(host.path("/")), path)
+    if why:
+        yield failed(name, f"not run: {why}", f"it is run as root, so root alone may write it: {remedy}")
         return
     ctx.waiting(f"{name} (at most {timeout:g} s)")
     try:
@@ -86,26 +87,6 @@ def execute(
         ctx.waiting("")
 
 
-def unsafe(host: Host, path: str) -> str:
-    """Why a program must not be run as root, "" when it may: the file and each folder on the way to it must
-    be root's (or, in a test, of whoever runs it) and writable by nobody else. In a folder like /tmp only its
-    owner can replace a file.
-    """
-    users, groups = (0, os.geteuid()), (0, os.getegid())
-    place, top = os.path.realpath(host.path(path)), os.path.realpath(host.path("/"))
-    while True:
-        info = os.stat(place)
-        if info.st_uid not in users:
-            return f"{_shown(place, top)} does not belong to root"
-        by_group = info.st_mode & stat.S_IWGRP and info.st_gid not in groups
-        is_sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX
-        if (by_group or info.st_mode & stat.S_IWOTH) and not is_sticky:
-            return f"{_shown(place, top)} can be written by others than root"
-        if place in (top, "/"):
-            return ""
-        place = os.path.dirname(place)
-
-
 def _disabled(host: Host, path: str) -> str:
     try:
         mode = os.stat(host.path(path)).st_mode
@@ -114,10 +95,6 @@ def _disabled(host: Host, path: str) -> str:
     if not stat.S_ISREG(mode):
         return "not a regular file"
     return "" if mode & 0o111 else "not executable"
-
-
-def _shown(place: str, top: str) -> str:
-    return place if top == "/" else place.removeprefix(top) or "/"
 
 
 def _passed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -38,7 +38,7 @@ def value(host: Host, state: State, key: str) -> bytes:
     """The value of ``key``. Raises ConfigError for one that is not there or not for this user."""
     if key == USER_DATA:
         if os.geteuid():
-            raise ConfigError(f"{key}: only root may", hint=f"sudo gandi-agent get {key}")
+            raise ConfigError(f"{key}: must be run as root", hint=f"sudo gandi-agent get {key}")
         data = _user_data(state)
         if data is not None:
             return data

@@ -14,7 +14,7 @@ import threading
 import time
 from enum import StrEnum
 
-from agent import bounded
+from agent import bounded, processes
 from agent.errors import AgentError, Busy
 from agent.plain import asdict, dataclass
 
@@ -175,9 +175,8 @@ class StatusFile:
 
     def stage_started(self, stage: str) -> None:
         """The stage runs now, in this process; ``work`` names a step that lasts."""
-        self.merge(
-            "stages", stage, {"state": "running", "since": int(time.time()), "pid": os.getpid(), "steps": []}
-        )
+        value = {"state": "running", "since": int(time.time()), "steps": []} | processes.me()
+        self.merge("stages", stage, value)
 
     def stage_ended(self, report: StageReport) -> None:
         """The stage has ended; its steps become the record."""

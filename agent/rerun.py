@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from agent import stages, terminal, transient
 from agent.context import context
 from agent.errors import ConfigError
@@ -21,8 +19,6 @@ def script(host: Host) -> int:
     """Run the document's programs in their order and print how they ended; 1 when one failed. Raises
     ConfigError where there are none, or while they still run.
     """
-    if os.geteuid():
-        raise ConfigError("rerun: only root may", hint="sudo gandi-agent rerun script")
     ctx = context(host)
     ctx.config = ctx.state.config()
     if ctx.config is None or not ctx.config.scripts:

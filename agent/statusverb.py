@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent import control, statusview, terminal
+from agent import control, processes, statusview, terminal
 from agent.context import context
 from agent.errors import HostError
 from agent.plain import asdict
@@ -57,7 +57,6 @@ def find_out(ctx: Context) -> statusview.Facts:
     document = ctx.status.read()
     ctx.file.current()
     at_work = (*document["work"].values(), *document["stages"].values())
-    pids = {int(entry.get("pid", 0)) for entry in at_work}
     return statusview.Facts(
         document=document,
         daemon=daemon,
@@ -66,7 +65,7 @@ def find_out(ctx: Context) -> statusview.Facts:
         units=_units(ctx.host),
         settings_file=ctx.file.name,
         settings=[asdict(problem) for problem in ctx.file.problems],
-        alive=frozenset(pid for pid in pids if _alive(pid)),
+        alive=frozenset(processes.key(entry) for entry in at_work if processes.lives(entry)),
     )
 
 
@@ -107,11 +106,10 @@ def _document(facts: statusview.Facts) -> dict[str, object]:
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:
     process = document.get("daemon", {}).get("process", {})
-    pid = int(process.get("pid", 0))
-    if not _alive(pid):
+    if not processes.lives(process):
         return AT_REST if "left" in process else "not running"
-    state = (host.read(f"/proc/{pid}/stat") or "").rpartition(") ")[2][:1]
-    if state in ("T", "t"):
+    pid = process["pid"]
+    if processes.state(pid) in ("T", "t"):
         return f"stopped (process {pid}); systemd's watchdog ends it"
     try:
         answers = control.ping(host)
@@ -120,23 +118,11 @@ def _daemon(host: Host, document: dict[str, Any]) -> str:
     return f"running (process {pid})" + ("" if answers else ", but it does not answer")
 
 
-def _alive(pid: int) -> bool:
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _instance(ctx: Context) -> str:
     try:
         identity = ctx.state.identity()
     except HostError as error:
-        return "only root may know" if os.geteuid() else str(error)
+        return "shown to root only" if os.geteuid() else str(error)
     return f"{identity.source} {identity.id}" if identity else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent import processes
 from agent.plain import dataclass, field
 from agent.report import Outcome
 from agent.stages import NOTHING, Stage
@@ -30,15 +31,15 @@ class Facts:
     settings_file: str = ""
     #: The settings' problems, as settings.Problem has them.
     settings: list[dict[str, Any]] = field(default_factory=list)
-    #: Processes that run a stage or a handler and still live.
-    alive: frozenset[int] = frozenset()
+    #: Processes that run a stage or a handler and still live (processes.key).
+    alive: frozenset[tuple[int, int]] = frozenset()
 
 
 def stage_state(facts: Facts, stage: Stage) -> str:
     """done, failed, running, interrupted (its process has died) or waiting (not begun)."""
     entry = facts.document["stages"].get(stage, {})
     state = str(entry.get("state", "waiting"))
-    if state == "running" and entry.get("pid") not in facts.alive:
+    if state == "running" and processes.key(entry) not in facts.alive:
         state = "interrupted"
     if state in ("waiting", "interrupted") and unit(facts, stage).get("ActiveState") == "failed":
         return "failed"
@@ -86,7 +87,9 @@ def render(facts: Facts) -> list[str]:
             *(line for name in sorted(devices) for line in _device(name, devices[name])),
         ]
     work = {
-        n: w for n, w in facts.document["work"].items() if n not in list(Stage) and w["pid"] in facts.alive
+        n: w
+        for n, w in facts.document["work"].items()
+        if n not in list(Stage) and processes.key(w) in facts.alive
     }
     if work:
         lines += ["", "at work:", *(f"  {name}: {_at(w, facts.now)}" for name, w in sorted(work.items()))]

@@ -14,7 +14,6 @@ import re
 import stat
 
 from agent import trees
-from agent.errors import ConfigError
 from agent.sysfs import listed
 from agent.terminal import say
 from agent.text import WHITE, lines, words
@@ -50,8 +49,6 @@ _UNIT = re.compile(r"gandi-.*")
 
 def succeed(host: Host) -> int:
     """Take over, once, and say what was done."""
-    if os.geteuid():
-        raise ConfigError("succeed: only root may", hint="the package does it")
     if not host.exists(RECORD):
         say("there is no old package to take over from")
         return 0

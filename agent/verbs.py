@@ -7,7 +7,6 @@ import re
 
 from agent import stages, state, terminal
 from agent.context import context
-from agent.errors import ConfigError
 from agent.host import Host
 from agent.plain import asdict, fields
 from agent.report import Outcome
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
-    root_only("plan")
     worst, ctx = 0, context(Host(root, dry_run=True))
     for stage in chosen:
         terminal.say(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
@@ -75,7 +73,7 @@ def config_show(host: Host, *, as_json: bool) -> int:
         terminal.say(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
     terminal.say("")
     if instance is None:
-        terminal.say("instance: only root may know" if os.geteuid() else "instance: none yet")
+        terminal.say("instance: shown to root only" if os.geteuid() else "instance: none yet")
     else:
         terminal.document(instance, head="instance: ")
     return 0
@@ -117,9 +115,3 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     for kind in ("scripts", "boot"):
         document[kind] = [{"name": script["name"]} for script in document[kind]]
     return document
-
-
-def root_only(verb: str) -> None:
-    """Raise ConfigError for everybody else."""
-    if os.geteuid():
-        raise ConfigError(f"{verb}: only root may", hint=f"sudo gandi-agent {verb}")

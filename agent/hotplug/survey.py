@@ -6,9 +6,9 @@ is a row.
 from __future__ import annotations
 
 import importlib
-import os
 from functools import partial
 
+from agent import processes
 from agent.errors import HostError
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
@@ -147,7 +147,7 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
     names = (choice.device.name, choice.disk.name)
     for name in names:
         work = status["work"].get(name)
-        if work and os.path.exists(f"/proc/{work.get('pid', 0)}"):
+        if work and processes.lives(work):
             return "at work", f"{work.get('step', '')}: {work.get('waiting') or 'running'}"
     entries = [item for name in names for item in status["devices"].get(name, {}).get("items", ())]
     if not any(name in status["devices"] for name in names):  # not looked at since the boot

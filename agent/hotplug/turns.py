@@ -10,6 +10,7 @@ import os
 import threading
 import time
 
+from agent import processes
 from agent.errors import Busy
 from agent.hotplug import record
 from agent.hotplug.facts import Filesystem
@@ -65,8 +66,7 @@ class Turns:
         """What is being mounted now, by device number, whoever does it."""
         others = {
             number: Filesystem(number, entry["uuid"], os.fsencode(entry["label"]), entry["at"], ours=True)
-            for number, entry in self._stored(host).items()
-            if entry["pid"] != os.getpid() and _lives(entry["pid"])
+            for number, entry in self._others(host).items()
         }
         return others | self._pending
 
@@ -88,23 +88,28 @@ class Turns:
             found = {}
         return found
 
+    def _others(self, host: Host) -> dict[str, Any]:
+        """The entries of other processes that still run."""
+        me = processes.key(processes.me())
+        return {
+            number: entry
+            for number, entry in self._stored(host).items()
+            if processes.key(entry) != me and processes.lives(entry)
+        }
+
     def _store(self, host: Host) -> None:
         if host.dry_run:
             return
-        me = os.getpid()
-        found = {n: e for n, e in self._stored(host).items() if e["pid"] != me and _lives(e["pid"])}
+        me = processes.me()
+        found = self._others(host)
         for number, taken in self._pending.items():
             label = os.fsdecode(taken.label)
-            found[number] = {"uuid": taken.uuid, "label": label, "at": taken.at, "pid": me}
+            found[number] = {"uuid": taken.uuid, "label": label, "at": taken.at} | me
         host.write(_file(), json.dumps(found) + "\n", mode=0o600)
 
 
 def _file() -> str:
     return f"{record.FOLDER}/pending.json"
-
-
-def _lives(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
 
 
 #: The disks of this machine, for everything in this process that acts on them.

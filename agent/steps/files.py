@@ -11,7 +11,7 @@ import os
 import stat
 from functools import partial
 
-from agent import accounts
+from agent import accounts, trust
 from agent.errors import ConfigError, HostError
 from agent.report import guarded
 from agent.text import number
@@ -98,8 +98,7 @@ def _trusted(host: Host, name: str) -> str:
 
 
 def _roots_alone(folder: str) -> bool:
-    info = os.stat(folder)
-    return info.st_uid in (0, os.geteuid()) and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return not trust.writable(folder, sticky=False)[0]
 
 
 def _as_it_is(target: str, mode: int, owner: tuple[int, int]) -> tuple[int, tuple[int, int]]:

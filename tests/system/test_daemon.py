@@ -325,7 +325,7 @@ def test_status_is_for_everyone() -> None:
         assert child.exitcode == 2, "config has not been run"
         shown = (m.root / "shown").read_text()
     assert f"daemon: running (process {daemon.pid})\n" in shown
-    assert "instance: only root may know" in shown or "instance: none yet" in shown
+    assert "instance: shown to root only" in shown or "instance: none yet" in shown
     assert "config: not begun" in shown
 
 

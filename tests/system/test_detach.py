@@ -305,12 +305,18 @@ def test_two_processes_never_give_out_the_same_place(
     assert other.pending(host) == {}, "of one process there is one Turns; a file of its own id is old"
     stored = tmp_path / "run/gandi/pending.json"
     found = json.loads(stored.read_text())
-    found["8:16"]["pid"] = os.getppid()
-    stored.write_text(json.dumps(found))
-    assert other.pending(host)["8:16"].at == "/srv/data"
-    found["8:16"]["pid"] = 2**22 + 1
-    stored.write_text(json.dumps(found))
-    assert other.pending(host) == {}, "who has died mounts nothing"
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as sleeper:
+        started = int(Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        found["8:16"] |= {"pid": sleeper.pid, "started": started}
+        stored.write_text(json.dumps(found))
+        assert other.pending(host)["8:16"].at == "/srv/data"
+        found["8:16"]["started"] = started - 1
+        stored.write_text(json.dumps(found))
+        assert other.pending(host) == {}, "another process has that number now"
+        found["8:16"]["started"] = started
+        stored.write_text(json.dumps(found))
+        sleeper.kill()
+    assert other.pending(host) == {}, "a process that has ended mounts nothing"
 
 
 def test_a_mount_by_somebody_else_is_detached_and_stays_so(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import processes
 from agent.hotplug import detach, survey
 from agent.hotplug import disk as handler
 from agent.plain import replace
@@ -94,7 +95,7 @@ def test_the_table_names_what_hangs_what_failed_and_what_is_at_work(
 
     item = {"name": bad.name, "outcome": "failed", "detail": "its filesystem needs a check by hand"}
     ctx.status.merge("devices", bad.name, {"outcome": "failed", "items": [item]})
-    work = {"step": "change", "waiting": "the check of it", "since": 0, "pid": os.getpid()}
+    work = {"step": "change", "waiting": "the check of it", "since": 0} | processes.me()
     ctx.status.merge("work", busy.name, work)
     monkeypatch.setattr(survey, "_TIMEOUT", 2.0)
     rows = {row.device: row for row in survey.disks(ctx, system=replace(every, read=read))}

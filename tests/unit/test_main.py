@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import clean, model, stages, statusverb
+from agent import clean, model, processes, stages, statusverb
 from agent.__main__ import main
 from agent.context import Context, context, working
 from agent.host import Completed, Host
@@ -32,7 +32,7 @@ CONFIG = model.InstanceConfig(
     scripts=(model.Script("script", "d1gest", ("--token=hunter2",)),),
 )
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may")
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class NoSystemd(Host):
@@ -121,9 +121,13 @@ def test_status_of_a_machine_without_a_daemon(host: Host, capsys: pytest.Capture
 
 
 def test_status_knows_a_daemon_by_its_process(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    context(host).status.merge("daemon", "process", {"pid": os.getpid(), "since": 1})
+    mine = processes.me()
+    context(host).status.merge("daemon", "process", {"since": 1} | mine)
     main(["status"], host)
     assert f"running (process {os.getpid()}), but it does not answer" in capsys.readouterr().out
+    context(host).status.merge("daemon", "process", {"since": 1, "pid": mine["pid"], "started": 1})
+    main(["status"], host)
+    assert "daemon: not running" in capsys.readouterr().out, "another process that has its number now"
 
 
 def test_status_shows_what_is_wrong_with_the_settings_now(
@@ -228,11 +232,43 @@ def test_clean_follows_no_link_out_of_its_folder(host: Host, tmp_path: Path) -> 
     assert not (tmp_path / "var/lib/gandi/instances").exists()
 
 
-def test_who_is_not_root_is_told_so(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "plan",
+        "apply --root / --source -",
+        "disks",
+        "resources --json",
+        "detach vdb",
+        "mount vdb",
+        "rerun script",
+        "clean --dry-run",
+        "decompress-kernel --force",
+        "adopt",
+        "succeed",
+        "daemon",
+        "run-stage mount",
+    ],
+)
+def test_a_verb_that_needs_root_says_so_before_anything_else(
+    line: str, host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert main(["clean"], host) == 1
-    assert main(["plan"], host) == 1
-    assert main(["disks"], host) == 1
+    assert main(line.split(), host) == 1
+    verb = line.split()[0]
+    said = capsys.readouterr()
+    assert said.err == f"gandi-agent: {verb}: must be run as root\n  try: sudo gandi-agent {verb}\n"
+    assert said.out == ""
+    assert os.listdir(host.root) == []
+
+
+def test_a_verb_that_needs_no_root_does_not_ask_for_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for words in (["status"], ["config", "show"], ["config", "schema"], ["get"], ["decompress-kernel", "x"]):
+        main(words, host)
+        assert "run as root" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["daemon", "run-stage"])

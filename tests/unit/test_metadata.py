@@ -35,7 +35,7 @@ def test_the_user_data_is_roots(state: State, monkeypatch: pytest.MonkeyPatch) -
     assert metadata.value(state.host, state, "user-data") == b"#!/bin/sh\n\xff"
     assert "user-data" in metadata.keys(state.host, state)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ConfigError, match="only root"):
+    with pytest.raises(ConfigError, match="must be run as root"):
         metadata.value(state.host, state, "user-data")
 
 

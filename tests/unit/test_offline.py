@@ -175,11 +175,7 @@ def test_an_image_without_a_network_manager_fails_with_what_to_put_into_it(
     assert not reports["hostname"].failed
 
 
-def test_apply_needs_root_and_a_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    with pytest.raises(ConfigError, match="only root"):
-        offline.apply(tmp_path, "-", ())
-    monkeypatch.setattr("os.geteuid", lambda: 0)
+def test_apply_needs_a_system(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no system"):
         offline.apply(tmp_path, "-", ())
 

@@ -32,13 +32,13 @@ FAILED = {
         },
     ],
 }
-RUNNING = {"state": "running", "since": 90, "pid": 7, "steps": []}
-WORK = {"step": "disks", "waiting": "vdb", "since": 88, "pid": 7}
+RUNNING = {"state": "running", "since": 90, "pid": 7, "started": 1, "steps": []}
+WORK = {"step": "disks", "waiting": "vdb", "since": 88, "pid": 7, "started": 1}
 
 
 def facts(stages: dict[str, Any], **more: Any) -> Facts:
     document = {"stages": stages, "devices": {}, "work": {}, "notes": {}} | more.pop("document", {})
-    return Facts(document, daemon="running (process 1)", now=100, **({"alive": frozenset({7})} | more))
+    return Facts(document, daemon="running (process 1)", now=100, **({"alive": frozenset({(7, 1)})} | more))
 
 
 def test_all_done_is_short() -> None:

@@ -1,0 +1,74 @@
+"""Processes as records name them: by number and start time. The kernel gives a number to another process
+when its owner has ended, so the number alone says nothing about a record that a killed process has left.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Fields of /proc/PID/stat (proc_pid_stat(5)) after the name: the state, and the start in clock ticks since
+#: the boot.
+_STATE, _START = 0, 19
+#: States of a process that has ended.
+_ENDED = frozenset({"Z", "X", "x"})
+_mine: tuple[int, int] = (0, 0)
+
+
+def me() -> dict[str, int]:
+    """Return how a record names this process: its number, and its start time in clock ticks."""
+    global _mine
+    pid = os.getpid()
+    if _mine[0] != pid:
+        _mine = (pid, int(_fields(pid)[_START]))
+    return {"pid": pid, "started": _mine[1]}
+
+
+def key(record: Mapping[str, object]) -> tuple[int, int]:
+    """Return the number and the start time of the process that a record names; (0, 0) for none."""
+    pid, started = record.get("pid", 0), record.get("started", 0)
+    return (pid, started) if isinstance(pid, int) and isinstance(started, int) else (0, 0)
+
+
+def lives(record: Mapping[str, object]) -> bool:
+    """Return whether the process that a record names still runs: a process of that number that was started
+    at that time. Where /proc hides the processes of others (hidepid=), the number has to do.
+    """
+    pid, started = key(record)
+    if pid <= 0 or started <= 0:
+        return False
+    try:
+        fields = _fields(pid)
+    except OSError:
+        return _hidden(pid)
+    return int(fields[_START]) == started and fields[_STATE] not in _ENDED
+
+
+def state(pid: int) -> str:
+    """Return the letter of the process's state, "" when it has ended or is hidden."""
+    try:
+        return _fields(pid)[_STATE]
+    except OSError:
+        return ""
+
+
+def _fields(pid: int) -> list[str]:
+    """Return the fields after the name, which may hold blanks and parentheses itself. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        return file.read(4096).rpartition(b")")[2].decode("ascii").split()
+
+
+def _hidden(pid: int) -> bool:
+    """Return whether a process that /proc does not show runs, and is another user's: one of this user's own
+    would be shown.
+    """
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        pass
+    return False

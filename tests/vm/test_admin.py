@@ -4,6 +4,7 @@ disks that are taken from under somebody.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,20 +79,35 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
 ) -> None:
     vm = booted
     attach(vm, tmp_path)
-    for name in ("user", "other"):
-        text = SERVICE if name == "user" else "[Service]\nExecStart=sleep 1000\n"
+    start, needs = "[Service]\nExecStart=/bin/sh -c '", "[Unit]\nRequiresMountsFor=/srv/data/x\n"
+    for name, text in {
+        "user": SERVICE,
+        "other": f"{start}exec sleep 1000'\n",
+        "idle": f"{needs}{start}exec sleep 1000'\n",
+        # As cron does: what a user has it run comes from a login, and is in its control group.
+        "jobs": f"{needs}{start}echo 0 >/proc/self/loginuid; exec sleep 1000 >/srv/data/job'\n",
+        "writer": f"{start}exec sleep 1000 >/srv/data/writer'\n",
+    }.items():
         vm.write_file(f"/etc/systemd/system/{name}.service", text)
-    vm.write_file("/srv/data/.gandi/services", "user\nother\nssh\n../evil\nsystemd-journald\n")
-    vm.run("systemctl daemon-reload; systemctl start user other")
+    named = ("user", "other", "idle", "jobs", "writer", "ssh", "../evil", "systemd-journald")
+    vm.write_file("/srv/data/.gandi/services", "".join(f"{name}\n" for name in named))
+    vm.run("systemctl daemon-reload; systemctl start user other idle")
     vm.run("systemctl stop user; gandi-agent detach data; gandi-agent mount data; systemctl start user")
     holder = vm.spawn("exec sleep 333 < /srv/data/log", timeout=400)
     vm.wait_until("pgrep -fx 'sleep 333'")
     refused = vm.run("gandi-agent detach data", check=False)
     assert refused.rc == 1
     assert "user.service: stopped" in refused.stdout
-    assert "other" not in refused.stdout
-    vm.run("systemctl is-active user other && pkill -fx 'sleep 333'")
+    assert not re.search("other|idle", refused.stdout)
+    vm.run("systemctl is-active user other idle && pkill -fx 'sleep 333'")
     holder.result()
+    # One that uses the disk and does not say that it needs it, and one that says so and uses it for a user.
+    for name in ("writer", "jobs"):
+        vm.run(f"systemctl stop idle; systemctl start {name}")
+        refused = vm.run("gandi-agent detach data", check=False)
+        assert refused.rc == 1, name
+        assert f"{name}.service" not in refused.stdout
+        vm.run(f"systemctl is-active {name} && systemctl stop {name}")
     vm.run(
         "gandi-agent detach data && systemctl is-active other systemd-journald && ! systemctl is-active user"
     )

@@ -90,11 +90,13 @@ def _old_files(host: Host, shipped: dict[str, str]) -> list[str]:
 
 
 def _below(host: Host, folder: str) -> list[str]:
-    """The files below a folder."""
+    """Return the files below a folder; a link to another folder is not followed."""
     found = list[str]()
     for name in listed(host, folder):
         path = f"{folder}/{name}"
-        found += _below(host, path) if os.path.isdir(host.path(path)) else [path]
+        real = os.path.join(host.path(folder), name)
+        is_folder = os.path.isdir(real) and not os.path.islink(real)
+        found += _below(host, path) if is_folder else [path]
     return found
 
 
@@ -118,7 +120,7 @@ def _retire(host: Host, name: str, md5: str | None) -> None:
         return
     if not as_shipped:
         info = os.stat(host.path(name))
-        kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}")
+        kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}", data)
         host.write(kept, data, mode=stat.S_IMODE(info.st_mode) & 0o777)
         say(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
     host.remove(name)
@@ -126,10 +128,16 @@ def _retire(host: Host, name: str, md5: str | None) -> None:
         say(f"removed {name}")
 
 
-def _free(host: Host, name: str) -> str:
-    """The name, or with a number the first that is free."""
+def _free(host: Host, name: str, data: bytes) -> str:
+    """Return the name, or with a number the first that is free or was used by a run that was cut short."""
     names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
-    return next(one for one in names if not host.exists(one))
+    folder = host.path(OLD)
+    return next(
+        one
+        for one in names
+        if not os.path.lexists(os.path.join(folder, os.path.basename(one)))
+        or (_is_file(host, one) and host.read_bytes(one) == data)
+    )
 
 
 def _unlink(host: Host) -> None:

@@ -152,3 +152,40 @@ def test_the_mode_that_is_in_force(tmp_path: Path, rules: str, autofs: str, mode
         ["sh", "-c", f"rules={tmp_path}/rules\n{script}\nmode"], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{mode}\n"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_settings_behind_a_link_get_the_line_once_and_stay_behind_it(
+    host: Host, tmp_path: Path, *, is_there: bool
+) -> None:
+    settings, real = tmp_path / "etc/default/gandi", tmp_path / "etc/site/gandi"
+    real.parent.mkdir()
+    text = settings.read_text() if is_there else ""
+    settings.unlink()
+    settings.symlink_to("/etc/site/gandi")
+    if is_there:
+        real.write_text(text)
+    for _ in range(2):
+        succession.keep_mode(host, "direct")
+    assert settings.is_symlink()
+    assert real.read_text() == f"{text}\nCONFIG_MOUNT_MODE=direct\n".lstrip()
+
+
+def test_a_takeover_that_was_cut_short_puts_nothing_away_twice(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "etc/gandi/old").mkdir()
+    (tmp_path / "etc/gandi/old/manage_iface.sh").write_text("changed\n")
+    (tmp_path / "etc/gandi/old/20-changed").symlink_to("/etc/elsewhere")
+    assert succession.succeed(host) == 0
+    assert below(tmp_path, "etc/gandi/old") == {
+        "etc/gandi/old/manage_iface.sh",
+        "etc/gandi/old/20-changed",
+        "etc/gandi/old/20-changed.1",
+    }
+    assert not (tmp_path / "etc/elsewhere").exists(), "through a link that stood at the name"
+
+
+def test_a_folder_that_leads_to_itself_is_not_followed(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "var/lib/gandi/succession/shipped").write_text("")
+    (tmp_path / "usr/share/gandi/self").symlink_to(".")
+    assert succession.succeed(host) == 0
+    assert (tmp_path / "usr/share/gandi/self").is_symlink()

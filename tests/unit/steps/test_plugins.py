@@ -114,6 +114,15 @@ def test_options_and_values(tmp_path: Path) -> None:
     assert (tmp_path / "conf").read_text() == 'Root yes\n# Rooted\nA="x&|\\y"\nB="a b"\n'
 
 
+def test_a_file_behind_a_link_is_changed_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("#Root yes\nA=1")
+    (tmp_path / "conf").symlink_to("real")
+    for _ in range(2):
+        sh("activate_option conf 'Root '; store_conf conf A 2; store_conf conf B 3", tmp_path)
+    assert (tmp_path / "conf").is_symlink()
+    assert (tmp_path / "real").read_text() == 'Root yes\nA="2"\nB="3"\n'
+
+
 def test_what_a_file_and_a_system_are(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\xfd7zXZ\x00rest")
     (tmp_path / "b").write_bytes(b"text")

@@ -1,0 +1,143 @@
+"""The maintainer scripts, run on a tree in which something else stands where a file of theirs is to be."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DEBIAN = Path(__file__).parents[2] / "debian"
+TEMPLATE = "# as shipped\n"
+SETTINGS = "etc/default/gandi"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with what the package has just unpacked."""
+    for folder in ("etc/default", "etc/kernel/postinst.d", "run/gandi", "var/lib/gandi/instances"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "usr/share/gandi-agent").mkdir(parents=True)
+    (tmp_path / "usr/share/gandi-agent/gandi").write_text(TEMPLATE)
+    return tmp_path
+
+
+def play(tree: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with each path of its own below the tree."""
+    script = re.sub(r"(?<![\w}/.])/(?=etc/|run/|var/|usr/share/)", f"{tree}/", (DEBIAN / name).read_text())
+    return subprocess.run(
+        ["sh", "-c", script, name, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def content(place: Path) -> object:
+    """What is there: a text, a list of names, or nothing."""
+    if place.is_dir():
+        return sorted(entry.name for entry in place.iterdir())
+    return place.read_text() if place.exists() else None
+
+
+def test_the_settings_are_made_once(tree: Path) -> None:
+    assert play(tree, "postinst", "configure").returncode == 0
+    assert (tree / SETTINGS).read_text() == TEMPLATE
+    assert (tree / SETTINGS).stat().st_mode & 0o777 == 0o644
+    (tree / SETTINGS).write_text("mine\n")
+    assert play(tree, "postinst", "configure", "0.1.0").returncode == 0
+    assert (tree / SETTINGS).read_text() == "mine\n"
+    assert content(tree / "etc/default") == ["gandi"]
+
+
+@pytest.mark.parametrize("there", ["link", "dangling link", "folder", "link to a folder", "file"])
+def test_what_stands_at_the_temporary_name_is_not_written_through(tree: Path, there: str) -> None:
+    temporary, victim = tree / f"{SETTINGS}.dpkg-new", tree / "etc/victim"
+    match there:
+        case "link":
+            victim.write_text("another's\n")
+            temporary.symlink_to(victim)
+        case "dangling link":
+            temporary.symlink_to(victim)
+        case "folder":
+            (temporary / "below").mkdir(parents=True)
+        case "link to a folder":
+            victim.mkdir()
+            temporary.symlink_to(victim)
+        case _:
+            temporary.write_text("cut sho")
+            temporary.chmod(0o666)
+    before = content(victim)
+    assert play(tree, "postinst", "configure").returncode == 0
+    assert (tree / SETTINGS).read_text() == TEMPLATE
+    assert not (tree / SETTINGS).is_symlink()
+    assert (tree / SETTINGS).stat().st_mode & 0o777 == 0o644
+    assert content(victim) == before
+    assert content(tree / "etc/default") == ["gandi"]
+
+
+@pytest.mark.parametrize("there", ["link", "dangling link", "folder"])
+def test_settings_of_another_kind_are_left(tree: Path, there: str) -> None:
+    target = tree / "etc/mine"
+    if there == "folder":
+        (tree / SETTINGS).mkdir()
+    else:
+        (tree / SETTINGS).symlink_to(target)
+    if there == "link":
+        target.write_text("mine\n")
+    assert play(tree, "postinst", "configure").returncode == 0
+    assert (tree / SETTINGS).is_dir() == (there == "folder")
+    assert target.exists() == (there == "link")
+
+
+@pytest.mark.parametrize("name", [SETTINGS, f"{SETTINGS}.dpkg-new", "etc/update-motd.d/15-gandi"])
+def test_a_purge_leaves_a_folder_and_does_the_rest(tree: Path, name: str) -> None:
+    (tree / name / "mine").mkdir(parents=True)
+    others = {SETTINGS, "etc/update-motd.d/15-gandi"} - {name}
+    for other in others:
+        (tree / other).parent.mkdir(exist_ok=True)
+        (tree / other).write_text("")
+    done = play(tree, "postrm", "purge")
+    assert done.returncode == 0, done.stderr
+    assert f"{tree}/{name} is a directory: left" in done.stderr
+    assert (tree / name / "mine").is_dir()
+    assert not any((tree / other).exists() for other in others)
+    assert not (tree / "var/lib/gandi").exists()
+
+
+def test_a_purge_follows_no_link(tree: Path) -> None:
+    mine = tree / "srv/mine"
+    mine.mkdir(parents=True)
+    (mine / "file").write_text("")
+    (tree / "run/gandi").rmdir()
+    (tree / "run/gandi").symlink_to(mine)
+    (tree / SETTINGS).symlink_to(mine)
+    assert play(tree, "postrm", "purge").returncode == 0
+    assert (mine / "file").exists()
+    assert not (tree / "run/gandi").is_symlink()
+    assert not (tree / SETTINGS).is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("action", "is_left"), [("upgrade", True), ("abort-upgrade", True), ("remove", False)]
+)
+def test_the_automounters_link_goes_with_the_package_only(tree: Path, action: str, *, is_left: bool) -> None:
+    link = tree / "etc/auto.master.d/gandi.autofs"
+    link.parent.mkdir()
+    link.symlink_to(f"{tree}/usr/share/gandi-agent/gandi.autofs")
+    assert play(tree, "postrm", action).returncode == 0
+    assert link.is_symlink() == is_left
+
+
+@pytest.mark.parametrize("there", ["folder", "link"])
+def test_the_record_of_the_old_package_is_made_from_nothing(tree: Path, there: str) -> None:
+    record, victim = tree / "var/lib/gandi/succession", tree / "etc/victim"
+    (tree / "etc/gandi").mkdir()
+    (tree / "etc/gandi/manage_iface.sh").write_text("")
+    if there == "folder":
+        (record / "mode").mkdir(parents=True)
+    else:
+        victim.mkdir()
+        record.symlink_to(victim)
+    done = play(tree, "preinst", "install")
+    assert done.returncode == 0, done.stderr
+    assert (record / "mode").read_text() == "off\n"
+    assert content(victim) in (None, [])

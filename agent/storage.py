@@ -29,6 +29,8 @@ SECTOR = 512
 _PROBE_TIMEOUT = 10.0
 #: Exit statuses of blkid(8) that are answers: found, nothing found, several found.
 _PROBED = (0, 2, 8)
+#: Where the signatures of most filesystems are, in bytes: what cannot be read there looks like nothing.
+_BEGINNINGS = (0, 64 << 10)
 #: Compiled at their first use, as in all that the next event after a rest waits for.
 _ESCAPE = rb"\\x([0-9a-fA-F]{2})"
 _PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
@@ -46,6 +48,8 @@ class Device:
     readonly: bool = False
     holders: tuple[str, ...] = ()
     udev: Mapping[str, str] = field(default_factory=dict)
+    #: Why its beginning cannot be read, of one on which nothing was found; else "".
+    error: str = ""
 
     @property
     def node(self) -> str:
@@ -163,18 +167,24 @@ def bottoms(host: Host, name: str) -> set[str]:
     return {bottom for slave in slaves for bottom in bottoms(host, slave)} if slaves else {name}
 
 
-def read(host: Host, name: str, properties: Callable[[str], dict[str, str]]) -> Disk | None:
+def read(
+    host: Host, name: str, properties: Callable[[str], dict[str, str]], *, opened: bool = True
+) -> Disk | None:
     """The whole disk ``name`` as it is now, None when it is gone. ``properties`` is udev's database, by
-    name.
+    name. ``opened``: whether a device on which udev has found nothing may be opened, to see if it can be
+    read.
     """
     path = devpath(host, name)
     if not path:
         return None
     bus, excluded = attachment(host, path)
     inside = _partitions(host, path)
+    whole = _device(host, path, properties(name), probe=not excluded)
     parts = [_device(host, f"{path}/{entry}", properties(entry), probe=not excluded) for entry in inside]
+    if opened and not excluded:
+        whole, parts = whole if parts else _tried(host, whole), [_tried(host, part) for part in parts]
     return Disk(
-        _device(host, path, properties(name), probe=not excluded),
+        whole,
         tuple(sorted(parts, key=lambda part: part.start)),
         bus,
         excluded,
@@ -240,6 +250,24 @@ def _probed(host: Host, device: Device) -> Device:
     from agent.plain import replace
 
     return replace(device, udev=probe(host, device.node) | dict(device.udev))
+
+
+def _tried(host: Host, device: Device) -> Device:
+    """Return the device with what kept it from being read, where that may be why nothing was found on it."""
+    found = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
+    if not device.size or any(name in device.udev for name in found):
+        return device
+    from agent.plain import replace
+
+    try:
+        with host.opened(device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+            for place in _BEGINNINGS:
+                os.pread(descriptor, SECTOR, place)
+    except HostError:
+        return device  # gone meanwhile, or somebody's for himself: not known to be broken
+    except OSError as error:
+        return replace(device, error=error.strerror or "unknown error")
+    return device
 
 
 def _bus_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import partial
 
+from agent.context import record
 from agent.hotplug import machine, policy
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt
 from agent.hotplug.record import Records
@@ -79,7 +81,9 @@ def choose(
             if claim and isinstance(decision, MountAt):
                 taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
                 pending[device.number] = taken
-                TURNS.begin(ctx.host, taken)
+                # For the other processes. Where it cannot be noted (/run is full), this one still knows, and
+                # the others' mount at the same place is refused.
+                record(ctx, partial(TURNS.begin, ctx.host, taken))
             grows = settings.grow_disks and not policy.grown_apart(facts)
             is_root = disk.name in known.root_disks
             chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))

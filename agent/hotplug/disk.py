@@ -93,7 +93,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     from agent.hotplug.together import together
 
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
-    Once(ctx.host).coldplugged()
+    # Where it cannot be noted (/run is full), no disk is taken for a new one.
+    record(ctx, Once(ctx.host).coldplugged)
     switched = _switched(ctx, system)
     yield from switched
     if not ctx.settings.allow_mount:
@@ -173,6 +174,8 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     """Carry out the decision on one device."""
     device = choice.device
     match choice.decision:
+        case Leave(reason, remedy=remedy) if remedy:
+            yield failed(device.name, reason, remedy)
         case Leave(reason, quiet):
             if not quiet:
                 yield skipped(device.name, reason)

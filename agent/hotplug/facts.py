@@ -83,6 +83,8 @@ class Leave:
 
     reason: str
     quiet: bool = field(default=False, compare=False)
+    #: What is to be done about it, where the reason is a failure.
+    remedy: str = field(default="", compare=False)
 
 
 Decision = MountAt | Mounted | Format | Leave

@@ -43,6 +43,8 @@ _SYSTEM_TYPES = {
 }
 #: Bit 63 of a GPT entry's attributes: "do not mount automatically" (Discoverable Partitions Specification).
 _NO_AUTO = 1 << 63
+#: What to do about a disk that answers with errors; udev has to look at it once more.
+_BROKEN = "see: journalctl -k; when it answers again: udevadm trigger --subsystem-match=block"
 #: What filesystems lie on by way of the device mapper.
 STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
 _SIGNATURES = {
@@ -64,7 +66,8 @@ def decide(facts: Facts) -> Decision:
     to_format = _to_format(facts)
     for rule in _UNFIT:
         if reason := "" if rule is _content and to_format else rule(facts):
-            return Leave(reason, quiet=reason == PARTED)
+            broken = rule is _content and bool(facts.device.error)
+            return Leave(reason, quiet=reason == PARTED, remedy=_BROKEN if broken else "")
     return Format(to_format) if to_format else _place(facts)
 
 
@@ -142,6 +145,8 @@ def _content(facts: Facts) -> str:
     if not device.fstype:
         # A partition has this property too, from its disk.
         is_table = not device.partition and "ID_PART_TABLE_TYPE" in device.udev
+        if device.error:
+            return f"cannot be read: {device.error}"
         return "an empty partition table" if is_table else "no filesystem on it"
     if device.fstype in _SIGNATURES:
         return _SIGNATURES[device.fstype]

@@ -138,6 +138,8 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
             return "not mounted", "mount", at, warning
         case Format(fstype):
             return "blank", "format", "", f"CONFIG_DISK_FORMAT={fstype}"
+        case Leave(reason, remedy=remedy) if remedy:
+            return "failed", "leave", "", reason
         case Leave(reason):
             return ("released" if kind in (Kind.RELEASED, Kind.MOUNTED) else "left"), "leave", "", reason
 

@@ -48,7 +48,8 @@ def read(host: Host, name: str) -> Disk | None:
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    return storage.read(host, name, partial(_answered, host) if Records(host).of(name) else known)
+    is_ours = bool(Records(host).of(name))
+    return storage.read(host, name, partial(_answered, host) if is_ours else known, opened=not is_ours)
 
 
 def _answered(host: Host, name: str) -> dict[str, str]:

@@ -72,5 +72,9 @@ CAMPAIGNS = {
         "a user's tries at random, ten minutes, while a disk comes, grows, goes and keys are delivered",
         (f"{_VM}/test_unprivileged.py::test_an_unprivileged_user_stops_nothing_and_writes_nothing",),
     ),
+    "no-room": Campaign(
+        "no room, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",
+        (f"{_VM}/test_no_room.py",),
+    ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

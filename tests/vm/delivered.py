@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,18 @@ STAGES = "gandi-bootstrap gandi-sshdkeygen gandi-mount gandi-config gandi-postbo
 DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"
 
 
-def delivered(vm: Machine, *disks: Disk) -> Machine:
+def delivered(
+    vm: Machine, *disks: Disk, fails: Sequence[str] = (), meanwhile: Callable[[], int] = lambda: 0
+) -> Machine:
     """The stages of a boot, started again in a machine that has nothing yet, with these drives and a daemon
-    that knows of nothing: what a boot does, without the boot.
+    that knows of nothing: what a boot does, without the boot. ``fails`` is what the drives answer with EIO;
+    ``meanwhile`` is called when nothing of ours runs, and tells how many disks it has attached.
     """
     vm.run(f"systemctl stop {DAEMON} {STAGES}; rm -r /run/gandi")
+    others = meanwhile()
     for disk in disks:
-        vm.add_disk(disk)
-    _there(vm, 1 + len(disks))
+        vm.add_disk(disk, fails=fails)
+    _there(vm, 1 + others + len(disks))
     # Each of those that a failed one comes before is started all the same.
     vm.run(f"udevadm settle; systemctl start {STAGES} || true", timeout=120)
     return vm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -49,9 +49,9 @@ class Plugged:
                 self.detach(meanwhile)
         return self.last
 
-    def attach(self) -> None:
-        """Give it to the machine."""
-        self.vm.add_disk(self._disk)
+    def attach(self, *, fails: Sequence[str] = ()) -> None:
+        """Give it to the machine; ``fails`` is what it answers with EIO."""
+        self.vm.add_disk(self._disk, fails=fails)
         self.last = Done.ATTACH
 
     def grow(self) -> None:
@@ -69,11 +69,14 @@ class Plugged:
         """Wait until the guest is as it should be after what was done last. GuestError when it does not
         come to that.
         """
+        self.vm.wait_until(self.right, timeout=BOUND, interval=0.5)
+
+    @property
+    def right(self) -> str:
+        """The condition for that, for the guest's shell."""
         at = f"/srv/{self.label}"
         if self.last is Done.DETACH:
-            right = f"! mountpoint -q {at} && ! test -e {at}"
-        else:
-            least = self.size // MIB * 8 // 10
-            fits = f"test $(df --output=size -B1M {at} | tail -1) -gt {least}"
-            right = f"mountpoint -q {at} && {fits} && touch {at}/written"
-        self.vm.wait_until(right, timeout=BOUND, interval=0.5)
+            return f"! mountpoint -q {at} && ! test -e {at}"
+        least = self.size // MIB * 8 // 10
+        fits = f"test $(df --output=size -B1M {at} | tail -1) -gt {least}"
+        return f"mountpoint -q {at} && {fits} && touch {at}/written"

@@ -313,3 +313,12 @@ def test_two_partitions_of_one_label_get_two_places() -> None:
     assert place(facts(disk, two, filesystems=(used,))) == "/srv/data_2"
     copy = part(2)
     assert reason(facts(parted(one, copy), copy, filesystems=(used,))).startswith("the same filesystem UUID")
+
+
+def test_what_cannot_be_read_is_a_failure_and_not_an_empty_disk() -> None:
+    broken = replace(BLANK, device=replace(BLANK.device, error="Input/output error"))
+    found = decide(facts(broken))
+    assert found == Leave("cannot be read: Input/output error")
+    assert isinstance(found, Leave)
+    assert "udevadm trigger" in found.remedy
+    assert decide(facts(BLANK)) == Leave("no filesystem on it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,37 @@ class Devices(Running):
 
     # -- disks -------------------------------------------------------------------------------------
 
-    def add_disk(self, disk: Disk) -> None:
-        """Attach a disk. SATA raises RigError: QEMU's AHCI has no hot-plug."""
+    def add_disk(self, disk: Disk, *, fails: Sequence[str] = ()) -> None:
+        """Attach a disk, one that answers what is in ``fails`` with EIO (see `break_disk`). SATA raises
+        RigError: QEMU's AHCI has no hot-plug.
+        """
         port = ""
         if disk.bus in (Bus.VIRTIO, Bus.NVME):
             port = self._take_port(f"{disk.id}-dev")
         self.qmp.call("blockdev-add", **qemu.blockdev(disk))
-        self.qmp.call("device_add", **qemu.device_options(disk, port=port))
+        options = qemu.device_options(disk, port=port)
+        if fails:
+            options["drive"] = self._failing(disk.id, fails)
+        self.qmp.call("device_add", **options)
+
+    def break_disk(self, id: str, fails: Sequence[str]) -> None:
+        """From now on a disk answers these with EIO: read, write, write-zeroes, discard, flush."""
+        self._lead(id, self._failing(id, fails))
+
+    def mend_disk(self, id: str) -> None:
+        """It answers as it should again."""
+        self._lead(id, id)
+        self.qmp.call("blockdev-del", node_name=f"{id}-fails")
+
+    def _failing(self, id: str, fails: Sequence[str]) -> str:
+        """A node in front of the disk's that lets these fail; its name."""
+        rules = [{"event": "none", "iotype": kind, "errno": errno.EIO} for kind in fails]
+        name = f"{id}-fails"
+        self.qmp.call("blockdev-add", driver="blkdebug", node_name=name, image=id, inject_error=rules)
+        return name
+
+    def _lead(self, id: str, node: str) -> None:
+        self.qmp.call("qom-set", path=f"/machine/peripheral/{id}-dev", property="drive", value=node)
 
     def remove_disk(
         self, id: str, *, timeout: float = UNPLUG_TIMEOUT, meanwhile: Callable[[], object] = lambda: None
@@ -68,7 +93,8 @@ class Devices(Running):
 
     def resize_disk(self, id: str, size: int) -> None:
         """Give a disk a new size in bytes; the guest is told at once. Not for NVMe."""
-        self.qmp.call("block_resize", node_name=id, size=size)
+        nodes = {node["node-name"] for node in self.qmp.call("query-named-block-nodes", flat=True)}
+        self.qmp.call("block_resize", node_name=f"{id}-fails" if f"{id}-fails" in nodes else id, size=size)
 
     # -- NICs --------------------------------------------------------------------------------------
 

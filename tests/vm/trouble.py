@@ -1,0 +1,88 @@
+"""What keeps a machine from writing, and how it is made and ended in a guest or by its platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.vm.rig import Machine
+
+#: Takes all room of a filesystem, to the last block, and gives it back.
+FILL = "fallocate -l 100G {0}/filler; dd if=/dev/zero of={0}/filler-of-blocks bs=4k status=none"
+EMPTY = "rm {0}/filler*"
+NO_ROOM = "No space left on device"
+WRITES = ("write", "write-zeroes", "discard", "flush")
+
+
+def _over(options: str, *folders: str) -> str:
+    """Lay a small filesystem over these folders of the root."""
+    made = [
+        f"mkdir /mnt/{name} /mnt/{name}.work && mount -t overlay -o "
+        f"lowerdir=/{name},upperdir=/mnt/{name},workdir=/mnt/{name}.work overlay /{name}"
+        for name in folders
+    ]
+    return " && ".join((f"mount -t tmpfs -o {options} tmpfs /mnt", *made))
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One of them. What is done in the guest is for its shell; what a disk fails at is `break_disk`'s."""
+
+    name: str
+    #: What the system says of it.
+    words: str
+    #: Played in `make test` as well, the others in `make soak` alone.
+    always: bool = False
+    before: str = "true"
+    begins: str = "true"
+    ends: str = "true"
+    #: Of the swap disk.
+    swap_fails: tuple[str, ...] = ()
+    #: Of a data disk that is attached.
+    disk_fails: tuple[str, ...] = ()
+    #: Of one that grows: where a journal cannot be written, the kernel gives its filesystem up until it is
+    #: mounted once more.
+    growth_fails: tuple[str, ...] = ()
+
+    def begin(self, vm: Machine) -> None:
+        """From now on nothing can be written."""
+        vm.run(f"{{ {self.begins}; }} 2>/dev/null || true", timeout=120)
+
+    def end(self, vm: Machine) -> None:
+        """All is well again."""
+        vm.run(self.ends, timeout=60)
+
+
+TROUBLES = (
+    Trouble("full disk", NO_ROOM, begins=FILL.format("/opt"), ends=EMPTY.format("/opt")),
+    Trouble(
+        "no inodes",
+        NO_ROOM,
+        # To take all of a real root filesystem takes an emulated machine minutes.
+        before=_over("size=64m,nr_inodes=3000", "etc", "home", "root", "srv", "var"),
+        begins="perl -e '$n = 0; $n++ while open my $f, q(>), qq(/mnt/filler$n)'",
+        ends="rm /mnt/filler*",
+    ),
+    Trouble(
+        "read-only root",
+        "Read-only file system",
+        # As the kernel does it after an error: whoever has a file open is not asked.
+        begins="echo u >/proc/sysrq-trigger; until findmnt -no OPTIONS / | grep -qw ro; do sleep 0.1; done",
+        ends="for at in / $(findmnt -rno TARGET | grep ^/srv/); do mount -o remount,rw $at; done",
+    ),
+    Trouble("full run", NO_ROOM, begins=FILL.format("/run"), ends=EMPTY.format("/run")),
+    Trouble(
+        "full var",
+        NO_ROOM,
+        before=_over("size=16m", "var"),
+        begins=FILL.format("/mnt"),
+        ends=EMPTY.format("/mnt"),
+    ),
+    Trouble(
+        "errors of the data disk",
+        "Input/output error",
+        disk_fails=("read", *WRITES),
+        growth_fails=("read",),
+    ),
+    Trouble("errors of the swap disk", always=True, words="Input/output error", swap_fails=WRITES),
+    Trouble("a swap disk that cannot be read", "Input/output error", swap_fails=("read", *WRITES)),
+)

@@ -39,7 +39,8 @@ def _read(host: Host, owner: Account) -> str:
     path = accounts.keys_file(host, owner)
     inside = _below_home(path, owner)
     if inside is None:
-        data = host.read_bytes(path)
+        there = host.as_it_is(path)
+        data = there.content if there else None
     else:
         data = homefile.read(host, owner.home, inside, (owner.uid, owner.gid))
     return (data or b"").decode("utf-8", "surrogateescape")
@@ -50,8 +51,9 @@ def _write(host: Host, owner: Account, content: str) -> None:
     data = content.encode("utf-8", "surrogateescape")
     inside = _below_home(path, owner)
     if inside is None:
-        # Outside the home the folder is the administrator's; sshd reads the file as the user.
-        host.write(path, data)
+        # sshd reads the file as the user: outside the home it is the administrator's, and stays as it was.
+        there = host.as_it_is(path)
+        host.write(path, data, mode=there.mode if there else 0o644, owner=there.owner if there else (0, 0))
     else:
         homefile.write(host, owner.home, inside, data, (owner.uid, owner.gid))
 
@@ -59,4 +61,5 @@ def _write(host: Host, owner: Account, content: str) -> None:
 def _below_home(path: str, owner: Account) -> tuple[str, ...] | None:
     """The path's parts below the account's home; None for a place elsewhere."""
     home = owner.home.rstrip("/")
-    return tuple(path.removeprefix(f"{home}/").split("/")) if path.startswith(f"{home}/") else None
+    parts = tuple(part for part in path.removeprefix(f"{home}/").split("/") if part not in ("", "."))
+    return parts if path.startswith(f"{home}/") and ".." not in parts else None

@@ -15,6 +15,7 @@ import signal
 import subprocess
 
 from agent.errors import HostError
+from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def execute_within(
             raise _late(argv, timeout) from error
         said = _text(err)
         if b'"exit-code"' not in (status.read(_STATUS) or b""):  # bwrap's own failure
-            raise _not_run(argv[0], root, said.strip())
+            raise _not_run(argv[0], root, said.strip(WHITE))
         return process.returncode, _text(out), said
 
 

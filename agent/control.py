@@ -218,7 +218,8 @@ def listener(host: Host) -> socket.socket:
     if host.effect(f"listen on {SOCKET}"):
         before = os.umask(0o177)
         try:
-            made.bind(host.path(SOCKET))
+            with host.place(SOCKET, follow=False) as place:
+                made.bind(f"/proc/self/fd/{place.folder}/{place.name}")  # bind(2) takes no descriptor
         finally:
             os.umask(before)
         made.listen(CLIENTS)

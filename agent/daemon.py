@@ -110,6 +110,7 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
         self._watch_signals()
+        self.ctx.host.sweep()
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         if not restarted:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from agent.host import Host
+    from agent.walk import Place
 
 #: Bytes read at the most.
 READ_LIMIT = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) -> bytes | None:
@@ -33,8 +33,8 @@ def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) ->
     """
     with _refusals(home, parts):
         try:
-            with _folder(host, home, parts[:-1], owner, make=False) as folder:
-                descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+            with _inside(host, home, parts, owner, make=False) as place:
+                descriptor = os.open(place.name, _FILE, dir_fd=place.folder)
         except FileNotFoundError:
             return None
         with open(descriptor, "rb", buffering=0) as file:
@@ -57,51 +57,43 @@ def write(host: Host, home: str, parts: Sequence[str], content: bytes, owner: tu
     """
     if not host.effect(f"write {'/'.join((home, *parts))} (0600, {len(content)} bytes)"):
         return
-    temporary = f".{parts[-1][:60]}.gandi-{os.urandom(4).hex()}"
-    with _refusals(home, parts), _folder(host, home, parts[:-1], owner, make=True) as folder:
-        try:
-            with open(os.open(temporary, _NEW, 0o600, dir_fd=folder), "wb") as file:
-                file.write(content)
-                os.fchown(file.fileno(), *owner)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, parts[-1], src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+    with _refusals(home, parts), _inside(host, home, parts, owner, make=True) as place:
+        host.put(place, content, mode=0o600, owner=owner)
 
 
 @contextlib.contextmanager
-def _folder(
+def _inside(
     host: Host, home: str, parts: Sequence[str], owner: tuple[int, int], *, make: bool
-) -> Iterator[int]:
-    """A descriptor on the folder that holds the file; with ``make``, missing ones are made, and all are
-    0700.
-    """
-    with contextlib.ExitStack() as opened:
-        # The home's own name belongs to root (its parent does): a link there is the administrator's.
-        descriptor = os.open(host.path(home), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        opened.callback(os.close, descriptor)
-        _own(descriptor, home, owner)
-        for part in parts:
-            made = make and _mkdir(part, descriptor)
-            descriptor = os.open(part, _FOLDER, dir_fd=descriptor)
-            opened.callback(os.close, descriptor)
-            if made:
-                os.fchown(descriptor, *owner)
-            _own(descriptor, part, owner)
+) -> Iterator[Place]:
+    """The place of the file; with ``make``, folders that are missing are made, and all are 0700."""
+    # The home's own name belongs to root (its parent does): a link there is the administrator's.
+    with host.place(f"{home}/{parts[0]}", follow=False) as place:
+        _own(place.folder, home, owner)
+        for part in parts[:-1]:
             if make:
-                os.fchmod(descriptor, 0o700)
-        yield descriptor
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(part, 0o700, dir_fd=place.folder)
+            if not place.enter(part, make=False):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            _own(place.folder, part, owner)
+            if make:
+                _close(place, owner)
+        place.name = parts[-1]
+        yield place
 
 
-def _mkdir(name: str, folder: int) -> bool:
+def _close(place: Place, owner: tuple[int, int]) -> None:
+    """Let nobody in but the folder's owner. One that is root's and closed was made here, now or by a run
+    that was cut, since it is of no use to sshd: it is given to ``owner``.
+    """
+    folder = os.open(".", _FOLDER, dir_fd=place.folder)
     try:
-        os.mkdir(name, 0o700, dir_fd=folder)
-    except FileExistsError:
-        return False
-    return True
+        info = os.fstat(folder)
+        if info.st_uid != owner[0] and stat.S_IMODE(info.st_mode) == 0o700:
+            os.fchown(folder, *owner)
+        os.fchmod(folder, 0o700)
+    finally:
+        os.close(folder)
 
 
 def _own(descriptor: int, name: str, owner: tuple[int, int]) -> None:

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
-from agent import atomic
+from agent import atomic, unfinished
 from agent.beneath import beneath
 from agent.errors import HostError
 from agent.plain import dataclass, field
 from agent.text import joined
+from agent.walk import walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from agent.walk import Place
 
 #: What every command sees and nothing else. LC_ALL keeps messages parseable; PATH is Debian's for root.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -31,6 +35,18 @@ _OUTPUT_IN_ERROR = 400
 READ_LIMIT = 16 << 20
 #: Bytes that are asked for at a time: for more, the C library maps and unmaps memory at each call.
 _CHUNK = 1 << 16
+_WRITING = os.O_WRONLY | os.O_RDWR
+#: With one of these a name is gone to by descriptor.
+_BY_PLACE = _WRITING | os.O_CREAT | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file as it was found; ``owner`` is (uid, gid)."""
+
+    content: bytes
+    mode: int
+    owner: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +102,15 @@ class Host:
             return None
         except OSError as error:
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
-        chunks = bytearray()
         try:
-            while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), _CHUNK))):
-                chunks += chunk
+            chunks = _read(descriptor, most)
         except OSError as error:  # a folder opens, but cannot be read
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
         if limit is None and len(chunks) > READ_LIMIT:
             raise HostError(f"{name}: larger than {READ_LIMIT >> 20} MiB: not read")
-        return bytes(chunks)
+        return chunks
 
     def read(self, name: str, *, limit: int | None = None) -> str | None:
         """The file as text (undecodable bytes are kept as surrogates), or None where there is no such
@@ -132,90 +146,142 @@ class Host:
         that are missing are made 0755. Raises HostError with the system's reason.
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        target = os.path.realpath(self.path(name)) if self.live else self.path(name)
-        try:
-            if atomic.same(target, content, mode, owner):
+        with self._way(name, "written", make=True) as place:
+            if place is not None and atomic.same(place, content, mode, owner):
                 return False
-            if self._plan(f"write {name} ({mode:04o}, {len(content)} bytes)"):
+            if self._plan(f"write {name} ({mode:04o}, {len(content)} bytes)") or place is None:
                 return True
-            self._mkdirs(os.path.dirname(target))
-            atomic.replace(target, content, mode, owner, sync=sync)
-        except OSError as error:
-            raise HostError(f"{name}: cannot be written: {error.strerror}") from error
+            atomic.replace(place, (content,), mode, owner, sync=sync)
         return True
 
-    def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> bool:
-        """Make the folder (and 0755 parents) when it is missing; an existing one keeps its mode. True
-        when made.
+    def write_chunks(self, name: str, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
+        """Make the file, root's, hold the chunks, one after the other; for large files, and many at once:
+        they are not flushed to the disk. Raises HostError, and what reading a chunk raises.
         """
-        target = self.path(name)
-        if os.path.isdir(target):
-            return False
-        if self._plan(f"mkdir {name} ({mode:04o})"):
-            return True
-        try:
-            self._mkdirs(os.path.dirname(target))
-            os.mkdir(target, 0o700)
-            if atomic.may_own():
-                os.chown(target, *owner, follow_symlinks=False)
-            os.chmod(target, mode)
-        except FileExistsError:
-            return False  # another thread or process was faster
-        except OSError as error:
-            raise HostError(f"{name}: cannot be made: {error.strerror}") from error
+        with self._way(name, "written", make=True) as place:
+            if not self._plan(f"write {name} ({mode:04o})") and place is not None:
+                atomic.replace(place, chunks, mode, (0, 0), flush=False)
+
+    def as_it_is(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
+        """Return content, mode and owner of a file that is to be written again with a part of them; None
+        where there is none.
+
+        It is found as by ``write``, so no link of a user's is followed. Raises HostError for what is no
+        regular file or larger than ``limit`` bytes, and, where others than root may change a folder on the
+        way, for a file of several names: it may be one that they must not have copied.
+        """
+        with self._way(name, "read", make=False) as place:
+            if place is None or place.info is None:
+                return None
+            with atomic.regular(place) as found:
+                info = os.fstat(found) if found is not None else None
+                if found is None or info is None:
+                    raise HostError(f"{name}: is no regular file", hint="remove it, or put a file there")
+                if info.st_nlink != 1 and not place.roots_alone():
+                    raise HostError(f"{name}: has several names", hint="make it a file with one name")
+                content = _read(found, limit + 1)
+        if len(content) > limit:
+            raise HostError(f"{name}: larger than {limit >> 20} MiB: not read")
+        return File(content, stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid))
+
+    def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] | None = None) -> bool:
+        """Make the folder (and 0755 parents) when it is missing; an existing one keeps its mode and owner
+        (uid, gid; None for whoever runs this). True when made.
+        """
+        with self._way(name, "made", make=True) as place:
+            if place is not None and place.info is not None and stat.S_ISDIR(place.info.st_mode):
+                return False
+            if self._plan(f"mkdir {name} ({mode:04o})") or place is None:
+                return True
+            try:
+                place.make(mode, owner)
+            except FileExistsError:
+                return False  # another thread or process was faster
         return True
+
+    def give(self, name: str, mode: int, owner: tuple[int, int]) -> None:
+        """Give a folder that is there its mode and its owner (uid, gid); a link is not followed."""
+        with self._way(name, "given to its owner", make=False, follow=False) as place:
+            if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
+                place.give(mode, owner)
 
     def remove(self, name: str) -> bool:
         """Remove the file, link or empty folder; False when there was none, or when a folder is not
         empty.
         """
-        target = self._unfollowed(name)
-        if not os.path.lexists(target):
-            return False
-        if self._plan(f"remove {name}"):
-            return True
-        try:
-            if os.path.isdir(target) and not os.path.islink(target):
-                os.rmdir(target)
-            else:
-                os.unlink(target)
-        except OSError as error:
-            if os.path.isdir(target) and os.listdir(target):
+        with self._way(name, "removed", make=False, follow=False) as place:
+            if place is None or place.info is None:
                 return False
-            raise HostError(f"{name}: cannot be removed: {error.strerror}") from error
+            if self._plan(f"remove {name}"):
+                return True
+            try:
+                place.remove()
+            except FileNotFoundError:
+                return False  # another thread or process was faster
+            except OSError:
+                if self.names(name):
+                    return False
+                raise
         return True
+
+    def names(self, folder: str) -> list[str]:
+        """Return what is in the folder, which is found as by ``remove``; nothing for what is none."""
+        with self._way(folder, "listed", make=False, follow=False) as place:
+            if place is None or place.info is None or not stat.S_ISDIR(place.info.st_mode):
+                return []
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                return place.names(place.name)
+        return []
 
     def symlink(self, name: str, target: str) -> bool:
         """Make ``name`` a link to ``target``, replacing a file or link; False when it already was."""
-        link = self._unfollowed(name)
-        if os.path.islink(link) and os.readlink(link) == target:
-            return False
-        if self._plan(f"link {name} -> {target}"):
-            return True
-        temporary = f"{link}.gandi-{os.urandom(4).hex()}"
-        try:
-            self._mkdirs(os.path.dirname(link))
-            os.symlink(target, temporary)
-            os.replace(temporary, link)
-        except OSError as error:
-            raise HostError(f"{name}: cannot be linked: {error.strerror}") from error
+        with self._way(name, "linked", make=True, follow=False) as place:
+            if place is not None and place.leads_to(target):
+                return False
+            if self._plan(f"link {name} -> {target}") or place is None:
+                return True
+            atomic.link(place, target)
         return True
 
     @contextlib.contextmanager
     def opened(self, name: str, flags: int) -> Iterator[int]:
-        """A descriptor on a device or lock file, closed on leaving. Write access is refused with
-        ``dry_run``.
+        """A descriptor on a device, a folder or a lock file, closed on leaving. For writing, and with
+        O_NOFOLLOW, no link but root's is followed (see walk). Write access is refused with ``dry_run``.
         """
-        if self.dry_run and flags & (os.O_WRONLY | os.O_RDWR):
+        if self.dry_run and flags & _WRITING:
             raise HostError(f"{name}: not opened for writing in a dry run")
         try:
-            descriptor = os.open(self._harmless(name), flags | os.O_CLOEXEC, 0o600)
+            path = self._harmless(name)
+            if flags & _BY_PLACE:
+                with self.place(name) as place:
+                    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+                    descriptor = os.open(place.name, flags, 0o600, dir_fd=place.folder)
+            else:
+                descriptor = os.open(path, flags & ~_BY_PLACE | os.O_CLOEXEC)
         except OSError as error:
             raise HostError(f"{name}: cannot be opened: {error.strerror}") from error
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def place(self, name: str, *, follow: bool = True, make: bool = False) -> Place:
+        """Go to the folder that holds ``name``, by descriptor and through no link but root's (see walk).
+
+        For what else is done to a name than the methods above do; the place is closed by leaving its block.
+        Raises HostError for a link that is not followed, OSError with the system's reason.
+        """
+        if not name.startswith("/") and self.live:
+            name = f"{os.getcwd()}/{name}"  # a verb's argument
+        return walk(self._root, name, follow=follow, make=make)
+
+    def put(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
+        """Write a file in a place that was gone to. Raises OSError."""
+        atomic.replace(place, (content,), mode, owner)
+
+    def sweep(self) -> list[str]:
+        """Remove the temporary names that runs which were cut have left; their paths."""
+        return [] if self.dry_run else unfinished.sweep(self._root)
 
     # -- commands and the kernel -----------------------------------------------------
 
@@ -286,14 +352,31 @@ class Host:
             raise HostError(f"{name}: neither a file nor a folder: not opened", hint="remove it there")
         return path
 
-    def _unfollowed(self, name: str) -> str:
-        """The path of ``name`` itself, where a link in last place is not followed."""
-        folder, _, last = name.rstrip("/").rpartition("/")
-        return os.path.join(self.path(folder or "/"), last)
+    @contextlib.contextmanager
+    def _way(self, name: str, done: str, *, make: bool, follow: bool = True) -> Iterator[Place | None]:
+        """The place of ``name``; None where a folder on the way is missing, and is not to be made. A system
+        call that fails in the block becomes a HostError: the name cannot be ``done``.
+        """
+        try:
+            try:
+                place = self.place(name, follow=follow, make=make and not self.dry_run)
+            except FileNotFoundError:
+                if make and not self.dry_run:
+                    raise
+                place = None
+            except NotADirectoryError:
+                if make:
+                    raise
+                place = None
+            with place or contextlib.nullcontext():
+                yield place
+        except OSError as error:
+            raise HostError(f"{name}: cannot be {done}: {error.strerror}") from error
 
-    def _mkdirs(self, folder: str) -> None:
-        if os.path.isdir(folder):
-            return
-        self._mkdirs(os.path.dirname(folder))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(folder, 0o755)
+
+def _read(descriptor: int, most: int) -> bytes:
+    """What is read from there, ``most`` bytes at the most."""
+    chunks = bytearray()
+    while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), _CHUNK))):
+        chunks += chunk
+    return bytes(chunks)

@@ -8,9 +8,7 @@ replaced whole.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import struct
 import zlib
 
@@ -101,11 +99,10 @@ def unpack(host: Host, name: str) -> Item:
     Raises ConfigError for what is no kernel image or a damaged one, HostError when it cannot be unpacked
     here; the file is as it was then.
     """
-    data = host.read_bytes(name, limit=LIMIT + 1)
-    if data is None:
+    there = host.as_it_is(name, limit=LIMIT)
+    if there is None:
         raise ConfigError(f"{name}: there is no such file")
-    if len(data) > LIMIT:
-        raise ConfigError(f"{name}: larger than {LIMIT >> 20} MiB: not a kernel image")
+    data = there.content
     if data.startswith(b"\x7fELF"):
         check_elf(name, data)
         return unchanged(name, "is an ELF image already")
@@ -116,8 +113,7 @@ def unpack(host: Host, name: str) -> Item:
     if len(image) != size:
         raise ConfigError(f"{name}: damaged: {len(image)} bytes unpacked where the image says {size}")
     check_elf(name, image)
-    info = os.stat(host.path(name))
-    host.write(name, image, mode=stat.S_IMODE(info.st_mode), owner=(info.st_uid, info.st_gid), sync=True)
+    host.write(name, image, mode=there.mode, owner=there.owner, sync=True)
     return changed(name, f"{size} bytes unpacked")
 
 

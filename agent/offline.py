@@ -43,6 +43,7 @@ def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
 
 def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
     """Take the delivery over, run the steps, and leave what identifies a machine to the first boot."""
+    ctx.host.sweep()
     yield stages.attempt(ctx, "source", lambda: _take(ctx, source))
     if ctx.config is None:
         return

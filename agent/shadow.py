@@ -104,8 +104,8 @@ def _is_lock(host: Host, name: str) -> bool:
     """
     if not _LOCK.fullmatch(name):
         return False
-    held = (host.read_bytes(f"/etc/{name}", limit=16) or b"").rstrip(b"\0\n")
-    return not held or (held.isdigit() and name.rpartition(".")[2] in ("lock", held.decode()))
+    held = (host.read(f"/etc/{name}", limit=16) or "").rstrip("\0\n")
+    return not held or (text.number(held) is not None and name.rpartition(".")[2] in ("lock", held))
 
 
 def _is_old(host: Host, name: str) -> bool:
@@ -180,8 +180,7 @@ def _complete_home(host: Host, user: Account) -> None:
         info = os.lstat(host.path(user.home))
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
             # useradd makes it root's, and gives it away then.
-            host.run(("chown", "--no-dereference", "--", f"{user.uid}:{user.gid}", user.home))
-            host.run(("chmod", "--", f"{mode:04o}", user.home))
+            host.give(user.home, mode, owner)
     _copy(host, _SKELETON, user.home, owner)
 
 

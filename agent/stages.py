@@ -157,6 +157,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
         os.ftruncate(lock, 0)
         with contextlib.suppress(OSError):  # /run is full: the lock holds without the holder's name
             os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
+        host.sweep()
         try:
             yield
         finally:

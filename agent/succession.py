@@ -111,7 +111,8 @@ def _is_file(host: Host, name: str) -> bool:
 
 def _retire(host: Host, name: str, md5: str | None) -> None:
     """Remove a file that is as shipped; put away, or leave, one that is not."""
-    data = host.read_bytes(name) or b""
+    there = host.as_it_is(name)
+    data, file_mode = (there.content, there.mode) if there else (b"", 0o644)
     as_shipped = md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
     if name == SETTINGS or (not as_shipped and name.startswith(_HOOKS)):
         return
@@ -119,9 +120,8 @@ def _retire(host: Host, name: str, md5: str | None) -> None:
         say(f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is")
         return
     if not as_shipped:
-        info = os.stat(host.path(name))
         kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}", data)
-        host.write(kept, data, mode=stat.S_IMODE(info.st_mode) & 0o777)
+        host.write(kept, data, mode=file_mode & 0o777)
         say(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
     host.remove(name)
     if as_shipped:
@@ -173,12 +173,11 @@ def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old
 
 def keep_mode(host: Host, mode: str) -> None:
     """Add the mode of mounting that was in force to the settings, unless they name one."""
-    text = host.read(SETTINGS) or ""
+    there = host.as_it_is(SETTINGS)
+    text = there.content.decode("utf-8", "surrogateescape") if there else ""
     if not mode or re.search(rf"^[ \t]*(?:export[ \t]+)?{_SETTING}=", text, re.MULTILINE):
         return
-    info = os.stat(host.path(SETTINGS)) if host.exists(SETTINGS) else None
-    mode_of_file = stat.S_IMODE(info.st_mode) if info else 0o644
-    owner = (info.st_uid, info.st_gid) if info else (0, 0)
+    mode_of_file, owner = (there.mode, there.owner) if there else (0o644, (0, 0))
     text += "" if not text or text.endswith("\n") else "\n"
     host.write(SETTINGS, f"{text}{_SETTING}={mode}\n", mode=mode_of_file, owner=owner)
     say(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,9 +18,5 @@ def make(host: Host, folder: str, files: Mapping[str, bytes]) -> None:
 
 def remove(host: Host, folder: str) -> list[str]:
     """Remove a folder (no link is followed) and what is in it; the names of what was removed."""
-    above, _, name = folder.rpartition("/")
-    path = os.path.join(host.path(above), name)  # not host.path(folder): that follows a link in last place
-    if os.path.islink(path) or not os.path.isdir(path):
-        return [folder] if host.remove(folder) else []
-    inside = [gone for child in sorted(os.listdir(path)) for gone in remove(host, f"{folder}/{child}")]
+    inside = [gone for child in sorted(host.names(folder)) for gone in remove(host, f"{folder}/{child}")]
     return [*inside, folder] if host.remove(folder) else inside

@@ -227,9 +227,15 @@ def _own(ctx: Context, device: Device, at: str) -> str:
     if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
         return ""
     user, group, mode = ctx.settings.mount_owner.split(":")
+    if not ctx.host.effect(f"chown {user}:{group} {at}, chmod {mode} {at}"):
+        return ""
     try:
-        ctx.host.run(("chown", "--", f"{user}:{group}", at))
-        ctx.host.run(("chmod", "--", mode, at))
+        # By descriptor: whoever may change a folder on the way could put a link there. The programs know
+        # every user that the system knows.
+        with ctx.host.opened(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
+            same = f"/proc/{os.getpid()}/fd/{folder}"
+            ctx.host.run(("chown", "--", f"{user}:{group}", same))
+            ctx.host.run(("chmod", "--", mode, same))
     except HostError as error:
         return error.message
     return ""

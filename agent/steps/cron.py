@@ -7,9 +7,7 @@ this: a second table would run them twice.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from functools import partial
 
 from agent import identity
@@ -79,10 +77,11 @@ def _seed(ctx: Context) -> str:
 
 
 def _write(host: Host, job: str, wanted: str) -> None:
-    text, (minute, hour, *days) = host.read(FILE) or "", words(wanted)
+    there, (minute, hour, *days) = host.as_it_is(FILE), words(wanted)
 
     def line(found: re.Match[str]) -> str:
         return f"{minute} {hour}\t{' '.join(days)}\t" if found[2] == job else found[0]
 
-    info = os.stat(host.path(FILE))
-    host.write(FILE, _JOB.sub(line, text), mode=stat.S_IMODE(info.st_mode))
+    if there is not None:
+        text = there.content.decode("utf-8", "surrogateescape")
+        host.write(FILE, _JOB.sub(line, text), mode=there.mode)

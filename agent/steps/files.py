@@ -1,17 +1,15 @@
 """Step: the files that the document brings (cloud-config's write_files, a drive's content).
 
 Each is written when it was delivered or has changed since, with its owner and mode; one that the
-administrator changed stays, and none is ever removed. What is to be appended is appended once. A symbolic
-link is followed only where root alone could have put it, and never out of the root folder.
+administrator changed stays, and none is ever removed. What is to be appended is appended once. Files are
+read and written by descriptor (see walk): a folder may be a user's, who can put a link there at any moment.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from functools import partial
 
-from agent import accounts, trust
+from agent import accounts
 from agent.errors import ConfigError, HostError
 from agent.report import guarded
 from agent.text import number
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
+    from agent.host import File as Live
     from agent.host import Host
     from agent.model import File
     from agent.report import Item
@@ -34,8 +33,8 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def _settle(ctx: Context, file: File) -> Iterator[Item]:
     content, owner = _content(ctx, file), _owner(ctx.host, file)
-    mode, whose = _as_it_is(_trusted(ctx.host, file.path), file.mode, owner)
-    live = ctx.host.read_bytes(file.path)
+    there = _there(ctx.host, file.path)
+    live, mode, whose = (there.content, there.mode, there.owner) if there else (None, file.mode, owner)
     settle = partial(ctx.state.settle, f"file:{file.path}")
     if file.append:
         after = (live or b"") + content
@@ -78,36 +77,11 @@ def _number(text: str, what: str) -> int:
     raise ConfigError(f"there is no {what} {text}", hint=f"deliver a {what} that the machine has")
 
 
-def _trusted(host: Host, name: str) -> str:
-    """Where the file is. Raises ConfigError for a path that is none, HostError for a link on the way that a
-    user may have put there. Users' processes do not run yet when this step does, unless the machine had no
-    configuration, and so none of the document's users, until now.
-    """
+def _there(host: Host, name: str) -> Live | None:
+    """The file that is there. Raises ConfigError for a path that is none, HostError as ``Host.as_it_is``."""
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise ConfigError(f"{name}: is no absolute path of a file", hint="deliver one without ..")
-    root = folder = host.path("/")
-    for part in name.strip("/").split("/"):
-        if os.path.islink(os.path.join(folder, part)) and not _roots_alone(folder):
-            raise HostError(
-                f"{name}: {part} is a symbolic link that a user may have put there; not followed"
-            )
-        folder = host.path(f"/{os.path.relpath(folder, root)}/{part}")
-    if os.path.exists(folder) and not os.path.isfile(folder):
-        raise ConfigError(f"{name}: is no regular file", hint="deliver another path")
-    return folder
-
-
-def _roots_alone(folder: str) -> bool:
-    return not trust.writable(folder, sticky=False)[0]
-
-
-def _as_it_is(target: str, mode: int, owner: tuple[int, int]) -> tuple[int, tuple[int, int]]:
-    """Mode and owner of the file that is there, else those delivered."""
-    try:
-        info = os.stat(target)
-    except FileNotFoundError:
-        return mode, owner
-    return stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
+    return host.as_it_is(name)
 
 
 def _described(content: bytes, mode: int, owner: tuple[int, int]) -> str:

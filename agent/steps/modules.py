@@ -7,6 +7,7 @@ Unpacked only when it is for the running kernel, straight from the medium, below
 from __future__ import annotations
 
 import os
+from functools import partial
 from io import RawIOBase
 
 from agent.errors import ConfigError, HostError
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 PLACES = ("lib/modules", "boot")
 #: What an archive may unpack to: members, and bytes of all of them together.
 MEMBERS, SIZE = 100_000, 4 << 30
+#: Bytes of a member that are held at a time.
+_CHUNK = 1 << 20
 #: Seconds for depmod over thousands of modules on a slow machine.
 _DEPMOD_TIMEOUT = 300.0
 #: Seconds for gigabytes to reach a slow disk.
@@ -101,7 +104,7 @@ def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
 
 
 def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
-    from tarfile import FilterError
+    from tarfile import FilterError, data_filter
 
     total = 0
     for count, member in enumerate(tar):
@@ -118,12 +121,22 @@ def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
         if not inside:
             continue
         member.name = inside
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
         try:
-            tar.extract(member, host.path(f"/{folder}"), filter="data")
+            _put(host, tar, data_filter(member, host.path(f"/{folder}")), f"/{folder}/{inside}")
         except FilterError:
             refused.append(member.name)
+
+
+def _put(host: Host, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    """Make what the filter has let pass: folders, links that stay within, regular files; all are root's."""
+    if member.isdir():
+        host.mkdir(path)
+    elif member.issym():
+        host.symlink(path, member.linkname)
+    elif content := tar.extractfile(member):
+        host.write_chunks(
+            path, iter(partial(content.read, _CHUNK), b""), mode=(member.mode or 0o644) & 0o777
+        )
 
 
 def _place(name: str) -> tuple[str, str] | None:

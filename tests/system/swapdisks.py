@@ -20,6 +20,7 @@ from agent.report import Item, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State
 from agent.steps import source, swap
+from agent.walk import Place, walk
 from tests.media import OFFSET, make_archive, swap_image
 from tests.system.disks import MIB, LoopDisk, sh
 from tests.unit.parse.test_gandi import DOCUMENT, HASH
@@ -39,6 +40,11 @@ class Beside(Host):
     def path(self, name: str) -> str:
         aside = name.startswith(("/gandi", "/var/lib/gandi", "/etc", "/run/gandi"))
         return f"{self.folder}/{name.lstrip('/')}" if aside else name
+
+    def place(self, name: str, *, follow: bool = True, make: bool = False) -> Place:
+        if self.path(name) == name:
+            return Host.place(self, name, follow=follow, make=make)
+        return walk(str(self.folder), name, follow=follow, make=make)
 
     def run(self, argv: Sequence[str], **how: Any) -> Completed:
         self.commands.append(tuple(argv))

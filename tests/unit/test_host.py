@@ -64,7 +64,7 @@ def test_an_error_while_replacing_leaves_the_old_file(
     host = Host(tmp_path)
     host.write("/f", "old", owner=ME)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_folders: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", refuse)
@@ -97,9 +97,11 @@ def test_a_name_is_never_visible_before_its_content_is_safe(
     for name in ("fsync", "replace"):
         real = getattr(os, name)
 
-        def told(*arguments: object, name: str = name, real: Callable[..., None] = real) -> None:
+        def told(
+            *arguments: object, name: str = name, real: Callable[..., None] = real, **folders: int
+        ) -> None:
             done.append(name)
-            real(*arguments)
+            real(*arguments, **folders)
 
         monkeypatch.setattr(os, name, told)
     Host(tmp_path).write("/f", "x", owner=ME)

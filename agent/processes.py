@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 
-from agent.text import WHITE, words
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +58,7 @@ def state(pid: int) -> str:
 def _fields(pid: int) -> list[str]:
     """Return the fields after the name, which may hold blanks and parentheses itself. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-        return words(file.read(4096).rpartition(b")")[2].decode("ascii").strip(WHITE))
+        return file.read(4096).rpartition(b")")[2].strip(b" \n").decode("ascii").split(" ")
 
 
 def _hidden(pid: int) -> bool:

@@ -10,7 +10,7 @@ from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.names import Names
-from agent.text import WHITE
+from agent.text import WHITE, delivered_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class _Drive:
         )
         draft.hostname = draft.hostname or self._value("local-hostname", fields.hostname, said)
         keys = self.text("cloudstack/metadata/public-keys.txt")
-        draft.keys(DEFAULT, fields.key_lines(keys), "public-keys.txt")
+        draft.keys(DEFAULT, delivered_lines(keys), "public-keys.txt")
         name = self.names.find(f"{_OPENSTACK}/meta_data.json")
         if name is not None and not (draft.id and draft.hostname and keys):
             found = openstack.metadata(name, self.files[name], draft)

@@ -81,6 +81,13 @@ def test_a_password_that_is_none() -> None:
         assert config.hostname == "VM-1"
 
 
+def test_a_key_with_a_nul_costs_itself() -> None:
+    written = f"{key('one')}\0\n{key('two')}\n".encode()
+    config, reading = read(drives.cloudstack() | {"cloudstack/metadata/public-keys.txt": written})
+    assert config.users == (User("", keys=(key("two"),)),)
+    assert [problem.path for problem in reading.problems] == ["public-keys.txt line 1"]
+
+
 def test_the_reset_password_wins_over_that_of_user_data() -> None:
     data = b"#cloud-config\n" + json.dumps({"password": "old"}).encode()
     _, reading = read(drives.cloudstack() | {"cloudstack/userdata/user_data.txt": data})

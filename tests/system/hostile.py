@@ -180,6 +180,8 @@ ATTEMPTS: dict[str, Callable[[Aims], object]] = {
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        print("\x1b[2J\x9b2J", file=stream, flush=True)
     with open(TABLE) as file:
         aims = json.load(file)["aims"]
     table = {}

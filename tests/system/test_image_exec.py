@@ -187,6 +187,8 @@ def test_nothing_of_the_node_is_reached_from_ganetis_hook(
     done = creation.hook(image, node, "none")
     assert succeeded(image) == set(), done.stderr
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "?[2J" in done.stderr
+    assert (done.stdout + done.stderr).replace("\n", "").replace("\t", "").isprintable()
     assert (image / "root/.ssh/authorized_keys").read_text() == f"{creation.KEY}\n"
 
 

@@ -184,9 +184,9 @@ class Host:
             raise HostError(f"{name}: larger than {limit >> 20} MiB: not read")
         return File(content, stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid))
 
-    def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] | None = None) -> bool:
-        """Make the folder (and 0755 parents) when it is missing; an existing one keeps its mode and owner
-        (uid, gid; None for whoever runs this). True when made.
+    def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> bool:
+        """Make the folder (and 0755 parents) when it is missing; an existing one keeps its mode. True
+        when made.
         """
         with self._way(name, "made", make=True) as place:
             if place is not None and place.info is not None and stat.S_ISDIR(place.info.st_mode):
@@ -194,7 +194,7 @@ class Host:
             if self._plan(f"mkdir {name} ({mode:04o})") or place is None:
                 return True
             try:
-                place.make(mode, owner)
+                place.make(mode, owner if atomic.may_own() else None)
             except FileExistsError:
                 return False  # another thread or process was faster
         return True
@@ -203,7 +203,7 @@ class Host:
         """Give a folder that is there its mode and its owner (uid, gid); a link is not followed."""
         with self._way(name, "given to its owner", make=False, follow=False) as place:
             if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
-                place.give(mode, owner)
+                place.give(mode, owner if atomic.may_own() else None)
 
     def remove(self, name: str) -> bool:
         """Remove the file, link or empty folder; False when there was none, or when a folder is not

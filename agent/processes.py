@@ -23,8 +23,19 @@ def me() -> dict[str, int]:
     global _mine
     pid = os.getpid()
     if _mine[0] != pid:
-        _mine = (pid, int(_fields(pid)[_START]))
+        _mine = (pid, started(pid))
     return {"pid": pid, "started": _mine[1]}
+
+
+def started(pid: int) -> int:
+    """Return the start time of a process in clock ticks since the boot; 0 for one that has ended, and where
+    there is no /proc (an image's programs have none).
+    """
+    try:
+        fields = _fields(pid)
+    except OSError:
+        return 0
+    return 0 if fields[_STATE] in _ENDED else int(fields[_START])
 
 
 def key(record: Mapping[str, object]) -> tuple[int, int]:

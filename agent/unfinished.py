@@ -12,7 +12,9 @@ import contextlib
 import itertools
 import os
 
+from agent import processes
 from agent.errors import HostError
+from agent.text import number
 from agent.walk import walk
 
 TYPE_CHECKING = False
@@ -109,7 +111,7 @@ def _spelled(stem: str) -> str:
     global _me
     pid = os.getpid()
     if _me[0] != pid:
-        _me = (pid, f"{pid}-{_started(pid)}-{_boot()}")
+        _me = (pid, f"{pid}-{processes.started(pid)}-{_boot()}")
     return f".{stem}.gandi-{_me[1]}-{next(_count)}"
 
 
@@ -117,31 +119,20 @@ def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
     """What a temporary name is for, and who made it (pid, start, boot); nobody for any other name."""
     stem, _, made = name.rpartition(".gandi-")
     who = made.split("-")
-    is_one = stem.startswith(".") and len(who) == 4 and who[0].isdecimal() and who[3].isdecimal()
+    is_one = stem.startswith(".") and len(who) == 4 and number(who[0]) is not None is not number(who[3])
     return stem[1:], tuple(who[:3]) if is_one else ()
 
 
 def _lives(who: tuple[str, ...]) -> bool:
     """Whether that process still runs: the one of its number began when it did, in this boot."""
     pid, started, boot = who
-    return bool(started) and boot == _boot() and started == _started(pid)
-
-
-def _started(pid: int | str) -> str:
-    """When the process was started, in clock ticks after the boot (proc_pid_stat(5)); "" for one that has
-    ended, and where there is no /proc.
-    """
-    fields = _kernel(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return os.fsdecode(fields[19]) if len(fields) > 19 and fields[0] not in (b"Z", b"X") else ""
+    return boot == _boot() and processes.lives({"pid": number(pid), "started": number(started)})
 
 
 def _boot() -> str:
-    return os.fsdecode(_kernel("/proc/sys/kernel/random/boot_id")[:8])
-
-
-def _kernel(file: str) -> bytes:
+    """The beginning of this boot's id; "" where there is no /proc."""
     try:
-        with open(file, "rb", buffering=0) as opened:
-            return opened.read(4096)
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+            return os.fsdecode(file.read(8))
     except OSError:
-        return b""
+        return ""

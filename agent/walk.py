@@ -69,19 +69,22 @@ class Place:
         are_roots = all(_roots(info, stat.S_IWGRP | stat.S_IWOTH) for info in found)
         return are_roots and not _by_fuse({info.st_dev for info in found})
 
-    def make(self, mode: int, owner: tuple[int, int] | None = None) -> None:
-        """Make a folder of that mode, whatever the umask, and give it to ``owner`` (uid, gid). Raises
-        OSError.
+    def make(self, mode: int, owner: tuple[int, int] | None) -> None:
+        """Make a folder of that mode, whatever the umask, and of that owner; None is this process's. It is
+        nobody else's before it has both. Raises OSError.
         """
-        os.mkdir(self.name, mode if owner is None else 0o700, dir_fd=self.folder)
+        os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
         self.give(mode, owner)
 
-    def give(self, mode: int, owner: tuple[int, int] | None = None) -> None:
-        """Give the folder that is there its mode and owner (uid, gid). Raises OSError, for a link too."""
+    def give(self, mode: int, owner: tuple[int, int] | None) -> None:
+        """Give the folder that is there its owner, unless that is None, and its mode. Raises OSError, for a
+        link too.
+        """
         with self._readable(self.name) as folder:
-            if owner is not None:
+            info = os.fstat(folder)
+            if owner is not None and (info.st_uid, info.st_gid) != owner:
                 os.fchown(folder, *owner)
-            if stat.S_IMODE(os.fstat(folder).st_mode) != mode:
+            if stat.S_IMODE(info.st_mode) != mode:
                 os.fchmod(folder, mode)
 
     def remove(self) -> None:

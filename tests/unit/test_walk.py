@@ -251,6 +251,13 @@ def test_a_folder_has_its_mode_whatever_the_umask(root: Path, host: Host) -> Non
     assert modes == [0o755, 0o700]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give things away")
+def test_a_folder_has_its_owner(root: Path, host: Host) -> None:
+    host.mkdir("/home/made", mode=0o750, owner=(1000, 1001))
+    info = (root / "home/made").stat()
+    assert (stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid) == (0o750, 1000, 1001)
+
+
 def test_a_long_name_of_many_bytes_has_room_for_its_temporary_one(root: Path, host: Host) -> None:
     name = "ü" * 127
     assert host.write(f"/etc/{name}", "x", owner=ME)

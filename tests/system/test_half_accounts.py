@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -165,6 +166,22 @@ def test_a_disk_of_any_free_size_leaves_no_half_of_an_account(machine: Machine, 
     subprocess.run(["fallocate", "-l", str((free - pages) * 4096), filler], check=True)
     machine.boot(ADMIN)
     filler.unlink()
+    _ends_right(machine)
+
+
+@pytest.mark.parametrize("inodes", range(8, 26, 2))
+def test_a_disk_of_any_number_of_free_inodes_leaves_none_either(machine: Machine, inodes: int) -> None:
+    machine.boot(User("root", HASH, (KEY,)))
+    fillers = Path(machine.host.root).parent / "space/fillers"
+    fillers.mkdir()
+    for number in range(os.statvfs(fillers).f_favail - inodes):
+        (fillers / str(number)).touch()
+    machine.boot(ADMIN)
+    shutil.rmtree(fillers)
+    _ends_right(machine)
+
+
+def _ends_right(machine: Machine) -> None:
     assert "failed" not in str(machine.boot())
     _is_whole(machine)
     _nothing_temporary(machine)
@@ -179,9 +196,9 @@ LEFT = {
     "passwd+": b"root:x:0:0::/root:/bin/sh\n",
     "nshadow": b"root:secret:0:::::\n",
 }
-#: The administrator's copies.
+#: The administrator's copies; the number is that of no process.
 KEPT = {
-    "passwd.1": b"root:x:0:0::/root:/bin/sh\n",
+    "passwd.9000000": b"root:x:0:0::/root:/bin/sh\n",
     "passwd.20260101": b"",
     "shadow.bak": b"",
     "group.lock~": b"",

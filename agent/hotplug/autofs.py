@@ -156,7 +156,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
 
 
 def _give_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    if found := holders.of(ctx.host, record.at).found:
+    if found := holders.of(ctx.host, (record.at,)).found:
         raise HostError(
             f"CONFIG_MOUNT_MODE=autofs: {record.at} is in use: {holders.named(found)}",
             hint="end them, then run: systemctl reload gandi-agent",
@@ -193,7 +193,7 @@ def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
     host = ctx.host
     if not _wait(host, lambda: not _is_held(host, folder), seconds):
         below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
-        used = holders.named([holder for at in below for holder in holders.of(host, at).found])
+        used = holders.named(holders.of(host, below).found)
         raise HostError(
             f"the automounter still holds {folder}: {used or 'it does not answer'}",
             hint="end them, then run: systemctl reload autofs gandi-agent",

@@ -198,10 +198,8 @@ class _Detach:
             for mount in mounts.mounts(self.ctx.host)
             if mount.at not in mine and any(mount.at.startswith(f"{at}/") for at in mine)
         ]
-        searches = [holders.of(self.ctx.host, at) for at in mine]
-        found = dict.fromkeys(holder for search in searches for holder in search.found)
-        missed = dict.fromkeys(what for search in searches for what in search.missed)
-        return holders.Search((*inside, *found), tuple(missed))
+        search = holders.of(self.ctx.host, mine)
+        return replace(search, found=(*inside, *search.found))
 
     def _sync(self) -> None:
         for mount in self.mounts:

@@ -24,7 +24,7 @@ from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from agent.host import Host
 
@@ -67,13 +67,17 @@ def named(things: Sequence[object]) -> str:
     return "; ".join(str(thing) for thing in things[:_NAMED]) + more
 
 
-def of(host: Host, mountpoint: str) -> Search:
-    """Return who uses the filesystem that is mounted there, through whichever mount of it."""
-    found = [mount for mount in mounts.mounts(host) if mount.at == mountpoint]
-    if not found:
+def of(host: Host, mountpoints: Collection[str]) -> Search:
+    """Return who uses the filesystems that are mounted there, through whichever mounts of them. All
+    processes are looked at once, however many filesystems there are.
+    """
+    top = {mount.at: mount for mount in mounts.mounts(host) if mount.at in mountpoints}
+    if not top:
         return Search()
-    search = on(host, found[-1].numbers | known_as(host, found[-1]))
-    return replace(search, found=(*kernel(host, mountpoint), *search.found))
+    numbers = frozenset(number for mount in top.values() for number in mount.numbers | known_as(host, mount))
+    search = on(host, numbers)
+    inside = dict.fromkeys(holder for at in top for holder in kernel(host, at))
+    return replace(search, found=(*inside, *search.found))
 
 
 def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:

@@ -80,7 +80,7 @@ def _unit(host: Host, place: str) -> str:
 
 def _groups(host: Host, place: str) -> set[str]:
     """Return the control groups of the processes that hold something there and come from no login."""
-    found = (_group(host, holder.pid) for holder in holders.of(host, place).found if holder.pid)
+    found = (_group(host, holder.pid) for holder in holders.of(host, (place,)).found if holder.pid)
     return {group for group in found if group}
 
 

@@ -16,7 +16,9 @@ from tests.vm.rig.command import run
 
 #: Each label once; a hundred disks are in tests/system.
 DISKS, PARTITIONS = 3, 20
-#: Seconds by which a detach may take longer than with harmless names.
+#: Seconds by which a detach may take longer than twice the time that it takes with harmless names: on a busy
+#: host, two runs of the same differ by half. A search that breaks off would wait for 20 s, and have found
+#: some of the processes only.
 LONGER = 3.0
 
 
@@ -81,15 +83,18 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
 
     rows = json.loads(vm.run("gandi-agent disks --json").stdout)
     at = next(row["mountpoint"] for row in rows if row["fstype"] == "ext4" and row["mountpoint"])
-    crowded(vm, at, [f"name{number}".encode() for number in range(len(PROCESSES))], "harmless")
-    _, harmless = on_terminal(vm, "detach", at, rc=1)
-    vm.run("systemctl stop harmless")
     vm.run("mkdir /root/elsewhere")
+    plain = [f"name{number}".encode() for number in range(len(PROCESSES))]
+    crowded(vm, "/root/elsewhere", plain, "elsewhere")
+    crowded(vm, at, plain, "there")
+    _, harmless = on_terminal(vm, "detach", at, rc=1)
+    vm.run("systemctl stop there elsewhere")
+    # Of those that hold nothing of the disk, all that is mapped is looked at.
     crowded(vm, "/root/elsewhere", list(PROCESSES), "elsewhere")
-    crowded(vm, at, list(PROCESSES), "hostile")
+    crowded(vm, at, list(PROCESSES), "there")
     said, took = on_terminal(vm, "detach", at, rc=1)
     print(f"detach: {took:.1f} s, with harmless names {harmless:.1f} s")
-    assert took < harmless + LONGER
+    assert took < 2 * harmless + LONGER
     assert HARMLESS.fullmatch(said)
     assert "and 45 more" in said
 
@@ -105,7 +110,8 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
         assert "held by " in said
 
     # The lines of the stage client, and all that the journal has of the agent.
-    vm.run("systemctl restart gandi-mount", timeout=180)
+    # It fails: a disk that was taken from under its users is a failure.
+    vm.run("systemctl restart gandi-mount", timeout=180, check=False)
     for asked in ("-t gandi-agent", "-u gandi-mount", "-u gandi-agent"):
         for form in ("cat", "export"):
             text = vm.run(f"journalctl -b --no-pager -a -o {form} {asked}", timeout=120).raw.decode()

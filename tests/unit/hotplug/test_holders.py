@@ -87,3 +87,26 @@ def test_looking_that_takes_too_long_is_named(tmp_path: Path) -> None:
     search = holders.on(Host(tmp_path), NUMBERS, 0.2)
     assert search.missed == ("all processes (not within 0.2 s)",)
     os.close(os.open(folder / "maps", os.O_WRONLY))
+
+
+def test_processes_are_looked_at_once_for_all_filesystems(tmp_path: Path) -> None:
+    """A disk may have many partitions: each costs no look of its own."""
+    process(tmp_path, 7, b"one", line(b"/srv/d/file"))
+    process(tmp_path, 8, b"other", line(b"/srv/e/file", b"fd:12"))
+    mount = "{} 1 {} / {} rw - ext4 /dev/none rw\n".format
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/self/mountinfo").write_text(
+        mount(20, "253:17", "/srv/d") + mount(21, "253:18", "/srv/e") + mount(22, "253:19", "/srv/f")
+    )
+    looks = list[int]()
+    inner = holders._mapped
+
+    def counted(host: Host, pid: int, numbers: frozenset[str]) -> str:
+        looks.append(pid)
+        return inner(host, pid, numbers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(holders, "_mapped", counted)
+        search = holders.of(Host(tmp_path), ("/srv/d", "/srv/e", "/srv/f"))
+    assert [holder.pid for holder in search.found] == [7, 8]
+    assert sorted(looks) == [7, 8]

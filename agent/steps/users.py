@@ -46,12 +46,14 @@ def apply(ctx: Context) -> Iterator[Item]:
     if config is None:
         return
     users = everyone(ctx, config.users)
-    if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
-        from agent import shadow
-
-        yield from guarded("account files", shadow.tidy(ctx.host))
+    yield from _tidied(ctx)
     for user in users:
-        yield from guarded(f"user:{user.name}", _account(ctx, user))
+        for item in guarded(f"user:{user.name}", _account(ctx, user)):
+            yield item
+            if item.outcome is Outcome.FAILED and not ctx.host.live:
+                # Each program of an image has the same PID, which its lock holds: to the next one, the lock
+                # of one that was killed is in use.
+                yield from _tidied(ctx)
     if config.partial:
         return
     wanted = {_key_item(user.name, key) for user in users for key in user.keys}
@@ -60,6 +62,14 @@ def apply(ctx: Context) -> Iterator[Item]:
         for name in ctx.state.applied(kind):
             if name not in wanted:
                 yield from guarded(name, withdraw(ctx, name))
+
+
+def _tidied(ctx: Context) -> Iterator[Item]:
+    """Remove what a program that was cut has left, where anything looks like it."""
+    if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
+        from agent import shadow
+
+        yield from guarded("account files", shadow.tidy(ctx.host))
 
 
 def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:

@@ -80,6 +80,10 @@ class LoopDisk:
         """A partition's kernel name."""
         return f"{self.name}p{number}"
 
+    def is_source(self, node: str) -> bool:
+        """Whether that is the whole disk or a partition of it; /dev/loop10 is none of /dev/loop1."""
+        return node == self.node or node.startswith(f"{self.node}p")
+
     def table(self, script: str) -> None:
         """Write a partition table and tell the kernel."""
         sh("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", self.node, stdin=script)
@@ -98,7 +102,7 @@ class LoopDisk:
     def detach(self) -> None:
         """Take it away, as it is at the end of a test."""
         for mount in mounts(Host()):
-            if mount.source.startswith(self.node):
+            if self.is_source(mount.source):
                 sh("umount", "--lazy", mount.at)
         subprocess.run(("partx", "--delete", self.node), check=False, capture_output=True)
         # The kernel keeps that flag for the next disk on this loop device.

@@ -181,7 +181,7 @@ def test_two_partitions_of_one_label_and_one_in_the_way(
         sh(*EXT4, f"/dev/{disk.part(number)}")
     (tmp_path / "srv/data").write_text("a file that is in the way")
     list(handler.handle(ctx, disk.name, "add", system=system(disk)))
-    places = {m.source: m.at for m in mounts.mounts(Host()) if m.source.startswith(disk.node)}
+    places = {m.source: m.at for m in mounts.mounts(Host()) if disk.is_source(m.source)}
     assert places == {
         f"/dev/{disk.part(1)}": f"{tmp_path}/srv/data_2",
         f"/dev/{disk.part(2)}": f"{tmp_path}/srv/data_3",

@@ -248,6 +248,54 @@ def test_files_in_use_are_left(machine: Machine) -> None:
     assert _there(machine) == set(KEPT)
 
 
+#: useradd of one account makes its lock and does not end. (The real one cannot be stopped there.)
+STUCK = f"""#!/bin/sh
+for name; do :; done
+[ $name = {NAME} ] || exec /usr/sbin/useradd.real "$@"
+printf "$$\\0" >/etc/passwd.$$
+ln /etc/passwd.$$ /etc/passwd.lock
+exec sleep 600
+"""
+
+
+@dataclass(slots=True)
+class Impatient(Host):
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        return Host.run(self, argv, **how | {"timeout": 2})
+
+
+def test_a_program_that_was_killed_leaves_no_lock_to_the_next(machine: Machine) -> None:
+    """Which has the same PID, so that shadow finds the lock in use; whoever was killed is made later."""
+    useradd = machine.file("/usr/sbin/useradd")
+    useradd.rename(f"{useradd}.real")
+    useradd.write_text(STUCK)
+    useradd.chmod(0o755)
+    host = machine.host
+    machine.host = Impatient(host.root)
+    outcomes = machine.boot(ADMIN, User("next"))
+    assert "still running after 2 s, killed" in outcomes[f"user:{NAME}"]
+    assert "passwd.1" in outcomes["account files"]
+    assert outcomes["user:next"] == "changed"
+    machine.host = host
+    machine.command("mv", "/usr/sbin/useradd.real", "/usr/sbin/useradd")
+    assert machine.boot(ADMIN)[f"user:{NAME}"] == "changed"
+    _is_whole(machine)
+    _nothing_temporary(machine)
+
+
+def test_a_copy_with_the_number_of_a_process_stops_the_programs_that_would_overwrite_it(
+    machine: Machine,
+) -> None:
+    copy, content = machine.file("/etc/passwd.1"), machine.file("/etc/passwd").read_bytes()
+    copy.write_bytes(content)
+    failed = machine.boot(ADMIN)[f"user:{NAME}"]
+    assert failed.startswith("failed useradd: not run")
+    assert "/etc/passwd.1: would be overwritten by the image's programs: give it another name" in failed
+    assert copy.read_bytes() == content
+    copy.rename(f"{copy}.bak")
+    assert machine.boot()[f"user:{NAME}"] == "changed"
+
+
 def _nothing_temporary(machine: Machine) -> None:
     names = [path.name for path in machine.file("/etc").iterdir()]
     assert not [n for n in names if n.endswith((".lock", "+")) and n != ".pwd.lock"]

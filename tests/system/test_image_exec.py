@@ -265,3 +265,18 @@ def test_one_that_is_not_there_is_named(host: Host) -> None:
     with pytest.raises(HostError, match="no-such-program: cannot be run in") as caught:
         host.run(("no-such-program",))
     assert caught.value.hint == "install it in the image"
+
+
+@pytest.mark.parametrize("name", ["passwd.1", "shadow.2", "subgid.9999"])
+def test_nothing_is_run_where_a_file_has_the_name_of_a_programs_lock(host: Host, name: str) -> None:
+    file = Path(host.root) / "etc" / name
+    file.write_bytes(b"root:x:0:0::/root:/bin/sh\n")
+    with pytest.raises(HostError, match=f"/etc/{name}: would be overwritten") as caught:
+        host.run(("true",))
+    assert "kept apart" not in caught.value.message
+    for other in ("passwd.20260101", "passwd.bak"):
+        file = file.rename(file.with_name(other))
+        host.run(("true",))
+    # What a lock holds: the number, and a NUL.
+    file.with_name(name).write_bytes(b"4194304\0")
+    host.run(("true",))

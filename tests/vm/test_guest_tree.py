@@ -18,6 +18,7 @@ TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout"
 #: What the unit tests read; nothing that was built.
 SOURCES = (
     "Makefile",
+    "SECURITY.md",
     "agent",
     "autofs",
     "bin",

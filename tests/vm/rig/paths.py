@@ -12,8 +12,9 @@ from pathlib import Path
 from .command import RigError
 
 PROJECT = Path(__file__).resolve().parents[3]
-CACHE = PROJECT / ".cache" / "vm"
-LOGS = PROJECT / ".cache" / "vm-logs"
+# Resolved: the agent follows no link in a folder that others can write, and .cache may be one.
+CACHE = (PROJECT / ".cache").resolve() / "vm"
+LOGS = CACHE.with_name("vm-logs")
 
 TREES = CACHE / "trees"  # unpacked Debian trees and package layers on them
 IMAGES = CACHE / "images"  # disk images with their kernel and initrd

@@ -106,7 +106,9 @@ def test_nothing_that_lies_beside_the_packages_is_run(
     ran.mkdir()
     assert read(image, make_archive(DOCUMENT)).config is not None
     assert list(ran.iterdir()) == []
-    subprocess.run((python, "-I", "-S", "-c", "import site; site.main()"), check=True, timeout=60)
+    # First on the path: Debian's Python has a sitecustomize of its own.
+    program = "import site, sys; sys.path.insert(0, sys.argv[1]); site.main()"
+    subprocess.run((python, "-I", "-S", "-c", program, folder), check=True, timeout=60)
     assert {path.name for path in ran.iterdir()} == {"pth", "customize"}, "site would have run them"
 
 

@@ -40,7 +40,7 @@ def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) ->
         with open(descriptor, "rb", buffering=0) as file:
             info = os.fstat(descriptor)
             # A second name of the same file may be one that its user must not have copied or replaced.
-            if not stat.S_ISREG(info.st_mode) or info.st_uid not in (0, owner[0]) or info.st_nlink != 1:
+            if not stat.S_ISREG(info.st_mode) or not _may_read(info, owner) or info.st_nlink != 1:
                 raise HostError(
                     f"{'/'.join((home, *parts))}: not a file of this user's own",
                     hint="make it a regular file with one name, owned by the user",
@@ -94,6 +94,17 @@ def _close(place: Place, owner: tuple[int, int]) -> None:
         os.fchmod(folder, 0o700)
     finally:
         os.close(folder)
+
+
+def _may_read(info: os.stat_result, owner: tuple[int, int]) -> bool:
+    """Whether a file is the user's, or one of root's that the user may read. Who owns the folder can move any
+    file of root's within it: what is in one that is closed must not come into a file of the user's.
+    """
+    if info.st_uid == owner[0]:
+        return True
+    return info.st_uid == 0 and bool(
+        info.st_mode & (stat.S_IRGRP if info.st_gid == owner[1] else stat.S_IROTH)
+    )
 
 
 def _own(descriptor: int, name: str, owner: tuple[int, int]) -> None:

@@ -72,6 +72,29 @@ def test_a_second_name_of_another_file_is_not_read(host: Host, home: Path) -> No
         homefile.read(host, "/home/admin1", PARTS, ME)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(
+    ("mode", "group", "is_read"),
+    [(0o600, 0, False), (0o640, 0, False), (0o604, 1234, False), (0o640, 1234, True), (0o644, 0, True)],
+)
+def test_a_file_of_roots_that_the_user_may_not_read_is_not_copied(
+    host: Host, home: Path, mode: int, group: int, is_read: bool
+) -> None:
+    """Its user can have moved it there: a backup that root keeps in the home."""
+    (home / ".ssh").mkdir()
+    keys = home / ".ssh/authorized_keys"
+    keys.write_bytes(b"secret\n")
+    for path in (home, keys.parent):
+        os.chown(path, 1234, 1234)
+    os.chown(keys, 0, group)
+    keys.chmod(mode)
+    if is_read:
+        assert homefile.read(host, "/home/admin1", PARTS, (1234, 1234)) == b"secret\n"
+    else:
+        with pytest.raises(HostError, match="not a file of this user's own"):
+            homefile.read(host, "/home/admin1", PARTS, (1234, 1234))
+
+
 def test_a_fifo_does_not_hold_the_boot(host: Host, home: Path) -> None:
     (home / ".ssh").mkdir()
     os.mkfifo(home / ".ssh/authorized_keys")

@@ -97,8 +97,8 @@ def _close(place: Place, owner: tuple[int, int]) -> None:
 
 
 def _may_read(info: os.stat_result, owner: tuple[int, int]) -> bool:
-    """Whether a file is the user's, or one of root's that the user may read. Who owns the folder can move any
-    file of root's within it: what is in one that is closed must not come into a file of the user's.
+    """Whether a file is the user's, or one of root's that the user may read. Who owns the folder can move
+    any file of root's within it: what is in one that is closed must not come into a file of the user's.
     """
     if info.st_uid == owner[0]:
         return True

@@ -54,12 +54,6 @@ def rules(written: object) -> tuple[str, ...]:
     return tuple(values.line(one) for one in (written if isinstance(written, list) else [written]))
 
 
-def lines(written: object) -> tuple[str, ...]:
-    """Several lines, as a list or as text."""
-    many = written if isinstance(written, list) else [written]
-    return tuple(line for one in many for line in fields.key_lines(one))
-
-
 def content(written: object) -> bytes:
     """A file's content: text, or bytes of YAML's own."""
     return written if isinstance(written, bytes) else fields.text(written).encode()
@@ -73,7 +67,7 @@ class Account:
     groups: tuple[str, ...] = value(words, ())
     sudo: tuple[str, ...] = value(rules, ())
     shell: str | None = value(values.path, None)
-    ssh_authorized_keys: tuple[str, ...] = value(lines, (), also="ssh-authorized-keys")
+    ssh_authorized_keys: tuple[object, ...] = value(fields.items, (), also="ssh-authorized-keys")
     passwd: str | None = value(fields.shadow_field, None)
     hashed_passwd: str | None = value(fields.shadow_field, None)
     plain_text_passwd: str = value(fields.text, "")
@@ -93,7 +87,7 @@ class Password:
 class Passwords:
     """``chpasswd``."""
 
-    list: tuple[str, ...] = value(lines, ())
+    list: tuple[object, ...] = value(fields.items, ())
     users: Any = parts(Password)
 
 
@@ -116,7 +110,7 @@ class CloudConfig:
     hostname: str = value(fields.hostname, "")
     fqdn: str = value(fields.hostname, "")
     users: list[Account | None] | None = parts(Account)
-    ssh_authorized_keys: tuple[str, ...] = value(lines, ())
+    ssh_authorized_keys: tuple[object, ...] = value(fields.items, ())
     password: str = value(fields.text, "")
     chpasswd: Passwords | None = part(Passwords)
     write_files: list[Written | None] | None = parts(Written)
@@ -197,7 +191,7 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
         draft.password(DEFAULT, found.password, f"{name}: password")
     given = found.chpasswd or Passwords()
     pairs = [
-        (f"list line {n}", *line.partition(":")[::2], Form.EITHER)
+        (f"list line {n}", *(line.partition(":")[::2] if isinstance(line, str) else (line, "")), Form.EITHER)
         for n, line in enumerate(given.list, start=1)
     ]
     users = [

@@ -66,7 +66,7 @@ class _Drive:
         if name is None:
             return ""
         held = small(name, self.files[name], _LIMIT, self.draft.problems)
-        return read_text(name, held, self.draft.problems) if held else ""
+        return read_text(held) if held else ""
 
     def describe(self) -> None:
         """Identity, hostname and keys, and what ``gandi-agent get`` tells."""

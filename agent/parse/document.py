@@ -41,13 +41,11 @@ def _not_utf8(raw: bytes) -> str:
     return ""
 
 
-def read_text(name: str, raw: bytes, problems: list[Problem]) -> str:
-    """The text without a byte order mark and carriage returns; "", and told, where it is none."""
-    try:
-        return raw.removeprefix(b"\xef\xbb\xbf").decode().replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        problems.append(Problem(name, f"not UTF-8 at byte {error.start}", "deliver it as UTF-8"))
-        return ""
+def read_text(raw: bytes) -> str:
+    """The text without a byte order mark and carriage returns. Bytes that are no UTF-8 stay, as surrogates:
+    what they are in is judged by itself.
+    """
+    return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 def small(name: str, raw: bytes, limit: int, problems: list[Problem]) -> bytes | None:

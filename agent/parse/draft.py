@@ -11,6 +11,7 @@ from enum import StrEnum
 from agent.digest import sha256
 from agent.model import File, Identity, InstanceConfig, User
 from agent.parse import fields, hashes, values
+from agent.parse.bounds import is_text
 from agent.parse.problem import Problem, bounded, shown
 from agent.parse.program import program
 from agent.parse.reading import Reading
@@ -147,12 +148,12 @@ class Draft:
 
     def usable(self, secret: str, path: str) -> bool:
         """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
-        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD:
+        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD or not is_text(secret):
             self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
             return False
         return True
 
-    def keys(self, name: str, lines: Iterable[str], path: str) -> None:
+    def keys(self, name: str, lines: Iterable[object], path: str) -> None:
         """Public keys of an account, each once; a wrong one is told with its number."""
         found, wrong = fields.keys(list(lines))
         for number, what, hint in wrong:

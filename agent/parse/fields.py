@@ -18,6 +18,7 @@ from agent.text import BLANKS, WHITE, delivered_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -172,14 +173,28 @@ def key(line: str) -> tuple[str, str]:
     return f"{kind} {blob}", line
 
 
-def key_lines(value: object) -> list[str]:
-    """The lines of a text of public keys; None reads as none. What is no key is not left out here."""
-    return delivered_lines(text(value))
+def items(value: object) -> tuple[object, ...]:
+    """The lines of a text or of a list of texts; None reads as none. What is no text stays in its place:
+    each item is judged by itself.
+    """
+    many = value if isinstance(value, list) else [value]
+    return tuple(
+        line
+        for one in many
+        if one is not None
+        for line in (delivered_lines(one) if isinstance(one, str) else (one,))
+    )
 
 
-def is_comment(line: str) -> bool:
+def any_text(value: object) -> str:
+    """A text, whatever is in it: each of its lines is judged by itself. None reads as ""."""
+    return value if isinstance(value, str) else text(value)
+
+
+def is_comment(line: object) -> bool:
     """Whether a line of keys says nothing: a blank one, or a comment (sshd(8))."""
-    return not line.strip(BLANKS) or line.lstrip(BLANKS).startswith("#")
+    said = line.strip(BLANKS) if isinstance(line, str) else None
+    return said == "" or (said is not None and said.startswith("#"))
 
 
 def unpacked(written: str | bytes) -> bytes:
@@ -188,7 +203,7 @@ def unpacked(written: str | bytes) -> bytes:
     return binascii.a2b_base64(data.translate(None, WHITE.encode()), strict_mode=True)
 
 
-def keys(written: list[str]) -> tuple[dict[str, str], list[tuple[int, str, str]]]:
+def keys(written: Sequence[object]) -> tuple[dict[str, str], list[tuple[int, str, str]]]:
     """Return the public keys of authorized_keys, each by itself with its line, and of each line that is none
     its number, what is wrong, and the remedy. What is beyond the bounds is wrong as one.
     """
@@ -203,13 +218,13 @@ def keys(written: list[str]) -> tuple[dict[str, str], list[tuple[int, str, str]]
             wrong.append((number, f"more than {most}: left out from here on", "deliver fewer keys"))
             break
         try:
-            name, whole = key(line)
+            name, whole = key(any_text(line))
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             wrong.append((number, what, hint))
         else:
             found.setdefault(name, whole)
-            size += len(line)
+            size += len(whole)
     return found, wrong
 
 

@@ -69,7 +69,7 @@ class VmConf:
 
     user: str | None = value(fields.user, None)
     password: str | None = value(fields.password, None)
-    ssh_key: str = value(fields.text, "")
+    ssh_key: str = value(fields.any_text, "")
     run: str = value(fields.text, "")
     script_args: tuple[str, ...] = value(fields.arguments, ())
 
@@ -231,7 +231,7 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
 
 def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
     """root and the named account, both with the password and every key."""
-    keys, wrong = fields.keys(fields.key_lines(conf.ssh_key))
+    keys, wrong = fields.keys(fields.items(conf.ssh_key))
     problems.extend(
         bounded([Problem(f"vm_conf.ssh_key line {number}", what, hint) for number, what, hint in wrong])
     )

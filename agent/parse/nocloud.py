@@ -24,13 +24,11 @@ SOURCE = "nocloud"
 _LIMIT = 4 << 20
 
 
-def public_keys(written: object) -> tuple[str, ...]:
+def public_keys(written: object) -> tuple[object, ...]:
     """Lines of authorized_keys: text, a list, or a dictionary of those."""
     if isinstance(written, dict):
-        return tuple(line for one in written.values() for line in public_keys(one))
-    if isinstance(written, list):
-        return tuple(line for one in written for line in fields.key_lines(one))
-    return tuple(fields.key_lines(written))
+        return tuple(line for one in written.values() for line in fields.items(one))
+    return fields.items(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, Any]:
     """A YAML document that is a dictionary; an empty one where it is none, and told."""
     held = small(name, files[name], _LIMIT, draft.problems)
-    text = read_text(name, held, draft.problems) if held else ""
+    text = read_text(held) if held else ""
     document = yamldoc.read(name, text, draft.problems) if text.strip(WHITE) else None
     if document is None or isinstance(document, dict):
         return document or {}

@@ -35,7 +35,7 @@ LIMIT = 4 << 20
 class Key:
     """``keys[]``: of these, those of ssh count."""
 
-    data: str = value(fields.text)
+    data: str = value(fields.any_text)
     type: str = value(fields.text, "ssh")
 
 
@@ -57,7 +57,7 @@ class MetaData:
     availability_zone: str = value(values.word, "")
     project_id: str = value(values.word, "")
     launch_index: str = value(values.word, "")
-    public_keys: dict[str, str] | None = named(fields.text)
+    public_keys: dict[str, str] | None = named(fields.any_text)
     keys: list[Key | None] | None = parts(Key)
     meta: dict[str, str] | None = named(values.word)
     files: list[Injected | None] | None = parts(Injected)
@@ -106,10 +106,10 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
     """Put what the metadata says of the machine on the draft; what was said before stays."""
     draft.id = draft.id or found.uuid
     draft.hostname = draft.hostname or found.hostname
-    keys = [line for text in (found.public_keys or {}).values() for line in fields.key_lines(text)]
+    keys = [line for text in (found.public_keys or {}).values() for line in fields.items(text)]
     more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
     draft.keys(DEFAULT, keys, f"{name}: public_keys")
-    draft.keys(DEFAULT, [line for text in more for line in fields.key_lines(text)], f"{name}: keys")
+    draft.keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
     for key in ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index"):
         if getattr(found, key):
             draft.say(key, getattr(found, key))

@@ -117,7 +117,7 @@ def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
     elif foreign:
         draft.tell(name, f"{foreign}: not handled", _EXPLAINED)
     elif head.startswith(b"#cloud-config"):
-        cloudconfig.read(read_text(name, raw, draft.problems), name, draft, prefix)
+        cloudconfig.read(read_text(raw), name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
         _parts(raw.lstrip(_WHITE), name, within, depth)
     elif head:

@@ -9,6 +9,7 @@ values know what they expect.
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 
 from agent.parse import bounds, fields
@@ -29,6 +30,11 @@ _CUTS = 4
 _ITS_OWN = ("nesting depth", "Unicode character escape")
 #: Nesting, and values in all, those of aliases included.
 _DEEPEST, _MOST = 40, 50_000
+#: Any other character is none of YAML's, and the library would refuse the whole text; a byte that is no
+#: UTF-8 is a surrogate here.
+_ODD = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Stands in the text for one. Who writes it there only loses that value.
+_MARK = "\ufdd0"
 _NULL = ("", "~", "null", "Null", "NULL")
 _BINARY = "tag:yaml.org,2002:binary"
 _REMEDY = "correct it and deliver it again"
@@ -72,6 +78,7 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
         problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
         return None
     fast = hasattr(yaml, "CBaseLoader")
+    text = _ODD.sub(_MARK, text)
     limit = LIMIT if fast else SLOW_LIMIT
     if len(text) > limit:
         problems.append(Problem(name, f"more than {limit} characters of YAML", "deliver a smaller document"))
@@ -169,6 +176,8 @@ class _Builder:
             self.value = value
 
     def _scalar(self, event: Any) -> str | bytes | Unreadable | None:
+        if _MARK in event.value:
+            return Unreadable("with a character that YAML does not have, or bytes that are no UTF-8")
         if event.tag == _BINARY:
             try:
                 return fields.unpacked(event.value)

@@ -103,7 +103,7 @@ def test_a_key_with_another_end_of_line_is_refused_by_its_place(odd: str) -> Non
     """It is no key of two lines either: other programs than sshd would read it so."""
     text = f'command="/bin/true" {KEY} me{odd}{KEY} me\n{KEY} other\n'
     assert set(_keys(text)) == {f"{KEY} other"}
-    assert fields.key_lines(f"a{odd}b\nc\r\n") == [f"a{odd}b", "c"]
+    assert fields.items(f"a{odd}b\nc\r\n") == (f"a{odd}b", "c")
     with pytest.raises(ValueError, match="line separator"):
         fields.key(text.split("\n", 1)[0])
 

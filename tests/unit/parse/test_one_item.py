@@ -1,0 +1,81 @@
+"""One wrong item of a list of keys or passwords, or one odd byte, costs itself: in each dialect."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.parse import cloudstack, gandi, nocloud, openstack, yamldoc
+from agent.parse.reading import Reading
+from tests.unit.parse import drives
+from tests.unit.parse.test_gandi import key
+
+#: Another key than key() makes.
+TWO = key("two").replace("AQEB", "AgIC")
+ODD = ["no key", 5, {"a": "b"}, ["c"], None, "\udce9", "a\0b", "\x01"]
+
+
+def _keys(reading: Reading) -> list[str]:
+    assert reading.config is not None
+    return [line for user in reading.config.users for line in user.keys]
+
+
+def _nocloud(**documents: str) -> Reading:
+    yamldoc.load()
+    files = {
+        name.replace("_", "-"): text.encode("utf-8", "surrogateescape") for name, text in documents.items()
+    }
+    return nocloud.parse_files({"meta-data": b"instance-id: i-1\n"} | files)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_a_wrong_item_in_a_list_of_keys(odd: Any) -> None:
+    listed = json.dumps([key("one"), odd, TWO]).replace(r"\udce9", "\udce9")
+    for reading in (
+        _nocloud(user_data=f'#cloud-config\n{{"ssh_authorized_keys": {listed}}}'),
+        _nocloud(
+            user_data=f'#cloud-config\n{{"users": [{{"name": "bob", "ssh_authorized_keys": {listed}}}]}}'
+        ),
+        _nocloud(meta_data=f'{{"instance-id": "i-1", "public-keys": {listed}}}'),
+    ):
+        assert _keys(reading) == [key("one"), TWO]
+        assert len(reading.problems) == (odd is not None)
+
+
+@pytest.mark.parametrize("odd", [one for one in ODD if isinstance(one, str)], ids=ascii)
+def test_a_wrong_line_in_a_text_of_keys(odd: str) -> None:
+    text = json.dumps("\n".join((key("one"), odd, TWO)))
+    document = f'{{"vm_hostname": "vm1", "vif": [], "vm_conf": {{"user": "root", "ssh_key": {text}}}}}'
+    metadata = f'{{"uuid": "i-1", "public_keys": {{"a": {text}}}}}'
+    for reading in (
+        gandi.parse_files({"gandi/config": document.encode()}),
+        openstack.parse_files({"openstack/latest/meta_data.json": metadata.encode()}),
+    ):
+        assert _keys(reading) == [key("one"), TWO]
+        assert len(reading.problems) == 1
+
+
+def test_a_comment_in_latin_1() -> None:
+    """Of one key, or of the document."""
+    lines = f"{key('one')}\n{TWO} Andr\udce9\n"
+    found = cloudstack.parse_files(drives.cloudstack(public_keys=lines.encode("utf-8", "surrogateescape")))
+    assert _keys(found) == [key("one")]
+    items = "".join(f"- {line}\n" for line in lines.rstrip("\n").split("\n"))
+    found = _nocloud(user_data=f"#cloud-config\n# \udce9\nhostname: vm1\nssh_authorized_keys:\n{items}")
+    assert _keys(found) == [key("one")]
+    assert found.config is not None
+    assert found.config.hostname == "vm1"
+    (problem,) = found.problems
+    assert problem.path == "user-data: ssh_authorized_keys line 2"
+
+
+@pytest.mark.parametrize("odd", ["no colon", 5, {"a": "b"}, "eve:\udce9", "eve:a\0b"], ids=ascii)
+def test_a_wrong_item_in_a_list_of_passwords(odd: Any) -> None:
+    listed = json.dumps(["ann:first pass", odd, "bob:second pass"]).replace(r"\udce9", "\udce9")
+    found = _nocloud(user_data=f'#cloud-config\n{{"chpasswd": {{"list": {listed}}}}}')
+    assert found.secrets == {"ann": "first pass", "bob": "second pass"}
+    assert [problem.path for problem in found.problems if not problem.harmless] == [
+        "user-data: chpasswd.list line 2"
+    ]

@@ -13,6 +13,7 @@ from agent.parse.problem import Problem, bounded
 from agent.parse.program import program
 from agent.parse.reading import Reading
 from agent.plain import dataclass, field, replace
+from agent.plain import fields as fields_of
 from agent.text import WHITE
 
 TYPE_CHECKING = False
@@ -138,9 +139,16 @@ def parse(
 
 
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
-    """The same as a reading; one that says a ``version`` is the native document (``agent.parse.native``)."""
+    """The same as a reading; one that says a ``version`` is the native document (``agent.parse.native``).
+
+    One with none of the format's keys is none: the disk that it is on would be wiped for it, and a folder
+    named gandi in anybody's backup may hold a file config.
+    """
     if "version" in document and "vif" not in document:
         return Reading(None, {}, [], instead="native")
+    if not any(one.name in document for one in fields_of(Document)):
+        what = "none of the keys of the platform's document is in it: not taken for one"
+        return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
     return Reading(*parse(document, script))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from agent.model import Bond, File, Kind, Nic, Route, User
 from agent.parse import fields, netfields, values
+from agent.parse.archive import CONFIG
 from agent.parse.document import read_json, small
 from agent.parse.draft import Draft
 from agent.parse.lenient import named, part, parts, validate, value
@@ -16,6 +17,7 @@ from agent.parse.problem import Problem
 from agent.parse.reading import Reading
 from agent.parse.values import Choice, Whole
 from agent.plain import dataclass
+from agent.plain import fields as fields_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,6 +196,16 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     for place, file in enumerate(parsed.files or ()):
         _file(file, f"files[{place}]", draft)
     return draft.reading()
+
+
+def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
+    """The same of an archive, whose disk is wiped then: with no other key than ``version``, which files
+    of many programs have, it is none.
+    """
+    if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
+        what = "no key of the format but version is in it: not taken for a document"
+        return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
+    return parse(document, script)
 
 
 def schema() -> dict[str, Any]:

@@ -40,7 +40,7 @@ def _dialect(name: str) -> Parse:
         case "native":
             from agent.parse import native
 
-            return native.parse
+            return native.parse_archived
     raise ValueError(f"no dialect {name} of a swap disk")
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent import model
 from agent.model import InstanceConfig, Nic, Route, User
-from agent.parse.gandi import parse
+from agent.parse.gandi import parse, reading
 from agent.parse.problem import Problem
 
 HASH = "$y$j9T$abcdefghijklmnop$" + "a" * 43
@@ -252,6 +252,14 @@ def test_missing_parts() -> None:
     config, files, problems = parse({}, None)
     assert [p.path for p in problems] == ["vm_hostname", "vif"]
     assert (config.hostname, config.nics, config.users, config.scripts, files) == (None, (), (), (), {})
+
+
+@pytest.mark.parametrize("document", [{}, {"theme": "dark"}, {"VM_HOSTNAME": "vm1"}], ids=str)
+def test_a_document_without_any_key_of_the_format_is_none(document: dict[str, Any]) -> None:
+    """A backup of somebody's folder gandi may hold a file config; its disk would be wiped."""
+    found = reading(document, b"#!/bin/sh\n")
+    assert (found.config, found.files) == (None, {})
+    assert [(problem.path, problem.harmless) for problem in found.problems] == [("gandi/config", False)]
 
 
 def test_a_numeric_string_is_a_number() -> None:

@@ -71,6 +71,15 @@ def test_a_mistake_has_its_path_its_type_and_its_remedy(
     assert hint in problem.hint
 
 
+def test_an_archived_document_of_a_version_alone_is_none() -> None:
+    """Many programs' files have a version; the disk would be wiped for it."""
+    for document in ({"version": 1}, {"version": "2.0", "theme": "dark"}):
+        found = native.parse_archived(document, b"#!/bin/sh\n")
+        assert (found.config, found.files) == (None, {})
+        assert [(problem.path, problem.harmless) for problem in found.problems] == [("gandi/config", False)]
+    assert native.parse_archived({"version": 1, "hostname": "vm1"}, None).config
+
+
 def test_the_platforms_script_runs_first() -> None:
     for name in ("script", "gandi/script"):
         config = native.parse_files(drives.native() | {name: b"#!/bin/sh\n"}).config

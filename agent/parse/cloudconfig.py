@@ -96,11 +96,11 @@ class Written:
     """``write_files[]``."""
 
     path: str = value(values.path)
-    content: bytes = value(content, b"")
-    encoding: str = value(_ENCODINGS, "")
-    owner: str = value(values.line, "root:root")
-    permissions: int = value(values.mode, 0o644)
-    append: bool = value(values.boolean, default=False)
+    content: bytes = value(content, b"", exact=True)
+    encoding: str = value(_ENCODINGS, "", exact=True)
+    owner: str = value(values.line, "root:root", exact=True)
+    permissions: int = value(values.mode, 0o644, exact=True)
+    append: bool = value(values.boolean, default=False, exact=True)
 
 
 @dataclass(frozen=True, slots=True)

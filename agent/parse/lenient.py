@@ -34,7 +34,7 @@ _ROUNDS = 20
 
 #: Of a field that has no default: without it the item around it is left out.
 REQUIRED: Any = object()
-_SCHEMA, _ALSO = "schema", "also"
+_SCHEMA, _ALSO, _EXACT = "schema", "also", "exact"
 _DEFECT = "deliver less of it, to find out which item it is"
 #: Of the validator's own errors, in our words, each with its remedy.
 _SHAPES = {
@@ -45,9 +45,13 @@ _SHAPES = {
 _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
-def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "") -> Any:
-    """A field that holds one value, made by a reader; ``also`` is a second spelling of its key."""
-    return _field(_read_by(reader), default, also)
+def value(
+    reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "", exact: bool = False
+) -> Any:
+    """A field that holds one value, made by a reader; ``also`` is a second spelling of its key. ``exact``:
+    where the value is wrong, the item around it is left out: the default would give it another meaning.
+    """
+    return _field(_read_by(reader), default, also, exact=exact)
 
 
 def part(of: type) -> Any:
@@ -76,10 +80,10 @@ def named(of: type | Callable[[object], Any]) -> Any:
     return _field(_nullable(many), None)
 
 
-def _field(of: CoreSchema, default: Any, also: str = "") -> Any:
+def _field(of: CoreSchema, default: Any, also: str = "", *, exact: bool = False) -> Any:
     if default is REQUIRED:
         return plain.field(metadata={_SCHEMA: of, _ALSO: also})
-    with_default = {"type": "default", "schema": of, "default": default}
+    with_default = {"type": "default", "schema": of, "default": default, "metadata": {_EXACT: exact}}
     return plain.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
 
 
@@ -132,14 +136,14 @@ def validate(
                 if not wrong["loc"]:
                     what = f"not taken as a whole: {wrong['type']}"
                     return of(), bounded([*problems, Problem("the document", what, _DEFECT)])
-                missing = wrong["type"] == "missing"
+                missing, exact = wrong["type"] == "missing", _is_exact(whole, wrong["loc"])
                 # What was left out a round ago may be missing now: the item around it goes, told already.
                 if not (missing and wrong["loc"] in told):
                     # Looking for a likely key takes long, and no more than these are told.
                     likely = known if len(problems) < TOLD else frozenset[str]()
-                    problems.append(_problem(wrong, likely))
+                    problems.append(_problem(wrong, likely, exact=exact))
                 told.add(wrong["loc"])
-                _leave_out(document, wrong["loc"][:-1] if missing else wrong["loc"])
+                _leave_out(document, wrong["loc"][:-1] if missing or exact else wrong["loc"])
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
@@ -174,7 +178,21 @@ def path(location: Iterable[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _problem(wrong: ErrorDetails, known: frozenset[str]) -> Problem:
+def _is_exact(core: Any, location: Iterable[int | str]) -> bool:
+    """Whether the field at that place was declared so."""
+    for step in location:
+        while core["type"] in ("default", "nullable"):
+            core = core["schema"]
+        match core:
+            case {"items_schema": inner} | {"values_schema": inner}:
+                core = inner
+            case {"type": "dataclass", "schema": {"fields": declared}}:
+                found = (one["schema"] for one in declared if one["name"] == step)
+                core = next(found, {"type": "any"})
+    return bool(core.get("metadata", {}).get(_EXACT))
+
+
+def _problem(wrong: ErrorDetails, known: frozenset[str], *, exact: bool = False) -> Problem:
     """What is wrong, with the type of the value and never the value."""
     kind, location = wrong["type"], wrong["loc"]
     if kind == "unexpected_keyword_argument":
@@ -183,7 +201,8 @@ def _problem(wrong: ErrorDetails, known: frozenset[str]) -> Problem:
         return Problem(path(location), "missing", "without it the item around it is left out")
     said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
     said, hint = _SHAPES.get(kind, (said, hint or "correct it in the document and deliver it again"))
-    return Problem(path(location), f"{said} (given: {_kind(wrong['input'])})", hint)
+    lost = ": the item around it is left out" if exact else ""
+    return Problem(path(location), f"{said} (given: {_kind(wrong['input'])}){lost}", hint)
 
 
 def _kind(given: object) -> str:

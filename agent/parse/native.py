@@ -117,12 +117,12 @@ class FileSpec:
     """A file that is written."""
 
     path: str = value(values.path)
-    content: str = value(fields.text, "")
-    encoding: str = value(Choice(("text", "base64")), "text")
-    owner: str = value(values.owner, "root")
-    group: str = value(values.owner, "root")
-    mode: int = value(values.mode, 0o644)
-    append: bool = value(values.boolean, default=False)
+    content: str = value(fields.text, "", exact=True)
+    encoding: str = value(Choice(("text", "base64")), "text", exact=True)
+    owner: str = value(values.owner, "root", exact=True)
+    group: str = value(values.owner, "root", exact=True)
+    mode: int = value(values.mode, 0o644, exact=True)
+    append: bool = value(values.boolean, default=False, exact=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class ProgramSpec:
 
     content: str = value(fields.text)
     name: str = value(values.program_name, "script")
-    encoding: str = value(Choice(("text", "base64")), "text")
+    encoding: str = value(Choice(("text", "base64")), "text", exact=True)
     arguments: list[str | None] | None = parts(fields.text)
 
 

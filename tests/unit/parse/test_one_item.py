@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.parse import cloudstack, gandi, nocloud, openstack, yamldoc
+from agent.parse import cloudstack, gandi, native, nocloud, openstack, yamldoc
 from agent.parse.reading import Reading
 from tests.unit.parse import drives
 from tests.unit.parse.test_gandi import key
@@ -79,3 +79,50 @@ def test_a_wrong_item_in_a_list_of_passwords(odd: Any) -> None:
     assert [problem.path for problem in found.problems if not problem.harmless] == [
         "user-data: chpasswd.list line 2"
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        ("permissions", "u=rw"),
+        ("permissions", ["0600"]),
+        ("append", "maybe"),
+        ("encoding", "rot13"),
+        ("owner", ["bob"]),
+        ("content", {"a": "b"}),
+        ("content", "\udce9"),
+    ],
+    ids=ascii,
+)
+def test_a_file_is_not_written_with_another_meaning(field: str, odd: Any) -> None:
+    """Not open to all, not empty, not in the place of what it was to be appended to."""
+    good = {"path": "/a", "content": "a"}
+    files = json.dumps([{"path": "/b", "content": "b"} | {field: odd}, good]).replace(r"\udce9", "\udce9")
+    found = _nocloud(user_data=f'#cloud-config\n{{"write_files": {files}}}')
+    assert found.config is not None
+    assert [file.path for file in found.config.files] == ["/a"]
+    (problem,) = found.problems
+    assert problem.path == f"user-data: write_files[0].{field}"
+    assert problem.message.endswith("the item around it is left out")
+
+
+@pytest.mark.parametrize(
+    ("key_", "odd"),
+    [
+        ("files", {"mode": 600}),
+        ("files", {"append": 5}),
+        ("files", {"encoding": "x"}),
+        ("files", {"owner": "a b"}),
+        ("files", {"group": 5}),
+        ("files", {"content": 5}),
+        ("scripts", {"encoding": "x"}),
+    ],
+    ids=ascii,
+)
+def test_a_native_file_or_program_is_not_taken_with_another_meaning(key_: str, odd: dict[str, Any]) -> None:
+    item = {"content": "b"} | ({"path": "/b"} if key_ == "files" else {})
+    document = {"version": 1, "id": "1", key_: [item | odd]}
+    found = native.parse_files({"gandi.json": json.dumps(document).encode()})
+    assert found.config is not None
+    assert (found.config.files, found.config.scripts) == ((), ())
+    assert [problem.path for problem in found.problems] == [f"{key_}[0].{next(iter(odd))}"]

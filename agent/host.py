@@ -35,7 +35,8 @@ _OUTPUT_IN_ERROR = 400
 READ_LIMIT = 16 << 20
 #: Bytes that are asked for at a time: for more, the C library maps and unmaps memory at each call.
 _CHUNK = 1 << 16
-_WRITING = os.O_WRONLY | os.O_RDWR
+#: The last one writes whatever the others say (open(2)).
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 #: With one of these a name is gone to by descriptor.
 _BY_PLACE = _WRITING | os.O_CREAT | os.O_NOFOLLOW
 

@@ -51,6 +51,7 @@ EFFECTS: dict[str, Callable[[Host, str], object]] = {
     "symlink": lambda host, name: host.symlink(f"{name}/below", "x"),
     "device": lambda host, name: _open(host, name, os.O_RDWR),
     "new": lambda host, name: _open(host, name, os.O_RDWR | os.O_CREAT),
+    "emptied": lambda host, name: _open(host, name, os.O_RDONLY | os.O_TRUNC),
     "folder": lambda host, name: _open(host, name, os.O_RDONLY | os.O_NOFOLLOW),
     "kernel": lambda host, name: host.sysfs_write(name, "1"),
 }

@@ -103,7 +103,8 @@ class Draft:
     def user(self, user: User, secret: str = "") -> None:
         """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
         known = self._users.get(user.name)
-        if known is None and len(self._users) >= USERS:
+        # The account that keys and passwords without a name go to has its place beside those that are named.
+        if known is None and user.name != DEFAULT and len(self._users.keys() - {DEFAULT}) >= USERS:
             self.tell("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
             self.plain += bool(secret)
             return

@@ -126,3 +126,13 @@ def test_a_native_file_or_program_is_not_taken_with_another_meaning(key_: str, o
     assert found.config is not None
     assert (found.config.files, found.config.scripts) == ((), ())
     assert [problem.path for problem in found.problems] == [f"{key_}[0].{next(iter(odd))}"]
+
+
+def test_too_many_accounts_leave_room_for_the_one_that_is_not_named() -> None:
+    """Without its keys nobody might get in."""
+    users = "".join(f"- name: u{number}\n" for number in range(300))
+    found = _nocloud(user_data=f"#cloud-config\nusers:\n{users}ssh_authorized_keys: ['{key('one')}']\n")
+    assert _keys(found) == [key("one")]
+    assert found.config is not None
+    assert len(found.config.users) == 257
+    assert [problem.path for problem in found.problems] == ["the accounts"]

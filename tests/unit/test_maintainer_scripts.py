@@ -74,6 +74,15 @@ def test_what_stands_at_the_temporary_name_is_not_written_through(tree: Path, th
     assert content(tree / "etc/default") == ["gandi"]
 
 
+def test_a_file_in_the_place_of_the_kernel_hooks_folder_stops_nothing(tree: Path) -> None:
+    (tree / "etc/kernel/postinst.d").rmdir()
+    (tree / "etc/kernel/postinst.d").write_text("mine\n")
+    done = play(tree, "postinst", "configure")
+    assert done.returncode == 0
+    assert "etc/kernel/postinst.d/gandi-agent: not made" in done.stderr
+    assert content(tree / "etc/kernel/postinst.d") == "mine\n"
+
+
 @pytest.mark.parametrize("there", ["link", "dangling link", "folder"])
 def test_settings_of_another_kind_are_left(tree: Path, there: str) -> None:
     target = tree / "etc/mine"

@@ -34,6 +34,8 @@ _MOUNT: tuple[Property, ...] = (
     ("Conflicts", "as", "shutdown.target"),
     ("Before", "as", "shutdown.target", "local-fs.target"),
 )
+#: Where PID 1 keeps the text of a transient unit for as long as it knows the unit (systemd.unit(5)).
+_TRANSIENT = "/run/systemd/transient"
 #: Characters of the longest name of a unit (UNIT_NAME_MAX).
 _LONGEST = 255
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
@@ -94,12 +96,10 @@ def start(
 
 
 def is_running(host: Host, unit: str) -> bool:
-    """Whether the transient service is starting, running or stopping now.
-
-    PID 1 keeps a transient unit's text in this folder (systemd.unit(5)) for as long as it knows the unit:
-    without it, which is nearly always, there is nobody to ask.
+    """Whether the transient service is starting, running or stopping now. Where PID 1 has no text of it,
+    which is nearly always, there is nobody to ask.
     """
-    if not host.exists(f"/run/systemd/transient/{unit}.service"):
+    if not host.exists(f"{_TRANSIENT}/{unit}.service"):
         return False
     asked = ("systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service")
     state = host.run(asked, changes=False, check=False).stdout.strip(WHITE)
@@ -123,7 +123,22 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         collect = ("CollectMode", "s", "inactive-or-failed")
+        if _is_kept(host, unit):
+            # To start it as it is would mount what it was made for. Without its file it may be made again.
+            host.remove(f"{_TRANSIENT}/{unit}")
+            host.run(("systemctl", "daemon-reload"))
         pid1.start_transient(unit, (*what, collect, *_MOUNT), timeout=timeout)
+
+
+def _is_kept(host: Host, unit: str) -> bool:
+    """Whether PID 1 still has a transient unit that has ended: it keeps one that a unit which runs requires,
+    and lets nobody make another of that name.
+    """
+    from agent import pid1
+
+    if not host.exists(f"{_TRANSIENT}/{unit}"):
+        return False
+    return pid1.active_state(unit, timeout=_MARGIN) in ("inactive", "failed")
 
 
 def unmount(host: Host, mountpoint: str, *, timeout: float) -> None:

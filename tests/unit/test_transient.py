@@ -108,6 +108,18 @@ def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1:
     assert host.argvs == []
 
 
+@pytest.mark.parametrize(("state", "reloads"), [("inactive", True), ("failed", True), ("active", False)])
+def test_a_mount_that_has_ended_and_is_kept_by_who_requires_it_is_made_again(
+    tmp_path: Path, asked_pid1: AskedPid1, monkeypatch: pytest.MonkeyPatch, state: str, reloads: bool
+) -> None:
+    host, text = Asked(tmp_path), tmp_path / "run/systemd/transient/srv-data.mount"
+    host.write("/run/systemd/transient/srv-data.mount", "")
+    monkeypatch.setattr(pid1, "active_state", lambda _unit, timeout: state)
+    transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
+    assert [unit for unit, _ in asked_pid1] == ["srv-data.mount"]
+    assert (not text.exists(), ("systemctl", "daemon-reload") in host.argvs) == (reloads, reloads)
+
+
 def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
     """A name of 255 bytes is a folder's, and four times as long as a unit's."""
     host, at = Asked(tmp_path), "/srv/" + "é" * 100

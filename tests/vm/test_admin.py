@@ -92,7 +92,9 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     named = ("user", "other", "idle", "jobs", "writer", "ssh", "../evil", "systemd-journald")
     vm.write_file("/srv/data/.gandi/services", "".join(f"{name}\n" for name in named))
     vm.run("systemctl daemon-reload; systemctl start user other")
-    vm.run("systemctl stop user; gandi-agent detach data; gandi-agent mount data; systemctl start user idle")
+    # While one that requires it runs, PID 1 keeps the mount's unit, which must not be in the way.
+    vm.run("systemctl stop user && systemctl start idle && gandi-agent detach data && systemctl is-active idle")
+    vm.run("gandi-agent mount data && mountpoint -q /srv/data && systemctl start user idle")
     holder = vm.spawn("exec sleep 333 < /srv/data/log", timeout=400)
     vm.wait_until("pgrep -fx 'sleep 333'")
     refused = vm.run("gandi-agent detach data", check=False)

@@ -11,6 +11,7 @@ from functools import partial
 from agent.context import record
 from agent.hotplug import machine, policy
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt
+from agent.hotplug.once import Once
 from agent.hotplug.record import Records
 from agent.hotplug.turns import TURNS
 from agent.plain import dataclass, replace
@@ -60,8 +61,8 @@ def choose(
     from then on, unless ``claim`` is off: then nothing is done but looking.
 
     ``explicit``: the disk has just been added, or the administrator asked for it, so nothing counts as
-    released. ``insist``: he asked for this very disk, whatever the mount mode says. ``is_new``: nobody has
-    looked at it since it was attached.
+    released, or as tried in vain. ``insist``: he asked for this very disk, whatever the mount mode says.
+    ``is_new``: nobody has looked at it since it was attached.
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
@@ -70,6 +71,8 @@ def choose(
         released = machine.released(known, records, disks)
         if explicit and claim:
             _take_back(ctx, records, released)
+            names = [device.name for disk in disks for device in disk.devices]
+            record(ctx, partial(Once(ctx.host).try_again, names))
         known = replace(known, released=frozenset() if explicit else released)
         pending, remembered = TURNS.pending(ctx.host), ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):

@@ -231,10 +231,10 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
         if asleep.wants_to_grow(ctx, choice.disk, choice.device):
             autofs.look_at(ctx.host, at)
-    if at and mounting.is_mounted(ctx, choice.device.number, at):
+    if at and (device := mounting.as_mounted(ctx, choice.device, at)):
         from agent.hotplug import grow
 
-        yield from grow.grow(ctx, system, choice.disk, choice.device, at)
+        yield from grow.grow(ctx, system, choice.disk, device, at)
     elif choice.device.fstype in policy.STACKED:
         from agent.hotplug import volumes
 

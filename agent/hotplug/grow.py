@@ -11,7 +11,7 @@ from agent import hooks, mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
-from agent.hotplug.once import Once
+from agent.hotplug.once import GROWTH, Once
 from agent.hotplug.system import environment, unit_name
 from agent.report import Item, changed, failed, skipped
 
@@ -46,7 +46,7 @@ def grow(
         yield skipped(device.name, "not grown: a btrfs of several devices (run: btrfs filesystem resize)")
         return
     if given_up(ctx, case):
-        yield failed(device.name, "growing failed and is not tried again by itself", hint(device))
+        yield not_again(case)
         return
     ctx.waiting(f"{device.name} to grow")
     yield _do(ctx, system, case, decision, at)
@@ -100,12 +100,20 @@ def given_up(ctx: Context, case: growth.Case) -> bool:
     """Whether this growth, of this attachment to this size, has failed. The writer's own close() makes udev
     send another event: without this the next look would try again for ever.
     """
-    return Once(ctx.host).noted(f"grow {case.device.name}") == _attempt(case)
+    return Once(ctx.host).noted(f"{GROWTH} {case.device.name}") == _attempt(case)
 
 
 def give_up(ctx: Context, case: growth.Case) -> None:
     """Note that this growth has failed."""
-    Once(ctx.host).note(f"grow {case.device.name}", _attempt(case))
+    Once(ctx.host).note(f"{GROWTH} {case.device.name}", _attempt(case))
+
+
+def not_again(case: growth.Case) -> Item:
+    """What is said of a growth that has failed before."""
+    again = f"to try again: udevadm trigger --action=add {case.disk.device.node}"
+    return failed(
+        case.device.name, "growing failed and is not tried again by itself", f"{hint(case.device)}; {again}"
+    )
 
 
 def hint(device: Device) -> str:

@@ -12,7 +12,7 @@ import os
 from agent import mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem
-from agent.hotplug.once import Once
+from agent.hotplug.once import CHECK, Once
 from agent.hotplug.policy import FAT, identity
 from agent.hotplug.record import Record, Records, begun
 from agent.hotplug.system import environment, unit_name
@@ -121,7 +121,21 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
 
 def is_mounted(ctx: Context, number: str, at: str) -> bool:
     """Whether the device is mounted at that place."""
-    return any(number in mount.numbers and mount.at == at for mount in mounts.mounts(ctx.host))
+    return _mounted(ctx, number, at) is not None
+
+
+def as_mounted(ctx: Context, device: Device, at: str) -> Device | None:
+    """Return the device if it is mounted at that place, with its filesystem's type as the kernel has it
+    where udev knows none: of a disk that answers with errors it keeps nothing.
+    """
+    mount = _mounted(ctx, device.number, at)
+    if mount is None or device.fstype:
+        return device if mount else None
+    return replace(device, udev={**device.udev, "ID_FS_TYPE": mount.fstype})
+
+
+def _mounted(ctx: Context, number: str, at: str) -> mounts.Mount | None:
+    return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == at), None)
 
 
 def _is_left(ctx: Context, node: str, record: Record) -> bool:
@@ -160,7 +174,7 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
-    once, tried = Once(ctx.host), f"fsck {device.name}"
+    once, tried = Once(ctx.host), f"{CHECK} {device.name}"
     if why and (not disk.sequence or once.noted(tried) != disk.sequence):
         ctx.waiting(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)

@@ -1,7 +1,8 @@
 """What is done once for an attachment of a disk: /run/gandi/once.json, gone with the power.
 
 What we do to a disk makes udev send another event, and the daemon that gets it may be another one: a check
-or a growth that failed must not be tried again for ever, and only a disk that has just come is new.
+or a growth that failed must not be tried again for ever (but when the disk is added once more, as a boot and
+the administrator do it), and only a disk that has just come is new.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.host import Host
     from agent.storage import Disk
 
 FILE = "/run/gandi/once.json"
 _COLDPLUG = "coldplug"
+#: What is done to a device once; its name follows.
+CHECK, GROWTH = "fsck", "grow"
 _lock = threading.Lock()
 
 
@@ -40,8 +45,18 @@ class Once:
             return
         with _lock:
             self.host.mkdir("/run/gandi")
-            known = self._read() | {what: value}
-            self.host.write(FILE, json.dumps(known, sort_keys=True) + "\n", mode=0o600)
+            self._write(self._read() | {what: value})
+
+    def try_again(self, devices: Iterable[str]) -> None:
+        """Forget which checks and growths of these devices (kernel names) were tried."""
+        tried = {f"{what} {device}" for device in devices for what in (CHECK, GROWTH)}
+        if self.host.dry_run:
+            return
+        with _lock:
+            known = self._read()
+            left = {what: value for what, value in known.items() if what not in tried}
+            if left != known:
+                self._write(left)
 
     def coldplugged(self) -> None:
         """Every disk that is there now was there before anybody attached one to the running machine."""
@@ -68,6 +83,9 @@ class Once:
     def _latest(self) -> int:
         numbers = (attribute(self.host, f"{storage.BLOCK}/{n}/diskseq") for n in storage.names(self.host))
         return max((number(text) or 0 for text in numbers), default=0)
+
+    def _write(self, known: dict[str, str]) -> None:
+        self.host.write(FILE, json.dumps(known, sort_keys=True) + "\n", mode=0o600)
 
     def _read(self) -> dict[str, str]:
         try:

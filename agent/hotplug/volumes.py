@@ -56,7 +56,7 @@ def pass_on(
     elif isinstance(decision, Leave):
         yield skipped(device.name, f"not grown: {decision.reason}")
     elif grow.given_up(ctx, case):
-        yield failed(device.name, "growing failed and is not tried again by itself", grow.hint(device))
+        yield grow.not_again(case)
     else:
         yield from _do(ctx, system, case, decision)
 

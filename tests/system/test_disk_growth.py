@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host import Host
     from agent.report import Item
+    from agent.storage import Disk
 
 SMALL, LARGE = 400 * MIB, 900 * MIB
 GUID = "11111111-2222-3333-4444-555555555555"
@@ -237,7 +238,28 @@ def test_a_filesystem_that_could_not_grow_is_a_failure_though_its_tool_said_noth
     # The writer's close() brings another event: the same growth must not be tried again for ever.
     second = list(handler.handle(ctx, disk.name, "change", system=deaf))
     assert told(second, Outcome.FAILED)
+    assert "udevadm trigger --action=add" in second[-1].hint
     assert asked == ["sfdisk", "xfs_growfs"]
+    third = list(handler.handle(ctx, disk.name, "add", system=system(disk)))
+    assert any(detail.startswith("grown from") for detail in told(third, Outcome.CHANGED))
+
+
+def test_a_disk_of_which_udev_knows_nothing_any_more_is_grown_as_it_is_mounted(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """It answered with errors when udev asked it last."""
+    disk, ctx = make_disk(SMALL), context(tmp_path)
+    prepared(disk, "none", "xfs")
+    look(ctx, disk)
+    disk.resize(LARGE)
+    real = system(disk)
+
+    def unread(host: Host, name: str) -> Disk | None:
+        found = real.read(host, name)
+        return found and replace(found, device=replace(found.device, udev={}))
+
+    items = list(handler.handle(ctx, disk.name, "change", system=replace(real, read=unread)))
+    assert any(detail.startswith("grown from") for detail in told(items, Outcome.CHANGED))
 
 
 def test_growth_goes_on_where_a_power_cut_ended_it(

@@ -52,13 +52,13 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
     begun = vm.output("date +%s")
     delivered(vm, swap, fails=trouble.swap_fails, meanwhile=first_boot)
     _is_named(vm, trouble, begun)
-    _mend(vm, trouble, *(["swap"] if trouble.swap_fails else []), *(["one"] if trouble.disk_fails else []))
+    _mend(vm, trouble, *(["one"] if trouble.disk_fails else []))
     vm.run(f"{LOOK}; {AGAIN}", timeout=120)
     _is_set_up(vm)
     one.is_right()
 
     begun = vm.output("date +%s")
-    trouble.begin(vm)
+    _break(vm, trouble)
     two.attach(fails=trouble.disk_fails)
     _is_named(vm, trouble, begun, unless=two.right)
     _mend(vm, trouble, *(["two"] if trouble.disk_fails else []))
@@ -66,24 +66,33 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
     two.is_right()
 
     begun = vm.output("date +%s")
-    trouble.begin(vm)
+    _break(vm, trouble)
     for plugged in (one, two):
-        if trouble.growth_fails:
-            vm.break_disk(plugged.label, trouble.growth_fails)
+        if trouble.disk_fails:
+            vm.break_disk(plugged.label, trouble.disk_fails)
         plugged.grow()
-    _is_named(vm, trouble, begun, unless=f"{one.right} && {two.right}")
-    _mend(vm, trouble, *(["one", "two"] if trouble.growth_fails else []))
-    vm.run(LOOK)
+    _is_named(vm, trouble, begun, unless="false" if trouble.disk_fails else f"{one.right} && {two.right}")
+    _mend(vm, trouble, *(["one", "two"] if trouble.disk_fails else []))
+    if trouble.disk_fails:
+        # As a boot does: a filesystem on which the kernel has seen errors grows once it was checked.
+        vm.run("for label in one two; do gandi-agent detach $label && gandi-agent mount $label; done")
+    vm.run(AGAIN, timeout=120)
     one.is_right()
     two.is_right()
-    vm.run(AGAIN, timeout=120)
     _is_set_up(vm)
     assert vm.output(LEFT.split()) == ""
     assert vm.run(f"journalctl -b -q -o cat MESSAGE_ID={Message.DEFECT}", check=False).stdout == ""
 
 
+def _break(vm: Machine, trouble: Trouble) -> None:
+    """The trouble again, in a machine that is set up: its swap disk is in use."""
+    trouble.begin(vm)
+    if trouble.swap_fails:
+        vm.break_disk("swap", trouble.swap_fails)
+
+
 def _mend(vm: Machine, trouble: Trouble, *disks: str) -> None:
-    for disk in disks:
+    for disk in (*disks, *(["swap"] if trouble.swap_fails else [])):
         vm.mend_disk(disk)
     trouble.end(vm)
 

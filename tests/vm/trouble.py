@@ -37,11 +37,8 @@ class Trouble:
     ends: str = "true"
     #: Of the swap disk.
     swap_fails: tuple[str, ...] = ()
-    #: Of a data disk that is attached.
+    #: Of a data disk that is attached, or grows.
     disk_fails: tuple[str, ...] = ()
-    #: Of one that grows: where a journal cannot be written, the kernel gives its filesystem up until it is
-    #: mounted once more.
-    growth_fails: tuple[str, ...] = ()
 
     def begin(self, vm: Machine) -> None:
         """From now on nothing can be written."""
@@ -81,7 +78,6 @@ TROUBLES = (
         "errors of the data disk",
         "Input/output error",
         disk_fails=("read", *WRITES),
-        growth_fails=("read",),
     ),
     Trouble("errors of the swap disk", always=True, words="Input/output error", swap_fails=WRITES),
     Trouble("a swap disk that cannot be read", "Input/output error", swap_fails=("read", *WRITES)),

@@ -93,7 +93,9 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     vm.write_file("/srv/data/.gandi/services", "".join(f"{name}\n" for name in named))
     vm.run("systemctl daemon-reload; systemctl start user other")
     # While one that requires it runs, PID 1 keeps the mount's unit, which must not be in the way.
-    vm.run("systemctl stop user && systemctl start idle && gandi-agent detach data && systemctl is-active idle")
+    vm.run(
+        "systemctl stop user && systemctl start idle && gandi-agent detach data && systemctl is-active idle"
+    )
     vm.run("gandi-agent mount data && mountpoint -q /srv/data && systemctl start user idle")
     holder = vm.spawn("exec sleep 333 < /srv/data/log", timeout=400)
     vm.wait_until("pgrep -fx 'sleep 333'")

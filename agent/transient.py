@@ -75,7 +75,7 @@ def run(
     if done.returncode:
         said = joined(done.stderr)[:_SAID]
         raise HostError(
-            f"{' '.join(argv)}: failed in {unit}.service: {said}",
+            f"{' '.join(argv)}: failed in {unit}.service" + (f": {said}" if said else ""),
             hint=f"see: journalctl -b -u {unit}.service",
         )
 

@@ -72,6 +72,8 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
             vm.break_disk(plugged.label, trouble.disk_fails)
         plugged.grow()
     _is_named(vm, trouble, begun, unless="false" if trouble.disk_fails else f"{one.right} && {two.right}")
+    if trouble.disk_fails:
+        vm.wait_until("test $(gandi-agent status | grep -c 'failed: .*gandi-grow-') = 2", interval=1)
     _mend(vm, trouble, *(["one", "two"] if trouble.disk_fails else []))
     if trouble.disk_fails:
         # As a boot does: a filesystem on which the kernel has seen errors grows once it was checked.
@@ -100,7 +102,8 @@ def _mend(vm: Machine, trouble: Trouble, *disks: str) -> None:
 
 def _is_named(vm: Machine, trouble: Trouble, begun: str, *, unless: str = "false") -> None:
     """What failed since then (Unix time) is named with the system's word for it, ``unless`` all is right."""
-    journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-* -t gandi-agent"
+    # With the words of the programs that it has started in units of their own.
+    journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*"
     named = f"{{ {journal}; gandi-agent disks; }} 2>&1 | grep -qE '{trouble.words}'"
     vm.wait_until(f"{{ {unless}; }} || {named}", timeout=SOON, interval=1)
     said = vm.run("gandi-agent status", check=False)

@@ -50,7 +50,7 @@ class Trouble:
 
 
 TROUBLES = (
-    Trouble("full disk", NO_ROOM, begins=FILL.format("/opt"), ends=EMPTY.format("/opt")),
+    Trouble("full disk", NO_ROOM, always=True, begins=FILL.format("/opt"), ends=EMPTY.format("/opt")),
     Trouble(
         "no inodes",
         NO_ROOM,
@@ -74,11 +74,7 @@ TROUBLES = (
         begins=FILL.format("/mnt"),
         ends=EMPTY.format("/mnt"),
     ),
-    Trouble(
-        "errors of the data disk",
-        "Input/output error",
-        disk_fails=("read", *WRITES),
-    ),
-    Trouble("errors of the swap disk", always=True, words="Input/output error", swap_fails=WRITES),
+    Trouble("errors of the data disk", "Input/output error", disk_fails=("read", *WRITES)),
+    Trouble("errors of the swap disk", "Input/output error", swap_fails=WRITES),
     Trouble("a swap disk that cannot be read", "Input/output error", swap_fails=("read", *WRITES)),
 )

@@ -203,7 +203,11 @@ class _Detach:
 
     def _sync(self) -> None:
         for mount in self.mounts:
-            self.ctx.host.run(("sync", "--file-system", mount.at), timeout=_SYNC_TIMEOUT)
+            try:
+                self.ctx.host.run(("sync", "--file-system", mount.at), timeout=_SYNC_TIMEOUT)
+            except HostError as error:
+                hint = f"see: journalctl -k; to give up what cannot be written: umount {mount.at}"
+                raise HostError(error.message, hint=hint) from error
 
     def _hooks(self, name: str) -> Iterator[Item]:
         for device, at in self._left():

@@ -77,7 +77,7 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
     _mend(vm, trouble, *(["one", "two"] if trouble.disk_fails else []))
     if trouble.disk_fails:
         # As a boot does: a filesystem on which the kernel has seen errors grows once it was checked.
-        again = "gandi-agent detach $label && gandi-agent mount $label || exit"
+        again = "umount /srv/$label && gandi-agent mount $label || exit"
         vm.run(f"{LOOK}; for label in one two; do {again}; done", timeout=120)
     vm.run(AGAIN, timeout=120)
     one.is_right()

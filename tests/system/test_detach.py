@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 SIZE = 128 * MIB
+#: XFS_IOC_GOINGDOWN and XFS_FSOP_GOING_FLAGS_NOLOGFLUSH (xfs_fs.h): as after an error of its log.
+SHUTDOWN, NO_LOG = 0x8004587D, (2).to_bytes(4, "little")
 #: Sits on a folder, and on a file of it that is open or mapped, until its input ends.
 SITTER = """
 import mmap, os, sys
@@ -134,6 +137,21 @@ def test_a_busy_disk_is_not_detached_and_who_holds_it_is_named(
     assert where(disk) == at
     assert Records(ctx.host).all() == before
     assert given_up(ctx, disk)[-1].outcome is Outcome.CHANGED
+
+
+def test_a_filesystem_that_the_kernel_has_given_up_is_not_detached_and_the_remedy_is_named(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(3 * SIZE), context(tmp_path)
+    at = mounted(disk, ctx, "xfs")
+    (at / "file").write_text("x")
+    folder = os.open(at, os.O_RDONLY)
+    fcntl.ioctl(folder, SHUTDOWN, NO_LOG)
+    os.close(folder)
+    (item,) = given_up(ctx, disk)
+    assert item.outcome is Outcome.FAILED
+    assert f"umount {at}" in item.hint
+    assert where(disk) == at
 
 
 def test_what_is_mounted_inside_or_lies_in_use_there_is_named_too(

@@ -96,7 +96,7 @@ def _start(
 def _not_run(program: str, root: str, said: str) -> HostError:
     if said.startswith("bwrap: execvp "):
         return HostError(f"{program}: cannot be run in {root}: {said}", hint="install it in the image")
-    if said.startswith("image-exec: /etc/"):
+    if said.startswith("image-exec: /"):
         return HostError(f"{program}: not run in {root}: {said}")
     return HostError(
         f"{program}: not run: the image cannot be kept apart from this machine: {said}",

@@ -109,7 +109,7 @@ class UserSpec:
     groups: list[str | None] | None = parts(values.group)
     shell: str | None = value(values.path, None)
     sudo: list[str | None] | None = parts(values.line)
-    locked: bool = value(values.boolean, default=False)
+    locked: bool = value(values.boolean, default=False, exact=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,3 +280,10 @@ def test_nothing_is_run_where_a_file_has_the_name_of_a_programs_lock(host: Host,
     # What a lock holds: the number, and a NUL.
     file.with_name(name).write_bytes(b"4194304\0")
     host.run(("true",))
+
+
+@pytest.mark.parametrize("name", ["dev", "proc", "run", "sys"])
+def test_nothing_is_run_where_a_link_stands_for_a_folder_that_is_covered(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to("../oldroot/tmp")
+    with pytest.raises(HostError, match=f"/{name}: a symbolic link"):
+        Host(tmp_path, offline=True).run(("true",))

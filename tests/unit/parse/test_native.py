@@ -221,3 +221,9 @@ def _agrees(schema: dict[str, Any], value: Any) -> bool:
 def test_the_sample_agrees_with_the_schema() -> None:
     assert _agrees(native.schema(), drives.NATIVE)
     assert not _agrees(native.schema(), drives.NATIVE | {"nics": [{"kind": "team"}]})
+
+
+def test_an_account_that_may_be_meant_as_locked_is_not_made_open() -> None:
+    config, problems = read(users=[{"name": "bob", "locked": "perhaps"}, {"name": "eve"}])
+    assert [user.name for user in config.users] == ["eve"]
+    assert [problem.path for problem in problems] == ["users[0].locked"]

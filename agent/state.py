@@ -181,6 +181,7 @@ class State:
         apply: Callable[[], object],
         left: Callable[[], str | None] | None = None,
         parts: str | None = None,
+        own: bool = False,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
@@ -188,9 +189,11 @@ class State:
         ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
         file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
         may raise; ``left`` asks how it looks then, where only the system knows. ``parts``: it is of several
-        files, of which ``live`` tells only one. That it has begun is stored first, with this text (see
-        ``begun``), and forgotten when ``apply`` has returned, which goes on from any part. Compared with
-        what was delivered, and left, when it was last applied:
+        files, of which ``live`` tells only one, or a line in a file of others, which does not tell whether
+        it was there before and must not be withdrawn. That it has begun is stored first, with this text (see
+        ``begun``), and forgotten when ``apply`` has returned, which goes on from any part. ``own``: it has a
+        place of its own, where nobody else writes it, so one that is as wanted without being remembered was
+        applied by a run that was cut. Compared with what was delivered, and left, when it was last applied:
 
         - begun, and not ended since it is delivered: applied;
         - live is what is wanted: unchanged;
@@ -205,7 +208,7 @@ class State:
             is_new = known is None or known["delivered"] != digest(delivered)
             was_cut = is_new and parts is not None and self.begun(name) is not None
             if live == wanted and not was_cut:
-                found = known is None or "found" in known
+                found = not own and (known is None or "found" in known)
                 self._remember(name, delivered, wanted, found=found)
                 if parts is not None:
                     self.ended(name)

@@ -44,21 +44,21 @@ def settle(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
     """
     for hook in HOOKS:
         name = f"{prefix} ({hook.client})"
-        live, mine = ctx.host.read(hook.path), name in ctx.state.applied(name)
+        live, mine, text = ctx.host.read(hook.path), name in ctx.state.applied(name), _HEADER + hook.line
         if mine and not exposed:
             yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, hook.path))
-        elif exposed and live is not None and not mine:
+        elif exposed and live not in (None, text) and not mine:
             if hook.line not in live:
                 yield skipped(
                     name, f"{hook.path} is the administrator's; to keep them out it needs: {hook.line[:-1]}"
                 )
         elif exposed and ctx.host.which(hook.client):
-            text = _HEADER + hook.line
             yield ctx.state.settle(
                 name,
                 delivered=hook.line,
                 wanted=text,
                 live=live,
                 apply=partial(ctx.host.write, hook.path, text),
+                own=True,
                 detail=hook.path,
             )

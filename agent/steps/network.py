@@ -196,6 +196,7 @@ def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
         wanted=wanted,
         live=live,
         apply=write,
+        own=True,
         detail=link.name,
     )
 
@@ -287,7 +288,7 @@ def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
     name, wanted, live = "nic parameters", sysctls.render(delivered), ctx.host.read(sysctls.FILE)
     if wanted:
         yield ctx.state.settle(
-            name, delivered=wanted, wanted=wanted, live=live, apply=partial(_set, ctx.host, wanted)
+            name, delivered=wanted, wanted=wanted, live=live, apply=partial(_set, ctx.host, wanted), own=True
         )
     elif name in ctx.state.applied(name):
         yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, sysctls.FILE))

@@ -237,7 +237,8 @@ def _rules(ctx: Context, user: User) -> Iterator[Item]:
             raise ConfigError("visudo refuses the rules", hint="write them as in sudoers(5)")
         ctx.host.write(path, text, mode=0o440)
 
-    yield ctx.state.settle(item, delivered=text, wanted=text, live=ctx.host.read(path), apply=write)
+    live = ctx.host.read(path)
+    yield ctx.state.settle(item, delivered=text, wanted=text, live=live, apply=write, own=True)
 
 
 def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
@@ -267,13 +268,20 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
     owner, line = _owner(ctx, name), key.strip(BLANKS)
     lines = authorized.lines(ctx.host, owner)
     there = any(accounts.blob(other) == accounts.blob(line) for other in lines)
+
+    def add() -> None:
+        if not there:
+            authorized.add(ctx.host, owner, line)
+
     yield ctx.state.settle(
         _key_item(name, key),
         # The comment at its end is not the key: a changed one brings no removed key back.
         delivered=accounts.blob(key) or key,
         wanted=line,
         live=line if there else None,
-        apply=lambda: authorized.add(ctx.host, owner, line),
+        apply=add,
+        # A power cut may take the record that it was added here, and then it could not be withdrawn.
+        parts="",
     )
 
 

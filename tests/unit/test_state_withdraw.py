@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,6 +44,28 @@ def test_only_our_own_doing_is_undone(
     assert state.withdraw("x", live=now, undo=lambda: undo.append(why)).outcome is outcome
     assert bool(undo) is undone, why
     assert state.applied("x") == ()
+
+
+@pytest.mark.parametrize("way", [{"parts": ""}, {"own": True}], ids=str)
+def test_what_a_cut_run_applied_without_the_record_of_it_is_ours(state: State, way: dict[str, Any]) -> None:
+    """A power cut takes the record; what was there before it was begun stays."""
+    live: list[str] = []
+
+    def cut() -> None:
+        live.append("w")
+        raise HostError("power cut")
+
+    with pytest.raises(HostError, match="power cut"):
+        state.settle("x", delivered="d", wanted="w", live=None, apply=cut, **way)
+    state.settle("x", delivered="d", wanted="w", live=live[0], apply=lambda: None, **way)
+    assert state.begun("x") is None
+    assert state.withdraw("x", live="w", undo=live.clear).outcome is Outcome.CHANGED
+    assert live == []
+
+
+def test_a_line_in_a_file_of_others_that_was_there_before_stays(state: State) -> None:
+    state.settle("x", delivered="d", wanted="w", live="w", apply=lambda: None, parts="")
+    assert state.withdraw("x", live="w", undo=lambda: None).outcome is Outcome.KEPT
 
 
 def test_an_undoing_that_fails_is_tried_again(state: State) -> None:

@@ -243,6 +243,18 @@ def test_resolvconf_gets_the_resolvers_of_leases_again(leasing: Machine) -> None
     assert leasing.text(ENTERS) == "make_resolv_conf() { mine; }\n"
 
 
+def test_a_hook_of_which_a_power_cut_took_the_record_goes_as_well(leasing: Machine) -> None:
+    leasing.run(resolver.apply)
+    (record,) = leasing.root.glob("var/lib/gandi/instances/*/applied.json")
+    record.unlink()
+    leasing.run(resolver.apply)
+    leasing.put("/etc/resolvconf/resolv.conf.d/base")
+    (leasing.root / "etc/resolv.conf").unlink()
+    (leasing.root / "etc/resolv.conf").symlink_to("/run/resolvconf/resolv.conf")
+    leasing.run(resolver.apply)
+    assert not [name for name in (ENTER, ENTERS) if (leasing.root / name[1:]).exists()]
+
+
 def test_other_managers_have_no_such_hook(asking: Machine) -> None:
     asking.put("/usr/sbin/dhcpcd")
     asking.run(resolver.apply)

@@ -38,6 +38,8 @@ _SKELETON = "/etc/skel"
 _SUBIDS = (100_000, 600_100_000, 65_536)
 #: Seconds for what was made to reach a slow disk.
 _SYNC_TIMEOUT = 300.0
+#: Bytes of which a filesystem writes all or none.
+_BLOCK = 512
 
 
 def tidy(host: Host) -> Iterator[Item]:
@@ -194,17 +196,28 @@ def _copy(host: Host, source: str, target: str, owner: tuple[int, int]) -> None:
             _copy(host, origin, copy, owner)
         elif stat.S_ISLNK(info.st_mode) and not os.path.lexists(there):
             host.symlink(copy, os.readlink(real))
-        elif stat.S_ISREG(info.st_mode) and _is_partial(there, info.st_size):
-            host.write(copy, host.read_bytes(origin) or b"", mode=stat.S_IMODE(info.st_mode), owner=owner)
+        elif stat.S_ISREG(info.st_mode):
+            content = host.read_bytes(origin) or b""
+            if _is_partial(host, copy, content):
+                host.write(copy, content, mode=stat.S_IMODE(info.st_mode), owner=owner)
 
 
-def _is_partial(name: str, size: int) -> bool:
-    """Whether a copy of so many bytes is missing, or is a file that was not written to its end."""
+def _is_partial(host: Host, copy: str, content: bytes) -> bool:
+    """Whether a copy of the content is missing, or was not written to its end: it is shorter then or, since
+    ext4 may bring a file's size to the disk before its blocks, it has zeros in their place.
+    """
     try:
-        info = os.lstat(name)
+        folder, _, name = copy.rpartition("/")
+        info = os.lstat(os.path.join(host.path(folder), name))
     except FileNotFoundError:
         return True
-    return stat.S_ISREG(info.st_mode) and info.st_size < size
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size != len(content):
+        return stat.S_ISREG(info.st_mode) and info.st_size < len(content)
+    there = host.as_it_is(copy)
+    written = there.content if there else b""
+    blocks = [slice(n, n + _BLOCK) for n in range(0, len(content), _BLOCK)]
+    apart = [written[block] for block in blocks if written[block] != content[block]]
+    return bool(apart) and not any(map(any, apart))
 
 
 # -- reading -------------------------------------------------------------------------

@@ -73,6 +73,10 @@ CUTS: dict[str, Callable[[Host], object]] = {
     "home of root's": _home(f"rm -rf /home/{NAME}; mkdir -m 0 /home/{NAME}"),
     "skeleton": _home(f"rm /home/{NAME}/.profile"),
     "skeleton's bytes": _home(f": > /home/{NAME}/.profile"),
+    # As ext4 leaves a file of which the size was written and no block.
+    "skeleton's blocks": _home(
+        f"cd /home/{NAME}; n=$(wc -c < .profile); : > .profile; truncate -s $n .profile"
+    ),
     "group of administrators": _home(f"sed -i 's/{NAME}$//' /etc/gshadow"),
     "everything else": _all,
 }
@@ -93,8 +97,8 @@ def _parts(machine: Machine, name: str) -> dict[str, object]:
     home = machine.file(made.home)
     for path in (home, *home.iterdir()):
         info = path.stat()
-        size = info.st_size if path.is_file() else 0
-        found[path.name.replace(name, "home")] = (info.st_mode, info.st_uid == made.uid, size)
+        content = path.read_bytes() if path.is_file() else b""
+        found[path.name.replace(name, "home")] = (info.st_mode, info.st_uid == made.uid, content)
     return found
 
 

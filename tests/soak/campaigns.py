@@ -76,5 +76,9 @@ CAMPAIGNS = {
         "no room, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",
         (f"{_VM}/test_no_room.py",),
     ),
+    "cuts": Campaign(
+        "a first boot and `apply` cut at a flush, then run once more",
+        ("tests/system/test_cuts.py::test_a_power_cut_at_a_flush_leaves_nothing_half_done",),
+    ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

@@ -12,9 +12,10 @@ from agent import sources
 from agent.hotplug import once, record
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
-from tests.system.disks import LoopDisk
+from tests.system.disks import LoopDisk, sh
 from tests.system.drivedisks import attach, on_ext4
 from tests.system.swapdisks import Machine
+from tests.vm.campaign import collected, pytest_runtest_teardown, rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from agent.context import Context
 
 
-_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000  # linux/sched.h
 
-__all__ = ["attach", "on_ext4"]  # fixtures
+__all__ = ["attach", "collected", "on_ext4", "pytest_runtest_teardown", "rounds"]  # fixtures and hooks
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,6 +44,20 @@ def own_network() -> Iterator[None]:
         assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         yield
         assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
+
+
+@pytest.fixture(scope="module")
+def own_mounts() -> Iterator[None]:
+    """A mount namespace for this module and what it starts: what other programs of this machine unshare
+    meanwhile has no copy of its mounts, which would keep its disks in use.
+    """
+    libc, here = ctypes.CDLL(None, use_errno=True), os.getcwd()
+    with open("/proc/self/ns/mnt") as before:
+        assert libc.unshare(_CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+        sh("mount", "--make-rprivate", "/")
+        yield
+        assert libc.setns(before.fileno(), _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    os.chdir(here)
 
 
 @pytest.fixture

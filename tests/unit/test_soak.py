@@ -14,14 +14,15 @@ from tests.soak.campaigns import CAMPAIGNS, Campaign
 from tests.soak.play import PROJECT, Count, Result, play
 from tests.vm.campaign import SOAK, UNTIL, Rounds
 
-NAMED = {word for campaign in CAMPAIGNS.values() for word in campaign.tests if word.startswith("tests/vm/")}
+FOLDERS = ("tests/system", "tests/vm")
+NAMED = {word for campaign in CAMPAIGNS.values() for word in campaign.tests if word.startswith(FOLDERS)}
 FOUND = ("2026-01-02", "7", "37 of 100", "1", "0", "20")
 
 
 def _long_tests() -> set[str]:
     """What make test leaves out or shortens."""
     found = set()
-    for path in sorted((PROJECT / "tests/vm").glob("test_*.py")):
+    for path in sorted(path for folder in FOLDERS for path in (PROJECT / folder).glob("test_*.py")):
         name, text = str(path.relative_to(PROJECT)), path.read_text()
         if "pytestmark = pytest.mark.soak" in text:
             found.add(name)

@@ -1,0 +1,300 @@
+"""The power is cut at each flush of a first boot or of `apply`: the next run ends as if nothing had been.
+
+A filesystem and a swap disk lie on one file, of which each write is noted (see powercut). What the kernel,
+libblkid, mkswap, the reader and the passwd package do is real. From the notes the file is made as a cut at
+each flush leaves it; its journal is replayed by mounting it, and the agent is run once more, as another
+process. What is there then is compared, name by name, with what a run that nothing cut has left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import sources, stages
+from agent.__main__ import main
+from agent.context import context
+from agent.host import Completed, Host
+from agent.parse import archive
+from agent.plain import dataclass
+from agent.sources import Asked, Findings
+from agent.sources import swap as swap_source
+from agent.steps import swap
+from agent.walk import Place, walk
+from tests.media import OFFSET, make_archive
+from tests.system import powercut
+from tests.system.disks import MIB, sh
+from tests.unit.parse.test_gandi import HASH, key
+from tests.vm.campaign import Rounds, dice
+from tests.vm.rig import ImageSpec, newest_deb
+from tests.vm.rig.tree import chroot, install_debs, merged
+
+#: Bytes of the filesystem, and of the swap disk behind it.
+SPACE, SWAP = 48 * MIB, 4 * MIB
+NIC = {"mac": "52:54:00:00:00:10", "addresses": ["203.0.113.10/24"]}
+SECRET = b"the-customers-secret"
+#: What two runs never leave alike: salts, times, ids made at random; shadow's copies of the files before.
+_APART = re.compile(
+    r"/etc/(\.pwd\.lock|machine-id|ssh/ssh_host_.*|(passwd|shadow|group|gshadow|subuid|subgid)-)"
+    r"|/var/lib/gandi/instances/[^/]*/delivered|/run/.*"
+)
+_TEMPORARY = re.compile(r".*(\.gandi-[^/]*|\.lock|/(passwd|shadow|group|gshadow|subuid|subgid)\+)")
+
+
+@dataclass(slots=True)
+class Booted(Host):
+    """A system below a folder that runs on this machine's devices, but switches no swap on."""
+
+    def path(self, name: str) -> str:
+        return name if _outside(name) else Host.path(self, name)
+
+    def place(self, name: str, *, follow: bool = True, make: bool = False) -> Place:
+        return walk("/" if _outside(name) else str(self.root), name, follow=follow, make=make)
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        if argv[0] == "swapon":
+            return Completed(tuple(argv), 0, "", "")
+        if argv[0] in ("blkid", "mkswap"):
+            return Host().run(argv, **how)
+        return Host.run(self, argv, **how)
+
+
+def _outside(name: str) -> bool:
+    return name.startswith(("/dev/", "/sys/", "/proc/"))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A system below a folder, its swap disk, and the document that the operator names."""
+
+    root: Path
+    swap: str
+    document: Path
+
+    def boot(self) -> None:
+        """Take what is on the swap disk, make that swap, and apply the rest, as the bootstrap stage does."""
+        name = self.swap.removeprefix("/dev/")
+
+        def find(ctx: Any, known: str, *, patient: bool, drivers: bool = False) -> Findings:
+            return swap_source.look(Asked(ctx.host, ("gandi",), known), lambda _host: [name])
+
+        sources.find = find
+        ctx = context(Booted(self.root))
+        ctx.host.sweep()
+        for step in stages.STAGES[stages.Stage.BOOTSTRAP]:
+            if step.name == "swap":
+                report = stages.attempt(ctx, "swap", lambda: swap.apply(ctx, lambda _host: [name]))
+            elif step.name in ("source", "hostname", "resolver", "users", "files"):
+                report = stages.run_step(ctx, step)
+            else:
+                continue
+            print(*report.lines(), sep="\n")
+            assert not report.failed, report.lines()
+
+    def apply(self) -> None:
+        """`gandi-agent apply --root`."""
+        assert main(["apply", "--root", str(self.root), "--source", str(self.document)]) == 0
+
+
+def in_a_process_of_its_own(work: Callable[[], None]) -> None:
+    """What it leaves unfinished is then that of a process that lives no longer."""
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0, "its output says why"
+
+
+@contextmanager
+def powered(file: Path, tree: Path, document: Path) -> Iterator[Machine]:
+    """The machine whose disks lie in the file; mounting replays the journal."""
+    at = document.parent
+    with ExitStack() as stack:
+        swap = stack.enter_context(powercut.loop(file, SPACE, SWAP))
+        node = stack.enter_context(powercut.loop(file, 0, SPACE))
+        disk = stack.enter_context(powercut.mounted(at / "disk", "-t", "ext4", node))
+        options = f"lowerdir={tree},upperdir={disk}/upper,workdir={disk}/work"
+        root = stack.enter_context(powercut.mounted(at / "root", "-t", "overlay", "-o", options, "overlay"))
+        yield Machine(root, swap, document)
+
+
+def new_disk(file: Path, content: bytes, offset: int) -> None:
+    """An empty filesystem for what changes of a tree, and a swap disk with this archive."""
+    with file.open("wb") as image:
+        image.truncate(SPACE + SWAP)
+        image.seek(SPACE + offset)
+        image.write(content)
+    with powercut.loop(file, 0, SPACE) as node:
+        sh("mkfs.ext4", "-q", "-E", "nodiscard", node)
+        with powercut.mounted(file.parent / "disk", node) as disk:
+            for name in ("upper", "work"):
+                (disk / name).mkdir()
+
+
+def document(chance: random.Random) -> dict[str, Any]:
+    """Two or three accounts with groups, rules, keys and hashes, and files of theirs."""
+    names = chance.sample(["ada", "grace", "linus-1", "w_ken"], chance.choice([2, 3]))
+    groups = ["media", "video", "backup-2", "users"]
+    users: list[dict[str, Any]] = [{"name": "root", "password": HASH}]
+    for number, name in enumerate(names):
+        user: dict[str, Any] = {
+            "name": name,
+            "groups": chance.sample(groups, chance.randint(0, 3)),
+            "keys": [key(f"{name}@{n}", bytes([number * 8 + n])) for n in range(chance.randint(1, 2))],
+            "admin": chance.choice([True, False]),
+        }
+        if chance.choice([True, False]):
+            user["password"] = HASH
+        if chance.choice([True, False]):
+            user["sudo"] = ["ALL=(ALL) NOPASSWD:ALL"]
+        users.append(user)
+    files = [
+        {"path": "/etc/injected", "content": "text\n", "mode": "0600", "owner": names[0]},
+        {"path": f"/home/{names[1]}/notes/one", "content": "x" * 9000, "owner": names[1]},
+    ]
+    return {
+        **{"version": 1, "id": "image-1", "hostname": "vm1.example.org", "nameservers": ["203.0.113.3"]},
+        **{"nics": [NIC], "users": users, "files": files},
+    }
+
+
+# -- what is there -------------------------------------------------------------------
+
+
+def everything(upper: Path) -> dict[str, tuple[object, ...]]:
+    """Each name that differs from the tree's: what it is, whose, and what it holds."""
+    found = dict[str, tuple[object, ...]]()
+    for path in sorted(upper.rglob("*")):
+        name = f"/{path.relative_to(upper)}"
+        if _APART.fullmatch(name):
+            continue
+        info = path.lstat()
+        is_whiteout = stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+        content: object = ""
+        if stat.S_ISREG(info.st_mode):
+            content = _content(name, path.read_bytes())
+        elif stat.S_ISLNK(info.st_mode):
+            content = os.readlink(path)
+        if not is_whiteout:
+            found[name] = (oct(info.st_mode), info.st_uid, info.st_gid, content)
+    return found
+
+
+def _content(name: str, data: bytes) -> object:
+    if name.startswith("/etc/") and name.count("/") == 2 and b":" in data:
+        return sorted(data.decode().split("\n"))
+    if name.endswith("/applied.json"):
+        # Whether it was there before counts for what may be withdrawn; a cut may take it of others.
+        items = json.loads(data)["items"].items()
+        return {n: item if n.startswith(("key:", "sudo:")) else item | {"found": ""} for n, item in items}
+    return data if len(data) < 200 else hashlib.sha256(data).hexdigest()
+
+
+def is_kept(machine: Machine, content: bytes, offset: int) -> None:
+    """Just after the cut: the archive is whole on its disk, or all of it is stored."""
+    with open(machine.swap, "rb") as device:
+        data = device.read()
+    on_disk = data[offset : offset + len(content)]
+    if on_disk == content:
+        return
+    folder = machine.root / "var/lib/gandi/instances/native-image-1"
+    assert json.loads((folder / "config.json").read_bytes())["hostname"] == "vm1.example.org"
+    assert SECRET in (folder / "scripts/script").read_bytes()
+    assert archive.is_mark(on_disk[: archive.BLOCK]) or data[4086:4096] == b"SWAPSPACE2"
+
+
+def is_swap(machine: Machine) -> None:
+    said = sh("blkid", "-p", "-o", "export", machine.swap)
+    assert "TYPE=swap" in said
+    with open(machine.swap, "rb") as device:
+        data = device.read()
+    assert SECRET not in data
+    assert archive.WIPED.encode() not in data
+
+
+def is_whole(machine: Machine, names: Iterable[str]) -> None:
+    """To the passwd package itself."""
+    for check in ("pwck", "grpck"):
+        argv = ("chroot", str(machine.root), check, "-r")
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        said = done.stdout + done.stderr
+        assert not [name for name in names if name in said], said
+
+
+# -- the campaign --------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(own_mounts: None, tmp_path: Path) -> Iterator[Path]:
+    """In memory: a cut is made of what was flushed, and not by what the build host's disk does."""
+    with powercut.mounted(tmp_path / "memory", "-t", "tmpfs", "tmpfs") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def tree(own_mounts: None) -> Iterator[Path]:
+    """A system with the package, as an image's builder leaves it."""
+    with merged(ImageSpec()) as made:
+        install_debs(made, (newest_deb(),))
+        chroot(made, ["systemctl", "-q", "enable", "systemd-networkd.service"])
+        yield made
+
+
+@pytest.mark.parametrize("way", ["boot", "boot from the start of its disk", "apply"])
+def test_a_power_cut_at_a_flush_leaves_nothing_half_done(
+    tree: Path, folder: Path, rounds: Rounds, way: str
+) -> None:
+    chance = dice(f"cuts, {way}")
+    said, offset = document(chance), OFFSET if way == "boot" else 0
+    content = make_archive(said, b"#!/bin/sh\necho " + SECRET)
+    path, before, image = folder / "vm1.json", folder / "before.img", folder / "disk.img"
+    path.write_text(json.dumps(said))
+    new_disk(before, content, offset)
+
+    def play(machine: Machine) -> dict[str, tuple[object, ...]]:
+        in_a_process_of_its_own(machine.apply if way == "apply" else machine.boot)
+        return everything(folder / "disk/upper")
+
+    shutil.copy(before, image)
+    with powercut.recorded(image, folder / "log") as export, powered(export, tree, path) as machine:
+        play(machine)
+    log = powercut.entries(folder / "log")
+    whole = copied(before, log)
+    assert powercut.is_faithful(whole, image)
+    with powered(whole, tree, path) as machine:
+        uncut = play(machine)
+    points = powercut.cuts(log)
+    print(f"{way}: {len(points)} flushes")
+    assert len(points) > 100
+    for number, point in zip(rounds(5, 70), chance.sample(points, len(points)), strict=False):
+        print(f"cut {number}: at entry {point}")
+        with powered(copied(before, log[:point]), tree, path) as machine:
+            if way != "apply":
+                is_kept(machine, content, offset)
+            found = play(machine)
+            assert not [name for name in found if _TEMPORARY.fullmatch(name)]
+            assert found == uncut
+            is_whole(machine, [user["name"] for user in said["users"][1:]])
+            if way != "apply":
+                is_swap(machine)
+
+
+def copied(before: Path, log: list[powercut.Write]) -> Path:
+    """The disk of before with these writes, as a new file: what has the last one open keeps that."""
+    cut = before.with_name("cut.img")
+    cut.unlink(missing_ok=True)
+    shutil.copy(before, cut)
+    powercut.replay(cut, log)
+    return cut

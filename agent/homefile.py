@@ -83,8 +83,8 @@ def _inside(
 
 
 def _close(place: Place, owner: tuple[int, int]) -> None:
-    """Let nobody in but the folder's owner. One that is root's and closed was made here, now or by a run
-    that was cut, since it is of no use to sshd: it is given to ``owner``.
+    """Close the folder to all but its owner. One that is root's and closed was made here, now or by a run
+    that was cut, since sshd has no use for it: it is given to ``owner``.
     """
     folder = os.open(".", _FOLDER, dir_fd=place.folder)
     try:

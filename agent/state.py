@@ -192,7 +192,7 @@ class State:
         files, of which ``live`` tells only one, or a line in a file of others, which does not tell whether
         it was there before and must not be withdrawn. That it has begun is stored first, with this text (see
         ``begun``), and forgotten when ``apply`` has returned, which goes on from any part. ``own``: it has a
-        place of its own, where nobody else writes it, so one that is as wanted without being remembered was
+        place that only this agent writes, so one that is as wanted without being remembered was
         applied by a run that was cut. Compared with what was delivered, and left, when it was last applied:
 
         - begun, and not ended since it is delivered: applied;

@@ -199,8 +199,8 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
 
 
 def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
-    """The same of an archive, whose disk is wiped then: with no other key than ``version``, which files
-    of many programs have, it is none.
+    """Return the reading of a document in an archive; with no other key than ``version``, which files of
+    many programs have, it is not taken for one, since the disk that it is on is wiped afterwards.
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
         what = "no key of the format but version is in it: not taken for a document"

@@ -44,8 +44,8 @@ def platform_disks(host: Host) -> Iterable[str]:
 
 
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
-    """Return the first disk that carries an archive, read; an archive of somebody else is noted. Raises
-    HostError where reading failed and no other disk carries one.
+    """Return the first disk that carries an archive, read; an archive that is not the platform's is noted.
+    Raises HostError where reading failed and no other disk carries one.
     """
     host = asked.host
     broken: dict[str, HostError] = {}

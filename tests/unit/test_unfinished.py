@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,9 +106,15 @@ def test_what_is_being_written_is_left_alone(root: Path) -> None:
 def test_a_process_is_known_by_number_start_and_boot(root: Path, which: int) -> None:
     """The number alone is another's at the next boot, where the daemon often gets the same."""
     host = Host(root)
-    with host.place("/run/gandi/file") as place, unfinished.name(place) as name:
+    with (
+        host.place("/run/gandi/file") as place,
+        unfinished.name(place) as name,
+        subprocess.Popen(["sleep", "600"]) as other,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(other.kill)
         who = re.findall(r"[0-9a-f]+", name.rpartition(".gandi-")[2])
-        who[which] = {0: "1", 1: "1", 2: "00000000"}[which]
+        who[which] = {0: str(other.pid), 1: "1", 2: "00000000"}[which]
         stale = f".file.gandi-{'-'.join(who)}"
         for there in (name, stale):
             (root / "run/gandi" / there).touch()

@@ -4,14 +4,15 @@ it what it makes of its files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.context import Context, context
 from agent.errors import ConfigError, HostError
-from agent.host import Host
+from agent.host import Completed, Host
 from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome
 from agent.steps import ssh
@@ -22,6 +23,15 @@ from tests.vm.sshfiles import too_deep
 
 IDENTITY = Identity("gandi", "1")
 FOREIGN = "/etc/ssh/sshd_config.d/50-foreign.conf"
+
+
+class Tree(Host):
+    """The tree, with the folder that PID 1 makes for sshd: a program that is run in an image gets an empty
+    /run.
+    """
+
+    def run(self, argv: Sequence[str], **how: Any) -> Completed:
+        return Host.run(self, ("sh", "-c", 'mkdir -p /run/sshd && exec "$@"', "sh", *argv), **how)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,7 @@ def tree() -> Iterator[Path]:
 def ctx(tree: Path) -> Iterator[Context]:
     """A new instance with a key for root; what a test leaves in the tree is taken away."""
     main = (tree / "etc/ssh/sshd_config").read_text()
-    found = context(Host(tree))
+    found = context(Tree(tree))
     found.state.adopt(IDENTITY)
     found.config = InstanceConfig(IDENTITY, users=(User("root", keys=(sample.KEY,)),))
     yield found

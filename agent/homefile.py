@@ -83,13 +83,14 @@ def _inside(
 
 
 def _close(place: Place, owner: tuple[int, int]) -> None:
-    """Close the folder to all but its owner. One that is root's and closed was made here, now or by a run
-    that was cut, since sshd has no use for it: it is given to ``owner``.
+    """Close the folder to all but its owner. One that is root's, closed and empty was made here, now or by a
+    run that was cut, since sshd has no use for it: it is given to ``owner``. Of one that holds something the
+    user can at most have changed the name.
     """
     folder = os.open(".", _FOLDER, dir_fd=place.folder)
     try:
         info = os.fstat(folder)
-        if info.st_uid != owner[0] and stat.S_IMODE(info.st_mode) == 0o700:
+        if info.st_uid != owner[0] and stat.S_IMODE(info.st_mode) == 0o700 and not os.listdir(folder):
             os.fchown(folder, *owner)
         os.fchmod(folder, 0o700)
     finally:

@@ -111,6 +111,21 @@ def test_a_strangers_folder_is_refused(host: Host, home: Path) -> None:
         homefile.write(host, "/home/admin1", PARTS, b"", (1000, 1000))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
+@pytest.mark.parametrize("holds", [(), ("secret",)])
+def test_a_closed_folder_of_roots_is_given_away_only_while_it_is_empty(
+    host: Host, home: Path, holds: tuple[str, ...]
+) -> None:
+    """Who owns the home can call any folder in it .ssh."""
+    os.chown(home, 1000, 1000)
+    (home / "backup").mkdir(mode=0o700)
+    for name in holds:
+        (home / "backup" / name).write_bytes(b"x")
+    (home / "backup").rename(home / ".ssh")
+    homefile.write(host, "/home/admin1", PARTS, b"key\n", (1000, 1000))
+    assert (home / ".ssh").stat().st_uid == (0 if holds else 1000)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 def test_everything_that_is_made_belongs_to_the_user(host: Host, home: Path) -> None:
     os.chown(home, 1000, 1001)

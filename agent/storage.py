@@ -264,7 +264,7 @@ def _tried(host: Host, device: Device) -> Device:
             for place in _BEGINNINGS:
                 os.pread(descriptor, SECTOR, place)
     except HostError:
-        return device  # gone meanwhile, or somebody's for himself: not known to be broken
+        return device  # it has gone, or is open exclusively: not known to be broken
     except OSError as error:
         return replace(device, error=error.strerror or "unknown error")
     return device

@@ -1,4 +1,4 @@
-"""Text that somebody else wrote: split where the kernel splits it, harmless where it is printed.
+"""Text that others wrote: split where the kernel splits it, harmless where it is printed.
 
 ``str.splitlines``, ``str.split()`` without an argument, ``str.strip()`` and universal newlines also take
 \\v, \\f, \\x1c to \\x1e, \\x85, U+2028 and other characters for an end of line or a blank. The kernel,

@@ -97,7 +97,7 @@ def start(
 
 def is_running(host: Host, unit: str) -> bool:
     """Whether the transient service is starting, running or stopping now. Where PID 1 has no text of it,
-    which is nearly always, there is nobody to ask.
+    which is nearly always, none is asked for.
     """
     if not host.exists(f"{_TRANSIENT}/{unit}.service"):
         return False

@@ -1,8 +1,10 @@
-"""The reader's employer: starts agent/parse as a process of its own and takes its answer, within bounds.
+"""Start the reader (agent/parse) as a process of its own and take its answer, within bounds.
 
-posix_spawn and not Host.run: the reader is no command of the system below the root but a part of the agent,
-it changes nothing, gets an open device as its input, and must not be able to fill our memory with its
-answer.
+A process with one thread, as the agent is when a boot begins, forks it: an interpreter of its own costs four
+times as much. Beside other threads it is started as a program, since a copy of this process would wait for
+ever for a lock that one of them holds. Not by Host.run: the reader is no command of the system below the
+root but a part of the agent, it changes nothing, gets an open device as its input, and must not be able to
+fill the memory with its answer.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import select
 import sys
+import threading
 import time
 from base64 import b64decode
 
@@ -110,8 +113,7 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
 def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
     # Where a module lies is known here already, and a folder's *.pth files are not looked at.
     packages = [] if known else [one for one in sys.path if one.endswith(_PACKAGES)]
-    argv = [sys.executable, "-I", "-S", _READER, dialect, place, known, *packages]
-    status, output = _spawn(argv, descriptor)
+    status, output = _answered([dialect, place, known, *packages], descriptor)
     if status:
         raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)
     try:
@@ -125,26 +127,15 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
         raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
 
 
-def _spawn(argv: list[str], descriptor: int) -> tuple[int, bytes]:
-    """Run the reader to its end; its wait status and output. What it says on stderr may quote the
-    document.
-    """
+def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
+    """Run the reader to its end; return its wait status and output."""
+    start = _fork if threading.active_count() == 1 else _spawn
     reading, writing = os.pipe()
     try:
-        process = os.posix_spawn(
-            argv[0],
-            argv,
-            {"LC_ALL": "C.UTF-8"},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, descriptor, 0),
-                (os.POSIX_SPAWN_DUP2, writing, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ],
-            setsigmask=(),
-        )
+        process = start(words, descriptor, writing)
     except OSError as error:
         os.close(reading)
-        raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
+        raise HostError(f"the reader cannot be started: {error.strerror}") from error
     finally:
         os.close(writing)
     output, status, deadline = None, None, time.monotonic() + TIMEOUT
@@ -161,6 +152,37 @@ def _spawn(argv: list[str], descriptor: int) -> tuple[int, bytes]:
     if output is None or status is None:
         raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)
     return status, output
+
+
+def _fork(words: list[str], descriptor: int, writing: int) -> int:
+    """Return the process id of a copy of this process that is the reader, and ends as such."""
+    if process := os.fork():
+        return process
+    try:
+        os.dup2(descriptor, 0)
+        os.dup2(writing, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an error's text may quote the document
+        from agent.parse import child
+
+        child.main(words)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _spawn(words: list[str], descriptor: int, writing: int) -> int:
+    """Return the process id of the reader as a program; its standard error goes nowhere, as above."""
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", _READER, *words],
+        {"LC_ALL": "C.UTF-8"},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, descriptor, 0),
+            (os.POSIX_SPAWN_DUP2, writing, 1),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ],
+        setsigmask=(),
+    )
 
 
 def _collect(reading: int, deadline: float) -> bytes | None:

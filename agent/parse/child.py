@@ -30,9 +30,10 @@ def main(arguments: list[str]) -> None:
         said = answer()
     except Exception as error:
         said = {"defect": _where(error)}
-    # Not escaped: an answer of text that is no ASCII would have three times the size.
-    sys.stdout.buffer.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
-    sys.stdout.flush()
+    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout: where
+    # this process is a fork, that may hold what its parent has not yet written.
+    with open(1, "wb", closefd=False) as output:
+        output.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Callable[[], dict[str, Any]]:

@@ -10,8 +10,9 @@ import ctypes
 import os
 import resource
 
-#: Bytes of address space: a 64 MiB document and its strings fit; a bomb ends in MemoryError.
-MEMORY = 200 << 20
+#: Bytes of address space beyond what the process has when it begins to read: a 64 MiB document and its
+#: strings fit; a bomb ends in MemoryError.
+MEMORY = 180 << 20
 #: Seconds of CPU. Importing pydantic alone takes 1 to 2 of them in an emulated guest; a document of a real
 #: platform takes milliseconds of the rest.
 CPU = 10
@@ -26,6 +27,8 @@ def confine() -> None:
     dropped.
     """
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    with open("/proc/self/statm") as statm:  # proc_pid_statm(5): pages
+        held = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0:
         # Refused in the daemon's sandbox, where nothing makes a namespace, and in some containers: there
@@ -37,7 +40,7 @@ def confine() -> None:
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs")
     for limit, value in (
-        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_AS, held + MEMORY),
         (resource.RLIMIT_CPU, CPU),
         (resource.RLIMIT_FSIZE, 0),
         # Nothing can be opened any more, not even a module: all imports come before.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +28,13 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "disk.img"
 
 
+@pytest.fixture(params=["fork", "program"])
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way in which the reader is started: beside other threads it is a program."""
+    threads = 1 if request.param == "fork" else 2
+    monkeypatch.setattr(parser, "threading", SimpleNamespace(active_count=lambda: threads))
+
+
 def read(
     image: Path, archive: bytes, *, known: str = "", offset: int = OFFSET, size: int = 8 << 20
 ) -> Parsed:
@@ -38,6 +46,7 @@ def read(
         os.close(descriptor)
 
 
+@pytest.mark.usefixtures("start")
 @pytest.mark.parametrize("offset", [OFFSET, 0])
 def test_an_archive(image: Path, offset: int) -> None:
     archive = make_archive(DOCUMENT, b"#!/bin/sh\n\xff", {"6.1-modules.tar.gz": b"gz"}, init=b"ELF")
@@ -88,7 +97,7 @@ def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> Non
 
 
 def test_nothing_that_lies_beside_the_packages_is_run(
-    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: None
 ) -> None:
     """Lines of a *.pth file that begin with import, and sitecustomize: the module site runs them, before the
     reader has given up its rights.
@@ -130,6 +139,7 @@ def test_a_string_of_fifty_megabytes_is_named_by_its_path(image: Path) -> None:
     assert parsed.raw is None
 
 
+@pytest.mark.usefixtures("start")
 def test_a_bomb_ends_in_a_problem(image: Path) -> None:
     parsed = read(image, make_archive(b"[" + b"[]," * (20 << 20) + b"1]"))
     assert parsed.config is None
@@ -162,10 +172,12 @@ def test_an_archive_without_a_configuration_is_not_recognised(image: Path) -> No
     assert not cut.whole
 
 
-def _probe(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
+def _probe(tmp_path: Path, code: str, *, forked: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ``code`` where the reader would begin to read."""
     package = READER.parents[2]
     start = f"import sys; sys.path.insert(0, {str(package)!r}); import os, socket, ctypes, resource\n"
+    if forked:
+        start += "if pid := os.fork(): sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     confined = f"{start}from agent.parse.confine import confine\nconfine()\n{code}"
     with (tmp_path / "open").open("w") as leaked:
         return subprocess.run(
@@ -192,17 +204,19 @@ def _probe(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
         ("os.fstat(3)", "Bad file descriptor"),
     ],
 )
-def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str, error: str) -> None:
-    assert _probe(tmp_path, "print(os.getpid())").returncode == 0
+@pytest.mark.parametrize("forked", [True, False], ids=["fork", "program"])
+def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str, error: str, forked: bool) -> None:
+    assert _probe(tmp_path, "print(os.getpid())", forked=forked).returncode == 0
     if os.geteuid() != 0 and "fork" in code:
         pytest.skip("RLIMIT_NPROC counts the other processes of this user")
-    done = _probe(tmp_path, code)
+    done = _probe(tmp_path, code, forked=forked)
     assert done.returncode == 1
     assert re.search(error, done.stderr), done.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: there is nothing to drop otherwise")
-def test_root_is_dropped_and_the_network_gone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forked", [True, False], ids=["fork", "program"])
+def test_root_is_dropped_and_the_network_gone(tmp_path: Path, forked: bool) -> None:
     network = os.readlink("/proc/self/ns/net")
     code = (
         # Seen from within before a namespace's file is closed to nobody: its own is readable.
@@ -210,7 +224,7 @@ def test_root_is_dropped_and_the_network_gone(tmp_path: Path) -> None:
         f"print(os.stat('/proc/self/ns/net').st_ino == {int(network[5:-1])})\n"
         "os.setuid(0)"
     )
-    done = _probe(tmp_path, code)
+    done = _probe(tmp_path, code, forked=forked)
     nobody = "(65534, 65534, 65534)"
     assert done.stdout.splitlines() == [f"{nobody} {nobody} [] 1", "False"], done.stderr
     assert "PermissionError" in done.stderr
@@ -220,18 +234,21 @@ def _instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None
     program = tmp_path / "reader.py"
     program.write_text(code)
     monkeypatch.setattr(parser, "_READER", str(program))
+    monkeypatch.setattr(child, "main", lambda _words: exec(code, {}))
 
 
+@pytest.mark.usefixtures("start")
 @pytest.mark.parametrize(
     ("code", "said"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "by signal 9"),
-        ("raise SystemExit(3)", "with exit status 3"),
-        ("print('{')", "no answer"),
-        ("print('[]')", "no answer"),
-        ("print('{}')", "no answer"),
-        ('print(\'{"defect": "TypeError in gandi.py:1"}\')', "TypeError in gandi.py:1"),
-        ("import sys\nwhile True: sys.stdout.write('x' * 65536)", "answered too much"),
+        ("import os; os._exit(3)", "with exit status 3"),
+        ("raise KeyError", "with exit status 1"),
+        ("import os; os.write(1, b'{')", "no answer"),
+        ("import os; os.write(1, b'[]')", "no answer"),
+        ("import os; os.write(1, b'{}')", "no answer"),
+        ('import os; os.write(1, b\'{"defect": "TypeError in gandi.py:1"}\')', "TypeError in gandi.py:1"),
+        ("import os\nwhile True: os.write(1, b'x' * 65536)", "answered too much"),
     ],
 )
 def test_a_reader_that_ends_badly(
@@ -244,6 +261,7 @@ def test_a_reader_that_ends_badly(
     assert len(os.listdir("/proc/self/fd")) == before, "no descriptor is left behind"
 
 
+@pytest.mark.usefixtures("start")
 @pytest.mark.parametrize("before", ["", "import os; os.close(1); "], ids=["silent", "after its answer"])
 def test_a_reader_that_hangs_is_ended_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path, before: str
@@ -254,6 +272,15 @@ def test_a_reader_that_hangs_is_ended_in_bounded_time(
     with pytest.raises(HostError, match="took more than"):
         read(image, make_archive(DOCUMENT))
     assert time.monotonic() - began < 5
+
+
+def test_what_its_parent_has_not_written_is_no_part_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, image: Path
+) -> None:
+    with open(os.devnull, "w", buffering=1 << 16) as held:
+        monkeypatch.setattr(sys, "stdout", held)
+        held.write("held back")
+        assert read(image, make_archive(DOCUMENT)).config is not None
 
 
 def test_a_defect_of_the_reader_quotes_nothing() -> None:

@@ -1,10 +1,8 @@
-"""The daemon's end of the control socket: lines of text, so that the stage client needs no parser.
+"""The daemon's end of the control socket: a line of text each way, so that a stage's unit needs no parser.
 
-The client sends one line, ``stage NAME`` or ``ping``, at which status.json is told what is done now. The
-answer: ``ok`` at once; ``- TEXT`` for each line to show; ``.`` every few seconds while the stage runs,
-so that a daemon that hangs can be told from a stage that takes its time; ``end STATUS`` last, an exit
-status. Whatever a peer does (silence, floods, never reading) costs it its connection and nobody else
-anything.
+The client sends ``stage NAME`` and is answered ``end STATUS``, an exit status, when the stage has ended; or
+``ping``, answered ``ok``, at which status.json is given what is done now. Whatever a peer does (silence,
+floods) costs it its connection and no other peer anything.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import time
 
 from agent.errors import HostError
 from agent.plain import dataclass, field
-from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +24,10 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 SOCKET = "/run/gandi/agent.sock"
-#: Seconds between two heartbeats; a client gives up after 20 s without one.
-HEARTBEAT = 5.0
 #: Seconds that a peer may take to send its request.
 PATIENCE = 10.0
 CLIENTS = 16
 REQUEST_LIMIT = 128
-#: Bytes that may wait for a peer that does not read: more than any stage says.
-BACKLOG = 1 << 18
 
 
 @dataclass(slots=True, eq=False)
@@ -45,55 +38,36 @@ class Connection:
     #: When the request must have been read (monotonic seconds); None once it has.
     deadline: float | None
     received: bytearray = field(default_factory=bytearray)
-    unsent: bytearray = field(default_factory=bytearray)
-    #: Close when everything has been sent.
-    ended: bool = False
-
-    def say(self, line: str) -> None:
-        """Queue a line for the peer, which may show it on a terminal."""
-        self.unsent += f"{printable(line)}\n".encode()
-
-    def end(self, status: int) -> None:
-        """Queue the last line, the exit status."""
-        self.say(f"end {status}")
-        self.ended = True
 
 
 @dataclass(slots=True)
 class Server:
-    """Accepts peers and hands their requests over; ``flush`` sends what was queued."""
+    """Accepts peers and hands their requests over, which ``answer`` ends."""
 
     listener: socket.socket
     selector: selectors.BaseSelector
-    #: Called with the connection and the request line; says ``ok`` and more by the connection.
+    #: Called with the connection and the request line.
     handle: Callable[[Connection, str], None]
     connections: list[Connection] = field(default_factory=list)
-    _beat: float = 0.0
 
     def __post_init__(self) -> None:
         self.listener.settimeout(0)
         self.selector.register(self.listener, selectors.EVENT_READ, lambda _mask: self._accept())
 
     def wake_at(self) -> float | None:
-        """When ``tick`` has something to do (monotonic seconds); None without peers."""
-        times = [c.deadline if c.deadline is not None else self._beat + HEARTBEAT for c in self.connections]
-        return min(times, default=None)
+        """When ``tick`` has something to do (monotonic seconds); None without peers that are silent."""
+        return min((one.deadline for one in self.connections if one.deadline is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Drop those that said nothing for too long; give the others a sign of life when it is time."""
+        """Drop those that said nothing for too long."""
         for connection in [c for c in self.connections if c.deadline is not None and c.deadline <= now]:
             self._drop(connection)
-        if now >= self._beat + HEARTBEAT:
-            self._beat = now
-            for connection in self.connections:
-                if connection.deadline is None and not connection.ended:
-                    connection.say(".")
-        self.flush()
 
-    def flush(self) -> None:
-        """Send what can be sent without waiting."""
-        for connection in list(self.connections):
-            self._send(connection)
+    def answer(self, connection: Connection, line: str) -> None:
+        """Send the one line that a request is answered with, which has room in any socket, and hang up."""
+        with contextlib.suppress(OSError):  # it has gone
+            connection.peer.send(f"{line}\n".encode())
+        self._drop(connection)
 
     def close(self) -> None:
         """Hang up on everyone; the listener stays as it is (systemd's outlives us)."""
@@ -112,13 +86,11 @@ class Server:
         peer.settimeout(0)
         connection = Connection(peer, time.monotonic() + PATIENCE)
         self.connections.append(connection)
-        self.selector.register(peer, selectors.EVENT_READ, lambda mask: self._ready(connection, mask))
+        self.selector.register(peer, selectors.EVENT_READ, lambda _mask: self._ready(connection))
 
-    def _ready(self, connection: Connection, mask: int) -> None:
-        if mask & selectors.EVENT_READ and not self._receive(connection):
+    def _ready(self, connection: Connection) -> None:
+        if not self._receive(connection):
             self._drop(connection)
-            return
-        self._send(connection)
 
     def _receive(self, connection: Connection) -> bool:
         """Read; whether the peer may stay."""
@@ -141,24 +113,6 @@ class Server:
             return False  # gave up while we were stopped: it has done the work itself
         self.handle(connection, line.decode("ascii", "replace"))
         return True
-
-    def _send(self, connection: Connection) -> None:
-        try:
-            while connection.unsent:
-                del connection.unsent[: connection.peer.send(connection.unsent)]
-        except BlockingIOError:
-            if len(connection.unsent) > BACKLOG:
-                self._drop(connection)
-                return
-        except OSError:
-            self._drop(connection)
-            return
-        if connection.ended and not connection.unsent:
-            self._drop(connection)
-            return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
-        if self.selector.get_key(connection.peer).events != wanted:
-            self.selector.modify(connection.peer, wanted, self.selector.get_key(connection.peer).data)
 
     def _drop(self, connection: Connection) -> None:
         if connection in self.connections:

@@ -16,8 +16,9 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from functools import partial
 
-from agent import control, processes, stages
+from agent import control, parser, processes, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.control import Connection
     from agent.host import Host
-    from agent.report import StepReport
     from agent.uevents import Uevent
 
 #: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
@@ -62,15 +62,6 @@ def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
 
 
 @dataclass(slots=True)
-class StageRun:
-    """A stage that waits or runs, and the peers that asked for it."""
-
-    peers: list[Connection] = field(default_factory=list)
-    #: What a peer that asks later is told first.
-    lines: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Daemon:
     """The loop and what it owns. ``run`` returns when the daemon was told to end, or has nothing to do."""
 
@@ -82,7 +73,8 @@ class Daemon:
     runner: Workers = field(init=False)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _server: control.Server = field(init=False)
-    _runs: dict[Stage, StageRun] = field(default_factory=dict)
+    #: The stages that wait or run, each with the peers that asked for it.
+    _runs: dict[Stage, list[Connection]] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
     #: Events up to this number are no news: the mount stage of this boot has looked since. None without one.
     _seen: int | None = None
@@ -114,6 +106,7 @@ class Daemon:
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         if not restarted:
+            parser.prepare()
             self._get_ready("READY=1\nSTATUS=ready")
         while not self._ending:
             self._turn()
@@ -199,7 +192,6 @@ class Daemon:
             workers.settle(deadline - time.monotonic())
         while self._calls:
             self._calls.popleft()()
-        self._server.flush()
         self._server.close()
         left = {"left": int(time.time())} if self._left else None
         record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", left))
@@ -240,19 +232,16 @@ class Daemon:
             case ["ping"]:
                 # The status is being looked at: with what is done now, however briefly.
                 self.devices.under_way.show(float("inf"))
-                connection.say("ok")
-                connection.end(0)
+                self._server.answer(connection, "ok")
             case ["stage", name] if name in list(Stage):
-                connection.say("ok")
                 self._join(connection, Stage(name))
             case _:
-                connection.end(2)
+                self._server.answer(connection, "end 2")
 
     def _join(self, connection: Connection, stage: Stage) -> None:
-        """Start the stage, or let the peer follow the one that was asked for already."""
-        run = self._runs.get(stage)
-        if run is None:
-            run = self._runs[stage] = StageRun()
+        """Start the stage, or let the peer wait for the one that was asked for already."""
+        if stage not in self._runs:
+            self._runs[stage] = []
             if stage is Stage.MOUNT:
                 if self._listen_at is not None:
                     self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
@@ -260,38 +249,29 @@ class Daemon:
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
-        run.peers.append(connection)
-        for line in run.lines:
-            connection.say(line)
+        self._runs[stage].append(connection)
 
     def _run(self, stage: Stage) -> None:
-        """In the runner's thread: the whole stage, told line by line."""
-
-        def tell(report: StepReport) -> None:
-            self.call(lambda: self._tell(stage, report.lines()))
-
-        status = 1
+        """In the runner's thread: the whole stage, each line of it in the journal for the stage's unit."""
+        say, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
         try:
-            report = stages.run(self.ctx, stage, tell, at=self.devices.under_way.at)
+            report = stages.run(
+                self.ctx, stage, lambda step: say(*step.lines()), at=self.devices.under_way.at
+            )
             status = int(report.failed)
             if not report.steps:
-                self.call(lambda: self._tell(stage, [stages.NOTHING]))
+                say(stages.NOTHING)
         except AgentError as error:
-            text, status = str(error), stages.exit_status(error)
-            self.call(lambda: self._tell(stage, [text]))
-        finally:  # whatever happened, a peer is never left with heartbeats alone
+            say(str(error))
+            status = stages.exit_status(error)
+        finally:  # whatever happened, no peer waits for ever
             self.call(lambda: self._ended(stage, status))
 
-    def _tell(self, stage: Stage, lines: list[str]) -> None:
-        run = self._runs[stage]
-        for line in lines:
-            run.lines.append(f"- {line}")
-            for peer in run.peers:
-                peer.say(run.lines[-1])
-
     def _ended(self, stage: Stage, status: int) -> None:
-        for peer in self._runs.pop(stage).peers:
-            peer.end(status)
+        for peer in self._runs.pop(stage):
+            self._server.answer(peer, f"end {status}")
+        if stage is Stage.BOOTSTRAP:
+            parser.dismiss()
         if stage is not Stage.MOUNT:
             return
         if self.ctx.medium is None:

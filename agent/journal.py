@@ -65,21 +65,32 @@ class Journal:
         """Send one entry: a line, and ``more`` lines; nothing where there is no journal. ``fields`` get our
         prefix and capitals. Who reads the journal on a terminal gets no control characters of others.
         """
+        said = "\n".join(map(printable, (text, *more)))
+        entry = [f"MESSAGE={said}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
+        entry += [f"{_PREFIX}{name.upper()}={printable(value)}" for name, value in fields.items()]
+        self._send(*entry, "SYSLOG_IDENTIFIER=gandi-agent")
+
+    def line(self, unit: str, *lines: str) -> None:
+        """Send each line as one of that service's own: ``systemctl status`` and ``journalctl -u`` show what
+        root's processes say of a unit (systemd.journal-fields(7)).
+        """
+        whose = f"SYSLOG_IDENTIFIER={unit}", f"OBJECT_SYSTEMD_UNIT={unit}.service"
+        for line in lines:
+            self._send(f"MESSAGE={printable(line)}", f"PRIORITY={Priority.INFO:d}", *whose)
+
+    def _send(self, *fields: str) -> None:
+        """Send one entry; ``fields`` begin with the text."""
         if not self.host.live or self.host.dry_run:
             return
         from systemd import _journal
 
-        said = "\n".join(map(printable, (text, *more)))
-        entry = [f"MESSAGE={said}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
-        entry += [f"{_PREFIX}{name.upper()}={printable(value)}" for name, value in fields.items()]
-        entry.append("SYSLOG_IDENTIFIER=gandi-agent")
         try:
-            _journal.sendv(*(field.encode() for field in entry))
+            _journal.sendv(*(field.encode() for field in fields))
         except OSError:
             # journald takes no fields now (it is being restarted, its disk is full): the text alone.
             from agent.terminal import complain
 
-            complain(text, *more)
+            complain(*fields[0].removeprefix("MESSAGE=").split("\n"))
 
     def stage(self, report: StageReport) -> None:
         """How a stage ended."""

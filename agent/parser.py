@@ -1,10 +1,10 @@
 """Start the reader (agent/parse) as a process of its own and take its answer, within bounds.
 
-A process with one thread, as the agent is when a boot begins, forks it: an interpreter of its own costs four
-times as much. Beside other threads it is started as a program, since a copy of this process would wait for
-ever for a lock that one of them holds. Not by Host.run: the reader is no command of the system below the
-root but a part of the agent, it changes nothing, gets an open device as its input, and must not be able to
-fill the memory with its answer.
+A process with one thread forks it: an interpreter of its own costs four times as much. The daemon does so
+when a boot begins, before it has other threads. Beside other threads the reader is started as a program,
+since a copy of this process would wait for ever for a lock that one of them holds. Not by Host.run: the
+reader is no command of the system below the root but a part of the agent, it changes nothing, gets an open
+device as its input, and must not be able to fill the memory with its answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import socket
 import sys
 import threading
 import time
@@ -40,6 +41,9 @@ ANSWER = 22 << 20
 _PACKAGES = ("/dist-packages", "/site-packages")
 _READER = os.path.join(os.path.dirname(__file__), "parse", "__main__.py")
 _HINT = "the stored configuration stays in force; see: journalctl -u 'gandi-*'"
+
+#: The reader that waits for its medium, and the socket that brings it.
+_prepared: tuple[int, socket.socket] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +131,56 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
         raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
 
 
+def prepare() -> None:
+    """Fork a reader that waits for its medium, while this process has one thread; for one reading."""
+    global _prepared
+    ours, theirs = socket.socketpair()
+    process = os.fork()
+    if process:
+        theirs.close()
+        _prepared = process, ours
+        return
+    try:
+        ours.close()
+        words, (medium, writing), _, _ = socket.recv_fds(theirs, 1 << 16, 2)
+        _become(json.loads(words), medium, writing)
+    finally:
+        os._exit(1)  # dismissed
+
+
+def dismiss() -> None:
+    """End the reader that waits, where it was not needed."""
+    if prepared := _taken():
+        process, ours = prepared
+        ours.close()
+        os.waitpid(process, 0)
+
+
+def _taken() -> tuple[int, socket.socket] | None:
+    global _prepared
+    taken, _prepared = _prepared, None
+    return taken
+
+
+def _start(words: list[str], descriptor: int, writing: int) -> int:
+    """Start a reader of the medium on ``descriptor`` that answers on ``writing``; return its process id."""
+    if prepared := _taken():
+        process, ours = prepared
+        with ours:
+            socket.send_fds(ours, [json.dumps(words).encode()], [descriptor, writing])
+        return process
+    return (
+        _fork(words, descriptor, writing)
+        if threading.active_count() == 1
+        else _spawn(words, descriptor, writing)
+    )
+
+
 def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
     """Run the reader to its end; return its wait status and output."""
-    start = _fork if threading.active_count() == 1 else _spawn
     reading, writing = os.pipe()
     try:
-        process = start(words, descriptor, writing)
+        process = _start(words, descriptor, writing)
     except OSError as error:
         os.close(reading)
         raise HostError(f"the reader cannot be started: {error.strerror}") from error
@@ -159,15 +207,20 @@ def _fork(words: list[str], descriptor: int, writing: int) -> int:
     if process := os.fork():
         return process
     try:
-        os.dup2(descriptor, 0)
-        os.dup2(writing, 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an error's text may quote the document
-        from agent.parse import child
-
-        child.main(words)
-        os._exit(0)
+        _become(words, descriptor, writing)
     finally:
         os._exit(1)
+
+
+def _become(words: list[str], descriptor: int, writing: int) -> None:
+    """Be the reader, in a fork, to the end of the process."""
+    os.dup2(descriptor, 0)
+    os.dup2(writing, 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an error's text may quote the document
+    from agent.parse import child
+
+    child.main(words)
+    os._exit(0)
 
 
 def _spawn(words: list[str], descriptor: int, writing: int) -> int:

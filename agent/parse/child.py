@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> None:
         said = answer()
     except Exception as error:
         said = {"defect": _where(error)}
-    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout: where
-    # this process is a fork, that may hold what its parent has not yet written.
+    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout:
+    # in a fork it may hold what its parent has not yet written.
     with open(1, "wb", closefd=False) as output:
         output.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
 

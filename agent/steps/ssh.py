@@ -3,8 +3,10 @@
 It says only what no file of the administrator's says. Root by key only where a root key or another account
 to log in to was delivered: else a machine that has nothing but root's password would shut its owner out.
 
-sshd is asked what it makes of it (``sshd -T``): what it refuses, or does not heed, is taken back; what it
-then still refuses was there before, and is named. Later boots ask nobody.
+Where the configuration is as the distribution ships it, which sshd accepts with the drop-in, that is all.
+Otherwise ``sshd -T`` says what it makes of it: what it refuses, or does not heed, is taken back; what it
+then still refuses was there before, and is named. It costs more than the whole stage; a later boot does not
+ask.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 SSHD = "/usr/sbin/sshd"
 FOLDER, CONFIG = "/etc/ssh", "/etc/ssh/sshd_config"
 DROP_IN = "/etc/ssh/sshd_config.d/00-gandi.conf"
+#: What Debian's package makes CONFIG of (its postinst): it includes the drop-ins first and has no Match.
+SHIPPED = "/usr/share/openssh/sshd_config"
 #: sshd does not check its configuration without it; its unit makes it when it starts.
 _RUN = "/run/sshd"
 #: What is remembered once it has been settled for an instance.
@@ -44,7 +48,7 @@ _HEADER = (
 #: sshd_config(5): files that include each other, 16 deep at the most.
 _DEEPEST = 16
 _SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
-_HINT = "correct it, then: systemctl restart gandi-config"
+_HINT = "correct it, then: systemctl restart gandi-bootstrap"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -73,7 +77,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield unchanged("ssh", "each option is set by the administrator")
         return
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
-    if not host.dry_run:
+    if not host.dry_run and not _is_shipped(host, files):
         try:
             _check(host, wanted)
         except HostError:
@@ -89,6 +93,11 @@ def _is_ours(text: str) -> bool:
     """Whether it is as we write it, for whichever instance."""
     said = set(lines(text.removeprefix(_HEADER)))
     return text.startswith(_HEADER) and said <= {f"{name} {value}" for name, value in _OPTIONS.items()}
+
+
+def _is_shipped(host: Host, files: dict[str, str]) -> bool:
+    """Whether nothing but the drop-in was added to the distribution's configuration."""
+    return {name: text for name, text in files.items() if name != DROP_IN} == {CONFIG: host.read(SHIPPED)}
 
 
 def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
@@ -160,7 +169,7 @@ def _check(host: Host, wanted: dict[str, str]) -> None:
         if found not in _SPELLED[value]:
             raise HostError(
                 f"{DROP_IN} was removed: it has no effect, {name} is {found or 'unknown'}",
-                hint=f"let {CONFIG} include it before any Match; then: systemctl restart gandi-config",
+                hint=f"let {CONFIG} include it before any Match; then: systemctl restart gandi-bootstrap",
             )
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from agent.context import Context
 
-#: Seconds. The client's bound is several heartbeats long, as it is in life.
-HEARTBEAT, SILENCE, PATIENCE = 0.2, 1.5, 1.0
+#: Seconds that a stage waits for another one.
+PATIENCE = 1.0
 TREE = Path(__file__).parents[2]
 CLIENT = TREE / "bin/gandi-stage"
 _NETLINK_KOBJECT_UEVENT, _UDEV_GROUP = 15, 2  # linux/netlink.h; systemd's MONITOR_GROUP_UDEV
@@ -122,7 +122,6 @@ def main(verb: str, root: str, stage: str = "") -> int:
     stages.STAGES = {s: () for s in Stage} | {Stage.BOOTSTRAP: (one,), Stage.CONFIG: (one, other)}
     stages.GROW_ROOT = Step("root disk", f"{here}:quick")
     (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
-    control.HEARTBEAT = HEARTBEAT
     if host.exists("/broken"):
         stages.STAGES[Stage.MOUNT] = (Step("broken", f"{here}:broken"),)
     HANDLERS["disk"] = look
@@ -146,7 +145,7 @@ def _client(host: Host, stage: str) -> int:
             os.environ["LISTEN_FDS"] = "1"
         except (FileNotFoundError, ConnectionRefusedError):
             os.environ.pop("LISTEN_FDS", None)
-        argv = [str(CLIENT), stage, f"{SILENCE:g}", host.path("/gandi-agent")]
+        argv = [str(CLIENT), stage, host.path("/gandi-agent")]
         os.execv(argv[0], argv)
 
 

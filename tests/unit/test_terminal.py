@@ -14,7 +14,6 @@ import pytest
 
 from agent import __main__ as command
 from agent import journal, offline, terminal
-from agent.control import Connection
 from agent.errors import ConfigError
 from agent.host import Host
 from agent.hotplug import notify
@@ -111,15 +110,15 @@ def test_every_locale(locale: str) -> None:
 
 
 def test_the_daemons_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the stage client, to systemd and to the journal."""
-    connection = Connection.__new__(Connection)
-    connection.unsent = bytearray()
+    """To the journal, where they are the stage's unit's, and to systemd."""
+    said, sent = list[str](), list[tuple[bytes, ...]]()
+    monkeypatch.setattr("systemd._journal.sendv", lambda *entry: sent.append(entry))
     step = StepReport("disks", tuple(failed(name, name, name) for name in ALL), 0.0)
-    for line in step.lines():
-        connection.say(f"- {line}")
-    assert connection.unsent.count(b"\n") == len(ALL) + 1
-    assert HARMLESS.fullmatch(connection.unsent.decode())
-    said = list[str]()
+    journal.Journal(Host()).line("gandi-mount", *step.lines())
+    assert len(sent) == len(ALL) + 1
+    for text, *fields in sent:
+        assert HARMLESS.fullmatch(text.decode() + "\n")
+        assert b"OBJECT_SYSTEMD_UNIT=gandi-mount.service" in fields
     monkeypatch.setattr(journal, "notify", said.append)
     for name in ALL:
         journal.status_line(name)

@@ -167,5 +167,26 @@ def test_ours_is_taken_back_when_sshd_does_not_answer(machine: Machine, sshd: li
     assert written(machine) == []
 
 
+def test_the_configuration_that_the_distribution_ships_is_not_asked_about(
+    machine: Machine, sshd: list[Sshd]
+) -> None:
+    machine.put(ssh.SHIPPED, machine.text(ssh.CONFIG))
+    sshd.append(lambda _machine: pytest.fail("sshd -T costs more than the stage"))
+    assert machine.run(ssh.apply)["ssh"].startswith("changed")
+    assert written(machine) == BOTH
+
+
+@pytest.mark.parametrize("place", [ssh.CONFIG, "/etc/ssh/sshd_config.d/50-more.conf"])
+def test_a_configuration_with_more_in_it_is_asked_about(
+    machine: Machine, sshd: list[Sshd], place: str
+) -> None:
+    machine.put(ssh.SHIPPED, machine.text(ssh.CONFIG))
+    before = machine.text(place) if place == ssh.CONFIG else ""
+    machine.put(place, f"{before}X11Forwarding no\n")
+    sshd.append(lambda _machine: (255, f"{place}: line 9: Bad configuration option"))
+    with pytest.raises(ConfigError, match="Bad configuration option"):
+        machine.run(ssh.apply)
+
+
 def test_without_sshd(machine: Machine) -> None:
     assert machine.run(ssh.apply) == {"ssh": "skipped: there is no sshd"}

@@ -245,7 +245,6 @@ class Daemon:
             if stage is Stage.MOUNT:
                 if self._listen_at is not None:
                     self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
-                self.devices.grow_root()  # meanwhile
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))

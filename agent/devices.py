@@ -174,15 +174,6 @@ class Devices:
             self._mounting = self.ctx.host.exists(stages.MOUNTING) or self._installed_later()
         return self._mounting
 
-    def grow_root(self) -> None:
-        """Grow the root disk off the boot's path. The postboot stage joins it and reports."""
-
-        step = stages.GROW_ROOT
-        self.workers.submit(
-            step.name,
-            lambda: self._do("", step.name, "grow", lambda ctx: stages.run_step(ctx, step).items),
-        )
-
     def look_for_drives(self) -> None:
         """Look at the drives that are there: one may have come when nobody acted on events."""
         from agent import reload

@@ -28,7 +28,7 @@ from agent.text import printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, NoReturn
 
 #: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
 TIMEOUT = 60.0
@@ -140,12 +140,20 @@ def prepare() -> None:
         theirs.close()
         _prepared = process, ours
         return
+    _wait(ours, theirs)
+
+
+def _wait(ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    """Be the reader once its medium has come; end where it was dismissed."""
     try:
         ours.close()
-        words, (medium, writing), _, _ = socket.recv_fds(theirs, 1 << 16, 2)
-        _become(json.loads(words), medium, writing)
+        words, descriptors, _, _ = socket.recv_fds(theirs, 1 << 16, 2)
+        if descriptors:
+            from agent.parse import child
+
+            child.be(json.loads(words), *descriptors)
     finally:
-        os._exit(1)  # dismissed
+        os._exit(0)
 
 
 def dismiss() -> None:
@@ -206,21 +214,9 @@ def _fork(words: list[str], descriptor: int, writing: int) -> int:
     """Return the process id of a copy of this process that is the reader, and ends as such."""
     if process := os.fork():
         return process
-    try:
-        _become(words, descriptor, writing)
-    finally:
-        os._exit(1)
-
-
-def _become(words: list[str], descriptor: int, writing: int) -> None:
-    """Be the reader, in a fork, to the end of the process."""
-    os.dup2(descriptor, 0)
-    os.dup2(writing, 1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # an error's text may quote the document
     from agent.parse import child
 
-    child.main(words)
-    os._exit(0)
+    child.be(words, descriptor, writing)
 
 
 def _spawn(words: list[str], descriptor: int, writing: int) -> int:

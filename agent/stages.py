@@ -72,15 +72,11 @@ class Step:
         return found
 
 
-#: Also started by the daemon, off the boot's path, when the mount stage begins; postboot joins it.
-GROW_ROOT = Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_root",))
-
 STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.BOOTSTRAP: (
         Step("source", "agent.steps.source:apply"),
         Step("machine-id", "agent.steps.machineid:apply", needs_config=True),
         Step("host keys", "agent.steps.hostkeys:apply", needs_config=True),
-        Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
         Step("modules", "agent.steps.modules:apply", needs_config=True),
         Step("swap", "agent.steps.swap:apply"),
         Step(
@@ -102,24 +98,23 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("files", "agent.steps.files:apply", part="files", offline=True),
         Step("metadata", "agent.steps.metadata:apply", part="metadata"),
         Step("boot programs", "agent.steps.boot:apply", part="boot"),
+        Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
-    Stage.MOUNT: (
-        Step("resources", "agent.hotplug.coldplug:apply"),
-        Step("disks", "agent.hotplug.disk:mount_all"),
-    ),
+    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all"),),
     Stage.CONFIG: (
+        Step("resources", "agent.hotplug.coldplug:apply"),
+        Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
         Step("console", "agent.steps.console:apply", settings=("console",), setup=True),
         Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
         Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
         Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
-        Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
-        GROW_ROOT,
+        Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_root",)),
         Step("scripts", "agent.steps.script:apply", needs_config=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
@@ -133,7 +128,7 @@ LOCK = "/run/gandi/stage.lock"
 #: later.
 MOUNTING = "/run/gandi/mounting"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
-#: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 80 s).
+#: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 50 s).
 PATIENCE = 90.0
 #: The same for what has come while the machine boots, and may as well be seen to afterwards.
 PATIENCE_LATER = 300.0

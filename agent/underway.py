@@ -74,8 +74,10 @@ class UnderWay:
         return device in self._begun
 
     def wait(self, device: str, why: str) -> None:
-        """Show at once what the work waits for."""
-        self._show(device, why)
+        """Show at once what the work waits for; the end of a wait only where it is shown."""
+        work = self._begun.get(device)
+        if why or (work and work.shown):
+            self._show(device, why)
 
     def due(self) -> float | None:
         """When ``show`` has something to show (monotonic seconds), None for never as things are."""

@@ -47,8 +47,12 @@ def enabled(host: Host, unit: str) -> bool:
 
 
 def active(host: Host, unit: str) -> bool:
-    """Whether it runs now, of the running system; not where PID 1 does not answer."""
-    if not host.live:
+    """Whether it runs now, of the running system; not where PID 1 does not answer.
+
+    One that was not started in this boot has no link below /run (since systemd 237): PID 1, which has most
+    to do at a boot, is not asked.
+    """
+    if not host.live or not os.path.islink(host.path(f"/run/systemd/units/invocation:{unit}")):
         return False
     from agent import pid1
 

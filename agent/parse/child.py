@@ -8,6 +8,7 @@ pydantic.
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from agent.parse.confine import confine
@@ -15,7 +16,7 @@ from agent.parse.confine import confine
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
 #: Instead of an offset: the medium is a bundle of a drive's files, or one that may hold YAML and messages.
 FILES, TEXTS = "files", "files+texts"
@@ -30,10 +31,23 @@ def main(arguments: list[str]) -> None:
         said = answer()
     except Exception as error:
         said = {"defect": _where(error)}
-    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout:
-    # in a fork it may hold what its parent has not yet written.
-    with open(1, "wb", closefd=False) as output:
-        output.write(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
+    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout: in
+    # a fork it may hold what its parent has not yet written.
+    left = memoryview(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
+    while left:
+        left = left[os.write(1, left) :]
+
+
+def be(words: list[str], medium: int, answers: int) -> NoReturn:
+    """Be the reader of the medium, in a fork, to the end of the process; ``words`` as main's."""
+    try:
+        os.dup2(medium, 0)
+        os.dup2(answers, 1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 2)  # for nothing: an error's text may quote the document
+        main(words)
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Callable[[], dict[str, Any]]:

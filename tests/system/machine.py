@@ -120,7 +120,6 @@ def main(verb: str, root: str, stage: str = "") -> int:
     here = f"{__name__ if __name__ != '__main__' else 'tests.system.machine'}"
     one, other = Step("quick", f"{here}:quick"), Step("slow", f"{here}:slow")
     stages.STAGES = {s: () for s in Stage} | {Stage.BOOTSTRAP: (one,), Stage.CONFIG: (one, other)}
-    stages.GROW_ROOT = Step("root disk", f"{here}:quick")
     (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
     if host.exists("/broken"):
         stages.STAGES[Stage.MOUNT] = (Step("broken", f"{here}:broken"),)

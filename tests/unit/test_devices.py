@@ -344,20 +344,6 @@ def test_installed_on_a_machine_that_has_booted_it_acts_at_once(
     assert host.asked == 1
 
 
-def test_the_root_disk_grows_in_the_background_and_is_recorded(
-    devices: Devices, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = stages.Step("root disk", f"{__name__}:grows")
-    monkeypatch.setattr(stages, "GROW_ROOT", step)
-    devices.grow_root()
-    settle(devices)
-    assert devices.ctx.status.read()["devices"]["root disk"]["items"][0]["detail"] == "3 GiB"
-
-
-def grows(ctx: Context) -> Iterator[Item]:
-    yield changed("root disk", "3 GiB")
-
-
 def test_a_configuration_that_a_drive_brought_is_the_daemons(devices: Devices) -> None:
     """And a handler that began before, with the former one, does not bring that back."""
     new, begun, go = InstanceConfig(Identity("nocloud", "i-1")), threading.Event(), threading.Event()

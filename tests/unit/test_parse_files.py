@@ -59,14 +59,14 @@ def _imported(dialect: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyP
     """The modules that the reader of such a drive imports."""
     ran: list[list[str]] = []
 
-    def spawn(argv: list[str], descriptor: int) -> tuple[int, bytes]:
-        timed = [sys.executable, "-X", "importtime", *argv[1:]]
+    def read(words: list[str], descriptor: int) -> tuple[int, bytes]:
+        timed = [sys.executable, "-X", "importtime", "-I", "-S", parser._READER, *words]
         with os.fdopen(os.dup(descriptor), "rb") as medium:
             done = subprocess.run(timed, stdin=medium, capture_output=True, check=True, text=True)
         ran.append([line.rpartition("|")[2].strip() for line in done.stderr.splitlines()])
         return 0, done.stdout.encode()
 
-    monkeypatch.setattr(parser, "_spawn", spawn)
+    monkeypatch.setattr(parser, "_answered", read)
     parse_files(dialect, files)
     return {*ran[-1]}
 

@@ -119,9 +119,9 @@ def test_settings_switch_steps_off_and_the_reason_names_the_setting(
 def test_hot_plug_alone_leaves_the_system_as_it_is(ctx: Context) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
     whys = {report.step: [item.detail for item in report.items] for report in run(ctx, Stage.CONFIG)}
-    assert whys.pop("ssh") == ["no configuration"]
     assert whys.pop("plugins") == whys.pop("post-vm-config") == []
-    assert len(whys) == 5
+    assert whys.pop("resources") == [" online", "0 MiB in blocks"]
+    assert len(whys) == 6
     (fsck,) = (report for report in run(ctx, Stage.POSTBOOT) if report.step == "fsck")
     whys["fsck"] = [item.detail for item in fsck.items]
     assert set(map(tuple, whys.values())) == {("CONFIG_DATASOURCE=none",)}

@@ -32,9 +32,9 @@ STAMPS = (
 )
 SHIPPED = ("17 *", "25 6", "47 6", "52 6")
 FLAGS = ("SSHD", "SYSCTL", "CONSOLE", "MOTD", "TIMEZONE", "CRON", "FSCK", "SYSTEM_FILES")
-STEPS = ("console", "system files", "cron", "timezone", "ssh", "motd")
+STEPS = ("console", "system files", "cron", "timezone", "motd", "sysctl")
 #: Of other stages.
-ELSEWHERE = {"sysctl": "bootstrap", "fsck": "postboot"}
+ELSEWHERE = {"ssh": "bootstrap", "fsck": "postboot"}
 
 
 def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def _no_two_share(vm: Machine, shared: set[str]) -> None:
     )
     assert "Linux version" in vm.output("journalctl -b -k | head -3"), "the journal moved with it"
     vm.run("journalctl -b -t gandi-bootstrap | grep -q 'machine-id: changed'")
-    vm.run("journalctl -b -t gandi-config | grep -q ssh:")
+    vm.run("journalctl -b -u gandi-bootstrap | grep -q ssh:")
 
 
 def _jobs(vm: Machine) -> list[str]:
@@ -175,7 +175,7 @@ def _sshd_refuses(vm: Machine) -> None:
     foreign = "/etc/ssh/sshd_config.d/50-foreign.conf"
     vm.run(f"{forget}; echo 'PermitRootLogon yes' > {foreign}")
     before = vm.output(f"md5sum {foreign} /etc/ssh/sshd_config")
-    (failed,) = _config_fails(vm)
+    (failed,) = _bootstrap_fails(vm)
     assert f"{foreign}: line 1: Bad configuration option: PermitRootLogon" in failed["detail"]
     assert vm.output(f"md5sum {foreign} /etc/ssh/sshd_config") == before
     vm.run(f"test ! -e {WRITTEN[1]} && rm {foreign}")
@@ -184,17 +184,17 @@ def _sshd_refuses(vm: Machine) -> None:
     vm.run("cp /etc/ssh/sshd_config /root/sshd_config")
     for name, text in too_deep().items():
         vm.write_file(name, text)
-    (failed,) = _config_fails(vm)
+    (failed,) = _bootstrap_fails(vm)
     assert "00-gandi.conf, which was removed: Too many recursive" in failed["detail"]
     vm.run(f"test ! -e {WRITTEN[1]} && systemctl restart ssh.service && systemctl is-active ssh.service")
     vm.run("cp /root/sshd_config /etc/ssh/sshd_config")
-    vm.run("systemctl restart gandi-config.service ssh.service")
-    assert sample.steps(vm, "config")["ssh"] == "changed"
+    vm.run("systemctl restart gandi-bootstrap.service ssh.service")
+    assert sample.steps(vm, "bootstrap")["ssh"] == "changed"
 
 
-def _config_fails(vm: Machine) -> list[dict[str, str]]:
-    vm.run("! systemctl restart gandi-config.service")
-    return [item for item in sample.items(vm, "config") if item["outcome"] == "failed"]
+def _bootstrap_fails(vm: Machine) -> list[dict[str, str]]:
+    vm.run("! systemctl restart gandi-bootstrap.service")
+    return [item for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"]
 
 
 # -- what is whose -------------------------------------------------------------------------

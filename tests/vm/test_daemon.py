@@ -15,11 +15,9 @@ from tests.vm.rig import MIB, Disk, GuestFile, ImageSpec, Machine, State, make_f
 
 BROKEN = {
     "cannot start": "[Service]\nExecStart=\nExecStart=/bin/false\n",
-    # Ready for systemd, and then stopped: the socket accepts, and nobody reads.
-    "hangs": "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$'\n",
+    # Ready for systemd, and then stopped: its socket accepts, and its watchdog ends it.
+    "hangs": "[Service]\nType=exec\nWatchdogSec=4s\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$'\n",
 }
-#: The first stage gives a silent daemon the 20 s that it has in life; the others show the same in less.
-IMPATIENT = "[Service]\nExecStart=\nExecStart=/usr/lib/gandi-agent/gandi-stage {} 4\n"
 
 
 def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Path) -> None:
@@ -45,9 +43,6 @@ def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Pat
     """One that hangs, at a boot; one that cannot start, when the stages are started again."""
     disk = sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)
     files = [GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())]
-    for stage in ("mount", "config", "postboot"):
-        place = f"/etc/systemd/system/gandi-{stage}.service.d/impatient.conf"
-        files.append(GuestFile(place, IMPATIENT.format(stage).encode()))
     if how == "hangs":
         image = ImageSpec(debs=(newest_deb(),), files=tuple(files), commands=(sample.KEEPS_KEYS,))
         vm = machine.start(image, sample.SPEC, disks=[disk])
@@ -66,8 +61,8 @@ def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Pat
     assert vm.output("cat /etc/hostname") == "vm1"
 
 
-def test_a_stopped_daemon_that_holds_the_lock_is_named(booted: Machine) -> None:
-    """SIGSTOP in the middle of nothing: the next stage is run by its client."""
+def test_a_stopped_daemon_is_ended_and_the_stage_run(booted: Machine) -> None:
+    """SIGSTOP in the middle of nothing: the watchdog ends it, and the next stage is run by its client."""
     booted.run("systemctl start gandi-agent; systemctl kill --kill-whom=main -s STOP gandi-agent")
     done = booted.run("systemctl restart gandi-config", timeout=180, check=False)
     assert done.rc == 0, booted.journal("gandi-config")

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
-_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?")
+#: With what gandi-hostkeys has not named yet, and its mark.
+_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?|\.gandi-host-keys(?:\.new)?")
 #: The document as it was delivered, and what the agent and its predecessors logged to files.
 _DOCUMENTS, _LOGS = "/gandi", "/var/log"
 _LOG = re.compile(r"gandi(?:[-.].*)?")
@@ -87,7 +88,7 @@ def host_keys(host: Host) -> Iterator[Item]:
     """Remove the keys by which SSH knows this machine."""
     names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
     for name in names:
-        host.remove(f"/etc/ssh/{name}")
+        trees.remove(host, f"/etc/ssh/{name}")
     yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
 
 

@@ -33,6 +33,7 @@ from agent.plain import dataclass
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from agent.steps import swap
+from agent.steps.hostkeys import MAKER
 from agent.walk import Place, walk
 from tests.media import OFFSET, make_archive
 from tests.system import powercut
@@ -289,6 +290,48 @@ def test_a_power_cut_at_a_flush_leaves_nothing_half_done(
             is_whole(machine, [user["name"] for user in said["users"][1:]])
             if way != "apply":
                 is_swap(machine)
+
+
+def test_host_keys_that_sshd_may_have_used_outlive_a_power_cut(tree: Path, folder: Path) -> None:
+    """Cut at each flush of both runs: what has a name is whole, and what a run had ended with stays."""
+    path, before, image = folder / "none", folder / "before.img", folder / "disk.img"
+    new_disk(before, b"", 0)
+    with powered(before, tree, path) as machine:
+        for key in (machine.root / "etc/ssh").glob("ssh_host_*"):
+            key.unlink()
+    shutil.copy(before, image)
+    ends = dict[int, dict[str, str]]()
+    with powercut.recorded(image, folder / "log") as export, powered(export, tree, path) as machine:
+        for how in ("early", "late"):
+            chroot(machine.root, [MAKER, how])
+            ends[len(powercut.entries(folder / "log"))] = host_keys(machine)
+    log = powercut.entries(folder / "log")
+    assert [len(keys) for keys in ends.values()] == [2, 3]
+    points = sorted({*powercut.cuts(log), *ends})
+    assert len([point for point in points if point <= max(ends)]) > 4
+    for point in points:
+        with powered(copied(before, log[:point]), tree, path) as machine:
+            found = host_keys(machine)
+            for end, keys in ends.items():
+                assert point < end or keys.items() <= found.items(), f"cut at entry {point}, after {end}"
+            ssh = machine.root / "etc/ssh"
+            if not found or (ssh / ".gandi-host-keys").exists():
+                chroot(machine.root, [MAKER, "early"])
+                chroot(machine.root, [MAKER, "late"])
+            finished = host_keys(machine)
+            assert len(finished) == 3
+            assert found.items() <= finished.items()
+            assert not list(ssh.glob(".gandi*"))
+
+
+def host_keys(machine: Machine) -> dict[str, str]:
+    """The public half of each private key, which is whole."""
+    found = {}
+    for private in (machine.root / "etc/ssh").glob("ssh_host_*_key"):
+        argv = ["ssh-keygen", "-y", "-P", "", "-f", str(private)]
+        found[private.name] = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+        assert private.with_suffix(".pub").read_text().split()[:2] == found[private.name].split()[:2]
+    return found
 
 
 def copied(before: Path, log: list[powercut.Write]) -> Path:

@@ -5,11 +5,13 @@ moment leaves what the next boot finishes.
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import os
+import re
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +21,12 @@ from tests.system.test_users import Machine, machine
 
 __all__ = ["machine"]  # a fixture
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "units/gandi-sshdkeygen.service"
+EARLY, LATE = (ROOT / f"units/gandi-sshdkeygen{name}.service" for name in ("", "-rsa"))
 MARK = ".gandi-host-keys"
+#: What a run that was cut has not named yet.
+UNNAMED = f"{MARK}.new/etc/ssh"
 KINDS = ("rsa", "ecdsa", "ed25519")
+FAST = ("ecdsa", "ed25519")
 
 
 @pytest.fixture
@@ -37,85 +42,161 @@ def folder(machine: Machine) -> Path:
     return folder
 
 
-def _make(machine: Machine) -> None:
-    done = _run(machine)
-    assert not done.returncode, done.stderr
-
-
-def _run(machine: Machine) -> subprocess.CompletedProcess[str]:
-    argv = ["chroot", machine.host.root, MAKER]
+def _run(machine: Machine, *how: str) -> subprocess.CompletedProcess[str]:
+    argv = ["chroot", machine.host.root, MAKER, *how]
     return subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
 
 
-def _comes(folder: Path) -> bool:
-    """Whether the unit's conditions have it run: one that triggers, of several (systemd.unit(5))."""
-    text = UNIT.read_text().replace("/etc/ssh", str(folder))
-    found = False
-    for line in text.split("\n"):
-        kind, _, pattern = line.partition("=|")
-        if pattern:
-            assert kind in ("ConditionPathExists", "ConditionPathExistsGlob")
-            names = [str(path) for path in folder.iterdir()]
-            there = bool(fnmatch.filter(names, pattern.lstrip("!")))
-            found |= there is not pattern.startswith("!")
-    return found
+def _make(machine: Machine, *how: str) -> None:
+    done = _run(machine, *how)
+    assert not done.returncode, done.stderr
 
 
-def _public(folder: Path) -> dict[str, str]:
-    """The public half of each key, by its own word; sshd reads the private one."""
+def _boot(machine: Machine, folder: Path) -> None:
+    """Both units, each where its conditions have it run."""
+    if _comes(folder, EARLY):
+        _make(machine, "early")
+    if _comes(folder, LATE):
+        _make(machine, "late")
+
+
+def _comes(folder: Path, unit: Path) -> bool:
+    """Whether the unit's conditions have it run: one that triggers, of several, and each that must hold
+    (systemd.unit(5)).
+    """
+    names = [str(path) for path in folder.iterdir()]
+    triggers, needed = list[bool](), list[bool]()
+    for line in unit.read_text().replace("/etc/ssh/", f"{folder}/").split("\n"):
+        kind, _, pattern = line.partition("=")
+        if kind in ("ConditionPathExists", "ConditionPathExistsGlob"):
+            there = bool(fnmatch.filter(names, pattern.lstrip("|!")))
+            holds = there is ("!" not in pattern[:2])
+            (triggers if pattern.startswith("|") else needed).append(holds)
+    assert triggers or needed
+    return all(needed) and (any(triggers) or not triggers)
+
+
+def _public(folder: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, str]:
+    """The public half of each key, by its own word; there are no others."""
     found = {}
-    for kind in KINDS:
+    for kind in kinds:
         private = folder / f"ssh_host_{kind}_key"
         said = subprocess.run(["ssh-keygen", "-y", "-P", "", "-f", private], check=True, capture_output=True)
         found[kind] = " ".join(said.stdout.decode().split(" ")[:2]).strip()
-        assert private.with_suffix(".pub").read_text().startswith(found[kind])
-        assert private.stat().st_mode & 0o777 == 0o600
+        public = private.with_suffix(".pub")
+        assert public.read_text().startswith(found[kind])
+        assert [path.stat().st_mode & 0o777 for path in (private, public)] == [0o600, 0o644]
     assert {path.name for path in folder.glob("*ssh_host_*")} == {
-        f"ssh_host_{kind}_key{end}" for kind in KINDS for end in ("", ".pub")
+        f"ssh_host_{kind}_key{end}" for kind in kinds for end in ("", ".pub")
     }
-    assert not (folder / MARK).exists()
     return found
 
 
-def test_made_once(machine: Machine, folder: Path) -> None:
-    assert _comes(folder)
+def _is_done(folder: Path) -> bool:
+    return not list(folder.glob(".gandi*")) and not _comes(folder, EARLY) and not _comes(folder, LATE)
+
+
+def test_two_before_ssh_and_the_third_after_it(machine: Machine, folder: Path) -> None:
+    _make(machine, "early")
+    before = _public(folder, FAST)
+    assert _comes(folder, LATE)
+    _make(machine, "late")
+    after = _public(folder)
+    assert {kind: after[kind] for kind in FAST} == before
+    assert _is_done(folder)
+
+
+def test_without_a_word_all_at_once(machine: Machine, folder: Path) -> None:
     _make(machine)
     _public(folder)
-    assert not _comes(folder)
+    assert _is_done(folder)
 
 
-def _empty(path: Path) -> None:
-    os.truncate(path, 0)
+@pytest.mark.parametrize(
+    ("name", "text", "enough"),
+    [
+        ("sshd_config", "HostKey /etc/ssh/ssh_host_rsa_key\n", False),
+        ("sshd_config.d/9.conf", '  hostkey="/etc/ssh/ssh_host_rsa_key"\n', False),
+        ("sshd_config", "HostKey /etc/ssh/mine\n", False),
+        ("sshd_config", "#HostKey /etc/ssh/ssh_host_rsa_key\n", True),
+        ("sshd_config", "HostKey /etc/ssh/ssh_host_rsa_key\nHostKey /etc/ssh/ssh_host_ed25519_key\n", True),
+        ("sshd_config", "HostKeyAlgorithms rsa-sha2-512,rsa-sha2-256\n", False),
+        ("sshd_config", "HostKeyAlgorithms -ecdsa*,ssh-ed25519*\n", False),
+        ("sshd_config", "HostKeyAlgorithms +ssh-rsa\n", True),
+        ("sshd_config", "HostKeyAlgorithms ssh-ed25519,rsa-sha2-512\n", True),
+        ("sshd_config", "HostKeyAgent /run/agent\n", False),
+        ("sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n", True),
+        ("sshd_config", "Include /etc/ssh/more\n", False),
+        ("../default/ssh", "SSHD_OPTS='-h /etc/ssh/ssh_host_rsa_key'\n", False),
+        ("../default/ssh", "SSHD_OPTS=\n", True),
+    ],
+)
+def test_sshd_has_a_key_that_it_is_configured_for(
+    machine: Machine, folder: Path, name: str, text: str, enough: bool
+) -> None:
+    """Where it would not start, or offer nothing, without the RSA key, that comes before it, too."""
+    for path in (folder / "sshd_config", *folder.glob("sshd_config.d/*"), folder.parent / "default/ssh"):
+        path.unlink(missing_ok=True)
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    _make(machine, "early")
+    _public(folder, FAST if enough else KINDS)
+    assert _is_done(folder) is not enough
 
 
-def _halved(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
+@pytest.mark.parametrize("how", ["early", "late"])
+def test_what_a_cut_run_has_left_is_thrown_away_and_made_again(
+    machine: Machine, folder: Path, how: str
+) -> None:
+    """A key that has no name yet may be of any length; those that have one stay."""
+    before = {}
+    if how == "late":
+        _make(machine, "early")
+        before = _public(folder, FAST)
+    (folder / UNNAMED).mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    for kind in KINDS:
+        (folder / UNNAMED / f"ssh_host_{kind}_key").write_text("-----BEGIN OPENSSH")
+        (folder / UNNAMED / f"ssh_host_{kind}_key.pub").touch()
+    _boot(machine, folder)
+    after = _public(folder)
+    assert before.items() <= after.items()
+    assert _is_done(folder)
 
 
-def _zeroed(path: Path) -> None:
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def _gone(path: Path) -> None:
-    path.unlink()
-
-
-def test_a_key_that_a_power_cut_damaged_is_made_again_and_the_others_stay(
+def test_killed_at_any_moment_the_next_boot_finishes_and_no_key_changes(
     machine: Machine, folder: Path
 ) -> None:
-    _make(machine)
-    names = ("ssh_host_ed25519_key", "ssh_host_ecdsa_key.pub")
-    for name, damage in itertools.product(names, (_empty, _halved, _zeroed, _gone)):
-        before = _public(folder)
-        (folder / MARK).touch()  # as before its last line
-        damage(folder / name)
-        (folder / "ssh_host_ecdsa_key.AbCdEfGh12").write_text("secret")
-        (folder / "ssh_host_ecdsa_key.pub.AbCdEfGh12").touch()
-        assert _comes(folder)
-        _make(machine)
-        after = _public(folder)
-        assert {kind for kind in KINDS if before[kind] != after[kind]} == {name.split("_")[2]}
-        assert not _comes(folder)
+    known = dict[str, str]()
+    for delay in range(0, 60, 4):
+        argv = ["chroot", machine.host.root, "setsid", MAKER, "late" if known else "early"]
+        with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            time.sleep(delay / 1000)
+            os.kill(process.pid, signal.SIGKILL)
+        there = tuple(kind for kind in KINDS if (folder / f"ssh_host_{kind}_key").exists())
+        for kind in there:
+            said = subprocess.run(
+                ["ssh-keygen", "-y", "-P", "", "-f", folder / f"ssh_host_{kind}_key"],
+                check=True,
+                capture_output=True,
+            )
+            public = said.stdout.decode()
+            assert known.setdefault(kind, public) == public
+    _boot(machine, folder)
+    after = _public(folder)
+    assert all(public.startswith(after[kind]) for kind, public in known.items())
+
+
+def test_a_key_of_somebody_elses_that_comes_meanwhile_stays(machine: Machine, folder: Path) -> None:
+    """As the package of sshd makes one when it is upgraded."""
+    _make(machine, "early")
+    key = folder / "ssh_host_rsa_key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", key], check=True)
+    text = key.read_text()
+    _make(machine, "late")
+    assert key.read_text() == text
+    assert _is_done(folder)
 
 
 def test_of_a_machine_with_one_key_nothing_is_made(machine: Machine, folder: Path) -> None:
@@ -123,10 +204,11 @@ def test_of_a_machine_with_one_key_nothing_is_made(machine: Machine, folder: Pat
     _make(machine)
     for kind in ("rsa", "ecdsa"):
         (folder / f"ssh_host_{kind}_key").unlink()
-    assert not _comes(folder)
+    assert not _comes(folder, EARLY)
+    assert not _comes(folder, LATE)
 
 
-@pytest.mark.parametrize("pages", [0, 3])
+@pytest.mark.parametrize("pages", [0, 4])
 def test_a_full_disk_is_named_and_with_room_the_keys_are_finished(
     machine: Machine, folder: Path, pages: int
 ) -> None:
@@ -135,10 +217,10 @@ def test_a_full_disk_is_named_and_with_room_the_keys_are_finished(
     filler = space / "filler"
     free = os.statvfs(space).f_bavail
     subprocess.run(["fallocate", "-l", str((free - pages) * 4096), filler], check=True)
-    done = _run(machine)
+    done = _run(machine, "early")
     assert done.returncode
-    assert "No space left" in done.stderr
+    assert re.search(r"No space left|I/O error", done.stderr)
     filler.unlink()
-    assert _comes(folder)
-    _make(machine)
+    _boot(machine, folder)
     _public(folder)
+    assert _is_done(folder)

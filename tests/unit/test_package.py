@@ -14,7 +14,9 @@ from agent.stages import STAGES as STEPS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
-STAGES = [unit for unit in UNITS if unit.name not in ("gandi-agent.service", "gandi-sshdkeygen.service")]
+STAGES = [
+    unit for unit in UNITS if unit.stem not in ("gandi-agent", "gandi-sshdkeygen", "gandi-sshdkeygen-rsa")
+]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
     r"|Read(?:Only|Write)Paths)=.*$",
@@ -75,7 +77,8 @@ def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
     }
     assert asked == {unit.stem.removeprefix("gandi-") for unit in STAGES}
     rules = (ROOT / "debian/rules").read_text()
-    assert all(unit.name in rules for unit in UNITS)
+    # What has no target of its own is pulled in by another unit of these.
+    assert all(unit.name in rules for unit in UNITS if "[Install]" in unit.read_text())
 
 
 def test_no_file_of_the_package_is_a_conffile() -> None:

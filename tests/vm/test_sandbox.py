@@ -48,7 +48,7 @@ def test_the_daemon_is_limited_and_the_customer_is_not(machine: Rig, set_up: Sta
 
     # For the boot alone: a daemon that is started later is a service like any other.
     weighed = " ".join(f"gandi-{name}" for name in ("agent", "bootstrap", "mount", "config", "postboot"))
-    assert vm.output(f"systemctl show -P StartupCPUWeight {weighed}").split() == ["1000"] * 5
+    assert vm.output(f"systemctl show -P StartupCPUWeight {weighed}").split() == ["10000"] * 5
     assert vm.output(f"systemctl show -P CPUWeight {weighed}").split() == ["[not", "set]"] * 5
 
     script = _unit(vm, "gandi-script.service")

@@ -1,4 +1,4 @@
-"""Boots in turn, several rounds (``BENCH_ROUNDS``, 3), and one machine for the profile; then the page."""
+"""Counted boots of each contender, as many at a time as the host has slots; then hot-plug; then the page."""
 
 from __future__ import annotations
 
@@ -7,132 +7,111 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.vm.bench import breakdown, contenders, hotplug, measure, page, sizes
-from tests.vm.bench.breakdown import Breakdown
+from tests.vm.bench import chart, contenders, hotplug, measure, page, sizes
 from tests.vm.bench.contenders import SPEC, Contender
-from tests.vm.bench.hotplug import HotPlug
-from tests.vm.bench.measure import Boot, HostLoad
-from tests.vm.rig import Image, Machine, build, slots
-from tests.vm.rig.accel import accelerator
+from tests.vm.bench.hotplug import HostLoad, HotPlug
+from tests.vm.bench.measure import Boot
+from tests.vm.bench.page import Case
+from tests.vm.rig import Disk, Image, Machine, build, slots
+from tests.vm.rig.accel import QEMU, accelerator
+from tests.vm.rig.command import run
 from tests.vm.rig.paths import PROJECT
 
-PAGE = PROJECT / "docs" / "benchmarks.md"
-FIRST, LATER = page.KINDS
+PAGE, CHART = (PROJECT / "docs" / name for name in ("benchmarks.md", "benchmarks.svg"))
+#: What each is booted for: the plain image has no archive that could come again, and makes no host keys.
+_CASES = {
+    Contender.AGENT: (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS),
+    Contender.CLOUD_INIT: (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS),
+    Contender.PLAIN: (Case.FIRST, Case.LATER, Case.DISKS),
+    Contender.EMPTY: (Case.FIRST, Case.LATER),
+}
+#: Seconds of the host until a counted guest answers, while others use the host too.
+_READY = 600
 
 
 class Bench:
-    """One run: the images, and what was measured so far."""
+    """One run: what was measured so far."""
 
-    def __init__(self, rounds: int, among: Iterable[Contender] = Contender) -> None:
-        self._number = rounds
+    def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._images = {who: build(contenders.image_spec(who), self._say) for who in among}
-        self._rounds: dict[str, page.Rounds] = {kind: [] for kind in page.KINDS}
-        self._breakdowns: dict[str, Breakdown] = {}
-        self._counted: page.Rounds = []
+        self._counted: page.Counted = {case: {} for case in Case}
         self._sizes: dict[Contender, sizes.Size] = {}
         self._system = ""
 
-    def run(self, *, hotplug: bool = True) -> page.Results:
-        """Measure everything, or boots alone."""
-        for number in range(1, self._number + 1):
-            for kind in page.KINDS:
-                self._rounds[kind].append({})
-            for who in Contender:
-                self._measure(who, f"{number}/{self._number} {who}")
-        self._profile()
-        self.count()
-        plugged = self.hotplug() if hotplug else None
-        return page.Results(
-            self._setting(), self._rounds, self._breakdowns, self._counted, self._sizes, plugged
-        )
+    def count(self) -> page.Results:
+        """Boot everything that is compared: once, since what is counted depends on no host."""
+        jobs = [(who, False) for who in _CASES] + [(who, True) for who in page.PAIR]
+        images = [build(contenders.image_spec(who, keys=keys), self._say) for who, keys in jobs]
+        with ThreadPoolExecutor(slots.SLOTS) as pool:
+            done = [
+                pool.submit(self._count, image, who, keys=keys)
+                for (who, keys), image in zip(jobs, images, strict=True)
+            ]
+        for job in done:
+            job.result()
+        for case, same in ((Case.KEYS, Case.FIRST), (Case.AGAIN, Case.LATER)):
+            self._counted[case][Contender.PLAIN] = self._counted[same][Contender.PLAIN]
+        qemu = run([QEMU, "--version"]).split("version ")[1].split()[0]
+        guest = f"{self._system}, 1 vCPU, {SPEC.memory} MiB"
+        return page.Results(f"Guest: {guest}. QEMU {qemu}.", self._counted, self._sizes)
 
-    def _measure(self, who: Contender, title: str) -> None:
-        with self._machine(self._images[who], who) as machine:
-            for kind in page.KINDS:
-                self._rounds[kind][-1][who] = self._boot(machine, who, kind, title)
-                if kind == FIRST and who in page.PAIR and who not in self._sizes:
-                    self._sizes[who] = sizes.added(who, machine)
+    def _count(self, image: Image, who: Contender, *, keys: bool) -> None:
+        spec, name = replace(SPEC, counted=True), f"bench-{who.name.lower()}{'-keys' * keys}"
+        with (
+            tempfile.TemporaryDirectory(prefix="gandi-bench-") as place,
+            Machine(image, spec, name=name) as machine,
+        ):
+            disks = [contenders.medium(who, Path(place), keys=keys)]
+            for case in (Case.KEYS,) if keys else _CASES[who]:
+                if case is Case.DISKS:
+                    disks += contenders.data_disks(Path(place))
+                    if who is Contender.AGENT:
+                        self._boot(machine, who, disks)
+                if case in (Case.AGAIN, Case.DISKS):
+                    disks[0] = contenders.medium(who, Path(place))
+                boot = self._boot(machine, who, disks)
+                self._counted[case][who] = boot
+                self._say(f"{who}, {case}: ssh {boot.ssh:.2f} s, CPU of its units {boot.cpu / 1e6:.0f} M")
+            if who in page.PAIR and not keys:
+                self._sizes[who] = sizes.added(who, machine)
             self._system = self._system or machine.output(
                 ". /etc/os-release; echo $PRETTY_NAME, Linux $(uname -r), "
                 "systemd $(systemctl --version | awk '{print $2; exit}')"
             )
 
-    def _profile(self) -> None:
-        profiled = build(contenders.image_spec(Contender.AGENT, *breakdown.FILES), self._say)
-        with self._machine(profiled, Contender.AGENT) as machine:
-            for kind in page.KINDS:
-                boot = self._boot(machine, Contender.AGENT, kind, "profile")
-                self._breakdowns[kind] = Breakdown.of(machine, boot.daemon)
-
-    def count(self) -> page.Rounds:
-        """One boot of each kind is enough: what is counted depends on no host."""
-        self._counted = [{} for _ in page.KINDS]
-        for who in Contender:
-            with self._machine(self._images[who], who, counted=True) as machine:
-                for kind, boots in zip(page.KINDS, self._counted, strict=True):
-                    boots[who] = self._boot(machine, who, kind, f"counted {who}")
-        return self._counted
+    def _boot(self, machine: Machine, who: Contender, disks: list[Disk]) -> Boot:
+        machine.cold_boot(disks=disks, wait=False)
+        machine.wait_ready(_READY)
+        boot = measure.read(machine)
+        contenders.check(who, machine)
+        return boot
 
     def hotplug(self) -> HotPlug:
-        """On a machine that has done its first boot."""
-        with (
-            self._machine(self._images[Contender.AGENT], Contender.AGENT) as machine,
-            tempfile.TemporaryDirectory(prefix="gandi-bench-") as folder,
-        ):
-            load = HostLoad()
-            machine.start()
-            machine.wait_booted()
-            done = hotplug.measure(machine, Path(folder), self._say)
-            done.disturbance = load.others(machine)
-        with Machine(self._images[Contender.AGENT], hotplug.RESOURCES, name="bench") as machine:
+        """On a machine that has done its first boot, and is the only one on this host."""
+        image = build(contenders.image_spec(Contender.AGENT), self._say)
+        slot, *others = slots.take(slots.SLOTS)
+        with tempfile.TemporaryDirectory(prefix="gandi-bench-") as place:
+            disks = [contenders.medium(Contender.AGENT, Path(place))]
+            with Machine(image, SPEC, disks=disks, name="bench", slot=slot) as machine:
+                load = HostLoad()
+                machine.start()
+                machine.wait_booted()
+                done = hotplug.measure(machine, Path(place), self._say)
+                done.disturbance = load.others(machine)
+        for other in others:
+            other.release()
+        with Machine(image, hotplug.RESOURCES, name="bench") as machine:
             machine.start()
             machine.wait_booted()
             hotplug.measure_online(machine, done, self._say)
-        return done
-
-    def _boot(self, machine: Machine, who: Contender, kind: str, title: str) -> Boot:
-        if kind == LATER:
-            machine.power_off()
-        load = HostLoad()
-        machine.start()
-        machine.wait_booted()
-        contenders.check(who, machine)
-        boot = measure.read(machine, load)
-        disturbed = f", host disturbed: {boot.disturbance:.2f} cores" * (boot.disturbance > measure.QUIET)
-        times = f"ssh {boot.ssh:5.1f} s, end {boot.end:5.1f} s, CPU of its units {boot.cpu:5.2f} s"
-        self._say(f"{title}, {kind}: {times}{disturbed}")
-        return boot
-
-    @contextmanager
-    def _machine(self, image: Image, who: Contender, *, counted: bool = False) -> Iterator[Machine]:
-        """A machine that is the only one on this host while it lives."""
-        with tempfile.TemporaryDirectory(prefix="gandi-bench-") as folder:
-            slot, *others = slots.take(slots.SLOTS)
-            disks, spec = [contenders.medium(who, Path(folder))], replace(SPEC, counted=counted)
-            try:
-                with Machine(image, spec, disks=disks, name="bench", slot=slot) as machine:
-                    yield machine
-            finally:
-                for other in (slot, *others):
-                    other.release()
-
-    def _setting(self) -> page.Setting:
         model = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        return page.Setting(
-            date=datetime.now(UTC).date().isoformat(),
-            processor=model[1] if model else "unknown processor",
-            cores=os.cpu_count() or 0,
-            accelerator=accelerator(self._images[Contender.AGENT].kernel),
-            guest_memory=SPEC.memory,
-            guest_system=self._system,
-        )
+        processor = model[1] if model else "unknown processor"
+        done.host = f"{processor}, {os.cpu_count()} cores, accelerator {accelerator(image.kernel)}"
+        return done
 
     def _say(self, text: str) -> None:
         print(f"{time.monotonic() - self._begun:7.1f} s  {text}", flush=True)
@@ -140,17 +119,15 @@ class Bench:
 
 def main() -> int:
     """0 when everything was measured, whatever came out; the page says which targets are met.
-    ``BENCH_ONLY=hotplug`` (``boots``, ``counted``) measures that part alone, and leaves the others on the
-    page.
+    ``BENCH_ONLY=counted`` or ``hotplug`` measures that part alone, and leaves the other on the page.
     """
-    only = os.environ.get("BENCH_ONLY")
-    if only == "hotplug":
-        text = page.renewed(PAGE.read_text(), Bench(0, (Contender.AGENT,)).hotplug())
-    elif only == "counted":
-        text = page.recounted(PAGE.read_text(), Bench(0).count())
-    else:
-        results = Bench(int(os.environ.get("BENCH_ROUNDS", str(page.ROUNDS)))).run(hotplug=only != "boots")
-        text = page.text(results, PAGE.read_text())
+    only, bench, text = os.environ.get("BENCH_ONLY"), Bench(), PAGE.read_text()
+    if only != "hotplug":
+        results = bench.count()
+        CHART.write_text(chart.svg(results.counted))
+        text = page.recounted(text, results)
+    if only != "counted":
+        text = page.renewed(text, bench.hotplug())
     PAGE.write_text(text)
     print(text)
     return 0

@@ -1,15 +1,16 @@
 """Who is compared: the same Debian image plain, with the package, and with Debian's cloud-init, on the same
 virtual hardware and with the same job to do; and the package's units without anything in them: what no code
-of ours could save.
+of the package could save.
 
 The job: hostname, a user with a key, a static IPv4 address with its route, one command as root at the end.
 Each machine has one small disk besides its root disk: empty, the swap disk with the archive, or cloud-init's
-seed. SSH host keys stay as the image has them in all three.
+seed. SSH host keys stay as the image has them, but for the boot that compares how they are made.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from tests.vm import sample
 from tests.vm.rig import (
+    MIB,
     Disk,
     GuestFile,
     ImageSpec,
@@ -29,6 +31,7 @@ from tests.vm.rig import (
 )
 from tests.vm.rig import make_disk as make_empty_disk
 from tests.vm.rig.command import run
+from tests.vm.rig.paths import PROJECT
 
 #: The slice that the units of both contenders are put in, and the file of it that counts their CPU: a slice
 #: also counts what units that are gone have used. Below system.slice, where they are without us.
@@ -37,6 +40,28 @@ SLICE_FOLDER = f"/sys/fs/cgroup/system.slice/{SLICE}"
 #: First words of the names of the units that are measured (systemd.unit(5): drop-ins by prefix).
 PREFIXES = ("gandi", "cloud")
 STAGES = tuple(f"gandi-{stage}" for stage in ("bootstrap", "mount", "config", "postboot"))
+#: What the parts of the machine had used when ssh.service was about to be executed: the first line of
+#: /proc/stat, then microseconds by name (cpu.stat). The same builtins of sh in every image, once a boot.
+SHARES = "/run/bench-shares"
+GROUPS = {
+    "own": f"system.slice/{SLICE}",
+    "udevd": "system.slice/systemd-udevd.service",
+    "pid1": "init.scope",
+    "services": "system.slice",
+}
+_NOTE_SHARES = f"""\
+[ ! -e {SHARES} ] || exit 0
+exec > {SHARES}
+read -r line < /proc/stat
+echo "$line"
+for group in {" ".join(f"{name}:{group}" for name, group in GROUPS.items())}; do
+    file=/sys/fs/cgroup/${{group#*:}}/cpu.stat
+    [ -e $file ] || continue
+    while read -r name value; do
+        [ $name != usage_usec ] || echo ${{group%%:*}} $value
+    done < $file
+done
+"""
 
 _HOSTNAME, _USER, _ADDRESS, _GATEWAY = "vm1", "admin1", "203.0.113.10", "203.0.113.254"
 _NETWORK, _RESOLVER = "203.0.113.0/24", "203.0.113.3"
@@ -61,18 +86,19 @@ class Contender(StrEnum):
     CLOUD_INIT = "cloud-init"
 
 
-def image_spec(who: Contender, *more: GuestFile) -> ImageSpec:
-    """The image of a contender, with files added to it."""
-    files = tuple(_in_slice(prefix) for prefix in PREFIXES) + more
+def image_spec(who: Contender, *, keys: bool = False) -> ImageSpec:
+    """The image of a contender; with ``keys`` one whose first boot makes SSH host keys."""
+    noting = GuestFile("/usr/lib/rig/shares", _NOTE_SHARES.encode())
+    files = (*map(_in_slice, PREFIXES), noting, _drop_in("ssh", f"ExecStartPre=/bin/sh {noting.path}"))
     match who:
         case Contender.PLAIN:
             return ImageSpec(files=files)
         case Contender.AGENT:
-            # As in cloud-init's seed: the image's host keys stay.
-            settings = GuestFile("/etc/default/gandi", b"CONFIG_SSH_HOSTKEYS=0\n")
-            return ImageSpec(debs=(newest_deb(),), files=(*files, settings))
+            # As in cloud-init's seed.
+            settings = GuestFile("/etc/default/gandi", f"CONFIG_SSH_HOSTKEYS={keys:d}\n".encode())
+            return ImageSpec(debs=(newest_deb(),), files=(*files, *_weight(), settings))
         case Contender.EMPTY:
-            return ImageSpec(debs=(newest_deb(),), files=(*files, *_emptied()))
+            return ImageSpec(debs=(newest_deb(),), files=(*files, *_weight(), *_emptied()))
         case Contender.CLOUD_INIT:
             choice = b"datasource_list: [NoCloud, None]\n"
             sources = GuestFile("/etc/cloud/cloud.cfg.d/95_bench.cfg", choice)
@@ -88,16 +114,21 @@ def _emptied() -> Iterator[GuestFile]:
 
 
 def _drop_in(unit: str, text: str) -> GuestFile:
-    return GuestFile(f"/etc/systemd/system/{unit}.service.d/empty.conf", f"[Service]\n{text}\n".encode())
+    return GuestFile(f"/etc/systemd/system/{unit}.service.d/bench.conf", f"[Service]\n{text}\n".encode())
 
 
 def _in_slice(prefix: str) -> GuestFile:
-    return GuestFile(
-        f"/etc/systemd/system/{prefix}-.service.d/bench.conf", f"[Service]\nSlice={SLICE}\n".encode()
-    )
+    return _drop_in(f"{prefix}-", f"Slice={SLICE}")
 
 
-def medium(who: Contender, folder: Path) -> Disk:
+def _weight() -> Iterator[GuestFile]:
+    """The weight of the package's units for their slice too: it counts among siblings."""
+    unit = (PROJECT / "units/gandi-agent.service").read_text()
+    for line in re.findall("^StartupCPUWeight=.*", unit, re.MULTILINE):
+        yield GuestFile(f"/etc/systemd/system/{SLICE}.d/bench.conf", f"[Slice]\n{line}\n".encode())
+
+
+def medium(who: Contender, folder: Path, *, keys: bool = False) -> Disk:
     """The disk that tells this contender's machine what to become, made new in ``folder``."""
     match who:
         case Contender.PLAIN | Contender.EMPTY:
@@ -105,7 +136,7 @@ def medium(who: Contender, folder: Path) -> Disk:
         case Contender.AGENT:
             return sample.swap_disk(folder, _document(), script=None)
         case Contender.CLOUD_INIT:
-            return Disk(path=_seed(folder), id="swap")
+            return Disk(path=_seed(folder, keys=keys), id="swap")
 
 
 def _document() -> dict[str, Any]:
@@ -118,7 +149,13 @@ def _document() -> dict[str, Any]:
     }
 
 
-def _seed(folder: Path) -> Path:
+def data_disks(folder: Path, number: int = 4) -> Iterator[Disk]:
+    """Data disks, each with an ext4 filesystem, made new in ``folder``."""
+    for name in (f"data{index}" for index in range(number)):
+        yield Disk(path=make_filesystem(folder / f"{name}.img", 64 * MIB, "ext4", label=name), id=name)
+
+
+def _seed(folder: Path, *, keys: bool) -> Path:
     """cloud-init's NoCloud seed: a vfat disk labelled CIDATA (JSON is YAML)."""
     network = {
         "version": 2,
@@ -132,7 +169,7 @@ def _seed(folder: Path) -> Path:
         },
     }
     user = {"name": _USER, "shell": "/bin/bash", "groups": "sudo", "ssh_authorized_keys": [sample.KEY]}
-    user_data = {"users": [user], "ssh_deletekeys": False, "runcmd": [["sh", "-c", _COMMAND]]}
+    user_data = {"users": [user], "ssh_deletekeys": keys, "runcmd": [["sh", "-c", _COMMAND]]}
     contents = {
         "meta-data": json.dumps({"instance-id": "bench", "local-hostname": _HOSTNAME}),
         "network-config": json.dumps(network),
@@ -145,9 +182,15 @@ def _seed(folder: Path) -> Path:
 
 
 def check(who: Contender, machine: Machine) -> None:
-    """RigError unless the machine has become what it was told: only those who do the job are compared."""
+    """RigError unless the machine has become what it was to become: only those who do the job are compared.
+
+    The agent has also mounted each data disk.
+    """
     if who in (Contender.PLAIN, Contender.EMPTY):
         return
+    if who is Contender.AGENT:
+        for disk in machine.disks[1:]:
+            machine.run(f"mountpoint -q /srv/{disk.id}")
     machine.wait_until(f"test -e {MARK}")
     address = machine.output("ip -4 -br addr show scope global")
     route = machine.output("ip route show default")

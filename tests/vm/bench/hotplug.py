@@ -13,6 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, MachineSpec, RigError, make_filesystem
 from tests.vm.rig.channel import Pending
@@ -48,6 +50,8 @@ class Way(StrEnum):
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
 #: The machine for CPUs and memory: the kernel leaves both offline.
 RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True)
+#: Cores of the host that others may use meanwhile, on average, before the figures count as disturbed.
+QUIET = 0.15
 #: Bytes of private memory that the daemon may have while it works.
 MEMORY_TARGET = 16 * MIB
 
@@ -75,10 +79,31 @@ class HotPlug:
     memory_many: int = 0
     #: Cores of the host that were used by others, on average.
     disturbance: float = 0.0
+    host: str = ""
     #: Processes of ours at rest.
     at_rest: int = 0
     #: Seconds from the kernel's first event until a CPU, or a module of memory, is online, by each way.
     online: dict[str, dict[Way, float]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class HostLoad:
+    """What the host did beside the virtual machine and this process, from now on."""
+
+    _begun: float = field(default_factory=time.monotonic)
+    _busy: float = field(default_factory=lambda: _busy())
+    _own: float = field(default_factory=time.process_time)
+
+    def others(self, machine: Machine) -> float:
+        """Cores in use by others since the beginning, on average; the machine was started since then."""
+        mine = psutil.Process(machine.process.pid).cpu_times()
+        used = _busy() - self._busy - (time.process_time() - self._own) - mine.user - mine.system
+        return max(0.0, used / (time.monotonic() - self._begun))
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
 
 
 def measure(machine: Machine, folder: Path, say: Callable[[str], None]) -> HotPlug:

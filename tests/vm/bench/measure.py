@@ -1,104 +1,74 @@
-"""The figures of one boot, read in the guest when it has ended, and how much else the host did meanwhile."""
+"""The figures of one boot of a guest whose clock counts instructions, read in the guest."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from typing import Self
+from dataclasses import dataclass
 
-import psutil
-
-from tests.vm.bench.contenders import PREFIXES, SLICE_FOLDER, STAGES
+from tests.vm.bench.contenders import SHARES, SLICE_FOLDER
 from tests.vm.rig import Machine, RigError
 
-#: proc_pid_stat(5): seconds are counted in these in /proc (USER_HZ of every x86-64 Linux).
-_TICK = 0.01
-#: Cores of the host that others may use during a boot, on average, before its figures count as disturbed.
-QUIET = 0.15
-_DAEMON = "gandi-agent.service"
+#: Instructions in a second of the guest's clock, which is what counts them.
+INSTRUCTIONS = 125e6
+#: Instructions in a tick, in which /proc/stat counts (USER_HZ, 100 on every x86-64 Linux); in a microsecond.
+_TICK, _MICROSECOND = INSTRUCTIONS / 100, INSTRUCTIONS / 1e6
+#: Seconds of the guest from the end of the boot until the last figures are read: what is put off to then, by
+#: udevd too, is part of them.
+_AFTER = 10
+#: Seconds of the host, which is no faster for counting.
+_TIMEOUT = 900
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One boot. Times in seconds since the kernel started, CPU in seconds, memory in bytes."""
+    """One boot. Times in seconds since the kernel started, CPU in instructions, memory in bytes."""
 
-    #: When ssh.service had started: it tells systemd so once it listens.
+    #: When ssh.service's program was executed, and when systemd had no more to start.
     ssh: float
-    #: When systemd had no more to start.
     end: float
-    #: CPU of the contender's units, with those that are gone.
+    #: Of the contender's units, with those that are gone; and of the whole machine, kernel and all.
     cpu: float
-    #: CPU of the whole machine, kernel and all.
     machine_cpu: float
+    #: CPU of the parts of the machine at the moment ``ssh``: PARTS.
+    shares: dict[str, float]
+    #: MemAvailable once at rest, with caches emptied.
     available: int
-    #: Memory charged to the contender's units.
-    charged: int
-    #: Parts of ``cpu``: the stage units; the daemon itself; its ended children; units that are gone.
-    clients: float
-    daemon: float
-    children: float
-    transient: float
-    #: Cores of the host that were used by others, on average.
-    disturbance: float
 
 
-@dataclass(slots=True)
-class HostLoad:
-    """What the host did beside the virtual machine and this process, from now on."""
-
-    _begun: float = field(default_factory=time.monotonic)
-    _busy: float = field(default_factory=lambda: _busy())
-    _own: float = field(default_factory=time.process_time)
-
-    def others(self, machine: Machine) -> float:
-        """Cores in use by others since the beginning, on average; the machine was started since then."""
-        mine = psutil.Process(machine.process.pid).cpu_times()
-        used = _busy() - self._busy - (time.process_time() - self._own) - mine.user - mine.system
-        return max(0.0, used / (time.monotonic() - self._begun))
+#: The parts, in the order of the page: the contender's units, udevd, PID 1, other services, and what is on
+#: no unit's account: the kernel's own work, and the initrd.
+PARTS = ("own units", "udevd", "PID 1", "other services", "kernel, initrd")
 
 
-def _busy() -> float:
-    times = psutil.cpu_times()
-    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
-
-
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    cpu: float
-    process: int
-
-    @classmethod
-    def parse(cls, block: str) -> tuple[str, Self]:
-        values = dict(line.split("=", 1) for line in block.splitlines())
-        cpu = values["CPUUsageNSec"]
-        return values["Id"], cls(int(cpu) / 1e9 if cpu.isdigit() else 0.0, int(values["MainPID"]))
-
-
-def read(machine: Machine, load: HostLoad) -> Boot:
-    """The figures of the boot that has just ended. RigError when systemd did not end it well."""
-    disturbance = load.others(machine)
-    # First of all: what is asked for below costs the guest CPU.
-    ticks = machine.read_file("/proc/stat").decode().split("\n", 1)[0].split()[1:]
-    state = machine.wait_booted()
+def read(machine: Machine) -> Boot:
+    """The figures of the boot that is under way, once it has ended. RigError when it did not end well."""
+    state = machine.wait_booted(_TIMEOUT)
     if state != "running":
         raise RigError(f"the boot ended {state}: {machine.output('systemctl --failed --no-pager')}")
-    cpu = _slice_cpu(machine)
-    units = _units(machine)
-    clients = sum(unit.cpu for name, unit in units.items() if name.removesuffix(".service") in STAGES)
-    daemon, children = _process(machine, units.get(_DAEMON))
+    own = f"read -r name value 2>/dev/null < {SLICE_FOLDER}/cpu.stat; echo ${{value:-0}}"
+    cpu, ticks = machine.output(f"sleep {_AFTER}; {own}; read -r line < /proc/stat; echo $line").splitlines()
     return Boot(
-        ssh=_moment(machine, "ssh.service", "ActiveEnterTimestampMonotonic"),
+        ssh=_moment(machine, "ssh.service", "ExecMainStartTimestampMonotonic"),
         end=_moment(machine, "", "FinishTimestampMonotonic"),
-        cpu=cpu,
-        machine_cpu=sum(int(ticks[index]) for index in (0, 1, 2, 5, 6)) * _TICK,
+        cpu=int(cpu) * _MICROSECOND,
+        machine_cpu=_busy(ticks),
+        shares=shares(machine.read_file(SHARES).decode()),
         available=_available(machine),
-        charged=_number(machine, f"{SLICE_FOLDER}/memory.current"),
-        clients=clients,
-        daemon=daemon,
-        children=children,
-        transient=max(0.0, cpu - sum(unit.cpu for unit in units.values())),
-        disturbance=disturbance,
     )
+
+
+def shares(noted: str) -> dict[str, float]:
+    """The parts' instructions, from what the image noted."""
+    ticks, *lines = noted.splitlines()
+    used = {name: int(value) * _MICROSECOND for name, value in map(str.split, lines)}
+    own, udevd = used.get("own", 0.0), used["udevd"]
+    rest = _busy(ticks) - used["pid1"] - used["services"]
+    return dict(zip(PARTS, (own, udevd, used["pid1"], used["services"] - own - udevd, rest), strict=True))
+
+
+def _busy(line: str) -> float:
+    """Instructions of all CPUs (proc_stat(5)): user, nice, system, irq and softirq."""
+    ticks = line.split()[1:]
+    return sum(int(ticks[index]) for index in (0, 1, 2, 5, 6)) * _TICK
 
 
 def _moment(machine: Machine, unit: str, name: str) -> float:
@@ -109,35 +79,9 @@ def _moment(machine: Machine, unit: str, name: str) -> float:
     return microseconds / 1e6
 
 
-def _slice_cpu(machine: Machine) -> float:
-    """Seconds, user and system, of every process that was ever in the contender's units."""
-    stat = machine.output(f"cat {SLICE_FOLDER}/cpu.stat 2>/dev/null || :")
-    values = dict(line.split() for line in stat.splitlines())
-    return int(values.get("usage_usec", "0")) / 1e6
-
-
-def _units(machine: Machine) -> dict[str, _Unit]:
-    patterns = [f"{prefix}-*.service" for prefix in PREFIXES]
-    shown = machine.output(["systemctl", "show", "--property=Id,CPUUsageNSec,MainPID", *patterns])
-    return dict(_Unit.parse(block) for block in shown.split("\n\n") if block.strip())
-
-
-def _process(machine: Machine, unit: _Unit | None) -> tuple[float, float]:
-    """CPU of the daemon itself, with what its process was before it became Python; and of its children that
-    have ended (proc_pid_stat(5): utime, stime, cutime, cstime).
-    """
-    if unit is None or not unit.process:
-        return 0.0, 0.0
-    stat = machine.read_file(f"/proc/{unit.process}/stat").decode().rpartition(")")[2].split()
-    own, children = (int(stat[at]) + int(stat[at + 1]) for at in (11, 13))
-    return own * _TICK, children * _TICK
-
-
 def _available(machine: Machine) -> int:
-    """MemAvailable, in bytes, with caches emptied: they depend on what was read, not on what runs."""
-    machine.run("sync; echo 3 > /proc/sys/vm/drop_caches")
+    """MemAvailable, in bytes, of a machine at rest, which has no daemon, with caches emptied: they depend on
+    what was read, not on what runs.
+    """
+    machine.run("systemctl stop gandi-agent.service 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches")
     return int(machine.output("awk '/^MemAvailable/ {print $2}' /proc/meminfo")) * 1024
-
-
-def _number(machine: Machine, path: str) -> int:
-    return int(machine.output(f"cat {path} 2>/dev/null || echo 0"))

@@ -33,7 +33,7 @@ MACHINE = "q35,smbus=off"
 
 
 # An instruction is 2 to the third nanoseconds.
-COUNTED = ("-icount", "shift=3,sleep=off")
+COUNTED = ("-icount", "shift=3,sleep=on")
 
 
 def arguments(

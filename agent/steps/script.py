@@ -35,6 +35,10 @@ UNIT = "gandi-script"
 ENDED = "/run/gandi/programs.ended"
 #: Seconds that the boot's last stage waits for the programs' end, to say how they ended.
 PATIENCE = 60.0
+#: What the programs wait for; and seconds that it may take, more than any of the units that wait in it does
+#: (ifupdown's 300, networkd's 120, NetworkManager's 60). Beyond that they are left to the next boot.
+_ONLINE = "network-online.target"
+_UNTIL_ONLINE = 330.0
 #: Exit status of timeout(1) when the limit was reached, and seconds from its SIGTERM to its SIGKILL.
 _TIMED_OUT = 124
 _GRACE = 10
@@ -89,6 +93,7 @@ def forget(ctx: Context) -> None:
 def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
     # Another run of this stage may have started them and been killed while it waited.
     if not transient.is_running(ctx.host, UNIT):
+        _wait_online(ctx)
         _start(ctx, scripts)
     if ctx.host.dry_run:
         return
@@ -97,6 +102,17 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
     running = bool(process) and not bounded.ended(process, PATIENCE)
     ctx.waiting("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
+
+
+def _wait_online(ctx: Context) -> None:
+    """Have the network online, as far as what manages it says so; HostError when that takes too long.
+
+    By this step and not by the stage's unit, whose dependency would count at each boot: where networkd
+    manages no link, its wait fails after two minutes.
+    """
+    ctx.waiting(f"{_ONLINE} (at most {_UNTIL_ONLINE:g} s)")
+    ctx.host.run(("systemctl", "start", _ONLINE), timeout=_UNTIL_ONLINE, check=False)
+    ctx.waiting("")
 
 
 def _start(ctx: Context, scripts: list[Script]) -> None:

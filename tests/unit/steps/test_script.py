@@ -16,6 +16,7 @@ import pytest
 
 from agent import programs, units
 from agent.context import Context, context
+from agent.errors import HostError
 from agent.host import Completed, Host
 from agent.model import InstanceConfig, Script
 from agent.plain import replace
@@ -31,6 +32,10 @@ class Systemd(Host):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.units: list[subprocess.Popen[bytes]] = []
+        #: How many programs had been started each time that the network was waited for.
+        self.waits: list[int] = []
+        #: What waiting for it ends with.
+        self.network: HostError | None = None
         self.argv: tuple[str, ...] = ()
 
     @property
@@ -61,6 +66,12 @@ class Systemd(Host):
             # A session of its own, so that what it started can be ended with it.
             program = [*command[:-1], str(file)]
             self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
+            return Completed(tuple(argv), 0, "", "")
+        if argv[1] == "start":
+            assert tuple(argv) == ("systemctl", "start", "network-online.target")
+            self.waits.append(len(self.units))
+            if self.network:
+                raise self.network
             return Completed(tuple(argv), 0, "", "")
         running = self.unit is not None and self.unit.poll() is None
         assert argv[2] == "--property=ActiveState"
@@ -110,6 +121,18 @@ def test_script_with_its_arguments_then_run_once(host: Systemd, tmp_path: Path) 
     assert log.read_text() == "/\n[a b][$HOME]['][][*]run\n"
     assert _outcomes(ctx) == ["script unchanged was started before", "run unchanged was started before"]
     assert log.read_text().count("run") == 1
+    assert host.waits == [0], "the network was to be online before the first start, and for that alone"
+
+
+def test_a_network_that_does_not_come_leaves_them_to_the_next_boot(host: Systemd, tmp_path: Path) -> None:
+    ctx = _context(host, {"run": (f"touch {tmp_path}/done", ())})
+    host.network = HostError("systemctl start network-online.target: no answer within 330 s")
+    with pytest.raises(HostError, match="network-online"):
+        _outcomes(ctx)
+    assert not host.units
+    host.network = None
+    assert _outcomes(ctx) == ["run changed ended 0"]
+    assert (tmp_path / "done").exists()
 
 
 def test_no_argument_of_the_customers_shows_in_the_unit(host: Systemd) -> None:

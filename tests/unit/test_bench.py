@@ -30,7 +30,13 @@ def counted(agent: float) -> page.Counted:
     costs = {Contender.PLAIN: 0.0, Contender.AGENT: agent, Contender.EMPTY: 0.01, Contender.CLOUD_INIT: 1.0}
     boots = {
         who: Boot(
-            80 + 20 * cost, 90, 2e9 * cost, 9e9 + 3e9 * cost, dict.fromkeys(PARTS, 5e8 * cost), 300 << 20
+            80 + 20 * cost,
+            90,
+            2e9 * cost,
+            9e9 + 3e9 * cost,
+            2e9 * cost,
+            dict.fromkeys(PARTS, 5e8 * cost),
+            300 << 20,
         )
         for who, cost in costs.items()
     }

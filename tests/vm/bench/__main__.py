@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tests.vm.bench import chart, contenders, hotplug, measure, page, sizes
 from tests.vm.bench.contenders import SPEC, Contender
 from tests.vm.bench.hotplug import HostLoad, HotPlug
 from tests.vm.bench.measure import Boot
-from tests.vm.bench.page import Case
+from tests.vm.bench.page import Case, Counted
 from tests.vm.rig import Disk, Image, Machine, build, slots
 from tests.vm.rig.accel import QEMU, accelerator
 from tests.vm.rig.command import run
-from tests.vm.rig.paths import PROJECT
+from tests.vm.rig.paths import CACHE, PROJECT
 
 PAGE, CHART = (PROJECT / "docs" / name for name in ("benchmarks.md", "benchmarks.svg"))
-#: What each is booted for: the plain image has no archive that could come again, and makes no host keys.
-_CASES = {
-    Contender.AGENT: (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS),
-    Contender.CLOUD_INIT: (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS),
-    Contender.PLAIN: (Case.FIRST, Case.LATER, Case.DISKS),
-    Contender.EMPTY: (Case.FIRST, Case.LATER),
-}
+#: What was counted last, a file each: what one kind of boot is compared with.
+_LAST = CACHE.with_name("bench")
+#: The boots of each machine, of which the first is a first boot.
+_MACHINES = (
+    (Contender.AGENT, (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS)),
+    (Contender.CLOUD_INIT, (Case.FIRST, Case.LATER, Case.AGAIN, Case.DISKS)),
+    (Contender.AGENT, (Case.KEYS,)),
+    (Contender.CLOUD_INIT, (Case.KEYS,)),
+    (Contender.PLAIN, (Case.FIRST, Case.LATER, Case.DISKS)),
+    (Contender.EMPTY, (Case.FIRST, Case.LATER)),
+)
+#: The plain image has no archive that could come again, and makes no host keys.
+_PLAIN = {Case.KEYS: Case.FIRST, Case.AGAIN: Case.LATER}
 #: Seconds of the host until a counted guest answers, while others use the host too.
 _READY = 600
 
@@ -38,50 +46,67 @@ class Bench:
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
-        self._counted: page.Counted = {case: {} for case in Case}
         self._sizes: dict[Contender, sizes.Size] = {}
         self._system = ""
 
-    def count(self) -> page.Results:
+    def all(self) -> page.Results:
         """Boot everything that is compared: once, since what is counted depends on no host."""
-        jobs = [(who, False) for who in _CASES] + [(who, True) for who in page.PAIR]
-        images = [build(contenders.image_spec(who, keys=keys), self._say) for who, keys in jobs]
+        for who, cases in _MACHINES:
+            build(contenders.image_spec(who, keys=Case.KEYS in cases), self._say)
+        counted: Counted = {case: {} for case in Case}
         with ThreadPoolExecutor(slots.SLOTS) as pool:
-            done = [
-                pool.submit(self._count, image, who, keys=keys)
-                for (who, keys), image in zip(jobs, images, strict=True)
-            ]
-        for job in done:
-            job.result()
-        for case, same in ((Case.KEYS, Case.FIRST), (Case.AGAIN, Case.LATER)):
-            self._counted[case][Contender.PLAIN] = self._counted[same][Contender.PLAIN]
+            done = [(who, pool.submit(self.count, who, cases)) for who, cases in _MACHINES]
+        for who, boots in done:
+            for case, boot in boots.result().items():
+                counted[case][who] = boot
+        for case, same in _PLAIN.items():
+            counted[case][Contender.PLAIN] = counted[same][Contender.PLAIN]
         qemu = run([QEMU, "--version"]).split("version ")[1].split()[0]
         guest = f"{self._system}, 1 vCPU, {SPEC.memory} MiB"
-        return page.Results(f"Guest: {guest}. QEMU {qemu}.", self._counted, self._sizes)
+        return page.Results(f"Guest: {guest}. QEMU {qemu}.", counted, self._sizes)
 
-    def _count(self, image: Image, who: Contender, *, keys: bool) -> None:
-        spec, name = replace(SPEC, counted=True), f"bench-{who.name.lower()}{'-keys' * keys}"
+    def some(self, cases: Sequence[Case]) -> str:
+        """Both tables of some boots of one machine, with the agent's counted now. The others' are counted
+        once and kept until their images change: for work on the agent, not for the page.
+        """
+        counted: Counted = {case: {} for case in cases}
+        for who in (Contender.PLAIN, *reversed(page.PAIR)):
+            image = build(contenders.image_spec(who, keys=Case.KEYS in cases), self._say)
+            of = {case: _PLAIN.get(case, case) if who is Contender.PLAIN else case for case in cases}
+            if who is Contender.AGENT or not all(_kept(image, who, case).exists() for case in of.values()):
+                self.count(who, tuple(dict.fromkeys(of.values())))
+            for case in cases:
+                counted[case][who] = Boot(**json.loads(_kept(image, who, of[case]).read_text()))
+        return f"{page.compared(counted)}\n\n{page.parts_used(counted)}"
+
+    def count(self, who: Contender, cases: Sequence[Case]) -> dict[Case, Boot]:
+        """The boots of one machine, each after a whole one that has come to rest."""
+        keys = Case.KEYS in cases
+        image = build(contenders.image_spec(who, keys=keys), self._say)
+        spec, name = replace(SPEC, counted=True), f"bench-{who.name.lower()}-{image.folder.name}"
+        counted = {}
         with (
             tempfile.TemporaryDirectory(prefix="gandi-bench-") as place,
             Machine(image, spec, name=name) as machine,
         ):
             disks = [contenders.medium(who, Path(place), keys=keys)]
-            for case in (Case.KEYS,) if keys else _CASES[who]:
+            for case in cases:
                 if case is Case.DISKS:
                     disks += contenders.data_disks(Path(place))
                     if who is Contender.AGENT:
                         self._boot(machine, who, disks)
                 if case in (Case.AGAIN, Case.DISKS):
                     disks[0] = contenders.medium(who, Path(place))
-                boot = self._boot(machine, who, disks)
-                self._counted[case][who] = boot
-                self._say(f"{who}, {case}: ssh {boot.ssh:.2f} s, CPU of its units {boot.cpu / 1e6:.0f} M")
+                counted[case] = boot = self._boot(machine, who, disks)
+                _kept(image, who, case).write_text(json.dumps(asdict(boot)))
+                self._say(f"{who}, {case}: ssh {boot.ssh:.3f} s, CPU of its units {boot.cpu / 1e6:.0f} M")
             if who in page.PAIR and not keys:
                 self._sizes[who] = sizes.added(who, machine)
             self._system = self._system or machine.output(
                 ". /etc/os-release; echo $PRETTY_NAME, Linux $(uname -r), "
                 "systemd $(systemctl --version | awk '{print $2; exit}')"
             )
+        return counted
 
     def _boot(self, machine: Machine, who: Contender, disks: list[Disk]) -> Boot:
         machine.cold_boot(disks=disks, wait=False)
@@ -117,16 +142,31 @@ class Bench:
         print(f"{time.monotonic() - self._begun:7.1f} s  {text}", flush=True)
 
 
-def main() -> int:
+def _kept(image: Image, who: Contender, case: Case) -> Path:
+    """Where the last count of a boot is kept."""
+    _LAST.mkdir(parents=True, exist_ok=True)
+    return _LAST / f"{who.name}-{case.name}-{image.folder.name}.json".lower()
+
+
+def main(only: Sequence[str]) -> int:
     """0 when everything was measured, whatever came out; the page says which targets are met.
-    ``BENCH_ONLY=counted`` or ``hotplug`` measures that part alone, and leaves the other on the page.
+
+    ``counted`` or ``hotplug`` measures that part alone, and leaves the other on the page. The names of kinds
+    of boot, in small letters, count these and print them; the page stays.
     """
-    only, bench, text = os.environ.get("BENCH_ONLY"), Bench(), PAGE.read_text()
-    if only != "hotplug":
-        results = bench.count()
+    bench, text = Bench(), PAGE.read_text()
+    cases = {Case[name.upper()] for name in only if name not in ("counted", "hotplug")}
+    if Case.KEYS in cases:
+        print(bench.some([Case.KEYS]), flush=True)
+    if others := cases - {Case.KEYS}:
+        print(bench.some([case for case in Case if case in {Case.FIRST, *others}]), flush=True)
+    if cases:
+        return 0
+    if only != ["hotplug"]:
+        results = bench.all()
         CHART.write_text(chart.svg(results.counted))
         text = page.recounted(text, results)
-    if only != "counted":
+    if only != ["counted"]:
         text = page.renewed(text, bench.hotplug())
     PAGE.write_text(text)
     print(text)
@@ -134,4 +174,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,10 +1,9 @@
 """Who is compared: the same Debian image plain, with the package, and with Debian's cloud-init, on the same
-virtual hardware and with the same job to do; and the package's units without anything in them: what no code
-of the package could save.
+virtual hardware and with the same job to do; and the package on a machine that has no job for it.
 
 The job: hostname, a user with a key, a static IPv4 address with its route, one command as root at the end.
 Each machine has one small disk besides its root disk: empty, the swap disk with the archive, or cloud-init's
-seed. SSH host keys stay as the image has them, but for the boot that compares how they are made.
+seed. The image has SSH host keys, which stay, but for the boot that compares how they are made.
 """
 
 from __future__ import annotations
@@ -39,7 +38,6 @@ SLICE = "system-bench.slice"
 SLICE_FOLDER = f"/sys/fs/cgroup/system.slice/{SLICE}"
 #: First words of the names of the units that are measured (systemd.unit(5): drop-ins by prefix).
 PREFIXES = ("gandi", "cloud")
-STAGES = tuple(f"gandi-{stage}" for stage in ("bootstrap", "mount", "config", "postboot"))
 #: What the parts of the machine had used when ssh.service was about to be executed: the first line of
 #: /proc/stat, then microseconds by name (cpu.stat). The same builtins of sh in every image, once a boot.
 SHARES = "/run/bench-shares"
@@ -65,6 +63,8 @@ done
 
 _HOSTNAME, _USER, _ADDRESS, _GATEWAY = "vm1", "admin1", "203.0.113.10", "203.0.113.254"
 _NETWORK, _RESOLVER = "203.0.113.0/24", "203.0.113.3"
+#: The host keys that sshd looks for.
+_KEYS = ("rsa", "ecdsa", "ed25519")
 #: What the customer's command leaves. A builtin of the shell: its CPU is not what is compared.
 MARK = "/root/ran"
 _COMMAND = f": > {MARK}"
@@ -82,35 +82,26 @@ class Contender(StrEnum):
 
     PLAIN = "plain image"
     AGENT = "gandi-agent"
-    EMPTY = "its units, empty"
+    EMPTY = "the same, nothing to do"
     CLOUD_INIT = "cloud-init"
 
 
 def image_spec(who: Contender, *, keys: bool = False) -> ImageSpec:
-    """The image of a contender; with ``keys`` one whose first boot makes SSH host keys."""
+    """The image of a contender; with ``keys`` one without SSH host keys, so that a first boot makes them."""
     noting = GuestFile("/usr/lib/rig/shares", _NOTE_SHARES.encode())
     files = (*map(_in_slice, PREFIXES), noting, _drop_in("ssh", f"ExecStartPre=/bin/sh {noting.path}"))
+    commands = ("rm /etc/ssh/ssh_host_*",) if keys else ()
     match who:
         case Contender.PLAIN:
             return ImageSpec(files=files)
-        case Contender.AGENT:
+        case Contender.AGENT | Contender.EMPTY:
             # As in cloud-init's seed.
             settings = GuestFile("/etc/default/gandi", f"CONFIG_SSH_HOSTKEYS={keys:d}\n".encode())
-            return ImageSpec(debs=(newest_deb(),), files=(*files, *_weight(), settings))
-        case Contender.EMPTY:
-            return ImageSpec(debs=(newest_deb(),), files=(*files, *_weight(), *_emptied()))
+            return ImageSpec(debs=(newest_deb(),), commands=commands, files=(*files, *_weight(), settings))
         case Contender.CLOUD_INIT:
             choice = b"datasource_list: [NoCloud, None]\n"
             sources = GuestFile("/etc/cloud/cloud.cfg.d/95_bench.cfg", choice)
-            return ImageSpec(extra=("cloud-init",), files=(*files, sources))
-
-
-def _emptied() -> Iterator[GuestFile]:
-    """Each unit of the boot starts what does nothing: a stage a program in C, the daemon an interpreter."""
-    nothing = '/usr/bin/python3 -IS -c "import time; time.sleep(1e6)"'
-    yield _drop_in("gandi-agent", f"Type=exec\nWatchdogSec=0\nExecStart=\nExecStart={nothing}")
-    for stage in STAGES:
-        yield _drop_in(stage, "ExecStart=\nExecStart=/usr/bin/true")
+            return ImageSpec(extra=("cloud-init",), commands=commands, files=(*files, sources))
 
 
 def _drop_in(unit: str, text: str) -> GuestFile:
@@ -123,9 +114,10 @@ def _in_slice(prefix: str) -> GuestFile:
 
 def _weight() -> Iterator[GuestFile]:
     """The weight of the package's units for their slice too: it counts among siblings."""
-    unit = (PROJECT / "units/gandi-agent.service").read_text()
-    for line in re.findall("^StartupCPUWeight=.*", unit, re.MULTILINE):
-        yield GuestFile(f"/etc/systemd/system/{SLICE}.d/bench.conf", f"[Slice]\n{line}\n".encode())
+    units = "".join(path.read_text() for path in (PROJECT / "units").glob("*.service"))
+    if lines := set(re.findall("^StartupCPUWeight=.*", units, re.MULTILINE)):
+        text = "\n".join(("[Slice]", *sorted(lines), ""))
+        yield GuestFile(f"/etc/systemd/system/{SLICE}.d/bench.conf", text.encode())
 
 
 def medium(who: Contender, folder: Path, *, keys: bool = False) -> Disk:
@@ -184,8 +176,9 @@ def _seed(folder: Path, *, keys: bool) -> Path:
 def check(who: Contender, machine: Machine) -> None:
     """RigError unless the machine has become what it was to become: only those who do the job are compared.
 
-    The agent has also mounted each data disk.
+    It has SSH host keys of all kinds, and the agent has also mounted each data disk.
     """
+    machine.run(f"cd /etc/ssh && test {' -a '.join(f'-s ssh_host_{kind}_key' for kind in _KEYS)}")
     if who in (Contender.PLAIN, Contender.EMPTY):
         return
     if who is Contender.AGENT:

@@ -14,7 +14,7 @@ _TICK, _MICROSECOND = INSTRUCTIONS / 100, INSTRUCTIONS / 1e6
 #: Seconds of the guest from the end of the boot until the last figures are read: what is put off to then, by
 #: udevd too, is part of them.
 _AFTER = 10
-#: Seconds of the host, which is no faster for counting.
+#: Seconds of the host, which is no faster for counting: until a boot has ended, and until the machine rests.
 _TIMEOUT = 900
 
 
@@ -28,6 +28,8 @@ class Boot:
     #: Of the contender's units, with those that are gone; and of the whole machine, kernel and all.
     cpu: float
     machine_cpu: float
+    #: Of the contender's units until the last of their processes has left.
+    cpu_at_rest: float
     #: CPU of the parts of the machine at the moment ``ssh``: PARTS.
     shares: dict[str, float]
     #: MemAvailable once at rest, with caches emptied.
@@ -40,17 +42,24 @@ PARTS = ("own units", "udevd", "PID 1", "other services", "kernel, initrd")
 
 
 def read(machine: Machine) -> Boot:
-    """The figures of the boot that is under way, once it has ended. RigError when it did not end well."""
+    """The figures of the boot that is under way. RigError when it did not end well.
+
+    The machine is at rest then: no process of the contender's units is left.
+    """
     state = machine.wait_booted(_TIMEOUT)
     if state != "running":
         raise RigError(f"the boot ended {state}: {machine.output('systemctl --failed --no-pager')}")
     own = f"read -r name value 2>/dev/null < {SLICE_FOLDER}/cpu.stat; echo ${{value:-0}}"
     cpu, ticks = machine.output(f"sleep {_AFTER}; {own}; read -r line < /proc/stat; echo $line").splitlines()
+    machine.wait_until(
+        f"! grep -qs 'populated 1' {SLICE_FOLDER}/cgroup.events", timeout=_TIMEOUT, interval=1
+    )
     return Boot(
         ssh=_moment(machine, "ssh.service", "ExecMainStartTimestampMonotonic"),
         end=_moment(machine, "", "FinishTimestampMonotonic"),
         cpu=int(cpu) * _MICROSECOND,
         machine_cpu=_busy(ticks),
+        cpu_at_rest=int(machine.output(own)) * _MICROSECOND,
         shares=shares(machine.read_file(SHARES).decode()),
         available=_available(machine),
     )
@@ -80,8 +89,6 @@ def _moment(machine: Machine, unit: str, name: str) -> float:
 
 
 def _available(machine: Machine) -> int:
-    """MemAvailable, in bytes, of a machine at rest, which has no daemon, with caches emptied: they depend on
-    what was read, not on what runs.
-    """
-    machine.run("systemctl stop gandi-agent.service 2>/dev/null; sync; echo 3 > /proc/sys/vm/drop_caches")
+    """MemAvailable, in bytes, with caches emptied: they depend on what was read, not on what runs."""
+    machine.run("sync; echo 3 > /proc/sys/vm/drop_caches")
     return int(machine.output("awk '/^MemAvailable/ {print $2}' /proc/meminfo")) * 1024

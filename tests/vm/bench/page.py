@@ -30,14 +30,16 @@ class Case(StrEnum):
 #: Who does the job.
 PAIR = (Contender.AGENT, Contender.CLOUD_INIT)
 _COLUMNS = (Contender.AGENT, Contender.EMPTY, Contender.CLOUD_INIT)
+#: What the four disks that the agent mounts may take more, which cloud-init leaves alone: 1 % each.
+_DISKS = 0.04
 #: The most that the agent may take of what cloud-init takes, in the order of _MEASURES. How long an RSA key
 #: takes is chance: the CPU of that boot is shown and has no target.
 TARGETS: dict[Case, tuple[float | None, ...]] = {
-    Case.FIRST: (0.20, 0.25, 0.28),
-    Case.KEYS: (0.15, None, None),
-    Case.LATER: (0.08, 0.10, 0.25),
-    Case.AGAIN: (0.12, 0.12, 0.25),
-    Case.DISKS: (0.16, 0.16, 0.25),
+    Case.FIRST: (0.20, 0.25, None, 0.28),
+    Case.KEYS: (0.15, None, None, None),
+    Case.LATER: (0.08, 0.10, None, 0.25),
+    Case.AGAIN: (0.12, 0.12, None, 0.25),
+    Case.DISKS: (0.12 + _DISKS, 0.12 + _DISKS, None, 0.25),
 }
 #: Bytes that the machine's memory in use may be more than the plain image's, at rest.
 MEMORY_TARGET = 4 * MIB
@@ -45,6 +47,7 @@ MEMORY_TARGET = 4 * MIB
 _MEASURES: tuple[tuple[str, str, float, bool, Callable[[Boot], float]], ...] = (
     ("ssh later than plain", "s", 1, True, lambda boot: boot.ssh),
     ("CPU of own units", "M", 1e6, False, lambda boot: boot.cpu),
+    ("CPU of own units until at rest", "M", 1e6, False, lambda boot: boot.cpu_at_rest),
     ("CPU of the machine over plain", "M", 1e6, True, lambda boot: boot.machine_cpu),
 )
 _HOTPLUG, _SIZE, _METHOD = "## Hot-plug", "## Size", Path(__file__).with_name("method.md")
@@ -80,9 +83,8 @@ class Figure:
 
 def figures(counted: Counted) -> Iterator[Figure]:
     """All that is compared, in the order of the page."""
-    for case, targets in TARGETS.items():
-        boots = counted[case]
-        for (name, unit, one, is_over, value), target in zip(_MEASURES, targets, strict=True):
+    for case, boots in counted.items():
+        for (name, unit, one, is_over, value), target in zip(_MEASURES, TARGETS[case], strict=True):
             base = value(boots[Contender.PLAIN]) if is_over else 0.0
             of = {who: (value(boots[who]) - base) / one for who in _COLUMNS if who in boots}
             yield Figure(case, name, unit, of, target)
@@ -122,29 +124,38 @@ def _counted(results: Results) -> Iterator[str]:
     yield f"{time.strftime('%Y-%m-%d')}. {results.setting} Counted: {how}. Made by `make bench`."
     yield "![The two tables below, drawn](benchmarks.svg)"
     yield "## Boots"
-    yield _table(
-        ["", "", *map(str, _COLUMNS), "agent's of cloud-init's", "target", ""],
-        list(map(_compared, figures(results.counted))),
-    )
+    yield compared(results.counted)
     yield "## What had used the CPU when ssh started"
-    rows = [
-        [str(case), str(who), *(f"{used:.0f}" for used in parts.values()), f"{sum(parts.values()):.0f}"]
-        for case in TARGETS
-        if case is not Case.KEYS
-        for who, parts in shares(results.counted, case).items()
-    ]
-    yield _table(["M instructions over plain", "", *PARTS, "all"], rows)
+    yield parts_used({case: boots for case, boots in results.counted.items() if case is not Case.KEYS})
     yield "## Memory"
     yield from _memory(results.counted)
+
+
+def compared(counted: Counted) -> str:
+    """The first table: what is compared, and with which target."""
+    head = ["", "", *map(str, _COLUMNS), "agent's of cloud-init's", "target", ""]
+    return _table(head, list(map(_compared, figures(counted))))
+
+
+def parts_used(counted: Counted) -> str:
+    """The second table: what had used the CPU when ssh started."""
+    rows = [
+        [str(case), str(who), *(f"{used:.0f}" for used in parts.values()), f"{sum(parts.values()):.0f}"]
+        for case in counted
+        for who, parts in shares(counted, case).items()
+    ]
+    return _table(["M instructions over plain", "", *PARTS, "all"], rows)
 
 
 def _compared(figure: Figure) -> list[str]:
     shown = f".{2 if figure.unit == 's' else 0}f"
     values = [f"{figure.of[who]:{shown}} {figure.unit}" if who in figure.of else "" for who in _COLUMNS]
-    if figure.target is None:
+    if figure.case is Case.KEYS and figure.target is None:
         return [figure.case, figure.name, *values, "", "", ""]
-    met = _met(figure.ratio <= figure.target)
-    return [figure.case, figure.name, *values, f"{figure.ratio:.1%}", f"{figure.target:.0%}", met]
+    target = [""] * 2
+    if figure.target is not None:
+        target = [f"{figure.target:.0%}", _met(figure.ratio <= figure.target)]
+    return [figure.case, figure.name, *values, f"{figure.ratio:.1%}", *target]
 
 
 def _memory(counted: Counted) -> Iterator[str]:

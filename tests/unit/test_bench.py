@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.vm.bench import chart, measure, page
+from tests.vm.bench import chart, hotplug, measure, page
 from tests.vm.bench.contenders import Contender
+from tests.vm.bench.hotplug import HotPlug, Plug, Way
 from tests.vm.bench.measure import PARTS, Boot
 from tests.vm.bench.page import Case
 
@@ -65,6 +66,16 @@ def test_the_part_on_hotplug_stays_where_it_was_not_measured() -> None:
     assert re.findall("^## .*", text, re.MULTILINE) == TITLES
     hotplug = before[before.index("## Hot-plug") : before.index("## Size")]
     assert hotplug in text
+
+
+@pytest.mark.parametrize(("cost", "processes", "missed"), [(0.5, 0, 0), (1.3, 1, 4)])
+def test_the_page_says_which_targets_of_hotplug_are_met(cost: float, processes: int, missed: int) -> None:
+    plugs = {way: [Plug(2, cost if way in hotplug.TARGETS else 1, 1)] for way in Way}
+    many = {Way.RESIDENT: {64: 10 * cost}, Way.RULE_FSCK: {64: 10.0}}
+    done = HotPlug(plugs, many, memory_one=1 << 20, at_rest=processes)
+    text = page.renewed(PAGE.read_text(), done).partition("## Hot-plug")[2].partition("\n## ")[0]
+    assert text.count("**NOT met**") == missed
+    assert f"Target, 64 at once: at most 80% of the rule; {cost:.0%}" in text
 
 
 def test_shares_are_what_the_image_noted() -> None:

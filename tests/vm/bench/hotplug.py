@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from tests.vm.bench.contenders import SLICE_FOLDER
 from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, MachineSpec, RigError, make_filesystem
 from tests.vm.rig.channel import Pending
@@ -48,6 +49,8 @@ class Way(StrEnum):
 
 #: The most that the agent may take of what the bare rule takes (RULE_FSCK), kernel's event to mounted.
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
+#: How many at once, and the most that the agent may take of the rule's time.
+MANY_TARGET = (64, 0.8)
 #: The machine for CPUs and memory: the kernel leaves both offline.
 RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True)
 #: Cores of the host that others may use meanwhile, on average, before the figures count as disturbed.
@@ -133,7 +136,7 @@ def measure(machine: Machine, folder: Path, say: Callable[[str], None]) -> HotPl
                 done.memory_many = private_memory(machine)
             _take_away(machine, count)
     _become(machine, Way.WOKEN)
-    done.at_rest = len(machine.run("pgrep -f [/]usr/bin/gandi-agent", check=False).stdout.split())
+    done.at_rest = len(machine.output(f"find {SLICE_FOLDER} -name cgroup.procs -exec cat {{}} +").split())
     return done
 
 

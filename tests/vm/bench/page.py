@@ -205,6 +205,11 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
     ways = list(done.many)
     counts = [[str(n), *(f"{done.many[way][n]:.1f} s" for way in ways)] for n in done.many[ways[0]]]
     yield _table(["disks at once, until the last is mounted", *map(str, ways)], counts)
+    number, target = hotplug.MANY_TARGET
+    if number in done.many[Way.RESIDENT]:
+        ours, rule = (done.many[way][number] for way in (Way.RESIDENT, Way.RULE_FSCK))
+        word = _met(ours <= target * rule)
+        yield f"Target, {number} at once: at most {target:.0%} of the rule; {_ratio(ours, rule)}: {word}."
     online = [f"{what}, {way}: {s:.2f} s" for what, ways in done.online.items() for way, s in ways.items()]
     yield f"From the kernel's event until online: {'; '.join(online) or 'not measured'}."
     most = max(done.memory_one, done.memory_many)
@@ -212,7 +217,7 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
         f"Private memory (Private_Clean + Private_Dirty): {done.memory_one / MIB:.1f} MiB after one "
         f"disk, {done.memory_many / MIB:.1f} MiB after the largest number at once; target at most "
         f"{hotplug.MEMORY_TARGET // MIB} MiB: {_met(most <= hotplug.MEMORY_TARGET)}. "
-        f"At rest: {done.at_rest} processes."
+        f"Processes at rest: {done.at_rest}; target none: {_met(not done.at_rest)}."
     )
 
 

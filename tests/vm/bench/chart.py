@@ -113,12 +113,12 @@ def _bars(
 
 
 def _stacks(counted: Counted) -> Iterator[tuple[str, str, list[float]]]:
-    """The kind of boot where it begins, who, and the parts."""
+    """The kind of boot where it begins, who, and the parts; one below zero has no bar."""
     for case in Case:
         if case is not Case.KEYS:
             title = str(case)
             for who, parts in shares(counted, case).items():
-                yield title, str(who), [max(0.0, parts[name]) for name in PARTS]
+                yield title, str(who), [parts[name] for name in PARTS]
                 title = ""
 
 
@@ -132,7 +132,7 @@ def _keys(y: float) -> Iterator[str]:
 
 def _stacked(rows: Sequence[tuple[str, str, list[float]]], top: float) -> Iterator[str]:
     left = _LABELS + 140
-    scale = (_WIDTH - left - 70) / max(sum(parts) for _, _, parts in rows)
+    scale = (_WIDTH - left - 70) / max(sum(_drawn(parts)) for _, _, parts in rows)
     y = top - _SPACE
     for title, who, parts in rows:
         if title:
@@ -140,11 +140,15 @@ def _stacked(rows: Sequence[tuple[str, str, list[float]]], top: float) -> Iterat
             yield _text(_LABELS - 12, y + 12, title, "end ink")
         yield _text(left - 12, y + 12, who, "end soft")
         x = float(left)
-        for used, colour in zip(parts, _SHADES, strict=True):
+        for used, colour in zip(_drawn(parts), _SHADES, strict=True):
             yield _rect(x, y, used * scale, _BAR, colour)
             x += used * scale
         yield _text(x + 8, y + 12, f"{sum(parts):.0f}")
         y += _ROW
+
+
+def _drawn(parts: Sequence[float]) -> list[float]:
+    return [max(0.0, part) for part in parts]
 
 
 # -- words ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from agent import control, parser, processes, stages
+from agent import control, parser, processes, settled, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError
@@ -102,6 +102,7 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
         self._watch_signals()
+        record(self.ctx, lambda: settled.wake(self.ctx.host))
         self.ctx.host.sweep()
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)

@@ -7,7 +7,7 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 
 from __future__ import annotations
 
-from agent import clean, delivery, stages, terminal, units
+from agent import clean, delivery, settled, stages, terminal, units
 from agent.context import Medium, context
 from agent.errors import ConfigError
 from agent.host import Host
@@ -44,6 +44,7 @@ def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
 def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
     """Take the delivery over, run the steps, and leave what identifies a machine to the first boot."""
     ctx.host.sweep()
+    settled.withdraw(ctx.host)
     yield stages.attempt(ctx, "source", lambda: _take(ctx, source))
     if ctx.config is None:
         return

@@ -7,6 +7,8 @@ adopted as it was found, has no notes: nothing of it is ever made anew.
 
 from __future__ import annotations
 
+from agent import settled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context
@@ -30,6 +32,8 @@ def is_late(ctx: Context) -> bool:
     this boot: a drive came late, or the stage is run once more.
     """
     begun = ctx.status.read()["stages"] if ctx.host.live else {}
+    if settled.is_settled(ctx.host):
+        return ctx.host.live
     return ctx.host.live and ("mount" in begun or begun.get("bootstrap", {}).get("state") != "running")
 
 

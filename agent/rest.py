@@ -7,7 +7,7 @@ ours starts the next daemon, which looks at everything.
 
 from __future__ import annotations
 
-from agent import units
+from agent import settled, units
 from agent.context import record
 from agent.errors import HostError
 from agent.plain import dataclass
@@ -35,6 +35,8 @@ class Rest:
     _since: float | None = None
     _filtered: bool | None = None
     _booted: bool = False
+    #: Whether the mark of a machine at rest was left, or could not be.
+    _marked: bool = False
 
     def stir(self) -> None:
         """There was work: the time begins anew."""
@@ -48,23 +50,44 @@ class Rest:
         leaves = seconds > 0 and uevents.given is not None
         if at_work:
             self._since = None
+            self._work_again()
             self.wake_at = now + min(_LOOK, seconds or _LOOK) if leaves or self._filtered is None else None
             return False
         self._since = now if self._since is None else self._since
-        settled = self._since + (min(_SETTLED, seconds) if leaves else _SETTLED)
-        if self._filtered is None and now >= settled:
+        quiet = self._since + (min(_SETTLED, seconds) if leaves else _SETTLED)
+        if self._filtered is None and now >= quiet:
             self._filtered = self._filter(uevents)
         if self._filtered is None:
-            self.wake_at = settled
+            self.wake_at = quiet
             return False
+        if not leaves and now >= quiet:
+            self._leave_mark()
         due = self._since + seconds
         leaves = leaves and self._filtered
         if leaves and now >= due:
             if self._boot_is_over():
+                self._leave_mark()
                 return True
             due = now + _LOOK
         self.wake_at = due if leaves else None
         return False
+
+    def _leave_mark(self) -> None:
+        """All is as it should be, or is not: for the next boot."""
+        if self._marked or not self._boot_is_over():
+            return
+        self._marked = True
+
+        def leave() -> None:
+            why = settled.leave(self.ctx)
+            self.ctx.status.merge("daemon", "next boot", why or "no stage runs unless something is new")
+
+        record(self.ctx, leave)
+
+    def _work_again(self) -> None:
+        if self._marked:
+            self._marked = False
+            record(self.ctx, lambda: settled.withdraw(self.ctx.host))
 
     def _filter(self, uevents: Uevents) -> bool:
         try:

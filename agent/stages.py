@@ -14,9 +14,9 @@ import time
 from enum import StrEnum
 from functools import partial
 
-from agent import bounded
+from agent import bounded, settled
 from agent.context import record, working
-from agent.errors import AgentError, Busy
+from agent.errors import AgentError, Busy, HostError
 from agent.journal import Journal, status_line
 from agent.plain import asdict, dataclass
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
@@ -153,6 +153,8 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
         with contextlib.suppress(OSError):  # /run is full: the lock holds without the holder's name
             os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
         host.sweep()
+        with contextlib.suppress(HostError):  # read-only: gandi-check relies on no mark that it cannot write
+            settled.withdraw(host)
         try:
             yield
         finally:

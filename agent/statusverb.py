@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent import control, processes, statusview, terminal
+from agent import control, processes, settled, statusview, terminal
 from agent.context import context
 from agent.errors import HostError
 from agent.plain import asdict
@@ -64,6 +64,7 @@ def find_out(ctx: Context) -> statusview.Facts:
         instance=_instance(ctx),
         units=_units(ctx.host),
         settings_file=ctx.file.name,
+        settled=settled.is_settled(ctx.host),
         settings=[asdict(problem) for problem in ctx.file.problems],
         alive=frozenset(processes.key(entry) for entry in at_work if processes.lives(entry)),
     )
@@ -107,7 +108,7 @@ def _document(facts: statusview.Facts) -> dict[str, object]:
 def _daemon(host: Host, document: dict[str, Any]) -> str:
     process = document.get("daemon", {}).get("process", {})
     if not processes.lives(process):
-        return AT_REST if "left" in process else "not running"
+        return AT_REST if "left" in process or host.exists(settled.ASLEEP) else "not running"
     pid = process["pid"]
     if processes.state(pid) in ("T", "t"):
         return f"stopped (process {pid}); systemd's watchdog ends it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent import processes
 from agent.plain import dataclass, field
 from agent.report import Outcome
+from agent.settled import NOTHING_NEW
 from agent.stages import NOTHING, Stage
 
 TYPE_CHECKING = False
@@ -31,6 +32,8 @@ class Facts:
     settings_file: str = ""
     #: The settings' problems, as settings.Problem has them.
     settings: list[dict[str, Any]] = field(default_factory=list)
+    #: Whether nothing was new at this boot, so that no stage ran (settled.py).
+    settled: bool = False
     #: Processes that run a stage or a handler and still live (processes.key).
     alive: frozenset[tuple[int, int]] = frozenset()
 
@@ -38,7 +41,7 @@ class Facts:
 def stage_state(facts: Facts, stage: Stage) -> str:
     """done, failed, running, interrupted (its process has died) or waiting (not begun)."""
     entry = facts.document["stages"].get(stage, {})
-    state = str(entry.get("state", "waiting"))
+    state = str(entry.get("state", "done" if facts.settled else "waiting"))
     if state == "running" and processes.key(entry) not in facts.alive:
         state = "interrupted"
     if state in ("waiting", "interrupted") and unit(facts, stage).get("ActiveState") == "failed":
@@ -103,6 +106,8 @@ def render(facts: Facts) -> list[str]:
 
 def _stage(facts: Facts, stage: Stage) -> list[str]:
     entry, state = facts.document["stages"].get(stage, {}), stage_state(facts, stage)
+    if not entry and state == "done":
+        return [f"{stage}: {NOTHING_NEW}"]
     if state in ("done", "failed") and entry.get("state") == state:
         steps = entry.get("steps", [])
         note = "" if steps else f" ({NOTHING})"

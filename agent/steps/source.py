@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, identity, model, renewal, sources
+from agent import adopted, identity, model, renewal, settled, sources
 from agent.errors import AgentError, HostError
 from agent.journal import Journal
 from agent.model import Identity
@@ -149,6 +149,7 @@ def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool)
     # One that is damaged is as good as none, and replaced.
     if _stored(ctx)[0] != config:
         ctx.host.remove(delivered)
+        settled.forget_archive(ctx.host)
     ctx.state.store_config(config, parsed.files)
     if parsed.raw is not None:
         ctx.host.mkdir("/gandi", mode=0o700)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import blank, bounded, mounts, storage
+from agent import blank, bounded, mounts, settled, storage
 from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
@@ -63,7 +63,7 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
     target = source.target(disk)
     with _locked(ctx.host, disk):
         if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
-            _overwrite(ctx.host, disk, medium)
+            _overwrite(ctx, disk, medium)
         _format(ctx.host, target)
         if (medium.offset >= source.PAGE or target is not disk.device) and ctx.host.effect(
             f"clear the mark on {node}"
@@ -73,11 +73,12 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
     yield changed("swap", target.node)
 
 
-def _overwrite(host: Host, disk: Disk, medium: Medium) -> None:
+def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
     """Zero the archive but for one block, which says how many bytes are ours to zero. Synced in that
     order.
     """
-    with _alone(host, disk) as descriptor:
+    with _alone(ctx.host, disk) as descriptor:
+        settled.keep_archive(ctx, medium, descriptor)
         os.pwrite(descriptor, archive.mark(medium.length - archive.BLOCK), medium.offset)
         os.fsync(descriptor)
         end = medium.offset + medium.length

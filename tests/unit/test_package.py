@@ -14,9 +14,8 @@ from agent.stages import STAGES as STEPS
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
-STAGES = [
-    unit for unit in UNITS if unit.stem not in ("gandi-agent", "gandi-sshdkeygen", "gandi-sshdkeygen-rsa")
-]
+OTHERS = ("agent", "check", "sshdkeygen", "sshdkeygen-rsa", "watch")
+STAGES = [unit for unit in UNITS if unit.stem.removeprefix("gandi-") not in OTHERS]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"
     r"|Read(?:Only|Write)Paths)=.*$",

@@ -1,8 +1,8 @@
 """The mark that the machine is as it has to be: /var/lib/gandi/settled. Where the next boot finds all as the
 mark says, no stage runs (bin/gandi-check, which alone says what is compared).
 
-    orders      one a line, for that boot: ``swap NAME`` (to be switched on), ``getty UNIT``, ``watch PATH``,
-                ``archive BYTES`` (what was applied last is kept beside it), ``seen KIND JSON``
+    orders      one a line, for that boot: ``swap NAME`` (to be switched on), ``start UNIT`` (at once),
+                ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (what was applied last is kept beside it), ``seen KIND JSON``
     facts       this word; what follows is what "gandi-check --facts" prints
 
 It is there only while nothing of the agent's is under way: removed when a stage, a verb or the daemon
@@ -33,6 +33,8 @@ FLAG, UNCHANGED, ASLEEP = "/run/gandi/settled", "/run/gandi/unchanged", "/run/ga
 #: What is said of a stage in such a boot.
 NOTHING_NEW = "unchanged: nothing new since the last boot"
 CHECK = "/usr/lib/gandi-agent/gandi-check"
+#: Wants the mount units of known data disks.
+DISKS = "gandi-disks.target"
 #: Between the orders and the facts.
 _FACTS = "facts"
 #: The place of an archive that can be compared, and bytes of one that is kept; what its reader looks at
@@ -172,11 +174,17 @@ def _disks(ctx: Context) -> Iterator[str]:
     """What a boot mounts is the stage's to mount."""
     from agent.hotplug.record import Kind, Records, begun
 
+    known = _left_to_pid1(ctx)
     for name, record in Records(ctx.host).all().items():
-        if record.kind != Kind.RELEASED:
+        if record.kind != Kind.RELEASED and record.uuid not in known:
             yield f"{name} is mounted at each boot"
     if begun(ctx.host).all():
         yield "a disk is being mounted"
+
+
+def _left_to_pid1(ctx: Context) -> frozenset[str]:
+    """The UUIDs of the filesystems that PID 1 mounts in a boot in which no stage runs."""
+    return frozenset()
 
 
 # -- what the next boot has to do --------------------------------------------------------
@@ -184,9 +192,12 @@ def _disks(ctx: Context) -> Iterator[str]:
 
 def _orders(ctx: Context) -> Iterator[str]:
     from agent import seen
+    from agent.hotplug.record import Records
 
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
+    if any(record.uuid in _left_to_pid1(ctx) for record in Records(host).all().values()):
+        yield f"start {DISKS}"
     yield from (f"getty {unit}" for unit in host.names(_GETTYS))
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):
         yield f"watch {folder}"

@@ -1,0 +1,213 @@
+"""A boot in which nothing is new: no interpreter of the agent's; and each way in which that could be a lie."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests import media
+from tests.vm import sample
+from tests.vm.conftest import Rig
+from tests.vm.plugging import Plugged
+from tests.vm.rig import Machine, MachineSpec, State
+
+CHECK, MARK = "/usr/lib/gandi-agent/gandi-check", "/var/lib/gandi/settled"
+SETTLED = f"test -e {MARK} && test $(systemctl is-active gandi-agent) = inactive"
+NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
+#: The mark as it would be written now.
+MARK_NOW = (
+    f"{{ sed '/^facts$/q' {MARK}; {CHECK} --facts $(sed -n 's/^watch //p' {MARK}); }} > {MARK}.new"
+    f" && mv {MARK}.new {MARK}"
+)
+#: What the command of a boot leaves where an interpreter of the agent's was started.
+STARTED = "/run/started"
+WATCHED = f"""mv /usr/bin/gandi-agent /usr/bin/gandi-agent.real && cat > /usr/bin/gandi-agent <<'END'
+#!/bin/sh
+echo "$*" >> {STARTED}
+exec /usr/bin/gandi-agent.real "$@"
+END
+chmod 755 /usr/bin/gandi-agent"""
+
+
+def at_rest(vm: Machine) -> None:
+    """The daemon has gone, and has left the mark."""
+    vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; systemctl kill -s HUP gandi-agent; true")
+    vm.wait_until(SETTLED, timeout=90)
+
+
+def said(vm: Machine) -> str:
+    """What the check of this boot said."""
+    return vm.output("journalctl -b -o cat -t gandi-check --no-pager")
+
+
+def over(file: str, text: str) -> tuple[str, str]:
+    """Show another text in a file of the kernel's, and take that back."""
+    return f"printf %s {shlex.quote(text)} > /run/other; mount --bind /run/other {file}", f"umount {file}"
+
+
+_UUID = "/sys/class/dmi/id/product_uuid"
+_SWAP = "swapoff /dev/vdb"
+#: What is changed, how that is undone, and what the check says of it.
+LIES = {
+    "settings, the clock set back": (
+        "now=$(date +%s); date -s @1500000000; echo '#' >> /etc/default/gandi; date -s @$now",
+        "true",
+        "/etc/default/gandi",
+    ),
+    "settings, with their old time": (
+        "touch -r /etc/default/gandi /run/time; sed -i 's/^#CONFIG_MOTD=1/#CONFIG_MOTD=0/' /etc/default/gandi;"
+        " touch -r /run/time /etc/default/gandi",
+        "true",
+        "/etc/default/gandi",
+    ),
+    "a plugin": (
+        "cp /bin/true /etc/gandi/plugins.d/new",
+        "rm /etc/gandi/plugins.d/new",
+        "/etc/gandi/plugins.d",
+    ),
+    "a hook": ("cp /bin/true /etc/gandi/hooks/post-vm-config", "rm /etc/gandi/hooks/*", "/etc/gandi/hooks"),
+    "a program of another package's": (
+        "mkdir -p /usr/share/gandi/bootstrap.d; cp /bin/true /usr/share/gandi/bootstrap.d/one",
+        "rm -r /usr/share/gandi",
+        "is: /usr/share/gandi/bootstrap.d",
+    ),
+    "a package": ("touch /var/lib/dpkg/status", "true", "/var/lib/dpkg/status"),
+    "a mark of ours, removed": ("rm /var/lib/gandi/instances/*/done/ssh", "true", "/done"),
+    "the administrator's disk": ("echo '# /srv' >> /etc/fstab", "true", "/etc/fstab"),
+    "another UUID": (*over(_UUID, "6a1d8f5e-52a5-4c39-9d0c-00000000000f\n"), f"was: {_UUID}"),
+    "another kernel": (*over("/proc/sys/kernel/osrelease", "6.0.0\n"), "was: /proc/sys/kernel/osrelease"),
+    "a CPU more": (*over("/sys/devices/system/cpu/online", "0-1\n"), "was: /sys/devices/system/cpu/online"),
+    "a block of memory less": (
+        *over("/sys/devices/system/memory/memory1/state", "offline\n"),
+        "was: memory: 4 of 4",
+    ),
+    "another NIC": (
+        *over("/sys/class/net/$(ls /sys/class/net | grep -v lo | head -1)/address", "52:54:0:0:0:9\n"),
+        "was: nic",
+    ),
+    "a disk resized": (*over("/sys/class/block/vda/size", "999\n"), "was: disk vda"),
+    "a filesystem made anew": (
+        "cp /run/udev/data/b$(cat /sys/class/block/vda/dev) /run/kept; sed -i 's/^E:ID_FS_UUID=./&0/' "
+        "/run/udev/data/b$(cat /sys/class/block/vda/dev)",
+        "cp /run/kept /run/udev/data/b$(cat /sys/class/block/vda/dev)",
+        "was: disk vda",
+    ),
+    "cloud-init": (
+        "mkdir /run/cloud-init; touch /run/cloud-init/enabled",
+        "rm -r /run/cloud-init",
+        "is: cloud-init",
+    ),
+    "another archive": (
+        f"{_SWAP}; dd if=/run/other.tar of=/dev/vdb bs=512 seek=1024 conv=notrunc",
+        "dd if=/dev/zero of=/dev/vdb bs=512 seek=1024 count=30 conv=notrunc",
+        "/dev/vdb carries an archive",
+    ),
+    "a damaged archive": (
+        f"{_SWAP}; dd if=/run/damaged.tar of=/dev/vdb bs=512 seek=1024 conv=notrunc",
+        "dd if=/dev/zero of=/dev/vdb bs=512 seek=1024 count=30 conv=notrunc",
+        "/dev/vdb carries an archive",
+    ),
+    "an archive at the beginning": (
+        f"{_SWAP}; dd if=/run/same.tar of=/dev/vdb bs=512 count=1 conv=notrunc",
+        "dd if=/dev/zero of=/dev/vdb bs=512 count=1 conv=notrunc",
+        "/dev/vdb carries an archive",
+    ),
+    "no room to say so": (
+        "mount --bind /var/lib/gandi /var/lib/gandi; mount -o remount,bind,ro /var/lib/gandi",
+        "umount /var/lib/gandi",
+        "cannot be written",
+    ),
+    "half a mark": (
+        f"cp {MARK} /run/mark; head -c 50 /run/mark > {MARK}",
+        f"cp /run/mark {MARK}",
+        "cannot be read",
+    ),
+}
+
+
+def test_nothing_is_taken_for_unchanged_that_is_not(machine: Machine | Rig, set_up: State) -> None:
+    """Each difference by itself, in a machine at rest: the program that a boot runs names it."""
+    assert isinstance(machine, Rig)
+    vm = machine.clone(set_up)
+    at_rest(vm)
+    same = media.make_archive(sample.CONFIG, script=sample.SCRIPT)
+    for name, content in (
+        ("same", same),
+        ("other", media.make_archive(sample.changed(password=sample.NEW_HASH), script=sample.SCRIPT)),
+        ("damaged", same[:700] + b"X" + same[701:]),
+    ):
+        vm.write_file(f"/run/{name}.tar", content)
+    assert vm.output(CHECK) == NOTHING_NEW
+    wrong = {}
+    for name, (change, undo, expected) in LIES.items():
+        vm.run(f"rm -f /run/gandi/settled /run/gandi/unchanged; swapoff -a; {MARK_NOW}")
+        assert vm.output(CHECK) == NOTHING_NEW, name
+        vm.run(f"rm -f /run/gandi/settled /run/gandi/unchanged; {change}")
+        answer = vm.output(CHECK)
+        if not answer.startswith("not as the last boot left it") or expected not in answer:
+            wrong[name] = answer
+        vm.run(f"test ! -e /run/gandi/settled; {undo}")
+    assert not wrong
+
+
+@pytest.mark.long
+def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, tmp_path: Path) -> None:
+    """A reboot; hot-plug in such a boot; the same archive again; then a boot with news that is cut."""
+    vm = machine.clone(set_up)
+    at_rest(vm)
+    vm.run(f"{WATCHED}; {MARK_NOW}; sync")
+    vm.reboot()
+    assert vm.wait_booted() == "running"
+    _nothing_ran(vm)
+    assert vm.output("swapon --noheadings --show=NAME") == "/dev/vdb"
+    shown = vm.output("gandi-agent status; gandi-agent status --wait 1 > /dev/null && echo ended")
+    for stage in ("bootstrap", "mount", "config", "postboot"):
+        assert f"{stage}: unchanged: nothing new since the last boot" in shown
+    assert "daemon: at rest" in shown
+    assert shown.endswith("ended")
+    assert vm.output("systemctl --failed --no-legend") == ""
+
+    disk = Plugged(vm, tmp_path, "data")
+    disk.attach()
+    disk.is_right()
+    vm.run("! test -e /run/gandi/asleep")
+    vm.run("umount /srv/data")
+    vm.remove_disk("data")
+    vm.run("systemctl restart gandi-config")
+    assert "unchanged" in vm.output("journalctl -b -o cat -u gandi-config --no-pager")
+    vm.wait_until(SETTLED, timeout=90)
+
+    vm.run("sync")
+    vm.power_off()
+    vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
+    assert vm.wait_booted() == "running"
+    _nothing_ran(vm)
+    vm.wait_until("swapon --noheadings --show=NAME | grep -qx /dev/vdb")
+    vm.run("cmp -n 67104768 -i 8192:0 /dev/vdb /dev/zero")
+
+    vm.run("echo '# edited' >> /etc/default/gandi; sync")
+    vm.reboot()
+    vm.wait_until(f"! test -e {MARK}")
+    vm.reset()
+    assert vm.wait_booted() == "running"
+    vm.run(f"test ! -e /run/gandi/settled && test -e {sample.STATUS}")
+    vm.wait_until(SETTLED, timeout=90)
+
+    vm.run("sync")
+    vm.power_off()
+    vm.spec = MachineSpec(
+        nics=sample.SPEC.nics, root_size=sample.ROOT_SIZE, uuid="6a1d8f5e-52a5-4c39-9d0c-000000000009"
+    )
+    vm.cold_boot(disks=vm.disks)
+    assert vm.wait_booted() == "running"
+    assert "product_uuid" in said(vm)
+    assert "UUID has changed" in vm.output("gandi-agent status")
+
+
+def _nothing_ran(vm: Machine) -> None:
+    vm.wait_until("test -e /run/gandi/asleep")
+    assert said(vm).splitlines()[1] == NOTHING_NEW
+    vm.run(f"test ! -e {STARTED} && test ! -e {sample.STATUS}")
+    assert vm.output("systemctl is-active gandi-agent || true") == "inactive"

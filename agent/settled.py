@@ -2,7 +2,8 @@
 mark says, no stage runs (bin/gandi-check, which alone says what is compared).
 
     orders      one a line, for that boot: ``swap NAME`` (to be switched on), ``start UNIT`` (at once),
-                ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (what was applied last is kept beside it), ``seen KIND JSON``
+                ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (what was applied last is kept
+                beside it), ``seen KIND JSON``
     facts       this word; what follows is what "gandi-check --facts" prints
 
 It is there only while nothing of the agent's is under way: removed when a stage, a verb or the daemon

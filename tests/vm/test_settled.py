@@ -1,4 +1,4 @@
-"""A boot in which nothing is new: no interpreter of the agent's; and each way in which that could be a lie."""
+"""A boot with nothing new: no interpreter of the agent's; and each way in which that could be a lie."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ LIES = {
         "/etc/default/gandi",
     ),
     "settings, with their old time": (
-        "touch -r /etc/default/gandi /run/time; sed -i 's/^#CONFIG_MOTD=1/#CONFIG_MOTD=0/' /etc/default/gandi;"
-        " touch -r /run/time /etc/default/gandi",
+        "touch -r /etc/default/gandi /run/time; sed -i 's/^#CONFIG_MOTD=1/#CONFIG_MOTD=0/' "
+        "/etc/default/gandi; touch -r /run/time /etc/default/gandi",
         "true",
         "/etc/default/gandi",
     ),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from agent import storage
+from agent import silent, storage
 from agent.bus import Bus
 from agent.context import record, working
 from agent.errors import AgentError
@@ -86,11 +86,11 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     """Mount every data disk that is present, all at the same time; mountpoints are given out in bus
     order.
 
-    Waits CONFIG_MOUNT_TIMEOUT seconds in all. A disk that takes longer is a failure that names it; the
-    work on it goes on, and its end is recorded with the devices. Growth follows afterwards, waited for
-    by nobody.
+    Waits CONFIG_MOUNT_TIMEOUT seconds in all, and silent.PATIENCE for a disk that does not answer, or for a
+    check: all services wait as long, and ssh is one of them. The work on such a disk goes on, and its end is
+    recorded with the devices. Growth follows afterwards, waited for by nobody.
     """
-    from agent.hotplug.together import together
+    from agent.together import together
 
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
     # Where it cannot be noted (/run is full), no disk is taken for a new one.
@@ -105,34 +105,44 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
     broken = partial(_defect, ctx)
-    facts, silent = together(
-        {name: partial(_read, ctx, system, name) for name in names}, _FACTS_TIMEOUT, broken
+    still = silent.Stillness(ctx.host, {name: name for name in names})
+    facts, unread = together(
+        {name: partial(_read, ctx, system, name) for name in names},
+        _FACTS_TIMEOUT,
+        broken,
+        partial(_answered, ctx, system),
+        stopped=still.all,
     )
     yield from (item for found in facts.values() if isinstance(found, list) for item in found)
-    for name in sorted(silent):
-        hint = "to have it looked at again: udevadm trigger --subsystem-match=block"
-        yield failed(name, f"did not answer within {_FACTS_TIMEOUT:g} s", hint)
+    for name in sorted(unread):
+        record(ctx, partial(silent.note, ctx.host, name))
+        yield _hangs(ctx, name, "does not answer")
     known = {name: found for name, found in facts.items() if not isinstance(found, list)}
-    for name in sorted(dealt_with(ctx.host) - silent - (set(facts) - set(known))):
+    for name in sorted(dealt_with(ctx.host) - unread - (set(facts) - set(known))):
         yield from _guarded(ctx, name, partial(gone.forget, ctx, system, name, known.get(name)))
         yield from _guarded(ctx, name, partial(gone.left, ctx, name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
+    still = silent.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
     work = {
         choice.device.name: partial(
-            _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice)
+            _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
         )
         for choice in choices
     }
     ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
     left = max(begun + timeout - time.monotonic(), 0.0)
-    done, late = together(work, left, broken, partial(_record, ctx))
+    done, late = together(work, left, broken, partial(_record, ctx), stopped=still.all)
     for name in work:
         yield from done.get(name, ())
-    if not silent and not late:
+    if not unread and not late:
         yield from mounting.tidy(ctx, {choice.device.uuid for choice in choices})
+    is_over = time.monotonic() >= begun + timeout
     for name in sorted(late):
-        yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
+        if is_over:
+            yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
+        else:
+            yield _hangs(ctx, name, still.why(name))
     grown = {
         choice.device.name: partial(
             _apart, ctx, choice, "grow", partial(_grown, system=system, choice=choice)
@@ -248,14 +258,24 @@ def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
 
 def _apart(
-    ctx: Context, choice: Choice, action: str, work: Callable[[Context], Iterable[Item]]
+    ctx: Context,
+    choice: Choice,
+    action: str,
+    work: Callable[[Context], Iterable[Item]],
+    still: silent.Stillness | None = None,
 ) -> list[Item]:
     """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
     the device's name, never as what a later step waits for.
     """
     name = choice.device.name
+
+    def waiting(why: str) -> None:
+        if still:
+            still.waiting(name, why)
+        working(ctx, name, action, why)
+
     try:
-        own = replace(ctx, waiting=partial(working, ctx, name, action))
+        own = replace(ctx, waiting=waiting)
         return _guarded(ctx, name, lambda: work(own))
     finally:
         record(ctx, lambda: ctx.status.merge("work", name, None))
@@ -297,6 +317,26 @@ def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> lis
 def _defect(ctx: Context, name: str, error: Exception) -> list[Item]:
     Journal(ctx.host).defect(name, error)
     return [failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent")]
+
+
+def _hangs(ctx: Context, name: str, why: str) -> Item:
+    """A disk that the boot goes on without: a failure of its own, until its end is recorded, not the
+    stage's.
+    """
+    why = f"{why}: the boot goes on without it, and so does the work on it"
+    told = items([failed(name, why, "see: journalctl -k")])
+    entry = {"role": "disk", "action": "mount", "outcome": Outcome.FAILED, "items": told}
+    record(ctx, lambda: ctx.status.merge("devices", name, entry))
+    return skipped(name, why)
+
+
+def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
+    """A disk that the stage did not wait for can be read now, or could not be in time: it is looked at like
+    one that has come.
+    """
+    while silent.is_silent(ctx.host, name):
+        time.sleep(silent.PATIENCE)  # the kernel tells nobody when a disk answers again
+    _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:

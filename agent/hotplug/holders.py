@@ -16,11 +16,11 @@ import threading
 
 from agent import mounts
 from agent.errors import HostError
-from agent.hotplug.together import together
 from agent.journal import Journal
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
 from agent.text import printable
+from agent.together import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

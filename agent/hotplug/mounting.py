@@ -181,6 +181,7 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
         with contextlib.suppress(HostError):
             # Exit status 1 means repaired: the superblock tells whether it was.
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
+        ctx.waiting("")
         # Its close() makes udev send another event, which must not run it again.
         once.note(tried, disk.sequence)
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))

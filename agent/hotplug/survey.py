@@ -16,11 +16,11 @@ from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
-from agent.hotplug.together import together
 from agent.journal import Journal
 from agent.plain import dataclass
 from agent.report import Outcome
 from agent.storage import Disk
+from agent.together import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

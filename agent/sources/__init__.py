@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib
 import time
 
-from agent import provisioners, storage
+from agent import provisioners, silent, storage
+from agent.bus import undelivered
 from agent.errors import ConfigError
 from agent.plain import dataclass
+from agent.report import failed, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.context import Context, Medium
     from agent.host import Host
     from agent.parser import Parsed
@@ -135,7 +139,7 @@ def find_drive(ctx: Context, known: str) -> Findings:
 
 
 def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
-    notes: dict[Item, None] = {}
+    notes: dict[Item, None] = dict.fromkeys(_silent(ctx, known))
     for turn in asked:
         module = importlib.import_module(f"agent.sources.{SOURCES[turn[0]]}")
         looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))
@@ -143,3 +147,17 @@ def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Find
         if looked.found:
             return Findings(looked.found, tuple(notes))
     return Findings(None, tuple(notes))
+
+
+def _silent(ctx: Context, known: str) -> Iterator[Item]:
+    """Find out which of the platform's disks do not answer: none of them is opened here. A failure where the
+    machine has no configuration yet, which may be on one of them.
+    """
+    host = ctx.host
+    platform = [name for name in storage.names(host) if not undelivered(host, storage.devpath(host, name))]
+    for name in sorted(silent.find(host, platform)):
+        why = "does not answer: not searched for a configuration"
+        if known:
+            yield skipped(f"/dev/{name}", why)
+        else:
+            yield failed(f"/dev/{name}", why, "see: journalctl -k; start the machine anew when it answers")

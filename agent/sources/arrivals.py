@@ -12,6 +12,7 @@ import select
 import socket
 import time
 
+from agent import silent, storage, udevdb
 from agent.errors import HostError
 from agent.plain import dataclass, field
 from agent.sysfs import attribute, listed
@@ -82,7 +83,7 @@ class Arrivals:
 
     def pending(self) -> bool:
         """Whether udev still works, or a storage device has no driver yet."""
-        if self.host.exists("/run/udev/queue"):
+        if self._udev_is_busy():
             return True
         return (
             bool(self._unbound("pci", "class", _PCI_STORAGE))
@@ -94,7 +95,7 @@ class Arrivals:
         """Whether a disk or drive that the kernel has found is on its way to being one: its driver is at it,
         or udev may still load it. One whose driver is never loaded holds nothing up.
         """
-        busy = self.host.exists("/run/udev/queue")
+        busy = self._udev_is_busy()
         if busy and (
             self._unbound("pci", "class", _PCI_STORAGE)
             or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
@@ -106,6 +107,18 @@ class Arrivals:
             and not self.host.exists(f"{folder}/{name}/block")
             for name in listed(self.host, folder)
             if attribute(self.host, f"{folder}/{name}/type") in _SCSI_STORAGE
+        )
+
+    def _udev_is_busy(self) -> bool:
+        """Whether udev works on something; not where all that is left is disks that do not answer, of which
+        it may never be done.
+        """
+        if not self.host.exists("/run/udev/queue"):
+            return False
+        hung = [name for name in storage.names(self.host) if silent.is_silent(self.host, name)]
+        return not hung or any(
+            name not in hung and "USEC_INITIALIZED" not in udevdb.block(self.host, name)
+            for name in storage.names(self.host)
         )
 
     def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:

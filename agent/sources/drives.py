@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from agent import __version__, identity, storage, udevdb
+from agent import __version__, identity, silent, storage, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.digest import sha256
@@ -62,7 +62,7 @@ def places(host: Host) -> list[str]:
     return [
         device
         for name in storage.names(host)
-        if not _why_not(host, name)
+        if not _why_not(host, name) and not silent.is_silent(host, name)
         for device in storage.with_parts(host, name)
     ]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import mounts, storage
+from agent import mounts, silent, storage
 from agent.bus import attachment
 from agent.context import Medium
 from agent.errors import HostError
@@ -39,8 +39,14 @@ PAGE = 4096
 
 
 def platform_disks(host: Host) -> Iterable[str]:
-    """The whole disks on a bus of the platform, in bus order; never a loop device or a network disk."""
-    return [name for name in storage.names(host) if attachment(host, storage.devpath(host, name))[0]]
+    """The whole disks on a bus of the platform, in bus order; never a loop device or a network disk, nor one
+    that does not answer.
+    """
+    return [
+        name
+        for name in storage.names(host)
+        if attachment(host, storage.devpath(host, name))[0] and not silent.is_silent(host, name)
+    ]
 
 
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:

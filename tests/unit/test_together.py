@@ -6,7 +6,7 @@ import threading
 import time
 from functools import partial
 
-from agent.hotplug.together import together
+from agent.together import together
 
 
 def raised(name: str, error: Exception) -> str:

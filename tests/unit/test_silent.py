@@ -1,0 +1,125 @@
+"""Who does not answer is found out by the kernel's counters, within a bound, and only once in a boot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import silent
+from agent.host import Host
+from agent.silent import PATIENCE, Stillness
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Disks:
+    """Disks in a tree, with the kernel's counters of each."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.host = root, Host(root)
+
+    def set(self, name: str, *, reads: int, under_way: int, sequence: int = 1) -> None:
+        """A disk whose reads have ended so often, with as many under way."""
+        folder = self.root / "sys/class/block" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        stat = [reads, 0, 8, 9, 0, 0, 0, 0, under_way, 7, 7, 0, 0, 0, 0, 0, 0]
+        (folder / "stat").write_text(" ".join(f"{number:8}" for number in stat) + "\n")
+        (folder / "inflight").write_text(f"{under_way:8} {0:8}\n")
+        (folder / "diskseq").write_text(f"{sequence}\n")
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> Disks:
+    """No disk yet."""
+    return Disks(tmp_path)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, in its one element."""
+    now = [100.0]
+    monkeypatch.setattr("agent.silent.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_disk_is_still_when_none_of_its_requests_ends(disks: Disks, clock: list[float]) -> None:
+    still = Stillness(disks.host, {"vdb": "vdb"})
+    disks.set("vdb", reads=7, under_way=1)
+    assert not still.all(["vdb"])
+    clock[0] += PATIENCE - 0.1
+    assert not still.all(["vdb"])
+    clock[0] += 0.1
+    assert still.all(["vdb"])
+    assert still.why("vdb") == "does not answer"
+
+
+def test_one_that_is_slow_or_has_nothing_to_do_is_not(disks: Disks, clock: list[float]) -> None:
+    still = Stillness(disks.host, {"vdb1": "vdb", "vdc": "vdc"})
+    for second in range(20):
+        disks.set("vdb", reads=7 + second, under_way=32)
+        disks.set("vdc", reads=7, under_way=0)
+        clock[0] += 1
+        assert not still.all(["vdb1"])
+        assert not still.all(["vdc"])
+
+
+def test_while_another_moves_all_are_waited_for(disks: Disks, clock: list[float]) -> None:
+    still = Stillness(disks.host, {"vdb": "vdb", "vdc": "vdc"})
+    for second in range(5):
+        disks.set("vdb", reads=7, under_way=1)
+        disks.set("vdc", reads=7 + second, under_way=1)
+        assert not still.all(["vdb", "vdc"])
+        clock[0] += 1
+    assert still.all(["vdb"])  # at once when the other one has ended
+
+
+def test_a_check_is_waited_for_no_longer_however_the_disk_moves(disks: Disks, clock: list[float]) -> None:
+    still = Stillness(disks.host, {"vdb": "vdb"})
+    disks.set("vdb", reads=7, under_way=0)
+    still.waiting("vdb", "the check of vdb")
+    assert not still.all(["vdb"])
+    clock[0] += PATIENCE
+    assert still.all(["vdb"])
+    assert still.why("vdb") == "waits for the check of vdb"
+    still.waiting("vdb", "")
+    clock[0] += PATIENCE
+    assert not still.all(["vdb"])
+
+
+def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, read = threading.Event(), list[str]()
+
+    def hang(_host: Host, name: str) -> None:
+        read.append(name)
+        if name == "vdb":
+            go.wait(30)
+
+    # No device that a test can make hangs in the kernel and can be taken away again: see tests/vm.
+    monkeypatch.setattr(silent, "_read", hang)
+    disks.set("vdb", reads=7, under_way=1)
+    disks.set("vdc", reads=7, under_way=0)
+    begun = time.monotonic()
+    assert silent.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert PATIENCE <= time.monotonic() - begun < PATIENCE + 1
+    assert sorted(read) == ["vdb", "vdc"]
+    begun = time.monotonic()
+    assert silent.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert time.monotonic() - begun < PATIENCE / 2
+    assert sorted(read) == ["vdb", "vdc", "vdc"]
+    go.set()
+
+
+def test_it_counts_again_when_it_has_answered_or_another_has_come(disks: Disks) -> None:
+    disks.set("vdb", reads=7, under_way=1)
+    silent.note(disks.host, "vdb")
+    assert silent.is_silent(disks.host, "vdb")
+    disks.set("vdb", reads=8, under_way=1)
+    assert not silent.is_silent(disks.host, "vdb")
+    disks.set("vdb", reads=7, under_way=0)
+    assert not silent.is_silent(disks.host, "vdb")
+    disks.set("vdb", reads=7, under_way=1, sequence=2)
+    assert not silent.is_silent(disks.host, "vdb")

@@ -2,8 +2,8 @@
 
 A read of a disk that hangs has no end: no signal and no timeout takes it back, and whoever does it cannot
 end either. So each disk is first read in a thread of its own. One that has requests under way and ends none
-of them for PATIENCE seconds is silent: it is opened no more, until one of its requests has ended. A disk that
-is slow, but moves, is waited for.
+of them for PATIENCE seconds is silent: it is opened no more, until one of its requests has ended. A disk
+that is slow, but moves, is waited for.
 
 The kernel counts requests in /sys/class/block/NAME/stat and inflight (Documentation/block/stat.rst). Who is
 silent is noted in /run/gandi/silent, a file for each disk, so that what comes later in a boot does not wait

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent import stages, stored, terminal, trees
+from agent import leftunits, stages, stored, terminal, trees
 from agent.errors import ConfigError
 from agent.host import Host
 from agent.parse import archive
@@ -71,6 +71,7 @@ def _memory(host: Host) -> Iterator[Item]:
     empty = host.exists(_DOCUMENTS) and all(map(_delivered, listed(host, _DOCUMENTS)))
     if empty and host.remove(_DOCUMENTS):
         gone.append(_DOCUMENTS)
+    gone += leftunits.clear(host)
     for name in gone:
         yield changed(name, "removed")
     if not gone:

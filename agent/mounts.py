@@ -9,7 +9,7 @@ import os
 import re
 from functools import lru_cache
 
-from agent import storage, unread
+from agent import leftunits, storage, unread
 from agent.plain import dataclass, replace
 from agent.sysfs import listed
 from agent.text import lines, words
@@ -115,7 +115,9 @@ def swap_names(host: Host) -> list[str]:
 
 
 def claims(host: Host) -> tuple[Claim, ...]:
-    """What fstab (noauto too), crypttab and the administrator's mount, automount and swap units name."""
+    """What fstab (noauto too), crypttab and the administrator's mount, automount and swap units name; the
+    agent's own units are none of them.
+    """
     return (*_table(host, "/etc/fstab", 0, 1), *_table(host, "/etc/crypttab", 1, None), *_units(host))
 
 
@@ -158,6 +160,8 @@ def _units(host: Host) -> Iterator[Claim]:
         for name in listed(host, folder):
             if name.endswith((".mount", ".automount", ".swap")):
                 text = host.read(f"{folder}/{name}") or ""
+                if leftunits.is_ours(text):
+                    continue
                 found = dict(re.findall(_IN_UNIT, text, re.MULTILINE))
                 if found:
                     yield Claim(found.get("What", ""), found.get("Where", ""), f"{folder}/{name}")

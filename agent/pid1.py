@@ -98,6 +98,16 @@ def active_state(unit: str, *, timeout: float) -> str:
         return os.fsdecode(state.value or b"")
 
 
+def fragment(unit: str, *, timeout: float) -> str:
+    """The file that PID 1 has loaded a unit from; "" for one that it knows none of, or has made itself.
+
+    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    """
+    path = c_char_p()
+    with _property(_of_unit(unit), _UNIT, b"FragmentPath", b"s", path, timeout):
+        return os.fsdecode(path.value or b"")
+
+
 def main_process(service: str, *, timeout: float) -> int:
     """The process id of a service, 0 while it has none.
 

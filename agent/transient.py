@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 
-from agent import units
+from agent import leftunits, units
 from agent.errors import HostError
 from agent.text import WHITE, joined, printable
 
@@ -37,7 +37,7 @@ _MOUNT: tuple[Property, ...] = (
 #: Where PID 1 keeps the text of a transient unit for as long as it knows the unit (systemd.unit(5)).
 _TRANSIENT = "/run/systemd/transient"
 #: Characters of the longest name of a unit (UNIT_NAME_MAX).
-_LONGEST = 255
+LONGEST = 255
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
 _MARGIN = 10
 #: Characters of systemd-run's own words that go into an error.
@@ -114,7 +114,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
     from agent import pid1
 
     unit = units.of_path(mountpoint, "mount")
-    if len(unit) > _LONGEST:
+    if len(unit) > LONGEST:
         # systemd makes a hash of its own of such a name; its client knows it, and says the path too.
         said = (("Where", "s", mountpoint), *_MOUNT)
         words = (f"--property={name}={' '.join(values)}" for name, _, *values in said)
@@ -123,6 +123,11 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         collect = ("CollectMode", "s", "inactive-or-failed")
+        if leftunits.is_ours(leftunits.read(host, unit) or ""):
+            # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
+            leftunits.forget(host, unit)
+            if pid1.fragment(unit, timeout=_MARGIN):
+                host.run(("systemctl", "daemon-reload"))
         if _is_kept(host, unit):
             # To start it as it is would mount what it was made for. Without its file it may be made again.
             host.remove(f"{_TRANSIENT}/{unit}")

@@ -31,6 +31,7 @@ SLACK = 16 << 20
 _SUPERBLOCK = 1024
 _EXT_MAGIC = 0xEF53
 _CLEAN, _ERRORS = 1, 2
+_COMPAT_JOURNAL = 0x4
 _INCOMPAT_64BIT = 0x80
 #: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS answers it.
 _XFS_GEOMETRY = 0x80705864
@@ -79,6 +80,15 @@ def wants_check(block: bytes, now: float | None = None) -> str:
     if interval and (time.time() if now is None else now) >= checked + interval:
         return "its last check is too long ago"
     return ""
+
+
+def may_want_check(block: bytes) -> bool:
+    """Whether the ext superblock asks for a check now, or may at some later mount: by a limit of mounts
+    or of time, or after a power cut where it has no journal.
+    """
+    limit, interval = struct.unpack_from("<h", block, 0x36)[0], _u32(block, 0x44)
+    is_journaled = bool(_u32(block, 0x5C) & _COMPAT_JOURNAL)
+    return bool(wants_check(block)) or limit > 0 or interval > 0 or not is_journaled
 
 
 def _ext_size(block: bytes) -> int:

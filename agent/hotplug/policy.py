@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.settings import Settings
     from agent.storage import Device, Disk
 
 #: Filesystems that are mounted by themselves; cluster filesystems (gfs2, ocfs2) belong to several
@@ -253,7 +254,7 @@ def _place(facts: Facts) -> MountAt:
     taken = _taken(facts)
     at = next(path for path in (*first, *itertools.islice(fresh, len(taken) + 1)) if path not in taken)
     warning = "over a folder that is not empty" if machine.places.get(at) is Place.FULL else ""
-    return MountAt(at, _options(facts), warning)
+    return MountAt(at, options(facts.settings, facts.device), warning)
 
 
 def _taken(facts: Facts) -> set[str]:
@@ -275,23 +276,25 @@ def identity(disk: Disk, device: Device) -> str:
     return f"{disk.identity} {device.partition}" if disk.identity else ""
 
 
-def _options(facts: Facts) -> str:
-    options = facts.settings.mount_params.split(",")
-    if facts.device.readonly:
-        options = ["ro", *(option for option in options if option not in ("rw", "ro", "defaults"))]
-    if facts.device.fstype in FAT:
-        set_already = {option.partition("=")[0] for option in options}
-        options += [option for option in _owned(facts) if option.partition("=")[0] not in set_already]
-    return ",".join(option for option in options if option) or "defaults"
+def options(settings: Settings, device: Device) -> str:
+    """The mount options of a data disk."""
+    given = settings.mount_params.split(",")
+    if device.readonly:
+        given = ["ro", *(option for option in given if option not in ("rw", "ro", "defaults"))]
+    if device.fstype in FAT:
+        set_already = {option.partition("=")[0] for option in given}
+        owned = _owned(settings, device)
+        given += [option for option in owned if option.partition("=")[0] not in set_already]
+    return ",".join(option for option in given if option) or "defaults"
 
 
-def _owned(facts: Facts) -> tuple[str, ...]:
+def _owned(settings: Settings, device: Device) -> tuple[str, ...]:
     """Names in UTF-8, and whose everything is: root's, or as CONFIG_MOUNT_OWNER says. The mode is that of
     folders; files get it without the right to execute.
     """
-    names = ("utf8=1",) if facts.device.fstype == "vfat" else ()
-    if not facts.settings.mount_owner:
+    names = ("utf8=1",) if device.fstype == "vfat" else ()
+    if not settings.mount_owner:
         return (*names, "dmask=0022", "fmask=0133")
-    user, group, mode = facts.settings.mount_owner.split(":")
+    user, group, mode = settings.mount_owner.split(":")
     mask = ~int(mode, 8) & 0o777
     return (*names, f"uid={user}", f"gid={group}", f"dmask={mask:04o}", f"fmask={mask | 0o111:04o}")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent import leftunits
+from agent.host import Host
+
 DEBIAN = Path(__file__).parents[2] / "debian"
 TEMPLATE = "# as shipped\n"
 SETTINGS = "etc/default/gandi"
@@ -150,3 +153,18 @@ def test_the_record_of_the_old_package_is_made_from_nothing(tree: Path, there: s
     assert done.returncode == 0, done.stderr
     assert (record / "mode").read_text() == "off\n"
     assert content(victim) in (None, [])
+
+
+def test_the_units_that_were_left_for_pid_1_go_with_the_package(tree: Path) -> None:
+    folder = tree / "etc/systemd/system"
+    wants = folder / "gandi-disks.target.wants"
+    host = Host(tree)
+    for name in ("srv-data", "srv-changed"):
+        assert leftunits.leave(host, f"{name}.mount", f"[Mount]\nWhere=/{name}\n")
+    with (folder / "srv-changed.mount").open("a") as unit:
+        unit.write("Options=ro\n")
+    (folder / "srv-his.mount").write_text("[Mount]\nWhere=/srv/his\n")
+    done = play(tree, "postrm", "remove")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert content(folder) == ["gandi-disks.target.wants", "srv-changed.mount", "srv-his.mount"]
+    assert content(wants) == ["srv-changed.mount"]

@@ -1,0 +1,65 @@
+"""Units that are left for PID 1: the agent's until somebody changes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import leftunits
+from agent.host import Host
+from agent.mounts import claims
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+UNIT, TEXT = "srv-data.mount", "[Mount]\nWhat=/dev/disk/by-uuid/1234-5678\nWhere=/srv/data\n"
+CHANGES: dict[str, Callable[[str], str]] = {
+    "a line more": lambda text: text + "Options=ro\n",
+    "an option": lambda text: text.replace("5678", "9999"),
+    "without the first line": lambda text: text.partition("\n")[2],
+    "empty": lambda text: "",
+}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A tree."""
+    return Host(tmp_path)
+
+
+def test_it_is_written_wanted_claimed_by_nobody_and_taken_away(host: Host, tmp_path: Path) -> None:
+    assert leftunits.leave(host, UNIT, TEXT)
+    link = tmp_path / "etc/systemd/system/gandi-disks.target.wants" / UNIT
+    assert link.read_text().endswith(TEXT)
+    assert leftunits.ours(host) == [UNIT]
+    assert claims(host) == ()
+    assert leftunits.leave(host, UNIT, TEXT + "Options=ro\n")
+    assert link.read_text().endswith("Options=ro\n")
+    assert leftunits.clear(host) == [f"/etc/systemd/system/{UNIT}"]
+    assert list((tmp_path / "etc/systemd/system").iterdir()) == []
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_that_was_changed_is_the_administrators(host: Host, tmp_path: Path, change: str) -> None:
+    leftunits.leave(host, UNIT, TEXT)
+    path = tmp_path / "etc/systemd/system" / UNIT
+    his = CHANGES[change](path.read_text())
+    path.write_text(his)
+    assert leftunits.ours(host) == []
+    assert not leftunits.leave(host, UNIT, TEXT)
+    assert leftunits.clear(host) == []
+    assert path.read_text() == his
+    assert [claim.where for claim in claims(host)] == ([] if change == "empty" else ["/srv/data"])
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "elsewhere"])
+def test_a_link_of_that_name_stays(host: Host, tmp_path: Path, target: str) -> None:
+    path = tmp_path / "etc/systemd/system" / UNIT
+    path.parent.mkdir(parents=True)
+    (path.parent / "elsewhere").write_text(leftunits.signed(TEXT))
+    path.symlink_to(target)
+    assert not leftunits.leave(host, UNIT, TEXT)
+    assert leftunits.clear(host) == []
+    assert path.is_symlink()

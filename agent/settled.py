@@ -75,12 +75,14 @@ def leave(ctx: Context) -> str:
     """Write the mark, if this boot is complete, all went well and nothing is under way. Return why not, or
     "". Raises HostError where it cannot be written.
     """
-    host = ctx.host
-    why = next(_against(ctx), "")
+    from agent.hotplug import known
+
+    host, left = ctx.host, known.leave(ctx)
+    why = next(_against(ctx, left), "")
     if why:
         withdraw(host)
         return why
-    orders = list(_orders(ctx))
+    orders = list(_orders(ctx, left))
     paths = [order.removeprefix("watch ") for order in orders if order.startswith("watch ")]
     facts = host.run((CHECK, "--facts", *paths), changes=False).stdout
     unknown = [line for line in lines(facts) if line.startswith(("unknown ", "odd ", "no "))]
@@ -94,13 +96,15 @@ def leave(ctx: Context) -> str:
 # -- what speaks against it --------------------------------------------------------------
 
 
-def _against(ctx: Context) -> Iterator[str]:
-    """What a boot would have to do again, or has not done; the cheapest questions first."""
+def _against(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+    """What a boot would have to do again, or has not done; the cheapest questions first. ``left``: the UUIDs
+    of the filesystems that PID 1 mounts by itself.
+    """
     status = ctx.status.read()
     yield from _unfinished(ctx, status)
     yield from _each_boot(ctx)
     yield from _media(ctx)
-    yield from _disks(ctx)
+    yield from _disks(ctx, left)
 
 
 def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
@@ -171,33 +175,26 @@ def _is_drive(ctx: Context, label: str) -> bool:
     return label.lower() in (*LABELS, ctx.settings.configdrive_label.lower(), "config")
 
 
-def _disks(ctx: Context) -> Iterator[str]:
-    """What a boot mounts is the stage's to mount."""
+def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+    """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
     from agent.hotplug.record import Kind, Records, begun
 
-    known = _left_to_pid1(ctx)
     for name, record in Records(ctx.host).all().items():
-        if record.kind != Kind.RELEASED and record.uuid not in known:
+        if record.kind != Kind.RELEASED and record.uuid not in left:
             yield f"{name} is mounted at each boot"
     if begun(ctx.host).all():
         yield "a disk is being mounted"
 
 
-def _left_to_pid1(ctx: Context) -> frozenset[str]:
-    """The UUIDs of the filesystems that PID 1 mounts in a boot in which no stage runs."""
-    return frozenset()
-
-
 # -- what the next boot has to do --------------------------------------------------------
 
 
-def _orders(ctx: Context) -> Iterator[str]:
+def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     from agent import seen
-    from agent.hotplug.record import Records
 
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
-    if any(record.uuid in _left_to_pid1(ctx) for record in Records(host).all().values()):
+    if left:
         yield f"start {DISKS}"
     yield from (f"getty {unit}" for unit in host.names(_GETTYS))
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):

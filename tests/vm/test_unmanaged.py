@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import delivered
+from tests.vm.plugged import NOBODYS
 from tests.vm.rig import ImageSpec, newest_deb
 
 WAITING = "systemd-networkd-wait-online.service"
@@ -23,7 +24,8 @@ def test_the_network_is_waited_for_only_where_a_script_is_to_run(machine: Rig, t
     for the network fails.
     """
     settings = ("echo CONFIG_NETWORK=0 >> /etc/default/gandi", sample.KEEPS_KEYS)
-    vm = machine.start(ImageSpec(debs=(newest_deb(),), commands=settings), sample.SPEC)
+    image = ImageSpec(debs=(newest_deb(),), commands=settings, files=(NOBODYS,))
+    vm = machine.start(image, sample.SPEC)
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     vm.run("systemctl is-active systemd-networkd; ls -d /sys/class/net/e*")
     assert vm.output('networkctl --no-legend list | awk \'$2 != "lo" && $5 != "unmanaged"\'') == ""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: The UUIDs of which udev's link has the same name.
 _UUID = re.compile(r"[0-9A-Fa-f-]{4,64}")
 #: What the syntax of units would read in another way: control characters, and the ends of a line.
-_ODD = re.compile(r"[\0-\x1f\x7f]|\\$|^\s|\s$")
+_ODD = re.compile(r"[\0-\x1f\x7f]|\\$|^ | $")
 #: A hook that is run at each mount.
 _HOOK = "post-disk-attach"
 _TEXT = """\

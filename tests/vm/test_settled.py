@@ -1,4 +1,4 @@
-"""A boot with nothing new: no interpreter of the agent's; and each way in which that could be a lie."""
+"""A boot in which nothing is new: no interpreter of ours; and each way in which that can be untrue."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ LIES = {
         "/etc/default/gandi",
     ),
     "settings, with their old time": (
-        "touch -r /etc/default/gandi /run/time; sed -i 's/^#CONFIG_MOTD=1/#CONFIG_MOTD=0/' "
-        "/etc/default/gandi; touch -r /run/time /etc/default/gandi",
+        "touch -r /etc/default/gandi /run/time; sed -i 's/CONFIG_MOTD=1/CONFIG_MOTD=0/' /etc/default/gandi;"
+        " touch -r /run/time /etc/default/gandi",
         "true",
         "/etc/default/gandi",
     ),
@@ -127,9 +127,8 @@ LIES = {
 }
 
 
-def test_nothing_is_taken_for_unchanged_that_is_not(machine: Machine | Rig, set_up: State) -> None:
+def test_nothing_is_taken_for_unchanged_that_is_not(machine: Rig, set_up: State) -> None:
     """Each difference by itself, in a machine at rest: the program that a boot runs names it."""
-    assert isinstance(machine, Rig)
     vm = machine.clone(set_up)
     at_rest(vm)
     same = media.make_archive(sample.CONFIG, script=sample.SCRIPT)

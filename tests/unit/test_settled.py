@@ -1,0 +1,176 @@
+"""When the mark of a machine at rest is left, and what it says."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import seen, settled
+from agent.context import Context, Medium, context
+from agent.host import Completed, Host
+from agent.model import Identity
+from agent.stages import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any
+
+FACTS = "uuid 1\ndisk vda 1 0\n"
+
+
+class Checked(Host):
+    """Answers for gandi-check; everything else is real."""
+
+    facts = FACTS
+
+    def run(self, argv: Sequence[str], **_more: Any) -> Completed:
+        asked = tuple(argv)
+        return Completed(asked, 0, self.facts if asked[0] == settled.CHECK else "", "")
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    made = context(Checked(tmp_path))
+    made.state.adopt(Identity("gandi", "one"))
+    for stage in Stage:
+        made.status.merge("stages", stage, {"state": "done", "steps": []})
+    return made
+
+
+def test_after_a_complete_boot_it_has_the_orders_and_the_facts(ctx: Context) -> None:
+    items = [{"name": "swap", "outcome": "unchanged", "detail": "/dev/vdb, switched on"}]
+    ctx.status.merge("stages", "bootstrap", {"state": "done", "steps": [{"step": "swap", "items": items}]})
+    assert settled.leave(ctx) == ""
+    text = ctx.host.read(settled.MARK) or ""
+    orders, facts = text.split("\nfacts\n")
+    assert "swap vdb" in orders.splitlines()
+    assert "watch /etc/gandi/plugins.d" in orders.splitlines()
+    assert facts == FACTS
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+@pytest.mark.parametrize("stage", Stage)
+def test_none_unless_every_stage_has_ended_well(ctx: Context, stage: Stage, state: str) -> None:
+    assert settled.leave(ctx) == ""
+    ctx.status.merge("stages", stage, {"state": state, "steps": []})
+    assert settled.leave(ctx) == f"stage {stage}: {state}"
+    assert not ctx.host.exists(settled.MARK)
+
+
+def _failed_device(ctx: Context) -> None:
+    ctx.status.merge("devices", "vdc", {"role": "disk", "outcome": "failed", "items": []})
+
+
+def _cut(ctx: Context) -> None:
+    ctx.host.write(f"{settled.FOLDER}/.unfinished.gandi-1-2-3-4", b"")
+
+
+def _begun(ctx: Context) -> None:
+    ctx.host.write(ctx.state.file("begun.json"), b"{}")
+
+
+def _renewed(ctx: Context) -> None:
+    ctx.host.write(ctx.state.file("renew/machine-id"), b"")
+
+
+def _plugin(ctx: Context) -> None:
+    ctx.host.write("/etc/gandi/plugins.d/one", b"", mode=0o755)
+
+
+def _hook(ctx: Context) -> None:
+    ctx.host.write("/etc/gandi/hooks/post-vm-config", b"", mode=0o755)
+
+
+def _bootstrap(ctx: Context) -> None:
+    ctx.host.write("/usr/share/gandi/bootstrap.d/one", b"", mode=0o755)
+
+
+def _odd_settings(ctx: Context) -> None:
+    ctx.host.write("/etc/default/gandi", "CONFIG_MOTD=maybe\n")
+    ctx.file.current()
+
+
+def _drive(ctx: Context) -> None:
+    ctx.state.adopt(Identity("openstack", "two"))
+
+
+def _unknown_disk(ctx: Context) -> None:
+    Checked.facts = "unknown vdb\n"
+
+
+def _disk(ctx: Context) -> None:
+    record = dict.fromkeys(("disk", "sequence", "uuid", "label", "number", "at"), "x")
+    ctx.host.write("/run/gandi/disks.json", json.dumps({"vdb": record}))
+
+
+WHYS = (
+    (_failed_device, "vdc has failed"),
+    (_cut, "not written to its end"),
+    (_begun, "was begun"),
+    (_renewed, "was begun"),
+    (_plugin, "runs at each boot"),
+    (_bootstrap, "runs at each boot"),
+    (_hook, "hook post-vm-config"),
+    (_odd_settings, "settings"),
+    (_drive, "drive (openstack)"),
+    (_unknown_disk, "unknown vdb"),
+    (_disk, "vdb is mounted"),
+)
+
+
+@pytest.mark.parametrize(("make", "why"), WHYS, ids=lambda value: getattr(value, "__name__", value))
+def test_none_where_the_next_boot_has_something_to_do(
+    ctx: Context, make: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checked, "facts", FACTS)
+    assert settled.leave(ctx) == ""
+    make(ctx)
+    assert why in settled.leave(ctx)
+    assert not ctx.host.exists(settled.MARK)
+
+
+def test_a_machine_without_a_configuration_is_never_settled(tmp_path: Path) -> None:
+    made = context(Checked(tmp_path))
+    for stage in Stage:
+        made.status.merge("stages", stage, {"state": "done", "steps": []})
+    assert settled.leave(made) == "no configuration yet"
+    made.host.write("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
+    assert settled.leave(made) == ""
+
+
+def test_in_a_boot_without_stages_it_keeps_its_orders(ctx: Context) -> None:
+    for stage in Stage:
+        ctx.status.merge("stages", stage, None)
+    assert settled.leave(ctx) == "stage bootstrap: not run"
+    ctx.host.write(settled.FLAG, 'swap vdb\nseen nics {"here": {}, "were": []}\nconsume \nfolder cpu0 7\n')
+    assert settled.leave(ctx) == ""
+    text = ctx.host.read(settled.MARK) or ""
+    assert text.startswith("swap vdb\n")
+    assert 'seen nics {"here": {}, "were": []}' in text
+    assert seen.load(ctx.host, seen.CPUS) == {"cpu0": 7}
+    assert seen.load(ctx.host, seen.MEMORY) is None
+    seen.store(ctx.host, seen.CPUS, {"cpu1": 8})
+    assert seen.load(ctx.host, seen.CPUS) == {"cpu1": 8}
+
+
+@pytest.mark.parametrize(
+    ("size", "delivered", "kept"), [(1024, True, True), (1024, False, False), (0, True, False)]
+)
+def test_an_archive_is_kept_that_was_understood_and_has_no_secret(
+    ctx: Context, tmp_path: Path, size: int, delivered: bool, kept: bool
+) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(512 << 10) + b"a" * 1024 + bytes(64 << 10))
+    if delivered:
+        ctx.host.write(ctx.state.file("delivered"), "digest", mode=0o600)
+    medium = Medium("gandi", "vdb", "1:2", "vdb", 512 << 10, size)
+    with disk.open("rb") as file:
+        settled.keep_archive(ctx, medium, file.fileno())
+    assert ctx.host.exists(settled.ARCHIVE) == kept
+    if kept:
+        assert (tmp_path / "var/lib/gandi/archive").stat().st_mode & 0o777 == 0o600
+        assert settled.leave(ctx) == ""
+        assert "archive 1024\n" in (ctx.host.read(settled.MARK) or "")

@@ -93,7 +93,7 @@ def look(asked: Asked, places: Places = places) -> Findings:
 
 def carries(host: Host, disk: str, label: str) -> bool:
     """Whether a disk, or a partition of it, is a drive that counts. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
-    if _why_not(host, disk):
+    if _why_not(host, disk) or silent.is_silent(host, disk):
         return False
     return any(labelled(host, name, _labels(label)) for name in storage.with_parts(host, disk))
 

@@ -369,6 +369,40 @@ def test_a_mount_that_fails_leaves_no_folder_and_the_others_go_on(
     assert os.listdir(tmp_path / "srv") == ["good"]
 
 
+def test_a_check_is_waited_for_two_seconds_and_its_end_is_recorded(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    import threading
+
+    asks, good, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
+    ext4(asks, "-L", "asks")
+    sh("tune2fs", "-c", "1", "-C", "5", asks.node)
+    ext4(good, "-L", "good")
+    real, go = system(asks, good), threading.Event()
+
+    def write(*arguments: object) -> None:
+        go.wait(30)
+        real.write(*arguments)
+
+    begun = time.monotonic()
+    items = list(handler.mount_all(ctx, system=replace(real, write=write)))
+    assert time.monotonic() - begun < 4
+    told = {item.name: item for item in items}
+    assert told[good.name].outcome is Outcome.CHANGED
+    assert told[asks.name].outcome is Outcome.SKIPPED, "the stage has not failed"
+    assert "the check of" in told[asks.name].detail
+    entry = ctx.status.read()["devices"][asks.name]
+    assert entry["outcome"] == Outcome.FAILED
+    assert ctx.status.read()["work"][asks.name]["waiting"].startswith("the check of")
+    go.set()
+    deadline = time.monotonic() + 30
+    while ctx.status.read()["devices"][asks.name]["outcome"] == Outcome.FAILED:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert mounted()[asks.name] == f"{tmp_path}/srv/asks"
+    assert asks.name not in ctx.status.read()["work"]
+
+
 def test_a_disk_that_hangs_is_named_in_time_and_the_rest_is_there(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:

@@ -1,0 +1,124 @@
+"""Data disks that PID 1 mounts in a boot with nothing new, and the daemon's way with their units."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.vm.rig import MIB, Disk, Machine, make_filesystem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = 300 * MIB
+UNITS = "/etc/systemd/system"
+#: In the place of the check, whose own tests are elsewhere: what it does where nothing is new.
+CHECK = f"""[Unit]
+DefaultDependencies=no
+After=local-fs.target systemd-udevd.service systemd-udev-trigger.service
+Before=gandi-bootstrap.service gandi-mount.service gandi-config.service gandi-postboot.service basic.target
+ConditionPathExists={UNITS}/settled
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=udevadm settle --timeout=60
+ExecStart=/bin/sh -c 'mkdir -p /run/gandi; >/run/gandi/settled'
+ExecStart=systemctl --no-block start gandi-disks.target
+[Install]
+WantedBy=multi-user.target
+"""
+SKIPPED = "[Unit]\nConditionPathExists=!/run/gandi/settled\n"
+#: A service as an administrator may have one, that needs a disk however late it comes.
+NEEDS = """[Unit]
+RequiresMountsFor=/srv/a
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'findmnt -no OPTIONS /srv/a >/run/seen'
+[Install]
+WantedBy=multi-user.target
+"""
+LEAVE = """
+import sys
+sys.path.insert(0, "/usr/lib/gandi-agent")
+from agent.context import context
+from agent.host import Host
+from agent.hotplug import known
+print(*sorted(known.leave(context(Host()))))
+"""
+
+
+def _leave(vm: Machine) -> list[str]:
+    """What the daemon does when a boot is complete; the UUIDs."""
+    return vm.output(["python3", "-c", LEAVE]).split()
+
+
+def _left(vm: Machine) -> list[str]:
+    return vm.output(f"cd {UNITS}; grep -l gandi-agent *.mount; true").split()
+
+
+def _mounted(vm: Machine) -> set[str]:
+    return set(vm.output("findmnt -rno TARGET | grep ^/srv/; true").split())
+
+
+def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, tmp_path: Path) -> None:
+    vm = booted
+    for name in "abc":
+        path = make_filesystem(tmp_path / f"{name}.img", SIZE, "ext4", label=name)
+        vm.add_disk(Disk(path=path, id=name, serial=name))
+    vm.wait_until("test $(findmnt -rno TARGET | grep -c ^/srv/) = 3")
+    vm.write_file(f"{UNITS}/gandi-check.service", CHECK)
+    vm.write_file(f"{UNITS}/needs.service", NEEDS)
+    for unit in ("gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot", "gandi-agent"):
+        vm.write_file(f"{UNITS}/{unit}.service.d/skipped.conf", SKIPPED)
+    vm.run("systemctl daemon-reload && systemctl enable gandi-check needs")
+    vm.run("rm /etc/systemd/system/multi-user.target.wants/gandi-agent.service; true")
+    assert len(_leave(vm)) == 3
+    assert _left(vm) == ["srv-a.mount", "srv-b.mount", "srv-c.mount"]
+
+    # Nothing is new: PID 1 mounts them, and services find them.
+    vm.run(f"touch {UNITS}/settled && sync")
+    vm.reboot()
+    vm.wait_booted()
+    assert _mounted(vm) == {"/srv/a", "/srv/b", "/srv/c"}
+    assert vm.output("systemctl is-active gandi-disks.target srv-a.mount needs").split() == ["active"] * 3
+    assert {"nosuid", "nodev", "noatime"} <= set(vm.read_file("/run/seen").decode().strip().split(","))
+    vm.run("! test -e /run/gandi/status.json")  # no stage has run
+    shown = vm.output("systemctl show -P LazyUnmount -P FragmentPath srv-a.mount").split()
+    assert shown == ["yes", f"{UNITS}/srv-a.mount"]
+
+    # The daemon wakes, takes them for its own, and gives one up and takes it back.
+    vm.run(f"rm {UNITS}/settled /run/gandi/settled && systemctl start gandi-agent")
+    vm.run("udevadm trigger --subsystem-match=block --settle")
+    vm.wait_until("grep -q srv/a /run/gandi/disks.json && grep -q srv/c /run/gandi/disks.json", timeout=60)
+    vm.run("gandi-agent detach /srv/c")
+    assert "/srv/c" not in _mounted(vm)
+    vm.run("gandi-agent mount c")
+    assert _mounted(vm) == {"/srv/a", "/srv/b", "/srv/c"}
+    assert _left(vm) == ["srv-a.mount", "srv-b.mount"]
+    assert len(_leave(vm)) == 3
+
+    # A boot that is not as the last one: other options, a disk that was made anew, one less.
+    vm.run("echo 'CONFIG_MOUNT_PARAMS=rw,nosuid,nodev,noatime,noexec' >> /etc/default/gandi")
+    device = vm.output("findmnt -no SOURCE /srv/b")
+    vm.run("gandi-agent detach /srv/b && gandi-agent detach /srv/c")
+    vm.run(f"mkfs.xfs -qf -L b {device} && sync")
+    vm.remove_disk("c")
+    vm.reboot()
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
+    assert _mounted(vm) == {"/srv/a", "/srv/b"}
+    assert vm.output("findmnt -rno FSTYPE /srv/a /srv/b; findmnt -rno FSTYPE /srv/b").split()[-1] == "xfs"
+    assert "noexec" in vm.output("findmnt -rno OPTIONS /srv/a")
+    assert "noexec" in vm.read_file("/run/seen").decode(), "it was there before the service"
+    assert len(_leave(vm)) == 2
+    assert _left(vm) == ["srv-a.mount", "srv-b.mount"], "that of the disk that has gone has gone"
+    assert "Options=rw,nosuid,nodev,noatime,noexec\n" in vm.read_file(f"{UNITS}/srv-a.mount").decode()
+
+    # Other modes have no such units, and none is in the way of a clean image.
+    for setting in ("CONFIG_MOUNT_MODE=autofs", "CONFIG_MOUNT_MODE=direct\nCONFIG_ALLOW_MOUNT=0"):
+        vm.run(f"printf '{setting}\\n' >> /etc/default/gandi")
+        assert _leave(vm) == []
+        assert _left(vm) == []
+    vm.run("sed -i /ALLOW_MOUNT/d /etc/default/gandi")
+    assert len(_leave(vm)) == 2
+    vm.run("gandi-agent clean")
+    assert _left(vm) == []

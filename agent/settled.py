@@ -231,14 +231,16 @@ def keep_archive(ctx: Context, medium: Medium, descriptor: int) -> None:
     Only one that was understood as a whole and has no plain password in it (the source step keeps its
     digest), that brings no modules for a kernel, and is not large.
     """
-    forget_archive(ctx.host)
     known = ctx.host.exists(f"{ctx.state.folder()}/delivered")
-    if not known or medium.modules or medium.offset != _PLACE or not 0 < medium.length <= _LARGEST:
-        return
-    size = medium.length + _BEHIND
-    content = os.pread(descriptor, size, medium.offset)
-    if len(content) == size and not medium.length % 512:
-        ctx.host.write(ARCHIVE, content, mode=0o600)
+    if known and not medium.modules and medium.offset == _PLACE and 0 < medium.length <= _LARGEST:
+        size = medium.length + _BEHIND
+        content = os.pread(descriptor, size, medium.offset)
+        if len(content) == size and not medium.length % 512:
+            if content != ctx.host.read_bytes(ARCHIVE):
+                forget_archive(ctx.host)  # also where the new one cannot be written
+                ctx.host.write(ARCHIVE, content, mode=0o600)
+            return
+    forget_archive(ctx.host)
 
 
 def forget_archive(host: Host) -> None:

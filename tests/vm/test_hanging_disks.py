@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SIZE = 512 * MIB
 #: What a mount reads (the journal) is not answered. What libblkid reads is: mount(8) has it look at all
-#: disks to remount the root by its UUID, so one that hangs from the beginning stops any system, with us or not.
+#: disks to remount the root by its UUID, so one that hangs from the beginning stops any system.
 HANGS = range(8 * MIB, SIZE - 8 * MIB)
 #: Seconds of the guest by which ssh may come later.
 LATER = 3.0

@@ -143,7 +143,7 @@ def test_nothing_is_taken_for_unchanged_that_is_not(machine: Rig, set_up: State)
     assert vm.output(CHECK) == NOTHING_NEW
     wrong = {}
     for name, (change, undo, expected) in LIES.items():
-        vm.run(f"rm -f /run/gandi/settled /run/gandi/unchanged; swapoff -a; {MARK_NOW}")
+        vm.run(f"rm -f /run/gandi/settled /run/gandi/unchanged; swapoff -a; udevadm settle; {MARK_NOW}")
         assert vm.output(CHECK) == NOTHING_NEW, name
         vm.run(f"rm -f /run/gandi/settled /run/gandi/unchanged; {change}")
         answer = vm.output(CHECK)

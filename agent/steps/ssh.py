@@ -77,14 +77,18 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield unchanged("ssh", "each option is set by the administrator")
         return
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
-    if not host.dry_run and not _is_shipped(host, files):
+    # Without a host key, as before a machine's first ones are made, sshd says nothing: the next boot asks.
+    has_keys = any(fnmatch(name, "ssh_host_*_key") for name in listed(host, FOLDER))
+    is_shipped = _is_shipped(host, files)
+    if has_keys and not host.dry_run and not is_shipped:
         try:
             _check(host, wanted)
         except HostError:
-            _take_back(host, former)
+            host.remove(DROP_IN)
             _check_without(host)
             raise
-    ctx.state.mark(_MARK)
+    if has_keys or is_shipped:
+        ctx.state.mark(_MARK)
     _reload(host)
     yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
 
@@ -188,13 +192,6 @@ def _ask(host: Host) -> dict[str, str] | str:
         return "; ".join(lines(done.stderr.strip(WHITE))[:2]) or f"exit status {done.returncode}"
     pairs = (line.partition(" ") for line in lines(done.stdout))
     return {name.lower(): value for name, _, value in pairs}
-
-
-def _take_back(host: Host, former: str | None) -> None:
-    if former is None:
-        host.remove(DROP_IN)
-    else:
-        host.write(DROP_IN, former)
 
 
 def _reload(host: Host) -> None:

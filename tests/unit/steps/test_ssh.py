@@ -32,6 +32,7 @@ def heeds(machine: Machine) -> tuple[int, str]:
 def sshd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[Sshd]:
     """The last one answers."""
     machine.put(ssh.SSHD)
+    machine.put("/etc/ssh/ssh_host_rsa_key")
     machine.put(ssh.CONFIG, "#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
     machine.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nadmin1:x:1000:1000::/home/admin1:/bin/sh\n")
     machine.deliver(users=(User("root", keys=(KEY,)),))
@@ -174,6 +175,19 @@ def test_the_configuration_that_the_distribution_ships_is_not_asked_about(
     sshd.append(lambda _machine: pytest.fail("sshd -T costs more than the stage"))
     assert machine.run(ssh.apply)["ssh"].startswith("changed")
     assert written(machine) == BOTH
+
+
+def test_before_there_are_host_keys_the_next_boot_asks(machine: Machine, sshd: list[Sshd]) -> None:
+    (machine.root / "etc/ssh/ssh_host_rsa_key").unlink()
+    sshd.append(lambda _machine: pytest.fail("it would say that there are none"))
+    assert machine.run(ssh.apply)["ssh"].startswith("changed")
+    assert written(machine) == BOTH
+    machine.put("/etc/ssh/ssh_host_rsa_key")
+    sshd.append(
+        lambda _machine: (255, f"{ssh.DROP_IN}: line 2: Bad") if written(_machine) else heeds(_machine)
+    )
+    with pytest.raises(HostError, match="refuses"):
+        machine.run(ssh.apply)
 
 
 @pytest.mark.parametrize("place", [ssh.CONFIG, "/etc/ssh/sshd_config.d/50-more.conf"])

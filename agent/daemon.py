@@ -8,6 +8,7 @@ of their own, and each start looks at everything anew. Nothing in this thread wa
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import signal
@@ -22,6 +23,7 @@ from agent import control, parser, processes, settled, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.errors import AgentError
+from agent.hotplug import needed
 from agent.journal import Journal, notify, status_line
 from agent.plain import dataclass, field
 from agent.rest import Rest
@@ -203,6 +205,8 @@ class Daemon:
 
     def _listen(self, now: float) -> None:
         """Act upon what has been heard, and is from now on; what was there before can wait a little."""
+        gc.freeze()
+        gc.enable()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         if self._drain() and self._all_at is not None:
             self._all_at = now + _NEWS_FIRST
@@ -239,7 +243,7 @@ class Daemon:
             case _:
                 self._server.answer(connection, "end 2")
 
-    def _join(self, connection: Connection, stage: Stage) -> None:
+    def _join(self, connection: Connection | None, stage: Stage) -> None:
         """Start the stage, or let the peer wait for the one that was asked for already."""
         if stage not in self._runs:
             self._runs[stage] = []
@@ -249,7 +253,17 @@ class Daemon:
             elif stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
-        self._runs[stage].append(connection)
+        if connection:
+            self._runs[stage].append(connection)
+
+    def _pass_mount(self) -> None:
+        """Run the mount stage now where a boot has no data disk, so that no process does so for its unit."""
+        host = self.ctx.host
+        if host.exists(stages.MOUNTING) or needed.has_data_disk(self.ctx):
+            return
+        record(self.ctx, lambda: host.write(stages.NO_DISKS, b""))
+        if host.exists(stages.NO_DISKS):
+            self._join(None, Stage.MOUNT)
 
     def _run(self, stage: Stage) -> None:
         """In the runner's thread: the whole stage, each line of it in the journal for the stage's unit."""
@@ -268,6 +282,8 @@ class Daemon:
             self.call(lambda: self._ended(stage, status))
 
     def _ended(self, stage: Stage, status: int) -> None:
+        if stage is Stage.BOOTSTRAP:
+            self._pass_mount()  # before PID 1 hears that the stage has ended
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
         if stage is Stage.BOOTSTRAP:

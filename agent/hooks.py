@@ -77,7 +77,7 @@ def execute(
             timeout=timeout,
             description=f"gandi-agent: {name}",
             environment={"HOME": "/root", **_passed(environment)},
-            properties=(f"SyslogIdentifier={name}",),
+            properties=(("SyslogIdentifier", "s", name),),
         )
     except HostError as error:
         yield failed(name, error.message, error.hint)

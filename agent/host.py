@@ -124,9 +124,10 @@ class Host:
         """Whether there is anything of that name (a dangling link is not)."""
         return os.path.exists(self.path(name))
 
-    def which(self, program: str) -> bool:
-        """Whether a program of that name is installed below the root."""
-        return any(self.exists(f"{folder}/{program}") for folder in ENVIRONMENT["PATH"].split(":"))
+    def which(self, program: str) -> str:
+        """Where a program of that name is installed below the root, "" where it is not."""
+        found = (f"{folder}/{program}" for folder in ENVIRONMENT["PATH"].split(":"))
+        return next(filter(self.exists, found), "")
 
     # -- files -----------------------------------------------------------------------
 

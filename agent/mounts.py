@@ -16,7 +16,7 @@ from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from agent.host import Host
     from agent.storage import Device
@@ -25,6 +25,8 @@ MOUNTINFO = "/proc/self/mountinfo"
 #: Where an administrator puts units; the generator's own, from fstab, are read at their source.
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
 _IN_UNIT = r"^[ \t\r]*(What|Where)[ \t]*=[ \t]*(.*?)[ \t\r]*$"
+#: Mountpoints whose disk is the system's own.
+_SYSTEM = frozenset({"/", "/usr", "/boot"})
 _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
 
 
@@ -98,6 +100,14 @@ def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
         if name in members:
             return tuple(members)
     return ()
+
+
+def root_disks(host: Host, found: Iterable[Mount] | None = None) -> frozenset[str]:
+    """The disks that the system itself is on; of these mounts, by default of those of now."""
+    here = mounts(host) if found is None else found
+    numbers = {number for mount in here if mount.at in _SYSTEM for number in mount.numbers}
+    names = (storage.name_of(host, number) for number in numbers)
+    return frozenset(disk for name in names if name for disk in storage.beneath(host, name))
 
 
 def swaps(host: Host) -> frozenset[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import threading
 import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -20,8 +21,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    #: A property of a unit: its name, its type in D-Bus (s, b or as), its value or values ("yes" or "no").
+    #: A property of a unit: its name, its type in D-Bus, its value or values (s, as: texts; b: "yes" or
+    #: "no"; t: microseconds; ay: a text's bytes; a(sasb): one command, word by word).
     Property = tuple[str, ...]
+    _Argument = bytes | c_int | c_uint64
 
 _ADDRESS = b"unix:path=/run/systemd/private"
 _SERVICE, _PATH = b"org.freedesktop.systemd1", b"/org/freedesktop/systemd1"
@@ -31,6 +34,8 @@ _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LETTERS_AND_DIGITS = _LETTERS | frozenset(b"0123456789")
 #: Seconds in which PID 1 takes an order, unless it hangs.
 _ANSWER = 25.0
+#: ``bus``: the connection of this thread's session, None before its first question.
+_session = threading.local()
 
 
 class _Error(ctypes.Structure):
@@ -58,23 +63,48 @@ _ENDS = {
 }
 
 
+@contextlib.contextmanager
+def session() -> Iterator[None]:
+    """Ask over one connection, in this thread: a new one costs PID 1 as much as a unit that it starts. For a
+    few questions in a row, since PID 1 sends what happens to every unit over it.
+    """
+    _session.bus = None
+    try:
+        yield
+    finally:
+        bus = vars(_session).pop("bus")
+        if bus is not None:
+            _library().sd_bus_flush_close_unref(bus)
+
+
 def start_transient(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
     """Make a transient unit and start it; returns when its start job has ended well.
 
     ``timeout`` is in seconds; the job goes on after it. Raises HostError naming the unit.
     """
-    deadline = time.monotonic() + timeout
     flat = [argument for item in properties for argument in _arguments(*item)]
     order = (os.fsencode(unit), b"fail", c_int(len(properties)), *flat, c_int(0))
-    with _connected(_ANSWER) as bus:
-        with _called(bus, _PATH, _MANAGER, b"StartTransientUnit", b"ssa(sv)a(sa(sv))", *order) as answer:
-            path = c_char_p()
-            _library().sd_bus_message_read(answer, b"o", byref(path))
-            job = os.fsdecode(path.value or b"")
-        result = _result(bus, job, deadline)
+    result = _start(timeout, b"StartTransientUnit", b"ssa(sv)a(sa(sv))", order)
     if result != "done":
         why = f"its start ended as: {result}" if result else f"not started within {timeout:g} s"
         raise HostError(f"{unit}: {why}", hint=f"see: journalctl -b -u '{unit}'")
+
+
+def start(unit: str, *, timeout: float) -> str:
+    """Start a unit, or join its start, and wait for the end of the job: how that ended (done, failed,
+    dependency...), "" where it has not within ``timeout`` seconds. Raises HostError where PID 1 refuses.
+    """
+    return _start(timeout, b"StartUnit", b"ss", (os.fsencode(unit), b"replace"))
+
+
+def _start(timeout: float, method: bytes, types: bytes, order: Sequence[_Argument]) -> str:
+    deadline = time.monotonic() + timeout
+    with _connected(_ANSWER) as bus:
+        with _called(bus, _PATH, _MANAGER, method, types, *order) as answer:
+            path = c_char_p()
+            _library().sd_bus_message_read(answer, b"o", byref(path))
+            job = os.fsdecode(path.value or b"")
+        return _result(bus, job, deadline)
 
 
 def system_state(*, timeout: float) -> str:
@@ -142,23 +172,28 @@ def _property(
 
 @contextlib.contextmanager
 def _connected(timeout: float) -> Iterator[c_void_p]:
-    """A connection of this thread's own; what fails on it raises HostError."""
-    lib, bus = _library(), c_void_p()
+    """The connection of this thread's session, or one of its own; what fails on it raises HostError."""
+    lib, bus, is_held = _library(), getattr(_session, "bus", None), hasattr(_session, "bus")
     try:
-        lib.sd_bus_new(byref(bus))
-        lib.sd_bus_set_address(bus, _ADDRESS)
+        if bus is None:
+            bus = c_void_p()
+            if is_held:
+                _session.bus = bus
+            lib.sd_bus_new(byref(bus))
+            lib.sd_bus_set_address(bus, _ADDRESS)
+            lib.sd_bus_start(bus)
         lib.sd_bus_set_method_call_timeout(bus, int(timeout * 1e6))
-        lib.sd_bus_start(bus)
         yield bus
     except OSError as error:
         raise HostError(f"systemd cannot be asked: {error.strerror}") from error
     finally:
-        lib.sd_bus_flush_close_unref(bus)
+        if not is_held:
+            lib.sd_bus_flush_close_unref(bus)
 
 
 @contextlib.contextmanager
 def _called(
-    bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: bytes | c_int
+    bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: _Argument
 ) -> Iterator[c_void_p]:
     """The answer. Raises HostError with PID 1's reason."""
     lib, answer, error = _library(), c_void_p(), _Error()
@@ -174,15 +209,27 @@ def _called(
         lib.sd_bus_error_free(byref(error))
 
 
-def _arguments(name: str, kind: str, *values: str) -> Iterator[bytes | c_int]:
+def _arguments(name: str, kind: str, *values: str) -> Iterator[_Argument]:
     """A property as sd_bus_message_append(3) takes it."""
     yield from (name.encode(), kind.encode())
-    if kind == "b":
-        yield c_int(values == ("yes",))
-        return
-    if kind == "as":
-        yield c_int(len(values))
-    yield from map(os.fsencode, values)
+    match kind:
+        case "b":
+            yield c_int(values == ("yes",))
+        case "t":
+            yield c_uint64(int(values[0]))
+        case "ay":
+            data = os.fsencode(values[0])
+            yield from map(c_int, (len(data), *data))
+        case "as":
+            yield c_int(len(values))
+            yield from map(os.fsencode, values)
+        case "a(sasb)":
+            words = [os.fsencode(word) for word in values]
+            yield from (c_int(1), words[0], c_int(len(words)))
+            yield from words
+            yield c_int(0)
+        case _:
+            yield from map(os.fsencode, values)
 
 
 def _result(bus: c_void_p, job: str, deadline: float) -> str:

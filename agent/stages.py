@@ -101,7 +101,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
-    Stage.MOUNT: (Step("disks", "agent.hotplug.disk:mount_all"),),
+    Stage.MOUNT: (Step("disks", "agent.hotplug.needed:mount"),),
     Stage.CONFIG: (
         Step("resources", "agent.hotplug.coldplug:apply"),
         Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
@@ -127,6 +127,9 @@ LOCK = "/run/gandi/stage.lock"
 #: Made when the mount stage begins: from then on disk events are acted on, also by a daemon that started
 #: later.
 MOUNTING = "/run/gandi/mounting"
+#: Made by a boot that has no data disk: gandi-mount.service, for which all services would wait, is skipped,
+#: and the daemon runs the stage.
+NO_DISKS = "/run/gandi/no-disks"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 50 s).
 PATIENCE = 90.0
@@ -181,6 +184,8 @@ def run(
         record(ctx, lambda: note_settings(ctx))
         if stage is Stage.MOUNT:
             record(ctx, lambda: ctx.host.write(MOUNTING, b""))
+        elif stage is Stage.CONFIG:  # the boot is past it: who starts that unit now wants it run
+            record(ctx, lambda: ctx.host.remove(NO_DISKS))
         for report in steps(ctx, stage, at=partial(at, stage)):
             done.append(report)
             journal.step(stage, report)

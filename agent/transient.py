@@ -3,17 +3,16 @@ needed).
 
 What writes metadata or belongs to the customer must outlive the daemon and stay out of its cgroup and
 sandbox. Each service says DefaultDependencies=no: the default, After=basic.target, deadlocks a stage
-that waits for it before that target. ``systemd-run --wait`` needs D-Bus and is not used: a oneshot's
-start job ends when its command does.
+that waits for it before that target. A oneshot's start job ends when its command does.
 """
 
 from __future__ import annotations
 
-from binascii import b2a_base64
+import contextlib
 
 from agent import leftunits, units
 from agent.errors import HostError
-from agent.text import WHITE, joined, printable
+from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +22,13 @@ if TYPE_CHECKING:
     from agent.pid1 import Property
 
 #: A unit that may run before basic.target and is stopped in order at shutdown.
-_UNBOUND = ("DefaultDependencies=no", "Conflicts=shutdown.target", "Before=shutdown.target")
+_UNBOUND: tuple[Property, ...] = (
+    ("DefaultDependencies", "b", "no"),
+    ("Conflicts", "as", "shutdown.target"),
+    ("Before", "as", "shutdown.target"),
+)
+#: Nothing is kept of a unit that has ended, well or badly.
+_COLLECT: Property = ("CollectMode", "s", "inactive-or-failed")
 #: What every mount of ours has. LazyUnmount: a busy disk that vanishes leaves no mount on a dead device.
 #: Before local-fs.target: so a shutdown takes it away only when the services that may use it have ended;
 #: what is lazy would be gone under their hands. Not before basic.target: a boot would wait for a disk that
@@ -40,8 +45,8 @@ _TRANSIENT = "/run/systemd/transient"
 LONGEST = 255
 #: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
 _MARGIN = 10
-#: Characters of systemd-run's own words that go into an error.
-_SAID = 200
+#: Seconds in which a program has been executed.
+_EXECUTED = 60
 
 
 def run(
@@ -53,7 +58,7 @@ def run(
     description: str = "",
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
-    properties: Sequence[str] = (),
+    properties: Sequence[Property] = (),
 ) -> None:
     """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
 
@@ -62,22 +67,25 @@ def run(
     another. Raises HostError naming the unit when the command failed; how one that was joined ended is for
     the caller to see.
     """
-    if is_running(host, unit):
-        # Its status is not ours to judge: it may have ended, and gone, before this asks for it.
-        host.run(("systemctl", "start", f"{unit}.service"), timeout=timeout + _MARGIN, check=False)
+    from agent import pid1
+
+    service = f"{unit}.service"
+    if not host.effect(f"run {' '.join(argv)} in {service}"):
         return
-    # Over the private socket systemd takes the bytes only, not StandardInputText.
-    data = b2a_base64(f"{stdin}\n".encode(), newline=False).decode()
-    given = ("StandardInput=data", f"StandardInputData={data}") if stdin else ()
-    bounds = (f"TimeoutStartSec={timeout:g}", *given, *properties)
-    command = _service(unit, argv, "oneshot", description, bounds, environment or {})
-    done = host.run(command, timeout=timeout + _MARGIN, check=False)
-    if done.returncode:
-        said = joined(done.stderr)[:_SAID]
-        raise HostError(
-            f"{' '.join(argv)}: failed in {unit}.service" + (f": {said}" if said else ""),
-            hint=f"see: journalctl -b -u {unit}.service",
-        )
+    if is_running(host, unit):
+        with contextlib.suppress(HostError):  # it may have ended, and gone, before this asks for it
+            pid1.start(service, timeout=timeout + _MARGIN)
+        return
+    given = (("StandardInput", "s", "data"), ("StandardInputData", "ay", f"{stdin}\n")) if stdin else ()
+    bound = ("TimeoutStartUSec", "t", f"{timeout * 1e6:.0f}")
+    program = _service(host, unit, argv, "oneshot", description, environment or {})
+    what = (*program, bound, *given, *properties)
+    try:
+        pid1.start_transient(service, what, timeout=timeout + _MARGIN)
+    except HostError as error:
+        why = error.message.removeprefix(f"{service}: ")
+        hint = f"see: journalctl -b -u {service}"
+        raise HostError(f"{' '.join(argv)}: failed in {service}: {why}", hint=hint) from error
 
 
 def start(
@@ -87,12 +95,16 @@ def start(
     *,
     description: str = "",
     environment: Mapping[str, str] | None = None,
-    properties: Sequence[str] = (),
+    properties: Sequence[Property] = (),
 ) -> None:
     """Start ``argv`` in a unit of its own and return once it has been executed (Type=exec), not when it
     ends.
     """
-    host.run(_service(unit, argv, "exec", description, properties, environment or {}))
+    from agent import pid1
+
+    what = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
+    if host.effect(f"start {' '.join(argv)} in {unit}.service"):
+        pid1.start_transient(f"{unit}.service", what, timeout=_EXECUTED)
 
 
 def is_running(host: Host, unit: str) -> bool:
@@ -101,8 +113,9 @@ def is_running(host: Host, unit: str) -> bool:
     """
     if not host.exists(f"{_TRANSIENT}/{unit}.service"):
         return False
-    asked = ("systemctl", "show", "--property=ActiveState", "--value", f"{unit}.service")
-    state = host.run(asked, changes=False, check=False).stdout.strip(WHITE)
+    from agent import pid1
+
+    state = pid1.active_state(f"{unit}.service", timeout=_MARGIN)
     return state in ("activating", "active", "deactivating", "reloading")
 
 
@@ -122,7 +135,6 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
         host.run(("systemd-mount", *how, *words, device, mountpoint), timeout=timeout)
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
-        collect = ("CollectMode", "s", "inactive-or-failed")
         if leftunits.is_ours(leftunits.read(host, unit) or ""):
             # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
             leftunits.forget(host, unit)
@@ -132,7 +144,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
             # To start it as it is would mount what it was made for. Without its file it may be made again.
             host.remove(f"{_TRANSIENT}/{unit}")
             host.run(("systemctl", "daemon-reload"))
-        pid1.start_transient(unit, (*what, collect, *_MOUNT), timeout=timeout)
+        pid1.start_transient(unit, (*what, _COLLECT, *_MOUNT), timeout=timeout)
 
 
 def _is_kept(host: Host, unit: str) -> bool:
@@ -152,22 +164,20 @@ def unmount(host: Host, mountpoint: str, *, timeout: float) -> None:
 
 
 def _service(
+    host: Host,
     unit: str,
     argv: Sequence[str],
     kind: str,
     description: str,
-    properties: Sequence[str],
     environment: Mapping[str, str],
-) -> tuple[str, ...]:
+) -> tuple[Property, ...]:
+    # PID 1 takes a dollar in an argument for one of the environment's (systemd.service(5)).
+    words = (word.replace("$", "$$") for word in argv[1:])
     return (
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        f"--unit={unit}.service",
-        f"--description={printable(description or unit)}",
-        *(f"--property={item}" for item in (f"Type={kind}", *_UNBOUND, *properties)),
-        *(f"--setenv={name}={value}" for name, value in environment.items()),
-        "--",
-        # PID 1 takes a dollar in an argument for one of the environment's (systemd.service(5)).
-        *(word.replace("$", "$$") if place else word for place, word in enumerate(argv)),
+        ("Description", "s", printable(description or unit)),
+        ("Type", "s", kind),
+        _COLLECT,
+        *_UNBOUND,
+        ("Environment", "as", *(f"{name}={value}" for name, value in environment.items())),
+        ("ExecStart", "a(sasb)", host.which(argv[0]) or argv[0], *words),
     )

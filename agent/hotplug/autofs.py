@@ -16,7 +16,7 @@ from enum import StrEnum
 from agent import mounts, units
 from agent.errors import HostError
 from agent.hotplug import holders
-from agent.hotplug.choosing import AUTOFS_LINK, AUTOFS_STATE
+from agent.hotplug.needed import AUTOFS_LINK, AUTOFS_STATE
 from agent.hotplug.policy import identity
 from agent.hotplug.record import Kind, Record, Records, exclusive
 from agent.report import changed, skipped

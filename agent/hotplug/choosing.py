@@ -5,7 +5,6 @@ same mountpoint; what is chosen is carried out in parallel.
 from __future__ import annotations
 
 import contextlib
-import os
 from functools import partial
 
 from agent.context import record
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from agent.hotplug.system import System
     from agent.settings import Settings
     from agent.storage import Device, Disk
-
-#: Where the automounter is told of us, and where we keep how far that is, in this boot (autofs.py).
-AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
-AUTOFS_STATE = "/run/gandi/autofs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +86,6 @@ def choose(
             is_root = disk.name in known.root_disks
             chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))
     return chosen
-
-
-def has_automounter(ctx: Context) -> bool:
-    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
-    deals with it is not even loaded.
-    """
-    is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
-    folder, _, name = AUTOFS_LINK.rpartition("/")
-    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
 
 
 def effective(ctx: Context, *, insist: bool = False) -> Settings:

@@ -15,8 +15,8 @@ from agent import hooks, mounts, storage
 from agent.context import record
 from agent.errors import ConfigError, HostError
 from agent.hotplug import disk as handler
-from agent.hotplug import holders, machine, stopping
-from agent.hotplug.choosing import has_automounter
+from agent.hotplug import holders, stopping
+from agent.hotplug.needed import has_automounter
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
@@ -231,7 +231,7 @@ class _Detach:
 
 def _refused(ctx: Context, disk: Disk) -> str:
     """Why a disk is not the agent's to detach, "" when it is."""
-    if disk.name in machine.root_disks(ctx.host):
+    if disk.name in mounts.root_disks(ctx.host):
         return "the system itself is on it"
     pending = TURNS.pending(ctx.host)
     for device in disk.devices:

@@ -16,8 +16,9 @@ from agent.bus import Bus
 from agent.context import record, working
 from agent.errors import AgentError
 from agent.hotplug import gone, mounting, policy
-from agent.hotplug.choosing import choose, has_automounter
+from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
+from agent.hotplug.needed import has_automounter
 from agent.hotplug.once import Once
 from agent.hotplug.record import Records, dealt_with
 from agent.hotplug.system import SYSTEMD

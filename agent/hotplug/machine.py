@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from agent.settings import Settings
     from agent.storage import Disk
 
-#: Mountpoints whose disk is the system's own.
-SYSTEM_MOUNTS = frozenset({"/", "/usr", "/boot"})
-
 
 def gather(
     host: Host,
@@ -40,7 +37,7 @@ def gather(
         mounts=found,
         swaps=mounts.swaps(host),
         claims=mounts.claims(host),
-        root_disks=root_disks(host, found),
+        root_disks=mounts.root_disks(host, found),
         filesystems=tuple(_filesystems(host, system, found, records)),
         places=dict(_places(host, root, found)),
     )
@@ -69,14 +66,6 @@ def canonical(host: Host, name: str) -> str:
     """The folder's path without links: systemd mounts on no other."""
     path = os.path.realpath(host.path(name))
     return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
-
-
-def root_disks(host: Host, found: Iterable[mounts.Mount] | None = None) -> frozenset[str]:
-    """The disks that the system itself is on."""
-    here = mounts.mounts(host) if found is None else found
-    numbers = {number for mount in here if mount.at in SYSTEM_MOUNTS for number in mount.numbers}
-    names = (storage.name_of(host, number) for number in numbers)
-    return frozenset(disk for name in names if name for disk in storage.beneath(host, name))
 
 
 def _filesystems(

@@ -227,7 +227,7 @@ def _restart(host: Host, link: Link, *, running: bool) -> None:
     if running and link.virtual:
         # ifupdown's unit waits for the NIC to be there, and this makes it. In a unit, of which what asks for
         # an address stays: it would end with the daemon, which leaves when it has nothing to do.
-        unit, keep = f"gandi-ifup-{re.sub(_UNSAFE, '-', link.name)}", ("KillMode=process",)
+        unit, keep = f"gandi-ifup-{re.sub(_UNSAFE, '-', link.name)}", (("KillMode", "s", "process"),)
         transient.run(host, unit, ("ifup", link.name), timeout=_IFUP_TIMEOUT, properties=keep)
     elif not link.virtual and (running or not link.required):
         # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be

@@ -33,7 +33,7 @@ class Manager:
 
 
 def _netplan(host: Host) -> bool:
-    return host.which("netplan") and any(
+    return bool(host.which("netplan")) and any(
         name.endswith(".yaml") for folder in _NETPLAN_FOLDERS for name in listed(host, folder)
     )
 
@@ -47,7 +47,7 @@ def _networkmanager(host: Host) -> bool:
 
 
 def _ifupdown(host: Host) -> bool:
-    return host.which("ifup") and units.enabled(host, "networking.service")
+    return bool(host.which("ifup")) and units.enabled(host, "networking.service")
 
 
 #: In the order in which they are asked: netplan drives the two that follow, where it has something to say;

@@ -11,6 +11,7 @@ limit is kept by timeout(1) and not by the unit.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
@@ -43,9 +44,9 @@ _UNTIL_ONLINE = 330.0
 _TIMED_OUT = 124
 _GRACE = 10
 _PROPERTIES = (
-    f"SyslogIdentifier={UNIT}",
-    "KillMode=process",
-    "Before=apt-daily.service apt-daily-upgrade.service",
+    ("SyslogIdentifier", "s", UNIT),
+    ("KillMode", "s", "process"),
+    ("Before", "as", "apt-daily.service", "apt-daily-upgrade.service"),
 )
 _PRELUDE = f"""\
 #!/bin/sh
@@ -91,14 +92,17 @@ def forget(ctx: Context) -> None:
 
 
 def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
-    # Another run of this stage may have started them and been killed while it waited.
-    if not transient.is_running(ctx.host, UNIT):
-        _wait_online(ctx)
-        _start(ctx, scripts)
-    if ctx.host.dry_run:
-        return
+    from agent import pid1
+
+    with pid1.session():
+        # Another run of this stage may have started them and been killed while it waited.
+        if not transient.is_running(ctx.host, UNIT):
+            _wait_online(ctx)
+            _start(ctx, scripts)
+        if ctx.host.dry_run:
+            return
+        process = units.main_process(ctx.host, f"{UNIT}.service")
     ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
-    process = units.main_process(ctx.host, f"{UNIT}.service")
     running = bool(process) and not bounded.ended(process, PATIENCE)
     ctx.waiting("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
@@ -111,7 +115,16 @@ def _wait_online(ctx: Context) -> None:
     manages no link, its wait fails after two minutes.
     """
     ctx.waiting(f"{_ONLINE} (at most {_UNTIL_ONLINE:g} s)")
-    ctx.host.run(("systemctl", "start", _ONLINE), timeout=_UNTIL_ONLINE, check=False)
+    if ctx.host.effect(f"wait for {_ONLINE}"):
+        from agent import pid1
+
+        ended = "refused"
+        with contextlib.suppress(HostError):  # masked, say: nothing to wait for
+            ended = pid1.start(_ONLINE, timeout=_UNTIL_ONLINE)
+        if not ended:
+            raise HostError(
+                f"{_ONLINE}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"
+            )
     ctx.waiting("")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 from agent import pid1, transient, units
 from agent.errors import HostError
 from agent.host import Completed, Host
+from tests.unit.conftest import AskedPid1, Said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,88 +22,126 @@ if TYPE_CHECKING:
 
 
 class Asked(Host):
-    """A machine in a folder that notes what is run and answers as told."""
+    """A machine in a folder that notes what is run."""
 
-    __slots__ = ("answers", "argvs")
+    __slots__ = ("argvs",)
 
-    def __init__(self, root: Path, **answers: Completed) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.argvs, self.answers = list[tuple[str, ...]](), answers
+        self.argvs = list[tuple[str, ...]]()
 
-    def run(self, argv: Sequence[str], *, check: bool = True, **_how: object) -> Completed:
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
         self.argvs.append(tuple(argv))
-        done = self.answers.get(argv[1], Completed(tuple(argv), 0, "", ""))
-        if check and done.returncode:
-            raise HostError("exit status")
-        return done
+        return Completed(tuple(argv), 0, "", "")
 
     def knows(self, unit: str) -> None:
         """PID 1 has loaded the unit."""
         self.write(f"/run/systemd/transient/{unit}.service", "")
 
 
-def test_a_unit_that_pid_1_does_not_know_is_not_asked_about(tmp_path: Path) -> None:
+GROW, UNIT = ("resize2fs", "/dev/vdb"), "gandi-grow-vdb.service"
+
+
+def test_a_unit_that_pid_1_does_not_know_is_not_asked_about(tmp_path: Path, asked_pid1: AskedPid1) -> None:
     host = Asked(tmp_path)
-    transient.run(host, "gandi-grow-vdb", ("resize2fs", "/dev/vdb"), timeout=5)
-    assert [argv[0] for argv in host.argvs] == ["systemd-run"]
+    transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
+    assert [unit for unit, _ in asked_pid1.started] == [UNIT]
+    assert (asked_pid1.asked, asked_pid1.joined, host.argvs) == ([], [], [])
 
 
-@pytest.mark.parametrize(("state", "joins"), [("activating\n", True), ("failed\n", False)])
-def test_one_that_runs_is_joined(tmp_path: Path, state: str, joins: bool) -> None:
-    host = Asked(tmp_path, show=Completed((), 0, state, ""))
+@pytest.mark.parametrize(
+    ("state", "joins"),
+    [("activating", True), ("active", True), ("deactivating", True), ("failed", False), ("inactive", False)],
+)
+def test_one_that_runs_is_joined(tmp_path: Path, asked_pid1: AskedPid1, state: str, joins: bool) -> None:
+    host = Asked(tmp_path)
     host.knows("gandi-grow-vdb")
-    transient.run(host, "gandi-grow-vdb", ("resize2fs", "/dev/vdb"), timeout=5)
-    last = host.argvs[-1][:2]
-    assert last == (("systemctl", "start") if joins else ("systemd-run", "--quiet"))
+    asked_pid1.state = lambda _unit: state
+    transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
+    assert asked_pid1.asked == [UNIT]
+    assert asked_pid1.joined == ([UNIT] if joins else [])
+    assert [unit for unit, _ in asked_pid1.started] == ([] if joins else [UNIT])
 
 
-def test_one_that_ended_before_it_could_be_joined_is_no_error(tmp_path: Path) -> None:
-    running, gone = Completed((), 0, "activating\n", ""), Completed((), 5, "", "Unit not found.")
-    host = Asked(tmp_path, show=running, start=gone)
+def test_one_that_ended_before_it_could_be_joined_is_no_error(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    def gone(unit: str) -> str:
+        raise HostError(f"systemd refuses StartUnit: Unit {unit} not found.")
+
+    host = Asked(tmp_path)
     host.knows("gandi-grow-vdb")
-    transient.run(host, "gandi-grow-vdb", ("resize2fs", "/dev/vdb"), timeout=5)
-    assert host.argvs[-1][:2] == ("systemctl", "start")
+    asked_pid1.state, asked_pid1.ends = lambda _unit: "activating", gone
+    transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
+    assert (asked_pid1.joined, asked_pid1.started) == ([UNIT], [])
 
 
-def test_a_command_that_fails_is_named(tmp_path: Path) -> None:
-    failed = Completed((), 1, "", "Job failed.")
-    host = Asked(tmp_path, **{"--quiet": failed})
+def test_a_command_that_fails_is_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    def fails(unit: str, _said: Said) -> None:
+        raise HostError(f"{unit}: its start ended as: failed")
+
+    asked_pid1.begins = fails
     with pytest.raises(
-        HostError, match=r"resize2fs /dev/vdb: failed in gandi-grow-vdb\.service: Job failed"
-    ):
-        transient.run(host, "gandi-grow-vdb", ("resize2fs", "/dev/vdb"), timeout=5)
+        HostError,
+        match=r"^resize2fs /dev/vdb: failed in gandi-grow-vdb\.service: its start ended as: failed",
+    ) as raised:
+        transient.run(Asked(tmp_path), "gandi-grow-vdb", GROW, timeout=5)
+    assert raised.value.hint == f"see: journalctl -b -u {UNIT}"
 
 
-#: Units, each with its properties by name.
-AskedPid1 = list[tuple[str, dict[str, tuple[str, ...]]]]
+def test_pid_1_ends_a_command_before_its_client_stops_waiting(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    transient.run(Asked(tmp_path), "gandi-grow-vdb", GROW, timeout=5)
+    ((_, said),) = asked_pid1.started
+    assert said["TimeoutStartUSec"] == ("5000000",)
+    assert asked_pid1.timeouts[UNIT] > 5
 
 
-@pytest.fixture
-def asked_pid1(monkeypatch: pytest.MonkeyPatch) -> AskedPid1:
-    asked = AskedPid1()
-
-    def start(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
-        assert timeout == 5
-        asked.append((unit, {name: tuple(values) for name, _, *values in properties}))
-
-    monkeypatch.setattr(pid1, "start_transient", start)
-    return asked
-
-
-def test_no_unit_waits_for_basic_target(tmp_path: Path) -> None:
+def test_no_unit_waits_for_basic_target(tmp_path: Path, asked_pid1: AskedPid1) -> None:
     host = Asked(tmp_path)
     transient.run(host, "a", ("true",), timeout=5)
     transient.start(host, "b", ("true",))
-    for argv in host.argvs:
-        assert {"--property=DefaultDependencies=no", "--property=Conflicts=shutdown.target"} <= set(argv)
+    kinds = {"a.service": ("oneshot",), "b.service": ("exec",)}
+    assert {unit: said["Type"] for unit, said in asked_pid1.started} == kinds
+    for _, said in asked_pid1.started:
+        assert (said["DefaultDependencies"], said["Conflicts"]) == (("no",), ("shutdown.target",))
+
+
+def test_a_program_is_named_by_its_place(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    """PID 1 of an older systemd wants a path."""
+    host = Asked(tmp_path)
+    host.write("/sbin/resize2fs", "")
+    transient.start(host, "a", GROW)
+    assert asked_pid1.started[0][1]["ExecStart"] == ("/sbin/resize2fs", "/dev/vdb")
+
+
+def test_a_dollar_in_an_argument_is_no_variable(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    argv, sent = ("/srv/$a", "$HOME", "${B}$$", "c"), ("/srv/$a", "$$HOME", "$${B}$$$$", "c")
+    transient.run(Asked(tmp_path), "a", argv, timeout=5)
+    transient.start(Asked(tmp_path), "b", argv)
+    assert [said["ExecStart"] for _, said in asked_pid1.started] == [sent, sent]
+
+
+def test_what_is_read_by_a_command_is_a_whole_line(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    transient.run(Asked(tmp_path), "a", ("cat",), timeout=5, stdin="one line")
+    transient.run(Asked(tmp_path), "b", ("cat",), timeout=5)
+    (_, given), (_, nothing) = asked_pid1.started
+    assert (given["StandardInput"], given["StandardInputData"]) == (("data",), ("one line\n",))
+    assert not {"StandardInput", "StandardInputData"} & set(nothing)
+
+
+def test_nothing_is_run_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+    host = Host(tmp_path, dry_run=True)
+    transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
+    transient.start(host, "a", ("true",))
+    assert host.planned == [f"run resize2fs /dev/vdb in {UNIT}", "start true in a.service"]
+    assert asked_pid1 == AskedPid1(), "asked for something"
 
 
 def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1: AskedPid1) -> None:
     host = Asked(tmp_path)
     transient.mount(host, "/dev/vdb", "/srv/my-data", fstype="ext4", options="rw", timeout=5)
-    ((unit, said),) = asked_pid1
+    ((unit, said),) = asked_pid1.started
     assert unit == r"srv-my\x2ddata.mount"
     assert (said["What"], said["Type"], said["Options"]) == (("/dev/vdb",), ("ext4",), ("rw",))
+    assert asked_pid1.timeouts == {unit: 5}
     assert said["LazyUnmount"] == ("yes",)
     assert said["DefaultDependencies"] == ("no",)
     assert said["Before"] == ("shutdown.target", "local-fs.target")
@@ -110,13 +150,14 @@ def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1:
 
 @pytest.mark.parametrize(("state", "reloads"), [("inactive", True), ("failed", True), ("active", False)])
 def test_a_mount_that_has_ended_and_is_kept_by_who_requires_it_is_made_again(
-    tmp_path: Path, asked_pid1: AskedPid1, monkeypatch: pytest.MonkeyPatch, state: str, reloads: bool
+    tmp_path: Path, asked_pid1: AskedPid1, state: str, reloads: bool
 ) -> None:
     host, text = Asked(tmp_path), tmp_path / "run/systemd/transient/srv-data.mount"
     host.write("/run/systemd/transient/srv-data.mount", "")
-    monkeypatch.setattr(pid1, "active_state", lambda _unit, timeout: state)
+    asked_pid1.state = lambda _unit: state
     transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert [unit for unit, _ in asked_pid1] == ["srv-data.mount"]
+    assert [unit for unit, _ in asked_pid1.started] == ["srv-data.mount"]
+    assert asked_pid1.asked == ["srv-data.mount"]
     assert (not text.exists(), ("systemctl", "daemon-reload") in host.argvs) == (reloads, reloads)
 
 
@@ -124,7 +165,7 @@ def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: 
     """A name of 255 bytes is a folder's, and four times as long as a unit's."""
     host, at = Asked(tmp_path), "/srv/" + "é" * 100
     transient.mount(host, "/dev/vdb", at, fstype="btrfs", options="rw", timeout=5)
-    assert asked_pid1 == []
+    assert asked_pid1.started == []
     ((*argv, device, where),) = host.argvs
     assert (argv[0], device, where) == ("systemd-mount", "/dev/vdb", at)
     assert {"--property=LazyUnmount=yes", "--property=DefaultDependencies=no"} <= set(argv)
@@ -134,7 +175,7 @@ def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: 
 def test_nothing_is_mounted_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:
     host = Host(tmp_path, dry_run=True)
     transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert asked_pid1 == []
+    assert asked_pid1.started == []
     assert host.planned == ["mount /dev/vdb at /srv/data (ext4, rw)"]
 
 
@@ -173,6 +214,46 @@ def test_a_units_object_has_the_path_that_the_library_gives_it(unit: str) -> Non
     given = (b"/org/freedesktop/systemd1/unit", unit.encode(), ctypes.byref(path))
     assert library.sd_bus_path_encode(*given) >= 0
     assert pid1._of_unit(unit) == path.value
+
+
+@pytest.mark.parametrize(
+    ("what", "sent"),
+    [
+        (("Type", "s", "exec"), 'STRING "exec";'),
+        (("LazyUnmount", "b", "yes"), "BOOLEAN true;"),
+        (("LazyUnmount", "b", "no"), "BOOLEAN false;"),
+        (("Before", "as", "a.target", "b.target"), 'ARRAY "s" { STRING "a.target"; STRING "b.target"; };'),
+        (("Environment", "as"), 'ARRAY "s" { };'),
+        (("TimeoutStartUSec", "t", "5000000000000"), "UINT64 5000000000000;"),
+        (("StandardInputData", "ay", "é\n"), 'ARRAY "y" { BYTE 195; BYTE 169; BYTE 10; };'),
+        (
+            ("ExecStart", "a(sasb)", "/bin/sh", "-c", ""),
+            'ARRAY "(sasb)" { STRUCT "sasb" { STRING "/bin/sh";'
+            ' ARRAY "s" { STRING "/bin/sh"; STRING "-c"; STRING ""; }; BOOLEAN false; }; };',
+        ),
+    ],
+    ids=lambda what: " ".join(what[:2]) if isinstance(what, tuple) else "",
+)
+def test_a_property_arrives_as_it_is_meant(what: Property, sent: str, tmp_path: Path) -> None:
+    """In a message of the library's own, which nobody is sent: the library spells it out."""
+    library, libc, text = ctypes.CDLL("libsystemd.so.0"), ctypes.CDLL(None), tmp_path / "text"
+    libc.fopen.restype = ctypes.c_void_p
+    bus, message, (ours, _theirs) = ctypes.c_void_p(), ctypes.c_void_p(), socket.socketpair()
+    # There is no message without a bus that was started; this one has nobody at its other end.
+    assert library.sd_bus_new(ctypes.byref(bus)) >= 0
+    assert library.sd_bus_set_fd(bus, ours.fileno(), ours.detach()) >= 0
+    assert library.sd_bus_start(bus) >= 0
+    assert library.sd_bus_message_new_signal(bus, ctypes.byref(message), b"/", b"a.b", b"c") >= 0
+    assert library.sd_bus_message_append(message, b"(sv)", *pid1._arguments(*what)) >= 0
+    assert library.sd_bus_message_seal(message, ctypes.c_uint64(1), ctypes.c_uint64(0)) >= 0
+    file = ctypes.c_void_p(libc.fopen(bytes(text), b"w"))
+    assert library.sd_bus_message_dump(message, file, ctypes.c_uint64(2)) >= 0  # its content alone
+    libc.fclose(file)
+    library.sd_bus_message_unref(message)
+    library.sd_bus_close_unref(bus)
+    name, kind, *_ = what
+    spelled = f'STRUCT "sv" {{ STRING "{name}"; VARIANT "{kind}" {{ {sent} }}; }};'
+    assert " ".join(text.read_text().split()) == spelled
 
 
 def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent import transient
+from agent.host import Host
 from agent.steps import fsck
 from tests.unit.steps.conftest import Machine
 
@@ -22,10 +22,10 @@ def disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = machine.put("/dev/block/254:1", "\0" * (1 << 20))
     subprocess.run(["mke2fs", "-q", "-t", "ext4", path], check=True)
 
-    def run(_host: object, _unit: str, argv: tuple[str, ...], **_how: Any) -> None:
+    def run(_host: object, argv: tuple[str, ...], **_how: Any) -> None:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
-    monkeypatch.setattr(transient, "run", run)
+    monkeypatch.setattr(Host, "run", run)
     return path
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,12 @@ import pytest
 from agent import programs, units
 from agent.context import Context, context
 from agent.errors import HostError
-from agent.host import Completed, Host
+from agent.host import Host
 from agent.model import InstanceConfig, Script
 from agent.plain import replace
 from agent.report import Item
 from agent.steps import script
+from tests.unit.conftest import AskedPid1, Said
 
 from .conftest import IDENTITY
 
@@ -35,8 +35,9 @@ class Systemd(Host):
         #: How many programs had been started each time that the network was waited for.
         self.waits: list[int] = []
         #: What waiting for it ends with.
-        self.network: HostError | None = None
-        self.argv: tuple[str, ...] = ()
+        self.network: HostError | str = "done"
+        #: What the service was asked for with.
+        self.said = Said()
 
     @property
     def unit(self) -> subprocess.Popen[bytes] | None:
@@ -51,31 +52,32 @@ class Systemd(Host):
     def path(self, name: str) -> str:
         return f"{self.root}/{name.lstrip('/')}"
 
-    def run(self, argv: Sequence[str], **_how: Any) -> Completed:
-        if argv[0] == "systemd-run":
-            self.argv = tuple(argv)
-            command = argv[argv.index("--") + 1 :]
-            file = Path(self.path(command[-1]))
-            # The file names places on the machine; here they are below the root.
-            text = file.read_text().replace("/var/lib/gandi", self.path("/var/lib/gandi"))
-            file.write_text(text.replace("/run/gandi", self.path("/run/gandi")))
-            Path(self.path("/run/gandi")).mkdir(parents=True, exist_ok=True)
-            unit = next(word.removeprefix("--unit=") for word in argv if word.startswith("--unit="))
-            Path(self.path("/run/systemd/transient")).mkdir(parents=True, exist_ok=True)
-            Path(self.path(f"/run/systemd/transient/{unit}")).touch()
-            # A session of its own, so that what it started can be ended with it.
-            program = [*command[:-1], str(file)]
-            self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
-            return Completed(tuple(argv), 0, "", "")
-        if argv[1] == "start":
-            assert tuple(argv) == ("systemctl", "start", "network-online.target")
-            self.waits.append(len(self.units))
-            if self.network:
-                raise self.network
-            return Completed(tuple(argv), 0, "", "")
-        running = self.unit is not None and self.unit.poll() is None
-        assert argv[2] == "--property=ActiveState"
-        return Completed(tuple(argv), 0, "active" if running else "inactive", "")
+    def begins(self, unit: str, said: Said) -> None:
+        """The transient service begins."""
+        self.said, command = said, said["ExecStart"]
+        file = Path(self.path(command[-1]))
+        # The file names places on the machine; here they are below the root.
+        text = file.read_text().replace("/var/lib/gandi", self.path("/var/lib/gandi"))
+        file.write_text(text.replace("/run/gandi", self.path("/run/gandi")))
+        Path(self.path("/run/gandi")).mkdir(parents=True, exist_ok=True)
+        Path(self.path("/run/systemd/transient")).mkdir(parents=True, exist_ok=True)
+        Path(self.path(f"/run/systemd/transient/{unit}")).touch()
+        # A session of its own, so that what it started can be ended with it.
+        program = [*command[:-1], str(file)]
+        self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
+
+    def ends(self, unit: str) -> str:
+        """The start of another unit ends."""
+        assert unit == "network-online.target"
+        self.waits.append(len(self.units))
+        if isinstance(self.network, HostError):
+            raise self.network
+        return self.network
+
+    def state(self, unit: str) -> str:
+        """The state of the transient service."""
+        assert unit == f"{script.UNIT}.service"
+        return "active" if self.unit is not None and self.unit.poll() is None else "inactive"
 
     def main_process(self, service: str) -> int:
         """As ``units.main_process``."""
@@ -84,8 +86,9 @@ class Systemd(Host):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_pid1: AskedPid1) -> Iterator[Systemd]:
     host = Systemd(tmp_path)
+    asked_pid1.begins, asked_pid1.ends, asked_pid1.state = host.begins, host.ends, host.state
     monkeypatch.setattr(units, "main_process", Systemd.main_process)
     yield host
     for unit in host.units:
@@ -126,21 +129,39 @@ def test_script_with_its_arguments_then_run_once(host: Systemd, tmp_path: Path) 
 
 def test_a_network_that_does_not_come_leaves_them_to_the_next_boot(host: Systemd, tmp_path: Path) -> None:
     ctx = _context(host, {"run": (f"touch {tmp_path}/done", ())})
-    host.network = HostError("systemctl start network-online.target: no answer within 330 s")
-    with pytest.raises(HostError, match="network-online"):
+    host.network = ""
+    with pytest.raises(HostError, match=r"network-online\.target: not reached within 330 s"):
         _outcomes(ctx)
     assert not host.units
-    host.network = None
+    host.network = "done"
     assert _outcomes(ctx) == ["run changed ended 0"]
     assert (tmp_path / "done").exists()
 
 
+@pytest.mark.parametrize("network", ["failed", HostError("systemd refuses StartUnit: it is masked")])
+def test_a_network_that_nobody_can_wait_for_keeps_none_from_running(
+    host: Systemd, network: HostError | str
+) -> None:
+    host.network = network
+    assert _outcomes(_context(host, {"run": ("true", ())})) == ["run changed ended 0"]
+    assert host.waits == [0]
+
+
+def test_a_plan_waits_for_nothing_and_runs_nothing(host: Systemd) -> None:
+    ctx = _context(host, {"run": ("true", ())})
+    host.dry_run = True
+    assert _outcomes(ctx) == []
+    assert (host.waits, host.units) == ([], [])
+    assert "wait for network-online.target" in host.planned
+    assert host.planned[-1].endswith(f" in {script.UNIT}.service")
+
+
 def test_no_argument_of_the_customers_shows_in_the_unit(host: Systemd) -> None:
     _outcomes(_context(host, {"script": ("#!/bin/sh\n", ("s3cret",)), "run": ("echo s3cret", ())}))
-    assert "s3cret" not in shlex.join(host.argv)
-    mode = Path(host.path(host.argv[-1])).stat().st_mode & 0o777
+    assert "s3cret" not in repr(host.said)
+    mode = Path(host.path(host.said["ExecStart"][-1])).stat().st_mode & 0o777
     assert mode == 0o700
-    assert "--property=Type=exec" in host.argv
+    assert host.said["Type"] == ("exec",)
 
 
 def test_a_failure_is_told_and_does_not_stop_the_next(host: Systemd, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ done
 
 _HOSTNAME, _USER, _ADDRESS, _GATEWAY = "vm1", "admin1", "203.0.113.10", "203.0.113.254"
 _NETWORK, _RESOLVER = "203.0.113.0/24", "203.0.113.3"
+#: A login on the console would have it for itself before a slow boot has ended, whose end would not be seen.
+_NO_CONSOLE = "ln -s /dev/null /etc/systemd/system/serial-getty@ttyS0.service"
 #: The host keys that sshd looks for.
 _KEYS = ("rsa", "ecdsa", "ed25519")
 #: What the customer's command leaves. A builtin of the shell: its CPU is not what is compared.
@@ -90,10 +92,10 @@ def image_spec(who: Contender, *, keys: bool = False) -> ImageSpec:
     """The image of a contender; with ``keys`` one without SSH host keys, so that a first boot makes them."""
     noting = GuestFile("/usr/lib/rig/shares", _NOTE_SHARES.encode())
     files = (*map(_in_slice, PREFIXES), noting, _drop_in("ssh", f"ExecStartPre=/bin/sh {noting.path}"))
-    commands = ("rm /etc/ssh/ssh_host_*",) if keys else ()
+    commands = (_NO_CONSOLE, *(("rm /etc/ssh/ssh_host_*",) if keys else ()))
     match who:
         case Contender.PLAIN:
-            return ImageSpec(files=files)
+            return ImageSpec(commands=commands, files=files)
         case Contender.AGENT | Contender.EMPTY:
             # As in cloud-init's seed.
             settings = GuestFile("/etc/default/gandi", f"CONFIG_SSH_HOSTKEYS={keys:d}\n".encode())

@@ -1,0 +1,69 @@
+"""Whether there is anything to do with disks: a machine without a data disk, as most at their first boot,
+does not load what deals with them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent import mounts, storage
+from agent.bus import attachment
+from agent.context import record
+from agent.report import skipped
+from agent.settings import MountMode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host import Host
+    from agent.report import Item
+
+#: Where the automounter is told of us, and where we keep how far that is, in this boot (autofs.py).
+AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
+AUTOFS_STATE = "/run/gandi/autofs"
+#: What was done to disks in this boot (record.py).
+RECORDS = "/run/gandi/disks.json"
+
+
+def mount(ctx: Context) -> Iterator[Item]:
+    """Step: mount every data disk that is there."""
+    if has_data_disk(ctx):
+        from agent.hotplug import disk
+
+        yield from disk.mount_all(ctx)
+    else:
+        from agent.hotplug.once import Once
+
+        # Where it cannot be noted (/run is full), no disk is taken for a new one.
+        record(ctx, Once(ctx.host).coldplugged)
+        yield skipped("disks", "no data disk")
+
+
+def has_automounter(ctx: Context) -> bool:
+    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
+    deals with it is not even loaded.
+    """
+    is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
+    folder, _, name = AUTOFS_LINK.rpartition("/")
+    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
+
+
+def has_data_disk(ctx: Context) -> bool:
+    """Whether a disk is there, or was, that is not one of the system itself: of its filesystems, or swap.
+
+    By what the kernel knows: no disk is asked. In doubt there is one.
+    """
+    host = ctx.host
+    if not ctx.settings.allow_mount or has_automounter(ctx) or ctx.state.disks() or host.exists(RECORDS):
+        return True
+    system, swaps = mounts.root_disks(host), mounts.swaps(host)
+    others = [name for name in storage.names(host) if name not in system and not _is_swap(host, name, swaps)]
+    return any(not attachment(host, storage.devpath(host, name))[1] for name in others)
+
+
+def _is_swap(host: Host, disk: str, swaps: frozenset[str]) -> bool:
+    """Whether the whole disk is swap, or each of its partitions."""
+    whole, *parts = (storage.number_of(host, name) for name in storage.with_parts(host, disk))
+    return swaps.issuperset(parts or [whole])

@@ -1,0 +1,77 @@
+"""PID 1, which is not here, stood in for by what notes what it is asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent import pid1
+from agent.plain import dataclass, field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.pid1 import Property
+
+#: The values of a unit's properties, by name.
+Said = dict[str, tuple[str, ...]]
+
+
+@dataclass(slots=True)
+class AskedPid1:
+    """What was asked for, in order; a test says what comes of it by the last three."""
+
+    #: Transient units, each with its properties.
+    started: list[tuple[str, Said]] = field(default_factory=list)
+    #: Other units that were started, or whose start was joined.
+    joined: list[str] = field(default_factory=list)
+    #: Units that PID 1 was asked about.
+    asked: list[str] = field(default_factory=list)
+    #: Seconds that were waited for the start of each.
+    timeouts: dict[str, float] = field(default_factory=dict)
+    #: What a transient unit does; it may raise HostError.
+    begins: Callable[[str, Said], object] = lambda _unit, _said: None
+    #: How the start of another ends; it may raise HostError.
+    ends: Callable[[str], str] = lambda _unit: "done"
+    #: The state of a unit.
+    state: Callable[[str], str] = lambda _unit: "inactive"
+
+    def start_transient(self, unit: str, properties: Sequence[Property], *, timeout: float) -> None:
+        """As ``pid1.start_transient``; a property that could not be sent fails here too."""
+        said = Said()
+        for name, kind, *values in properties:
+            assert kind in ("s", "b", "as", "t", "ay", "a(sasb)")
+            assert list(pid1._arguments(name, kind, *values))
+            assert name not in said or kind == "as", "the one before would be lost; only a list goes on"
+            said[name] = (*said.get(name, ()), *values)
+        self.started.append((unit, said))
+        self.timeouts[unit] = timeout
+        self.begins(unit, said)
+
+    def start(self, unit: str, *, timeout: float) -> str:
+        """As ``pid1.start``."""
+        self.joined.append(unit)
+        self.timeouts[unit] = timeout
+        return self.ends(unit)
+
+    def active_state(self, unit: str, *, timeout: float) -> str:
+        """As ``pid1.active_state``."""
+        assert timeout > 0
+        self.asked.append(unit)
+        return self.state(unit)
+
+
+@pytest.fixture(autouse=True)
+def _no_pid1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks the PID 1 of the machine that it runs on."""
+    monkeypatch.setattr(pid1, "_ADDRESS", b"unix:path=/nonexistent/private")
+
+
+@pytest.fixture
+def asked_pid1(monkeypatch: pytest.MonkeyPatch) -> AskedPid1:
+    """No unit is started; all are inactive."""
+    asked = AskedPid1()
+    for name in ("start_transient", "start", "active_state"):
+        monkeypatch.setattr(pid1, name, getattr(asked, name))
+    return asked

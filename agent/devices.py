@@ -45,13 +45,15 @@ _ASK_AGAIN = 5.0
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     """A disk holds data, or is a configuration drive."""
-    from agent.hotplug import disk
+    from agent.hotplug import needed
 
-    yield from disk.handle(ctx, sysname, action)
-    if action != "remove" and not disk.is_known(ctx, sysname) and _may_be_drive(ctx.host, sysname):
+    yield from needed.handle(ctx, sysname, action)
+    if action != "remove" and _may_be_drive(ctx.host, sysname):
         from agent import reload
+        from agent.hotplug import disk
 
-        yield from reload.handle(ctx, sysname)
+        if not disk.is_known(ctx, sysname):
+            yield from reload.handle(ctx, sysname)
 
 
 def _may_be_drive(host: Host, disk: str) -> bool:

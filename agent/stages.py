@@ -114,7 +114,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
-        Step("root disk", "agent.hotplug.disk:grow_root", settings=("grow_root",)),
+        Step("root disk", "agent.hotplug.root:grow_all", settings=("grow_root",)),
         Step("scripts", "agent.steps.script:apply", needs_config=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BLOCK = "/sys/class/block"
 #: The unit of sysfs, in bytes.
 SECTOR = 512
+#: What filesystems lie on by way of the device mapper.
+STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
 #: Seconds that libblkid may take over a device for which udev has no answer.
 _PROBE_TIMEOUT = 10.0
 #: Exit statuses of blkid(8) that are answers: found, nothing found, several found.

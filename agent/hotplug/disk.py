@@ -15,7 +15,7 @@ from agent import silent, storage
 from agent.bus import Bus
 from agent.context import record, working
 from agent.errors import AgentError
-from agent.hotplug import gone, mounting, policy
+from agent.hotplug import gone, mounting
 from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.needed import has_automounter
@@ -80,7 +80,9 @@ def look(
     if is_new and not is_stuck:
         Once(ctx.host).looked(disk)
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
-        yield from _guarded(ctx, name, partial(_grow_root_on, ctx, system, name))
+        from agent.hotplug import root
+
+        yield from _guarded(ctx, name, partial(root.grow_on, ctx, name, system))
 
 
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -154,21 +156,6 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     # A plan tells what would grow; a boot does not wait for it.
     planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, broken, partial(_record, ctx))
     yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
-
-
-def grow_root(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Let the root filesystem fill its disk; waits for a growth that is under way."""
-    from agent.hotplug import root
-
-    found = root.find(ctx, system)
-    if isinstance(found, str):
-        yield skipped("root disk", found)
-        return
-    with TURNS.of(ctx.host, found.disk.name):
-        # Looked at again: what was under way has changed the sizes.
-        found = root.find(ctx, system)
-        if isinstance(found, root.Root):
-            yield from root.apply(ctx, system, found)
 
 
 def is_known(ctx: Context, name: str) -> bool:
@@ -246,7 +233,7 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         from agent.hotplug import grow
 
         yield from grow.grow(ctx, system, choice.disk, device, at)
-    elif choice.device.fstype in policy.STACKED:
+    elif choice.device.fstype in storage.STACKED:
         from agent.hotplug import volumes
 
         yield from volumes.pass_on(ctx, system, choice.disk, choice.device)
@@ -280,15 +267,6 @@ def _apart(
         return _guarded(ctx, name, lambda: work(own))
     finally:
         record(ctx, lambda: ctx.status.merge("work", name, None))
-
-
-def _grow_root_on(ctx: Context, system: System, name: str) -> Iterator[Item]:
-    """A root disk that was resized while the machine runs grows too. The caller holds the disk."""
-    from agent.hotplug import root
-
-    found = root.find(ctx, system)
-    if isinstance(found, root.Root) and found.disk.name == name:
-        yield from root.apply(ctx, system, found)
 
 
 def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:

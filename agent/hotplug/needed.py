@@ -41,6 +41,25 @@ def mount(ctx: Context) -> Iterator[Item]:
         yield skipped("disks", "no data disk")
 
 
+def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
+    """Look at one disk. One of the system itself holds no data, but the root filesystem may have to grow."""
+    host, name = ctx.host, storage.whole(ctx.host, sysname)
+    may_be_ours = action == "remove" or has_automounter(ctx) or host.exists(RECORDS)
+    if not may_be_ours and name in mounts.root_disks(host):
+        if ctx.settings.grow_root:
+            from agent.hotplug import root
+            from agent.hotplug.turns import TURNS
+
+            with TURNS.of(host, name):
+                yield from root.grow_on(ctx, name)
+    elif not may_be_ours and _is_swap(host, name, mounts.swaps(host)):
+        yield skipped(name, "in use as swap")
+    else:
+        from agent.hotplug import disk
+
+        yield from disk.handle(ctx, sysname, action)
+
+
 def has_automounter(ctx: Context) -> bool:
     """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
     deals with it is not even loaded.

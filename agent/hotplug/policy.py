@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 
+from agent import storage
 from agent.hotplug.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.hotplug.names import numbered, safe
 from agent.mounts import claimed
@@ -46,8 +47,6 @@ _SYSTEM_TYPES = {
 _NO_AUTO = 1 << 63
 #: What to do about a disk that answers with errors; udev has to look at it once more.
 _BROKEN = "see: journalctl -k; when it answers again: udevadm trigger --subsystem-match=block"
-#: What filesystems lie on by way of the device mapper.
-STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
 _SIGNATURES = {
     "swap": "a swap disk",
     "LVM2_member": "holds an LVM volume",
@@ -121,7 +120,7 @@ def _used(facts: Facts) -> str:
     if device.number in facts.machine.swaps:
         return "in use as swap"
     # What a volume or an encrypted disk is says more than the name of the device upon it.
-    if device.holders and device.fstype not in STACKED:
+    if device.holders and device.fstype not in storage.STACKED:
         return f"held by {', '.join(device.holders)}"
     return ""
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from agent import mounts, storage
 from agent.errors import HostError
 from agent.hotplug import grow, table
-from agent.hotplug.policy import STACKED
+from agent.hotplug.system import SYSTEMD
+from agent.hotplug.turns import TURNS
 from agent.plain import dataclass, replace
 from agent.report import changed, failed, skipped, unchanged
 
@@ -56,13 +57,33 @@ def find(ctx: Context, system: System) -> Root | str:
     return "the root filesystem is on no block device"
 
 
+def grow_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
+    """Step: let the root filesystem fill its disk; waits for a growth that is under way."""
+    found = find(ctx, system)
+    if isinstance(found, str):
+        yield skipped("root disk", found)
+        return
+    with TURNS.of(ctx.host, found.disk.name):
+        # Looked at again: what was under way has changed the sizes.
+        found = find(ctx, system)
+        if isinstance(found, Root):
+            yield from apply(ctx, system, found)
+
+
+def grow_on(ctx: Context, name: str, system: System = SYSTEMD) -> Iterator[Item]:
+    """A root disk that was resized while the machine runs grows too. The caller holds the disk."""
+    found = find(ctx, system)
+    if isinstance(found, Root) and found.disk.name == name:
+        yield from apply(ctx, system, found)
+
+
 def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
     """New GUIDs for a cloned disk, then growth. The caller holds the disk's lock."""
     try:
         yield from _renew(ctx, system, root)
     except HostError as error:
         yield failed(root.disk.name, error.message, error.hint)
-    if root.device.fstype in STACKED:
+    if root.device.fstype in storage.STACKED:
         from agent.hotplug import volumes
 
         grown = list(volumes.pass_on(ctx, system, root.disk, root.device, root=True))
@@ -79,7 +100,7 @@ def _by_mount(ctx: Context, system: System, name: str, at: str) -> Root | str:
     for device in disk.devices if disk else ():
         if disk and device.name == bottom:
             found = _probed(ctx, device)
-            if bottom != name and found.fstype not in STACKED:
+            if bottom != name and found.fstype not in storage.STACKED:
                 return f"the root filesystem is on {name}, a device that is not grown"
             return Root(disk, found, at)
     return f"{bottom}: no longer there"

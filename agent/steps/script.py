@@ -18,6 +18,7 @@ import time
 
 from agent import bounded, transient, units
 from agent.errors import HostError
+from agent.network import online
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
 from agent.text import lines, number, words
@@ -38,7 +39,6 @@ ENDED = "/run/gandi/programs.ended"
 PATIENCE = 60.0
 #: What the programs wait for; and seconds that it may take, more than any of the units that wait in it does
 #: (ifupdown's 300, networkd's 120, NetworkManager's 60). Beyond that they are left to the next boot.
-_ONLINE = "network-online.target"
 _UNTIL_ONLINE = 330.0
 #: Exit status of timeout(1) when the limit was reached, and seconds from its SIGTERM to its SIGKILL.
 _TIMED_OUT = 124
@@ -114,16 +114,18 @@ def _wait_online(ctx: Context) -> None:
     By this step and not by the stage's unit, whose dependency would count at each boot: where networkd
     manages no link, its wait fails after two minutes.
     """
-    ctx.waiting(f"{_ONLINE} (at most {_UNTIL_ONLINE:g} s)")
-    if ctx.host.effect(f"wait for {_ONLINE}"):
+    if online.is_online(ctx.host):
+        return
+    ctx.waiting(f"{online.TARGET} (at most {_UNTIL_ONLINE:g} s)")
+    if ctx.host.effect(f"wait for {online.TARGET}"):
         from agent import pid1
 
         ended = "refused"
         with contextlib.suppress(HostError):  # masked, say: nothing to wait for
-            ended = pid1.start(_ONLINE, timeout=_UNTIL_ONLINE)
+            ended = pid1.start(online.TARGET, timeout=_UNTIL_ONLINE)
         if not ended:
             raise HostError(
-                f"{_ONLINE}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"
+                f"{online.TARGET}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"
             )
     ctx.waiting("")
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.context import Context, context
 from agent.host import Host
-from agent.hotplug import needed
+from agent.hotplug import disk, needed, root
+from agent.report import Item, Outcome
 from tests.unit.sysfs import Sysfs, virtio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -51,8 +56,8 @@ def test_a_disk_that_is_not_swapped_on_may_be_one(ctx: Context, names: tuple[str
 
 
 def test_a_swap_disk_with_one_partition_is_none(ctx: Context, sysfs: Sysfs) -> None:
-    disk = next(sysfs.root.glob("sys/devices/**/block/vdb"))
-    sysfs.partition(disk, 1, "254:17", start=8)
+    folder = next(sysfs.root.glob("sys/devices/**/block/vdb"))
+    sysfs.partition(folder, 1, "254:17", start=8)
     assert needed.has_data_disk(ctx), "the partition may be anything"
     swapped(ctx, "/dev/vdb1")
     assert not needed.has_data_disk(ctx)
@@ -111,3 +116,44 @@ def test_what_was_done_in_this_boot_is_heeded(ctx: Context, name: str) -> None:
 def test_a_disk_that_is_remembered_is_heeded(ctx: Context) -> None:
     ctx.state.remember_disk("u-u-i-d", at="/srv/x")
     assert needed.has_data_disk(ctx)
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "handler"),
+    [
+        ("vda", "change", "root"),
+        ("vda1", "change", "root"),
+        ("vda", "remove", "disk"),
+        ("vdb", "change", "swap"),
+        ("vdb", "remove", "disk"),
+        ("vdc", "add", "disk"),
+    ],
+)
+def test_what_deals_with_data_disks_is_not_loaded_for_the_systems_own(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch, name: str, action: str, handler: str
+) -> None:
+    """Each event goes to who has something to do with that disk."""
+    asked = list[str]()
+
+    def noted(who: str) -> Callable[..., list[Item]]:
+        def note(*_what: object) -> list[Item]:
+            asked.append(who)
+            return []
+
+        return note
+
+    monkeypatch.setattr(disk, "handle", noted("disk"))
+    monkeypatch.setattr(root, "grow_on", noted("root"))
+    items = list(needed.handle(ctx, name, action))
+    assert (asked or [item.detail for item in items]) == (
+        ["in use as swap"] if handler == "swap" else [handler]
+    )
+
+
+def test_a_disk_that_was_dealt_with_in_this_boot_takes_the_whole_way(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx.host.write(needed.RECORDS, "{}")
+    looked = Item("vdb", Outcome.UNCHANGED)
+    monkeypatch.setattr(disk, "handle", lambda *_what: [looked])
+    assert list(needed.handle(ctx, "vdb", "change")) == [looked]

@@ -1,0 +1,32 @@
+"""Whether the network is online already, so that nobody need wait for it."""
+
+from __future__ import annotations
+
+from agent.sysfs import listed
+from agent.text import lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.host import Host
+
+TARGET = "network-online.target"
+_UNITS = (
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+)
+_WAIT = "systemd-networkd-wait-online.service"
+#: What networkd says of all links together (sd-network's state file, as networkctl(1) shows it).
+_STATE = "/run/systemd/netif/state"
+
+
+def is_online(host: Host) -> bool:
+    """Whether all that the target waits for is so: networkd alone waits in it, and says that every link that
+    has to be is online. False where another unit waits too, or somebody has changed the target.
+    """
+    changed = (f"{folder}/{TARGET}{kind}" for folder in _UNITS for kind in (".d", ".requires"))
+    waits = {name for folder in _UNITS for name in listed(host, f"{folder}/{TARGET}.wants")}
+    if waits != {_WAIT} or any(map(host.exists, changed)):
+        return False
+    return "ONLINE_STATE=online" in lines(host.read(_STATE) or "")

@@ -259,7 +259,10 @@ class Daemon:
     def _pass_mount(self) -> None:
         """Run the mount stage now where a boot has no data disk, so that no process does so for its unit."""
         host = self.ctx.host
-        if host.exists(stages.MOUNTING) or needed.has_data_disk(self.ctx):
+        try:
+            if host.exists(stages.MOUNTING) or needed.has_data_disk(self.ctx):
+                return
+        except AgentError:  # what is remembered of disks is damaged, say: for the stage to tell
             return
         record(self.ctx, lambda: host.write(stages.NO_DISKS, b""))
         if host.exists(stages.NO_DISKS):

@@ -21,7 +21,7 @@ from agent import control
 from agent.host import Host
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine
-from tests.unit.sysfs import Sysfs
+from tests.unit.sysfs import Sysfs, virtio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -288,6 +288,37 @@ def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> 
     assert m.client("mount")[0] == 1
     assert m.client("postboot")[0] == 0
     assert looks(m, 1) == ["null change"]
+
+
+def test_without_a_data_disk_the_mount_stage_needs_no_process(m: Machine) -> None:
+    """Once in a boot, and until the boot is past it: who starts its unit then wants it run."""
+    m.daemon()
+    assert m.client("bootstrap")[0] == 0
+    assert (m.root / "run/gandi/no-disks").exists()
+    deadline = time.monotonic() + BOUND
+    while m.status()["stages"].get("mount", {}).get("state") != "done":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    m.go()
+    assert m.client("config")[0] == 0
+    assert not (m.root / "run/gandi/no-disks").exists()
+    assert m.client("bootstrap")[0] == 0
+    assert not (m.root / "run/gandi/no-disks").exists()
+    assert m.client("mount")[0] == 0
+
+
+@pytest.mark.parametrize("why", ["a disk", "damage"])
+def test_where_there_may_be_a_data_disk_its_stage_waits_for_its_unit(m: Machine, why: str) -> None:
+    if why == "a disk":
+        virtio(Sysfs(m.root), "vdb", "254:16", "02.0")
+    else:
+        (m.root / "var/lib/gandi").mkdir(parents=True)
+        (m.root / "var/lib/gandi/disks.json").write_text("{")
+    m.daemon()
+    assert m.client("bootstrap")[0] == 0
+    assert not (m.root / "run/gandi/no-disks").exists()
+    assert "mount" not in m.status()["stages"]
+    assert m.client("mount")[0] == 0
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -238,7 +238,7 @@ def keep_archive(ctx: Context, medium: Medium, descriptor: int) -> None:
         if len(content) == size and not medium.length % 512:
             if content != ctx.host.read_bytes(ARCHIVE):
                 forget_archive(ctx.host)  # also where the new one cannot be written
-                ctx.host.write(ARCHIVE, content, mode=0o600)
+                ctx.host.write(ARCHIVE, content, mode=0o600, sync=True)
             return
     forget_archive(ctx.host)
 

@@ -78,7 +78,9 @@ def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
     order.
     """
     with _alone(ctx.host, disk) as descriptor:
-        settled.keep_archive(ctx, medium, descriptor)
+        # Where a run that was cut has left the mark, it has kept the archive too.
+        if not archive.is_mark(os.pread(descriptor, archive.BLOCK, medium.offset)):
+            settled.keep_archive(ctx, medium, descriptor)
         os.pwrite(descriptor, archive.mark(medium.length - archive.BLOCK), medium.offset)
         os.fsync(descriptor)
         end = medium.offset + medium.length

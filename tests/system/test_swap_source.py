@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from agent import settled
 from agent.errors import HostError
 from agent.parse import archive
 from agent.report import Outcome
@@ -69,6 +70,9 @@ def test_a_power_cut_anywhere(
     assert ctx.medium is not None
     if cut in ("after mark", "in the middle"):
         length = ctx.medium.length
+        ctx.host.write(ctx.state.file("delivered"), "digest")  # as of a document without a plain password
+        with open(disk.node, "rb") as device:
+            settled.keep_archive(ctx, ctx.medium, device.fileno())
         put(disk, ctx.medium.offset, archive.mark(length - archive.BLOCK))
         if cut == "in the middle":
             put(disk, ctx.medium.offset + archive.BLOCK, bytes(1024))
@@ -84,9 +88,12 @@ def test_a_power_cut_anywhere(
                 power.setattr(swap, "_format" if cut == "after wipe" else "_clear_mark", off)
             with contextlib.suppress(HostError):
                 list(swap.apply(ctx, one.names))
+    kept = ctx.host.read_bytes(settled.ARCHIVE)
+    assert kept or kind == "zero" or "mark" not in cut
     ctx, items = one.boot()
     assert ctx.config is not None
     assert ctx.config.hostname == "vm1"
+    assert ctx.host.read_bytes(settled.ARCHIVE) == kept or cut == "after store"
     assert not [item for item in items if item.outcome is Outcome.FAILED]
     assert one.swapped_on == [target]
     assert blkid(target)["TYPE"] == "swap"

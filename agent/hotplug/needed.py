@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.host import Host
     from agent.report import Item
 
-#: Where the automounter is told of us, and where we keep how far that is, in this boot (autofs.py).
+#: The automounter's master file of the agent, and the state of that mount mode in this boot (autofs.py).
 AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
 AUTOFS_STATE = "/run/gandi/autofs"
 #: What was done to disks in this boot (record.py).

@@ -1,4 +1,4 @@
-"""Whether the network is online already, so that nobody need wait for it."""
+"""Whether the network is online already, so that no wait for it is needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATE = "/run/systemd/netif/state"
 
 def is_online(host: Host) -> bool:
     """Whether all that the target waits for is so: networkd alone waits in it, and says that every link that
-    has to be is online. False where another unit waits too, or somebody has changed the target.
+    has to be is online. False where another unit waits too, or the target was changed.
     """
     changed = (f"{folder}/{TARGET}{kind}" for folder in _UNITS for kind in (".d", ".requires"))
     waits = {name for folder in _UNITS for name in listed(host, f"{folder}/{TARGET}.wants")}

@@ -82,7 +82,10 @@ def _run_stage(host: Host, name: str) -> int:
     if name not in list(stages.Stage):
         return _dispatch(host, _parser().parse_args(["run-stage", name]))  # says what is wrong, and exits 2
     _root_only("run-stage")
-    report = stages.run(context(host), stages.Stage(name), lambda step: terminal.say(*step.lines()))
+    ctx, stage = context(host), stages.Stage(name)
+    if stages.is_mount_due(host) and stage is not stages.Stage.MOUNT:
+        stages.run(ctx, stages.Stage.MOUNT, lambda step: terminal.say(*step.lines()))
+    report = stages.run(ctx, stage, lambda step: terminal.say(*step.lines()))
     if not report.steps:
         terminal.say(stages.NOTHING)
     return int(report.failed)

@@ -139,6 +139,7 @@ class Daemon:
         self._server.tick(now)
         self.devices.under_way.show(now)
         if self._listen_at is not None and now >= self._listen_at:
+            self._catch_up()
             self._listen_at = None
             self._listen(now)
         if self._listen_at is None and self._all_at is not None and now >= self._all_at:
@@ -250,14 +251,18 @@ class Daemon:
             if stage is Stage.MOUNT:
                 if self._listen_at is not None:
                     self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
-            elif stage is Stage.POSTBOOT and self._listen_at is not None:
+            else:
+                self._catch_up()
+            if stage is Stage.POSTBOOT and self._listen_at is not None:
                 self._listen_at = 0.0
             self.runner.submit(stage, lambda: self._run(stage))
         if connection:
             self._runs[stage].append(connection)
 
     def _pass_mount(self) -> None:
-        """Run the mount stage now where a boot has no data disk, so that no process does so for its unit."""
+        """Have a boot without a data disk go on to ssh: no process runs for the mount stage's unit, and the
+        stage comes before the next one (``_catch_up``).
+        """
         host = self.ctx.host
         try:
             if host.exists(stages.MOUNTING) or needed.has_data_disk(self.ctx):
@@ -265,7 +270,10 @@ class Daemon:
         except AgentError:  # what is remembered of disks is damaged, say: for the stage to tell
             return
         record(self.ctx, lambda: host.write(stages.NO_DISKS, b""))
-        if host.exists(stages.NO_DISKS):
+
+    def _catch_up(self) -> None:
+        """Start the mount stage where it is due: before another stage, and before devices are looked at."""
+        if stages.is_mount_due(self.ctx.host):
             self._join(None, Stage.MOUNT)
 
     def _run(self, stage: Stage) -> None:

@@ -128,7 +128,7 @@ LOCK = "/run/gandi/stage.lock"
 #: later.
 MOUNTING = "/run/gandi/mounting"
 #: Made by a boot that has no data disk: gandi-mount.service, for which all services would wait, is skipped,
-#: and the daemon runs the stage.
+#: and the stage runs before the one that comes next.
 NO_DISKS = "/run/gandi/no-disks"
 #: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 50 s).
@@ -162,6 +162,11 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
             yield
         finally:
             os.ftruncate(lock, 0)
+
+
+def is_mount_due(host: Host) -> bool:
+    """Whether the mount stage is still to run though its unit has been skipped."""
+    return host.exists(NO_DISKS) and not host.exists(MOUNTING)
 
 
 def exit_status(error: AgentError) -> int:

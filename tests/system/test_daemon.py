@@ -290,18 +290,29 @@ def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> 
     assert looks(m, 1) == ["null change"]
 
 
-def test_without_a_data_disk_the_mount_stage_needs_no_process(m: Machine) -> None:
-    """Once in a boot, and until the boot is past it: who starts its unit then wants it run."""
-    m.daemon()
+@pytest.mark.parametrize("by", ["the daemon", "the next daemon", "the client"])
+def test_without_a_data_disk_the_mount_stage_comes_with_the_next(m: Machine, by: str) -> None:
+    """Before it, and without a process for its unit; once in a boot, and until the boot is past it: who
+    starts that unit then wants it run.
+    """
+    first = m.daemon()
     assert m.client("bootstrap")[0] == 0
     assert (m.root / "run/gandi/no-disks").exists()
-    deadline = time.monotonic() + BOUND
-    while m.status()["stages"].get("mount", {}).get("state") != "done":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert "mount" not in m.status()["stages"]
+    if by != "the daemon":
+        first.kill()
+        first.wait(BOUND)
+    if by == "the next daemon":
+        m.daemon()
+    client = m.start("client", "config")
+    m.begun()
+    stages = m.status()["stages"]
+    assert (stages["mount"]["state"], stages["config"]["state"]) == ("done", "running")
     m.go()
-    assert m.client("config")[0] == 0
+    assert client.wait(BOUND) == 0
     assert not (m.root / "run/gandi/no-disks").exists()
+    if by == "the client":
+        m.daemon()
     assert m.client("bootstrap")[0] == 0
     assert not (m.root / "run/gandi/no-disks").exists()
     assert m.client("mount")[0] == 0

@@ -7,7 +7,7 @@ mapper is volumes.py's.
 
 from __future__ import annotations
 
-from agent import hooks, mounts
+from agent import mounts
 from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
@@ -54,6 +54,8 @@ def grow(
         yield failed(device.name, decision.warning)
     if not root:
         given = environment(device.node, "change", device.udev)
+        from agent import hooks
+
         yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
 
 

@@ -53,14 +53,16 @@ _PRELUDE = f"""\
 # Written by gandi-agent: the customer's programs, one after the other; each is marked as it starts.
 cd /
 once() {{
-    name=$1 mark=$2 begun=$(date +%s)
+    name=$1 mark=$2
     shift 2
     # What cannot be marked would run again at the next boot.
-    touch "$mark" || return
+    true >"$mark" || return
     sync "$mark" "${{mark%/*}}"
+    read -r begun _ </proc/uptime
     "$@"
     status=$?
-    took=$(($(date +%s) - begun))
+    read -r now _ </proc/uptime
+    took=$((${{now%.*}} - ${{begun%.*}}))
     echo "gandi-agent: $name ended with exit status $status after $took s"
     echo "$name $status $took" >>{ENDED}
 }}

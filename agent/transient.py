@@ -137,9 +137,14 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         if leftunits.is_ours(leftunits.read(host, unit) or ""):
             # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
+            is_loaded = bool(pid1.fragment(unit, timeout=_MARGIN))
+            if is_loaded:
+                # Its own mount, of a disk that hung, may be about to end, or has failed.
+                host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
             leftunits.forget(host, unit)
-            if pid1.fragment(unit, timeout=_MARGIN):
+            if is_loaded:
                 host.run(("systemctl", "daemon-reload"))
+                host.run(("systemctl", "reset-failed", unit), check=False)
         if _is_kept(host, unit):
             # To start it as it is would mount what it was made for. Without its file it may be made again.
             host.remove(f"{_TRANSIENT}/{unit}")

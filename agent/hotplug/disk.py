@@ -47,6 +47,9 @@ def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD)
     only that nothing counts as released any more.
     """
     name = storage.whole(ctx.host, sysname)
+    if silent.is_silent(ctx.host, name):
+        _hangs(ctx, name, "does not answer")
+        _await(ctx, name)
     with TURNS.of(ctx.host, name):
         yield from look(ctx, name, system, explicit=action == "add")
 
@@ -313,9 +316,16 @@ def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
     """A disk that the stage did not wait for can be read now, or could not be in time: it is looked at like
     one that has come.
     """
+    _await(ctx, name)
+    _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
+
+
+def _await(ctx: Context, name: str) -> None:
+    """Return once the disk answers, or has gone."""
+    ctx.waiting("its answer")
     while silent.is_silent(ctx.host, name):
         time.sleep(silent.PATIENCE)  # the kernel tells nobody when a disk answers again
-    _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
+    ctx.waiting("")
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:

@@ -106,7 +106,13 @@ def _disk(ctx: Context) -> None:
     ctx.host.write("/run/gandi/disks.json", json.dumps({"vdb": record}))
 
 
+def _mount_of_pid_1s(ctx: Context) -> None:
+    ctx.state.remember_disk("uuid", at="/srv/data")
+    ctx.host.write("/proc/self/mountinfo", "9 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
+
+
 WHYS = (
+    (_mount_of_pid_1s, "/srv/data was mounted without the daemon"),
     (_failed_device, "vdc has failed"),
     (_cut, "not written to its end"),
     (_begun, "was begun"),

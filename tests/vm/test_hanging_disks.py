@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.vm import sample
 from tests.vm.hanging import HangingDisk
 from tests.vm.rig import MIB, Machine, MachineSpec, make_filesystem
 
@@ -22,6 +23,9 @@ HANGS = range(8 * MIB, SIZE - 8 * MIB)
 #: Seconds of the guest by which ssh may come later.
 LATER = 3.0
 FAILED = "systemctl list-units --state=failed --no-legend --plain 'gandi-*'"
+#: The daemon has gone, and has left the mark.
+SETTLED = "test -e /var/lib/gandi/settled && test $(systemctl is-active gandi-agent) = inactive"
+NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
 #: In place of e2fsck.
 ENDLESS = "#!/bin/sh\nexec sleep infinity\n"
 
@@ -68,3 +72,40 @@ def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, image: Image, tmp
         assert took < LATER, f"a check that does not end: ssh {took:.2f} s later"
         assert "the check of vdb" in vm.output("gandi-agent status")
         assert vm.output(FAILED) == ""
+
+
+@pytest.mark.long
+def test_nor_for_one_that_pid_1_mounts(machine: Rig, image: Image, tmp_path: Path) -> None:
+    """The same in a boot in which nothing is new, so that no stage runs: a disk that is known hangs."""
+    path = make_filesystem(tmp_path / "data.img", SIZE, "ext4", label="data")
+    swap = sample.swap_disk(tmp_path)
+    vm = machine.start(image, MachineSpec(nics=sample.SPEC.nics, counted=True), disks=[swap])
+    vm.wait_booted(400)
+    vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; systemctl kill -s HUP gandi-agent; true")
+    vm.wait_until(SETTLED, timeout=120)
+    vm.run("sync")
+    vm.reset()
+    without = _ssh(vm)
+    vm.wait_until("test -e /run/gandi/asleep", timeout=120)
+    with HangingDisk(path, "data") as disk:
+        disk.attach(vm)
+        vm.wait_until("mountpoint -q /srv/data", timeout=60)
+        vm.wait_until(SETTLED, timeout=120)
+        vm.run("grep -q gandi-disks.target /var/lib/gandi/settled && sync")
+        disk.hangs = HANGS
+        vm.reset()
+        took = _ssh(vm) - without
+        print(f"a known disk that hangs: ssh {took:.2f} s later")
+        assert disk.held.is_set()
+        assert took < LATER, f"ssh {took:.2f} s later"
+        assert NOTHING_NEW in vm.output("journalctl -b -o cat -t gandi-check --no-pager")
+        vm.run("! mountpoint -q /srv/data")
+        vm.wait_until("gandi-agent status | grep -q 'vdc: failed'", timeout=120, interval=1)
+        assert "does not answer" in vm.output("gandi-agent status")
+        assert vm.output(FAILED) == ""
+        # PID 1 gives its mount up, and cannot end it.
+        vm.wait_until("systemctl show -P Result srv-data.mount | grep -qx timeout", timeout=400, interval=5)
+        disk.release()
+        vm.wait_until("gandi-agent status | grep -q 'vdc: changed'", timeout=120, interval=1)
+        vm.run("mountpoint -q /srv/data")
+        assert vm.output("systemctl --failed --no-legend") == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests import media
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.plugging import Plugged
-from tests.vm.rig import Machine, MachineSpec, State
+from tests.vm.rig import Machine, MachineSpec, Nic, State
+from tests.vm.trouble import TROUBLES
 
 CHECK, MARK = "/usr/lib/gandi-agent/gandi-check", "/var/lib/gandi/settled"
 SETTLED = f"test -e {MARK} && test $(systemctl is-active gandi-agent) = inactive"
@@ -47,6 +49,7 @@ def over(file: str, text: str) -> tuple[str, str]:
     return f"printf %s {shlex.quote(text)} > /run/other; mount --bind /run/other {file}", f"umount {file}"
 
 
+NEW_NIC = Nic(id="net2", mac="52:54:00:00:00:12")
 _UUID = "/sys/class/dmi/id/product_uuid"
 _SWAP = "swapoff /dev/vdb"
 #: What is changed, how that is undone, and what the check says of it.
@@ -207,6 +210,42 @@ def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, t
     assert vm.wait_booted() == "running"
     assert "product_uuid" in said(vm)
     assert "UUID has changed" in vm.output("gandi-agent status")
+
+
+@pytest.mark.long
+def test_hardware_that_came_or_went_while_off_is_news(machine: Rig, set_up: State) -> None:
+    """A CPU, memory and a NIC more, then less; and a machine whose disk is full says nothing of itself."""
+    vm = machine.clone(set_up)
+    at_rest(vm)
+    less = vm.spec
+    more = replace(less, cpus=2, max_cpus=2, memory=less.memory + 128, nics=(*less.nics, NEW_NIC))
+    for spec in (more, less):
+        vm.run(f"cp {MARK} /root/mark; sync")
+        vm.power_off()
+        vm.spec = spec
+        vm.cold_boot()
+        assert vm.wait_booted() == "running"
+        assert said(vm).startswith("not as the last boot left it: was: ")
+        vm.run(f"test -e {sample.STATUS}")
+        facts = f"{CHECK} --facts $(sed -n 's/^watch //p' /root/mark)"
+        changed = vm.output(f"{facts} > /run/facts; sed '1,/^facts$/d' /root/mark | diff - /run/facts; true")
+        for kind in ("/sys/devices/system/cpu/online: ", "memory: ", "nic "):
+            assert f"\n{'> ' if spec is more else '< '}{kind}" in changed, (kind, changed)
+        vm.wait_until(SETTLED, timeout=90)
+        assert vm.output(CHECK) == NOTHING_NEW
+        vm.run("rm /run/gandi/settled /run/gandi/unchanged")
+
+    full = next(trouble for trouble in TROUBLES if trouble.name == "full disk")
+    full.begin(vm)
+    # As a daemon withdraws it; the room that it had is taken too.
+    vm.run(f"rm {MARK}; dd if=/dev/zero of=/opt/filler-of-its-room bs=512 status=none; true")
+    vm.run("systemctl start gandi-agent")
+    vm.wait_until("test $(systemctl is-active gandi-agent) = inactive", timeout=90)
+    assert vm.output(CHECK) == f"not as the last boot left it: {MARK} cannot be written"
+    full.end(vm)
+    vm.run("systemctl start gandi-agent")
+    vm.wait_until(SETTLED, timeout=90)
+    assert vm.output(CHECK) == NOTHING_NEW
 
 
 def _nothing_ran(vm: Machine) -> None:

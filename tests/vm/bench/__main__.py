@@ -52,9 +52,7 @@ class Bench:
         self._system = ""
 
     def all(self) -> page.Results:
-        """Boot everything that is compared; of several boots of one kind, take the one whose ssh is in the
-        middle.
-        """
+        """Boot everything that is compared; of several boots of one kind, the median of each figure."""
         for who, cases in _MACHINES:
             build(contenders.image_spec(who, keys=Case.KEYS in cases), self._say)
         each: dict[tuple[Case, Contender], list[Boot]] = {}
@@ -68,7 +66,7 @@ class Bench:
                 each.setdefault((case, who), []).append(boot)
         counted: Counted = {case: {} for case in Case}
         for (case, who), of_kind in each.items():
-            counted[case][who] = sorted(of_kind, key=lambda boot: boot.ssh)[len(of_kind) // 2]
+            counted[case][who] = measure.middle(of_kind)
         for case, same in _PLAIN.items():
             counted[case][Contender.PLAIN] = counted[same][Contender.PLAIN]
         qemu = run([QEMU, "--version"]).split("version ")[1].split()[0]

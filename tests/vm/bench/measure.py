@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from statistics import median
 
 from tests.vm.bench.contenders import SHARES, SLICE_FOLDER
 from tests.vm.rig import Machine, RigError
@@ -63,6 +65,13 @@ def read(machine: Machine) -> Boot:
         shares=shares(machine.read_file(SHARES).decode()),
         available=_available(machine),
     )
+
+
+def middle(boots: Sequence[Boot]) -> Boot:
+    """The median of each figure of an odd number of boots."""
+    noted = {part: median(boot.shares[part] for boot in boots) for part in PARTS}
+    names = (field.name for field in fields(Boot) if field.name != "shares")
+    return Boot(shares=noted, **{name: median(getattr(boot, name) for boot in boots) for name in names})
 
 
 def shares(noted: str) -> dict[str, float]:

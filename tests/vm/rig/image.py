@@ -16,7 +16,7 @@ from pathlib import Path
 
 from . import guest_channel, quick
 from .command import RigError
-from .paths import IMAGES, PROJECT, UNFINISHED, keep_newest, locked, mark_used
+from .paths import IMAGES, PROJECT, UNFINISHED, discard, keep_newest, locked, mark_used
 from .rootdisk import write_disk
 from .spec import ImageSpec, Network, RootFs, digest
 from .tree import VERSION, chroot, install_debs, merged
@@ -121,8 +121,7 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         except BaseException:
             shutil.rmtree(new)
             raise
-    for old in keep_newest(IMAGES, KEPT_IMAGES):
-        shutil.rmtree(old)
+    discard(keep_newest(IMAGES, KEPT_IMAGES))
 
 
 def settle(tree: Path, spec: ImageSpec) -> None:

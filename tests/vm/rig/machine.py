@@ -22,7 +22,7 @@ from .devices import Devices
 from .disks import make_overlay
 from .guest import Guest
 from .image import Image
-from .paths import LOGS, RUNS, stale
+from .paths import LOGS, RUNS, discard, stale
 from .process import Process, socket_folder
 from .spec import Bus, Disk, MachineSpec
 
@@ -57,8 +57,7 @@ class Machine(Guest, Devices):
         self._process = None
         self._boot = Boot("", 0)
         RUNS.mkdir(parents=True, exist_ok=True)
-        for left in stale(RUNS, "vm-"):
-            shutil.rmtree(left)
+        discard(stale(RUNS, "vm-"))
         self.folder = Path(tempfile.mkdtemp(prefix="vm-", dir=RUNS))
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir(parents=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,6 +67,12 @@ def stale(folder: Path, prefix: str) -> list[Path]:
     yesterday = time.time() - 24 * 3600
     old = [entry for entry in folder.glob(f"{prefix}*") if entry.stat().st_mtime < yesterday]
     return [entry for entry in old if not (entry / "tree").is_mount()]
+
+
+def discard(folders: Iterable[Path]) -> None:
+    """Delete what is not needed any more; what another run is at deleting is left for later."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def mark_used(entry: Path) -> None:

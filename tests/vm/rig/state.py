@@ -19,7 +19,7 @@ from .command import run
 from .disks import make_overlay
 from .image import Image
 from .machine import Machine
-from .paths import STATES, UNFINISHED, keep_newest, locked, mark_used
+from .paths import STATES, UNFINISHED, discard, keep_newest, locked, mark_used
 from .slots import Slot
 from .spec import Disk, MachineSpec, digest
 
@@ -106,8 +106,7 @@ def _make(state: State, prepare: Callable[[Machine], None]) -> None:
     except BaseException:
         shutil.rmtree(new)
         raise
-    for old in keep_newest(STATES, KEPT_STATES):
-        shutil.rmtree(old)
+    discard(keep_newest(STATES, KEPT_STATES))
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .command import RigError, need_root, run
-from .paths import TREES, UNFINISHED, keep_newest, locked, mark_used
+from .paths import TREES, UNFINISHED, discard, keep_newest, locked, mark_used
 from .spec import ImageSpec, Network, digest
 
 # Raise it when the way an image is made changes: every cached image is then made anew.
@@ -79,8 +79,7 @@ def base_tree() -> Path:
                 _bootstrap(new)
                 new.rename(tree)
         mark_used(tree)
-        for old in keep_newest(TREES, KEPT_TREES):
-            shutil.rmtree(old)
+        discard(keep_newest(TREES, KEPT_TREES))
     return tree
 
 

@@ -79,7 +79,9 @@ class Rest:
         self._marked = True
 
         def leave() -> None:
-            why = settled.leave(self.ctx)
+            from agent import marking
+
+            why = marking.leave(self.ctx)
             self.ctx.status.merge("daemon", "next boot", why or "no stage runs unless something is new")
 
         record(self.ctx, leave)

@@ -1,0 +1,182 @@
+"""When the mark of a settled machine is written, and with which orders for the next boot (settled.py)."""
+
+from __future__ import annotations
+
+import json
+
+from agent import settled
+from agent.text import lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from agent.context import Context
+
+#: Between the orders and the facts.
+_FACTS = "facts"
+#: The step's name for swap, and what its items begin with for a device that is in use.
+_SWAP, _DEV = "swap", "/dev/"
+_GETTYS = "/run/systemd/system/getty.target.wants"
+#: Hooks that a boot runs.
+_HOOKS = ("post-vm-config", "post-disk-attach")
+#: The filesystems of configuration drives, as libblkid names them.
+_DRIVES = ("iso9660", "vfat")
+
+
+def leave(ctx: Context) -> str:
+    """Write the mark, if this boot is complete, all went well and nothing is under way. Return why not, or
+    "". Raises HostError where it cannot be written.
+    """
+    from agent.hotplug import known
+
+    host, left = ctx.host, known.leave(ctx)
+    why = next(_against(ctx, left), "")
+    if why:
+        settled.withdraw(host)
+        return why
+    orders = list(_orders(ctx, left))
+    paths = [order.removeprefix("watch ") for order in orders if order.startswith("watch ")]
+    facts = host.run((settled.CHECK, "--facts", *paths), changes=False).stdout
+    unknown = [line for line in lines(facts) if line.startswith(("unknown ", "odd ", "no "))]
+    if unknown or not facts:
+        settled.withdraw(host)
+        return f"not everything is known ({', '.join(unknown)})"
+    host.write(settled.MARK, "\n".join([*orders, _FACTS, facts]), mode=0o600, sync=True)
+    return ""
+
+
+# -- what speaks against it --------------------------------------------------------------
+
+
+def _against(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+    """What a boot would have to do again, or has not done; the cheapest questions first. ``left``: the UUIDs
+    of the filesystems that PID 1 mounts by itself.
+    """
+    status = ctx.status.read()
+    yield from _unfinished(ctx, status)
+    yield from _each_boot(ctx)
+    yield from _media(ctx)
+    yield from _disks(ctx, left)
+
+
+def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
+    from agent import transient
+    from agent.report import Outcome
+    from agent.stages import Stage
+    from agent.steps.script import UNIT
+
+    host, stages = ctx.host, status["stages"]
+    for stage in Stage:
+        state = stages.get(stage, {}).get("state", "done" if settled.is_settled(host) else "not run")
+        if state != "done":
+            yield f"stage {stage}: {state}"
+    for name, entry in status["devices"].items():
+        if entry.get("outcome") == Outcome.FAILED:
+            yield f"{name} has failed"
+    if ctx.file.problems:
+        yield "a line of the settings cannot be used"
+    if transient.is_running(host, UNIT):
+        yield "a program of the document's still runs"
+    if any(name.startswith(".") for name in host.names(settled.FOLDER)):
+        yield "something was not written to its end"
+    if ctx.state.identity() is not None:
+        folder = ctx.state.folder()
+        if host.exists(f"{folder}/begun.json") or host.names(f"{folder}/renew"):
+            yield "an item was begun and has not ended"
+
+
+def _each_boot(ctx: Context) -> Iterator[str]:
+    """What runs at each boot, or leaves nothing that outlives it."""
+    from agent.steps import plugins
+
+    host, settings = ctx.host, ctx.settings
+    for folder in (settings.plugin_dir, plugins.BOOTSTRAP):
+        for name in plugins.chosen(host, folder):
+            yield f"{folder}/{name} runs at each boot"
+    for name in _HOOKS:
+        if host.exists(f"{settings.hook_dir}/{name}"):
+            yield f"the hook {name} runs at each boot"
+    config = ctx.config or (ctx.state.config() if ctx.state.identity() else None)
+    if config and config.boot:
+        yield "the document has programs that run at each boot"
+    if config and config.metadata:
+        yield "the document has metadata, which are made known at each boot"
+
+
+def _media(ctx: Context) -> Iterator[str]:
+    """A configuration drive is read at each boot, and without a configuration one is waited for."""
+    from agent import adopted, sources, storage, udevdb
+
+    if sources.off(ctx):
+        return
+    identity = ctx.state.identity()
+    if identity is None:
+        yield "no configuration yet"
+    elif identity.source not in (sources.ARCHIVE, adopted.SOURCE):
+        yield f"configured by a drive ({identity.source})"
+    for disk in storage.names(ctx.host):
+        for name in storage.with_parts(ctx.host, disk):
+            found = udevdb.block(ctx.host, name)
+            if found.get("ID_FS_TYPE") in _DRIVES and _is_drive(ctx, found.get("ID_FS_LABEL", "")):
+                yield f"/dev/{name} is a configuration drive"
+
+
+def _is_drive(ctx: Context, label: str) -> bool:
+    from agent.sources.drives import LABELS
+
+    return label.lower() in (*LABELS, ctx.settings.configdrive_label.lower(), "config")
+
+
+def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+    """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
+    from agent import mounts
+    from agent.hotplug.record import Kind, Records, begun
+
+    records = Records(ctx.host).all()
+    unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {record.at for record in records.values()}
+    for disk in ctx.state.disks().values():
+        if disk.get("at") in unrecorded:  # by PID 1, say, after the daemon had looked at it
+            yield f"{disk['at']} was mounted without the daemon"
+    for name, record in records.items():
+        if record.kind != Kind.RELEASED and record.uuid not in left:
+            yield f"{name} is mounted at each boot"
+    if begun(ctx.host).all():
+        yield "a disk is being mounted"
+
+
+# -- what the next boot has to do --------------------------------------------------------
+
+
+def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+    from agent import seen
+
+    host, settings = ctx.host, ctx.settings
+    yield from _swaps(ctx)
+    if left:
+        yield f"start {settled.DISKS}"
+    yield from (f"getty {unit}" for unit in host.names(_GETTYS))
+    for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):
+        yield f"watch {folder}"
+        yield from (f"watch {folder}/{name}" for name in host.names(folder) if "\n" not in name)
+    if size := settled.archived(ctx):
+        yield f"archive {size}"
+    if nics := seen.load(host, seen.NICS):
+        there = sorted(mac for _name, mac in nics["here"].values())
+        yield f"seen {seen.NICS} {json.dumps(nics | {'were': there}, sort_keys=True)}"
+    if queues := seen.load(host, seen.QUEUES):
+        yield f"seen {seen.QUEUES} {json.dumps(queues, sort_keys=True)}"
+
+
+def _swaps(ctx: Context) -> Iterator[str]:
+    """The devices that the swap step of this boot switched on, or found so."""
+    if "bootstrap" not in (stages := ctx.status.read()["stages"]):
+        orders = lines(ctx.host.read(settled.FLAG) or "")
+        yield from (line for line in orders if line.startswith(f"{_SWAP} "))
+        return
+    for step in stages["bootstrap"].get("steps", ()):
+        for item in step["items"] if step["step"] == _SWAP else ():
+            detail = item.get("detail", "")
+            if item["outcome"] in ("changed", "unchanged") and detail.startswith(_DEV):
+                yield f"{_SWAP} {detail.removeprefix(_DEV).partition(',')[0]}"

@@ -11,8 +11,8 @@ import os
 import sys
 
 from agent import terminal
-from agent.errors import AgentError, ConfigError
 from agent.host import Host
+from agent.lib.errors import AgentError, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,8 +189,8 @@ def _parser() -> ArgumentParser:
     from argparse import ArgumentParser
 
     from agent import __version__
+    from agent.lib.text import printable
     from agent.stages import Stage
-    from agent.text import printable
 
     class Parser(ArgumentParser):
         """Names what was typed without sending it to the terminal as it is."""

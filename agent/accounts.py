@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-from agent import publickey
-from agent.digest import sha256
-from agent.plain import dataclass
+from agent.lib import public_key
+from agent.lib.digest import sha256
+from agent.lib.records import dataclass
+from agent.lib.text import lines, number
 from agent.sysfs import listed
-from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ def blob(line: str) -> str | None:
     """What makes two lines of an authorized_keys file the same key: its type and its base64; None if it is
     none.
     """
-    found = publickey.split(line)
+    found = public_key.split(line)
     return f"{found[0]} {found[1]}" if found and re.fullmatch(_BLOB, found[1]) else None
 
 
 def comment(line: str) -> str:
     """What stands behind the key; "" where there is nothing, or no key."""
-    found = publickey.split(line)
+    found = public_key.split(line)
     return found[2] if found else ""
 
 

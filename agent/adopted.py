@@ -11,7 +11,7 @@ the platform changes afterwards is applied as on any machine.
 from __future__ import annotations
 
 from agent import stored
-from agent.plain import asdict
+from agent.lib.records import asdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ of the file stays, text in no encoding and a last line without its end among the
 
 from __future__ import annotations
 
-from agent import accounts, homefile, text
+from agent import accounts, homefile
+from agent.lib import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

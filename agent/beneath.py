@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 

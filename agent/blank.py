@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from agent import storage
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.sysfs import listed
 
 TYPE_CHECKING = False

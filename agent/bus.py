@@ -12,8 +12,8 @@ import os
 import re
 from enum import StrEnum
 
+from agent.lib.text import number
 from agent.sysfs import attribute, listed
-from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

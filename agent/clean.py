@@ -11,8 +11,8 @@ import os
 import re
 
 from agent import leftunits, stages, stored, terminal, trees
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.parse import archive
 from agent.report import Outcome, changed, unchanged
 from agent.sysfs import listed

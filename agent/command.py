@@ -14,8 +14,8 @@ import os
 import signal
 import subprocess
 
-from agent.errors import HostError
-from agent.text import WHITE
+from agent.lib.errors import HostError
+from agent.lib.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import time
 
 from agent import processes
-from agent.errors import HostError
 from agent.journal import Journal, status_line
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
 from agent.report import StatusFile
 from agent.settings import Settings, SettingsFile
 from agent.state import State

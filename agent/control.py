@@ -14,8 +14,8 @@ import socket
 import struct
 import time
 
-from agent.errors import HostError
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from functools import partial
 from agent import control, parser, processes, settled, stages
 from agent.context import record
 from agent.devices import Devices
-from agent.errors import AgentError
 from agent.hotplug import needed
 from agent.journal import Journal, notify, status_line
-from agent.plain import dataclass, field
+from agent.lib.errors import AgentError
+from agent.lib.records import dataclass, field
+from agent.lib.text import WHITE, words
 from agent.rest import Rest
 from agent.stages import Stage
-from agent.text import WHITE, words
 from agent.uevents import Uevents
 from agent.watchdog import Watchdog
 from agent.workers import Workers

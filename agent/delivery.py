@@ -11,12 +11,12 @@ import os
 import stat
 
 from agent import detached, parser, storage
-from agent.errors import ConfigError, HostError
 from agent.host import READ_LIMIT
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.text import WHITE
 from agent.parse import archive
 from agent.sources import drives, swap
 from agent.sources.files import Tree
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

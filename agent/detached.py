@@ -13,7 +13,7 @@ import ctypes
 import errno
 import os
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

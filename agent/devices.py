@@ -14,9 +14,9 @@ import time
 from agent import stages, storage, udevdb, units
 from agent.context import record
 from agent.journal import Journal, status_line
-from agent.plain import dataclass, field, replace
+from agent.lib.records import dataclass, field, replace
+from agent.lib.text import number
 from agent.report import Outcome, items
-from agent.text import number
 from agent.underway import UnderWay
 from agent.workers import Workers
 

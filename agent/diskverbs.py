@@ -8,9 +8,9 @@ import time
 from agent import terminal
 from agent.context import context
 from agent.journal import Journal
-from agent.plain import asdict
+from agent.lib.records import asdict
+from agent.lib.text import printable
 from agent.report import Item, Outcome, StepReport
-from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

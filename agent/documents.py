@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from agent import terminal
-from agent.errors import ConfigError
+from agent.lib.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.errors import ConfigError
+from agent.lib.errors import ConfigError
+from agent.lib.text import WHITE, delivered_lines, words
 from agent.parse import fields
-from agent.text import WHITE, delivered_lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

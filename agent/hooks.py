@@ -13,7 +13,7 @@ import re
 import stat
 
 from agent import programs, transient, trust
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.report import changed, failed, skipped
 
 TYPE_CHECKING = False

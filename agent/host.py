@@ -13,9 +13,9 @@ import stat
 
 from agent import atomic, unfinished
 from agent.beneath import beneath
-from agent.errors import HostError
-from agent.plain import dataclass, field
-from agent.text import joined
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
+from agent.lib.text import joined
 from agent.walk import walk
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agent.text import WHITE
+from agent.lib.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

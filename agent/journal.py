@@ -12,14 +12,14 @@ import os
 from contextlib import suppress
 from enum import IntEnum, StrEnum
 
-from agent.plain import dataclass
+from agent.lib.records import dataclass
+from agent.lib.text import printable
 from agent.report import Outcome
-from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.errors import AgentError
     from agent.host import Host
+    from agent.lib.errors import AgentError
     from agent.report import Item, StageReport, StepReport
     from agent.settings import Problem
 

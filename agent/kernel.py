@@ -13,8 +13,8 @@ import struct
 import zlib
 
 from agent import identity
-from agent.errors import ConfigError, HostError
-from agent.plain import dataclass
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.records import dataclass
 from agent.report import changed, guarded, skipped, unchanged
 
 TYPE_CHECKING = False

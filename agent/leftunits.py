@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from agent.digest import sha256
+from agent.lib.digest import sha256
 from agent.sysfs import listed
 
 TYPE_CHECKING = False

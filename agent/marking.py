@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from agent import settled
-from agent.text import lines
+from agent.lib.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

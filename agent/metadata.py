@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 
-from agent.canonical import canonical
-from agent.errors import ConfigError, HostError
+from agent.lib.canonical_json import canonical
+from agent.lib.errors import ConfigError, HostError
 from agent.state import USER_DATA
 
 TYPE_CHECKING = False

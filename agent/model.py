@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 
-from agent.canonical import canonical
-from agent.plain import asdict, dataclass, replace
+from agent.lib.canonical_json import canonical
+from agent.lib.records import asdict, dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import re
 from functools import lru_cache
 
 from agent import leftunits, storage, unread
-from agent.plain import dataclass, replace
+from agent.lib.records import dataclass, replace
+from agent.lib.text import lines, words
 from agent.sysfs import listed
-from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

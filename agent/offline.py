@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from agent import clean, delivery, settled, stages, terminal, units
 from agent.context import Medium, context
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
 from agent.sources import Found
 from agent.steps import source as source_step

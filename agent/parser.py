@@ -18,12 +18,13 @@ import threading
 import time
 from base64 import b64decode
 
-from agent import bounded, model
-from agent.canonical import canonical
-from agent.errors import HostError
+from agent import model
+from agent.lib import timed_wait
+from agent.lib.canonical_json import canonical
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
+from agent.lib.text import printable
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass, field
-from agent.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,13 +198,13 @@ def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
     output, status, deadline = None, None, time.monotonic() + TIMEOUT
     try:
         output = _collect(reading, deadline)
-        if output is not None and bounded.ended(process, deadline - time.monotonic()):
+        if output is not None and timed_wait.ended(process, deadline - time.monotonic()):
             _, status = os.waitpid(process, 0)
     finally:
         os.close(reading)
         if status is None:
             os.kill(process, 9)
-            if bounded.ended(process, _GONE):
+            if timed_wait.ended(process, _GONE):
                 os.waitpid(process, 0)
     if output is None or status is None:
         raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)

@@ -10,8 +10,8 @@ import json
 import os
 
 from agent import accounts
-from agent.canonical import canonical
-from agent.errors import ConfigError, HostError
+from agent.lib.canonical_json import canonical
+from agent.lib.errors import ConfigError, HostError
 from agent.report import Outcome
 
 TYPE_CHECKING = False

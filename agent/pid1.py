@@ -15,7 +15,7 @@ import time
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from functools import cache
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

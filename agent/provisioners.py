@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from agent import units
-from agent.text import BLANKS
+from agent.lib.text import BLANKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

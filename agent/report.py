@@ -14,9 +14,10 @@ import threading
 import time
 from enum import StrEnum
 
-from agent import bounded, processes
-from agent.errors import AgentError, Busy
-from agent.plain import asdict, dataclass
+from agent import processes
+from agent.lib import timed_wait
+from agent.lib.errors import AgentError, Busy
+from agent.lib.records import asdict, dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class StatusFile:
         """Put ``value`` at section/key (None removes it). Raises Busy when another writer does not end."""
         self.host.mkdir("/run/gandi")
         with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
-            if not bounded.lock(lock, _LOCK_TIMEOUT):
+            if not timed_wait.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()
             if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent import stages, terminal, transient
 from agent.context import context
-from agent.errors import ConfigError
+from agent.lib.errors import ConfigError
 from agent.steps import script as step
 
 TYPE_CHECKING = False

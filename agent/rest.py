@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from agent import settled, units
 from agent.context import record
-from agent.errors import HostError
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 from agent.stages import Stage
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ import os
 import tarfile
 
 from agent import trees
-from agent.errors import ConfigError, HostError
+from agent.lib.errors import ConfigError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import os
 import re
 from enum import StrEnum
 
-from agent.errors import ConfigError, HostError
-from agent.plain import dataclass, field, fields, replace
-from agent.text import WHITE, lines, words
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.records import dataclass, field, fields, replace
+from agent.lib.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

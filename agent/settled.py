@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 
-from agent.text import lines
+from agent.lib.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

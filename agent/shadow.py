@@ -13,8 +13,9 @@ import re
 import stat
 import time
 
-from agent import accounts, text
-from agent.errors import HostError
+from agent import accounts
+from agent.lib import text
+from agent.lib.errors import HostError
 from agent.report import changed
 from agent.sysfs import listed
 

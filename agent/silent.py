@@ -16,11 +16,11 @@ import os
 import time
 
 from agent import storage
-from agent.errors import HostError
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.parallel import together
+from agent.lib.records import dataclass, field
+from agent.lib.text import words
 from agent.sysfs import attribute
-from agent.text import words
-from agent.together import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,14 +14,15 @@ import time
 from enum import StrEnum
 from functools import partial
 
-from agent import bounded, settled
+from agent import settled
 from agent.context import record, working
-from agent.errors import AgentError, Busy, HostError
 from agent.journal import Journal, status_line
-from agent.plain import asdict, dataclass
+from agent.lib import timed_wait
+from agent.lib.errors import AgentError, Busy, HostError
+from agent.lib.records import asdict, dataclass
+from agent.lib.text import WHITE
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
 from agent.settings import variable
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
     """
     host.mkdir("/run/gandi")
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
-        if not bounded.lock(lock, patience):
+        if not timed_wait.lock(lock, patience):
             holder = (host.read(LOCK) or "").strip(WHITE) or "another process"
             raise Busy(
                 f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",

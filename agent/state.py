@@ -23,8 +23,8 @@ import os
 import threading
 
 from agent import adopted, stored
-from agent.errors import HostError
-from agent.plain import asdict, dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 from agent.stored import digest
 

@@ -9,11 +9,11 @@ import time
 
 from agent import control, processes, settled, statusview, terminal
 from agent.context import context
-from agent.errors import HostError
-from agent.plain import asdict
+from agent.lib.errors import HostError
+from agent.lib.records import asdict
+from agent.lib.text import lines
 from agent.report import STATUS
 from agent.stages import Stage
-from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

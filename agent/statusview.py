@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent import processes
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 from agent.report import Outcome
 from agent.settled import NOTHING_NEW
 from agent.stages import NOTHING, Stage

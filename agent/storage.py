@@ -11,10 +11,10 @@ import os
 import re
 
 from agent.bus import Bus, attachment
-from agent.errors import HostError
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
+from agent.lib.text import lines, number
 from agent.sysfs import attribute, listed
-from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
 
 
 def _probed(host: Host, device: Device) -> Device:
-    from agent.plain import replace
+    from agent.lib.records import replace
 
     return replace(device, udev=probe(host, device.node) | dict(device.udev))
 
@@ -259,7 +259,7 @@ def _tried(host: Host, device: Device) -> Device:
     found = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
     if not device.size or any(name in device.udev for name in found):
         return device
-    from agent.plain import replace
+    from agent.lib.records import replace
 
     try:
         with host.opened(device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 
-from agent.canonical import canonical
-from agent.digest import sha256
-from agent.errors import HostError
+from agent.lib.canonical_json import canonical
+from agent.lib.digest import sha256
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

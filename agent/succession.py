@@ -14,9 +14,9 @@ import re
 import stat
 
 from agent import trees
+from agent.lib.text import WHITE, lines, words
 from agent.sysfs import listed
 from agent.terminal import say
-from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agent.text import WHITE, number
+from agent.lib.text import WHITE, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

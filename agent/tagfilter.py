@@ -12,7 +12,7 @@ import ctypes
 import socket
 import struct
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 #: asm-generic/socket.h. The second has the number of the first: reading gives the filter, writing sets it.
 _SO_GET_FILTER = _SO_ATTACH_FILTER = 26

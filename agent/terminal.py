@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from agent.text import lines as split
-from agent.text import printable
+from agent.lib.text import lines as split
+from agent.lib.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

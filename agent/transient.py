@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 
 from agent import leftunits, units
-from agent.errors import HostError
-from agent.text import printable
+from agent.lib.errors import HostError
+from agent.lib.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
+from agent.lib.text import lines
 from agent.sysfs import attribute, listed
-from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

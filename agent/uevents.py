@@ -19,9 +19,9 @@ import socket
 import struct
 
 from agent import udevdb
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
+from agent.lib.text import lines, number
 from agent.sysfs import attribute, listed
-from agent.text import lines, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

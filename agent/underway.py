@@ -10,7 +10,7 @@ import threading
 import time
 
 from agent.context import record, working
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

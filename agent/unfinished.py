@@ -13,8 +13,8 @@ import itertools
 import os
 
 from agent import processes
-from agent.errors import HostError
-from agent.text import number
+from agent.lib.errors import HostError
+from agent.lib.text import number
 from agent.walk import walk
 
 TYPE_CHECKING = False

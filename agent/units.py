@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.sysfs import listed
 
 TYPE_CHECKING = False

@@ -8,10 +8,10 @@ import re
 from agent import stages, state, terminal
 from agent.context import context
 from agent.host import Host
-from agent.plain import asdict, fields
+from agent.lib.records import asdict, fields
+from agent.lib.text import lines
 from agent.report import Outcome
 from agent.settings import Settings, variable
-from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

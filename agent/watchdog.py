@@ -6,8 +6,8 @@ import os
 import time
 
 from agent.journal import notify
-from agent.plain import dataclass
-from agent.text import number
+from agent.lib.records import dataclass
+from agent.lib.text import number
 
 
 @dataclass(slots=True)

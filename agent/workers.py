@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

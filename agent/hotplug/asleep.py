@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

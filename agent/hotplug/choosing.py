@@ -13,7 +13,7 @@ from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt
 from agent.hotplug.once import Once
 from agent.hotplug.record import Records
 from agent.hotplug.turns import TURNS
-from agent.plain import dataclass, replace
+from agent.lib.records import dataclass, replace
 from agent.settings import MountMode
 
 TYPE_CHECKING = False

@@ -11,8 +11,8 @@ import threading
 import time
 
 from agent import seen
-from agent.errors import HostError
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 from agent.report import Outcome, changed, failed, skipped, unchanged
 from agent.sysfs import numbered, online_cpus, spelled
 

@@ -13,14 +13,14 @@ import time
 
 from agent import hooks, mounts, storage
 from agent.context import record
-from agent.errors import ConfigError, HostError
 from agent.hotplug import disk as handler
 from agent.hotplug import holders, stopping
 from agent.hotplug.needed import has_automounter
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
-from agent.plain import dataclass, field, replace
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.records import dataclass, field, replace
 from agent.report import Item, Outcome, StepReport, changed, failed, items
 
 TYPE_CHECKING = False

@@ -14,7 +14,6 @@ from functools import partial
 from agent import silent, storage
 from agent.bus import Bus
 from agent.context import record, working
-from agent.errors import AgentError
 from agent.hotplug import gone, mounting
 from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
@@ -24,7 +23,8 @@ from agent.hotplug.record import Records, dealt_with
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.turns import TURNS
 from agent.journal import Journal
-from agent.plain import replace
+from agent.lib.errors import AgentError
+from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
 from agent.settings import MountMode
 
@@ -96,7 +96,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     check: all services wait as long, and ssh is one of them. The work on such a disk goes on, and its end is
     recorded with the devices. Growth follows afterwards, waited for by nobody.
     """
-    from agent.together import together
+    from agent.lib.parallel import together
 
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
     # Where it cannot be noted (/run is full), no disk is taken for a new one.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

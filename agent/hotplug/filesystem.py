@@ -10,7 +10,7 @@ import os
 import struct
 import time
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

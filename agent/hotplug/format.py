@@ -6,8 +6,8 @@ Which disk that may be is decided in policy.py; here the disk itself is asked, a
 from __future__ import annotations
 
 from agent import blank, storage
-from agent.errors import HostError
 from agent.hotplug.system import unit_name
+from agent.lib.errors import HostError
 from agent.report import changed, skipped
 
 TYPE_CHECKING = False

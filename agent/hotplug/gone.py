@@ -12,7 +12,7 @@ from agent import mounts
 from agent.hotplug import mounting
 from agent.hotplug.record import Kind, Records, begun, left_behind
 from agent.journal import Journal
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.report import changed, failed, guarded
 
 TYPE_CHECKING = False

@@ -8,11 +8,11 @@ mapper is volumes.py's.
 from __future__ import annotations
 
 from agent import mounts
-from agent.errors import HostError
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.once import GROWTH, Once
 from agent.hotplug.system import environment, unit_name
+from agent.lib.errors import HostError
 from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False

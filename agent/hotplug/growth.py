@@ -10,7 +10,7 @@ from __future__ import annotations
 from agent.hotplug.facts import Leave
 from agent.hotplug.filesystem import SLACK
 from agent.hotplug.table import Kind, Table, is_extended
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

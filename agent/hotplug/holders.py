@@ -15,12 +15,12 @@ import os
 import threading
 
 from agent import mounts
-from agent.errors import HostError
 from agent.journal import Journal
-from agent.plain import dataclass, replace
+from agent.lib.errors import HostError
+from agent.lib.parallel import together
+from agent.lib.records import dataclass, replace
+from agent.lib.text import printable
 from agent.sysfs import listed
-from agent.text import printable
-from agent.together import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import re
 import stat
 
 from agent import storage
-from agent.errors import HostError
 from agent.hotplug.facts import Leave
+from agent.lib.errors import HostError
+from agent.lib.text import lines, words
 from agent.storage import SECTOR
 from agent.sysfs import attribute
-from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 
-from agent.errors import HostError
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ import threading
 import time
 
 from agent import seen
-from agent.errors import HostError
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
+from agent.lib.text import words
 from agent.report import changed, failed, skipped, unchanged
 from agent.sysfs import attribute, numbered, spelled
-from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import fcntl
 import os
 
 from agent import mounts
-from agent.errors import HostError
 from agent.hotplug import filesystem
 from agent.hotplug.once import CHECK, Once
 from agent.hotplug.policy import FAT, identity
 from agent.hotplug.record import Record, Records, begun
 from agent.hotplug.system import environment, unit_name
-from agent.plain import replace
+from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 
 from agent import udevdb
+from agent.lib.text import WHITE
 from agent.network import attached, links, queues
 from agent.report import Outcome, unchanged
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

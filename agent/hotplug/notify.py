@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 
-from agent.errors import HostError
 from agent.hotplug.names import safe
 from agent.hotplug.record import Kind, Record, Records
+from agent.lib.errors import HostError
 from agent.report import changed, skipped
 from agent.terminal import block
 

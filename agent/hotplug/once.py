@@ -11,9 +11,9 @@ import json
 import threading
 
 from agent import storage
-from agent.plain import dataclass
+from agent.lib.records import dataclass
+from agent.lib.text import number
 from agent.sysfs import attribute
-from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

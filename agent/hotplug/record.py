@@ -16,9 +16,9 @@ import os
 import threading
 from enum import StrEnum
 
-from agent import bounded
-from agent.errors import Busy
-from agent.plain import asdict, dataclass
+from agent.lib import timed_wait
+from agent.lib.errors import Busy
+from agent.lib.records import asdict, dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
         return
     host.mkdir(f"{FOLDER}/locks")
     with host.opened(f"{FOLDER}/locks/{what}", os.O_RDWR | os.O_CREAT) as lock:
-        if not bounded.lock(lock, patience):
+        if not timed_wait.lock(lock, patience):
             raise Busy(
                 f"{what}: another process still works on it after {patience:g} s",
                 hint="see: gandi-agent status",

@@ -5,11 +5,11 @@ grown in place.
 from __future__ import annotations
 
 from agent import mounts, storage
-from agent.errors import HostError
 from agent.hotplug import grow, table
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.turns import TURNS
-from agent.plain import dataclass, replace
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, replace
 from agent.report import changed, failed, skipped, unchanged
 
 TYPE_CHECKING = False

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from agent import storage
 from agent.bus import Bus, attachment
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.sysfs import listed
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 
-from agent.text import WHITE, lines
+from agent.lib.text import WHITE, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

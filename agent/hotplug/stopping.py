@@ -7,10 +7,10 @@ belongs to a login is not the unit's own: a job of a user's crontab runs in the 
 
 from __future__ import annotations
 
-from agent.errors import HostError
 from agent.hotplug import holders
 from agent.hotplug.services import names
-from agent.text import WHITE, lines, words
+from agent.lib.errors import HostError
+from agent.lib.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import importlib
 from functools import partial
 
 from agent import processes
-from agent.errors import HostError
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted
@@ -17,10 +16,11 @@ from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
 from agent.journal import Journal
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.parallel import together
+from agent.lib.records import dataclass
 from agent.report import Outcome
 from agent.storage import Disk
-from agent.together import together
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

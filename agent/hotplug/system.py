@@ -12,9 +12,9 @@ from functools import partial
 
 from agent import mounts, storage, transient, udevdb
 from agent.bus import attachment
-from agent.errors import HostError
 from agent.hotplug.record import Records
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import os
 from enum import StrEnum
 
 from agent import storage
-from agent.errors import HostError
 from agent.hotplug.system import unit_name
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

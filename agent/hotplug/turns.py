@@ -11,10 +11,10 @@ import threading
 import time
 
 from agent import processes
-from agent.errors import Busy
 from agent.hotplug import record
 from agent.hotplug.facts import Filesystem
-from agent.plain import dataclass, field
+from agent.lib.errors import Busy
+from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

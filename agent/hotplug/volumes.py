@@ -11,11 +11,11 @@ from __future__ import annotations
 from functools import partial
 
 from agent import hooks, mounts, storage
-from agent.errors import HostError
 from agent.hotplug import filesystem, grow, growth, luks, lvm, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.system import environment, unit_name
-from agent.plain import asdict, dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import asdict, dataclass
 from agent.report import changed, failed, skipped
 
 TYPE_CHECKING = False

@@ -8,7 +8,7 @@ system is in ``configures``, ``prepare`` and ``reload``. A new one is a new file
 
 from __future__ import annotations
 
-from agent.errors import ConfigError
+from agent.lib.errors import ConfigError
 from agent.network.managers import MANAGERS, in_charge
 
 TYPE_CHECKING = False

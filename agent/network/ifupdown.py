@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 
 from agent import transient, units
-from agent.errors import HostError
+from agent.lib.errors import HostError
+from agent.lib.text import lines, words
 from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family, is_default
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
-from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from agent.errors import HostError
+from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

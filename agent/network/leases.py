@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 from agent.report import skipped
 
 TYPE_CHECKING = False

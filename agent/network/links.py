@@ -14,10 +14,10 @@ import socket
 import time
 
 from agent import udevdb
+from agent.lib.records import dataclass, replace
+from agent.lib.text import WHITE, number
 from agent.model import Kind, Nic
-from agent.plain import dataclass, replace
 from agent.sysfs import listed
-from agent.text import WHITE, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

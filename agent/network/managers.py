@@ -5,7 +5,7 @@ does not run, and before anything can be asked.
 from __future__ import annotations
 
 from agent import units
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 from agent.sysfs import listed
 
 TYPE_CHECKING = False

@@ -9,12 +9,12 @@ VLANs out, which take over the MAC of a NIC.
 from __future__ import annotations
 
 from agent import units
+from agent.lib.text import BLANKS, WHITE, lines, words
 from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
 from agent.network.policy import PRIORITY
 from agent.sysfs import listed
-from agent.text import BLANKS, WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent.lib.text import lines
 from agent.sysfs import listed
-from agent.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

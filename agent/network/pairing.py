@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from agent.lib.records import replace
 from agent.model import Kind
 from agent.network import policy
 from agent.network.links import Interface, Link, with_router_advertisements
-from agent.plain import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ containers and tunnels have added there.
 
 from __future__ import annotations
 
+from agent.lib.records import replace
 from agent.model import Route
 from agent.network.links import Link, Rule, Table, family, is_default
-from agent.plain import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

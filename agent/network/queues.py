@@ -7,7 +7,7 @@ is left with it: the number that was last left here is remembered for this boot.
 from __future__ import annotations
 
 from agent import seen
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.network import links
 from agent.report import changed, failed, kept, unchanged
 from agent.sysfs import attribute, listed, online_cpus

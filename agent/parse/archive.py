@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 
+from agent.lib.records import dataclass, field
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

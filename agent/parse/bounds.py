@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 
+from agent.lib.records import dataclass
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shlex
 
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.model import File, User
 from agent.parse import fields, hashes, values, yamldoc
 from agent.parse.bounds import Unreadable
@@ -14,8 +16,6 @@ from agent.parse.draft import DEFAULT, USERS, Form
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.packed import gunzip
 from agent.parse.values import Choice
-from agent.plain import dataclass
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

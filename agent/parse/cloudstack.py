@@ -6,11 +6,11 @@ hyphens or underscores, and on plain ISO 9660 whatever is left of them.
 
 from __future__ import annotations
 
+from agent.lib.text import WHITE, delivered_lines
 from agent.parse import fields, openstack, userdata, values
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.names import Names
-from agent.text import WHITE, delivered_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.digest import sha256
+from agent.lib.digest import sha256
+from agent.lib.records import replace
 from agent.model import File, Identity, InstanceConfig, User
 from agent.parse import fields, hashes, values
 from agent.parse.bounds import is_text
 from agent.parse.problem import Problem, bounded, shown
 from agent.parse.program import program
 from agent.parse.reading import Reading
-from agent.plain import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import ipaddress
 import re
 import shlex
 
-from agent import publickey
+from agent.lib import public_key
+from agent.lib.text import BLANKS, WHITE, delivered_lines
 from agent.parse import hashes
-from agent.text import BLANKS, WHITE, delivered_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def key(line: str) -> tuple[str, str]:
     line = line.strip(BLANKS)
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
         raise ValueError("too long, or a control character or line separator in it; one key on each line")
-    found = publickey.split(line)
+    found = public_key.split(line)
     if found is None:
         raise ValueError("no OpenSSH public key; write the content of a .pub file")
     kind, blob, _ = found

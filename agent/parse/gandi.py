@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.lib.records import dataclass, field, replace
+from agent.lib.records import fields as fields_of
+from agent.lib.text import WHITE
 from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields, hashes
 from agent.parse.archive import CONFIG, SCRIPT
@@ -12,9 +15,6 @@ from agent.parse.lenient import part, parts, validate, value
 from agent.parse.problem import Problem, bounded
 from agent.parse.program import program
 from agent.parse.reading import Reading
-from agent.plain import dataclass, field, replace
-from agent.plain import fields as fields_of
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ Format: JSON Schema 2020-12. A reader of a value is described in the table below
 
 from __future__ import annotations
 
+from agent.lib.text import words
 from agent.parse import fields, native, netfields, values
 from agent.parse.lenient import schema
-from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

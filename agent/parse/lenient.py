@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import re
 
-from agent import plain
+from agent.lib import records
 from agent.parse.bounds import ITEMS, Unreadable
 from agent.parse.core import SchemaValidator, ValidationError
 from agent.parse.problem import TOLD, Problem, bounded, shown
@@ -82,14 +82,14 @@ def named(of: type | Callable[[object], Any]) -> Any:
 
 def _field(of: CoreSchema, default: Any, also: str = "", *, exact: bool = False) -> Any:
     if default is REQUIRED:
-        return plain.field(metadata={_SCHEMA: of, _ALSO: also})
+        return records.field(metadata={_SCHEMA: of, _ALSO: also})
     with_default = {"type": "default", "schema": of, "default": default, "metadata": {_EXACT: exact}}
-    return plain.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
+    return records.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
 
 
 def schema(of: type) -> CoreSchema:
     """How the core validates a part; an unknown key is an error there."""
-    declared = plain.fields(of)
+    declared = records.fields(of)
     return {
         "type": "dataclass",
         "cls": of,
@@ -105,7 +105,7 @@ def schema(of: type) -> CoreSchema:
     }
 
 
-def _declared(one: plain.Field[Any]) -> Any:
+def _declared(one: records.Field[Any]) -> Any:
     declared = {"type": "dataclass-field", "name": one.name, "schema": one.metadata[_SCHEMA]}
     also = one.metadata[_ALSO]
     return declared | ({"validation_alias": [[one.name], [also]]} if also else {})

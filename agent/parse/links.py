@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.lib.records import dataclass, replace
 from agent.model import Kind
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ It is declared once, here; the JSON Schema that operators get is made of the sam
 
 from __future__ import annotations
 
+from agent.lib.records import dataclass
+from agent.lib.records import fields as fields_of
 from agent.model import Bond, File, Kind, Nic, Route, User
 from agent.parse import fields, netfields, values
 from agent.parse.archive import CONFIG
@@ -16,8 +18,6 @@ from agent.parse.names import Names
 from agent.parse.problem import Problem
 from agent.parse.reading import Reading
 from agent.parse.values import Choice, Whole
-from agent.plain import dataclass
-from agent.plain import fields as fields_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

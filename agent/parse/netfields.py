@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from agent.lib.text import WHITE
 from agent.parse.fields import IP, address, hostname, network, text
 from agent.parse.values import Choice, Whole
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 
+from agent.lib.records import dataclass
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.problem import shown
-from agent.plain import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

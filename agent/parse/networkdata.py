@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.lib.records import dataclass, replace
 from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import parts, validate, value
 from agent.parse.links import Link, assemble
 from agent.parse.values import Choice
-from agent.plain import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ Format: cloud-init's NoCloud data source.
 
 from __future__ import annotations
 
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.parse import fields, netplan, netv1, userdata, values, yamldoc
 from agent.parse.document import read_text, small
 from agent.parse.draft import DEFAULT, Draft
 from agent.parse.lenient import validate, value
 from agent.parse.names import Names
-from agent.plain import dataclass
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,14 +5,14 @@ Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones
 
 from __future__ import annotations
 
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.model import File
 from agent.parse import fields, networkdata, userdata, values
 from agent.parse.document import read_json, small
 from agent.parse.draft import DEFAULT, Draft, Form
 from agent.parse.lenient import named, parts, validate, value
 from agent.parse.names import Names
-from agent.plain import dataclass
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ may be a secret.
 
 from __future__ import annotations
 
-from agent.plain import dataclass
-from agent.text import printable
+from agent.lib.records import dataclass
+from agent.lib.text import printable
 
 #: Characters of delivered text (a key, a member's name) that go into a message.
 _SHOWN = 80

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.canonical import canonical
-from agent.digest import sha256
+from agent.lib.canonical_json import canonical
+from agent.lib.digest import sha256
 from agent.model import Script
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 
-from agent.canonical import canonical
+from agent.lib.canonical_json import canonical
+from agent.lib.records import asdict, dataclass, field, fields
 from agent.model import InstanceConfig, dump
 from agent.parse.problem import Problem
-from agent.plain import asdict, dataclass, field, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from agent import __version__
-from agent.digest import sha256
+from agent.lib.digest import sha256
 from agent.parse import archive
 from agent.parse.document import read_json, too_large
 from agent.parse.problem import Problem

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from email.parser import BytesParser
 
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.parse import cloudconfig
 from agent.parse.document import read_text, small
 from agent.parse.draft import USER_DATA
 from agent.parse.packed import GZIP, gunzip
-from agent.plain import dataclass
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.parse.fields import USER, key, stripped, text
-from agent.plain import dataclass
-from agent.text import WHITE
 
 #: What a program may be called: it becomes the name of a file.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 
+from agent.lib.text import WHITE
 from agent.parse import bounds, fields
 from agent.parse.bounds import Unreadable
 from agent.parse.problem import Problem, shown
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

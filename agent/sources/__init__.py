@@ -11,8 +11,8 @@ import time
 
 from agent import provisioners, silent, storage
 from agent.bus import undelivered
-from agent.errors import ConfigError
-from agent.plain import dataclass
+from agent.lib.errors import ConfigError
+from agent.lib.records import dataclass
 from agent.report import failed, skipped
 
 TYPE_CHECKING = False

@@ -13,8 +13,8 @@ import socket
 import time
 
 from agent import silent, storage, udevdb
-from agent.errors import HostError
-from agent.plain import dataclass, field
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
 from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False

@@ -13,10 +13,10 @@ import re
 from agent import __version__, identity, silent, storage, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
-from agent.digest import sha256
-from agent.errors import AgentError, ConfigError, HostError
+from agent.lib.digest import sha256
+from agent.lib.errors import AgentError, ConfigError, HostError
+from agent.lib.records import dataclass, replace
 from agent.parse.problem import Problem, shown
-from agent.plain import dataclass, replace
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled

@@ -11,8 +11,8 @@ import re
 import stat
 
 from agent import detached
-from agent.errors import ConfigError
-from agent.plain import dataclass, field
+from agent.lib.errors import ConfigError
+from agent.lib.records import dataclass, field
 
 #: Bytes of one file, and of all; names that are looked at; folders below each other.
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6

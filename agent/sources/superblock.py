@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 
 from agent import storage
-from agent.errors import HostError
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import os
 from agent import mounts, silent, storage
 from agent.bus import attachment
 from agent.context import Medium
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.parse import archive
 from agent.report import failed, skipped
 from agent.sources import Asked, Findings, Found
@@ -219,7 +219,7 @@ def _bytes(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:
     """The medium with its archive's length, as far as that can be true."""
-    from agent.plain import replace
+    from agent.lib.records import replace
 
     longest = min(LONGEST, disk.device.size - medium.offset)
     if not 0 < length <= longest:

@@ -7,7 +7,7 @@ after basic.target, which waits for this stage (see transient).
 from __future__ import annotations
 
 from agent import adopted, transient
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, guarded, skipped, unchanged
 

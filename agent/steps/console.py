@@ -11,9 +11,9 @@ import os
 import re
 
 from agent import units
+from agent.lib.text import words
 from agent.report import changed, kept, skipped, unchanged
 from agent.sysfs import attribute, listed
-from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

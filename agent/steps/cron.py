@@ -11,9 +11,9 @@ import re
 from functools import partial
 
 from agent import identity
+from agent.lib.text import words
 from agent.report import kept
 from agent.stored import digest
-from agent.text import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import partial
 
 from agent import accounts
-from agent.errors import ConfigError, HostError
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.text import number
 from agent.report import guarded
-from agent.text import number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

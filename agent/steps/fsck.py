@@ -10,7 +10,7 @@ import os
 import struct
 
 from agent import mounts
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 from agent.report import unchanged
 
 TYPE_CHECKING = False

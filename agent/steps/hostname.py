@@ -7,7 +7,7 @@ Not by hostnamectl: before basic.target nobody answers on the system bus. The ke
 
 from __future__ import annotations
 
-from agent.text import WHITE, lines, words
+from agent.lib.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

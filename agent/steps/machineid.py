@@ -12,8 +12,8 @@ import re
 import time
 
 from agent import renewal
+from agent.lib.text import WHITE
 from agent.report import changed, skipped, unchanged
-from agent.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

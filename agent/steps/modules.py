@@ -10,7 +10,7 @@ import os
 from functools import partial
 from io import RawIOBase
 
-from agent.errors import ConfigError, HostError
+from agent.lib.errors import ConfigError, HostError
 from agent.parse.archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
 from agent.stored import digest

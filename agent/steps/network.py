@@ -16,15 +16,15 @@ import re
 from functools import partial
 
 from agent import adopted, network, sources
-from agent.canonical import canonical
-from agent.errors import ConfigError
+from agent.lib.canonical_json import canonical
+from agent.lib.errors import ConfigError
+from agent.lib.records import asdict, replace
 from agent.model import Kind
 from agent.network import attached, links, queues, sysctls
 from agent.network.links import Interface
 from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
-from agent.plain import asdict, replace
 from agent.report import Outcome, changed, kept, skipped, unchanged
 
 TYPE_CHECKING = False

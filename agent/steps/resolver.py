@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 
 from agent import units
+from agent.lib.records import dataclass
+from agent.lib.text import lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
-from agent.plain import dataclass
 from agent.report import Outcome, skipped
 from agent.stored import digest
-from agent.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ import os
 import shlex
 import time
 
-from agent import bounded, transient, units
-from agent.errors import HostError
+from agent import transient, units
+from agent.lib import timed_wait
+from agent.lib.errors import HostError
+from agent.lib.text import lines, number, words
 from agent.network import online
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
-from agent.text import lines, number, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
             return
         process = units.main_process(ctx.host, f"{UNIT}.service")
     ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
-    running = bool(process) and not bounded.ended(process, PATIENCE)
+    running = bool(process) and not timed_wait.ended(process, PATIENCE)
     ctx.waiting("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 
 from agent import adopted, identity, model, renewal, settled, sources
-from agent.errors import AgentError, HostError
 from agent.journal import Journal
+from agent.lib.errors import AgentError, HostError
+from agent.lib.records import replace
 from agent.model import Identity
-from agent.plain import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 from agent.state import FOLDER
 from agent.stored import Damaged

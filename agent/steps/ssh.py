@@ -16,10 +16,10 @@ import re
 from fnmatch import fnmatch
 
 from agent import accounts, units
-from agent.errors import ConfigError, HostError
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.text import WHITE, lines, words
 from agent.report import changed, kept, skipped, unchanged
 from agent.sysfs import listed
-from agent.text import WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

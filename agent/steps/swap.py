@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import blank, bounded, mounts, settled, storage
-from agent.errors import HostError
+from agent import blank, mounts, settled, storage
+from agent.lib import timed_wait
+from agent.lib.errors import HostError
+from agent.lib.text import joined, lines
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
-from agent.text import joined, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
     """
     node = disk.device.node
     with host.opened(node, os.O_RDONLY) as descriptor:
-        if not bounded.lock(descriptor, _LOCK_TIMEOUT):
+        if not timed_wait.lock(descriptor, _LOCK_TIMEOUT):
             raise HostError(f"{node}: locked by another program for {_LOCK_TIMEOUT:g} s")
         yield
 

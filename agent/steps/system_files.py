@@ -10,8 +10,8 @@ import re
 from functools import partial
 
 from agent import mounts, storage, udevdb
+from agent.lib.text import BLANKS, lines, words
 from agent.report import guarded, skipped, unchanged
-from agent.text import BLANKS, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 
-from agent.errors import ConfigError
-from agent.plain import dataclass
+from agent.lib.errors import ConfigError
+from agent.lib.records import dataclass
 from agent.report import kept, skipped
 from agent.sources import ARCHIVE
 

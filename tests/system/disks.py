@@ -19,8 +19,8 @@ from agent.bus import Bus
 from agent.context import Context
 from agent.host import Host
 from agent.hotplug.system import System
+from agent.lib.records import dataclass, replace
 from agent.mounts import mounts
-from agent.plain import dataclass, replace
 from agent.report import StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 from tests.vm.rig.command import run
 
 _MAGIC = 0x6A736677736872  # of dm-log-writes' superblock (kernel: drivers/md/dm-log-writes.c)

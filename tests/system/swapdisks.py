@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.context import Context
 from agent.host import Completed, Host
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 from agent.report import Item, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

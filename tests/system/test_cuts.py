@@ -28,8 +28,8 @@ from agent import sources, stages
 from agent.__main__ import main
 from agent.context import context
 from agent.host import Completed, Host
+from agent.lib.records import dataclass
 from agent.parse import archive
-from agent.plain import dataclass
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from agent.steps import swap

@@ -16,10 +16,10 @@ from uuid import UUID
 
 import pytest
 
-from agent.errors import HostError
 from agent.hotplug import disk as handler
 from agent.hotplug import filesystem, growth, root, table
-from agent.plain import replace
+from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
 

@@ -15,7 +15,7 @@ import pytest
 from agent import mounts
 from agent.host import Host
 from agent.hotplug import disk as handler
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.report import Outcome
 from tests import media
 from tests.system.disks import MIB, LoopDisk, context, sh, system

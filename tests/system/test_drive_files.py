@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent import detached, storage
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.mounts import mounts
 from agent.sources import files
 from tests.system.disks import MIB, LoopDisk, sh

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent import parser, storage
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.model import Identity, InstanceConfig
 from agent.report import Outcome
 from agent.sources import Asked, Findings, drives, superblock

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from agent import accounts
-from agent.errors import HostError
 from agent.host import Completed, Host
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, replace
 from agent.model import User
-from agent.plain import dataclass, replace
 from tests.system.test_users import HASH, KEY, Machine, machine
 
 __all__ = ["machine"]  # a fixture

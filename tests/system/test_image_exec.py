@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from tests import creation
 from tests.system import hostile
 from tests.system.disks import LoopDisk

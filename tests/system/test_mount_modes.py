@@ -11,7 +11,7 @@ import pytest
 from agent import processes
 from agent.hotplug import detach, survey
 from agent.hotplug import disk as handler
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
 

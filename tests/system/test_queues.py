@@ -9,7 +9,7 @@ from pathlib import Path
 TREE = Path(__file__).parents[2]
 _ASK = """
 import socket
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.host import Host
 from agent.network import kernel
 

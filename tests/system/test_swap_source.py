@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agent import settled
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.parse import archive
 from agent.report import Outcome
 from agent.sources import swap as swap_source

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import pyudev
 
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.tagfilter import attach
 from agent.uevents import RECEIVE_BUFFER, Uevent, Uevents
 from tests.system.machine import message, send

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, text
+from agent import accounts
 from agent.context import Context, context
 from agent.host import Host
+from agent.lib import text
+from agent.lib.records import replace
 from agent.model import Identity, InstanceConfig, User
-from agent.plain import replace
 from agent.steps import users
-from tests.unit.test_text import NO_END
+from tests.unit.lib.test_text import NO_END
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 HASH = "$6$saltsalt$" + "x" * 86

@@ -24,8 +24,8 @@ import pytest
 
 from agent import accounts, authorized, trees
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.model import File, Identity, InstanceConfig, User
 from agent.steps import files, users
 

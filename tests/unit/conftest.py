@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import pid1
-from agent.plain import dataclass, field
+from agent.lib.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

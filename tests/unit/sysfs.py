@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from agent.plain import dataclass
+from agent.lib.records import dataclass
 
 SECTORS = 2048
 

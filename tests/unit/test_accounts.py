@@ -9,7 +9,7 @@ import pytest
 
 from agent import accounts
 from agent.host import Host
-from tests.unit.test_text import NO_END
+from tests.unit.lib.test_text import NO_END
 
 ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF"
 

@@ -10,7 +10,7 @@ import pytest
 from agent import authorized
 from agent.accounts import Account
 from agent.host import Host
-from tests.unit.test_text import NO_END
+from tests.unit.lib.test_text import NO_END
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
 #: A file that holds what the agent does not write: another encoding, other ends of lines, none at the end.

@@ -257,7 +257,7 @@ def test_what_is_printed_as_json_is_ascii() -> None:
         for node in ast.walk(_tree(module)):
             if isinstance(node, ast.keyword) and node.arg == "ensure_ascii":
                 # What is hashed and stored, and the reader's answer to its parent: never printed.
-                assert module.name in ("canonical.py", "child.py"), module
+                assert module.name in ("canonical_json.py", "child.py"), module
 
 
 def test_only_main_exits() -> None:

@@ -16,8 +16,8 @@ from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
 from agent.host import Host
 from agent.hotplug.record import Record, Records
+from agent.lib.records import dataclass, field
 from agent.model import Identity, InstanceConfig
-from agent.plain import dataclass, field
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio

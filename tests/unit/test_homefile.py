@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import homefile
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 
 PARTS = (".ssh", "authorized_keys")
 ME = (os.geteuid(), os.getegid())

@@ -12,8 +12,8 @@ import pytest
 
 from agent import command
 from agent import host as host_module
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 
 ME = (os.geteuid(), os.getegid())
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import plain
-from agent.errors import HostError
 from agent.host import Host
 from agent.journal import Journal, Message, Priority
+from agent.lib import records
+from agent.lib.errors import HostError
 from agent.report import StageReport, StepReport, changed, failed
 from agent.settings import Problem
 
@@ -88,7 +88,7 @@ def test_systemd_reads_the_catalog(tmp_path: Path) -> None:
 
 
 def test_reports_have_no_fields_that_the_journal_forgets() -> None:
-    assert {field.name for field in plain.fields(failed("a", "b"))} == {
+    assert {field.name for field in records.fields(failed("a", "b"))} == {
         "name",
         "outcome",
         "detail",

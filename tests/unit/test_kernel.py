@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agent import kernel
-from agent.errors import AgentError, ConfigError, HostError
 from agent.host import Host
+from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.report import Outcome
 
 #: An ELF64 kernel as small as one can be: the header, one segment to be loaded, and its bytes.

@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 MODULES = (*sorted((PROJECT / "agent").rglob("*.py")), PROJECT / "bin/gandi-agent")
 #: Each calls what follows on text that is checked before, or that only a letter is taken from.
 ALLOWED = {
-    ("agent/text.py", "isdigit"): "number(): of ASCII alone",
+    ("agent/lib/text.py", "isdigit"): "number(): of ASCII alone",
     ("agent/hotplug/names.py", "isdecimal"): "which characters of a label a folder's name keeps",
 }
 NEVER = {

@@ -10,8 +10,8 @@ from agent import mounts
 from agent.host import Host
 from agent.journal import Journal, Message
 from agent.storage import Device
+from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
-from tests.unit.test_text import NO_END
 
 DEVICE = Device(
     "vdb1",

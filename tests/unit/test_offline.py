@@ -10,8 +10,8 @@ import pytest
 from agent import identity, offline, seed, stages
 from agent.__main__ import main
 from agent.context import Context, context
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.model import Nic
 from agent.network import links
 from agent.stages import Stage

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import parser
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.parse import native
 from agent.parser import Parsed, parse_files
 from tests.media import OFFSET, make_archive, swap_image

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import parser
-from agent.errors import HostError
+from agent.lib.errors import HostError
 from agent.parse import child
 from agent.parser import Parsed
 from tests.media import OFFSET, make_archive, swap_image

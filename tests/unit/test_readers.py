@@ -17,8 +17,8 @@ from agent.network import ifupdown
 from agent.parse import fields, gandi
 from agent.settings import Settings, parse
 from agent.steps import cron, hostname, ssh
+from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
-from tests.unit.test_text import NO_END
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF"
 every_character = pytest.mark.parametrize("odd", [*NO_END, "²"], ids=ascii)

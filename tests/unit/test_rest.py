@@ -9,8 +9,8 @@ import pytest
 
 from agent import units
 from agent.context import Context, context
-from agent.errors import HostError
-from agent.plain import dataclass
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
 from agent.rest import Rest
 from agent.stages import Stage
 from agent.uevents import Uevents

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import parser, seed
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 
 CONFIG = b'{"vm_hostname": "vm1", "vif": []}'
 

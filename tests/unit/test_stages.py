@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import model, plain, settings, stages
+from agent import model, settings, stages
 from agent.context import Context, context
-from agent.errors import Busy, ConfigError
 from agent.host import Host
+from agent.lib import records
+from agent.lib.errors import Busy, ConfigError
 from agent.report import Item, Outcome, StepReport, changed, failed
 from agent.stages import Stage, Step
 
@@ -74,7 +75,7 @@ def run(ctx: Context, stage: Stage = Stage.BOOTSTRAP) -> list[StepReport]:
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_step_on_the_page_exists_and_names_real_settings(stage: Stage) -> None:
-    known = {field.name for field in plain.fields(settings.Settings)}
+    known = {field.name for field in records.fields(settings.Settings)}
     for listed in stages.STAGES[stage]:
         assert callable(listed.function())
         assert set(listed.settings) <= known

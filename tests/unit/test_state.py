@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from agent import model
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.report import KEPT_BY_ADMIN, Outcome
 from agent.state import FOLDER, State
 from agent.stored import Damaged

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.model import Identity
 from agent.report import Outcome
 from agent.state import State

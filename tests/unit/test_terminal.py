@@ -14,10 +14,10 @@ import pytest
 
 from agent import __main__ as command
 from agent import journal, offline, terminal
-from agent.errors import ConfigError
 from agent.host import Host
 from agent.hotplug import notify
 from agent.hotplug.holders import Holder
+from agent.lib.errors import ConfigError
 from agent.parse.problem import shown
 from agent.report import StepReport, changed, failed
 from tests.hostile import HARMLESS, LABELS, PROCESSES

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import pid1, transient, units
-from agent.errors import HostError
 from agent.host import Completed, Host
+from agent.lib.errors import HostError
 from tests.unit.conftest import AskedPid1, Said
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import atomic
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.walk import walk
 
 ME = (os.geteuid(), os.getegid())

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.lib.records import replace
 from agent.network import load
 from agent.network.links import Link
 from agent.network.plan import plan
-from agent.plain import replace
 from tests.unit.network.cases import CASES, INTERFACES
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agent.context import Context, context
-from agent.errors import ConfigError, HostError
 from agent.host import Completed, Host
+from agent.lib.errors import ConfigError, HostError
 from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome
 from agent.steps import ssh

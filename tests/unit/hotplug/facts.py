@@ -6,7 +6,7 @@ from typing import Any
 
 from agent.bus import Bus
 from agent.hotplug.facts import Facts, Machine
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.settings import Settings
 from agent.storage import Device, Disk
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import context
-from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import autofs
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD
+from agent.lib.errors import HostError
 
 if TYPE_CHECKING:
     from agent.context import Context

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import cpu
+from agent.lib.errors import HostError
 from agent.sysfs import members, spelled
 
 SYS = "sys/devices/system/cpu"

@@ -13,7 +13,7 @@ from agent.hotplug import gone, mounting
 from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Record
 from agent.hotplug.system import SYSTEMD
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.report import Outcome
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from agent.hotplug.facts import Leave
 from agent.hotplug.growth import BEYOND, FULL, NOT_GROWN, Case, Grow, decide, decide_stacked
 from agent.hotplug.table import Kind, Table
-from agent.plain import replace
+from agent.lib.records import replace
 from agent.storage import SECTOR, Device
 from tests.unit.hotplug.facts import GIB, part, parted, whole
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import HostError
 from agent.host import Completed, Host
 from agent.hotplug import luks
 from agent.hotplug.facts import Leave
+from agent.lib.errors import HostError
 from agent.storage import SECTOR, Device
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import HostError
 from agent.host import Completed, Host
 from agent.hotplug import lvm
 from agent.hotplug.lvm import Before, Lv, Pv
-from agent.plain import asdict, replace
+from agent.lib.errors import HostError
+from agent.lib.records import asdict, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

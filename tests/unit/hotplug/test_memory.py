@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import memory
+from agent.lib.errors import HostError
 
 SYS = "sys/devices/system/memory"
 

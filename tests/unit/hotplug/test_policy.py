@@ -8,8 +8,8 @@ import pytest
 
 from agent.hotplug.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted, Place
 from agent.hotplug.policy import decide, grown_apart
+from agent.lib.records import replace
 from agent.mounts import Claim, Mount
-from agent.plain import replace
 from agent.settings import MountMode, Settings
 from agent.storage import Device, Disk
 from tests.unit.hotplug.facts import facts, part, parted, whole

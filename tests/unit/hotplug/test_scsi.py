@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
 from agent.hotplug import scsi
+from agent.lib.errors import HostError
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio
 
 

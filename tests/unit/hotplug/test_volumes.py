@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import Context
-from agent.errors import HostError
 from agent.host import Completed, Host
 from agent.hotplug import volumes
 from agent.hotplug.system import System
-from agent.plain import replace
+from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.report import Outcome, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from agent.lib.records import replace
 from agent.model import Bond, Kind, Nic, Route
 from agent.network.links import Interface, Link, by_dhcp
 from agent.network.plan import plan
-from agent.plain import replace
 
 #: The machine's interfaces: number 0 is eth0.
 INTERFACES = [Interface(f"eth{number}", f"52:54:00:12:34:5{number + 6}") for number in range(3)]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import units
-from agent.errors import HostError
 from agent.host import Completed, Host
+from agent.lib.errors import HostError
 from agent.network import ifupdown
 from tests.unit.conftest import AskedPid1
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.network import load, renderer
 from agent.network.managers import MANAGERS, in_charge, left_over
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.lib.records import replace
 from agent.model import Bond, Kind, Nic, Route
 from agent.network.links import Interface, Link, Rule, is_default
 from agent.network.plan import plan
-from agent.plain import replace
 
 GATEWAYS = {4: "192.0.2.254", 6: "2001:db8::fe"}
 ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}

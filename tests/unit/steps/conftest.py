@@ -11,8 +11,8 @@ import pytest
 
 from agent.context import Context, context
 from agent.host import Host
+from agent.lib.records import replace
 from agent.model import Identity, InstanceConfig
-from agent.plain import replace
 from agent.report import Item
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")

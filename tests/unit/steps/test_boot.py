@@ -8,8 +8,8 @@ import pytest
 
 from agent import transient
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.model import InstanceConfig, Script
 from agent.steps import boot
 from tests.unit.steps.conftest import IDENTITY, Machine

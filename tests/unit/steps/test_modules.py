@@ -12,11 +12,11 @@ from typing import Any, Literal
 import pytest
 
 from agent.context import Context, Medium
-from agent.errors import ConfigError
 from agent.host import Completed, Host
+from agent.lib.errors import ConfigError
+from agent.lib.records import dataclass, field
 from agent.model import Identity
 from agent.parser import Piece
-from agent.plain import dataclass, field
 from agent.report import Item, Outcome, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State

@@ -10,8 +10,8 @@ import pytest
 
 from agent.beneath import beneath
 from agent.context import context
-from agent.errors import ConfigError
 from agent.host import Host
+from agent.lib.errors import ConfigError
 from agent.model import Nic, Route
 from agent.network import links, networkd
 from agent.report import Outcome

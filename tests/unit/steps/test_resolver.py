@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
+from agent.lib.records import replace
 from agent.model import Identity, InstanceConfig, Nic
 from agent.network import leases
-from agent.plain import replace
 from agent.steps import resolver
 
 from .conftest import IDENTITY, Machine

@@ -15,10 +15,10 @@ import pytest
 
 from agent import programs, units
 from agent.context import Context, context
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.model import InstanceConfig, Script
-from agent.plain import replace
 from agent.report import Item
 from agent.steps import script
 from tests.unit.conftest import AskedPid1, Said

@@ -12,8 +12,8 @@ import pytest
 
 from agent import parser, sources
 from agent.context import Context, Medium, context
-from agent.errors import HostError
 from agent.host import Host
+from agent.lib.errors import HostError
 from agent.report import Item, Outcome
 from agent.sources import Findings, Found
 from agent.steps import source

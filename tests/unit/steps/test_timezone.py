@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agent.context import context
-from agent.errors import ConfigError, HostError
 from agent.host import Host
+from agent.lib.errors import ConfigError, HostError
 from agent.model import Identity
 from agent.steps import timezone
 from tests.unit.steps.conftest import IDENTITY, Machine

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from agent.text import BLANKS, words
+from agent.lib.text import BLANKS, words
 
 _PLAIN = ("ssh-rsa", "ssh-dss", "ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)))
 _TOKENS = ("sk-ssh-ed25519", "sk-ecdsa-sha2-nistp256")

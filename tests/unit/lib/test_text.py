@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent import text
+from agent.lib import text
 
 #: What str.splitlines() takes for an end of line, and neither the kernel nor sshd does.
 NO_END = ["\v", "\f", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

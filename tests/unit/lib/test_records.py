@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent import plain
+from agent.lib import records as plain
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -10,32 +10,33 @@ from pathlib import Path
 
 import pytest
 
-from agent import bounded, report
-from agent.errors import Busy
+from agent import report
 from agent.host import Host
+from agent.lib import timed_wait
+from agent.lib.errors import Busy
 from agent.report import LOCK, StatusFile
 
 
 def test_a_lock_is_taken_or_given_up_in_time(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as mine, (tmp_path / "lock").open("w") as others:
-        assert bounded.lock(mine.fileno(), 0)
+        assert timed_wait.lock(mine.fileno(), 0)
         began = time.monotonic()
-        assert not bounded.lock(others.fileno(), 0.2)
+        assert not timed_wait.lock(others.fileno(), 0.2)
         assert 0.2 <= time.monotonic() - began < 5
         fcntl.flock(mine, fcntl.LOCK_UN)
-        assert bounded.lock(others.fileno(), 0)
+        assert timed_wait.lock(others.fileno(), 0)
 
 
 def test_a_process_is_waited_for_in_time() -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
-        assert not bounded.ended(process.pid, 0.1)
+        assert not timed_wait.ended(process.pid, 0.1)
         process.kill()
-        assert bounded.ended(process.pid, 10)
+        assert timed_wait.ended(process.pid, 10)
     finally:
         process.kill()
         process.wait()
-    assert bounded.ended(process.pid, 0), "one that has been reaped"
+    assert timed_wait.ended(process.pid, 0), "one that has been reaped"
 
 
 def test_a_writer_that_hangs_does_not_hang_the_others(
@@ -45,7 +46,7 @@ def test_a_writer_that_hangs_does_not_hang_the_others(
     host = Host(tmp_path)
     StatusFile(host).merge("notes", "x", 1)
     with host.opened(LOCK, os.O_RDWR) as held:
-        assert bounded.lock(held, 0)
+        assert timed_wait.lock(held, 0)
         with pytest.raises(Busy, match="another process has held"):
             StatusFile(host).merge("notes", "x", 2)
     StatusFile(host).merge("notes", "x", 3)

@@ -6,7 +6,7 @@ import threading
 import time
 from functools import partial
 
-from agent.together import together
+from agent.lib.parallel import together
 
 
 def raised(name: str, error: Exception) -> str:

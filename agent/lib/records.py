@@ -3,7 +3,7 @@
 Importing the library (inspect, ast, dis, tokenize) and having it compile some sixty classes was a third of
 what the daemon, and the reader, cost until they could work: more than a second of CPU in a slow guest. A
 record here is made without generated source. The names and what they mean are the library's: type checkers
-are shown the library itself, and tests/unit/test_plain.py holds both to the same behaviour.
+are shown the library itself, and tests/unit/lib/test_records.py holds both to the same behaviour.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-from agent import terminal
-from agent.host import Host
+from agent.host import terminal
+from agent.host.host import Host
 from agent.lib.errors import AgentError, ConfigError
 
 TYPE_CHECKING = False

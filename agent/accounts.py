@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 
+from agent.host.sysfs import listed
 from agent.lib import public_key
 from agent.lib.digest import sha256
 from agent.lib.records import dataclass
 from agent.lib.text import lines, number
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Uids of ordinary accounts on Debian and RPM systems (login.defs: UID_MIN, UID_MAX); 65534 is nobody.
 ORDINARY = range(1000, 60001)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from agent import adopted, identity, terminal
+from agent import adopted
+from agent.host import machine_uuid, terminal
 from agent.model import Identity
 from agent.network import links
 from agent.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 def adopt(host: Host) -> int:
@@ -19,8 +20,8 @@ def adopt(host: Host) -> int:
     if known is not None:
         terminal.say(f"this machine is known already: {known.source} {known.id}")
         return 0
-    uuid = identity.machine(host)
-    machine = Identity(adopted.SOURCE, uuid or identity.fallback(host) or "unnamed")
+    uuid = machine_uuid.machine(host)
+    machine = Identity(adopted.SOURCE, uuid or machine_uuid.fallback(host) or "unnamed")
     adopted.begin(host, machine, (one.mac for one in links.physical(host)))
     state.adopt(machine, dmi=uuid)
     terminal.say(f"this machine is taken as it is: {machine.id}")

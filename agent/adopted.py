@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Identity, InstanceConfig
 
 #: The source of an instance that no document has named yet.

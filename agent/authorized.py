@@ -6,13 +6,14 @@ of the file stays, text in no encoding and a last line without its end among the
 
 from __future__ import annotations
 
-from agent import accounts, homefile
+from agent import accounts
+from agent.host import untrusted_dir
 from agent.lib import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.accounts import Account
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 def lines(host: Host, owner: Account) -> list[str]:
@@ -43,7 +44,7 @@ def _read(host: Host, owner: Account) -> str:
         there = host.as_it_is(path)
         data = there.content if there else None
     else:
-        data = homefile.read(host, owner.home, inside, (owner.uid, owner.gid))
+        data = untrusted_dir.read(host, owner.home, inside, (owner.uid, owner.gid))
     return (data or b"").decode("utf-8", "surrogateescape")
 
 
@@ -56,7 +57,7 @@ def _write(host: Host, owner: Account, content: str) -> None:
         there = host.as_it_is(path)
         host.write(path, data, mode=there.mode if there else 0o644, owner=there.owner if there else (0, 0))
     else:
-        homefile.write(host, owner.home, inside, data, (owner.uid, owner.gid))
+        untrusted_dir.write(host, owner.home, inside, data, (owner.uid, owner.gid))
 
 
 def _below_home(path: str, owner: Account) -> tuple[str, ...] | None:

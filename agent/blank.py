@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from agent import storage
+from agent.host.sysfs import listed
 from agent.lib.errors import HostError
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Device
 
 #: Bytes at each end of a device that must be zero.

@@ -12,12 +12,12 @@ import os
 import re
 from enum import StrEnum
 
+from agent.host.sysfs import attribute, listed
 from agent.lib.text import number
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 class Bus(StrEnum):

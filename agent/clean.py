@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import re
 
-from agent import leftunits, stages, stored, terminal, trees
-from agent.host import Host
+from agent import leftunits, stages, stored
+from agent.host import terminal, trees
+from agent.host.host import Host
+from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError
 from agent.parse import archive
 from agent.report import Outcome, changed, unchanged
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 
-from agent import processes
+from agent.host import processes
 from agent.journal import Journal, status_line
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import InstanceConfig
     from agent.parser import Piece
 

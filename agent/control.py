@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 SOCKET = "/run/gandi/agent.sock"
 #: Seconds that a peer may take to send its request.

@@ -19,9 +19,10 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from agent import control, parser, processes, settled, stages
+from agent import control, parser, settled, stages
 from agent.context import record
 from agent.devices import Devices
+from agent.host import processes
 from agent.hotplug import needed
 from agent.journal import Journal, notify, status_line
 from agent.lib.errors import AgentError
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.control import Connection
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.uevents import Uevent
 
 #: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise

@@ -11,7 +11,7 @@ import os
 import stat
 
 from agent import detached, parser, storage
-from agent.host import READ_LIMIT
+from agent.host.host import READ_LIMIT
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE
 from agent.parse import archive
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.parser import Parsed
 
 #: Stands for a document on standard input, which leaves no copy of it anywhere.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item, StepReport
     from agent.uevents import Uevent
 

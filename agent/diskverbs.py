@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from agent import terminal
 from agent.context import context
+from agent.host import terminal
 from agent.journal import Journal
 from agent.lib.records import asdict
 from agent.lib.text import printable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.hotplug.survey import Row
 
 #: Outcomes with which a disk is as it was asked for.

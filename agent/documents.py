@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from agent import terminal
+from agent.host import terminal
 from agent.lib.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 def get(host: Host, key: str | None) -> int:

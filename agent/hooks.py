@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 #: Seconds that one hook may take before PID 1 stops it.

@@ -18,7 +18,7 @@ from agent.report import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.lib.errors import AgentError
     from agent.report import Item, StageReport, StepReport
     from agent.settings import Problem
@@ -88,7 +88,7 @@ class Journal:
             _journal.sendv(*(field.encode() for field in fields))
         except OSError:
             # journald takes no fields now (it is being restarted, its disk is full): the text alone.
-            from agent.terminal import complain
+            from agent.host.terminal import complain
 
             complain(*fields[0].removeprefix("MESSAGE=").split("\n"))
 
@@ -161,7 +161,7 @@ class Journal:
         """An exception that nobody expected: its type and where it was raised, never its text, which can
         hold a secret.
         """
-        from agent.terminal import trace
+        from agent.host.terminal import trace
 
         kind = type(error).__name__
         text = f"{where}: unexpected {kind}"

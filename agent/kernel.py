@@ -12,7 +12,7 @@ import re
 import struct
 import zlib
 
-from agent import identity
+from agent.host import machine_uuid
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass
 from agent.report import changed, guarded, skipped, unchanged
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 FOLDER = "/boot"
@@ -69,7 +69,7 @@ def wanted(host: Host, setting: str) -> str:
     """Why kernels are left as they are, by CONFIG_DECOMPRESS_KERNEL and this machine; "" to unpack them."""
     if setting == "0":
         return "CONFIG_DECOMPRESS_KERNEL=0"
-    if setting == "1" or identity.is_xen_pv(host):
+    if setting == "1" or machine_uuid.is_xen_pv(host):
         return ""
     return (
         "only a Xen PV machine needs it, and this is none (CONFIG_DECOMPRESS_KERNEL=1: unpack all the same)"
@@ -78,7 +78,7 @@ def wanted(host: Host, setting: str) -> str:
 
 def installed(host: Host) -> list[str]:
     """The kernels in /boot."""
-    from agent.sysfs import listed
+    from agent.host.sysfs import listed
 
     return [f"{FOLDER}/{name}" for name in listed(host, FOLDER) if _INSTALLED.fullmatch(name)]
 
@@ -233,7 +233,7 @@ def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet
     """The verb: unpack these kernels, by default the installed ones, where this machine needs it or
     ``force`` says so; 1 when one could not be. ``quiet`` tells only what was done or failed.
     """
-    from agent import terminal
+    from agent.host import terminal
     from agent.report import Outcome
 
     why = "" if force else wanted(host, setting)

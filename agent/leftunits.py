@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
+from agent.host.sysfs import listed
 from agent.lib.digest import sha256
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER = "/etc/systemd/system"
 WANTS = f"{FOLDER}/gandi-disks.target.wants"

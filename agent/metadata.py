@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.state import State
 
 FILE = "/run/gandi/metadata.json"

@@ -10,15 +10,15 @@ import re
 from functools import lru_cache
 
 from agent import leftunits, storage, unread
+from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import lines, words
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Device
 
 MOUNTINFO = "/proc/self/mountinfo"

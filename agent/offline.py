@@ -7,9 +7,10 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 
 from __future__ import annotations
 
-from agent import clean, delivery, settled, stages, terminal, units
+from agent import clean, delivery, settled, stages, units
 from agent.context import Medium, context
-from agent.host import Host
+from agent.host import terminal
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
 from agent.sources import Found

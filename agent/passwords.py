@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import User
     from agent.report import Item
     from agent.state import State

@@ -11,7 +11,7 @@ from agent.lib.text import BLANKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Units that are enabled only where their platform's image wants them.
 _UNITS = {

@@ -14,7 +14,7 @@ import threading
 import time
 from enum import StrEnum
 
-from agent import processes
+from agent.host import processes
 from agent.lib import timed_wait
 from agent.lib.errors import AgentError, Busy
 from agent.lib.records import asdict, dataclass
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 STATUS = "/run/gandi/status.json"
 LOCK = "/run/gandi/status.lock"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from agent import stages, terminal, transient
+from agent import stages, transient
 from agent.context import context
+from agent.host import terminal
 from agent.lib.errors import ConfigError
 from agent.steps import script as step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds for which a stage that runs may hold it up.
 _PATIENCE = 10.0

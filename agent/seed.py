@@ -11,14 +11,14 @@ import json
 import os
 import tarfile
 
-from agent import trees
+from agent.host import trees
 from agent.lib.errors import ConfigError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Bytes from the beginning of the disk to the archive; older platforms put it at 0.
 OFFSET = 512 << 10

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 CPUS, MEMORY, NICS, QUEUES = "cpus", "memory", "nics", "queues"
 

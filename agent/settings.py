@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: First existing one is the file; the first is also the name that is shown when there is none.
 FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.context import Context, Medium
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER = "/var/lib/gandi"
 MARK, ARCHIVE = f"{FOLDER}/settled", f"{FOLDER}/archive"

@@ -14,17 +14,17 @@ import stat
 import time
 
 from agent import accounts
+from agent.host.sysfs import listed
 from agent.lib import text
 from agent.lib.errors import HostError
 from agent.report import changed
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.accounts import Account
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 #: What lckpwdf(3) locks. Each program of shadow, PAM and systemd-sysusers holds it while it changes one of

@@ -16,17 +16,17 @@ import os
 import time
 
 from agent import storage
+from agent.host.sysfs import attribute
 from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
-from agent.sysfs import attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds without a sign of a disk after which it is not waited for.
 PATIENCE = 2.0

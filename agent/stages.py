@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
     Tell = Callable[[StepReport], None]

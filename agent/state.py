@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent import model
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER = stored.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"

@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import time
 
-from agent import control, processes, settled, statusview, terminal
+from agent import control, settled, statusview
 from agent.context import context
+from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
 from agent.lib.text import lines
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds that --wait waits when it is not told.
 WAIT = 300.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent import processes
+from agent.host import processes
 from agent.lib.records import dataclass, field
 from agent.report import Outcome
 from agent.settled import NOTHING_NEW

@@ -11,16 +11,16 @@ import os
 import re
 
 from agent.bus import Bus, attachment
+from agent.host.sysfs import attribute, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import lines, number
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 BLOCK = "/sys/class/block"
 #: The unit of sysfs, in bytes.

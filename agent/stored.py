@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER = "/var/lib/gandi"
 #: Of every file; a newer one is not read (the message says so).

@@ -13,14 +13,14 @@ import os
 import re
 import stat
 
-from agent import trees
+from agent.host import trees
+from agent.host.sysfs import listed
+from agent.host.terminal import say
 from agent.lib.text import WHITE, lines, words
-from agent.sysfs import listed
-from agent.terminal import say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 RECORD = "/var/lib/gandi/succession"
 OLD = "/etc/gandi/old"

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.pid1 import Property
 
 #: A unit that may run before basic.target and is stopped in order at shutdown.

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 
+from agent.host.sysfs import attribute, listed
 from agent.lib.text import lines
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"

@@ -19,13 +19,13 @@ import socket
 import struct
 
 from agent import udevdb
+from agent.host.sysfs import attribute, listed
 from agent.lib.records import dataclass, field
 from agent.lib.text import lines, number
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Set by 86-gandi-agent.rules, with the property GANDI_ROLE.
 TAG = "gandi"

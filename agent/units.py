@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 
+from agent.host.sysfs import listed
 from agent.lib.errors import HostError
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 _ETC = "/etc/systemd/system"
 #: Seconds in which PID 1 answers, unless it hangs.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: The files that were reported by this process.
 _reported = set[str]()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 
-from agent import stages, state, terminal
+from agent import stages, state
 from agent.context import context
-from agent.host import Host
+from agent.host import terminal
+from agent.host.host import Host
 from agent.lib.records import asdict, fields
 from agent.lib.text import lines
 from agent.report import Outcome

@@ -10,7 +10,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from agent import seed
-from agent.host import Host
+from agent.host.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

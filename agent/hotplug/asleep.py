@@ -14,7 +14,7 @@ from agent.lib.errors import HostError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Device, Disk
 
 #: struct xfs_dsb (fs/xfs/libxfs/xfs_format.h): magic, sb_blocksize, sb_dblocks, big-endian.

@@ -11,17 +11,17 @@ import threading
 import time
 
 from agent import seen
+from agent.host.sysfs import numbered, online_cpus, spelled
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.report import Outcome, changed, failed, skipped, unchanged
-from agent.sysfs import numbered, online_cpus, spelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 _SYS = "/sys/devices/system/cpu"

@@ -14,7 +14,7 @@ from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
 #: What grows a mounted filesystem: by device or by mountpoint (resize2fs(8), xfs_growfs(8),

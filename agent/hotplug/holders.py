@@ -15,18 +15,18 @@ import os
 import threading
 
 from agent import mounts
+from agent.host.sysfs import listed
 from agent.journal import Journal
 from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass, replace
 from agent.lib.text import printable
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds that looking at all processes may take while somebody waits for the answer.
 _TIMEOUT = 20.0

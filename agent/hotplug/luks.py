@@ -11,17 +11,17 @@ import re
 import stat
 
 from agent import storage
+from agent.host.sysfs import attribute
 from agent.hotplug.facts import Leave
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.storage import SECTOR
-from agent.sysfs import attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Device
 
     Write = Callable[[Sequence[str]], None]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
 
     Write = Callable[[Sequence[str]], None]
 

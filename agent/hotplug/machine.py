@@ -8,15 +8,15 @@ import os
 import stat
 
 from agent import mounts, storage
+from agent.host.sysfs import listed
 from agent.hotplug.facts import Filesystem, Machine, Place
 from agent.hotplug.record import Kind
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
     from agent.settings import Settings

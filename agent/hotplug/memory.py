@@ -15,18 +15,18 @@ import threading
 import time
 
 from agent import seen
+from agent.host.sysfs import attribute, numbered, spelled
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
 from agent.report import changed, failed, skipped, unchanged
-from agent.sysfs import attribute, numbered, spelled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 _SYS = "/sys/devices/system/memory"

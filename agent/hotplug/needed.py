@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 #: The automounter's master file of the agent, and the state of that mount mode in this boot (autofs.py).

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import os
 
+from agent.host.terminal import block
 from agent.hotplug.names import safe
 from agent.hotplug.record import Kind, Record, Records
 from agent.lib.errors import HostError
 from agent.report import changed, skipped
-from agent.terminal import block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

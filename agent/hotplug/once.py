@@ -11,15 +11,15 @@ import json
 import threading
 
 from agent import storage
+from agent.host.sysfs import attribute
 from agent.lib.records import dataclass
 from agent.lib.text import number
-from agent.sysfs import attribute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Disk
 
 FILE = "/run/gandi/once.json"

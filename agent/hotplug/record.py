@@ -24,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER = "/run/gandi"
 #: Seconds to wait for another writer, who needs milliseconds.

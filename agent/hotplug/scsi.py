@@ -15,13 +15,13 @@ from contextlib import suppress
 
 from agent import storage
 from agent.bus import Bus, attachment
+from agent.host.sysfs import listed
 from agent.lib.errors import HostError
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: What the kernel knows as SCSI disks, by host:channel:target:lun.
 _DISKS = "/sys/class/scsi_disk"

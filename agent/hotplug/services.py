@@ -15,7 +15,7 @@ from agent.lib.text import WHITE, lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 FOLDER, FILE = ".gandi", "services"
 #: Bytes of the file that are read, and services that are taken from it.

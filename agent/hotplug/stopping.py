@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds for one service to stop or start.
 _TIMEOUT = 120.0

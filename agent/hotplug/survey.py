@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from functools import partial
 
-from agent import processes
+from agent.host import processes
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
 from agent.hotplug.facts import Format, Leave, MountAt, Mounted

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Disk
 
 #: Seconds that mounting one filesystem may take; a journal replay of a large disk is part of it.

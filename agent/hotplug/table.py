@@ -17,7 +17,7 @@ from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.hotplug.system import System
     from agent.storage import Device, Disk
 

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from agent import processes
+from agent.host import processes
 from agent.hotplug import record
 from agent.hotplug.facts import Filesystem
 from agent.lib.errors import Busy
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds that one look at a disk waits for another one to end; growing a large filesystem takes minutes.
 PATIENCE = 1800.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Protocol
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.network.links import ConfigFile, Link
 else:
     Protocol = object

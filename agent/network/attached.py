@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Nic
     from agent.network.links import Interface
 

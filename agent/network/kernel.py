@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: Seconds for the kernel's answer.
 _TIMEOUT = 5.0

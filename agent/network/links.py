@@ -14,16 +14,16 @@ import socket
 import time
 
 from agent import udevdb
+from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE, number
 from agent.model import Kind, Nic
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Route
 
 _SYS = "/sys/class/net"

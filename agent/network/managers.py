@@ -5,14 +5,14 @@ does not run, and before anything can be asked.
 from __future__ import annotations
 
 from agent import units
+from agent.host.sysfs import listed
 from agent.lib.records import dataclass
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 NETWORKD_UNIT = "systemd-networkd.service"
 NETWORKMANAGER_UNIT = "NetworkManager.service"

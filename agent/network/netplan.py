@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Route
     from agent.network.links import Link, Rule
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from agent.host.sysfs import listed
 from agent.lib.text import lines
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 TARGET = "network-online.target"
 _UNITS = (

@@ -7,17 +7,17 @@ is left with it: the number that was last left here is remembered for this boot.
 from __future__ import annotations
 
 from agent import seen
+from agent.host.sysfs import attribute, listed, online_cpus
 from agent.lib.errors import HostError
 from agent.network import links
 from agent.report import changed, failed, kept, unchanged
-from agent.sysfs import attribute, listed, online_cpus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.network.links import Interface
     from agent.report import Item
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context, Medium
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.parser import Parsed
     from agent.report import Item
 

@@ -13,15 +13,15 @@ import socket
 import time
 
 from agent import silent, storage, udevdb
+from agent.host.sysfs import attribute, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: NETLINK_KOBJECT_UEVENT of linux/netlink.h; group 1 is the kernel, 2 is udev.
 _PROTOCOL, _KERNEL = 15, 1

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 
-from agent import __version__, identity, silent, storage, udevdb
+from agent import __version__, silent, storage, udevdb
 from agent.bus import undelivered
 from agent.context import Medium
+from agent.host import machine_uuid
 from agent.lib.digest import sha256
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.records import dataclass, replace
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Identity
     from agent.parser import Parsed
     from agent.sources.files import Tree
@@ -220,7 +221,7 @@ def _same_machine(one: Parsed, other: Parsed) -> bool:
 
 def same_identity(one: Identity, other: Identity) -> bool:
     """Whether two drives name the same machine: the source and its id, a UUID in whatever spelling."""
-    return one == other or (one.source == other.source and identity.same(one.id, other.id))
+    return one == other or (one.source == other.source and machine_uuid.same(one.id, other.id))
 
 
 def _found(drive: Drive, parsed: Parsed) -> Found:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 FILESYSTEMS = frozenset({"iso9660", "vfat"})
 #: ECMA-119, 8.4: the primary volume descriptor is in sector 16; its identifier, and that of the volume.

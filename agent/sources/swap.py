@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.parser import Piece
     from agent.report import Item
     from agent.storage import Device, Disk

@@ -11,16 +11,16 @@ import os
 import re
 
 from agent import units
+from agent.host.sysfs import attribute, listed
 from agent.lib.text import words
 from agent.report import changed, kept, skipped, unchanged
-from agent.sysfs import attribute, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 _ACTIVE = "/sys/class/tty/console/active"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import identity
+from agent.host import machine_uuid
 from agent.lib.text import words
 from agent.report import kept
 from agent.stored import digest
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 FILE = "/etc/crontab"
@@ -73,7 +73,11 @@ def spread(job: str, seed: str) -> tuple[str, ...]:
 def _seed(ctx: Context) -> str:
     """What is this machine's and stays so: the instance's identity, else the hypervisor's UUID for it."""
     now = ctx.state.identity()
-    return f"{now.source} {now.id}" if now else identity.machine(ctx.host) or identity.fallback(ctx.host)
+    return (
+        f"{now.source} {now.id}"
+        if now
+        else machine_uuid.machine(ctx.host) or machine_uuid.fallback(ctx.host)
+    )
 
 
 def _write(host: Host, job: str, wanted: str) -> None:

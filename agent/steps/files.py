@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import File as Live
-    from agent.host import Host
+    from agent.host.host import File as Live
+    from agent.host.host import Host
     from agent.model import File
     from agent.report import Item
 

@@ -10,15 +10,15 @@ import os
 import re
 
 from agent import renewal, units
+from agent.host.sysfs import listed
 from agent.report import changed, skipped, unchanged
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 FOLDER = "/etc/ssh"

@@ -4,7 +4,7 @@ made elsewhere could not know. Later kernels are unpacked as they are installed 
 
 from __future__ import annotations
 
-from agent import identity
+from agent.host import machine_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def apply(ctx: Context) -> Iterator[Item]:
     """Unpack each that is still packed; hardly any machine needs that, and the others hear nothing of it."""
     setting = ctx.settings.decompress_kernel
-    if setting == "0" or (setting == "auto" and not identity.is_xen_pv(ctx.host)):
+    if setting == "0" or (setting == "auto" and not machine_uuid.is_xen_pv(ctx.host)):
         return
     from agent import kernel
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import IO, Literal
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.parser import Piece
 
 #: Where members may go: the first parts of their names, as the archive spells them.

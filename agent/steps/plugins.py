@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 #: What plugins read their functions from, and what the package brings for it.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.model import Script
     from agent.report import Item
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, identity, model, renewal, settled, sources
+from agent import adopted, model, renewal, settled, sources
+from agent.host import machine_uuid
+from agent.host.sysfs import listed
 from agent.journal import Journal
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
@@ -18,7 +20,6 @@ from agent.model import Identity
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 from agent.state import FOLDER
 from agent.stored import Damaged
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _adopt(
         _store(ctx, config, parsed, named=named)
         if before_us:
             adopted.take(ctx.host, config)
-        is_new = ctx.state.adopt(config.identity, dmi=identity.machine(ctx.host))
+        is_new = ctx.state.adopt(config.identity, dmi=machine_uuid.machine(ctx.host))
     except HostError as error:
         ctx.files = parsed.files
         ctx.medium = replace(found.medium, left="its configuration could not be stored")
@@ -167,12 +168,12 @@ def identified(ctx: Context, given: Identity) -> Identity:
     now = ctx.state.identity()
     ours = now if now is not None and now.source == given.source else None
     if given.id:
-        return ours if ours and identity.same(ours.id, given.id) else given
-    uuid = identity.machine(ctx.host)
+        return ours if ours and machine_uuid.same(ours.id, given.id) else given
+    uuid = machine_uuid.machine(ctx.host)
     # A machine that has lost its UUID names no other id: it is the same instance.
-    if ours and (not uuid or identity.same(ours.id, uuid)):
+    if ours and (not uuid or machine_uuid.same(ours.id, uuid)):
         return ours
-    return Identity(given.source, uuid or identity.fallback(ctx.host) or "unnamed")
+    return Identity(given.source, uuid or machine_uuid.fallback(ctx.host) or "unnamed")
 
 
 def known(ctx: Context) -> str:
@@ -193,8 +194,8 @@ def _set_up_before_us(ctx: Context) -> bool:
 
 def _elsewhere(ctx: Context) -> bool:
     """Whether the machine's UUID is another one than that under which the instance was first seen."""
-    now, then = identity.machine(ctx.host), ctx.state.dmi()
-    return bool(now and then and not identity.same(now, then))
+    now, then = machine_uuid.machine(ctx.host), ctx.state.dmi()
+    return bool(now and then and not machine_uuid.same(now, then))
 
 
 def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:

@@ -16,17 +16,17 @@ import re
 from fnmatch import fnmatch
 
 from agent import accounts, units
+from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE, lines, words
 from agent.report import changed, kept, skipped, unchanged
-from agent.sysfs import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.report import Item
 
 SSHD = "/usr/sbin/sshd"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from agent.context import Context, Medium
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Device, Disk
 
     Disks = Callable[[Host], Iterable[str]]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from agent import storage
 from agent.bus import Bus
 from agent.context import Context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug.system import System
 from agent.lib.records import dataclass, replace
 from agent.mounts import mounts

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent import detached, storage
-from agent.host import Host
+from agent.host.host import Host
 from agent.sources import drives
 from agent.sources.files import Tree
 from agent.sources.superblock import Labelled

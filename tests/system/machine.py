@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from agent import __main__ as command
 from agent import control, stages
 from agent.devices import HANDLERS
-from agent.host import Host
+from agent.host.host import Host
 from agent.report import Item, changed, failed
 from agent.stages import Stage, Step
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from agent import control
-from agent.host import Host
+from agent.host.host import Host
 from tests.system import machine
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.context import Context
-from agent.host import Completed, Host
+from agent.host.descriptor_walk import Place, walk
+from agent.host.host import Completed, Host
 from agent.lib.records import dataclass, field
 from agent.report import Item, StatusFile
 from agent.settings import SettingsFile
 from agent.state import State
 from agent.steps import source, swap
-from agent.walk import Place, walk
 from tests.media import OFFSET, make_archive, swap_image
 from tests.system.disks import MIB, LoopDisk, sh
 from tests.unit.parse.test_gandi import DOCUMENT, HASH

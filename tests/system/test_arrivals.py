@@ -6,7 +6,7 @@ import socket
 import time
 from pathlib import Path
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.sources.arrivals import Arrivals
 
 #: linux/netlink.h: NETLINK_KOBJECT_UEVENT, and the group in which the kernel speaks.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import control, stages
-from agent.host import Host
+from agent.host.host import Host
 from tests.system.processes import BOUND, TREE, Machine
 
 if TYPE_CHECKING:

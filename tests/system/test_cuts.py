@@ -27,14 +27,14 @@ import pytest
 from agent import sources, stages
 from agent.__main__ import main
 from agent.context import context
-from agent.host import Completed, Host
+from agent.host.descriptor_walk import Place, walk
+from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
 from agent.parse import archive
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from agent.steps import swap
 from agent.steps.hostkeys import MAKER
-from agent.walk import Place, walk
 from tests.media import OFFSET, make_archive
 from tests.system import powercut
 from tests.system.disks import MIB, sh

@@ -18,7 +18,7 @@ import pytest
 
 from agent import __main__ as command
 from agent import control
-from agent.host import Host
+from agent.host.host import Host
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine
 from tests.unit.sysfs import Sysfs, virtio

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import detach, gone, holders, survey, turns
 from agent.hotplug import disk as handler
 from agent.hotplug.record import Kind, Records, left_behind

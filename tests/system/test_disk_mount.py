@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import disk as handler
 from agent.hotplug import mounting, survey
 from agent.hotplug.record import dealt_with

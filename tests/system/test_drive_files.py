@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import detached, storage
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.mounts import mounts
 from agent.sources import files

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import parser, storage
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Identity, InstanceConfig
 from agent.report import Outcome

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent import accounts
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, replace
 from agent.model import User

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 BOOT = """
 import os, sys
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.model import Identity, InstanceConfig
 from agent.steps import hostname
 ctx = context(Host())

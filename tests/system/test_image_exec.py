@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from tests import creation
 from tests.system import hostile

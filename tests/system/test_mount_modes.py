@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import processes
+from agent.host import processes
 from agent.hotplug import detach, survey
 from agent.hotplug import disk as handler
 from agent.lib.records import replace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.host import Host
+    from agent.host.host import Host
     from agent.storage import Disk
 
 SIZE = 64 * MIB

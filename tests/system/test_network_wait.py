@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 WAIT = """
 import subprocess, sys, time
 from pathlib import Path
-from agent.host import Host
+from agent.host.host import Host
 from agent.network import links
 patience, queue, root, command = float(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
 if queue == "busy":

@@ -15,7 +15,7 @@ import pytest
 
 from agent import seed
 from agent.__main__ import main
-from agent.host import Host
+from agent.host.host import Host
 from tests import creation
 from tests.vm.rig import ImageSpec, Network, Table, newest_deb
 from tests.vm.rig.rootdisk import loop_device

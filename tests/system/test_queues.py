@@ -10,7 +10,7 @@ TREE = Path(__file__).parents[2]
 _ASK = """
 import socket
 from agent.lib.errors import HostError
-from agent.host import Host
+from agent.host.host import Host
 from agent.network import kernel
 
 print(kernel.queues(socket.if_nametoindex("one")), kernel.permanent_address(socket.if_nametoindex("one")))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.uevents import Uevents
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import storage
-from agent.host import Host
+from agent.host.host import Host
 from agent.parse import archive
 from agent.report import Outcome
 from agent.sources import Asked
@@ -250,7 +250,7 @@ def test_a_disk_that_blkid_could_not_look_at_is_not_formatted(
         with monkeypatch.context() as path:
             if node == disk.node:
                 path.setattr(
-                    "agent.host.ENVIRONMENT", {"PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+                    "agent.host.host.ENVIRONMENT", {"PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
                 )
             return probe(host, node)
 

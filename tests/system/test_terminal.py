@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import holders
 from agent.mounts import mounts
 from tests import crowd, labels

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pyudev
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.tagfilter import attach
 from agent.uevents import RECEIVE_BUFFER, Uevent, Uevents

@@ -14,7 +14,7 @@ import pytest
 
 from agent import accounts
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib import text
 from agent.lib.records import replace
 from agent.model import Identity, InstanceConfig, User

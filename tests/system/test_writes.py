@@ -22,9 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, authorized, trees
+from agent import accounts, authorized
 from agent.context import Context, context
-from agent.host import Host
+from agent.host import trees
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.model import File, Identity, InstanceConfig, User
 from agent.steps import files, users
@@ -294,7 +295,7 @@ def test_a_filesystem_of_a_users_program_says_what_it_likes(root: Path) -> None:
     """FUSE tells any owner: a mount is looked at by its type. The kernel's own question waits for an answer,
     so the folder is not walked through here, but what decides is asked about its number.
     """
-    from agent import walk
+    from agent.host import descriptor_walk
 
     device = os.open("/dev/fuse", os.O_RDWR)
     place = root / "var/keys"
@@ -311,8 +312,8 @@ def test_a_filesystem_of_a_users_program_says_what_it_likes(root: Path) -> None:
                 line for line in Path("/proc/self/mountinfo").read_text().split("\n") if str(place) in line
             )
             major, minor = map(int, line.split(" ")[2].split(":"))
-            assert walk._by_fuse({os.makedev(major, minor)})
-            assert not walk._by_fuse({root.stat().st_dev, os.stat("/proc").st_dev})
+            assert descriptor_walk._by_fuse({os.makedev(major, minor)})
+            assert not descriptor_walk._by_fuse({root.stat().st_dev, os.stat("/proc").st_dev})
         finally:
             subprocess.run(["umount", "-l", place], check=True)
     finally:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from agent import __main__ as command
 from agent import context as contexts
-from agent import terminal
-from agent.host import Host
+from agent.host import terminal
+from agent.host.host import Host
 from agent.hotplug import detach, once, record, survey
 from agent.hotplug import disk as handler
 from agent.report import StageReport, StepReport, items

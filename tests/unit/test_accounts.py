@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import accounts
-from agent.host import Host
+from agent.host.host import Host
 from tests.unit.lib.test_text import NO_END
 
 ED25519 = "AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF"

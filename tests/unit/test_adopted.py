@@ -8,7 +8,7 @@ import pytest
 
 from agent import adopted, passwords
 from agent.adopt import adopt
-from agent.host import Host
+from agent.host.host import Host
 from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome
 from agent.state import State
@@ -118,7 +118,7 @@ def test_the_verb_stores_the_identity_once(
 ) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-    monkeypatch.setattr("agent.atomic.may_own", lambda: False)
+    monkeypatch.setattr("agent.host.atomic_write.may_own", lambda: False)
     assert adopt(Host(tmp_path)) == 0
     assert State(Host(tmp_path)).identity() == Identity("adopted", "0123456789abcdef0123456789abcdef")
     assert adopt(Host(tmp_path)) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from agent import authorized
 from agent.accounts import Account
-from agent.host import Host
+from agent.host.host import Host
 from tests.unit.lib.test_text import NO_END
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"

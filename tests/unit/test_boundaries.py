@@ -57,7 +57,7 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
         "pydantic": ("parse/",),
         "pydantic_core": ("parse/",),
         "pyudev": ("tagfilter.py",),
-        "subprocess": ("command.py",),
+        "subprocess": ("host/commands.py",),
         "systemd": ("journal.py", "daemon.py"),
     }
     inside = str(module.relative_to(PACKAGE))
@@ -68,16 +68,16 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
-    used = {"agent.command", "agent.atomic", "agent.unfinished"} & _imports(_tree(module))
-    allowed = {
-        "host.py": {"agent.command", "agent.atomic", "agent.unfinished"},
-        "atomic.py": {"agent.unfinished"},
-    }
+    own = {f"agent.host.{name}" for name in ("commands", "atomic_write", "temporary_files")}
+    used = own & _imports(_tree(module))
+    allowed = {"host/host.py": own, "host/atomic_write.py": {"agent.host.temporary_files"}}
     assert used <= allowed.get(str(module.relative_to(PACKAGE)), set())
 
 
 #: Who may change a name at all, in a descriptor that Host.place has led to.
-WRITERS = ("atomic.py", "homefile.py", "unfinished.py", "walk.py")
+WRITERS = tuple(
+    f"host/{name}.py" for name in ("atomic_write", "untrusted_dir", "temporary_files", "descriptor_walk")
+)
 #: What changes a name, and the arguments that make it go by descriptor.
 CHANGES: dict[str, tuple[str, ...]] = {}
 CHANGES |= {name: ("dir_fd",) for name in ("mkdir", "rmdir", "unlink", "remove", "mkfifo", "mknod", "utime")}
@@ -188,7 +188,7 @@ def _used(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_every_write_goes_by_descriptor_and_through_host(module: Path) -> None:
     inside = str(module.relative_to(PACKAGE))
-    wrong = _wrong(module.read_text(), is_writer=inside in WRITERS, is_host=inside == "host.py")
+    wrong = _wrong(module.read_text(), is_writer=inside in WRITERS, is_host=inside == "host/host.py")
     assert not wrong, f"{inside}: {wrong}"
 
 
@@ -243,7 +243,7 @@ PROGRAM = PACKAGE.parent / "bin/gandi-agent"
 @pytest.mark.parametrize("module", [*MODULES, PROGRAM], ids=lambda m: m.name)
 def test_only_the_terminal_prints(module: Path) -> None:
     """What others wrote is made harmless in one place; the reader's answer is for its parent."""
-    if module in (PACKAGE / "terminal.py", PACKAGE / "parse/child.py"):
+    if module in (PACKAGE / "host/terminal.py", PACKAGE / "parse/child.py"):
         return
     printers = {"print", "input", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
     for node in ast.walk(_tree(module)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.host import Host
+from agent.host.host import Host
 from tests.unit.test_main import root_only
 
 MACHINE = {

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from agent import control
-from agent.host import Host
+from agent.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

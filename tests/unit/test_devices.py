@@ -14,7 +14,7 @@ import pytest
 from agent import reload, stages, units
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug.record import Record, Records
 from agent.lib.records import dataclass, field
 from agent.model import Identity, InstanceConfig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import diskverbs
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import detach, survey
 from agent.hotplug.holders import Holder
 from agent.hotplug.survey import Resource, Row

@@ -9,7 +9,7 @@ import pytest
 
 from agent import hooks
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import Outcome
 from tests.unit.conftest import AskedPid1, Said

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.journal import Journal, Message, Priority
 from agent.lib import records
 from agent.lib.errors import HostError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import kernel
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.report import Outcome
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import leftunits
-from agent.host import Host
+from agent.host.host import Host
 from agent.mounts import claims
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import clean, model, processes, stages, statusverb
+from agent import clean, model, stages, statusverb
 from agent.__main__ import main
 from agent.context import Context, context, working
-from agent.host import Completed, Host
+from agent.host import processes
+from agent.host.host import Completed, Host
 from agent.report import Item, StageReport, StepReport, changed, failed
 from agent.stages import Stage, Step
 
@@ -274,7 +275,8 @@ def test_a_verb_that_needs_no_root_does_not_ask_for_it(
 @pytest.mark.parametrize("verb", ["daemon", "run-stage"])
 def test_the_verbs_of_the_boot_do_not_pay_for_argparse(verb: str, tmp_path: Path) -> None:
     line = (
-        "import sys; from pathlib import Path; from agent.__main__ import main; from agent.host import Host;"
+        "import sys; from pathlib import Path; from agent.__main__ import main;"
+        "from agent.host.host import Host;"
         "import agent.daemon; agent.daemon.Daemon.run = lambda self: None;"
         f"import agent.stages as s; s.STAGES[s.Stage.CONFIG] = ();"
         f"main({[verb, 'config'][: 2 if verb == 'run-stage' else 1]!r}, Host(Path({str(tmp_path)!r})));"
@@ -293,9 +295,8 @@ def test_plan_with_the_real_steps_leaves_an_empty_tree_empty(host: Host, tmp_pat
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path: Path) -> None:
-    line = (
-        "from agent.__main__ import main; from agent.host import Host; from pathlib import Path; import sys;"
-    )
+    line = "from agent.__main__ import main; from agent.host.host import Host;"
+    line += "from pathlib import Path; import sys;"
     line += f"sys.stdin.read(); sys.exit(main(['config', 'show'], Host(Path({str(tmp_path)!r}))))"
     with subprocess.Popen(
         [sys.executable, "-c", line],
@@ -317,7 +318,7 @@ def test_a_name_that_the_terminal_cannot_show_ends_no_verb(tmp_path: Path) -> No
     entry = {"outcome": "skipped", "items": [item]}
     document = {"version": 1, "stages": {}, "devices": {"vdb": entry}, "work": {}, "notes": {}}
     (tmp_path / "run/gandi/status.json").write_text(json.dumps(document))
-    line = "from agent.__main__ import main; from agent.host import Host; from pathlib import Path;"
+    line = "from agent.__main__ import main; from agent.host.host import Host; from pathlib import Path;"
     line += f"main(['status'], Host(Path({str(tmp_path)!r})))"
     environment = {"PYTHONIOENCODING": "ascii", "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", line], cwd=TREE, env=environment, capture_output=True)

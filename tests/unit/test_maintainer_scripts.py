@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import leftunits
-from agent.host import Host
+from agent.host.host import Host
 
 DEBIAN = Path(__file__).parents[2] / "debian"
 TEMPLATE = "# as shipped\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import metadata
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Identity, InstanceConfig
 from agent.state import State

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent import mounts
-from agent.host import Host
+from agent.host.host import Host
 from agent.journal import Journal, Message
 from agent.storage import Device
 from tests.unit.lib.test_text import NO_END

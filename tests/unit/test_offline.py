@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import identity, offline, seed, stages
+from agent import offline, seed, stages
 from agent.__main__ import main
 from agent.context import Context, context
-from agent.host import Host
+from agent.host import machine_uuid
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Nic
 from agent.network import links
@@ -97,7 +98,7 @@ def test_only_the_stages_that_are_named(image: Context, medium: str) -> None:
 
 def test_the_machine_that_it_is_made_on_leaves_no_trace(image: Context, medium: str) -> None:
     outcomes(image, medium)
-    assert identity.machine(image.host) == identity.fallback(image.host) == ""
+    assert machine_uuid.machine(image.host) == machine_uuid.fallback(image.host) == ""
     stored = image.state.identity()
     assert stored is not None
     assert (stored.source, stored.id, image.state.dmi()) == ("gandi", "unnamed", "")

@@ -8,7 +8,7 @@ import pytest
 
 from agent import provisioners, sources
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 
 
 def _put(root: Path, name: str, text: str = "") -> None:

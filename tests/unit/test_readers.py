@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, storage, succession, sysfs, udevdb
-from agent.host import Host
+from agent import accounts, storage, succession, udevdb
+from agent.host import sysfs
+from agent.host.host import Host
 from agent.hotplug import autofs, luks, services, stopping
 from agent.network import ifupdown
 from agent.parse import fields, gandi

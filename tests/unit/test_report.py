@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.report import (
     STATUS,
     Item,

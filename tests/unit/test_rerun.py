@@ -8,7 +8,7 @@ import pytest
 
 from agent import rerun, transient
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Identity, InstanceConfig, Script
 from agent.report import Item

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import parser, seed
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 
 CONFIG = b'{"vm_hostname": "vm1", "vif": []}'

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, parse
 
 

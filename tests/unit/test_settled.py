@@ -9,7 +9,7 @@ import pytest
 
 from agent import marking, seen, settled
 from agent.context import Context, Medium, context
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.model import Identity
 from agent.stages import Stage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import shadow
-from agent.host import Host
+from agent.host.host import Host
 from agent.report import Outcome
 
 HOUR = 3600.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import silent
-from agent.host import Host
+from agent.host.host import Host
 from agent.silent import PATIENCE, Stillness
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 
 from agent import model, settings, stages
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib import records
 from agent.lib.errors import Busy, ConfigError
 from agent.report import Item, Outcome, StepReport, changed, failed

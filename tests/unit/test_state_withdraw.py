@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.model import Identity
 from agent.report import Outcome

@@ -8,7 +8,7 @@ import pytest
 
 from agent import storage
 from agent.bus import Bus, attachment
-from agent.host import Host
+from agent.host.host import Host
 from tests.unit.sysfs import PCI, Sysfs, virtio
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import succession
-from agent.host import Host
+from agent.host.host import Host
 
 PREINST = Path(__file__).parents[2] / "debian/preinst"
 SHIPPED = "as shipped\n"
@@ -40,7 +40,7 @@ OWN = {
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A machine with the old layout, and what preinst has noted."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("agent.atomic.may_own", lambda: False)
+    monkeypatch.setattr("agent.host.atomic_write.may_own", lambda: False)
     md5 = hashlib.md5(SHIPPED.encode()).hexdigest()
     record = "".join(f"{md5} /{name}\n" for name in FILES)
     for name, text in {**FILES, **OWN, "var/lib/gandi/succession/shipped": record}.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import pid1, transient, units
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from tests.unit.conftest import AskedPid1, Said
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import udevdb
-from agent.host import Host
+from agent.host.host import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.uevents import Uevent, Uevents
 from tests.unit.sysfs import Sysfs, virtio
 

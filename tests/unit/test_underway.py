@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.underway import WORTH_SHOWING, UnderWay
 
 

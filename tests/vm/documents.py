@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from agent import model
-from agent.host import Host
+from agent.host.host import Host
 from agent.state import State
 from tests.vm.rig import GuestFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent import kernel
-from agent.host import Host
+from agent.host.host import Host
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Disk, Image, MachineSpec
 

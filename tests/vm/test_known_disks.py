@@ -41,7 +41,7 @@ LEAVE = """
 import sys
 sys.path.insert(0, "/usr/lib/gandi-agent")
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import known
 print(*sorted(known.leave(context(Host()))))
 """

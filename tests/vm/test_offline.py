@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import seed
-from agent.host import Host
+from agent.host.host import Host
 from tests import creation
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig

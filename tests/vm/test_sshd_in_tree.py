@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.context import Context, context
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
 from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import autofs
 from agent.hotplug.record import Kind, Record, Records
 from agent.hotplug.system import SYSTEMD

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
+from agent.host.sysfs import members, spelled
 from agent.hotplug import cpu
 from agent.lib.errors import HostError
-from agent.sysfs import members, spelled
 
 SYS = "sys/devices/system/cpu"
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent import mounts
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import gone, mounting
 from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Record

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import holders
 from tests.hostile import LABELS, PROCESSES
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.hotplug import lvm
 from agent.hotplug.lvm import Before, Lv, Pv
 from agent.lib.errors import HostError

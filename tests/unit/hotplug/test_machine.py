@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import machine
 from agent.hotplug.facts import Machine, Place
 from agent.hotplug.record import Kind, Record

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import memory
 from agent.lib.errors import HostError
 

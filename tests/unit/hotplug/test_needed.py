@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import disk, needed, root
 from agent.report import Item, Outcome
 from tests.unit.sysfs import Sysfs, virtio

@@ -9,7 +9,7 @@ import pytest
 
 from agent import hooks
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import nic
 from agent.network import attached, links
 from agent.report import Item, changed, failed

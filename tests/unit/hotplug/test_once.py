@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug.once import CHECK, GROWTH, Once
 
 if TYPE_CHECKING:

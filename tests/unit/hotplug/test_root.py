@@ -8,7 +8,7 @@ import pytest
 
 from agent import storage
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import root
 from agent.hotplug.machine import gather
 from agent.hotplug.system import System

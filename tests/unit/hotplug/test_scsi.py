@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug import scsi
 from agent.lib.errors import HostError
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio

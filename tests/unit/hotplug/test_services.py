@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.hotplug.services import names, read
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.hotplug import holders, stopping
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import Context
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.hotplug import volumes
 from agent.hotplug.system import System
 from agent.lib.errors import HostError

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import report
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib import timed_wait
 from agent.lib.errors import Busy
 from agent.report import LOCK, StatusFile

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import units
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.network import ifupdown
 from tests.unit.conftest import AskedPid1

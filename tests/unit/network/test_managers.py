@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.network import load, renderer
 from agent.network.managers import MANAGERS, in_charge, left_over

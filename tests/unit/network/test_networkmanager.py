@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.network import netplan, networkmanager
 
 NAMES = frozenset({"eth0", "enp1s0"})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.network import online
 
 WAIT = "/etc/systemd/system/network-online.target.wants/systemd-networkd-wait-online.service"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.network import kernel, queues
 from tests.unit.network.test_links import add_nic
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import bus, storage
-from agent.host import Host
+from agent.host.host import Host
 from agent.sources import Asked, drives, superblock
 from tests.unit.sysfs import PCI, Sysfs, virtio
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent import sources, storage
 from agent.context import Medium, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.sources import Asked, Findings, Found, drives, swap
 from agent.sources.arrivals import Arrivals

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.records import replace
 from agent.model import Identity, InstanceConfig
 from agent.report import Item

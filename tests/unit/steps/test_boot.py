@@ -8,7 +8,7 @@ import pytest
 
 from agent import transient
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.model import InstanceConfig, Script
 from agent.steps import boot

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.steps import fsck
 from tests.unit.steps.conftest import Machine
 

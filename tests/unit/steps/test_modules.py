@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from agent.context import Context, Medium
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
 from agent.model import Identity

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.host import Host
+from agent.host.host import Host
 from agent.report import STATUS, StageReport, StatusFile, StepReport, changed, failed
 from agent.stages import Stage
 from agent.steps import motd

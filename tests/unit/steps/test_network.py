@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.beneath import beneath
 from agent.context import context
-from agent.host import Host
+from agent.host.chroot_path import beneath
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Nic, Route
 from agent.network import links, networkd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.model import Nic
 from agent.network import attached, networkd
 from agent.steps import network

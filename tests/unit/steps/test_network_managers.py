@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.model import Bond, Kind, Nic, Route
 from agent.network import links, load, sysctls
 from agent.network.managers import MANAGERS

@@ -12,7 +12,7 @@ import pytest
 
 from agent import parser, renewal
 from agent.context import Context, Medium
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.sources import Found
 from agent.state import State
 from agent.steps import hostkeys, machineid, source

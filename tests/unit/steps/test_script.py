@@ -15,7 +15,7 @@ import pytest
 
 from agent import programs, units
 from agent.context import Context, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.model import InstanceConfig, Script

@@ -12,7 +12,7 @@ import pytest
 
 from agent import parser, sources
 from agent.context import Context, Medium, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import Item, Outcome
 from agent.sources import Findings, Found

@@ -8,7 +8,7 @@ import pytest
 
 from agent import adopted
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.model import Identity
 from agent.report import Outcome
 from agent.state import State

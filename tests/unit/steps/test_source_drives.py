@@ -11,7 +11,7 @@ import pytest
 
 from agent import model, reload, sources, stages
 from agent.context import Context, Medium, context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.model import Identity, InstanceConfig, User
 from agent.parse.problem import Problem

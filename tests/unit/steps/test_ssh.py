@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.host import Completed, Host
+from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
 from agent.model import Identity, User

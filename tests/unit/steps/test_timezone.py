@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.context import context
-from agent.host import Host
+from agent.host.host import Host
 from agent.lib.errors import ConfigError, HostError
 from agent.model import Identity
 from agent.steps import timezone

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import identity
-from agent.host import Host
+from agent.host import machine_uuid
+from agent.host.host import Host
 
 UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
 SWAPPED = "44454c4c-3100-104a-8056-b4c04f4b3332"
@@ -20,19 +20,19 @@ def put(root: Path, name: str, text: str) -> None:
 
 def test_dmi_in_capitals(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID.upper() + "\n")
-    assert identity.machine(Host(tmp_path)) == UUID
+    assert machine_uuid.machine(Host(tmp_path)) == UUID
 
 
 def test_xen_comes_first(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID)
     put(tmp_path, "/sys/hypervisor/uuid", "11111111-2222-3333-4444-555555555555\n")
-    assert identity.machine(Host(tmp_path)) == "11111111-2222-3333-4444-555555555555"
+    assert machine_uuid.machine(Host(tmp_path)) == "11111111-2222-3333-4444-555555555555"
 
 
 def test_dom0s_zeros_do_not_hide_dmi(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID)
     put(tmp_path, "/sys/hypervisor/uuid", "00000000-0000-0000-0000-000000000000\n")
-    assert identity.machine(Host(tmp_path)) == UUID
+    assert machine_uuid.machine(Host(tmp_path)) == UUID
 
 
 @pytest.mark.parametrize(
@@ -49,21 +49,21 @@ def test_dom0s_zeros_do_not_hide_dmi(tmp_path: Path) -> None:
     ],
 )
 def test_placeholders_are_no_identity(text: str) -> None:
-    assert identity.normal(text) == ""
-    assert not identity.same(text, text)
+    assert machine_uuid.normal(text) == ""
+    assert not machine_uuid.same(text, text)
 
 
 def test_same_in_either_byte_order_and_case() -> None:
-    assert identity.swapped(UUID) == SWAPPED
-    assert identity.same(UUID, SWAPPED.upper())
-    assert identity.same(SWAPPED, UUID)
-    assert identity.same(UUID, UUID)
-    assert not identity.same(UUID, UUID.replace("3332", "3333"))
+    assert machine_uuid.swapped(UUID) == SWAPPED
+    assert machine_uuid.same(UUID, SWAPPED.upper())
+    assert machine_uuid.same(SWAPPED, UUID)
+    assert machine_uuid.same(UUID, UUID)
+    assert not machine_uuid.same(UUID, UUID.replace("3332", "3333"))
 
 
 def test_machine_id_is_the_fallback(tmp_path: Path) -> None:
-    assert identity.fallback(Host(tmp_path)) == ""
+    assert machine_uuid.fallback(Host(tmp_path)) == ""
     put(tmp_path, "/etc/machine-id", "uninitialized\n")
-    assert identity.fallback(Host(tmp_path)) == ""
+    assert machine_uuid.fallback(Host(tmp_path)) == ""
     put(tmp_path, "/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
-    assert identity.fallback(Host(tmp_path)) == "0123456789abcdef0123456789abcdef"
+    assert machine_uuid.fallback(Host(tmp_path)) == "0123456789abcdef0123456789abcdef"

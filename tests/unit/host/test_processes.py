@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import processes
+from agent.host import processes
 
 if TYPE_CHECKING:
     from pathlib import Path

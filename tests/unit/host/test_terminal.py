@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __main__ as command
-from agent import journal, offline, terminal
-from agent.host import Host
+from agent import journal, offline
+from agent.host import terminal
+from agent.host.host import Host
 from agent.hotplug import notify
 from agent.hotplug.holders import Holder
 from agent.lib.errors import ConfigError
@@ -25,7 +26,7 @@ from tests.hostile import HARMLESS, LABELS, PROCESSES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TREE = Path(__file__).parents[2]
+TREE = Path(__file__).parents[3]
 ALL = [*(os.fsdecode(label) for label in (*LABELS, *PROCESSES)), "\ud800 alone", "\udfff", "\x9b31m"]
 
 
@@ -93,7 +94,7 @@ def test_what_was_typed_is_named_harmlessly(capsys: pytest.CaptureFixture[str]) 
 def test_every_locale(locale: str) -> None:
     """In a process of its own: the interpreter chooses the encoding from the locale."""
     names = [*LABELS, *PROCESSES]
-    line = "import os, sys; from agent.terminal import say, complain; "
+    line = "import os, sys; from agent.host.terminal import say, complain; "
     line += "texts = list(map(os.fsdecode, sys.stdin.buffer.read().split(b'\\0'))); "
     line += "say(*texts); complain(*texts)"
     done = subprocess.run(

@@ -27,7 +27,7 @@ _GONE = 2.0
 _OUTPUT = 1 << 20
 #: Bytes of what bwrap says about itself: two short lines.
 _STATUS = 1 << 16
-_IMAGE_EXEC = os.path.join(os.path.dirname(__file__), "image-exec")
+_IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-exec")
 
 
 def execute(

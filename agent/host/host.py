@@ -11,19 +11,19 @@ import contextlib
 import os
 import stat
 
-from agent import atomic, unfinished
-from agent.beneath import beneath
+from agent.host import atomic_write, temporary_files
+from agent.host.chroot_path import beneath
+from agent.host.descriptor_walk import walk
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import joined
-from agent.walk import walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from agent.walk import Place
+    from agent.host.descriptor_walk import Place
 
 #: What every command sees and nothing else. LC_ALL keeps messages parseable; PATH is Debian's for root.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
@@ -149,11 +149,11 @@ class Host:
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         with self._way(name, "written", make=True) as place:
-            if place is not None and atomic.same(place, content, mode, owner):
+            if place is not None and atomic_write.same(place, content, mode, owner):
                 return False
             if self._plan(f"write {name} ({mode:04o}, {len(content)} bytes)") or place is None:
                 return True
-            atomic.replace(place, (content,), mode, owner, sync=sync)
+            atomic_write.replace(place, (content,), mode, owner, sync=sync)
         return True
 
     def write_chunks(self, name: str, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
@@ -162,7 +162,7 @@ class Host:
         """
         with self._way(name, "written", make=True) as place:
             if not self._plan(f"write {name} ({mode:04o})") and place is not None:
-                atomic.replace(place, chunks, mode, (0, 0), flush=False)
+                atomic_write.replace(place, chunks, mode, (0, 0), flush=False)
 
     def as_it_is(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
         """Return content, mode and owner of a file that is to be written again with a part of them; None
@@ -175,7 +175,7 @@ class Host:
         with self._way(name, "read", make=False) as place:
             if place is None or place.info is None:
                 return None
-            with atomic.regular(place) as found:
+            with atomic_write.regular(place) as found:
                 info = os.fstat(found) if found is not None else None
                 if found is None or info is None:
                     raise HostError(f"{name}: is no regular file", hint="remove it, or put a file there")
@@ -196,7 +196,7 @@ class Host:
             if self._plan(f"mkdir {name} ({mode:04o})") or place is None:
                 return True
             try:
-                place.make(mode, owner if atomic.may_own() else None)
+                place.make(mode, owner if atomic_write.may_own() else None)
             except FileExistsError:
                 return False  # another thread or process was faster
         return True
@@ -205,7 +205,7 @@ class Host:
         """Give a folder that is there its mode and its owner (uid, gid); a link is not followed."""
         with self._way(name, "given to its owner", make=False, follow=False) as place:
             if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
-                place.give(mode, owner if atomic.may_own() else None)
+                place.give(mode, owner if atomic_write.may_own() else None)
 
     def remove(self, name: str) -> bool:
         """Remove the file, link or empty folder; False when there was none, or when a folder is not
@@ -242,7 +242,7 @@ class Host:
                 return False
             if self._plan(f"link {name} -> {target}") or place is None:
                 return True
-            atomic.link(place, target)
+            atomic_write.link(place, target)
         return True
 
     @contextlib.contextmanager
@@ -279,11 +279,11 @@ class Host:
 
     def put(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
         """Write a file in a place that was gone to. Raises OSError."""
-        atomic.replace(place, (content,), mode, owner)
+        atomic_write.replace(place, (content,), mode, owner)
 
     def sweep(self) -> list[str]:
         """Remove the temporary names that runs which were cut have left; their paths."""
-        return [] if self.dry_run else unfinished.sweep(self._root)
+        return [] if self.dry_run else temporary_files.sweep(self._root)
 
     # -- commands and the kernel -----------------------------------------------------
 
@@ -304,15 +304,15 @@ class Host:
         seconds; it is killed then. Raises HostError naming the command, its status and the end
         of its output, unless ``check`` is off; a missing program or a timeout always raises.
         """
-        from agent import command
+        from agent.host import commands
 
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
         seen = ENVIRONMENT | dict(environment or {})
         if self._root == "/":
-            done = command.execute(argv, stdin=stdin, timeout=timeout, environment=seen)
+            done = commands.execute(argv, stdin=stdin, timeout=timeout, environment=seen)
         else:
-            done = command.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=seen)
+            done = commands.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=seen)
         returncode, out, err = done
         if check and returncode:
             said = (joined(err) or joined(out))[-_OUTPUT_IN_ERROR:]

@@ -59,7 +59,7 @@ def trace(error: BaseException) -> list[str]:
 
 def discard() -> None:
     """Send nowhere what is still to be written: the reader of standard output (head, less) has left."""
-    from agent.host import Host
+    from agent.host.host import Host
 
     with Host().opened(os.devnull, os.O_WRONLY) as nowhere:
         os.dup2(nowhere, sys.stdout.fileno())

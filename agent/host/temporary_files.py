@@ -12,16 +12,16 @@ import contextlib
 import itertools
 import os
 
-from agent import processes
+from agent.host import processes
+from agent.host.descriptor_walk import walk
 from agent.lib.errors import HostError
 from agent.lib.text import number
-from agent.walk import walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.walk import Place
+    from agent.host.descriptor_walk import Place
 
 #: What outlives the boot, and what does not.
 LASTING, PASSING = "/var/lib/gandi", "/run/gandi"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import command
-from agent import host as host_module
-from agent.host import Host
+from agent.host import commands
+from agent.host import host as host_module
+from agent.host.host import Host
 from agent.lib.errors import HostError
 
 ME = (os.geteuid(), os.getegid())
@@ -134,7 +134,7 @@ def test_a_command_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch
     """One that waits for a disk that hangs dies only when the disk answers."""
     left: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
-    monkeypatch.setattr(command, "_GONE", 0.1)
+    monkeypatch.setattr(commands, "_GONE", 0.1)
     try:
         with pytest.raises(HostError, match="still running"):
             Host().run(["sleep", "30"], timeout=0.1)

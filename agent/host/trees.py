@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 def make(host: Host, folder: str, files: Mapping[str, bytes]) -> None:

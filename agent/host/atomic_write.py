@@ -10,13 +10,13 @@ import contextlib
 import os
 import stat
 
-from agent import unfinished
+from agent.host import temporary_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.walk import Place
+    from agent.host.descriptor_walk import Place
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -79,7 +79,7 @@ def replace(
     power cut can leave an empty file under it (ext4 with a new name, XFS with any). Raises OSError; the old
     file is untouched then and no temporary file is left.
     """
-    with unfinished.name(place) as temporary:
+    with temporary_files.name(place) as temporary:
         with open(os.open(temporary, _NEW, 0o600, dir_fd=place.folder), "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -96,6 +96,6 @@ def replace(
 
 def link(place: Place, target: str) -> None:
     """Put a symbolic link in the place of what is there. Raises OSError."""
-    with unfinished.name(place) as temporary:
+    with temporary_files.name(place) as temporary:
         os.symlink(target, temporary, dir_fd=place.folder)
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

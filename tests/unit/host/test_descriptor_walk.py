@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import atomic
-from agent.host import Host
+from agent.host import atomic_write
+from agent.host.descriptor_walk import walk
+from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.walk import walk
 
 ME = (os.geteuid(), os.getegid())
 SECRET = "root:secret\n"
@@ -319,4 +319,4 @@ def test_the_end_of_the_way_is_told(root: Path) -> None:
         assert not place.roots_alone()
     with walk(os.fspath(root), "/etc/shadow") as place:
         assert place.roots_alone()
-        assert atomic.same(place, SECRET.encode(), 0o600, ME)
+        assert atomic_write.same(place, SECRET.encode(), 0o600, ME)

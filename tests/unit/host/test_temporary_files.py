@@ -14,12 +14,12 @@ from types import FrameType
 
 import pytest
 
-from agent import atomic, homefile, unfinished
-from agent.host import Host
+from agent.host import atomic_write, temporary_files, untrusted_dir
+from agent.host.host import Host
 
 ME = (os.geteuid(), os.getegid())
 #: Only these make and remove such names.
-WATCHED = ("agent/atomic.py", "agent/unfinished.py")
+WATCHED = ("agent/host/atomic_write.py", "agent/host/temporary_files.py")
 
 WORK: dict[str, Callable[[Host], object]] = {
     "status": lambda host: host.write("/run/gandi/status.json", "after", owner=ME),
@@ -30,7 +30,7 @@ WORK: dict[str, Callable[[Host], object]] = {
     "users": lambda host: host.write("/home/user/file", "after", owner=ME),
     "link": lambda host: host.symlink("/etc/localtime", "after"),
     "chunks": lambda host: host.write_chunks("/boot/config", [b"af", b"ter"]),
-    "keys": lambda host: homefile.write(host, "/home/user", (".ssh", "authorized_keys"), b"after", ME),
+    "keys": lambda host: untrusted_dir.write(host, "/home/user", (".ssh", "authorized_keys"), b"after", ME),
 }
 
 
@@ -92,7 +92,7 @@ def test_a_kill_at_any_line_leaves_nothing(root: Path, what: str) -> None:
 
 def test_what_is_being_written_is_left_alone(root: Path) -> None:
     host = Host(root)
-    with host.place("/etc/hosts") as place, unfinished.name(place) as name:
+    with host.place("/etc/hosts") as place, temporary_files.name(place) as name:
         (root / "etc" / name).write_text("half")
         there = left(root)
         assert len(there) == 2
@@ -108,7 +108,7 @@ def test_a_process_is_known_by_number_start_and_boot(root: Path, which: int) -> 
     host = Host(root)
     with (
         host.place("/run/gandi/file") as place,
-        unfinished.name(place) as name,
+        temporary_files.name(place) as name,
         subprocess.Popen(["sleep", "600"]) as other,
         contextlib.ExitStack() as stack,
     ):
@@ -148,7 +148,7 @@ def test_a_note_leads_through_no_link_of_a_users(root: Path) -> None:
 
 def test_what_cannot_be_noted_is_written_all_the_same(root: Path) -> None:
     """A disk that is full where notes are kept costs the note: elsewhere there may be room."""
-    for folder in unfinished.FOLDERS:
+    for folder in temporary_files.FOLDERS:
         os.rmdir(root / folder.lstrip("/"))
         (root / folder.lstrip("/")).touch()
     host = Host(root)
@@ -176,7 +176,7 @@ def test_another_filesystems_name_is_noted_on_the_disk_first(
     try:
         with Host().place(f"{folder}/file") as place:
             place.root = os.fspath(root)
-            atomic.replace(place, [b"x"], 0o600, ME)
+            atomic_write.replace(place, [b"x"], 0o600, ME)
         assert done[0] == str(root / "var/lib/gandi")
         assert len(done) == 2
     finally:

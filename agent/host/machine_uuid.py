@@ -12,7 +12,7 @@ from agent.lib.text import WHITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 #: In the order of trust: Xen's own (a domU without DMI has only this), then DMI.
 FILES = ("/sys/hypervisor/uuid", "/sys/class/dmi/id/product_uuid")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import homefile
-from agent.host import Host
+from agent.host import untrusted_dir
+from agent.host.host import Host
 from agent.lib.errors import HostError
 
 PARTS = (".ssh", "authorized_keys")
@@ -30,10 +30,10 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_what_was_written_is_read_with_the_modes_that_sshd_wants(host: Host, home: Path) -> None:
-    assert homefile.read(host, "/home/admin1", PARTS, ME) is None
+    assert untrusted_dir.read(host, "/home/admin1", PARTS, ME) is None
     for content in (b"one\n", b"two\n"):
-        homefile.write(host, "/home/admin1", PARTS, content, ME)
-        assert homefile.read(host, "/home/admin1", PARTS, ME) == content
+        untrusted_dir.write(host, "/home/admin1", PARTS, content, ME)
+        assert untrusted_dir.read(host, "/home/admin1", PARTS, ME) == content
     assert stat.S_IMODE((home / ".ssh").stat().st_mode) == 0o700
     assert stat.S_IMODE((home / ".ssh/authorized_keys").stat().st_mode) == 0o600
     assert [path.name for path in (home / ".ssh").iterdir()] == ["authorized_keys"]
@@ -42,16 +42,16 @@ def test_what_was_written_is_read_with_the_modes_that_sshd_wants(host: Host, hom
 def test_a_loose_folder_is_closed(host: Host, home: Path) -> None:
     (home / ".ssh").mkdir()
     (home / ".ssh").chmod(0o777)
-    homefile.write(host, "/home/admin1", PARTS, b"", ME)
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"", ME)
     assert stat.S_IMODE((home / ".ssh").stat().st_mode) == 0o700
 
 
 def test_a_folder_that_is_a_link_is_not_followed(host: Host, home: Path) -> None:
     (home / ".ssh").symlink_to("../../etc")
     with pytest.raises(HostError, match="symbolic link"):
-        homefile.write(host, "/home/admin1", (".ssh", "secret"), b"mine", ME)
+        untrusted_dir.write(host, "/home/admin1", (".ssh", "secret"), b"mine", ME)
     with pytest.raises(HostError, match="symbolic link"):
-        homefile.read(host, "/home/admin1", (".ssh", "secret"), ME)
+        untrusted_dir.read(host, "/home/admin1", (".ssh", "secret"), ME)
     assert (home / "../../etc/secret").read_text() == "secret"
 
 
@@ -59,8 +59,8 @@ def test_a_file_that_is_a_link_is_neither_read_nor_written_through(host: Host, h
     (home / ".ssh").mkdir()
     (home / ".ssh/authorized_keys").symlink_to("../../../etc/secret")
     with pytest.raises(HostError, match="symbolic link"):
-        homefile.read(host, "/home/admin1", PARTS, ME)
-    homefile.write(host, "/home/admin1", PARTS, b"mine", ME)
+        untrusted_dir.read(host, "/home/admin1", PARTS, ME)
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"mine", ME)
     assert (home / "../../etc/secret").read_text() == "secret"
     assert not (home / ".ssh/authorized_keys").is_symlink()
 
@@ -69,7 +69,7 @@ def test_a_second_name_of_another_file_is_not_read(host: Host, home: Path) -> No
     (home / ".ssh").mkdir()
     os.link(home / "../../etc/secret", home / ".ssh/authorized_keys")
     with pytest.raises(HostError, match="not a file of this user's own"):
-        homefile.read(host, "/home/admin1", PARTS, ME)
+        untrusted_dir.read(host, "/home/admin1", PARTS, ME)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -89,17 +89,17 @@ def test_a_file_of_roots_that_the_user_may_not_read_is_not_copied(
     os.chown(keys, 0, group)
     keys.chmod(mode)
     if is_read:
-        assert homefile.read(host, "/home/admin1", PARTS, (1234, 1234)) == b"secret\n"
+        assert untrusted_dir.read(host, "/home/admin1", PARTS, (1234, 1234)) == b"secret\n"
     else:
         with pytest.raises(HostError, match="not a file of this user's own"):
-            homefile.read(host, "/home/admin1", PARTS, (1234, 1234))
+            untrusted_dir.read(host, "/home/admin1", PARTS, (1234, 1234))
 
 
 def test_a_fifo_does_not_hold_the_boot(host: Host, home: Path) -> None:
     (home / ".ssh").mkdir()
     os.mkfifo(home / ".ssh/authorized_keys")
     with pytest.raises(HostError, match="not a file"):
-        homefile.read(host, "/home/admin1", PARTS, ME)
+        untrusted_dir.read(host, "/home/admin1", PARTS, ME)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
@@ -108,7 +108,7 @@ def test_a_strangers_folder_is_refused(host: Host, home: Path) -> None:
     os.chown(home / ".ssh", 12345, 12345)
     os.chown(home, 1000, 1000)
     with pytest.raises(HostError, match="another user"):
-        homefile.write(host, "/home/admin1", PARTS, b"", (1000, 1000))
+        untrusted_dir.write(host, "/home/admin1", PARTS, b"", (1000, 1000))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
@@ -122,26 +122,26 @@ def test_a_closed_folder_of_roots_is_given_away_only_while_it_is_empty(
     for name in holds:
         (home / "backup" / name).write_bytes(b"x")
     (home / "backup").rename(home / ".ssh")
-    homefile.write(host, "/home/admin1", PARTS, b"key\n", (1000, 1000))
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"key\n", (1000, 1000))
     assert (home / ".ssh").stat().st_uid == (0 if holds else 1000)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 def test_everything_that_is_made_belongs_to_the_user(host: Host, home: Path) -> None:
     os.chown(home, 1000, 1001)
-    homefile.write(host, "/home/admin1", PARTS, b"", (1000, 1001))
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"", (1000, 1001))
     for made in (home / ".ssh", home / ".ssh/authorized_keys"):
         assert (made.stat().st_uid, made.stat().st_gid) == (1000, 1001)
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, home: Path) -> None:
     host = Host(tmp_path, dry_run=True)
-    homefile.write(host, "/home/admin1", PARTS, b"x", ME)
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"x", ME)
     assert host.planned
     assert not (home / ".ssh").exists()
 
 
 def test_a_file_that_is_too_large_is_not_cut(host: Host, home: Path) -> None:
-    homefile.write(host, "/home/admin1", PARTS, b"x" * (homefile.READ_LIMIT + 1), ME)
+    untrusted_dir.write(host, "/home/admin1", PARTS, b"x" * (untrusted_dir.READ_LIMIT + 1), ME)
     with pytest.raises(HostError, match="larger than 1 MiB"):
-        homefile.read(host, "/home/admin1", PARTS, ME)
+        untrusted_dir.read(host, "/home/admin1", PARTS, ME)

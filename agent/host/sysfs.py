@@ -8,7 +8,7 @@ from agent.lib.text import WHITE, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.host import Host
+    from agent.host.host import Host
 
 
 def listed(host: Host, folder: str) -> list[str]:

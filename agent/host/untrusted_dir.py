@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from agent.host import Host
-    from agent.walk import Place
+    from agent.host.descriptor_walk import Place
+    from agent.host.host import Host
 
 #: Bytes read at the most.
 READ_LIMIT = 1 << 20

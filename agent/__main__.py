@@ -161,7 +161,7 @@ def _decompress_kernel(host: Host, chosen: Namespace) -> int:
     if not chosen.file:
         _root_only("decompress-kernel")
     from agent import kernel
-    from agent.settings import SettingsFile
+    from agent.config.settings import SettingsFile
 
     setting = SettingsFile(host).current().decompress_kernel
     return kernel.decompress(host, chosen.file, setting=setting, force=chosen.force, quiet=chosen.quiet)

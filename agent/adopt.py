@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent import adopted
+from agent.config.model import Identity
 from agent.host import machine_uuid, terminal
-from agent.model import Identity
 from agent.network import links
 from agent.state import State
 

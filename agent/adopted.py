@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from agent.config.model import Identity, InstanceConfig
     from agent.host.host import Host
-    from agent.model import Identity, InstanceConfig
 
 #: The source of an instance that no document has named yet.
 SOURCE = "adopted"
@@ -48,7 +48,7 @@ def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
 
 def take(host: Host, config: InstanceConfig) -> None:
     """Remember the first document of such a machine, before it becomes the instance that this names."""
-    from agent.model import dump
+    from agent.config.model import dump
 
     found = stored.load(host, FILE) or {}
     said = {"document": stored.digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}

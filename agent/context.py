@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import time
 
+from agent.config.settings import Settings, SettingsFile
 from agent.host import processes
 from agent.journal import Journal, status_line
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.report import StatusFile
-from agent.settings import Settings, SettingsFile
 from agent.state import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.config.model import InstanceConfig
     from agent.host.host import Host
-    from agent.model import InstanceConfig
     from agent.parser import Piece
 
 

@@ -18,10 +18,10 @@ from agent.report import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.config.settings import Problem
     from agent.host.host import Host
     from agent.lib.errors import AgentError
     from agent.report import Item, StageReport, StepReport
-    from agent.settings import Problem
 
 #: Stands before the fields of ours whose names the journal does not know.
 _PREFIX = "GANDI_"

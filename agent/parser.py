@@ -18,7 +18,7 @@ import threading
 import time
 from base64 import b64decode
 
-from agent import model
+from agent.config import model
 from agent.lib import timed_wait
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import HostError

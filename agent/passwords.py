@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import User
     from agent.host.host import Host
-    from agent.model import User
     from agent.report import Item
     from agent.state import State
 

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Script
+    from agent.config.model import Script
 
 #: Bytes of a program that are looked at to tell what runs it.
 HEAD = 4

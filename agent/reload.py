@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.model import InstanceConfig
     from agent.parser import Parsed
     from agent.report import Item
     from agent.sources import Found

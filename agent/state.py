@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from agent import model
+    from agent.config import model
     from agent.host.host import Host
 
 FOLDER = stored.FOLDER
@@ -86,7 +86,7 @@ class State:
         return is_new
 
     def _named(self) -> model.Identity | None:
-        from agent import model  # a disk that is plugged in has no need of it
+        from agent.config import model  # a disk that is plugged in has no need of it
 
         found = stored.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
@@ -107,7 +107,7 @@ class State:
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
         """Store it with its programs and user data (none: removed); on return it survives a power cut."""
-        from agent import model
+        from agent.config import model
 
         with self._lock:
             if USER_DATA not in files:
@@ -124,7 +124,7 @@ class State:
         data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)
         if data is None:
             return None
-        from agent import model
+        from agent.config import model
 
         try:
             return model.load(data)

@@ -6,13 +6,13 @@ import os
 import re
 
 from agent import stages, state
+from agent.config.settings import Settings, variable
 from agent.context import context
 from agent.host import terminal
 from agent.host.host import Host
 from agent.lib.records import asdict, fields
 from agent.lib.text import lines
 from agent.report import Outcome
-from agent.settings import Settings, variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.model import InstanceConfig
 
 
 def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:

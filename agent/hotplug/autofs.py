@@ -14,6 +14,7 @@ import time
 from enum import StrEnum
 
 from agent import mounts, units
+from agent.config.settings import MountMode
 from agent.hotplug import holders
 from agent.hotplug.needed import AUTOFS_LINK, AUTOFS_STATE
 from agent.hotplug.policy import identity
@@ -21,7 +22,6 @@ from agent.hotplug.record import Kind, Record, Records, exclusive
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.report import changed, skipped
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 from functools import partial
 
+from agent.config.settings import MountMode
 from agent.context import record
 from agent.hotplug import machine, policy
 from agent.hotplug.facts import Facts, Filesystem, Leave, MountAt
@@ -14,17 +15,16 @@ from agent.hotplug.once import Once
 from agent.hotplug.record import Records
 from agent.hotplug.turns import TURNS
 from agent.lib.records import dataclass, replace
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.config.settings import Settings
     from agent.context import Context
     from agent.hotplug.facts import Decision
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.settings import Settings
     from agent.storage import Device, Disk
 
 

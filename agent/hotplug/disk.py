@@ -13,6 +13,7 @@ from functools import partial
 
 from agent import silent, storage
 from agent.bus import Bus
+from agent.config.settings import MountMode
 from agent.context import record, working
 from agent.hotplug import gone, mounting
 from agent.hotplug.choosing import choose
@@ -26,7 +27,6 @@ from agent.journal import Journal
 from agent.lib.errors import AgentError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

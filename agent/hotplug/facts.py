@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from agent.config.settings import Settings
     from agent.mounts import Claim, Mount
-    from agent.settings import Settings
     from agent.storage import Device, Disk
 
 

@@ -9,11 +9,11 @@ import os
 import re
 
 from agent import leftunits, mounts, transient, units
+from agent.config.settings import MountMode
 from agent.hotplug import filesystem, machine, policy
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
 from agent.lib.errors import HostError
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

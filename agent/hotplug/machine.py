@@ -16,10 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
+    from agent.config.settings import Settings
     from agent.host.host import Host
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.settings import Settings
     from agent.storage import Disk
 
 

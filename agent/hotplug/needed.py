@@ -8,9 +8,9 @@ import os
 
 from agent import mounts, storage
 from agent.bus import attachment
+from agent.config.settings import MountMode
 from agent.context import record
 from agent.report import skipped
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

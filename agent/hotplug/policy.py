@@ -10,16 +10,16 @@ import itertools
 import os
 
 from agent import storage
+from agent.config.settings import MountMode
 from agent.hotplug.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.hotplug.names import numbered, safe
 from agent.mounts import claimed
-from agent.settings import MountMode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.settings import Settings
+    from agent.config.settings import Settings
     from agent.storage import Device, Disk
 
 #: Filesystems that are mounted by themselves; cluster filesystems (gfs2, ocfs2) belong to several

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from agent.config.model import Nic
     from agent.context import Context
     from agent.host.host import Host
-    from agent.model import Nic
     from agent.network.links import Interface
 
 #: Seconds that the boot waits for the document's NICs to be there.

@@ -7,7 +7,7 @@ What a virtual NIC is made of is brought up first by its own stanza (a bond belo
 
 from __future__ import annotations
 
-from agent.model import Bond, Kind
+from agent.config.model import Bond, Kind
 from agent.network.links import MIIMON
 
 TYPE_CHECKING = False

@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.config.model import Route
     from agent.host.host import Host
-    from agent.model import Route
     from agent.network.links import Link
 
 NAME = "ifupdown"

@@ -14,17 +14,17 @@ import socket
 import time
 
 from agent import udevdb
+from agent.config.model import Kind, Nic
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE, number
-from agent.model import Kind, Nic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.config.model import Route
     from agent.host.host import Host
-    from agent.model import Route
 
 _SYS = "/sys/class/net"
 #: The group of link messages (rtnetlink(7)).

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from agent import units
-from agent.model import Bond, Kind
+from agent.config.model import Bond, Kind
 from agent.network import networkd
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
@@ -21,8 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from agent.config.model import Route
     from agent.host.host import Host
-    from agent.model import Route
     from agent.network.links import Link, Rule
 
 NAME = "netplan"

@@ -9,9 +9,9 @@ VLANs out, which take over the MAC of a NIC.
 from __future__ import annotations
 
 from agent import units
+from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
-from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
 from agent.network.policy import PRIORITY
@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.config.model import Nic, Route
     from agent.host.host import Host
-    from agent.model import Nic, Route
     from agent.network.links import Link, Rule
 
     #: A section's name and its lines.

@@ -7,9 +7,9 @@ document wants no such address, they are heard only if the way out comes by them
 from __future__ import annotations
 
 from agent import units
+from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import WHITE, lines
-from agent.model import Bond, Kind
 from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.config.model import Route
     from agent.host.host import Host
-    from agent.model import Route
     from agent.network.links import Link
 
     #: A group's name, and its keys and values.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent.config.model import Kind
 from agent.lib.records import replace
-from agent.model import Kind
 from agent.network import policy
 from agent.network.links import Interface, Link, with_router_advertisements
 
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.model import Nic
+    from agent.config.model import Nic
 
 
 def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool) -> tuple[Link, ...]:

@@ -9,8 +9,8 @@ containers and tunnels have added there.
 
 from __future__ import annotations
 
+from agent.config.model import Route
 from agent.lib.records import replace
-from agent.model import Route
 from agent.network.links import Link, Rule, Table, family, is_default
 
 TYPE_CHECKING = False

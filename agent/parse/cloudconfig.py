@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 
+from agent.config.model import File, User
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.model import File, User
 from agent.parse import fields, hashes, values, yamldoc
 from agent.parse.bounds import Unreadable
 from agent.parse.draft import DEFAULT, USERS, Form

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from agent.config.model import File, Identity, InstanceConfig, User
 from agent.lib.digest import sha256
 from agent.lib.records import replace
-from agent.model import File, Identity, InstanceConfig, User
 from agent.parse import fields, hashes, values
 from agent.parse.bounds import is_text
 from agent.parse.problem import Problem, bounded, shown
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.model import Nic, Script
+    from agent.config.model import Nic, Script
 
 #: The account of CONFIG_DEFAULT_USER, which no document knows by name.
 DEFAULT = ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.config.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.lib.records import dataclass, field, replace
 from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
-from agent.model import Identity, InstanceConfig, Nic, Route, Script, User
 from agent.parse import fields, hashes
 from agent.parse.archive import CONFIG, SCRIPT
 from agent.parse.document import read_json

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.model import User
+    from agent.config.model import User
 
 #: The alphabet of hashes and of most salts; those of SHA and MD5 may hold other printable characters.
 _B64 = "[./0-9A-Za-z]"

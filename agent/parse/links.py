@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.config.model import Kind
 from agent.lib.records import dataclass, replace
-from agent.model import Kind
 from agent.parse.problem import Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.model import Nic
+    from agent.config.model import Nic
 
 #: Resolvers, and domains to search, of a NIC: more than any of the network managers uses.
 NAMES = 256

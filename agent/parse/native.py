@@ -5,9 +5,9 @@ It is declared once, here; the JSON Schema that operators get is made of the sam
 
 from __future__ import annotations
 
+from agent.config.model import Bond, File, Kind, Nic, Route, User
 from agent.lib.records import dataclass
 from agent.lib.records import fields as fields_of
-from agent.model import Bond, File, Kind, Nic, Route, User
 from agent.parse import fields, netfields, values
 from agent.parse.archive import CONFIG
 from agent.parse.document import read_json, small

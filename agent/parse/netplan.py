@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass
-from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import named, part, parts, validate, value
 from agent.parse.links import Link, assemble

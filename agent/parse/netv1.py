@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass, replace
-from agent.model import Bond, Kind, Nic, Route
 from agent.parse import fields, netfields, values
 from agent.parse.lenient import part, parts, validate, value
 from agent.parse.links import Link, assemble

@@ -5,9 +5,9 @@ Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones
 
 from __future__ import annotations
 
+from agent.config.model import File
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.model import File
 from agent.parse import fields, networkdata, userdata, values
 from agent.parse.document import read_json, small
 from agent.parse.draft import DEFAULT, Draft, Form

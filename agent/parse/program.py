@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from agent.config.model import Script
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
-from agent.model import Script
 
 
 def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:

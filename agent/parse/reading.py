@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 
+from agent.config.model import InstanceConfig, dump
 from agent.lib.canonical_json import canonical
 from agent.lib.records import asdict, dataclass, field, fields
-from agent.model import InstanceConfig, dump
 from agent.parse.problem import Problem
 
 TYPE_CHECKING = False

@@ -26,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from agent.config.model import Identity
     from agent.host.host import Host
-    from agent.model import Identity
     from agent.parser import Parsed
     from agent.sources.files import Tree
 

@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import Script
     from agent.context import Context
-    from agent.model import Script
     from agent.report import Item
 
 #: Seconds that one may take: the boot waits for it.

@@ -18,10 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import File
     from agent.context import Context
     from agent.host.host import File as Live
     from agent.host.host import Host
-    from agent.model import File
     from agent.report import Item
 
 

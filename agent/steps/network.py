@@ -16,10 +16,10 @@ import re
 from functools import partial
 
 from agent import adopted, network, sources
+from agent.config.model import Kind
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError
 from agent.lib.records import asdict, replace
-from agent.model import Kind
 from agent.network import attached, links, queues, sysctls
 from agent.network.links import Interface
 from agent.network.managers import keys, left_over
@@ -31,9 +31,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from agent.config.model import Nic
     from agent.context import Context
     from agent.host.host import Host
-    from agent.model import Nic
     from agent.network import Renderer
     from agent.network.links import Link
     from agent.network.pairing import Pairing

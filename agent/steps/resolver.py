@@ -20,9 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
     from agent.host.host import Host
-    from agent.model import InstanceConfig
     from agent.report import Item
 
 RESOLV_CONF = "/etc/resolv.conf"

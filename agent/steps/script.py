@@ -28,9 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import Script
     from agent.context import Context
     from agent.host.host import Host
-    from agent.model import Script
     from agent.report import Item
 
 UNIT = "gandi-script"

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, model, renewal, settled, sources
+from agent import adopted, renewal, settled, sources
+from agent.config import model
+from agent.config.model import Identity
 from agent.host import machine_uuid
 from agent.host.sysfs import listed
 from agent.journal import Journal
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
-from agent.model import Identity
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 from agent.state import FOLDER
 from agent.stored import Damaged
@@ -25,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.model import InstanceConfig
     from agent.parse.problem import Problem
     from agent.parser import Parsed
     from agent.sources import Findings, Found

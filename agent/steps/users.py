@@ -13,11 +13,11 @@ from functools import partial
 
 from agent import accounts, authorized
 from agent.accounts import Account
+from agent.config.model import User
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
 from agent.lib.text import BLANKS
-from agent.model import User
 from agent.parse.problem import shown
 from agent.report import Outcome, guarded, skipped
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from agent import storage
 from agent.bus import Bus
+from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.host.host import Host
 from agent.hotplug.system import System
 from agent.lib.records import dataclass, replace
 from agent.mounts import mounts
 from agent.report import StatusFile
-from agent.settings import SettingsFile
 from agent.state import State
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.host.descriptor_walk import Place, walk
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass, field
 from agent.report import Item, StatusFile
-from agent.settings import SettingsFile
 from agent.state import State
 from agent.steps import source, swap
 from tests.media import OFFSET, make_archive, swap_image

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent import parser, storage
+from agent.config.model import Identity, InstanceConfig
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Identity, InstanceConfig
 from agent.report import Outcome
 from agent.sources import Asked, Findings, drives, superblock
 from agent.sources.superblock import Labelled

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from agent import accounts
+from agent.config.model import User
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, replace
-from agent.model import User
 from tests.system.test_users import HASH, KEY, Machine, machine
 
 __all__ = ["machine"]  # a fixture

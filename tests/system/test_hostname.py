@@ -13,7 +13,7 @@ BOOT = """
 import os, sys
 from agent.context import context
 from agent.host.host import Host
-from agent.model import Identity, InstanceConfig
+from agent.config.model import Identity, InstanceConfig
 from agent.steps import hostname
 ctx = context(Host())
 ctx.state.adopt(Identity("gandi", "1"))

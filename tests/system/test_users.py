@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from agent import accounts
+from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib import text
 from agent.lib.records import replace
-from agent.model import Identity, InstanceConfig, User
 from agent.steps import users
 from tests.unit.lib.test_text import NO_END
 

@@ -23,11 +23,11 @@ from pathlib import Path
 import pytest
 
 from agent import accounts, authorized
+from agent.config.model import File, Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host import trees
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.model import File, Identity, InstanceConfig, User
 from agent.steps import files, users
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")

@@ -8,8 +8,8 @@ import pytest
 
 from agent import adopted, passwords
 from agent.adopt import adopt
+from agent.config.model import Identity, InstanceConfig, User
 from agent.host.host import Host
-from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome
 from agent.state import State
 

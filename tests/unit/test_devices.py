@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import reload, stages, units
+from agent.config.model import Identity, InstanceConfig
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
 from agent.host.host import Host
 from agent.hotplug.record import Record, Records
 from agent.lib.records import dataclass, field
-from agent.model import Identity, InstanceConfig
 from agent.report import Item, changed, failed
 from agent.uevents import Uevent
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.settings import Problem
 from agent.host.host import Host
 from agent.journal import Journal, Message, Priority
 from agent.lib import records
 from agent.lib.errors import HostError
 from agent.report import StageReport, StepReport, changed, failed
-from agent.settings import Problem
 
 CATALOG = Path(__file__).parents[2] / "units/gandi-agent.catalog"
 ENTRIES = {

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import clean, model, stages, statusverb
+from agent import clean, stages, statusverb
 from agent.__main__ import main
+from agent.config import model
 from agent.context import Context, context, working
 from agent.host import processes
 from agent.host.host import Completed, Host

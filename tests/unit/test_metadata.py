@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent import metadata
+from agent.config.model import Identity, InstanceConfig
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Identity, InstanceConfig
 from agent.state import State
 
 

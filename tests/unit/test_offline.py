@@ -9,11 +9,11 @@ import pytest
 
 from agent import offline, seed, stages
 from agent.__main__ import main
+from agent.config.model import Nic
 from agent.context import Context, context
 from agent.host import machine_uuid
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Nic
 from agent.network import links
 from agent.stages import Stage
 from agent.steps.hostkeys import KEYGEN

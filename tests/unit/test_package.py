@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import agent
-from agent import settings
+from agent.config import settings
 from agent.journal import Message
 from agent.stages import STAGES as STEPS
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from agent import accounts, storage, succession, udevdb
+from agent.config.settings import Settings, parse
 from agent.host import sysfs
 from agent.host.host import Host
 from agent.hotplug import autofs, luks, services, stopping
 from agent.network import ifupdown
 from agent.parse import fields, gandi
-from agent.settings import Settings, parse
 from agent.steps import cron, hostname, ssh
 from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent import rerun, transient
+from agent.config.model import Identity, InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Identity, InstanceConfig, Script
 from agent.report import Item
 from agent.steps import script
 

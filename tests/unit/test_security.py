@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.settings import Settings
 from agent.hotplug import autofs
-from agent.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 MODULES = sorted((PROJECT / "agent").rglob("*.py"))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import marking, seen, settled
+from agent.config.model import Identity
 from agent.context import Context, Medium, context
 from agent.host.host import Completed, Host
-from agent.model import Identity
 from agent.stages import Stage
 
 if TYPE_CHECKING:

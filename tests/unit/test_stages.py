@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import model, settings, stages
+from agent import stages
+from agent.config import model, settings
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib import records

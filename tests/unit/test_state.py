@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import model
+from agent.config import model
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import KEPT_BY_ADMIN, Outcome

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Identity
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.model import Identity
 from agent.report import Outcome
 from agent.state import State
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from agent import model
+from agent.config import model
 from agent.host.host import Host
 from agent.state import State
 from tests.vm.rig import GuestFile

@@ -4,7 +4,7 @@ once for all tests of these.
 
 from __future__ import annotations
 
-from agent.model import Nic, Route
+from agent.config.model import Nic, Route
 from tests.vm import rig
 from tests.vm.documents import stored
 from tests.vm.rig import Image, ImageSpec, Machine, MachineSpec, State, build, newest_deb, saved

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
-from agent.model import Identity, InstanceConfig, User
 from agent.report import Outcome
 from agent.steps import ssh
 from tests.vm import sample

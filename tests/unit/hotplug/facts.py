@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from agent.bus import Bus
+from agent.config.settings import Settings
 from agent.hotplug.facts import Facts, Machine
 from agent.lib.records import replace
-from agent.settings import Settings
 from agent.storage import Device, Disk
 
 GIB = 1 << 30

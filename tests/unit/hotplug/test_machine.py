@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from agent.config.settings import Settings
 from agent.host.host import Host
 from agent.hotplug import machine
 from agent.hotplug.facts import Machine, Place
 from agent.hotplug.record import Kind, Record
 from agent.hotplug.system import System
 from agent.mounts import Mount
-from agent.settings import Settings
 from agent.storage import Device, Disk
 
 if TYPE_CHECKING:

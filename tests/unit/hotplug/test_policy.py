@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from agent.config.settings import MountMode, Settings
 from agent.hotplug.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted, Place
 from agent.hotplug.policy import decide, grown_apart
 from agent.lib.records import replace
 from agent.mounts import Claim, Mount
-from agent.settings import MountMode, Settings
 from agent.storage import Device, Disk
 from tests.unit.hotplug.facts import facts, part, parted, whole
 

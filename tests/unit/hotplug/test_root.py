@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from agent import storage
+from agent.config.settings import Settings
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.hotplug import root
 from agent.hotplug.machine import gather
 from agent.hotplug.system import System
-from agent.settings import Settings
 from tests.unit.sysfs import Sysfs, virtio
 
 UDEV = {"ID_FS_USAGE": "filesystem", "ID_FS_TYPE": "ext4", "ID_FS_UUID": "1", "ID_FS_LABEL_ENC": "root"}

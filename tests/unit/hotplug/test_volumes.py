@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.host.host import Completed, Host
 from agent.hotplug import volumes
@@ -17,7 +18,6 @@ from agent.hotplug.system import System
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome, StatusFile
-from agent.settings import SettingsFile
 from agent.state import State
 from agent.storage import SECTOR
 from tests.unit.hotplug.facts import whole

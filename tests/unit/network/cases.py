@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import replace
-from agent.model import Bond, Kind, Nic, Route
 from agent.network.links import Interface, Link, by_dhcp
 from agent.network.plan import plan
 

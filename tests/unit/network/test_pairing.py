@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model import Nic
+from agent.config.model import Nic
 from agent.network.links import Interface
 from agent.network.pairing import pair
 

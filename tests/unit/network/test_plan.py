@@ -7,8 +7,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import replace
-from agent.model import Bond, Kind, Nic, Route
 from agent.network.links import Interface, Link, Rule, is_default
 from agent.network.plan import plan
 

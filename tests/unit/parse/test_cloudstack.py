@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.model import InstanceConfig, User
+from agent.config.model import InstanceConfig, User
 from agent.parse import cloudstack
 from agent.parse.reading import Reading
 from tests.unit.parse import drives

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import model
-from agent.model import InstanceConfig, Nic, Route, User
+from agent.config import model
+from agent.config.model import InstanceConfig, Nic, Route, User
 from agent.parse.gandi import parse, reading
 from agent.parse.problem import Problem
 

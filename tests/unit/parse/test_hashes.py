@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.model import User
+from agent.config.model import User
 from agent.parse import hashes
 from agent.parse.draft import Draft, Form
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent import model
+from agent.config import model
 from agent.parse import cloudstack, gandi, nocloud, openstack, yamldoc
 from agent.parse import native as native_dialect
 from agent.parse.problem import TOLD

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Bond, Kind, Nic, Route
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.parse.links import MOST, Link, assemble
 from agent.parse.problem import Problem
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import model, parser
+from agent import parser
+from agent.config import model
 from agent.parser import ANSWER, Parsed, parse_files
 from tests.media import OFFSET, make_archive, swap_image
 from tests.unit.parse.test_gandi import key

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Bond, File, InstanceConfig, Kind, Route, Script, User
+from agent.config.model import Bond, File, InstanceConfig, Kind, Route, Script, User
 from agent.parse import native
 from agent.parse.problem import Problem
 from tests.unit.parse import drives

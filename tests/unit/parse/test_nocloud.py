@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from agent.model import Bond, InstanceConfig, Kind, Nic, Route, User
+from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
 from agent.parse import nocloud, yamldoc
 from agent.parse.reading import Reading
 from tests.unit.parse import drives

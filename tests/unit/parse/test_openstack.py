@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import Bond, InstanceConfig, Kind, Nic, Route, User
+from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
 from agent.parse import openstack, yamldoc
 from agent.parse.names import Names
 from agent.parse.reading import Reading

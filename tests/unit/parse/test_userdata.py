@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.model import File, InstanceConfig, User
+from agent.config.model import File, InstanceConfig, User
 from agent.parse import userdata, yamldoc
 from agent.parse.draft import KEPT, Draft, Form
 from agent.parse.reading import Reading

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Identity, InstanceConfig
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.records import replace
-from agent.model import Identity, InstanceConfig
 from agent.report import Item
 
 IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")

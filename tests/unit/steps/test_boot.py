@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from agent import transient
+from agent.config.model import InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.model import InstanceConfig, Script
 from agent.steps import boot
 from tests.unit.steps.conftest import IDENTITY, Machine
 

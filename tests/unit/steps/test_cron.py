@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from agent.model import Identity
+from agent.config.model import Identity
 from agent.steps import cron
 from tests.unit.steps.conftest import Machine
 

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from agent.model import File
+from agent.config.model import File
 from agent.steps import files
 from tests.unit.steps.conftest import Machine
 

@@ -11,14 +11,14 @@ from typing import Any, Literal
 
 import pytest
 
+from agent.config.model import Identity
+from agent.config.settings import SettingsFile
 from agent.context import Context, Medium
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
-from agent.model import Identity
 from agent.parser import Piece
 from agent.report import Item, Outcome, StatusFile
-from agent.settings import SettingsFile
 from agent.state import State
 from agent.steps import modules
 

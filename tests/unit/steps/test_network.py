@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.model import Nic, Route
 from agent.context import context
 from agent.host.chroot_path import beneath
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Nic, Route
 from agent.network import links, networkd
 from agent.report import Outcome
 from agent.steps import network

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from agent.config.model import Nic
 from agent.context import context
 from agent.host.host import Host
-from agent.model import Nic
 from agent.network import attached, networkd
 from agent.steps import network
 

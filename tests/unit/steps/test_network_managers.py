@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.model import Bond, Kind, Nic, Route
 from agent.context import context
 from agent.host.host import Host
-from agent.model import Bond, Kind, Nic, Route
 from agent.network import links, load, sysctls
 from agent.network.managers import MANAGERS
 from agent.report import Outcome

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from agent.config.model import Identity, InstanceConfig, Nic
 from agent.lib.records import replace
-from agent.model import Identity, InstanceConfig, Nic
 from agent.network import leases
 from agent.steps import resolver
 

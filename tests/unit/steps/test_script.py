@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from agent import programs, units
+from agent.config.model import InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.lib.records import replace
-from agent.model import InstanceConfig, Script
 from agent.report import Item
 from agent.steps import script
 from tests.unit.conftest import AskedPid1, Said

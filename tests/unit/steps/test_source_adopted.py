@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent import adopted
+from agent.config.model import Identity
 from agent.context import context
 from agent.host.host import Host
-from agent.model import Identity
 from agent.report import Outcome
 from agent.state import State
 from tests.unit.steps.test_source import OTHER, UUID, Machine

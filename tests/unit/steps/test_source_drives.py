@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from agent import model, reload, sources, stages
+from agent import reload, sources, stages
+from agent.config import model
+from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, Medium, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.model import Identity, InstanceConfig, User
 from agent.parse.problem import Problem
 from agent.parser import Parsed
 from agent.report import Item, Outcome, StepReport, changed, skipped, unchanged

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Identity, User
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
-from agent.model import Identity, User
 from agent.steps import ssh
 from tests.unit.steps.conftest import Machine
 

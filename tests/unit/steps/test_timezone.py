@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import Identity
 from agent.context import context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError, HostError
-from agent.model import Identity
 from agent.steps import timezone
 from tests.unit.steps.conftest import IDENTITY, Machine
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, parse
 from agent.host.host import Host
-from agent.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, parse
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_the_last_assignment_counts_as_in_a_shell() -> None:
 
 
 def test_the_shipped_file_names_every_setting_and_changes_none() -> None:
-    text = (Path(__file__).parents[2] / "etc-default/gandi").read_text()
+    text = (Path(__file__).parents[3] / "etc-default/gandi").read_text()
     assert parse(text) == (Settings(), [])
     assert set(re.findall(r"^#? ?((?:CONFIG|GANDI)_\w+)=", text, re.MULTILINE)) == set(FIELDS)
 

@@ -30,7 +30,7 @@ from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
 from agent.rest import Rest
 from agent.stages import Stage
-from agent.uevents import Uevents
+from agent.udev.monitor import Uevents
 from agent.watchdog import Watchdog
 from agent.workers import Workers
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.control import Connection
     from agent.host.host import Host
-    from agent.uevents import Uevent
+    from agent.udev.monitor import Uevent
 
 #: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
 #: from then on. Before, the stages look at what is there themselves, and all services wait for them.

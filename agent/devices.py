@@ -11,12 +11,13 @@ import re
 import threading
 import time
 
-from agent import stages, storage, udevdb, units
+from agent import stages, storage, units
 from agent.context import record
 from agent.journal import Journal, status_line
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import number
 from agent.report import Outcome, items
+from agent.udev import database
 from agent.underway import UnderWay
 from agent.workers import Workers
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item, StepReport
-    from agent.uevents import Uevent
+    from agent.udev.monitor import Uevent
 
     Handle = Callable[[Context, str, str], Iterator[Item]]
 
@@ -60,7 +61,7 @@ def _may_be_drive(host: Host, disk: str) -> bool:
     """Whether a filesystem of a configuration drive is on it, or udev cannot say yet. Most disks are none,
     and who reads drives is not loaded for them.
     """
-    known = [udevdb.block(host, name) for name in storage.with_parts(host, disk)]
+    known = [database.block(host, name) for name in storage.with_parts(host, disk)]
     return any("USEC_INITIALIZED" not in one or one.get("ID_FS_TYPE") in _DRIVES for one in known)
 
 
@@ -194,7 +195,7 @@ class Devices:
 
         host = self.ctx.host
         return nic.differ(self.ctx) or any(
-            "USEC_INITIALIZED" not in udevdb.block(host, name)
+            "USEC_INITIALIZED" not in database.block(host, name)
             for name in storage.names(host)
             if not storage.devpath(host, name).startswith(_VIRTUAL)
         )

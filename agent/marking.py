@@ -107,7 +107,8 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
 def _media(ctx: Context) -> Iterator[str]:
     """A configuration drive is read at each boot, and without a configuration one is waited for."""
-    from agent import adopted, sources, storage, udevdb
+    from agent import adopted, sources, storage
+    from agent.udev import database
 
     if sources.off(ctx):
         return
@@ -118,7 +119,7 @@ def _media(ctx: Context) -> Iterator[str]:
         yield f"configured by a drive ({identity.source})"
     for disk in storage.names(ctx.host):
         for name in storage.with_parts(ctx.host, disk):
-            found = udevdb.block(ctx.host, name)
+            found = database.block(ctx.host, name)
             if found.get("ID_FS_TYPE") in _DRIVES and _is_drive(ctx, found.get("ID_FS_LABEL", "")):
                 yield f"/dev/{name} is a configuration drive"
 

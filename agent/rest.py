@@ -16,7 +16,7 @@ from agent.stages import Stage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context
-    from agent.uevents import Uevents
+    from agent.udev.monitor import Uevents
 
 #: Seconds without work after which the filter is put on the socket: not in the midst of a boot, which it
 #: would cost more than what it saves.

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 
-from agent import udevdb
 from agent.lib.text import WHITE
 from agent.network import attached, links, queues
 from agent.report import Outcome, unchanged
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[I
 
 
 def _environment(host: Host, one: Interface) -> dict[str, str]:
-    return udevdb.interface(host, one.index) | {"ACTION": "add", "INTERFACE": one.name}
+    return database.interface(host, one.index) | {"ACTION": "add", "INTERFACE": one.name}
 
 
 def _by_number(there: Iterable[Interface]) -> dict[str, tuple[str, str]]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import mounts, storage, transient, udevdb
+from agent import mounts, storage, transient
 from agent.bus import attachment
 from agent.hotplug.record import Records
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def read(host: Host, name: str) -> Disk | None:
     not find one of its partitions open. Where udev has not finished with one, its event is still to come.
     """
     path = storage.devpath(host, name)
-    known = partial(udevdb.block, host)
+    known = partial(database.block, host)
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
@@ -53,7 +54,7 @@ def read(host: Host, name: str) -> Disk | None:
 
 
 def _answered(host: Host, name: str) -> dict[str, str]:
-    found = udevdb.block(host, name)
+    found = database.block(host, name)
     return {"USEC_INITIALIZED": "0", **found} if found else found
 
 

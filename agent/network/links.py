@@ -13,11 +13,11 @@ import select
 import socket
 import time
 
-from agent import udevdb
 from agent.config.model import Kind, Nic
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE, number
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
 
 def named_by_udev(host: Host, interface: Interface) -> bool:
     """Whether udev has finished with the NIC; before that its name may still change."""
-    return udevdb.finished(host, interface.index)
+    return database.finished(host, interface.index)
 
 
 def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
@@ -202,7 +202,7 @@ def _drain(events: socket.socket) -> None:
 
 def names(host: Host, interface: Interface) -> frozenset[str]:
     """All names by which the NIC may be configured: its own, and udev's alternatives."""
-    found = udevdb.interface(host, interface.index)
+    found = database.interface(host, interface.index)
     given = (name for key, name in found.items() if key.startswith("ID_NET_NAME"))
     return frozenset({interface.name, *given} - {""})
 

@@ -12,10 +12,11 @@ import select
 import socket
 import time
 
-from agent import silent, storage, udevdb
+from agent import silent, storage
 from agent.host.sysfs import attribute, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Arrivals:
             return False
         hung = [name for name in storage.names(self.host) if silent.is_silent(self.host, name)]
         return not hung or any(
-            name not in hung and "USEC_INITIALIZED" not in udevdb.block(self.host, name)
+            name not in hung and "USEC_INITIALIZED" not in database.block(self.host, name)
             for name in storage.names(self.host)
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from agent import __version__, silent, storage, udevdb
+from agent import __version__, silent, storage
 from agent.bus import undelivered
 from agent.context import Medium
 from agent.host import machine_uuid
@@ -21,6 +21,7 @@ from agent.parse.problem import Problem, shown
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def strays(host: Host, label: str) -> Iterable[Item]:
     for disk in storage.names(host):
         if why := _why_not(host, disk):
             for name in storage.with_parts(host, disk):
-                found = udevdb.block(host, name).get("ID_FS_LABEL", "").lower()
+                found = database.block(host, name).get("ID_FS_LABEL", "").lower()
                 if found in _labels(label):
                     yield skipped(f"/dev/{name}", f"labelled {found}, but {why}: never read")
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import mounts, storage, udevdb
+from agent import mounts, storage
 from agent.lib.text import BLANKS, lines, words
 from agent.report import guarded, skipped, unchanged
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _root_filesystem(host: Host) -> tuple[str, str]:
     """UUID and type of what is mounted at /, "" where it has none."""
     found = [mount for mount in mounts.mounts(host) if mount.at == "/"]
     for number in found[-1].numbers if found else ():
-        uuid = udevdb.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")
+        uuid = database.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")
         if uuid:
             return uuid, found[-1].fstype
     return "", ""

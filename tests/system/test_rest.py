@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.host.host import Host
-from agent.uevents import Uevents
+from agent.udev.monitor import Uevents
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine
 from tests.unit.sysfs import Sysfs

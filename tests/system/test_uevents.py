@@ -10,8 +10,8 @@ import pyudev
 
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.tagfilter import attach
-from agent.uevents import RECEIVE_BUFFER, Uevent, Uevents
+from agent.udev.monitor import RECEIVE_BUFFER, Uevent, Uevents
+from agent.udev.tag_filter import attach
 from tests.system.machine import message, send
 
 if TYPE_CHECKING:

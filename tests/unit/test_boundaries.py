@@ -56,7 +56,7 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
     rooms = {
         "pydantic": ("parse/",),
         "pydantic_core": ("parse/",),
-        "pyudev": ("tagfilter.py",),
+        "pyudev": ("udev/tag_filter.py",),
         "subprocess": ("host/commands.py",),
         "systemd": ("journal.py", "daemon.py"),
     }

@@ -19,7 +19,7 @@ from agent.host.host import Host
 from agent.hotplug.record import Record, Records
 from agent.lib.records import dataclass, field
 from agent.report import Item, changed, failed
-from agent.uevents import Uevent
+from agent.udev.monitor import Uevent
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, storage, succession, udevdb
+from agent import accounts, storage, succession
 from agent.config.settings import Settings, parse
 from agent.host import sysfs
 from agent.host.host import Host
@@ -18,6 +18,7 @@ from agent.hotplug import autofs, luks, services, stopping
 from agent.network import ifupdown
 from agent.parse import fields, gandi
 from agent.steps import cron, hostname, ssh
+from agent.udev import database
 from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
 
@@ -39,7 +40,7 @@ def test_a_label_adds_no_property(tmp_path: Path, odd: str) -> None:
     disk = virtio(Sysfs(tmp_path))
     (disk / "uevent").write_bytes(f"DEVNAME=vdb\nPARTNAME=a{odd}DEVTYPE=evil\nDEVTYPE=disk\n".encode())
     host = _holding(tmp_path, "run/udev/data/b254:16", f"E:ID_FS_LABEL=a{odd}E:ID_FS_TYPE=evil\nI:5\n")
-    found = udevdb.block(host, "vdb")
+    found = database.block(host, "vdb")
     assert found["ID_FS_LABEL"] == f"a{odd}E:ID_FS_TYPE=evil"
     assert found["PARTNAME"] == f"a{odd}DEVTYPE=evil".encode().decode("ascii", "replace")
     assert (found.get("ID_FS_TYPE"), found["DEVTYPE"]) == (None, "disk")

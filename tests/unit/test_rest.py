@@ -13,7 +13,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.rest import Rest
 from agent.stages import Stage
-from agent.uevents import Uevents
+from agent.udev.monitor import Uevents
 from tests.unit.test_devices import SystemdSays
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.host.host import Host
-from agent.uevents import Uevent, Uevents
+from agent.udev.monitor import Uevent, Uevents
 from tests.unit.sysfs import Sysfs, virtio
 
 if TYPE_CHECKING:

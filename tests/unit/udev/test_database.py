@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import udevdb
 from agent.host.host import Host
+from agent.udev import database
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def host(tmp_path: Path) -> Host:
 
 def test_the_kernels_and_udevs_properties_together(host: Host, tmp_path: Path) -> None:
     (tmp_path / "run/udev/data/b254:16").write_text(RECORD)
-    assert udevdb.block(host, "vdb") == {
+    assert database.block(host, "vdb") == {
         "MAJOR": "254",
         "MINOR": "16",
         "DEVNAME": "/dev/vdb",
@@ -58,19 +58,19 @@ def test_the_kernels_and_udevs_properties_together(host: Host, tmp_path: Path) -
 
 
 def test_before_udev_has_seen_it_only_the_kernel_speaks(host: Host) -> None:
-    found = udevdb.block(host, "vdb")
+    found = database.block(host, "vdb")
     assert found["DEVNAME"] == "/dev/vdb"
     assert "USEC_INITIALIZED" not in found
 
 
 def test_no_such_device(host: Host) -> None:
-    assert udevdb.block(host, "vdz") == {}
+    assert database.block(host, "vdz") == {}
 
 
 def test_a_nic_has_its_name_when_udev_has_finished_with_it(host: Host, tmp_path: Path) -> None:
     record = tmp_path / "run/udev/data/n3"
-    assert not udevdb.finished(host, 3)
+    assert not database.finished(host, 3)
     record.write_text("E:ID_PROCESSING=1\nV:1\n")
-    assert not udevdb.finished(host, 3)
+    assert not database.finished(host, 3)
     record.write_text("E:ID_NET_NAME_PATH=enp0s4\nI:2188093\nV:1\n")
-    assert udevdb.finished(host, 3)
+    assert database.finished(host, 3)

@@ -18,10 +18,10 @@ import os
 import socket
 import struct
 
-from agent import udevdb
 from agent.host.sysfs import attribute, listed
 from agent.lib.records import dataclass, field
 from agent.lib.text import lines, number
+from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Uevents:
 
     def present(self) -> list[Uevent]:
         """Everything that is there now and ours, as if each had changed, in the order of the buses."""
-        found = (self._device(key, known) for key, known in udevdb.tagged(self.host, TAG))
+        found = (self._device(key, known) for key, known in database.tagged(self.host, TAG))
         return sorted((event for event in found if event), key=lambda event: event.devpath)
 
     def told(self) -> int:
@@ -115,9 +115,9 @@ class Uevents:
         """Have the kernel keep from us what does not carry our tag; with systemd's socket that lasts longer
         than this process. Raises HostError.
         """
-        from agent import tagfilter
+        from agent.udev import tag_filter
 
-        tagfilter.attach(self.socket, TAG)
+        tag_filter.attach(self.socket, TAG)
 
     def _device(self, key: str, known: dict[str, str]) -> Uevent | None:
         """The device whose record has that name; None when it has gone meanwhile."""

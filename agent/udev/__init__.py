@@ -1,0 +1,1 @@
+"""udev: its events, its filter of them, and what it knows of a device."""

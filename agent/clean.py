@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 
-from agent import leftunits, stages, stored
+from agent import stages, stored
 from agent.host import terminal, trees
 from agent.host.host import Host
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError
 from agent.parse import archive
 from agent.report import Outcome, changed, unchanged
+from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _memory(host: Host) -> Iterator[Item]:
     empty = host.exists(_DOCUMENTS) and all(map(_delivered, listed(host, _DOCUMENTS)))
     if empty and host.remove(_DOCUMENTS):
         gone.append(_DOCUMENTS)
-    gone += leftunits.clear(host)
+    gone += boot_mounts.clear(host)
     for name in gone:
         yield changed(name, "removed")
     if not gone:

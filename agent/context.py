@@ -8,11 +8,11 @@ import time
 
 from agent.config.settings import Settings, SettingsFile
 from agent.host import processes
-from agent.journal import Journal, status_line
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.report import StatusFile
 from agent.state import State
+from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,14 +24,14 @@ from agent.context import record
 from agent.devices import Devices
 from agent.host import processes
 from agent.hotplug import needed
-from agent.journal import Journal, notify, status_line
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
 from agent.rest import Rest
 from agent.stages import Stage
+from agent.systemd.journal import Journal, notify, status_line
+from agent.systemd.watchdog import Watchdog
 from agent.udev.monitor import Uevents
-from agent.watchdog import Watchdog
 from agent.workers import Workers
 
 TYPE_CHECKING = False

@@ -11,12 +11,13 @@ import re
 import threading
 import time
 
-from agent import stages, storage, units
+from agent import stages, storage
 from agent.context import record
-from agent.journal import Journal, status_line
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import number
 from agent.report import Outcome, items
+from agent.systemd import units
+from agent.systemd.journal import Journal, status_line
 from agent.udev import database
 from agent.underway import UnderWay
 from agent.workers import Workers

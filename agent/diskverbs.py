@@ -7,10 +7,10 @@ import time
 
 from agent.context import context
 from agent.host import terminal
-from agent.journal import Journal
 from agent.lib.records import asdict
 from agent.lib.text import printable
 from agent.report import Item, Outcome, StepReport
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import os
 import re
 import stat
 
-from agent import programs, transient, trust
+from agent import programs, trust
 from agent.lib.errors import HostError
 from agent.report import changed, failed, skipped
+from agent.systemd import transient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -62,10 +62,10 @@ def _against(ctx: Context, left: frozenset[str]) -> Iterator[str]:
 
 
 def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
-    from agent import transient
     from agent.report import Outcome
     from agent.stages import Stage
     from agent.steps.script import UNIT
+    from agent.systemd import transient
 
     host, stages = ctx.host, status["stages"]
     for stage in Stage:

@@ -9,10 +9,11 @@ import os
 import re
 from functools import lru_cache
 
-from agent import leftunits, storage, unread
+from agent import storage, unread
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import lines, words
+from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _units(host: Host) -> Iterator[Claim]:
         for name in listed(host, folder):
             if name.endswith((".mount", ".automount", ".swap")):
                 text = host.read(f"{folder}/{name}") or ""
-                if leftunits.is_ours(text):
+                if boot_mounts.is_ours(text):
                     continue
                 found = dict(re.findall(_IN_UNIT, text, re.MULTILINE))
                 if found:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from agent import units
 from agent.lib.text import BLANKS
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from agent import stages, transient
+from agent import stages
 from agent.context import context
 from agent.host import terminal
 from agent.lib.errors import ConfigError
 from agent.steps import script as step
+from agent.systemd import transient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

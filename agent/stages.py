@@ -17,12 +17,12 @@ from functools import partial
 from agent import settled
 from agent.config.settings import variable
 from agent.context import record, working
-from agent.journal import Journal, status_line
 from agent.lib import timed_wait
 from agent.lib.errors import AgentError, Busy, HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import WHITE
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
+from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

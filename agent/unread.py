@@ -17,6 +17,6 @@ def report(host: Host, name: str, line: str) -> None:
     if name in _reported:
         return
     _reported.add(name)
-    from agent.journal import Journal
+    from agent.systemd.journal import Journal
 
     Journal(host).unread(name, line)

@@ -13,7 +13,7 @@ import select
 import time
 from enum import StrEnum
 
-from agent import mounts, units
+from agent import mounts
 from agent.config.settings import MountMode
 from agent.hotplug import holders
 from agent.hotplug.needed import AUTOFS_LINK, AUTOFS_STATE
@@ -22,6 +22,7 @@ from agent.hotplug.record import Kind, Record, Records, exclusive
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.report import changed, skipped
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from agent.hotplug.once import Once
 from agent.hotplug.record import Records, dealt_with
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.turns import TURNS
-from agent.journal import Journal
 from agent.lib.errors import AgentError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import re
 from agent import mounts
 from agent.hotplug import mounting
 from agent.hotplug.record import Kind, Records, begun, left_behind
-from agent.journal import Journal
 from agent.lib.records import replace
 from agent.report import changed, failed, guarded
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ import threading
 
 from agent import mounts
 from agent.host.sysfs import listed
-from agent.journal import Journal
 from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass, replace
 from agent.lib.text import printable
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 
-from agent import leftunits, mounts, transient, units
+from agent import mounts
 from agent.config.settings import MountMode
 from agent.hotplug import filesystem, machine, policy
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
 from agent.lib.errors import HostError
+from agent.systemd import boot_mounts, transient, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def leave(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
     automounter), and what a unit of the administrator's stands in the way of.
     """
     host, wanted = ctx.host, dict(_wanted(ctx, system))
-    for unit in set(leftunits.ours(host)) - set(wanted):
-        leftunits.forget(host, unit)
-    return frozenset(uuid for unit, (uuid, text) in wanted.items() if leftunits.leave(host, unit, text))
+    for unit in set(boot_mounts.ours(host)) - set(wanted):
+        boot_mounts.forget(host, unit)
+    return frozenset(uuid for unit, (uuid, text) in wanted.items() if boot_mounts.leave(host, unit, text))
 
 
 def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -15,12 +15,12 @@ from agent.hotplug.facts import Format, Leave, MountAt, Mounted
 from agent.hotplug.holders import Holder, named
 from agent.hotplug.record import Kind, Records
 from agent.hotplug.system import SYSTEMD
-from agent.journal import Journal
 from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass
 from agent.report import Outcome
 from agent.storage import Disk
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import mounts, storage, transient
+from agent import mounts, storage
 from agent.bus import attachment
 from agent.hotplug.record import Records
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
+from agent.systemd import transient
 from agent.udev import database
 
 TYPE_CHECKING = False

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 
-from agent import transient, units
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.network.ifmade import made
 from agent.network.links import FALLBACK, ConfigFile, family, is_default
 from agent.network.policy import PRIORITY
+from agent.systemd import transient, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ does not run, and before anything can be asked.
 
 from __future__ import annotations
 
-from agent import units
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 
-from agent import units
 from agent.config.model import Bond, Kind
 from agent.network import networkd
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ VLANs out, which take over the MAC of a NIC.
 
 from __future__ import annotations
 
-from agent import units
 from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
 from agent.network.links import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
 from agent.network.policy import PRIORITY
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

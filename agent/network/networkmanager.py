@@ -6,13 +6,13 @@ document wants no such address, they are heard only if the way out comes by them
 
 from __future__ import annotations
 
-from agent import units
 from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import WHITE, lines
 from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.policy import PRIORITY
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import re
 
-from agent import units
 from agent.host.sysfs import attribute, listed
 from agent.lib.text import words
 from agent.report import changed, kept, skipped, unchanged
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

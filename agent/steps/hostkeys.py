@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 
-from agent import renewal, units
+from agent import renewal
 from agent.host.sysfs import listed
 from agent.report import changed, skipped, unchanged
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

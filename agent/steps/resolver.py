@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 
-from agent import units
 from agent.lib.records import dataclass
 from agent.lib.text import lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
 from agent.report import Outcome, skipped
 from agent.stored import digest
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

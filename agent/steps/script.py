@@ -16,13 +16,13 @@ import os
 import shlex
 import time
 
-from agent import transient, units
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import lines, number, words
 from agent.network import online
 from agent.programs import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
+from agent.systemd import transient, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,9 +95,9 @@ def forget(ctx: Context) -> None:
 
 
 def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
-    from agent import pid1
+    from agent.systemd import libsystemd
 
-    with pid1.session():
+    with libsystemd.session():
         # Another run of this stage may have started them and been killed while it waited.
         if not transient.is_running(ctx.host, UNIT):
             _wait_online(ctx)
@@ -121,11 +121,11 @@ def _wait_online(ctx: Context) -> None:
         return
     ctx.waiting(f"{online.TARGET} (at most {_UNTIL_ONLINE:g} s)")
     if ctx.host.effect(f"wait for {online.TARGET}"):
-        from agent import pid1
+        from agent.systemd import libsystemd
 
         ended = "refused"
         with contextlib.suppress(HostError):  # masked, say: nothing to wait for
-            ended = pid1.start(online.TARGET, timeout=_UNTIL_ONLINE)
+            ended = libsystemd.start(online.TARGET, timeout=_UNTIL_ONLINE)
         if not ended:
             raise HostError(
                 f"{online.TARGET}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"

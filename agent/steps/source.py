@@ -15,12 +15,12 @@ from agent.config import model
 from agent.config.model import Identity
 from agent.host import machine_uuid
 from agent.host.sysfs import listed
-from agent.journal import Journal
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
 from agent.state import FOLDER
 from agent.stored import Damaged
+from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

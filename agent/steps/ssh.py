@@ -15,11 +15,12 @@ import os
 import re
 from fnmatch import fnmatch
 
-from agent import accounts, units
+from agent import accounts
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE, lines, words
 from agent.report import changed, kept, skipped, unchanged
+from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import leftunits
 from agent.hotplug import disk as handler
 from agent.hotplug import known
+from agent.systemd import boot_mounts
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in the place of the build host's own units."""
     place = tmp_path / "units"
     place.mkdir()
-    monkeypatch.setattr(leftunits, "FOLDER", str(place))
-    monkeypatch.setattr(leftunits, "WANTS", f"{place}/gandi-disks.target.wants")
+    monkeypatch.setattr(boot_mounts, "FOLDER", str(place))
+    monkeypatch.setattr(boot_mounts, "WANTS", f"{place}/gandi-disks.target.wants")
     return place
 
 
@@ -55,7 +55,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
         uuids = known.leave(ctx, system=real)
-        (unit,) = leftunits.ours(ctx.host)
+        (unit,) = boot_mounts.ours(ctx.host)
         text = (folder / unit).read_text()
         assert uuids == {sh("blkid", "-p", "-o", "value", "-s", "UUID", disk.node)}
         assert f"\nWhere={tmp_path}/srv/data\n" in text

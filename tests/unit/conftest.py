@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import pid1
 from agent.lib.records import dataclass, field
+from agent.systemd import libsystemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from agent.pid1 import Property
+    from agent.systemd.libsystemd import Property
 
 #: The values of a unit's properties, by name.
 Said = dict[str, tuple[str, ...]]
@@ -42,7 +42,7 @@ class AskedPid1:
         said = Said()
         for name, kind, *values in properties:
             assert kind in ("s", "b", "as", "t", "ay", "a(sasb)")
-            assert list(pid1._arguments(name, kind, *values))
+            assert list(libsystemd._arguments(name, kind, *values))
             assert name not in said or kind == "as", "the one before would be lost; only a list goes on"
             said[name] = (*said.get(name, ()), *values)
         self.started.append((unit, said))
@@ -65,7 +65,7 @@ class AskedPid1:
 @pytest.fixture(autouse=True)
 def _no_pid1(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks the PID 1 of the machine that it runs on."""
-    monkeypatch.setattr(pid1, "_ADDRESS", b"unix:path=/nonexistent/private")
+    monkeypatch.setattr(libsystemd, "_ADDRESS", b"unix:path=/nonexistent/private")
 
 
 @pytest.fixture
@@ -73,5 +73,5 @@ def asked_pid1(monkeypatch: pytest.MonkeyPatch) -> AskedPid1:
     """No unit is started; all are inactive."""
     asked = AskedPid1()
     for name in ("start_transient", "start", "active_state"):
-        monkeypatch.setattr(pid1, name, getattr(asked, name))
+        monkeypatch.setattr(libsystemd, name, getattr(asked, name))
     return asked

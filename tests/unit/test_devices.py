@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import reload, stages, units
+from agent import reload, stages
 from agent.config.model import Identity, InstanceConfig
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
@@ -19,6 +19,7 @@ from agent.host.host import Host
 from agent.hotplug.record import Record, Records
 from agent.lib.records import dataclass, field
 from agent.report import Item, changed, failed
+from agent.systemd import units
 from agent.udev.monitor import Uevent
 from tests.unit.sysfs import Sysfs, scsi_disk, virtio
 

@@ -8,8 +8,8 @@ import pytest
 
 from agent import mounts
 from agent.host.host import Host
-from agent.journal import Journal, Message
 from agent.storage import Device
+from agent.systemd.journal import Journal, Message
 from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
 

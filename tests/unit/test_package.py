@@ -9,8 +9,8 @@ import pytest
 
 import agent
 from agent.config import settings
-from agent.journal import Message
 from agent.stages import STAGES as STEPS
+from agent.systemd.journal import Message
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))

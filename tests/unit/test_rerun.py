@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent import rerun, transient
+from agent import rerun
 from agent.config.model import Identity, InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.report import Item
 from agent.steps import script
+from agent.systemd import transient
 
 IDENTITY = Identity("gandi", "1")
 SCRIPT = Script("script", "0" * 64)

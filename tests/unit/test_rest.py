@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import units
 from agent.context import Context, context
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.rest import Rest
 from agent.stages import Stage
+from agent.systemd import units
 from agent.udev.monitor import Uevents
 from tests.unit.test_devices import SystemdSays
 

@@ -99,7 +99,7 @@ def test_a_defect_is_a_record_without_the_text_of_the_exception(
     ctx: Context, bootstrap: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("agent.journal.Journal.send", lambda *args, **kw: said.append(f"{args}{kw}"))
+    monkeypatch.setattr("agent.systemd.journal.Journal.send", lambda *args, **kw: said.append(f"{args}{kw}"))
     bootstrap += [step("defective"), step("fine")]
     first, second = run(ctx)
     assert first.items[1].detail == "unexpected ValueError"
@@ -236,7 +236,7 @@ def test_wrong_settings_are_noted_once_with_their_line(
 ) -> None:
     noted: list[str] = []
     monkeypatch.setattr(
-        "agent.journal.Journal.setting", lambda _self, file, p: noted.append(f"{file}:{p.line}")
+        "agent.systemd.journal.Journal.setting", lambda _self, file, p: noted.append(f"{file}:{p.line}")
     )
     ctx.host.write("/etc/default/gandi", "#\nCONFIG_NETWORK=maybe\n")
     run(ctx)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Message
+from agent.systemd.journal import Message
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import STAGES, delivered

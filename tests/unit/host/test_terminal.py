@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __main__ as command
-from agent import journal, offline
+from agent import offline
 from agent.host import terminal
 from agent.host.host import Host
 from agent.hotplug import notify
@@ -21,6 +21,7 @@ from agent.hotplug.holders import Holder
 from agent.lib.errors import ConfigError
 from agent.parse.problem import shown
 from agent.report import StepReport, changed, failed
+from agent.systemd import journal
 from tests.hostile import HARMLESS, LABELS, PROCESSES
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import units
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.network import ifupdown
+from agent.systemd import units
 from tests.unit.conftest import AskedPid1
 
 from .cases import CASES

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import transient
 from agent.config.model import InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.steps import boot
+from agent.systemd import transient
 from tests.unit.steps.conftest import IDENTITY, Machine
 
 SCRIPTS = (Script("bootcmd-1", "a" * 64), Script("bootcmd-2", "b" * 64))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent import programs, units
+from agent import programs
 from agent.config.model import InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
@@ -21,6 +21,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Item
 from agent.steps import script
+from agent.systemd import units
 from tests.unit.conftest import AskedPid1, Said
 
 from .conftest import IDENTITY

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import pid1, transient, units
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
+from agent.systemd import libsystemd, transient, units
 from tests.unit.conftest import AskedPid1, Said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.pid1 import Property
+    from agent.systemd.libsystemd import Property
 
 
 class Asked(Host):
@@ -197,11 +197,11 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
 
 
 def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pid1, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
+    monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
     with pytest.raises(HostError, match="systemd cannot be asked: "):
-        pid1.system_state(timeout=1)
+        libsystemd.system_state(timeout=1)
     with pytest.raises(HostError, match="systemd cannot be asked: "):
-        pid1.main_process("ssh.service", timeout=1)
+        libsystemd.main_process("ssh.service", timeout=1)
     assert not units.active(Host(), "ssh.service")
     assert units.main_process(Host(), "ssh.service") == 0
 
@@ -213,7 +213,7 @@ def test_a_units_object_has_the_path_that_the_library_gives_it(unit: str) -> Non
     library, path = ctypes.CDLL("libsystemd.so.0"), ctypes.c_char_p()
     given = (b"/org/freedesktop/systemd1/unit", unit.encode(), ctypes.byref(path))
     assert library.sd_bus_path_encode(*given) >= 0
-    assert pid1._of_unit(unit) == path.value
+    assert libsystemd._of_unit(unit) == path.value
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_property_arrives_as_it_is_meant(what: Property, sent: str, tmp_path: 
     assert library.sd_bus_set_fd(bus, ours.fileno(), ours.detach()) >= 0
     assert library.sd_bus_start(bus) >= 0
     assert library.sd_bus_message_new_signal(bus, ctypes.byref(message), b"/", b"a.b", b"c") >= 0
-    assert library.sd_bus_message_append(message, b"(sv)", *pid1._arguments(*what)) >= 0
+    assert library.sd_bus_message_append(message, b"(sv)", *libsystemd._arguments(*what)) >= 0
     assert library.sd_bus_message_seal(message, ctypes.c_uint64(1), ctypes.c_uint64(0)) >= 0
     file = ctypes.c_void_p(libc.fopen(bytes(text), b"w"))
     assert library.sd_bus_message_dump(message, file, ctypes.c_uint64(2)) >= 0  # its content alone
@@ -260,7 +260,7 @@ def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) ->
     def missing(_name: str) -> None:
         raise OSError("libsystemd.so.0: cannot open shared object file")
 
-    pid1._library.cache_clear()
+    libsystemd._library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(HostError, match="cannot be asked: libsystemd"):
-        pid1.start_transient("srv-data.mount", (), timeout=1)
+        libsystemd.start_transient("srv-data.mount", (), timeout=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from agent.journal import notify
 from agent.lib.records import dataclass
 from agent.lib.text import number
+from agent.systemd.journal import notify
 
 
 @dataclass(slots=True)

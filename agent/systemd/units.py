@@ -54,10 +54,10 @@ def active(host: Host, unit: str) -> bool:
     """
     if not host.live or not os.path.islink(host.path(f"/run/systemd/units/invocation:{unit}")):
         return False
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     try:
-        return pid1.active_state(unit, timeout=_ANSWER) in ("active", "reloading", "refreshing")
+        return libsystemd.active_state(unit, timeout=_ANSWER) in ("active", "reloading", "refreshing")
     except HostError:
         return False
 
@@ -66,10 +66,10 @@ def main_process(host: Host, service: str) -> int:
     """The process id of a service of the running system; 0 where it has none, or PID 1 does not answer."""
     if not host.live:
         return 0
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     try:
-        return pid1.main_process(service, timeout=_ANSWER)
+        return libsystemd.main_process(service, timeout=_ANSWER)
     except HostError:
         return 0
 
@@ -80,9 +80,9 @@ def system_state(host: Host) -> str:
     """
     if not host.live:
         return ""
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     try:
-        return pid1.system_state(timeout=_ANSWER)
+        return libsystemd.system_state(timeout=_ANSWER)
     except HostError:
         return ""

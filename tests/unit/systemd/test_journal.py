@@ -12,12 +12,12 @@ import pytest
 
 from agent.config.settings import Problem
 from agent.host.host import Host
-from agent.journal import Journal, Message, Priority
 from agent.lib import records
 from agent.lib.errors import HostError
 from agent.report import StageReport, StepReport, changed, failed
+from agent.systemd.journal import Journal, Message, Priority
 
-CATALOG = Path(__file__).parents[2] / "units/gandi-agent.catalog"
+CATALOG = Path(__file__).parents[3] / "units/gandi-agent.catalog"
 ENTRIES = {
     match[1]: match[2]
     for match in re.finditer(r"(?ms)^-- ([0-9a-f]{32})\n(.*?)(?=^-- |\Z)", CATALOG.read_text())

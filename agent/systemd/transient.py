@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import contextlib
 
-from agent import leftunits, units
 from agent.lib.errors import HostError
 from agent.lib.text import printable
+from agent.systemd import boot_mounts, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.host.host import Host
-    from agent.pid1 import Property
+    from agent.systemd.libsystemd import Property
 
 #: A unit that may run before basic.target and is stopped in order at shutdown.
 _UNBOUND: tuple[Property, ...] = (
@@ -67,21 +67,21 @@ def run(
     another. Raises HostError naming the unit when the command failed; how one that was joined ended is for
     the caller to see.
     """
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     service = f"{unit}.service"
     if not host.effect(f"run {' '.join(argv)} in {service}"):
         return
     if is_running(host, unit):
         with contextlib.suppress(HostError):  # it may have ended, and gone, before this asks for it
-            pid1.start(service, timeout=timeout + _MARGIN)
+            libsystemd.start(service, timeout=timeout + _MARGIN)
         return
     given = (("StandardInput", "s", "data"), ("StandardInputData", "ay", f"{stdin}\n")) if stdin else ()
     bound = ("TimeoutStartUSec", "t", f"{timeout * 1e6:.0f}")
     program = _service(host, unit, argv, "oneshot", description, environment or {})
     what = (*program, bound, *given, *properties)
     try:
-        pid1.start_transient(service, what, timeout=timeout + _MARGIN)
+        libsystemd.start_transient(service, what, timeout=timeout + _MARGIN)
     except HostError as error:
         why = error.message.removeprefix(f"{service}: ")
         hint = f"see: journalctl -b -u {service}"
@@ -100,11 +100,11 @@ def start(
     """Start ``argv`` in a unit of its own and return once it has been executed (Type=exec), not when it
     ends.
     """
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     what = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
     if host.effect(f"start {' '.join(argv)} in {unit}.service"):
-        pid1.start_transient(f"{unit}.service", what, timeout=_EXECUTED)
+        libsystemd.start_transient(f"{unit}.service", what, timeout=_EXECUTED)
 
 
 def is_running(host: Host, unit: str) -> bool:
@@ -113,9 +113,9 @@ def is_running(host: Host, unit: str) -> bool:
     """
     if not host.exists(f"{_TRANSIENT}/{unit}.service"):
         return False
-    from agent import pid1
+    from agent.systemd import libsystemd
 
-    state = pid1.active_state(f"{unit}.service", timeout=_MARGIN)
+    state = libsystemd.active_state(f"{unit}.service", timeout=_MARGIN)
     return state in ("activating", "active", "deactivating", "reloading")
 
 
@@ -124,7 +124,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
 
     ``timeout`` is in seconds. No fsck here: see hotplug/mounting.py. Raises HostError.
     """
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     unit = units.of_path(mountpoint, "mount")
     if len(unit) > LONGEST:
@@ -135,13 +135,13 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
         host.run(("systemd-mount", *how, *words, device, mountpoint), timeout=timeout)
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
-        if leftunits.is_ours(leftunits.read(host, unit) or ""):
+        if boot_mounts.is_ours(boot_mounts.read(host, unit) or ""):
             # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
-            is_loaded = bool(pid1.fragment(unit, timeout=_MARGIN))
+            is_loaded = bool(libsystemd.fragment(unit, timeout=_MARGIN))
             if is_loaded:
                 # Its own mount, of a disk that hung, may be about to end, or has failed.
                 host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
-            leftunits.forget(host, unit)
+            boot_mounts.forget(host, unit)
             if is_loaded:
                 host.run(("systemctl", "daemon-reload"))
                 host.run(("systemctl", "reset-failed", unit), check=False)
@@ -149,18 +149,18 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
             # To start it as it is would mount what it was made for. Without its file it may be made again.
             host.remove(f"{_TRANSIENT}/{unit}")
             host.run(("systemctl", "daemon-reload"))
-        pid1.start_transient(unit, (*what, _COLLECT, *_MOUNT), timeout=timeout)
+        libsystemd.start_transient(unit, (*what, _COLLECT, *_MOUNT), timeout=timeout)
 
 
 def _is_kept(host: Host, unit: str) -> bool:
     """Whether PID 1 still has a transient unit that has ended: it keeps one that a unit which runs requires,
     and lets nobody make another of that name.
     """
-    from agent import pid1
+    from agent.systemd import libsystemd
 
     if not host.exists(f"{_TRANSIENT}/{unit}"):
         return False
-    return pid1.active_state(unit, timeout=_MARGIN) in ("inactive", "failed")
+    return libsystemd.active_state(unit, timeout=_MARGIN) in ("inactive", "failed")
 
 
 def unmount(host: Host, mountpoint: str, *, timeout: float) -> None:

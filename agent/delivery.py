@@ -10,7 +10,8 @@ import contextlib
 import os
 import stat
 
-from agent import detached, parser, storage
+from agent import parser
+from agent.block import detached_mount, storage
 from agent.host.host import READ_LIMIT
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE
@@ -54,7 +55,7 @@ def read(host: Host, path: str) -> Parsed:
     if fstype in ("iso9660", "vfat"):
         with _device(host, path, mode) as node:
             info = os.stat(node).st_rdev
-            with detached.mounted(node, fstype, f"{os.major(info)}:{os.minor(info)}") as root:
+            with detached_mount.mounted(node, fstype, f"{os.major(info)}:{os.minor(info)}") as root:
                 return _drive(path, root)
     if stat.S_ISBLK(mode):
         raise ConfigError(f"{path}: holds {fstype or 'nothing that is known'}, no configuration", hint=_HINT)

@@ -11,7 +11,8 @@ import re
 import threading
 import time
 
-from agent import stages, storage
+from agent import stages
+from agent.block import storage
 from agent.context import record
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import number

@@ -107,7 +107,8 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
 def _media(ctx: Context) -> Iterator[str]:
     """A configuration drive is read at each boot, and without a configuration one is waited for."""
-    from agent import adopted, sources, storage
+    from agent import adopted, sources
+    from agent.block import storage
     from agent.udev import database
 
     if sources.off(ctx):
@@ -132,7 +133,7 @@ def _is_drive(ctx: Context, label: str) -> bool:
 
 def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
-    from agent import mounts
+    from agent.block import mounts
     from agent.hotplug.record import Kind, Records, begun
 
     records = Records(ctx.host).all()

@@ -9,7 +9,8 @@ it, which only a boot can do.
 
 from __future__ import annotations
 
-from agent import sources, stages, storage
+from agent import sources, stages
+from agent.block import storage
 from agent.report import Outcome, skipped
 from agent.sources import drives
 from agent.stages import Stage

@@ -13,9 +13,9 @@ from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.host.host import Host
-    from agent.storage import Device, Disk
 
 #: struct xfs_dsb (fs/xfs/libxfs/xfs_format.h): magic, sb_blocksize, sb_dblocks, big-endian.
 _XFS_MAGIC = b"XFSB"

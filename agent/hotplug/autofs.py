@@ -13,7 +13,7 @@ import select
 import time
 from enum import StrEnum
 
-from agent import mounts
+from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.hotplug import holders
 from agent.hotplug.needed import AUTOFS_LINK, AUTOFS_STATE
@@ -28,12 +28,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.host.host import Host
     from agent.hotplug.facts import MountAt
     from agent.hotplug.system import System
     from agent.report import Item
-    from agent.storage import Device, Disk
 
 LINK = AUTOFS_LINK
 SHIPPED = "/usr/share/gandi-agent/gandi.autofs"

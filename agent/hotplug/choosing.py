@@ -20,12 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
     from agent.context import Context
     from agent.hotplug.facts import Decision
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.storage import Device, Disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import time
 
-from agent import hooks, mounts, storage
+from agent import hooks
+from agent.block import mounts, storage
 from agent.context import record
 from agent.hotplug import disk as handler
 from agent.hotplug import holders, stopping
@@ -27,11 +28,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from agent.block.mounts import Mount
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.host.host import Host
     from agent.hotplug.system import System
-    from agent.mounts import Mount
-    from agent.storage import Device, Disk
 
 #: Seconds for a look at the disk that is under way to end.
 PATIENCE = 60.0

@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from agent import silent, storage
-from agent.bus import Bus
+from agent.block import storage, unresponsive
+from agent.block.transport import Bus
 from agent.config.settings import MountMode
 from agent.context import record, working
 from agent.hotplug import gone, mounting
@@ -32,10 +32,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.hotplug.choosing import Choice
     from agent.hotplug.system import System
-    from agent.storage import Disk
 
 #: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then
 #: comes later.
@@ -47,7 +47,7 @@ def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD)
     only that nothing counts as released any more.
     """
     name = storage.whole(ctx.host, sysname)
-    if silent.is_silent(ctx.host, name):
+    if unresponsive.is_silent(ctx.host, name):
         _hangs(ctx, name, "does not answer")
         _await(ctx, name)
     with TURNS.of(ctx.host, name):
@@ -111,7 +111,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     names = system.names(ctx.host)
     ctx.waiting("the facts about all disks")
     broken = partial(_defect, ctx)
-    still = silent.Stillness(ctx.host, {name: name for name in names})
+    still = unresponsive.Stillness(ctx.host, {name: name for name in names})
     facts, unread = together(
         {name: partial(_read, ctx, system, name) for name in names},
         _FACTS_TIMEOUT,
@@ -121,7 +121,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     )
     yield from (item for found in facts.values() if isinstance(found, list) for item in found)
     for name in sorted(unread):
-        record(ctx, partial(silent.note, ctx.host, name))
+        record(ctx, partial(unresponsive.note, ctx.host, name))
         yield _hangs(ctx, name, "does not answer")
     known = {name: found for name, found in facts.items() if not isinstance(found, list)}
     for name in sorted(dealt_with(ctx.host) - unread - (set(facts) - set(known))):
@@ -129,7 +129,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         yield from _guarded(ctx, name, partial(gone.left, ctx, name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
-    still = silent.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
+    still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
     work = {
         choice.device.name: partial(
             _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
@@ -253,7 +253,7 @@ def _apart(
     choice: Choice,
     action: str,
     work: Callable[[Context], Iterable[Item]],
-    still: silent.Stillness | None = None,
+    still: unresponsive.Stillness | None = None,
 ) -> list[Item]:
     """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
     the device's name, never as what a later step waits for.
@@ -323,8 +323,8 @@ def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
 def _await(ctx: Context, name: str) -> None:
     """Return once the disk answers, or has gone."""
     ctx.waiting("its answer")
-    while silent.is_silent(ctx.host, name):
-        time.sleep(silent.PATIENCE)  # the kernel tells nobody when a disk answers again
+    while unresponsive.is_silent(ctx.host, name):
+        time.sleep(unresponsive.PATIENCE)  # the kernel tells nobody when a disk answers again
     ctx.waiting("")
 
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from agent.block.mounts import Claim, Mount
+    from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
-    from agent.mounts import Claim, Mount
-    from agent.storage import Device, Disk
 
 
 class Place(StrEnum):

@@ -5,7 +5,7 @@ Which disk that may be is decided in policy.py; here the disk itself is asked, a
 
 from __future__ import annotations
 
-from agent import blank, storage
+from agent.block import blank, storage
 from agent.hotplug.system import unit_name
 from agent.lib.errors import HostError
 from agent.report import changed, skipped
@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.hotplug.system import System
     from agent.report import Item
-    from agent.storage import Disk
 
 #: None is told to overwrite what it finds: each of them looks once more (mke2fs only warns).
 _MAKERS = {

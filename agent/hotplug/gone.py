@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agent import mounts
+from agent.block import mounts
 from agent.hotplug import mounting
 from agent.hotplug.record import Kind, Records, begun, left_behind
 from agent.lib.records import replace
@@ -19,12 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.hotplug.holders import Holder, Search
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
     from agent.report import Item
-    from agent.storage import Disk
 
 #: Seconds to look for them where nobody waits for the answer: while many disks go at once, it takes long.
 _PATIENCE = 60.0

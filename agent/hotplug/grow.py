@@ -7,7 +7,7 @@ mapper is volumes.py's.
 
 from __future__ import annotations
 
-from agent import mounts
+from agent.block import mounts
 from agent.hotplug import filesystem, growth, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.once import GROWTH, Once
@@ -19,9 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.hotplug.system import System
-    from agent.storage import Device, Disk
 
 _QUIET = (growth.NOT_GROWN, growth.FULL)
 

@@ -14,7 +14,7 @@ from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.storage import Device, Disk
+    from agent.block.storage import Device, Disk
 
 #: Bytes below which it is not worth rewriting a partition table: tables align to 1 MiB.
 _WORTH = 1 << 20

@@ -14,7 +14,7 @@ import errno
 import os
 import threading
 
-from agent import mounts
+from agent.block import mounts
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.parallel import together

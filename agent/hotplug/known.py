@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent import mounts
+from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.hotplug import filesystem, machine, policy
 from agent.hotplug.record import Kind, Records
@@ -20,11 +20,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Device
     from agent.context import Context
     from agent.host.host import Host
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.storage import Device
 
 #: The UUIDs of which udev's link has the same name.
 _UUID = re.compile(r"[0-9A-Fa-f-]{4,64}")

@@ -10,19 +10,19 @@ import os
 import re
 import stat
 
-from agent import storage
+from agent.block import storage
+from agent.block.storage import SECTOR
 from agent.host.sysfs import attribute
 from agent.hotplug.facts import Leave
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
-from agent.storage import SECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.block.storage import Device
     from agent.host.host import Host
-    from agent.storage import Device
 
     Write = Callable[[Sequence[str]], None]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 
-from agent import mounts, storage
+from agent.block import mounts, storage
 from agent.host.sysfs import listed
 from agent.hotplug.facts import Filesystem, Machine, Place
 from agent.hotplug.record import Kind
@@ -16,11 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping
 
+    from agent.block.storage import Disk
     from agent.config.settings import Settings
     from agent.host.host import Host
     from agent.hotplug.record import Record
     from agent.hotplug.system import System
-    from agent.storage import Disk
 
 
 def gather(

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 
-from agent import mounts
+from agent.block import mounts
 from agent.hotplug import filesystem
 from agent.hotplug.once import CHECK, Once
 from agent.hotplug.policy import FAT, identity
@@ -23,10 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.hotplug.facts import MountAt
     from agent.hotplug.system import System
-    from agent.storage import Device, Disk
 
 
 def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:

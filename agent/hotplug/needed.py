@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 
-from agent import mounts, storage
-from agent.bus import attachment
+from agent.block import mounts, storage
+from agent.block.transport import attachment
 from agent.config.settings import MountMode
 from agent.context import record
 from agent.report import skipped

@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.report import Item
-    from agent.storage import Device, Disk
 
 #: Seconds that one terminal, and all of them, may take: one that does not read is skipped.
 _TERMINAL, _TIMEOUT = 5, 20.0

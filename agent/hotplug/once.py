@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 
-from agent import storage
+from agent.block import storage
 from agent.host.sysfs import attribute
 from agent.lib.records import dataclass
 from agent.lib.text import number
@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.block.storage import Disk
     from agent.host.host import Host
-    from agent.storage import Disk
 
 FILE = "/run/gandi/once.json"
 _COLDPLUG = "coldplug"

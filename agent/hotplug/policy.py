@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 
-from agent import storage
+from agent.block import storage
+from agent.block.mounts import claimed
 from agent.config.settings import MountMode
 from agent.hotplug.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.hotplug.names import numbered, safe
-from agent.mounts import claimed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
-    from agent.storage import Device, Disk
 
 #: Filesystems that are mounted by themselves; cluster filesystems (gfs2, ocfs2) belong to several
 #: machines at once.

@@ -4,7 +4,7 @@ grown in place.
 
 from __future__ import annotations
 
-from agent import mounts, storage
+from agent.block import mounts, storage
 from agent.hotplug import grow, table
 from agent.hotplug.system import SYSTEMD
 from agent.hotplug.turns import TURNS
@@ -16,10 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.hotplug.system import System
     from agent.report import Item
-    from agent.storage import Device, Disk
 
 #: The root partition's name in the platform's images.
 PARTITION_NAME = "gandiroot"

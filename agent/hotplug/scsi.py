@@ -13,8 +13,8 @@ import os
 import time
 from contextlib import suppress
 
-from agent import storage
-from agent.bus import Bus, attachment
+from agent.block import storage
+from agent.block.transport import Bus, attachment
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 

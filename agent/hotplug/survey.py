@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from functools import partial
 
+from agent.block.storage import Disk
 from agent.host import processes
 from agent.hotplug import gone
 from agent.hotplug.choosing import choose
@@ -19,7 +20,6 @@ from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass
 from agent.report import Outcome
-from agent.storage import Disk
 from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False

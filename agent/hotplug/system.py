@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import mounts, storage
-from agent.bus import attachment
+from agent.block import mounts, storage
+from agent.block.transport import attachment
 from agent.hotplug.record import Records
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.block.storage import Disk
     from agent.host.host import Host
-    from agent.storage import Disk
 
 #: Seconds that mounting one filesystem may take; a journal replay of a large disk is part of it.
 MOUNT_TIMEOUT = 600.0

@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 
-from agent import storage
+from agent.block import storage
 from agent.hotplug.system import unit_name
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.block.storage import Device, Disk
     from agent.host.host import Host
     from agent.hotplug.system import System
-    from agent.storage import Device, Disk
 
 #: Bytes of a GPT's entries, standing before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
 _GPT_ENTRIES = 16384

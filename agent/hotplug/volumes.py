@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from agent import hooks, mounts, storage
+from agent import hooks
+from agent.block import mounts, storage
 from agent.hotplug import filesystem, grow, growth, luks, lvm, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.system import environment, unit_name
@@ -22,11 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.hotplug.lvm import Write
     from agent.hotplug.system import System
     from agent.report import Item
-    from agent.storage import Device, Disk
 
 LUKS, PV = "crypto_LUKS", "LVM2_member"
 

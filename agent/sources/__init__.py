@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import time
 
-from agent import provisioners, silent, storage
-from agent.bus import undelivered
+from agent import provisioners
+from agent.block import storage, unresponsive
+from agent.block.transport import undelivered
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
 from agent.report import failed, skipped
@@ -155,7 +156,7 @@ def _silent(ctx: Context, known: str) -> Iterator[Item]:
     """
     host = ctx.host
     platform = [name for name in storage.names(host) if not undelivered(host, storage.devpath(host, name))]
-    for name in sorted(silent.find(host, platform)):
+    for name in sorted(unresponsive.find(host, platform)):
         why = "does not answer: not searched for a configuration"
         if known:
             yield skipped(f"/dev/{name}", why)

@@ -12,7 +12,7 @@ import select
 import socket
 import time
 
-from agent import silent, storage
+from agent.block import storage, unresponsive
 from agent.host.sysfs import attribute, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
@@ -116,7 +116,7 @@ class Arrivals:
         """
         if not self.host.exists("/run/udev/queue"):
             return False
-        hung = [name for name in storage.names(self.host) if silent.is_silent(self.host, name)]
+        hung = [name for name in storage.names(self.host) if unresponsive.is_silent(self.host, name)]
         return not hung or any(
             name not in hung and "USEC_INITIALIZED" not in database.block(self.host, name)
             for name in storage.names(self.host)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 
-from agent import __version__, silent, storage
-from agent.bus import undelivered
+from agent import __version__
+from agent.block import storage, unresponsive
+from agent.block.transport import undelivered
 from agent.context import Medium
 from agent.host import machine_uuid
 from agent.lib.digest import sha256
@@ -64,7 +65,7 @@ def places(host: Host) -> list[str]:
     return [
         device
         for name in storage.names(host)
-        if not _why_not(host, name) and not silent.is_silent(host, name)
+        if not _why_not(host, name) and not unresponsive.is_silent(host, name)
         for device in storage.with_parts(host, name)
     ]
 
@@ -95,7 +96,7 @@ def look(asked: Asked, places: Places = places) -> Findings:
 
 def carries(host: Host, disk: str, label: str) -> bool:
     """Whether a disk, or a partition of it, is a drive that counts. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
-    if _why_not(host, disk) or silent.is_silent(host, disk):
+    if _why_not(host, disk) or unresponsive.is_silent(host, disk):
         return False
     return any(labelled(host, name, _labels(label)) for name in storage.with_parts(host, disk))
 
@@ -123,11 +124,11 @@ def _why_not(host: Host, disk: str) -> str:
 
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
     """The drive's files; None where none of them is a configuration. Content decides between dialects."""
-    from agent import detached
+    from agent.block import detached_mount
     from agent.sources.files import Tree
 
     tree = Tree()
-    with detached.mounted(device.node, device.fstype, device.number) as root:
+    with detached_mount.mounted(device.node, device.fstype, device.number) as root:
         try:
             tree.add_folder(root)
         except OSError as error:

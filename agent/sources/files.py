@@ -10,7 +10,7 @@ import os
 import re
 import stat
 
-from agent import detached
+from agent.block import detached_mount
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
 
@@ -37,7 +37,7 @@ class Tree:
 
     def add_folder(self, root: int, folder: str = "", depth: int = 0) -> None:
         """Read what is in a folder of the drive. Raises ConfigError for one with too many names, OSError."""
-        descriptor = detached.opened(root, folder or ".", os.O_DIRECTORY)
+        descriptor = detached_mount.opened(root, folder or ".", os.O_DIRECTORY)
         try:
             with os.scandir(descriptor) as entries:
                 names = sorted((entry.name, self._kind(entry)) for entry in self._counted(entries))
@@ -57,7 +57,7 @@ class Tree:
                 self.left[path] = f"{kind}, not a file"
 
     def _add_file(self, root: int, path: str) -> None:
-        descriptor = detached.opened(root, path)
+        descriptor = detached_mount.opened(root, path)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return

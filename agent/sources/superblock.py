@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from agent import storage
+from agent.block import storage
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 
-from agent import mounts, silent, storage
-from agent.bus import attachment
+from agent.block import mounts, storage, unresponsive
+from agent.block.transport import attachment
 from agent.context import Medium
 from agent.lib.errors import HostError
 from agent.parse import archive
@@ -22,10 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.block.storage import Device, Disk
     from agent.host.host import Host
     from agent.parser import Piece
     from agent.report import Item
-    from agent.storage import Device, Disk
 
 NAME = "gandi"
 #: Bytes from the beginning of the disk, the place that counts first.
@@ -45,7 +45,7 @@ def platform_disks(host: Host) -> Iterable[str]:
     return [
         name
         for name in storage.names(host)
-        if attachment(host, storage.devpath(host, name))[0] and not silent.is_silent(host, name)
+        if attachment(host, storage.devpath(host, name))[0] and not unresponsive.is_silent(host, name)
     ]
 
 

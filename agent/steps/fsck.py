@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
-from agent import mounts
+from agent.block import mounts
 from agent.lib.records import dataclass
 from agent.report import unchanged
 

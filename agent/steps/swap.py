@@ -13,7 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import blank, mounts, settled, storage
+from agent import settled
+from agent.block import blank, mounts, storage
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
@@ -25,9 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from agent.block.storage import Device, Disk
     from agent.context import Context, Medium
     from agent.host.host import Host
-    from agent.storage import Device, Disk
 
     Disks = Callable[[Host], Iterable[str]]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import mounts, storage
+from agent.block import mounts, storage
 from agent.lib.text import BLANKS, lines, words
 from agent.report import guarded, skipped, unchanged
 from agent.udev import database

@@ -14,21 +14,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import storage
-from agent.bus import Bus
+from agent.block import storage
+from agent.block.mounts import mounts
+from agent.block.transport import Bus
 from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.host.host import Host
 from agent.hotplug.system import System
 from agent.lib.records import dataclass, replace
-from agent.mounts import mounts
 from agent.report import StatusFile
 from agent.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.storage import Device, Disk
+    from agent.block.storage import Device, Disk
 
 MIB = 1 << 20
 MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}

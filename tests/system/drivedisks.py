@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import detached, storage
+from agent.block import detached_mount, storage
 from agent.host.host import Host
 from agent.sources import drives
 from agent.sources.files import Tree
@@ -68,7 +68,7 @@ def make_folder(path: Path, content: dict[str, bytes]) -> Path:
 
 def read_tree(disk: LoopDisk) -> Tree:
     tree = Tree()
-    with detached.mounted(disk.node, "ext4", storage.number_of(Host(), disk.name)) as root:
+    with detached_mount.mounted(disk.node, "ext4", storage.number_of(Host(), disk.name)) as root:
         tree.add_folder(root)
     return tree
 

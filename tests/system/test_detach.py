@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.mounts import mounts
 from agent.host.host import Host
 from agent.hotplug import detach, gone, holders, survey, turns
 from agent.hotplug import disk as handler
 from agent.hotplug.record import Kind, Records, left_behind
 from agent.lib.errors import Busy, ConfigError
 from agent.lib.records import replace
-from agent.mounts import mounts
 from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
 

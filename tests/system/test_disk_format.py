@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import blank, storage
+from agent.block import blank, storage
 from agent.host.host import Host
 from agent.hotplug import disk as handler
 from agent.hotplug.once import Once

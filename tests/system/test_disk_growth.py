@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
-    from agent.storage import Disk
 
 SMALL, LARGE = 400 * MIB, 900 * MIB
 GUID = "11111111-2222-3333-4444-555555555555"

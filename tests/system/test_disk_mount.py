@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.mounts import mounts
 from agent.host.host import Host
 from agent.hotplug import disk as handler
 from agent.hotplug import mounting, survey
 from agent.hotplug.record import dealt_with
 from agent.lib.errors import HostError
 from agent.lib.records import replace
-from agent.mounts import mounts
 from agent.report import Outcome
 from agent.state import State
 from tests.system.disks import MIB, LoopDisk, context, sh, system

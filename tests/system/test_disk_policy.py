@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import mounts
+from agent.block import mounts
 from agent.host.host import Host
 from agent.hotplug import disk as handler
 from agent.lib.records import replace

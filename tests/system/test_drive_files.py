@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import detached, storage
+from agent.block import detached_mount, storage
+from agent.block.mounts import mounts
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.mounts import mounts
 from agent.sources import files
 from tests.system.disks import MIB, LoopDisk, sh
 from tests.system.drivedisks import Attach, OnExt4, blank, make_folder, read_tree
@@ -25,7 +25,7 @@ ALL = ("cloudstack", "openstack", "nocloud", "native")
 def test_the_mount_is_seen_by_nobody(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:
     disk = attach(on_ext4(make_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
     number = storage.number_of(Host(), disk.name)
-    with detached.mounted(disk.node, "ext4", number) as root:
+    with detached_mount.mounted(disk.node, "ext4", number) as root:
         assert not [mount for mount in mounts(Host()) if number in mount.numbers]
         flags = os.fstatvfs(root).f_flag
         assert flags & os.ST_RDONLY
@@ -34,19 +34,22 @@ def test_the_mount_is_seen_by_nobody(attach: Attach, tmp_path: Path, on_ext4: On
         assert flags & os.ST_NOEXEC
         for name in ("..", "../..", "/etc/passwd", "meta-data/../.."):
             with pytest.raises(OSError, match=r".*"):
-                os.close(detached.opened(root, name))
+                os.close(detached_mount.opened(root, name))
     sh("losetup", "--detach", disk.node)  # nothing holds it
 
 
 def test_another_device_than_a_moment_ago(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:
     disk = attach(on_ext4(make_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
-    with pytest.raises(HostError, match="another device"), detached.mounted(disk.node, "ext4", "7:999"):
+    with (
+        pytest.raises(HostError, match="another device"),
+        detached_mount.mounted(disk.node, "ext4", "7:999"),
+    ):
         pass
 
 
 def test_a_filesystem_that_the_kernel_does_not_know(attach: Attach, tmp_path: Path) -> None:
     disk = attach(blank(tmp_path / "c.img"))
-    with pytest.raises(HostError) as caught, detached.mounted(disk.node, "nosuchfs", "7:0"):
+    with pytest.raises(HostError) as caught, detached_mount.mounted(disk.node, "nosuchfs", "7:0"):
         pass
     assert "module for nosuchfs" in caught.value.hint
 

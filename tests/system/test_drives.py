@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import parser, storage
+from agent import parser
+from agent.block import storage
 from agent.config.model import Identity, InstanceConfig
 from agent.host.host import Host
 from agent.lib.errors import ConfigError

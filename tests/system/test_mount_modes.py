@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.block.storage import Disk
     from agent.host.host import Host
-    from agent.storage import Disk
 
 SIZE = 64 * MIB
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import storage
+from agent.block import storage
 from agent.host.host import Host
 from agent.parse import archive
 from agent.report import Outcome

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.mounts import mounts
 from agent.host.host import Host
 from agent.hotplug import holders
-from agent.mounts import mounts
 from tests import crowd, labels
 from tests.hostile import HARMLESS, LABELS, PROCESSES
 from tests.system.disks import LoopDisk, sh
@@ -22,7 +22,7 @@ from tests.system.disks import LoopDisk, sh
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.mounts import Mount
+    from agent.block.mounts import Mount
 
 TREE = Path(__file__).parents[2]
 COUNT = 100

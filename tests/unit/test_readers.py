@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, storage, succession
+from agent import accounts, succession
+from agent.block import storage
 from agent.config.settings import Settings, parse
 from agent.host import sysfs
 from agent.host.host import Host

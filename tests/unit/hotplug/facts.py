@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.bus import Bus
+from agent.block.storage import Device, Disk
+from agent.block.transport import Bus
 from agent.config.settings import Settings
 from agent.hotplug.facts import Facts, Machine
 from agent.lib.records import replace
-from agent.storage import Device, Disk
 
 GIB = 1 << 30
 EXT4 = {"ID_FS_TYPE": "ext4", "ID_FS_USAGE": "filesystem", "ID_FS_UUID": "aaaa-1", "ID_FS_LABEL_ENC": "data"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import mounts
+from agent.block import mounts
 from agent.context import context
 from agent.host.host import Host
 from agent.hotplug import gone, mounting

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from agent.block.storage import SECTOR, Device
 from agent.hotplug.facts import Leave
 from agent.hotplug.growth import BEYOND, FULL, NOT_GROWN, Case, Grow, decide, decide_stacked
 from agent.hotplug.table import Kind, Table
 from agent.lib.records import replace
-from agent.storage import SECTOR, Device
 from tests.unit.hotplug.facts import GIB, part, parted, whole
 
 MIB = 1 << 20

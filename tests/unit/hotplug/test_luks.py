@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.storage import SECTOR, Device
 from agent.host.host import Completed, Host
 from agent.hotplug import luks
 from agent.hotplug.facts import Leave
 from agent.lib.errors import HostError
-from agent.storage import SECTOR, Device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

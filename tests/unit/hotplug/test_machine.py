@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from agent.block.mounts import Mount
+from agent.block.storage import Device, Disk
 from agent.config.settings import Settings
 from agent.host.host import Host
 from agent.hotplug import machine
 from agent.hotplug.facts import Machine, Place
 from agent.hotplug.record import Kind, Record
 from agent.hotplug.system import System
-from agent.mounts import Mount
-from agent.storage import Device, Disk
 
 if TYPE_CHECKING:
     from pathlib import Path

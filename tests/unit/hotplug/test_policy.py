@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from agent.block.mounts import Claim, Mount
+from agent.block.storage import Device, Disk
 from agent.config.settings import MountMode, Settings
 from agent.hotplug.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted, Place
 from agent.hotplug.policy import decide, grown_apart
 from agent.lib.records import replace
-from agent.mounts import Claim, Mount
-from agent.storage import Device, Disk
 from tests.unit.hotplug.facts import facts, part, parted, whole
 
 OPTIONS = "rw,nosuid,nodev,noatime"

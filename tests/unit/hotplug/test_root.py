@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import storage
+from agent.block import storage
 from agent.config.settings import Settings
 from agent.context import Context, context
 from agent.host.host import Host

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.storage import SECTOR
 from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.host.host import Completed, Host
@@ -19,7 +20,6 @@ from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome, StatusFile
 from agent.state import State
-from agent.storage import SECTOR
 from tests.unit.hotplug.facts import whole
 
 if TYPE_CHECKING:

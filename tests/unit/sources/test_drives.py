@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import bus, storage
+from agent.block import storage, transport
 from agent.host.host import Host
 from agent.sources import Asked, drives, superblock
 from tests.unit.sysfs import PCI, Sysfs, virtio
@@ -64,7 +64,7 @@ def test_where_a_drive_counts(
     for place, name in subsystems.items():
         sysfs.subsystem(place, name)
     name = sysfs.disk(path, "11:0", removable="1").name
-    assert bus.undelivered(host, storage.devpath(host, name)).startswith(why)
+    assert transport.undelivered(host, storage.devpath(host, name)).startswith(why)
     assert (drives.places(host) == [name]) is not bool(why)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import sources, storage
+from agent import sources
+from agent.block import storage
 from agent.context import Medium, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError

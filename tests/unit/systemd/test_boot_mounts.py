@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block.mounts import claims
 from agent.host.host import Host
-from agent.mounts import claims
 from agent.systemd import boot_mounts
 
 if TYPE_CHECKING:

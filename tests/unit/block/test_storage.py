@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import storage
-from agent.bus import Bus, attachment
+from agent.block import storage
+from agent.block.transport import Bus, attachment
 from agent.host.host import Host
 from tests.unit.sysfs import PCI, Sysfs, virtio
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import silent
+from agent.block import unresponsive
+from agent.block.unresponsive import PATIENCE, Stillness
 from agent.host.host import Host
-from agent.silent import PATIENCE, Stillness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def disks(tmp_path: Path) -> Disks:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, in its one element."""
     now = [100.0]
-    monkeypatch.setattr("agent.silent.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("agent.block.unresponsive.time.monotonic", lambda: now[0])
     return now
 
 
@@ -99,15 +99,15 @@ def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytes
             go.wait(30)
 
     # No device that a test can make hangs in the kernel and can be taken away again: see tests/vm.
-    monkeypatch.setattr(silent, "_read", hang)
+    monkeypatch.setattr(unresponsive, "_read", hang)
     disks.set("vdb", reads=7, under_way=1)
     disks.set("vdc", reads=7, under_way=0)
     begun = time.monotonic()
-    assert silent.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert unresponsive.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
     assert PATIENCE <= time.monotonic() - begun < PATIENCE + 1
     assert sorted(read) == ["vdb", "vdc"]
     begun = time.monotonic()
-    assert silent.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert unresponsive.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
     assert time.monotonic() - begun < PATIENCE / 2
     assert sorted(read) == ["vdb", "vdc", "vdc"]
     go.set()
@@ -115,11 +115,11 @@ def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytes
 
 def test_it_counts_again_when_it_has_answered_or_another_has_come(disks: Disks) -> None:
     disks.set("vdb", reads=7, under_way=1)
-    silent.note(disks.host, "vdb")
-    assert silent.is_silent(disks.host, "vdb")
+    unresponsive.note(disks.host, "vdb")
+    assert unresponsive.is_silent(disks.host, "vdb")
     disks.set("vdb", reads=8, under_way=1)
-    assert not silent.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_silent(disks.host, "vdb")
     disks.set("vdb", reads=7, under_way=0)
-    assert not silent.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_silent(disks.host, "vdb")
     disks.set("vdb", reads=7, under_way=1, sequence=2)
-    assert not silent.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_silent(disks.host, "vdb")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import mounts
+from agent.block import mounts
+from agent.block.storage import Device
 from agent.host.host import Host
-from agent.storage import Device
 from agent.systemd.journal import Journal, Message
 from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
@@ -126,7 +126,7 @@ def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: py
     """Of a kernel that is not known yet; it is reported once, however often the file is read."""
     said: list[Message] = []
     monkeypatch.setattr(Journal, "send", lambda _self, message, *_rest, **_fields: said.append(message))
-    monkeypatch.setattr("agent.unread._reported", set())
+    monkeypatch.setattr("agent.block.unread._reported", set())
     _mountinfo(tmp_path, *UNREADABLE, "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
     for _ in range(2):
         assert [mount.at for mount in mounts.mounts(Host(tmp_path))] == ["/tmp"]

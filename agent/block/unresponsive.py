@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent import storage
+from agent.block import storage
 from agent.host.sysfs import attribute
 from agent.lib.errors import HostError
 from agent.lib.parallel import together

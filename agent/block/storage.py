@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent.bus import Bus, attachment
+from agent.block.transport import Bus, attachment
 from agent.host.sysfs import attribute, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from agent import storage
+from agent.block import storage
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.block.storage import Device
     from agent.host.host import Host
-    from agent.storage import Device
 
 #: Bytes at each end of a device that must be zero.
 EDGE = 4 << 20

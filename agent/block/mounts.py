@@ -9,7 +9,7 @@ import os
 import re
 from functools import lru_cache
 
-from agent import storage, unread
+from agent.block import storage, unread
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import lines, words
@@ -19,8 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from agent.block.storage import Device
     from agent.host.host import Host
-    from agent.storage import Device
 
 MOUNTINFO = "/proc/self/mountinfo"
 #: Where an administrator puts units; the generator's own, from fstab, are read at their source.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agent import adopted
 from agent.config.model import Identity
 from agent.host import machine_uuid, terminal
 from agent.network import links
-from agent.state import State
+from agent.state import adopted
+from agent.state.store import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

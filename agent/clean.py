@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import re
 
-from agent import stages, stored
+from agent import stages
 from agent.host import terminal, trees
 from agent.host.host import Host
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError
 from agent.parse import archive
 from agent.report import Outcome, changed, unchanged
+from agent.state import json_file
 from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
@@ -66,7 +67,7 @@ def _clean(host: Host) -> None:
 
 def _memory(host: Host) -> Iterator[Item]:
     """What the agent remembers, what it was delivered, and what it said."""
-    folders = [f"{stored.FOLDER}/{name}" for name in listed(host, stored.FOLDER)]
+    folders = [f"{json_file.FOLDER}/{name}" for name in listed(host, json_file.FOLDER)]
     folders += [f"{_DOCUMENTS}/{name}" for name in listed(host, _DOCUMENTS) if _delivered(name)]
     folders += [f"{_LOGS}/{name}" for name in listed(host, _LOGS) if _LOG.fullmatch(name)]
     gone = [name for folder in folders if host.exists(folder) for name in trees.remove(host, folder)]

@@ -11,7 +11,7 @@ from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.report import StatusFile
-from agent.state import State
+from agent.state.store import State
 from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False

@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from agent import control, parser, settled, stages
+from agent import control, parser, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.host import processes
@@ -29,6 +29,7 @@ from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
 from agent.rest import Rest
 from agent.stages import Stage
+from agent.state import settled
 from agent.systemd.journal import Journal, notify, status_line
 from agent.systemd.watchdog import Watchdog
 from agent.udev.monitor import Uevents

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 def get(host: Host, key: str | None) -> int:
     """Print the value of ``key`` as the platform delivered it, or without one every key."""
-    from agent import metadata
-    from agent.state import State
+    from agent.state import instance_metadata
+    from agent.state.store import State
 
     state = State(host)
     if key is None:
-        terminal.say(*metadata.keys(host, state))
+        terminal.say(*instance_metadata.keys(host, state))
         return 0
-    terminal.raw(metadata.value(host, state, key))
+    terminal.raw(instance_metadata.value(host, state, key))
     return 0
 
 

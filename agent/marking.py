@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from agent import settled
 from agent.lib.text import lines
+from agent.state import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
 def _media(ctx: Context) -> Iterator[str]:
     """A configuration drive is read at each boot, and without a configuration one is waited for."""
-    from agent import adopted, sources
+    from agent import sources
     from agent.block import storage
+    from agent.state import adopted
     from agent.udev import database
 
     if sources.off(ctx):
@@ -152,7 +153,7 @@ def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
 
 
 def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
-    from agent import seen
+    from agent.state import boot_cache
 
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
@@ -164,11 +165,11 @@ def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
         yield from (f"watch {folder}/{name}" for name in host.names(folder) if "\n" not in name)
     if size := settled.archived(ctx):
         yield f"archive {size}"
-    if nics := seen.load(host, seen.NICS):
+    if nics := boot_cache.load(host, boot_cache.NICS):
         there = sorted(mac for _name, mac in nics["here"].values())
-        yield f"seen {seen.NICS} {json.dumps(nics | {'were': there}, sort_keys=True)}"
-    if queues := seen.load(host, seen.QUEUES):
-        yield f"seen {seen.QUEUES} {json.dumps(queues, sort_keys=True)}"
+        yield f"seen {boot_cache.NICS} {json.dumps(nics | {'were': there}, sort_keys=True)}"
+    if queues := boot_cache.load(host, boot_cache.QUEUES):
+        yield f"seen {boot_cache.QUEUES} {json.dumps(queues, sort_keys=True)}"
 
 
 def _swaps(ctx: Context) -> Iterator[str]:

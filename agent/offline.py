@@ -7,13 +7,14 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 
 from __future__ import annotations
 
-from agent import clean, delivery, settled, stages
+from agent import clean, delivery, stages
 from agent.context import Medium, context
 from agent.host import terminal
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
 from agent.sources import Found
+from agent.state import settled
 from agent.steps import source as source_step
 from agent.steps.hostkeys import KEYGEN, MAKER
 from agent.systemd import units

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.config.model import User
     from agent.host.host import Host
     from agent.report import Item
-    from agent.state import State
+    from agent.state.store import State
 
 _FILE = "passwords.json"
 #: CPU and memory: 4 MiB and some 10 ms, a few hundred in an emulated guest.

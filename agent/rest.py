@@ -7,11 +7,11 @@ ours starts the next daemon, which looks at everything.
 
 from __future__ import annotations
 
-from agent import settled
 from agent.context import record
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.stages import Stage
+from agent.state import settled
 from agent.systemd import units
 
 TYPE_CHECKING = False

@@ -14,7 +14,6 @@ import time
 from enum import StrEnum
 from functools import partial
 
-from agent import settled
 from agent.config.settings import variable
 from agent.context import record, working
 from agent.lib import timed_wait
@@ -22,6 +21,7 @@ from agent.lib.errors import AgentError, Busy, HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import WHITE
 from agent.report import Outcome, StageReport, StepReport, failed, skipped
+from agent.state import settled
 from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False

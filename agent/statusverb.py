@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent import control, settled, statusview
+from agent import control, statusview
 from agent.context import context
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
@@ -15,6 +15,7 @@ from agent.lib.records import asdict
 from agent.lib.text import lines
 from agent.report import STATUS
 from agent.stages import Stage
+from agent.state import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

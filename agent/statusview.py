@@ -5,8 +5,8 @@ from __future__ import annotations
 from agent.host import processes
 from agent.lib.records import dataclass, field
 from agent.report import Outcome
-from agent.settled import NOTHING_NEW
 from agent.stages import NOTHING, Stage
+from agent.state.settled import NOTHING_NEW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

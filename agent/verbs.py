@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent import stages, state
+from agent import stages
 from agent.config.settings import Settings, variable
 from agent.context import context
 from agent.host import terminal
@@ -13,6 +13,7 @@ from agent.host.host import Host
 from agent.lib.records import asdict, fields
 from agent.lib.text import lines
 from agent.report import Outcome
+from agent.state import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _would(outcome: Outcome) -> str:
 
 def _is_bookkeeping(effect: str) -> bool:
     """Whether an effect only records another one."""
-    return f" {state.FOLDER}/instances/" in effect and "/applied.json " in effect
+    return f" {store.FOLDER}/instances/" in effect and "/applied.json " in effect
 
 
 def config_show(host: Host, *, as_json: bool) -> int:

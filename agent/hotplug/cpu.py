@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 
-from agent import seen
 from agent.host.sysfs import numbered, online_cpus, spelled
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.report import Outcome, changed, failed, skipped, unchanged
+from agent.state import boot_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def policy(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[
 def look(ctx: Context) -> Iterator[Item]:
     """Bring the CPUs online that are new; the first look of a boot only remembers who is there."""
     with _turn:
-        known, found = seen.load(ctx.host, seen.CPUS), present(ctx.host)
+        known, found = boot_cache.load(ctx.host, boot_cache.CPUS), present(ctx.host)
         mine = set[str]()
         for cpu in found:
             act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
@@ -93,7 +93,7 @@ def _remember(host: Host, known: Mapping[str, int] | None, found: list[Cpu], min
         if known is None or cpu.online or cpu.name in mine or known.get(cpu.name) == cpu.folder
     }
     if keep != known:
-        seen.store(host, seen.CPUS, keep)
+        boot_cache.store(host, boot_cache.CPUS, keep)
 
 
 def _bring(host: Host, cpu: Cpu) -> Item:
@@ -125,7 +125,7 @@ def _appears(host: Host, file: str) -> bool:
 
 def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     """Each CPU for ``gandi-agent resources``: its name, state, what is done about it, and why."""
-    known = seen.load(ctx.host, seen.CPUS)
+    known = boot_cache.load(ctx.host, boot_cache.CPUS)
     for cpu in present(ctx.host):
         act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
         state = "online" if cpu.online else "offline"

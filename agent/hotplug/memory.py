@@ -14,12 +14,12 @@ import errno
 import threading
 import time
 
-from agent import seen
 from agent.host.sysfs import attribute, numbered, spelled
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
 from agent.report import changed, failed, skipped, unchanged
+from agent.state import boot_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,12 +104,12 @@ def apply(ctx: Context) -> Iterator[Item]:
     """The first look of a boot: what is offline was there before the kernel, or came since; nobody has had
     the time to take it offline.
     """
-    return _look(ctx, seen.load(ctx.host, seen.MEMORY) or {}, DELAYS[:3])
+    return _look(ctx, boot_cache.load(ctx.host, boot_cache.MEMORY) or {}, DELAYS[:3])
 
 
 def look(ctx: Context) -> Iterator[Item]:
     """Bring the blocks online that are new. Where nobody looked at the boot, only remember who is there."""
-    known = seen.load(ctx.host, seen.MEMORY)
+    known = boot_cache.load(ctx.host, boot_cache.MEMORY)
     if known is None:
         known = {block.name: block.folder for block in present(ctx.host)}
     return _look(ctx, known, DELAYS)
@@ -184,8 +184,8 @@ def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
         for block in there
         if block.state == "online" or block.number in mine or known.get(block.name) == block.folder
     }
-    if keep != seen.load(host, seen.MEMORY):
-        seen.store(host, seen.MEMORY, keep)
+    if keep != boot_cache.load(host, boot_cache.MEMORY):
+        boot_cache.store(host, boot_cache.MEMORY, keep)
     return len(there)
 
 
@@ -219,7 +219,7 @@ def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     """The blocks for ``gandi-agent resources``, neighbours of one answer together: name, state, what is
     done about them, and why.
     """
-    host, known = ctx.host, seen.load(ctx.host, seen.MEMORY)
+    host, known = ctx.host, boot_cache.load(ctx.host, boot_cache.MEMORY)
     how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
     group, numbers = ("", "", ""), set[int]()
     for block in present(host):

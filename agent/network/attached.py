@@ -6,8 +6,8 @@ one that was there all the time.
 
 from __future__ import annotations
 
-from agent import seen
 from agent.network import links
+from agent.state import boot_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def store(ctx: Context, there: Iterable[Interface]) -> None:
     """Remember that these NICs, and no others, are here and were seen to by the settings in force."""
     here = {str(one.index): [one.name, one.mac] for one in there if one.index}
     were = {mac for _name, mac in here.values()} | set((_record(ctx.host) or {}).get("were", ()))
-    seen.store(ctx.host, seen.NICS, {"here": here, "were": sorted(were), "by": _settings(ctx)})
+    boot_cache.store(ctx.host, boot_cache.NICS, {"here": here, "were": sorted(were), "by": _settings(ctx)})
 
 
 def before(host: Host) -> dict[str, tuple[str, str]] | None:
@@ -97,5 +97,5 @@ def unplugged(host: Host, there: Iterable[Interface]) -> set[str]:
 
 
 def _record(host: Host) -> dict[str, Any] | None:
-    found = seen.load(host, seen.NICS)
+    found = boot_cache.load(host, boot_cache.NICS)
     return found if found and isinstance(found.get("here"), dict) else None

@@ -6,11 +6,11 @@ is left with it: the number that was last left here is remembered for this boot.
 
 from __future__ import annotations
 
-from agent import seen
 from agent.host.sysfs import attribute, listed, online_cpus
 from agent.lib.errors import HostError
 from agent.network import links
 from agent.report import changed, failed, kept, unchanged
+from agent.state import boot_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def tune(ctx: Context) -> Iterator[Item]:
     """Give every virtio NIC its number. One that has a single queue costs a look at a file."""
     if not ctx.settings.multiqueue or ctx.host.offline:
         return
-    before = seen.load(ctx.host, seen.QUEUES) or {}
+    before = boot_cache.load(ctx.host, boot_cache.QUEUES) or {}
     left, cpus = dict[str, int](), len(online_cpus(ctx.host)) or 1
     for one in links.physical(ctx.host):
         if has_several(ctx.host, one):
@@ -39,7 +39,7 @@ def tune(ctx: Context) -> Iterator[Item]:
             if item is not None:
                 yield item
     if left != before:
-        seen.store(ctx.host, seen.QUEUES, left)
+        boot_cache.store(ctx.host, boot_cache.QUEUES, left)
 
 
 def has_several(host: Host, one: Interface) -> bool:

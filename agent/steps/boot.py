@@ -6,10 +6,10 @@ after basic.target, which waits for this stage (see transient).
 
 from __future__ import annotations
 
-from agent import adopted
 from agent.lib.errors import HostError
 from agent.programs import HEAD, command
 from agent.report import changed, guarded, skipped, unchanged
+from agent.state import adopted
 from agent.systemd import transient
 
 TYPE_CHECKING = False

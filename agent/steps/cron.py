@@ -13,7 +13,7 @@ from functools import partial
 from agent.host import machine_uuid
 from agent.lib.text import words
 from agent.report import kept
-from agent.stored import digest
+from agent.state.json_file import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

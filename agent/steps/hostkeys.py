@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 
-from agent import renewal
 from agent.host.sysfs import listed
 from agent.report import changed, skipped, unchanged
+from agent.state import regenerate
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -33,7 +33,7 @@ _TIMEOUT = 300.0
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Remove the keys of the machine that the disk was copied from, once for each instance."""
-    if not renewal.is_due(ctx, renewal.HOST_KEYS):
+    if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
     host = ctx.host
     names = [name for name in listed(host, FOLDER) if _KEY.fullmatch(name)]
@@ -48,12 +48,12 @@ def apply(ctx: Context) -> Iterator[Item]:
         # The note of what is due must not leave the disk before the keys do.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
-        if host.live and (renewal.is_late(ctx) or not units.enabled(host, KEYGEN)):
+        if host.live and (regenerate.is_late(ctx) or not units.enabled(host, KEYGEN)):
             # The unit does not come any more, or not at all.
             host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
-    renewal.done(ctx, renewal.HOST_KEYS)
+    regenerate.done(ctx, regenerate.HOST_KEYS)
 
 
 def _reload(host: Host) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
-    from agent.state import State
+    from agent.state.store import State
 
 #: Where Debian puts the system's own name when it has no permanent address (Debian Reference, 5.1.1).
 _NO_ADDRESS = "127.0.1.1"

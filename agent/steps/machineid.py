@@ -11,9 +11,9 @@ import os
 import re
 import time
 
-from agent import renewal
 from agent.lib.text import WHITE
 from agent.report import changed, skipped, unchanged
+from agent.state import regenerate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Write a new one, once for each instance."""
-    if not renewal.is_due(ctx, renewal.MACHINE_ID):
+    if not regenerate.is_due(ctx, regenerate.MACHINE_ID):
         return
-    if renewal.is_late(ctx):
+    if regenerate.is_late(ctx):
         # Half of the system would know itself by the one, half by the other.
         yield skipped("machine-id", "made anew at the next boot, before the network")
         return
     host = ctx.host
     old = (host.read(FILE) or "").strip(WHITE)
     if not _ID.fullmatch(old) or _made_now(host):
-        renewal.done(ctx, renewal.MACHINE_ID)
+        regenerate.done(ctx, regenerate.MACHINE_ID)
         yield unchanged("machine-id", "this boot's own")
         return
     new = random_id()
@@ -48,7 +48,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         host.write(DBUS, f"{new}\n")
     if host.live:
         _move_journal(host, old, new)
-    renewal.done(ctx, renewal.MACHINE_ID)
+    regenerate.done(ctx, regenerate.MACHINE_ID)
     yield changed("machine-id", "new")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent import metadata
 from agent.report import unchanged
+from agent.state import instance_metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 def apply(ctx: Context) -> Iterator[Item]:
     """Publish it for this boot: nothing of the machine changes by it."""
     values = dict(ctx.config.metadata) if ctx.config else {}
-    metadata.publish(ctx.host, values)
+    instance_metadata.publish(ctx.host, values)
     yield unchanged("metadata", f"{len(values)} values")

@@ -13,7 +13,7 @@ from io import RawIOBase
 from agent.lib.errors import ConfigError, HostError
 from agent.parse.archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
-from agent.stored import digest
+from agent.state.json_file import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent import adopted, network, sources
+from agent import network, sources
 from agent.config.model import Kind
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError
@@ -26,6 +26,7 @@ from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
 from agent.report import Outcome, changed, kept, skipped, unchanged
+from agent.state import adopted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from agent.lib.records import dataclass
 from agent.lib.text import lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
 from agent.report import Outcome, skipped
-from agent.stored import digest
+from agent.state.json_file import digest
 from agent.systemd import units
 
 TYPE_CHECKING = False

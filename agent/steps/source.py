@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent import adopted, renewal, settled, sources
+from agent import sources
 from agent.config import model
 from agent.config.model import Identity
 from agent.host import machine_uuid
@@ -18,8 +18,9 @@ from agent.host.sysfs import listed
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, changed, failed, skipped, unchanged
-from agent.state import FOLDER
-from agent.stored import Damaged
+from agent.state import adopted, regenerate, settled
+from agent.state.json_file import Damaged
+from agent.state.store import FOLDER
 from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
@@ -122,7 +123,7 @@ def _adopt(
         is_another = ctx.state.identity() != config.identity
         ctx.state.assume(config.identity)
         if is_another and not before_us:
-            renewal.expect(ctx)
+            regenerate.expect(ctx)
         _store(ctx, config, parsed, named=named)
         if before_us:
             adopted.take(ctx.host, config)

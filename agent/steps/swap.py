@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 
-from agent import settled
 from agent.block import blank, mounts, storage
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
@@ -21,6 +20,7 @@ from agent.lib.text import joined, lines
 from agent.parse import archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
+from agent.state import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from agent.host.host import Host
 from agent.hotplug.system import System
 from agent.lib.records import dataclass, replace
 from agent.report import StatusFile
-from agent.state import State
+from agent.state.store import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

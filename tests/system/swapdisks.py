@@ -19,7 +19,7 @@ from agent.host.descriptor_walk import Place, walk
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass, field
 from agent.report import Item, StatusFile
-from agent.state import State
+from agent.state.store import State
 from agent.steps import source, swap
 from tests.media import OFFSET, make_archive, swap_image
 from tests.system.disks import MIB, LoopDisk, sh

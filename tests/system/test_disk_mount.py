@@ -20,7 +20,7 @@ from agent.hotplug.record import dealt_with
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome
-from agent.state import State
+from agent.state.store import State
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
 if TYPE_CHECKING:

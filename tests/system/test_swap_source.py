@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from agent import settled
 from agent.block.storage import Disk
 from agent.lib.errors import HostError
 from agent.parse import archive
 from agent.report import Outcome
 from agent.sources import swap as swap_source
-from agent.state import State
+from agent.state import settled
+from agent.state.store import State
 from agent.steps import swap
 from tests.media import OFFSET
 from tests.system.disks import MIB, sh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.config import model
 from agent.host.host import Host
-from agent.state import State
+from agent.state.store import State
 from tests.vm.rig import GuestFile
 
 #: For machines that get no medium: their boots do not wait for one.

@@ -19,7 +19,7 @@ from agent.hotplug.system import System
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome, StatusFile
-from agent.state import State
+from agent.state.store import State
 from tests.unit.hotplug.facts import whole
 
 if TYPE_CHECKING:

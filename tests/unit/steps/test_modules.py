@@ -19,7 +19,7 @@ from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
 from agent.parser import Piece
 from agent.report import Item, Outcome, StatusFile
-from agent.state import State
+from agent.state.store import State
 from agent.steps import modules
 
 RELEASE = os.uname().release

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent import parser, renewal
+from agent import parser
 from agent.context import Context, Medium
 from agent.host.host import Completed, Host
 from agent.sources import Found
-from agent.state import State
+from agent.state import regenerate
+from agent.state.store import State
 from agent.steps import hostkeys, machineid, source
 from tests.unit.steps.conftest import IDENTITY, Machine
 
@@ -32,7 +33,7 @@ def _image(machine: Machine) -> None:
 
 
 def expect(machine: Machine) -> None:
-    renewal.expect(machine.context())
+    regenerate.expect(machine.context())
 
 
 def present(machine: Machine) -> list[str]:
@@ -145,15 +146,15 @@ def test_it_is_noted_before_the_machine_becomes_another(
     deliver(machine, ctx)
     assert ctx.config is not None
     assert ctx.config.identity.id == OTHER
-    assert renewal.is_due(ctx, renewal.HOST_KEYS)
-    assert renewal.is_due(ctx, renewal.MACHINE_ID)
+    assert regenerate.is_due(ctx, regenerate.HOST_KEYS)
+    assert regenerate.is_due(ctx, regenerate.MACHINE_ID)
 
 
 def test_the_same_again_notes_nothing(machine: Machine) -> None:
     machine.put("/sys/class/dmi/id/product_uuid", IDENTITY.id)
     ctx = machine.context()
     deliver(machine, ctx)
-    assert not renewal.is_due(ctx, renewal.HOST_KEYS)
+    assert not regenerate.is_due(ctx, regenerate.HOST_KEYS)
 
 
 def test_a_machine_that_runs_keeps_its_id_until_it_boots(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import adopted
 from agent.config.model import Identity
 from agent.context import context
 from agent.host.host import Host
 from agent.report import Outcome
-from agent.state import State
+from agent.state import adopted
+from agent.state.store import State
 from tests.unit.steps.test_source import OTHER, UUID, Machine
 
 

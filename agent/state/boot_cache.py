@@ -25,7 +25,7 @@ def load(host: Host, kind: str) -> dict[str, Any] | None:
     """
     text = host.read(_file(kind))
     if text is None:
-        from agent import settled  # in a boot in which no stage looked
+        from agent.state import settled  # in a boot in which no stage looked
 
         return settled.seen_at_boot(host, kind)
     try:

@@ -14,8 +14,8 @@ from agent.config import model
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import KEPT_BY_ADMIN, Outcome
-from agent.state import FOLDER, State
-from agent.stored import Damaged
+from agent.state.json_file import Damaged
+from agent.state.store import FOLDER, State
 
 
 @pytest.fixture
@@ -186,9 +186,9 @@ def test_what_cannot_be_noted_is_applied_from_memory_only_where_another_disk_hol
     def refuse(*_words: object, **_how: object) -> None:
         raise HostError("no space")
 
-    monkeypatch.setattr("agent.stored.store", refuse)
+    monkeypatch.setattr("agent.state.json_file.store", refuse)
     monkeypatch.setattr(
-        "agent.state.os.stat", lambda path: real(path) if one_disk or path.endswith("etc") else Other
+        "agent.state.store.os.stat", lambda path: real(path) if one_disk or path.endswith("etc") else Other
     )
     done = list[str]()
 

@@ -1,6 +1,6 @@
 """The versioned JSON files below /var/lib/gandi: for root alone, replaced whole, damage told from absence.
 
-What they mean is in agent/state.py.
+What they mean is in agent/state/store.py.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ adopted as it was found, has no notes: nothing of it is ever made anew.
 
 from __future__ import annotations
 
-from agent import settled
+from agent.state import settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@
     instances/<id>/renew/       an empty file for each thing that is still to be made anew (renewal.py)
     system/applied.json         likewise, of what belongs to the system and to no instance
     disks.json                  filesystem UUID -> mountpoint
-    adopted.json                a machine that was set up before us (agent/adopted.py)
+    adopted.json                a machine that was set up before us (agent/state/adopted.py)
 
 ``settle`` is the rule of three values, in its one place: it is what makes every step idempotent and lets
 the administrator win.
@@ -22,11 +22,11 @@ from __future__ import annotations
 import os
 import threading
 
-from agent import adopted, stored
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
-from agent.stored import digest
+from agent.state import adopted, json_file
+from agent.state.json_file import digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.config import model
     from agent.host.host import Host
 
-FOLDER = stored.FOLDER
+FOLDER = json_file.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
 #: What the reader calls user data among the files.
 USER_DATA = "user-data"
@@ -78,22 +78,22 @@ class State:
         """Make this the instance; True when it is another one than before, or that is not known."""
         try:
             is_new = identity != self._named()
-        except stored.Damaged:
+        except json_file.Damaged:
             is_new = True
         if is_new:
-            stored.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
+            json_file.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
         self._unstored = identity if self.host.dry_run else None
         return is_new
 
     def _named(self) -> model.Identity | None:
         from agent.config import model  # a disk that is plugged in has no need of it
 
-        found = stored.load(self.host, _INSTANCE)
+        found = json_file.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
     def dmi(self) -> str:
         """The DMI UUID under which the instance was first seen ("" when unknown)."""
-        found = stored.load(self.host, _INSTANCE)
+        found = json_file.load(self.host, _INSTANCE)
         return str(found.get("dmi", "")) if found else ""
 
     def folder(self) -> str:
@@ -103,7 +103,7 @@ class State:
         identity = self.identity()
         if identity is None:
             raise HostError("no instance is known yet", hint="run: gandi-agent status")
-        return stored.instance_folder(f"{identity.source}-{identity.id}")
+        return json_file.instance_folder(f"{identity.source}-{identity.id}")
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
         """Store it with its programs and user data (none: removed); on return it survives a power cut."""
@@ -146,7 +146,7 @@ class State:
 
     def done(self, mark: str) -> bool:
         """Whether the thing that runs once per instance has been started, or counts as done."""
-        name, folder = stored.safe_name(mark), self.folder()
+        name, folder = json_file.safe_name(mark), self.folder()
         if self.host.exists(f"{folder}/done/{name}"):
             return True
         with self._lock:
@@ -161,12 +161,12 @@ class State:
 
     def mark_file(self, mark: str) -> str:
         """The file whose existence is that memory, for a program that marks itself; its folder is made."""
-        return self.file(f"done/{stored.safe_name(mark)}")
+        return self.file(f"done/{json_file.safe_name(mark)}")
 
     def file(self, name: str) -> str:
         """The path of a file of this instance's; its folder is made."""
         path = f"{self.folder()}/{name}"
-        stored.folder(self.host, path.rpartition("/")[0])
+        json_file.folder(self.host, path.rpartition("/")[0])
         return path
 
     # -- three values ----------------------------------------------------------------
@@ -239,13 +239,13 @@ class State:
             if items.pop(name, None) is None:
                 return
             if items:
-                stored.store(self.host, self._begun_file(), {"items": items}, sync=False)
+                json_file.store(self.host, self._begun_file(), {"items": items}, sync=False)
             else:
                 self.host.remove(self._begun_file())
 
     def _begin(self, name: str, parts: str) -> None:
         try:
-            stored.store(self.host, self._begun_file(), {"items": self._begun() | {name: parts}})
+            json_file.store(self.host, self._begun_file(), {"items": self._begun() | {name: parts}})
         except HostError:
             # Where nothing can be stored, items are applied from memory. On one disk with the rest of the
             # system that is the end of this item: what has no room for this text has none for an account.
@@ -254,7 +254,7 @@ class State:
                 raise
 
     def _begun(self) -> dict[str, str]:
-        found = (stored.load(self.host, self._begun_file()) or {}).get("items", {})
+        found = (json_file.load(self.host, self._begun_file()) or {}).get("items", {})
         return found if isinstance(found, dict) else {}
 
     def _begun_file(self) -> str:
@@ -298,7 +298,7 @@ class State:
                 self._store_applied(items)
 
     def _applied(self) -> dict[str, dict[str, str]]:
-        found = (stored.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
+        found = (json_file.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
         return found if isinstance(found, dict) else {}
 
     def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
@@ -314,13 +314,13 @@ class State:
             return
         # Its name is not synced: an item whose record a power cut takes is compared with the live value
         # again. The order is kept: what was applied is on the disk no later than the record of it.
-        stored.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
+        json_file.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
 
     def pairs(self) -> dict[int, str]:
         """Which MAC (lower case) each NIC of the document was paired with, by its number."""
-        found = stored.load(self.host, f"{self.folder()}/nics.json") or {}
+        found = json_file.load(self.host, f"{self.folder()}/nics.json") or {}
         return {int(number): mac for number, mac in found.get("pairs", {}).items()}
 
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
@@ -328,13 +328,13 @@ class State:
         with self._lock:
             if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
-                stored.store(self.host, f"{self.folder()}/nics.json", value)
+                json_file.store(self.host, f"{self.folder()}/nics.json", value)
 
     # -- disks -----------------------------------------------------------------------
 
     def disks(self) -> dict[str, Any]:
         """What is remembered of data disks, by filesystem UUID."""
-        found: dict[str, Any] = (stored.load(self.host, _DISKS) or {}).get("disks", {})
+        found: dict[str, Any] = (json_file.load(self.host, _DISKS) or {}).get("disks", {})
         return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
@@ -345,4 +345,4 @@ class State:
             disks = self.disks()
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
-                stored.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})
+                json_file.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})

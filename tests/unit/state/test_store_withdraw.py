@@ -11,7 +11,7 @@ from agent.config.model import Identity
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import Outcome
-from agent.state import State
+from agent.state.store import State
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def archived(ctx: Context) -> int:
 
 
 def seen_at_boot(host: Host, kind: str) -> dict[str, Any] | None:
-    """What a first look of this boot would have stored of that kind (agent/seen.py): the numbers of the
+    """What a first look of this boot would have stored of that kind (boot_cache.py): the numbers of the
     folders of its CPUs and memory blocks, or what was seen in the boot before it; None in another boot.
     """
     said = lines(host.read(FLAG) or "")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import marking, seen, settled
+from agent import marking
 from agent.config.model import Identity
 from agent.context import Context, Medium, context
 from agent.host.host import Completed, Host
 from agent.stages import Stage
+from agent.state import boot_cache, settled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,10 +157,10 @@ def test_in_a_boot_without_stages_it_keeps_its_orders(ctx: Context) -> None:
     text = ctx.host.read(settled.MARK) or ""
     assert text.startswith("swap vdb\n")
     assert 'seen nics {"here": {}, "were": []}' in text
-    assert seen.load(ctx.host, seen.CPUS) == {"cpu0": 7}
-    assert seen.load(ctx.host, seen.MEMORY) is None
-    seen.store(ctx.host, seen.CPUS, {"cpu1": 8})
-    assert seen.load(ctx.host, seen.CPUS) == {"cpu1": 8}
+    assert boot_cache.load(ctx.host, boot_cache.CPUS) == {"cpu0": 7}
+    assert boot_cache.load(ctx.host, boot_cache.MEMORY) is None
+    boot_cache.store(ctx.host, boot_cache.CPUS, {"cpu1": 8})
+    assert boot_cache.load(ctx.host, boot_cache.CPUS) == {"cpu1": 8}
 
 
 @pytest.mark.parametrize(

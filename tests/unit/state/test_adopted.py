@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import adopted, passwords
+from agent import passwords
 from agent.adopt import adopt
 from agent.config.model import Identity, InstanceConfig, User
 from agent.host.host import Host
 from agent.report import Outcome
-from agent.state import State
+from agent.state import adopted
+from agent.state.store import State
 
 UUID = "6a1d8f5e-52a5-4c39-9d0c-000000000001"
 BOOT = "proc/sys/kernel/random/boot_id"

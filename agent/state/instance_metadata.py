@@ -11,14 +11,14 @@ import os
 
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError, HostError
-from agent.state import USER_DATA
+from agent.state.store import USER_DATA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.host.host import Host
-    from agent.state import State
+    from agent.state.store import State
 
 FILE = "/run/gandi/metadata.json"
 

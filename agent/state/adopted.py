@@ -10,8 +10,8 @@ the platform changes afterwards is applied as on any machine.
 
 from __future__ import annotations
 
-from agent import stored
 from agent.lib.records import asdict
+from agent.state import json_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: The source of an instance that no document has named yet.
 SOURCE = "adopted"
-FILE = f"{stored.FOLDER}/adopted.json"
+FILE = f"{json_file.FOLDER}/adopted.json"
 _BOOT = "/proc/sys/kernel/random/boot_id"
 #: Kinds of items (the word before the colon) that a platform delivers; the others are the agent's own.
 _DELIVERED = frozenset(
@@ -41,7 +41,7 @@ _RESET = "password"
 
 def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
     """Remember that this machine was there before us, with these NICs (MACs)."""
-    stored.store(
+    json_file.store(
         host, FILE, {"instance": asdict(identity), "nics": sorted(nics), "document": "", "done": []}
     )
 
@@ -50,14 +50,14 @@ def take(host: Host, config: InstanceConfig) -> None:
     """Remember the first document of such a machine, before it becomes the instance that this names."""
     from agent.config.model import dump
 
-    found = stored.load(host, FILE) or {}
-    said = {"document": stored.digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
-    stored.store(host, FILE, found | {"instance": asdict(config.identity)} | said)
+    found = json_file.load(host, FILE) or {}
+    said = {"document": json_file.digest(dump(config)), "boot": host.read(_BOOT) or "", "done": list[str]()}
+    json_file.store(host, FILE, found | {"instance": asdict(config.identity)} | said)
 
 
 def nics(host: Host) -> frozenset[str]:
     """The MACs of the NICs that were configured, or left alone, by whoever set the machine up."""
-    return frozenset((stored.load(host, FILE) or {}).get("nics", ()))
+    return frozenset((json_file.load(host, FILE) or {}).get("nics", ()))
 
 
 def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
@@ -82,13 +82,13 @@ def counts_as_done(host: Host, identity: Identity | None, folder: str, mark: str
     found = _in_force(host, identity, folder)
     if found is None or mark in found["done"]:
         return False
-    stored.store(host, FILE, found | {"done": [*found["done"], mark]})
+    json_file.store(host, FILE, found | {"done": [*found["done"], mark]})
     return True
 
 
 def _record(host: Host, identity: Identity | None) -> dict[str, Any] | None:
     """What is known of the instance from before us, None where it was not adopted."""
-    found = stored.load(host, FILE)
+    found = json_file.load(host, FILE)
     return found if found and identity is not None and found.get("instance") == asdict(identity) else None
 
 
@@ -98,4 +98,4 @@ def _in_force(host: Host, identity: Identity | None, folder: str) -> dict[str, A
     if found is None:
         return None
     document = host.read_bytes(f"{folder}/config.json")
-    return found if (stored.digest(document) if document else "") == found.get("document") else None
+    return found if (json_file.digest(document) if document else "") == found.get("document") else None

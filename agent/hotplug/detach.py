@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 
-from agent import hooks
 from agent.block import mounts, storage
 from agent.context import record
 from agent.hotplug import disk as handler
@@ -22,6 +21,7 @@ from agent.hotplug.system import SYSTEMD, environment
 from agent.hotplug.turns import TURNS
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, replace
+from agent.programs import hooks
 from agent.report import Item, Outcome, StepReport, changed, failed, items
 
 TYPE_CHECKING = False

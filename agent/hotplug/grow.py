@@ -54,7 +54,7 @@ def grow(
         yield failed(device.name, decision.warning)
     if not root:
         given = environment(device.node, "change", device.udev)
-        from agent import hooks
+        from agent.programs import hooks
 
         yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
 

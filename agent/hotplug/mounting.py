@@ -58,7 +58,7 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
     yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
     if problem := _own(ctx, device, at):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
-    from agent import hooks
+    from agent.programs import hooks
 
     attached = environment(device.node, "add", device.udev)
     yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
@@ -77,7 +77,7 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record; the
     hooks are told where it was.
     """
-    from agent import hooks
+    from agent.programs import hooks
 
     node = f"/dev/{name.replace('!', '/')}"
     gone = environment(node, "remove")

@@ -76,7 +76,7 @@ def _named(ctx: Context) -> None:
 
 
 def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
-    from agent import hooks
+    from agent.programs import hooks
 
     before, there = attached.before(ctx.host) or {}, present(ctx.host)
     now, broken = _by_number(there), False

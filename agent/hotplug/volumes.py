@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from agent import hooks
 from agent.block import mounts, storage
 from agent.hotplug import filesystem, grow, growth, luks, lvm, table
 from agent.hotplug.facts import Leave
 from agent.hotplug.system import environment, unit_name
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass
+from agent.programs import hooks
 from agent.report import changed, failed, skipped
 
 TYPE_CHECKING = False

@@ -7,7 +7,7 @@ after basic.target, which waits for this stage (see transient).
 from __future__ import annotations
 
 from agent.lib.errors import HostError
-from agent.programs import HEAD, command
+from agent.programs.command_line import HEAD, command
 from agent.report import changed, guarded, skipped, unchanged
 from agent.state import adopted
 from agent.systemd import transient

@@ -51,7 +51,7 @@ def hook(ctx: Context) -> Iterator[Item]:
     """Run the hook ``post-vm-config``."""
     if not ctx.host.exists(f"{ctx.settings.hook_dir}/{CONFIGURED}"):
         return
-    from agent import hooks
+    from agent.programs import hooks
 
     yield from hooks.run(ctx, CONFIGURED, environment={})
 
@@ -75,7 +75,7 @@ def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> 
                 name, f"not run: those before it took {ALL:g} s", "have them do their work in a unit"
             )
             continue
-        from agent import hooks  # most machines have no plugin
+        from agent.programs import hooks  # most machines have no plugin
 
         where = {"GANDI_STAGE": stage}
         unit_name = f"{unit}-{_UNSAFE.sub('-', name)}"

@@ -20,7 +20,7 @@ from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import lines, number, words
 from agent.network import online
-from agent.programs import HEAD, command
+from agent.programs.command_line import HEAD, command
 from agent.report import changed, failed, skipped, unchanged
 from agent.systemd import transient, units
 

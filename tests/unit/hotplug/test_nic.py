@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import hooks
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.hotplug import nic
 from agent.network import attached, links
+from agent.programs import hooks
 from agent.report import Item, changed, failed
 from tests.unit.network.test_links import add_nic
 from tests.unit.steps.test_network import Booting

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent import hooks
+from agent.programs import hooks
 from agent.report import Item, changed
 from agent.steps import plugins
 from tests.unit.steps.conftest import Machine

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from agent import programs
 from agent.config.model import InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.lib.records import replace
+from agent.programs import command_line as programs
 from agent.report import Item
 from agent.steps import script
 from agent.systemd import units

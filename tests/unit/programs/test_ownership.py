@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.trust import untrusted, writable, writers
+from agent.programs.ownership import untrusted, writable, writers
 
 if TYPE_CHECKING:
     from pathlib import Path

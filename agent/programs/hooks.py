@@ -12,8 +12,8 @@ import os
 import re
 import stat
 
-from agent import programs, trust
 from agent.lib.errors import HostError
+from agent.programs import command_line, ownership
 from agent.report import changed, failed, skipped
 from agent.systemd import transient
 
@@ -64,17 +64,17 @@ def execute(
     if why := _disabled(host, path):
         yield skipped(name, why)
         return
-    why, remedy = trust.untrusted(os.path.realpath(host.path("/")), path)
+    why, remedy = ownership.untrusted(os.path.realpath(host.path("/")), path)
     if why:
         yield failed(name, f"not run: {why}", f"it is run as root, so root alone may write it: {remedy}")
         return
     ctx.waiting(f"{name} (at most {timeout:g} s)")
     try:
-        head = host.read_bytes(path, limit=programs.HEAD) or b""
+        head = host.read_bytes(path, limit=command_line.HEAD) or b""
         transient.run(
             host,
             unit,
-            programs.words(path, head, args),
+            command_line.words(path, head, args),
             timeout=timeout,
             description=f"gandi-agent: {name}",
             environment={"HOME": "/root", **_passed(environment)},

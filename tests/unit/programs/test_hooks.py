@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import hooks
 from agent.context import context
 from agent.host.host import Host
 from agent.lib.errors import HostError
+from agent.programs import hooks
 from agent.report import Outcome
 from tests.unit.conftest import AskedPid1, Said
 

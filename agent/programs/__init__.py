@@ -1,0 +1,1 @@
+"""The operator's and the customer's programs: which may run, and how."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import number
 from agent.report import guarded
@@ -65,8 +65,8 @@ def _content(ctx: Context, file: File) -> bytes:
 
 def _owner(host: Host, file: File) -> tuple[int, int]:
     """The numbers of user and group; a number may be delivered as well."""
-    user = accounts.account(host, file.owner)
-    group = accounts.group(host, file.group)
+    user = passwd.account(host, file.owner)
+    group = passwd.group(host, file.group)
     uid = user.uid if user else _number(file.owner, "user")
     return uid, group if group is not None else _number(file.group, "group")
 

@@ -15,7 +15,7 @@ import os
 import re
 from fnmatch import fnmatch
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE, lines, words
@@ -122,7 +122,7 @@ def _has_another_way_in(ctx: Context) -> bool:
         # A password in plain text is in no document.
         password = (user.password and not user.locked) or ctx.secrets.get(user.name)
         way_in = user.keys or (password and name != "root")
-        if way_in and accounts.account(ctx.host, name):
+        if way_in and passwd.account(ctx.host, name):
             return True
     return False
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from agent import accounts, authorized
-from agent.accounts import Account
+from agent.accounts import authorized_keys, passwd
+from agent.accounts.passwd import Account
 from agent.config.model import User
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
@@ -67,7 +67,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 def _tidied(ctx: Context) -> Iterator[Item]:
     """Remove what a program that was cut has left, where anything looks like it."""
     if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
-        from agent import shadow
+        from agent.accounts import shadow
 
         yield from guarded("account files", shadow.tidy(ctx.host))
 
@@ -118,7 +118,7 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
 
 
 def _settle_account(ctx: Context, user: User) -> Item:
-    there = accounts.account(ctx.host, user.name)
+    there = passwd.account(ctx.host, user.name)
     if there is not None and not there.ordinary:
         raise ConfigError(
             f"{user.name} is a system account (uid {there.uid})", hint="deliver another user name"
@@ -135,21 +135,21 @@ def _settle_account(ctx: Context, user: User) -> Item:
 
 def _parts(ctx: Context, name: str) -> str:
     """A home that is there before its account is not completed."""
-    from agent import shadow
+    from agent.accounts import shadow
 
     return "" if ctx.host.exists(shadow.new_home(ctx.host, name)) else _HOME
 
 
 def _create(ctx: Context, user: User) -> None:
-    from agent import shadow
+    from agent.accounts import shadow
 
     item = f"user:{user.name}"
     home = ctx.state.begun(item) == _HOME
-    if accounts.account(ctx.host, user.name) is None:
+    if passwd.account(ctx.host, user.name) is None:
         try:
             _useradd(ctx, user)
         except HostError:
-            if accounts.account(ctx.host, user.name) is None:
+            if passwd.account(ctx.host, user.name) is None:
                 ctx.state.ended(item)  # nothing of it is there: what the administrator makes is his
             raise
     shadow.complete(ctx.host, user.name, home=home)
@@ -157,15 +157,15 @@ def _create(ctx: Context, user: User) -> None:
 
 def _useradd(ctx: Context, user: User) -> None:
     shell = ("--shell", _SHELL) if ctx.host.exists(_SHELL) else ()
-    group = accounts.admin_group(ctx.host) if user.admin else None
+    group = passwd.admin_group(ctx.host) if user.admin else None
     also = ("--groups", group) if group else ()
     # A group of that name may be there without the account; useradd would refuse to make it again.
-    own = ("--user-group",) if accounts.group(ctx.host, user.name) is None else ("--gid", user.name)
+    own = ("--user-group",) if passwd.group(ctx.host, user.name) is None else ("--gid", user.name)
     ctx.host.run(("useradd", "--create-home", *shell, *also, *own, user.name))
 
 
 def _admin(ctx: Context, user: User) -> Iterator[Item]:
-    group = accounts.admin_group(ctx.host)
+    group = passwd.admin_group(ctx.host)
     if user.admin and group:
         yield _join(ctx, f"group:{user.name}", "admin", user.name, group)
 
@@ -176,10 +176,10 @@ def _member(ctx: Context, name: str, group: str) -> Iterator[Item]:
 
 def _join(ctx: Context, item: str, delivered: str, name: str, group: str) -> Item:
     def apply() -> None:
-        if accounts.group(ctx.host, group) is None:
+        if passwd.group(ctx.host, group) is None:
             ctx.host.run(("groupadd", "--", group))
         if ctx.state.begun(item) == _GROUP:
-            from agent import shadow
+            from agent.accounts import shadow
 
             shadow.complete_group(ctx.host, group)
         ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
@@ -188,14 +188,14 @@ def _join(ctx: Context, item: str, delivered: str, name: str, group: str) -> Ite
         item,
         delivered=delivered,
         wanted=group,
-        live=group if accounts.in_group(ctx.host, name, group) else None,
+        live=group if passwd.in_group(ctx.host, name, group) else None,
         apply=apply,
-        parts="" if accounts.group(ctx.host, group) is not None else _GROUP,
+        parts="" if passwd.group(ctx.host, group) is not None else _GROUP,
     )
 
 
 def _shell(ctx: Context, user: User) -> Iterator[Item]:
-    shell, there = user.shell, accounts.account(ctx.host, user.name)
+    shell, there = user.shell, passwd.account(ctx.host, user.name)
     if not shell:
         return
     if not ctx.host.exists(shell):
@@ -212,7 +212,7 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
 def _password(ctx: Context, user: User) -> Iterator[Item]:
     if user.password is None and not user.locked and not ctx.secrets:
         return
-    from agent import passwords
+    from agent.accounts import passwords
 
     default = ctx.secrets.get("") if user.name == ctx.settings.default_user else None
     yield from passwords.settle(ctx.state, user, ctx.secrets.get(user.name) or default)
@@ -255,28 +255,28 @@ def _rules_file(name: str) -> str:
 
 def _key_item(name: str, key: str) -> str:
     """The name under which it is remembered."""
-    return f"key:{name}:{accounts.fingerprint(key)}"
+    return f"key:{name}:{passwd.fingerprint(key)}"
 
 
 def _key_shown(name: str, key: str) -> str:
     """How people know it: by its comment, else by the beginning of its fingerprint."""
-    comment = shown(accounts.comment(key))[:_COMMENT]
-    return f"key:{name}:{comment or accounts.fingerprint(key)[:_FINGERPRINT]}"
+    comment = shown(passwd.comment(key))[:_COMMENT]
+    return f"key:{name}:{comment or passwd.fingerprint(key)[:_FINGERPRINT]}"
 
 
 def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
     owner, line = _owner(ctx, name), key.strip(BLANKS)
-    lines = authorized.lines(ctx.host, owner)
-    there = any(accounts.blob(other) == accounts.blob(line) for other in lines)
+    lines = authorized_keys.lines(ctx.host, owner)
+    there = any(passwd.blob(other) == passwd.blob(line) for other in lines)
 
     def add() -> None:
         if not there:
-            authorized.add(ctx.host, owner, line)
+            authorized_keys.add(ctx.host, owner, line)
 
     yield ctx.state.settle(
         _key_item(name, key),
         # The comment at its end is not the key: a changed one brings no removed key back.
-        delivered=accounts.blob(key) or key,
+        delivered=passwd.blob(key) or key,
         wanted=line,
         live=line if there else None,
         apply=add,
@@ -287,15 +287,15 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
 
 def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     _, name, wanted = item.split(":", 2)
-    owner = accounts.account(ctx.host, name)
-    lines = authorized.lines(ctx.host, owner) if owner else []
+    owner = passwd.account(ctx.host, name)
+    lines = authorized_keys.lines(ctx.host, owner) if owner else []
     same = [line for line in lines if _is(line, wanted)]
     # Of several lines with the key, the one that was written here.
     line = next((line for line in same if ctx.state.is_ours(item, line)), same[0] if same else None)
 
     def undo() -> None:
         if owner and line is not None:
-            authorized.remove(ctx.host, owner, line)
+            authorized_keys.remove(ctx.host, owner, line)
 
     known_as = _key_shown(name, line) if line else f"key:{name}:{wanted[:_FINGERPRINT]}"
     yield replace(ctx.state.withdraw(item, live=line, undo=undo), name=known_as)
@@ -303,13 +303,13 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
 
 def _is(line: str, fingerprint: str) -> bool:
     try:
-        return accounts.fingerprint(line) == fingerprint
+        return passwd.fingerprint(line) == fingerprint
     except ValueError:
         return False
 
 
 def _owner(ctx: Context, name: str) -> Account:
-    owner = accounts.account(ctx.host, name)
+    owner = passwd.account(ctx.host, name)
     if owner is None and ctx.host.dry_run:
         return Account(name, 0, 0, f"/home/{name}")  # the account that would have been made
     if owner is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.config.model import User
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
@@ -84,7 +84,7 @@ CUTS: dict[str, Callable[[Host], object]] = {
 
 def _parts(machine: Machine, name: str) -> dict[str, object]:
     """All that there is of an account, without its numbers."""
-    made = accounts.account(machine.host, name)
+    made = passwd.account(machine.host, name)
     assert made is not None
     found = dict[str, object]()
     for file in FILES:

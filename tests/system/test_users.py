@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host.host import Host
@@ -86,16 +86,16 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def _shadow(machine: Machine, name: str) -> str | None:
-    return accounts.password(machine.host, name)
+    return passwd.password(machine.host, name)
 
 
 def test_a_first_boot_makes_the_accounts(machine: Machine) -> None:
     outcomes = machine.boot()
     assert set(outcomes.values()) <= {"changed", "unchanged"}, outcomes
-    made = accounts.account(machine.host, "gandi1")
+    made = passwd.account(machine.host, "gandi1")
     assert made is not None
     assert made.ordinary
-    assert accounts.in_group(machine.host, "gandi1", "sudo")
+    assert passwd.in_group(machine.host, "gandi1", "sudo")
     assert [_shadow(machine, name) for name in ("root", "gandi1")] == [HASH, HASH]
     assert machine.keys("/home/gandi1") == [KEY, OTHER]
     assert machine.keys("/root") == [KEY]
@@ -132,7 +132,7 @@ def test_an_account_that_was_removed_stays_removed(machine: Machine) -> None:
     machine.command("userdel", "--remove", "gandi1")
     outcomes = machine.boot()
     assert {k: v for k, v in outcomes.items() if "gandi1" in k} == {"user:gandi1": "kept changed by admin"}
-    assert accounts.account(machine.host, "gandi1") is None
+    assert passwd.account(machine.host, "gandi1") is None
 
 
 def test_only_the_field_that_changed_moves(machine: Machine) -> None:
@@ -205,7 +205,7 @@ def test_a_mistake_in_the_document_locks_nobody_out(machine: Machine) -> None:
 
 def test_a_key_without_a_comment_is_known_by_its_fingerprint(machine: Machine) -> None:
     bare = KEY.removesuffix(" me@home")
-    name = f"key:root:{accounts.fingerprint(bare)[:15]}"
+    name = f"key:root:{passwd.fingerprint(bare)[:15]}"
     assert machine.boot(replace(ROOT, keys=(bare,)))[name] == "changed"
 
 
@@ -327,10 +327,10 @@ def test_groups_and_a_shell(machine: Machine) -> None:
     user = User("gandi1", groups=("users", "newgroup"), shell="/bin/sh")
     outcomes = machine.boot(user)
     assert set(outcomes.values()) <= {"changed"}, outcomes
-    made = accounts.account(machine.host, "gandi1")
+    made = passwd.account(machine.host, "gandi1")
     assert made is not None
     assert made.shell == "/bin/sh"
-    assert all(accounts.in_group(machine.host, "gandi1", group) for group in user.groups)
+    assert all(passwd.in_group(machine.host, "gandi1", group) for group in user.groups)
     machine.command("usermod", "--shell", "/bin/bash", "gandi1")
     assert machine.boot()["shell:gandi1"] == "kept changed by admin"
 
@@ -362,7 +362,7 @@ def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None
     said = _deliver(machine, {"": PLAIN}, User("", keys=(KEY,)), User("debian", keys=(OTHER,)))
     assert said["user:debian"] == "changed"
     assert _log_in(machine, "debian", PLAIN)
-    assert accounts.in_group(machine.host, "debian", "sudo")
+    assert passwd.in_group(machine.host, "debian", "sudo")
     assert machine.keys("/home/debian") == [KEY, OTHER]
     assert set(_deliver(machine, {}, User("", keys=(KEY,))).values()) == {
         "unchanged",

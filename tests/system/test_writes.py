@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, authorized
+from agent.accounts import authorized_keys, passwd
 from agent.config.model import File, Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host import trees
@@ -126,9 +126,9 @@ def test_keys_there_keep_owner_and_mode(root: Path) -> None:
     assert keys.read_text() == f"secret\n{KEY}\n"
     assert (stat.S_IMODE(keys.stat().st_mode), keys.stat().st_uid) == (0o600, 0)
     keys.unlink()
-    owner = accounts.account(config.host, "ann")
+    owner = passwd.account(config.host, "ann")
     assert owner is not None
-    authorized.add(config.host, owner, KEY)
+    authorized_keys.add(config.host, owner, KEY)
     assert (stat.S_IMODE(keys.stat().st_mode), keys.stat().st_uid) == (0o644, 0)
 
 

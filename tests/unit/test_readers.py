@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts, succession
+from agent import succession
+from agent.accounts import passwd
 from agent.block import storage
 from agent.config.settings import Settings, parse
 from agent.host import sysfs
@@ -61,9 +62,9 @@ def test_a_disk_names_no_second_service(odd: str) -> None:
 @every_character
 def test_a_comment_stays_one(tmp_path: Path, odd: str) -> None:
     """In every file that an administrator or an image writes."""
-    owner = accounts.Account("u", 1000, 1000, "/home/u", "/bin/sh")
+    owner = passwd.Account("u", 1000, 1000, "/home/u", "/bin/sh")
     host = _holding(tmp_path, "etc/ssh/sshd_config", f"# x{odd}AuthorizedKeysFile /evil\n")
-    assert accounts.keys_file(host, owner) == "/home/u/.ssh/authorized_keys"
+    assert passwd.keys_file(host, owner) == "/home/u/.ssh/authorized_keys"
     assert ssh._included({"f": f"# x{odd}Include /evil\n"}) == []
     host = _holding(tmp_path, autofs.LINK, f"# x{odd}/evil auto.gandi\n/right auto.gandi\n")
     assert autofs.root(host) == "/right"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import shadow
+from agent.accounts import shadow
 from agent.host.host import Host
 from agent.report import Outcome
 

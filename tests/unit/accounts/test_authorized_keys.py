@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import authorized
-from agent.accounts import Account
+from agent.accounts import authorized_keys
+from agent.accounts.passwd import Account
 from agent.host.host import Host
 from tests.unit.lib.test_text import NO_END
 
@@ -42,24 +42,24 @@ def _hold(root: Path, content: bytes) -> Host:
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_is_added_at_the_end(tmp_path: Path, owner: Account, end: bytes) -> None:
     before = b"".join(OTHERS).removesuffix(b"\n") + end
-    authorized.add(_hold(tmp_path, before), owner, KEY)
+    authorized_keys.add(_hold(tmp_path, before), owner, KEY)
     assert _file(tmp_path).read_bytes() == before.removesuffix(b"\n") + b"\n" + KEY.encode() + b"\n"
 
 
 def test_the_first_line_of_a_new_file(tmp_path: Path, owner: Account) -> None:
-    authorized.add(Host(tmp_path), owner, KEY)
+    authorized_keys.add(Host(tmp_path), owner, KEY)
     assert _file(tmp_path).read_bytes() == KEY.encode() + b"\n"
 
 
 @pytest.mark.parametrize("place", range(len(OTHERS) + 1))
 def test_a_line_is_removed_wherever_it_is(tmp_path: Path, owner: Account, place: int) -> None:
     parts = [*OTHERS[:place], KEY.encode() + b"\n", *OTHERS[place:]]
-    authorized.remove(_hold(tmp_path, b"".join(parts)), owner, KEY)
+    authorized_keys.remove(_hold(tmp_path, b"".join(parts)), owner, KEY)
     assert _file(tmp_path).read_bytes() == b"".join(OTHERS)
 
 
 def test_the_last_line_has_no_end(tmp_path: Path, owner: Account) -> None:
-    authorized.remove(_hold(tmp_path, b"# one" + b"\n" + KEY.encode()), owner, KEY)
+    authorized_keys.remove(_hold(tmp_path, b"# one" + b"\n" + KEY.encode()), owner, KEY)
     assert _file(tmp_path).read_bytes() == b"# one\n"
 
 
@@ -67,8 +67,8 @@ def test_the_last_line_has_no_end(tmp_path: Path, owner: Account) -> None:
 def test_any_line_is_removed_alone_and_whole(tmp_path: Path, owner: Account, part: bytes) -> None:
     host = _hold(tmp_path, b"".join(OTHERS))
     line = part.removesuffix(b"\n").decode("utf-8", "surrogateescape")
-    assert line in authorized.lines(host, owner)
-    authorized.remove(host, owner, line)
+    assert line in authorized_keys.lines(host, owner)
+    authorized_keys.remove(host, owner, line)
     assert _file(tmp_path).read_bytes() == b"".join(other for other in OTHERS if other != part)
 
 
@@ -77,7 +77,7 @@ def test_a_comment_is_no_second_line(tmp_path: Path, owner: Account, odd: str) -
     """Neither when it is read nor after another line came and went."""
     line = f'command="/bin/true" {KEY}{odd}ssh-rsa AAAAB3NzaC1yc2E'
     host = _hold(tmp_path, f"{line}\n".encode())
-    assert authorized.lines(host, owner) == [line]
-    authorized.add(host, owner, "ssh-rsa AAAA")
-    authorized.remove(host, owner, "ssh-rsa AAAA")
+    assert authorized_keys.lines(host, owner) == [line]
+    authorized_keys.add(host, owner, "ssh-rsa AAAA")
+    authorized_keys.remove(host, owner, "ssh-rsa AAAA")
     assert _file(tmp_path).read_bytes() == f"{line}\n".encode()

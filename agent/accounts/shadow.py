@@ -13,7 +13,7 @@ import re
 import stat
 import time
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.host.sysfs import listed
 from agent.lib import text
 from agent.lib.errors import HostError
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.accounts import Account
+    from agent.accounts.passwd import Account
     from agent.host.host import Host
     from agent.report import Item
 
@@ -63,16 +63,16 @@ def complete(host: Host, name: str, *, home: bool) -> None:
     """Make what is missing of an account that has its line in passwd, and wait until it is on the disk;
     ``home``: its home is to be made too. Raises HostError when a part cannot be made.
     """
-    user = accounts.account(host, name)
+    user = passwd.account(host, name)
     if user is None:
         if host.dry_run:
             return
         raise HostError(f"{name}: useradd made no account", hint="see: journalctl -b -t useradd")
     if user.gid not in map(text.number, _column(host, "/etc/group", 2)):
         host.run(("groupadd", "--gid", str(user.gid), "--", name))
-    if accounts.group(host, name) == user.gid:
+    if passwd.group(host, name) == user.gid:
         complete_group(host, name)
-    if host.exists("/etc/shadow") and accounts.password(host, name) is None:
+    if host.exists("/etc/shadow") and passwd.password(host, name) is None:
         host.run(("chpasswd", "--encrypted"), stdin=f"{name}:!\n".encode())
     for group in _half_joined(host, name):
         host.run(("usermod", "--append", "--groups", group, "--", name))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError, HostError
 from agent.report import Outcome
@@ -34,7 +34,7 @@ def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
     it is set and then locked.
     """
     host, name = state.host, user.name
-    live = accounts.password(host, name)
+    live = passwd.password(host, name)
     if plain:
         yield _plain(state, user, plain, live)
     elif user.password is not None:
@@ -78,7 +78,7 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
         wanted=live if known and live and state.is_ours(item, live) else salted,
         live=live,
         apply=apply,
-        left=lambda: accounts.password(state.host, name),
+        left=lambda: passwd.password(state.host, name),
     )
     if settled.outcome is Outcome.KEPT and not known:
         # Seen for the first time, on a machine that was set up before us: known when it comes again.
@@ -91,7 +91,7 @@ def _chpasswd(host: Host, name: str, password: str, *options: str) -> None:
 
 
 def _lock(host: Host, name: str) -> None:
-    if accounts.password(host, name):
+    if passwd.password(host, name):
         host.run(("usermod", "--lock", "--", name))
     else:
         # Nothing to put the lock before, and a bare one keeps an sshd without PAM from accepting keys.

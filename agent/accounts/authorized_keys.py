@@ -6,13 +6,13 @@ of the file stays, text in no encoding and a last line without its end among the
 
 from __future__ import annotations
 
-from agent import accounts
+from agent.accounts import passwd
 from agent.host import untrusted_dir
 from agent.lib import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.accounts import Account
+    from agent.accounts.passwd import Account
     from agent.host.host import Host
 
 
@@ -38,7 +38,7 @@ def remove(host: Host, owner: Account, line: str) -> None:
 
 
 def _read(host: Host, owner: Account) -> str:
-    path = accounts.keys_file(host, owner)
+    path = passwd.keys_file(host, owner)
     inside = _below_home(path, owner)
     if inside is None:
         there = host.as_it_is(path)
@@ -49,7 +49,7 @@ def _read(host: Host, owner: Account) -> str:
 
 
 def _write(host: Host, owner: Account, content: str) -> None:
-    path = accounts.keys_file(host, owner)
+    path = passwd.keys_file(host, owner)
     data = content.encode("utf-8", "surrogateescape")
     inside = _below_home(path, owner)
     if inside is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import accounts
+from agent.accounts import passwd as accounts
 from agent.host.host import Host
 from tests.unit.lib.test_text import NO_END
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.host.host import Host
-    from agent.parser import Piece
+    from agent.reader.client import Piece
 
 
 def _silent(_what: str) -> None:

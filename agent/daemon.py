@@ -19,7 +19,7 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from agent import control, parser, stages
+from agent import control, stages
 from agent.context import record
 from agent.devices import Devices
 from agent.host import processes
@@ -27,6 +27,7 @@ from agent.hotplug import needed
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
+from agent.reader import client
 from agent.rest import Rest
 from agent.stages import Stage
 from agent.state import settled
@@ -111,7 +112,7 @@ class Daemon:
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         if not restarted:
-            parser.prepare()
+            client.prepare()
             self._get_ready("READY=1\nSTATUS=ready")
         while not self._ending:
             self._turn()
@@ -300,7 +301,7 @@ class Daemon:
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
         if stage is Stage.BOOTSTRAP:
-            parser.dismiss()
+            client.dismiss()
         if stage is not Stage.MOUNT:
             return
         if self.ctx.medium is None:

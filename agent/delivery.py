@@ -10,12 +10,12 @@ import contextlib
 import os
 import stat
 
-from agent import parser
 from agent.block import detached_mount, storage
 from agent.host.host import READ_LIMIT
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE
-from agent.parse import archive
+from agent.reader import client
+from agent.reader.formats import tar_archive
 from agent.sources import drives, swap
 from agent.sources.files import Tree
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.host.host import Host
-    from agent.parser import Parsed
+    from agent.reader.client import Parsed
 
 #: Stands for a document on standard input, which leaves no copy of it anywhere.
 STDIN = "-"
@@ -64,7 +64,7 @@ def read(host: Host, path: str) -> Parsed:
 
 def _document(data: bytes) -> Parsed:
     """A document by itself is what an archive would hold: its top level says whether it is a native one."""
-    return parser.parse_files("gandi", {archive.CONFIG: data})
+    return client.parse_files("gandi", {tar_archive.CONFIG: data})
 
 
 def _standard_input() -> bytes:
@@ -90,8 +90,8 @@ def _drive(path: str, root: int) -> Parsed:
 
 def _archive(path: str, medium: int) -> Parsed | None:
     for offset in swap.OFFSETS:
-        if archive.header(os.pread(medium, archive.BLOCK, offset)) is not None:
-            found = parser.parse(swap.NAME, medium, offset=offset)
+        if tar_archive.header(os.pread(medium, tar_archive.BLOCK, offset)) is not None:
+            found = client.parse(swap.NAME, medium, offset=offset)
             if found.foreign:
                 what = f"{path}: its archive is not the platform's: {found.foreign}"
                 raise ConfigError(what, hint="every member has to lie below gandi/")

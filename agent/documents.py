@@ -45,9 +45,9 @@ def validate(host: Host, path: str) -> int:
 
 def schema() -> int:
     """Print the JSON Schema of the native document."""
-    from agent.parse import native
+    from agent.reader import json_schema
 
-    terminal.document(native.schema(), sort_keys=True)
+    terminal.document(json_schema.of_native(), sort_keys=True)
     return 0
 
 

@@ -11,7 +11,7 @@ import ipaddress
 
 from agent.lib.errors import ConfigError
 from agent.lib.text import WHITE, delivered_lines, words
-from agent.parse import fields
+from agent.reader.common import fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.parser import Parsed
+    from agent.reader.client import Parsed
     from agent.report import Item
     from agent.sources import Found
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent.context import Context, Medium
     from agent.host.host import Host
-    from agent.parser import Parsed
+    from agent.reader.client import Parsed
     from agent.report import Item
 
 #: Name in CONFIG_DATASOURCE -> module. The order is that of precedence for "auto".

@@ -18,7 +18,7 @@ from agent.host import machine_uuid
 from agent.lib.digest import sha256
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.records import dataclass, replace
-from agent.parse.problem import Problem, shown
+from agent.reader.common.problem import Problem, shown
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Identity
     from agent.host.host import Host
-    from agent.parser import Parsed
+    from agent.reader.client import Parsed
     from agent.sources.files import Tree
 
     Places = Callable[[Host], Iterable[str]]
@@ -185,10 +185,10 @@ def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
 
 def _parsed(drive: Drive, known: str) -> Parsed:
     """What the reader makes of the drive; of one that is known, no reader is started."""
-    from agent import parser
+    from agent.reader import client
 
     if known and drive.digest == known:
-        return parser.Parsed(
+        return client.Parsed(
             config=None,
             files={},
             raw=None,
@@ -205,9 +205,9 @@ def _parsed(drive: Drive, known: str) -> Parsed:
 
 def read_tree(dialect: str, tree: Tree) -> Parsed:
     """What the reader makes of a drive's files; among the problems is what could not be read."""
-    from agent import parser
+    from agent.reader import client
 
-    found = parser.parse_files(dialect, tree.files)
+    found = client.parse_files(dialect, tree.files)
     left = tuple(
         Problem(shown(name), f"left out: {why}", "the platform has to deliver a correct drive")
         for name, why in sorted(tree.left.items())

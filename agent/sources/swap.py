@@ -14,7 +14,7 @@ from agent.block import mounts, storage, unresponsive
 from agent.block.transport import attachment
 from agent.context import Medium
 from agent.lib.errors import HostError
-from agent.parse import archive
+from agent.reader.formats import tar_archive
 from agent.report import failed, skipped
 from agent.sources import Asked, Findings, Found
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.block.storage import Device, Disk
     from agent.host.host import Host
-    from agent.parser import Piece
+    from agent.reader.client import Piece
     from agent.report import Item
 
 NAME = "gandi"
@@ -146,7 +146,9 @@ def _marked(host: Host, name: str) -> bool:
         return False
     try:
         with host.opened(f"/dev/{name.replace('!', '/')}", os.O_RDONLY) as disk:
-            return any(archive.header(os.pread(disk, archive.BLOCK, at)) is not None for at in OFFSETS)
+            return any(
+                tar_archive.header(os.pread(disk, tar_archive.BLOCK, at)) is not None for at in OFFSETS
+            )
     except (OSError, HostError):
         # A drive without a medium, or one that went away: no carrier.
         return False
@@ -175,17 +177,17 @@ def _whole(found: Found) -> bool:
 
 def _found(descriptor: int, disk: Disk, offset: int, end: int, known: str) -> Found | None:
     """Return the archive at ``offset``; ``end`` is that of another one before it. Raises _Foreign."""
-    from agent.parser import parse
+    from agent.reader.client import parse
 
-    block = _bytes(descriptor, disk, archive.BLOCK, offset)
-    head = archive.header(block)
+    block = _bytes(descriptor, disk, tar_archive.BLOCK, offset)
+    head = tar_archive.header(block)
     if head is None:
         return None
     medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
-    if archive.is_mark(block):
+    if tar_archive.is_mark(block):
         # mkswap may have been cut within its page.
         _nothing_before(descriptor, disk, offset, max(end, PAGE))
-        return Found(_sized(medium, disk, archive.BLOCK + head.size), None)
+        return Found(_sized(medium, disk, tar_archive.BLOCK + head.size), None)
     parsed = parse(NAME, descriptor, offset=offset, known=known)
     if known and not parsed.same and not parsed.foreign:
         parsed = parse(NAME, descriptor, offset=offset)

@@ -36,7 +36,7 @@ CHECK = "/usr/lib/gandi-agent/gandi-check"
 #: Wants the mount units of known data disks.
 DISKS = "gandi-disks.target"
 #: The place of an archive that can be compared, and bytes of one that is kept; what its reader looks at
-#: behind the end (agent/parse/archive.py: a record of 10 KiB and a block) is kept with it.
+#: behind the end (agent/reader/formats/tar_archive.py: a record of 10 KiB and a block) is kept with it.
 _PLACE, _LARGEST, _BEHIND = 512 << 10, 1 << 20, 21 * 512
 
 

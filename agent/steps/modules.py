@@ -11,7 +11,7 @@ from functools import partial
 from io import RawIOBase
 
 from agent.lib.errors import ConfigError, HostError
-from agent.parse.archive import MODULES
+from agent.reader.formats.tar_archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
 from agent.state.json_file import digest
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.host.host import Host
-    from agent.parser import Piece
+    from agent.reader.client import Piece
 
 #: Where members may go: the first parts of their names, as the archive spells them.
 PLACES = ("lib/modules", "boot")

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.parse.problem import Problem
-    from agent.parser import Parsed
+    from agent.reader.client import Parsed
+    from agent.reader.common.problem import Problem
     from agent.sources import Findings, Found
 
 #: Where the customer's scripts read the document, spelled as it came.

@@ -17,7 +17,7 @@ from agent.block import blank, mounts, storage
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
-from agent.parse import archive
+from agent.reader.formats import tar_archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap as source
 from agent.state import settled
@@ -81,19 +81,19 @@ def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
     """
     with _alone(ctx.host, disk) as descriptor:
         # Where a run that was cut has left the mark, it has kept the archive too.
-        if not archive.is_mark(os.pread(descriptor, archive.BLOCK, medium.offset)):
+        if not tar_archive.is_mark(os.pread(descriptor, tar_archive.BLOCK, medium.offset)):
             settled.keep_archive(ctx, medium, descriptor)
-        os.pwrite(descriptor, archive.mark(medium.length - archive.BLOCK), medium.offset)
+        os.pwrite(descriptor, tar_archive.mark(medium.length - tar_archive.BLOCK), medium.offset)
         os.fsync(descriptor)
         end = medium.offset + medium.length
-        for place in range(medium.offset + archive.BLOCK, end, _CHUNK):
+        for place in range(medium.offset + tar_archive.BLOCK, end, _CHUNK):
             os.pwrite(descriptor, bytes(min(_CHUNK, end - place)), place)
         os.fsync(descriptor)
 
 
 def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
     with _alone(host, disk) as descriptor:
-        os.pwrite(descriptor, bytes(archive.BLOCK), medium.offset)
+        os.pwrite(descriptor, bytes(tar_archive.BLOCK), medium.offset)
         os.fsync(descriptor)
 
 

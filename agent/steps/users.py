@@ -18,7 +18,7 @@ from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
 from agent.lib.text import BLANKS
-from agent.parse.problem import shown
+from agent.reader.common.problem import shown
 from agent.report import Outcome, guarded, skipped
 
 TYPE_CHECKING = False

@@ -23,7 +23,7 @@ from agent.state.store import State
 from agent.steps import source, swap
 from tests.media import OFFSET, make_archive, swap_image
 from tests.system.disks import MIB, LoopDisk, sh
-from tests.unit.parse.test_gandi import DOCUMENT, HASH
+from tests.unit.reader.dialects.test_gandi import DOCUMENT, HASH
 
 MakeDisk = Callable[[int], LoopDisk]
 SCRIPT = b"#!/bin/sh\necho the-customers-secret\n"

@@ -30,7 +30,7 @@ from agent.context import context
 from agent.host.descriptor_walk import Place, walk
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
-from agent.parse import archive
+from agent.reader.formats import tar_archive
 from agent.sources import Asked, Findings
 from agent.sources import swap as swap_source
 from agent.steps import swap
@@ -38,7 +38,7 @@ from agent.steps.hostkeys import MAKER
 from tests.media import OFFSET, make_archive
 from tests.system import powercut
 from tests.system.disks import MIB, sh
-from tests.unit.parse.test_gandi import HASH, key
+from tests.unit.reader.dialects.test_gandi import HASH, key
 from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import ImageSpec, newest_deb
 from tests.vm.rig.tree import chroot, install_debs, merged
@@ -213,7 +213,7 @@ def is_kept(machine: Machine, content: bytes, offset: int) -> None:
     folder = machine.root / "var/lib/gandi/instances/native-image-1"
     assert json.loads((folder / "config.json").read_bytes())["hostname"] == "vm1.example.org"
     assert SECRET in (folder / "scripts/script").read_bytes()
-    assert archive.is_mark(on_disk[: archive.BLOCK]) or data[4086:4096] == b"SWAPSPACE2"
+    assert tar_archive.is_mark(on_disk[: tar_archive.BLOCK]) or data[4086:4096] == b"SWAPSPACE2"
 
 
 def is_swap(machine: Machine) -> None:
@@ -222,7 +222,7 @@ def is_swap(machine: Machine) -> None:
     with open(machine.swap, "rb") as device:
         data = device.read()
     assert SECRET not in data
-    assert archive.WIPED.encode() not in data
+    assert tar_archive.WIPED.encode() not in data
 
 
 def is_whole(machine: Machine, names: Iterable[str]) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent import parser
 from agent.block import storage
 from agent.config.model import Identity, InstanceConfig
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
+from agent.reader import client
 from agent.report import Outcome
 from agent.sources import Asked, Findings, drives, superblock
 from agent.sources.superblock import Labelled
@@ -28,18 +28,18 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A reader that takes a drive's id from its one file; the dialects that it was started for."""
     started: list[str] = []
 
-    def parse_files(dialect: str, files: dict[str, bytes], *, known: str = "") -> parser.Parsed:
+    def parse_files(dialect: str, files: dict[str, bytes], *, known: str = "") -> client.Parsed:
         started.append(dialect)
         named = next(
             (c for n, c in files.items() if "instance" in n or n in ("meta-data", "gandi.json")), b"?"
         )
         config = None if named == b"broken" else InstanceConfig(Identity(dialect, named.decode()))
-        return parser.Parsed(
+        return client.Parsed(
             config=config, files={}, raw=None, problems=(), digest="", same=False, ours=True, whole=True,
             extent=(0, 0), modules=(),
         )  # fmt: skip
 
-    monkeypatch.setattr(parser, "parse_files", parse_files)
+    monkeypatch.setattr(client, "parse_files", parse_files)
     return started
 
 

@@ -15,7 +15,7 @@ from agent.report import Item, Outcome
 from tests import media
 from tests.system.disks import MIB, LoopDisk
 from tests.system.swapdisks import ARCHIVE, SCRIPT, Machine, MakeDisk, content_digest, put, secrets_on
-from tests.unit.parse.test_gandi import DOCUMENT
+from tests.unit.reader.dialects.test_gandi import DOCUMENT
 
 GOOD = json.dumps(DOCUMENT).encode()
 DOCUMENTS = {

@@ -11,7 +11,7 @@ import pytest
 
 from agent.block import storage
 from agent.host.host import Host
-from agent.parse import archive
+from agent.reader.formats import tar_archive as archive
 from agent.report import Outcome
 from agent.sources import Asked
 from agent.sources import swap as swap_source

@@ -18,7 +18,8 @@ from agent.host import sysfs
 from agent.host.host import Host
 from agent.hotplug import autofs, luks, services, stopping
 from agent.network import ifupdown
-from agent.parse import fields, gandi
+from agent.reader.common import fields
+from agent.reader.dialects import gandi
 from agent.steps import cron, hostname, ssh
 from agent.udev import database
 from tests.unit.lib.test_text import NO_END

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import parser, seed
+from agent import seed
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
+from agent.reader import client
 
 CONFIG = b'{"vm_hostname": "vm1", "vif": []}'
 
@@ -31,7 +32,7 @@ def test_a_swap_image_is_what_the_reader_reads(tmp_path: Path) -> None:
     assert image.stat().st_blocks * 512 < 1 << 20
     assert image.stat().st_mode & 0o077 == 0
     with image.open("rb") as medium:
-        found = parser.parse("gandi", medium.fileno(), offset=seed.OFFSET)
+        found = client.parse("gandi", medium.fileno(), offset=seed.OFFSET)
     assert found.config is not None
     assert (found.config.hostname, found.files["script"]) == ("vm1", b"x")
 

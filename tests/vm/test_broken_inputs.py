@@ -1,7 +1,7 @@
 """Broken input of every kind: the boot completes, what is good is applied, the error names the place and
 the remedy, and nothing else is touched.
 
-Each kind alone, and what the reader makes of it byte by byte: tests/unit/parse,
+Each kind alone, and what the reader makes of it byte by byte: tests/unit/reader,
 tests/system/test_swap*.py.
 """
 

@@ -19,7 +19,7 @@ from agent.host.host import Host
 from agent.hotplug import notify
 from agent.hotplug.holders import Holder
 from agent.lib.errors import ConfigError
-from agent.parse.problem import shown
+from agent.reader.common.problem import shown
 from agent.report import StepReport, changed, failed
 from agent.systemd import journal
 from tests.hostile import HARMLESS, LABELS, PROCESSES

@@ -17,7 +17,7 @@ from agent.context import Context, Medium
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
-from agent.parser import Piece
+from agent.reader.client import Piece
 from agent.report import Item, Outcome, StatusFile
 from agent.state.store import State
 from agent.steps import modules

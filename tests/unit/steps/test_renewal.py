@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from agent import parser
 from agent.context import Context, Medium
 from agent.host.host import Completed, Host
+from agent.reader import client
 from agent.sources import Found
 from agent.state import regenerate
 from agent.state.store import State
@@ -125,7 +125,7 @@ def test_made_here_where_the_unit_does_not_come(
 
 def deliver(machine: Machine, ctx: Context) -> None:
     """As the source step takes over what it found in the swap disk."""
-    parsed = parser.parse_files(
+    parsed = client.parse_files(
         "gandi", {"gandi/config": b'{"vm_hostname": "vm1", "nameservers": [], "vif": []}'}
     )
     list(source.take(ctx, Found(Medium("gandi", "vda", "254:0"), parsed), parsed, ctx.state.config()))

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from agent import parser, sources
+from agent import sources
 from agent.context import Context, Medium, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
+from agent.reader import client
 from agent.report import Item, Outcome
 from agent.sources import Findings, Found
 from agent.steps import source
 from tests.media import make_archive
-from tests.unit.parse.test_gandi import DOCUMENT, HASH
+from tests.unit.reader.dialects.test_gandi import DOCUMENT, HASH
 
 UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
 OTHER = "4c4c4544-0031-4a10-8056-000000000002"
@@ -50,9 +51,9 @@ class Machine:
         descriptor = os.memfd_create("medium")
         try:
             os.pwrite(descriptor, self.archive, 0)
-            parsed = parser.parse("gandi", descriptor, known=known)
+            parsed = client.parse("gandi", descriptor, known=known)
             if known and not parsed.same:
-                parsed = parser.parse("gandi", descriptor)
+                parsed = client.parse("gandi", descriptor)
         finally:
             os.close(descriptor)
         return Findings(Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed))

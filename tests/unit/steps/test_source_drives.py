@@ -15,8 +15,8 @@ from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, Medium, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.parse.problem import Problem
-from agent.parser import Parsed
+from agent.reader.client import Parsed
+from agent.reader.common.problem import Problem
 from agent.report import Item, Outcome, StepReport, changed, skipped, unchanged
 from agent.sources import Findings, Found, drives
 from agent.stages import Stage, Step

@@ -1,0 +1,277 @@
+"""Start the reader (agent/reader) as a process of its own and take its answer, within bounds.
+
+A process with one thread forks it: an interpreter of its own costs four times as much. The daemon does so
+when a boot begins, before it has other threads. Beside other threads the reader is started as a program,
+since a copy of this process would wait for ever for a lock that one of them holds. Not by Host.run: the
+reader is no command of the system below the root but a part of the agent, it changes nothing, gets an open
+device as its input, and must not be able to fill the memory with its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from base64 import b64decode
+
+from agent.config import model
+from agent.lib import timed_wait
+from agent.lib.canonical_json import canonical
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass, field
+from agent.lib.text import printable
+from agent.reader.common.problem import Problem, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
+
+#: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
+TIMEOUT = 60.0
+#: Seconds for a killed reader to be gone: one that reads from a disk that hangs cannot be killed.
+_GONE = 2.0
+#: Bytes of the answer: programs and files (10 MiB) and the document as it was spelled (1 MiB) in base64, the
+#: configuration (4 MiB), plain passwords and problems.
+ANSWER = 22 << 20
+#: How the folders of the distribution's Python modules are called: Debian's, and everyone else's.
+_PACKAGES = ("/dist-packages", "/site-packages")
+_READER = os.path.join(os.path.dirname(__file__), "__main__.py")
+_HINT = "the stored configuration stays in force; see: journalctl -u 'gandi-*'"
+
+#: The reader that waits for its medium, and the socket that brings it.
+_prepared: tuple[int, socket.socket] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A member of an archive by its place on the medium, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What the reader made of a medium. ``config`` is None where it could not be read, or is ``same``."""
+
+    config: model.InstanceConfig | None
+    #: The customer's programs by name.
+    files: dict[str, bytes]
+    #: The document as it was spelled; None where it is not to be kept.
+    raw: bytes | None
+    problems: tuple[Problem, ...]
+    #: A name for all that was delivered; the same delivery has the same one.
+    digest: str
+    #: Whether the digest is the one that was known.
+    same: bool
+    #: Whether the medium says of itself that it is of this dialect.
+    ours: bool
+    #: False where it is damaged or cut short.
+    whole: bool
+    #: The bytes on the medium that held it: offset and length.
+    extent: tuple[int, int]
+    modules: tuple[Piece, ...]
+    #: Why the medium is not the platform's, "" where nothing speaks against it.
+    foreign: str = ""
+    #: Plain passwords by account ("": the default user's): for this process's life, never stored.
+    secrets: dict[str, str] = field(default_factory=dict)
+
+
+def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") -> Parsed:
+    """Have the medium on ``descriptor`` read, from byte ``offset`` on, as ``dialect``.
+
+    ``known`` is the digest of the last delivery: for the same one no configuration is made (and pydantic is
+    not imported). Raises HostError when the reader ended badly or not in time.
+    """
+    return _read(dialect, str(offset), descriptor, known)
+
+
+def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
+    """Have a drive's files, by their paths in it, read as ``dialect``; errors as above, and no digest."""
+    pairs = sorted(files.items())
+    head = json.dumps([[name, len(content)] for name, content in pairs]).encode() + b"\n"
+    place = "files+texts" if _may_hold_texts(dialect, files) else "files"
+    with os.fdopen(os.memfd_create("drive"), "r+b") as bundle:
+        bundle.writelines([head, *(content for _, content in pairs)])
+        bundle.flush()
+        return _read(dialect, place, bundle.fileno())
+
+
+def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
+    """Whether the reader needs libraries for YAML and for messages, which it can only import before it looks
+    at anything.
+
+    User and vendor data do, unless it is a script; it may be packed, so no more is asked of it here.
+    """
+    if dialect not in ("cloudstack", "openstack"):
+        return dialect == "nocloud"
+    texts = (text for name, text in files.items() if "user" in name.lower() or "vendor" in name.lower())
+    return any(not text.startswith(b"#!") and text.strip(b" \t\r\n") not in (b"", b"{}") for text in texts)
+
+
+def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
+    # Where a module lies is known here already, and a folder's *.pth files are not looked at.
+    packages = [] if known else [one for one in sys.path if one.endswith(_PACKAGES)]
+    status, output = _answered([dialect, place, known, *packages], descriptor)
+    if status:
+        raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)
+    try:
+        answer = json.loads(output)
+        if "defect" in answer:
+            raise HostError(f"the {dialect} reader failed: {shown(str(answer['defect']))}", hint=_HINT)
+        if dialect == "gandi" and answer.get("instead") == "native":
+            return _read("native", place, descriptor, known)
+        return _parsed(answer)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
+
+
+def prepare() -> None:
+    """Fork a reader that waits for its medium, while this process has one thread; for one reading."""
+    global _prepared
+    ours, theirs = socket.socketpair()
+    process = os.fork()
+    if process:
+        theirs.close()
+        _prepared = process, ours
+        return
+    _wait(ours, theirs)
+
+
+def _wait(ours: socket.socket, theirs: socket.socket) -> NoReturn:
+    """Be the reader once its medium has come; end where it was dismissed."""
+    try:
+        ours.close()
+        words, descriptors, _, _ = socket.recv_fds(theirs, 1 << 16, 2)
+        if descriptors:
+            from agent.reader import child
+
+            child.be(json.loads(words), *descriptors)
+    finally:
+        os._exit(0)
+
+
+def dismiss() -> None:
+    """End the reader that waits, where it was not needed."""
+    if prepared := _taken():
+        process, ours = prepared
+        ours.close()
+        os.waitpid(process, 0)
+
+
+def _taken() -> tuple[int, socket.socket] | None:
+    global _prepared
+    taken, _prepared = _prepared, None
+    return taken
+
+
+def _start(words: list[str], descriptor: int, writing: int) -> int:
+    """Start a reader of the medium on ``descriptor`` that answers on ``writing``; return its process id."""
+    if prepared := _taken():
+        process, ours = prepared
+        with ours:
+            socket.send_fds(ours, [json.dumps(words).encode()], [descriptor, writing])
+        return process
+    return (
+        _fork(words, descriptor, writing)
+        if threading.active_count() == 1
+        else _spawn(words, descriptor, writing)
+    )
+
+
+def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
+    """Run the reader to its end; return its wait status and output."""
+    reading, writing = os.pipe()
+    try:
+        process = _start(words, descriptor, writing)
+    except OSError as error:
+        os.close(reading)
+        raise HostError(f"the reader cannot be started: {error.strerror}") from error
+    finally:
+        os.close(writing)
+    output, status, deadline = None, None, time.monotonic() + TIMEOUT
+    try:
+        output = _collect(reading, deadline)
+        if output is not None and timed_wait.ended(process, deadline - time.monotonic()):
+            _, status = os.waitpid(process, 0)
+    finally:
+        os.close(reading)
+        if status is None:
+            os.kill(process, 9)
+            if timed_wait.ended(process, _GONE):
+                os.waitpid(process, 0)
+    if output is None or status is None:
+        raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)
+    return status, output
+
+
+def _fork(words: list[str], descriptor: int, writing: int) -> int:
+    """Return the process id of a copy of this process that is the reader, and ends as such."""
+    if process := os.fork():
+        return process
+    from agent.reader import child
+
+    child.be(words, descriptor, writing)
+
+
+def _spawn(words: list[str], descriptor: int, writing: int) -> int:
+    """Return the process id of the reader as a program; its standard error goes nowhere, as above."""
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", _READER, *words],
+        {"LC_ALL": "C.UTF-8"},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, descriptor, 0),
+            (os.POSIX_SPAWN_DUP2, writing, 1),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ],
+        setsigmask=(),
+    )
+
+
+def _collect(reading: int, deadline: float) -> bytes | None:
+    """Everything up to the end of the pipe; None when that takes too long or is too much."""
+    output = bytearray()
+    poll = select.poll()
+    poll.register(reading, select.POLLIN)
+    while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        chunk = os.read(reading, 1 << 16)
+        if not chunk:
+            return bytes(output)
+        output += chunk
+        if len(output) > ANSWER:
+            break
+    return None
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"by signal {-code}" if code < 0 else f"with exit status {code}"
+
+
+def _parsed(answer: dict[str, Any]) -> Parsed:
+    config, raw = answer.get("config"), answer.get("raw")
+    start, length = answer.get("extent", (0, 0))
+    return Parsed(
+        config=model.load(canonical(config)) if config else None,
+        files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
+        raw=b64decode(raw) if raw is not None else None,
+        problems=tuple(
+            Problem(shown(path), printable(message), printable(hint), harmless)
+            for path, message, hint, harmless in answer["problems"]
+        ),
+        digest=str(answer.get("digest", "")),
+        same=bool(answer.get("same")),
+        ours=bool(answer.get("ours", True)),
+        whole=bool(answer.get("whole", True)),
+        extent=(int(start), int(length)),
+        modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer.get("modules", ())),
+        foreign=shown(str(answer.get("foreign", ""))),
+        secrets={str(name): str(secret) for name, secret in answer.get("secrets", {}).items()},
+    )

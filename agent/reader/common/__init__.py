@@ -1,0 +1,1 @@
+"""What the dialects and formats are made with: readers of values, problems, bounds."""

@@ -1,0 +1,233 @@
+"""Readers of single values that more than one dialect has: each gives the neutral value or says what is
+wrong.
+
+A reader raises ValueError("what is wrong; what to write instead"). It never repeats the value: a password,
+or a private key that was pasted by mistake, would end up in a log.
+"""
+
+from __future__ import annotations
+
+import binascii
+import ipaddress
+import re
+import shlex
+
+from agent.lib import public_key
+from agent.lib.text import BLANKS, WHITE, delivered_lines
+from agent.reader.common import password_hashes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: What shadow's useradd takes (is_valid_user_name in its lib/chkname.c), as Debian documents it in
+#: useradd(8).
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_KEY_LINE = 16 << 10
+#: Keys of one account: how many, their characters in all, and the lines that are looked at.
+_KEYS, _KEYS_SIZE, _KEYS_LINES = 1000, 1 << 20, 5000
+#: Characters of a line of arguments: shlex takes time by the square of a word's length, and the kernel takes
+#: no argument of more than 128 KiB (MAX_ARG_STRLEN).
+_ARGUMENTS = 32 << 10
+
+
+def text(value: object) -> str:
+    """A string; None reads as ""."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError("not a string; write it in quotes")
+    if "\0" in value:
+        raise ValueError("holds a NUL character; remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds a lone surrogate, or bytes that are no UTF-8; write it as UTF-8") from None
+    return value
+
+
+def arguments(value: object) -> tuple[str, ...]:
+    """A program's arguments: words by a shell's rules of quoting, nothing expanded."""
+    words = text(value)
+    if len(words) > _ARGUMENTS:
+        what = f"longer than {_ARGUMENTS} characters: gandi/script is not run"
+        raise ValueError(f"{what}; hand over what is longer in the script itself")
+    try:
+        return tuple(shlex.split(words))
+    except ValueError as error:
+        what = f"{error} in the quoting: gandi/script is not run".lower()
+        raise ValueError(f"{what}; close each quote, write \\\\ for a backslash") from None
+
+
+def address(value: object) -> IP:
+    """A host's address, v4 or v6, without a prefix."""
+    try:
+        found = ipaddress.ip_address(stripped(value))
+    except ValueError:
+        raise ValueError("not an IP address; write for example 203.0.113.10 or 2001:db8::10") from None
+    if found.is_unspecified or found.is_multicast or found.is_loopback or getattr(found, "scope_id", None):
+        raise ValueError("no address of a host; write one that a NIC can have")
+    return found
+
+
+def optional_address(value: object) -> IP | None:
+    """The same, where an empty string and null mean: none."""
+    return address(value) if stripped(value) else None
+
+
+def network(value: object) -> Net | None:
+    """A network in CIDR notation (bits of the host are ignored); an empty string and null mean: none.
+
+    Without a prefix: /24 for IPv4 (the platform's default), /64 for IPv6.
+    """
+    written = stripped(value)
+    if not written:
+        return None
+    if "/" not in written:
+        written += "/64" if ":" in written else "/24"
+    try:
+        return ipaddress.ip_network(written, strict=False)
+    except ValueError:
+        raise ValueError("not a network in CIDR notation; write for example 203.0.113.0/24") from None
+
+
+def number(value: object) -> int:
+    """A small whole number, also as a string of digits."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip(WHITE)):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10000:
+        raise ValueError("not a small whole number; write 0 for the first, 1 for the second")
+    return value
+
+
+def optional_number(value: object) -> int | None:
+    """The same, where null means: none."""
+    return None if value is None else number(value)
+
+
+def mac(value: object) -> str | None:
+    """A hardware address, lower-case with colons; an empty string and null mean: none."""
+    written = stripped(value).lower().replace("-", ":")
+    if written and not _MAC.fullmatch(written):
+        raise ValueError("not a MAC address; write for example 00:16:3e:11:22:33")
+    return written or None
+
+
+def hostname(value: object) -> str:
+    """A host name, short or fully qualified (RFC 1123; underscores are let pass); "" where none is given."""
+    written = stripped(value).removesuffix(".")
+    if written and (len(written) > 253 or not all(map(_LABEL.fullmatch, written.split(".")))):
+        raise ValueError("not a host name; letters, digits and hyphens, at most 63 between two dots")
+    return written
+
+
+def password(value: object) -> str | None:
+    """A crypt(3) hash, verbatim; None where none is given."""
+    written = text(value)
+    return password_hashes.checked(written) if written else None
+
+
+def shadow_field(value: object) -> str | None:
+    """What is to stand in a field of shadow(5): a hash or a lock, see ``hashes.shadow_field``; None where
+    none is given.
+    """
+    written = text(value)
+    if written:
+        password_hashes.shadow_field(written)
+    return written or None
+
+
+def user(value: object) -> str | None:
+    """An account's name that useradd takes; None where none is given."""
+    written = text(value)
+    if written and not USER.fullmatch(written):
+        raise ValueError("no user name that useradd takes; lower-case letters, digits, _ and -, at most 32")
+    return written or None
+
+
+def key(line: str) -> tuple[str, str]:
+    """One line of authorized_keys, as (its key without options and comment, the line). Raises ValueError:
+    also for a line with a control character or another end of line in it, which other programs than sshd
+    would take for two.
+    """
+    line = line.strip(BLANKS)
+    if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
+        raise ValueError("too long, or a control character or line separator in it; one key on each line")
+    found = public_key.split(line)
+    if found is None:
+        raise ValueError("no OpenSSH public key; write the content of a .pub file")
+    kind, blob, _ = found
+    try:
+        raw = binascii.a2b_base64(blob, strict_mode=True)
+    except ValueError:
+        raise ValueError(f"{kind}: its base64 is damaged; copy the .pub file again, whole") from None
+    named = kind.encode()
+    if raw[:4] != len(named).to_bytes(4, "big") or raw[4 : 4 + len(named)] != named or len(raw) < 40:
+        raise ValueError(f"{kind}: cut short, or of another type; copy the .pub file again, whole")
+    return f"{kind} {blob}", line
+
+
+def items(value: object) -> tuple[object, ...]:
+    """The lines of a text or of a list of texts; None reads as none. What is no text stays in its place:
+    each item is judged by itself.
+    """
+    many = value if isinstance(value, list) else [value]
+    return tuple(
+        line
+        for one in many
+        if one is not None
+        for line in (delivered_lines(one) if isinstance(one, str) else (one,))
+    )
+
+
+def any_text(value: object) -> str:
+    """A text, whatever is in it: each of its lines is judged by itself. None reads as ""."""
+    return value if isinstance(value, str) else text(value)
+
+
+def is_comment(line: object) -> bool:
+    """Whether a line of keys says nothing: a blank one, or a comment (sshd(8))."""
+    said = line.strip(BLANKS) if isinstance(line, str) else None
+    return said == "" or (said is not None and said.startswith("#"))
+
+
+def unpacked(written: str | bytes) -> bytes:
+    """What base64 stands for, written in one line or several. Raises ValueError."""
+    data = written.encode("ascii") if isinstance(written, str) else written
+    return binascii.a2b_base64(data.translate(None, WHITE.encode()), strict_mode=True)
+
+
+def keys(written: Sequence[object]) -> tuple[dict[str, str], list[tuple[int, str, str]]]:
+    """Return the public keys of authorized_keys, each by itself with its line, and of each line that is none
+    its number, what is wrong, and the remedy. What is beyond the bounds is wrong as one.
+    """
+    found: dict[str, str] = {}
+    wrong: list[tuple[int, str, str]] = []
+    size = 0
+    for number, line in enumerate(written, start=1):
+        if is_comment(line):
+            continue
+        if number > _KEYS_LINES or len(found) >= _KEYS or size > _KEYS_SIZE:
+            most = f"{_KEYS} keys, {_KEYS_LINES} lines or {_KEYS_SIZE} characters"
+            wrong.append((number, f"more than {most}: left out from here on", "deliver fewer keys"))
+            break
+        try:
+            name, whole = key(any_text(line))
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            wrong.append((number, what, hint))
+        else:
+            found.setdefault(name, whole)
+            size += len(whole)
+    return found, wrong
+
+
+def stripped(value: object) -> str:
+    """A string without the blanks and ends of lines around it; None reads as ""."""
+    return text(value).strip(WHITE)

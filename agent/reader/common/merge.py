@@ -1,0 +1,222 @@
+"""What a drive says of a machine, collected document by document: what is said first stays.
+
+So a dialect says the most important first (a password of its own, then user data, then the drive's
+metadata, then vendor data), and nothing later overrides it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from agent.config.model import File, Identity, InstanceConfig, User
+from agent.lib.digest import sha256
+from agent.lib.records import replace
+from agent.reader.common import fields, password_hashes, values
+from agent.reader.common.bounds import is_text
+from agent.reader.common.problem import Problem, bounded, shown
+from agent.reader.common.program_digest import program
+from agent.reader.common.result import Reading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config.model import Nic, Script
+
+#: The account of CONFIG_DEFAULT_USER, which no document knows by name.
+DEFAULT = ""
+#: The name under which user data is kept as it came.
+USER_DATA = "user-data"
+#: Bytes of everything that is kept: in base64 it fits into the answer that the employer takes.
+KEPT = 10 << 20
+#: Programs and files in all.
+ITEMS = 1000
+#: Characters of all public keys.
+KEYS = 2 << 20
+#: Accounts.
+USERS = 256
+#: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
+_PASSWORD = 512
+#: Items of metadata, and characters of each.
+_METADATA, _METADATA_TEXT = 500, 8 << 10
+
+
+class Form(StrEnum):
+    """What a password is written as."""
+
+    HASH = "hash"
+    PLAIN = "plain"
+    EITHER = "either"
+
+
+class Draft:
+    """Everything that was said so far, and what was wrong with it."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.id = ""
+        self.hostname = ""
+        self.timezone = ""
+        self.nics: tuple[Nic, ...] = ()
+        self.nameservers: list[str] = []
+        self.search: list[str] = []
+        self.problems: list[Problem] = []
+        self.metadata: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
+        #: How many plain passwords were said, those included that do not count: none may be stored.
+        self.plain = 0
+        self.kept: dict[str, bytes] = {}
+        self._size = 0
+        self._keys_size = 0
+        self._users: dict[str, User] = {}
+        self._scripts: list[Script] = []
+        self._boot: list[Script] = []
+        self._files: dict[str, File] = {}
+
+    def reading(self) -> Reading:
+        """The model of all of it."""
+        config = InstanceConfig(
+            identity=Identity(self.source, self.id),
+            hostname=self.hostname or None,
+            nameservers=tuple(dict.fromkeys(self.nameservers)),
+            nics=self.nics,
+            users=tuple(self._users.values()),
+            scripts=tuple(self._scripts),
+            boot=tuple(self._boot),
+            files=tuple(self._files.values()),
+            search=tuple(dict.fromkeys(self.search)),
+            metadata=tuple(sorted(self.metadata.items())),
+            timezone=self.timezone or None,
+            partial=any(not problem.harmless for problem in self.problems),
+        )
+        problems = [*self.problems, *password_hashes.weak(config.users)]
+        return Reading(config, self.kept, bounded(problems), self.secrets)
+
+    def tell(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
+        """Put one problem on record."""
+        self.problems.append(Problem(path, message, hint, harmless))
+
+    def told(self, document: str, problems: Iterable[Problem]) -> None:
+        """Put the problems of a document on record, under its name."""
+        self.problems.extend(replace(problem, path=f"{document}: {problem.path}") for problem in problems)
+
+    def user(self, user: User, secret: str = "") -> None:
+        """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
+        known = self._users.get(user.name)
+        # The account that keys and passwords without a name go to has its place beside those that are named.
+        if known is None and user.name != DEFAULT and len(self._users.keys() - {DEFAULT}) >= USERS:
+            self.tell("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
+            self.plain += bool(secret)
+            return
+        has_password = user.name in self.secrets or bool(known and known.password)
+        self.plain += bool(secret)
+        if secret and not has_password:
+            self.secrets[user.name] = secret
+        if known is None:
+            self._users[user.name] = user
+            return
+        self._users[user.name] = replace(
+            known,
+            password=known.password or (None if has_password else user.password),
+            keys=tuple({fields.key(line)[0]: line for line in (*user.keys, *known.keys)}.values()),
+            admin=known.admin or user.admin,
+            groups=_merged(known.groups, user.groups),
+            shell=known.shell or user.shell,
+            sudo=known.sudo or user.sudo,
+            # An account that was given a password is not locked by what comes later.
+            locked=known.locked and not (user.password or secret),
+        )
+
+    def password(self, name: str, written: str, path: str, *, form: Form = Form.EITHER) -> None:
+        """Take an account's password: a crypt(3) hash or plain text, by its form or else by its beginning.
+        What begins like a hash and is none is a problem, and never taken for a plain password.
+        """
+        if not self.usable(written, path):
+            return
+        if form is Form.PLAIN or (form is Form.EITHER and not password_hashes.is_meant(written)):
+            self.user(User(name), written)
+            return
+        try:
+            hashed, locked = password_hashes.shadow_field(written)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            self.tell(path, what, hint)
+        else:
+            self.user(User(name, password=hashed, locked=locked))
+            known = self._users[name]
+            if locked and known.password is None and name not in self.secrets:
+                self._users[name] = replace(known, locked=True)
+
+    def usable(self, secret: str, path: str) -> bool:
+        """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
+        if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD or not is_text(secret):
+            self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
+            return False
+        return True
+
+    def keys(self, name: str, lines: Iterable[object], path: str) -> None:
+        """Public keys of an account, each once; a wrong one is told with its number."""
+        found, wrong = fields.keys(list(lines))
+        for number, what, hint in wrong:
+            self.tell(f"{path} line {number}", what, hint)
+        self._keys_size += sum(map(len, found.values()))
+        if self._keys_size > KEYS:
+            self.tell(
+                path, f"more than {KEYS} characters, with all keys before: left out", "deliver fewer keys"
+            )
+        elif found:
+            self.user(User(name, keys=tuple(found.values())))
+
+    def program(
+        self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
+    ) -> None:
+        """A program of the customer's: once at the end of the first boot, or early at each ``boot``."""
+        if self._room(content, path):
+            stored = self._free(name)
+            self.keep(stored, content, path)
+            (self._boot if boot else self._scripts).append(program(stored, content, arguments))
+
+    def file(self, file: File, content: bytes, path: str) -> None:
+        """A file that the document brings; its name and digest are made here."""
+        if file.path in self._files and not file.append:
+            self.tell(path, "the file is there twice; the first is used", "write it once", harmless=True)
+            return
+        if self._room(content, path):
+            name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
+            self.keep(name, content, path)
+            place = f"{file.path}\0{name}" if file.append else file.path
+            self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
+
+    def keep(self, name: str, content: bytes, path: str) -> None:
+        """Hand bytes back under a name; where that is too much in all, it is told and left out."""
+        if self._room(content, path):
+            self._size += len(content)
+            self.kept[name] = content
+
+    def _room(self, content: bytes, path: str) -> bool:
+        if self._size + len(content) > KEPT or len(self.kept) >= ITEMS:
+            what = f"more than {KEPT} bytes, or {ITEMS} items, with all before it: left out"
+            self.tell(path, what, "deliver less")
+            return False
+        return True
+
+    def say(self, name: str, value: object) -> None:
+        """What the drive says of the machine, for ``gandi-agent get``; what is no text or number is not."""
+        if isinstance(value, str | int | float) and len(self.metadata) < _METADATA:
+            try:
+                written = values.word(value)[:_METADATA_TEXT]
+                self.metadata.setdefault(shown(fields.text(name)), written)
+            except ValueError:
+                self.tell(
+                    "the metadata", "text that is no text: left out", "write it as UTF-8", harmless=True
+                )
+
+    def _free(self, name: str) -> str:
+        taken = {*self.kept, USER_DATA}
+        if name not in taken:
+            return name
+        return next(free for n in range(2, 1 << 20) if (free := f"{name}-{n}") not in taken)
+
+
+def _merged(first: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *more)))

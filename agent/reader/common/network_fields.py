@@ -1,0 +1,125 @@
+"""Readers of single values of a network's description, for the dialects that describe one in full."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from agent.lib.text import WHITE
+from agent.reader.common.fields import IP, address, hostname, network, text
+from agent.reader.common.values import Choice, Whole
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+#: Bytes; the lower bound is IPv4's own (RFC 791).
+MTU = Whole(68, 65535)
+VLAN = Whole(1, 4094)
+METRIC = Whole(0, 2**32 - 1)
+MILLISECONDS = Whole(0, 1_000_000)
+#: The kernel's words, with the number that may stand for each (bonding.rst).
+MODES = (
+    *("balance-rr", "active-backup", "balance-xor", "broadcast"),
+    *("802.3ad", "balance-tlb", "balance-alb"),
+)
+HASHES = Choice(("layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4", "vlan+srcmac"))
+RATES = ("slow", "fast")
+#: What the kernel takes for an interface (dev_valid_name in net/core/dev.c), without what shells and
+#: sysctl paths would read as something else.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
+_ANYWHERE = {"default": "0.0.0.0/0", "0/0": "0.0.0.0/0", "::0/0": "::/0"}
+
+
+def interface_name(value: object) -> str:
+    """An interface's name that the kernel takes."""
+    written = text(value)
+    if not _NAME.fullmatch(written) or written in ("lo", "all", "default"):
+        raise ValueError("no name of an interface; letters, digits, _ - and ., at most 15, not lo")
+    return written
+
+
+def optional_name(value: object) -> str | None:
+    """The same, where an empty string and null mean: none."""
+    return interface_name(value) if text(value) else None
+
+
+def interface(value: object) -> Interface:
+    """A NIC's address with its prefix; without one it is the host's alone (/32, /128)."""
+    written = text(value).strip(WHITE)
+    host, _, _ = written.partition("/")
+    address(host)
+    try:
+        return ipaddress.ip_interface(written)
+    except ValueError:
+        raise ValueError("not an address with a prefix; write for example 203.0.113.10/24") from None
+
+
+def destination(value: object) -> str:
+    """A route's destination in CIDR notation; ``default`` is IPv4's, see ``anywhere`` for IPv6's."""
+    written = text(value).strip(WHITE)
+    if "/" not in written and written not in _ANYWHERE:
+        return str(ipaddress.ip_network(address(written)))
+    found = network(_ANYWHERE.get(written, written))
+    if found is None:
+        raise ValueError("not a destination; write for example 10.0.0.0/8 or default")
+    return str(found)
+
+
+def anywhere(version: int) -> str:
+    """The destination that is everything, of IP version 4 or 6."""
+    return "::/0" if version == 6 else "0.0.0.0/0"
+
+
+def prefix(mask: str, version: int) -> int:
+    """The length that a netmask says: ``255.255.255.0``, ``ffff:ffff::``, ``/24`` or ``24``.
+
+    Raises ValueError for a mask with holes, or of the other version.
+    """
+    written, bits = mask.strip(WHITE).removeprefix("/"), 32 if version == 4 else 128
+    if re.fullmatch(r"[0-9]{1,3}", written) and int(written) <= bits:
+        return int(written)
+    try:
+        number = int(ipaddress.IPv4Address(written) if version == 4 else ipaddress.IPv6Address(written))
+    except ValueError:
+        number = -1
+    length = number.bit_count()
+    if number != ((1 << length) - 1) << (bits - length):
+        raise ValueError(f"not a netmask of IPv{version}; write a prefix in the address instead")
+    return length
+
+
+def bond_mode(value: object) -> str:
+    """A bond's mode; the number that the kernel also takes becomes its word."""
+    written = str(value) if isinstance(value, int) else text(value)
+    return MODES[int(written)] if re.fullmatch("[0-6]", written) else Choice(MODES)(written)
+
+
+def lacp_rate(value: object) -> str | None:
+    """How often LACP speaks; null means: the kernel's default."""
+    written = str(value) if isinstance(value, int) else text(value)
+    if written in ("0", "1"):
+        return RATES[int(written)]
+    return Choice(RATES)(written) if written else None
+
+
+def xmit_hash_policy(value: object) -> str | None:
+    """How a bond spreads what it sends; null means: the kernel's default."""
+    return HASHES(value) if text(value) else None
+
+
+def search_domain(value: object) -> str:
+    """A domain that resolvers append; ``~`` before it (systemd-resolved) is let pass."""
+    written = text(value).strip(WHITE)
+    name = hostname(written.removeprefix("~"))
+    if not name and written not in ("~", "~."):
+        raise ValueError("not a domain; write for example example.org")
+    return written
+
+
+def toward(destination: str, gateway: IP | None) -> str:
+    """The destination as a route over that gateway has it: ``default`` is of the gateway's version."""
+    everything = gateway is not None and destination == anywhere(4)
+    return anywhere(gateway.version) if everything and gateway is not None else destination

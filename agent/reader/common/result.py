@@ -1,0 +1,77 @@
+"""What a dialect makes of its input: the one thing that all of them give the reader."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+
+from agent.config.model import InstanceConfig, dump
+from agent.lib.canonical_json import canonical
+from agent.lib.records import asdict, dataclass, field, fields
+from agent.reader.common.problem import Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+#: Bytes of a configuration in the answer. NICs, which depend on each other, have room in it at their most.
+ROOM = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """``config`` is None where the document as a whole is none; ``files`` are bytes by their names there."""
+
+    config: InstanceConfig | None
+    files: dict[str, bytes]
+    problems: list[Problem]
+    #: Plain passwords by account: never part of the model, never stored.
+    secrets: dict[str, str] = field(default_factory=dict)
+    #: The dialect that the document turned out to be of, where it was read as another one.
+    instead: str = ""
+
+
+def told(problems: list[Problem]) -> list[list[str | bool]]:
+    """The problems as they go into the answer."""
+    return [[p.path, p.message, p.hint, p.harmless] for p in problems]
+
+
+def encoded(reading: Reading) -> dict[str, Any]:
+    """All but the problems as it goes into the answer; what has no room there is among the problems."""
+    return {
+        "config": json.loads(_fitting(reading.config, reading.problems)) if reading.config else None,
+        "files": {name: b64encode(content).decode() for name, content in reading.files.items()},
+        "secrets": reading.secrets,
+        "instead": reading.instead,
+    }
+
+
+def _fitting(config: InstanceConfig, problems: list[Problem]) -> bytes:
+    """The configuration as it goes into the answer, without the last items of what takes most room."""
+    try:
+        whole = dump(config)
+    except MemoryError:
+        whole = b""
+    return whole if 0 < len(whole) <= ROOM else dump(_trimmed(config, problems))
+
+
+def _trimmed(config: InstanceConfig, problems: list[Problem]) -> InstanceConfig:
+    every: dict[str, Any] = {one.name: getattr(config, one.name) for one in fields(config)}
+    many = {name: value for name, value in every.items() if isinstance(value, tuple)}
+    sizes = {key: [_size(item) for item in items] for key, items in many.items()}
+    over = sum(map(sum, sizes.values())) - ROOM
+    del sizes["nics"]
+    for key in sorted(sizes, key=lambda one: sum(sizes[one]), reverse=True):
+        while over > 0 and sizes[key]:
+            over -= sizes[key].pop()
+        gone = len(many[key]) - len(sizes[key])
+        if gone:
+            what = f"the last {gone} of {len(many[key])} are left out: more than {ROOM} bytes in all"
+            problems.append(Problem(key, what, "deliver less"))
+            many[key] = many[key][: len(sizes[key])]
+    return InstanceConfig(**every | many | {"partial": True})
+
+
+def _size(item: Any) -> int:
+    return len(canonical(item if isinstance(item, str | tuple) else asdict(item)))

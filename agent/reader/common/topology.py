@@ -1,0 +1,295 @@
+"""Bonds, VLANs and bridges put together: which combinations make a network, whatever dialect says them.
+
+What cannot be is left out and named by its path, and so is what rests on it; the rest is the model's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from agent.config.model import Kind
+from agent.lib.records import dataclass, replace
+from agent.reader.common.problem import Problem, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.config.model import Nic
+
+#: Resolvers, and domains to search, of a NIC: more than any of the network managers uses.
+NAMES = 256
+#: NICs of one machine; more is no machine but an attack on whoever renders them.
+MOST = 256
+#: Bytes that an interface needs for IPv6 (RFC 8200, section 5).
+_IPV6_MTU = 1280
+
+
+@dataclass(slots=True)
+class Link:
+    """A NIC as a document says it; ``nic`` lacks what refers to others, and its number.
+
+    ``refs`` are the names by which the document's other links refer to it. ``ports``, ``parent`` and
+    ``primary`` are such names; ``ports_key`` and ``parent_key`` say how this dialect calls them in a path.
+    """
+
+    path: str
+    nic: Nic
+    refs: tuple[str, ...]
+    ports: tuple[str, ...] = ()
+    parent: str | None = None
+    primary: str | None = None
+    number: int | None = None
+    ports_key: str = "ports"
+    parent_key: str = "parent"
+
+    @property
+    def virtual(self) -> bool:
+        return self.nic.kind is not Kind.PHYSICAL
+
+
+def assemble(links: list[Link], problems: list[Problem]) -> tuple[Nic, ...]:
+    """The NICs in the order of their numbers, without what cannot be; that is told."""
+    if len(links) > MOST:
+        problems.append(Problem("the network", f"more than {MOST} NICs", "the first of them are used"))
+    return _Assembly(links[:MOST], problems).nics()
+
+
+class _Near:
+    """The networks of a NIC's addresses, by their prefixes: a document may have thousands of them."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        networks = [ipaddress.ip_interface(address).network for address in addresses]
+        self._known = {(n.version, n.prefixlen, _head(n.network_address, n.prefixlen)) for n in networks}
+        self._lengths = {(version, length) for version, length, _ in self._known}
+
+    def outside(self, gateway: str, leased: dict[int, bool]) -> bool:
+        """Whether a gateway must be declared reachable: link-local, or in no network of the addresses.
+
+        Nothing is known of a NIC without an address of that version, or whose address is ``leased``.
+        """
+        found = ipaddress.ip_address(gateway)
+        lengths = [length for version, length in self._lengths if version == found.version]
+        inside = any((found.version, n, _head(found, n)) in self._known for n in lengths)
+        return found.is_link_local or (bool(lengths) and not inside and not leased[found.version])
+
+
+def _head(found: ipaddress.IPv4Address | ipaddress.IPv6Address, length: int) -> int:
+    return int(found) >> (found.max_prefixlen - length)
+
+
+class _Assembly:
+    """One network on its way from names to numbers."""
+
+    def __init__(self, links: list[Link], problems: list[Problem]) -> None:
+        self.problems = problems
+        self.links: list[Link] = []
+        self.named: dict[str, Link] = {}
+        for link in links:
+            self._admit(link)
+
+    def nics(self) -> tuple[Nic, ...]:
+        self._break_cycles()
+        while any([self._settled(link) for link in list(self.links)]):
+            pass  # What was left out may have been what another rests on.
+        self._ports_once()
+        self._vlans_once()
+        ports = {id(self.named[port]): link for link in self.links for port in link.ports}
+        for link in self.links:
+            self._addresses(link, ports.get(id(link)))
+            self._mtu(link)
+        self._addresses_once()
+        return self._numbered()
+
+    def _tell(self, link: Link, key: str, what: str, hint: str) -> None:
+        self.problems.append(Problem(f"{link.path}.{key}" if key else link.path, what, hint))
+
+    def _leave(self, link: Link, key: str, what: str, hint: str) -> None:
+        self._tell(link, key, f"{what}: left out", hint)
+        self.links.remove(link)
+        for ref in link.refs:
+            self.named.pop(ref, None)
+
+    def _admit(self, link: Link) -> None:
+        """Take a link whose names are its own."""
+        nic = link.nic
+        twice = next((ref for ref in link.refs if ref in self.named), None)
+        same_name = nic.name and any(other.nic.name == nic.name for other in self.links)
+        physical = [other.nic for other in self.links if not other.virtual]
+        if twice is not None or same_name:
+            name = shown(twice or nic.name or "")
+            self._tell(link, "", f"{name} is there twice; the first is used", "name each NIC once")
+        elif not link.virtual and nic.mac and any(other.mac == nic.mac for other in physical):
+            self._tell(link, "", "its MAC address is there twice; the first is used", "describe a NIC once")
+        elif link.virtual and not nic.name:
+            what = f"a {nic.kind} without a name that the kernel takes: left out"
+            self._tell(link, "", what, "name it, with at most 15 characters")
+        else:
+            link.ports = tuple(dict.fromkeys(link.ports))
+            self.links.append(link)
+            self.named.update(dict.fromkeys(link.refs, link))
+
+    def _break_cycles(self) -> None:
+        """Leave out every link that rests on itself."""
+        looped = [link for link in self.links if self._rests_on_itself(link)]
+        for link in looped:
+            self._leave(link, "", "rests on itself", "a chain of ports and parents must end at a NIC")
+
+    def _rests_on_itself(self, start: Link) -> bool:
+        seen: set[int] = set()
+        todo = [start]
+        while todo:
+            for below in self._below(todo.pop()):
+                if below is start:
+                    return True
+                if id(below) not in seen:
+                    seen.add(id(below))
+                    todo.append(below)
+        return False
+
+    def _below(self, link: Link) -> list[Link]:
+        names = [*link.ports, *([link.parent] if link.parent is not None else [])]
+        return [self.named[name] for name in names if name in self.named]
+
+    def _settled(self, link: Link) -> bool:
+        """Whether something about the link's ports or parent had to be changed."""
+        nic, changed = link.nic, False
+        if nic.kind is Kind.VLAN:
+            if link.parent is None or link.parent not in self.named:
+                what = f"no NIC {shown(link.parent)}" if link.parent else "a VLAN without a parent"
+                self._leave(link, link.parent_key, what, "name a NIC that is described here")
+                return True
+            if nic.vlan is None:
+                self._leave(link, "", "a VLAN without an id", "write one from 1 to 4094")
+                return True
+        wrong = {port: why for port in link.ports if (why := self._no_port(link, port))}
+        for why in wrong.values():
+            self._tell(link, link.ports_key, why, "name NICs that are described here")
+            changed = True
+        link.ports = tuple(port for port in link.ports if port not in wrong)
+        if nic.kind is Kind.BOND and not link.ports:
+            self._leave(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+            return True
+        return changed
+
+    def _no_port(self, link: Link, port: str) -> str:
+        """Why that one cannot be a port of this link, or ""."""
+        below = self.named.get(port)
+        if below is None:
+            return f"no NIC {shown(port)}"
+        # The kernel refuses both (bond_enslave, br_add_if).
+        if below.nic.kind is Kind.BRIDGE or (below.nic.kind is link.nic.kind is Kind.BOND):
+            return f"{shown(port)} is a {below.nic.kind}, which cannot be a port of a {link.nic.kind}"
+        return ""
+
+    def _ports_once(self) -> None:
+        """Each NIC is a port of one bond or bridge; one that is a bond's carries no VLAN."""
+        taken: dict[int, Link] = {}
+        for link in self.links:
+            mine: list[str] = []
+            for port in link.ports:
+                below = self.named[port]
+                if id(below) in taken:
+                    what = f"{shown(port)} is a port of {shown(taken[id(below)].nic.name or '')} already"
+                    self._tell(link, link.ports_key, what, "name each NIC in one place")
+                else:
+                    taken[id(below)] = link
+                    mine.append(port)
+            link.ports = tuple(mine)
+        for link in [one for one in self.links if one.nic.kind is Kind.BOND and not one.ports]:
+            self._leave(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+        for link in [one for one in self.links if one.parent is not None]:
+            above = taken.get(id(self.named.get(link.parent or "")))
+            if above is not None and above in self.links and above.nic.kind is Kind.BOND:
+                what, bond = f"{shown(link.parent or '')} is a port of a bond", shown(above.nic.name or "")
+                self._leave(link, link.parent_key, what, f"put the VLAN on {bond}")
+        while any([self._settled(link) for link in list(self.links)]):
+            pass  # A VLAN on a VLAN that was left out.
+
+    def _vlans_once(self) -> None:
+        seen: set[tuple[int, int | None]] = set()
+        for link in [one for one in self.links if one.nic.kind is Kind.VLAN]:
+            tag = (id(self.named[link.parent or ""]), link.nic.vlan)
+            if tag in seen:
+                self._leave(link, "", "the same VLAN of the same NIC is there twice", "describe it once")
+            seen.add(tag)
+        while any([self._settled(link) for link in list(self.links)]):
+            pass  # What rested on one of them.
+
+    def _addresses(self, link: Link, above: Link | None) -> None:
+        """A port has no addresses of its own; a gateway outside the addresses' networks is on the link."""
+        nic = link.nic
+        if above is not None:
+            if nic.addresses or nic.routes or nic.dhcp4 or nic.dhcp6:
+                what = f"has addresses or routes, but is a port of {shown(above.nic.name or '')}"
+                self._tell(link, "", f"{what}: not applied", "give them to what it is a port of")
+            link.nic = replace(nic, addresses=(), routes=(), dhcp4=False, dhcp6=False, accept_ra=False)
+            return
+        near = _Near(nic.addresses)
+        leased = {4: nic.dhcp4, 6: nic.dhcp6}
+        routes = []
+        for route in nic.routes:
+            if route.gateway and (":" in route.gateway) != (":" in route.destination):
+                what = "a route whose gateway is of another IP version than its destination: left out"
+                self._tell(link, "routes", what, "correct one of them")
+                continue
+            outside = bool(route.gateway) and near.outside(route.gateway or "", leased)
+            routes.append(replace(route, on_link=route.on_link or outside))
+        link.nic = replace(nic, routes=tuple(dict.fromkeys(routes)))
+
+    def _mtu(self, link: Link) -> None:
+        nic, parent = link.nic, self.named.get(link.parent or "")
+        if nic.mtu is None:
+            return
+        if nic.mtu < _IPV6_MTU and any(":" in address for address in nic.addresses):
+            self._tell(link, "mtu", "too small for an IPv6 address: not applied", "write at least 1280")
+        elif parent is not None and parent.nic.mtu is not None and nic.mtu > parent.nic.mtu:
+            what = f"larger than that of {shown(link.parent or '')}: not applied"
+            self._tell(link, "mtu", what, "a VLAN carries no more than what it is on")
+        else:
+            return
+        link.nic = replace(nic, mtu=None)
+
+    def _addresses_once(self) -> None:
+        taken: set[str] = set()
+        for link in self.links:
+            mine = []
+            for address in dict.fromkeys(link.nic.addresses):
+                host = address.partition("/")[0]
+                if host in taken:
+                    self._tell(link, "", "an address that another NIC has too: left out", "give it to one")
+                else:
+                    taken.add(host)
+                    mine.append(address)
+            link.nic = replace(link.nic, addresses=tuple(mine))
+
+    def _numbered(self) -> tuple[Nic, ...]:
+        """Physical NICs first, in the document's order, where it gives no numbers."""
+        numbers: dict[int, int] = {}
+        for link in [one for one in self.links if one.number is not None]:
+            if link.number in numbers.values():
+                self._tell(link, "number", "another NIC has it too", "number each NIC once")
+            else:
+                numbers[id(link)] = link.number or 0
+        free = (number for number in range(10_000 + MOST) if number not in set(numbers.values()))
+        for link in sorted(self.links, key=lambda one: one.virtual):
+            if id(link) not in numbers:
+                numbers[id(link)] = next(free)
+        return tuple(sorted((self._finished(link, numbers) for link in self.links), key=lambda n: n.number))
+
+    def _finished(self, link: Link, numbers: dict[int, int]) -> Nic:
+        def number(ref: str | None) -> int | None:
+            return numbers[id(self.named[ref])] if ref is not None and ref in self.named else None
+
+        ports = tuple(found for port in link.ports if (found := number(port)) is not None)
+        bond = link.nic.bond
+        if bond is not None and link.primary is not None:
+            primary = number(link.primary)
+            if primary not in ports:
+                self._tell(link, "primary", "not one of its ports: not applied", "name one of its ports")
+            else:
+                bond = replace(bond, primary=primary)
+        for key in ("nameservers", "search"):
+            if len(getattr(link.nic, key)) > NAMES:
+                self._tell(link, key, f"more than {NAMES}: the first are used", "write fewer")
+                link.nic = replace(link.nic, **{key: getattr(link.nic, key)[:NAMES]})
+        parent = number(link.parent)
+        return replace(link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond)

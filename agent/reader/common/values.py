@@ -1,0 +1,130 @@
+"""Readers of single values that the richer formats have besides those of ``agent.reader.common.fields``.
+
+Apart from them, so that the reader of a swap disk does not pay for what it has no use for.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
+from agent.reader.common.fields import USER, key, stripped, text
+
+#: What a program may be called: it becomes the name of a file.
+PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A reader of one of a few words, in any case."""
+
+    words: tuple[str, ...]
+
+    def __call__(self, value: object) -> str:
+        written = stripped(value).lower()
+        if written not in self.words:
+            raise ValueError(f"not a word that is known here; write one of: {', '.join(self.words)}")
+        return written
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A reader of a whole number within bounds, also as a string of digits; null means: none."""
+
+    low: int
+    high: int
+
+    def __call__(self, value: object) -> int | None:
+        if value is None or value == "":
+            return None
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value.strip(WHITE)):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise ValueError(f"not a whole number that fits; write one from {self.low} to {self.high}")
+        return value
+
+
+def boolean(value: object) -> bool:
+    """true or false, also as YAML 1.1 spells them."""
+    if value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on")):
+        return True
+    if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off")):
+        return False
+    raise ValueError("neither true nor false; write one of them, without quotes")
+
+
+def word(value: object) -> str:
+    """Text that describes something; a number or a truth value is taken as JSON spells it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else text(value)
+
+
+def line(value: object) -> str:
+    """Text of one line, without control characters."""
+    written = stripped(value)
+    if not written.isprintable() or len(written) > 1000:
+        raise ValueError("not one line of at most 1000 printable characters; remove the others")
+    return written
+
+
+def instance(value: object) -> str:
+    """A medium's own id of the machine."""
+    written = line(word(value))
+    if len(written) > 200:
+        raise ValueError("too long an id; write at most 200 characters")
+    return written
+
+
+def key_line(value: object) -> str:
+    """One public key of authorized_keys, with its options and its comment."""
+    return key(text(value))[1]
+
+
+def group(value: object) -> str:
+    """A group's name that groupadd takes, or a user's."""
+    written = stripped(value)
+    if not USER.fullmatch(written):
+        raise ValueError("no name of an account or group; lower-case letters, digits, _ and -, at most 32")
+    return written
+
+
+def owner(value: object) -> str:
+    """A file's owner or group: a name or a number."""
+    written = stripped(value)
+    return written if re.fullmatch(r"[0-9]{1,9}", written) else group(written)
+
+
+def program_name(value: object) -> str:
+    """A program's name."""
+    written = text(value)
+    if not re.fullmatch(PROGRAM_NAME, written):
+        raise ValueError("no name of a program; letters, digits, _ and -, at most 61")
+    return written
+
+
+def path(value: object) -> str:
+    """An absolute path that leads nowhere else than it says."""
+    written = text(value)
+    steps = written.split("/")[1:]
+    if not written.startswith("/") or {"", ".", ".."} & set(steps) or not written.isprintable():
+        raise ValueError("not an absolute path; write for example /etc/motd, without . and ..")
+    if len(written.encode()) > 4000 or any(len(step.encode()) > 255 for step in steps):
+        raise ValueError("too long a path; at most 255 bytes between two slashes")
+    return written
+
+
+def mode(value: object) -> int:
+    """A file's mode, as text of octal digits: the number 644 could be meant either way."""
+    if not isinstance(value, str) or not re.fullmatch(r"(?:0o?)?[0-7]{1,4}", value):
+        raise ValueError('not a file mode; write its octal digits in quotes, for example "0644"')
+    return int(value.removeprefix("0o"), 8)
+
+
+def timezone(value: object) -> str:
+    """A name of the time zone database; "" where none is given."""
+    written = stripped(value)
+    if written and not re.fullmatch(r"[A-Za-z0-9_+-]{1,60}(?:/[A-Za-z0-9_+-]{1,60}){0,3}", written):
+        raise ValueError("no name of a time zone; write for example Europe/Paris or Etc/UTC")
+    return written

@@ -1,0 +1,1 @@
+"""Whose drive or disk it is: one file for each platform."""

@@ -1,0 +1,111 @@
+"""The CloudStack config drive: a file for each value below ``cloudstack/``, OpenStack's layout beside it.
+
+Format: Apache CloudStack, ConfigDriveBuilder.java. The platform leaves empty values out; names have
+hyphens or underscores, and on plain ISO 9660 whatever is left of them.
+"""
+
+from __future__ import annotations
+
+from agent.lib.text import WHITE, delivered_lines
+from agent.reader.common import fields, values
+from agent.reader.common.document import read_text, small
+from agent.reader.common.drive_names import Names
+from agent.reader.common.merge import DEFAULT, Draft, Form
+from agent.reader.dialects import openstack
+from agent.reader.formats import user_data
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.reader.common.result import Reading
+
+SOURCE = "cloudstack"
+#: What the platform writes instead of a password that has been fetched before.
+SAVED = "saved_password"
+_METADATA = (
+    *("service-offering", "availability-zone", "local-hostname", "local-ipv4", "public-ipv4"),
+    *("public-hostname", "instance-id", "vm-id", "cloud-identifier", "hypervisor-host-name"),
+)
+_ADDRESSES = ("local-ipv4", "public-ipv4")
+#: Bytes of one value.
+_LIMIT = 256 << 10
+_OPENSTACK = "openstack/latest"
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The drive's configuration. A password comes only with the start after it was reset, so it is said
+    first.
+    """
+    drive = _Drive(files)
+    draft = drive.draft
+    password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
+    if password.strip(WHITE) not in ("", SAVED):
+        draft.password(DEFAULT, password, "vm_password.txt", form=Form.PLAIN)
+    user = drive.names.find("cloudstack/userdata/user_data.txt")
+    user = user or drive.names.find(f"{_OPENSTACK}/user_data")
+    if user is not None:
+        user_data.read(files[user], user, draft)
+    drive.describe()
+    openstack.network(f"{_OPENSTACK}/network_data.json", files, drive.names, draft)
+    vendor = drive.names.find(f"{_OPENSTACK}/vendor_data.json")
+    if vendor is not None:
+        openstack.vendor_data(vendor, files[vendor], draft)
+    return draft.reading()
+
+
+class _Drive:
+    """The drive's files, and what they said so far."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = files
+        self.names = Names(files)
+        self.draft = Draft(SOURCE)
+
+    def text(self, wanted: str) -> str:
+        """A file's text; "" where it is not there."""
+        name = self.names.find(wanted)
+        if name is None:
+            return ""
+        held = small(name, self.files[name], _LIMIT, self.draft.problems)
+        return read_text(held) if held else ""
+
+    def describe(self) -> None:
+        """Identity, hostname and keys, and what ``gandi-agent get`` tells."""
+        draft, said = self.draft, {}
+        for key in _METADATA:
+            text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
+            if text and self._is(key, text):
+                said[key] = text
+                draft.say(key, text)
+        draft.id = self._value("instance-id", values.instance, said) or self._value(
+            "vm-id", values.instance, said
+        )
+        draft.hostname = draft.hostname or self._value("local-hostname", fields.hostname, said)
+        keys = self.text("cloudstack/metadata/public-keys.txt")
+        draft.keys(DEFAULT, delivered_lines(keys), "public-keys.txt")
+        name = self.names.find(f"{_OPENSTACK}/meta_data.json")
+        if name is not None and not (draft.id and draft.hostname and keys):
+            found = openstack.metadata(name, self.files[name], draft)
+            openstack.describe(found, name, draft)
+
+    def _is(self, key: str, text: str) -> bool:
+        """Whether an address is one: the platform is known to write a MAC address there."""
+        if key not in _ADDRESSES:
+            return True
+        try:
+            fields.address(text)
+        except ValueError:
+            self.draft.tell(
+                f"{key}.txt", "not an IP address: ignored", "nothing depends on it", harmless=True
+            )
+            return False
+        return True
+
+    def _value(self, key: str, reader: Callable[[object], str], said: dict[str, str]) -> str:
+        try:
+            return reader(said.get(key, ""))
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            self.draft.tell(f"{key}.txt", what, hint)
+            return ""

@@ -1,0 +1,295 @@
+"""The native document: the neutral model written down as JSON, in ``gandi.json`` or in ``gandi/config``.
+
+It is declared once, here; the JSON Schema that operators get is made of the same declarations.
+"""
+
+from __future__ import annotations
+
+from agent.config.model import Bond, File, Kind, Nic, Route, User
+from agent.lib.records import dataclass
+from agent.lib.records import fields as fields_of
+from agent.reader.common import fields, network_fields, values
+from agent.reader.common.document import read_json, small
+from agent.reader.common.drive_names import Names
+from agent.reader.common.lenient import named, part, parts, validate, value
+from agent.reader.common.merge import Draft
+from agent.reader.common.problem import Problem
+from agent.reader.common.result import Reading
+from agent.reader.common.topology import Link, assemble
+from agent.reader.common.values import Choice, Whole
+from agent.reader.formats.tar_archive import CONFIG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agent.reader.common.fields import IP
+    from agent.reader.common.network_fields import Interface
+
+SOURCE = "native"
+VERSION = 1
+#: Bytes of a document on a drive, with the files that it holds in base64.
+LIMIT = 16 << 20
+DOCUMENTS = ("gandi.json", "gandi/config")
+SCRIPTS = ("gandi/script", "script")
+
+
+def reference(written: object) -> str:
+    """Another NIC of the document, by its name or number."""
+    return (
+        str(fields.number(written)) if isinstance(written, int) else network_fields.interface_name(written)
+    )
+
+
+def optional_reference(written: object) -> str | None:
+    """The same, where null means: none."""
+    return None if written is None else reference(written)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """A route. ``via`` is its gateway; without one the destination is on the link itself."""
+
+    to: str = value(network_fields.destination)
+    via: IP | None = value(fields.optional_address, None)
+    on_link: bool = value(values.boolean, default=False)
+    metric: int | None = value(network_fields.METRIC, None)
+
+
+@dataclass(frozen=True, slots=True)
+class BondSpec:
+    """How a bond uses its ports; the kernel's own words. ``miimon`` is in milliseconds."""
+
+    mode: str = value(network_fields.bond_mode, "active-backup")
+    miimon: int | None = value(network_fields.MILLISECONDS, None)
+    xmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
+    lacp_rate: str | None = value(network_fields.lacp_rate, None)
+    primary: str | None = value(optional_reference, None)
+
+
+@dataclass(frozen=True, slots=True)
+class NicSpec:
+    """A NIC. A physical one is found by its mac, else by its name, else by its number (without one, by its
+    place among the others); a bond, VLAN or bridge is made, and needs a name. ports and parent name other
+    NICs by their names, or by the numbers that they are given.
+    """
+
+    kind: str = value(Choice(tuple(Kind)), Kind.PHYSICAL.value)
+    number: int | None = value(fields.optional_number, None)
+    name: str | None = value(network_fields.optional_name, None)
+    mac: str | None = value(fields.mac, None)
+    ports: list[str | None] | None = parts(reference)
+    parent: str | None = value(optional_reference, None)
+    vlan: int | None = value(network_fields.VLAN, None)
+    bond: BondSpec | None = part(BondSpec)
+    addresses: list[Interface | None] | None = parts(network_fields.interface)
+    routes: list[RouteSpec | None] | None = parts(RouteSpec)
+    nameservers: list[IP | None] | None = parts(fields.address)
+    search: list[str | None] | None = parts(network_fields.search_domain)
+    mtu: int | None = value(network_fields.MTU, None)
+    optional: bool = value(values.boolean, default=False)
+    dhcp4: bool = value(values.boolean, default=False)
+    dhcp6: bool = value(values.boolean, default=False)
+    accept_ra: bool = value(values.boolean, default=True)
+    ra_address: bool = value(values.boolean, default=True)
+    ra_dns: bool = value(values.boolean, default=True)
+    ra_gateway: bool = value(values.boolean, default=True)
+
+
+@dataclass(frozen=True, slots=True)
+class UserSpec:
+    """An account; the empty name is that of CONFIG_DEFAULT_USER. ``password`` is a crypt(3) hash;
+    ``plain_password`` is hashed on its way into the system.
+    """
+
+    name: str | None = value(fields.user)
+    password: str | None = value(fields.password, None)
+    plain_password: str = value(fields.text, "")
+    keys: list[str | None] | None = parts(values.key_line)
+    admin: bool = value(values.boolean, default=False)
+    groups: list[str | None] | None = parts(values.group)
+    shell: str | None = value(values.path, None)
+    sudo: list[str | None] | None = parts(values.line)
+    locked: bool = value(values.boolean, default=False, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """A file that is written."""
+
+    path: str = value(values.path)
+    content: str = value(fields.text, "", exact=True)
+    encoding: str = value(Choice(("text", "base64")), "text", exact=True)
+    owner: str = value(values.owner, "root", exact=True)
+    group: str = value(values.owner, "root", exact=True)
+    mode: int = value(values.mode, 0o644, exact=True)
+    append: bool = value(values.boolean, default=False, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """A program; one without an interpreter line is text for sh."""
+
+    content: str = value(fields.text)
+    name: str = value(values.program_name, "script")
+    encoding: str = value(Choice(("text", "base64")), "text", exact=True)
+    arguments: list[str | None] | None = parts(fields.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The whole of it. Without ``id`` the machine's own UUID says which instance this is."""
+
+    version: int | None = value(Whole(VERSION, VERSION), None)
+    id: str = value(values.instance, "")
+    hostname: str = value(fields.hostname, "")
+    timezone: str = value(values.timezone, "")
+    nameservers: list[IP | None] | None = parts(fields.address)
+    search: list[str | None] | None = parts(network_fields.search_domain)
+    nics: list[NicSpec | None] | None = parts(NicSpec)
+    users: list[UserSpec | None] | None = parts(UserSpec)
+    scripts: list[ProgramSpec | None] | None = parts(ProgramSpec)
+    boot: list[ProgramSpec | None] | None = parts(ProgramSpec)
+    files: list[FileSpec | None] | None = parts(FileSpec)
+    metadata: dict[str, str] | None = named(values.word)
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The document among a drive's files, with the script beside it where there is one."""
+    names = Names(files)
+    draft = Draft(SOURCE)
+    name = next((found for wanted in DOCUMENTS if (found := names.find(wanted))), None)
+    if name is None:
+        what = f"no {DOCUMENTS[0]}"
+        return Reading(None, {}, [Problem("the drive", what, "it belongs into the drive's root")])
+    held = small(name, files[name], LIMIT, draft.problems)
+    document = read_json(name, held, draft.problems) if held is not None else None
+    if document is None:
+        return Reading(None, {}, draft.problems)
+    script = next((files[found] for wanted in SCRIPTS if (found := names.find(wanted))), None)
+    return parse(document, script, draft)
+
+
+def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = None) -> Reading:
+    """The model; the platform's ``script`` runs before those of the document."""
+    draft = draft or Draft(SOURCE)
+    if document.get("version") is None:
+        draft.tell("version", "missing", f"write {VERSION}: the version of this format")
+    parsed, problems = validate(Document, document)
+    draft.problems.extend(problems)
+    draft.id, draft.hostname, draft.timezone = parsed.id, parsed.hostname, parsed.timezone
+    draft.nameservers = [str(found) for found in _good(parsed.nameservers)]
+    draft.search = _good(parsed.search)
+    draft.nics = assemble(
+        [_link(nic, place) for place, nic in enumerate(parsed.nics or ()) if nic is not None], draft.problems
+    )
+    for place, user in enumerate(parsed.users or ()):
+        if user is not None:
+            usable = draft.usable(user.plain_password, f"users[{place}].plain_password")
+            draft.user(_user(user), user.plain_password if usable else "")
+    for name, text in (parsed.metadata or {}).items():
+        draft.say(name, text)
+    if script:
+        draft.program("script", script, "the script")
+    for key in ("scripts", "boot"):
+        for place, spec in enumerate(getattr(parsed, key) or ()):
+            _program(spec, f"{key}[{place}]", draft, boot=key == "boot")
+    for place, file in enumerate(parsed.files or ()):
+        _file(file, f"files[{place}]", draft)
+    return draft.reading()
+
+
+def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
+    """Return the reading of a document in an archive; with no other key than ``version``, which files of
+    many programs have, it is not taken for one, since the disk that it is on is wiped afterwards.
+    """
+    if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
+        what = "no key of the format but version is in it: not taken for a document"
+        return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
+    return parse(document, script)
+
+
+def _good(found: list[Any] | None) -> list[Any]:
+    return [one for one in found or () if one is not None]
+
+
+def _link(nic: NicSpec, place: int) -> Link:
+    kind = Kind(nic.kind)
+    bond = nic.bond or BondSpec()
+    made = Nic(
+        number=0,
+        mac=nic.mac,
+        name=nic.name,
+        kind=kind,
+        vlan=nic.vlan if kind is Kind.VLAN else None,
+        bond=Bond(bond.mode, bond.miimon, bond.xmit_hash_policy, bond.lacp_rate)
+        if kind is Kind.BOND
+        else None,
+        addresses=tuple(map(str, _good(nic.addresses))),
+        routes=tuple(
+            Route(network_fields.toward(r.to, r.via), str(r.via) if r.via else None, r.on_link, r.metric)
+            for r in _good(nic.routes)
+        ),
+        nameservers=tuple(map(str, _good(nic.nameservers))),
+        search=tuple(_good(nic.search)),
+        mtu=nic.mtu,
+        optional=nic.optional,
+        dhcp4=nic.dhcp4,
+        dhcp6=nic.dhcp6,
+        accept_ra=nic.accept_ra,
+        ra_address=nic.ra_address,
+        ra_dns=nic.ra_dns,
+        ra_gateway=nic.ra_gateway,
+    )
+    return Link(
+        path=f"nics[{place}]",
+        nic=made,
+        refs=tuple(str(ref) for ref in (nic.number, nic.name) if ref is not None),
+        ports=tuple(_good(nic.ports)) if kind in (Kind.BOND, Kind.BRIDGE) else (),
+        parent=nic.parent if kind is Kind.VLAN else None,
+        primary=bond.primary if kind is Kind.BOND else None,
+        number=nic.number,
+    )
+
+
+def _user(user: UserSpec) -> User:
+    return User(
+        user.name or "",
+        user.password,
+        tuple(_good(user.keys)),
+        user.admin,
+        tuple(_good(user.groups)),
+        user.shell,
+        tuple(_good(user.sudo)),
+        user.locked,
+    )
+
+
+def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | None:
+    if spec.encoding == "text":
+        return spec.content.encode()
+    try:
+        return fields.unpacked(spec.content)
+    except ValueError:
+        draft.tell(f"{path}.content", "its base64 is damaged: left out", "encode it again, whole")
+        return None
+
+
+def _program(spec: ProgramSpec | None, path: str, draft: Draft, *, boot: bool) -> None:
+    if spec is None:
+        return
+    arguments = tuple(word for word in spec.arguments or () if word is not None)
+    if len(arguments) < len(spec.arguments or ()):
+        draft.tell(path, "an argument cannot be read: not run", "with others it would do something else")
+        return
+    content = _content(spec, path, draft)
+    if content is not None:
+        draft.program(spec.name, content, path, arguments=arguments, boot=boot)
+
+
+def _file(spec: FileSpec | None, path: str, draft: Draft) -> None:
+    content = _content(spec, path, draft) if spec is not None else None
+    if spec is not None and content is not None:
+        file = File(spec.path, "", "", spec.owner, spec.group, spec.mode, spec.append)
+        draft.file(file, content, path)

@@ -1,0 +1,105 @@
+"""The NoCloud drive: ``meta-data``, ``user-data``, ``network-config``, ``vendor-data`` in its root, YAML.
+
+Format: cloud-init's NoCloud data source.
+"""
+
+from __future__ import annotations
+
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
+from agent.reader.common import fields, values
+from agent.reader.common.document import read_text, small
+from agent.reader.common.drive_names import Names
+from agent.reader.common.lenient import validate, value
+from agent.reader.common.merge import DEFAULT, Draft
+from agent.reader.formats import cloudinit_v1, netplan_v2, user_data, yaml_events
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agent.reader.common.result import Reading
+
+SOURCE = "nocloud"
+_LIMIT = 4 << 20
+
+
+def public_keys(written: object) -> tuple[object, ...]:
+    """Lines of authorized_keys: text, a list, or a dictionary of those."""
+    if isinstance(written, dict):
+        return tuple(line for one in written.values() for line in fields.items(one))
+    return fields.items(written)
+
+
+@dataclass(frozen=True, slots=True)
+class MetaData:
+    """``meta-data``; its other keys describe the machine."""
+
+    instance_id: str = value(values.instance, "")
+    local_hostname: str = value(fields.hostname, "")
+    hostname: str = value(fields.hostname, "")
+    public_keys: tuple[str, ...] = value(public_keys, ())
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The drive's configuration."""
+    names, draft = Names(files), Draft(SOURCE)
+    user, vendor = names.find("user-data"), names.find("vendor-data")
+    if user is not None:
+        user_data.read(files[user], user, draft)
+    found = names.find("meta-data")
+    if found is None:
+        draft.tell("the drive", "no meta-data", "it has to be there, and may be empty")
+    else:
+        _describe(found, _mapping(found, files, draft), draft)
+    network = names.find("network-config")
+    if network is not None:
+        _network(network, _mapping(network, files, draft), draft)
+    if vendor is not None:
+        user_data.read(files[vendor], vendor, draft, vendor=True)
+    return draft.reading()
+
+
+def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, Any]:
+    """A YAML document that is a dictionary; an empty one where it is none, and told."""
+    held = small(name, files[name], _LIMIT, draft.problems)
+    text = read_text(held) if held else ""
+    document = yaml_events.read(name, text, draft.problems) if text.strip(WHITE) else None
+    if document is None or isinstance(document, dict):
+        return document or {}
+    draft.tell(name, "no dictionary: left out", "write keys, each with its value")
+    return {}
+
+
+def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
+    said = {key.replace("-", "_"): text for key, text in document.items()}
+    known = {key: said[key] for key in MetaData.__slots__ if key in said}
+    found, problems = validate(MetaData, known)
+    draft.told(name, problems)
+    draft.id = found.instance_id
+    draft.hostname = draft.hostname or found.local_hostname or found.hostname
+    draft.keys(DEFAULT, found.public_keys, f"{name}: public-keys")
+    for key, text in document.items():
+        if key.replace("_", "-") == "network-interfaces":
+            hint = "write it as network-config"
+            draft.tell(f"{name}: network-interfaces", "this key is not handled", hint, harmless=True)
+        else:
+            draft.say(key, text)
+
+
+def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
+    """``network-config``, of either version, at the top or below ``network``."""
+    inner = document.get("network")
+    if isinstance(inner, dict):
+        document = inner
+    if not document or document.get("config") == "disabled":
+        return
+    version = document.get("version")
+    match str(version):
+        case "1":
+            cloudinit_v1.read(document, name, draft)
+        case "2":
+            netplan_v2.read(document, name, draft)
+        case _:
+            draft.tell(f"{name}: version", "neither 1 nor 2: left out", "write the version of its format")

@@ -1,0 +1,156 @@
+"""The OpenStack config drive: ``openstack/VERSION/meta_data.json`` and what stands beside it.
+
+Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones of the platform: no mistake.
+"""
+
+from __future__ import annotations
+
+from agent.config.model import File
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE
+from agent.reader.common import fields, values
+from agent.reader.common.document import read_json, small
+from agent.reader.common.drive_names import Names
+from agent.reader.common.lenient import named, parts, validate, value
+from agent.reader.common.merge import DEFAULT, Draft, Form
+from agent.reader.formats import openstack_network_data, user_data
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from agent.reader.common.result import Reading
+
+SOURCE = "openstack"
+#: The newest that is there counts: it has all that the older ones have.
+VERSIONS = (
+    *("2025-04-04", "2020-10-14", "2018-08-27", "2017-02-22", "2016-10-06", "2016-06-30"),
+    *("2015-10-15", "2013-10-17", "2013-04-04", "2012-08-10", "latest"),
+)
+#: Bytes of each JSON document.
+LIMIT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """``keys[]``: of these, those of ssh count."""
+
+    data: str = value(fields.any_text)
+    type: str = value(fields.text, "ssh")
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """``files[]``: the content lies on the drive."""
+
+    path: str = value(values.path)
+    content_path: str = value(fields.text)
+
+
+@dataclass(frozen=True, slots=True)
+class MetaData:
+    """``meta_data.json``."""
+
+    uuid: str = value(values.instance, "")
+    hostname: str = value(fields.hostname, "")
+    name: str = value(values.word, "")
+    availability_zone: str = value(values.word, "")
+    project_id: str = value(values.word, "")
+    launch_index: str = value(values.word, "")
+    public_keys: dict[str, str] | None = named(fields.any_text)
+    keys: list[Key | None] | None = parts(Key)
+    meta: dict[str, str] | None = named(values.word)
+    files: list[Injected | None] | None = parts(Injected)
+    admin_pass: str = value(fields.text, "")
+
+
+def parse_files(files: Mapping[str, bytes]) -> Reading:
+    """The drive's configuration."""
+    names, draft = Names(files), Draft(SOURCE)
+    folder = newest(names)
+    name = names.find(f"{folder}/meta_data.json")
+    found = MetaData()
+    if name is None:
+        draft.tell("the drive", f"no {folder}/meta_data.json", "the platform has to deliver it")
+    else:
+        found = metadata(name, files[name], draft)
+    if found.admin_pass:
+        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=Form.PLAIN)
+    user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
+    if user is not None:
+        user_data.read(files[user], user, draft)
+    if name is not None:
+        describe(found, name, draft)
+        _inject(found, name, files, names, draft)
+    network(f"{folder}/network_data.json", files, names, draft)
+    if vendor is not None:
+        vendor_data(vendor, files[vendor], draft)
+    return draft.reading()
+
+
+def newest(names: Names) -> str:
+    """The folder of the newest known version that has metadata."""
+    folders = [f"openstack/{version}" for version in VERSIONS]
+    return next((f for f in folders if names.find(f"{f}/meta_data.json")), "openstack/latest")
+
+
+def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
+    """``meta_data.json``; what is wrong in it is told."""
+    document = _json(name, raw, draft)
+    found, problems = validate(MetaData, document or {}, partly=True)
+    draft.told(name, [problem for problem in problems if not problem.harmless])
+    return found
+
+
+def describe(found: MetaData, name: str, draft: Draft) -> None:
+    """Put what the metadata says of the machine on the draft; what was said before stays."""
+    draft.id = draft.id or found.uuid
+    draft.hostname = draft.hostname or found.hostname
+    keys = [line for text in (found.public_keys or {}).values() for line in fields.items(text)]
+    more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
+    draft.keys(DEFAULT, keys, f"{name}: public_keys")
+    draft.keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
+    for key in ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index"):
+        if getattr(found, key):
+            draft.say(key, getattr(found, key))
+    for key, text in (found.meta or {}).items():
+        # Nova puts the password there too.
+        if key != "admin_pass":
+            draft.say(f"meta.{key}", text)
+
+
+def network(wanted: str, files: Mapping[str, bytes], names: Names, draft: Draft) -> None:
+    """``network_data.json``, where it is there and says anything."""
+    name = names.find(wanted)
+    document = _json(name, files[name], draft) if name is not None else None
+    if document and name is not None:
+        openstack_network_data.read(document, name, draft)
+
+
+def vendor_data(name: str, raw: bytes, draft: Draft) -> None:
+    """``vendor_data.json``: the text under ``cloud-init`` is read as user data is, after it."""
+    document = _json(name, raw, draft) if raw.strip(WHITE.encode()) else None
+    text = (document or {}).get("cloud-init")
+    if isinstance(text, str):
+        user_data.read(text.encode("utf-8", "replace"), name, draft, vendor=True)
+
+
+def _json(name: str, raw: bytes, draft: Draft) -> dict[str, Any] | None:
+    problems = draft.problems
+    held = small(name, raw, LIMIT, problems)
+    return None if held is None else read_json(name, held, problems)
+
+
+def _inject(found: MetaData, name: str, files: Mapping[str, bytes], names: Names, draft: Draft) -> None:
+    for place, file in enumerate(found.files or ()):
+        if file is None:
+            continue
+        path = f"{name}: files[{place}]"
+        content = names.find("openstack/" + file.content_path.strip("/"))
+        if content is None:
+            draft.tell(
+                f"{path}.content_path", "not on the drive: left out", "the platform has to deliver it"
+            )
+        else:
+            draft.file(File(file.path, "", ""), files[content], path)

@@ -1,0 +1,319 @@
+"""The tar archive of the swap disk, read member by member, nothing extracted, nothing believed.
+
+Our own reader instead of tarfile: it must say where on the device the archive ends (those bytes are
+overwritten later), must tell a damaged archive from one that has ended (tarfile takes a bad header for the
+end), and must not follow a header into memory. Format: tar(5), POSIX.1-2017 pax, "ustar Interchange Format".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agent.lib.records import dataclass, field
+from agent.reader.common.problem import Problem, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCK = 512
+CONFIG, SCRIPT, INIT = "gandi/config", "gandi/script", "gandi/init"
+#: The only member of an archive whose bytes the agent is overwriting: its own mark, see ``mark``.
+WIPED = "gandi/wiped"
+MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)")
+#: Bytes of each member at the most. A configuration is far smaller than its limit: what is too large in it
+#: is then named by its own path.
+LIMITS = {CONFIG: 64 << 20, SCRIPT: 8 << 20}
+MODULES_LIMIT = 1 << 30
+MEMBERS = 1000
+_EXTENDED = 64 << 10  # bytes of a pax or long-name record
+_RECORD = 20 * BLOCK  # an archive is filled up to a multiple of it, by tar's own blocking factor
+_REGULAR = (b"0", b"\0", b"7")
+_KINDS = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a device node",
+    b"4": "a device node",
+    b"5": "a folder",
+    b"6": "a FIFO",
+    b"S": "a sparse file",
+}
+#: The content of these has no blocks in the archive, whatever size they state.
+_EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6")
+
+
+class Damaged(Exception):
+    """The archive cannot be read on from here; what was read before stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One header block: the member's name, the bytes of content that follow, and its type flag."""
+
+    name: str
+    size: int
+    kind: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member that counts: its content's place on the device, in bytes."""
+
+    name: str
+    offset: int
+    size: int
+
+    def read(self, descriptor: int) -> bytes:
+        """The content. Raises Damaged when the device ends before it."""
+        return _pread(descriptor, self.size, self.offset)
+
+
+@dataclass(slots=True)
+class Archive:
+    """What was found from ``offset`` (bytes) on; ``length`` bytes belong to the archive."""
+
+    offset: int
+    length: int = 0
+    members: dict[str, Member] = field(default_factory=dict)
+    #: False when it ended before its end mark: then what follows is unknown.
+    whole: bool = False
+    #: Whether a member lies below gandi/.
+    ours: bool = False
+    #: Why it is not the platform's, "" where every member lies below gandi/: nothing of it counts then.
+    foreign: str = ""
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Said:
+    """What extended headers say of the member that follows them."""
+
+    name: str = ""
+    size: int | None = None
+    sparse: bool = False
+    #: The true name of a sparse member: GNU tar puts another one into its header.
+    sparse_name: str = ""
+
+
+def header(block: bytes) -> Header | None:
+    """The block as a ustar or GNU header, or None where it is none (wrong magic, checksum or number)."""
+    if len(block) != BLOCK or block[257:262] != b"ustar":
+        return None
+    size, checksum = _number(block[124:136]), _number(block[148:156])
+    if size is None or checksum != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
+        return None
+    name = _text(block[:100])
+    prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
+    return Header(f"{prefix}/{name}" if prefix else name, size, block[156:157])
+
+
+def mark(length: int) -> bytes:
+    """A header block that says: the ``length`` bytes after this block are being overwritten."""
+    block = bytearray(BLOCK)
+    block[: len(WIPED)] = WIPED.encode()
+    block[100:108] = b"0000600\0"
+    block[124:136] = b"%011o\0" % length
+    block[148:156] = b" " * 8
+    block[156:157] = b"0"
+    block[257:265] = b"ustar\x0000"
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def read(descriptor: int, offset: int) -> Archive:
+    """Return the members of the archive at ``offset`` of the open device; damage and refusals are in
+    ``problems``.
+
+    Reading ends at the first member that is not the platform's, and at the limit: what was not seen is not
+    known to be the platform's. An archive behind the end mark is looked at too, and none of it is taken.
+    """
+    archive = Archive(offset)
+    walk = _members(descriptor, archive)
+    try:
+        for count, (head, place) in enumerate(walk):
+            archive.foreign = _foreign(head) if count < MEMBERS else f"more than {MEMBERS} members in it"
+            if archive.foreign:
+                return archive
+            if not archive.whole:
+                _take(archive, head, place)
+    except Damaged as error:
+        # Behind the end of a whole one, it may be what is left of an older one.
+        if not archive.whole:
+            archive.problems.append(
+                Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
+            )
+    return archive
+
+
+def is_mark(block: bytes) -> bool:
+    """Whether the block is the one that ``mark`` makes, byte by byte: another program's header of that name
+    is none.
+    """
+    head = header(block)
+    return head is not None and head.name == WIPED and head.size < 8**11 and block == mark(head.size)
+
+
+def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
+    """Each member's header (with the long name that precedes it) and the place of its content."""
+    place, said = archive.offset, _Said()
+    while True:
+        block = _pread(descriptor, BLOCK, place)
+        place += BLOCK
+        if not any(block):
+            if not archive.whole:
+                archive.length = place + BLOCK - archive.offset
+                archive.whole = True
+            more = _behind(descriptor, place)
+            if more is None:
+                return
+            place = more
+            continue
+        head = header(block)
+        if head is None:
+            raise Damaged(f"damaged {place - BLOCK - archive.offset} bytes after its beginning")
+        if not archive.whole:
+            archive.length = place - archive.offset
+        if head.kind in b"xLKg":
+            content = _extended(descriptor, head, place)
+            if head.kind == b"L":
+                said.name = _text(content)
+            elif head.kind == b"x":
+                _pax(content, said)
+            elif head.kind == b"g":
+                _pax(content, everywhere := _Said())
+                if everywhere != _Said():
+                    raise Damaged("a header that renames or resizes every member")
+        else:
+            if head.kind == b"S":
+                place = _sparse_map(descriptor, block, place)
+            size = head.size if said.size is None else said.size
+            name = said.sparse_name or said.name or head.name
+            head = Header(name, size, b"S" if said.sparse else head.kind)
+            yield head, place
+            said = _Said()
+        place += 0 if head.kind in _EMPTY else -(-head.size // BLOCK) * BLOCK
+
+
+def _take(archive: Archive, head: Header, place: int) -> None:
+    """Put a member of the platform's on record."""
+    name = _plain(head.name)
+    if _is_folder(head) and name in ("", "gandi"):
+        archive.ours |= name == "gandi"
+        return
+    archive.ours = True
+    limit = MODULES_LIMIT if MODULES.fullmatch(name) else LIMITS.get(name)
+    if head.kind not in _REGULAR:
+        why = f"{_KINDS.get(head.kind, 'no regular file')}, not a regular file"
+        hint = "only regular files below gandi/ are taken; it was not touched"
+        archive.problems.append(Problem(shown(head.name), why, hint))
+    elif name == INIT:
+        pass  # The platform's own program: the agent does natively what it did.
+    elif limit is None:
+        archive.problems.append(Problem(shown(head.name), "ignored: no member that counts", harmless=True))
+    elif name in archive.members:
+        archive.problems.append(Problem(name, "is there twice; the first is used", "deliver it once"))
+    elif head.size > limit:
+        what = f"{head.size} bytes; at most {limit} are read"
+        archive.problems.append(Problem(name, what, "deliver a smaller file"))
+    else:
+        archive.members[name] = Member(name, place, head.size)
+
+
+def _foreign(head: Header) -> str:
+    """Return what makes a member none of the platform's, "" where it lies below gandi/ or is a folder that
+    leads there.
+    """
+    name = _plain(head.name)
+    below = name.startswith("gandi/") and ".." not in name.split("/")
+    if below or (_is_folder(head) and name in ("", "gandi")):
+        return ""
+    return f"{shown(head.name) or 'a member without a name'} in it"
+
+
+def _behind(descriptor: int, end: int) -> int | None:
+    """Return where an archive goes on behind its end mark, as "tar --ignore-zeros" reads it: at once, or
+    where the record of 10 KiB ends; None where it does not.
+
+    Anything else there says nothing: the disk may have been swap before.
+    """
+    try:
+        rest = os.pread(descriptor, _RECORD + BLOCK, end)
+    except OSError:
+        return None
+    blocks = ((end + n, rest[n : n + BLOCK]) for n in range(0, len(rest), BLOCK))
+    first = next(((place, block) for place, block in blocks if any(block)), None)
+    return first[0] if first and header(first[1]) else None
+
+
+def _plain(name: str) -> str:
+    """Return a member's name without the folder that the archive is unpacked into."""
+    name = "" if name in (".", "./") else name.removeprefix("./")
+    return name.rstrip("/")
+
+
+def _is_folder(head: Header) -> bool:
+    """Whether a member is a folder; before POSIX its name ended in a slash."""
+    return head.kind == b"5" or (head.kind in _REGULAR and head.name.endswith("/"))
+
+
+def _pread(descriptor: int, size: int, offset: int) -> bytes:
+    content = bytearray()
+    while len(content) < size:
+        try:
+            chunk = os.pread(descriptor, min(size - len(content), 1 << 20), offset + len(content))
+        except (OSError, OverflowError) as error:
+            raise Damaged(f"cannot be read at byte {offset + len(content)}: {error}") from error
+        if not chunk:
+            raise Damaged("cut short: the device ends before the archive does")
+        content += chunk
+    return bytes(content)
+
+
+def _number(digits: bytes) -> int | None:
+    """A header's number: octal digits, or GNU's base-256 where the first bit is set; None for anything
+    else.
+    """
+    if digits[0] == 0x80:
+        return int.from_bytes(digits[1:], "big")
+    text = digits.strip(b" \0")
+    return int(text, 8) if re.fullmatch(rb"[0-7]+", text) else (None if text else 0)
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def _extended(descriptor: int, head: Header, place: int) -> bytes:
+    if head.size > _EXTENDED:
+        raise Damaged(f"a header record of {head.size} bytes")
+    return _pread(descriptor, head.size, place)
+
+
+def _pax(content: bytes, said: _Said) -> None:
+    """Take over what a pax record ("LENGTH KEY=VALUE\\n" each) says of the next member."""
+    while content:
+        length, _, rest = content.partition(b" ")
+        # Nine digits state more than any record has, and int() refuses thousands of them.
+        if not re.fullmatch(rb"[0-9]{1,9}", length) or not len(length) + 2 < int(length) <= len(content):
+            raise Damaged("a damaged pax record")
+        key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
+        if key == b"path":
+            said.name = _text(value)
+        elif key == b"GNU.sparse.name":
+            said.sparse_name = _text(value)
+        elif key == b"size" and re.fullmatch(rb"[0-9]{1,20}", value):
+            said.size = int(value)
+        said.sparse |= key.startswith(b"GNU.sparse")
+        content = content[int(length) :]
+
+
+def _sparse_map(descriptor: int, block: bytes, place: int) -> int:
+    """Where the content of an old GNU sparse member begins, behind the blocks of its map."""
+    more = block[482]
+    for _ in range(MEMBERS):
+        if not more:
+            return place
+        more = _pread(descriptor, BLOCK, place)[504]
+        place += BLOCK
+    raise Damaged("a sparse member with an endless map")

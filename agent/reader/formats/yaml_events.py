@@ -1,0 +1,217 @@
+"""YAML documents as plain values: text, lists and dictionaries with text as keys, and None. Bounded.
+
+The library only tells events; the values are made here. So no tag makes an object, depth and number are
+bounded where they arise (libyaml's own composer overflows the stack on deep nesting, and is quadratic in
+it), and an alias is a copy that counts. Every scalar but null stays text as it was written: YAML 1.1 would
+read the MAC address 52:54:00:12:34:56 as a number, 0644 as 420 and a date as a date. The readers of
+values know what they expect.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+
+from agent.lib.text import WHITE
+from agent.reader.common import bounds, fields
+from agent.reader.common.bounds import Unreadable
+from agent.reader.common.problem import Problem, shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
+#: Bytes of a document that libyaml reads in a moment, and that the library does in pure Python.
+LIMIT, SLOW_LIMIT = 2 << 20, 128 << 10
+#: How often a document is read, without the key of its root that went beyond the bounds.
+_CUTS = 4
+#: libyaml's errors that are of one value and not of how the document is written.
+_ITS_OWN = ("nesting depth", "Unicode character escape")
+#: Nesting, and values in all, those of aliases included.
+_DEEPEST, _MOST = 40, 50_000
+#: Any other character is none of YAML's, and the library would refuse the whole text; a byte that is no
+#: UTF-8 is a surrogate here.
+_ODD = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Stands in the text for one. Who writes it there only loses that value.
+_MARK = "\ufdd0"
+_NULL = ("", "~", "null", "Null", "NULL")
+_BINARY = "tag:yaml.org,2002:binary"
+_REMEDY = "correct it and deliver it again"
+
+
+class _Wrong(Exception):
+    """Why the document is not taken; the message is for people and quotes nothing of it."""
+
+
+class _Beyond(_Wrong):
+    """One value is too much; the others may be taken."""
+
+
+class _Library:
+    """The YAML library, where ``load`` found one."""
+
+    module: ModuleType | None = None
+
+
+def load() -> None:
+    """Import the library, while that is still possible. Without one, ``read`` tells so."""
+    try:
+        import yaml
+    except ImportError:
+        return
+    _Library.module = yaml
+
+
+def read(name: str, text: str, problems: list[Problem]) -> Any:
+    """The document's value; None, with the reason among the problems, where it is none or more than one."""
+    yaml: Any = _Library.module
+    if yaml is None and text.startswith("#"):
+        text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
+    if text.lstrip(WHITE).startswith("{"):
+        try:
+            return bounds.load(text, name, problems)
+        except (ValueError, RecursionError):
+            pass  # Not JSON, but perhaps YAML in the same brackets.
+    if yaml is None:
+        what = "YAML, and there is no library to read it"
+        problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
+        return None
+    fast = hasattr(yaml, "CBaseLoader")
+    text = _ODD.sub(_MARK, text)
+    limit = LIMIT if fast else SLOW_LIMIT
+    if len(text) > limit:
+        problems.append(Problem(name, f"more than {limit} characters of YAML", "deliver a smaller document"))
+        return None
+    for _ in range(_CUTS):
+        builder = _Builder(problems, name)
+        try:
+            for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
+                builder.take(event)
+            return bounds.held(builder.value)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark
+            place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            what = f"no YAML: {shown(error.problem or 'damaged')}{place}"
+            rest = _without(text, builder.at) if any(one in what for one in _ITS_OWN) else None
+        except yaml.YAMLError:
+            what, rest = "no YAML: a character that it does not have", None
+        except _Wrong as error:
+            what, rest = str(error), _without(text, builder.at) if isinstance(error, _Beyond) else None
+        if rest is None:
+            break
+        text = rest
+        problems.append(Problem(f"{name}: {shown(builder.at[0])}", f"{what}: left out", _REMEDY))
+    problems.append(Problem(name, what, _REMEDY))
+    return None
+
+
+def _without(text: str, at: tuple[str, int]) -> str | None:
+    """The text without a key of the root and the lines of its value; None where it does not begin a line."""
+    key, first = at
+    lines = text.split("\n")
+    if not key or first >= len(lines) or not lines[first].lstrip("\"'").startswith(key):
+        return None
+    ends = (n for n, line in enumerate(lines[first + 1 :], first + 1) if _begins(line))
+    return "\n".join(lines[:first] + lines[next(ends, len(lines)) :])
+
+
+def _begins(line: str) -> bool:
+    """Whether something of the root begins with the line: no part of a value, no comment."""
+    return line.startswith(("---", "...")) or (line != "" and line[0] not in " \t\r#-]}")
+
+
+class _Builder:
+    """The value on its way from events; open collections are on a stack."""
+
+    def __init__(self, problems: list[Problem], name: str) -> None:
+        self.value: Any = None
+        #: The last key of the root, and the number of its line, from 0 on.
+        self.at = ("", 0)
+        self._problems = problems
+        self._name = name
+        self._documents = 0
+        self._count = 0
+        self._stack: list[tuple[Any, list[Any], str | None]] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+
+    def take(self, event: Any) -> None:
+        """One more event. Raises _Wrong where the bounds are reached."""
+        match type(event).__name__:
+            case "DocumentStartEvent":
+                self._documents += 1
+                if self._documents > 1:
+                    raise _Wrong("more than one YAML document")
+            case "ScalarEvent":
+                if len(self._stack) == 1 and len(self._stack[0][1]) % 2 == 0:
+                    self.at = (event.value, event.start_mark.line)
+                self._put(self._scalar(event), event.anchor, 1)
+            case "AliasEvent":
+                lost = (Unreadable("an alias without its anchor, or within it"), 1)
+                value, weight = self._anchors.get(event.anchor, lost)
+                self._counted(weight)
+                self._put(deepcopy(value), None, 0)
+            case "SequenceStartEvent" | "MappingStartEvent" as kind:
+                if len(self._stack) >= _DEEPEST:
+                    raise _Beyond(f"nested more than {_DEEPEST} deep")
+                self._counted(1)
+                self._stack.append((kind, [], event.anchor))
+            case "SequenceEndEvent" | "MappingEndEvent":
+                kind, items, anchor = self._stack.pop()
+                value = items if kind == "SequenceStartEvent" else self._mapping(items)
+                self._put(value, anchor, 0)
+
+    def _counted(self, weight: int) -> None:
+        self._count += weight
+        if self._count > _MOST:
+            raise _Beyond(f"more than {_MOST} values, those of its aliases included")
+
+    def _put(self, value: Any, anchor: str | None, weight: int) -> None:
+        self._counted(weight)
+        if anchor is not None:
+            self._anchors[anchor] = (value, _weight(value))
+        if self._stack:
+            self._stack[-1][1].append(value)
+        else:
+            self.value = value
+
+    def _scalar(self, event: Any) -> str | bytes | Unreadable | None:
+        if _MARK in event.value:
+            return Unreadable("with a character that YAML does not have, or bytes that are no UTF-8")
+        if event.tag == _BINARY:
+            try:
+                return fields.unpacked(event.value)
+            except ValueError:
+                return Unreadable("a !!binary value whose base64 is damaged")
+        plain = event.implicit[0]
+        return None if plain and event.value in _NULL else str(event.value)
+
+    def _mapping(self, items: list[Any]) -> dict[str, Any]:
+        """The dictionary of keys and values in turn; ``<<`` brings what is not there itself."""
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if key == "<<":
+                for more in value if isinstance(value, list) else [value]:
+                    for name, inner in more.items() if isinstance(more, dict) else ():
+                        merged.setdefault(name, inner)
+                continue
+            if not isinstance(key, str) or not bounds.is_text(key):
+                what = key if isinstance(key, str) else "a key"
+                self._problems.append(bounds.odd_key(self._name, what, "write it as text"))
+                continue
+            if key in own:
+                what = "the key is there twice; the last one counts"
+                self._problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
+            own[key] = value
+        return merged | own
+
+
+def _weight(value: Any) -> int:
+    """How many values it is made of."""
+    match value:
+        case dict():
+            return 1 + sum(1 + _weight(inner) for inner in value.values())
+        case list():
+            return 1 + sum(map(_weight, value))
+    return 1

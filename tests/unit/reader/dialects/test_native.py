@@ -1,0 +1,230 @@
+"""The native document: every part of the model can be said in it, and its JSON Schema says how."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from agent.config.model import Bond, File, InstanceConfig, Kind, Route, Script, User
+from agent.reader import json_schema
+from agent.reader.common.problem import Problem
+from agent.reader.dialects import native
+from tests.unit.reader import drives
+from tests.unit.reader.dialects.test_gandi import HASH, key
+
+
+def read(**changes: Any) -> tuple[InstanceConfig, list[Problem]]:
+    reading = native.parse_files(drives.native(**changes))
+    assert reading.config is not None
+    return reading.config, reading.problems
+
+
+def test_the_whole_document() -> None:
+    reading = native.parse_files(drives.native())
+    config = reading.config
+    assert config is not None
+    assert not reading.problems
+    assert (config.identity.source, config.identity.id) == ("native", "vm-1")
+    assert (config.hostname, config.timezone) == ("vm1.example.org", "Etc/UTC")
+    assert (config.nameservers, config.search) == (("192.0.2.53",), ("example.org",))
+    assert config.metadata == (("size", "3"), ("zone", "par1"))
+    assert not config.partial
+    first, one, two, bond, vlan, bridge = config.nics
+    assert (first.mac, first.addresses) == (drives.MAC, ("203.0.113.10/32",))
+    assert first.routes == (Route("0.0.0.0/0", "203.0.113.1", on_link=True),)
+    assert (one.name, two.name) == ("eth1", "eth2")
+    assert (bond.kind, bond.ports, bond.bond) == (Kind.BOND, (1, 2), Bond(primary=2))
+    assert (vlan.kind, vlan.parent, vlan.vlan, vlan.optional) == (Kind.VLAN, 3, 5, True)
+    assert (bridge.kind, bridge.ports, bridge.dhcp4, bridge.dhcp6) == (Kind.BRIDGE, (4,), True, True)
+    assert config.users == (
+        User("", keys=(key("me"),)),
+        User("bob", HASH, groups=("adm",), shell="/bin/sh", sudo=("ALL=(ALL) ALL",)),
+        User("carol"),
+    )
+    assert reading.secrets == {"carol": "s3cr3t"}
+    assert [(s.name, s.arguments) for s in config.scripts] == [("hello", ("a b",))]
+    assert reading.files[config.boot[0].name] == b"echo boot\n"
+    (file,) = config.files
+    assert file == File("/etc/motd", file.name, file.digest, "root", "adm", 0o640)
+    assert reading.files[file.name] == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "said", "hint"),
+    [
+        ({"hostname": 5}, "hostname", "not a string (given: a number)", "quotes"),
+        ({"hostname": "-"}, "hostname", "not a host name (given: a string)", "letters"),
+        ({"nameservers": "x"}, "nameservers", "not a list (given: a string)", "[...]"),
+        ({"metadata": [1]}, "metadata", "not a dictionary (given: a list)", "{...}"),
+        ({"files": [None, True]}, "files[1]", "not a dictionary (given: true or false)", "{...}"),
+        ({"users": [{"name": {}}]}, "users[0].name", "not a string (given: a dictionary)", "quotes"),
+    ],
+)
+def test_a_mistake_has_its_path_its_type_and_its_remedy(
+    changes: dict[str, Any], path: str, said: str, hint: str
+) -> None:
+    _, problems = read(**changes)
+    (problem,) = problems
+    assert (problem.path, problem.message) == (path, said)
+    assert hint in problem.hint
+
+
+def test_an_archived_document_of_a_version_alone_is_none() -> None:
+    """Many programs' files have a version; the disk would be wiped for it."""
+    for document in ({"version": 1}, {"version": "2.0", "theme": "dark"}):
+        found = native.parse_archived(document, b"#!/bin/sh\n")
+        assert (found.config, found.files) == (None, {})
+        assert [(problem.path, problem.harmless) for problem in found.problems] == [("gandi/config", False)]
+    assert native.parse_archived({"version": 1, "hostname": "vm1"}, None).config
+
+
+def test_the_platforms_script_runs_first() -> None:
+    for name in ("script", "gandi/script"):
+        config = native.parse_files(drives.native() | {name: b"#!/bin/sh\n"}).config
+        assert config is not None
+        assert [script.name for script in config.scripts] == ["script", "hello"]
+
+
+def test_programs_of_one_name() -> None:
+    config, _ = read(scripts=[{"content": "a"}, {"content": "b"}], boot=[{"content": "c"}])
+    names = [script.name for script in (*config.scripts, *config.boot)]
+    assert names == ["script", "script-2", "script-3"]
+    assert all(isinstance(script, Script) for script in config.scripts)
+
+
+def test_a_program_is_never_taken_for_the_user_data() -> None:
+    document = {"version": 1, "scripts": [{"content": "a", "name": "user-data"}]}
+    reading = native.parse(document, None)
+    assert reading.config is not None
+    assert [script.name for script in reading.config.scripts] == ["user-data-2"]
+    assert set(reading.files) == {"user-data-2"}
+
+
+WRONG = [
+    (("version",), 2, "version", "whole number"),
+    (("hostname",), "a b", "hostname", "host name"),
+    (("timezone",), "../../etc/passwd", "timezone", "time zone"),
+    (("nics", 0, "mac"), "xx", "nics[0].mac", "MAC"),
+    (("nics", 0, "addresses", 0), "203.0.113.10/40", "nics[0].addresses[0]", "prefix"),
+    (("nics", 0, "routes", 0, "to"), "10.0.0.0/99", "nics[0].routes[0].to", "CIDR"),
+    (("nics", 0, "routes", 0, "via"), "gw", "nics[0].routes[0].via", "IP address"),
+    (("nics", 0, "mtu"), 20, "nics[0].mtu", "from 68 to 65535"),
+    (("nics", 1, "name"), "a/b", "nics[1].name", "interface"),
+    (("nics", 1, "name"), "sixteen-letters-", "nics[1].name", "interface"),
+    (("nics", 3, "kind"), "team", "nics[3].kind", "physical, bond, vlan, bridge"),
+    (("nics", 3, "ports", 0), "eth9", "nics[3].ports", "no NIC eth9"),
+    (("nics", 3, "bond", "mode"), "fastest", "nics[3].bond.mode", "active-backup"),
+    (("nics", 4, "vlan"), 4095, "nics[4].vlan", "4094"),
+    (("nics", 4, "parent"), "bond9", "nics[4].parent", "no NIC bond9"),
+    (("users", 1, "password"), "plain", "users[1].password", "crypt"),
+    (("users", 1, "shell"), "bash", "users[1].shell", "absolute path"),
+    (("users", 1, "sudo", 0), "ALL\nbob ALL", "users[1].sudo[0]", "one line"),
+    (("users", 1, "groups", 0), "a b", "users[1].groups[0]", "group"),
+    (("users", 0, "keys", 0), "ssh-rsa x", "users[0].keys[0]", "base64"),
+    (("scripts", 0, "content"), 5, "scripts[0].content", "not a string"),
+    (("scripts", 0, "name"), "../x", "scripts[0].name", "name of a program"),
+    (("scripts", 0, "arguments", 0), 5, "scripts[0].arguments[0]", "not a string"),
+    (("boot", 0, "content"), "%%%", "boot[0].content", "base64"),
+    (("files", 0, "path"), "etc/motd", "files[0].path", "absolute path"),
+    (("files", 0, "path"), "/etc/../root/x", "files[0].path", "absolute path"),
+    (("files", 0, "mode"), 644, "files[0].mode", "octal"),
+    (("files", 0, "owner"), "a:b", "files[0].owner", "account"),
+    (("metadata", "zone"), [], "metadata.zone", "not a string"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "path", "said"), WRONG)
+def test_a_wrong_item(place: tuple[Any, ...], value: Any, path: str, said: str) -> None:
+    document = copy.deepcopy(drives.NATIVE)
+    *above, last = place
+    holder: Any = document
+    for step in above:
+        holder = holder[step]
+    holder[last] = value
+    reading = native.parse(document, None)
+    assert reading.config is not None
+    told = {problem.path: problem for problem in reading.problems}
+    assert said in told[path].message + told[path].hint, told[path]
+    assert reading.config.partial
+    assert reading.config.hostname or path == "hostname"
+    assert len(reading.config.nics) >= 3
+    assert len(reading.config.users) == 3
+
+
+def test_a_script_that_lost_an_argument_is_not_run() -> None:
+    config, _ = read(scripts=[{"content": "x", "arguments": ["a", 5]}])
+    assert not config.scripts
+
+
+def test_a_plain_password_of_two_lines() -> None:
+    reading = native.parse_files(drives.native(users=[{"name": "bob", "plain_password": "a\nroot:b"}]))
+    assert [problem.path for problem in reading.problems] == ["users[0].plain_password"]
+    assert reading.secrets == {}
+
+
+def test_no_version() -> None:
+    _, problems = read(version=None)
+    assert [problem.path for problem in problems] == ["version"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_no_document(content: bytes) -> None:
+    reading = native.parse_files({"gandi.json": content})
+    assert reading.config is None
+    assert [problem.path for problem in reading.problems] == ["gandi.json"]
+    assert native.parse_files({}).problems
+
+
+def test_too_much_is_left_out() -> None:
+    files = [{"path": f"/srv/{n}", "content": "x" * (4 << 20)} for n in range(3)]
+    config, problems = read(files=files)
+    assert [file.path for file in config.files] == ["/srv/0", "/srv/1"]
+    assert {problem.path for problem in problems} == {"files[2]"}
+
+
+def test_the_schema_follows_the_declaration() -> None:
+    schema = json_schema.of_native()
+    json.dumps(schema)
+    assert schema["required"] == ["version"]
+    assert schema["properties"]["version"] == {"type": "integer", "minimum": 1, "maximum": 1}
+    assert set(schema["properties"]) == set(native.Document.__slots__)
+    nic = schema["properties"]["nics"]["items"]
+    assert nic["properties"]["kind"] == {"enum": [*Kind], "default": "physical"}
+    assert nic["additionalProperties"] is False
+    assert nic["properties"]["routes"]["items"]["required"] == ["to"]
+    assert schema["properties"]["users"]["items"]["required"] == ["name"]
+    assert schema["properties"]["files"]["items"]["properties"]["mode"]["type"] == "string"
+
+
+def _agrees(schema: dict[str, Any], value: Any) -> bool:
+    """Whether the value has the schema's types and keys: what our own document must."""
+    kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": int}
+    said = schema.get("type", [])
+    allowed = tuple(kinds[kind] for kind in ([said] if isinstance(said, str) else said))
+    if allowed and not isinstance(value, allowed):
+        return False
+    if "enum" in schema and value not in schema["enum"]:
+        return False
+    match value:
+        case dict():
+            inner, more = schema.get("properties", {}), schema.get("additionalProperties") or {}
+            return set(schema.get("required", ())) <= set(value) and all(
+                _agrees(inner.get(key, more), one) for key, one in value.items()
+            )
+        case list():
+            return all(_agrees(schema["items"], one) for one in value)
+    return True
+
+
+def test_the_sample_agrees_with_the_schema() -> None:
+    assert _agrees(json_schema.of_native(), drives.NATIVE)
+    assert not _agrees(json_schema.of_native(), drives.NATIVE | {"nics": [{"kind": "team"}]})
+
+
+def test_an_account_that_may_be_meant_as_locked_is_not_made_open() -> None:
+    config, problems = read(users=[{"name": "bob", "locked": "perhaps"}, {"name": "eve"}])
+    assert [user.name for user in config.users] == ["eve"]
+    assert [problem.path for problem in problems] == ["users[0].locked"]

@@ -1,0 +1,186 @@
+"""The NoCloud drive: meta-data, and network-config of both versions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
+from agent.reader.common.result import Reading
+from agent.reader.dialects import nocloud
+from agent.reader.formats import yaml_events
+from tests.unit.reader import drives
+from tests.unit.reader.dialects.test_gandi import key
+
+
+@pytest.fixture(autouse=True, scope="module")
+def library() -> None:
+    yaml_events.load()
+
+
+def read(**files: bytes | None) -> tuple[InstanceConfig, Reading]:
+    """The sample drive with these files instead."""
+    given = drives.nocloud() | {name.replace("_", "-"): content or b"" for name, content in files.items()}
+    reading = nocloud.parse_files({name: given[name] for name in given if files.get(name, b"") is not None})
+    assert reading.config is not None
+    return reading.config, reading
+
+
+def network(text: str) -> tuple[dict[str | None, Nic], Reading]:
+    reading = nocloud.parse_files({"meta-data": b"", "network-config": text.encode()})
+    assert reading.config is not None
+    return {nic.name or nic.mac: nic for nic in reading.config.nics}, reading
+
+
+def test_the_whole_drive() -> None:
+    config, reading = read()
+    assert all(problem.harmless for problem in reading.problems), reading.problems
+    assert (config.identity.source, config.identity.id) == ("nocloud", "2026-01-01")
+    assert config.hostname == "from-user-data"
+    assert config.users[0].keys or config.users[1].keys
+    assert {user.name: user.keys for user in config.users}[""] == (key("nc"),)
+    assert dict(config.metadata) == {"instance-id": "2026-01-01", "local-hostname": "vm1"}
+    assert [script.name for script in config.scripts] == ["runcmd", "vendor-runcmd"]
+
+
+@pytest.mark.parametrize("name", ["user-data", "vendor-data", "network-config", "meta-data"])
+def test_empty_files(name: str) -> None:
+    _, reading = read(**{name.replace("-", "_"): b""})
+    assert all(problem.harmless for problem in reading.problems)
+
+
+@pytest.mark.parametrize("keys", [key(), [key()], {"me": key()}, {"me": [key()]}])
+def test_public_keys(keys: object) -> None:
+    meta = json.dumps({"instance-id": 5, "public-keys": keys}).encode()
+    reading = nocloud.parse_files({"meta-data": meta})
+    assert reading.config is not None
+    assert reading.config.users == (User("", keys=(key(),)),)
+    assert reading.config.identity.id == "5"
+
+
+def test_without_meta_data() -> None:
+    reading = nocloud.parse_files({"user-data": b""})
+    assert [problem.message for problem in reading.problems] == ["no meta-data"]
+
+
+def test_without_a_yaml_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_events._Library, "module", None)
+    _, reading = read()
+    assert {p.path for p in reading.problems} == {"user-data", "meta-data", "network-config", "vendor-data"}
+    assert all("python3-yaml" in problem.hint for problem in reading.problems)
+    meta = json.dumps({"instance-id": "i", "local-hostname": "h"}).encode()
+    reading = nocloud.parse_files({"meta-data": meta, "user-data": b"#!/bin/sh\n"})
+    assert not reading.problems, "JSON and scripts need none"
+
+
+def test_version_2() -> None:
+    nics, reading = network(drives.NETPLAN)
+    assert [(p.path, p.harmless) for p in reading.problems] == [
+        ("network-config: ethernets.lan.set-name", True)
+    ]
+    lan = nics["52:54:00:12:34:56"]
+    assert (lan.name, lan.dhcp4, lan.optional) == (None, True, True)
+    bond = nics["bond0"]
+    assert bond.bond == Bond("802.3ad", 100, "layer3+4", "fast")
+    assert bond.ports == (nics["enp2s0"].number, nics["enp3s0"].number)
+    assert nics["enp3s0"].mtu == 9000
+    assert bond.addresses == ("10.0.0.5/24", "2001:db8::5/64")
+    assert (bond.nameservers, bond.search) == (("192.0.2.53",), ("lab",))
+    assert bond.routes == (
+        Route("0.0.0.0/0", "10.0.0.1", metric=100),
+        Route("::/0", "fe80::1", on_link=True),
+        Route("10.9.0.0/16", "192.168.9.1", on_link=True),
+    )
+    vlan, bridge = nics["v7"], nics["br0"]
+    assert (vlan.kind, vlan.parent, vlan.vlan) == (Kind.VLAN, bond.number, 7)
+    assert (bridge.kind, bridge.ports, bridge.dhcp6) == (Kind.BRIDGE, (vlan.number,), True)
+
+
+@pytest.mark.parametrize(
+    ("match", "name"),
+    [("", "eth0"), ("match: {name: ens3}", "ens3"), ("match: {name: 'en*'}", None)],
+)
+def test_a_nic_is_matched_by_name(match: str, name: str | None) -> None:
+    text = f"version: 2\nethernets:\n  eth0:\n    dhcp4: true\n    {match}\n"
+    nics, reading = network(text)
+    assert not reading.problems
+    assert list(nics) == [name]
+
+
+def test_gateways_and_addresses_with_options() -> None:
+    nics, reading = network(
+        "version: 2\nethernets: {e: {addresses: [{10.0.0.5/24: {lifetime: 0}}], gateway4: 10.0.0.1,"
+        " gateway6: 'fe80::1', accept-ra: false}}"
+    )
+    assert not reading.problems
+    assert nics["e"].routes == (Route("0.0.0.0/0", "10.0.0.1"), Route("::/0", "fe80::1", on_link=True))
+    assert nics["e"].accept_ra is False
+
+
+def test_version_1() -> None:
+    nics, reading = network(drives.VERSION_1)
+    assert not reading.problems
+    assert reading.config is not None
+    assert (reading.config.nameservers, reading.config.search) == (("192.0.2.53",), ("lab",))
+    first = nics["52:54:00:12:34:56"]
+    assert first.addresses == ("192.168.23.14/27", "2001:db8::14/64")
+    assert first.routes == (Route("0.0.0.0/0", "192.168.23.1"), Route("::/0", "2001:db8::1"))
+    assert (first.nameservers, first.search) == (("192.168.23.2",), ("example.org",))
+    bond = nics["bond0"]
+    assert (bond.bond, bond.addresses) == (Bond("802.3ad", 100), ("10.0.0.2/24",))
+    assert bond.ports == (nics["eth1"].number, nics["eth2"].number)
+    assert bond.routes == (
+        Route("10.8.0.0/16", "10.0.0.254"),
+        Route("10.2.0.0/16", "10.0.0.1", metric=7),
+    )
+    vlan = nics["eth0.5"]
+    assert (vlan.parent, vlan.vlan, vlan.dhcp4, vlan.optional) == (first.number, 5, True, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "said"),
+    [
+        ("version: 3", "network-config: version", "neither 1 nor 2"),
+        ("network: {ethernets: {}}", "network-config: version", "neither 1 nor 2"),
+        ("- a", "network-config", "no dictionary"),
+        ("version: [", "network-config", "no YAML"),
+        (
+            "version: 2\nethernets: {e: {dhcp4: maybe}}",
+            "network-config: ethernets.e.dhcp4",
+            "true nor false",
+        ),
+        ("version: 2\nethernets: {e: {mtu: 1}}", "network-config: ethernets.e.mtu", "whole number"),
+        ("version: 2\nethernets: {e: 5}", "network-config: ethernets.e", "dictionary"),
+        ("version: 2\nvlans: {v: {id: 1, link: e}}", "network-config: vlans.v.link", "no NIC e"),
+        ("version: 2\nbonds: {b: {interfaces: [x]}}", "network-config: bonds.b.interfaces", "no NIC x"),
+        ("version: 2\nbridges: {'a b': {}}", "network-config: bridges.a b", "without a name"),
+        ("version: 1\nconfig: [{type: team}]", "network-config: config[0].type", "not a word"),
+        (
+            "version: 1\nconfig: [{type: physical, name: e, subnets: [{type: static, address: x}]}]",
+            "network-config: config[0].subnets[0].address",
+            "not an IP address",
+        ),
+        (
+            "version: 1\nconfig: [{type: route, destination: 10.0.0.0/8, gateway: 10.0.0.1}]",
+            "network-config: config[0]",
+            "in no NIC's network",
+        ),
+        (
+            "version: 1\nconfig: [{type: vlan, name: v, vlan_link: e, vlan_id: 1}]",
+            "network-config: config[0].vlan_link",
+            "no NIC e",
+        ),
+    ],
+)
+def test_a_wrong_network(text: str, path: str, said: str) -> None:
+    _, reading = network(text)
+    assert any(problem.path == path and said in problem.message for problem in reading.problems)
+    assert all(problem.hint for problem in reading.problems)
+
+
+@pytest.mark.parametrize("text", ["network: {config: disabled}", "", "{}"])
+def test_no_network(text: str) -> None:
+    nics, reading = network(text)
+    assert not nics
+    assert not reading.problems

@@ -16,8 +16,8 @@ from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE
 from agent.reader import client
 from agent.reader.formats import tar_archive
-from agent.sources import drives, swap
-from agent.sources.files import Tree
+from agent.sources import config_drives, swap_archive
+from agent.sources.drive_files import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ def _drive(path: str, root: int) -> Parsed:
         tree.add_folder(root)
     except OSError as error:
         raise HostError(f"{path}: cannot be read: {error.strerror}") from error
-    dialect = drives.dialect_of(tree)
+    dialect = config_drives.dialect_of(tree)
     if not dialect:
         raise ConfigError(f"{path}: no configuration is on it", hint="see gandi-agent(1), SOURCES")
-    return drives.read_tree(dialect, tree)
+    return config_drives.read_tree(dialect, tree)
 
 
 def _archive(path: str, medium: int) -> Parsed | None:
-    for offset in swap.OFFSETS:
+    for offset in swap_archive.OFFSETS:
         if tar_archive.header(os.pread(medium, tar_archive.BLOCK, offset)) is not None:
-            found = client.parse(swap.NAME, medium, offset=offset)
+            found = client.parse(swap_archive.NAME, medium, offset=offset)
             if found.foreign:
                 what = f"{path}: its archive is not the platform's: {found.foreign}"
                 raise ConfigError(what, hint="every member has to lie below gandi/")

@@ -127,7 +127,7 @@ def _media(ctx: Context) -> Iterator[str]:
 
 
 def _is_drive(ctx: Context, label: str) -> bool:
-    from agent.sources.drives import LABELS
+    from agent.sources.config_drives import LABELS
 
     return label.lower() in (*LABELS, ctx.settings.configdrive_label.lower(), "config")
 

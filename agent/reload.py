@@ -12,7 +12,7 @@ from __future__ import annotations
 from agent import sources, stages
 from agent.block import storage
 from agent.report import Outcome, skipped
-from agent.sources import drives
+from agent.sources import config_drives
 from agent.stages import Stage
 from agent.steps import source
 
@@ -36,14 +36,14 @@ def present(ctx: Context) -> list[str]:
     """The disks that are configuration drives."""
     label = ctx.settings.configdrive_label
     disks = () if sources.off(ctx) else storage.names(ctx.host)
-    return [disk for disk in disks if drives.carries(ctx.host, disk, label)]
+    return [disk for disk in disks if config_drives.carries(ctx.host, disk, label)]
 
 
 def handle(ctx: Context, disk: str) -> Iterator[Item]:
     """Look at the drive that a disk has become, if it is one: apply what is new of the drive that counts
     now.
     """
-    if sources.off(ctx) or not drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
+    if sources.off(ctx) or not config_drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
         return
     stored = ctx.state.config()
     if stored is not None and not ctx.settings.reload:
@@ -64,7 +64,7 @@ def handle(ctx: Context, disk: str) -> Iterator[Item]:
 
 def strays(ctx: Context) -> Iterator[Item]:
     """Say which devices only pose as a configuration drive."""
-    found = tuple(drives.strays(ctx.host, ctx.settings.configdrive_label))
+    found = tuple(config_drives.strays(ctx.host, ctx.settings.configdrive_label))
     yield from source.noted(ctx, sources.Findings(None, found))
 
 
@@ -73,7 +73,7 @@ def _another(ctx: Context, parsed: Parsed, stored: InstanceConfig | None) -> str
     if stored is None or parsed.config is None:
         return ""
     named, running = source.identified(ctx, parsed.config.identity), stored.identity
-    if drives.same_identity(named, running):
+    if config_drives.same_identity(named, running):
         return ""
     return f"describes another machine ({named.source} {named.id}) than this one: it waits for a boot"
 

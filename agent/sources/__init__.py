@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import time
 
-from agent import provisioners
 from agent.block import storage, unresponsive
 from agent.block.transport import undelivered
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
 from agent.report import failed, skipped
+from agent.sources import provisioners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 #: Name in CONFIG_DATASOURCE -> module. The order is that of precedence for "auto".
 ARCHIVE = "gandi"
 SOURCES = {
-    ARCHIVE: "swap",
-    "cloudstack": "drives",
-    "openstack": "drives",
-    "nocloud": "drives",
-    "native": "drives",
+    ARCHIVE: "swap_archive",
+    "cloudstack": "config_drives",
+    "openstack": "config_drives",
+    "nocloud": "config_drives",
+    "native": "config_drives",
 }
 AUTO, NONE = "auto", "none"
 #: What "auto" stands for: the swap archive; then all drives at once, of which none comes before another.

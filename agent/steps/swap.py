@@ -19,7 +19,7 @@ from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
 from agent.reader.formats import tar_archive
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
-from agent.sources import swap as source
+from agent.sources import swap_archive as source
 from agent.state import settled
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ import pytest
 from agent import sources
 from agent.hotplug import once, record
 from agent.sources import Asked, Findings
-from agent.sources import swap as swap_source
+from agent.sources import swap_archive as swap_source
 from tests.system.disks import LoopDisk, sh
 from tests.system.drivedisks import attach, on_ext4
 from tests.system.swapdisks import Machine

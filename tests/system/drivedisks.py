@@ -15,8 +15,8 @@ import pytest
 
 from agent.block import detached_mount, storage
 from agent.host.host import Host
-from agent.sources import drives
-from agent.sources.files import Tree
+from agent.sources import config_drives
+from agent.sources.drive_files import Tree
 from agent.sources.superblock import Labelled
 from tests import drives as media
 from tests.system.disks import MIB, LoopDisk, sh
@@ -49,7 +49,7 @@ def on_ext4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pa
         label = found.get("ID_FS_LABEL", "").lower()
         return Labelled(name, storage.number_of(host, name), found["ID_FS_TYPE"], label) if label else None
 
-    monkeypatch.setattr(drives, "labelled", probed)
+    monkeypatch.setattr(config_drives, "labelled", probed)
 
     def make(folder: Path, label: str, size: int = 64 * MIB) -> Path:
         image = tmp_path / f"drive{len(list(tmp_path.iterdir()))}.img"

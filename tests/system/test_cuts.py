@@ -32,7 +32,7 @@ from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
 from agent.reader.formats import tar_archive
 from agent.sources import Asked, Findings
-from agent.sources import swap as swap_source
+from agent.sources import swap_archive as swap_source
 from agent.steps import swap
 from agent.steps.hostkeys import MAKER
 from tests.media import OFFSET, make_archive

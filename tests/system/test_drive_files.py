@@ -14,7 +14,7 @@ from agent.block import detached_mount, storage
 from agent.block.mounts import mounts
 from agent.host.host import Host
 from agent.lib.errors import HostError
-from agent.sources import files
+from agent.sources import drive_files
 from tests.system.disks import MIB, LoopDisk, sh
 from tests.system.drivedisks import Attach, OnExt4, blank, make_folder, read_tree
 
@@ -101,7 +101,7 @@ def test_sizes_are_bounded(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> N
     with (tree / "openstack/latest/0-huge").open("wb") as huge:
         huge.truncate(1 << 40)
     found = read_tree(attach(on_ext4(tree, "config-2", 200 * MIB)))
-    assert sum(map(len, found.files.values())) <= files.ALL
+    assert sum(map(len, found.files.values())) <= drive_files.ALL
     assert sorted(found.files) == [f"openstack/latest/{n}" for n in "abcd"]
     assert sorted(found.left) == [f"openstack/latest/{n}" for n in ("0-huge", "e", "f")]
 

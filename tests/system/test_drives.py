@@ -13,7 +13,7 @@ from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.reader import client
 from agent.report import Outcome
-from agent.sources import Asked, Findings, drives, superblock
+from agent.sources import Asked, Findings, config_drives, superblock
 from agent.sources.superblock import Labelled
 from tests import drives as media
 from tests.system.disks import MIB, LoopDisk, sh
@@ -44,7 +44,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _look(*disks: LoopDisk, sources: tuple[str, ...] = ALL, known: str = "") -> Findings:
-    return drives.look(Asked(Host(), sources, known), lambda _host: [disk.name for disk in disks])
+    return config_drives.look(Asked(Host(), sources, known), lambda _host: [disk.name for disk in disks])
 
 
 # -- labels ---------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def test_a_drive_is_known_by_its_label(
     found: str,
 ) -> None:
     disk = attach(make(tmp_path / "d.img", media.nocloud("i-1"), label))
-    device = superblock.labelled(Host(), disk.name, (*drives.LABELS, "config"))
+    device = superblock.labelled(Host(), disk.name, (*config_drives.LABELS, "config"))
     assert device == Labelled(disk.name, storage.number_of(Host(), disk.name), fstype, found)
 
 
@@ -84,7 +84,7 @@ def test_a_drive_with_another_label_starts_no_process(
     empty = attach(blank(tmp_path / "c.img"))
     monkeypatch.setattr(storage, "probe", lambda *_: pytest.fail("asked libblkid"))
     for disk in (iso, fat, empty):
-        assert superblock.labelled(Host(), disk.name, drives.LABELS) is None
+        assert superblock.labelled(Host(), disk.name, config_drives.LABELS) is None
 
 
 def test_a_users_file_at_the_place_of_a_superblock_makes_no_drive(
@@ -97,13 +97,13 @@ def test_a_users_file_at_the_place_of_a_superblock_makes_no_drive(
     with open(disk.node, "r+b") as device:
         device.seek(16 * 2048)
         device.write(iso[16 * 2048 : 18 * 2048])
-    assert superblock.labelled(Host(), disk.name, drives.LABELS) is None
+    assert superblock.labelled(Host(), disk.name, config_drives.LABELS) is None
 
 
 def test_a_loop_device_is_no_place_for_a_drive(attach: Attach, tmp_path: Path) -> None:
     disk = attach(media.make_iso(tmp_path / "a.iso", media.nocloud("evil"), "cidata"))
-    assert disk.name not in drives.places(Host())
-    assert not drives.carries(Host(), disk.name, "config")
+    assert disk.name not in config_drives.places(Host())
+    assert not config_drives.carries(Host(), disk.name, "config")
 
 
 # -- which one counts -----------------------------------------------------------------------------

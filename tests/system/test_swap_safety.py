@@ -14,7 +14,7 @@ from agent.host.host import Host
 from agent.reader.formats import tar_archive as archive
 from agent.report import Outcome
 from agent.sources import Asked
-from agent.sources import swap as swap_source
+from agent.sources import swap_archive as swap_source
 from tests import media
 from tests.media import OFFSET, md_superblock
 from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount

@@ -11,7 +11,7 @@ from agent.block.storage import Disk
 from agent.lib.errors import HostError
 from agent.reader.formats import tar_archive
 from agent.report import Outcome
-from agent.sources import swap as swap_source
+from agent.sources import swap_archive as swap_source
 from agent.state import settled
 from agent.state.store import State
 from agent.steps import swap

@@ -13,7 +13,7 @@ from agent.block import storage
 from agent.context import Medium, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.sources import Asked, Findings, Found, drives, swap
+from agent.sources import Asked, Findings, Found, config_drives, swap_archive
 from agent.sources.arrivals import Arrivals
 
 DRIVES = ("cloudstack", "openstack", "nocloud", "native")
@@ -112,7 +112,7 @@ def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.Mon
         looks.append(asked.known)
         return Findings(medium if len(looks) == 3 else None)
 
-    monkeypatch.setattr(swap, "look", look)
+    monkeypatch.setattr(swap_archive, "look", look)
     found, _ = _find(root)
     assert found is medium
     assert len(looks) == 3
@@ -125,7 +125,7 @@ def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
     (root / "run/udev/queue").touch()
     disks, looks = [["sda"], ["sda"], ["sda"], ["sda", "sr0"]], list[tuple[str, ...]]()
     monkeypatch.setattr(storage, "names", lambda _host: disks.pop(0) if len(disks) > 1 else disks[0])
-    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
+    monkeypatch.setattr(swap_archive, "look", lambda _asked: Findings())
 
     def look(asked: Asked) -> Findings:
         looks.append(asked.sources)
@@ -133,7 +133,7 @@ def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
             raise ConfigError("two machines")
         return Findings(Found(Medium("nocloud", "sda", "8:0"), None))
 
-    monkeypatch.setattr(drives, "look", look)
+    monkeypatch.setattr(config_drives, "look", look)
     with pytest.raises(ConfigError):
         _find(root)
     assert looks == [DRIVES, DRIVES]
@@ -149,7 +149,7 @@ def test_a_drive_that_was_found_is_not_read_again_for_nothing(
         looks.append(asked)
         return Findings(drive)
 
-    monkeypatch.setattr(drives, "look", look)
+    monkeypatch.setattr(config_drives, "look", look)
     assert _find(root)[0] is drive
     (root / "run/udev/queue").touch()
     found, seconds = _find(root)
@@ -186,7 +186,7 @@ def test_a_drive_that_came_with_its_driver_is_found(root: Path, monkeypatch: pyt
     monkeypatch.setattr(storage, "names", lambda _host: names.pop(0) if len(names) > 1 else names[0])
     drive = Found(Medium("nocloud", "sr0", "11:0"), None)
     looks = [Findings(), Findings(drive)]
-    monkeypatch.setattr(swap, "look", lambda _asked: Findings())
-    monkeypatch.setattr(drives, "look", lambda _asked: looks.pop(0))
+    monkeypatch.setattr(swap_archive, "look", lambda _asked: Findings())
+    monkeypatch.setattr(config_drives, "look", lambda _asked: looks.pop(0))
     found = sources.find(context(Host(str(root))), "", patient=False, drivers=True)
     assert found.found is drive

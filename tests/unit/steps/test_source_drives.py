@@ -18,7 +18,7 @@ from agent.lib.errors import ConfigError
 from agent.reader.client import Parsed
 from agent.reader.common.problem import Problem
 from agent.report import Item, Outcome, StepReport, changed, skipped, unchanged
-from agent.sources import Findings, Found, drives
+from agent.sources import Findings, Found, config_drives
 from agent.stages import Stage, Step
 from agent.steps import source
 
@@ -45,7 +45,7 @@ class Machine:
         self.patient: list[bool] = []
         monkeypatch.setattr(sources, "find", self.find_at_boot)
         monkeypatch.setattr(sources, "find_drive", lambda ctx, known: self.find(known))
-        monkeypatch.setattr(drives, "carries", lambda *_: self.drive is not None)
+        monkeypatch.setattr(config_drives, "carries", lambda *_: self.drive is not None)
         monkeypatch.setattr(stages, "run_step", self.step)
         (root / "run/gandi").mkdir(parents=True)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.config.model import Identity
     from agent.host.host import Host
     from agent.reader.client import Parsed
-    from agent.sources.files import Tree
+    from agent.sources.drive_files import Tree
 
     Places = Callable[[Host], Iterable[str]]
 
@@ -125,7 +125,7 @@ def _why_not(host: Host, disk: str) -> str:
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
     """The drive's files; None where none of them is a configuration. Content decides between dialects."""
     from agent.block import detached_mount
-    from agent.sources.files import Tree
+    from agent.sources.drive_files import Tree
 
     tree = Tree()
     with detached_mount.mounted(device.node, device.fstype, device.number) as root:

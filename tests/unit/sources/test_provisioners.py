@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import provisioners, sources
+from agent import sources
 from agent.context import context
 from agent.host.host import Host
+from agent.sources import provisioners
 
 
 def _put(root: Path, name: str, text: str = "") -> None:

@@ -75,10 +75,10 @@ def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
 
 def _cpus(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     from agent.hotplug import cpu
-    from agent.network import queues
+    from agent.network import virtio_queues
 
     yield from cpu.look(ctx)
-    yield from queues.tune(ctx)
+    yield from virtio_queues.tune(ctx)
 
 
 def _memory(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from agent.host.host import Host
-    from agent.network.links import ConfigFile, Link
+    from agent.network.interfaces import ConfigFile, Link
 else:
     Protocol = object
 

@@ -13,9 +13,9 @@ import re
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
-from agent.network.ifmade import made
-from agent.network.links import FALLBACK, ConfigFile, family, is_default
-from agent.network.policy import PRIORITY
+from agent.network.ifupdown_virtual import made
+from agent.network.interfaces import FALLBACK, ConfigFile, family, is_default
+from agent.network.multihoming import PRIORITY
 from agent.systemd import transient, units
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Route
     from agent.host.host import Host
-    from agent.network.links import Link
+    from agent.network.interfaces import Link
 
 NAME = "ifupdown"
 BY_NAME = True

@@ -12,9 +12,9 @@ import os
 
 from agent.config.model import Bond, Kind
 from agent.network import networkd
-from agent.network.links import FALLBACK, MIIMON, ConfigFile
+from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
-from agent.network.policy import PRIORITY
+from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Route
     from agent.host.host import Host
-    from agent.network.links import Link, Rule
+    from agent.network.interfaces import Link, Rule
 
 NAME = "netplan"
 BY_NAME = False

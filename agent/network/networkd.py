@@ -11,9 +11,9 @@ from __future__ import annotations
 from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
-from agent.network.links import FALLBACK, MIIMON, ConfigFile
+from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
-from agent.network.policy import PRIORITY
+from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Nic, Route
     from agent.host.host import Host
-    from agent.network.links import Link, Rule
+    from agent.network.interfaces import Link, Rule
 
     #: A section's name and its lines.
     Section = tuple[str, list[str]]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from agent.config.model import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import WHITE, lines
-from agent.network.links import FALLBACK, MIIMON, ConfigFile, family
+from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile, family
 from agent.network.managers import NETWORKMANAGER_UNIT
-from agent.network.policy import PRIORITY
+from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Route
     from agent.host.host import Host
-    from agent.network.links import Link
+    from agent.network.interfaces import Link
 
     #: A group's name, and its keys and values.
     Group = tuple[str, dict[str, object]]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from agent.config.model import Nic
-    from agent.network.links import Interface
+    from agent.network.interfaces import Interface
 
 
 @dataclass(frozen=True, slots=True)

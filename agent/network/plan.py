@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agent.config.model import Kind
 from agent.lib.records import replace
-from agent.network import policy
-from agent.network.links import Interface, Link, with_router_advertisements
+from agent.network import multihoming
+from agent.network.interfaces import Interface, Link, with_router_advertisements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
         for nic in ordered
         if nic.number in there
     }
-    return policy.routed(_awaited([_related(link, found) for link in found.values()]))
+    return multihoming.routed(_awaited([_related(link, found) for link in found.values()]))
 
 
 def _made(nics: list[Nic], physical: Mapping[int, Interface]) -> dict[int, Interface]:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.network.links import Link
+    from agent.network.interfaces import Link
 
 #: Sorts before the administrator's files, which so have the last word.
 FILE = "/etc/sysctl.d/10-gandi-nics.conf"

@@ -20,8 +20,8 @@ from agent.config.model import Kind
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError
 from agent.lib.records import asdict, replace
-from agent.network import attached, links, queues, sysctls
-from agent.network.links import Interface
+from agent.network import interfaces, nic_inventory, sysctls, virtio_queues
+from agent.network.interfaces import Interface
 from agent.network.managers import keys, left_over
 from agent.network.pairing import pair
 from agent.network.plan import plan
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host.host import Host
     from agent.network import Renderer
-    from agent.network.links import Link
+    from agent.network.interfaces import Link
     from agent.network.pairing import Pairing
     from agent.report import Item
 
@@ -57,7 +57,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield skipped("network", f"{error.message}, and no document has a NIC: left as it is")
         return
     stored = ctx.state.pairs() if ctx.config else {}
-    there = attached.find(ctx, _plugged(nics), stored, by_name=renderer.BY_NAME)
+    there = nic_inventory.find(ctx, _plugged(nics), stored, by_name=renderer.BY_NAME)
     pairing = _pair(ctx, nics, there, stored)
     yield from _leave_others(ctx, renderer, pairing)
     yield from _leave_strays(ctx, renderer, pairing)
@@ -67,7 +67,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
         if not link.virtual:
             yield from _replace_fallback(ctx, renderer, link.interface)
-    gone = attached.unplugged(ctx.host, there)
+    gone = nic_inventory.unplugged(ctx.host, there)
     here = {link.nic.number for link in delivered}
     for nic in nics:
         if nic.number not in here:
@@ -80,7 +80,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     leased, fallback = [one for one, why in whys.items() if not why], list[str]()
     first = None if delivered else _first(ctx.host, renderer, leased)
     for one in leased:
-        link = links.by_dhcp(one, required=one is first)
+        link = interfaces.by_dhcp(one, required=one is first)
         fallback.append(_item(link))
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
     yield from _take_back(ctx, renderer, gone)
@@ -88,8 +88,8 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield from _withdraw(ctx, renderer, "dhcp:", set(fallback))
         yield from _parameters(ctx, delivered)
     renderer.reload(ctx.host, touched)
-    attached.begin(ctx, there)
-    yield from queues.tune(ctx)
+    nic_inventory.begin(ctx, there)
+    yield from virtio_queues.tune(ctx)
 
 
 def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
@@ -98,7 +98,7 @@ def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
 
 def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
     """Which physical NIC of the document is which interface; remembered."""
-    pairing = pair(_plugged(nics), there, stored, held=attached.held(ctx.host, there))
+    pairing = pair(_plugged(nics), there, stored, held=nic_inventory.held(ctx.host, there))
     if ctx.config:
         ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
     return pairing
@@ -126,7 +126,7 @@ def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface
     before it on the bus takes no connection away; else the first.
     """
     for one in leased:
-        link = links.by_dhcp(one, required=True)
+        link = interfaces.by_dhcp(one, required=True)
         if _live(host, renderer, link.key) == _text(renderer, link):
             return one
     return next(iter(leased), None)
@@ -134,9 +134,9 @@ def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface
 
 def _take_back(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Item]:
     """Remove our files for DHCP on NICs that were unplugged, where no document's state remembers them."""
-    for name, mac in (attached.before(ctx.host) or {}).values():
+    for name, mac in (nic_inventory.before(ctx.host) or {}).values():
         one = Interface(name, mac)
-        key = links.by_dhcp(one, required=False).key
+        key = interfaces.by_dhcp(one, required=False).key
         if mac in gone and _live(ctx.host, renderer, key) in _fallbacks(renderer, one):
             _remove(ctx.host, renderer.paths(key))
             yield changed(f"dhcp:{mac}", f"{name} was unplugged, removed")
@@ -154,7 +154,7 @@ def _item(link: Link) -> str:
 
 def _key(name: str) -> str:
     """The key of a NIC's files, from the name of its item."""
-    return name.replace("nic:", "nic").replace("dhcp:", links.FALLBACK).replace(":", "")
+    return name.replace("nic:", "nic").replace("dhcp:", interfaces.FALLBACK).replace(":", "")
 
 
 def _live(host: Host, renderer: Renderer, key: str) -> str | None:
@@ -210,7 +210,7 @@ def _note(item: Item, link: Link, touched: list[Link]) -> Item:
 
 def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
     """Why a NIC of no document gets no DHCP from us, or ""."""
-    names = links.names(ctx.host, one)
+    names = interfaces.names(ctx.host, one)
     if names & set(ctx.settings.nodhcp):
         return "in CONFIG_NODHCP"
     if found := renderer.configures(ctx.host, names, one.mac):
@@ -220,12 +220,12 @@ def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
 
 def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:
     """The texts of our own files for DHCP on that NIC."""
-    return {_text(renderer, links.by_dhcp(one, required=required)) for required in (True, False)}
+    return {_text(renderer, interfaces.by_dhcp(one, required=required)) for required in (True, False)}
 
 
 def _replace_fallback(ctx: Context, renderer: Renderer, one: Interface) -> Iterator[Item]:
     """Remove our files for DHCP on a NIC that the document has, whether or not they are remembered."""
-    fallback = links.by_dhcp(one, required=False)
+    fallback = interfaces.by_dhcp(one, required=False)
     if _live(ctx.host, renderer, fallback.key) in _fallbacks(renderer, one):
         _remove(ctx.host, renderer.paths(fallback.key))
         ctx.state.forget(_item(fallback))
@@ -254,7 +254,7 @@ def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
                 # Whoever changed it: it is written anew for the manager that is in charge.
                 ctx.state.forget(name)
         for one in pairing.interfaces:
-            key = links.by_dhcp(one, required=False).key
+            key = interfaces.by_dhcp(one, required=False).key
             if _live(ctx.host, other, key) in _fallbacks(other, one):
                 yield _left_behind(ctx.host, other, key)
 
@@ -264,11 +264,11 @@ def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
     booted, and then copied): who goes by names would configure it twice.
     """
     here = (*(one for _, one in pairing.pairs), *pairing.interfaces)
-    own = {links.by_dhcp(one, required=False).key for one in here}
+    own = {interfaces.by_dhcp(one, required=False).key for one in here}
     for key in keys(ctx.host, renderer.NAME) if renderer.BY_NAME else ():
-        if not key.startswith(links.FALLBACK) or key in own:
+        if not key.startswith(interfaces.FALLBACK) or key in own:
             continue
-        mac = ":".join(re.findall("..", key.removeprefix(links.FALLBACK)))
+        mac = ":".join(re.findall("..", key.removeprefix(interfaces.FALLBACK)))
         live = _live(ctx.host, renderer, key)
         if any(live in _fallbacks(renderer, replace(one, mac=mac)) for one in here):
             _remove(ctx.host, renderer.paths(key))

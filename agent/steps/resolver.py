@@ -205,9 +205,9 @@ def _leases(ctx: Context, place: Place) -> Iterator[Item]:
     """
     exposed = place.path == RESOLV_CONF and in_charge(ctx.host, ctx.settings.renderer) == "ifupdown"
     if exposed or ctx.state.applied(_LEASES):
-        from agent.network import leases
+        from agent.network import dhcp_leases
 
-        yield from leases.settle(ctx, _LEASES, exposed=exposed)
+        yield from dhcp_leases.settle(ctx, _LEASES, exposed=exposed)
 
 
 def _write(host: Host, path: str, text: str) -> None:

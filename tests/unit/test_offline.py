@@ -14,7 +14,7 @@ from agent.context import Context, context
 from agent.host import machine_uuid
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.network import links
+from agent.network import interfaces
 from agent.stages import Stage
 from agent.steps.hostkeys import KEYGEN
 
@@ -148,7 +148,7 @@ def test_every_step_that_says_so_can_do_without_the_kernel() -> None:
 )
 def test_nics_that_the_document_tells_apart(*, by_name: bool, expected: list[tuple[str, str]]) -> None:
     nics = (Nic(0, mac="aa:00:00:00:00:01"), Nic(1, name="ens3"), Nic(2))
-    assert [(one.name, one.mac) for one in links.foretold(nics, by_name=by_name)] == expected
+    assert [(one.name, one.mac) for one in interfaces.foretold(nics, by_name=by_name)] == expected
 
 
 def test_a_nic_that_only_the_running_machine_has_a_name_for_is_left_to_its_first_boot(

@@ -12,7 +12,7 @@ import pytest
 
 from agent.lib.records import replace
 from agent.network import load
-from agent.network.links import Link
+from agent.network.interfaces import Link
 from agent.network.plan import plan
 from tests.unit.network.cases import CASES, INTERFACES
 from tests.vm.rig import ImageSpec, Network

@@ -10,10 +10,10 @@ import pytest
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.hotplug import nic
-from agent.network import attached, links
+from agent.network import interfaces, nic_inventory
 from agent.programs import hooks
 from agent.report import Item, changed, failed
-from tests.unit.network.test_links import add_nic
+from tests.unit.network.test_interfaces import add_nic
 from tests.unit.steps.test_network import Booting
 
 
@@ -118,7 +118,7 @@ def test_a_new_one_has_its_name_from_udev_first(
         record.write_text("E:ID_NET_NAME_SLOT=ens3\n")
         return ready()
 
-    monkeypatch.setattr(links, "wait", wait)
+    monkeypatch.setattr(interfaces, "wait", wait)
     live = context(Booting(tmp_path))
     assert list(nic.handle(live, lambda: ()))
     assert told == ["post-iface-attach add ens3"]
@@ -145,7 +145,7 @@ def test_one_that_came_before_the_first_look_is_no_news(tmp_path: Path, told: li
     found = context(Host(tmp_path))
     assert not nic.differ(found)
     assert not handle(found)
-    assert attached.before(found.host) == {"2": ("ens2", "52:54:00:00:00:02")}
+    assert nic_inventory.before(found.host) == {"2": ("ens2", "52:54:00:00:00:02")}
 
 
 def test_the_answers(ctx: Context, tmp_path: Path) -> None:

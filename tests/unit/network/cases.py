@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import replace
-from agent.network.links import Interface, Link, by_dhcp
+from agent.network.interfaces import Interface, Link, by_dhcp
 from agent.network.plan import plan
 
 #: The machine's interfaces: number 0 is eth0.

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config.model import Nic
-from agent.network.links import Interface
+from agent.network.interfaces import Interface
 from agent.network.pairing import pair
 
 

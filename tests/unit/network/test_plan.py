@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import replace
-from agent.network.links import Interface, Link, Rule, is_default
+from agent.network.interfaces import Interface, Link, Rule, is_default
 from agent.network.plan import plan
 
 GATEWAYS = {4: "192.0.2.254", 6: "2001:db8::fe"}

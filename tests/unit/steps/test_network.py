@@ -13,10 +13,10 @@ from agent.context import context
 from agent.host.chroot_path import beneath
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
-from agent.network import links, networkd
+from agent.network import interfaces, networkd
 from agent.report import Outcome
 from agent.steps import network
-from tests.unit.network.test_links import add_nic
+from tests.unit.network.test_interfaces import add_nic
 
 from .conftest import Machine
 
@@ -128,7 +128,7 @@ def test_another_nic_does_not_take_the_place_of_one_whose_driver_is_late(
         late.symlink_to(place)
         return ready()
 
-    monkeypatch.setattr(links, "wait", wait)
+    monkeypatch.setattr(interfaces, "wait", wait)
     networked.put("/etc/default/gandi", "CONFIG_NODHCP=ens0\n")
     outcomes = []
     for _ in range(2):

@@ -7,7 +7,7 @@ import pytest
 from agent.config.model import Nic
 from agent.context import context
 from agent.host.host import Host
-from agent.network import attached, networkd
+from agent.network import networkd, nic_inventory
 from agent.steps import network
 
 from .conftest import Machine
@@ -34,7 +34,7 @@ def _again(machine: Machine) -> dict[str, str]:
     """A NIC has come or gone: the step once more, in the same boot, and then it is remembered."""
     found = machine.run(network.apply, same_boot=True)
     ctx = machine.context(same_boot=True)
-    attached.store(ctx, attached.find(ctx, (), {}, by_name=False))
+    nic_inventory.store(ctx, nic_inventory.find(ctx, (), {}, by_name=False))
     return found
 
 
@@ -121,14 +121,14 @@ def test_the_way_out_stays_where_it_is(machine: Machine) -> None:
 def test_it_is_known_by_the_mac_that_it_was_made_with(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agent.network import kernel
+    from agent.network import ethtool_netlink
 
     _enable(machine.root)
     _plug(machine.root, 2)
     machine.run(network.apply)
     machine.put("/sys/class/net/ens2/address", "52:54:00:00:00:99\n")
     machine.put("/sys/class/net/ens2/addr_assign_type", "3\n")
-    monkeypatch.setattr(kernel, "permanent_address", lambda index: {4: _mac(2)}[index])
+    monkeypatch.setattr(ethtool_netlink, "permanent_address", lambda index: {4: _mac(2)}[index])
     assert _again(machine) == {f"dhcp:{_mac(2)}": "unchanged: ens2"}
 
 

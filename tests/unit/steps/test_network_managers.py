@@ -9,11 +9,11 @@ import pytest
 from agent.config.model import Bond, Kind, Nic, Route
 from agent.context import context
 from agent.host.host import Host
-from agent.network import links, load, sysctls
+from agent.network import interfaces, load, sysctls
 from agent.network.managers import MANAGERS
 from agent.report import Outcome
 from agent.steps import network
-from tests.unit.network.test_links import add_nic
+from tests.unit.network.test_interfaces import add_nic
 
 from .conftest import Machine
 
@@ -157,16 +157,16 @@ def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
 ) -> None:
     """udev's record of a NIC comes after its rename: here between our look and our question for it."""
     nics = plugged.root / "sys/class/net"
-    named = links.named_by_udev
+    named = interfaces.named_by_udev
 
-    def rename(host: Host, one: links.Interface) -> bool:
+    def rename(host: Host, one: interfaces.Interface) -> bool:
         if (nics / "ens1").is_symlink():
             (nics / "ens1").rename(nics / "enp0s5")
         return named(host, one)
 
     for index in (2, 3):
         plugged.put(f"/run/udev/data/n{index}")
-    monkeypatch.setattr(links, "named_by_udev", rename)
+    monkeypatch.setattr(interfaces, "named_by_udev", rename)
     _use(plugged, "ifupdown")
     assert plugged.run(network.apply)["nic:1"] == "changed: enp0s5"
     assert "iface enp0s5 inet static" in plugged.text(load("ifupdown").paths("nic1")[0])

@@ -8,7 +8,7 @@ import pytest
 
 from agent.config.model import Identity, InstanceConfig, Nic
 from agent.lib.records import replace
-from agent.network import leases
+from agent.network import dhcp_leases
 from agent.steps import resolver
 
 from .conftest import IDENTITY, Machine
@@ -209,7 +209,7 @@ def leasing(asking: Machine) -> Machine:
     return asking
 
 
-ENTER, ENTERS = (hook.path for hook in leases.HOOKS)
+ENTER, ENTERS = (hook.path for hook in dhcp_leases.HOOKS)
 
 
 def test_a_lease_does_not_take_the_place_of_the_documents_resolvers(leasing: Machine) -> None:

@@ -232,9 +232,9 @@ def _interface(host: Host, name: str) -> Interface:
     index = number(_text(host, f"{folder}/ifindex")) or 0
     if not mac and _text(host, f"{folder}/addr_assign_type") == _SET_BY_HAND:
         # By the one that it was made with it is known again.
-        from agent.network import kernel
+        from agent.network import ethtool_netlink
 
-        mac = kernel.permanent_address(index)
+        mac = ethtool_netlink.permanent_address(index)
     place = os.path.realpath(host.path(f"{folder}/device"))
     return Interface(name, (mac or _text(host, f"{folder}/address")).lower(), index, _sortable(place))
 

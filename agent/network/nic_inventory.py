@@ -6,7 +6,7 @@ one that was there all the time.
 
 from __future__ import annotations
 
-from agent.network import links
+from agent.network import interfaces
 from agent.state import boot_cache
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.config.model import Nic
     from agent.context import Context
     from agent.host.host import Host
-    from agent.network.links import Interface
+    from agent.network.interfaces import Interface
 
 #: Seconds that the boot waits for the document's NICs to be there.
 _PATIENCE = 10.0
@@ -29,8 +29,8 @@ def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name
     names count (in the manager's files, or to tell who configures another NIC), once they have theirs.
     """
     if ctx.host.offline:
-        return links.foretold(nics, by_name=by_name)
-    gone = set(unplugged(ctx.host, links.physical(ctx.host)))
+        return interfaces.foretold(nics, by_name=by_name)
+    gone = set(unplugged(ctx.host, interfaces.physical(ctx.host)))
     macs = (nic.mac or stored.get(nic.number) for nic in nics)
     known = {mac for mac in macs if mac} - gone
     expected = max(sum((nic.mac or stored.get(nic.number)) not in gone for nic in nics), 1)
@@ -39,18 +39,18 @@ def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name
     def complete() -> bool:
         # What is found complete is used: while udev renames a NIC, the next look may miss it.
         nonlocal found
-        found = links.physical(ctx.host)
+        found = interfaces.physical(ctx.host)
         # Where one is not alone, its kernel parameters go by its name too.
         if by_name or len(found) > min(len(nics), 1):
-            if not all(links.named_by_udev(ctx.host, one) for one in found):
+            if not all(interfaces.named_by_udev(ctx.host, one) for one in found):
                 return False
             # udev's record comes after the name: what was read before it may be the one before.
-            found = links.physical(ctx.host)
+            found = interfaces.physical(ctx.host)
         return len(found) >= expected and known <= {one.mac for one in found}
 
     if not complete() and ctx.host.live and not ctx.host.dry_run:
         ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
-        links.wait(ctx.host, complete, _PATIENCE)
+        interfaces.wait(ctx.host, complete, _PATIENCE)
         ctx.waiting("")
     return found
 

@@ -8,11 +8,11 @@ What a virtual NIC is made of is brought up first by its own stanza (a bond belo
 from __future__ import annotations
 
 from agent.config.model import Bond, Kind
-from agent.network.links import MIIMON
+from agent.network.interfaces import MIIMON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.network.links import Link
+    from agent.network.interfaces import Link
 
 
 def made(link: Link) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent.host.sysfs import attribute, listed, online_cpus
 from agent.lib.errors import HostError
-from agent.network import links
+from agent.network import interfaces
 from agent.report import changed, failed, kept, unchanged
 from agent.state import boot_cache
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.host.host import Host
-    from agent.network.links import Interface
+    from agent.network.interfaces import Interface
     from agent.report import Item
 
 MOST = 8
@@ -33,7 +33,7 @@ def tune(ctx: Context) -> Iterator[Item]:
         return
     before = boot_cache.load(ctx.host, boot_cache.QUEUES) or {}
     left, cpus = dict[str, int](), len(online_cpus(ctx.host)) or 1
-    for one in links.physical(ctx.host):
+    for one in interfaces.physical(ctx.host):
         if has_several(ctx.host, one):
             item = _settle(ctx.host, one, min(MOST, cpus), before.get(str(one.index)), left)
             if item is not None:
@@ -62,14 +62,14 @@ def _settle(host: Host, one: Interface, wanted: int, last: int | None, left: dic
         left[index] = last
     if last not in (None, live) and live != wanted:
         return kept(name)
-    from agent.network import kernel
+    from agent.network import ethtool_netlink
 
     try:
         if live != wanted:
-            most = kernel.queues(one.index)[1]
+            most = ethtool_netlink.queues(one.index)[1]
             wanted = min(wanted, most)
         if live != wanted:
-            kernel.set_queues(host, one.index, wanted)
+            ethtool_netlink.set_queues(host, one.index, wanted)
     except HostError as error:
         return failed(name, error.message, "CONFIG_MULTIQUEUE=0 leaves the queues alone")
     left[index] = wanted

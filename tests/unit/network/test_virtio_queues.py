@@ -8,8 +8,9 @@ import pytest
 
 from agent.context import Context, context
 from agent.host.host import Host
-from agent.network import kernel, queues
-from tests.unit.network.test_links import add_nic
+from agent.network import ethtool_netlink
+from agent.network import virtio_queues as queues
+from tests.unit.network.test_interfaces import add_nic
 
 #: VIRTIO_NET_F_MQ is bit 22.
 SEVERAL, ONE = "0" * 22 + "1" + "0" * 41, "0" * 64
@@ -58,8 +59,8 @@ def plug(root: Path, index: int, features: str) -> None:
 def nics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nics:
     """Two virtio NICs, of which the second has several queues."""
     found = Nics(tmp_path, 16)
-    monkeypatch.setattr(kernel, "queues", found.queues)
-    monkeypatch.setattr(kernel, "set_queues", found.set_queues)
+    monkeypatch.setattr(ethtool_netlink, "queues", found.queues)
+    monkeypatch.setattr(ethtool_netlink, "set_queues", found.set_queues)
     cpus(tmp_path, "0")
     plug(tmp_path, 2, ONE)
     plug(tmp_path, 3, SEVERAL)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from agent.config.model import Route
 from agent.lib.records import replace
-from agent.network.links import Link, Rule, Table, family, is_default
+from agent.network.interfaces import Link, Rule, Table, family, is_default
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

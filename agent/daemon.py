@@ -22,8 +22,8 @@ from functools import partial
 from agent import control, stages
 from agent.context import record
 from agent.devices import Devices
+from agent.disks import needed
 from agent.host import processes
-from agent.hotplug import needed
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words

@@ -48,14 +48,14 @@ _ASK_AGAIN = 5.0
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     """A disk holds data, or is a configuration drive."""
-    from agent.hotplug import needed
+    from agent.disks import needed
 
     yield from needed.handle(ctx, sysname, action)
     if action != "remove" and _may_be_drive(ctx.host, sysname):
         from agent import reload
-        from agent.hotplug import disk
+        from agent.disks import handler
 
-        if not disk.is_known(ctx, sysname):
+        if not handler.is_known(ctx, sysname):
             yield from reload.handle(ctx, sysname)
 
 
@@ -94,7 +94,7 @@ def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
 
 
 def _disks(ctx: Context) -> set[str]:
-    from agent.hotplug.record import dealt_with
+    from agent.disks.base.record import dealt_with
 
     return dealt_with(ctx.host)
 
@@ -219,12 +219,12 @@ class Devices:
 
     def _look_beside(self, disk: str) -> None:
         """Of several disks that were enlarged at once, a SCSI controller may have told of some only."""
-        from agent.hotplug import scsi
+        from agent.disks import scsi_rescan
 
         host = self.ctx.host
-        if controller := scsi.controller(host, disk):
+        if controller := scsi_rescan.controller(host, disk):
             key = f"SCSI controller {controller}"
-            self.workers.submit(key, lambda: scsi.rescan(host, controller), once=True)
+            self.workers.submit(key, lambda: scsi_rescan.rescan(host, controller), once=True)
 
     def _queue(self, role: str, device: str, action: str) -> None:
         with self._lock:

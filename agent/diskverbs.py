@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from agent.context import Context
+    from agent.disks.survey import Row
     from agent.host.host import Host
-    from agent.hotplug.survey import Row
 
 #: Outcomes with which a disk is as it was asked for.
 _FINE = frozenset({Outcome.CHANGED, Outcome.UNCHANGED})
@@ -28,7 +28,7 @@ _WIDEST = 40
 
 def disks(host: Host, *, as_json: bool) -> int:
     """Print, for each disk, how it is, what the agent does with it and why."""
-    from agent.hotplug import survey
+    from agent.disks import survey
 
     rows = survey.disks(context(host))
     if as_json:
@@ -45,7 +45,7 @@ def disks(host: Host, *, as_json: bool) -> int:
 
 def resources(host: Host, *, as_json: bool) -> int:
     """Print the same of disks, CPUs, memory and NICs."""
-    from agent.hotplug import survey
+    from agent.disks import survey
 
     found = survey.resources(context(host))
     if as_json:
@@ -58,7 +58,7 @@ def resources(host: Host, *, as_json: bool) -> int:
 
 def detach(host: Host, what: str) -> int:
     """Give a disk up; 1 when that cannot be done, and then nothing has changed."""
-    from agent.hotplug import detach
+    from agent.disks import detach
 
     os.chdir("/")  # a shell in a folder of the disk holds it, this process must not
     ctx = context(host)
@@ -67,7 +67,7 @@ def detach(host: Host, what: str) -> int:
 
 def mount(host: Host, what: str) -> int:
     """Take a disk back; 1 when it is not mounted, or offered, afterwards."""
-    from agent.hotplug import detach
+    from agent.disks import detach
 
     ctx = context(host)
     return _told(ctx, "mount", detach.take_back(ctx, what))

@@ -29,9 +29,9 @@ def leave(ctx: Context) -> str:
     """Write the mark, if this boot is complete, all went well and nothing is under way. Return why not, or
     "". Raises HostError where it cannot be written.
     """
-    from agent.hotplug import known
+    from agent.disks import known_mounts
 
-    host, left = ctx.host, known.leave(ctx)
+    host, left = ctx.host, known_mounts.leave(ctx)
     why = next(_against(ctx, left), "")
     if why:
         settled.withdraw(host)
@@ -135,7 +135,7 @@ def _is_drive(ctx: Context, label: str) -> bool:
 def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
     from agent.block import mounts
-    from agent.hotplug.record import Kind, Records, begun
+    from agent.disks.base.record import Kind, Records, begun
 
     records = Records(ctx.host).all()
     unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {record.at for record in records.values()}

@@ -102,7 +102,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
-    Stage.MOUNT: (Step("disks", "agent.hotplug.needed:mount"),),
+    Stage.MOUNT: (Step("disks", "agent.disks.needed:mount"),),
     Stage.CONFIG: (
         Step("resources", "agent.hotplug.coldplug:apply"),
         Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
@@ -115,7 +115,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
-        Step("root disk", "agent.hotplug.root:grow_all", settings=("grow_root",)),
+        Step("root disk", "agent.disks.growth.root:grow_all", settings=("grow_root",)),
         Step("scripts", "agent.steps.script:apply", needs_config=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),

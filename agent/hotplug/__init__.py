@@ -1,3 +1,1 @@
-"""What happens when a resource comes, changes or goes while the machine runs. One module for each kind
-of resource.
-"""
+"""CPUs, memory and network interfaces that come and go while the machine runs; the first look at them."""

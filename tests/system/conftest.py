@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import sources
-from agent.hotplug import once, record
+from agent.disks.base import once, record
 from agent.sources import Asked, Findings
 from agent.sources import swap_archive as swap_source
 from tests.system.disks import LoopDisk, sh

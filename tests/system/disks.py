@@ -19,8 +19,8 @@ from agent.block.mounts import mounts
 from agent.block.transport import Bus
 from agent.config.settings import SettingsFile
 from agent.context import Context
+from agent.disks.base.system import System
 from agent.host.host import Host
-from agent.hotplug.system import System
 from agent.lib.records import dataclass, replace
 from agent.report import StatusFile
 from agent.state.store import State

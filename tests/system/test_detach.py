@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block.mounts import mounts
+from agent.disks import detach, removed, survey
+from agent.disks import handler as handler
+from agent.disks.base import locks
+from agent.disks.base.record import Kind, Records, left_behind
+from agent.disks.usage import holders
 from agent.host.host import Host
-from agent.hotplug import detach, gone, holders, survey, turns
-from agent.hotplug import disk as handler
-from agent.hotplug.record import Kind, Records, left_behind
 from agent.lib.errors import Busy, ConfigError
 from agent.lib.records import replace
 from agent.report import Outcome
@@ -295,7 +297,7 @@ def test_who_sits_on_a_disk_that_was_taken_away_is_named_until_he_leaves(
         assert [item.outcome for item in again] == [Outcome.FAILED], "also of a daemon that has just started"
         (row,) = survey.disks(ctx, system=replace(away, names=lambda _host: []))
         assert (row.state, row.holders[0].pid) == ("gone", pid)
-    assert gone.held(ctx) == {}
+    assert removed.held(ctx) == {}
     assert list(handler.handle(ctx, disk.name, "remove", system=away)) == []
 
 
@@ -313,11 +315,11 @@ def test_two_processes_never_give_out_the_same_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A verb decides while the daemon mounts: what that is about to mount is in a file."""
-    from agent.hotplug import record
-    from agent.hotplug.facts import Filesystem
+    from agent.disks.base import record
+    from agent.disks.base.facts import Filesystem
 
     monkeypatch.setattr(record, "FOLDER", "/run/gandi")
-    host, mine, other = Host(tmp_path), turns.Turns(), turns.Turns()
+    host, mine, other = Host(tmp_path), locks.Turns(), locks.Turns()
     with mine.deciding(host):
         mine.begin(host, Filesystem("8:16", "u", b"data", "/srv/data", ours=True))
     assert other.pending(host) == {}, "of one process there is one Turns; a file of its own id is old"

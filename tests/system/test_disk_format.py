@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block import blank, storage
+from agent.disks import handler as handler
+from agent.disks.base.once import Once
 from agent.host.host import Host
-from agent.hotplug import disk as handler
-from agent.hotplug.once import Once
 from agent.report import Outcome
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 

@@ -16,8 +16,9 @@ from uuid import UUID
 
 import pytest
 
-from agent.hotplug import disk as handler
-from agent.hotplug import filesystem, growth, root, table
+from agent.disks import handler as handler
+from agent.disks.base import filesystem, partition_table
+from agent.disks.growth import root, sizing
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome
@@ -127,24 +128,24 @@ def test_each_link_of_the_chain_for_ext4(
     lines = disk.dump() if TABLES[kind] else ""
     disk.resize(LARGE)
 
-    def case() -> growth.Case:
+    def case() -> sizing.Case:
         facts = on.read(ctx.host, disk.name)
         assert facts is not None
         device = next(device for device in facts.devices if device.name == name)
-        read = table.read(ctx.host, facts) if device.partition else None
+        read = partition_table.read(ctx.host, facts) if device.partition else None
         spans = filesystem.size(ctx.host, "ext4", node, "")
-        return growth.Case(facts, device, spans, settled=SMALL, table=read)
+        return sizing.Case(facts, device, spans, settled=SMALL, table=read)
 
     first = case()
-    assert growth.decide(first) == growth.Grow(partition=bool(TABLES[kind]))
+    assert sizing.decide(first) == sizing.Grow(partition=bool(TABLES[kind]))
     if first.table is not None:
-        table.extend(ctx.host, on, first.table, first.disk, first.device)
+        partition_table.extend(ctx.host, on, first.table, first.disk, first.device)
         assert re.sub(r"size= *\d+", "size=", disk.dump()) == re.sub(r"size= *\d+", "size=", lines)
         # Where a power cut ends it now, the filesystem alone is left to grow.
-        assert growth.decide(case()) == growth.Grow(partition=False)
+        assert sizing.decide(case()) == sizing.Grow(partition=False)
     on.write(ctx.host, "gandi-grow", disk.node, filesystem.grower("ext4", node, ""))
     assert filesystem.size(ctx.host, "ext4", node, "") >= before + 450 * MIB
-    assert growth.decide(case()) == growth.FULL
+    assert sizing.decide(case()) == sizing.FULL
 
 
 def test_a_plan_tells_what_would_grow(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
@@ -272,8 +273,10 @@ def test_growth_goes_on_where_a_power_cut_ended_it(
     disk.resize(LARGE)
     facts = system(disk).read(ctx.host, disk.name)
     assert facts is not None
-    read = table.read(ctx.host, facts)
-    table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])  # and then the power went
+    read = partition_table.read(ctx.host, facts)
+    partition_table.extend(
+        ctx.host, system(disk), read, facts, facts.partitions[-1]
+    )  # and then the power went
     assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
 
@@ -289,15 +292,15 @@ def test_a_table_of_which_a_power_cut_left_one_half_is_written_whole(
     disk.resize(LARGE)
     facts = system(disk).read(ctx.host, disk.name)
     assert facts is not None
-    read = table.read(ctx.host, facts)
+    read = partition_table.read(ctx.host, facts)
     assert read.backed
-    table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])
+    partition_table.extend(ctx.host, system(disk), read, facts, facts.partitions[-1])
     with open(disk.node, "r+b") as device:
         device.seek(-33 * 512, os.SEEK_END)
         device.write(bytes(33 * 512))
-    assert not table.read(ctx.host, facts).backed
+    assert not partition_table.read(ctx.host, facts).backed
     assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
-    assert table.read(ctx.host, facts).backed
+    assert partition_table.read(ctx.host, facts).backed
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
     assert "backup" not in sh("sfdisk", "--verify", disk.node).lower()
 
@@ -318,10 +321,10 @@ def test_guids_that_a_power_cut_left_half_renewed_are_renewed(
         system(disk).write(host, unit, name, argv)
 
     with pytest.raises(HostError):
-        table.renew_guids(ctx.host, replace(system(disk), write=cut), facts)
-    assert table.read(ctx.host, facts).blank_guid
-    table.renew_guids(ctx.host, system(disk), facts)
-    assert not table.read(ctx.host, facts).blank_guid
+        partition_table.renew_guids(ctx.host, replace(system(disk), write=cut), facts)
+    assert partition_table.read(ctx.host, facts).blank_guid
+    partition_table.renew_guids(ctx.host, system(disk), facts)
+    assert not partition_table.read(ctx.host, facts).blank_guid
     assert GUID not in disk.dump()
 
 
@@ -347,9 +350,9 @@ def test_a_cloned_disk_gets_guids_of_its_own_and_keeps_the_rest(
     before = disk.dump()
     facts = system(disk).read(ctx.host, disk.name)
     assert facts is not None
-    assert table.read(ctx.host, facts).blank_guid
-    table.renew_guids(ctx.host, system(disk), facts)
-    assert not table.read(ctx.host, facts).blank_guid
+    assert partition_table.read(ctx.host, facts).blank_guid
+    partition_table.renew_guids(ctx.host, system(disk), facts)
+    assert not partition_table.read(ctx.host, facts).blank_guid
     assert GUID not in disk.dump()
     hidden = re.compile(r"uuid=[0-9A-F-]+|label-id: [0-9A-F-]+")
     assert hidden.sub("", disk.dump()) == hidden.sub("", before)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block.mounts import mounts
+from agent.disks import handler as handler
+from agent.disks import mounting, survey
+from agent.disks.base.record import dealt_with
 from agent.host.host import Host
-from agent.hotplug import disk as handler
-from agent.hotplug import mounting, survey
-from agent.hotplug.record import dealt_with
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.context import Context
-    from agent.hotplug.system import System
+    from agent.disks.base.system import System
     from agent.report import Item
 
 SIZE = 64 * MIB

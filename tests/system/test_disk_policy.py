@@ -1,6 +1,6 @@
 """Each case of the policy's table on a real device: what libblkid, the kernel and the settings say of it,
 and that it is left as it is (FAILURES 24). What decides on facts alone is in
-tests/unit/hotplug/test_policy.py.
+tests/unit/disks/test_policy.py.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block import mounts
+from agent.disks import handler as handler
 from agent.host.host import Host
-from agent.hotplug import disk as handler
 from agent.lib.records import replace
 from agent.report import Outcome
 from tests import media
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.context import Context
-    from agent.hotplug.system import System
+    from agent.disks.base.system import System
 
 SIZE = 64 * MIB
 EXT4 = ("mkfs.ext4", "-q", "-F", "-L", "data")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.hotplug import disk as handler
-from agent.hotplug import known
+from agent.disks import handler as handler
+from agent.disks import known_mounts
 from agent.systemd import boot_mounts
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
@@ -54,7 +54,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
-        uuids = known.leave(ctx, system=real)
+        uuids = known_mounts.leave(ctx, system=real)
         (unit,) = boot_mounts.ours(ctx.host)
         text = (folder / unit).read_text()
         assert uuids == {sh("blkid", "-p", "-o", "value", "-s", "UUID", disk.node)}
@@ -62,14 +62,14 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
         assert "\nType=ext4\nOptions=rw,nosuid,nodev,noatime\nLazyUnmount=yes\n" in text
         assert os.readlink(folder / "gandi-disks.target.wants" / unit) == f"../{unit}"
         assert sh("systemd-escape", "--path", "--suffix=mount", f"{tmp_path}/srv/data") == unit
-        assert known.leave(ctx, system=real) == uuids
+        assert known_mounts.leave(ctx, system=real) == uuids
         # One that the administrator changed is his, and is counted as what PID 1 does not mount.
         (folder / unit).write_text(text + "# mine\n")
-        assert known.leave(ctx, system=real) == frozenset()
+        assert known_mounts.leave(ctx, system=real) == frozenset()
         assert (folder / unit).read_text().endswith("# mine\n")
         (folder / unit).write_text(text)
         sh("umount", disk.node)
-        assert known.leave(ctx, system=real) == frozenset()
+        assert known_mounts.leave(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -84,13 +84,13 @@ def test_none_is_left_where_a_boot_does_more_or_less_than_mount(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
-        assert known.leave(ctx, system=real)
+        assert known_mounts.leave(ctx, system=real)
         if setting == "a hook":
             setting = f"GANDI_HOOK_DIR={tmp_path}"
             (tmp_path / "post-disk-attach").write_text("#!/bin/sh\n")
         with (tmp_path / "etc/default/gandi").open("a") as settings:
             settings.write(f"{setting}\n")
-        assert known.leave(ctx, system=real) == frozenset()
+        assert known_mounts.leave(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -107,7 +107,7 @@ def test_one_that_may_want_a_check_is_left_to_the_stage(
     list(handler.mount_all(ctx, system=real))
     assert os.path.ismount(tmp_path / "srv/data")
     with linked(disk):
-        assert known.leave(ctx, system=real) == frozenset()
+        assert known_mounts.leave(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -120,4 +120,4 @@ def test_a_copy_that_udevs_link_leads_to_is_no_known_disk(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(copy):
-        assert known.leave(ctx, system=real) == frozenset()
+        assert known_mounts.leave(ctx, system=real) == frozenset()

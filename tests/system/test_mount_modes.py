@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.disks import detach, survey
+from agent.disks import handler as handler
 from agent.host import processes
-from agent.hotplug import detach, survey
-from agent.hotplug import disk as handler
 from agent.lib.records import replace
 from agent.report import Outcome
 from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system

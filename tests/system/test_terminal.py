@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block.mounts import mounts
+from agent.disks.usage import holders
 from agent.host.host import Host
-from agent.hotplug import holders
 from tests import crowd, labels
 from tests.hostile import HARMLESS, LABELS, PROCESSES
 from tests.system.disks import LoopDisk, sh

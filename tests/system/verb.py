@@ -13,10 +13,11 @@ from pathlib import Path
 
 from agent import __main__ as command
 from agent import context as contexts
+from agent.disks import detach, survey
+from agent.disks import handler as handler
+from agent.disks.base import once, record
 from agent.host import terminal
 from agent.host.host import Host
-from agent.hotplug import detach, once, record, survey
-from agent.hotplug import disk as handler
 from agent.report import StageReport, StepReport, items
 from tests.system import disks
 from tests.system.disks import LoopDisk

@@ -15,8 +15,8 @@ from agent import reload, stages
 from agent.config.model import Identity, InstanceConfig
 from agent.context import Context, context
 from agent.devices import HANDLERS, Devices, merge, target
+from agent.disks.base.record import Record, Records
 from agent.host.host import Host
-from agent.hotplug.record import Record, Records
 from agent.lib.records import dataclass, field
 from agent.report import Item, changed, failed
 from agent.systemd import units

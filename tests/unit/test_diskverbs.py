@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import diskverbs
+from agent.disks import detach, survey
+from agent.disks.survey import Resource, Row
+from agent.disks.usage.holders import Holder
 from agent.host.host import Host
-from agent.hotplug import detach, survey
-from agent.hotplug.holders import Holder
-from agent.hotplug.survey import Resource, Row
 from agent.report import changed, failed, skipped, unchanged
 
 if TYPE_CHECKING:

@@ -16,7 +16,10 @@ MODULES = (*sorted((PROJECT / "agent").rglob("*.py")), PROJECT / "bin/gandi-agen
 #: Each calls what follows on text that is checked before, or that only a letter is taken from.
 ALLOWED = {
     ("agent/lib/text.py", "isdigit"): "number(): of ASCII alone",
-    ("agent/hotplug/names.py", "isdecimal"): "which characters of a label a folder's name keeps",
+    (
+        "agent/disks/base/mountpoint_name.py",
+        "isdecimal",
+    ): "which characters of a label a folder's name keeps",
 }
 NEVER = {
     "splitlines": "use text.lines",

@@ -14,9 +14,11 @@ from agent import succession
 from agent.accounts import passwd
 from agent.block import storage
 from agent.config.settings import Settings, parse
+from agent.disks import mode_autofs
+from agent.disks.growth import luks
+from agent.disks.usage import services_file, stop_services
 from agent.host import sysfs
 from agent.host.host import Host
-from agent.hotplug import autofs, luks, services, stopping
 from agent.network import ifupdown
 from agent.reader.common import fields
 from agent.reader.dialects import gandi
@@ -52,12 +54,12 @@ def test_a_label_adds_no_property(tmp_path: Path, odd: str) -> None:
 @every_character
 def test_a_control_group_is_a_whole_line(tmp_path: Path, odd: str) -> None:
     host = _holding(tmp_path, "proc/7/cgroup", f"1:name=x:/a{odd}0::/evil\n0::/b{odd}c\n")
-    assert stopping._group(host, 7) == f"/b{odd}c"
+    assert stop_services._group(host, 7) == f"/b{odd}c"
 
 
 @every_character
 def test_a_disk_names_no_second_service(odd: str) -> None:
-    assert services.names(f"# a{odd}postgresql\nb{odd}c\nd\n".encode()) == ("d.service",)
+    assert services_file.names(f"# a{odd}postgresql\nb{odd}c\nd\n".encode()) == ("d.service",)
 
 
 @every_character
@@ -67,8 +69,8 @@ def test_a_comment_stays_one(tmp_path: Path, odd: str) -> None:
     host = _holding(tmp_path, "etc/ssh/sshd_config", f"# x{odd}AuthorizedKeysFile /evil\n")
     assert passwd.keys_file(host, owner) == "/home/u/.ssh/authorized_keys"
     assert ssh._included({"f": f"# x{odd}Include /evil\n"}) == []
-    host = _holding(tmp_path, autofs.LINK, f"# x{odd}/evil auto.gandi\n/right auto.gandi\n")
-    assert autofs.root(host) == "/right"
+    host = _holding(tmp_path, mode_autofs.LINK, f"# x{odd}/evil auto.gandi\n/right auto.gandi\n")
+    assert mode_autofs.root(host) == "/right"
     host = _holding(tmp_path, luks.CRYPTTAB, f"# x{odd}data /dev/vdb /key\n")
     _holding(tmp_path, "key", "secret")
     assert luks.unlocks(host, "data") is None

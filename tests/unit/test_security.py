@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.config.settings import Settings
-from agent.hotplug import autofs
+from agent.disks import mode_autofs
 
 PROJECT = Path(__file__).parents[2]
 MODULES = sorted((PROJECT / "agent").rglob("*.py"))
@@ -57,7 +57,7 @@ def test_no_network_is_asked_for_a_configuration(module: Path) -> None:
 
 def test_what_is_mounted_gives_no_program_of_a_disk_another_users_rights() -> None:
     """CVE-2025-6019: a filesystem that a user prepared, mounted with its set-id programs in force."""
-    for options in (Settings().mount_params, autofs.OPTIONS):
+    for options in (Settings().mount_params, mode_autofs.OPTIONS):
         assert {"nosuid", "nodev"} <= set(options.split(","))
 
 
@@ -81,6 +81,6 @@ def test_growth_and_checks_mount_nothing() -> None:
     }
     assert found == {
         "agent/systemd/transient.py",
-        "agent/hotplug/system.py",
+        "agent/disks/base/system.py",
         "agent/block/detached_mount.py",
     }

@@ -14,10 +14,10 @@ import pytest
 
 from agent import __main__ as command
 from agent import offline
+from agent.disks import mode_notify
+from agent.disks.usage.holders import Holder
 from agent.host import terminal
 from agent.host.host import Host
-from agent.hotplug import notify
-from agent.hotplug.holders import Holder
 from agent.lib.errors import ConfigError
 from agent.reader.common.problem import shown
 from agent.report import StepReport, changed, failed
@@ -166,7 +166,7 @@ def test_delivered_names_are_short_as_well() -> None:
 
 @pytest.mark.parametrize("label", LABELS, ids=ascii)
 def test_a_message_to_all_users(label: bytes) -> None:
-    said = notify.announcement("/dev/vdb", label, 1 << 30, "ext4", os.fsdecode(b"/srv/" + label))
+    said = mode_notify.announcement("/dev/vdb", label, 1 << 30, "ext4", os.fsdecode(b"/srv/" + label))
     assert said.count("\n") == 2
     assert HARMLESS.fullmatch(said)
 

@@ -1,0 +1,1 @@
+"""Data disks: found, mounted, grown, given up; and the root disk grown."""

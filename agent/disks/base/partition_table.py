@@ -1,0 +1,144 @@
+"""Partition tables: what one says of the disk it was written for, and how its last partition is made to
+reach the end.
+
+sfdisk keeps start, type, GUID, attributes and name of a partition that is only given a new size, and
+moves a GPT's backup header to the end as it writes (util-linux 2.38 to 2.41).
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+
+from agent.block import storage
+from agent.disks.base.system import unit_name
+from agent.lib.errors import HostError
+from agent.lib.records import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.block.storage import Device, Disk
+    from agent.disks.base.system import System
+    from agent.host.host import Host
+
+#: Bytes of a GPT's entries, standing before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
+_GPT_ENTRIES = 16384
+_GPT_MAGIC, _GPT_HEADER = b"EFI PART", 92
+#: Sectors that msdos's 32-bit fields can count: 2 TiB with sectors of 512 bytes.
+_DOS_SECTORS = (1 << 32) - 1
+_KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
+#: Bytes that partitions end on a multiple of.
+_ALIGNED = 1 << 20
+_EXTENDED = frozenset({"0x5", "0xf", "0x85"})
+
+
+class Kind(StrEnum):
+    """The partition tables that are grown."""
+
+    GPT = "gpt"
+    DOS = "msdos"
+    OTHER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``covered``: bytes of the disk that the table was written for, 0 when it does not say. ``limit``:
+    bytes from the beginning of the disk that a partition could reach now. ``backed``: a GPT's second header
+    is where the first one says.
+    """
+
+    kind: Kind
+    covered: int = 0
+    limit: int = 0
+    guid: bytes = b""
+    backed: bool = True
+
+    @property
+    def blank_guid(self) -> bool:
+        """Whether this is an image made to be cloned: it wants GUIDs of its own."""
+        return self.kind is Kind.GPT and not any(self.guid)
+
+
+def read(host: Host, disk: Disk) -> Table:
+    """The table as it stands on the disk. Raises HostError when the disk cannot be read."""
+    sector, end = disk.sector, disk.device.size
+    try:
+        with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
+            first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, _GPT_HEADER, sector)
+            alternate = int.from_bytes(header[32:40], "little") if header[:8] == _GPT_MAGIC else 0
+            backup = (
+                os.pread(descriptor, _GPT_HEADER, alternate * sector)
+                if 0 < alternate * sector < end
+                else b""
+            )
+    except OSError as error:
+        raise HostError(f"{disk.device.node}: cannot be read: {error.strerror}") from error
+    if header[:8] == _GPT_MAGIC:
+        limit, backed = end - sector - _GPT_ENTRIES, backup[:8] == _GPT_MAGIC
+        return Table(Kind.GPT, (alternate + 1) * sector, limit, header[56:72], backed)
+    if first[510:512] == b"\x55\xaa":
+        return Table(Kind.DOS, 0, min(end, _DOS_SECTORS * sector))
+    return Table(Kind.OTHER)
+
+
+def is_extended(device: Device) -> bool:
+    """Whether an msdos partition is the extended one or lies in it."""
+    udev = device.udev
+    is_dos = udev.get("ID_PART_ENTRY_SCHEME", "dos") == "dos"
+    return is_dos and (device.partition > 4 or udev.get("ID_PART_ENTRY_TYPE", "") in _EXTENDED)
+
+
+def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
+    """Let the last partition reach the end of the disk, in the table and in the kernel.
+
+    Where it does already, the table is written whole (``backed``). Raises HostError when the kernel does not
+    show it larger afterwards, or the table is still a half.
+    """
+    number = str(device.partition)
+    argv = (*_KEEP, "-N", number, disk.device.node)
+    system.write(host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device))
+    host.run(("partx", "--update", "--nr", number, disk.device.node))
+    # udev looked when the table was written: then table and kernel differed, so it found no entry for the
+    # partition and took its links away (by-partuuid, by-partlabel). XFS or btrfs that grows makes no event.
+    host.sysfs_write(f"{storage.BLOCK}/{device.name}/uevent", "change")
+    if host.dry_run:
+        return
+    if not read(host, disk).backed:
+        raise HostError(f"{disk.device.node}: its GPT has no second header")
+    if table.limit - device.end >= _ALIGNED and storage.size_now(host, device.name) <= device.size:
+        raise HostError(
+            f"{device.node}: still {device.size} bytes after its table was written",
+            hint=f"see: journalctl -b -u {unit_name('grow', disk.name)}.service",
+        )
+
+
+def _size(table: Table, disk: Disk, device: Device) -> str:
+    """sfdisk's input for the new size: "all there is", which knows where a GPT ends.
+
+    In an msdos table, which counts in 32 bits, a number of sectors: there "all" wraps around on a disk of
+    more than 2 TiB, to less than the partition had (sfdisk 2.38).
+    """
+    if table.kind is Kind.GPT:
+        return ", +"
+    return f", {(table.limit // _ALIGNED * _ALIGNED - device.start) // disk.sector}"
+
+
+def renew_guids(host: Host, system: System, disk: Disk) -> None:
+    """Give a cloned disk and each of its partitions GUIDs of their own. Raises HostError when that did
+    not last.
+    """
+    from uuid import uuid4
+
+    # The disk's last: it is what the next boot judges by.
+    fresh = (*(_part_uuid(disk, part) for part in disk.partitions), ("--disk-id", disk.device.node))
+    for step, words in enumerate(fresh):
+        argv = (*_KEEP, *words, str(uuid4()).upper())
+        system.write(host, unit_name("guid", f"{disk.name}-{step}"), disk.device.node, argv)
+    if not host.dry_run and read(host, disk).blank_guid:
+        raise HostError(
+            f"{disk.device.node}: its GUID is still all zeros", hint=f"run: sfdisk --dump {disk.device.node}"
+        )
+
+
+def _part_uuid(disk: Disk, part: Device) -> tuple[str, ...]:
+    return ("--part-uuid", disk.device.node, str(part.partition))

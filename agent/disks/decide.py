@@ -1,0 +1,114 @@
+"""What to do with each device of some disks, decided one after the other, so that two devices never get the
+same mountpoint; what is chosen is carried out in parallel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+
+from agent.config.settings import MountMode
+from agent.context import record
+from agent.disks import gather, policy
+from agent.disks.base.facts import Facts, Filesystem, Leave, MountAt
+from agent.disks.base.locks import TURNS
+from agent.disks.base.once import Once
+from agent.disks.base.record import Records
+from agent.lib.records import dataclass, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.block.storage import Device, Disk
+    from agent.config.settings import Settings
+    from agent.context import Context
+    from agent.disks.base.facts import Decision
+    from agent.disks.base.record import Record
+    from agent.disks.base.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to do with one device; ``mode``: by whom it is to be mounted; ``grows``: whether it may be grown,
+    whoever mounted it.
+    """
+
+    disk: Disk
+    device: Device
+    decision: Decision
+    mode: MountMode
+    grows: bool
+    is_root: bool
+
+
+def choose(
+    ctx: Context,
+    system: System,
+    disks: Sequence[Disk],
+    *,
+    explicit: bool = False,
+    insist: bool = False,
+    claim: bool = True,
+    is_new: bool = False,
+) -> list[Choice]:
+    """The decision on each device of the disks, in their order; a mountpoint that is given out is taken
+    from then on, unless ``claim`` is off: then nothing is done but looking.
+
+    ``explicit``: the disk has just been added, or the administrator asked for it, so nothing counts as
+    released, or as tried in vain. ``insist``: he asked for this very disk, whatever the mount mode says.
+    ``is_new``: nobody has looked at it since it was attached.
+    """
+    settings, chosen = effective(ctx, insist=insist), list[Choice]()
+    with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
+        records = Records(ctx.host).all()
+        known = gather.gather(ctx.host, system, settings, records)
+        released = gather.released(known, records, disks)
+        if explicit and claim:
+            _take_back(ctx, records, released)
+            names = [device.name for disk in disks for device in disk.devices]
+            record(ctx, partial(Once(ctx.host).try_again, names))
+        known = replace(known, released=frozenset() if explicit else released)
+        pending, remembered = TURNS.pending(ctx.host), ctx.state.disks()
+        for disk, device in ((each, device) for each in disks for device in each.devices):
+            now = replace(known, filesystems=(*known.filesystems, *pending.values()))
+            facts = Facts(disk, device, now, _as_if_direct(settings), remembered, is_new)
+            decision = policy.decide(facts)
+            if device.number in pending:
+                decision = Leave("being mounted now", quiet=True)
+            if claim and isinstance(decision, MountAt):
+                taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
+                pending[device.number] = taken
+                # For the other processes. Where it cannot be noted (/run is full), this one still knows, and
+                # the others' mount at the same place is refused.
+                record(ctx, partial(TURNS.begin, ctx.host, taken))
+            grows = settings.grow_disks and not policy.grown_apart(facts)
+            is_root = disk.name in known.root_disks
+            chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))
+    return chosen
+
+
+def effective(ctx: Context, *, insist: bool = False) -> Settings:
+    """The settings by which a place is chosen: with autofs, below its folder."""
+    settings = ctx.settings
+    match settings.mount_mode:
+        case MountMode.AUTOFS:
+            from agent.disks import mode_autofs
+
+            return replace(settings, disk_root=mode_autofs.root(ctx.host), mount_params=mode_autofs.OPTIONS)
+        case MountMode.NOTIFY | MountMode.OFF if insist:
+            return replace(settings, mount_mode=MountMode.DIRECT)
+    return settings
+
+
+def _as_if_direct(settings: Settings) -> Settings:
+    """Whoever mounts, or is told, the place is chosen in the same way; only *off* chooses none."""
+    if settings.mount_mode in (MountMode.AUTOFS, MountMode.NOTIFY):
+        return replace(settings, mount_mode=MountMode.DIRECT)
+    return settings
+
+
+def _take_back(ctx: Context, records: Mapping[str, Record], released: frozenset[str]) -> None:
+    """What was released is released no more, whatever becomes of it now."""
+    for name in released & set(records) if not ctx.host.dry_run else ():
+        Records(ctx.host).put(name, None)

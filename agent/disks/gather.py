@@ -1,0 +1,115 @@
+"""Gathers what the decision on a disk needs to know of the rest of the machine. Facts only; read anew
+for each look.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from agent.block import mounts, storage
+from agent.disks.base.facts import Filesystem, Machine, Place
+from agent.disks.base.record import Kind
+from agent.host.sysfs import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping
+
+    from agent.block.storage import Disk
+    from agent.config.settings import Settings
+    from agent.disks.base.record import Record
+    from agent.disks.base.system import System
+    from agent.host.host import Host
+
+
+def gather(
+    host: Host,
+    system: System,
+    settings: Settings,
+    records: Mapping[str, Record],
+) -> Machine:
+    """The machine as it is now."""
+    found = mounts.mounts(host)
+    root = canonical(host, settings.disk_root)
+    machine = Machine(
+        disk_root=root,
+        mounts=found,
+        swaps=mounts.swaps(host),
+        claims=mounts.claims(host),
+        root_disks=mounts.root_disks(host, found),
+        filesystems=tuple(_filesystems(host, system, found, records)),
+        places=dict(_places(host, root, found)),
+    )
+    return machine
+
+
+def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Disk]) -> frozenset[str]:
+    """The devices that are the administrator's: those that were given up, those that we mounted and that are
+    mounted nowhere now, and what has become of such a disk since (partitions that he makes on it). Records
+    of former attachments must be gone.
+    """
+    numbers = {number for mount in machine.mounts for number in mount.numbers}
+    found = {name for name, record in records.items() if _is_released(record, numbers)}
+    his = {records[name].disk for name in found}
+    new = {device.name for disk in disks if disk.name in his for device in disk.devices} - set(records)
+    return frozenset(found | new)
+
+
+def _is_released(record: Record, mounted: Container[str]) -> bool:
+    if record.kind == Kind.MOUNTED:
+        return record.number not in mounted
+    return record.kind == Kind.RELEASED
+
+
+def canonical(host: Host, name: str) -> str:
+    """The folder's path without links: systemd mounts on no other."""
+    path = os.path.realpath(host.path(name))
+    return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
+
+
+def _filesystems(
+    host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
+) -> Iterator[Filesystem]:
+    """What is mounted, or will be when somebody looks: ours from the records, the rest from udev."""
+    ours = {record.number: record for record in records.values()}
+    mounted = {number for mount in found for number in mount.numbers}
+    for record in ours.values():
+        if record.kind == Kind.OFFERED and record.number not in mounted:
+            yield Filesystem(record.number, record.uuid, os.fsencode(record.label), record.at, ours=True)
+    for number in mounted:
+        at = next(mount.at for mount in found if number in mount.numbers)
+        if number in ours:
+            record = ours[number]
+            yield Filesystem(number, record.uuid, os.fsencode(record.label), at, ours=record.at == at)
+        elif name := storage.name_of(host, number):
+            disk = system.read(host, storage.whole(host, name))
+            for device in disk.devices if disk else ():
+                if device.number == number:
+                    yield Filesystem(number, device.uuid, device.label, at)
+
+
+def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
+    """What stands below the folder. Mountpoints are taken anyway and are not looked at: a server or a disk
+    behind one that hangs would hang every decision. In an automounter's folder everything is the
+    automounter's, and a look would make it mount.
+    """
+    mounted = {mount.at: mount.fstype for mount in found}
+    if mounted.get(root) == "autofs":
+        return
+    for name in listed(host, root):
+        if f"{root}/{name}" in mounted:
+            continue
+        path = os.path.join(host.path(root), name)
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+            kind = (Place.FULL if _has_any(path) else Place.EMPTY) if is_folder else Place.OTHER
+        except OSError:
+            # Gone meanwhile: nothing that we may use.
+            kind = Place.OTHER
+        yield f"{root}/{name}", kind
+
+
+def _has_any(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(True for _ in entries)

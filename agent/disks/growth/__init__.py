@@ -1,0 +1,1 @@
+"""How a filesystem, and what lies below it, becomes as large as its disk."""

@@ -1,0 +1,133 @@
+"""The chain that makes a mounted filesystem as large as its disk: table, partition, filesystem.
+
+Each link may have been done already: the chain computes from what is there, so a power cut or a killed
+daemon costs nothing. Success is the new size, never an exit status. What lies below the device
+mapper is volumes.py's.
+"""
+
+from __future__ import annotations
+
+from agent.block import mounts
+from agent.disks.base import filesystem, partition_table
+from agent.disks.base.facts import Leave
+from agent.disks.base.once import GROWTH, Once
+from agent.disks.base.system import environment, unit_name
+from agent.disks.growth import sizing
+from agent.lib.errors import HostError
+from agent.report import Item, changed, failed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.disks.base.system import System
+
+_QUIET = (sizing.NOT_GROWN, sizing.FULL)
+
+
+def grow(
+    ctx: Context, system: System, disk: Disk, device: Device, at: str, *, root: bool = False
+) -> Iterator[Item]:
+    """Grow the filesystem of ``device``, mounted at ``at``, if the disk has grown. Says nothing when it
+    has not.
+    """
+    if not filesystem.grower(device.fstype, device.node, at):
+        return
+    case = _case(ctx, disk, device, at, root=root)
+    decision = sizing.decide(case)
+    if isinstance(decision, Leave):
+        if decision in _QUIET:
+            settle(ctx, device, disk.device.size)
+        else:
+            yield skipped(device.name, f"not grown: {decision.reason}")
+        return
+    if device.fstype == "btrfs" and len(mounts.btrfs_members(ctx.host, device.name)) > 1:
+        yield skipped(device.name, "not grown: a btrfs of several devices (run: btrfs filesystem resize)")
+        return
+    if given_up(ctx, case):
+        yield not_again(case)
+        return
+    ctx.waiting(f"{device.name} to grow")
+    yield _do(ctx, system, case, decision, at)
+    if decision.warning:
+        yield failed(device.name, decision.warning)
+    if not root:
+        given = environment(device.node, "change", device.udev)
+        from agent.programs import hooks
+
+        yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
+
+
+def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, at: str) -> Item:
+    host, disk, device = ctx.host, case.disk, case.device
+    if case.table and case.table.covered and not case.settled:
+        # Writing the table removes the evidence that the disk has grown; a power cut must not lose it.
+        settle(ctx, device, case.table.covered)
+    try:
+        if decision.partition and case.table:
+            partition_table.extend(host, system, case.table, disk, device)
+        argv = filesystem.grower(device.fstype, device.node, at)
+        system.write(host, unit_name("grow", device.name), disk.device.node, argv)
+        if host.dry_run:
+            return changed(device.name, "would grow")
+        spans = filesystem.size(host, device.fstype, device.node, at)
+        if spans <= case.spans:
+            raise HostError(f"{at}: still {gib(spans)} after {argv[0]}", hint=hint(device))
+    except HostError:
+        give_up(ctx, case)
+        raise
+    settle(ctx, device, disk.device.size)
+    return changed(device.name, f"grown from {gib(case.spans)} to {gib(spans)}")
+
+
+def _case(ctx: Context, disk: Disk, device: Device, at: str, *, root: bool) -> sizing.Case:
+    return sizing.Case(
+        disk,
+        device,
+        filesystem.size(ctx.host, device.fstype, device.node, at),
+        int(ctx.state.disks().get(device.uuid, {}).get("size", 0)) if device.uuid else 0,
+        partition_table.read(ctx.host, disk) if device.partition else None,
+        root,
+    )
+
+
+def settle(ctx: Context, device: Device, size: int) -> None:
+    """Remember the disk's size, in bytes, at which there is nothing left to grow."""
+    if device.uuid:
+        ctx.state.remember_disk(device.uuid, size=size)
+
+
+def given_up(ctx: Context, case: sizing.Case) -> bool:
+    """Whether this growth, of this attachment to this size, has failed. The writer's own close() makes udev
+    send another event: without this the next look would try again for ever.
+    """
+    return Once(ctx.host).noted(f"{GROWTH} {case.device.name}") == _attempt(case)
+
+
+def give_up(ctx: Context, case: sizing.Case) -> None:
+    """Note that this growth has failed."""
+    Once(ctx.host).note(f"{GROWTH} {case.device.name}", _attempt(case))
+
+
+def not_again(case: sizing.Case) -> Item:
+    """What is said of a growth that has failed before."""
+    again = f"to try again: udevadm trigger --action=add {case.disk.device.node}"
+    return failed(
+        case.device.name, "growing failed and is not tried again by itself", f"{hint(case.device)}; {again}"
+    )
+
+
+def hint(device: Device) -> str:
+    """Where the writers' own words are."""
+    return f"see: journalctl -b -u {unit_name('grow', device.name)}.service"
+
+
+def gib(size: int) -> str:
+    """A size in bytes, for people."""
+    return f"{size / (1 << 30):.2f} GiB"
+
+
+def _attempt(case: sizing.Case) -> str:
+    return f"{case.disk.sequence} {case.disk.device.size}"

@@ -1,0 +1,152 @@
+"""The chain below the device mapper, from a disk that has grown to the filesystem on it: partition,
+encrypted device, physical volume, logical volume, filesystem.
+
+The administrator mounted that filesystem, through fstab most often; we never do. Each link computes from
+what is there, so each may have been done already, and the disk counts as dealt with only when the last one
+is. Reserved space is never eaten: nothing is done unless the disk itself has grown since it was last seen.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from agent.block import mounts, storage
+from agent.disks.base import filesystem, partition_table
+from agent.disks.base.facts import Leave
+from agent.disks.base.system import environment, unit_name
+from agent.disks.growth import luks, lvm, resize, sizing
+from agent.lib.errors import HostError
+from agent.lib.records import asdict, dataclass
+from agent.programs import hooks
+from agent.report import changed, failed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.disks.base.system import System
+    from agent.disks.growth.lvm import Write
+    from agent.report import Item
+
+LUKS, PV = "crypto_LUKS", "LVM2_member"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem
+    is mounted that has grown.
+    """
+
+    what: str
+    at: str = ""
+
+
+def pass_on(
+    ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False
+) -> Iterator[Item]:
+    """Pass on what the disk has gained to what lies on ``device``, an encrypted one or a physical volume.
+    Says nothing when the disk has not grown. ``root``: it is the root disk, see growth.Case.
+    """
+    known = ctx.state.disks().get(device.uuid, {})
+    read = partition_table.read(ctx.host, disk) if device.partition else None
+    case = sizing.Case(disk, device, 0, int(known.get("size", 0)), read, root)
+    decision = sizing.decide_stacked(case)
+    if decision is sizing.NOT_GROWN:
+        resize.settle(ctx, device, disk.device.size)
+    elif isinstance(decision, Leave):
+        yield skipped(device.name, f"not grown: {decision.reason}")
+    elif resize.given_up(ctx, case):
+        yield resize.not_again(case)
+    else:
+        yield from _do(ctx, system, case, decision)
+
+
+def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) -> Iterator[Item]:
+    disk, device = case.disk, case.device
+    ctx.waiting(f"{device.name} to grow")
+    try:
+        done = _chain(ctx, system, case, decision)
+    except HostError as error:
+        resize.give_up(ctx, case)
+        raise HostError(error.message, hint=error.hint or resize.hint(device)) from error
+    if isinstance(done, Leave):
+        yield skipped(device.name, f"not grown: {done.reason}")
+        return
+    if device.uuid:
+        ctx.state.remember_disk(device.uuid, size=disk.device.size, lvm=None)
+    if done.what:
+        yield changed(device.name, done.what)
+    if decision.warning:
+        yield failed(device.name, decision.warning)
+    if done.at and not case.root:
+        given = environment(device.node, "change", device.udev)
+        yield from hooks.run(ctx, "post-disk-grow", device.node, done.at, environment=given)
+
+
+def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) -> Done | Leave:
+    host, disk, device = ctx.host, case.disk, case.device
+    if not device.holders:
+        return Leave("nothing on it is in use: looked at again when it changes (udevadm trigger)")
+    if case.table and case.table.covered and not case.settled:
+        # Writing the table removes the evidence that the disk has grown; a power cut must not lose it.
+        resize.settle(ctx, device, case.table.covered)
+    if decision.partition and case.table:
+        partition_table.extend(host, system, case.table, disk, device)
+    if host.dry_run:
+        return Done("would grow")
+    write = partial(system.write, host, unit_name("grow", device.name), disk.device.node)
+    name, node, fstype = device.name, device.node, device.fstype
+    if fstype == LUKS:
+        opened = luks.resize(host, write, device)
+        if isinstance(opened, Leave):
+            return opened
+        name, node = opened[0], f"/dev/mapper/{opened[1]}"
+        fstype = storage.probe(host, f"/dev/{name}").get("ID_FS_TYPE", "")
+        if fstype != PV:
+            return _filesystem(ctx, write, name, fstype)
+    return _volume(ctx, write, node, device.uuid)
+
+
+def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
+    """From the physical volume to the filesystem on its group's one logical volume."""
+    host = ctx.host
+    pv = lvm.read(host, node)
+    before = lvm.before(pv, ctx.state.disks().get(uuid, {}).get("lvm"))
+    one = pv.volumes[0] if before.volume and len(pv.volumes) == 1 else None
+    name = storage.name_of(host, one.number) if one else ""
+    fstype = storage.probe(host, f"/dev/{name}").get("ID_FS_TYPE", "") if name else ""
+    at = _mounted_at(ctx, one.number) if one else ""
+    if one and not (at and filesystem.grower(fstype, f"/dev/{name}", at)):
+        return Leave(f"{pv.group}/{one.name} is not mounted with a filesystem that grows")
+    reserved = one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK
+    ctx.state.remember_disk(uuid, lvm=asdict(before))
+    now = lvm.resize(host, write, node, pv)
+    due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
+    if isinstance(due, str):
+        gained = (now.extents - before.extents) * now.extent
+        return Done(f"physical volume of {now.group} grown by {resize.gib(gained)}; {due}" if gained else "")
+    lvm.extend(host, write, node, now, due)
+    return _filesystem(ctx, write, name, fstype)
+
+
+def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Leave:
+    """The filesystem on a device of the device mapper, where it is mounted."""
+    host, node = ctx.host, f"/dev/{name}"
+    at = _mounted_at(ctx, storage.number_of(host, name))
+    argv = filesystem.grower(fstype, node, at) if at else ()
+    if not argv:
+        return Leave(f"what is on it ({fstype or 'nothing known'}) is not mounted, or does not grow")
+    before, size = filesystem.size(host, fstype, node, at), storage.size_now(host, name)
+    if size - before < filesystem.SLACK:
+        return Done("")
+    write(argv)
+    spans = filesystem.size(host, fstype, node, at)
+    if spans <= before:
+        raise HostError(f"{at}: still {resize.gib(spans)} after {argv[0]}")
+    return Done(f"{at} grown from {resize.gib(before)} to {resize.gib(spans)}", at)
+
+
+def _mounted_at(ctx: Context, number: str) -> str:
+    return next((mount.at for mount in mounts.mounts(ctx.host) if number in mount.numbers), "")

@@ -1,0 +1,52 @@
+"""Whether a filesystem that nobody has mounted yet would grow: read from its superblock.
+
+For the automounter's disks, which are mounted when somebody looks: a disk that was enlarged is looked at by
+us, and no other.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.disks.base import filesystem, partition_table
+from agent.disks.growth import sizing
+from agent.lib.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.host.host import Host
+
+#: struct xfs_dsb (fs/xfs/libxfs/xfs_format.h): magic, sb_blocksize, sb_dblocks, big-endian.
+_XFS_MAGIC = b"XFSB"
+#: struct btrfs_super_block (include/uapi/linux/btrfs_tree.h) at 64 KiB: magic at 64, total_bytes at 112.
+_BTRFS, _BTRFS_MAGIC = 65536, b"_BHRfS_M"
+
+
+def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
+    """Whether growth would do something, as far as can be told before the filesystem is mounted. Raises
+    HostError when the disk cannot be read.
+    """
+    if not filesystem.grower(device.fstype, device.node, ""):
+        return False
+    settled = int(ctx.state.disks().get(device.uuid, {}).get("size", 0)) if device.uuid else 0
+    parted = partition_table.read(ctx.host, disk) if device.partition else None
+    case = sizing.Case(disk, device, _spans(ctx.host, device), settled, parted)
+    return isinstance(sizing.decide(case), sizing.Grow)
+
+
+def _spans(host: Host, device: Device) -> int:
+    if device.fstype in filesystem.EXT:
+        return filesystem.size(host, device.fstype, device.node, "")
+    offset = _BTRFS if device.fstype == "btrfs" else 0
+    try:
+        with host.opened(device.node, os.O_RDONLY) as descriptor:
+            block = os.pread(descriptor, 512, offset)
+    except OSError as error:
+        raise HostError(f"{device.node}: cannot be read: {error.strerror}") from error
+    if block[:4] == _XFS_MAGIC:
+        return int.from_bytes(block[4:8], "big") * int.from_bytes(block[8:16], "big")
+    if block[64:72] == _BTRFS_MAGIC:
+        return int.from_bytes(block[112:120], "little")
+    raise HostError(f"{device.node}: no superblock of {device.fstype}")

@@ -1,0 +1,336 @@
+"""Disks: what comes is mounted, what is enlarged grows, what has gone is cleaned up after.
+
+An event only says "look at this disk": everything is computed from what is there now, for the whole disk
+and its partitions together, one look at a disk at a time. Decisions are made one after the other, so
+that two disks never get the same mountpoint; what they lead to is done in parallel. What a disk needs after
+its mount only is imported then: it may have brought the daemon back.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+from agent.block import storage, unresponsive
+from agent.block.transport import Bus
+from agent.config.settings import MountMode
+from agent.context import record, working
+from agent.disks import mounting, removed
+from agent.disks.base.facts import Format, Leave, MountAt, Mounted
+from agent.disks.base.locks import TURNS
+from agent.disks.base.once import Once
+from agent.disks.base.record import Records, dealt_with
+from agent.disks.base.system import SYSTEMD
+from agent.disks.decide import choose
+from agent.disks.needed import has_automounter
+from agent.lib.errors import AgentError
+from agent.lib.records import replace
+from agent.report import Item, Outcome, failed, items, skipped, unchanged
+from agent.systemd.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from agent.block.storage import Disk
+    from agent.context import Context
+    from agent.disks.base.system import System
+    from agent.disks.decide import Choice
+
+#: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then
+#: comes later.
+_FACTS_TIMEOUT = 15.0
+
+
+def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
+    """Look at one disk and make it as it should be. What is there now decides; that a disk was added tells
+    only that nothing counts as released any more.
+    """
+    name = storage.whole(ctx.host, sysname)
+    if unresponsive.is_silent(ctx.host, name):
+        _hangs(ctx, name, "does not answer")
+        _await(ctx, name)
+    with TURNS.of(ctx.host, name):
+        yield from look(ctx, name, system, explicit=action == "add")
+
+
+def look(
+    ctx: Context, name: str, system: System, *, explicit: bool = False, insist: bool = False
+) -> Iterator[Item]:
+    """Look at one disk. The caller holds it; for the rest see ``choosing.choose``."""
+    disk = system.read(ctx.host, name)
+    if disk and disk.bus is Bus.SCSI and not disk.device.size:
+        from agent.disks import scsi_rescan
+
+        disk = system.read(ctx.host, name) if scsi_rescan.is_filled(ctx, name) else disk
+    yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
+    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+    switched = _switched(ctx, system)
+    yield from switched
+    if not disk:
+        return
+    is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
+    is_new = not disk.excluded and Once(ctx.host).is_new(disk)
+    # Between two modes nothing is mounted; what needs no mount goes on.
+    choices = choose(
+        ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
+    )
+    for choice in choices:
+        if is_stuck and isinstance(choice.decision, MountAt | Format):
+            continue
+        yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
+        yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
+    if is_new and not is_stuck:
+        Once(ctx.host).looked(disk)
+    if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
+        from agent.disks.growth import root
+
+        yield from _guarded(ctx, name, partial(root.grow_on, ctx, name, system))
+
+
+def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
+    """Mount every data disk that is present, all at the same time; mountpoints are given out in bus
+    order.
+
+    Waits CONFIG_MOUNT_TIMEOUT seconds in all, and silent.PATIENCE for a disk that does not answer, or for a
+    check: all services wait as long, and ssh is one of them. The work on such a disk goes on, and its end is
+    recorded with the devices. Growth follows afterwards, waited for by nobody.
+    """
+    from agent.lib.parallel import together
+
+    begun, timeout = time.monotonic(), ctx.settings.mount_timeout
+    # Where it cannot be noted (/run is full), no disk is taken for a new one.
+    record(ctx, Once(ctx.host).coldplugged)
+    switched = _switched(ctx, system)
+    yield from switched
+    if not ctx.settings.allow_mount:
+        yield skipped("disks", "CONFIG_ALLOW_MOUNT=0")
+        return
+    if any(item.outcome is Outcome.FAILED for item in switched):
+        return
+    names = system.names(ctx.host)
+    ctx.waiting("the facts about all disks")
+    broken = partial(_defect, ctx)
+    still = unresponsive.Stillness(ctx.host, {name: name for name in names})
+    facts, unread = together(
+        {name: partial(_read, ctx, system, name) for name in names},
+        _FACTS_TIMEOUT,
+        broken,
+        partial(_answered, ctx, system),
+        stopped=still.all,
+    )
+    yield from (item for found in facts.values() if isinstance(found, list) for item in found)
+    for name in sorted(unread):
+        record(ctx, partial(unresponsive.note, ctx.host, name))
+        yield _hangs(ctx, name, "does not answer")
+    known = {name: found for name, found in facts.items() if not isinstance(found, list)}
+    for name in sorted(dealt_with(ctx.host) - unread - (set(facts) - set(known))):
+        yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, known.get(name)))
+        yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+    disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
+    choices = choose(ctx, system, disks, explicit=True)
+    still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
+    work = {
+        choice.device.name: partial(
+            _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
+        )
+        for choice in choices
+    }
+    ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
+    left = max(begun + timeout - time.monotonic(), 0.0)
+    done, late = together(work, left, broken, partial(_record, ctx), stopped=still.all)
+    for name in work:
+        yield from done.get(name, ())
+    if not unread and not late:
+        yield from mounting.tidy(ctx, {choice.device.uuid for choice in choices})
+    is_over = time.monotonic() >= begun + timeout
+    for name in sorted(late):
+        if is_over:
+            yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
+        else:
+            yield _hangs(ctx, name, still.why(name))
+    grown = {
+        choice.device.name: partial(
+            _apart, ctx, choice, "grow", partial(_grown, system=system, choice=choice)
+        )
+        for choice in choices
+        if choice.grows and choice.device.name in done
+    }
+    # A plan tells what would grow; a boot does not wait for it.
+    planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, broken, partial(_record, ctx))
+    yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
+
+
+def is_known(ctx: Context, name: str) -> bool:
+    """Whether the disk was dealt with as a data disk: then nobody opens it to see whether it is something
+    else, because an administrator may be at work on it.
+    """
+    return bool(Records(ctx.host).of(name))
+
+
+# -- acting ---------------------------------------------------------------------------------------
+
+
+def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    """Carry out the decision on one device."""
+    device = choice.device
+    match choice.decision:
+        case Leave(reason, remedy=remedy) if remedy:
+            yield failed(device.name, reason, remedy)
+        case Leave(reason, quiet):
+            if not quiet:
+                yield skipped(device.name, reason)
+        case Mounted(at):
+            known = device.name in Records(ctx.host).all()
+            if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
+                mounting.adopt(ctx, choice.disk, device, at)
+                yield unchanged(device.name, f"mounted at {at}")
+        case Format(fstype):
+            from agent.disks import mkfs
+
+            yield from mkfs.apply(ctx, system, choice.disk, fstype)
+        case decision:
+            try:
+                yield from _begin(ctx, system, choice, decision)
+            finally:
+                TURNS.end(ctx.host, device.number)
+
+
+def _switched(ctx: Context, system: System) -> list[Item]:
+    """Bring the automounter in or take it out, as the mount mode says."""
+    if not has_automounter(ctx):
+        return []
+    from agent.disks import mode_autofs
+
+    done = _guarded(ctx, "autofs", partial(mode_autofs.settle, ctx, system))
+    mode_autofs.write_map(ctx)
+    return done
+
+
+def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> Iterator[Item]:
+    """Mount the device, or have somebody else do it."""
+    disk, device = choice.disk, choice.device
+    match choice.mode:
+        case MountMode.AUTOFS:
+            from agent.disks import mode_autofs
+
+            yield from mode_autofs.offer(ctx, disk, device, decision)
+        case MountMode.NOTIFY:
+            from agent.disks import mode_notify
+
+            yield from mode_notify.tell(ctx, disk, device, decision.at)
+        case _:
+            yield from mounting.mount(ctx, system, disk, device, decision)
+
+
+def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    if not choice.grows:
+        return
+    at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
+    if choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt):
+        from agent.disks import mode_autofs
+        from agent.disks.growth import unmounted
+
+        if unmounted.wants_to_grow(ctx, choice.disk, choice.device):
+            mode_autofs.look_at(ctx.host, at)
+    if at and (device := mounting.as_mounted(ctx, choice.device, at)):
+        from agent.disks.growth import resize
+
+        yield from resize.grow(ctx, system, choice.disk, device, at)
+    elif choice.device.fstype in storage.STACKED:
+        from agent.disks.growth import stacked
+
+        yield from stacked.pass_on(ctx, system, choice.disk, choice.device)
+
+
+def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+    """Growth after the mount stage: one look at the disk at a time there too."""
+    with TURNS.of(ctx.host, choice.disk.name):
+        yield from _grow(ctx, system, choice)
+
+
+def _apart(
+    ctx: Context,
+    choice: Choice,
+    action: str,
+    work: Callable[[Context], Iterable[Item]],
+    still: unresponsive.Stillness | None = None,
+) -> list[Item]:
+    """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
+    the device's name, never as what a later step waits for.
+    """
+    name = choice.device.name
+
+    def waiting(why: str) -> None:
+        if still:
+            still.waiting(name, why)
+        working(ctx, name, action, why)
+
+    try:
+        own = replace(ctx, waiting=waiting)
+        return _guarded(ctx, name, lambda: work(own))
+    finally:
+        record(ctx, lambda: ctx.status.merge("work", name, None))
+
+
+def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
+    """The disk, None when it is gone, or what kept it from being read."""
+    found: Disk | None = None
+
+    def read() -> Iterable[Item]:
+        nonlocal found
+        found = system.read(ctx.host, name)
+        return ()
+
+    return _guarded(ctx, name, read) or found
+
+
+def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> list[Item]:
+    """Do the work on one device; its failure is a record and costs no other device anything."""
+    done = list[Item]()
+    try:
+        done.extend(work())
+    except AgentError as error:
+        done.append(failed(name, error.message, error.hint))
+    except Exception as error:
+        done += _defect(ctx, name, error)
+    return done
+
+
+def _defect(ctx: Context, name: str, error: Exception) -> list[Item]:
+    Journal(ctx.host).defect(name, error)
+    return [failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent")]
+
+
+def _hangs(ctx: Context, name: str, why: str) -> Item:
+    """A disk that the boot goes on without: a failure of its own, until its end is recorded, not the
+    stage's.
+    """
+    why = f"{why}: the boot goes on without it, and so does the work on it"
+    told = items([failed(name, why, "see: journalctl -k")])
+    entry = {"role": "disk", "action": "mount", "outcome": Outcome.FAILED, "items": told}
+    record(ctx, lambda: ctx.status.merge("devices", name, entry))
+    return skipped(name, why)
+
+
+def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
+    """A disk that the stage did not wait for can be read now, or could not be in time: it is looked at like
+    one that has come.
+    """
+    _await(ctx, name)
+    _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
+
+
+def _await(ctx: Context, name: str) -> None:
+    """Return once the disk answers, or has gone."""
+    ctx.waiting("its answer")
+    while unresponsive.is_silent(ctx.host, name):
+        time.sleep(unresponsive.PATIENCE)  # the kernel tells nobody when a disk answers again
+    ctx.waiting("")
+
+
+def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:
+    """Record what ended after the stage had stopped waiting for it."""
+    if done:
+        entry = {"outcome": done[-1].outcome, "items": items(done)}
+        record(ctx, lambda: ctx.status.merge("devices", name, entry))

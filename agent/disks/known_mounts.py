@@ -1,0 +1,119 @@
+"""Data disks that are known: what PID 1 mounts by itself in a boot with nothing new, in which no stage runs.
+
+In every other boot, and while the machine runs, the daemon mounts by transient units.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from agent.block import mounts
+from agent.config.settings import MountMode
+from agent.disks import gather, policy
+from agent.disks.base import filesystem
+from agent.disks.base.record import Kind, Records
+from agent.disks.base.system import SYSTEMD
+from agent.lib.errors import HostError
+from agent.systemd import boot_mounts, transient, units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Device
+    from agent.context import Context
+    from agent.disks.base.record import Record
+    from agent.disks.base.system import System
+    from agent.host.host import Host
+
+#: The UUIDs of which udev's link has the same name.
+_UUID = re.compile(r"[0-9A-Fa-f-]{4,64}")
+#: What the syntax of units would read in another way: control characters, and the ends of a line.
+_ODD = re.compile(r"[\0-\x1f\x7f]|\\$|^ | $")
+#: A hook that is run at each mount.
+_HOOK = "post-disk-attach"
+_TEXT = """\
+[Unit]
+Description=Data disk at {at}
+Documentation=man:gandi-agent.service(8)
+DefaultDependencies=no
+# There where nothing is new since the last boot; in any other one the daemon mounts it.
+ConditionPathExists=/run/gandi/settled
+After=gandi-check.service
+# Services find it mounted, unless it takes longer than that target waits.
+Before=gandi-disks.target shutdown.target
+Conflicts=shutdown.target
+
+[Mount]
+What=/dev/disk/by-uuid/{uuid}
+Where={at}
+Type={fstype}
+Options={options}
+LazyUnmount=yes
+TimeoutSec=90s
+StartupCPUWeight=1000
+"""
+
+
+def leave(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
+    """Leave a unit for each data disk that the agent has mounted, and take away those that are for others.
+    Return the UUIDs of the filesystems that PID 1 then mounts by itself.
+
+    Left to the stages is what needs more than a mount (a check that its superblock may ask for, a hook, the
+    automounter), and what a unit of the administrator's stands in the way of.
+    """
+    host, wanted = ctx.host, dict(_wanted(ctx, system))
+    for unit in set(boot_mounts.ours(host)) - set(wanted):
+        boot_mounts.forget(host, unit)
+    return frozenset(uuid for unit, (uuid, text) in wanted.items() if boot_mounts.leave(host, unit, text))
+
+
+def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]]]:
+    """By the unit's name: the filesystem's UUID, and the unit's text."""
+    host, settings = ctx.host, ctx.settings
+    is_direct = settings.allow_mount and settings.mount_mode is MountMode.DIRECT
+    if not is_direct or host.exists(os.path.join(settings.hook_dir, _HOOK)):
+        return
+    there, records = mounts.mounts(host), Records(host).all()
+    root = gather.canonical(host, settings.disk_root)
+    uuids = [record.uuid.lower() for record in records.values()]
+    disks = {name: system.read(host, name) for name in {record.disk for record in records.values()}}
+    devices = {device.name: device for disk in disks.values() if disk for device in disk.devices}
+    for name, record in records.items():
+        device, unit = devices.get(name), units.of_path(record.at, "mount")
+        if (
+            device is not None
+            and record.kind == Kind.MOUNTED
+            and any(mount.at == record.at and device.number in mount.numbers for mount in there)
+            and record.at.rpartition("/")[0] == root
+            and _UUID.fullmatch(record.uuid)
+            and uuids.count(record.uuid.lower()) == 1
+            and _leads_to(host, record.uuid, device)
+            and not _may_need_a_check(host, device)
+            and len(unit) <= transient.LONGEST
+        ):
+            options = policy.options(settings, device)
+            if not (_ODD.search(record.at) or _ODD.search(options)):
+                yield unit, (record.uuid, _text(record, device, options))
+
+
+def _text(record: Record, device: Device, options: str) -> str:
+    at, given = (text.replace("%", "%%") for text in (record.at, options))
+    return _TEXT.format(at=at, uuid=record.uuid, fstype=device.fstype, options=given)
+
+
+def _leads_to(host: Host, uuid: str, device: Device) -> bool:
+    """Whether udev's link by the UUID is for this very device, and not for a copy of it."""
+    link = host.path(f"/dev/disk/by-uuid/{uuid}")
+    return os.path.realpath(link) == os.path.realpath(host.path(device.node))
+
+
+def _may_need_a_check(host: Host, device: Device) -> bool:
+    """Whether some later mount may have to be preceded by a check: PID 1 looks at no superblock."""
+    if device.fstype not in filesystem.EXT:
+        return False
+    try:
+        return filesystem.may_want_check(filesystem.superblock(host, device.node))
+    except (HostError, OSError):
+        return True

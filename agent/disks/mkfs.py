@@ -1,0 +1,44 @@
+"""CONFIG_DISK_FORMAT: a filesystem for a whole disk that has just been attached and is proven blank.
+
+Which disk that may be is decided in policy.py; here the disk itself is asked, at the last moment.
+"""
+
+from __future__ import annotations
+
+from agent.block import blank, storage
+from agent.disks.base.system import unit_name
+from agent.lib.errors import HostError
+from agent.report import changed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Disk
+    from agent.context import Context
+    from agent.disks.base.system import System
+    from agent.report import Item
+
+#: None is told to overwrite what it finds: each of them looks once more (mke2fs only warns).
+_MAKERS = {
+    "ext4": ("mkfs.ext4", "-q"),
+    "xfs": ("mkfs.xfs", "-q"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+
+
+def apply(ctx: Context, system: System, disk: Disk, fstype: str) -> Iterator[Item]:
+    """Format the disk. Its close() makes udev look at it again, and that event has it mounted.
+
+    Raises HostError when there is no such filesystem afterwards.
+    """
+    host, device = ctx.host, disk.device
+    if why := blank.why_not(host, device):
+        yield skipped(device.name, f"not formatted: not blank: {why}")
+        return
+    ctx.waiting(f"{device.name} to be formatted")
+    unit = unit_name("format", device.name)
+    system.write(host, unit, device.node, (*_MAKERS[fstype], device.node))
+    if not host.dry_run and storage.probe(host, device.node).get("ID_FS_TYPE") != fstype:
+        raise HostError(f"{device.node}: not formatted as {fstype}", hint=f"see: journalctl -b -u {unit}")
+    yield changed(device.name, f"formatted as {fstype}: it was blank and has just been attached")

@@ -1,0 +1,239 @@
+"""Mount mode *autofs*: the automounter mounts a data disk when somebody looks at its folder.
+
+What we give it: a link in /etc/auto.master.d to the file that the package ships, and a map of what may be
+mounted, which that file's program (autofs/auto.gandi) looks up. An administrator who puts a file of his own
+in place of the link says where. Which disk is offered under which name is decided as in direct mode. Both
+modes never work at once: what the one has mounted goes first.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from enum import StrEnum
+
+from agent.block import mounts
+from agent.config.settings import MountMode
+from agent.disks.base.record import Kind, Record, Records, exclusive
+from agent.disks.needed import AUTOFS_LINK, AUTOFS_STATE
+from agent.disks.policy import identity
+from agent.disks.usage import holders
+from agent.lib.errors import HostError
+from agent.lib.text import lines, words
+from agent.report import changed, skipped
+from agent.systemd import units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.disks.base.facts import MountAt
+    from agent.disks.base.system import System
+    from agent.host.host import Host
+    from agent.report import Item
+
+LINK = AUTOFS_LINK
+SHIPPED = "/usr/share/gandi-agent/gandi.autofs"
+#: What auto.gandi reads: a line for each disk, its folder's name, a tab, and the entry (autofs(5)).
+MAP = f"{AUTOFS_STATE}.map"
+#: Without CONFIG_MOUNT_PARAMS, which is for direct mode.
+OPTIONS = "rw,nosuid,nodev,noatime"
+_UNIT = "autofs.service"
+#: How far the switch is; and a mark where it was us who started the automounter.
+_ON, _STARTED = AUTOFS_STATE, f"{AUTOFS_STATE}.started"
+#: Seconds for the automounter to give up its folder when the link has gone; and for another switch to end.
+_TIMEOUT = 20.0
+#: Seconds for the automounter to come, in a boot.
+_START_TIMEOUT = 120.0
+
+
+class _State(StrEnum):
+    """Whether the automounter works for us; OUT has no file."""
+
+    OUT = ""
+    ON = "on"
+    LEAVING = "leaving"
+
+
+def wanted(ctx: Context) -> bool:
+    """Whether disks are to be offered to the automounter."""
+    return ctx.settings.allow_mount and ctx.settings.mount_mode is MountMode.AUTOFS
+
+
+def root(host: Host) -> str:
+    """The folder that the automounter takes care of: the first word of the file in force."""
+    for name in (LINK, SHIPPED):
+        for line in lines(host.read(name) or ""):
+            fields = words(line)
+            if fields and fields[0].startswith("/") and fields[0] != "/-":
+                return fields[0].rstrip("/")
+    return "/srv"
+
+
+def settle(ctx: Context, system: System) -> Iterator[Item]:
+    """Bring the automounter into the game, or take it out, as the settings say; nothing when it is so.
+
+    Raises HostError when what the other mode has mounted is in use: then neither mode mounts anything new.
+    """
+    if (wanted(ctx), _state(ctx.host)) in ((True, _State.ON), (False, _State.OUT)):
+        return
+    with exclusive(ctx.host, "mount mode", _TIMEOUT * 3):
+        if not wanted(ctx):
+            yield from _switch_off(ctx)
+        elif _state(ctx.host) != _State.ON:
+            yield from _switch_on(ctx, system)
+
+
+def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
+    """Put the device into the map; its name is remembered as in direct mode."""
+    label, at = os.fsdecode(device.label), decision.at
+    record = Record(
+        disk.name,
+        disk.sequence,
+        device.uuid,
+        label,
+        device.number,
+        at,
+        kind=Kind.OFFERED,
+        fstype=device.fstype,
+    )
+    known = Records(ctx.host).all().get(device.name)
+    Records(ctx.host).put(device.name, record)
+    if device.uuid:
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
+    write_map(ctx)
+    if known != record:
+        yield changed(device.name, f"mounted at {at} when somebody looks there")
+    else:
+        yield skipped(device.name, f"mounted at {at} when somebody looks there")
+
+
+def write_map(ctx: Context) -> None:
+    """Make the map say what the records say. Nothing while the automounter is not in the game."""
+    if _state(ctx.host) != _State.ON:
+        return
+    with exclusive(ctx.host, "map", _TIMEOUT):
+        records = sorted(Records(ctx.host).all().items())
+        lines = [_entry(name, record) for name, record in records if record.kind == Kind.OFFERED]
+        ctx.host.write(MAP, "".join(lines))
+
+
+def _entry(name: str, record: Record) -> str:
+    """A line of the map. The folder's name has no white space (names.safe)."""
+    key, node = record.at.rpartition("/")[2], f"/dev/{name.replace('!', '/')}"
+    return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
+
+
+def look_at(host: Host, at: str) -> None:
+    """Have the automounter mount what it offers there; in a boot it comes after us. Raises HostError."""
+    folder = at.rpartition("/")[0]
+    if not _wait(host, lambda: _is_held(host, folder), _START_TIMEOUT):
+        raise HostError(
+            f"the automounter does not take care of {folder}", hint=f"see: systemctl status {_UNIT}"
+        )
+    host.run(("stat", "--", f"{at}/."), timeout=60.0)
+
+
+def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
+    host = ctx.host
+    if not host.which("automount"):
+        raise HostError("CONFIG_MOUNT_MODE=autofs: autofs is not installed", hint="run: apt install autofs")
+    for name, record in Records(host).all().items():
+        if record.kind == Kind.MOUNTED and _is_mounted(host, record.at):
+            yield from _give_up(ctx, system, name, record)
+    if not host.exists(LINK):
+        host.symlink(LINK, SHIPPED)
+    is_active = units.active(host, _UNIT)
+    if not is_active and not units.enabled(host, _UNIT):
+        host.write(_STARTED, "")
+    host.write(_ON, _State.ON)
+    write_map(ctx)
+    # Never waited for: in a boot it comes long after us.
+    host.run(("systemctl", "--no-block", "reload" if is_active else "start", _UNIT))
+    yield changed("autofs", f"mounts data disks below {root(host)}")
+
+
+def _give_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
+    if found := holders.of(ctx.host, (record.at,)).found:
+        raise HostError(
+            f"CONFIG_MOUNT_MODE=autofs: {record.at} is in use: {holders.named(found)}",
+            hint="end them, then run: systemctl reload gandi-agent",
+        )
+    system.release(ctx.host, record.at)
+    if record.made:
+        ctx.host.remove(record.at)
+    Records(ctx.host).put(name, None)
+    yield changed(name, f"unmounted from {record.at}: the automounter takes over")
+
+
+def _switch_off(ctx: Context) -> Iterator[Item]:
+    host, folder, is_first = ctx.host, root(ctx.host), _state(ctx.host) != _State.LEAVING
+    if is_first:
+        was_started = host.exists(_STARTED)
+        if _linked(host):
+            host.remove(LINK)
+        host.remove(MAP)
+        host.write(_ON, _State.LEAVING)
+        if units.active(host, _UNIT):
+            host.run(("systemctl", "stop" if was_started else "reload", _UNIT))
+        yield changed("autofs", f"mounts nothing below {folder} any more")
+    if not host.exists(LINK):  # a file of the administrator's own keeps the folder
+        _wait_for_end(ctx, folder, _TIMEOUT if is_first else 0.0)
+    for name, record in Records(host).all().items():
+        if record.kind == Kind.OFFERED:
+            Records(host).put(name, None)
+    for name in (_ON, _STARTED):
+        host.remove(name)
+
+
+def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
+    """Wait until the automounter has left the folder. Raises HostError when something there is in use."""
+    host = ctx.host
+    if not _wait(host, lambda: not _is_held(host, folder), seconds):
+        below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
+        used = holders.named(holders.of(host, below).found)
+        raise HostError(
+            f"the automounter still holds {folder}: {used or 'it does not answer'}",
+            hint="end them, then run: systemctl reload autofs gandi-agent",
+        )
+
+
+def _wait(host: Host, until: Callable[[], bool], seconds: float) -> bool:
+    """Wait for the kernel's table of mounts to be so (it tells of each change, proc_pid_mounts(5)); whether
+    it came to be.
+    """
+    deadline = time.monotonic() + seconds
+    with host.opened(mounts.MOUNTINFO, os.O_RDONLY) as table:
+        poll = select.poll()
+        poll.register(table, select.POLLPRI | select.POLLERR)
+        while not until():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            poll.poll(left * 1000)
+    return True
+
+
+def _is_held(host: Host, folder: str) -> bool:
+    return any(mount.at == folder and mount.fstype == "autofs" for mount in mounts.mounts(host))
+
+
+def _state(host: Host) -> str:
+    """How far it is; before anything was done in this boot, the link that a former one left counts as on its
+    way out.
+    """
+    return host.read(_ON) or ("former" if _linked(host) else _State.OUT)
+
+
+def _linked(host: Host) -> bool:
+    try:
+        return os.readlink(host.path(os.path.dirname(LINK)) + "/gandi.autofs") == SHIPPED
+    except OSError:
+        return False
+
+
+def _is_mounted(host: Host, at: str) -> bool:
+    return any(mount.at == at for mount in mounts.mounts(host))

@@ -1,0 +1,52 @@
+"""Mount mode *notify*: a data disk is announced to the logged-in users, who mount it themselves. The journal
+says it with the device's outcome.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.disks.base.mountpoint_name import safe
+from agent.disks.base.record import Kind, Record, Records
+from agent.host.terminal import block
+from agent.lib.errors import HostError
+from agent.report import changed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.report import Item
+
+#: Seconds that one terminal, and all of them, may take: one that does not read is skipped.
+_TERMINAL, _TIMEOUT = 5, 20.0
+
+
+def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+    """Announce the device, once for each time that it is attached."""
+    known = Records(ctx.host).all().get(device.name)
+    if known and known.kind == Kind.TOLD and known.sequence == disk.sequence:
+        yield skipped(device.name, "mount mode notify: the users were told")
+        return
+    label = os.fsdecode(device.label)
+    record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, kind=Kind.TOLD)
+    Records(ctx.host).put(device.name, record)
+    text = announcement(device.node, device.label, device.size, device.fstype, at)
+    try:
+        ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)
+    except HostError as error:
+        yield skipped("wall", f"the users were not told: {error.message}")
+    yield changed(
+        device.name, f"not mounted (mount mode notify): to mount it, gandi-agent mount {device.name}"
+    )
+
+
+def announcement(node: str, label: bytes, size: int, fstype: str, at: str) -> str:
+    """Return what the users' terminals get; ``size`` in bytes."""
+    name = f" ({safe(label)})" if label else ""
+    return block(
+        f"Disk {node}{name}, {size / (1 << 30):.2f} GiB, {fstype}, has been attached.",
+        f"To mount it at {at}: gandi-agent mount {os.path.basename(node)}",
+    )

@@ -1,0 +1,256 @@
+"""Makes one filesystem usable, or cleans up after one that has gone: check, folder, mount unit, owner,
+record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+
+from agent.block import mounts
+from agent.disks.base import filesystem
+from agent.disks.base.once import CHECK, Once
+from agent.disks.base.record import Record, Records, begun
+from agent.disks.base.system import environment, unit_name
+from agent.disks.policy import FAT, identity
+from agent.lib.errors import HostError
+from agent.lib.records import replace
+from agent.report import Item, changed, failed, skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from agent.block.storage import Device, Disk
+    from agent.context import Context
+    from agent.disks.base.facts import MountAt
+    from agent.disks.base.system import System
+
+
+def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
+    """Mount the device and record it. Raises HostError when the check or the mount failed."""
+    host, at = ctx.host, decision.at
+    if _is_locked(ctx, disk):
+        yield skipped(device.name, "locked by a program that works on it; looked at again when it ends")
+        return
+    if problem := _check(ctx, system, disk, device):
+        yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
+        return
+    yield from _remember(ctx, disk, device, at)
+    record = _begin(ctx, disk, device, at)
+    made = False
+    try:
+        made = host.mkdir(at) or _was_made(ctx, device.uuid)
+        system.mount(host, device.node, at, device.fstype, decision.options)
+        if not host.dry_run and not is_mounted(ctx, device.number, at):
+            raise HostError(f"{device.node}: not mounted at {at}", hint=f"see: systemctl status {at}")
+    except HostError:
+        if made:
+            host.remove(at)
+        begun(host).put(device.name, None)
+        if _is_claimed(ctx, device):
+            yield skipped(device.name, "in exclusive use by another program")
+            return
+        raise
+    _record(ctx, device, replace(record, made=made))
+    yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
+    if problem := _own(ctx, device, at):
+        yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
+    from agent.programs import hooks
+
+    attached = environment(device.node, "add", device.udev)
+    yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
+
+
+def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
+    """Record a mount of ours of which the record was lost: the daemon died between mounting and writing
+    it.
+    """
+    label = os.fsdecode(device.label)
+    made = _was_made(ctx, device.uuid)
+    _record(ctx, device, Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made))
+
+
+def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
+    """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record; the
+    hooks are told where it was.
+    """
+    from agent.programs import hooks
+
+    node = f"/dev/{name.replace('!', '/')}"
+    gone = environment(node, "remove")
+    yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
+    if _is_left(ctx, node, record):
+        try:
+            system.unmount(ctx.host, record.at)
+        except HostError:
+            # PID 1 was faster, and its unit has gone with the mount.
+            if _is_left(ctx, node, record):
+                raise
+        if _is_left(ctx, node, record):
+            raise HostError(
+                f"{record.at}: still mounted from {name}, which has gone", hint=f"run: umount -l {record.at}"
+            )
+    if record.made:
+        ctx.host.remove(record.at)
+        if _was_made(ctx, record.uuid):
+            ctx.state.remember_disk(record.uuid, made=None)
+    Records(ctx.host).put(name, None)
+    yield changed(name, f"gone, was mounted at {record.at}")
+    yield from hooks.run(ctx, "post-disk-detach", node, record.at, environment=gone)
+
+
+def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
+    """Take away the empty folders that were made for filesystems which went while the machine was down.
+    ``present``: the UUIDs that are here.
+    """
+    used = {mount.at for mount in mounts.mounts(ctx.host)}
+    for uuid, known in ctx.state.disks().items():
+        at = known.get("at", "")
+        if at and known.get("made") and uuid not in present and at not in used:
+            try:
+                if ctx.host.remove(at):
+                    yield changed(at, "removed: its disk has gone")
+                if not ctx.host.dry_run:
+                    ctx.state.remember_disk(uuid, made=None)
+            except HostError as error:
+                yield skipped(at, f"not removed, though its disk has gone: {error.message}")
+
+
+def is_mounted(ctx: Context, number: str, at: str) -> bool:
+    """Whether the device is mounted at that place."""
+    return _mounted(ctx, number, at) is not None
+
+
+def as_mounted(ctx: Context, device: Device, at: str) -> Device | None:
+    """Return the device if it is mounted at that place, with its filesystem's type as the kernel has it
+    where udev knows none: of a disk that answers with errors it keeps nothing.
+    """
+    mount = _mounted(ctx, device.number, at)
+    if mount is None or device.fstype:
+        return device if mount else None
+    return replace(device, udev={**device.udev, "ID_FS_TYPE": mount.fstype})
+
+
+def _mounted(ctx: Context, number: str, at: str) -> mounts.Mount | None:
+    return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == at), None)
+
+
+def _is_left(ctx: Context, node: str, record: Record) -> bool:
+    """Whether what has gone is still mounted. A btrfs has no device's number, and the name that it gives
+    leads to none any more.
+    """
+    here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.at)
+    return any(record.number in mount.numbers or mount.source == node for mount in here)
+
+
+def _is_locked(ctx: Context, disk: Disk) -> bool:
+    """Whether somebody holds the whole disk's lock for writing (systemd's BLOCK_DEVICE_LOCKING)."""
+    with ctx.host.opened(disk.device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _is_claimed(ctx: Context, device: Device) -> bool:
+    """Whether somebody has opened the device O_EXCL, as ZFS, DRBD and a hypervisor do. Asked only after
+    the kernel has refused a mount: the question itself claims the device for a moment.
+    """
+    try:
+        os.close(os.open(ctx.host.path(device.node), os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
+    """Run the check that the superblock asks for, once for each attachment; what is wrong afterwards, or
+    "".
+    """
+    if device.fstype not in filesystem.EXT or device.readonly:
+        return ""
+    why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
+    once, tried = Once(ctx.host), f"{CHECK} {device.name}"
+    if why and (not disk.sequence or once.noted(tried) != disk.sequence):
+        ctx.waiting(f"the check of {device.name}: {why}")
+        argv = (f"fsck.{device.fstype}", "-p", device.node)
+        with contextlib.suppress(HostError):
+            # Exit status 1 means repaired: the superblock tells whether it was.
+            system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
+        ctx.waiting("")
+        # Its close() makes udev send another event, which must not run it again.
+        once.note(tried, disk.sequence)
+        why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
+    return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
+
+
+def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+    """Make the mountpoint the filesystem's own for good, and know that the folder is ours before it is made:
+    a daemon that dies, or a machine, must not leave one that nobody takes away. That it cannot be stored
+    (the disk is full) is a failure, and no reason not to mount.
+    """
+    if not device.uuid:
+        return
+    is_same = ctx.state.disks().get(device.uuid, {}).get("at") == at
+    made = not ctx.host.exists(at) or (is_same and _was_made(ctx, device.uuid))
+    try:
+        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None, made=made or None)
+    except HostError as error:
+        yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
+
+
+def _begin(ctx: Context, disk: Disk, device: Device, at: str) -> Record:
+    """Note what is about to be mounted: the disk may go before the successor of a daemon that dies here has
+    looked at it.
+    """
+    made = not ctx.host.exists(at) or _was_made(ctx, device.uuid)
+    label = os.fsdecode(device.label)
+    record = Record(
+        disk.name, disk.sequence, device.uuid, label, device.number, at, made, fstype=device.fstype
+    )
+    if not ctx.host.dry_run:
+        begun(ctx.host).put(device.name, record)
+    return record
+
+
+def _was_made(ctx: Context, uuid: str) -> bool:
+    """Whether the folder that the filesystem is mounted at was made for it, by whichever daemon."""
+    return bool(ctx.state.disks().get(uuid, {}).get("made"))
+
+
+def _record(ctx: Context, device: Device, record: Record) -> None:
+    """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
+    from agent.disks.usage import holders, services_file
+
+    records = Records(ctx.host)
+    record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
+    records.put(device.name, record)
+    begun(ctx.host).put(device.name, None)
+    used_by = () if ctx.host.dry_run else services_file.read(ctx.host, record.at)
+    if used_by:
+        records.put(device.name, replace(record, services=used_by))
+
+
+def _own(ctx: Context, device: Device, at: str) -> str:
+    """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER; what went wrong, or "". FAT has neither:
+    there its mount options give them.
+    """
+    if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
+        return ""
+    user, group, mode = ctx.settings.mount_owner.split(":")
+    if not ctx.host.effect(f"chown {user}:{group} {at}, chmod {mode} {at}"):
+        return ""
+    try:
+        # By descriptor: whoever may change a folder on the way could put a link there. The programs know
+        # every user that the system knows.
+        with ctx.host.opened(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
+            same = f"/proc/{os.getpid()}/fd/{folder}"
+            ctx.host.run(("chown", "--", f"{user}:{group}", same))
+            ctx.host.run(("chmod", "--", mode, same))
+    except HostError as error:
+        return error.message
+    return ""

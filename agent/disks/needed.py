@@ -1,0 +1,88 @@
+"""Whether there is anything to do with disks: a machine without a data disk, as most at their first boot,
+does not load what deals with them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from agent.block import mounts, storage
+from agent.block.transport import attachment
+from agent.config.settings import MountMode
+from agent.context import record
+from agent.report import skipped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.context import Context
+    from agent.host.host import Host
+    from agent.report import Item
+
+#: The automounter's master file of the agent, and the state of that mount mode in this boot (autofs.py).
+AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
+AUTOFS_STATE = "/run/gandi/autofs"
+#: What was done to disks in this boot (record.py).
+RECORDS = "/run/gandi/disks.json"
+
+
+def mount(ctx: Context) -> Iterator[Item]:
+    """Step: mount every data disk that is there."""
+    if has_data_disk(ctx):
+        from agent.disks import handler
+
+        yield from handler.mount_all(ctx)
+    else:
+        from agent.disks.base.once import Once
+
+        # Where it cannot be noted (/run is full), no disk is taken for a new one.
+        record(ctx, Once(ctx.host).coldplugged)
+        yield skipped("disks", "no data disk")
+
+
+def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
+    """Look at one disk. One of the system itself holds no data, but the root filesystem may have to grow."""
+    host, name = ctx.host, storage.whole(ctx.host, sysname)
+    may_be_ours = action == "remove" or has_automounter(ctx) or host.exists(RECORDS)
+    if not may_be_ours and name in mounts.root_disks(host):
+        if ctx.settings.grow_root:
+            from agent.disks.base.locks import TURNS
+            from agent.disks.growth import root
+
+            with TURNS.of(host, name):
+                yield from root.grow_on(ctx, name)
+    elif not may_be_ours and _is_swap(host, name, mounts.swaps(host)):
+        yield skipped(name, "in use as swap")
+    else:
+        from agent.disks import handler
+
+        yield from handler.handle(ctx, sysname, action)
+
+
+def has_automounter(ctx: Context) -> bool:
+    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
+    deals with it is not even loaded.
+    """
+    is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
+    folder, _, name = AUTOFS_LINK.rpartition("/")
+    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
+
+
+def has_data_disk(ctx: Context) -> bool:
+    """Whether a disk is there, or was, that is not one of the system itself: of its filesystems, or swap.
+
+    By what the kernel knows: no disk is asked. In doubt there is one.
+    """
+    host = ctx.host
+    if not ctx.settings.allow_mount or has_automounter(ctx) or ctx.state.disks() or host.exists(RECORDS):
+        return True
+    system, swaps = mounts.root_disks(host), mounts.swaps(host)
+    others = [name for name in storage.names(host) if name not in system and not _is_swap(host, name, swaps)]
+    return any(not attachment(host, storage.devpath(host, name))[1] for name in others)
+
+
+def _is_swap(host: Host, disk: str, swaps: frozenset[str]) -> bool:
+    """Whether the whole disk is swap, or each of its partitions."""
+    whole, *parts = (storage.number_of(host, name) for name in storage.with_parts(host, disk))
+    return swaps.issuperset(parts or [whole])

@@ -1,0 +1,299 @@
+"""What should happen to a block device? A pure function from facts to a decision with its reason.
+
+No I/O here: the hard cases are rows of tests/unit/disks/test_policy.py, and ``gandi-agent disks``
+prints the answer. The rules stand in the order in which their reasons are worth telling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from agent.block import storage
+from agent.block.mounts import claimed
+from agent.config.settings import MountMode
+from agent.disks.base.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
+from agent.disks.base.mountpoint_name import numbered, safe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.block.storage import Device, Disk
+    from agent.config.settings import Settings
+
+#: Filesystems that are mounted by themselves; cluster filesystems (gfs2, ocfs2) belong to several
+#: machines at once.
+MOUNTED_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat"})
+#: Labels of the drives that carry a configuration, in lower case; CONFIG_CONFIGDRIVE_LABEL adds one.
+DRIVE_LABELS = frozenset({"config", "config-2", "cidata", "gandi"})
+SWAP_NAME = "gandiswap"
+PARTED = "has partitions; each is looked at by itself"
+#: Filesystems without owners and modes of their own: mount options give them.
+FAT = frozenset({"vfat", "exfat"})
+#: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
+#: boot, swap.
+_SYSTEM_TYPES = {
+    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "an EFI system partition",
+    "0xef": "an EFI system partition",
+    "21686148-6449-6e6f-744e-656564454649": "a BIOS boot partition",
+    "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f": "a swap partition",
+    "0x82": "a swap partition",
+    "0x5": "an extended partition",
+    "0xf": "an extended partition",
+    "0x85": "an extended partition",
+}
+#: Bit 63 of a GPT entry's attributes: "do not mount automatically" (Discoverable Partitions Specification).
+_NO_AUTO = 1 << 63
+#: What to do about a disk that answers with errors; udev has to look at it once more.
+_BROKEN = "see: journalctl -k; when it answers again: udevadm trigger --subsystem-match=block"
+_SIGNATURES = {
+    "swap": "a swap disk",
+    "LVM2_member": "holds an LVM volume",
+    "crypto_LUKS": "encrypted",
+    "iso9660": "an optical image",
+    "udf": "an optical image",
+}
+
+
+def decide(facts: Facts) -> Decision:
+    """What should happen to the device, and where; the first rule that has a reason to leave it wins."""
+    for rule in _FOREIGN:
+        if reason := rule(facts):
+            return Leave(reason, quiet=rule is _root)
+    if at := mounted_at(facts.machine, facts.device):
+        return Mounted(at)
+    to_format = _to_format(facts)
+    for rule in _UNFIT:
+        if reason := "" if rule is _content and to_format else rule(facts):
+            broken = rule is _content and bool(facts.device.error)
+            return Leave(reason, quiet=reason == PARTED, remedy=_BROKEN if broken else "")
+    return Format(to_format) if to_format else _place(facts)
+
+
+def mounted_at(machine: Machine, device: Device) -> str:
+    """Where the device is mounted (where it was mounted first), "" when it is not."""
+    return next((mount.at for mount in machine.mounts if device.number in mount.numbers), "")
+
+
+def grown_apart(facts: Facts) -> str:
+    """Why a device must not be grown, whoever mounted it; "" when it may."""
+    return next((reason for rule in (*_FOREIGN, _unwanted) if (reason := rule(facts))), "")
+
+
+# -- somebody else's: said even when it is mounted ------------------------------------------------
+
+
+#: udev's words for a device that is not to be touched; the last is multipath-tools'.
+_FLAGS = (
+    ("SYSTEMD_READY", "0"),
+    ("UDISKS_IGNORE", "1"),
+    ("GANDI_IGNORE", "1"),
+    ("DM_MULTIPATH_DEVICE_PATH", "1"),
+)
+
+
+def _attachment(facts: Facts) -> str:
+    return facts.disk.excluded
+
+
+def _flagged(facts: Facts) -> str:
+    for device in (facts.disk.device, facts.device):
+        for name, value in _FLAGS:
+            if device.udev.get(name) == value:
+                return f"udev says {name}={value}"
+    return ""
+
+
+def _root(facts: Facts) -> str:
+    return "on the root disk" if facts.disk.name in facts.machine.root_disks else ""
+
+
+_FOREIGN: tuple[Callable[[Facts], str], ...] = (_attachment, _flagged, _root)
+
+
+# -- not fit to be mounted ------------------------------------------------------------------------
+
+
+def _used(facts: Facts) -> str:
+    device = facts.device
+    if device.number in facts.machine.swaps:
+        return "in use as swap"
+    # What a volume or an encrypted disk is says more than the name of the device upon it.
+    if device.holders and device.fstype not in storage.STACKED:
+        return f"held by {', '.join(device.holders)}"
+    return ""
+
+
+def _system_partition(facts: Facts) -> str:
+    device = facts.device
+    if device.part_name == SWAP_NAME:
+        return "the swap disk"
+    if facts.settings.swap_device and claimed(device, facts.settings.swap_device):
+        return "the swap disk (CONFIG_SWAP_DEVICE)"
+    if int(device.udev.get("ID_PART_ENTRY_FLAGS", "0"), 16) & _NO_AUTO and device.partition:
+        return "its partition says that it is not to be mounted automatically"
+    return _SYSTEM_TYPES.get(device.udev.get("ID_PART_ENTRY_TYPE", "").lower(), "")
+
+
+def _content(facts: Facts) -> str:
+    device = facts.device
+    if not device.partition and facts.disk.partitions:
+        return PARTED
+    if "ID_FS_AMBIVALENT" in device.udev:
+        return "more than one signature on it"
+    if not device.fstype:
+        # A partition has this property too, from its disk.
+        is_table = not device.partition and "ID_PART_TABLE_TYPE" in device.udev
+        if device.error:
+            return f"cannot be read: {device.error}"
+        return "an empty partition table" if is_table else "no filesystem on it"
+    if device.fstype in _SIGNATURES:
+        return _SIGNATURES[device.fstype]
+    if device.usage != "filesystem" or device.fstype.endswith("_member"):
+        return f"holds {device.fstype}"
+    if device.fstype not in MOUNTED_TYPES:
+        return f"{device.fstype} is not mounted by itself"
+    if device.udev.get("ID_BTRFS_READY") == "0":
+        return "a btrfs of several devices that are not all there"
+    return ""
+
+
+def _config_drive(facts: Facts) -> str:
+    label = facts.device.label.lower()
+    names = DRIVE_LABELS | {facts.settings.configdrive_label.lower()}
+    return "a configuration drive" if os.fsdecode(label) in names else ""
+
+
+def _claim(facts: Facts) -> str:
+    for claim in facts.machine.claims:
+        if claim.what and claimed(facts.device, claim.what):
+            return f"the administrator's: {claim.by}"
+    return ""
+
+
+def _duplicate(facts: Facts) -> str:
+    device = facts.device
+    for other in facts.machine.filesystems:
+        if other.number == device.number:
+            continue
+        if device.uuid and device.uuid.lower() == other.uuid.lower():
+            return f"the same filesystem UUID as what is mounted at {other.at}"
+        if device.label and device.label == other.label and not other.ours:
+            return f"the same label as what is mounted at {other.at}"
+    return ""
+
+
+def _unwanted(facts: Facts) -> str:
+    ignored, only = facts.settings.disk_ignore, facts.settings.disk_only
+    if not (ignored or only):
+        return ""
+    from fnmatch import fnmatchcase
+
+    named = [name for name in _names(facts) if name]
+    for pattern in ignored:
+        if any(fnmatchcase(name, pattern) for name in named):
+            return f"CONFIG_DISK_IGNORE={pattern}"
+    if only and not any(fnmatchcase(name, pattern) for name in named for pattern in only):
+        return "not in CONFIG_DISK_ONLY"
+    return ""
+
+
+def _names(facts: Facts) -> tuple[str, ...]:
+    udev = facts.disk.device.udev
+    keys = ("ID_SERIAL", "ID_SERIAL_SHORT", "ID_WWN", "ID_WWN_WITH_EXTENSION", "ID_PATH")
+    own = facts.device.udev.get("ID_PATH", "")
+    return (os.fsdecode(facts.device.label), own, *(udev.get(key, "") for key in keys))
+
+
+def _switched_off(facts: Facts) -> str:
+    if not facts.settings.allow_mount:
+        return "CONFIG_ALLOW_MOUNT=0"
+    mode = facts.settings.mount_mode
+    return "" if mode is MountMode.DIRECT else f"mount mode {mode}"
+
+
+def _released(facts: Facts) -> str:
+    return "released by the administrator" if facts.device.name in facts.machine.released else ""
+
+
+_UNFIT: tuple[Callable[[Facts], str], ...] = (
+    _used,
+    _system_partition,
+    _content,
+    _config_drive,
+    # A copy of a disk that fstab names by its UUID is a copy first.
+    _duplicate,
+    _claim,
+    _unwanted,
+    _switched_off,
+    _released,
+)
+
+
+def _to_format(facts: Facts) -> str:
+    """The filesystem that CONFIG_DISK_FORMAT wants on the disk, as far as udev knows it for blank; "" for
+    none. Any other rule that leaves the disk alone counts first.
+    """
+    udev = facts.device.udev
+    has_any = any(key.startswith(("ID_FS_", "ID_PART_TABLE_")) for key in udev) or facts.disk.partitions
+    may = facts.is_new and not facts.device.partition and not facts.device.readonly and not has_any
+    return facts.settings.disk_format if may else ""
+
+
+# -- where ----------------------------------------------------------------------------------------
+
+
+def _place(facts: Facts) -> MountAt:
+    machine, device = facts.machine, facts.device
+    wanted = safe(device.label) or device.name.replace("!", "_")
+    known = str(facts.remembered.get(device.uuid, {}).get("at", ""))
+    fresh = (f"{machine.disk_root}/{numbered(wanted, number)}" for number in itertools.count(1))
+    first = (known,) if known.rpartition("/")[0] == machine.disk_root else ()
+    taken = _taken(facts)
+    at = next(path for path in (*first, *itertools.islice(fresh, len(taken) + 1)) if path not in taken)
+    warning = "over a folder that is not empty" if machine.places.get(at) is Place.FULL else ""
+    return MountAt(at, options(facts.settings, facts.device), warning)
+
+
+def _taken(facts: Facts) -> set[str]:
+    machine = facts.machine
+    others = {uuid: entry for uuid, entry in facts.remembered.items() if uuid != facts.device.uuid}
+    here = identity(facts.disk, facts.device)
+    return {
+        *(mount.at for mount in machine.mounts),
+        *(other.at for other in machine.filesystems if other.number != facts.device.number),
+        *(claim.where.rstrip("/") for claim in machine.claims if claim.where),
+        *(path for path, place in machine.places.items() if place is Place.OTHER),
+        # What is remembered of a filesystem that has been overwritten by this one holds its name no longer.
+        *(str(entry.get("at", "")) for entry in others.values() if not here or entry.get("on") != here),
+    }
+
+
+def identity(disk: Disk, device: Device) -> str:
+    """A name for this partition of this very disk, "" where the disk has no serial number."""
+    return f"{disk.identity} {device.partition}" if disk.identity else ""
+
+
+def options(settings: Settings, device: Device) -> str:
+    """The mount options of a data disk."""
+    given = settings.mount_params.split(",")
+    if device.readonly:
+        given = ["ro", *(option for option in given if option not in ("rw", "ro", "defaults"))]
+    if device.fstype in FAT:
+        set_already = {option.partition("=")[0] for option in given}
+        owned = _owned(settings, device)
+        given += [option for option in owned if option.partition("=")[0] not in set_already]
+    return ",".join(option for option in given if option) or "defaults"
+
+
+def _owned(settings: Settings, device: Device) -> tuple[str, ...]:
+    """Names in UTF-8, and whose everything is: root's, or as CONFIG_MOUNT_OWNER says. The mode is that of
+    folders; files get it without the right to execute.
+    """
+    names = ("utf8=1",) if device.fstype == "vfat" else ()
+    if not settings.mount_owner:
+        return (*names, "dmask=0022", "fmask=0133")
+    user, group, mode = settings.mount_owner.split(":")
+    mask = ~int(mode, 8) & 0o777
+    return (*names, f"uid={user}", f"gid={group}", f"dmask={mask:04o}", f"fmask={mask | 0o111:04o}")

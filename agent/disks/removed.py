@@ -1,0 +1,128 @@
+"""Disks that were taken away: nothing of ours stays behind, and who sat on one is named until he leaves.
+
+A process that sits on a disk that has gone keeps a dead filesystem alive, mounted nowhere. It is no process
+of ours, and it may have unsaved work: it is named, never ended.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.block import mounts
+from agent.disks import mounting
+from agent.disks.base.record import Kind, Records, begun, left_behind
+from agent.lib.records import replace
+from agent.report import changed, failed, guarded
+from agent.systemd.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.block.storage import Disk
+    from agent.context import Context
+    from agent.disks.base.record import Record
+    from agent.disks.base.system import System
+    from agent.disks.usage.holders import Holder, Search
+    from agent.report import Item
+
+#: Seconds to look for them where nobody waits for the answer: while many disks go at once, it takes long.
+_PATIENCE = 60.0
+_DELETED = " (deleted)"
+
+
+def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
+    """Clean up after devices of this disk that are there no longer, or in whose place another one has
+    come. None is a disk that has gone; one that could not be read has not.
+    """
+    present = {device.name for device in disk.devices} if disk else set[str]()
+    for device, known in (begun(ctx.host).of(name) | Records(ctx.host).of(name)).items():
+        if disk is None or known.sequence != disk.sequence:
+            yield from guarded(device, _forget(ctx, system, device, known))
+        elif device not in present and known.kind != Kind.RELEASED:
+            # The disk is the same: who works on its partition table works on all of it.
+            if known.made:
+                ctx.host.remove(known.at)
+            Records(ctx.host).put(device, replace(known, kind=Kind.RELEASED, made=False))
+            begun(ctx.host).put(device, None)
+            yield changed(device, "its partition has gone: released to the administrator")
+
+
+def left(ctx: Context, name: str) -> Iterator[Item]:
+    """What is still held of disks of that name that have gone, and swap space that went with one."""
+    for key, known in left_behind(ctx.host).all().items():
+        if known.disk == name:
+            yield from _left(ctx, key, known)
+    for swap in lost_swap(ctx, name):
+        item = failed(
+            swap,
+            "CRITICAL: taken away while it was in use as swap: what was on it is lost, and the processes "
+            "that need it will be ended by the kernel",
+            "restart the machine; to detach a swap disk: gandi-agent detach",
+        )
+        Journal(ctx.host).swap_lost(item)
+        yield item
+
+
+def lost_swap(ctx: Context, name: str) -> list[str]:
+    """The swap devices of a disk that are still in use and have gone."""
+    own, found = rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)", []
+    for swap in mounts.swap_names(ctx.host):
+        node = swap.removesuffix(_DELETED)
+        if (of := re.fullmatch(own, node)) and (swap != node or not ctx.host.exists(node)):
+            found.append(of[1])
+    return found
+
+
+def held(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
+    """What was taken away and is still held, by device and attachment; nothing is changed."""
+    found = {key: (known, _holders(ctx, known).found) for key, known in left_behind(ctx.host).all().items()}
+    return {key: value for key, value in found.items() if value[1]}
+
+
+def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
+    from agent.disks.usage import holders
+
+    if known.kind not in (Kind.MOUNTED, Kind.OFFERED):
+        Records(ctx.host).put(device, None)
+        begun(ctx.host).put(device, None)
+        return
+    # Remembered first: who is killed between here and the end names the processes at the next start.
+    key = f"{device} {known.sequence}"
+    left_behind(ctx.host).put(key, known)
+    yield from mounting.forget(ctx, system, device, known)
+    begun(ctx.host).put(device, None)
+    if not holders.left(ctx.host, device, known.fstype, known.uuid):
+        left_behind(ctx.host).put(key, None)
+
+
+def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
+    from agent.disks.usage import holders
+
+    found, device = _holders(ctx, known, _PATIENCE).found, key.partition(" ")[0]
+    alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
+    if not found and alive and not _reused(ctx, known):
+        # The kernel knows better than a search that had too little time.
+        yield failed(device, f"taken away while in use at {known.at}", "by whom: gandi-agent disks")
+        return
+    if not found:
+        left_behind(ctx.host).put(key, None)
+        return
+    why = f"taken away while in use at {known.at}: held by {holders.named(found)}"
+    yield failed(device, why, _hint(found))
+
+
+def _hint(found: tuple[Holder, ...]) -> str:
+    pids = " ".join(str(holder.pid) for holder in found if holder.pid)
+    return f"what they write is lost; end them: kill {pids}"
+
+
+def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
+    from agent.disks.usage import holders
+
+    return holders.Search() if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
+
+
+def _reused(ctx: Context, known: Record) -> bool:
+    """Whether another disk has got the number, as it may when nobody holds the one that has gone."""
+    return any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))

@@ -1,0 +1,167 @@
+"""Everything that the platform can attach, what the agent makes of it and why: what ``gandi-agent disks``
+and ``resources`` print. Looks only; holds nothing up, and nothing up for ever: a disk that does not answer
+is a row.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import partial
+
+from agent.block.storage import Disk
+from agent.disks import removed
+from agent.disks.base.facts import Format, Leave, MountAt, Mounted
+from agent.disks.base.record import Kind, Records
+from agent.disks.base.system import SYSTEMD
+from agent.disks.decide import choose
+from agent.disks.usage.holders import Holder, named
+from agent.host import processes
+from agent.lib.errors import HostError
+from agent.lib.parallel import together
+from agent.lib.records import dataclass
+from agent.report import Outcome
+from agent.systemd.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from agent.context import Context
+    from agent.disks.base.record import Record
+    from agent.disks.base.system import System
+    from agent.disks.decide import Choice
+
+    Survey = Callable[[Context], Iterator[tuple[str, str, str, str]]]
+
+#: Seconds that all disks together may take to answer.
+_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of any kind: how it is, what the agent wants of it, and why."""
+
+    kind: str
+    name: str
+    state: str
+    decision: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One block device. ``size`` in bytes; ``holders``: who sits on one that has gone."""
+
+    device: str
+    size: int
+    fstype: str
+    label: str
+    state: str
+    decision: str
+    mountpoint: str = ""
+    reason: str = ""
+    holders: tuple[Holder, ...] = ()
+
+
+def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
+    """Each block device that holds or could hold data, in bus order, then those that have gone and are still
+    held.
+    """
+    names = system.names(ctx.host)
+    work = {name: partial(_read, ctx, system, name) for name in names}
+    found, silent = together(work, _TIMEOUT, partial(_defect, ctx))
+    present = [disk for disk in map(found.get, names) if isinstance(disk, Disk) and disk.device.size]
+    unread = {name: why for name, why in found.items() if isinstance(why, str)}
+    unread |= dict.fromkeys(silent, "it does not answer")
+    records, status = Records(ctx.host).all(), ctx.status.read()
+    rows = [_row(choice, records, status) for choice in choose(ctx, system, present, claim=False)]
+    rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
+    return rows + [_gone(key, *value) for key, value in removed.held(ctx).items()]
+
+
+def resources(ctx: Context, *, system: System = SYSTEMD) -> list[Resource]:
+    """Disks, CPUs, ranges of memory blocks and NICs."""
+    found = [
+        Resource("disk", row.device, row.state, row.decision, row.reason)
+        for row in disks(ctx, system=system)
+    ]
+    for kind, module in _OTHERS:
+        survey: Survey = importlib.import_module(module).survey
+        found += [Resource(kind, *answer) for answer in survey(ctx)]
+    return found
+
+
+#: One line for each other kind of resource: its name, and the module whose ``survey`` tells of each its
+#: name, state, what is done about it, and why.
+_OTHERS = (
+    ("CPU", "agent.hotplug.cpu"),
+    ("memory", "agent.hotplug.memory"),
+    ("NIC", "agent.hotplug.nic"),
+)
+
+
+def _read(ctx: Context, system: System, name: str) -> Disk | str | None:
+    """Return the disk, why it cannot be read, or None for one that has gone."""
+    try:
+        return system.read(ctx.host, name)
+    except HostError as error:
+        return error.message
+
+
+def _defect(ctx: Context, name: str, error: Exception) -> str:
+    Journal(ctx.host).defect(name, error)
+    return f"unexpected {type(error).__name__}"
+
+
+def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any]) -> Row:
+    device = choice.device
+    state, decision, at, reason = _decided(choice, records.get(device.name))
+    label = device.label.decode("utf-8", "replace")
+    trouble = None if isinstance(choice.decision, Leave) else _trouble(choice, status)
+    if trouble:  # a mount that has a failure beside it is a mount
+        state, reason = (state if isinstance(choice.decision, Mounted) else trouble[0]), trouble[1]
+    return Row(device.name, device.size, device.fstype, label, state, decision, at, reason)
+
+
+def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
+    """State, decision, mountpoint and reason, of the device alone."""
+    kind = known.kind if known else ""
+    match choice.decision:
+        case Mounted(at):
+            return "mounted", "keep", at, "" if known else "by somebody else"
+        case MountAt(at, _, warning) if kind == Kind.OFFERED:
+            return "offered", "keep", at, warning or "mounted when somebody looks there"
+        case MountAt(at) if kind == Kind.TOLD:
+            return "announced", "keep", at, "mount mode notify"
+        case MountAt(at, _, warning):
+            return "not mounted", "mount", at, warning
+        case Format(fstype):
+            return "blank", "format", "", f"CONFIG_DISK_FORMAT={fstype}"
+        case Leave(reason, remedy=remedy) if remedy:
+            return "failed", "leave", "", reason
+        case Leave(reason):
+            return ("released" if kind in (Kind.RELEASED, Kind.MOUNTED) else "left"), "leave", "", reason
+
+
+def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What is being done about the device now, or has failed."""
+    names = (choice.device.name, choice.disk.name)
+    for name in names:
+        work = status["work"].get(name)
+        if work and processes.lives(work):
+            return "at work", f"{work.get('step', '')}: {work.get('waiting') or 'running'}"
+    entries = [item for name in names for item in status["devices"].get(name, {}).get("items", ())]
+    if not any(name in status["devices"] for name in names):  # not looked at since the boot
+        steps = [step for stage in status["stages"].values() for step in stage.get("steps", ())]
+        entries += [item for step in steps for item in step["items"]]
+    for item in entries:
+        if item.get("name") == choice.device.name and item.get("outcome") == Outcome.FAILED:
+            return "failed", item.get("detail", "")
+    return None
+
+
+def _gone(key: str, known: Record, held: Sequence[Holder]) -> Row:
+    device = key.partition(" ")[0]
+    reason = f"taken away while in use: held by {named(held)}"
+    return Row(device, 0, known.fstype, known.label, "gone", "none", known.at, reason, tuple(held))

@@ -1,0 +1,1 @@
+"""Who uses a data disk: processes, and services that it names."""

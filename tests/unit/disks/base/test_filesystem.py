@@ -1,0 +1,43 @@
+"""What an ext superblock asks for. Each row is a superblock as the kernel would leave it."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from agent.disks.base.filesystem import grower, wants_check
+
+NOW = 1_700_000_000
+DAY = 86400
+
+
+def block(state: int = 1, count: int = 0, limit: int = -1, checked: int = 0, interval: int = 0) -> bytes:
+    data = bytearray(1024)
+    struct.pack_into("<HhHH", data, 0x34, count, limit, 0xEF53, state)
+    struct.pack_into("<II", data, 0x40, checked, interval)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("superblock", "why"),
+    [
+        (block(), ""),
+        (block(count=500, limit=0), ""),
+        (block(count=500, limit=-1), ""),
+        (block(count=41, limit=42), ""),
+        (block(count=42, limit=42), "it has been mounted 42 times"),
+        (block(state=0), "it was not unmounted cleanly"),
+        (block(state=3), "errors were seen on it"),
+        (block(checked=NOW - DAY, interval=2 * DAY), ""),
+        (block(checked=NOW - 3 * DAY, interval=2 * DAY), "its last check is too long ago"),
+    ],
+)
+def test_checks(superblock: bytes, why: str) -> None:
+    assert wants_check(superblock, NOW) == why
+
+
+def test_growers_are_asked_by_device_or_by_mountpoint() -> None:
+    assert grower("ext3", "/dev/vdb", "/srv/a b") == ("resize2fs", "/dev/vdb")
+    assert grower("xfs", "/dev/vdb", "/srv/a b") == ("xfs_growfs", "/srv/a b")
+    assert grower("vfat", "/dev/vdb", "/srv/a") == ()

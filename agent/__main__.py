@@ -160,8 +160,8 @@ def _disk_verb(host: Host, chosen: Namespace) -> int:
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:
     if not chosen.file:
         _root_only("decompress-kernel")
-    from agent import kernel
     from agent.config.settings import SettingsFile
+    from agent.image import kernel_image as kernel
 
     setting = SettingsFile(host).current().decompress_kernel
     return kernel.decompress(host, chosen.file, setting=setting, force=chosen.force, quiet=chosen.quiet)

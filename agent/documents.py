@@ -27,7 +27,7 @@ def get(host: Host, key: str | None) -> int:
 
 def validate(host: Host, path: str) -> int:
     """Print what is wrong with a document or medium, each with its place and remedy; 1 when something is."""
-    from agent import delivery
+    from agent.image import delivery
 
     parsed = delivery.read(host, path)
     for problem in parsed.problems:
@@ -53,7 +53,7 @@ def schema() -> int:
 
 def seed(host: Host, kind: str, config: str, script: str | None, out: str, size: int) -> int:
     """Make a medium that the agent reads. ``size`` is a swap image's, in bytes."""
-    from agent import seed as media
+    from agent.image import seed as media
 
     files = {"config": _content(host, config)}
     if script:
@@ -78,7 +78,7 @@ def _content(host: Host, name: str) -> bytes:
 
 def ganeti() -> int:
     """Print the native document of the instance that Ganeti is creating, from the environment."""
-    from agent import ganeti as dialect
+    from agent.image import ganeti as dialect
 
     terminal.document(dialect.document(os.environ))
     return 0

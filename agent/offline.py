@@ -7,10 +7,11 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 
 from __future__ import annotations
 
-from agent import clean, delivery, stages
+from agent import clean, stages
 from agent.context import Medium, context
 from agent.host import terminal
 from agent.host.host import Host
+from agent.image import delivery
 from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
 from agent.sources import Found

@@ -9,8 +9,8 @@ import uuid
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from agent import seed
 from agent.host.host import Host
+from agent.image import seed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -19,6 +19,6 @@ def apply(ctx: Context) -> Iterator[Item]:
     setting = ctx.settings.decompress_kernel
     if setting == "0" or (setting == "auto" and not machine_uuid.is_xen_pv(ctx.host)):
         return
-    from agent import kernel
+    from agent.image import kernel_image
 
-    yield from kernel.unpack_all(ctx.host, kernel.installed(ctx.host))
+    yield from kernel_image.unpack_all(ctx.host, kernel_image.installed(ctx.host))

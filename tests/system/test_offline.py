@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import seed
 from agent.__main__ import main
 from agent.host.host import Host
+from agent.image import seed
 from tests import creation
 from tests.vm.rig import ImageSpec, Network, Table, newest_deb
 from tests.vm.rig.rootdisk import loop_device

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agent import offline, seed, stages
+from agent import offline, stages
 from agent.__main__ import main
 from agent.config.model import Nic
 from agent.context import Context, context
 from agent.host import machine_uuid
 from agent.host.host import Host
+from agent.image import seed
 from agent.lib.errors import ConfigError
 from agent.network import interfaces
 from agent.stages import Stage

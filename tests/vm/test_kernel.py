@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import kernel
 from agent.host.host import Host
+from agent.image import kernel_image
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Disk, Image, MachineSpec
 
@@ -23,7 +23,7 @@ def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -
     unpacked = folder / "vmlinuz"
     unpacked.unlink()
     shutil.copy(image.kernel, unpacked)
-    assert kernel.unpack(Host(), str(unpacked)).outcome == "changed"
+    assert kernel_image.unpack(Host(), str(unpacked)).outcome == "changed"
     assert unpacked.read_bytes()[:4] == b"\x7fELF"
     packed = image.kernel.read_bytes()
     disk = tmp_path / "packed.img"

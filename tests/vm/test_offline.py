@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import seed
 from agent.host.host import Host
+from agent.image import seed
 from tests import creation
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent import ganeti
+from agent.image import ganeti
 from agent.lib.errors import ConfigError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent import seed
 from agent.host.host import Host
+from agent.image import seed
 from agent.lib.errors import ConfigError
 from agent.reader import client
 

@@ -1,0 +1,1 @@
+"""Images that do not run: media, documents and deliveries made for them, kernel images."""

@@ -69,7 +69,7 @@ def _root_only(verb: str) -> None:
 
 def _daemon(host: Host) -> int:
     from agent.context import context
-    from agent.daemon import Daemon, sockets
+    from agent.daemon.loop import Daemon, sockets
 
     Daemon(context(host), *sockets(host)).run()
     return 0

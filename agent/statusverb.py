@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import time
 
-from agent import control, statusview
+from agent import statusview
 from agent.context import context
+from agent.daemon import control_socket
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
@@ -115,7 +116,7 @@ def _daemon(host: Host, document: dict[str, Any]) -> str:
     if processes.state(pid) in ("T", "t"):
         return f"stopped (process {pid}); systemd's watchdog ends it"
     try:
-        answers = control.ping(host)
+        answers = control_socket.ping(host)
     except PermissionError:  # not root: that the process lives is all that can be seen
         return f"running (process {pid})"
     return f"running (process {pid})" + ("" if answers else ", but it does not answer")

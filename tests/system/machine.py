@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import __main__ as command
-from agent import control, stages
-from agent.devices import HANDLERS
+from agent import stages
+from agent.daemon import control_socket
+from agent.daemon.dispatcher import HANDLERS
 from agent.host.host import Host
 from agent.report import Item, changed, failed
 from agent.stages import Stage, Step
@@ -137,7 +138,7 @@ def _client(host: Host, stage: str) -> int:
     """Become the stage client, with the connection that systemd would make for it."""
     with socket.socket(socket.AF_UNIX) as daemon:
         try:
-            daemon.connect(host.path(control.SOCKET))
+            daemon.connect(host.path(control_socket.SOCKET))
             if daemon.detach() != 3:
                 raise AssertionError("this process has another descriptor 3 already")
             os.set_inheritable(3, True)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from agent import control
+from agent.daemon import control_socket
 from agent.host.host import Host
 from tests.system import machine
 
@@ -48,7 +48,7 @@ class Machine:
     def daemon(self, **kwargs: Any) -> subprocess.Popen[str]:
         process = self.start("daemon", **kwargs)
         deadline = time.monotonic() + BOUND
-        while not control.ping(Host(self.root)):
+        while not control_socket.ping(Host(self.root)):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.02)

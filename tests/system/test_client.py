@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import control, stages
+from agent import stages
+from agent.daemon import control_socket
 from agent.host.host import Host
 from tests.system.processes import BOUND, TREE, Machine
 
@@ -40,7 +41,7 @@ def test_two_clients_of_one_stage_share_its_run(m: Machine) -> None:
     first = m.start("client", "config")
     m.begun()
     with m.connect(b"stage config\n") as second:
-        assert control.ping(Host(m.root)), "so the second one has been heard"
+        assert control_socket.ping(Host(m.root)), "so the second one has been heard"
         assert m.status()["work"]["config"]["waiting"] == "the test"
         m.go()
         assert second.recv(100) == b"end 0\n"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __main__ as command
-from agent import control
+from agent.daemon import control_socket
 from agent.host.host import Host
 from tests.system import machine
 from tests.system.processes import BOUND, TREE, Machine
@@ -88,12 +88,12 @@ def test_a_wrong_request_is_refused_and_runs_nothing(m: Machine, request_: bytes
 
 def test_more_peers_than_allowed_are_sent_away_and_the_rest_served(m: Machine) -> None:
     m.daemon()
-    silent = [m.connect() for _ in range(control.CLIENTS)]
+    silent = [m.connect() for _ in range(control_socket.CLIENTS)]
     with m.connect(b"ping\n") as late:
         assert everything(late) == b""
     silent.pop().close()
     deadline = time.monotonic() + BOUND
-    while not control.ping(Host(m.root)):
+    while not control_socket.ping(Host(m.root)):
         assert time.monotonic() < deadline
     for peer in silent:
         peer.close()
@@ -117,7 +117,7 @@ def test_who_asks_is_told_the_step_however_short(m: Machine) -> None:
     (m.root / "silent").touch()
     with m.connect(b"stage config\n"):
         m.begun()
-        assert control.ping(Host(m.root))
+        assert control_socket.ping(Host(m.root))
         assert m.status()["work"]["config"]["step"]
         m.go()
         assert m.client("config")[0] == 0

@@ -278,7 +278,7 @@ def test_the_verbs_of_the_boot_do_not_pay_for_argparse(verb: str, tmp_path: Path
     line = (
         "import sys; from pathlib import Path; from agent.__main__ import main;"
         "from agent.host.host import Host;"
-        "import agent.daemon; agent.daemon.Daemon.run = lambda self: None;"
+        "import agent.daemon.loop; agent.daemon.loop.Daemon.run = lambda self: None;"
         f"import agent.stages as s; s.STAGES[s.Stage.CONFIG] = ();"
         f"main({[verb, 'config'][: 2 if verb == 'run-stage' else 1]!r}, Host(Path({str(tmp_path)!r})));"
         "print(*sys.modules)"

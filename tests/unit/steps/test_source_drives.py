@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent import reload, sources, stages
+from agent import sources, stages
 from agent.config import model
 from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, Medium, context
+from agent.daemon import configdrive
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.reader.client import Parsed
@@ -80,7 +81,7 @@ class Machine:
 
     def event(self, ctx: Context | None = None) -> dict[str, Item]:
         self.ran.clear()
-        return {item.name: item for item in reload.handle(ctx or context(Host(self.root)), "sr0")}
+        return {item.name: item for item in configdrive.handle(ctx or context(Host(self.root)), "sr0")}
 
     def text(self) -> bytes:
         return b"\0".join(path.read_bytes() for path in self.root.rglob("*") if path.is_file())
@@ -270,7 +271,7 @@ def test_a_drive_that_changes_is_applied_as_far_as_it_can_be(machine: Machine) -
     machine.deliver(hostname="cs2")
     items = machine.event()
     assert items["source"].detail == "/dev/sr0, a changed document"
-    assert machine.ran == list(reload.LIVE)
+    assert machine.ran == list(configdrive.LIVE)
     assert "nothing" not in items
     assert machine.event() == {}
 

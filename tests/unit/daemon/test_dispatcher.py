@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import reload, stages
+from agent import stages
 from agent.config.model import Identity, InstanceConfig
 from agent.context import Context, context
-from agent.devices import HANDLERS, Devices, merge, target
+from agent.daemon import configdrive
+from agent.daemon.dispatcher import HANDLERS, Devices, merge, target
 from agent.disks.base.record import Record, Records
 from agent.host.host import Host
 from agent.lib.records import dataclass, field
@@ -134,7 +135,7 @@ def settle(devices: Devices) -> None:
 def test_every_role_that_has_a_handler_is_named_by_our_rules() -> None:
     from pathlib import Path as P
 
-    rules = (P(__file__).parents[2] / "udev/86-gandi-agent.rules").read_text()
+    rules = (P(__file__).parents[3] / "udev/86-gandi-agent.rules").read_text()
     assert all(f'ENV{{GANDI_ROLE}}="{role}"' in rules for role in HANDLERS)
 
 
@@ -385,7 +386,7 @@ def test_a_device_that_poses_as_a_drive_is_told(devices: Devices, host: SystemdS
 def test_a_drive_that_came_unheard_is_looked_at(
     devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload, "present", lambda _ctx: ["sr0", "vdc"])
+    monkeypatch.setattr(configdrive, "present", lambda _ctx: ["sr0", "vdc"])
     devices.look_for_drives()
     for _ in range(500):
         if len(seen.looks) == 2:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.context import context
+from agent.daemon.activity import WORTH_SHOWING, UnderWay
 from agent.host.host import Host
-from agent.underway import WORTH_SHOWING, UnderWay
 
 
 @pytest.fixture

@@ -80,9 +80,9 @@ class Rest:
         self._marked = True
 
         def leave() -> None:
-            from agent import marking
+            from agent.daemon import boot_mark
 
-            why = marking.leave(self.ctx)
+            why = boot_mark.leave(self.ctx)
             self.ctx.status.merge("daemon", "next boot", why or "no stage runs unless something is new")
 
         record(self.ctx, leave)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from functools import partial
 
-from agent.workers import Workers
+from agent.daemon.worker_pool import Workers
 
 
 def _hang(release: threading.Event) -> None:

@@ -19,29 +19,30 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from agent import control, stages
+from agent import stages
 from agent.context import record
-from agent.devices import Devices
+from agent.daemon import control_socket
+from agent.daemon.dispatcher import Devices
+from agent.daemon.idle_exit import Rest
+from agent.daemon.worker_pool import Workers
 from agent.disks import needed
 from agent.host import processes
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
 from agent.reader import client
-from agent.rest import Rest
 from agent.stages import Stage
 from agent.state import settled
 from agent.systemd.journal import Journal, notify, status_line
 from agent.systemd.watchdog import Watchdog
 from agent.udev.monitor import Uevents
-from agent.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.context import Context
-    from agent.control import Connection
+    from agent.daemon.control_socket import Connection
     from agent.host.host import Host
     from agent.udev.monitor import Uevent
 
@@ -63,7 +64,7 @@ def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
     from systemd import daemon as systemd
 
     handed = {made.family: made for made in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
-    return handed.get(socket.AF_UNIX) or control.listener(host), handed.get(socket.AF_NETLINK)
+    return handed.get(socket.AF_UNIX) or control_socket.listener(host), handed.get(socket.AF_NETLINK)
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ class Daemon:
     devices: Devices = field(init=False)
     runner: Workers = field(init=False)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    _server: control.Server = field(init=False)
+    _server: control_socket.Server = field(init=False)
     #: The stages that wait or run, each with the peers that asked for it.
     _runs: dict[Stage, list[Connection]] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
@@ -99,7 +100,7 @@ class Daemon:
         self.devices = Devices(self.ctx)
         self.devices.under_way.wake = lambda: self.call(lambda: None)
         self.runner = Workers(1, Journal(self.ctx.host).defect)
-        self._server = control.Server(self.listener, self.selector, self._request)
+        self._server = control_socket.Server(self.listener, self.selector, self._request)
         self._watchdog = Watchdog.from_environment()
         self._uevents = Uevents(self.ctx.host, self.given)
         self._rest = Rest(self.ctx)

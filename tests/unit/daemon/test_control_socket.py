@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from agent import control
+from agent.daemon import control_socket
 from agent.host.host import Host
 
 if TYPE_CHECKING:
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    assert control.ping(Host(tmp_path)) is None
+    assert control_socket.ping(Host(tmp_path)) is None
 
 
 def test_a_daemon_that_accepts_nobody_is_one_that_does_not_answer(tmp_path: Path) -> None:
     """It hangs, and as many wait as may wait: connect(2) of such a socket does not."""
-    place = tmp_path / control.SOCKET.lstrip("/")
+    place = tmp_path / control_socket.SOCKET.lstrip("/")
     place.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(place))
         listening.listen(0)
-        assert control.ping(Host(tmp_path), 0.1) is False  # one may wait, and keeps its place
-        assert control.ping(Host(tmp_path), 0.1) is False
+        assert control_socket.ping(Host(tmp_path), 0.1) is False  # one may wait, and keeps its place
+        assert control_socket.ping(Host(tmp_path), 0.1) is False

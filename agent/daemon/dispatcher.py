@@ -14,14 +14,14 @@ import time
 from agent import stages
 from agent.block import storage
 from agent.context import record
+from agent.daemon.activity import UnderWay
+from agent.daemon.worker_pool import Workers
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import number
 from agent.report import Outcome, items
 from agent.systemd import units
 from agent.systemd.journal import Journal, status_line
 from agent.udev import database
-from agent.underway import UnderWay
-from agent.workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
 
     yield from needed.handle(ctx, sysname, action)
     if action != "remove" and _may_be_drive(ctx.host, sysname):
-        from agent import reload
+        from agent.daemon import configdrive
         from agent.disks import handler
 
         if not handler.is_known(ctx, sysname):
-            yield from reload.handle(ctx, sysname)
+            yield from configdrive.handle(ctx, sysname)
 
 
 def _may_be_drive(host: Host, disk: str) -> bool:
@@ -68,9 +68,9 @@ def _may_be_drive(host: Host, disk: str) -> bool:
 
 
 def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
-    from agent import reload
+    from agent.daemon import configdrive
 
-    return reload.strays(ctx)
+    return configdrive.strays(ctx)
 
 
 def _cpus(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
@@ -181,10 +181,10 @@ class Devices:
 
     def look_for_drives(self) -> None:
         """Look at the drives that are there: one may have come when nobody acted on events."""
-        from agent import reload
+        from agent.daemon import configdrive
 
         def look() -> None:
-            for disk in reload.present(self.ctx):
+            for disk in configdrive.present(self.ctx):
                 self._queue("disk", disk, "change")
 
         self.workers.submit("configuration drives", look)

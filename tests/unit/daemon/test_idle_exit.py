@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import Context, context
+from agent.daemon.idle_exit import Rest
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
-from agent.rest import Rest
 from agent.stages import Stage
 from agent.systemd import units
 from agent.udev.monitor import Uevents
-from tests.unit.test_devices import SystemdSays
+from tests.unit.daemon.test_dispatcher import SystemdSays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

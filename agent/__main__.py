@@ -94,43 +94,43 @@ def _run_stage(host: Host, name: str) -> int:
 def _dispatch(host: Host, chosen: Namespace) -> int:
     match chosen.verb:
         case "status":
-            from agent import statusverb
+            from agent.cli import status as statusverb
 
             return statusverb.status(host, as_json=chosen.json, wait=chosen.wait)
         case "plan":
-            from agent import verbs
+            from agent.cli import plan as verbs
             from agent.stages import Stage
 
             return verbs.plan(host.root, [Stage(chosen.stage)] if chosen.stage else list(Stage))
         case "config":
             return _config(host, chosen)
         case "get":
-            from agent import documents
+            from agent.cli import documents
 
             return documents.get(host, chosen.key)
         case "apply":
-            from agent import offline
+            from agent.cli import apply as offline
             from agent.stages import Stage
 
             stages = [Stage(name) for name in chosen.stage or Stage]
             return offline.apply(chosen.root, chosen.source, stages)
         case "seed":
-            from agent import documents
+            from agent.cli import documents
 
             size = chosen.size << 20
             return documents.seed(host, chosen.kind, chosen.config, chosen.script, chosen.out, size)
         case "ganeti":
-            from agent import documents
+            from agent.cli import documents
 
             return documents.ganeti()
         case "disks" | "resources" | "detach" | "mount":
             return _disk_verb(host, chosen)
         case "rerun":
-            from agent import rerun
+            from agent.cli import rerun
 
             return rerun.script(host)
         case "clean":
-            from agent import clean
+            from agent.cli import clean
 
             return clean.clean(clean.tree(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
         case "decompress-kernel":
@@ -144,7 +144,7 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
 
 
 def _disk_verb(host: Host, chosen: Namespace) -> int:
-    from agent import diskverbs
+    from agent.cli import disks as diskverbs
 
     match chosen.verb:
         case "disks":
@@ -168,13 +168,14 @@ def _decompress_kernel(host: Host, chosen: Namespace) -> int:
 
 
 def _taken_over(host: Host, verb: str) -> int:
-    from agent import adopt, succession
+    from agent.cli import adopt, succeed
 
-    return adopt.adopt(host) if verb == "adopt" else succession.succeed(host)
+    return adopt.adopt(host) if verb == "adopt" else succeed.succeed(host)
 
 
 def _config(host: Host, chosen: Namespace) -> int:
-    from agent import documents, verbs
+    from agent.cli import documents
+    from agent.cli import plan as verbs
 
     match chosen.what:
         case "validate":

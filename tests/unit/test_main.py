@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import clean, stages, statusverb
+from agent import stages
 from agent.__main__ import main
+from agent.cli import clean, status
 from agent.config import model
 from agent.context import Context, context, working
 from agent.host import processes
@@ -167,7 +168,7 @@ def test_wait_reports_a_failure(host: Host) -> None:
     context(host).status.stage_ended(
         StageReport("config", (StepReport("a", (failed("a", "b"),), 0.1),), 0.1)
     )
-    assert statusverb.status(host, as_json=False, wait=5) == 1
+    assert status.status(host, as_json=False, wait=5) == 1
 
 
 @root_only

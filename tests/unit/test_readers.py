@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import succession
 from agent.accounts import passwd
 from agent.block import storage
+from agent.cli import succeed
 from agent.config.settings import Settings, parse
 from agent.disks import mode_autofs
 from agent.disks.growth import luks
@@ -91,7 +91,7 @@ def test_a_setting_sets_no_other(odd: str) -> None:
 
 @every_character
 def test_dpkgs_records_are_whole_lines(odd: str) -> None:
-    assert list(succession._shipped(f"0  etc/a{odd}1  etc/b\n").values()) == ["0"]
+    assert list(succeed._shipped(f"0  etc/a{odd}1  etc/b\n").values()) == ["0"]
 
 
 @pytest.mark.parametrize("odd", ["", "²", "-", "1_0", "0x10", "9" * 30, "1\v2"], ids=ascii)

@@ -10,7 +10,7 @@ from tests.vm.rig import Machine
 
 README = Path(__file__).parents[2] / "README.md"
 PROGRAMS = ("gandi-agent ", "systemctl ", "journalctl ", "udevadm ")
-#: Run where an image is mounted: tests/vm/test_offline.py and tests/unit/test_clean.py.
+#: Run where an image is mounted: tests/vm/test_offline.py and tests/unit/cli/test_clean.py.
 ELSEWHERE = "--root /mnt"
 DOCUMENT = {"version": 1, "id": "vm1", "hostname": "vm1"}
 

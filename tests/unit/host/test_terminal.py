@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import __main__ as command
-from agent import offline
+from agent.cli import apply as offline
 from agent.disks import mode_notify
 from agent.disks.usage.holders import Holder
 from agent.host import terminal

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.accounts import passwords
-from agent.adopt import adopt
+from agent.cli.adopt import adopt
 from agent.config.model import Identity, InstanceConfig, User
 from agent.host.host import Host
 from agent.report import Outcome

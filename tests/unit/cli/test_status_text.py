@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from agent.cli.status_text import Facts, render, stage_state, unfinished, verdict
 from agent.stages import Stage
-from agent.statusview import Facts, render, stage_state, unfinished, verdict
 
 DONE = {"state": "done", "seconds": 1.5, "steps": []}
 FAILED = {

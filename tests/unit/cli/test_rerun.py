@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import rerun
+from agent.cli import rerun
 from agent.config.model import Identity, InstanceConfig, Script
 from agent.context import Context, context
 from agent.host.host import Host

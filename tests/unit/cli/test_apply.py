@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import offline, stages
+from agent import stages
 from agent.__main__ import main
+from agent.cli import apply
 from agent.config.model import Nic
 from agent.context import Context, context
 from agent.host import machine_uuid
@@ -70,7 +71,7 @@ def medium(tmp_path: Path) -> str:
 
 
 def outcomes(ctx: Context, medium: str, chosen: tuple[Stage, ...] = tuple(Stage)) -> dict[str, str]:
-    return {report.step: str(report.outcome) for report in offline.steps(ctx, medium, chosen)}
+    return {report.step: str(report.outcome) for report in apply.steps(ctx, medium, chosen)}
 
 
 def test_only_steps_that_need_no_running_system(image: Context, medium: str) -> None:
@@ -128,13 +129,13 @@ def test_a_delivery_that_cannot_be_read_changes_nothing(image: Context, tmp_path
 
 @pytest.mark.parametrize("source", ["/nonexistent", "/dev/null"])
 def test_a_source_that_is_none(image: Context, source: str) -> None:
-    (report,) = offline.steps(image, source, ())
+    (report,) = apply.steps(image, source, ())
     assert report.failed
     assert "folder laid out as a drive" in report.items[0].hint
 
 
 def test_a_folder_without_a_configuration(image: Context, tmp_path: Path) -> None:
-    (report,) = offline.steps(image, str(tmp_path), ())
+    (report,) = apply.steps(image, str(tmp_path), ())
     assert "no configuration is on it" in report.items[0].detail
 
 
@@ -158,7 +159,7 @@ def test_a_nic_that_only_the_running_machine_has_a_name_for_is_left_to_its_first
     root = Path(image.host.root)
     (root / "etc/default").mkdir(parents=True, exist_ok=True)
     (root / "etc/default/gandi").write_text("CONFIG_RENDERER=ifupdown\n")
-    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    reports = {report.step: report for report in apply.steps(image, medium, tuple(Stage))}
     (item,) = reports["network"].items
     assert (item.name, str(item.outcome)) == ("nic:0", "skipped")
     assert "first boot" in item.detail
@@ -169,7 +170,7 @@ def test_an_image_without_a_network_manager_fails_with_what_to_put_into_it(
     image: Context, medium: str
 ) -> None:
     (Path(image.host.root) / "etc/systemd/system/x.wants/systemd-networkd.service").unlink()
-    reports = {report.step: report for report in offline.steps(image, medium, tuple(Stage))}
+    reports = {report.step: report for report in apply.steps(image, medium, tuple(Stage))}
     assert reports["network"].failed
     (item,) = reports["network"].items
     assert "ifupdown" in item.hint
@@ -179,7 +180,7 @@ def test_an_image_without_a_network_manager_fails_with_what_to_put_into_it(
 
 def test_apply_needs_a_system(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no system"):
-        offline.apply(tmp_path, "-", ())
+        apply.apply(tmp_path, "-", ())
 
 
 def test_wrong_usage_is_said(capsys: pytest.CaptureFixture[str]) -> None:

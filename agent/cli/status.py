@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent import statusview
+from agent.cli import status_text
 from agent.context import context
 from agent.daemon import control_socket
 from agent.host import processes, terminal
@@ -46,21 +46,21 @@ def status(host: Host, *, as_json: bool, wait: float | None) -> int:
     if as_json:
         terminal.document(_document(facts), sort_keys=True)
     else:
-        terminal.say(*statusview.render(facts))
-    if wait is not None and statusview.verdict(facts) == 2:
-        for line in statusview.unfinished(facts):
+        terminal.say(*status_text.render(facts))
+    if wait is not None and status_text.verdict(facts) == 2:
+        for line in status_text.unfinished(facts):
             terminal.say(f"still running after {wait:g} s: {line}")
-    return statusview.verdict(facts)
+    return status_text.verdict(facts)
 
 
-def find_out(ctx: Context) -> statusview.Facts:
+def find_out(ctx: Context) -> status_text.Facts:
     """Everything that the view shows, as it is now."""
     # Asked first: a daemon that is asked writes down what it is at.
     daemon = _daemon(ctx.host, ctx.status.read())
     document = ctx.status.read()
     ctx.file.current()
     at_work = (*document["work"].values(), *document["stages"].values())
-    return statusview.Facts(
+    return status_text.Facts(
         document=document,
         daemon=daemon,
         now=int(time.time()),
@@ -73,12 +73,12 @@ def find_out(ctx: Context) -> statusview.Facts:
     )
 
 
-def _wait(ctx: Context, seconds: float) -> statusview.Facts:
+def _wait(ctx: Context, seconds: float) -> status_text.Facts:
     """The facts once every stage has ended, or ``seconds`` are over."""
     deadline = time.monotonic() + seconds
     while True:
         facts, seen, asked = find_out(ctx), _stamp(ctx), time.monotonic()
-        if statusview.verdict(facts) != 2:
+        if status_text.verdict(facts) != 2:
             return facts
         while _stamp(ctx) == seen and time.monotonic() - asked < _ASK_SYSTEMD:
             left = deadline - time.monotonic()
@@ -96,15 +96,15 @@ def _stamp(ctx: Context) -> tuple[int, int]:
     return info.st_ino, info.st_mtime_ns
 
 
-def _document(facts: statusview.Facts) -> dict[str, object]:
+def _document(facts: status_text.Facts) -> dict[str, object]:
     """What --json prints: status.json, and beside it what is not in that file."""
     return facts.document | {
         "instance": facts.instance,
         "daemon": facts.daemon,
         "units": facts.units,
         "settings": {"file": facts.settings_file, "problems": facts.settings},
-        "states": {stage: statusview.stage_state(facts, stage) for stage in Stage},
-        "verdict": ("done", "failed", "running")[statusview.verdict(facts)],
+        "states": {stage: status_text.stage_state(facts, stage) for stage in Stage},
+        "verdict": ("done", "failed", "running")[status_text.verdict(facts)],
     }
 
 

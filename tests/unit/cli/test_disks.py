@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent import diskverbs
+from agent.cli import disks
 from agent.disks import detach, survey
 from agent.disks.survey import Resource, Row
 from agent.disks.usage.holders import Holder
@@ -34,12 +34,12 @@ def test_disks_is_a_table_and_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(survey, "disks", lambda _ctx: ROWS)
-    assert diskverbs.disks(Host(tmp_path), as_json=False) == 0
+    assert disks.disks(Host(tmp_path), as_json=False) == 0
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["DEVICE", "SIZE", "CONTENT", "STATE", "MOUNTPOINT", "WHY"]
     assert first.split() == ["vdb", "1.00", "GiB", "ext4", "'da\\nta'", "mounted", "/srv/da_ta", "-"]
     assert second.index("gone") == first.index("mounted")
-    assert diskverbs.disks(Host(tmp_path), as_json=True) == 0
+    assert disks.disks(Host(tmp_path), as_json=True) == 0
     (one, two) = json.loads(capsys.readouterr().out)
     assert (one["device"], one["state"], one["holders"]) == ("vdb", "mounted", [])
     assert two["holders"] == [{"pid": 7, "name": "sh", "path": "/a"}]
@@ -50,9 +50,9 @@ def test_resources_shows_every_kind(
 ) -> None:
     found = [Resource("CPU", "cpu1", "offline", "leave", "taken offline by the administrator")]
     monkeypatch.setattr(survey, "resources", lambda _ctx: found)
-    assert diskverbs.resources(Host(tmp_path), as_json=False) == 0
+    assert disks.resources(Host(tmp_path), as_json=False) == 0
     assert "cpu1  offline  leave" in capsys.readouterr().out
-    assert diskverbs.resources(Host(tmp_path), as_json=True) == 0
+    assert disks.resources(Host(tmp_path), as_json=True) == 0
     assert json.loads(capsys.readouterr().out)[0]["kind"] == "CPU"
 
 
@@ -69,7 +69,7 @@ def test_a_hook_that_fails_does_not_keep_a_disk(
 ) -> None:
     monkeypatch.setattr(detach, "detach", lambda _ctx, _what: iter(items))
     monkeypatch.setattr("os.chdir", lambda _path: None)
-    assert diskverbs.detach(Host(tmp_path), "vdb") == status
+    assert disks.detach(Host(tmp_path), "vdb") == status
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_mount_ends_with_1_when_nothing_is_mounted(
     items: list[Item], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detach, "take_back", lambda _ctx, _what: iter(items))
-    assert diskverbs.mount(Host(tmp_path), "vdb") == status
+    assert disks.mount(Host(tmp_path), "vdb") == status

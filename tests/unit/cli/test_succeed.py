@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agent import succession
+from agent.cli import succeed
 from agent.host.host import Host
 
-PREINST = Path(__file__).parents[2] / "debian/preinst"
+PREINST = Path(__file__).parents[3] / "debian/preinst"
 SHIPPED = "as shipped\n"
 FILES = {
     "etc/default/gandi": "CONFIG_FSCK=0",
@@ -56,7 +56,7 @@ def below(root: Path, *folders: str) -> set[str]:
 
 
 def test_each_file(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     assert below(tmp_path, "etc", "usr") == {
         *OWN,
         "etc/default/gandi",
@@ -69,14 +69,14 @@ def test_each_file(host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "warning: /etc/gandi/plugins.d/20-changed was changed" in said
     assert "in /etc/gandi/old/20-changed now" in said
     assert (tmp_path / "etc/default/gandi").read_text() == "CONFIG_FSCK=0\nCONFIG_MOUNT_MODE=direct\n"
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     assert "no old package" in capsys.readouterr().out
 
 
 def test_without_dpkgs_record_nothing_is_lost(host: Host, tmp_path: Path) -> None:
     (tmp_path / "var/lib/gandi/succession/shipped").write_text("")
     (tmp_path / "usr/share/gandi/run").write_text("old\n")
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     left = below(tmp_path, "etc", "usr")
     old = {"86-gandi.rules", "gandi-bootstrap", "manage_data_disk.py", "manage_iface.sh", "run", "60-mine"}
     assert {name.rpartition("/")[2] for name in left if "/old/" in name} == old
@@ -107,7 +107,7 @@ def test_links_that_start_or_shadow(host: Host, tmp_path: Path) -> None:
         "cron.dsh-also",
     ):
         (helper / name).touch()
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     assert {name for name in LINKS if (tmp_path / name).is_symlink()} == {
         "etc/rc2.d/S01cron",
         "etc/systemd/system/gandi-mount.service",
@@ -120,7 +120,7 @@ def test_links_that_start_or_shadow(host: Host, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["CONFIG_MOUNT_MODE=off\n", "  export CONFIG_MOUNT_MODE=notify\n"])
 def test_a_mode_that_is_set_stays(host: Host, tmp_path: Path, text: str) -> None:
     (tmp_path / "etc/default/gandi").write_text(text)
-    succession.keep_mode(host, "direct")
+    succeed.keep_mode(host, "direct")
     assert (tmp_path / "etc/default/gandi").read_text() == text
 
 
@@ -166,7 +166,7 @@ def test_settings_behind_a_link_get_the_line_once_and_stay_behind_it(
     if is_there:
         real.write_text(text)
     for _ in range(2):
-        succession.keep_mode(host, "direct")
+        succeed.keep_mode(host, "direct")
     assert settings.is_symlink()
     assert real.read_text() == f"{text}\nCONFIG_MOUNT_MODE=direct\n".lstrip()
 
@@ -175,7 +175,7 @@ def test_a_takeover_that_was_cut_short_puts_nothing_away_twice(host: Host, tmp_p
     (tmp_path / "etc/gandi/old").mkdir()
     (tmp_path / "etc/gandi/old/manage_iface.sh").write_text("changed\n")
     (tmp_path / "etc/gandi/old/20-changed").symlink_to("/etc/elsewhere")
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     assert below(tmp_path, "etc/gandi/old") == {
         "etc/gandi/old/manage_iface.sh",
         "etc/gandi/old/20-changed",
@@ -187,5 +187,5 @@ def test_a_takeover_that_was_cut_short_puts_nothing_away_twice(host: Host, tmp_p
 def test_a_folder_that_leads_to_itself_is_not_followed(host: Host, tmp_path: Path) -> None:
     (tmp_path / "var/lib/gandi/succession/shipped").write_text("")
     (tmp_path / "usr/share/gandi/self").symlink_to(".")
-    assert succession.succeed(host) == 0
+    assert succeed.succeed(host) == 0
     assert (tmp_path / "usr/share/gandi/self").is_symlink()

@@ -7,7 +7,8 @@ running machine has names for, scripts, growth. Works chrooted into the image wi
 
 from __future__ import annotations
 
-from agent import clean, stages
+from agent import stages
+from agent.cli import clean
 from agent.context import Medium, context
 from agent.host import terminal
 from agent.host.host import Host

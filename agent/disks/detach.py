@@ -14,10 +14,10 @@ import time
 from agent.block import mounts, storage
 from agent.context import record
 from agent.disks import handler as handler
+from agent.disks.base.automounter import has_automounter
 from agent.disks.base.locks import TURNS
 from agent.disks.base.record import Kind, Record, Records
 from agent.disks.base.system import SYSTEMD, environment
-from agent.disks.needed import has_automounter
 from agent.disks.usage import holders, stop_services
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, replace

@@ -16,13 +16,13 @@ from agent.block.transport import Bus
 from agent.config.settings import MountMode
 from agent.context import record, working
 from agent.disks import mounting, removed
+from agent.disks.base.automounter import has_automounter
 from agent.disks.base.facts import Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
 from agent.disks.base.once import Once
 from agent.disks.base.record import Records, dealt_with
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
-from agent.disks.needed import has_automounter
 from agent.lib.errors import AgentError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged

@@ -15,8 +15,8 @@ from enum import StrEnum
 
 from agent.block import mounts
 from agent.config.settings import MountMode
+from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
 from agent.disks.base.record import Kind, Record, Records, exclusive
-from agent.disks.needed import AUTOFS_LINK, AUTOFS_STATE
 from agent.disks.policy import identity
 from agent.disks.usage import holders
 from agent.lib.errors import HostError

@@ -4,12 +4,10 @@ does not load what deals with them.
 
 from __future__ import annotations
 
-import os
-
 from agent.block import mounts, storage
 from agent.block.transport import attachment
-from agent.config.settings import MountMode
 from agent.context import record
+from agent.disks.base.automounter import has_automounter
 from agent.report import skipped
 
 TYPE_CHECKING = False
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-#: The automounter's master file of the agent, and the state of that mount mode in this boot (autofs.py).
-AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
-AUTOFS_STATE = "/run/gandi/autofs"
 #: What was done to disks in this boot (record.py).
 RECORDS = "/run/gandi/disks.json"
 
@@ -58,15 +53,6 @@ def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
         from agent.disks import handler
 
         yield from handler.handle(ctx, sysname, action)
-
-
-def has_automounter(ctx: Context) -> bool:
-    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
-    deals with it is not even loaded.
-    """
-    is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
-    folder, _, name = AUTOFS_LINK.rpartition("/")
-    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
 
 
 def has_data_disk(ctx: Context) -> bool:

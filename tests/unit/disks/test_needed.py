@@ -9,6 +9,7 @@ import pytest
 
 from agent.context import Context, context
 from agent.disks import handler, needed
+from agent.disks.base import automounter
 from agent.disks.growth import root
 from agent.host.host import Host
 from agent.report import Item, Outcome
@@ -104,11 +105,11 @@ def test_a_setting_that_is_about_disks_is_heeded(ctx: Context, line: str) -> Non
 def test_an_automounter_that_was_told_of_us_is_heeded(ctx: Context, leads: bool) -> None:
     if leads:
         ctx.host.write("/usr/share/gandi/gandi.autofs", "")
-    ctx.host.symlink(needed.AUTOFS_LINK, "/usr/share/gandi/gandi.autofs")
+    ctx.host.symlink(automounter.AUTOFS_LINK, "/usr/share/gandi/gandi.autofs")
     assert needed.has_data_disk(ctx)
 
 
-@pytest.mark.parametrize("name", [needed.AUTOFS_STATE, needed.RECORDS])
+@pytest.mark.parametrize("name", [automounter.AUTOFS_STATE, needed.RECORDS])
 def test_what_was_done_in_this_boot_is_heeded(ctx: Context, name: str) -> None:
     ctx.host.write(name, "{}")
     assert needed.has_data_disk(ctx)

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "agent"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-#: What leaves may not import: each other's folders, and what stands above them.
-LEAVES = ("sources", "network", "steps", "hotplug", "disks")
-ABOVE = ("agent.daemon", "agent.cli", "agent.stages", "agent.__main__")
+#: The rooms and the modules beside them, from the lowest: each uses what stands before it, and its own.
+LAYERS = (
+    "lib",
+    "host",
+    "config",
+    "report",
+    "systemd",
+    "udev",
+    "block",
+    "state",
+    "reader.common",
+    "reader.formats",
+    "reader.dialects",
+    "reader",
+    "context",
+    "accounts",
+    "programs",
+    "network",
+    "sources",
+    "image",
+    "hotplug",
+    "disks.base",
+    "disks.usage",
+    "disks.growth",
+    "disks",
+    "steps",
+    "stages",
+    "daemon",
+    "cli",
+    "__main__",
+)
+#: Modules that stand beside the rooms.
+FREE = ("__init__", "__main__", "context", "report", "stages")
 LONGEST = 400
 
 
@@ -26,11 +58,6 @@ def _imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def _room(module: Path) -> str:
-    inside = module.relative_to(PACKAGE)
-    return inside.parts[0] if len(inside.parts) > 1 else ""
-
-
 def _tree(module: Path) -> ast.Module:
     return ast.parse(module.read_text())
 
@@ -39,16 +66,106 @@ def _inside(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if _room(m) in LEAVES], ids=lambda m: m.name)
-def test_leaves_use_the_core_and_nothing_above_or_beside(module: Path) -> None:
-    others = {f"agent.{room}" for room in LEAVES if room != _room(module)}
-    if _room(module) == "steps":
-        # A step is where a source's or a renderer's answer becomes an effect.
-        others -= {"agent.sources", "agent.network"}
-    if module.name == "nic.py":
-        others -= {"agent.network"}  # and so is the handler of what renderers write about
-    wrong = {n for n in _imports(_tree(module)) if any(_inside(n, banned) for banned in (*others, *ABOVE))}
-    assert not wrong, f"{module.relative_to(PACKAGE)} imports {sorted(wrong)}"
+# -- the floor ------------------------------------------------------------------------------------
+
+#: A place that is named by a string: a module, and what in it.
+PLACE = re.compile(r"(agent(?:\.\w+)+)(?::(\w+))?")
+
+
+def _name(module: Path) -> str:
+    """The module's dotted name; a folder's for its ``__init__``."""
+    return ".".join(("agent", *module.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+NAMES = {_name(module): module for module in MODULES}
+
+
+def _layer(name: str) -> str:
+    """The room of a module, or the module itself where it stands beside them; "" for the package."""
+    inside = name.split(".")[1:]
+    is_room = name in NAMES and NAMES[name].name == "__init__.py"
+    return ".".join(inside if is_room or len(inside) == 1 else inside[:-1])
+
+
+def _places(tree: ast.AST) -> set[tuple[str, str]]:
+    """Modules of the package that a module names by a string, with what it names in each."""
+    texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return {(found[1], found[2] or "") for text in texts if (found := PLACE.fullmatch(text))}
+
+
+def _uses(tree: ast.Module) -> set[str]:
+    """Modules of the package that a module needs when it runs: imported anywhere in it, or named."""
+    names = _used(tree) | {module for module, _ in _places(tree)}
+    return {name for name in names if name in NAMES and name != "agent"}
+
+
+def _upward(name: str, uses: set[str]) -> list[str]:
+    """What of it stands above the module, or in no layer."""
+    own = LAYERS.index(_layer(name))
+    return sorted(used for used in uses if LAYERS.index(_layer(used)) > own)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "agent"])
+def test_no_arrow_points_back_up(name: str) -> None:
+    assert _layer(name) in LAYERS, f"{name} is in no layer: LAYERS names the rooms"
+    assert not _upward(name, _uses(_tree(NAMES[name])))
+    # Type checkers may see what a step gets in the rooms below it, and nothing else.
+    seen = _imports(_tree(NAMES[name])) & set(NAMES) - {"agent"}
+    assert set(_upward(name, seen)) <= {"agent.context"}
+
+
+def test_an_arrow_back_up_would_be_seen() -> None:
+    late = ast.parse("def f():\n    from agent.daemon import loop\n")
+    assert _upward("agent.steps.swap", _uses(late)) == ["agent.daemon", "agent.daemon.loop"]
+    named = ast.parse("PLACE = 'agent.steps.swap:apply'")
+    assert _upward("agent.disks.handler", _uses(named)) == ["agent.steps.swap"]
+    assert not _upward("agent.steps.swap", _uses(ast.parse("from agent.block import blank")))
+
+
+def _circles(arrows: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that need each other, directly or by others."""
+    reach = {name: set(uses) for name, uses in arrows.items()}
+    for middle in reach:
+        for uses in reach.values():
+            if middle in uses:
+                uses |= reach[middle]
+    knots = {frozenset(o for o in reach[name] if name in reach[o]) for name in reach if name in reach[name]}
+    return sorted(map(sorted, knots))
+
+
+def test_no_modules_need_each_other() -> None:
+    # A room's own page is loaded before any module in it, and is no arrow of that module's.
+    arrows = {name: _uses(_tree(module)) - {name} for name, module in NAMES.items()}
+    assert _circles({name: {u for u in uses if not _inside(name, u)} for name, uses in arrows.items()}) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": set(), "d": {"a"}}) == []
+
+
+def test_every_room_is_in_use_and_has_more_than_one_module() -> None:
+    rooms: dict[str, int] = {}
+    for name, module in NAMES.items():
+        if module.name != "__init__.py":
+            rooms[_layer(name)] = rooms.get(_layer(name), 0) + 1
+    assert {room for room, modules in rooms.items() if modules == 1} == set(FREE) - {"__init__"}
+    assert set(rooms) == set(LAYERS)
+
+
+def test_each_place_that_a_string_names_is_there() -> None:
+    named = {place for module in MODULES for place in _places(_tree(module))}
+    assert any(what for _, what in named)
+    for module, what in named:
+        assert module in NAMES, module
+        assert not what or callable(getattr(importlib.import_module(module), what))
+
+
+def test_docs_name_every_room() -> None:
+    """The table of docs/architecture.md: one row each, from the lowest."""
+    page = (PACKAGE.parent / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| `agent/([\w/]+?)(?:/|\.py)` \|", page, re.MULTILINE)
+    assert tuple(row.replace("/", ".") for row in rows) == LAYERS
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))

@@ -2,8 +2,8 @@
 others.
 
 It leaves when it has had no work for a while, and systemd starts it again for the next event or request
-(``rest.py``). It may die at any moment: what it knows is in files, what must not be cut short runs in units
-of their own, and each start looks at everything anew. Nothing in this thread waits for a device.
+(``idle_exit.py``). It may die at any moment: what it knows is in files, what must not be cut short runs in
+units of their own, and each start looks at everything anew. Nothing in this thread waits for a device.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
     instances/<id>/done/        an empty file for each thing that runs once and has been started
-    instances/<id>/renew/       an empty file for each thing that is still to be made anew (renewal.py)
+    instances/<id>/renew/       an empty file for each thing that is still to be made anew (regenerate.py)
     system/applied.json         likewise, of what belongs to the system and to no instance
     disks.json                  filesystem UUID -> mountpoint
     adopted.json                a machine that was set up before us (agent/state/adopted.py)

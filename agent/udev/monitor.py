@@ -6,8 +6,8 @@ matter who sent it, and one that cannot be read is only a reason to look at ever
 The socket is systemd's where gandi-agent-uevent.socket is active: it was there before the daemon, and what
 comes while there is none waits in it. No library: libudev's binding costs more CPU than the rest of the
 daemon's start, each time that an event brings the daemon back. What is read here are the messages that udevd
-sends (systemd's device-monitor.c, the same since udev 162) and the files of ``udevdb.py``; the filter, which
-is libudev's affair, is libudev's (``tagfilter.py``).
+sends (systemd's device-monitor.c, the same since udev 162) and the files of ``database.py``; the filter,
+which is libudev's affair, is libudev's (``tag_filter.py``).
 """
 
 from __future__ import annotations

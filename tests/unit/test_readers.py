@@ -1,7 +1,7 @@
 """What others chose within a line of a system file: each reader of one takes it for a part of its line.
 
-mountinfo, swaps, fstab and crypttab are in test_mounts.py, passwd and group in test_accounts.py,
-authorized_keys in test_authorized.py.
+mountinfo, swaps, fstab and crypttab are in block/test_mounts.py, passwd and group in
+accounts/test_passwd.py, authorized_keys in accounts/test_authorized_keys.py.
 """
 
 from __future__ import annotations

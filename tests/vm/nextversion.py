@@ -17,7 +17,7 @@ def build(deb: Path, folder: Path) -> Path:
     package = tree / "usr/lib/gandi-agent/agent"
     _edit(tree / "DEBIAN/control", r"(?m)^Version: .*$", f"Version: {VERSION}")
     _edit(package / "__init__.py", r'__version__ = ".*"', f'__version__ = "{VERSION}"')
-    _edit(package / "stored.py", r"(?m)^VERSION = 1$", "VERSION = 2")
+    _edit(package / "state/json_file.py", r"(?m)^VERSION = 1$", "VERSION = 2")
     sums = tree / "DEBIAN/md5sums"
     names = [line.split(maxsplit=1)[1] for line in sums.read_text().splitlines()]
     new = [f"{hashlib.md5((tree / name).read_bytes()).hexdigest()}  {name}\n" for name in names]

@@ -42,8 +42,8 @@ import sys
 sys.path.insert(0, "/usr/lib/gandi-agent")
 from agent.context import context
 from agent.host.host import Host
-from agent.hotplug import known
-print(*sorted(known.leave(context(Host()))))
+from agent.disks import known_mounts
+print(*sorted(known_mounts.leave(context(Host()))))
 """
 
 

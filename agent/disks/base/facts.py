@@ -1,5 +1,5 @@
-"""What a decision on a disk is made from, and what it can be. Plain values: policy.py and growth.py
-think, disk.py acts.
+"""What a decision on a disk is made from, and what it can be. Plain values: policy.py and sizing.py
+think, handler.py acts.
 """
 
 from __future__ import annotations

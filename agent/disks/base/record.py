@@ -57,7 +57,7 @@ class Record:
     at: str
     made: bool = False
     kind: str = Kind.MOUNTED
-    #: The units that the disk itself names as its users (services.py).
+    #: The units that the disk itself names as its users (services_file.py).
     services: tuple[str, ...] = ()
     #: The number under which stat(2) knows its files where that is another one (btrfs), or "".
     alias: str = ""

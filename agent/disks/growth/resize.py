@@ -2,7 +2,7 @@
 
 Each link may have been done already: the chain computes from what is there, so a power cut or a killed
 daemon costs nothing. Success is the new size, never an exit status. What lies below the device
-mapper is volumes.py's.
+mapper is stacked.py's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Should a mounted filesystem grow, and its partition before it? A pure function; what does it is
-grow.py.
+resize.py.
 
 Growth never eats space that somebody reserved: a partition grows only when the disk itself has grown,
 and only when it is the last one on it.

@@ -14,6 +14,7 @@ from agent.block.mounts import claimed
 from agent.config.settings import MountMode
 from agent.disks.base.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.disks.base.mountpoint_name import numbered, safe
+from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 #: machines at once.
 MOUNTED_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat"})
 #: Labels of the drives that carry a configuration, in lower case; CONFIG_CONFIGDRIVE_LABEL adds one.
-DRIVE_LABELS = frozenset({"config", "config-2", "cidata", "gandi"})
+DRIVE_LABELS = frozenset({"config"}.union(*(dialect.labels for dialect in DIALECTS.values())))
 SWAP_NAME = "gandiswap"
 PARTED = "has partitions; each is looked at by itself"
 #: Filesystems without owners and modes of their own: mount options give them.

@@ -25,6 +25,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import printable
 from agent.reader.common.problem import Problem, shown
+from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
 
     User and vendor data do, unless it is a script; it may be packed, so no more is asked of it here.
     """
-    if dialect not in ("cloudstack", "openstack"):
-        return dialect == "nocloud"
+    row = DIALECTS.get(dialect)
+    if row is None or not row.has_user_data:
+        return row is not None and row.is_yaml
     texts = (text for name, text in files.items() if "user" in name.lower() or "vendor" in name.lower())
     return any(not text.startswith(b"#!") and text.strip(b" \t\r\n") not in (b"", b"{}") for text in texts)
 

@@ -5,12 +5,14 @@ They lie in memory that both share (memfd_create(2)); each is read when a dialec
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 
 from agent.reader.common.document import too_large
 from agent.reader.common.result import encoded, told
+from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,29 +77,11 @@ def prepare(dialect: str, *, texts: bool) -> Callable[[], dict[str, Any]]:
 
 
 def _dialect(name: str) -> Parse:
-    """Each dialect imports what only it needs."""
-    match name:
-        case "cloudstack":
-            from agent.reader.dialects import cloudstack
-
-            return cloudstack.parse_files
-        case "openstack":
-            from agent.reader.dialects import openstack
-
-            return openstack.parse_files
-        case "nocloud":
-            from agent.reader.dialects import nocloud
-
-            return nocloud.parse_files
-        case "native":
-            from agent.reader.dialects import native
-
-            return native.parse_files
-        case "gandi":
-            from agent.reader.dialects import gandi
-
-            return gandi.parse_files
-    raise ValueError(f"no dialect {name} of a drive")
+    """Import the dialect, and with it what only it needs."""
+    if name not in DIALECTS:
+        raise ValueError(f"no dialect {name} of a drive")
+    parse: Parse = importlib.import_module(f"agent.reader.dialects.{name}").parse_files
+    return parse
 
 
 def _answer(parse: Parse) -> dict[str, Any]:

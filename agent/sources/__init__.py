@@ -1,7 +1,7 @@
 """Where a configuration can come from: the sources in their order, and how long to wait for one.
 
 A source finds a medium and hands its bytes to the reader; it changes nothing. Adding one: a module here
-with a ``look``, and its line in ``SOURCES``.
+with a ``look``, and its line in ``SOURCES``; one more platform's drive is a row of reader/dialects.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from agent.block import storage, unresponsive
 from agent.block.transport import undelivered
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
+from agent.reader.dialects import DRIVES
 from agent.report import failed, skipped
 from agent.sources import provisioners
 
@@ -27,16 +28,10 @@ if TYPE_CHECKING:
 
 #: Name in CONFIG_DATASOURCE -> module. The order is that of precedence for "auto".
 ARCHIVE = "gandi"
-SOURCES = {
-    ARCHIVE: "swap_archive",
-    "cloudstack": "config_drives",
-    "openstack": "config_drives",
-    "nocloud": "config_drives",
-    "native": "config_drives",
-}
+SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(DRIVES, "agent.sources.config_drives")
 AUTO, NONE = "auto", "none"
 #: What "auto" stands for: the swap archive; then all drives at once, of which none comes before another.
-_AUTO = ((ARCHIVE,), ("cloudstack", "openstack", "nocloud", "native"))
+_AUTO = ((ARCHIVE,), DRIVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +137,7 @@ def find_drive(ctx: Context, known: str) -> Findings:
 def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
     notes: dict[Item, None] = dict.fromkeys(_silent(ctx, known))
     for turn in asked:
-        module = importlib.import_module(f"agent.sources.{SOURCES[turn[0]]}")
+        module = importlib.import_module(SOURCES[turn[0]])
         looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))
         notes |= dict.fromkeys(looked.notes)
         if looked.found:

@@ -19,6 +19,7 @@ from agent.lib.digest import sha256
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.records import dataclass, replace
 from agent.reader.common.problem import Problem, shown
+from agent.reader.dialects import DIALECTS, DRIVES
 from agent.report import Item, failed, skipped
 from agent.sources import Asked, Findings, Found
 from agent.sources.superblock import Labelled, labelled
@@ -36,16 +37,12 @@ if TYPE_CHECKING:
     Places = Callable[[Host], Iterable[str]]
 
 #: Label in lower case -> whose drive it may be. CloudStack's own is a setting.
-LABELS = {"config-2": ("cloudstack", "openstack"), "cidata": ("nocloud",), "gandi": ("native",)}
-#: What makes a drive that one's: a name in its root folder, which plain ISO 9660 may have cut.
-_MARKS = {
-    "cloudstack": re.compile(r"cloudsta[a-z]*/.+", re.IGNORECASE | re.ASCII),
-    "openstack": re.compile(r"openstac[a-z]*/.+", re.IGNORECASE | re.ASCII),
-    "nocloud": re.compile(r"(meta|user)[-_]da[ta]*\.?", re.IGNORECASE | re.ASCII),
-    "native": re.compile(r"gandi\.js[on]*\.?|gandi/config\.?", re.IGNORECASE | re.ASCII),
+LABELS = {
+    label: tuple(name for name in DRIVES if label in DIALECTS[name].labels)
+    for name in DRIVES
+    for label in DIALECTS[name].labels
 }
-#: In the order in which a drive that may be of several is taken for one.
-DIALECTS = tuple(_MARKS)
+_MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for name in DRIVES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +134,7 @@ def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
     return Drive(device, dialect, tree, _digest(dialect, tree)) if dialect else None
 
 
-def dialect_of(tree: Tree, dialects: Iterable[str] = DIALECTS) -> str:
+def dialect_of(tree: Tree, dialects: Iterable[str] = DRIVES) -> str:
     """Whose drive it is, by the names on it; "" where none of them is a configuration."""
     names = {*tree.files, *tree.left}
     return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")

@@ -1,0 +1,31 @@
+"""The table of the dialects: a row for each file, and a file for each row."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from agent.reader.dialects import DIALECTS
+
+ROOT = Path(__file__).parents[4]
+
+
+def test_each_file_has_a_row() -> None:
+    files = {path.stem for path in (ROOT / "agent/reader/dialects").glob("*.py")}
+    assert files - {"__init__"} == set(DIALECTS)
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_each_row_has_a_file_and_its_labels_are_in_udevs_rules(name: str) -> None:
+    """A device that poses as a drive is named, for which udev has to wake the daemon."""
+    assert callable(importlib.import_module(f"agent.reader.dialects.{name}").parse_files)
+    (rule,) = (
+        line
+        for line in (ROOT / "udev/86-gandi-agent.rules").read_text().splitlines()
+        if "ID_FS_LABEL" in line
+    )
+    labels = rule.partition('ID_FS_LABEL}=="')[2].partition('"')[0].split("|")
+    for label in DIALECTS[name].labels:
+        assert {label, label.upper()} <= set(labels)

@@ -12,7 +12,7 @@ WAIT = """
 import subprocess, sys, time
 from pathlib import Path
 from agent.host.host import Host
-from agent.network import links
+from agent.network import interfaces
 patience, queue, root, command = float(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]
 if queue == "busy":
     (root / "run/udev").mkdir(parents=True)
@@ -20,7 +20,7 @@ if queue == "busy":
 brings = subprocess.Popen(command) if command else None
 begun = time.monotonic()
 there = lambda: "nic9" in subprocess.run(["ip", "-br", "link"], capture_output=True, text=True).stdout
-print(links.wait(Host(root), there, patience), f"{time.monotonic() - begun:.1f}")
+print(interfaces.wait(Host(root), there, patience), f"{time.monotonic() - begun:.1f}")
 """
 
 

@@ -11,7 +11,7 @@ _ASK = """
 import socket
 from agent.lib.errors import HostError
 from agent.host.host import Host
-from agent.network import kernel
+from agent.network import ethtool_netlink as kernel
 
 print(kernel.queues(socket.if_nametoindex("one")), kernel.permanent_address(socket.if_nametoindex("one")))
 for name, act in (("lo", lambda: kernel.queues(1)), ("none", lambda: kernel.queues(4711)),

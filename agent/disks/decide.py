@@ -65,7 +65,7 @@ def choose(
         known = gather.gather(ctx.host, system, settings, records)
         released = gather.released(known, records, disks)
         if explicit and claim:
-            _take_back(ctx, records, released)
+            _take_back(ctx, records, released, disks)
             names = [device.name for disk in disks for device in disk.devices]
             record(ctx, partial(Once(ctx.host).try_again, names))
         known = replace(known, released=frozenset() if explicit else released)
@@ -108,7 +108,11 @@ def _as_if_direct(settings: Settings) -> Settings:
     return settings
 
 
-def _take_back(ctx: Context, records: Mapping[str, Record], released: frozenset[str]) -> None:
-    """What was released is released no more, whatever becomes of it now."""
+def _take_back(
+    ctx: Context, records: Mapping[str, Record], released: frozenset[str], disks: Sequence[Disk]
+) -> None:
+    """What of these disks was released is released no more, whatever becomes of it now."""
+    here = {disk.name for disk in disks}
     for name in released & set(records) if not ctx.host.dry_run else ():
-        Records(ctx.host).put(name, None)
+        if records[name].disk in here:
+            Records(ctx.host).put(name, None)

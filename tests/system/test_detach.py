@@ -123,6 +123,18 @@ def test_what_brings_a_detached_disk_back(
     assert where(disk) == at
 
 
+def test_a_disk_that_comes_brings_no_other_one_back(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, other, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
+    mounted(disk, ctx)
+    given_up(ctx, disk)
+    sh(*MKFS["ext4"], "-L", "other", other.node)
+    assert look(ctx, other, "add")[0].outcome is Outcome.CHANGED
+    assert [item.detail for item in look(ctx, disk)] == ["released by the administrator"]
+    assert where(disk) == Path()
+
+
 @pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs"])
 @pytest.mark.parametrize("how", ["folder", "file", "mapped"])
 def test_a_busy_disk_is_not_detached_and_who_holds_it_is_named(

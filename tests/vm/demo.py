@@ -90,7 +90,8 @@ def _tell(story: Story, folder: Path) -> None:
 
 def _follow(story: Story, vm: Machine, stage: str) -> None:
     """Wait for the end of a stage, and tell what its steps did."""
-    vm.wait_until(f"systemctl show -P ActiveState gandi-{stage} | grep -qE '^(active|failed)$'", timeout=180)
+    # Asked of the agent: without a data disk the mount stage has run though its unit was skipped.
+    vm.wait_until(f"gandi-agent status | grep -qE '^{stage}: (done|failed)'", timeout=180, interval=0.5)
     # The exit status says whether all stages have ended; here one has.
     status = vm.run(["gandi-agent", "status", "--json"], check=False).stdout
     entry = json.loads(status)["stages"][stage]

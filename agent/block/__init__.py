@@ -1,1 +1,1 @@
-"""Block devices: what they are, who uses them, whether they answer, and whether they are nobody's."""
+"""Block devices: what they are, who uses them, whether they answer, and whether they are unused."""

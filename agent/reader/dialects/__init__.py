@@ -1,4 +1,4 @@
-"""Whose drive or disk it is: one file for each platform, with its row in ``DIALECTS``.
+"""The dialects: one file for each platform, with its row in ``DIALECTS``.
 
 The file has ``parse_files(files) -> Reading``. To add a platform, add both, and its labels to
 udev/86-gandi-agent.rules.

@@ -138,12 +138,15 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
         if boot_mounts.is_ours(boot_mounts.read(host, unit) or ""):
             # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
             is_loaded = bool(libsystemd.fragment(unit, timeout=_MARGIN))
-            if is_loaded:
-                # Its own mount, of a disk that hung, may be about to end, or has failed.
+            state = libsystemd.active_state(unit, timeout=_MARGIN) if is_loaded else ""
+            if state in ("activating", "deactivating"):
+                # Its own mount, of a disk that hung, is about to end. One that has not begun is not stopped:
+                # that would take back the start of what requires it.
                 host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
             boot_mounts.forget(host, unit)
             if is_loaded:
                 host.run(("systemctl", "daemon-reload"))
+            if state not in ("", "inactive"):
                 host.run(("systemctl", "reset-failed", unit), check=False)
         if _is_kept(host, unit):
             # To start it as it is would mount what it was made for. Without its file it may be made again.

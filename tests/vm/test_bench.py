@@ -70,7 +70,7 @@ def test_the_part_on_hotplug_stays_where_it_was_not_measured() -> None:
 
 @pytest.mark.parametrize(("cost", "processes", "missed"), [(0.5, 0, 0), (1.3, 1, 4)])
 def test_the_page_says_which_targets_of_hotplug_are_met(cost: float, processes: int, missed: int) -> None:
-    plugs = {way: [Plug(2, cost if way in hotplug.TARGETS else 1, 1)] for way in Way}
+    plugs = {way: [Plug(cost if way in hotplug.TARGETS else 1, 1)] for way in Way}
     many = {Way.RESIDENT: {64: 10 * cost}, Way.RULE_FSCK: {64: 10.0}}
     done = HotPlug(plugs, many, memory_one=1 << 20, at_rest=processes)
     text = page.renewed(PAGE.read_text(), done).partition("## Hot-plug")[2].partition("\n## ")[0]

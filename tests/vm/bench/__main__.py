@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import sys
 import tempfile
 import time
@@ -15,11 +13,11 @@ from pathlib import Path
 
 from tests.vm.bench import chart, contenders, hotplug, measure, page, sizes
 from tests.vm.bench.contenders import SPEC, Contender
-from tests.vm.bench.hotplug import HostLoad, HotPlug
+from tests.vm.bench.hotplug import HotPlug
 from tests.vm.bench.measure import Boot
 from tests.vm.bench.page import Case, Counted
 from tests.vm.rig import Disk, Image, Machine, RigError, build, slots
-from tests.vm.rig.accel import QEMU, accelerator
+from tests.vm.rig.accel import QEMU
 from tests.vm.rig.command import run
 from tests.vm.rig.paths import CACHE, PROJECT
 
@@ -133,26 +131,18 @@ class Bench:
         return boot
 
     def hotplug(self) -> HotPlug:
-        """On a machine that has done its first boot, and is the only one on this host."""
+        """On a machine that has done its first boot; CPUs and memory come to another."""
         image = build(contenders.image_spec(Contender.AGENT), self._say)
-        slot, *others = slots.take(slots.SLOTS)
         with tempfile.TemporaryDirectory(prefix="gandi-bench-") as place:
             disks = [contenders.medium(Contender.AGENT, Path(place))]
-            with Machine(image, SPEC, disks=disks, name="bench", slot=slot) as machine:
-                load = HostLoad()
+            with Machine(image, replace(SPEC, counted=True), disks=disks, name="bench") as machine:
                 machine.start()
-                machine.wait_booted()
+                machine.wait_booted(_READY)
                 done = hotplug.measure(machine, Path(place), self._say)
-                done.disturbance = load.others(machine)
-        for other in others:
-            other.release()
         with Machine(image, hotplug.RESOURCES, name="bench") as machine:
             machine.start()
-            machine.wait_booted()
+            machine.wait_booted(_READY)
             hotplug.measure_online(machine, done, self._say)
-        model = re.search(r"^model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        processor = model[1] if model else "unknown processor"
-        done.host = f"{processor}, {os.cpu_count()} cores, accelerator {accelerator(image.kernel)}"
         return done
 
     def _say(self, text: str) -> None:

@@ -11,7 +11,7 @@ from statistics import median
 
 from tests.vm.bench import hotplug
 from tests.vm.bench.contenders import Contender
-from tests.vm.bench.hotplug import QUIET, HotPlug, Way
+from tests.vm.bench.hotplug import HotPlug, Way
 from tests.vm.bench.measure import PARTS, Boot
 from tests.vm.bench.sizes import Size
 from tests.vm.rig import MIB
@@ -188,15 +188,13 @@ def _sizes(sizes: dict[Contender, Size]) -> str:
 def _hotplug(done: HotPlug) -> Iterator[str]:
     rows = []
     for way, plugs in done.plugs.items():
-        values = [[getattr(plug, name) for plug in plugs] for name in ("attached", "mounted", "grown")]
+        values = [[getattr(plug, name) for plug in plugs] for name in ("mounted", "grown")]
         rows.append([str(way), *map(_spread, values)])
     rounds = len(done.plugs[Way.RESIDENT])
-    if done.disturbance > QUIET:
-        yield f"> **Not final:** the host was loaded: others used {done.disturbance:.2f} cores."
     if rounds < hotplug.ROUNDS:
         yield f"> **Not final:** {rounds} round(s); medians take {hotplug.ROUNDS}."
-    yield f"{time.strftime('%Y-%m-%d')}, {rounds} rounds. Host: {done.host}."
-    yield _table(["one disk", "attach to mounted", "kernel's event to mounted", "resize event to df"], rows)
+    yield f"{time.strftime('%Y-%m-%d')}, {rounds} rounds, counted as the boots are."
+    yield _table(["one disk", "kernel's event to mounted", "resize event to df"], rows)
     bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])
     for way, target in hotplug.TARGETS.items():
         ours = median(plug.mounted for plug in done.plugs[way])

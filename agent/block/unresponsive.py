@@ -18,7 +18,6 @@ import time
 from agent.block import storage
 from agent.host.sysfs import attribute
 from agent.lib.errors import HostError
-from agent.lib.parallel import together
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
 
@@ -82,6 +81,8 @@ class Stillness:
 
 def find(host: Host, disks: Iterable[str]) -> set[str]:
     """The disks (kernel names) that do not answer now; waits PATIENCE seconds where one is in doubt."""
+    from agent.lib.parallel import together
+
     if host.offline:
         return set()
     noted = {name for name in disks if is_silent(host, name)}

@@ -27,6 +27,8 @@ FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")
 #: Settings of the old packages that have no effect any more.
 RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
 _ASSIGNMENT = r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)="
+#: Characters that mean themselves to a shell: a line of them alone needs no shlex, which is dear to import.
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=./:,+@-")
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _MODE = r"[0-7]{3,4}"
 
@@ -133,6 +135,9 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
 
 
 def _unquote(line: str) -> str:
+    """The value of an assignment, with quotes and a comment as the shell has them."""
+    if _PLAIN.issuperset(line):
+        return line.partition("=")[2]
     import shlex
 
     try:

@@ -30,7 +30,6 @@ from agent.host import processes
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
-from agent.reader import client
 from agent.stages import Stage
 from agent.state import settled
 from agent.systemd.journal import Journal, notify, status_line
@@ -113,6 +112,8 @@ class Daemon:
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
         if not restarted:
+            from agent.reader import client
+
             client.prepare()
             self._get_ready("READY=1\nSTATUS=ready")
         while not self._ending:
@@ -302,6 +303,8 @@ class Daemon:
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
         if stage is Stage.BOOTSTRAP:
+            from agent.reader import client
+
             client.dismiss()
         if stage is not Stage.MOUNT:
             return

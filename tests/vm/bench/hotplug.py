@@ -45,6 +45,11 @@ class Way(StrEnum):
 
 #: The most that the agent may take of what the bare rule takes (RULE_FSCK), kernel's event to mounted.
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
+#: What a missed target is due to.
+WHY = {
+    Way.WOKEN: " The rule starts a program of systemd's; the agent starts an interpreter in its sandbox."
+    " What that takes, and what would meet the target and is not done: docs/reasons.md."
+}
 #: How many at once, and the most that the agent may take of the rule's time.
 MANY_TARGET = (64, 0.8)
 #: The machine for CPUs and memory: the kernel leaves both offline.

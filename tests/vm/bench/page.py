@@ -198,8 +198,10 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
     bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])
     for way, target in hotplug.TARGETS.items():
         ours = median(plug.mounted for plug in done.plugs[way])
-        word = _met(ours <= target * bare)
-        yield f"Target, {way}: at most {target:.0%} of the {Way.RULE_FSCK}; {_ratio(ours, bare)}: {word}."
+        is_met = ours <= target * bare
+        why = "" if is_met else hotplug.WHY.get(way, "")
+        compared = f"at most {target:.0%} of the {Way.RULE_FSCK}; {_ratio(ours, bare)}: {_met(is_met)}."
+        yield f"Target, {way}: {compared}{why}"
     ways = list(done.many)
     counts = [[str(n), *(f"{done.many[way][n]:.1f} s" for way in ways)] for n in done.many[ways[0]]]
     yield _table(["disks at once, until the last is mounted", *map(str, ways)], counts)

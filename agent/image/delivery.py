@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: Stands for a document on standard input, which leaves no copy of it anywhere.
 STDIN = "-"
-_HINT = "name a JSON document, a folder laid out as a drive, or an image or device with one of both"
+_HINT = "name a JSON document, a folder laid out as a drive, or an image or device that holds one of these"
 
 
 def read(host: Host, path: str) -> Parsed:
@@ -43,7 +43,7 @@ def read(host: Host, path: str) -> Parsed:
         with host.opened(path, os.O_RDONLY | os.O_DIRECTORY) as root:
             return _drive(path, root)
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
-        raise ConfigError(f"{path}: neither a file, nor a folder, nor a disk", hint=_HINT)
+        raise ConfigError(f"{path}: not a file, a folder or a disk", hint=_HINT)
     with host.opened(path, os.O_RDONLY) as medium:
         try:
             found = _archive(path, medium)
@@ -58,7 +58,7 @@ def read(host: Host, path: str) -> Parsed:
             with detached_mount.mounted(node, fstype, f"{os.major(info)}:{os.minor(info)}") as root:
                 return _drive(path, root)
     if stat.S_ISBLK(mode):
-        raise ConfigError(f"{path}: holds {fstype or 'nothing that is known'}, no configuration", hint=_HINT)
+        raise ConfigError(f"{path}: holds {fstype or 'no known format'}, not a configuration", hint=_HINT)
     return _document(host.read_bytes(path) or b"")
 
 
@@ -84,7 +84,7 @@ def _drive(path: str, root: int) -> Parsed:
         raise HostError(f"{path}: cannot be read: {error.strerror}") from error
     dialect = config_drives.dialect_of(tree)
     if not dialect:
-        raise ConfigError(f"{path}: no configuration is on it", hint="see gandi-agent(1), SOURCES")
+        raise ConfigError(f"{path}: holds no configuration", hint="see gandi-agent(1), SOURCES")
     return config_drives.read_tree(dialect, tree)
 
 

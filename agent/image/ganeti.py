@@ -62,7 +62,7 @@ class _Variables:
         """The same of a variable that has to be there."""
         found = self.read(name, reader)
         if found is None:
-            raise ConfigError(f"{name}: missing", hint="it is for Ganeti, or the operator, to set")
+            raise ConfigError(f"{name}: missing", hint="Ganeti or the operator has to set it")
         return found
 
     def words(self, name: str, reader: Callable[[str], T]) -> list[T]:
@@ -181,7 +181,7 @@ def _users(variables: _Variables) -> list[dict[str, Any]]:
     password = variables.read("OSP_PASSWORD_HASH", fields.password)
     if not keys and not password:
         raise ConfigError(
-            "OSP_SSHKEY: missing, and no OSP_PASSWORD_HASH either: nobody could log in",
+            "OSP_SSHKEY: missing, and no OSP_PASSWORD_HASH either: no login would be possible",
             hint="give one of them: gnt-instance add -O sshkey=…",
         )
     user: dict[str, Any] = {"name": name, "keys": keys}

@@ -71,9 +71,7 @@ def wanted(host: Host, setting: str) -> str:
         return "CONFIG_DECOMPRESS_KERNEL=0"
     if setting == "1" or machine_uuid.is_xen_pv(host):
         return ""
-    return (
-        "only a Xen PV machine needs it, and this is none (CONFIG_DECOMPRESS_KERNEL=1: unpack all the same)"
-    )
+    return "only a Xen PV machine needs it, and this is not one (CONFIG_DECOMPRESS_KERNEL=1: unpack anyway)"
 
 
 def installed(host: Host) -> list[str]:
@@ -101,7 +99,7 @@ def unpack(host: Host, name: str) -> Item:
     """
     there = host.as_it_is(name, limit=LIMIT)
     if there is None:
-        raise ConfigError(f"{name}: there is no such file")
+        raise ConfigError(f"{name}: no such file")
     data = there.content
     if data.startswith(b"\x7fELF"):
         check_elf(name, data)
@@ -127,7 +125,7 @@ def payload(name: str, data: bytes) -> tuple[bytes, int]:
     (version,) = struct.unpack_from("<H", data, _VERSION)
     if version < _OLDEST:
         raise ConfigError(
-            f"{name}: boot protocol {version >> 8}.{version & 255:02} does not name its payload"
+            f"{name}: boot protocol {version >> 8}.{version & 255:02} does not say where the payload is"
         )
     offset, length = struct.unpack_from("<II", data, _PAYLOAD)
     begin = ((data[_SETUP_SECTS] or _DEFAULT_SECTS) + 1) * _SECTOR + offset
@@ -148,7 +146,7 @@ def _unpacked(host: Host, name: str, packed: bytes, size: int) -> bytes:
         return _by_library(name, body, size, _unxz)
     tool = next((tool for magic, tool in _TOOLS.items() if body.startswith(magic)), None)
     if tool is None:
-        raise ConfigError(f"{name}: packed in a way that is not known (it begins with {body[:4].hex()})")
+        raise ConfigError(f"{name}: packed in an unknown way (its payload begins with {body[:4].hex()})")
     return _by_tool(host, name, body, size, tool)
 
 
@@ -207,14 +205,14 @@ def check_elf(name: str, image: bytes) -> None:
     kind = image[4] if len(image) > _IDENT else 0
     header = _ELF.get(kind)
     if not image.startswith(b"\x7fELF") or header is None or image[5] != _LITTLE:
-        raise ConfigError(f"{name}: what is in it is no ELF image")
+        raise ConfigError(f"{name}: holds no ELF image")
     if len(image) < _IDENT + header.size:
         raise ConfigError(f"{name}: truncated")
     found = header.unpack_from(image, _IDENT)
     sort, machine, phoff, phentsize, phnum = found[0], found[1], found[4], found[8], found[9]
     segment = _SEGMENT[kind]
     if sort != _EXECUTABLE or machine not in _MACHINES or phentsize != segment.size:
-        raise ConfigError(f"{name}: what is in it is no kernel for x86")
+        raise ConfigError(f"{name}: holds no kernel for x86")
     if phoff + phnum * phentsize > len(image):
         raise ConfigError(f"{name}: truncated")
     loaded = 0
@@ -224,9 +222,9 @@ def check_elf(name: str, image: bytes) -> None:
         if fields[0] == _LOAD:
             loaded += 1
             if offset + length > len(image):
-                raise ConfigError(f"{name}: truncated: it ends within what is to be loaded")
+                raise ConfigError(f"{name}: truncated: it ends within a segment to be loaded")
     if not loaded:
-        raise ConfigError(f"{name}: nothing in it is to be loaded")
+        raise ConfigError(f"{name}: it has no segment to be loaded")
 
 
 def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet: bool) -> int:

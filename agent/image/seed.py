@@ -39,9 +39,9 @@ def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
     try:
         document = json.loads(config)
     except ValueError as error:
-        raise ConfigError(f"the document is no JSON: {error}", hint=_CHECK) from error
+        raise ConfigError(f"the document is not JSON: {error}", hint=_CHECK) from error
     if not isinstance(document, dict) or "version" not in document:
-        raise ConfigError("a drive takes a native document only: no version in this one", hint=_CHECK)
+        raise ConfigError("a drive takes a native document only, and this one has no version", hint=_CHECK)
     return {"gandi.json": config} | ({"script": script} if script is not None else {})
 
 
@@ -81,7 +81,7 @@ def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: in
 def folder(host: Host, out: str, files: Mapping[str, bytes]) -> None:
     """A new folder laid out as a drive. Raises ConfigError when there is something of that name."""
     if host.exists(out):
-        raise ConfigError(f"{out}: is there already", hint="name one that is not, or remove it")
+        raise ConfigError(f"{out}: exists already", hint="choose another name, or remove it")
     trees.make(host, out, files)
 
 
@@ -99,10 +99,10 @@ def iso(
     tool = next((tool for tool in _ISO_TOOLS if host.which(tool[0])), None)
     if tool is None:
         known = " or ".join(tool[0] for tool in _ISO_TOOLS)
-        raise ConfigError("no program here makes an ISO image", hint=f"install {known}")
+        raise ConfigError("no program that makes ISO images is installed", hint=f"install {known}")
     staging = f"{out}.{os.getpid()}"
     if host.exists(staging):
-        raise ConfigError(f"{staging}: is in the way", hint="remove it, or name another image")
+        raise ConfigError(f"{staging}: exists already", hint="remove it, or choose another name")
     _make_way(host, out)
     try:
         folder(host, staging, files)
@@ -116,5 +116,5 @@ def iso(
 def _make_way(host: Host, out: str) -> None:
     """Remove an image of that name: a new file is private, the one that is there may not be."""
     if host.exists(out) and not os.path.isfile(host.path(out)):
-        raise ConfigError(f"{out}: is no regular file", hint="name a file; copy it to a disk yourself")
+        raise ConfigError(f"{out}: is not a regular file", hint="name a file; copy it to a disk yourself")
     host.remove(out)

@@ -136,7 +136,7 @@ def test_a_source_that_is_none(image: Context, source: str) -> None:
 
 def test_a_folder_without_a_configuration(image: Context, tmp_path: Path) -> None:
     (report,) = apply.steps(image, str(tmp_path), ())
-    assert "no configuration is on it" in report.items[0].detail
+    assert "holds no configuration" in report.items[0].detail
 
 
 def test_every_step_that_says_so_can_do_without_the_kernel() -> None:

@@ -56,7 +56,7 @@ def tidy(host: Host) -> Iterator[Item]:
     with _undisturbed(host) as alone:
         gone = [name for name in left if alone and _is_old(host, name) and host.remove(f"/etc/{name}")]
     if gone:
-        yield changed("account files", f"removed what a run that was cut had left: {', '.join(gone)}")
+        yield changed("account files", f"removed leftovers of an interrupted program: {', '.join(gone)}")
 
 
 def complete(host: Host, name: str, *, home: bool) -> None:
@@ -67,7 +67,7 @@ def complete(host: Host, name: str, *, home: bool) -> None:
     if user is None:
         if host.dry_run:
             return
-        raise HostError(f"{name}: useradd made no account", hint="see: journalctl -b -t useradd")
+        raise HostError(f"{name}: useradd created no account", hint="see: journalctl -b -t useradd")
     if user.gid not in map(text.number, _column(host, "/etc/group", 2)):
         host.run(("groupadd", "--gid", str(user.gid), "--", name))
     if passwd.group(host, name) == user.gid:

@@ -66,7 +66,9 @@ def execute(
         return
     why, remedy = ownership.untrusted(os.path.realpath(host.path("/")), path)
     if why:
-        yield failed(name, f"not run: {why}", f"it is run as root, so root alone may write it: {remedy}")
+        yield failed(
+            name, f"not run: {why}", f"it runs as root, so only root may be able to change it: {remedy}"
+        )
         return
     ctx.waiting(f"{name} (at most {timeout:g} s)")
     try:
@@ -92,7 +94,7 @@ def _disabled(host: Host, path: str) -> str:
     try:
         mode = os.stat(host.path(path)).st_mode
     except OSError as error:
-        return f"cannot be looked at: {error.strerror}"
+        return f"cannot be examined: {error.strerror}"
     if not stat.S_ISREG(mode):
         return "not a regular file"
     return "" if mode & 0o111 else "not executable"

@@ -37,7 +37,7 @@ def untrusted(root: str, name: str) -> tuple[str, str]:
                 shown = place if root == "/" else place.removeprefix(root) or "/"
                 return f"{shown} {why}", f"{remedy} {shown}"
     except OSError as error:
-        return f"{name} cannot be looked at: {error.strerror}", "see: namei -l " + name
+        return f"{name} cannot be examined: {error.strerror}", "see: namei -l " + name
     return "", ""
 
 

@@ -223,7 +223,7 @@ def test_locks_and_new_files_of_a_cut_run_are_removed(machine: Machine) -> None:
     machine.boot(User("root", HASH))
     _leave(machine)
     outcomes = machine.boot(ADMIN)
-    assert outcomes["account files"].startswith("changed removed what a run that was cut had left")
+    assert outcomes["account files"].startswith("changed removed leftovers of an interrupted program")
     assert outcomes[f"user:{NAME}"] == "changed"
     assert _there(machine) == set(KEPT)
 

@@ -36,7 +36,7 @@ def test_on_a_machine_that_runs_only_what_is_older_than_the_boot_goes(host: Host
         put(host, name, age)
     (item,) = shadow.tidy(host)
     assert item.outcome is Outcome.CHANGED
-    assert item.detail.endswith("had left: group.lock, passwd.lock")
+    assert item.detail.endswith("program: group.lock, passwd.lock")
     assert sorted(os.listdir(host.path("/etc"))) == [".pwd.lock", "shadow.lock"]
     assert list(shadow.tidy(host)) == []
 

@@ -113,7 +113,7 @@ def test_in_a_folder_like_tmp_the_file_alone_counts(tree: Path) -> None:
 
 def test_a_loop_of_links_and_what_is_missing_are_refused(tree: Path) -> None:
     (tree / "etc/hooks/hook").unlink()
-    assert "cannot be looked at" in judged(tree)[0]
+    assert "cannot be examined" in judged(tree)[0]
     (tree / "etc/hooks/hook").symlink_to("hook")
     assert "symbolic links" in judged(tree)[0]
 

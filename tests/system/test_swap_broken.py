@@ -19,9 +19,9 @@ from tests.unit.reader.dialects.test_gandi import DOCUMENT
 
 GOOD = json.dumps(DOCUMENT).encode()
 DOCUMENTS = {
-    "cut short": (GOOD[:-30], "gandi/config", "no JSON"),
-    "nothing": (b"", "gandi/config", "no JSON"),
-    "a list": (b"[1, 2]", "gandi/config", "no JSON object"),
+    "cut short": (GOOD[:-30], "gandi/config", "not JSON"),
+    "nothing": (b"", "gandi/config", "not JSON"),
+    "a list": (b"[1, 2]", "gandi/config", "not a JSON object"),
     "not UTF-8": (b"\xff\xfe" + GOOD, "gandi/config", "not UTF-8"),
     "a bomb": (b"[" * 5_000_000, "gandi/config", "nested too deeply"),
 }

@@ -116,7 +116,7 @@ def test_a_key_with_another_end_of_line_is_refused_by_its_place(odd: str) -> Non
 
 
 def test_a_key_within_an_option_is_none() -> None:
-    with pytest.raises(ValueError, match="no OpenSSH public key"):
+    with pytest.raises(ValueError, match="not an OpenSSH public key"):
         fields.key(f'command="x {KEY} y"')
     assert fields.key(f'command="x {KEY} y" {KEY}')[0] == KEY
 

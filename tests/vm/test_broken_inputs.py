@@ -141,7 +141,7 @@ FIFTY = json.dumps(sample.CONFIG | {"vm_hostname": "x" * (50 * MIB)}).encode()
 BROKEN = {
     "tar cut short": (GOOD_DOCUMENT, "the archive: cut short", "vm1"),
     "hostile members": (GOOD_DOCUMENT, "gandi/script: a symbolic link, not a regular file", "vm1"),
-    "JSON cut short": (GOOD_DOCUMENT[:-40], "gandi/config: no JSON", "debian"),
+    "JSON cut short": (GOOD_DOCUMENT[:-40], "gandi/config: not JSON", "debian"),
     "a string of 50 MB": (FIFTY, "vm_hostname: not a host name", "debian"),
 }
 

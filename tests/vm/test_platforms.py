@@ -193,7 +193,7 @@ def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Pa
     assert keys(vm) == [sample.KEY]
     (failed,) = [item for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"]
     assert failed["name"] == "user-data"
-    assert "YAML, and there is no library" in failed["detail"]
+    assert "YAML, and the library that reads it is not installed" in failed["detail"]
     assert "install python3-yaml" in failed["hint"]
 
 

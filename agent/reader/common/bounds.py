@@ -38,7 +38,7 @@ class Unreadable:
 
 
 _DEEP = Unreadable(f"nested more than {DEEPEST} deep")
-_NUMBER = Unreadable("no number that JSON or a machine has")
+_NUMBER = Unreadable("a number that is too large, or not one of JSON")
 
 
 def load(text: str, name: str, problems: list[Problem]) -> Any:
@@ -53,7 +53,7 @@ def load(text: str, name: str, problems: list[Problem]) -> Any:
     hint = "write it as UTF-8"
     problems.extend(odd_key(name, key, hint) for key in sorted(hooks.odd)[:10])
     problems.extend(
-        Problem(shown(key), "the key is there twice; the last one counts", "write it once")
+        Problem(shown(key), "the key appears twice; the last one is used", "write it once")
         for key in sorted(hooks.twice - hooks.odd)[:10]
     )
     return held(value)
@@ -90,7 +90,7 @@ def is_text(key: str) -> bool:
 
 def odd_key(name: str, key: str, hint: str) -> Problem:
     """Return what is said of a key that is no text."""
-    return Problem(f"{name}: {shown(key)}", "a key that is no text: left out", hint)
+    return Problem(f"{name}: {shown(key)}", "a key that is not text: left out", hint)
 
 
 def _beyond(value: list[Any] | dict[str, Any], depth: int, count: int) -> Unreadable | None:

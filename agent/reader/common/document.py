@@ -20,13 +20,13 @@ def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] 
     of it is named (``agent.reader.common.bounds``), also a text that is no UTF-8.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    what = "no JSON object"
+    what = "not a JSON object"
     try:
         document = bounds.load(raw.decode("utf-8", "surrogateescape"), name, problems)
         if isinstance(document, dict):
             return document
     except json.JSONDecodeError as error:
-        what = _not_utf8(raw) or f"no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        what = _not_utf8(raw) or f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
     except (RecursionError, MemoryError):
         what = "nested too deeply, or too large to be held in memory"
     problems.append(Problem(name, what, _REMEDY))

@@ -48,7 +48,7 @@ def text(value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds a lone surrogate, or bytes that are no UTF-8; write it as UTF-8") from None
+        raise ValueError("holds a lone surrogate, or bytes that are not UTF-8; write it as UTF-8") from None
     return value
 
 
@@ -72,7 +72,7 @@ def address(value: object) -> IP:
     except ValueError:
         raise ValueError("not an IP address; write for example 203.0.113.10 or 2001:db8::10") from None
     if found.is_unspecified or found.is_multicast or found.is_loopback or getattr(found, "scope_id", None):
-        raise ValueError("no address of a host; write one that a NIC can have")
+        raise ValueError("not the address of a host; write one that a NIC can have")
     return found
 
 
@@ -123,7 +123,7 @@ def hostname(value: object) -> str:
     """A host name, short or fully qualified (RFC 1123; underscores are let pass); "" where none is given."""
     written = stripped(value).removesuffix(".")
     if written and (len(written) > 253 or not all(map(_LABEL.fullmatch, written.split(".")))):
-        raise ValueError("not a host name; letters, digits and hyphens, at most 63 between two dots")
+        raise ValueError("not a host name; write letters, digits and hyphens, at most 63 between two dots")
     return written
 
 
@@ -147,7 +147,9 @@ def user(value: object) -> str | None:
     """An account's name that useradd takes; None where none is given."""
     written = text(value)
     if written and not USER.fullmatch(written):
-        raise ValueError("no user name that useradd takes; lower-case letters, digits, _ and -, at most 32")
+        raise ValueError(
+            "not a user name for useradd; write lower-case letters, digits, _ and -, at most 32"
+        )
     return written or None
 
 
@@ -158,10 +160,10 @@ def key(line: str) -> tuple[str, str]:
     """
     line = line.strip(BLANKS)
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
-        raise ValueError("too long, or a control character or line separator in it; one key on each line")
+        raise ValueError("too long, or it holds a control character or line separator; write one key a line")
     found = public_key.split(line)
     if found is None:
-        raise ValueError("no OpenSSH public key; write the content of a .pub file")
+        raise ValueError("not an OpenSSH public key; write the content of a .pub file")
     kind, blob, _ = found
     try:
         raw = binascii.a2b_base64(blob, strict_mode=True)

@@ -179,7 +179,7 @@ class Draft:
     def file(self, file: File, content: bytes, path: str) -> None:
         """A file that the document brings; its name and digest are made here."""
         if file.path in self._files and not file.append:
-            self.tell(path, "the file is there twice; the first is used", "write it once", harmless=True)
+            self.tell(path, "the file appears twice; the first is used", "write it once", harmless=True)
             return
         if self._room(content, path):
             name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
@@ -208,7 +208,7 @@ class Draft:
                 self.metadata.setdefault(shown(fields.text(name)), written)
             except ValueError:
                 self.tell(
-                    "the metadata", "text that is no text: left out", "write it as UTF-8", harmless=True
+                    "the metadata", "text that is not UTF-8: left out", "write it as UTF-8", harmless=True
                 )
 
     def _free(self, name: str) -> str:

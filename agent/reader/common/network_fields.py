@@ -37,7 +37,7 @@ def interface_name(value: object) -> str:
     """An interface's name that the kernel takes."""
     written = text(value)
     if not _NAME.fullmatch(written) or written in ("lo", "all", "default"):
-        raise ValueError("no name of an interface; letters, digits, _ - and ., at most 15, not lo")
+        raise ValueError("not an interface name; write letters, digits, _ - and ., at most 15, not lo")
     return written
 
 

@@ -52,18 +52,16 @@ def checked(text: str) -> str:
     if found is None:
         if _MEANT.match(text):
             raise ValueError(
-                f"a damaged crypt(3) hash, or one of a method or cost that is not taken; {_REMEDY}"
+                f"a damaged crypt(3) hash, or one of a method or cost that is not accepted; {_REMEDY}"
             )
         raise ValueError(
-            f"not a crypt(3) hash, perhaps a plain password (traditional DES is not taken); {_REMEDY}"
+            f"not a crypt(3) hash, perhaps a plain password (traditional DES is not accepted); {_REMEDY}"
         )
     groups = found.groupdict()
     if groups.get("cost") and int(groups["cost"]) not in _BCRYPT_COST:
-        raise ValueError(
-            f"a bcrypt cost that is not within {_BCRYPT_COST[0]} to {_BCRYPT_COST[-1]}; {_REMEDY}"
-        )
+        raise ValueError(f"a bcrypt cost outside {_BCRYPT_COST[0]} to {_BCRYPT_COST[-1]}; {_REMEDY}")
     if groups.get("rounds") and int(groups["rounds"]) not in _ROUNDS:
-        raise ValueError(f"rounds that are not within {_ROUNDS[0]} to {_ROUNDS[-1]}; {_REMEDY}")
+        raise ValueError(f"rounds outside {_ROUNDS[0]} to {_ROUNDS[-1]}; {_REMEDY}")
     return text
 
 
@@ -91,7 +89,7 @@ def weak(users: Iterable[User]) -> list[Problem]:
     return [
         Problem(
             f"the password of {user.name or 'the default user'}",
-            "an MD5 hash, which is guessed quickly by whoever reads it",
+            "an MD5 hash, which is quickly cracked by anyone who can read it",
             _REMEDY,
             harmless=True,
         )

@@ -116,11 +116,11 @@ class _Assembly:
         physical = [other.nic for other in self.links if not other.virtual]
         if twice is not None or same_name:
             name = shown(twice or nic.name or "")
-            self._tell(link, "", f"{name} is there twice; the first is used", "name each NIC once")
+            self._tell(link, "", f"{name} appears twice; the first is used", "name each NIC once")
         elif not link.virtual and nic.mac and any(other.mac == nic.mac for other in physical):
-            self._tell(link, "", "its MAC address is there twice; the first is used", "describe a NIC once")
+            self._tell(link, "", "its MAC address appears twice; the first is used", "describe a NIC once")
         elif link.virtual and not nic.name:
-            what = f"a {nic.kind} without a name that the kernel takes: left out"
+            what = f"a {nic.kind} without a name that the kernel accepts: left out"
             self._tell(link, "", what, "name it, with at most 15 characters")
         else:
             link.ports = tuple(dict.fromkeys(link.ports))
@@ -131,7 +131,7 @@ class _Assembly:
         """Leave out every link that rests on itself."""
         looped = [link for link in self.links if self._rests_on_itself(link)]
         for link in looped:
-            self._leave(link, "", "rests on itself", "a chain of ports and parents must end at a NIC")
+            self._leave(link, "", "depends on itself", "a chain of ports and parents must end at a NIC")
 
     def _rests_on_itself(self, start: Link) -> bool:
         seen: set[int] = set()
@@ -209,7 +209,7 @@ class _Assembly:
         for link in [one for one in self.links if one.nic.kind is Kind.VLAN]:
             tag = (id(self.named[link.parent or ""]), link.nic.vlan)
             if tag in seen:
-                self._leave(link, "", "the same VLAN of the same NIC is there twice", "describe it once")
+                self._leave(link, "", "the same VLAN of the same NIC appears twice", "describe it once")
             seen.add(tag)
         while any([self._settled(link) for link in list(self.links)]):
             pass  # What rested on one of them.
@@ -220,7 +220,7 @@ class _Assembly:
         if above is not None:
             if nic.addresses or nic.routes or nic.dhcp4 or nic.dhcp6:
                 what = f"has addresses or routes, but is a port of {shown(above.nic.name or '')}"
-                self._tell(link, "", f"{what}: not applied", "give them to what it is a port of")
+                self._tell(link, "", f"{what}: not applied", "give them to the bond or bridge")
             link.nic = replace(nic, addresses=(), routes=(), dhcp4=False, dhcp6=False, accept_ra=False)
             return
         near = _Near(nic.addresses)
@@ -228,7 +228,7 @@ class _Assembly:
         routes = []
         for route in nic.routes:
             if route.gateway and (":" in route.gateway) != (":" in route.destination):
-                what = "a route whose gateway is of another IP version than its destination: left out"
+                what = "a route with a gateway of another IP version than its destination: left out"
                 self._tell(link, "routes", what, "correct one of them")
                 continue
             outside = bool(route.gateway) and near.outside(route.gateway or "", leased)
@@ -243,7 +243,7 @@ class _Assembly:
             self._tell(link, "mtu", "too small for an IPv6 address: not applied", "write at least 1280")
         elif parent is not None and parent.nic.mtu is not None and nic.mtu > parent.nic.mtu:
             what = f"larger than that of {shown(link.parent or '')}: not applied"
-            self._tell(link, "mtu", what, "a VLAN carries no more than what it is on")
+            self._tell(link, "mtu", what, "write at most the MTU of the NIC below")
         else:
             return
         link.nic = replace(nic, mtu=None)
@@ -255,7 +255,7 @@ class _Assembly:
             for address in dict.fromkeys(link.nic.addresses):
                 host = address.partition("/")[0]
                 if host in taken:
-                    self._tell(link, "", "an address that another NIC has too: left out", "give it to one")
+                    self._tell(link, "", "an address that another NIC has too: left out", "keep it on one")
                 else:
                     taken.add(host)
                     mine.append(address)

@@ -24,7 +24,7 @@ class Choice:
     def __call__(self, value: object) -> str:
         written = stripped(value).lower()
         if written not in self.words:
-            raise ValueError(f"not a word that is known here; write one of: {', '.join(self.words)}")
+            raise ValueError(f"not a known word; write one of: {', '.join(self.words)}")
         return written
 
 
@@ -41,7 +41,7 @@ class Whole:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value.strip(WHITE)):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            raise ValueError(f"not a whole number that fits; write one from {self.low} to {self.high}")
+            raise ValueError(f"not a whole number in range; write one from {self.low} to {self.high}")
         return value
 
 
@@ -73,7 +73,7 @@ def instance(value: object) -> str:
     """A medium's own id of the machine."""
     written = line(word(value))
     if len(written) > 200:
-        raise ValueError("too long an id; write at most 200 characters")
+        raise ValueError("the id is too long; write at most 200 characters")
     return written
 
 
@@ -86,7 +86,9 @@ def group(value: object) -> str:
     """A group's name that groupadd takes, or a user's."""
     written = stripped(value)
     if not USER.fullmatch(written):
-        raise ValueError("no name of an account or group; lower-case letters, digits, _ and -, at most 32")
+        raise ValueError(
+            "not an account or group name; write lower-case letters, digits, _ and -, at most 32"
+        )
     return written
 
 
@@ -100,7 +102,7 @@ def program_name(value: object) -> str:
     """A program's name."""
     written = text(value)
     if not re.fullmatch(PROGRAM_NAME, written):
-        raise ValueError("no name of a program; letters, digits, _ and -, at most 61")
+        raise ValueError("not a program name; write letters, digits, _ and -, at most 61")
     return written
 
 
@@ -111,7 +113,7 @@ def path(value: object) -> str:
     if not written.startswith("/") or {"", ".", ".."} & set(steps) or not written.isprintable():
         raise ValueError("not an absolute path; write for example /etc/motd, without . and ..")
     if len(written.encode()) > 4000 or any(len(step.encode()) > 255 for step in steps):
-        raise ValueError("too long a path; at most 255 bytes between two slashes")
+        raise ValueError("the path is too long; write at most 255 bytes between two slashes")
     return written
 
 
@@ -126,5 +128,5 @@ def timezone(value: object) -> str:
     """A name of the time zone database; "" where none is given."""
     written = stripped(value)
     if written and not re.fullmatch(r"[A-Za-z0-9_+-]{1,60}(?:/[A-Za-z0-9_+-]{1,60}){0,3}", written):
-        raise ValueError("no name of a time zone; write for example Europe/Paris or Etc/UTC")
+        raise ValueError("not a time zone name; write for example Europe/Paris or Etc/UTC")
     return written

@@ -147,7 +147,7 @@ def reading(document: dict[str, Any], script: bytes | None) -> Reading:
     if "version" in document and "vif" not in document:
         return Reading(None, {}, [], instead="native")
     if not any(one.name in document for one in fields_of(Document)):
-        what = "none of the keys of the platform's document is in it: not taken for one"
+        what = "has none of the keys of the platform's document: not used"
         return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
     return Reading(*parse(document, script))
 
@@ -172,7 +172,7 @@ def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:
             continue
         number = place if vif.vif_number is None else vif.vif_number
         if number in found:
-            what = f"NIC {number} is there twice; the first is used"
+            what = f"NIC {number} appears twice; the first is used"
             problems.append(Problem(f"vif[{place}].vif_number", what, "number each NIC once"))
             continue
         found[number] = nic = _Nic(number, vif.vif_mac)
@@ -192,10 +192,10 @@ def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
         network, gateway, path = pbn.pbn_network, pbn.pbn_gateway, f"{path}.pbn.pbn"
         public = True
     if network is not None and network.version != version:
-        problems.append(Problem(f"{path}_network", f"no network of an IPv{version} address", "correct it"))
+        problems.append(Problem(f"{path}_network", f"not an IPv{version} network", "correct it"))
         network = None
     if gateway is not None and gateway.version != version:
-        problems.append(Problem(f"{path}_gateway", f"no gateway of an IPv{version} address", "correct it"))
+        problems.append(Problem(f"{path}_gateway", f"not an IPv{version} gateway", "correct it"))
         gateway = None
     if gateway == address:
         problems.append(Problem(f"{path}_gateway", "the address itself", "name the router's address"))

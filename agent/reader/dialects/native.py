@@ -162,7 +162,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     name = next((found for wanted in DOCUMENTS if (found := names.find(wanted))), None)
     if name is None:
         what = f"no {DOCUMENTS[0]}"
-        return Reading(None, {}, [Problem("the drive", what, "it belongs into the drive's root")])
+        return Reading(None, {}, [Problem("the drive", what, "put it into the root of the drive")])
     held = small(name, files[name], LIMIT, draft.problems)
     document = read_json(name, held, draft.problems) if held is not None else None
     if document is None:
@@ -205,7 +205,7 @@ def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
     many programs have, it is not taken for one, since the disk that it is on is wiped afterwards.
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
-        what = "no key of the format but version is in it: not taken for a document"
+        what = "has no key of the format but version: not used"
         return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
     return parse(document, script)
 
@@ -281,7 +281,7 @@ def _program(spec: ProgramSpec | None, path: str, draft: Draft, *, boot: bool) -
         return
     arguments = tuple(word for word in spec.arguments or () if word is not None)
     if len(arguments) < len(spec.arguments or ()):
-        draft.tell(path, "an argument cannot be read: not run", "with others it would do something else")
+        draft.tell(path, "an argument cannot be read: not run", "correct it")
         return
     content = _content(spec, path, draft)
     if content is not None:

@@ -50,7 +50,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
         user_data.read(files[user], user, draft)
     found = names.find("meta-data")
     if found is None:
-        draft.tell("the drive", "no meta-data", "it has to be there, and may be empty")
+        draft.tell("the drive", "no meta-data", "add one; it may be empty")
     else:
         _describe(found, _mapping(found, files, draft), draft)
     network = names.find("network-config")
@@ -68,7 +68,7 @@ def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, A
     document = yaml_events.read(name, text, draft.problems) if text.strip(WHITE) else None
     if document is None or isinstance(document, dict):
         return document or {}
-    draft.tell(name, "no dictionary: left out", "write keys, each with its value")
+    draft.tell(name, "not a dictionary: left out", "write keys, each with its value")
     return {}
 
 

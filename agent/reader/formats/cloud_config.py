@@ -126,7 +126,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
     if document is None:
         return
     if not isinstance(document, dict):
-        draft.tell(name, "no dictionary: left out", "write keys, each with its value")
+        draft.tell(name, "not a dictionary: left out", "write keys, each with its value")
         return
     _spelled(document)
     found, problems = validate(CloudConfig, document, partly=True)

@@ -176,7 +176,7 @@ def _address(network: DataNetwork, path: str, draft: Draft) -> Interface | None:
     try:
         address = network_fields.interface(network.ip_address)
         if address.version != version:
-            raise ValueError(f"no IPv{version} address; its type says so")
+            raise ValueError(f"not an IPv{version} address; write one, or correct the type of the network")
         if network.netmask and "/" not in network.ip_address:
             key = "netmask"
             length = network_fields.prefix(network.netmask, version)
@@ -197,7 +197,7 @@ def _routes(network: DataNetwork, path: str, draft: Draft) -> list[Route]:
         try:
             destination = _destination(route, version)
             if route.gateway is not None and route.gateway.version != version:
-                raise ValueError(f"no gateway of IPv{version}; correct it")
+                raise ValueError(f"not an IPv{version} gateway; correct it")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             draft.tell(f"{path}.routes[{place}]", f"{what}: left out", hint)
@@ -212,7 +212,7 @@ def _destination(route: DataRoute, version: int) -> str:
         written = f"{written}/{network_fields.prefix(route.netmask, version)}"
     destination = network_fields.destination(written)
     if (":" in destination) != (version == 6):
-        raise ValueError(f"no destination of IPv{version}; correct it")
+        raise ValueError(f"not an IPv{version} destination; correct it")
     return destination
 
 

@@ -204,15 +204,17 @@ def _take(archive: Archive, head: Header, place: int) -> None:
     archive.ours = True
     limit = MODULES_LIMIT if MODULES.fullmatch(name) else LIMITS.get(name)
     if head.kind not in _REGULAR:
-        why = f"{_KINDS.get(head.kind, 'no regular file')}, not a regular file"
-        hint = "only regular files below gandi/ are taken; it was not touched"
+        why = f"{_KINDS.get(head.kind, 'of an unknown type')}, not a regular file"
+        hint = "only regular files below gandi/ are read; it was left as it is"
         archive.problems.append(Problem(shown(head.name), why, hint))
     elif name == INIT:
         pass  # The platform's own program: the agent does natively what it did.
     elif limit is None:
-        archive.problems.append(Problem(shown(head.name), "ignored: no member that counts", harmless=True))
+        archive.problems.append(
+            Problem(shown(head.name), "ignored: the agent reads no member of that name", harmless=True)
+        )
     elif name in archive.members:
-        archive.problems.append(Problem(name, "is there twice; the first is used", "deliver it once"))
+        archive.problems.append(Problem(name, "appears twice; the first is used", "deliver it once"))
     elif head.size > limit:
         what = f"{head.size} bytes; at most {limit} are read"
         archive.problems.append(Problem(name, what, "deliver a smaller file"))

@@ -90,8 +90,8 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
     if vendor:
         return
     if draft.plain > plain:
-        hint = "give a crypt(3) hash instead, and it is kept"
-        draft.tell(name, "holds a password in plain text: not kept", hint, harmless=True)
+        hint = "give a crypt(3) hash instead, and it is stored"
+        draft.tell(name, "holds a password in plain text: not stored", hint, harmless=True)
     elif USER_DATA not in draft.kept:
         draft.keep(USER_DATA, held, name)
 
@@ -121,7 +121,7 @@ def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
     elif _MESSAGE_HEAD.match(head):
         _parts(raw.lstrip(_WHITE), name, within, depth)
     elif head:
-        draft.tell(name, "neither a script nor #cloud-config: only kept", _EXPLAINED, harmless=True)
+        draft.tell(name, "neither a script nor #cloud-config: only stored", _EXPLAINED, harmless=True)
 
 
 def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
@@ -130,7 +130,7 @@ def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
     if held is None:
         return
     if depth >= _DEEPEST or len(_MULTIPART.findall(held)) > _DEEPEST:
-        draft.tell(name, "MIME parts in parts, too deeply: left out", "deliver one multipart message")
+        draft.tell(name, "MIME parts nested too deeply: left out", "deliver one multipart message")
         return
     if any(len(header[0]) > _HEADER for header in _HEADERS.finditer(held)):
         draft.tell(name, f"a MIME header of more than {_HEADER} bytes: left out", _AGAIN)

@@ -74,7 +74,7 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
         except (ValueError, RecursionError):
             pass  # Not JSON, but perhaps YAML in the same brackets.
     if yaml is None:
-        what = "YAML, and there is no library to read it"
+        what = "YAML, and the library that reads it is not installed"
         problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
         return None
     fast = hasattr(yaml, "CBaseLoader")
@@ -92,10 +92,10 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark
             place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            what = f"no YAML: {shown(error.problem or 'damaged')}{place}"
+            what = f"not YAML: {shown(error.problem or 'damaged')}{place}"
             rest = _without(text, builder.at) if any(one in what for one in _ITS_OWN) else None
         except yaml.YAMLError:
-            what, rest = "no YAML: a character that it does not have", None
+            what, rest = "not YAML: a character that YAML does not allow", None
         except _Wrong as error:
             what, rest = str(error), _without(text, builder.at) if isinstance(error, _Beyond) else None
         if rest is None:
@@ -177,12 +177,12 @@ class _Builder:
 
     def _scalar(self, event: Any) -> str | bytes | Unreadable | None:
         if _MARK in event.value:
-            return Unreadable("with a character that YAML does not have, or bytes that are no UTF-8")
+            return Unreadable("with a character that YAML does not allow, or bytes that are not UTF-8")
         if event.tag == _BINARY:
             try:
                 return fields.unpacked(event.value)
             except ValueError:
-                return Unreadable("a !!binary value whose base64 is damaged")
+                return Unreadable("a !!binary value with damaged base64")
         plain = event.implicit[0]
         return None if plain and event.value in _NULL else str(event.value)
 
@@ -201,7 +201,7 @@ class _Builder:
                 self._problems.append(bounds.odd_key(self._name, what, "write it as text"))
                 continue
             if key in own:
-                what = "the key is there twice; the last one counts"
+                what = "the key appears twice; the last one is used"
                 self._problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
             own[key] = value
         return merged | own

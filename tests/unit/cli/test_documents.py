@@ -72,7 +72,7 @@ def test_a_right_document(
     ("text", "said"),
     [
         ("{", "line 1"),
-        ("[]", "no JSON object"),
+        ("[]", "not a JSON object"),
         ('{"version": 1, "hostname": 5}', "hostname: "),
         ('{"version": 1, "nics": [{"addresses": ["203.0.113.300/24"]}]}', "nics[0].addresses[0]: "),
         ('{"version": 1, "users": [{"name": "Root User"}]}', "users[0].name: "),

@@ -79,12 +79,12 @@ def test_the_same_delivery_is_known_again_without_pydantic(image: Path) -> None:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        (json.dumps(DOCUMENT).encode()[:-20], "no JSON"),
-        (b"", "no JSON"),
-        (b"[]", "no JSON object"),
-        (b'"text"', "no JSON object"),
+        (json.dumps(DOCUMENT).encode()[:-20], "not JSON"),
+        (b"", "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b'"text"', "not a JSON object"),
         (b"\xff\xfe{}", "not UTF-8 at byte 0"),
-        (b"[" * 200_000 + b"]" * 200_000, "no JSON object"),
+        (b"[" * 200_000 + b"]" * 200_000, "not a JSON object"),
     ],
 )
 def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> None:

@@ -46,7 +46,7 @@ USER_DATA = {
     "packed": gzip.compress(message("7bit", drives.CLOUD_CONFIG.encode(), CONFIG)),
     "cut": gzip.compress(b"#!/bin/sh\n")[:-5],
     "foreign": b"#include\nhttp://192.0.2.1/\n",
-    "no YAML": b"#cloud-config\na: [\n",
+    "not YAML": b"#cloud-config\na: [\n",
     "no text": b"#cloud-config\n\xff",
     "misspelled": b"#cloud-config\nhostnme: x\ntimezone: Europe/Pari\nusers: [{name: -, passwd: x}]\n",
     "something": b"what an application wants to know",

@@ -204,7 +204,7 @@ def test_a_key_line_of_quotes_that_never_close(name: str) -> None:
         "gandi": {"gandi/config": json.dumps({"vm_conf": {"ssh_key": lines}}).encode()},
         "cloudstack": {"cloudstack/metadata/public-keys.txt": lines[: 250 << 10].encode()},
     }[name]
-    assert "no OpenSSH public key" in str(_held_in_time(DIALECTS[name][0], files).problems)
+    assert "not an OpenSSH public key" in str(_held_in_time(DIALECTS[name][0], files).problems)
 
 
 def test_keys_that_are_none_are_told_and_counted() -> None:

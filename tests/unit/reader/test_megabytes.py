@@ -169,14 +169,14 @@ def test_a_document_of_yaml_costs_itself(where: str, shape: str) -> None:
     ("conf", "path", "said"),
     [
         (f'"script_args":"{"x" * MIB}"', "vm_conf.script_args", "longer than 32768 characters"),
-        (r'"\ud800":1', r"gandi/config: \ud800", "a key that is no text: left out"),
+        (r'"\ud800":1', r"gandi/config: \ud800", "a key that is not text: left out"),
         (r'"user":"\ud800"', "vm_conf.user", "lone surrogate"),
         (f'"run":"{"x" * (MIB + 1)}"', "vm_conf.run", "longer than 1048576 characters"),
-        (f'"user":{"1" * 5000}', "vm_conf.user", "no number that JSON or a machine has"),
-        ('"user":NaN', "vm_conf.user", "no number that JSON or a machine has"),
+        (f'"user":{"1" * 5000}', "vm_conf.user", "a number that is too large, or not one of JSON"),
+        ('"user":NaN', "vm_conf.user", "a number that is too large, or not one of JSON"),
         (f'"user":{"[" * 50_000}{"]" * 50_000}', "vm_conf.user", "not a string (given: a list)"),
         (f'"user":[{_many("1")}]', "vm_conf.user", "items; at most 5000 are read"),
-        ('"ssh_key":"x"', "vm_conf.ssh_key line 1", "no OpenSSH"),
+        ('"ssh_key":"x"', "vm_conf.ssh_key line 1", "not an OpenSSH"),
     ],
 )
 def test_the_path_and_the_reason(conf: str, path: str, said: str) -> None:

@@ -302,7 +302,7 @@ def test_another_machines_drive_waits_for_a_boot(machine: Machine) -> None:
 def test_a_drive_that_cannot_be_read_changes_nothing(machine: Machine) -> None:
     machine.deliver()
     first, _ = machine.boot()
-    bad = (Problem("meta_data.json", "no JSON", "deliver a correct document"),)
+    bad = (Problem("meta_data.json", "not JSON", "deliver a correct document"),)
     machine.drive = parsed(None, "x", problems=bad)
     ctx = context(Host(machine.root))
     items = machine.event(ctx)

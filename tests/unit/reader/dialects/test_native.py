@@ -125,7 +125,7 @@ WRONG = [
     (("users", 1, "groups", 0), "a b", "users[1].groups[0]", "group"),
     (("users", 0, "keys", 0), "ssh-rsa x", "users[0].keys[0]", "base64"),
     (("scripts", 0, "content"), 5, "scripts[0].content", "not a string"),
-    (("scripts", 0, "name"), "../x", "scripts[0].name", "name of a program"),
+    (("scripts", 0, "name"), "../x", "scripts[0].name", "not a program name"),
     (("scripts", 0, "arguments", 0), 5, "scripts[0].arguments[0]", "not a string"),
     (("boot", 0, "content"), "%%%", "boot[0].content", "base64"),
     (("files", 0, "path"), "etc/motd", "files[0].path", "absolute path"),

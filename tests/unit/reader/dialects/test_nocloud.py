@@ -143,8 +143,8 @@ def test_version_1() -> None:
     [
         ("version: 3", "network-config: version", "neither 1 nor 2"),
         ("network: {ethernets: {}}", "network-config: version", "neither 1 nor 2"),
-        ("- a", "network-config", "no dictionary"),
-        ("version: [", "network-config", "no YAML"),
+        ("- a", "network-config", "not a dictionary"),
+        ("version: [", "network-config", "not YAML"),
         (
             "version: 2\nethernets: {e: {dhcp4: maybe}}",
             "network-config: ethernets.e.dhcp4",
@@ -155,7 +155,7 @@ def test_version_1() -> None:
         ("version: 2\nvlans: {v: {id: 1, link: e}}", "network-config: vlans.v.link", "no NIC e"),
         ("version: 2\nbonds: {b: {interfaces: [x]}}", "network-config: bonds.b.interfaces", "no NIC x"),
         ("version: 2\nbridges: {'a b': {}}", "network-config: bridges.a b", "without a name"),
-        ("version: 1\nconfig: [{type: team}]", "network-config: config[0].type", "not a word"),
+        ("version: 1\nconfig: [{type: team}]", "network-config: config[0].type", "not a known word"),
         (
             "version: 1\nconfig: [{type: physical, name: e, subnets: [{type: static, address: x}]}]",
             "network-config: config[0].subnets[0].address",

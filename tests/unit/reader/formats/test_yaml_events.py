@@ -70,9 +70,9 @@ def test_an_alias_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: [", "no YAML: "),
+        ("a: [", "not YAML: "),
         ("a: b: c", "at line 1, column 5"),
-        ("\ta: b", "no YAML"),
+        ("\ta: b", "not YAML"),
         ("a: 1\n---\nb: 2", "more than one"),
         ("[" * 100_000, "nest"),
         ("{" * 100_000, "nest"),
@@ -99,7 +99,7 @@ def test_what_is_refused(text: str, said: str) -> None:
         ("a: *y\nb: c", "without its anchor"),
         ("a: !!binary '*'\nb: c", "base64"),
         ("# \x01\na: x\x01\nb: c", "a character"),
-        ("a: |\n  one\n  \udce9\nb: c", "no UTF-8"),
+        ("a: |\n  one\n  \udce9\nb: c", "not UTF-8"),
         ("a: ['\x7f']\nb: c", "a character"),
         ('{"a": [' + "1," * 30_001 + '1], "b": "c"}', "30002 items"),
         ('{"a": ' + "[" * 30_000 + "]" * 30_000 + ', "b": "c"}', "deep"),
@@ -151,7 +151,7 @@ def test_a_key_that_is_no_text_costs_itself_only() -> None:
     for key in ("[a, b]", "a\x01", "a\udce9"):
         value, (problem,) = read(f"{key}: c\nd: e")
         assert value == {"d": "e"}
-        assert (problem.path, problem.message) == ("doc: a key", "a key that is no text: left out")
+        assert (problem.path, problem.message) == ("doc: a key", "a key that is not text: left out")
 
 
 def test_a_key_twice() -> None:

@@ -23,7 +23,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which instance this is: the source's name and the medium's own id (FORMATS: the pair is compared)."""
+    """An instance: the source's name and the medium's own id. The pair is compared."""
 
     source: str
     id: str

@@ -227,7 +227,7 @@ def test_the_partitions_of_a_disk_go_together_or_not_at_all(
 def test_partitions_made_anew_under_a_disk_unmounted_by_hand_stay_his(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """FAILURES 15: between two of sfdisk's steps the partition that we know is not there."""
+    """Between two steps of sfdisk the known partition does not exist."""
     disk, ctx = make_disk(SIZE), context(tmp_path)
     disk.table("label: gpt\nsize=60MiB\n")
     sh(*MKFS["ext4"], "-L", "data", f"/dev/{disk.part(1)}")
@@ -295,7 +295,7 @@ def test_a_disk_that_is_being_worked_on_by_another_process_is_waited_for(
 def test_who_sits_on_a_disk_that_was_taken_away_is_named_until_he_leaves(
     how: str, fs: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """FAILURES 19: no mount, no folder, and the process is told apart without any path."""
+    """The mount and the folder are gone; the process is found by device number, not by a path."""
     disk, ctx = make_disk(320 * MIB), context(tmp_path)
     at = mounted(disk, ctx, fs)
     away = replace(system(disk), read=lambda _host, _name: None)

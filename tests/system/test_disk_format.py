@@ -1,6 +1,4 @@
-"""CONFIG_DISK_FORMAT on real devices: what is proven blank and has just been attached, and nothing else
-(FAILURES 12).
-"""
+"""CONFIG_DISK_FORMAT on real devices: only a disk proven blank and just attached is formatted."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_one_label_twice_keeps_its_places_in_any_order(
 
 
 def test_a_copy_of_what_is_mounted_is_left(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
-    """FAILURES 20."""
+    """Both have the same filesystem UUID."""
     one, two, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
     ext4(one, "-L", "data")
     both = system(one, two)
@@ -205,7 +205,7 @@ def _dies(when: str, ctx: Context, disk: LoopDisk, real: System) -> None:
 def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
     dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """FAILURES 18. The next one knows that it was made for the disk."""
+    """The next daemon finds in the disk's record that the folder was made for it."""
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
     real = system(disk)
@@ -220,7 +220,7 @@ def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
 def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next_one(
     dies: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """FAILURES 18. The next one hears of the disk though nobody tells it, and knows what to take away."""
+    """The next daemon gets no event for the disk, but finds its record and removes the folder."""
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
     real = system(disk)
@@ -236,7 +236,7 @@ def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next
 def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """FAILURES 18. What /run knew is gone with the power; what is in the folder is never touched."""
+    """The records in /run are lost with a power cut; a folder that is not empty is never removed."""
     disk, other, ctx = make_disk(SIZE), make_disk(SIZE), context(tmp_path)
     for label, one in (("data", disk), ("kept", other)):
         ext4(one, "-L", label)

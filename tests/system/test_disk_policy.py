@@ -1,6 +1,5 @@
 """Each case of the policy's table on a real device: what libblkid, the kernel and the settings say of it,
-and that it is left as it is (FAILURES 24). What decides on facts alone is in
-tests/unit/disks/test_policy.py.
+and that it is left as it is. Decisions on facts alone are tested in tests/unit/disks/test_policy.py.
 """
 
 from __future__ import annotations

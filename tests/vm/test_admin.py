@@ -121,7 +121,7 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
 def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(
     booted: Machine, tmp_path: Path, rounds: Rounds
 ) -> None:
-    """FAILURES 15: udev makes a change event each time that somebody closes the disk."""
+    """udev emits a change event each time a program closes a disk that it opened for writing."""
     vm, chance = booted, dice("administrator")
     attach(vm, tmp_path)
     node = vm.output("findmnt -no SOURCE /srv/data")
@@ -158,7 +158,7 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(
 
 @pytest.mark.parametrize("fs", ["ext4"])
 def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: str) -> None:
-    """FAILURES 19: no dead mount, no folder of ours, and who sits there is named; swap space is critical."""
+    """No mount and no mountpoint remain, processes that use the disk are named; lost swap is critical."""
     vm = booted
     for name in ("one", "two", "three"):
         attach(vm, tmp_path, name, fs)

@@ -19,7 +19,6 @@ OVERFLOW = "9725e2d22dc343289f8db85b1f2d9f5b"
 
 
 def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
-    """FAILURES 18."""
     chance = dice("kills")
     disk = Plugged(booted, tmp_path, "data")
     for number in rounds(10, 100):
@@ -40,7 +39,7 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, 
 
 @pytest.mark.long
 def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
-    """FAILURES 18. Each round costs a boot, as far as the stage that mounts; what follows it in a boot runs
+    """Each round costs a boot, as far as the stage that mounts; what follows it in a boot runs
     beside the next round. By a power cut: emulated, the same process boots slower each time.
     """
     booted.run(f"{NO_MEDIUM}; sync")
@@ -59,7 +58,7 @@ def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, r
 
 
 def test_udev_restarted_and_events_lost_everything_is_found(booted: Machine, tmp_path: Path) -> None:
-    """FAILURES 16. A buffer of a few events, and nobody who reads them."""
+    """A buffer for a few events, and no daemon that reads them."""
     disks = [Plugged(booted, tmp_path, name) for name in ("one", "two", "three")]
     disks[0].attach()
     # What udevd is at, or has in its queue, when it is stopped is lost: it tells no one of it afterwards.

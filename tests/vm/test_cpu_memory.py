@@ -36,7 +36,7 @@ def _blocks(vm: Machine) -> int:
 
 
 def test_cpus_come_online_and_the_administrators_stay_offline(vm: Machine) -> None:
-    """FAILURES 9: already online, the administrator's hand, events that udev is told to repeat."""
+    """CPUs already online, taken offline by the administrator, and events repeated by udevadm trigger."""
     nic = name_of(vm, plugged.QUEUES)
     assert vm.output("nproc") == "1"
     assert vm.output(f"ls -d /sys/class/net/{nic}/queues/tx-* | wc -l") == "1"
@@ -64,7 +64,7 @@ def test_cpus_come_online_and_the_administrators_stay_offline(vm: Machine) -> No
 
 
 def test_memory_comes_online_and_the_administrators_stays_offline(vm: Machine) -> None:
-    """FAILURES 8: a kernel that leaves memory offline, one that does not, a zone, a storm of blocks."""
+    """A kernel that leaves memory offline, one that does not, a zone, and many blocks at once."""
     before, blocks = _total(vm), _blocks(vm)
     assert _offline(vm) == []
     for number, size in enumerate((128, 256, 512)):

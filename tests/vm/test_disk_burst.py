@@ -1,5 +1,5 @@
-"""64 disks at once: all mounted, none lost; twelve enlarged at once; all taken away at once under two
-processes that sit on them (FAILURES 16 and 19).
+"""64 disks at once: all mounted, none lost; twelve enlarged at once; all removed at once while two
+processes use them.
 """
 
 from __future__ import annotations

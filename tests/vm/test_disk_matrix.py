@@ -1,5 +1,5 @@
-"""Every bus, partition table and filesystem: attached, written to, resized, taken away, attached again. All
-disks at once in one machine (FAILURES 5 and 6).
+"""Every bus, partition table and filesystem: attached, written to, resized, removed, attached again. All
+disks at once in one machine.
 """
 
 from __future__ import annotations

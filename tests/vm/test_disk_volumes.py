@@ -1,5 +1,5 @@
 """LVM and LUKS: the volumes that the administrator made and mounted grow with their disks, and reserved
-space stays reserved. All of them at once in one machine (FAILURES 5 and 18).
+space stays reserved, also when the daemon is killed. All of them at once in one machine.
 """
 
 from __future__ import annotations

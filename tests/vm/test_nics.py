@@ -34,8 +34,8 @@ def _has(vm: Machine, name: str, address: str) -> None:
 
 
 def test_a_nic_is_configured_when_it_comes_and_forgotten_when_it_goes(vm: Machine) -> None:
-    """FAILURES 10: in the document and not, removed, added again, its driver loaded again, renamed, MAC
-    changed, udevd restarted meanwhile.
+    """In the document and not, removed, added again, its driver loaded again, renamed, MAC changed, udevd
+    restarted in between.
     """
     first = name_of(vm, FIRST)
     route = vm.json("ip -j route show default")
@@ -99,9 +99,7 @@ def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
 
 @pytest.mark.long
 def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
-    """FAILURES 10: 500 veth pairs in a namespace, 50 more where udev sees them, and the daemon is not woken
-    once.
-    """
+    """500 veth pairs in a namespace and 50 more where udev sees them do not start the daemon once."""
     settings(vm, "CONFIG_IDLE_EXIT=0")
     # The one thing that wakes a daemon at rest: its sign of life.
     place = "/run/systemd/system/gandi-agent.service.d"

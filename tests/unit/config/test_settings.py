@@ -1,4 +1,4 @@
-"""FORMATS of /etc/default/gandi: shell syntax without a shell; a wrong line costs only itself."""
+"""/etc/default/gandi is shell syntax, read without a shell; an invalid line affects only its own setting."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
 def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
     devices: Devices, seen: Seen
 ) -> None:
-    """FAILURES 16. Each comes with two events more, as udev's watch makes them."""
+    """Each disk has two more events, as udev's watch on block devices causes them."""
     names = [f"vd{number}" for number in range(64)]
     seen.hold["vd5"] = threading.Event()
     for action in ("add", "change", "change"):

@@ -51,7 +51,7 @@ def record(name: str, number: str, kind: Kind = Kind.MOUNTED) -> Record:
 
 
 def test_what_is_the_administrators() -> None:
-    """FAILURES 15: what he unmounted, what was given up, and what he makes of such a disk; nothing else."""
+    """Disks that they unmounted or released, and partitions they create on such a disk; no others."""
     number = frozenset({"254:17"})
     known = Machine(mounts=(Mount("/srv/vdb1", "/dev/vdb1", "ext4", number),))
     records = {

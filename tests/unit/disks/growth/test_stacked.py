@@ -118,7 +118,7 @@ def test_the_disk_is_known_first_and_grown_later(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("links", range(3))
 def test_a_cut_at_each_link_loses_nothing_and_eats_nothing(tmp_path: Path, links: int) -> None:
-    """FAILURES 5 and 18."""
+    """After an interruption the next run grows the volume, and by no more than the disk has gained."""
     machine = Machine(tmp_path)
     look(machine, 180 << 20)
     machine.cut = links

@@ -1,1 +1,1 @@
-"""What the machine is to be: the document's model, and the administrator's settings."""
+"""The wanted configuration: the model of a delivered document, and the administrator's settings."""

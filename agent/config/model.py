@@ -1,5 +1,5 @@
-"""The neutral, frozen description of one machine: what every dialect parses into, and all that later
-code knows.
+"""The platform-independent model of a machine's configuration: every dialect is parsed into it, and all
+other code uses only it.
 
 Stored as canonical JSON (sorted keys, no spaces), so that equal configurations are equal bytes. ``load``
 trusts its input: it only ever reads what the parser child validated or what the agent itself stored.
@@ -31,7 +31,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of a NIC; ``on_link`` where the gateway is outside the addresses' networks."""
+    """A route of a NIC; ``on_link`` if the gateway is outside the networks of its addresses."""
 
     destination: str
     gateway: str | None = None
@@ -40,7 +40,7 @@ class Route:
 
 
 class Kind(StrEnum):
-    """What a NIC is made of."""
+    """The kind of a NIC."""
 
     PHYSICAL = "physical"
     BOND = "bond"
@@ -50,7 +50,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bond:
-    """How a bond uses its ports: the kernel's own words (bonding.rst); ``miimon`` in milliseconds."""
+    """The options of a bond, by the kernel's names (bonding.rst); ``miimon`` is in milliseconds."""
 
     mode: str = "active-backup"
     miimon: int | None = None
@@ -61,14 +61,14 @@ class Bond:
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """One NIC. ``number`` orders NICs, is unique, and is what others refer to it by.
+    """One NIC. ``number`` is unique, defines the order, and is how other NICs refer to it.
 
-    A physical one is paired with an interface of the machine: by ``mac`` (lower case) exactly where it is
-    given, else by ``name`` where that is given, else by its number. One of another ``kind`` is made under
-    ``name`` (required there), with ``mac`` where it is given. ``ports`` are the numbers of what a bond or a
-    bridge is made of; ``parent`` and ``vlan`` are those of a VLAN. ``addresses`` are ``address/prefix``.
-    ``accept_ra`` is the kernel's word for router advertisements: what they may bring is in ``ra_address``,
-    ``ra_dns`` and ``ra_gateway``. ``optional``: the boot never waits for it.
+    A physical NIC is paired with an interface of the machine by ``mac`` (lower case) if given, else by
+    ``name`` if given, else by its number. A NIC of another ``kind`` is created as ``name`` (required), with
+    ``mac`` if given. ``ports`` are the numbers of the NICs in a bond or bridge; a VLAN has ``parent``, the
+    number of the NIC below, and its id in ``vlan``. ``addresses`` are ``address/prefix``. ``accept_ra`` is
+    the kernel's setting for router advertisements; ``ra_address``, ``ra_dns`` and ``ra_gateway`` say what
+    they may configure. The boot does not wait for an ``optional`` NIC.
     """
 
     number: int
@@ -95,11 +95,11 @@ class Nic:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An account. ``password`` is a crypt(3) hash; None leaves the account's password alone. root is one
-    of these. The empty name is the account of CONFIG_DEFAULT_USER, which the document does not know.
+    """An account, root included. The empty name stands for the account of CONFIG_DEFAULT_USER.
 
-    ``admin``: a member of sudo or wheel. ``sudo``: rules after the account's name in a file of sudoers.d.
-    ``locked``: no password is good for it.
+    ``password`` is a crypt(3) hash; None leaves the account's password alone. ``admin``: a member of group
+    sudo or wheel. ``sudo``: the rules for a sudoers.d file, each without the account's name. ``locked``: no
+    password is accepted.
     """
 
     name: str
@@ -114,7 +114,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that the document brings. Its bytes are stored like a script's, under ``name``."""
+    """A file to write at ``path``. Its content is stored beside the document under ``name``."""
 
     path: str
     name: str
@@ -127,7 +127,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A program of the customer's, run once. Its bytes are stored beside the document under ``name``."""
+    """A program of the customer's. Its content is stored beside the document under ``name``."""
 
     name: str
     digest: str
@@ -136,27 +136,27 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class InstanceConfig:
-    """Everything that the platform says about this machine."""
+    """The configuration that the platform delivers for this machine."""
 
     identity: Identity
     hostname: str | None = None
     nameservers: tuple[str, ...] = ()
     nics: tuple[Nic, ...] = ()
     users: tuple[User, ...] = ()
-    #: In the order in which they run, once, at the end of the boot.
+    #: Run in this order, once, at the end of the boot.
     scripts: tuple[Script, ...] = ()
     #: Run at each boot, at the end of bootstrap (cloud-config's bootcmd).
     boot: tuple[Script, ...] = ()
     files: tuple[File, ...] = ()
     search: tuple[str, ...] = ()
-    #: What the drive says of the machine, for ``get``: name and value.
+    #: Names and values of the medium's metadata, for ``gandi-agent get``.
     metadata: tuple[tuple[str, str], ...] = ()
     timezone: str | None = None
-    #: Something in the document was wrong and is missing here: nothing is taken back because it is missing.
+    #: The document had errors, so items may be missing here: nothing is withdrawn because it is missing.
     partial: bool = False
 
     def identified(self, identity: Identity) -> InstanceConfig:
-        """The same configuration under another identity."""
+        """Return the configuration with another identity."""
         return replace(self, identity=identity)
 
 

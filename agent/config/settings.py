@@ -1,9 +1,8 @@
-"""/etc/default/gandi (/etc/sysconfig/gandi on RPM systems): what the machine's administrator wants of
-the agent.
+"""The administrator's settings: /etc/default/gandi, /etc/sysconfig/gandi on RPM systems.
 
-The file is shell syntax, read without a shell and never written. One stat() before each decision tells
-whether it has to be read again, so that editing it and ``udevadm trigger`` is enough. A wrong line keeps
-its last good value.
+The file has shell syntax, is read without a shell and never written. A stat() before each decision detects
+a change, so ``udevadm trigger`` after an edit is enough. A setting with an invalid line keeps its last valid
+value.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ if TYPE_CHECKING:
 
     from agent.host.host import Host
 
-#: First existing one is the file; the first is also the name that is shown when there is none.
+#: The first that exists is read; without any, messages name the first.
 FILES = ("/etc/default/gandi", "/etc/sysconfig/gandi")
 #: Settings of the old packages that have no effect any more.
 RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
 _ASSIGNMENT = r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)="
-#: Characters that mean themselves to a shell: a line of them alone needs no shlex, which is dear to import.
+#: Characters without a meaning to a shell: a line of these needs no shlex, which is expensive to import.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=./:,+@-")
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _MODE = r"[0-7]{3,4}"
 
 
 class MountMode(StrEnum):
-    """CONFIG_MOUNT_MODE: who mounts data disks."""
+    """CONFIG_MOUNT_MODE: which program mounts data disks."""
 
     DIRECT = "direct"
     AUTOFS = "autofs"
@@ -44,7 +43,7 @@ class MountMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every setting, by the lower-case name without its prefix; the defaults are those of an empty file."""
+    """Every setting, in lower case without CONFIG_ or GANDI_; the defaults are those of an empty file."""
 
     hostname: bool = True
     nameserver: bool = True
@@ -90,7 +89,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A line of the file that could not be used as it stands."""
+    """An invalid line of the file."""
 
     line: int
     message: str
@@ -98,7 +97,7 @@ class Problem:
 
 
 def variable(name: str) -> str:
-    """The name in the file of a field of Settings."""
+    """Return the name that a field of Settings has in the file."""
     return {"plugin_dir": "GANDI_PLUGIN_DIR", "hook_dir": "GANDI_HOOK_DIR"}.get(
         name, f"CONFIG_{name.upper()}"
     )
@@ -108,10 +107,9 @@ FIELDS = {variable(item.name): item.name for item in fields(Settings)}
 
 
 def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Problem]]:
-    """Settings from the file's text, and what was wrong with it, line by line.
+    """Return the settings in the file's text, and a problem for each invalid line.
 
-    A line that cannot be used leaves the value it would have set at that of ``good``, the last that was
-    read.
+    The setting of an invalid line keeps its value in ``good``, the last valid settings.
     """
     last, values, problems = good or Settings(), dict[str, object](), list[Problem]()
     for number, line in enumerate(lines(text), start=1):
@@ -135,7 +133,7 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
 
 
 def _unquote(line: str) -> str:
-    """The value of an assignment, with quotes and a comment as the shell has them."""
+    """Return the value of an assignment, without its quotes and comment (sh(1)). Raise ConfigError."""
     if _PLAIN.issuperset(line):
         return line.partition("=")[2]
     import shlex
@@ -223,7 +221,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "mount_owner": _owner,
     "disk_format": _format,
     "memory_online": _memory,
-    # Nothing in it is not the list of no sources, which is "none".
+    # An empty value means the default; the setting for no source is "none".
     "datasource": lambda value: tuple(words(value.replace(",", " "))) or ("auto",),
     "renderer": _one_of("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
     "decompress_kernel": _one_of("auto", "0", "1"),
@@ -232,7 +230,7 @@ _READERS: dict[str, Callable[[str], object]] = {
 
 @dataclass(slots=True)
 class SettingsFile:
-    """The file as it was when last looked at; ``current()`` looks again, at the price of one stat()."""
+    """The settings file and its last known content; ``current`` reads it again if stat() shows a change."""
 
     host: Host
     settings: Settings = field(default_factory=Settings)
@@ -241,7 +239,7 @@ class SettingsFile:
 
     @property
     def name(self) -> str:
-        """The file that is read."""
+        """The path of the file that is read."""
         return next((name for name in FILES if self.host.exists(name)), FILES[0])
 
     def current(self) -> Settings:

@@ -1,1 +1,1 @@
-"""Accounts: what the passwd package's files say, keys, passwords, and what a cut run has left."""
+"""Accounts: passwd files, SSH keys, passwords, and accounts that were left unfinished."""

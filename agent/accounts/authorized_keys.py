@@ -1,7 +1,7 @@
-"""The lines of an account's authorized_keys file, wherever sshd looks for it.
+"""Read and change the lines of an account's authorized_keys file, at the path where sshd looks for it.
 
-A line ends at ``\\n`` alone, as sshd reads it, and a change is one line more or one less: every other byte
-of the file stays, text in no encoding and a last line without its end among them.
+Only ``\\n`` ends a line, as for sshd. A change adds or removes one line and keeps every other byte of the
+file, including text that is not UTF-8 and a last line without a newline.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ if TYPE_CHECKING:
 
 
 def lines(host: Host, owner: Account) -> list[str]:
-    """Return what the file holds now; nothing where there is none. Raises HostError for one that is not
-    trusted.
-    """
+    """Return the file's lines, none if it does not exist. Raise HostError for a file that is not trusted."""
     return text.lines(_read(host, owner))
 
 
 def add(host: Host, owner: Account, line: str) -> None:
-    """Put a line at the file's end. Raises HostError."""
+    """Append a line. Raise HostError."""
     content = _read(host, owner)
     end = "" if not content or content.endswith("\n") else "\n"
     _write(host, owner, f"{content}{end}{line}\n")
 
 
 def remove(host: Host, owner: Account, line: str) -> None:
-    """Take that line out, as often as it is there. Raises HostError."""
-    *whole, rest = _read(host, owner).split("\n")  # what follows the last end is a line too, or nothing
+    """Remove each occurrence of the line. Raise HostError."""
+    *whole, rest = _read(host, owner).split("\n")  # a last line without a newline, or ""
     kept = "".join(f"{other}\n" for other in whole if other != line)
     _write(host, owner, kept + (rest if rest != line else ""))
 
@@ -53,7 +51,7 @@ def _write(host: Host, owner: Account, content: str) -> None:
     data = content.encode("utf-8", "surrogateescape")
     inside = _below_home(path, owner)
     if inside is None:
-        # sshd reads the file as the user: outside the home it is the administrator's, and stays as it was.
+        # Outside the home the file is the administrator's: keep owner and mode. sshd reads it as the user.
         there = host.as_it_is(path)
         host.write(path, data, mode=there.mode if there else 0o644, owner=there.owner if there else (0, 0))
     else:
@@ -61,7 +59,7 @@ def _write(host: Host, owner: Account, content: str) -> None:
 
 
 def _below_home(path: str, owner: Account) -> tuple[str, ...] | None:
-    """The path's parts below the account's home; None for a place elsewhere."""
+    """Return the path's parts below the account's home, None for a path outside it."""
     home = owner.home.rstrip("/")
     parts = tuple(part for part in path.removeprefix(f"{home}/").split("/") if part not in ("", "."))
     return parts if path.startswith(f"{home}/") and ".." not in parts else None

@@ -1,6 +1,6 @@
-"""Facts about accounts, from the files that the passwd package keeps, and about OpenSSH keys. No decisions.
+"""Facts about accounts, read from the files of the passwd package, and about OpenSSH keys. No decisions.
 
-The files are read, not NSS: what is asked is what this machine itself says, also below another root.
+The files are read without NSS: only local accounts count, and the files may be below another root.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
     from agent.host.host import Host
 
-#: Uids of ordinary accounts on Debian and RPM systems (login.defs: UID_MIN, UID_MAX); 65534 is nobody.
+#: Uids of ordinary accounts on Debian and RPM systems (login.defs: UID_MIN, UID_MAX).
 ORDINARY = range(1000, 60001)
-#: sshd_config(5): the default of AuthorizedKeysFile, its first file.
+#: sshd_config(5): the first file in the default of AuthorizedKeysFile.
 _KEYS_FILE = ".ssh/authorized_keys"
-#: Blanks as in OpenSSH's servconf.c, which also lets a form feed end a line.
+#: Blanks as in OpenSSH's servconf.c, where a form feed also ends a line.
 _KEYS_DIRECTIVE = re.compile(
     r"[ \t\r]*AuthorizedKeysFile[ \t\r=]+(\"[^\"]*\"|[^ \t\r\f]+)", re.IGNORECASE | re.ASCII
 )
 _MATCH_DIRECTIVE = re.compile(r"[ \t\r]*Match[ \t\r=]", re.IGNORECASE | re.ASCII)
-#: The type's name, which is in a key too, begins with its length: three bytes 0.
+#: Base64 of a key: it begins with the length of the type's name, so with three zero bytes.
 _BLOB = r"AAAA[A-Za-z0-9+/]+={0,2}"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A line of passwd(5)."""
+    """An account: a line of passwd(5)."""
 
     name: str
     uid: int
@@ -44,12 +44,12 @@ class Account:
 
     @property
     def ordinary(self) -> bool:
-        """Whether this is a person's account (root and the system's own are not)."""
+        """Whether this is neither root nor a system account."""
         return self.uid in ORDINARY
 
 
 def account(host: Host, name: str) -> Account | None:
-    """The account of that name, or None."""
+    """Return the account with that name, or None."""
     for fields in _records(host, "/etc/passwd", 7):
         uid, gid = number(fields[2]), number(fields[3])
         if fields[0] == name and uid is not None and gid is not None:
@@ -58,30 +58,30 @@ def account(host: Host, name: str) -> Account | None:
 
 
 def password(host: Host, name: str) -> str | None:
-    """The account's field of shadow(5): a hash or a lock, a secret either way; None without a line."""
-    # glibc and shadow also take lines of less fields than 9.
+    """Return the account's password field of shadow(5), a secret: a hash or a lock; None without a line."""
+    # glibc and shadow accept lines with fewer than 9 fields.
     return next((fields[1] for fields in _records(host, "/etc/shadow", 2) if fields[0] == name), None)
 
 
 def admin_group(host: Host) -> str | None:
-    """The group whose members may become root by sudo: Debian's or the RPM systems' name, if there."""
+    """Return the group for sudo, "sudo" (Debian) or "wheel" (RPM systems), or None if neither exists."""
     groups = {fields[0] for fields in _records(host, "/etc/group", 4)}
     return next((name for name in ("sudo", "wheel") if name in groups), None)
 
 
 def group(host: Host, name: str) -> int | None:
-    """The number of the group of that name, or None."""
+    """Return the gid of the group with that name, or None."""
     found = (fields[2] for fields in _records(host, "/etc/group", 4) if fields[0] == name)
     return next((gid for gid in map(number, found) if gid is not None), None)
 
 
 def in_group(host: Host, name: str, group: str) -> bool:
-    """Whether the account is listed as a member of the group."""
+    """Return whether the account is listed as a member of the group."""
     return any(f[0] == group and name in f[3].split(",") for f in _records(host, "/etc/group", 4))
 
 
 def keys_file(host: Host, owner: Account) -> str:
-    """The path of the first file in which sshd looks for the account's keys (sshd_config(5),
+    """Return the path of the first file in which sshd looks for the account's keys (sshd_config(5),
     AuthorizedKeysFile).
     """
     pattern = next(_keys_directives(host), _KEYS_FILE)
@@ -92,22 +92,22 @@ def keys_file(host: Host, owner: Account) -> str:
 
 
 def blob(line: str) -> str | None:
-    """What makes two lines of an authorized_keys file the same key: its type and its base64; None if it is
-    none.
+    """Return the type and base64 of the key in a line of authorized_keys, which identify it; None if it
+    holds no key.
     """
     found = public_key.split(line)
     return f"{found[0]} {found[1]}" if found and re.fullmatch(_BLOB, found[1]) else None
 
 
 def comment(line: str) -> str:
-    """What stands behind the key; "" where there is nothing, or no key."""
+    """Return the comment after the key, "" without one or without a key."""
     found = public_key.split(line)
     return found[2] if found else ""
 
 
 def fingerprint(line: str) -> str:
-    """The key's name as ``ssh-keygen -l`` prints it: ``SHA256:`` and 43 characters. Raises ValueError if it
-    is none.
+    """Return the key's fingerprint as ``ssh-keygen -l`` prints it: ``SHA256:`` and 43 characters. Raise
+    ValueError if the line holds no key.
     """
     import base64
 
@@ -127,7 +127,7 @@ def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
 
 
 def _keys_directives(host: Host) -> Iterator[str]:
-    """Each global AuthorizedKeysFile in the order in which sshd meets them; it uses the first."""
+    """Yield each global AuthorizedKeysFile in the order in which sshd reads them; it uses the first."""
     names = [name for name in listed(host, "/etc/ssh/sshd_config.d") if name.endswith(".conf")]
     # Debian's and Fedora's main file includes the folder at its top.
     for name in (*(f"/etc/ssh/sshd_config.d/{name}" for name in names), "/etc/ssh/sshd_config"):

@@ -1,7 +1,7 @@
-"""An account's password: a crypt(3) hash, a lock, or a plain one, known again and never stored.
+"""Set an account's password: a crypt(3) hash, a lock, or plain text, which is never stored.
 
-Of each account's last plain password a salted scrypt hash (RFC 7914) lies beside the state: a file that is
-stolen costs as much to guess from as /etc/shadow does.
+To recognise a plain password that is delivered again, a salted scrypt hash (RFC 7914) of each account's last
+one is kept beside the state. Guessing from it costs as much as from /etc/shadow.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from agent.state.store import State
 
 _FILE = "passwords.json"
-#: CPU and memory: 4 MiB and some 10 ms, a few hundred in an emulated guest.
+#: N, r and p of scrypt: 4 MiB of memory and about 10 ms of CPU, a few hundred in an emulated guest.
 _COST, _BLOCK, _PARALLEL = 1 << 12, 8, 1
 _SALT = 16
 
 
 def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
-    """Settle the password of an account. A plain one counts before a hash; where it is to be locked as well,
-    it is set and then locked.
+    """Settle the password of an account. Plain text takes precedence over a hash. An account that is also
+    to be locked gets the password and then the lock.
     """
     host, name = state.host, user.name
     live = passwd.password(host, name)
@@ -57,8 +57,8 @@ def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
 
 
 def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
-    """How it is hashed is the system's affair: what is compared is whether it was delivered before, and
-    whether the hash is still the one that the system made of it then.
+    """Settle a plain password. The system hashes it, so compare whether the same password was delivered
+    before, and whether the system's hash is still the one that it made then.
     """
     if "\n" in plain:
         raise ConfigError("the password has more than one line", hint="deliver another one")
@@ -81,7 +81,7 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
         left=lambda: passwd.password(state.host, name),
     )
     if settled.outcome is Outcome.KEPT and not known:
-        # Seen for the first time, on a machine that was set up before us: known when it comes again.
+        # First delivery, on a machine that was set up before the agent: recognise the next one.
         remember(state, name, salted)
     return settled
 
@@ -94,12 +94,12 @@ def _lock(host: Host, name: str) -> None:
     if passwd.password(host, name):
         host.run(("usermod", "--lock", "--", name))
     else:
-        # Nothing to put the lock before, and a bare one keeps an sshd without PAM from accepting keys.
+        # There is no hash to put the lock before, and with "!" alone an sshd without PAM refuses keys too.
         _chpasswd(host, name, "*", "--encrypted")
 
 
 def recognised(state: State, account: str, plain: str) -> str | None:
-    """The stored hash when ``plain`` is the password that was remembered last for this account, else
+    """Return the stored hash if ``plain`` is the password that was last remembered for the account, else
     None.
     """
     stored = _stored(state).get(account, "")
@@ -107,12 +107,12 @@ def recognised(state: State, account: str, plain: str) -> str | None:
 
 
 def remember(state: State, account: str, salted: str) -> None:
-    """Keep what ``hashed`` gave, for ``recognised``."""
+    """Store the result of ``hashed`` for ``recognised``."""
     state.host.write(state.file(_FILE), canonical(_stored(state) | {account: salted}), mode=0o600)
 
 
 def hashed(plain: str, salt: str = "") -> str:
-    """The password's hash with its salt, by default a new one: ``salt$hash`` in hexadecimal."""
+    """Return the password's scrypt hash as ``salt$hash`` in hexadecimal, by default with a new salt."""
     from hashlib import scrypt
 
     salt = salt or os.urandom(_SALT).hex()

@@ -1,8 +1,8 @@
-"""What the passwd package's programs leave when a power cut or a full disk ends them (shadow 4.13 to 4.17).
+"""Complete accounts that useradd left unfinished after a power cut or on a full disk (shadow 4.13 to 4.17).
 
-useradd writes /etc/passwd, shadow, group, gshadow, subuid and subgid one after the other, each by a file of
-its own that is renamed (commonio_close in lib/commonio.c), and makes the home last. So a line of passwd says
-nothing of the rest.
+useradd writes /etc/passwd, shadow, group, gshadow, subuid and subgid one after the other, each to a new file
+that it renames (commonio_close in lib/commonio.c), and creates the home last. So a line in passwd does not
+mean that the rest exists.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-#: What lckpwdf(3) locks. Each program of shadow, PAM and systemd-sysusers holds it while it changes one of
-#: these files, so whoever holds it knows that none of their lock files and new files is in use.
+#: The file that lckpwdf(3) locks. Each program of shadow, PAM and systemd-sysusers holds the lock while it
+#: changes one of these files: while the agent holds it, none of their lock files and new files is in use.
 _MUTEX = "/etc/.pwd.lock"
-#: commonio_lock makes NAME.PID, which holds the PID, and links it to NAME.lock; commonio_close makes NAME+,
-#: pam_unix nNAME.
+#: commonio_lock creates NAME.PID, which contains the PID, and links it to NAME.lock; commonio_close creates
+#: NAME+, pam_unix nNAME.
 _LOCK = re.compile(r"(?:passwd|shadow|group|gshadow|subuid|subgid)\.(?:lock|[0-9]{1,7})")
 _NEW = re.compile(r"(?:passwd|shadow|group|gshadow|subuid|subgid)\+|n(?:passwd|shadow)")
 _SKELETON = "/etc/skel"
-#: login.defs(5): SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT where it does not say.
+#: login.defs(5): the defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT.
 _SUBIDS = (100_000, 600_100_000, 65_536)
-#: Seconds for what was made to reach a slow disk.
+#: Seconds for sync(1) on a slow disk.
 _SYNC_TIMEOUT = 300.0
-#: Bytes of which a filesystem writes all or none.
+#: Bytes that a filesystem writes entirely or not at all.
 _BLOCK = 512
 
 
 def tidy(host: Host) -> Iterator[Item]:
-    """Remove lock files and half-written files of a program that was cut.
+    """Remove lock files and half-written files of an interrupted program; nothing if another holds the lock.
 
-    shadow itself removes a lock only where the process of its PID has ended: after a boot that PID may be
-    another program's, and a lock that a power cut left empty makes each of its programs fail for good. While
-    the machine runs, only what is older than this boot is taken.
+    shadow removes a lock itself only if no process has its PID. After a boot another program may have that
+    PID, and an empty lock, as a power cut leaves it, makes all programs of shadow fail for good. On a
+    running machine only files from before this boot are removed.
     """
     left = [name for name in listed(host, "/etc") if _NEW.fullmatch(name) or _is_lock(host, name)]
     if not left:
@@ -60,8 +60,8 @@ def tidy(host: Host) -> Iterator[Item]:
 
 
 def complete(host: Host, name: str, *, home: bool) -> None:
-    """Make what is missing of an account that has its line in passwd, and wait until it is on the disk;
-    ``home``: its home is to be made too. Raises HostError when a part cannot be made.
+    """Create the missing parts of an account that has a line in passwd, with ``home`` its home too, and wait
+    until they are on the disk. Raise HostError if one cannot be created.
     """
     user = passwd.account(host, name)
     if user is None:
@@ -81,19 +81,19 @@ def complete(host: Host, name: str, *, home: bool) -> None:
             host.run(("usermod", option, f"{found[0]}-{found[1]}", "--", name))
     if home:
         _complete_home(host, user)
-    # Each file of shadow's is on the disk before its name is, but neither the names nor what was copied from
-    # the skeleton: the record that the account is there must come later than all of it.
+    # shadow syncs each file before it renames it, but neither the rename nor the copied skeleton. The record
+    # that the account exists must not reach the disk before these do.
     host.run(("sync", "--file-system", "/etc", *([user.home] if home else [])), timeout=_SYNC_TIMEOUT)
 
 
 def complete_group(host: Host, name: str) -> None:
-    """Give the group its line in gshadow, where that file is in use: locked, as groupadd makes it."""
+    """Add the group's line to gshadow, if that file exists: locked, as groupadd writes it."""
     if host.exists("/etc/gshadow") and name not in _column(host, "/etc/gshadow", 0):
         host.run(("gpasswd", "--restrict", name))
 
 
 def new_home(host: Host, name: str) -> str:
-    """The path of the home that useradd makes for an account (HOME in /etc/default/useradd)."""
+    """Return the path of the home that useradd creates for an account (HOME in /etc/default/useradd)."""
     said = [line[5:] for line in text.lines(host.read("/etc/default/useradd") or "") if line[:5] == "HOME="]
     return f"{said[-1].rstrip('/') if said else '/home'}/{name}"
 
@@ -102,8 +102,8 @@ def new_home(host: Host, name: str) -> str:
 
 
 def _is_lock(host: Host, name: str) -> bool:
-    """Whether the file is a lock as shadow makes them: its PID, or nothing where a power cut took that. A
-    copy that the administrator made (passwd.1) holds accounts.
+    """Return whether the file is a lock of shadow: it contains a PID, or nothing after a power cut. A copy
+    that the administrator made (passwd.1) contains accounts.
     """
     if not _LOCK.fullmatch(name):
         return False
@@ -119,13 +119,13 @@ def _is_old(host: Host, name: str) -> bool:
     except FileNotFoundError:
         return False
     now = time.time()
-    # One from the future was made by another clock than this boot's.
+    # A time in the future was written before this boot, by another clock.
     return not now - time.clock_gettime(time.CLOCK_BOOTTIME) <= made <= now
 
 
 @contextlib.contextmanager
 def _undisturbed(host: Host) -> Iterator[bool]:
-    """Hold what lckpwdf(3) holds; False where a program of shadow does."""
+    """Hold the lock of lckpwdf(3); yield False if another program has it."""
     import fcntl
 
     if host.dry_run:
@@ -144,7 +144,7 @@ def _undisturbed(host: Host) -> Iterator[bool]:
 
 
 def _half_joined(host: Host, name: str) -> list[str]:
-    """Groups that list the account in /etc/group and not in /etc/gshadow."""
+    """Return the groups that list the account in /etc/group but not in /etc/gshadow."""
     shadowed = {line[0]: line[3] for line in _lines(host, "/etc/gshadow", 4)}
     return [
         line[0]
@@ -154,8 +154,8 @@ def _half_joined(host: Host, name: str) -> list[str]:
 
 
 def _lacking(host: Host, file: str, user: Account) -> tuple[int, int] | None:
-    """The range of subordinate ids that useradd would give the account; None where it has one, or none is
-    given (subuid(5)).
+    """Return the first and last subordinate id that useradd would assign to the account (subuid(5)); None
+    if it has some or gets none. Raise HostError if no range is free.
     """
     taken = _lines(host, file, 3)
     if not host.exists(file) or any(line[0] in (user.name, str(user.uid)) for line in taken):
@@ -173,8 +173,8 @@ def _lacking(host: Host, file: str, user: Account) -> tuple[int, int] | None:
 
 
 def _complete_home(host: Host, user: Account) -> None:
-    """Make the home as useradd does: its owner, its mode, and the skeleton's files that are missing or that
-    a power cut left empty.
+    """Complete the home as useradd creates it: owner, mode, and the files of the skeleton that are missing
+    or that a power cut left incomplete.
     """
     owner = (user.uid, user.gid)
     # login.defs(5): HOME_MODE, else what UMASK leaves.
@@ -182,7 +182,7 @@ def _complete_home(host: Host, user: Account) -> None:
     if not host.mkdir(user.home, mode=mode, owner=owner):
         info = os.lstat(host.path(user.home))
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
-            # useradd makes it root's, and gives it away then.
+            # useradd creates it as root and changes the owner afterwards.
             host.give(user.home, mode, owner)
     _copy(host, _SKELETON, user.home, owner)
 
@@ -204,8 +204,8 @@ def _copy(host: Host, source: str, target: str, owner: tuple[int, int]) -> None:
 
 
 def _is_partial(host: Host, copy: str, content: bytes) -> bool:
-    """Whether a copy of the content is missing, or was not written to its end: it is shorter then or, since
-    ext4 may bring a file's size to the disk before its blocks, it has zeros in their place.
+    """Return whether a copy of the content is missing or incomplete: shorter, or with zeros in place of
+    blocks, as ext4 may write a file's size to the disk before its blocks.
     """
     try:
         folder, _, name = copy.rpartition("/")
@@ -234,7 +234,7 @@ def _column(host: Host, file: str, number: int) -> list[str]:
 
 
 def _defined(host: Host, name: str, default: int) -> int:
-    """A number of login.defs(5), as C writes it: decimal, 0octal, 0xhexadecimal."""
+    """Return a number of login.defs(5) in C notation (decimal, 0octal, 0xhexadecimal), or the default."""
     for line in text.lines(host.read("/etc/login.defs") or ""):
         word, *rest = text.words(line) or [""]
         if word == name and rest and re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]{1,12}", rest[0]):

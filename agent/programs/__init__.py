@@ -1,1 +1,1 @@
-"""The operator's and the customer's programs: which may run, and how."""
+"""Programs of the operator and the customer: which may run, and how they are run."""

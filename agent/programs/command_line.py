@@ -1,4 +1,4 @@
-"""How a program of the customer's is run."""
+"""The command line for a program of the customer or the operator."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ if TYPE_CHECKING:
 
     from agent.config.model import Script
 
-#: Bytes of a program that are looked at to tell what runs it.
+#: Bytes at the beginning of a program that show how to run it.
 HEAD = 4
 
 
 def command(path: str, head: bytes, script: Script) -> tuple[str, ...]:
-    """How a program is run, from the first bytes of its file.
+    """Return the argv of a delivered program; ``head`` is the first ``HEAD`` bytes of its file.
 
-    ``run`` is text for ``sh`` whatever it begins with, and so is a program without an interpreter line.
+    The program named ``run`` is text for /bin/sh, whatever its first bytes are.
     """
     return words(path, b"" if script.name == "run" else head, script.arguments)
 
 
 def words(path: str, head: bytes, arguments: Sequence[str]) -> tuple[str, ...]:
-    """The argv of a program: without an interpreter line it is run by /bin/sh."""
+    """Return the argv of a program: with /bin/sh if it is neither ELF nor has an interpreter line."""
     executable = head.startswith((b"#!", b"\x7fELF"))
     return (path, *arguments) if executable else ("/bin/sh", path, *arguments)

@@ -1,9 +1,8 @@
-"""The operator's hooks: programs of GANDI_HOOK_DIR that are run at certain moments, and how any program of
-the operator's or the customer's is run.
+"""Run the operator's hooks, the programs in GANDI_HOOK_DIR, and any other program that is waited for.
 
-Each runs in a transient unit of its own, not in our cgroup or sandbox, bounded in time, its output in the
-journal under its name. One that fails is reported and stops nothing. What others than root could have
-written is not run: it would make them root.
+Each program runs in a transient unit, outside the daemon's cgroup and sandbox, with a timeout; its output is
+in the journal under its name. A failure is reported and stops nothing. A program that users other than root
+could change is not run: it would give them root's rights.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ if TYPE_CHECKING:
 
 #: Seconds that one hook may take before PID 1 stops it.
 TIMEOUT = 120.0
-#: What systemd takes for a variable (environ(7)); udev's private properties begin with a dot.
+#: Names of variables that systemd accepts (environ(7)); udev's private properties begin with a dot.
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 
 
 def run(ctx: Context, name: str, *args: str, environment: Mapping[str, str]) -> Iterator[Item]:
-    """Run the hook ``name`` with ``args``, and wait for its end; nothing where there is no such hook.
+    """Run the hook ``name`` with ``args`` if it exists, and wait for its end.
 
-    ``environment`` is what the hook sees besides PATH and HOME: a device's udev properties, ACTION, and
-    DEVNAME or INTERFACE.
+    ``environment`` is added to PATH and HOME: a device's udev properties, ACTION, and DEVNAME or INTERFACE.
     """
     path = f"{ctx.settings.hook_dir.rstrip('/')}/{name}"
     if ctx.host.offline or not ctx.host.exists(path):
@@ -55,10 +53,10 @@ def execute(
     timeout: float,
 ) -> Iterator[Item]:
     """Run the program at ``path`` in the transient service ``unit`` and wait for its end, at most
-    ``timeout`` seconds. One item, under the program's name: changed when it ended with 0.
+    ``timeout`` seconds. Yield one item with the program's name: changed if it exited with 0.
 
-    Without an interpreter line it is run by /bin/sh. Neither arguments nor environment may hold a secret:
-    everybody can read them.
+    Without an interpreter line /bin/sh runs it. Neither arguments nor environment may contain a secret: all
+    users can read them.
     """
     name, host = os.path.basename(path), ctx.host
     if why := _disabled(host, path):
@@ -101,7 +99,7 @@ def _disabled(host: Host, path: str) -> str:
 
 
 def _passed(environment: Mapping[str, str]) -> dict[str, str]:
-    """What can be passed on: systemd takes UTF-8 alone."""
+    """Return the variables that systemd accepts: a valid name, and a value in UTF-8 without NUL."""
     found = {}
     for name, value in environment.items():
         try:

@@ -1,8 +1,8 @@
-"""Who else than root can change a file: what root runs, and the links that root follows, must be root's.
+"""Find out whether users other than root can change a file that root runs, or a link that root follows.
 
-By owner, mode and POSIX access ACL (acl(5)). Of a file with an ACL the group bits of the mode are its mask,
-so the mode alone shows neither whether a named user may write nor whether the group may. A default ACL gives
-no right to what is there: what is made below its folder gets an access ACL of its own, which is read then.
+Owner, mode and POSIX access ACL (acl(5)) are checked. On a file with an ACL the group bits of the mode are
+the mask, so the mode shows neither the rights of named users nor those of the group. A default ACL grants
+nothing itself: files created below its folder get an access ACL, which is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 _ATTRIBUTE = "system.posix_acl_access"
-#: linux/posix_acl_xattr.h: a version, then for each entry tag, rights and id, all little-endian.
+#: linux/posix_acl_xattr.h: a version, then tag, rights and id of each entry, all little-endian.
 _VERSION, _HEAD, _ENTRY = 2, 4, 8
 _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 _WRITE = 2
@@ -24,14 +24,14 @@ _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
 def untrusted(root: str, name: str) -> tuple[str, str]:
-    """Return why others than root can have another file found under a path, in words, and the remedy; two
-    empty texts where only root can.
+    """Return why users other than root can change the file at a path, and the remedy; two empty strings if
+    only root can.
 
-    The file, each folder that is passed on the way to it and each link that is followed are looked at,
-    below ``root`` as in a chroot.
+    The file, each folder on the path and each link that is followed are checked, below ``root`` as in a
+    chroot.
     """
     try:
-        for place in _way(root, name):
+        for place in _path_components(root, name):
             why, remedy = writable(place)
             if why:
                 shown = place if root == "/" else place.removeprefix(root) or "/"
@@ -42,11 +42,11 @@ def untrusted(root: str, name: str) -> tuple[str, str]:
 
 
 def writable(place: str, *, sticky: bool = True) -> tuple[str, str]:
-    """Return who else than root may write a file, or replace what is in a folder, in words, and the command
-    that changes it; two empty texts where only root may. A link is not followed: only its owner counts.
+    """Return who besides root may write to a file or folder, and the command that fixes it; two empty
+    strings if only root may. Links are not followed: only their owner counts.
 
-    With ``sticky``, a folder like /tmp is in order, where only its owner can replace a file: the file is
-    looked at by itself. Whoever runs the agent counts as root (a test). Raises OSError.
+    With ``sticky`` a folder like /tmp is accepted: only the owner of a file in it can replace that file,
+    which is checked itself. The user who runs the agent counts as root, for tests. Raise OSError.
     """
     users, groups = {0, os.geteuid()}, {0, os.getegid()}
     info = os.lstat(place)
@@ -66,8 +66,8 @@ def writable(place: str, *, sticky: bool = True) -> tuple[str, str]:
 
 
 def writers(acl: bytes) -> set[tuple[int, int]]:
-    """Return tag and id of each entry of an ACL, as its attribute holds it, that gives others than the owner
-    the right to write within the mask; the id of the owning group is -1. Raises ValueError for what is none.
+    """Return tag and id of each entry of an ACL (the bytes of its xattr) that lets a user other than the
+    owner write, within the mask; the id of the owning group is -1. Raise ValueError if it is not an ACL.
     """
     head, rest = acl[:_HEAD], acl[_HEAD:]
     if len(head) < _HEAD or int.from_bytes(head, "little") != _VERSION or len(rest) % _ENTRY:
@@ -87,7 +87,7 @@ def writers(acl: bytes) -> set[tuple[int, int]]:
 
 
 def _granted(place: str, mode: int) -> set[tuple[int, int]]:
-    """Return the writers by the file's ACL, or by the mode of one that has none."""
+    """Return the entries with write access in the file's ACL, or by its mode without one."""
     try:
         return writers(os.getxattr(place, _ATTRIBUTE, follow_symlinks=False))
     except OSError as error:
@@ -97,16 +97,14 @@ def _granted(place: str, mode: int) -> set[tuple[int, int]]:
 
 
 def _named(granted: set[tuple[int, int]], users: Collection[int], groups: Collection[int]) -> str:
-    """Return those beside root that an ACL names, as "uid 1001, gid 50"."""
+    """Return the users and groups besides root's that an ACL names, as "uid 1001, gid 50"."""
     found = [f"uid {number}" for tag, number in sorted(granted) if tag == _USER and number not in users]
     found += [f"gid {number}" for tag, number in sorted(granted) if tag == _GROUP and number not in groups]
     return ", ".join(found)
 
 
-def _way(root: str, name: str) -> list[str]:
-    """Return each folder and link that is passed on the way to a file, and the file, without links in their
-    names.
-    """
+def _path_components(root: str, name: str) -> list[str]:
+    """Return each folder and link on the path to a file, and the file, by paths that contain no links."""
     found, done, pending, links = dict.fromkeys([root]), list[str](), _parts(name), 0
     while pending:
         part = pending.pop()

@@ -1,1 +1,1 @@
-"""Images that do not run: media, documents and deliveries made for them, kernel images."""
+"""Images that are not running: configuration media, Ganeti's document, named deliveries, kernel images."""

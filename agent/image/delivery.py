@@ -1,7 +1,7 @@
-"""A delivery that is not found but named: by the operator who configures an image, or checks a document.
+"""Read a delivery that the operator names by its path, to configure an image or to check a document.
 
-It can be a JSON document, a folder laid out as a drive, or an image or device with an archive or a drive's
-filesystem on it. The operator's word counts for the medium, so neither its label nor its bus is looked at.
+It can be a JSON document, a folder laid out as a drive, or an image or device that holds an archive or a
+drive's filesystem. The operator has chosen the medium, so its label and bus are not checked.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.reader.client import Parsed
 
-#: Stands for a document on standard input, which leaves no copy of it anywhere.
+#: Names a document on standard input, which leaves no copy on a disk.
 STDIN = "-"
 _HINT = "name a JSON document, a folder laid out as a drive, or an image or device that holds one of these"
 
 
 def read(host: Host, path: str) -> Parsed:
-    """What the reader makes of it. Raises ConfigError for what is none, HostError otherwise."""
+    """Return the parsed delivery. Raise ConfigError if the path holds none, HostError if reading fails."""
     if path == STDIN:
         return _document(_standard_input())
     try:
@@ -102,7 +102,7 @@ def _archive(path: str, medium: int) -> Parsed | None:
 
 @contextlib.contextmanager
 def _device(host: Host, path: str, mode: int) -> Iterator[str]:
-    """A block device with what is in the file, for as long as it is read; a device is one itself."""
+    """Yield a block device for the path: the device itself, or a loop device that is removed afterwards."""
     if stat.S_ISBLK(mode):
         yield path
         return

@@ -1,8 +1,8 @@
-"""The native document of an instance that Ganeti creates, from the variables that its OS scripts are given.
+"""Make the native document of an instance that Ganeti creates, from the environment of its OS scripts.
 
-Ganeti's own are INSTANCE_*, NIC_COUNT and NIC_<N>_* (ganeti-os-interface(7)); OSP_* are the parameters that
-the operator declares for this OS (docs/ganeti.md). Pure: a wrong variable is an error that names it, and no
-value is ever repeated, since a value may be a secret.
+Ganeti sets INSTANCE_*, NIC_COUNT and NIC_<N>_* (ganeti-os-interface(7)); OSP_* are the parameters that the
+operator declares for this OS (docs/ganeti.md). This has no effects. An error names the invalid variable and
+never its value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
     T = TypeVar("T")
-#: A machine has a handful; the bound is for a count that is none.
+#: Far more NICs than a machine has: a limit for an invalid count.
 _NICS = 64
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def document(environment: Mapping[str, str]) -> dict[str, Any]:
-    """The document, ready for JSON. Raises ConfigError naming the variable that is missing or wrong."""
+    """Return the document, ready for JSON. Raise ConfigError that names a missing or invalid variable."""
     variables = _Variables(environment)
     name = variables.required("INSTANCE_NAME", fields.hostname)
     made: dict[str, Any] = {
@@ -44,33 +44,33 @@ def document(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 class _Variables:
-    """The environment, read by readers of single values; each error names the variable."""
+    """The environment and the readers of its values; each error names the variable."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
 
     def get(self, name: str) -> str:
-        """The value, "" for one that is empty or not there."""
+        """Return the value, "" if it is empty or missing."""
         return self._environment.get(name, "").strip(WHITE)
 
     def read(self, name: str, reader: Callable[[str], T]) -> T | None:
-        """What the reader makes of the value; None where there is none."""
+        """Return the value parsed by the reader, None without a value."""
         value = self.get(name)
         return self._made(name, reader, value) if value else None
 
     def required(self, name: str, reader: Callable[[str], T | None]) -> T:
-        """The same of a variable that has to be there."""
+        """Return the value parsed by the reader. Raise ConfigError without a value."""
         found = self.read(name, reader)
         if found is None:
             raise ConfigError(f"{name}: missing", hint="Ganeti or the operator has to set it")
         return found
 
     def words(self, name: str, reader: Callable[[str], T]) -> list[T]:
-        """What the reader makes of each word of the value."""
+        """Return each word of the value parsed by the reader."""
         return [self._made(name, reader, word) for word in words(self.get(name).replace("\n", " "))]
 
     def lines(self, name: str, reader: Callable[[str], T]) -> list[T]:
-        """What the reader makes of each line of the value."""
+        """Return each line of the value parsed by the reader."""
         written = (line for line in delivered_lines(self.get(name)) if line.strip(WHITE))
         return [self._made(name, reader, line) for line in written]
 
@@ -91,8 +91,8 @@ def _nic_count(variables: _Variables) -> int:
 
 
 def _nic(variables: _Variables, number: int) -> dict[str, Any]:
-    """The first NIC may be described by OSP_*. A family that they leave out, and every other NIC, has the
-    address that Ganeti knows (whose pools are IPv4 alone); without any, DHCP.
+    """Return one NIC. The first takes the addresses of OSP_IPV4 and OSP_IPV6. A family without one there,
+    and every other NIC, takes Ganeti's address (its pools are IPv4 only). Without any address: DHCP.
     """
     prefix = f"NIC_{number}_"
     nic: dict[str, Any] = {"number": number, "mac": variables.required(f"{prefix}MAC", fields.mac)}
@@ -116,13 +116,13 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
 
 
 def _chosen(variables: _Variables) -> list[Interface]:
-    """OSP_IPV4 and OSP_IPV6."""
+    """Return the addresses of OSP_IPV4 and OSP_IPV6."""
     found: list[Interface] = [*variables.words("OSP_IPV4", _cidr(4)), *variables.words("OSP_IPV6", _cidr(6))]
     return found
 
 
 def _known(variables: _Variables, prefix: str) -> list[Interface]:
-    """NIC_<N>_IP, in the network that Ganeti has the NIC in; alone on its wire where it is routed."""
+    """Return NIC_<N>_IP with the prefix of its network in Ganeti, or as a host address if it is routed."""
     address = variables.read(f"{prefix}IP", fields.address)
     if address is None:
         return []
@@ -140,7 +140,7 @@ def _known(variables: _Variables, prefix: str) -> list[Interface]:
 
 
 def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fields.IP | None:
-    """The operator's, for the first NIC, before Ganeti's."""
+    """Return the gateway: for the first NIC the operator's, if set, else Ganeti's."""
     found = variables.read(chosen, fields.address) if prefix == "NIC_0_" else None
     return found or variables.read(f"{prefix}{known}", fields.address)
 
@@ -173,8 +173,8 @@ def _cidr(version: int) -> Callable[[str], Interface]:
 
 
 def _users(variables: _Variables) -> list[dict[str, Any]]:
-    """Keys and password are OSP_USER's, who administers the machine, else root's. What is not delivered for
-    root is closed: its password, which instance-debootstrap has made blank.
+    """Return the accounts. Keys and password are for OSP_USER, an administrator, else for root. Root without
+    a delivered password is locked, since instance-debootstrap leaves its password blank.
     """
     name = variables.read("OSP_USER", fields.user) or "root"
     keys = [line for _, line in variables.lines("OSP_SSHKEY", fields.key)]

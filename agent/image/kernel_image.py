@@ -1,9 +1,8 @@
-"""Kernel images for loaders that cannot unpack them: the ELF image inside a bzImage takes the file's place.
+"""Replace compressed kernels (bzImage) with their ELF image, for loaders that cannot unpack them.
 
-The loader of a Xen PV machine builds the domain from an ELF image; older ones unpack gzip and nothing newer.
-Where the payload is, and how long, is in the header of the x86 boot protocol (the kernel's
-Documentation/arch/x86/boot.rst). What is unpacked is checked before the file is touched, and the file is
-replaced whole.
+The loader of a Xen PV machine builds the domain from an ELF image; older loaders unpack only gzip. Place and
+length of the payload are in the header of the x86 boot protocol (the kernel's
+Documentation/arch/x86/boot.rst). The ELF image is checked before the file is replaced, in one rename.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 FOLDER = "/boot"
-#: Debian's and Fedora's name of an installed kernel.
+#: Names of installed kernels on Debian and Fedora.
 _INSTALLED = re.compile(r"vmlinuz-[0-9].*")
-#: Where a tool unpacks to, for root alone.
+#: Work folder of the unpacking tools, accessible to root only.
 _WORK = "/var/lib/gandi/kernel"
-#: Bytes of a kernel image, packed or not, at the most: the largest of today's have 80 MB.
+#: Maximum bytes of a kernel image, compressed or not: the largest today have 80 MB.
 LIMIT = 256 << 20
-#: Seconds for a tool to unpack one: an emulated machine takes ten.
+#: Seconds for a tool to unpack one kernel: an emulated machine takes ten.
 _TIMEOUT = 300.0
 #: boot.rst: setup_sects, boot_flag, header, version, payload_offset, payload_length.
 _SETUP_SECTS, _BOOT_FLAG, _HEADER, _VERSION, _PAYLOAD = 0x1F1, 0x1FE, 0x202, 0x206, 0x248
 _SECTOR, _DEFAULT_SECTS = 512, 4
-#: The first protocol whose header says where the payload is (Linux 2.6.26).
+#: The first protocol version with the payload's place in the header (Linux 2.6.26).
 _OLDEST = 0x0208
-#: scripts/Makefile.lib of the kernel: after the payload comes its size when unpacked; of gzip it is a part.
+#: The kernel's scripts/Makefile.lib appends the unpacked size to the payload; in gzip it is the trailer.
 _SIZE = struct.Struct("<I")
-#: ELF header fields behind e_ident: type, machine, version, entry, phoff, shoff, flags, ehsize, phentsize,
-#: phnum.
+#: The ELF header after e_ident, by class: type, machine, version, entry, phoff, shoff, flags, ehsize,
+#: phentsize, phnum.
 _ELF = {1: struct.Struct("<HHIIIIIHHH"), 2: struct.Struct("<HHIQQQIHHH")}
 _IDENT, _LITTLE = 16, 1
-#: p_type, and the places of p_offset and p_filesz, by class (elf(5)).
+#: A program header, by class (elf(5)): p_type is its first field.
 _SEGMENT = {1: struct.Struct("<IIIIIIII"), 2: struct.Struct("<IIQQQQQQ")}
 _EXECUTABLE, _LOAD = 2, 1
 _MACHINES = frozenset({3, 62})  # EM_386, EM_X86_64
@@ -52,7 +51,7 @@ _MACHINES = frozenset({3, 62})  # EM_386, EM_X86_64
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A program that unpacks what the standard library cannot, by the package that brings it."""
+    """A program for a format that the standard library cannot unpack, and the package that contains it."""
 
     package: str
     argv: tuple[str, ...]
@@ -66,7 +65,7 @@ _GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 
 
 def wanted(host: Host, setting: str) -> str:
-    """Why kernels are left as they are, by CONFIG_DECOMPRESS_KERNEL and this machine; "" to unpack them."""
+    """Return why kernels stay packed, by CONFIG_DECOMPRESS_KERNEL and the machine; "" to unpack them."""
     if setting == "0":
         return "CONFIG_DECOMPRESS_KERNEL=0"
     if setting == "1" or machine_uuid.is_xen_pv(host):
@@ -75,14 +74,14 @@ def wanted(host: Host, setting: str) -> str:
 
 
 def installed(host: Host) -> list[str]:
-    """The kernels in /boot."""
+    """Return the paths of the kernels in /boot."""
     from agent.host.sysfs import listed
 
     return [f"{FOLDER}/{name}" for name in listed(host, FOLDER) if _INSTALLED.fullmatch(name)]
 
 
 def unpack_all(host: Host, names: list[str]) -> Iterator[Item]:
-    """Unpack each; one that cannot be is reported, and the others are still done."""
+    """Unpack each kernel; a failure is reported, and the others are unpacked all the same."""
     for name in names:
         yield from guarded(name, _items(host, name))
 
@@ -92,10 +91,10 @@ def _items(host: Host, name: str) -> Iterator[Item]:
 
 
 def unpack(host: Host, name: str) -> Item:
-    """Put the ELF image that is in a bzImage in its place, with the file's owner and mode.
+    """Replace a bzImage with the ELF image in it, with the file's owner and mode.
 
-    Raises ConfigError for what is no kernel image or a damaged one, HostError when it cannot be unpacked
-    here; the file is as it was then.
+    Raise ConfigError for a file that is not a kernel image or is damaged, HostError if it cannot be unpacked
+    here. The file is then unchanged.
     """
     there = host.as_it_is(name, limit=LIMIT)
     if there is None:
@@ -116,8 +115,8 @@ def unpack(host: Host, name: str) -> Item:
 
 
 def payload(name: str, data: bytes) -> tuple[bytes, int]:
-    """What is packed in a bzImage, and its size in bytes when unpacked. Raises ConfigError for what is no
-    bzImage, or a part of one.
+    """Return the payload of a bzImage and its unpacked size in bytes. Raise ConfigError for data that is not
+    a bzImage or is truncated.
     """
     headed = len(data) >= _PAYLOAD + 8 and data[_BOOT_FLAG : _BOOT_FLAG + 2] == b"\x55\xaa"
     if not headed or data[_HEADER : _HEADER + 4] != b"HdrS":
@@ -173,14 +172,14 @@ def _unxz(packed: bytes, size: int) -> bytes:
     stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=LIMIT)
     image = stream.decompress(packed, size + 1)
     if not stream.eof and len(image) == size:
-        image += stream.decompress(b"", 1)  # the rest of it is the index, which is checked
+        image += stream.decompress(b"", 1)  # read the index at the end, which is verified
     if not stream.eof:
         raise EOFError("its payload does not end where it should")
     return image
 
 
 def _by_tool(host: Host, name: str, packed: bytes, size: int, tool: Tool) -> bytes:
-    """By a program, from file to file; it may write no more than what the image says."""
+    """Unpack with a program, from file to file; it may write no more than ``size`` bytes."""
     if not host.which(tool.package):
         raise HostError(f"{name}: packed with {tool.package}", hint=f"install the package {tool.package}")
     source, target = f"{_WORK}/packed", f"{_WORK}/unpacked"
@@ -228,8 +227,8 @@ def check_elf(name: str, image: bytes) -> None:
 
 
 def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet: bool) -> int:
-    """The verb: unpack these kernels, by default the installed ones, where this machine needs it or
-    ``force`` says so; 1 when one could not be. ``quiet`` tells only what was done or failed.
+    """Unpack these kernels, by default the installed ones, if the machine needs it or with ``force``. Return
+    the exit status: 1 if one failed. ``quiet``: print only changes and failures.
     """
     from agent.host import terminal
     from agent.report import Outcome

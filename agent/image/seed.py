@@ -1,7 +1,7 @@
-"""The platform's side: media as the agent reads them, for operators, tests and demonstrations.
+"""Make configuration media as platforms do, for operators, tests and demonstrations.
 
-A swap image is a blank disk with a tar archive at 512 KiB; a drive is a folder or an ISO 9660 image. What is
-on them may be secret: only their owner can read what is made here.
+A swap image is a blank disk with a tar archive at 512 KiB; a drive is a folder or an ISO 9660 image. Either
+may contain secrets, so only the owner can read it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 #: Bytes from the beginning of the disk to the archive; older platforms put it at 0.
 OFFSET = 512 << 10
-#: Bytes of a swap image unless its maker says otherwise.
+#: Default size of a swap image in bytes.
 SWAP_SIZE = 512 << 20
-#: Label of a drive with the native document.
+#: Label of a drive with a native document.
 LABEL = "gandi"
-#: In the order of preference: each is called as mkisofs(8).
+#: In order of preference; all take the options of mkisofs(8).
 _ISO_TOOLS: tuple[tuple[str, ...], ...] = (("xorriso", "-as", "mkisofs"), ("genisoimage",), ("mkisofs",))
 _ISO_TIMEOUT = 300.0
 _CHECK = "see: gandi-agent config schema, and gandi-agent config validate FILE"
 
 
 def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
-    """The files of a drive with a native document. Raises ConfigError for another document: every other
-    dialect has a drive of its own, which its platform makes.
+    """Return the files of a drive with a native document. Raise ConfigError for a document of another
+    dialect: its platform makes its own drive.
     """
     try:
         document = json.loads(config)
@@ -46,8 +46,8 @@ def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
 
 
 def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:
-    """The tar archive with these files below ``gandi/``, in their order: equal files, equal bytes. ``mtime``
-    is in seconds since the epoch.
+    """Return a tar archive with these files below ``gandi/``, in their order; the same files always give
+    the same bytes. ``mtime`` is in seconds since the epoch.
     """
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -59,8 +59,8 @@ def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:
 
 
 def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: int = OFFSET) -> None:
-    """A sparse disk image of ``size`` bytes with ``data`` at ``offset``. Raises ConfigError when it does not
-    fit, HostError with the system's reason.
+    """Create a sparse disk image of ``size`` bytes with ``data`` at ``offset``. Raise ConfigError if it does
+    not fit, HostError if it cannot be written.
     """
     if offset + len(data) > size:
         raise ConfigError(
@@ -79,7 +79,7 @@ def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: in
 
 
 def folder(host: Host, out: str, files: Mapping[str, bytes]) -> None:
-    """A new folder laid out as a drive. Raises ConfigError when there is something of that name."""
+    """Create a folder laid out as a drive. Raise ConfigError if the path exists."""
     if host.exists(out):
         raise ConfigError(f"{out}: exists already", hint="choose another name, or remove it")
     trees.make(host, out, files)
@@ -93,8 +93,8 @@ def iso(
     label: str = LABEL,
     options: tuple[str, ...] = ("-R", "-J"),
 ) -> None:
-    """An ISO 9660 image of these files; ``options`` are mkisofs's, by default Rock Ridge and Joliet. Raises
-    ConfigError where there is no program for it, HostError when that failed.
+    """Create an ISO 9660 image of these files; ``options`` are those of mkisofs, by default Rock Ridge and
+    Joliet. Raise ConfigError if no program for it is installed, HostError if the program failed.
     """
     tool = next((tool for tool in _ISO_TOOLS if host.which(tool[0])), None)
     if tool is None:
@@ -106,7 +106,7 @@ def iso(
     _make_way(host, out)
     try:
         folder(host, staging, files)
-        # Made first, for its mode: the tool writes into the file that is there.
+        # Create the file first for its mode: the tool writes into an existing file.
         with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL):
             host.run((*tool, "-quiet", "-V", label, *options, "-o", out, staging), timeout=_ISO_TIMEOUT)
     finally:
@@ -114,7 +114,7 @@ def iso(
 
 
 def _make_way(host: Host, out: str) -> None:
-    """Remove an image of that name: a new file is private, the one that is there may not be."""
+    """Remove an existing image: a new file is created private, this one may not be. Raise ConfigError."""
     if host.exists(out) and not os.path.isfile(host.path(out)):
         raise ConfigError(f"{out}: is not a regular file", hint="name a file; copy it to a disk yourself")
     host.remove(out)

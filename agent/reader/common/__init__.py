@@ -1,1 +1,1 @@
-"""What the dialects and formats are made with: readers of values, problems, bounds."""
+"""Shared by dialects and formats: readers of values, validation, problems, limits."""

@@ -1,7 +1,7 @@
-"""Bounds of a delivered document, held before anything is made of its values: what is beyond costs itself.
+"""Limits of a delivered document, enforced before its values are read.
 
-In place of a value that is not taken stands an ``Unreadable``. No reader of values takes one, so it is named
-by its path like any other wrong value, and the rest of the document is applied.
+An ``Unreadable`` replaces each value beyond a limit. No reader of values accepts one, so it is reported with
+its path like any other invalid value, and the rest of the document is applied.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: Values of a document in all, and items of one list or dictionary: more is no machine, and each that is
-#: wrong costs time to name.
+#: Maximum values of a document, and maximum items of one list or dictionary. No machine needs more, and each
+#: invalid one takes time to report.
 MOST, ITEMS = 30_000, 5000
-#: Levels of lists and dictionaries.
+#: Maximum levels of lists and dictionaries.
 DEEPEST = 40
-#: Characters of a number: int() refuses more than 4300 digits, and float() is slow with a million.
+#: Maximum characters of a number: int() refuses more than 4300 digits, and float() is slow with a million.
 _DIGITS = 400
-#: Characters of a document in which parts that are nested too deeply are looked for.
+#: Maximum characters of a document that is searched for parts nested too deeply.
 _SEARCHED = 2 << 20
-#: Stands in the text for such a part. Who writes it there only loses that value.
+#: Replaces such a part in the text. A document that contains it itself only loses that value.
 _CUT, _CUT_KEY = '{"\\u0000cut": 0}', "\0cut"
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]+|[\]}]+', re.DOTALL)
 
 
 @dataclass(slots=True)
 class Unreadable:
-    """A value that is not taken; ``why`` goes into the message, and quotes nothing of the document."""
+    """A value beyond a limit; ``why`` is for the message and quotes nothing of the document."""
 
     why: str
 
@@ -42,8 +42,8 @@ _NUMBER = Unreadable("a number that is too large, or not one of JSON")
 
 
 def load(text: str, name: str, problems: list[Problem]) -> Any:
-    """Return the JSON value of the document ``name``. Raises ValueError where it is no JSON, RecursionError
-    where it is nested too deeply for the part that is to be found.
+    """Return the JSON value of the document ``name``. Raise ValueError if it is not JSON, RecursionError if
+    it is nested too deeply and too large to search for the deep part.
     """
     hooks = _Hooks()
     try:
@@ -60,7 +60,7 @@ def load(text: str, name: str, problems: list[Problem]) -> Any:
 
 
 def held(document: Any) -> Any:
-    """Return the document with no more items, values and levels than the bounds; the root is not bounded."""
+    """Return the document with Unreadable in place of what is beyond the limits; the root has no limit."""
     holder: list[Any] = [document]
     level: list[tuple[Any, Any]] = [(holder, 0)] if isinstance(document, list | dict) else []
     count = 0
@@ -80,7 +80,7 @@ def held(document: Any) -> Any:
 
 
 def is_text(key: str) -> bool:
-    """Whether it can be written as UTF-8."""
+    """Return whether the key can be encoded in UTF-8."""
     try:
         key.encode()
     except UnicodeEncodeError:
@@ -89,12 +89,12 @@ def is_text(key: str) -> bool:
 
 
 def odd_key(name: str, key: str, hint: str) -> Problem:
-    """Return what is said of a key that is no text."""
+    """Return the problem for a key that is not text."""
     return Problem(f"{name}: {shown(key)}", "a key that is not text: left out", hint)
 
 
 def _beyond(value: list[Any] | dict[str, Any], depth: int, count: int) -> Unreadable | None:
-    """Return what takes the place of a list or dictionary, None where it stays."""
+    """Return the replacement for a list or dictionary beyond a limit, else None."""
     if depth and len(value) > ITEMS:
         return Unreadable(f"{len(value)} items; at most {ITEMS} are read")
     if depth and count + len(value) >= MOST:
@@ -103,7 +103,7 @@ def _beyond(value: list[Any] | dict[str, Any], depth: int, count: int) -> Unread
 
 
 class _Hooks:
-    """What json.loads calls for each value that may be odd."""
+    """The hooks of json.loads for numbers and objects; ``twice`` and ``odd`` collect the keys to report."""
 
     def __init__(self) -> None:
         self.twice: set[str] = set()
@@ -136,7 +136,7 @@ class _Hooks:
 
 
 def _without_depths(text: str) -> str:
-    """Return the JSON text with a mark in place of each part below the deepest level."""
+    """Return the JSON text with a marker in place of each part that is nested too deeply."""
     if len(text) > _SEARCHED:
         raise RecursionError
     pieces: list[str] = []

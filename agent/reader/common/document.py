@@ -1,4 +1,4 @@
-"""A delivered document's bytes as JSON or text: what is wrong with the whole of it, told under its name."""
+"""Decode a delivered document as JSON or text; errors of the whole document are reported under its name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _REMEDY = "the platform has to deliver a correct document"
 
 
 def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] | None:
-    """The document; None, with the reason among the problems, where it is no JSON object. What is not taken
-    of it is named (``agent.reader.common.bounds``), also a text that is no UTF-8.
+    """Return the document, or None and a problem if it is not a JSON object. Values beyond the limits, and
+    text that is not UTF-8, become problems later (``agent.reader.common.bounds``).
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     what = "not a JSON object"
@@ -42,14 +42,14 @@ def _not_utf8(raw: bytes) -> str:
 
 
 def read_text(raw: bytes) -> str:
-    """The text without a byte order mark and carriage returns. Bytes that are no UTF-8 stay, as surrogates:
-    what they are in is judged by itself.
+    """Return the text without a byte order mark and with ``\\n`` for ``\\r\\n``. Bytes that are not UTF-8
+    become surrogates, so that only the value that contains them is refused.
     """
     return raw.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 def small(name: str, raw: bytes, limit: int, problems: list[Problem]) -> bytes | None:
-    """The bytes; None, and told, where they are more than ``limit``."""
+    """Return the bytes, or None and a problem if there are more than ``limit``."""
     if len(raw) <= limit:
         return raw
     problems.append(
@@ -59,6 +59,6 @@ def small(name: str, raw: bytes, limit: int, problems: list[Problem]) -> bytes |
 
 
 def too_large(name: str) -> Reading:
-    """What is left of input that filled the reader's memory."""
+    """Return the reading of input that did not fit into the reader's memory."""
     what = "too large to be held in memory"
     return Reading(None, {}, [Problem(name, what, "the platform has to deliver less")])

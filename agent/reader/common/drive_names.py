@@ -1,7 +1,7 @@
-"""The names of a drive's files, however the tool that made the drive has spelled them.
+"""Find files on a drive by name, in each spelling that ISO 9660 allows.
 
-Plain ISO 9660 has upper case and ``_`` for a hyphen (level 2 and 3), and eight and three characters
-(level 1); the kernel's isofs shows them in lower case or as they are, with or without ``;1``.
+Plain ISO 9660 has upper case and ``_`` for a hyphen (level 2 and 3), or eight and three characters (level
+1). The kernel's isofs shows the names in lower case or unchanged, with or without ``;1``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _SHORT_STEM, _SHORT_END = 8, 3
 
 
 class Names:
-    """A drive's file names, to be asked for one by its proper name."""
+    """The file names of a drive."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = sorted(names)
         self._folded = {name: [_folded(step) for step in name.split("/")] for name in self._names}
 
     def find(self, wanted: str) -> str | None:
-        """The drive's own spelling of that path: as it is, folded, or cut short; None where none is."""
+        """Return the drive's spelling of a path: exact, folded or cut to 8.3 characters. None if missing."""
         if wanted in self._folded:
             return wanted
         steps = [_folded(step) for step in wanted.split("/")]
@@ -35,7 +35,7 @@ class Names:
         return None
 
     def below(self, folder: str) -> list[str]:
-        """The proper names, folded, of the folders right below that one."""
+        """Return the names of the folders directly below a folder, folded."""
         steps = [_folded(step) for step in folder.split("/")]
         found = [folded for folded in self._folded.values() if len(folded) > len(steps) + 1]
         return sorted({f[len(steps)] for f in found if all(map(_cut, f, steps))})
@@ -50,7 +50,7 @@ def _equal(found: str, wanted: str) -> bool:
 
 
 def _cut(found: str, wanted: str) -> bool:
-    """Whether the found name is the wanted one, or what eight and three characters leave of it."""
+    """Return whether the found name is the wanted one, or is it cut to eight and three characters."""
     stem, _, end = found.rpartition(".") if "." in found else (found, "", "")
     whole, _, whole_end = wanted.rpartition(".") if "." in wanted else (wanted, "", "")
     cut_stem = len(stem) >= _SHORT_STEM and whole.startswith(stem)

@@ -1,8 +1,7 @@
-"""Readers of single values that more than one dialect has: each gives the neutral value or says what is
-wrong.
+"""Readers of single values that several dialects share: each returns the value as the model has it.
 
-A reader raises ValueError("what is wrong; what to write instead"). It never repeats the value: a password,
-or a private key that was pasted by mistake, would end up in a log.
+A reader raises ValueError("what is wrong; what to write instead"). The text never contains the value: a
+password, or a private key pasted by mistake, would end up in a log.
 """
 
 from __future__ import annotations
@@ -24,21 +23,20 @@ if TYPE_CHECKING:
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: What shadow's useradd takes (is_valid_user_name in its lib/chkname.c), as Debian documents it in
-#: useradd(8).
+#: User names that useradd accepts (is_valid_user_name in shadow's lib/chkname.c), as in Debian's useradd(8).
 USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _KEY_LINE = 16 << 10
-#: Keys of one account: how many, their characters in all, and the lines that are looked at.
+#: Limits for the keys of one account: their number, their characters in all, and the lines that are read.
 _KEYS, _KEYS_SIZE, _KEYS_LINES = 1000, 1 << 20, 5000
-#: Characters of a line of arguments: shlex takes time by the square of a word's length, and the kernel takes
-#: no argument of more than 128 KiB (MAX_ARG_STRLEN).
+#: Maximum characters of a line of arguments: shlex needs time by the square of a word's length, and the
+#: kernel accepts at most 128 KiB for one argument (MAX_ARG_STRLEN).
 _ARGUMENTS = 32 << 10
 
 
 def text(value: object) -> str:
-    """A string; None reads as ""."""
+    """Return a string; None becomes ""."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -53,7 +51,7 @@ def text(value: object) -> str:
 
 
 def arguments(value: object) -> tuple[str, ...]:
-    """A program's arguments: words by a shell's rules of quoting, nothing expanded."""
+    """Return a program's arguments, split and unquoted by a shell's rules; nothing is expanded."""
     words = text(value)
     if len(words) > _ARGUMENTS:
         what = f"longer than {_ARGUMENTS} characters: gandi/script is not run"
@@ -66,7 +64,7 @@ def arguments(value: object) -> tuple[str, ...]:
 
 
 def address(value: object) -> IP:
-    """A host's address, v4 or v6, without a prefix."""
+    """Return a host's address, IPv4 or IPv6, without a prefix."""
     try:
         found = ipaddress.ip_address(stripped(value))
     except ValueError:
@@ -77,14 +75,14 @@ def address(value: object) -> IP:
 
 
 def optional_address(value: object) -> IP | None:
-    """The same, where an empty string and null mean: none."""
+    """Return a host's address; None for an empty string or null."""
     return address(value) if stripped(value) else None
 
 
 def network(value: object) -> Net | None:
-    """A network in CIDR notation (bits of the host are ignored); an empty string and null mean: none.
+    """Return a network in CIDR notation, ignoring host bits; None for an empty string or null.
 
-    Without a prefix: /24 for IPv4 (the platform's default), /64 for IPv6.
+    The default prefix is /24 for IPv4 (as on the platform) and /64 for IPv6.
     """
     written = stripped(value)
     if not written:
@@ -98,7 +96,7 @@ def network(value: object) -> Net | None:
 
 
 def number(value: object) -> int:
-    """A small whole number, also as a string of digits."""
+    """Return a whole number from 0 to 9999, also given as a string of digits."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,4}", value.strip(WHITE)):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10000:
@@ -107,12 +105,12 @@ def number(value: object) -> int:
 
 
 def optional_number(value: object) -> int | None:
-    """The same, where null means: none."""
+    """Return a whole number from 0 to 9999; None for null."""
     return None if value is None else number(value)
 
 
 def mac(value: object) -> str | None:
-    """A hardware address, lower-case with colons; an empty string and null mean: none."""
+    """Return a MAC address, in lower case with colons; None for an empty string or null."""
     written = stripped(value).lower().replace("-", ":")
     if written and not _MAC.fullmatch(written):
         raise ValueError("not a MAC address; write for example 00:16:3e:11:22:33")
@@ -120,7 +118,7 @@ def mac(value: object) -> str | None:
 
 
 def hostname(value: object) -> str:
-    """A host name, short or fully qualified (RFC 1123; underscores are let pass); "" where none is given."""
+    """Return a host name, short or fully qualified (RFC 1123, and underscores); "" for "" or null."""
     written = stripped(value).removesuffix(".")
     if written and (len(written) > 253 or not all(map(_LABEL.fullmatch, written.split(".")))):
         raise ValueError("not a host name; write letters, digits and hyphens, at most 63 between two dots")
@@ -128,14 +126,14 @@ def hostname(value: object) -> str:
 
 
 def password(value: object) -> str | None:
-    """A crypt(3) hash, verbatim; None where none is given."""
+    """Return a crypt(3) hash, unchanged; None for an empty string or null."""
     written = text(value)
     return password_hashes.checked(written) if written else None
 
 
 def shadow_field(value: object) -> str | None:
-    """What is to stand in a field of shadow(5): a hash or a lock, see ``hashes.shadow_field``; None where
-    none is given.
+    """Return a password field for shadow(5), a hash or a lock (``password_hashes.shadow_field``); None for
+    an empty string or null.
     """
     written = text(value)
     if written:
@@ -144,7 +142,7 @@ def shadow_field(value: object) -> str | None:
 
 
 def user(value: object) -> str | None:
-    """An account's name that useradd takes; None where none is given."""
+    """Return an account's name that useradd accepts; None for an empty string or null."""
     written = text(value)
     if written and not USER.fullmatch(written):
         raise ValueError(
@@ -154,9 +152,9 @@ def user(value: object) -> str | None:
 
 
 def key(line: str) -> tuple[str, str]:
-    """One line of authorized_keys, as (its key without options and comment, the line). Raises ValueError:
-    also for a line with a control character or another end of line in it, which other programs than sshd
-    would take for two.
+    """Return (key without options and comment, whole line) of one line of authorized_keys. Raise ValueError,
+    also for a control character or another line separator, which programs other than sshd may read as the
+    end of the line.
     """
     line = line.strip(BLANKS)
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
@@ -176,8 +174,8 @@ def key(line: str) -> tuple[str, str]:
 
 
 def items(value: object) -> tuple[object, ...]:
-    """The lines of a text or of a list of texts; None reads as none. What is no text stays in its place:
-    each item is judged by itself.
+    """Return the lines of a string or of a list of strings; none for null. Items that are not strings are
+    kept for the reader of the single item to refuse.
     """
     many = value if isinstance(value, list) else [value]
     return tuple(
@@ -189,25 +187,25 @@ def items(value: object) -> tuple[object, ...]:
 
 
 def any_text(value: object) -> str:
-    """A text, whatever is in it: each of its lines is judged by itself. None reads as ""."""
+    """Return a string without checking its content, as its lines are checked one by one. None becomes ""."""
     return value if isinstance(value, str) else text(value)
 
 
 def is_comment(line: object) -> bool:
-    """Whether a line of keys says nothing: a blank one, or a comment (sshd(8))."""
+    """Return whether a line of authorized_keys is blank or a comment (sshd(8))."""
     said = line.strip(BLANKS) if isinstance(line, str) else None
     return said == "" or (said is not None and said.startswith("#"))
 
 
 def unpacked(written: str | bytes) -> bytes:
-    """What base64 stands for, written in one line or several. Raises ValueError."""
+    """Decode base64, in one line or several. Raise ValueError."""
     data = written.encode("ascii") if isinstance(written, str) else written
     return binascii.a2b_base64(data.translate(None, WHITE.encode()), strict_mode=True)
 
 
 def keys(written: Sequence[object]) -> tuple[dict[str, str], list[tuple[int, str, str]]]:
-    """Return the public keys of authorized_keys, each by itself with its line, and of each line that is none
-    its number, what is wrong, and the remedy. What is beyond the bounds is wrong as one.
+    """Return the line of each public key, and for each invalid line its number, the error and the remedy.
+    All lines beyond the limits are reported as one.
     """
     found: dict[str, str] = {}
     wrong: list[tuple[int, str, str]] = []
@@ -231,5 +229,5 @@ def keys(written: Sequence[object]) -> tuple[dict[str, str], list[tuple[int, str
 
 
 def stripped(value: object) -> str:
-    """A string without the blanks and ends of lines around it; None reads as ""."""
+    """Return a string without surrounding blanks and line breaks; None becomes ""."""
     return text(value).strip(WHITE)

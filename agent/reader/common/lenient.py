@@ -1,12 +1,12 @@
-"""One bad item does not spoil the rest: validate, leave out what is wrong by its path, validate again.
+"""Validate a document, leave out each invalid item by its path, and validate again until it is valid.
 
-pydantic tells all errors of a document at once with their paths, so a document is declared strictly, in one
-place, and still applied as far as it is good. A part of a document is a frozen dataclass whose fields are
-made by ``value``, ``part``, ``parts`` and ``named``.
+pydantic reports all errors of a document at once with their paths. So a document is declared strictly, in
+one place, and its valid items are applied all the same. Each part of a document is a frozen dataclass with
+fields made by ``value``, ``part``, ``parts`` and ``named``.
 
-pydantic's core validates, without its upper layer: that makes such schemas of annotations, and importing it
-and making five models costs three times what the core and this module do, at each first boot. So the schemas
-here are plain dicts, as pydantic_core.core_schema describes them.
+Only pydantic's core is used, with schemas that are plain dicts, as pydantic_core.core_schema describes them.
+Importing pydantic itself and making five models from annotations costs three times as much as the core and
+this module, at each first boot.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     Part = TypeVar("Part")
 
-#: Each round leaves out at least one item on each path that was wrong; nesting bounds their number.
+#: Maximum rounds. Each leaves out at least one item on each invalid path, so nesting limits their number.
 _ROUNDS = 20
 
 
-#: Of a field that has no default: without it the item around it is left out.
+#: Marks a field without a default: if it is missing, the item that contains it is left out.
 REQUIRED: Any = object()
 _SCHEMA, _ALSO, _EXACT = "schema", "also", "exact"
 _DEFECT = "deliver less of it, to find out which item it is"
-#: Of the validator's own errors, in our words, each with its remedy.
+#: Message and hint for the validator's own errors.
 _SHAPES = {
     "list_type": ("not a list", "write it in brackets: [...]"),
     "dict_type": ("not a dictionary", "write it in braces: {...}"),
@@ -48,19 +48,19 @@ _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", d
 def value(
     reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "", exact: bool = False
 ) -> Any:
-    """A field that holds one value, made by a reader; ``also`` is a second spelling of its key. ``exact``:
-    where the value is wrong, the item around it is left out: the default would give it another meaning.
+    """Declare a field for one value, read by ``reader``; ``also`` is a second spelling of its key. With
+    ``exact`` an invalid value leaves out the item around it, since the default would change its meaning.
     """
     return _field(_read_by(reader), default, also, exact=exact)
 
 
 def part(of: type) -> Any:
-    """A field that holds a part of the document, or None."""
+    """Declare a field for a part of the document, or None."""
     return _field(_nullable(schema(of)), None)
 
 
 def parts(of: type | Callable[[object], Any]) -> Any:
-    """A field that holds a list of parts or of values; None where there is no list, and for a wrong item."""
+    """Declare a field for a list of parts or values; None without a list, and for each invalid item."""
     one = schema(of) if isinstance(of, type) else _read_by(of)
     return _field(_nullable({"type": "list", "items_schema": _nullable(one)}), None)
 
@@ -74,7 +74,7 @@ def _nullable(of: CoreSchema) -> CoreSchema:
 
 
 def named(of: type | Callable[[object], Any]) -> Any:
-    """A field that holds parts or values by names of the document's own; a wrong one is missing there."""
+    """Declare a field for a dictionary of parts or values with any keys; invalid ones are left out."""
     one = schema(of) if isinstance(of, type) else _read_by(of)
     many: CoreSchema = {"type": "dict", "keys_schema": {"type": "str"}, "values_schema": _nullable(one)}
     return _field(_nullable(many), None)
@@ -88,7 +88,7 @@ def _field(of: CoreSchema, default: Any, also: str = "", *, exact: bool = False)
 
 
 def schema(of: type) -> CoreSchema:
-    """How the core validates a part; an unknown key is an error there."""
+    """Return the core's schema of a part; an unknown key is an error."""
     declared = records.fields(of)
     return {
         "type": "dataclass",
@@ -114,13 +114,13 @@ def _declared(one: records.Field[Any]) -> Any:
 def validate(
     of: type[Part], document: dict[str, Any], *, partly: bool = False
 ) -> tuple[Part, list[Problem]]:
-    """The document as far as it is good, and each item that had to be left out.
+    """Return the valid part of the document, and a problem for each item that was left out.
 
-    ``partly``: only a part of the format is known here. A key beside it is no mistake, and is named once
-    however many items have it.
+    ``partly``: the agent handles only a part of this format. Another key is not an error, and is reported
+    once for all items that have it.
 
-    Every field of ``of`` needs a default, or lies in a list whose items may be None: that is what a list
-    item becomes that is wrong as a whole. ``document`` is changed.
+    Every field of ``of`` needs a default, or must be in a list with items that may be None: a list item that
+    is invalid as a whole becomes None. ``document`` is modified.
     """
     whole = schema(of)
     validator = SchemaValidator(whole, {"hide_input_in_errors": True})
@@ -137,9 +137,9 @@ def validate(
                     what = f"not taken as a whole: {wrong['type']}"
                     return of(), bounded([*problems, Problem("the document", what, _DEFECT)])
                 missing, exact = wrong["type"] == "missing", _is_exact(whole, wrong["loc"])
-                # What was left out a round ago may be missing now: the item around it goes, told already.
+                # A required value that an earlier round left out is missing now: it is reported already.
                 if not (missing and wrong["loc"] in told):
-                    # Looking for a likely key takes long, and no more than these are told.
+                    # Searching for a similar key is slow, and no more problems than these are shown.
                     likely = known if len(problems) < TOLD else frozenset[str]()
                     problems.append(_problem(wrong, likely, exact=exact))
                 told.add(wrong["loc"])
@@ -148,7 +148,7 @@ def validate(
 
 
 def _many_unknown(document: dict[str, Any], known: set[str]) -> list[Problem]:
-    """Take the unknown keys out where there are so many that to name each takes long."""
+    """Remove the unknown keys of a document with so many keys that reporting each would take long."""
     if len(document) <= ITEMS:
         return []
     unknown = [key for key in document if key.replace("-", "_") not in known]
@@ -173,13 +173,13 @@ def _unhandled(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def path(location: Iterable[int | str]) -> str:
-    """A place in a document as people write it: ``vif[0].pna[1].pna_address``."""
+    """Return a place in a document as messages show it: ``vif[0].pna[1].pna_address``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in location)
     return text.removeprefix(".")
 
 
 def _is_exact(core: Any, location: Iterable[int | str]) -> bool:
-    """Whether the field at that place was declared so."""
+    """Return whether the field at that place was declared ``exact``."""
     for step in location:
         while core["type"] in ("default", "nullable"):
             core = core["schema"]
@@ -193,7 +193,7 @@ def _is_exact(core: Any, location: Iterable[int | str]) -> bool:
 
 
 def _problem(wrong: ErrorDetails, known: frozenset[str], *, exact: bool = False) -> Problem:
-    """What is wrong, with the type of the value and never the value."""
+    """Return the problem for an error of the validator, with the type of the value, never the value."""
     kind, location = wrong["type"], wrong["loc"]
     if kind == "unexpected_keyword_argument":
         return Problem(path(location), "unknown key", _near(str(location[-1]), known), harmless=True)
@@ -206,7 +206,7 @@ def _problem(wrong: ErrorDetails, known: frozenset[str], *, exact: bool = False)
 
 
 def _kind(given: object) -> str:
-    """The type of a value, as JSON calls it."""
+    """Return the type of a value, by its name in JSON."""
     if isinstance(given, Unreadable):
         return given.why
     if given is None or isinstance(given, bool):
@@ -220,7 +220,7 @@ def _near(key: str, known: frozenset[str]) -> str:
 
 
 def _leave_out(document: Any, location: tuple[int | str, ...]) -> None:
-    """Remove the item; one of a list becomes None, so that the others keep their numbers."""
+    """Remove an item; in a list it becomes None, so that the others keep their numbers."""
     *above, last = location
     for step in above:
         document = document[step] if _has(document, step) else None
@@ -241,7 +241,7 @@ def _has(container: Any, step: int | str) -> bool:
 
 
 def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:
-    """Every key of a schema and of those within it."""
+    """Yield every key of a schema and of the schemas in it."""
     match of:
         case {"type": "dataclass-field", "name": str(name), "schema": inner}:
             yield name

@@ -1,7 +1,7 @@
-"""What a drive says of a machine, collected document by document: what is said first stays.
+"""Merge the documents of a drive into one configuration: the first value for anything is kept.
 
-So a dialect says the most important first (a password of its own, then user data, then the drive's
-metadata, then vendor data), and nothing later overrides it.
+So a dialect adds the document with the highest precedence first: a reset password, then user data, then the
+drive's metadata, then vendor data.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
     from agent.config.model import Nic, Script
 
-#: The account of CONFIG_DEFAULT_USER, which no document knows by name.
+#: Stands for the account of CONFIG_DEFAULT_USER, which documents do not name.
 DEFAULT = ""
-#: The name under which user data is kept as it came.
+#: The name under which user data is stored unchanged.
 USER_DATA = "user-data"
-#: Bytes of everything that is kept: in base64 it fits into the answer that the employer takes.
+#: Maximum bytes of all stored content: in base64 it fits into the answer that the parser client accepts.
 KEPT = 10 << 20
-#: Programs and files in all.
+#: Maximum programs and files in all.
 ITEMS = 1000
-#: Characters of all public keys.
+#: Maximum characters of all public keys.
 KEYS = 2 << 20
-#: Accounts.
+#: Maximum accounts.
 USERS = 256
-#: Characters of a password: PAM takes no more (PAM_MAX_RESP_SIZE).
+#: Maximum characters of a password (PAM_MAX_RESP_SIZE).
 _PASSWORD = 512
-#: Items of metadata, and characters of each.
+#: Maximum items of metadata, and maximum characters of each.
 _METADATA, _METADATA_TEXT = 500, 8 << 10
 
 
 class Form(StrEnum):
-    """What a password is written as."""
+    """How a document writes a password."""
 
     HASH = "hash"
     PLAIN = "plain"
@@ -50,7 +50,7 @@ class Form(StrEnum):
 
 
 class Draft:
-    """Everything that was said so far, and what was wrong with it."""
+    """The configuration collected so far, and its problems."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -63,7 +63,7 @@ class Draft:
         self.problems: list[Problem] = []
         self.metadata: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
-        #: How many plain passwords were said, those included that do not count: none may be stored.
+        #: The number of plain passwords, unused ones included: a document with one is not stored.
         self.plain = 0
         self.kept: dict[str, bytes] = {}
         self._size = 0
@@ -74,7 +74,7 @@ class Draft:
         self._files: dict[str, File] = {}
 
     def reading(self) -> Reading:
-        """The model of all of it."""
+        """Return the configuration with its files, problems and passwords."""
         config = InstanceConfig(
             identity=Identity(self.source, self.id),
             hostname=self.hostname or None,
@@ -93,17 +93,17 @@ class Draft:
         return Reading(config, self.kept, bounded(problems), self.secrets)
 
     def tell(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
-        """Put one problem on record."""
+        """Add one problem."""
         self.problems.append(Problem(path, message, hint, harmless))
 
     def told(self, document: str, problems: Iterable[Problem]) -> None:
-        """Put the problems of a document on record, under its name."""
+        """Add the problems of a document, each path prefixed with its name."""
         self.problems.extend(replace(problem, path=f"{document}: {problem.path}") for problem in problems)
 
     def user(self, user: User, secret: str = "") -> None:
-        """An account; ``secret`` is its plain password. Of a known one, only what it lacks is taken."""
+        """Add an account; ``secret`` is its plain password. To a known one, add only what it lacks."""
         known = self._users.get(user.name)
-        # The account that keys and passwords without a name go to has its place beside those that are named.
+        # The default account is not counted among the named ones.
         if known is None and user.name != DEFAULT and len(self._users.keys() - {DEFAULT}) >= USERS:
             self.tell("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
             self.plain += bool(secret)
@@ -123,13 +123,13 @@ class Draft:
             groups=_merged(known.groups, user.groups),
             shell=known.shell or user.shell,
             sudo=known.sudo or user.sudo,
-            # An account that was given a password is not locked by what comes later.
+            # A later document does not lock an account that has a password.
             locked=known.locked and not (user.password or secret),
         )
 
     def password(self, name: str, written: str, path: str, *, form: Form = Form.EITHER) -> None:
-        """Take an account's password: a crypt(3) hash or plain text, by its form or else by its beginning.
-        What begins like a hash and is none is a problem, and never taken for a plain password.
+        """Add an account's password, a crypt(3) hash or plain text: by ``form``, or else by its first
+        characters. An invalid value that begins like a hash is a problem, never a plain password.
         """
         if not self.usable(written, path):
             return
@@ -148,14 +148,16 @@ class Draft:
                 self._users[name] = replace(known, locked=True)
 
     def usable(self, secret: str, path: str) -> bool:
-        """Whether plain text can be a password: chpasswd(8) reads one line for each account."""
+        """Return whether plain text can be a password, or add a problem: chpasswd(8) reads one line per
+        account.
+        """
         if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD or not is_text(secret):
             self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
             return False
         return True
 
     def keys(self, name: str, lines: Iterable[object], path: str) -> None:
-        """Public keys of an account, each once; a wrong one is told with its number."""
+        """Add public keys of an account, each once; a problem names the line of an invalid one."""
         found, wrong = fields.keys(list(lines))
         for number, what, hint in wrong:
             self.tell(f"{path} line {number}", what, hint)
@@ -170,14 +172,14 @@ class Draft:
     def program(
         self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
     ) -> None:
-        """A program of the customer's: once at the end of the first boot, or early at each ``boot``."""
+        """Add a program: run once at the end of the first boot, or with ``boot`` early at each boot."""
         if self._room(content, path):
             stored = self._free(name)
             self.keep(stored, content, path)
             (self._boot if boot else self._scripts).append(program(stored, content, arguments))
 
     def file(self, file: File, content: bytes, path: str) -> None:
-        """A file that the document brings; its name and digest are made here."""
+        """Add a file to write; its name and digest are set here."""
         if file.path in self._files and not file.append:
             self.tell(path, "the file appears twice; the first is used", "write it once", harmless=True)
             return
@@ -188,7 +190,7 @@ class Draft:
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
 
     def keep(self, name: str, content: bytes, path: str) -> None:
-        """Hand bytes back under a name; where that is too much in all, it is told and left out."""
+        """Store content under a name; if that is too much in all, add a problem instead."""
         if self._room(content, path):
             self._size += len(content)
             self.kept[name] = content
@@ -201,7 +203,7 @@ class Draft:
         return True
 
     def say(self, name: str, value: object) -> None:
-        """What the drive says of the machine, for ``gandi-agent get``; what is no text or number is not."""
+        """Add an item of metadata for ``gandi-agent get``; only text and numbers are kept."""
         if isinstance(value, str | int | float) and len(self.metadata) < _METADATA:
             try:
                 written = values.word(value)[:_METADATA_TEXT]

@@ -1,4 +1,4 @@
-"""Readers of single values of a network's description, for the dialects that describe one in full."""
+"""Readers of single values of a network configuration, for dialects with a full one."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
-#: Bytes; the lower bound is IPv4's own (RFC 791).
+#: Bytes; the minimum is that of IPv4 (RFC 791).
 MTU = Whole(68, 65535)
 VLAN = Whole(1, 4094)
 METRIC = Whole(0, 2**32 - 1)
 MILLISECONDS = Whole(0, 1_000_000)
-#: The kernel's words, with the number that may stand for each (bonding.rst).
+#: The kernel's names of bond modes, by their numbers (bonding.rst).
 MODES = (
     *("balance-rr", "active-backup", "balance-xor", "broadcast"),
     *("802.3ad", "balance-tlb", "balance-alb"),
 )
 HASHES = Choice(("layer2", "layer2+3", "layer3+4", "encap2+3", "encap3+4", "vlan+srcmac"))
 RATES = ("slow", "fast")
-#: What the kernel takes for an interface (dev_valid_name in net/core/dev.c), without what shells and
-#: sysctl paths would read as something else.
+#: Interface names that the kernel accepts (dev_valid_name in net/core/dev.c), without characters that shells
+#: and sysctl paths treat specially.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
 _ANYWHERE = {"default": "0.0.0.0/0", "0/0": "0.0.0.0/0", "::0/0": "::/0"}
 
 
 def interface_name(value: object) -> str:
-    """An interface's name that the kernel takes."""
+    """Return an interface name that the kernel accepts."""
     written = text(value)
     if not _NAME.fullmatch(written) or written in ("lo", "all", "default"):
         raise ValueError("not an interface name; write letters, digits, _ - and ., at most 15, not lo")
@@ -42,12 +42,12 @@ def interface_name(value: object) -> str:
 
 
 def optional_name(value: object) -> str | None:
-    """The same, where an empty string and null mean: none."""
+    """Return an interface name; None for an empty string or null."""
     return interface_name(value) if text(value) else None
 
 
 def interface(value: object) -> Interface:
-    """A NIC's address with its prefix; without one it is the host's alone (/32, /128)."""
+    """Return a NIC's address with its prefix, by default that of a single host (/32, /128)."""
     written = text(value).strip(WHITE)
     host, _, _ = written.partition("/")
     address(host)
@@ -58,7 +58,7 @@ def interface(value: object) -> Interface:
 
 
 def destination(value: object) -> str:
-    """A route's destination in CIDR notation; ``default`` is IPv4's, see ``anywhere`` for IPv6's."""
+    """Return a route's destination, in CIDR notation or ``default``; that is IPv4's, see ``toward``."""
     written = text(value).strip(WHITE)
     if "/" not in written and written not in _ANYWHERE:
         return str(ipaddress.ip_network(address(written)))
@@ -69,14 +69,14 @@ def destination(value: object) -> str:
 
 
 def anywhere(version: int) -> str:
-    """The destination that is everything, of IP version 4 or 6."""
+    """Return the destination of a default route of IP version 4 or 6."""
     return "::/0" if version == 6 else "0.0.0.0/0"
 
 
 def prefix(mask: str, version: int) -> int:
-    """The length that a netmask says: ``255.255.255.0``, ``ffff:ffff::``, ``/24`` or ``24``.
+    """Return the prefix length of a netmask: ``255.255.255.0``, ``ffff:ffff::``, ``/24`` or ``24``.
 
-    Raises ValueError for a mask with holes, or of the other version.
+    Raise ValueError for a mask with gaps, or of the other version.
     """
     written, bits = mask.strip(WHITE).removeprefix("/"), 32 if version == 4 else 128
     if re.fullmatch(r"[0-9]{1,3}", written) and int(written) <= bits:
@@ -92,13 +92,13 @@ def prefix(mask: str, version: int) -> int:
 
 
 def bond_mode(value: object) -> str:
-    """A bond's mode; the number that the kernel also takes becomes its word."""
+    """Return a bond's mode by its name; a number, which the kernel also accepts, is translated."""
     written = str(value) if isinstance(value, int) else text(value)
     return MODES[int(written)] if re.fullmatch("[0-6]", written) else Choice(MODES)(written)
 
 
 def lacp_rate(value: object) -> str | None:
-    """How often LACP speaks; null means: the kernel's default."""
+    """Return the rate of LACP packets; None, for the kernel's default, for an empty string or null."""
     written = str(value) if isinstance(value, int) else text(value)
     if written in ("0", "1"):
         return RATES[int(written)]
@@ -106,12 +106,12 @@ def lacp_rate(value: object) -> str | None:
 
 
 def xmit_hash_policy(value: object) -> str | None:
-    """How a bond spreads what it sends; null means: the kernel's default."""
+    """Return a bond's transmit hash policy; None, for the kernel's default, for an empty string or null."""
     return HASHES(value) if text(value) else None
 
 
 def search_domain(value: object) -> str:
-    """A domain that resolvers append; ``~`` before it (systemd-resolved) is let pass."""
+    """Return a search domain, with or without ``~`` before it (systemd-resolved)."""
     written = text(value).strip(WHITE)
     name = hostname(written.removeprefix("~"))
     if not name and written not in ("~", "~."):
@@ -120,6 +120,6 @@ def search_domain(value: object) -> str:
 
 
 def toward(destination: str, gateway: IP | None) -> str:
-    """The destination as a route over that gateway has it: ``default`` is of the gateway's version."""
+    """Return the destination of a route by this gateway: ``default`` takes the gateway's IP version."""
     everything = gateway is not None and destination == anywhere(4)
     return anywhere(gateway.version) if everything and gateway is not None else destination

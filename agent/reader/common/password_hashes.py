@@ -1,12 +1,10 @@
-"""Password hashes as they may stand in /etc/shadow: each method by its exact form.
+"""Check password hashes for /etc/shadow: each method by its exact format.
 
-Format: crypt(5), and libxcrypt for what a salt may hold. A text that only resembles a hash is refused: a
-plain password of 13 letters has the form of a traditional DES hash, and taken for one it would be readable
-in /etc/shadow.
+Format: crypt(5); the characters of a salt are those of libxcrypt. Traditional DES is refused: a plain
+password of 13 letters has the same format, and would be stored in /etc/shadow as plain text.
 
-The costs are bounded, since everybody who reaches a login prompt can make the machine pay them: at most the
-highest that crypt_gensalt(3) makes for yescrypt and scrypt (1 GiB of memory), and a few seconds of CPU for
-the others.
+The cost is limited, since anyone who reaches a login prompt can cause it: for yescrypt and scrypt the
+highest that crypt_gensalt(3) uses (1 GiB of memory), for the others a few seconds of CPU time.
 """
 
 from __future__ import annotations
@@ -21,10 +19,10 @@ if TYPE_CHECKING:
 
     from agent.config.model import User
 
-#: The alphabet of hashes and of most salts; those of SHA and MD5 may hold other printable characters.
+#: The alphabet of hashes and of most salts; salts of SHA and MD5 may contain other printable characters.
 _B64 = "[./0-9A-Za-z]"
 _SALT = r"[\"#%-)+-9<-\[\]-~]"
-#: yescrypt: flavour j; log2(N) up to 18 and r up to 32, both less 1, in the alphabet's order. scrypt:
+#: yescrypt: flavour j; log2(N) up to 18 and r up to 32, both minus 1, as letters of the alphabet. scrypt:
 #: log2(N), then r and p (1) as 30 bits, little-endian.
 _YESCRYPT, _SCRYPT = "j[./0-9A-F][./0-9A-T]", r"[./0-9A-G][./0-9A-U]\.{4}/\.{4}"
 _METHODS = (
@@ -36,17 +34,17 @@ _METHODS = (
     rf"\$5\$(?:rounds=(?P<rounds>[1-9][0-9]{{0,9}})\$)?{_SALT}{{1,16}}\${_B64}{{43}}",  # SHA-256
     rf"\$1\${_SALT}{{1,8}}\${_B64}{{22}}",  # MD5
 )
-#: crypt(5) takes up to 31 and 999,999,999: days for one login.
+#: crypt(5) allows up to 31 and 999,999,999, which take days for one login.
 _BCRYPT_COST, _ROUNDS = range(4, 17), range(1000, 5_000_001)
-#: How a text begins that is meant as a hash, of whatever method.
+#: The beginning of a text that is meant as a hash of any method.
 _MEANT = re.compile(r"\$(?:[0-9]|2[abxy]|y|gy|md5|sha1)[$,]", re.ASCII)
 _LONGEST = 256
 _REMEDY = "make one with: mkpasswd --method=yescrypt"
 
 
 def checked(text: str) -> str:
-    """Return the hash. Raise ValueError for a text that is none of a method in use, or one that costs each
-    login too much.
+    """Return the hash. Raise ValueError for text that is not a hash of a known method, or for a cost that is
+    too high.
     """
     found = _match(text)
     if found is None:
@@ -66,18 +64,18 @@ def checked(text: str) -> str:
 
 
 def is_meant(text: str) -> bool:
-    """Return whether a text that may be a plain password as well is meant as a hash."""
+    """Return whether a text begins like a hash, and so is not meant as a plain password."""
     return _MEANT.match(text) is not None
 
 
 def is_lock(text: str) -> bool:
-    """Return whether a field of shadow(5) is a lock without a hash: no password is good for the account."""
+    """Return whether a password field of shadow(5) is a lock without a hash (only ``!`` and ``*``)."""
     return bool(text) and not text.strip("!*")
 
 
 def shadow_field(value: str) -> tuple[str | None, bool]:
-    """Return the hash and whether the account is locked, of what is to stand in a field of shadow(5): a
-    hash, one behind ``!``, or ``*`` or ``!`` alone. Raise ValueError as ``checked``.
+    """Return the hash and whether the account is locked, for a password field of shadow(5): a hash, a hash
+    after ``!``, or ``*`` or ``!`` alone. Raise ValueError as ``checked`` does.
     """
     if is_lock(value):
         return None, True

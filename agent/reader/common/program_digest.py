@@ -1,4 +1,4 @@
-"""A customer's program as the model knows it: by a digest of all that makes it the same program."""
+"""The model's record of a delivered program, with a digest that identifies it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from agent.lib.digest import sha256
 
 
 def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:
-    """The record of a program; its digest changes with its name, its bytes or its arguments."""
+    """Return the record of a program; its digest covers its name, content and arguments."""
     parts = [name, sha256(content).hexdigest(), *arguments]
     return Script(name, sha256(canonical(parts)).hexdigest(), arguments)

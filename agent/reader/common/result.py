@@ -1,4 +1,4 @@
-"""What a dialect makes of its input: the one thing that all of them give the reader."""
+"""The result of reading a delivery, for every dialect, and its form in the parser child's answer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-#: Bytes of a configuration in the answer. NICs, which depend on each other, have room in it at their most.
+#: Maximum bytes of a configuration in the answer. NICs depend on each other: their maximum fits into it.
 ROOM = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``config`` is None where the document as a whole is none; ``files`` are bytes by their names there."""
+    """``config`` is None if the document as a whole is invalid; ``files`` maps names in it to content."""
 
     config: InstanceConfig | None
     files: dict[str, bytes]
@@ -33,12 +33,12 @@ class Reading:
 
 
 def told(problems: list[Problem]) -> list[list[str | bool]]:
-    """The problems as they go into the answer."""
+    """Return the problems as the answer contains them."""
     return [[p.path, p.message, p.hint, p.harmless] for p in problems]
 
 
 def encoded(reading: Reading) -> dict[str, Any]:
-    """All but the problems as it goes into the answer; what has no room there is among the problems."""
+    """Return everything but the problems as the answer contains it; add a problem for what does not fit."""
     return {
         "config": json.loads(_fitting(reading.config, reading.problems)) if reading.config else None,
         "files": {name: b64encode(content).decode() for name, content in reading.files.items()},

@@ -1,6 +1,6 @@
-"""Bonds, VLANs and bridges put together: which combinations make a network, whatever dialect says them.
+"""Check NICs, bonds, VLANs and bridges against each other, for all dialects, and number them.
 
-What cannot be is left out and named by its path, and so is what rests on it; the rest is the model's.
+An impossible one is left out and reported by its path, and so is each that depends on it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.config.model import Nic
 
-#: Resolvers, and domains to search, of a NIC: more than any of the network managers uses.
+#: Maximum resolvers and maximum search domains of a NIC: more than any network manager uses.
 NAMES = 256
-#: NICs of one machine; more is no machine but an attack on whoever renders them.
+#: Maximum NICs of a machine: more are an attack on the renderers.
 MOST = 256
-#: Bytes that an interface needs for IPv6 (RFC 8200, section 5).
+#: The minimum MTU for IPv6 in bytes (RFC 8200, section 5).
 _IPV6_MTU = 1280
 
 
 @dataclass(slots=True)
 class Link:
-    """A NIC as a document says it; ``nic`` lacks what refers to others, and its number.
+    """A NIC of a document; ``nic`` still lacks its number and its references to other NICs.
 
-    ``refs`` are the names by which the document's other links refer to it. ``ports``, ``parent`` and
-    ``primary`` are such names; ``ports_key`` and ``parent_key`` say how this dialect calls them in a path.
+    ``refs`` are the names by which other links of the document refer to it. ``ports``, ``parent`` and
+    ``primary`` are such names; ``ports_key`` and ``parent_key`` are the dialect's keys for them in a path.
     """
 
     path: str
@@ -47,14 +47,14 @@ class Link:
 
 
 def assemble(links: list[Link], problems: list[Problem]) -> tuple[Nic, ...]:
-    """The NICs in the order of their numbers, without what cannot be; that is told."""
+    """Return the NICs in the order of their numbers; each impossible one is left out and reported."""
     if len(links) > MOST:
         problems.append(Problem("the network", f"more than {MOST} NICs", "the first of them are used"))
     return _Assembly(links[:MOST], problems).nics()
 
 
 class _Near:
-    """The networks of a NIC's addresses, by their prefixes: a document may have thousands of them."""
+    """The networks of a NIC's addresses as a set, since a document may have thousands of addresses."""
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         networks = [ipaddress.ip_interface(address).network for address in addresses]
@@ -62,9 +62,9 @@ class _Near:
         self._lengths = {(version, length) for version, length, _ in self._known}
 
     def outside(self, gateway: str, leased: dict[int, bool]) -> bool:
-        """Whether a gateway must be declared reachable: link-local, or in no network of the addresses.
+        """Return whether a route needs ``on_link``: its gateway is link-local, or in none of the networks.
 
-        Nothing is known of a NIC without an address of that version, or whose address is ``leased``.
+        A NIC without an address of that IP version, or with a ``leased`` one, has unknown networks: False.
         """
         found = ipaddress.ip_address(gateway)
         lengths = [length for version, length in self._lengths if version == found.version]
@@ -77,7 +77,7 @@ def _head(found: ipaddress.IPv4Address | ipaddress.IPv6Address, length: int) -> 
 
 
 class _Assembly:
-    """One network on its way from names to numbers."""
+    """The links of one document while they are checked; ``named`` finds each by its references."""
 
     def __init__(self, links: list[Link], problems: list[Problem]) -> None:
         self.problems = problems
@@ -89,7 +89,7 @@ class _Assembly:
     def nics(self) -> tuple[Nic, ...]:
         self._break_cycles()
         while any([self._settled(link) for link in list(self.links)]):
-            pass  # What was left out may have been what another rests on.
+            pass  # Another link may depend on the one that was left out.
         self._ports_once()
         self._vlans_once()
         ports = {id(self.named[port]): link for link in self.links for port in link.ports}
@@ -109,7 +109,7 @@ class _Assembly:
             self.named.pop(ref, None)
 
     def _admit(self, link: Link) -> None:
-        """Take a link whose names are its own."""
+        """Add a link, unless its names or MAC address are taken or it has no valid name."""
         nic = link.nic
         twice = next((ref for ref in link.refs if ref in self.named), None)
         same_name = nic.name and any(other.nic.name == nic.name for other in self.links)
@@ -128,12 +128,12 @@ class _Assembly:
             self.named.update(dict.fromkeys(link.refs, link))
 
     def _break_cycles(self) -> None:
-        """Leave out every link that rests on itself."""
-        looped = [link for link in self.links if self._rests_on_itself(link)]
+        """Leave out each link that depends on itself."""
+        looped = [link for link in self.links if self._depends_on_itself(link)]
         for link in looped:
             self._leave(link, "", "depends on itself", "a chain of ports and parents must end at a NIC")
 
-    def _rests_on_itself(self, start: Link) -> bool:
+    def _depends_on_itself(self, start: Link) -> bool:
         seen: set[int] = set()
         todo = [start]
         while todo:
@@ -150,7 +150,7 @@ class _Assembly:
         return [self.named[name] for name in names if name in self.named]
 
     def _settled(self, link: Link) -> bool:
-        """Whether something about the link's ports or parent had to be changed."""
+        """Check the link's ports or parent; return whether the link was changed or left out."""
         nic, changed = link.nic, False
         if nic.kind is Kind.VLAN:
             if link.parent is None or link.parent not in self.named:
@@ -171,7 +171,7 @@ class _Assembly:
         return changed
 
     def _no_port(self, link: Link, port: str) -> str:
-        """Why that one cannot be a port of this link, or ""."""
+        """Return why the named link cannot be a port of this one, or ""."""
         below = self.named.get(port)
         if below is None:
             return f"no NIC {shown(port)}"
@@ -181,7 +181,7 @@ class _Assembly:
         return ""
 
     def _ports_once(self) -> None:
-        """Each NIC is a port of one bond or bridge; one that is a bond's carries no VLAN."""
+        """Allow each NIC to be a port of one bond or bridge only, and no VLAN on a port of a bond."""
         taken: dict[int, Link] = {}
         for link in self.links:
             mine: list[str] = []
@@ -202,7 +202,7 @@ class _Assembly:
                 what, bond = f"{shown(link.parent or '')} is a port of a bond", shown(above.nic.name or "")
                 self._leave(link, link.parent_key, what, f"put the VLAN on {bond}")
         while any([self._settled(link) for link in list(self.links)]):
-            pass  # A VLAN on a VLAN that was left out.
+            pass  # For a VLAN on a VLAN that was left out.
 
     def _vlans_once(self) -> None:
         seen: set[tuple[int, int | None]] = set()
@@ -212,10 +212,10 @@ class _Assembly:
                 self._leave(link, "", "the same VLAN of the same NIC appears twice", "describe it once")
             seen.add(tag)
         while any([self._settled(link) for link in list(self.links)]):
-            pass  # What rested on one of them.
+            pass  # For links that depend on one of them.
 
     def _addresses(self, link: Link, above: Link | None) -> None:
-        """A port has no addresses of its own; a gateway outside the addresses' networks is on the link."""
+        """Remove the addresses of a port; set ``on_link`` for gateways outside the addresses' networks."""
         nic = link.nic
         if above is not None:
             if nic.addresses or nic.routes or nic.dhcp4 or nic.dhcp6:
@@ -262,7 +262,7 @@ class _Assembly:
             link.nic = replace(link.nic, addresses=tuple(mine))
 
     def _numbered(self) -> tuple[Nic, ...]:
-        """Physical NICs first, in the document's order, where it gives no numbers."""
+        """Return the NICs by number. Those without one take free numbers in order, physical NICs first."""
         numbers: dict[int, int] = {}
         for link in [one for one in self.links if one.number is not None]:
             if link.number in numbers.values():

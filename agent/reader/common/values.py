@@ -1,6 +1,6 @@
-"""Readers of single values that the richer formats have besides those of ``agent.reader.common.fields``.
+"""Readers of single values that only the larger formats need, beside ``agent.reader.common.fields``.
 
-Apart from them, so that the reader of a swap disk does not pay for what it has no use for.
+A module of its own, so that reading a swap disk does not import it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common.fields import USER, key, stripped, text
 
-#: What a program may be called: it becomes the name of a file.
+#: Allowed names of programs: they become file names.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A reader of one of a few words, in any case."""
+    """A reader for one of a few words, in upper or lower case."""
 
     words: tuple[str, ...]
 
@@ -30,7 +30,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A reader of a whole number within bounds, also as a string of digits; null means: none."""
+    """A reader for a whole number in a range, also given as digits in a string; None for "" or null."""
 
     low: int
     high: int
@@ -46,7 +46,7 @@ class Whole:
 
 
 def boolean(value: object) -> bool:
-    """true or false, also as YAML 1.1 spells them."""
+    """Return true or false, also in the spellings of YAML 1.1."""
     if value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on")):
         return True
     if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off")):
@@ -55,14 +55,14 @@ def boolean(value: object) -> bool:
 
 
 def word(value: object) -> str:
-    """Text that describes something; a number or a truth value is taken as JSON spells it."""
+    """Return text, also of a number or boolean as JSON writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int | float) else text(value)
 
 
 def line(value: object) -> str:
-    """Text of one line, without control characters."""
+    """Return one line of text without control characters."""
     written = stripped(value)
     if not written.isprintable() or len(written) > 1000:
         raise ValueError("not one line of at most 1000 printable characters; remove the others")
@@ -70,7 +70,7 @@ def line(value: object) -> str:
 
 
 def instance(value: object) -> str:
-    """A medium's own id of the machine."""
+    """Return a medium's id of the instance."""
     written = line(word(value))
     if len(written) > 200:
         raise ValueError("the id is too long; write at most 200 characters")
@@ -78,12 +78,12 @@ def instance(value: object) -> str:
 
 
 def key_line(value: object) -> str:
-    """One public key of authorized_keys, with its options and its comment."""
+    """Return one line of authorized_keys, with its options and comment."""
     return key(text(value))[1]
 
 
 def group(value: object) -> str:
-    """A group's name that groupadd takes, or a user's."""
+    """Return the name of a group or account that groupadd or useradd accepts."""
     written = stripped(value)
     if not USER.fullmatch(written):
         raise ValueError(
@@ -93,13 +93,13 @@ def group(value: object) -> str:
 
 
 def owner(value: object) -> str:
-    """A file's owner or group: a name or a number."""
+    """Return a file's owner or group: a name or a number."""
     written = stripped(value)
     return written if re.fullmatch(r"[0-9]{1,9}", written) else group(written)
 
 
 def program_name(value: object) -> str:
-    """A program's name."""
+    """Return a program's name, which becomes the name of a file."""
     written = text(value)
     if not re.fullmatch(PROGRAM_NAME, written):
         raise ValueError("not a program name; write letters, digits, _ and -, at most 61")
@@ -107,7 +107,7 @@ def program_name(value: object) -> str:
 
 
 def path(value: object) -> str:
-    """An absolute path that leads nowhere else than it says."""
+    """Return an absolute path without empty parts, ``.`` and ``..``."""
     written = text(value)
     steps = written.split("/")[1:]
     if not written.startswith("/") or {"", ".", ".."} & set(steps) or not written.isprintable():
@@ -118,14 +118,14 @@ def path(value: object) -> str:
 
 
 def mode(value: object) -> int:
-    """A file's mode, as text of octal digits: the number 644 could be meant either way."""
+    """Return a file's mode, given in octal digits as a string; a number is refused, as 644 is ambiguous."""
     if not isinstance(value, str) or not re.fullmatch(r"(?:0o?)?[0-7]{1,4}", value):
         raise ValueError('not a file mode; write its octal digits in quotes, for example "0644"')
     return int(value.removeprefix("0o"), 8)
 
 
 def timezone(value: object) -> str:
-    """A name of the time zone database; "" where none is given."""
+    """Return a name of the time zone database; "" for an empty string or null."""
     written = stripped(value)
     if written and not re.fullmatch(r"[A-Za-z0-9_+-]{1,60}(?:/[A-Za-z0-9_+-]{1,60}){0,3}", written):
         raise ValueError("not a time zone name; write for example Europe/Paris or Etc/UTC")

@@ -98,10 +98,9 @@ def _value(reader: Any) -> dict[str, Any]:
             return {"enum": [str(word) for word in reader.words]}
         case values.Whole():
             return {"type": "integer", "minimum": reader.low, "maximum": reader.high}
-    said = _one_line(reader.__doc__)
-    # What is like another reader is not described by what it is like.
-    described = {} if said.startswith("The same") else {"description": said}
-    return described | _READERS[reader]
+    # Of "Return a value; a special case." the value.
+    value = _one_line(reader.__doc__).removeprefix("Return ").partition(";")[0].rstrip(".")
+    return {"description": value[:1].upper() + value[1:]} | _READERS[reader]
 
 
 def _one_line(docstring: str | None) -> str:

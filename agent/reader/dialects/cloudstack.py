@@ -1,7 +1,7 @@
-"""The CloudStack config drive: a file for each value below ``cloudstack/``, OpenStack's layout beside it.
+"""The CloudStack config drive: a file for each value below ``cloudstack/``, and OpenStack's layout.
 
-Format: Apache CloudStack, ConfigDriveBuilder.java. The platform leaves empty values out; names have
-hyphens or underscores, and on plain ISO 9660 whatever is left of them.
+Format: Apache CloudStack, ConfigDriveBuilder.java. The platform omits empty values; names have hyphens or
+underscores, and plain ISO 9660 shortens them.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from agent.reader.common.result import Reading
 
 SOURCE = "cloudstack"
-#: What the platform writes instead of a password that has been fetched before.
+#: Written by the platform in place of a password that was fetched before.
 SAVED = "saved_password"
 _METADATA = (
     *("service-offering", "availability-zone", "local-hostname", "local-ipv4", "public-ipv4"),
     *("public-hostname", "instance-id", "vm-id", "cloud-identifier", "hypervisor-host-name"),
 )
 _ADDRESSES = ("local-ipv4", "public-ipv4")
-#: Bytes of one value.
+#: Maximum bytes of one value.
 _LIMIT = 256 << 10
 _OPENSTACK = "openstack/latest"
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
-    """The drive's configuration. A password comes only with the start after it was reset, so it is said
-    first.
+    """Return the drive's configuration. The password has precedence: it is delivered only with the first
+    start after a reset.
     """
     drive = _Drive(files)
     draft = drive.draft
@@ -55,7 +55,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 
 
 class _Drive:
-    """The drive's files, and what they said so far."""
+    """The drive's files, and the draft of their configuration."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = files
@@ -63,7 +63,7 @@ class _Drive:
         self.draft = Draft(SOURCE)
 
     def text(self, wanted: str) -> str:
-        """A file's text; "" where it is not there."""
+        """Return a file's text, "" if it is missing."""
         name = self.names.find(wanted)
         if name is None:
             return ""
@@ -71,7 +71,7 @@ class _Drive:
         return read_text(held) if held else ""
 
     def describe(self) -> None:
-        """Identity, hostname and keys, and what ``gandi-agent get`` tells."""
+        """Add identity, hostname, keys and metadata to the draft."""
         draft, said = self.draft, {}
         for key in _METADATA:
             text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
@@ -90,7 +90,7 @@ class _Drive:
             openstack.describe(found, name, draft)
 
     def _is(self, key: str, text: str) -> bool:
-        """Whether an address is one: the platform is known to write a MAC address there."""
+        """Return whether an address is valid; the platform is known to write a MAC address there."""
         if key not in _ADDRESSES:
             return True
         try:

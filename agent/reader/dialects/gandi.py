@@ -1,4 +1,4 @@
-"""The Gandi dialect: ``gandi/config`` and ``gandi/script`` of the swap archive become the neutral model."""
+"""The Gandi dialect: ``gandi/config`` and ``gandi/script`` in the archive on the swap disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SOURCE = "gandi"
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
-#: Characters of ``run``.
+#: Maximum characters of ``run``.
 _RUN = 1 << 20
 _FIRST_PREFIX = {4: 24, 6: 64}
 
@@ -40,7 +40,7 @@ class Public:
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """``pvn``: the private VLAN of an address; wins over ``pbn``."""
+    """``pvn``: the private VLAN of an address; it has precedence over ``pbn``."""
 
     pvn_network: Net | None = value(fields.network, None)
     pvn_gateway: IP | None = value(fields.optional_address, None)
@@ -57,7 +57,7 @@ class Pna:
 
 @dataclass(frozen=True, slots=True)
 class Vif:
-    """One NIC. ``vif_mac`` is ours: the platform does not send it."""
+    """One NIC. ``vif_mac`` is an extension: the platform does not send it."""
 
     vif_number: int | None = value(fields.optional_number, None)
     vif_mac: str | None = value(fields.mac, None)
@@ -77,7 +77,7 @@ class VmConf:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """``gandi/config``. What the format requires has a default here: its absence is told, the rest
+    """``gandi/config``. Required keys have defaults here: a missing one is reported, and the rest is
     applied.
     """
 
@@ -89,7 +89,7 @@ class Document:
 
 @dataclass(slots=True)
 class _Addressed:
-    """One address with its network and gateway, whichever of the two networks it was given in."""
+    """One address with its prefix and gateway, from ``pbn`` or ``pvn``."""
 
     address: IP
     prefix: int
@@ -98,7 +98,7 @@ class _Addressed:
 
     @property
     def on_link(self) -> bool:
-        """Whether the gateway must be declared reachable: link-local, or outside the address's network."""
+        """Whether the gateway is link-local or outside the address's network, so that the route needs it."""
         network = ipaddress.ip_network(f"{self.address}/{self.prefix}", strict=False)
         return self.gateway is not None and (self.gateway.is_link_local or self.gateway not in network)
 
@@ -115,8 +115,8 @@ class _Nic:
 def parse(
     document: dict[str, Any], script: bytes | None
 ) -> tuple[InstanceConfig, dict[str, bytes], list[Problem]]:
-    """The model (its identity's id is empty: the machine knows it), the programs by name, and what was
-    wrong.
+    """Return the configuration, the content of its programs by name, and the problems. The identity's id
+    is empty: the machine's own UUID is used.
     """
     missing = [name for name in ("vm_hostname", "vif") if document.get(name) in (None, "")]
     parsed, problems = validate(Document, document)
@@ -141,8 +141,8 @@ def parse(
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
     """The same as a reading; one that says a ``version`` is the native document (``native.py``).
 
-    One with none of the format's keys is none: the disk that it is on would be wiped for it, and a folder
-    named gandi in anybody's backup may hold a file config.
+    A document without any key of the format is refused: its disk would be wiped, and it may be a file config
+    from a backup that has a folder gandi.
     """
     if "version" in document and "vif" not in document:
         return Reading(None, {}, [], instead="native")
@@ -153,7 +153,7 @@ def reading(document: dict[str, Any], script: bytes | None) -> Reading:
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
-    """The same of a folder that holds what the archive would."""
+    """Return the reading of a folder with the archive's files."""
     problems: list[Problem] = []
     if CONFIG not in files:
         return Reading(None, {}, [Problem(CONFIG, "missing", "the folder has to hold it")])
@@ -165,7 +165,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 
 
 def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:
-    """The NICs in the order of their numbers; one without a number takes its place in the list for it."""
+    """Return the NICs in the order of their numbers; the default number is the place in the list."""
     found: dict[int, _Nic] = {}
     for place, vif in enumerate(parsed.vif or ()):
         if vif is None:
@@ -205,11 +205,10 @@ def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
 
 
 def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
-    """NICs of the model; a default route of each family over each that has a public gateway. The lowest NIC
-    leads, and the others answer who asked through them: that is the renderers' order.
+    """Return the NICs of the model, each with a public gateway having a default route of its IP version.
+    The renderers prefer the lowest NIC; the others answer what arrives through them.
 
-    Where no address has a public gateway (a machine with a private VLAN only), the first private one is
-    used.
+    Without any public gateway (a machine on a private VLAN only), the first private one is used.
     """
     routes: dict[int, list[Route]] = {nic.number: [] for nic in nics}
     for version, anywhere in _ANYWHERE.items():
@@ -238,7 +237,7 @@ def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
 
 
 def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
-    """root and the named account, both with the password and every key."""
+    """Return root and the named account, both with the password and all keys."""
     keys, wrong = fields.keys(fields.items(conf.ssh_key))
     problems.extend(
         bounded([Problem(f"vm_conf.ssh_key line {number}", what, hint) for number, what, hint in wrong])
@@ -255,9 +254,9 @@ def _users(conf: VmConf, problems: list[Problem]) -> tuple[User, ...]:
 def _scripts(
     conf: VmConf, script: bytes | None, problems: list[Problem]
 ) -> tuple[tuple[Script, ...], dict[str, bytes]]:
-    """The programs in their order: the customer's script with its arguments, then ``run``.
+    """Return the programs in their order, the script with its arguments and then ``run``, and their content.
 
-    A script whose arguments cannot be read is not run: with none, it would do something else.
+    A script with invalid arguments is not run: without them it would do something else.
     """
     scripts, files = [], {}
     wrong = any(problem.path == "vm_conf.script_args" for problem in problems)

@@ -1,6 +1,6 @@
-"""The native document: the neutral model written down as JSON, in ``gandi.json`` or in ``gandi/config``.
+"""The native document: the agent's own model as JSON, in ``gandi.json`` or ``gandi/config``.
 
-It is declared once, here; the JSON Schema that operators get is made of the same declarations.
+The format is declared only here; ``gandi-agent config schema`` makes its JSON Schema from this.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 SOURCE = "native"
 VERSION = 1
-#: Bytes of a document on a drive, with the files that it holds in base64.
+#: Maximum bytes of a document on a drive, including files in base64.
 LIMIT = 16 << 20
 DOCUMENTS = ("gandi.json", "gandi/config")
 SCRIPTS = ("gandi/script", "script")
 
 
 def reference(written: object) -> str:
-    """Another NIC of the document, by its name or number."""
+    """Return the reference to another NIC of the document, by its name or number."""
     return (
         str(fields.number(written)) if isinstance(written, int) else network_fields.interface_name(written)
     )
 
 
 def optional_reference(written: object) -> str | None:
-    """The same, where null means: none."""
+    """Return the reference to another NIC; None for null."""
     return None if written is None else reference(written)
 
 
@@ -59,7 +59,7 @@ class RouteSpec:
 
 @dataclass(frozen=True, slots=True)
 class BondSpec:
-    """How a bond uses its ports; the kernel's own words. ``miimon`` is in milliseconds."""
+    """The options of a bond, by the kernel's names. ``miimon`` is in milliseconds."""
 
     mode: str = value(network_fields.bond_mode, "active-backup")
     miimon: int | None = value(network_fields.MILLISECONDS, None)
@@ -70,9 +70,9 @@ class BondSpec:
 
 @dataclass(frozen=True, slots=True)
 class NicSpec:
-    """A NIC. A physical one is found by its mac, else by its name, else by its number (without one, by its
-    place among the others); a bond, VLAN or bridge is made, and needs a name. ports and parent name other
-    NICs by their names, or by the numbers that they are given.
+    """A NIC. A physical one is matched by its mac, else by its name, else by its number (by default its
+    place among the others); a bond, VLAN or bridge is created, and needs a name. ports and parent refer to
+    other NICs by their names or numbers.
     """
 
     kind: str = value(Choice(tuple(Kind)), Kind.PHYSICAL.value)
@@ -99,8 +99,8 @@ class NicSpec:
 
 @dataclass(frozen=True, slots=True)
 class UserSpec:
-    """An account; the empty name is that of CONFIG_DEFAULT_USER. ``password`` is a crypt(3) hash;
-    ``plain_password`` is hashed on its way into the system.
+    """An account; an empty name stands for CONFIG_DEFAULT_USER. ``password`` is a crypt(3) hash;
+    ``plain_password`` is hashed by the system and not stored.
     """
 
     name: str | None = value(fields.user)
@@ -116,7 +116,7 @@ class UserSpec:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """A file that is written."""
+    """A file to write."""
 
     path: str = value(values.path)
     content: str = value(fields.text, "", exact=True)
@@ -129,7 +129,7 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
-    """A program; one without an interpreter line is text for sh."""
+    """A program; one without an interpreter line is run by sh."""
 
     content: str = value(fields.text)
     name: str = value(values.program_name, "script")
@@ -139,7 +139,7 @@ class ProgramSpec:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The whole of it. Without ``id`` the machine's own UUID says which instance this is."""
+    """The document. Without ``id`` the machine's UUID identifies the instance."""
 
     version: int | None = value(Whole(VERSION, VERSION), None)
     id: str = value(values.instance, "")
@@ -156,7 +156,7 @@ class Document:
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
-    """The document among a drive's files, with the script beside it where there is one."""
+    """Return the configuration in a drive's files: the document, and the script beside it if present."""
     names = Names(files)
     draft = Draft(SOURCE)
     name = next((found for wanted in DOCUMENTS if (found := names.find(wanted))), None)
@@ -172,7 +172,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 
 
 def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = None) -> Reading:
-    """The model; the platform's ``script`` runs before those of the document."""
+    """Return the configuration; the platform's ``script`` runs before the document's."""
     draft = draft or Draft(SOURCE)
     if document.get("version") is None:
         draft.tell("version", "missing", f"write {VERSION}: the version of this format")
@@ -201,8 +201,8 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
 
 
 def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
-    """Return the reading of a document in an archive; with no other key than ``version``, which files of
-    many programs have, it is not taken for one, since the disk that it is on is wiped afterwards.
+    """Return the reading of a document in an archive. One with no key of the format but ``version``, which
+    many other files have, is refused: the disk that it is on would be wiped.
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
         what = "has no key of the format but version: not used"

@@ -26,7 +26,7 @@ _LIMIT = 4 << 20
 
 
 def public_keys(written: object) -> tuple[object, ...]:
-    """Lines of authorized_keys: text, a list, or a dictionary of those."""
+    """Return lines of authorized_keys, given as text, a list, or a dictionary of these."""
     if isinstance(written, dict):
         return tuple(line for one in written.values() for line in fields.items(one))
     return fields.items(written)
@@ -34,7 +34,7 @@ def public_keys(written: object) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class MetaData:
-    """``meta-data``; its other keys describe the machine."""
+    """``meta-data``; all of its keys are available as metadata."""
 
     instance_id: str = value(values.instance, "")
     local_hostname: str = value(fields.hostname, "")
@@ -43,7 +43,7 @@ class MetaData:
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
-    """The drive's configuration."""
+    """Return the drive's configuration."""
     names, draft = Names(files), Draft(SOURCE)
     user, vendor = names.find("user-data"), names.find("vendor-data")
     if user is not None:
@@ -62,7 +62,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 
 
 def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, Any]:
-    """A YAML document that is a dictionary; an empty one where it is none, and told."""
+    """Return a YAML document; if it is not a dictionary, add a problem and return an empty one."""
     held = small(name, files[name], _LIMIT, draft.problems)
     text = read_text(held) if held else ""
     document = yaml_events.read(name, text, draft.problems) if text.strip(WHITE) else None
@@ -89,7 +89,7 @@ def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
 
 
 def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
-    """``network-config``, of either version, at the top or below ``network``."""
+    """Add ``network-config`` of either version, at the top level or below ``network``, to the draft."""
     inner = document.get("network")
     if isinstance(inner, dict):
         document = inner

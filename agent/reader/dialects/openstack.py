@@ -1,6 +1,7 @@
-"""The OpenStack config drive: ``openstack/VERSION/meta_data.json`` and what stands beside it.
+"""The OpenStack config drive: ``openstack/VERSION/meta_data.json`` and the files beside it.
 
-Format: OpenStack Nova, doc/source/user/metadata.rst. Unlisted keys are new ones of the platform: no mistake.
+Format: OpenStack Nova, doc/source/user/metadata.rst. Keys that are not declared here are ignored: newer
+versions of the platform add some.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from agent.reader.common.result import Reading
 
 SOURCE = "openstack"
-#: The newest that is there counts: it has all that the older ones have.
+#: The newest one on the drive is used: it contains all of the older ones.
 VERSIONS = (
     *("2025-04-04", "2020-10-14", "2018-08-27", "2017-02-22", "2016-10-06", "2016-06-30"),
     *("2015-10-15", "2013-10-17", "2013-04-04", "2012-08-10", "latest"),
 )
-#: Bytes of each JSON document.
+#: Maximum bytes of each JSON document.
 LIMIT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """``keys[]``: of these, those of ssh count."""
+    """``keys[]``, of which those of type ssh are used."""
 
     data: str = value(fields.any_text)
     type: str = value(fields.text, "ssh")
@@ -42,7 +43,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """``files[]``: the content lies on the drive."""
+    """``files[]``; the content is in another file on the drive."""
 
     path: str = value(values.path)
     content_path: str = value(fields.text)
@@ -66,7 +67,7 @@ class MetaData:
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
-    """The drive's configuration."""
+    """Return the drive's configuration."""
     names, draft = Names(files), Draft(SOURCE)
     folder = newest(names)
     name = names.find(f"{folder}/meta_data.json")
@@ -90,13 +91,13 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
 
 
 def newest(names: Names) -> str:
-    """The folder of the newest known version that has metadata."""
+    """Return the folder of the newest known version with metadata."""
     folders = [f"openstack/{version}" for version in VERSIONS]
     return next((f for f in folders if names.find(f"{f}/meta_data.json")), "openstack/latest")
 
 
 def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
-    """``meta_data.json``; what is wrong in it is told."""
+    """Return ``meta_data.json``; add its errors to the draft."""
     document = _json(name, raw, draft)
     found, problems = validate(MetaData, document or {}, partly=True)
     draft.told(name, [problem for problem in problems if not problem.harmless])
@@ -104,7 +105,7 @@ def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
 
 
 def describe(found: MetaData, name: str, draft: Draft) -> None:
-    """Put what the metadata says of the machine on the draft; what was said before stays."""
+    """Add the metadata to the draft; earlier values are kept."""
     draft.id = draft.id or found.uuid
     draft.hostname = draft.hostname or found.hostname
     keys = [line for text in (found.public_keys or {}).values() for line in fields.items(text)]
@@ -121,7 +122,7 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
 
 
 def network(wanted: str, files: Mapping[str, bytes], names: Names, draft: Draft) -> None:
-    """``network_data.json``, where it is there and says anything."""
+    """Add ``network_data.json`` to the draft, if it exists and is not empty."""
     name = names.find(wanted)
     document = _json(name, files[name], draft) if name is not None else None
     if document and name is not None:
@@ -129,7 +130,7 @@ def network(wanted: str, files: Mapping[str, bytes], names: Names, draft: Draft)
 
 
 def vendor_data(name: str, raw: bytes, draft: Draft) -> None:
-    """``vendor_data.json``: the text under ``cloud-init`` is read as user data is, after it."""
+    """Add ``vendor_data.json`` to the draft: the text in ``cloud-init``, in the formats of user data."""
     document = _json(name, raw, draft) if raw.strip(WHITE.encode()) else None
     text = (document or {}).get("cloud-init")
     if isinstance(text, str):

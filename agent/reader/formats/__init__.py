@@ -1,1 +1,1 @@
-"""In which syntax something is written."""
+"""The formats, one module for each syntax."""

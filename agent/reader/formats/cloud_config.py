@@ -1,6 +1,6 @@
-"""``#cloud-config``: the part of it that maps onto the model; each key that does not is named once.
+"""``#cloud-config``: the keys that the model has a place for; each other key is reported once.
 
-Format: cloud-init's module reference. What came before (another part, the drive itself) is not overridden.
+Format: cloud-init's module reference. Values of earlier documents (another part, the drive) are kept.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
     from agent.reader.common.merge import Draft
 
-#: cloud-init's spellings of how a file's content is packed.
+#: cloud-init's names of encodings of a file's content.
 _PACKED = ("gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", "b64", "base64")
 _ENCODINGS = Choice(("", "text/plain", *_PACKED))
-#: Groups of an account.
+#: Maximum groups of an account.
 _GROUPS = 256
-#: Bytes of a file, unpacked.
+#: Maximum bytes of a file, unpacked.
 _FILE = 8 << 20
 
 
 def command(written: object) -> str:
-    """A line for the shell: text as it is, a list of words quoted."""
+    """Return a line for the shell: a string unchanged, a list as quoted words."""
     if isinstance(written, list):
         return shlex.join(values.word(one) for one in written if one is not None)
     return values.word(written)
 
 
 def words(written: object) -> tuple[str, ...]:
-    """Names, as a list or with commas between them."""
+    """Return group names, given as a list or separated by commas."""
     named = written if isinstance(written, list) else fields.text(written).split(",", _GROUPS)
     if len(named) > _GROUPS:
         raise ValueError(f"more than {_GROUPS} names; write fewer")
@@ -49,14 +49,14 @@ def words(written: object) -> tuple[str, ...]:
 
 
 def rules(written: object) -> tuple[str, ...]:
-    """Rules of sudoers; null and false mean: none."""
+    """Return rules of sudoers(5); none for null and false."""
     if written is None or written is False or (isinstance(written, str) and written.lower() == "false"):
         return ()
     return tuple(values.line(one) for one in (written if isinstance(written, list) else [written]))
 
 
 def content(written: object) -> bytes:
-    """A file's content: text, or bytes of YAML's own."""
+    """Return a file's content, given as text or as YAML's !!binary."""
     return written if isinstance(written, bytes) else fields.text(written).encode()
 
 
@@ -121,7 +121,7 @@ class CloudConfig:
 
 
 def read(text: str, name: str, draft: Draft, prefix: str) -> None:
-    """Put what the document asks for on the draft."""
+    """Add the document's configuration to the draft."""
     document = yaml_events.read(name, text, draft.problems)
     if document is None:
         return
@@ -151,7 +151,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
 
 
 def _spelled(document: dict[str, Any]) -> None:
-    """Bring the other spellings of the same into the declared one."""
+    """Convert the other forms of ``users`` into a list of dictionaries."""
     users = document.get("users")
     if isinstance(users, dict):
         users = [{"name": name} | (one if isinstance(one, dict) else {}) for name, one in users.items()]
@@ -160,7 +160,7 @@ def _spelled(document: dict[str, Any]) -> None:
         if len(users) > USERS:
             document["users"] = users = Unreadable(f"more than {USERS} names")
     if isinstance(users, list):
-        # "default" stands for the account that keys and passwords without a name go to in any case.
+        # "default" is the account that gets keys and passwords without a name, with or without this entry.
         users = [{"name": user} if isinstance(user, str) else user for user in users if user != "default"]
         document["users"] = users
 
@@ -180,7 +180,7 @@ def _account(account: Account, path: str, draft: Draft) -> None:
         groups=account.groups,
         shell=account.shell,
         sudo=account.sudo,
-        # As cloud-init has it: locked unless the document says otherwise, even with a password.
+        # As in cloud-init: locked unless the document says otherwise, even with a password.
         locked=account.lock_passwd or is_locked,
     )
     draft.user(user, plain if plain and not field else "")

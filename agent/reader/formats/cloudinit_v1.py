@@ -1,6 +1,6 @@
-"""network-config version 1: a list of devices with subnets, and of resolvers and routes of their own.
+"""network-config version 1: a list of devices with subnets, of resolvers, and of routes.
 
-Format: cloud-init, network-config-format-v1. A key that the model has nothing for is named.
+Format: cloud-init, network-config-format-v1. A key that the model has no place for is reported.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _OTHERS = ("manual", "ipv6_slaac", "ipv6_dhcpv6-stateless")
 
 
 def many(written: object) -> list[Any]:
-    """A list, or its only item."""
+    """Return a list; a single value becomes a list of one, null an empty one."""
     return written if isinstance(written, list) else [] if written is None else [written]
 
 
 def servers(written: object) -> tuple[str, ...]:
-    """Resolvers' addresses."""
+    """Return addresses of resolvers."""
     return tuple(str(fields.address(one)) for one in many(written))
 
 
 def domains(written: object) -> tuple[str, ...]:
-    """Domains that resolvers append."""
+    """Return search domains."""
     return tuple(network_fields.search_domain(one) for one in many(written))
 
 
@@ -70,7 +70,7 @@ class Subnet:
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """``params`` of a bond; of a bridge, none is handled."""
+    """``params`` of a bond. Those of a bridge are not handled."""
 
     bond_mode: str = value(network_fields.bond_mode, "balance-rr", also="bond-mode")
     bond_miimon: int | None = value(network_fields.MILLISECONDS, None, also="bond-miimon")
@@ -114,7 +114,7 @@ class V1:
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
-    """Put the network on the draft."""
+    """Add the network to the draft."""
     found, problems = validate(V1, document, partly=True)
     links: dict[str, Link] = {}
     unnamed: list[Link] = []
@@ -140,7 +140,7 @@ def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:
     nic = Nic(
         number=0,
         mac=entry.mac_address,
-        # A NIC that is found by its MAC address keeps the name that the system gave it.
+        # A NIC that is matched by its MAC address keeps the name that the system gave it.
         name=None if kind is Kind.PHYSICAL and entry.mac_address else entry.name,
         kind=kind,
         vlan=entry.vlan_id if kind is Kind.VLAN else None,
@@ -165,7 +165,7 @@ def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:
 
 
 def _on(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
-    """The NIC with one more subnet on it."""
+    """Return the NIC with one more subnet."""
     nic = replace(
         nic,
         dhcp4=nic.dhcp4 or subnet.type in _DHCP4,
@@ -203,7 +203,7 @@ def _on(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
 
 
 def _route(written: str, mask: str, said: V1Route | Entry, path: str, draft: Draft) -> Route | None:
-    """A route of a destination with or without a netmask beside it; None, and told, where it is none."""
+    """Return a route to a destination with an optional netmask; None and a problem if it is invalid."""
     try:
         if mask and "/" not in written:
             written = f"{written}/{network_fields.prefix(mask, 6 if ':' in written else 4)}"
@@ -229,7 +229,7 @@ def _resolvers(entry: Entry, link: Link | None, draft: Draft) -> None:
 
 
 def _global_route(entry: Entry, path: str, links: list[Link], draft: Draft) -> None:
-    """A route of no device goes to the one whose network its gateway is in."""
+    """Add a route without a device to the NIC that has the gateway in one of its networks."""
     route = _route(entry.destination, entry.netmask, entry, path, draft)
     if route is None:
         return

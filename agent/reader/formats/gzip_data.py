@@ -1,16 +1,16 @@
-"""gzip, unpacked within bounds."""
+"""Unpack gzip within limits."""
 
 from __future__ import annotations
 
 import zlib
 
-#: What a gzip file begins with (RFC 1952).
+#: The first bytes of a gzip file (RFC 1952).
 GZIP = b"\x1f\x8b"
 _MEMBERS = 100
 
 
 def gunzip(packed: bytes, limit: int) -> bytes:
-    """The content of a gzip file. Raises ValueError where it is damaged or larger than ``limit`` bytes."""
+    """Return the content of a gzip file. Raise ValueError if it is damaged or above ``limit`` bytes."""
     unpacked, members = bytearray(), 0
     while packed:
         members += 1

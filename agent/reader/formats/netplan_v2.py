@@ -1,6 +1,6 @@
 """network-config version 2: netplan's keys for ethernets, bonds, bridges and VLANs.
 
-Format: netplan-yaml(5). A key that the model has nothing for is named and has no effect.
+Format: netplan-yaml(5). A key that the model has no place for is reported and has no effect.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SECTIONS = {
 
 
 def address(written: object) -> Interface:
-    """An address; netplan also has it as a dictionary with its options, which are not handled."""
+    """Return an address; in a dictionary of an address and its options, the options are ignored."""
     if isinstance(written, dict) and len(written) == 1:
         written = next(iter(written))
     return network_fields.interface(written)
@@ -64,7 +64,7 @@ class PlanRoute:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """``parameters`` of a bond; of a bridge, none is handled."""
+    """``parameters`` of a bond. Those of a bridge are not handled."""
 
     mode: str = value(network_fields.bond_mode, "balance-rr")
     mii_monitor_interval: int | None = value(network_fields.MILLISECONDS, None, also="mii-monitor-interval")
@@ -77,7 +77,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An entry of any of the sections."""
+    """An entry of any section."""
 
     match: Match | None = part(Match)
     macaddress: str | None = value(fields.mac, None)
@@ -109,7 +109,7 @@ class Plan:
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
-    """Put the network on the draft."""
+    """Add the network to the draft."""
     found, problems = validate(Plan, document, partly=True)
     links = [
         _link(f"{section}.{shown(key)}", key, kind, device)
@@ -161,7 +161,7 @@ def _link(path: str, key: str, kind: Kind, device: Device) -> Link:
 
 
 def _name(key: str, kind: Kind, device: Device) -> str | None:
-    """The interface's name; that of a NIC which is matched by MAC address or by a pattern is unknown."""
+    """Return the interface's name, None for a NIC that is matched by MAC address or pattern."""
     if kind is Kind.PHYSICAL and device.match is not None:
         if device.match.macaddress or not device.match.name or re.search(r"[*?\[]", device.match.name):
             return None

@@ -1,7 +1,7 @@
-"""OpenStack's ``network_data.json``, which CloudStack's drives have as well: links, networks, services.
+"""OpenStack's ``network_data.json``, also on CloudStack's drives: links, networks, services.
 
-Format: OpenStack Nova, doc/api_schemas/network_data.json. Keys that are not listed here say nothing that a
-guest could do something with.
+Format: OpenStack Nova, doc/api_schemas/network_data.json. A guest has no use for the keys that are not
+declared here; they are ignored.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _KINDS = {"bond": Kind.BOND, "vlan": Kind.VLAN}
 _DHCP4 = ("ipv4_dhcp", "dhcp", "dhcp4")
 _DHCP6 = ("ipv6_dhcp", "ipv6_dhcpv6-stateful", "dhcp6")
-#: Router advertisements say all that there is to say, and the kernel hears them anyway.
+#: Configured by router advertisements, which are accepted anyway.
 _ADVERTISED = ("ipv6_slaac", "ipv6_dhcpv6-stateless")
 _STATIC = ("ipv4", "ipv6")
 
 
 @dataclass(frozen=True, slots=True)
 class DataLink:
-    """``links[]``; every type but bond and vlan is a NIC like any other for the guest."""
+    """``links[]``; every type except bond and vlan is a physical NIC for the guest."""
 
     id: str = value(values.line)
     type: str = value(fields.text, "phy")
@@ -58,7 +58,7 @@ class DataRoute:
 
 @dataclass(frozen=True, slots=True)
 class DataService:
-    """``services[]``; of these, resolvers count."""
+    """``services[]``, of which only resolvers (``dns``) are used."""
 
     type: str = value(fields.text)
     address: fields.IP = value(fields.address)
@@ -88,7 +88,7 @@ class NetworkData:
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
-    """Put the network on the draft; an empty document says nothing of it."""
+    """Add the network to the draft, unless it already has NICs."""
     found, problems = validate(NetworkData, document, partly=True)
     problems = [problem for problem in problems if not problem.harmless]
     nics = {link.id: _nic(link) for link in found.links or () if link is not None}
@@ -127,7 +127,7 @@ def _nic(link: DataLink) -> Nic:
 
 
 def _names(found: NetworkData) -> dict[int, str]:
-    """An interface name for each link that is made: its id where that is one."""
+    """Return the interface name of each bond and VLAN, by place: its id if that is a valid name."""
     names: dict[int, str] = {}
     for place, link in enumerate(found.links or ()):
         if link is None or link.type not in _KINDS:
@@ -154,7 +154,7 @@ def _link(link: DataLink, nic: Nic, place: int) -> Link:
 
 
 def _on(nic: Nic, network: DataNetwork, path: str, draft: Draft) -> Nic:
-    """The NIC with one more network on it."""
+    """Return the NIC with one more network."""
     servers = [str(address) for address in network.dns_nameservers or () if address]
     nameservers = dict.fromkeys((*nic.nameservers, *_resolvers(network.services), *servers))
     nic = replace(

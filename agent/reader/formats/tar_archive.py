@@ -1,8 +1,9 @@
-"""The tar archive of the swap disk, read member by member, nothing extracted, nothing believed.
+"""Read the tar archive on the swap disk, member by member, without extracting or trusting it.
 
-Our own reader instead of tarfile: it must say where on the device the archive ends (those bytes are
-overwritten later), must tell a damaged archive from one that has ended (tarfile takes a bad header for the
-end), and must not follow a header into memory. Format: tar(5), POSIX.1-2017 pax, "ustar Interchange Format".
+Not by tarfile, for three reasons. This must return where on the device the archive ends, since those bytes
+are overwritten later; it must distinguish a damaged archive from its end (tarfile takes a bad header for the
+end); and a size in a header must not decide how much memory is allocated. Format: tar(5), POSIX.1-2017 pax,
+"ustar Interchange Format".
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(
 LIMITS = {CONFIG: 64 << 20, SCRIPT: 8 << 20}
 MODULES_LIMIT = 1 << 30
 MEMBERS = 1000
-_EXTENDED = 64 << 10  # bytes of a pax or long-name record
-_RECORD = 20 * BLOCK  # an archive is filled up to a multiple of it, by tar's own blocking factor
+_EXTENDED = 64 << 10  # maximum bytes of a pax or long-name record
+_RECORD = 20 * BLOCK  # tar pads an archive to a multiple of this (its default blocking factor)
 _REGULAR = (b"0", b"\0", b"7")
 _KINDS = {
     b"1": "a hard link",
@@ -39,17 +40,17 @@ _KINDS = {
     b"6": "a FIFO",
     b"S": "a sparse file",
 }
-#: The content of these has no blocks in the archive, whatever size they state.
+#: Types without content blocks in the archive, whatever their size field says.
 _EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
 class Damaged(Exception):
-    """The archive cannot be read on from here; what was read before stands."""
+    """The rest of the archive cannot be read; members read before stay valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One header block: the member's name, the bytes of content that follow, and its type flag."""
+    """A header block: the member's name, its size in bytes, and its type flag."""
 
     name: str
     size: int
@@ -58,41 +59,41 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member that counts: its content's place on the device, in bytes."""
+    """A member that the agent uses; ``offset`` of its content on the device and ``size`` are in bytes."""
 
     name: str
     offset: int
     size: int
 
     def read(self, descriptor: int) -> bytes:
-        """The content. Raises Damaged when the device ends before it."""
+        """Return the content. Raise Damaged if the device ends before it does."""
         return _pread(descriptor, self.size, self.offset)
 
 
 @dataclass(slots=True)
 class Archive:
-    """What was found from ``offset`` (bytes) on; ``length`` bytes belong to the archive."""
+    """The archive at ``offset`` bytes of the device, ``length`` bytes long."""
 
     offset: int
     length: int = 0
     members: dict[str, Member] = field(default_factory=dict)
-    #: False when it ended before its end mark: then what follows is unknown.
+    #: Whether the end mark was found.
     whole: bool = False
-    #: Whether a member lies below gandi/.
+    #: Whether a member is below gandi/.
     ours: bool = False
-    #: Why it is not the platform's, "" where every member lies below gandi/: nothing of it counts then.
+    #: Why it is not the platform's, so that none of it is used; "" if every member is below gandi/.
     foreign: str = ""
     problems: list[Problem] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Said:
-    """What extended headers say of the member that follows them."""
+    """Values from extended headers for the member that follows them."""
 
     name: str = ""
     size: int | None = None
     sparse: bool = False
-    #: The true name of a sparse member: GNU tar puts another one into its header.
+    #: The real name of a sparse member: GNU tar writes another one into its header.
     sparse_name: str = ""
 
 
@@ -122,11 +123,11 @@ def mark(length: int) -> bytes:
 
 
 def read(descriptor: int, offset: int) -> Archive:
-    """Return the members of the archive at ``offset`` of the open device; damage and refusals are in
+    """Return the archive at ``offset`` bytes of the open device; damage and refused members are in
     ``problems``.
 
-    Reading ends at the first member that is not the platform's, and at the limit: what was not seen is not
-    known to be the platform's. An archive behind the end mark is looked at too, and none of it is taken.
+    Reading stops at the first member that is not the platform's, or after ``MEMBERS``: the archive is then
+    ``foreign``. A second archive after the end mark is checked too, but its members are not used.
     """
     archive = Archive(offset)
     walk = _members(descriptor, archive)
@@ -138,7 +139,7 @@ def read(descriptor: int, offset: int) -> Archive:
             if not archive.whole:
                 _take(archive, head, place)
     except Damaged as error:
-        # Behind the end of a whole one, it may be what is left of an older one.
+        # After the end mark, damage may be the rest of an older archive.
         if not archive.whole:
             archive.problems.append(
                 Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
@@ -196,7 +197,7 @@ def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
 
 
 def _take(archive: Archive, head: Header, place: int) -> None:
-    """Put a member of the platform's on record."""
+    """Add a member of the platform, or the reason why it is not used."""
     name = _plain(head.name)
     if _is_folder(head) and name in ("", "gandi"):
         archive.ours |= name == "gandi"
@@ -208,7 +209,7 @@ def _take(archive: Archive, head: Header, place: int) -> None:
         hint = "only regular files below gandi/ are read; it was left as it is"
         archive.problems.append(Problem(shown(head.name), why, hint))
     elif name == INIT:
-        pass  # The platform's own program: the agent does natively what it did.
+        pass  # The platform's own program: the agent does the same without it.
     elif limit is None:
         archive.problems.append(
             Problem(shown(head.name), "ignored: the agent reads no member of that name", harmless=True)
@@ -223,9 +224,7 @@ def _take(archive: Archive, head: Header, place: int) -> None:
 
 
 def _foreign(head: Header) -> str:
-    """Return what makes a member none of the platform's, "" where it lies below gandi/ or is a folder that
-    leads there.
-    """
+    """Return why a member is not the platform's, "" if it is below gandi/ or a folder above it."""
     name = _plain(head.name)
     below = name.startswith("gandi/") and ".." not in name.split("/")
     if below or (_is_folder(head) and name in ("", "gandi")):
@@ -234,10 +233,10 @@ def _foreign(head: Header) -> str:
 
 
 def _behind(descriptor: int, end: int) -> int | None:
-    """Return where an archive goes on behind its end mark, as "tar --ignore-zeros" reads it: at once, or
-    where the record of 10 KiB ends; None where it does not.
+    """Return where another archive begins after the end mark, as "tar --ignore-zeros" reads it: directly, or
+    after the record of 10 KiB; None if there is none.
 
-    Anything else there says nothing: the disk may have been swap before.
+    Other bytes there are ignored: the disk may have been used as swap before.
     """
     try:
         rest = os.pread(descriptor, _RECORD + BLOCK, end)
@@ -249,13 +248,13 @@ def _behind(descriptor: int, end: int) -> int | None:
 
 
 def _plain(name: str) -> str:
-    """Return a member's name without the folder that the archive is unpacked into."""
+    """Return a member's name without a leading ``./`` and trailing slashes."""
     name = "" if name in (".", "./") else name.removeprefix("./")
     return name.rstrip("/")
 
 
 def _is_folder(head: Header) -> bool:
-    """Whether a member is a folder; before POSIX its name ended in a slash."""
+    """Return whether a member is a folder; before POSIX only a slash at the end of the name showed it."""
     return head.kind == b"5" or (head.kind in _REGULAR and head.name.endswith("/"))
 
 
@@ -273,8 +272,8 @@ def _pread(descriptor: int, size: int, offset: int) -> bytes:
 
 
 def _number(digits: bytes) -> int | None:
-    """A header's number: octal digits, or GNU's base-256 where the first bit is set; None for anything
-    else.
+    """Return a header's number: octal digits (0 without any), or GNU's base-256 after a byte 0x80; None for
+    anything else.
     """
     if digits[0] == 0x80:
         return int.from_bytes(digits[1:], "big")
@@ -293,10 +292,10 @@ def _extended(descriptor: int, head: Header, place: int) -> bytes:
 
 
 def _pax(content: bytes, said: _Said) -> None:
-    """Take over what a pax record ("LENGTH KEY=VALUE\\n" each) says of the next member."""
+    """Add the values of pax records ("LENGTH KEY=VALUE\\n" each) for the next member."""
     while content:
         length, _, rest = content.partition(b" ")
-        # Nine digits state more than any record has, and int() refuses thousands of them.
+        # Nine digits are enough for any record; int() raises for thousands of them.
         if not re.fullmatch(rb"[0-9]{1,9}", length) or not len(length) + 2 < int(length) <= len(content):
             raise Damaged("a damaged pax record")
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
@@ -311,7 +310,7 @@ def _pax(content: bytes, said: _Said) -> None:
 
 
 def _sparse_map(descriptor: int, block: bytes, place: int) -> int:
-    """Where the content of an old GNU sparse member begins, behind the blocks of its map."""
+    """Return where the content of an old GNU sparse member begins, after the blocks of its map."""
     more = block[482]
     for _ in range(MEMBERS):
         if not more:

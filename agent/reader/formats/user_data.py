@@ -1,7 +1,7 @@
-"""User data, and vendor data after it: scripts, cloud-config, packed or in parts.
+"""User data and vendor data: scripts and #cloud-config, also in gzip or in MIME parts.
 
-Nothing is run or included from elsewhere. Whatever else it may be (an application's own text) is kept for
-``gandi-agent get user-data`` and not looked into.
+Nothing is included from elsewhere, and nothing is run here. Any other content (text for an application) is
+only stored for ``gandi-agent get user-data``.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.reader.common.merge import Draft
 
-#: Bytes as delivered, and unpacked: far more than any platform takes.
+#: Maximum bytes, as delivered and unpacked: far more than any platform accepts.
 LIMIT = 4 << 20
-#: Bytes that are looked into in all: parts that are packed in packed parts multiply.
+#: Maximum bytes that are read in all: packed parts in packed parts multiply.
 _ALL = 2 * LIMIT
-#: Bytes of a message in parts: what the standard library's parser reads in a moment.
+#: Maximum bytes of a MIME message: what the standard library's parser reads quickly.
 _MESSAGE = 1 << 20
 _PARTS, _DEEPEST = 50, 3
-#: Bytes of a header that has parameters: the parser takes seconds for a million of them.
+#: Maximum bytes of a header with parameters: the parser needs seconds for a million.
 _HEADER = 8 << 10
 _HEADERS = re.compile(rb"(?i)(?:^|[\r\n])content-[a-z-]+:[^\n]*(?:\n[ \t][^\n]*)*")
 _WHITE = WHITE.encode()
 _MULTIPART = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
 _MESSAGE_HEAD = re.compile(rb"(?i)(?:content-type|mime-version|content-transfer-encoding):|From ")
-#: Kinds that cloud-init has, which nothing here stands for.
+#: Types of user data in cloud-init that are not handled.
 _FOREIGN = {
     b"#include": "includes from elsewhere",
     b"#cloud-boothook": "a boothook",
@@ -64,7 +64,7 @@ Content-Transfer-Encoding: quoted-printable
 
 @dataclass(slots=True)
 class _Within:
-    """What is common to a document and its parts: whose it is, and how much of it may still be read."""
+    """Shared by a document and its parts: the draft, the prefix of names, and the bytes ``left`` to read."""
 
     draft: Draft
     prefix: str
@@ -72,14 +72,14 @@ class _Within:
 
 
 def load() -> None:
-    """Have the standard library's parser of messages import, while that is still possible, what it otherwise
-    does when it meets its first message.
+    """Make the standard library's MIME parser import, while files can still be opened, the modules that it
+    otherwise imports at the first message.
     """
     _decoded(_SAMPLE)
 
 
 def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
-    """Put what the data asks for on the draft; user data is kept as it came, too."""
+    """Add the configuration in the data to the draft; user data is also stored unchanged."""
     if not raw.strip(_WHITE):
         return
     held = small(name, raw, LIMIT, draft.problems)
@@ -97,7 +97,7 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
 
 
 def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
-    """One part, or the whole of it."""
+    """Read one part, or the whole data."""
     draft, prefix = within.draft, within.prefix
     if raw.startswith(GZIP):
         try:
@@ -143,12 +143,12 @@ def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
 
 
 def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:
-    """The decoded content of each part that is none of parts."""
+    """Return the decoded content of each part that has no parts itself."""
     try:
-        # Parsed whole before the first part is used: what a part asks for is not undone.
+        # Parse all of it before the first part is used: the configuration of a part is never undone.
         contents = _decoded(message)
     except (ImportError, OSError):
-        raise  # a defect of ours: the message asks for neither
+        raise  # a defect of the agent, not of the message
     except Exception:
         # The email package promises no exception and raises many kinds on damaged headers.
         draft.tell(name, "a damaged MIME message: left out", _AGAIN)
@@ -162,7 +162,7 @@ def _decoded(message: bytes) -> list[bytes]:
 
 
 def _headed(kind: str, content: object) -> bytes:
-    """A part's content with the line that says its kind, where only its header does."""
+    """Return a part's content, with a #cloud-config line if only its header has that type."""
     if not isinstance(content, bytes):
         return b""
     bare = kind == "text/cloud-config" and not content.lstrip(_WHITE).startswith((b"#", GZIP))

@@ -1,10 +1,10 @@
-"""YAML documents as plain values: text, lists and dictionaries with text as keys, and None. Bounded.
+"""Read a YAML document into plain values within limits: text, lists, dictionaries with text keys, None.
 
-The library only tells events; the values are made here. So no tag makes an object, depth and number are
-bounded where they arise (libyaml's own composer overflows the stack on deep nesting, and is quadratic in
-it), and an alias is a copy that counts. Every scalar but null stays text as it was written: YAML 1.1 would
-read the MAC address 52:54:00:12:34:56 as a number, 0644 as 420 and a date as a date. The readers of
-values know what they expect.
+The library only emits events; the values are made here. So no tag creates an object, depth and number of
+values are limited as they occur (libyaml's own composer overflows the stack on deep nesting, and needs
+quadratic time), and each alias is a copy that is counted. Every scalar except null stays text as written:
+YAML 1.1 would read the MAC address 52:54:00:12:34:56 as a number, 0644 as 420 and a date as a date. The
+readers of values convert them.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-#: Bytes of a document that libyaml reads in a moment, and that the library does in pure Python.
+#: Maximum characters of a document, for libyaml and for the library in pure Python: both read it quickly.
 LIMIT, SLOW_LIMIT = 2 << 20, 128 << 10
-#: How often a document is read, without the key of its root that went beyond the bounds.
+#: Maximum attempts to read a document, each without another key of its root that is beyond a limit.
 _CUTS = 4
-#: libyaml's errors that are of one value and not of how the document is written.
+#: libyaml's errors about a single value, not about the syntax of the document.
 _ITS_OWN = ("nesting depth", "Unicode character escape")
-#: Nesting, and values in all, those of aliases included.
+#: Maximum levels, and maximum values in all, including those of aliases.
 _DEEPEST, _MOST = 40, 50_000
-#: Any other character is none of YAML's, and the library would refuse the whole text; a byte that is no
-#: UTF-8 is a surrogate here.
+#: Characters that YAML does not allow: the library would refuse the whole text. A byte that is not UTF-8 is
+#: a surrogate here.
 _ODD = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: Stands in the text for one. Who writes it there only loses that value.
+#: Replaces such a character. A document that contains it itself only loses that value.
 _MARK = "\ufdd0"
 _NULL = ("", "~", "null", "Null", "NULL")
 _BINARY = "tag:yaml.org,2002:binary"
@@ -41,21 +41,21 @@ _REMEDY = "correct it and deliver it again"
 
 
 class _Wrong(Exception):
-    """Why the document is not taken; the message is for people and quotes nothing of it."""
+    """The document is refused; the message is for people and quotes nothing of it."""
 
 
 class _Beyond(_Wrong):
-    """One value is too much; the others may be taken."""
+    """One value is beyond a limit; the others may be used."""
 
 
 class _Library:
-    """The YAML library, where ``load`` found one."""
+    """The YAML library, if ``load`` found it."""
 
     module: ModuleType | None = None
 
 
 def load() -> None:
-    """Import the library, while that is still possible. Without one, ``read`` tells so."""
+    """Import the library, while files can still be opened. Without it, ``read`` reports a problem."""
     try:
         import yaml
     except ImportError:
@@ -64,15 +64,15 @@ def load() -> None:
 
 
 def read(name: str, text: str, problems: list[Problem]) -> Any:
-    """The document's value; None, with the reason among the problems, where it is none or more than one."""
+    """Return the document's value, or None and a problem if it is not one YAML document."""
     yaml: Any = _Library.module
     if yaml is None and text.startswith("#"):
-        text = text.partition("\n")[2]  # JSON has no comments; in user data, one says what it is.
+        text = text.partition("\n")[2]  # JSON has no comments, but user data begins with #cloud-config.
     if text.lstrip(WHITE).startswith("{"):
         try:
             return bounds.load(text, name, problems)
         except (ValueError, RecursionError):
-            pass  # Not JSON, but perhaps YAML in the same brackets.
+            pass  # Not JSON, but it may be YAML in flow style.
     if yaml is None:
         what = "YAML, and the library that reads it is not installed"
         problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
@@ -107,7 +107,7 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
 
 
 def _without(text: str, at: tuple[str, int]) -> str | None:
-    """The text without a key of the root and the lines of its value; None where it does not begin a line."""
+    """Return the text without a key of the root and its value's lines; None if no line begins with it."""
     key, first = at
     lines = text.split("\n")
     if not key or first >= len(lines) or not lines[first].lstrip("\"'").startswith(key):
@@ -117,16 +117,16 @@ def _without(text: str, at: tuple[str, int]) -> str | None:
 
 
 def _begins(line: str) -> bool:
-    """Whether something of the root begins with the line: no part of a value, no comment."""
+    """Return whether a new item of the root begins with the line, not a part of a value or a comment."""
     return line.startswith(("---", "...")) or (line != "" and line[0] not in " \t\r#-]}")
 
 
 class _Builder:
-    """The value on its way from events; open collections are on a stack."""
+    """Builds the value from events; ``_stack`` holds the open collections."""
 
     def __init__(self, problems: list[Problem], name: str) -> None:
         self.value: Any = None
-        #: The last key of the root, and the number of its line, from 0 on.
+        #: The last key of the root and its line, counted from 0.
         self.at = ("", 0)
         self._problems = problems
         self._name = name
@@ -136,7 +136,7 @@ class _Builder:
         self._anchors: dict[str, tuple[Any, int]] = {}
 
     def take(self, event: Any) -> None:
-        """One more event. Raises _Wrong where the bounds are reached."""
+        """Process one event. Raise _Wrong beyond a limit."""
         match type(event).__name__:
             case "DocumentStartEvent":
                 self._documents += 1
@@ -187,7 +187,7 @@ class _Builder:
         return None if plain and event.value in _NULL else str(event.value)
 
     def _mapping(self, items: list[Any]) -> dict[str, Any]:
-        """The dictionary of keys and values in turn; ``<<`` brings what is not there itself."""
+        """Return the dictionary of alternating keys and values; ``<<`` adds keys that are missing in it."""
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, value in zip(items[::2], items[1::2], strict=True):
@@ -208,7 +208,7 @@ class _Builder:
 
 
 def _weight(value: Any) -> int:
-    """How many values it is made of."""
+    """Return the number of values in it."""
     match value:
         case dict():
             return 1 + sum(1 + _weight(inner) for inner in value.values())

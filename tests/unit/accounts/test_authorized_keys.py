@@ -1,4 +1,4 @@
-"""authorized_keys is changed by whole lines, as sshd reads them: every other byte of it stays."""
+"""authorized_keys is changed line by line, as sshd reads it; every other byte stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.host.host import Host
 from tests.unit.lib.test_text import NO_END
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
-#: A file that holds what the agent does not write: another encoding, other ends of lines, none at the end.
+#: Content that the agent does not write: another encoding, other line ends, no newline at the end.
 OTHERS = (
     b"# from the image \xff\xfe\r\n",
     b"\n",
@@ -74,7 +74,7 @@ def test_any_line_is_removed_alone_and_whole(tmp_path: Path, owner: Account, par
 
 @pytest.mark.parametrize("odd", NO_END, ids=ascii)
 def test_a_comment_is_no_second_line(tmp_path: Path, owner: Account, odd: str) -> None:
-    """Neither when it is read nor after another line came and went."""
+    """Neither when the file is read nor after another line was added and removed."""
     line = f'command="/bin/true" {KEY}{odd}ssh-rsa AAAAB3NzaC1yc2E'
     host = _hold(tmp_path, f"{line}\n".encode())
     assert authorized_keys.lines(host, owner) == [line]

@@ -1,4 +1,4 @@
-"""Facts about accounts and keys, from files as they are found in the field."""
+"""Facts about accounts and keys, from files as real systems have them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_the_fingerprint_is_ssh_keygens(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("odd", [*NO_END, "²"], ids=ascii)
 def test_what_a_user_says_of_itself_hides_no_account(host: Host, odd: str) -> None:
-    """chfn lets a user put such a character into its line, where no colon can be."""
+    """chfn lets users put such a character into their line of passwd, but no colon."""
     passwd, group = host.read("/etc/passwd") or "", host.read("/etc/group") or ""
     host.write("/etc/passwd", passwd.replace("A,,,", f"A{odd}{odd}evil,,,"))
     host.write("/etc/group", group.replace("other,", f"other{odd},"))

@@ -1,4 +1,4 @@
-"""Lock files of shadow: which are older than the boot, and what counts as one."""
+"""Lock files of shadow: which files are locks, and which are older than the boot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOUR = 3600.0
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """The running machine, as it takes itself to be: for an hour."""
+    """A host that counts as the running machine, up for an hour."""
     (tmp_path / "etc").mkdir()
     monkeypatch.setattr(Host, "live", property(lambda _host: True))
     monkeypatch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")

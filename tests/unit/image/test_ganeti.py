@@ -1,4 +1,4 @@
-"""Ganeti's variables become a native document, or an error that names one of them."""
+"""Ganeti's variables give a native document, or an error that names one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.lib.errors import ConfigError
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
 HASH = "$6$saltsalt$" + "x" * 86
 UUID = "a1b2c3d4-0000-4000-8000-0123456789ab"
-#: What every creation has.
+#: The variables of every creation.
 BASE = {
     "INSTANCE_NAME": "vm1.example.org",
     "INSTANCE_UUID": UUID,
@@ -21,7 +21,7 @@ BASE = {
     "NIC_0_MODE": "bridged",
     "OSP_SSHKEY": KEY,
 }
-#: A network of Ganeti's own.
+#: The variables of a NIC in a network of Ganeti.
 NETWORK = {
     "NIC_0_IP": "203.0.113.10",
     "NIC_0_NETWORK_SUBNET": "203.0.113.0/24",

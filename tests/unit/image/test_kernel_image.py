@@ -1,4 +1,4 @@
-"""Kernel images: each way of packing, and everything that must be refused with the file left as it was."""
+"""Kernel images: each compression, and each input that is refused without changing the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OFFSET = 100
 
 
 def bzimage(packed: bytes, *, version: int = 0x020F, length: int | None = None) -> bytes:
-    """A kernel image whose payload is ``packed``."""
+    """Return a kernel image with the payload ``packed``."""
     head = bytearray((SETUP_SECTS + 1) * 512 + OFFSET)
     head[0x1F1] = SETUP_SECTS
     head[0x1FE:0x200] = b"\x55\xaa"
@@ -73,7 +73,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The work folder of the host's own programs is below the test's."""
+    """Put the work folder of the real programs below the test's folder."""
     monkeypatch.setattr(kernel_image, "_WORK", str(tmp_path / "work"))
 
 

@@ -1,4 +1,4 @@
-"""Media that are made here are the media that are read here."""
+"""The parser reads the media that this makes."""
 
 from __future__ import annotations
 

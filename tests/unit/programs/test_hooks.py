@@ -1,4 +1,4 @@
-"""Which programs of the operator's are run as root, and how; that systemd runs them is seen in the guest."""
+"""Which of the operator's programs are run as root, and how. tests/vm tests that systemd runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "post-disk-attach"
 
 @pytest.fixture
 def machine(tmp_path: Path, asked_pid1: AskedPid1) -> Host:
-    """A machine with a hook that says who runs it."""
+    """A machine with a hook that prints its user."""
     path = tmp_path / "etc/gandi/hooks" / NAME
     path.parent.mkdir(parents=True)
     path.write_text("#!/bin/sh\n")

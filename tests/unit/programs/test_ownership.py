@@ -1,4 +1,4 @@
-"""Who else may write a file, by owner, mode and ACL; the kernel keeps the ACLs."""
+"""Who besides root may write a file, by owner, mode and ACL, with real ACLs of the kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 
 
 def acl(*named: tuple[int, int, int], group: int = 5, mask: int | None = 7, other: int = 5) -> bytes:
-    """An ACL as the kernel takes it, with these entries (tag, rights, id) in it."""
+    """Return the xattr of an ACL with these entries (tag, rights, id)."""
     entries = [(USER_OBJ, 7, ANYONE), *named, (GROUP_OBJ, group, ANYONE), (OTHER, other, ANYONE)]
     entries += [(MASK, mask, ANYONE)] if mask is not None else []
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in sorted(entries))
@@ -28,7 +28,7 @@ def acl(*named: tuple[int, int, int], group: int = 5, mask: int | None = 7, othe
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A tree with etc/hooks/hook, root's alone."""
+    """A tree with etc/hooks/hook, which only root can write."""
     (tmp_path / "etc/hooks").mkdir(parents=True)
     (tmp_path / "etc/hooks/hook").write_text("#!/bin/sh\n")
     (tmp_path / "etc/hooks/hook").chmod(0o755)
@@ -91,7 +91,7 @@ def test_a_default_acl_gives_no_right_to_the_folder_and_is_seen_in_what_is_made_
 
 @pytest.mark.parametrize("link", ["/home/user/link", "/tmp/link"])
 def test_a_link_on_the_way_that_its_owner_can_replace(tree: Path, link: str) -> None:
-    """The file at its end is root's: today."""
+    """The link's target is root's now, but the owner of the link can change that."""
     (tree / "home/user").mkdir(parents=True)
     (tree / "tmp").mkdir()
     (tree / "tmp").chmod(0o1777)

@@ -1,4 +1,4 @@
-"""Drives as the platforms make them: the files by name, to be changed by tests."""
+"""Drives as the platforms make them, as files by name, for tests to change."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ NATIVE: dict[str, Any] = {
 
 
 def openstack(version: str = "latest", **changes: Any) -> dict[str, bytes]:
-    """An OpenStack drive; changes are of meta_data.json."""
+    """Return an OpenStack drive with changes of meta_data.json."""
     folder = f"openstack/{version}"
     return {
         f"{folder}/meta_data.json": json.dumps(META_DATA | changes).encode(),
@@ -203,7 +203,7 @@ def openstack(version: str = "latest", **changes: Any) -> dict[str, bytes]:
 
 
 def cloudstack(**changes: bytes) -> dict[str, bytes]:
-    """A CloudStack drive; changes are of its metadata (``local_ipv4``)."""
+    """Return a CloudStack drive with changes of its metadata (``local_ipv4``)."""
     metadata = {
         "service_offering": b"Small",
         "availability_zone": b"zone-1",
@@ -227,7 +227,7 @@ def cloudstack(**changes: bytes) -> dict[str, bytes]:
 
 
 def nocloud(network: str = NETPLAN) -> dict[str, bytes]:
-    """A NoCloud drive."""
+    """Return a NoCloud drive."""
     meta = f"instance-id: 2026-01-01\nlocal-hostname: vm1\npublic-keys:\n- {key('nc')}\n"
     return {
         "meta-data": meta.encode(),
@@ -238,5 +238,5 @@ def nocloud(network: str = NETPLAN) -> dict[str, bytes]:
 
 
 def native(**changes: Any) -> dict[str, bytes]:
-    """A native drive; changes are of its document."""
+    """Return a native drive with changes of its document."""
     return {"gandi.json": json.dumps(NATIVE | changes).encode()}

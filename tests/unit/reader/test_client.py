@@ -1,4 +1,4 @@
-"""The reader as a process: what it answers, what it may do, and what its employer bears."""
+"""The reader as a process: its answers, its rights, and what its client withstands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["fork", "program"])
 def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each way in which the reader is started: beside other threads it is a program."""
+    """Each way to start the reader: a fork, or beside other threads a program."""
     threads = 1 if request.param == "fork" else 2
     monkeypatch.setattr(client, "threading", SimpleNamespace(active_count=lambda: threads))
 
@@ -98,8 +98,8 @@ def test_a_document_that_is_none(image: Path, document: bytes, said: str) -> Non
 def test_nothing_that_lies_beside_the_packages_is_run(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: None
 ) -> None:
-    """Lines of a *.pth file that begin with import, and sitecustomize: the module site runs them, before the
-    reader has given up its rights.
+    """The module site would run import lines of *.pth files, and sitecustomize, before the reader drops its
+    rights.
     """
     ran, here = tmp_path / "ran", f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     python, folder = tmp_path / "bin/python", tmp_path / here
@@ -172,7 +172,7 @@ def test_an_archive_without_a_configuration_is_not_recognised(image: Path) -> No
 
 
 def _probe(tmp_path: Path, code: str, *, forked: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` where the reader would begin to read."""
+    """Run ``code`` in the confined process, in place of reading."""
     package = READER.parents[2]
     start = f"import sys; sys.path.insert(0, {str(package)!r}); import os, socket, ctypes, resource\n"
     if forked:
@@ -218,7 +218,7 @@ def test_what_a_confined_process_cannot_do(tmp_path: Path, code: str, error: str
 def test_root_is_dropped_and_the_network_gone(tmp_path: Path, forked: bool) -> None:
     network = os.readlink("/proc/self/ns/net")
     code = (
-        # Seen from within before a namespace's file is closed to nobody: its own is readable.
+        # Read from inside: the process may read its own namespace files.
         f"print(os.getresuid(), os.getresgid(), os.getgroups(), ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))\n"
         f"print(os.stat('/proc/self/ns/net').st_ino == {int(network[5:-1])})\n"
         "os.setuid(0)"
@@ -283,7 +283,7 @@ def test_what_its_parent_has_not_written_is_no_part_of_the_answer(
 
 
 def test_a_defect_of_the_reader_quotes_nothing() -> None:
-    """An unforeseen error is named by its kind and place; its text could hold a part of the document."""
+    """An unexpected error is reported by its type and place: its text may contain a part of the document."""
     with pytest.raises(KeyError) as caught:
         os.environ["S3CR3T"]
     assert "S3CR3T" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The reader as a process, which can import nothing any more, says what its code says here."""
+"""The confined reader can no longer import anything, and gives the same result as its code here."""
 
 from __future__ import annotations
 

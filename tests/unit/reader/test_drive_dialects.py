@@ -1,4 +1,4 @@
-"""The reader of drives as a process: what it answers for a drive's files, and within which bounds."""
+"""The reader of drives as a process: its answer for a drive's files, and its limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DRIVES: dict[str, dict[str, bytes]] = {
     "native": drives.native(),
     "gandi": {"gandi/config": json.dumps(DOCUMENT).encode(), "gandi/script": b"#!/bin/sh\n"},
 }
-#: Seconds of CPU that a drive may take, from start to end.
+#: Most seconds of CPU time for a drive, from start to end.
 LONGEST = 2.0
 
 
@@ -55,7 +55,7 @@ def test_secrets_are_no_part_of_the_configuration() -> None:
 
 
 def _imported(dialect: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The modules that the reader of such a drive imports."""
+    """Return the modules that the reader of such a drive imports."""
     ran: list[list[str]] = []
 
     def read(words: list[str], descriptor: int) -> tuple[int, bytes]:
@@ -71,7 +71,7 @@ def _imported(dialect: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library costs CPU in each guest: it comes with what needs it."""
+    """A library costs CPU in each guest: only the drives that need it import it."""
     without = {name: text for name, text in drives.openstack().items() if "user_data" not in name}
     assert "yaml" not in _imported("openstack", without, monkeypatch)
     script = drives.openstack() | {"openstack/latest/user_data": b"#!/bin/sh\n"}
@@ -128,7 +128,7 @@ def _user_data(raw: bytes) -> dict[str, bytes]:
 
 
 CHAIN = _many(200, lambda n: {"id": f"v{n}", "type": "vlan", "vlan_id": 1, "vlan_link": f"v{n + 1}"})
-#: The drives are made when they are needed: some are large.
+#: Functions, since some of the drives are large.
 LARGE: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
     "links": ("openstack", lambda: _openstack(links=_many(20_000, lambda n: {"id": f"l{n}"}))),
     "a chain of VLANs": ("openstack", lambda: _openstack(links=[*CHAIN, {"id": "v200"}])),
@@ -271,7 +271,7 @@ LARGE: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_drive_ends_in_time_and_memory(name: str) -> None:
-    """The reader has 200 MiB of address space; what that is too little for ends in a problem."""
+    """The reader has 200 MiB of address space; a drive that needs more ends in a problem."""
     dialect, make = LARGE[name]
     files = make()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -285,7 +285,7 @@ def test_a_large_drive_ends_in_time_and_memory(name: str) -> None:
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from(sorted(DRIVES)), st.data())
 def test_any_bytes_end_in_an_answer(dialect: str, data: st.DataObject) -> None:
-    """Also where nothing can be imported any more: a codec, a locale, an error's own module."""
+    """Also when nothing can be imported any more: a codec, a locale, the module of an exception."""
     files = dict(DRIVES[dialect])
     victim = data.draw(st.sampled_from(sorted(files)))
     content = bytearray(files[victim])

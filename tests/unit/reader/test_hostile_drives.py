@@ -1,4 +1,4 @@
-"""No input makes a dialect of the drives raise, or take long; what is said of it is printable."""
+"""No input makes a dialect of a drive raise or take long; all messages are printable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIALECTS: dict[str, tuple[Parse, dict[str, bytes]]] = {
     "native": (native_dialect.parse_files, drives.native()),
     "gandi": (gandi.parse_files, {"gandi/config": json.dumps(DOCUMENT).encode()}),
 }
-#: The bound of the time of each single example.
+#: The time limit of each example.
 bounded = settings(deadline=timedelta(seconds=2), suppress_health_check=[HealthCheck.too_slow])
 BYTES = st.binary(max_size=40) | st.sampled_from(
     [
@@ -84,7 +84,7 @@ def library() -> None:
 
 
 def hold(parse: Parse, files: Mapping[str, bytes]) -> Reading:
-    """What must hold of any reading."""
+    """Assert what must be true of any reading."""
     reading = parse(files)
     if reading.config is not None:
         assert model.load(model.dump(reading.config)) == reading.config
@@ -155,7 +155,7 @@ STRUCTURED = [
 @bounded
 @given(st.data())
 def test_anything_anywhere_in_a_document(name: str, victim: str, data: st.DataObject) -> None:
-    """A value of any kind in each place, also one that another place has: a name that is there twice."""
+    """A value of any type in each place, also the value of another place, such as a name that is taken."""
     parse, files = DIALECTS[name]
     document = _document(name, files, victim)
     places = _places(document)
@@ -167,7 +167,7 @@ def test_anything_anywhere_in_a_document(name: str, victim: str, data: st.DataOb
                 holder = holder[step]
             holder[last] = data.draw(JSON)
         except (KeyError, IndexError, TypeError):
-            continue  # An earlier change has taken the place away.
+            continue  # An earlier change has removed the place.
     text = json.dumps(document)
     head = "#cloud-config\n" if victim == "user-data" else ""
     hold(parse, {**files, victim: (head + text).encode()})
@@ -198,7 +198,7 @@ def _held_in_time(parse: Parse, files: Mapping[str, bytes]) -> Reading:
 
 @pytest.mark.parametrize("name", ["gandi", "cloudstack"])
 def test_a_key_line_of_quotes_that_never_close(name: str) -> None:
-    # Each quote opens a text that has no end: a search at each of them would be quadratic.
+    # Each quote opens a string without an end: a search from each of them would be quadratic.
     lines = "\n".join(['"\\' * 8000] * 40)
     files = {
         "gandi": {"gandi/config": json.dumps({"vm_conf": {"ssh_key": lines}}).encode()},

@@ -1,5 +1,5 @@
-"""A mebibyte of each shape in each document, through the confined reader with its limits: what is wrong
-costs itself, and the rest of the drive is applied.
+"""A mebibyte of each shape in each document, read by the confined reader with its limits: the invalid item
+is left out, and the rest of the drive is applied.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _nocloud(meta: str = "", network: str = "", user: str = "") -> dict[str, byt
     }
 
 
-#: Where a shape goes: the dialect and the drive with the shape in it.
+#: The places for a shape: the dialect, and the drive with the shape in it.
 PLACES: dict[str, tuple[str, Callable[[str], dict[str, bytes]]]] = {
     "gandi, arguments": ("gandi", lambda shape: _gandi(f'"script_args":{shape}')),
     "gandi, keys": ("gandi", lambda shape: _gandi(f'"user":"admin1","ssh_key":{shape}')),
@@ -119,7 +119,7 @@ PLACES: dict[str, tuple[str, Callable[[str], dict[str, bytes]]]] = {
 
 
 def _whole(parsed: Parsed) -> model.InstanceConfig:
-    """What must hold of any answer that has a good rest."""
+    """Assert what must be true of any answer if the rest of the drive is valid."""
     config = parsed.config
     assert config is not None, parsed.problems
     assert config.hostname == "vm1"
@@ -197,7 +197,7 @@ def test_bytes_that_are_no_utf8_cost_their_item() -> None:
 
 
 def test_half_a_million_key_lines(tmp_path: Path) -> None:
-    """An answer of 191 MiB, if all of them counted."""
+    """All of them would make an answer of 191 MiB."""
     line = key("x")
     conf = {"user": "admin1", "ssh_key": f"{line}\n" * 524_288}
     document = {"vm_hostname": "vm1", "vif": [], "vm_conf": conf}
@@ -216,7 +216,7 @@ def test_half_a_million_key_lines(tmp_path: Path) -> None:
 
 
 def test_what_has_no_room_in_the_answer_is_left_out_by_name() -> None:
-    """Each item is within its own bounds, and all together are not."""
+    """Each item is within its own limit, but all of them together are not."""
     long = "\u0416" * 4000
     users = [{"name": f"u{n}", "sudo": ["ALL=(ALL) " + "\u0416" * 900] * 90} for n in range(60)]
     scripts = [{"content": "x", "name": f"s{n}", "arguments": [long]} for n in range(20)]

@@ -1,4 +1,4 @@
-"""One wrong item of a list of keys or passwords, or one odd byte, costs itself: in each dialect."""
+"""In each dialect one invalid key or password of a list, or one invalid byte, affects nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.reader.formats import yaml_events
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import key
 
-#: Another key than key() makes.
+#: A key that key() does not make.
 TWO = key("two").replace("AQEB", "AgIC")
 ODD = ["no key", 5, {"a": "b"}, ["c"], None, "\udce9", "a\0b", "\x01"]
 
@@ -59,7 +59,7 @@ def test_a_wrong_line_in_a_text_of_keys(odd: str) -> None:
 
 
 def test_a_comment_in_latin_1() -> None:
-    """Of one key, or of the document."""
+    """In the comment of a key, or in a comment of the document."""
     lines = f"{key('one')}\n{TWO} Andr\udce9\n"
     found = cloudstack.parse_files(drives.cloudstack(public_keys=lines.encode("utf-8", "surrogateescape")))
     assert _keys(found) == [key("one")]
@@ -96,7 +96,7 @@ def test_a_wrong_item_in_a_list_of_passwords(odd: Any) -> None:
     ids=ascii,
 )
 def test_a_file_is_not_written_with_another_meaning(field: str, odd: Any) -> None:
-    """Not open to all, not empty, not in the place of what it was to be appended to."""
+    """Not with another mode, not empty, and not in place of a file to append to."""
     good = {"path": "/a", "content": "a"}
     files = json.dumps([{"path": "/b", "content": "b"} | {field: odd}, good]).replace(r"\udce9", "\udce9")
     found = _nocloud(user_data=f'#cloud-config\n{{"write_files": {files}}}')
@@ -130,7 +130,7 @@ def test_a_native_file_or_program_is_not_taken_with_another_meaning(key_: str, o
 
 
 def test_too_many_accounts_leave_room_for_the_one_that_is_not_named() -> None:
-    """Without its keys nobody might get in."""
+    """Without its keys there might be no way to log in."""
     users = "".join(f"- name: u{number}\n" for number in range(300))
     found = _nocloud(user_data=f"#cloud-config\nusers:\n{users}ssh_authorized_keys: ['{key('one')}']\n")
     assert _keys(found) == [key("one")]

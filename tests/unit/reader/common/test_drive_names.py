@@ -1,4 +1,4 @@
-"""A drive's names, as the tools that make drives spell them."""
+"""File names of a drive in the spellings of the tools that make drives."""
 
 from __future__ import annotations
 

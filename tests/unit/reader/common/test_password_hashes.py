@@ -1,4 +1,4 @@
-"""What may stand in /etc/shadow as a password: each method by its exact form, at a bounded cost."""
+"""Password hashes accepted for /etc/shadow: each method by its exact format, with a limited cost."""
 
 from __future__ import annotations
 

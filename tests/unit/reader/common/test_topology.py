@@ -1,4 +1,4 @@
-"""Which bonds, VLANs and bridges make a network; the rest is named by its path and left out."""
+"""Which bonds, VLANs and bridges are possible; each other one is left out and reported by its path."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def _upper(name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """What ISO 9660 level 1 leaves of a path."""
+    """Return a path as ISO 9660 level 1 shortens it."""
     steps = []
     for step in name.upper().replace("-", "_").split("/"):
         stem, dot, end = step.partition(".")

@@ -1,4 +1,4 @@
-"""The Gandi dialect: good documents become the model; only a bad item is left out, named by its path."""
+"""The Gandi dialect: an invalid item is left out and reported by its path, and the rest is applied."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HASH = "$y$j9T$abcdefghijklmnop$" + "a" * 43
 
 
 def key(comment: str = "me", filler: bytes = b"\1") -> str:
-    """A key line as ssh-keygen writes it."""
+    """Return a public key line as ssh-keygen writes it."""
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + filler * 32
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}"
 
@@ -55,7 +55,7 @@ DOCUMENT: dict[str, Any] = {
 
 
 def read(**changes: Any) -> tuple[InstanceConfig, dict[str, bytes], list[Problem]]:
-    """The document with these changes at their paths (``vif__0__pna__1``), parsed."""
+    """Parse the document with these changes at their paths (``vif__0__pna__1``)."""
     document = copy.deepcopy(DOCUMENT)
     for path, value in changes.items():
         *above, last = path.split("__")
@@ -261,7 +261,7 @@ def test_missing_parts() -> None:
 
 @pytest.mark.parametrize("document", [{}, {"theme": "dark"}, {"VM_HOSTNAME": "vm1"}], ids=str)
 def test_a_document_without_any_key_of_the_format_is_none(document: dict[str, Any]) -> None:
-    """A backup of somebody's folder gandi may hold a file config; its disk would be wiped."""
+    """A backup of a folder gandi may contain a file config; its disk would be wiped."""
     found = reading(document, b"#!/bin/sh\n")
     assert (found.config, found.files) == (None, {})
     assert [(problem.path, problem.harmless) for problem in found.problems] == [("gandi/config", False)]

@@ -1,4 +1,4 @@
-"""The native document: every part of the model can be said in it, and its JSON Schema says how."""
+"""The native document: it can express the whole model, and its JSON Schema matches it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_mistake_has_its_path_its_type_and_its_remedy(
 
 
 def test_an_archived_document_of_a_version_alone_is_none() -> None:
-    """Many programs' files have a version; the disk would be wiped for it."""
+    """Files of many programs have a version; their disk would be wiped."""
     for document in ({"version": 1}, {"version": "2.0", "theme": "dark"}):
         found = native.parse_archived(document, b"#!/bin/sh\n")
         assert (found.config, found.files) == (None, {})
@@ -200,7 +200,7 @@ def test_the_schema_follows_the_declaration() -> None:
 
 
 def _agrees(schema: dict[str, Any], value: Any) -> bool:
-    """Whether the value has the schema's types and keys: what our own document must."""
+    """Return whether a value has the types and keys of the schema."""
     kinds = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "number": int}
     said = schema.get("type", [])
     allowed = tuple(kinds[kind] for kind in ([said] if isinstance(said, str) else said))

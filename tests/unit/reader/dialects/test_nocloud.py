@@ -20,7 +20,7 @@ def library() -> None:
 
 
 def read(**files: bytes | None) -> tuple[InstanceConfig, Reading]:
-    """The sample drive with these files instead."""
+    """Parse the sample drive with these files replaced."""
     given = drives.nocloud() | {name.replace("_", "-"): content or b"" for name, content in files.items()}
     reading = nocloud.parse_files({name: given[name] for name in given if files.get(name, b"") is not None})
     assert reading.config is not None

@@ -1,4 +1,4 @@
-"""The table of the dialects: a row for each file, and a file for each row."""
+"""The table of dialects has a row for each module, and a module for each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_each_file_has_a_row() -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_each_row_has_a_file_and_its_labels_are_in_udevs_rules(name: str) -> None:
-    """A device that poses as a drive is named, for which udev has to wake the daemon."""
+    """A virtual device with such a label is reported, so udev has to start the daemon for it."""
     assert callable(importlib.import_module(f"agent.reader.dialects.{name}").parse_files)
     (rule,) = (
         line

@@ -1,4 +1,4 @@
-"""The tar reader: what it takes, and that nothing hostile gets past it."""
+"""The tar reader: what it accepts, and which hostile archives it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Add = Callable[[tarfile.TarFile], None]
 
 
 def read(data: bytes, offset: int = 0) -> Archive:
-    """The archive in ``data``, as on a device that ends with it."""
+    """Read the archive in ``data``, on a device that ends with it."""
     descriptor = os.memfd_create("medium")
     try:
         os.pwrite(descriptor, data, 0)
@@ -101,7 +101,7 @@ def test_a_pax_record_that_states_a_length_of_thousands_of_digits() -> None:
 
 
 def test_a_sparse_member_of_ten_gigabytes() -> None:
-    """Old GNU format (a map and little data) and pax both."""
+    """In the old GNU format (a map and little data) and in pax."""
     block = bytearray(tar(member("gandi/script", b"x" * 512))[:512])
     block[156:157] = b"S"
     block[483:495] = b"\x80" + (10 << 30).to_bytes(11, "big")
@@ -163,7 +163,7 @@ def _volume(label: str) -> Add:
     return member(label, type=b"V")
 
 
-#: A member of a backup that is none of the platform's, and what is said of it.
+#: Members of backups that are not the platform's, and their messages.
 FOREIGN: dict[str, tuple[Add, str]] = {
     "another folder": (member("home/x", b"mine"), "home/x in it"),
     "a name that only begins so": (member("gandi.conf", b"x"), "gandi.conf in it"),
@@ -206,14 +206,14 @@ def test_a_foreign_member_behind_a_thousand_is_not_seen_and_not_needed() -> None
 
 
 def _ended(data: bytes, blocks: int = 2) -> bytes:
-    """The archive with so many blocks of zeros behind its last member, and no more."""
+    """Return the archive with this number of zero blocks after its last member, and no padding."""
     content = data.rstrip(b"\0")
     return content + bytes(-len(content) % tar_archive.BLOCK + blocks * tar_archive.BLOCK)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 0])
 def test_an_archive_behind_the_end_mark_is_looked_at(blocks: int) -> None:
-    """As cat makes one of two: filled up to a record (0 stands for that), or with the end mark alone."""
+    """As cat joins two archives: the first padded to a record (0 means that), or with its end mark only."""
     first = _ended(tar(*GOOD), blocks) if blocks else tar(*GOOD)
     assert read(first + tar(member("home/x", b"mine"))).foreign == "home/x in it"
     more = first + tar(member("gandi/config", b"{}{}")) + tar(member("home/x", b"mine"))

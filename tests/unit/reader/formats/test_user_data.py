@@ -1,4 +1,4 @@
-"""User data of every kind, packed and in parts, and the part of #cloud-config that is applied."""
+"""Each type of user data, packed and in MIME parts, and the keys of #cloud-config that are applied."""
 
 from __future__ import annotations
 

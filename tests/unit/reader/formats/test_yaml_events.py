@@ -1,4 +1,4 @@
-"""YAML by its events: values as they were written, and bounds that a bomb meets early."""
+"""YAML by its events: values stay as written, and a YAML bomb reaches the limits early."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MERGED = "a: &a {k: 1}\n" + "".join(
 
 @pytest.fixture(params=["C", "Python"], autouse=True)
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both of the library's loaders: Debian has the one, a build without libyaml only the other."""
+    """Each of the library's loaders: Debian has both, a build without libyaml only the one in Python."""
     yaml_events.load()
     if request.param == "Python":
         monkeypatch.delattr(yaml, "CBaseLoader")
@@ -136,7 +136,7 @@ def test_a_key_of_the_root_that_is_too_much_costs_itself_only(text: str, said: s
 
 
 def test_what_does_not_begin_its_line_costs_the_document() -> None:
-    """To cut the first line of a list's item would give the item's other lines to the one before it."""
+    """Removing the first line of a list item would add its other lines to the item before."""
     for text in (
         "? " + "[" * 50 + "]" * 50,
         "{a: " + "[" * 50 + "]" * 50 + ", b: c}",

@@ -40,7 +40,9 @@ _KINDS = {
     b"6": "a FIFO",
     b"S": "a sparse file",
 }
-#: Types without content blocks in the archive, whatever their size field says.
+#: Headers that describe the next member: pax (for one member, for all), GNU's long name and long link.
+_EXTENDING = (b"x", b"g", b"L", b"K")
+#: Types without content blocks in the archive, even if their size is not 0.
 _EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6")
 
 
@@ -87,7 +89,7 @@ class Archive:
 
 
 @dataclass(slots=True)
-class _Said:
+class _Overrides:
     """Values from extended headers for the member that follows them."""
 
     name: str = ""
@@ -156,8 +158,8 @@ def is_mark(block: bytes) -> bool:
 
 
 def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
-    """Each member's header (with the long name that precedes it) and the place of its content."""
-    place, said = archive.offset, _Said()
+    """Yield each member's header, changed by its extended headers, and the place of its content in bytes."""
+    place, overrides = archive.offset, _Overrides()
     while True:
         block = _pread(descriptor, BLOCK, place)
         place += BLOCK
@@ -165,35 +167,43 @@ def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
             if not archive.whole:
                 archive.length = place + BLOCK - archive.offset
                 archive.whole = True
-            more = _behind(descriptor, place)
-            if more is None:
+            following = _next_archive(descriptor, place)
+            if following is None:
                 return
-            place = more
+            place = following
             continue
         head = header(block)
         if head is None:
             raise Damaged(f"damaged {place - BLOCK - archive.offset} bytes after its beginning")
         if not archive.whole:
             archive.length = place - archive.offset
-        if head.kind in b"xLKg":
-            content = _extended(descriptor, head, place)
-            if head.kind == b"L":
-                said.name = _text(content)
-            elif head.kind == b"x":
-                _pax(content, said)
-            elif head.kind == b"g":
-                _pax(content, everywhere := _Said())
-                if everywhere != _Said():
-                    raise Damaged("a header that renames or resizes every member")
+        if head.kind in _EXTENDING:
+            _extend(overrides, head.kind, _extended(descriptor, head, place))
         else:
             if head.kind == b"S":
                 place = _sparse_map(descriptor, block, place)
-            size = head.size if said.size is None else said.size
-            name = said.sparse_name or said.name or head.name
-            head = Header(name, size, b"S" if said.sparse else head.kind)
+            head = _overridden(head, overrides)
             yield head, place
-            said = _Said()
+            overrides = _Overrides()
         place += 0 if head.kind in _EMPTY else -(-head.size // BLOCK) * BLOCK
+
+
+def _extend(overrides: _Overrides, kind: bytes, content: bytes) -> None:
+    """Add the values of an extended header. Raise Damaged for a global one that would change all members."""
+    if kind == b"L":
+        overrides.name = _text(content)
+    elif kind == b"x":
+        _pax(content, overrides)
+    elif kind == b"g":
+        _pax(content, for_all := _Overrides())
+        if for_all != _Overrides():
+            raise Damaged("a header that renames or resizes every member")
+
+
+def _overridden(head: Header, overrides: _Overrides) -> Header:
+    size = head.size if overrides.size is None else overrides.size
+    name = overrides.sparse_name or overrides.name or head.name
+    return Header(name, size, b"S" if overrides.sparse else head.kind)
 
 
 def _take(archive: Archive, head: Header, place: int) -> None:
@@ -232,7 +242,7 @@ def _foreign(head: Header) -> str:
     return f"{shown(head.name) or 'a member without a name'} in it"
 
 
-def _behind(descriptor: int, end: int) -> int | None:
+def _next_archive(descriptor: int, end: int) -> int | None:
     """Return where another archive begins after the end mark, as "tar --ignore-zeros" reads it: directly, or
     after the record of 10 KiB; None if there is none.
 
@@ -291,7 +301,7 @@ def _extended(descriptor: int, head: Header, place: int) -> bytes:
     return _pread(descriptor, head.size, place)
 
 
-def _pax(content: bytes, said: _Said) -> None:
+def _pax(content: bytes, overrides: _Overrides) -> None:
     """Add the values of pax records ("LENGTH KEY=VALUE\\n" each) for the next member."""
     while content:
         length, _, rest = content.partition(b" ")
@@ -300,12 +310,12 @@ def _pax(content: bytes, said: _Said) -> None:
             raise Damaged("a damaged pax record")
         key, _, value = rest[: int(length) - len(length) - 2].partition(b"=")
         if key == b"path":
-            said.name = _text(value)
+            overrides.name = _text(value)
         elif key == b"GNU.sparse.name":
-            said.sparse_name = _text(value)
+            overrides.sparse_name = _text(value)
         elif key == b"size" and re.fullmatch(rb"[0-9]{1,20}", value):
-            said.size = int(value)
-        said.sparse |= key.startswith(b"GNU.sparse")
+            overrides.size = int(value)
+        overrides.sparse |= key.startswith(b"GNU.sparse")
         content = content[int(length) :]
 
 

@@ -65,18 +65,25 @@ def load() -> None:
 
 def read(name: str, text: str, problems: list[Problem]) -> Any:
     """Return the document's value, or None and a problem if it is not one YAML document."""
-    yaml: Any = _Library.module
-    if yaml is None and text.startswith("#"):
+    library = _Library.module
+    if library is None and text.startswith("#"):
         text = text.partition("\n")[2]  # JSON has no comments, but user data begins with #cloud-config.
     if text.lstrip(WHITE).startswith("{"):
         try:
             return bounds.load(text, name, problems)
         except (ValueError, RecursionError):
             pass  # Not JSON, but it may be YAML in flow style.
-    if yaml is None:
+    if library is None:
         what = "YAML, and the library that reads it is not installed"
         problems.append(Problem(name, what, "install python3-yaml in the image, or deliver it as JSON"))
         return None
+    return _read_yaml(library, name, text, problems)
+
+
+def _read_yaml(yaml: Any, name: str, text: str, problems: list[Problem]) -> Any:
+    """Return the value of a YAML document, without keys of its root that cannot be read; None and a problem
+    if the rest cannot be read either.
+    """
     fast = hasattr(yaml, "CBaseLoader")
     text = _ODD.sub(_MARK, text)
     limit = LIMIT if fast else SLOW_LIMIT
@@ -89,21 +96,27 @@ def read(name: str, text: str, problems: list[Problem]) -> Any:
             for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
                 builder.take(event)
             return bounds.held(builder.value)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            what = f"not YAML: {shown(error.problem or 'damaged')}{place}"
-            rest = _without(text, builder.at) if any(one in what for one in _ITS_OWN) else None
-        except yaml.YAMLError:
-            what, rest = "not YAML: a character that YAML does not allow", None
-        except _Wrong as error:
-            what, rest = str(error), _without(text, builder.at) if isinstance(error, _Beyond) else None
+        except (yaml.YAMLError, _Wrong) as error:
+            what, is_one_value = _reason(yaml, error)
+        rest = _without(text, builder.at) if is_one_value else None
         if rest is None:
             break
         text = rest
         problems.append(Problem(f"{name}: {shown(builder.at[0])}", f"{what}: left out", _REMEDY))
     problems.append(Problem(name, what, _REMEDY))
     return None
+
+
+def _reason(yaml: Any, error: Exception) -> tuple[str, bool]:
+    """Return what is wrong with the document, and whether only one value is."""
+    if isinstance(error, _Wrong):
+        return str(error), isinstance(error, _Beyond)
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "not YAML: a character that YAML does not allow", False
+    mark, problem = error.problem_mark, error.problem or "damaged"
+    place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    what = f"not YAML: {shown(problem)}{place}"
+    return what, any(one in what for one in _ITS_OWN)
 
 
 def _without(text: str, at: tuple[str, int]) -> str | None:

@@ -46,15 +46,15 @@ _BLOCK = 512
 def tidy(host: Host) -> Iterator[Item]:
     """Remove lock files and half-written files of an interrupted program; nothing if another holds the lock.
 
-    shadow removes a lock itself only if no process has its PID. After a boot another program may have that
+    shadow removes a lock itself only if no process has its PID: after a boot another program may have that
     PID, and an empty lock, as a power cut leaves it, makes all programs of shadow fail for good. On a
     running machine only files from before this boot are removed.
     """
     left = [name for name in listed(host, "/etc") if _NEW.fullmatch(name) or _is_lock(host, name)]
     if not left:
         return
-    with _undisturbed(host) as alone:
-        gone = [name for name in left if alone and _is_old(host, name) and host.remove(f"/etc/{name}")]
+    with _account_lock(host) as is_locked:
+        gone = [name for name in left if is_locked and _is_old(host, name) and host.remove(f"/etc/{name}")]
     if gone:
         yield changed("account files", f"removed leftovers of an interrupted program: {', '.join(gone)}")
 
@@ -74,10 +74,10 @@ def complete(host: Host, name: str, *, home: bool) -> None:
         complete_group(host, name)
     if host.exists("/etc/shadow") and passwd.password(host, name) is None:
         host.run(("chpasswd", "--encrypted"), stdin=f"{name}:!\n".encode())
-    for group in _half_joined(host, name):
+    for group in _groups_not_in_gshadow(host, name):
         host.run(("usermod", "--append", "--groups", group, "--", name))
     for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
-        if found := _lacking(host, file, user):
+        if found := _missing_subids(host, file, user):
             host.run(("usermod", option, f"{found[0]}-{found[1]}", "--", name))
     if home:
         _complete_home(host, user)
@@ -124,7 +124,7 @@ def _is_old(host: Host, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _undisturbed(host: Host) -> Iterator[bool]:
+def _account_lock(host: Host) -> Iterator[bool]:
     """Hold the lock of lckpwdf(3); yield False if another program has it."""
     import fcntl
 
@@ -143,7 +143,7 @@ def _undisturbed(host: Host) -> Iterator[bool]:
 # -- parts of an account -------------------------------------------------------------
 
 
-def _half_joined(host: Host, name: str) -> list[str]:
+def _groups_not_in_gshadow(host: Host, name: str) -> list[str]:
     """Return the groups that list the account in /etc/group but not in /etc/gshadow."""
     shadowed = {line[0]: line[3] for line in _lines(host, "/etc/gshadow", 4)}
     return [
@@ -153,7 +153,7 @@ def _half_joined(host: Host, name: str) -> list[str]:
     ]
 
 
-def _lacking(host: Host, file: str, user: Account) -> tuple[int, int] | None:
+def _missing_subids(host: Host, file: str, user: Account) -> tuple[int, int] | None:
     """Return the first and last subordinate id that useradd would assign to the account (subuid(5)); None
     if it has some or gets none. Raise HostError if no range is free.
     """
@@ -162,7 +162,7 @@ def _lacking(host: Host, file: str, user: Account) -> tuple[int, int] | None:
         return None
     kind = "SUB_UID" if file == "/etc/subuid" else "SUB_GID"
     values = zip(("MIN", "MAX", "COUNT"), _SUBIDS, strict=True)
-    first, last, count = (_defined(host, f"{kind}_{name}", default) for name, default in values)
+    first, last, count = (_login_defs(host, f"{kind}_{name}", default) for name, default in values)
     spans = [(text.number(line[1]), text.number(line[2])) for line in taken]
     first = max([first, *(at + size for at, size in spans if at is not None and size is not None)])
     if not count:
@@ -178,7 +178,7 @@ def _complete_home(host: Host, user: Account) -> None:
     """
     owner = (user.uid, user.gid)
     # login.defs(5): HOME_MODE, else what UMASK leaves.
-    mode = _defined(host, "HOME_MODE", 0o777 & ~_defined(host, "UMASK", 0o022))
+    mode = _login_defs(host, "HOME_MODE", 0o777 & ~_login_defs(host, "UMASK", 0o022))
     if not host.mkdir(user.home, mode=mode, owner=owner):
         info = os.lstat(host.path(user.home))
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
@@ -233,7 +233,7 @@ def _column(host: Host, file: str, number: int) -> list[str]:
     return [line[number] for line in _lines(host, file, number + 1)]
 
 
-def _defined(host: Host, name: str, default: int) -> int:
+def _login_defs(host: Host, name: str, default: int) -> int:
     """Return a number of login.defs(5) in C notation (decimal, 0octal, 0xhexadecimal), or the default."""
     for line in text.lines(host.read("/etc/login.defs") or ""):
         word, *rest = text.words(line) or [""]

@@ -56,7 +56,7 @@ class _Variables:
     def read(self, name: str, reader: Callable[[str], T]) -> T | None:
         """Return the value parsed by the reader, None without a value."""
         value = self.get(name)
-        return self._made(name, reader, value) if value else None
+        return self._parsed(name, reader, value) if value else None
 
     def required(self, name: str, reader: Callable[[str], T | None]) -> T:
         """Return the value parsed by the reader. Raise ConfigError without a value."""
@@ -67,15 +67,15 @@ class _Variables:
 
     def words(self, name: str, reader: Callable[[str], T]) -> list[T]:
         """Return each word of the value parsed by the reader."""
-        return [self._made(name, reader, word) for word in words(self.get(name).replace("\n", " "))]
+        return [self._parsed(name, reader, word) for word in words(self.get(name).replace("\n", " "))]
 
     def lines(self, name: str, reader: Callable[[str], T]) -> list[T]:
         """Return each line of the value parsed by the reader."""
         written = (line for line in delivered_lines(self.get(name)) if line.strip(WHITE))
-        return [self._made(name, reader, line) for line in written]
+        return [self._parsed(name, reader, line) for line in written]
 
     @staticmethod
-    def _made(name: str, reader: Callable[[str], T], value: str) -> T:
+    def _parsed(name: str, reader: Callable[[str], T], value: str) -> T:
         try:
             return reader(value)
         except ValueError as error:
@@ -96,8 +96,10 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     """
     prefix = f"NIC_{number}_"
     nic: dict[str, Any] = {"number": number, "mac": variables.required(f"{prefix}MAC", fields.mac)}
-    addresses = _chosen(variables) if number == 0 else []
-    addresses += [one for one in _known(variables, prefix) if not _of_family(addresses, one.version)]
+    addresses = _operator_addresses(variables) if number == 0 else []
+    addresses += [
+        one for one in _ganeti_address(variables, prefix) if not _of_family(addresses, one.version)
+    ]
     if not addresses:
         return nic | {"dhcp4": True}
     nic["addresses"] = [str(address) for address in addresses]
@@ -115,13 +117,13 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     return nic
 
 
-def _chosen(variables: _Variables) -> list[Interface]:
+def _operator_addresses(variables: _Variables) -> list[Interface]:
     """Return the addresses of OSP_IPV4 and OSP_IPV6."""
     found: list[Interface] = [*variables.words("OSP_IPV4", _cidr(4)), *variables.words("OSP_IPV6", _cidr(6))]
     return found
 
 
-def _known(variables: _Variables, prefix: str) -> list[Interface]:
+def _ganeti_address(variables: _Variables, prefix: str) -> list[Interface]:
     """Return NIC_<N>_IP with the prefix of its network in Ganeti, or as a host address if it is routed."""
     address = variables.read(f"{prefix}IP", fields.address)
     if address is None:

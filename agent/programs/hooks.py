@@ -77,7 +77,7 @@ def execute(
             command_line.words(path, head, args),
             timeout=timeout,
             description=f"gandi-agent: {name}",
-            environment={"HOME": "/root", **_passed(environment)},
+            environment={"HOME": "/root", **_accepted(environment)},
             properties=(("SyslogIdentifier", "s", name),),
         )
     except HostError as error:
@@ -98,7 +98,7 @@ def _disabled(host: Host, path: str) -> str:
     return "" if mode & 0o111 else "not executable"
 
 
-def _passed(environment: Mapping[str, str]) -> dict[str, str]:
+def _accepted(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that systemd accepts: a valid name, and a value in UTF-8 without NUL."""
     found = {}
     for name, value in environment.items():

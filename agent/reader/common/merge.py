@@ -173,8 +173,8 @@ class Draft:
         self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
     ) -> None:
         """Add a program: run once at the end of the first boot, or with ``boot`` early at each boot."""
-        if self._room(content, path):
-            stored = self._free(name)
+        if self._has_room(content, path):
+            stored = self._unused_name(name)
             self.keep(stored, content, path)
             (self._boot if boot else self._scripts).append(program(stored, content, arguments))
 
@@ -183,19 +183,19 @@ class Draft:
         if file.path in self._files and not file.append:
             self.tell(path, "the file appears twice; the first is used", "write it once", harmless=True)
             return
-        if self._room(content, path):
-            name = self._free(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
+        if self._has_room(content, path):
+            name = self._unused_name(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
             self.keep(name, content, path)
             place = f"{file.path}\0{name}" if file.append else file.path
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
 
     def keep(self, name: str, content: bytes, path: str) -> None:
         """Store content under a name; if that is too much in all, add a problem instead."""
-        if self._room(content, path):
+        if self._has_room(content, path):
             self._size += len(content)
             self.kept[name] = content
 
-    def _room(self, content: bytes, path: str) -> bool:
+    def _has_room(self, content: bytes, path: str) -> bool:
         if self._size + len(content) > KEPT or len(self.kept) >= ITEMS:
             what = f"more than {KEPT} bytes, or {ITEMS} items, with all before it: left out"
             self.tell(path, what, "deliver less")
@@ -213,7 +213,7 @@ class Draft:
                     "the metadata", "text that is not UTF-8: left out", "write it as UTF-8", harmless=True
                 )
 
-    def _free(self, name: str) -> str:
+    def _unused_name(self, name: str) -> str:
         taken = {*self.kept, USER_DATA}
         if name not in taken:
             return name

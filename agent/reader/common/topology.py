@@ -53,7 +53,7 @@ def assemble(links: list[Link], problems: list[Problem]) -> tuple[Nic, ...]:
     return _Assembly(links[:MOST], problems).nics()
 
 
-class _Near:
+class _Networks:
     """The networks of a NIC's addresses as a set, since a document may have thousands of addresses."""
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
@@ -88,7 +88,7 @@ class _Assembly:
 
     def nics(self) -> tuple[Nic, ...]:
         self._break_cycles()
-        while any([self._settled(link) for link in list(self.links)]):
+        while any([self._check_references(link) for link in list(self.links)]):
             pass  # Another link may depend on the one that was left out.
         self._ports_once()
         self._vlans_once()
@@ -99,11 +99,11 @@ class _Assembly:
         self._addresses_once()
         return self._numbered()
 
-    def _tell(self, link: Link, key: str, what: str, hint: str) -> None:
+    def _report(self, link: Link, key: str, what: str, hint: str) -> None:
         self.problems.append(Problem(f"{link.path}.{key}" if key else link.path, what, hint))
 
-    def _leave(self, link: Link, key: str, what: str, hint: str) -> None:
-        self._tell(link, key, f"{what}: left out", hint)
+    def _leave_out(self, link: Link, key: str, what: str, hint: str) -> None:
+        self._report(link, key, f"{what}: left out", hint)
         self.links.remove(link)
         for ref in link.refs:
             self.named.pop(ref, None)
@@ -116,12 +116,12 @@ class _Assembly:
         physical = [other.nic for other in self.links if not other.virtual]
         if twice is not None or same_name:
             name = shown(twice or nic.name or "")
-            self._tell(link, "", f"{name} appears twice; the first is used", "name each NIC once")
+            self._report(link, "", f"{name} appears twice; the first is used", "name each NIC once")
         elif not link.virtual and nic.mac and any(other.mac == nic.mac for other in physical):
-            self._tell(link, "", "its MAC address appears twice; the first is used", "describe a NIC once")
+            self._report(link, "", "its MAC address appears twice; the first is used", "describe a NIC once")
         elif link.virtual and not nic.name:
             what = f"a {nic.kind} without a name that the kernel accepts: left out"
-            self._tell(link, "", what, "name it, with at most 15 characters")
+            self._report(link, "", what, "name it, with at most 15 characters")
         else:
             link.ports = tuple(dict.fromkeys(link.ports))
             self.links.append(link)
@@ -131,13 +131,13 @@ class _Assembly:
         """Leave out each link that depends on itself."""
         looped = [link for link in self.links if self._depends_on_itself(link)]
         for link in looped:
-            self._leave(link, "", "depends on itself", "a chain of ports and parents must end at a NIC")
+            self._leave_out(link, "", "depends on itself", "a chain of ports and parents must end at a NIC")
 
     def _depends_on_itself(self, start: Link) -> bool:
         seen: set[int] = set()
         todo = [start]
         while todo:
-            for below in self._below(todo.pop()):
+            for below in self._lower_links(todo.pop()):
                 if below is start:
                     return True
                 if id(below) not in seen:
@@ -145,32 +145,32 @@ class _Assembly:
                     todo.append(below)
         return False
 
-    def _below(self, link: Link) -> list[Link]:
+    def _lower_links(self, link: Link) -> list[Link]:
         names = [*link.ports, *([link.parent] if link.parent is not None else [])]
         return [self.named[name] for name in names if name in self.named]
 
-    def _settled(self, link: Link) -> bool:
+    def _check_references(self, link: Link) -> bool:
         """Check the link's ports or parent; return whether the link was changed or left out."""
         nic, changed = link.nic, False
         if nic.kind is Kind.VLAN:
             if link.parent is None or link.parent not in self.named:
                 what = f"no NIC {shown(link.parent)}" if link.parent else "a VLAN without a parent"
-                self._leave(link, link.parent_key, what, "name a NIC that is described here")
+                self._leave_out(link, link.parent_key, what, "name a NIC that is described here")
                 return True
             if nic.vlan is None:
-                self._leave(link, "", "a VLAN without an id", "write one from 1 to 4094")
+                self._leave_out(link, "", "a VLAN without an id", "write one from 1 to 4094")
                 return True
-        wrong = {port: why for port in link.ports if (why := self._no_port(link, port))}
+        wrong = {port: why for port in link.ports if (why := self._why_no_port(link, port))}
         for why in wrong.values():
-            self._tell(link, link.ports_key, why, "name NICs that are described here")
+            self._report(link, link.ports_key, why, "name NICs that are described here")
             changed = True
         link.ports = tuple(port for port in link.ports if port not in wrong)
         if nic.kind is Kind.BOND and not link.ports:
-            self._leave(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+            self._leave_out(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
             return True
         return changed
 
-    def _no_port(self, link: Link, port: str) -> str:
+    def _why_no_port(self, link: Link, port: str) -> str:
         """Return why the named link cannot be a port of this one, or ""."""
         below = self.named.get(port)
         if below is None:
@@ -189,19 +189,19 @@ class _Assembly:
                 below = self.named[port]
                 if id(below) in taken:
                     what = f"{shown(port)} is a port of {shown(taken[id(below)].nic.name or '')} already"
-                    self._tell(link, link.ports_key, what, "name each NIC in one place")
+                    self._report(link, link.ports_key, what, "name each NIC in one place")
                 else:
                     taken[id(below)] = link
                     mine.append(port)
             link.ports = tuple(mine)
         for link in [one for one in self.links if one.nic.kind is Kind.BOND and not one.ports]:
-            self._leave(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+            self._leave_out(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
         for link in [one for one in self.links if one.parent is not None]:
             above = taken.get(id(self.named.get(link.parent or "")))
             if above is not None and above in self.links and above.nic.kind is Kind.BOND:
                 what, bond = f"{shown(link.parent or '')} is a port of a bond", shown(above.nic.name or "")
-                self._leave(link, link.parent_key, what, f"put the VLAN on {bond}")
-        while any([self._settled(link) for link in list(self.links)]):
+                self._leave_out(link, link.parent_key, what, f"put the VLAN on {bond}")
+        while any([self._check_references(link) for link in list(self.links)]):
             pass  # For a VLAN on a VLAN that was left out.
 
     def _vlans_once(self) -> None:
@@ -209,9 +209,9 @@ class _Assembly:
         for link in [one for one in self.links if one.nic.kind is Kind.VLAN]:
             tag = (id(self.named[link.parent or ""]), link.nic.vlan)
             if tag in seen:
-                self._leave(link, "", "the same VLAN of the same NIC appears twice", "describe it once")
+                self._leave_out(link, "", "the same VLAN of the same NIC appears twice", "describe it once")
             seen.add(tag)
-        while any([self._settled(link) for link in list(self.links)]):
+        while any([self._check_references(link) for link in list(self.links)]):
             pass  # For links that depend on one of them.
 
     def _addresses(self, link: Link, above: Link | None) -> None:
@@ -220,18 +220,18 @@ class _Assembly:
         if above is not None:
             if nic.addresses or nic.routes or nic.dhcp4 or nic.dhcp6:
                 what = f"has addresses or routes, but is a port of {shown(above.nic.name or '')}"
-                self._tell(link, "", f"{what}: not applied", "give them to the bond or bridge")
+                self._report(link, "", f"{what}: not applied", "give them to the bond or bridge")
             link.nic = replace(nic, addresses=(), routes=(), dhcp4=False, dhcp6=False, accept_ra=False)
             return
-        near = _Near(nic.addresses)
+        networks = _Networks(nic.addresses)
         leased = {4: nic.dhcp4, 6: nic.dhcp6}
         routes = []
         for route in nic.routes:
             if route.gateway and (":" in route.gateway) != (":" in route.destination):
                 what = "a route with a gateway of another IP version than its destination: left out"
-                self._tell(link, "routes", what, "correct one of them")
+                self._report(link, "routes", what, "correct one of them")
                 continue
-            outside = bool(route.gateway) and near.outside(route.gateway or "", leased)
+            outside = bool(route.gateway) and networks.outside(route.gateway or "", leased)
             routes.append(replace(route, on_link=route.on_link or outside))
         link.nic = replace(nic, routes=tuple(dict.fromkeys(routes)))
 
@@ -240,10 +240,10 @@ class _Assembly:
         if nic.mtu is None:
             return
         if nic.mtu < _IPV6_MTU and any(":" in address for address in nic.addresses):
-            self._tell(link, "mtu", "too small for an IPv6 address: not applied", "write at least 1280")
+            self._report(link, "mtu", "too small for an IPv6 address: not applied", "write at least 1280")
         elif parent is not None and parent.nic.mtu is not None and nic.mtu > parent.nic.mtu:
             what = f"larger than that of {shown(link.parent or '')}: not applied"
-            self._tell(link, "mtu", what, "write at most the MTU of the NIC below")
+            self._report(link, "mtu", what, "write at most the MTU of the NIC below")
         else:
             return
         link.nic = replace(nic, mtu=None)
@@ -255,7 +255,7 @@ class _Assembly:
             for address in dict.fromkeys(link.nic.addresses):
                 host = address.partition("/")[0]
                 if host in taken:
-                    self._tell(link, "", "an address that another NIC has too: left out", "keep it on one")
+                    self._report(link, "", "an address that another NIC has too: left out", "keep it on one")
                 else:
                     taken.add(host)
                     mine.append(address)
@@ -266,7 +266,7 @@ class _Assembly:
         numbers: dict[int, int] = {}
         for link in [one for one in self.links if one.number is not None]:
             if link.number in numbers.values():
-                self._tell(link, "number", "another NIC has it too", "number each NIC once")
+                self._report(link, "number", "another NIC has it too", "number each NIC once")
             else:
                 numbers[id(link)] = link.number or 0
         free = (number for number in range(10_000 + MOST) if number not in set(numbers.values()))
@@ -284,12 +284,12 @@ class _Assembly:
         if bond is not None and link.primary is not None:
             primary = number(link.primary)
             if primary not in ports:
-                self._tell(link, "primary", "not one of its ports: not applied", "name one of its ports")
+                self._report(link, "primary", "not one of its ports: not applied", "name one of its ports")
             else:
                 bond = replace(bond, primary=primary)
         for key in ("nameservers", "search"):
             if len(getattr(link.nic, key)) > NAMES:
-                self._tell(link, key, f"more than {NAMES}: the first are used", "write fewer")
+                self._report(link, key, f"more than {NAMES}: the first are used", "write fewer")
                 link.nic = replace(link.nic, **{key: getattr(link.nic, key)[:NAMES]})
         parent = number(link.parent)
         return replace(link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond)

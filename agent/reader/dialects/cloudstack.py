@@ -75,7 +75,7 @@ class _Drive:
         draft, said = self.draft, {}
         for key in _METADATA:
             text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
-            if text and self._is(key, text):
+            if text and self._is_valid(key, text):
                 said[key] = text
                 draft.say(key, text)
         draft.id = self._value("instance-id", values.instance, said) or self._value(
@@ -89,7 +89,7 @@ class _Drive:
             found = openstack.metadata(name, self.files[name], draft)
             openstack.describe(found, name, draft)
 
-    def _is(self, key: str, text: str) -> bool:
+    def _is_valid(self, key: str, text: str) -> bool:
         """Return whether an address is valid; the platform is known to write a MAC address there."""
         if key not in _ADDRESSES:
             return True

@@ -88,7 +88,7 @@ class Document:
 
 
 @dataclass(slots=True)
-class _Addressed:
+class _Address:
     """One address with its prefix and gateway, from ``pbn`` or ``pvn``."""
 
     address: IP
@@ -109,7 +109,7 @@ class _Nic:
 
     number: int
     mac: str | None
-    addresses: list[_Addressed] = field(default_factory=list)
+    addresses: list[_Address] = field(default_factory=list)
 
 
 def parse(
@@ -130,7 +130,7 @@ def parse(
         identity=Identity(SOURCE, ""),
         hostname=parsed.vm_hostname or None,
         nameservers=tuple(dict.fromkeys(str(a) for a in parsed.nameservers or () if a)),
-        nics=_routed(nics),
+        nics=_with_routes(nics),
         users=users,
         scripts=scripts,
         partial=any(not problem.harmless for problem in problems),
@@ -178,11 +178,11 @@ def _nics(parsed: Document, problems: list[Problem]) -> list[_Nic]:
         found[number] = nic = _Nic(number, vif.vif_mac)
         for index, pna in enumerate(vif.pna or ()):
             if pna is not None:
-                nic.addresses.append(_addressed(pna, f"vif[{place}].pna[{index}]", problems))
+                nic.addresses.append(_address(pna, f"vif[{place}].pna[{index}]", problems))
     return [found[number] for number in sorted(found)]
 
 
-def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
+def _address(pna: Pna, path: str, problems: list[Problem]) -> _Address:
     address, version = pna.pna_address, pna.pna_address.version
     if pna.pvn is not None and (pna.pvn.pvn_network or pna.pvn.pvn_gateway):
         network, gateway, path = pna.pvn.pvn_network, pna.pvn.pvn_gateway, f"{path}.pvn.pvn"
@@ -201,10 +201,10 @@ def _addressed(pna: Pna, path: str, problems: list[Problem]) -> _Addressed:
         problems.append(Problem(f"{path}_gateway", "the address itself", "name the router's address"))
         gateway = None
     prefix = network.prefixlen if network is not None else _FIRST_PREFIX[version]
-    return _Addressed(address, prefix, gateway, public)
+    return _Address(address, prefix, gateway, public)
 
 
-def _routed(nics: list[_Nic]) -> tuple[Nic, ...]:
+def _with_routes(nics: list[_Nic]) -> tuple[Nic, ...]:
     """Return the NICs of the model, each with a public gateway having a default route of its IP version.
     The renderers prefer the lowest NIC; the others answer what arrives through them.
 

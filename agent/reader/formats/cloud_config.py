@@ -128,7 +128,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
     if not isinstance(document, dict):
         draft.tell(name, "not a dictionary: left out", "write keys, each with its value")
         return
-    _spelled(document)
+    _normalise_users(document)
     found, problems = validate(CloudConfig, document, partly=True)
     draft.told(name, problems)
     draft.hostname = draft.hostname or found.hostname or found.fqdn
@@ -150,7 +150,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
             draft.tell(f"{name}: {key}", "a command cannot be read: none of them is run", "correct it")
 
 
-def _spelled(document: dict[str, Any]) -> None:
+def _normalise_users(document: dict[str, Any]) -> None:
     """Convert the other forms of ``users`` into a list of dictionaries."""
     users = document.get("users")
     if isinstance(users, dict):

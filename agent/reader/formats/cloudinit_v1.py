@@ -134,7 +134,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     draft.told(name, problems)
 
 
-def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:
+def _link(path: str, entry: Entry, full_path: str, draft: Draft) -> Link:
     kind, params = _KINDS[entry.type], entry.params or Params()
     bond = Bond(params.bond_mode, params.bond_miimon, params.bond_xmit_hash_policy, params.bond_lacp_rate)
     nic = Nic(
@@ -150,7 +150,7 @@ def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:
     )
     for place, subnet in enumerate(entry.subnets or ()):
         if subnet is not None:
-            nic = _on(nic, subnet, f"{told}.subnets[{place}]", draft)
+            nic = _with_subnet(nic, subnet, f"{full_path}.subnets[{place}]", draft)
     ports = {Kind.BOND: entry.bond_interfaces, Kind.BRIDGE: entry.bridge_interfaces}.get(kind)
     return Link(
         path=path,
@@ -164,7 +164,7 @@ def _link(path: str, entry: Entry, told: str, draft: Draft) -> Link:
     )
 
 
-def _on(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
+def _with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
     """Return the NIC with one more subnet."""
     nic = replace(
         nic,

@@ -99,7 +99,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         if network.link not in nics:
             draft.tell(f"{path}.link", "no such link: left out", "name the id of one of the links")
         else:
-            nics[network.link] = _on(nics[network.link], network, path, draft)
+            nics[network.link] = _with_network(nics[network.link], network, path, draft)
     names = _names(found)
     links = [
         _link(link, replace(nics[link.id], name=names.get(place)), place)
@@ -153,7 +153,7 @@ def _link(link: DataLink, nic: Nic, place: int) -> Link:
     )
 
 
-def _on(nic: Nic, network: DataNetwork, path: str, draft: Draft) -> Nic:
+def _with_network(nic: Nic, network: DataNetwork, path: str, draft: Draft) -> Nic:
     """Return the NIC with one more network."""
     servers = [str(address) for address in network.dns_nameservers or () if address]
     nameservers = dict.fromkeys((*nic.nameservers, *_resolvers(network.services), *servers))

@@ -63,7 +63,7 @@ Content-Transfer-Encoding: quoted-printable
 
 
 @dataclass(slots=True)
-class _Within:
+class _Shared:
     """Shared by a document and its parts: the draft, the prefix of names, and the bytes ``left`` to read."""
 
     draft: Draft
@@ -86,7 +86,7 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
     if held is None:
         return
     plain = draft.plain
-    _part(held, name, _Within(draft, "vendor-" if vendor else ""), 0)
+    _part(held, name, _Shared(draft, "vendor-" if vendor else ""), 0)
     if vendor:
         return
     if draft.plain > plain:
@@ -96,9 +96,9 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
         draft.keep(USER_DATA, held, name)
 
 
-def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
+def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
     """Read one part, or the whole data."""
-    draft, prefix = within.draft, within.prefix
+    draft, prefix = shared.draft, shared.prefix
     if raw.startswith(GZIP):
         try:
             raw = gunzip(raw, LIMIT)
@@ -106,8 +106,8 @@ def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
             what, _, hint = str(error).partition("; ")
             draft.tell(name, what, hint)
             return
-    within.left -= len(raw)
-    if within.left < 0:
+    shared.left -= len(raw)
+    if shared.left < 0:
         draft.tell(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
         return
     head = raw.lstrip(_WHITE)[:2048]
@@ -119,13 +119,13 @@ def _part(raw: bytes, name: str, within: _Within, depth: int) -> None:
     elif head.startswith(b"#cloud-config"):
         cloud_config.read(read_text(raw), name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
-        _parts(raw.lstrip(_WHITE), name, within, depth)
+        _parts(raw.lstrip(_WHITE), name, shared, depth)
     elif head:
         draft.tell(name, "neither a script nor #cloud-config: only stored", _EXPLAINED, harmless=True)
 
 
-def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
-    draft = within.draft
+def _parts(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
+    draft = shared.draft
     held = small(name, raw, _MESSAGE, draft.problems)
     if held is None:
         return
@@ -139,7 +139,7 @@ def _parts(raw: bytes, name: str, within: _Within, depth: int) -> None:
         if number > _PARTS:
             draft.tell(name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer")
             return
-        _part(content, f"{name}, part {number}", within, depth + 1)
+        _part(content, f"{name}, part {number}", shared, depth + 1)
 
 
 def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:

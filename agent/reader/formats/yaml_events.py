@@ -98,7 +98,7 @@ def _read_yaml(yaml: Any, name: str, text: str, problems: list[Problem]) -> Any:
             return bounds.held(builder.value)
         except (yaml.YAMLError, _Wrong) as error:
             what, is_one_value = _reason(yaml, error)
-        rest = _without(text, builder.at) if is_one_value else None
+        rest = _without_key(text, builder.at) if is_one_value else None
         if rest is None:
             break
         text = rest
@@ -119,17 +119,17 @@ def _reason(yaml: Any, error: Exception) -> tuple[str, bool]:
     return what, any(one in what for one in _ITS_OWN)
 
 
-def _without(text: str, at: tuple[str, int]) -> str | None:
+def _without_key(text: str, at: tuple[str, int]) -> str | None:
     """Return the text without a key of the root and its value's lines; None if no line begins with it."""
     key, first = at
     lines = text.split("\n")
     if not key or first >= len(lines) or not lines[first].lstrip("\"'").startswith(key):
         return None
-    ends = (n for n, line in enumerate(lines[first + 1 :], first + 1) if _begins(line))
+    ends = (n for n, line in enumerate(lines[first + 1 :], first + 1) if _begins_item(line))
     return "\n".join(lines[:first] + lines[next(ends, len(lines)) :])
 
 
-def _begins(line: str) -> bool:
+def _begins_item(line: str) -> bool:
     """Return whether a new item of the root begins with the line, not a part of a value or a comment."""
     return line.startswith(("---", "...")) or (line != "" and line[0] not in " \t\r#-]}")
 
@@ -162,25 +162,25 @@ class _Builder:
             case "AliasEvent":
                 lost = (Unreadable("an alias without its anchor, or within it"), 1)
                 value, weight = self._anchors.get(event.anchor, lost)
-                self._counted(weight)
+                self._count_values(weight)
                 self._put(deepcopy(value), None, 0)
             case "SequenceStartEvent" | "MappingStartEvent" as kind:
                 if len(self._stack) >= _DEEPEST:
                     raise _Beyond(f"nested more than {_DEEPEST} deep")
-                self._counted(1)
+                self._count_values(1)
                 self._stack.append((kind, [], event.anchor))
             case "SequenceEndEvent" | "MappingEndEvent":
                 kind, items, anchor = self._stack.pop()
                 value = items if kind == "SequenceStartEvent" else self._mapping(items)
                 self._put(value, anchor, 0)
 
-    def _counted(self, weight: int) -> None:
+    def _count_values(self, weight: int) -> None:
         self._count += weight
         if self._count > _MOST:
             raise _Beyond(f"more than {_MOST} values, those of its aliases included")
 
     def _put(self, value: Any, anchor: str | None, weight: int) -> None:
-        self._counted(weight)
+        self._count_values(weight)
         if anchor is not None:
             self._anchors[anchor] = (value, _weight(value))
         if self._stack:

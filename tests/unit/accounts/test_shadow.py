@@ -73,4 +73,4 @@ def test_a_plan_removes_nothing(host: Host) -> None:
 )
 def test_numbers_of_login_defs(host: Host, text: str, value: int) -> None:
     host.write("/etc/login.defs", f"# UMASK 1\n{text}\n")
-    assert shadow._defined(host, "UMASK", 5) == value
+    assert shadow._login_defs(host, "UMASK", 5) == value

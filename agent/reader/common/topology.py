@@ -166,7 +166,7 @@ class _Assembly:
             changed = True
         link.ports = tuple(port for port in link.ports if port not in wrong)
         if nic.kind is Kind.BOND and not link.ports:
-            self._leave_out(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+            self._leave_out(link, link.ports_key, "a bond without NICs", "name the NICs that it is made of")
             return True
         return changed
 
@@ -195,7 +195,7 @@ class _Assembly:
                     mine.append(port)
             link.ports = tuple(mine)
         for link in [one for one in self.links if one.nic.kind is Kind.BOND and not one.ports]:
-            self._leave_out(link, link.ports_key, "a bond of no NIC", "name the NICs that it is made of")
+            self._leave_out(link, link.ports_key, "a bond without NICs", "name the NICs that it is made of")
         for link in [one for one in self.links if one.parent is not None]:
             above = taken.get(id(self.named.get(link.parent or "")))
             if above is not None and above in self.links and above.nic.kind is Kind.BOND:

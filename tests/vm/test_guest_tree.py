@@ -18,6 +18,7 @@ TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout"
 #: What the unit tests read; nothing that was built.
 SOURCES = (
     "Makefile",
+    "README.md",
     "SECURITY.md",
     "agent",
     "autofs",
@@ -26,8 +27,10 @@ SOURCES = (
     "docs",
     "etc-default",
     "etc-gandi",
+    "ganeti",
     "hooks",
     "pyproject.toml",
+    "rpm",
     "tests",
     "tools",
     "typings",

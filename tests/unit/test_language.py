@@ -82,7 +82,6 @@ PENDING = (
     "docs/ganeti.md",
     "docs/man/gandi-agent.1.scd",
     "docs/man/gandi-agent.service.8.scd",
-    "docs/man/gandi.5.scd",
     "docs/reasons.md",
     "docs/shared-disks.md",
     "docs/succession.md",

@@ -80,7 +80,6 @@ PENDING = (
     "docs/baking.md",
     "docs/benchmarks.md",
     "docs/ganeti.md",
-    "docs/man/gandi-agent.service.8.scd",
     "docs/reasons.md",
     "docs/shared-disks.md",
     "docs/succession.md",

@@ -76,7 +76,6 @@ PENDING = (
     "autofs",
     "bin",
     "debian",
-    "docs/architecture.md",
     "docs/baking.md",
     "docs/benchmarks.md",
     "docs/ganeti.md",

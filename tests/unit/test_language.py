@@ -77,7 +77,6 @@ PENDING = (
     "bin",
     "debian",
     "docs/benchmarks.md",
-    "docs/reasons.md",
     "ganeti",
     "rpm",
     "tests/ACCEPTANCE.md",

@@ -48,7 +48,7 @@ TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
 #: What a missed target is due to.
 WHY = {
     Way.WOKEN: " The rule starts a program of systemd's; the agent starts an interpreter in its sandbox."
-    " What that takes, and what would meet the target and is not done: docs/reasons.md."
+    " What that takes, and what would meet the target and is not done: docs/decisions/hotplug.md."
 }
 #: How many at once, and the most that the agent may take of the rule's time.
 MANY_TARGET = (64, 0.8)

@@ -79,7 +79,6 @@ PENDING = (
     "docs/benchmarks.md",
     "ganeti",
     "rpm",
-    "tests/ACCEPTANCE.md",
     "tests/hostile.py",
     "tests/soak",
     "tests/system",

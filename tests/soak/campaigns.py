@@ -1,20 +1,20 @@
-"""The parts of the soak by their names. ``tests/unit/test_soak.py`` sees to it that no test is forgotten."""
+"""The parts of the soak by name. ``tests/unit/test_soak.py`` checks that every long test is in one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: What a randomised unit test tries in each run of its part.
+#: Examples of each randomised unit test in each run of its part.
 EXAMPLES = 1_000
 _VM = "tests/vm"
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What it is for a reader, and the tests as words for pytest.
+    """A part of the soak: its description for the page, and its tests as arguments for pytest.
 
-    ``runs`` is how often pytest plays it, each time with another seed: for tests without rounds of their
-    own. 0: once, and a test that has rounds tells how many it did.
+    ``runs`` is how often pytest runs it, each time with another seed, for tests without rounds. 0: once; a
+    test with rounds reports their number.
     """
 
     what: str
@@ -29,15 +29,15 @@ CAMPAIGNS = {
         runs=20,
     ),
     "kills": Campaign(
-        "the daemon killed while a disk comes, grows, goes",
+        "the daemon killed while a disk is attached, grown, detached",
         (f"{_VM}/test_campaigns.py::test_killed_at_any_moment_the_end_is_right",),
     ),
     "resets": Campaign(
-        "the machine reset while a disk comes, grows, goes",
+        "the machine reset while a disk is attached, grown, detached",
         (f"{_VM}/test_campaigns.py::test_reset_at_any_moment_the_end_is_right",),
     ),
     "on-demand": Campaign(
-        "a disk comes, grows, goes while the daemon is away, starts, leaves",
+        "a disk attached, grown, detached while the daemon is not running, starts, exits",
         (f"{_VM}/test_on_demand.py::test_nothing_is_missed_while_it_is_away_starts_or_leaves",),
     ),
     "administrator": Campaign(
@@ -50,7 +50,7 @@ CAMPAIGNS = {
     ),
     "roots": Campaign("XFS and btrfs roots of every table grow", (f"{_VM}/test_root_growth.py",)),
     "identity": Campaign(
-        "another id is another instance, another UUID without a medium is none",
+        "another id is another instance, another UUID without a medium is the same",
         (
             f"{_VM}/test_later_boots.py::test_another_id_is_another_instance",
             f"{_VM}/test_later_boots.py::test_no_medium_and_another_uuid_is_the_same_instance",
@@ -69,15 +69,15 @@ CAMPAIGNS = {
         (f"{_VM}/test_drives.py::test_a_loop_device_that_a_user_makes_through_udisks",),
     ),
     "unprivileged": Campaign(
-        "a user's tries at random, ten minutes, while a disk comes, grows, goes and keys are delivered",
+        "random attacks by a user, ten minutes, while a disk is attached, grown, detached and keys arrive",
         (f"{_VM}/test_unprivileged.py::test_an_unprivileged_user_stops_nothing_and_writes_nothing",),
     ),
     "no-room": Campaign(
-        "no room, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",
+        "no space, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",
         (f"{_VM}/test_no_room.py",),
     ),
     "cuts": Campaign(
-        "a first boot and `apply` cut at a flush, then run once more",
+        "a first boot and `apply` interrupted at a flush, then run again",
         ("tests/system/test_cuts.py::test_a_power_cut_at_a_flush_leaves_nothing_half_done",),
     ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),

@@ -1,4 +1,4 @@
-"""docs/soak.md: one row for each campaign that was run, which stays until that campaign is run again."""
+"""docs/soak.md: one row for each campaign, kept until that campaign is run again."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from tests.soak.play import Result
 
 _HEAD = """# Soak
 
-What `make soak` found. Each row is the last run of that part: `make soak ONLY=NAME` runs one and renews its
-row; with `MINUTES=` it ends after the round (or test) in progress, and `SEED=` plays a row again as far as a
-guest's timing allows. `37 of 100` is a part that its bound ended, or a test that fell.
+Results of `make soak`. Each row is the last run of that part. `make soak ONLY=NAME` runs one and updates its
+row; with `MINUTES=` it ends after the round (or test) in progress, and `SEED=` repeats a run as far as a
+guest's timing allows. `37 of 100` in a cell: the time limit or a failed test ended the part.
 
-| part | what | date | seed | rounds | tests | fell | minutes |
+| part | test | date | seed | rounds | tests | failed | minutes |
 |---|---|---|---|---|---|---|---|
 """
-#: Cells that a row brings of itself; the others are what CAMPAIGNS says now.
+#: Number of cells that are taken from CAMPAIGNS, not from the page.
 _OWN = 2
 
 
 def renewed(page: str, name: str, found: tuple[str, ...]) -> str:
-    """The page with this campaign's row made anew, and every other row as it was."""
+    """Return the page with ``found`` as the row of campaign ``name``, and all other rows unchanged."""
     rows = _rows(page) | {name: found}
     table = [
         "| " + " | ".join((f"`{part}`", campaign.what, *rows[part])) + " |\n"
@@ -31,7 +31,7 @@ def renewed(page: str, name: str, found: tuple[str, ...]) -> str:
 
 
 def cells(result: Result, date: str, seed: int) -> tuple[str, ...]:
-    """What a row says of a run."""
+    """Return the cells of a row that describe a run."""
     fell = ", ".join(f"`{name.replace('|', '/')}`" for name in result.fallen)
     return (
         date,

@@ -80,7 +80,6 @@ PENDING = (
     "ganeti",
     "rpm",
     "tests/hostile.py",
-    "tests/soak",
     "tests/system",
     "tests/unit",
     "tests/vm",

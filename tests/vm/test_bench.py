@@ -17,7 +17,7 @@ from tests.vm.bench.page import Case
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 TITLES = [
     "## Boots",
-    "## What had used the CPU when ssh started",
+    "## CPU used when ssh started",
     "## Memory",
     "## Hot-plug",
     "## Size",

@@ -1,5 +1,5 @@
-"""Hot-plug: from the kernel's event until the disk can be used. The agent, resident and woken from its rest,
-and what udev does alone with a rule that mounts, in the same guest, whose clock counts instructions.
+"""Hot-plug: the time from the kernel's event until the disk can be used, with a resident agent, an agent
+that the event starts, and a bare udev rule that mounts, in one guest with a clock that counts instructions.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from tests.vm.rig import MIB, Bus, Disk, Machine, MachineSpec, RigError, make_fi
 from tests.vm.rig.channel import Pending
 
 _WATCH = Path(__file__).with_name("guest_watch.py")
-#: Attaches of one disk by each way, in turn; and how many disks come at once, by those that are told.
+#: Attaches of one disk by each way, in turn; numbers of disks that are attached at once.
 ROUNDS = 3
 MANY = (1, 16, 64)
 _UNITS = "gandi-agent-uevent.socket gandi-agent.socket gandi-agent.service"
 _SIZE, _GROWN = 64 * MIB, 128 * MIB
-#: Bytes of which a filesystem of a disk that has grown has at least.
+#: Minimum size in bytes of a grown filesystem.
 _ENOUGH = _GROWN * 8 // 10
 _RULES = "/run/udev/rules.d/99-bench.rules"
 _RULE = (
@@ -35,35 +35,35 @@ _RULE = (
 
 
 class Way(StrEnum):
-    """Who mounts and grows."""
+    """The program that mounts and grows."""
 
     RESIDENT = "agent, resident"
-    WOKEN = "agent, woken from its rest"
+    WOKEN = "agent, started by the event"
     RULE = "bare rule, --fsck=no"
     RULE_FSCK = "bare rule, with fsck"
 
 
-#: The most that the agent may take of what the bare rule takes (RULE_FSCK), kernel's event to mounted.
+#: Upper limits as a share of the bare rule's time (RULE_FSCK), from the kernel's event to mounted.
 TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
-#: What a missed target is due to.
+#: The reason for a missed target.
 WHY = {
-    Way.WOKEN: " The rule starts a program of systemd's; the agent starts an interpreter in its sandbox."
-    " What that takes, and what would meet the target and is not done: docs/decisions/hotplug.md."
+    Way.WOKEN: " The rule starts a program of systemd; the agent starts an interpreter in its sandbox."
+    " The parts of that time, and why the target is not met by other means: docs/decisions/hotplug.md."
 }
-#: How many at once, and the most that the agent may take of the rule's time.
+#: Number of disks at once, and the upper limit as a share of the bare rule's time.
 MANY_TARGET = (64, 0.8)
-#: The machine for CPUs and memory: the kernel leaves both offline.
+#: The machine for CPUs and memory, with a kernel that leaves both offline.
 RESOURCES = MachineSpec(
     max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True, counted=True
 )
-#: Bytes of private memory that the daemon may have while it works.
+#: Upper limit of the daemon's private memory in bytes.
 MEMORY_TARGET = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """One disk, in seconds: from the kernel's event until it is mounted, and from its next until it has
-    grown.
+    """Times of one disk in seconds, from the kernel's event until it is mounted, and from the resize event
+    until its filesystem has grown.
     """
 
     mounted: float
@@ -72,7 +72,7 @@ class Plug:
 
 @dataclass(slots=True)
 class HotPlug:
-    """What was measured."""
+    """All measurements."""
 
     plugs: dict[Way, list[Plug]] = field(default_factory=dict)
     #: Disks at once -> seconds from the first event of the kernel until the last is mounted.
@@ -80,7 +80,7 @@ class HotPlug:
     #: Bytes, Private_Clean and Private_Dirty: after one disk, and after the largest number of disks at once.
     memory_one: int = 0
     memory_many: int = 0
-    #: Processes of ours at rest.
+    #: Number of the agent's processes at rest.
     at_rest: int = 0
     #: Seconds from the kernel's first event until a CPU, or a module of memory, is online, by each way.
     online: dict[str, dict[Way, float]] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def _note(done: HotPlug, what: str, way: Way, watching: Pending, say: Callable[[
 
 
 def _become(machine: Machine, way: Way) -> None:
-    """Have that one do the work, and nobody else."""
+    """Set the guest up so that only ``way`` mounts and grows disks."""
     machine.run(f"systemctl stop {_UNITS}; mkdir -p {Path(_RULES).parent}; rm -f {_RULES}")
     if way in (Way.RULE, Way.RULE_FSCK):
         machine.write_file(_RULES, _RULE.format(" --fsck=no" if way is Way.RULE else ""))
@@ -151,7 +151,7 @@ def _become(machine: Machine, way: Way) -> None:
 
 
 def _settle(machine: Machine, way: Way) -> None:
-    """Wait until nothing of ours is at work: with an hour's rest in view, or in it."""
+    """Wait until the agent is idle (resident) or has exited (started by the event)."""
     if way is Way.WOKEN:
         machine.wait_until("test $(systemctl is-active gandi-agent) = inactive")
     elif way is Way.RESIDENT:
@@ -178,7 +178,7 @@ def _one(machine: Machine, way: Way, path: Path) -> Plug:
 
 
 def _many(machine: Machine, disks: list[Disk]) -> float:
-    """Seconds from the first event until all are mounted. RigError when one is lost."""
+    """Return the seconds from the first event until all are mounted. Raise RigError if one is lost."""
     watching = _watch(machine, f"mounted {len(disks)}")
     for disk in disks:
         machine.add_disk(disk)

@@ -1,4 +1,4 @@
-"""The figures of one boot of a guest whose clock counts instructions, read in the guest."""
+"""The figures of one boot of a guest with a clock that counts instructions, read in the guest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: what was counted, ratios, whether the targets are met, and how it was measured. Pure text."""
+"""docs/benchmarks.md: figures, ratios, targets and the method. Pure text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.vm.rig import MIB
 
 
 class Case(StrEnum):
-    """What kind of boot is compared."""
+    """A kind of boot."""
 
     FIRST = "first boot"
     KEYS = "first boot that makes SSH host keys"
@@ -27,13 +27,13 @@ class Case(StrEnum):
     DISKS = "the same, and four known data disks"
 
 
-#: Who does the job.
+#: The contenders that do the job.
 PAIR = (Contender.AGENT, Contender.CLOUD_INIT)
 _COLUMNS = (Contender.AGENT, Contender.EMPTY, Contender.CLOUD_INIT)
-#: What the four disks that the agent mounts may take more, which cloud-init leaves alone: 1 % each.
+#: Allowance for the four disks that the agent mounts and cloud-init does not: 1 % each.
 _DISKS = 0.04
-#: The most that the agent may take of what cloud-init takes, in the order of _MEASURES. How long an RSA key
-#: takes is chance: the CPU of that boot is shown and has no target.
+#: Upper limits of the agent's figures as a share of cloud-init's, in the order of _MEASURES. The time of an
+#: RSA key is chance: the CPU of that boot is shown and has no target.
 TARGETS: dict[Case, tuple[float | None, ...]] = {
     Case.FIRST: (0.20, 0.25, None, 0.28),
     Case.KEYS: (0.15, None, None, None),
@@ -41,9 +41,9 @@ TARGETS: dict[Case, tuple[float | None, ...]] = {
     Case.AGAIN: (0.12, 0.12, None, 0.25),
     Case.DISKS: (0.12 + _DISKS, 0.12 + _DISKS, None, 0.25),
 }
-#: Bytes that the machine's memory in use may be more than the plain image's, at rest.
+#: Upper limit in bytes of the memory in use at rest, over the plain image's.
 MEMORY_TARGET = 4 * MIB
-#: What is compared: name, unit, what of it is one of that unit, whether it is over the plain image, value.
+#: The measures: name, unit, divisor to that unit, whether the plain image's value is subtracted, value.
 _MEASURES: tuple[tuple[str, str, float, bool, Callable[[Boot], float]], ...] = (
     ("ssh later than plain", "s", 1, True, lambda boot: boot.ssh),
     ("CPU of own units", "M", 1e6, False, lambda boot: boot.cpu),
@@ -57,7 +57,7 @@ Counted = dict[Case, dict[Contender, Boot]]
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that was counted, and in what."""
+    """All figures, and the machine that they were counted in."""
 
     setting: str
     counted: Counted
@@ -66,23 +66,23 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing that is compared in one kind of boot, in ``unit``."""
+    """One measure of one kind of boot, in ``unit``."""
 
     case: Case
     name: str
     unit: str
     of: dict[Contender, float]
-    #: The most that the agent's may be of cloud-init's; None where they are not compared.
+    #: Upper limit of ``ratio``; None if it is not compared.
     target: float | None
 
     @property
     def ratio(self) -> float:
-        """The agent's of cloud-init's."""
+        """The agent's value divided by cloud-init's."""
         return self.of[Contender.AGENT] / self.of[Contender.CLOUD_INIT]
 
 
 def figures(counted: Counted) -> Iterator[Figure]:
-    """All that is compared, in the order of the page."""
+    """Yield all figures in the order of the page."""
     for case, boots in counted.items():
         for (name, unit, one, is_over, value), target in zip(_MEASURES, TARGETS[case], strict=True):
             base = value(boots[Contender.PLAIN]) if is_over else 0.0
@@ -91,7 +91,7 @@ def figures(counted: Counted) -> Iterator[Figure]:
 
 
 def shares(counted: Counted, case: Case) -> dict[Contender, dict[str, float]]:
-    """What each part had used when ssh started, in millions of instructions over the plain image's."""
+    """Return each part's CPU when ssh started, in millions of instructions over the plain image's."""
     boots = counted[case]
     plain = boots[Contender.PLAIN].shares
     return {
@@ -102,14 +102,14 @@ def shares(counted: Counted, case: Case) -> dict[Contender, dict[str, float]]:
 
 
 def recounted(page: str, results: Results) -> str:
-    """The page with other counted parts, and that on hot-plug as it is."""
+    """Return the page with new figures of boots, and the part on hot-plug unchanged."""
     hot = page[page.index(f"{_HOTPLUG}\n") : page.index(f"{_SIZE}\n")].rstrip()
     parts = ["# What the agent costs", *_counted(results), hot, _SIZE, _sizes(results.sizes)]
     return "\n\n".join((*parts, _METHOD.read_text()))
 
 
 def renewed(page: str, done: HotPlug) -> str:
-    """The page with another part on hot-plug."""
+    """Return the page with a new part on hot-plug."""
     before, after = page.partition(f"{_HOTPLUG}\n")[0], page[page.index(f"{_SIZE}\n") :]
     return before + "\n\n".join((_HOTPLUG, *_hotplug(done), after))
 
@@ -119,26 +119,26 @@ def renewed(page: str, done: HotPlug) -> str:
 
 def _counted(results: Results) -> Iterator[str]:
     how = (
-        "the guest's clock counts instructions, 125 million (M) are a second: no figure depends on the host"
+        "the guest's clock counts instructions, 125 million (M) are a second; no figure depends on the host"
     )
     yield f"{time.strftime('%Y-%m-%d')}. {results.setting} Counted: {how}. Made by `make bench`."
-    yield "![The two tables below, drawn](benchmarks.svg)"
+    yield "![Chart of the two tables below](benchmarks.svg)"
     yield "## Boots"
     yield compared(results.counted)
-    yield "## What had used the CPU when ssh started"
+    yield "## CPU used when ssh started"
     yield parts_used({case: boots for case, boots in results.counted.items() if case is not Case.KEYS})
     yield "## Memory"
     yield from _memory(results.counted)
 
 
 def compared(counted: Counted) -> str:
-    """The first table: what is compared, and with which target."""
-    head = ["", "", *map(str, _COLUMNS), "agent's of cloud-init's", "target", ""]
+    """Return the first table: all figures with their targets."""
+    head = ["", "", *map(str, _COLUMNS), "agent / cloud-init", "target", ""]
     return _table(head, list(map(_compared, figures(counted))))
 
 
 def parts_used(counted: Counted) -> str:
-    """The second table: what had used the CPU when ssh started."""
+    """Return the second table: the CPU used when ssh started, by part."""
     rows = [
         [str(case), str(who), *(f"{used:.0f}" for used in parts.values()), f"{sum(parts.values()):.0f}"]
         for case in counted
@@ -179,7 +179,7 @@ def _sizes(sizes: dict[Contender, Size]) -> str:
         ]
         for who, size in sizes.items()
     ]
-    return _table(["added to the image", "in all", "where Python is there already", "packages"], rows)
+    return _table(["added to the image", "total", "if Python is installed already", "packages"], rows)
 
 
 # -- hot-plug ------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
         rows.append([str(way), *map(_spread, values)])
     rounds = len(done.plugs[Way.RESIDENT])
     if rounds < hotplug.ROUNDS:
-        yield f"> **Not final:** {rounds} round(s); medians take {hotplug.ROUNDS}."
+        yield f"> **Not final:** {rounds} round(s); a median needs {hotplug.ROUNDS}."
     yield f"{time.strftime('%Y-%m-%d')}, {rounds} rounds, counted as the boots are."
     yield _table(["one disk", "kernel's event to mounted", "resize event to df"], rows)
     bare = median(plug.mounted for plug in done.plugs[Way.RULE_FSCK])

@@ -1,4 +1,4 @@
-"""Names that somebody chose in order to harm who reads them: labels of filesystems, names of processes."""
+"""Names chosen to harm programs that read them: labels of filesystems, names of processes."""
 
 from __future__ import annotations
 

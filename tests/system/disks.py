@@ -40,7 +40,7 @@ def sh(*argv: str, stdin: str = "") -> str:
 
 
 def unmount(disk: LoopDisk, at: Path, seconds: float = 60) -> None:
-    """Unmount it everywhere: a namespace that somebody made meanwhile has a copy of the mount, and a
+    """Unmount it everywhere: a namespace that was created since has a copy of the mount, and a
     filesystem writes its last words only when the last copy has gone. Raises OSError (EBUSY) when that takes
     too long.
     """

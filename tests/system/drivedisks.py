@@ -42,7 +42,7 @@ def attach(tmp_path: Path) -> Iterator[Callable[[Path], LoopDisk]]:
 
 @pytest.fixture
 def on_ext4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Makes images of a folder whose filesystem this kernel has; such a device is taken for a drive."""
+    """Makes images of a folder with a filesystem of this kernel; such a device is taken for a drive."""
 
     def probed(host: Host, name: str, labels: object) -> Labelled | None:
         found = storage.probe(host, f"/dev/{name}")

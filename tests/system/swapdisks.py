@@ -1,4 +1,4 @@
-"""A machine whose only disks are a test's, and swap disks as the platform makes them.
+"""A machine with no disks but a test's, and swap disks as the platform makes them.
 
 The kernel, libblkid, mkswap and the reader are real; swapon(8) is recorded: the build host must not swap to
 a test's disk, and the tests in a guest do it.
@@ -58,7 +58,7 @@ class Beside(Host):
 
 @dataclass(slots=True)
 class Machine:
-    """A machine whose only disks are these, started again and again."""
+    """A machine with only these disks, started repeatedly."""
 
     folder: Path
     disks: tuple[LoopDisk, ...]

@@ -199,7 +199,7 @@ def looks(m: Machine, count: int) -> list[str]:
 
 
 def with_one_device(m: Machine) -> None:
-    """/dev/null is a disk of ours, says udev's database."""
+    """In udev's database /dev/null is a managed disk."""
     null = m.root / "sys/devices/virtual/mem/null"
     null.mkdir(parents=True)
     Sysfs(m.root).link("dev/char/1:3", null)
@@ -210,7 +210,7 @@ def with_one_device(m: Machine) -> None:
 
 
 def told(m: Machine, number: int) -> None:
-    """How far the kernel has told of events."""
+    """Set the number of the kernel's last event."""
     (m.root / "sys/kernel").mkdir(parents=True, exist_ok=True)
     (m.root / "sys/kernel/uevent_seqnum").write_text(f"{number}\n")
 
@@ -224,7 +224,7 @@ def recorded(m: Machine, action: str) -> None:
 
 
 def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
-    """What the kernel told of before them is no news: they have looked."""
+    """Events from before them are ignored: they have examined every device."""
     with_one_device(m)
     m.daemon()
     told(m, 1200)
@@ -281,7 +281,7 @@ def test_a_reload_between_the_mount_stage_and_the_last_is_not_lost(m: Machine) -
 
 
 def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> None:
-    """A disk that was too slow for it: its event is an old one, which is no news."""
+    """A disk that was too slow for it: its event is older, and ignored."""
     (m.root / "broken").touch()
     with_one_device(m)
     m.daemon()
@@ -334,7 +334,7 @@ def test_where_there_may_be_a_data_disk_its_stage_waits_for_its_unit(m: Machine,
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_drive_that_udev_is_not_done_with_is_looked_at_later(m: Machine, finished: bool) -> None:
-    """The mount stage does not wait for optical drives, and the kernel told of this one before it began."""
+    """The mount stage does not wait for optical drives, and this one's event is from before the stage."""
     sysfs = Sysfs(m.root)
     sysfs.disk("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sr0", "11:0")
     sysfs.disk("virtual/block/loop0", "7:0")
@@ -372,7 +372,7 @@ def test_status_is_for_everyone() -> None:
 
 
 def status_as_nobody(root: Path) -> None:
-    """In a process of its own: ``status`` by somebody who may neither ask the daemon nor read its state."""
+    """In a process of its own: ``status`` of a user who may not query the daemon or read its state."""
     import argparse  # noqa: F401  # this Python's library may be root's alone, so it is loaded before
 
     with (root / "shown").open("w") as shown, contextlib.redirect_stdout(shown):

@@ -200,7 +200,7 @@ def test_a_key_of_somebody_elses_that_comes_meanwhile_stays(machine: Machine, fo
 
 
 def test_of_a_machine_with_one_key_nothing_is_made(machine: Machine, folder: Path) -> None:
-    """The administrator wants no other; nor is an empty one of his looked at."""
+    """The administrator wants no other; an empty one of theirs is not examined either."""
     _make(machine)
     for kind in ("rsa", "ecdsa"):
         (folder / f"ssh_host_{kind}_key").unlink()

@@ -181,7 +181,7 @@ def test_something_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("kind", ["swap", "device", "folder"])
 def test_every_medium_is_read(tree: Path, tmp_path: Path, kind: str) -> None:
-    """Those with a filesystem are read in tests/vm, whose kernel has ISO 9660 and FAT for certain."""
+    """Those with a filesystem are read in tests/vm, with a kernel that has ISO 9660 and FAT."""
     document, out = json.dumps(NATIVE).encode(), tmp_path / "medium"
     if kind == "folder":
         seed.folder(Host(), str(out), seed.drive(document, SCRIPT))

@@ -24,7 +24,7 @@ for name, act in (("lo", lambda: kernel.queues(1)), ("none", lambda: kernel.queu
 
 
 def test_what_the_kernel_says_is_understood() -> None:
-    """A veth pair has no combined queues and no address of its making; what it refuses is told."""
+    """A veth pair has no combined queues and no address of its making; a refusal is reported."""
     make = "ip link add one numtxqueues 4 numrxqueues 4 type veth peer name two"
     shell = f"{make} && exec {sys.executable} -c '{_ASK}'"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The daemon leaves when there is no work, and nothing that comes meanwhile is lost."""
+"""The daemon exits when there is no work, and no event or request is lost."""
 
 from __future__ import annotations
 

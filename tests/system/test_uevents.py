@@ -118,7 +118,7 @@ def test_the_usual_buffer_holds_a_storm() -> None:
 
 
 def test_what_came_before_there_was_a_reader_is_there() -> None:
-    """systemd's socket: it hears while nobody runs."""
+    """systemd's socket receives while no daemon runs."""
     systemds: socket.socket = heard().socket
     send(message("add", "gandi", DEVPATH))
     later = Uevents(Host(), systemds)

@@ -41,7 +41,7 @@ _TRIES, _EACH, _SECONDS = 1000, 200, 60.0
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A machine in a folder that everybody can reach, with root's own and the user's."""
+    """A machine in a folder that every user can reach, with root's own and the user's."""
     made = Path(tempfile.mkdtemp(dir="/var/tmp"))
     try:
         made.chmod(0o755)

@@ -45,11 +45,13 @@ WORDS = {
     "sees to": "configures, handles",
     "seen to": "configured, handled",
 }
-#: The account of that name is no pronoun: "runs as nobody", "the user nobody".
+#: The account of that name is no pronoun: "runs as nobody", "the user nobody". Nor is a name in backquotes.
 _WORD = "|".join(WORDS).replace("nobody", "(?<!as )(?<!user )nobody")
 #: Between two words may be the end of a line, and in a comment the sign of the next one.
 _GAP = r"\s+(?:#:?\s*)?"
-FORBIDDEN = re.compile(rf"\b(?:{re.sub('(?<=[a-z]) (?=[a-z])', lambda _: _GAP, _WORD)})\b", re.IGNORECASE)
+FORBIDDEN = re.compile(
+    rf"(?<!`)\b(?:{re.sub('(?<=[a-z]) (?=[a-z])', lambda _: _GAP, _WORD)})\b", re.IGNORECASE
+)
 #: Files and directories that have not been rewritten yet. Remove what is clean; add nothing.
 PENDING = (
     "Makefile",
@@ -83,7 +85,6 @@ PENDING = (
     "docs/benchmarks.md",
     "ganeti",
     "rpm",
-    "tests/hostile.py",
     "tests/system",
     "tests/unit",
     "tests/vm",
@@ -170,6 +171,7 @@ def test_each_word_is_found_where_it_is_prose(word: str) -> None:
         "def nobody() -> None:\n    return told\n",
         'user = "nobody"\n',
         "# The reader runs as nobody.\n",
+        "# ``meanwhile`` is called once.\n",
         "def test_who_asks_is_told() -> None: ...\n",
         'x = "the others: there is"\n',
     ],

@@ -1,4 +1,4 @@
-"""Configurations of sshd's that are hard on whoever adds a file to them."""
+"""Configurations of sshd's to which a file is hard to add."""
 
 from __future__ import annotations
 

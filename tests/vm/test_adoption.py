@@ -1,4 +1,4 @@
-"""Installed on a machine that somebody has set up and that runs: the agent takes it as it is."""
+"""Installed on a machine that is configured and runs: the agent takes it as it is."""
 
 from __future__ import annotations
 

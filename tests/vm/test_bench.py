@@ -1,4 +1,4 @@
-"""The page and the drawing of the benchmark: pure text, made of boots that nobody has measured."""
+"""The page and the chart of the benchmark: pure text, made of invented boots."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image,
 
 
 def test_the_administrator_and_the_flags(machine: Rig, set_up: State) -> None:
-    """In a machine after its first boot, whose stages are run again."""
+    """In a machine after its first boot: its stages are run again."""
     vm = machine.clone(set_up)
     _the_administrator_wins(vm)
     _sshd_refuses(vm)
@@ -151,7 +151,7 @@ def _ssh(port: int, user: str, key: Path, *, password: bool = False) -> subproce
 
 
 def _ssh_as_promised(vm: Machine, folder: Path) -> None:
-    """With a key and a password that somebody has; the guest's port 22 is a port of the host's."""
+    """With a known key and password; the guest's port 22 is a port of the host's."""
     key, port = _key(folder), _free_port()
     config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
     delivered_again(vm, sample.swap_disk(folder, config))
@@ -170,7 +170,7 @@ def _ssh_as_promised(vm: Machine, folder: Path) -> None:
 
 
 def _sshd_refuses(vm: Machine) -> None:
-    """A foreign drop-in that is broken is named and left; one of ours that sshd refuses is taken back."""
+    """A foreign drop-in that is broken is named and left; the agent's, if sshd refuses it, is taken back."""
     forget = f"rm -f /var/lib/gandi/instances/*/done/ssh {WRITTEN[1]}"
     foreign = "/etc/ssh/sshd_config.d/50-foreign.conf"
     vm.run(f"{forget}; echo 'PermitRootLogon yes' > {foreign}")

@@ -1,4 +1,4 @@
-"""Disks of somebody else that carry a valid archive at 512 KiB, or a backup at one of the two places that
+"""Foreign disks that carry a valid archive at 512 KiB, or a backup at one of the two places that
 holds gandi/config among its members: beside a true swap disk they are not searched, not formatted, and what
 is no data disk is not changed by a bit.
 """
@@ -60,7 +60,7 @@ def _carries(image: Path) -> bool:
 
 
 def _gpt(folder: Path) -> Path:
-    """Somebody's GPT disk; the archive lies before its first partition."""
+    """A foreign GPT disk; the archive lies before its first partition."""
     image = make_disk(folder / "gpt.img", 64 * MIB)
     make_table(image, "label: gpt\nstart=2048, size=65536, name=raw-data\n")
     put(image, 2 * MIB, b"somebody's own format")
@@ -83,7 +83,7 @@ def _md(folder: Path) -> Path:
 
 
 def _backup(folder: Path, offset: int) -> Path:
-    """A raw disk with somebody's tar on it, and nothing that libblkid knows."""
+    """A raw disk with a foreign tar on it, and nothing that libblkid knows."""
     image = make_disk(folder / f"backup-{offset}.img", 64 * MIB)
     config = EVIL[: 2 * media.SECTOR]
     assert not any(EVIL[len(config) :]), "the whole member"

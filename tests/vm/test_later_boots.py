@@ -98,7 +98,7 @@ def _as_the_administrator_left_it(vm: Machine) -> None:
 
 @pytest.mark.soak
 def test_another_id_is_another_instance(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """A clone of the disk on another machine, with its own archive: set up anew, scripts included."""
+    """A clone of the disk on another machine, with its own archive: configured again, scripts included."""
     vm = machine.clone(set_up)
     identifies = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub"
     before = vm.output(identifies).splitlines()

@@ -15,7 +15,7 @@ START = 3.0
 
 
 def leaves_after(vm: Machine, seconds: int) -> None:
-    """Set the time, and have the daemon hear of it."""
+    """Set the time, and have the daemon read it."""
     vm.run(f"echo CONFIG_IDLE_EXIT={seconds} >> /etc/default/gandi; udevadm trigger --name-match=/dev/vda")
 
 

@@ -1,7 +1,7 @@
 """Over an installed gandi-hosting-vm2: what the customer has stays and works, and the old machinery is gone.
 
-One boot: the package is changed by a customer, followed by ours, and the machine is started anew with the
-platform's archive.
+One boot: the package is changed by a customer, replaced by the agent, and the machine is started again with
+the platform's archive.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KERNEL = "INITRD=No DEBIAN_FRONTEND=noninteractive dpkg-reconfigure linux-image-
 
 @pytest.mark.long
 def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> None:
-    """The mode kept, the customer's files too; nothing old left that runs or stands in front of ours."""
+    """The mode kept, the customer's files too; nothing old left that runs or precedes the agent's files."""
     vm = booted_plain
     put_together(vm)
     vm.write_file("/root/old.deb", oldpackage.build(tmp_path).read_bytes())

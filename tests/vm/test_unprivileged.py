@@ -1,4 +1,4 @@
-"""A user without privileges who does what he can against the agent, while disks come, grow and go."""
+"""An unprivileged user who does what they can against the agent, while disks come, grow and go."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STRAY = (
 
 
 class Deliveries:
-    """What the platform delivers for his account: another key and another file each time."""
+    """The delivery for the user's account: another key and another file each time."""
 
     def __init__(self, vm: Machine, folder: Path) -> None:
         self._vm, self._folder, self.number = vm, folder, 0
@@ -103,7 +103,7 @@ def state() -> State:
 
 
 def is_unharmed(vm: Machine, before: str) -> None:
-    """Nothing of his was run as root, and nothing that is not his was written."""
+    """No file of the user was run as root, and no file of others was written."""
     assert not vm.run(f"cat {rogue.MARK}", check=False).stdout
     after = vm.output(CANARY)
     changed = set(before.split("\n")) ^ set(after.split("\n"))
@@ -115,7 +115,7 @@ def is_unharmed(vm: Machine, before: str) -> None:
 
 
 def still_works(vm: Machine, disk: Plugged, deliveries: Deliveries) -> None:
-    """With his tries over, what is delivered is applied, and the disk is served."""
+    """After the attempts, a delivery is applied, and the disk is served."""
     vm.run(f"umount -q -l -- $(findmnt -rno TARGET -t fuse | grep {USER}) || true")
     vm.run(
         f"cd /home/{USER} && rm -rf .ssh app .ssh-link app-link; systemctl restart gandi-bootstrap || true"

@@ -23,7 +23,7 @@ class Disks:
         self.root, self.host = root, Host(root)
 
     def set(self, name: str, *, reads: int, under_way: int, sequence: int = 1) -> None:
-        """A disk whose reads have ended so often, with as many under way."""
+        """A disk with this number of completed reads, and as many in flight."""
         folder = self.root / "sys/class/block" / name
         folder.mkdir(parents=True, exist_ok=True)
         stat = [reads, 0, 8, 9, 0, 0, 0, 0, under_way, 7, 7, 0, 0, 0, 0, 0, 0]

@@ -21,7 +21,7 @@ SCRIPT = Script("script", "0" * 64)
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A machine whose script was started."""
+    """A machine after the start of its script."""
     host = Host(tmp_path)
     state = context(host).state
     state.adopt(IDENTITY)

@@ -42,7 +42,7 @@ def facts(
     remembered: dict[str, dict[str, Any]] | None = None,
     **machine: Any,
 ) -> Facts:
-    """The facts about one device of a disk (the whole one unless told) on a quiet machine."""
+    """The facts about one device of a disk (by default the whole disk) on a quiet machine."""
     return Facts(
         disk,
         device or disk.device,

@@ -1,4 +1,4 @@
-"""Plain records against the library whose names they bear: each case runs with both."""
+"""Records against the library with the same names: each case runs with both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins on consoles: nothing where systemd or the administrator has seen to it."""
+"""Logins on consoles: none where systemd or the administrator has configured one."""
 
 from __future__ import annotations
 

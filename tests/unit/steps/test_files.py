@@ -1,4 +1,4 @@
-"""Files of the document: what, where, whose; and never through a stranger's link."""
+"""Files of the document: content, place and owner; never through a user's link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message at login: a link that somebody may take away, and the program that it leads to."""
+"""The message at login: a link that the administrator may remove, and the program that it leads to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(params=[motd.FILE, motd.LINK])
 def place(request: pytest.FixtureRequest, machine: Machine) -> Path:
-    """Where it is told here; only that folder is there."""
+    """The path of the message in this tree, in a folder that exists."""
     path = machine.root / str(request.param)[1:]
     path.parent.mkdir(parents=True)
     return path

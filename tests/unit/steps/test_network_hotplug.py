@@ -1,4 +1,4 @@
-"""NICs that come and go in one boot: their files go with them and come again; nobody takes their place."""
+"""NICs that come and go in one boot: their files go with them and come again; no NIC takes their place."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_without_a_document_too(machine: Machine) -> None:
 
 
 def test_the_way_out_stays_where_it_is(machine: Machine) -> None:
-    """A NIC that is plugged in before it on the bus takes nobody's connections away."""
+    """A NIC that is plugged in before it on the bus takes no connection away."""
     _enable(machine.root)
     _plug(machine.root, 2)
     machine.run(network.apply)

@@ -28,7 +28,7 @@ from .conftest import IDENTITY
 
 
 class Systemd(Host):
-    """A tree as if it were the running system, whose transient service is a plain process."""
+    """A tree as if it were the running system, with a plain process as transient service."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -1,4 +1,4 @@
-"""The kernel's parameters: a file that is ours until somebody changes it, and the customer's after it."""
+"""The kernel's parameters: a file that is the agent's until it is changed, and the customer's after it."""
 
 from __future__ import annotations
 

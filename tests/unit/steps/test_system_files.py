@@ -1,4 +1,4 @@
-"""/etc/hosts and /etc/fstab: what is missing is added, what somebody chose stays."""
+"""/etc/hosts and /etc/fstab: what is missing is added, the administrator's choices stay."""
 
 from __future__ import annotations
 

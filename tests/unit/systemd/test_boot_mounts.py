@@ -1,4 +1,4 @@
-"""Units that are left for PID 1: the agent's until somebody changes them."""
+"""Units that are left for PID 1: the agent's until they are changed."""
 
 from __future__ import annotations
 

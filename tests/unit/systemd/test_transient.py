@@ -235,7 +235,7 @@ def test_a_units_object_has_the_path_that_the_library_gives_it(unit: str) -> Non
     ids=lambda what: " ".join(what[:2]) if isinstance(what, tuple) else "",
 )
 def test_a_property_arrives_as_it_is_meant(what: Property, sent: str, tmp_path: Path) -> None:
-    """In a message of the library's own, which nobody is sent: the library spells it out."""
+    """In a message of the library's own, which is not sent: the library spells it out."""
     library, libc, text = ctypes.CDLL("libsystemd.so.0"), ctypes.CDLL(None), tmp_path / "text"
     libc.fopen.restype = ctypes.c_void_p
     bus, message, (ours, _theirs) = ctypes.c_void_p(), ctypes.c_void_p(), socket.socketpair()

@@ -57,7 +57,7 @@ class Boot:
 
 
 class Pending:
-    """A command that runs in the guest meanwhile."""
+    """A command that runs in the guest in the background."""
 
     def __init__(self, channel: Channel, number: int, argv: tuple[str, ...], timeout: float) -> None:
         self._channel, self._number, self._argv = channel, number, argv

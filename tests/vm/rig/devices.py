@@ -92,7 +92,7 @@ class Devices(Running):
         )
 
     def resize_disk(self, id: str, size: int) -> None:
-        """Give a disk a new size in bytes; the guest is told at once. Not for NVMe."""
+        """Set the size of a disk in bytes; the guest is notified at once. Not for NVMe."""
         nodes = {node["node-name"] for node in self.qmp.call("query-named-block-nodes", flat=True)}
         self.qmp.call("block_resize", node_name=f"{id}-fails" if f"{id}-fails" in nodes else id, size=size)
 

@@ -45,7 +45,7 @@ class Guest(Running):
         """Wait in the guest until a command succeeds, trying every `interval` seconds, or less often when
         it takes long itself.
 
-        Gives the last result, whose `seconds` are the time waited; GuestError with its output after
+        Return the last result, with the time waited in `seconds`; GuestError with its output after
         `timeout`.
         """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)

@@ -1,7 +1,7 @@
 """A virtual machine: power, snapshots, and the guest's shell. Its hot-plug side is in devices.py.
 
 A machine is a context manager. It owns a slot of the host, a folder for its overlay of the image and a
-folder of logs; all of them go when it is closed, except the logs of one that was told to keep them.
+folder of logs; all of them go when it is closed, except the logs of one that is to keep them.
 """
 
 from __future__ import annotations
@@ -200,5 +200,5 @@ class Machine(Guest, Devices):
         self.close(keep_logs=error is not None)
 
     def describe(self) -> dict[str, Any]:
-        """What somebody who debugs wants to know: process, monitor, files."""
+        """Return text for debugging: process, monitor, files."""
         return {"pid": self.process.pid, "logs": str(self.logs), "root": str(self.root_file)}

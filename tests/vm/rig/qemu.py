@@ -111,7 +111,7 @@ def disk_arguments(disk: Disk) -> list[str]:
 
 
 def blockdev(disk: Disk) -> dict[str, object]:
-    """The block node of a disk, as QMP's blockdev-add takes it. Host tools may read the file meanwhile."""
+    """The block node of a disk, as QMP's blockdev-add takes it. Host tools may read the file as well."""
     file = {"driver": "file", "filename": str(disk.path), "locking": "off"}
     return {
         "driver": disk.format,

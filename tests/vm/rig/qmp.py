@@ -1,7 +1,7 @@
 """QMP, synchronously: QEMU's own client library behind plain calls, each with a bound.
 
 One connection lives as long as its QEMU process. The event loop runs only inside calls; events that arrive
-in between wait in the socket and are kept until somebody asks for them.
+in between wait in the socket and are kept until they are requested.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Qmp:
     def wait_event(
         self, name: str, timeout: float = 60, match: Callable[[dict[str, Any]], bool] = lambda _: True
     ) -> Event:
-        """The first event `name`, from now or not yet taken, whose data satisfies `match`; RigError after
-        `timeout` s.
+        """The first event `name`, from now or not yet taken, with data that satisfies `match`; RigError
+        after `timeout` s.
         """
         end = time.monotonic() + timeout
         while True:

@@ -164,7 +164,7 @@ def _initrd(modules: Path, root: RootFs) -> bytes:
 
 
 def _unsigned(module: bytes) -> bytes:
-    """Without the signature, whose check takes longer than all the rest of loading it
+    """Without the signature: its check takes longer than all the rest of loading it
     (linux/module_signature.h: its length is the last number before the marker).
     """
     if not module.endswith(_SIGNED):

@@ -120,7 +120,7 @@ class Nic:
 
 
 def multiqueue_nic(id: str, mac: str, queues: int) -> Nic:
-    """A NIC with several queue pairs, and nobody at the other end."""
+    """A NIC with several queue pairs, and no peer at the other end."""
     backend = f"tap,ifname={id},script=no,downscript=no,queues={queues}"
     # An interrupt for each direction of each pair, one for the control queue, one for changes.
     return Nic(id=id, mac=mac, backend=backend, options=f"mq=on,vectors={2 * queues + 2}")

@@ -1,4 +1,4 @@
-"""When an encrypted disk can be enlarged without asking anybody; that it is, is seen in the guest."""
+"""When an encrypted disk can be enlarged without a passphrase; a guest test enlarges one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a filesystem may grow: never into space that somebody reserved."""
+"""When a filesystem may grow: never into reserved space."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ NAMES = [*LABELS, *PROCESSES]
 
 
 def process(root: Path, pid: int, name: bytes, maps: bytes | None = b"") -> Path:
-    """A process that holds nothing but what is mapped; with None, whose maps cannot be read."""
+    """A process that holds only mapped files; with None, one with unreadable maps."""
     folder = root / f"proc/{pid}"
     (folder / "fd").mkdir(parents=True)
     (folder / "comm").write_bytes(name + b"\n")

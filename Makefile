@@ -24,7 +24,7 @@ help: ## what there is
 setup: ## apt packages and .venv, if they are not there yet
 	@tools/setup
 
-demo: setup deb ## a real machine boots and takes a disk, told live (KEEP=1 leaves a console)
+demo: setup deb ## boot a real machine and attach a disk, shown live (KEEP=1 keeps a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
 # The guest's Debian is unpacked on the core that the linters leave idle.
@@ -43,8 +43,8 @@ test-unit: setup ## pure Python, no root
 test-system: setup deb ## loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q -n 2 tests/system
 
-# Two machines at a time are what two cores carry, and rig/slots.py allows: the third worker makes meanwhile what the next
-# one needs. What is marked soak runs in make soak: the rig's own test (here it is proven by its use) and variants.
+# Two machines at a time are what two cores carry, and what rig/slots.py allows; the third worker prepares the next one.
+# Tests marked soak run in make soak: the rig's own test (its use here tests it too) and variants.
 test-vm: setup deb ## a real guest in QEMU with the package inside (root)
 	@$(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1 --durations 10 -m 'not soak' tests/vm
 

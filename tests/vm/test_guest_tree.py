@@ -17,6 +17,10 @@ from tests.vm.rig.tree import chroot, install_debs, merged
 TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml", "zstd")
 #: What the unit tests read; nothing that was built.
 SOURCES = (
+    "CODING_STYLE.md",
+    "HACKING.md",
+    "NEWS.md",
+    "README.md",
     "Makefile",
     "README.md",
     "SECURITY.md",

@@ -20,7 +20,6 @@ SOURCES = (
     "CODING_STYLE.md",
     "HACKING.md",
     "NEWS.md",
-    "README.md",
     "Makefile",
     "README.md",
     "SECURITY.md",

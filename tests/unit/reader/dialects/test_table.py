@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.reader.dialects import DIALECTS
+from agent.reader.dialects import DIALECTS, DRIVES
+from agent.sources import drive_files
 
 ROOT = Path(__file__).parents[4]
 
@@ -29,3 +33,12 @@ def test_each_row_has_a_file_and_its_labels_are_in_udevs_rules(name: str) -> Non
     labels = rule.partition('ID_FS_LABEL}=="')[2].partition('"')[0].split("|")
     for label in DIALECTS[name].labels:
         assert {label, label.upper()} <= set(labels)
+
+
+@pytest.mark.parametrize("name", DRIVES)
+@given(st.data())
+def test_what_marks_a_drive_is_read_from_it(name: str, data: st.DataObject) -> None:
+    """A drive with names that are left out would count as one without a configuration."""
+    path = data.draw(st.from_regex(re.compile(DIALECTS[name].mark, re.ASCII), fullmatch=True))
+    top, is_below, _ = path.partition("/")
+    assert (drive_files._FOLDERS if is_below else drive_files._FILES).fullmatch(top)

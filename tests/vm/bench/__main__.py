@@ -181,6 +181,7 @@ def main(only: Sequence[str]) -> int:
         results = bench.all()
         CHART.write_text(chart.svg(results.counted))
         text = page.recounted(text, results)
+        PAGE.write_text(text)  # what is measured next may fail, and this has taken half an hour
     if only != ["counted"]:
         text = page.renewed(text, bench.hotplug())
     PAGE.write_text(text)

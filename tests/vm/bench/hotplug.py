@@ -53,9 +53,8 @@ WHY = {
 #: Number of disks at once, and the upper limit as a share of the bare rule's time.
 MANY_TARGET = (64, 0.8)
 #: The machine for CPUs and memory, with a kernel that leaves both offline.
-RESOURCES = MachineSpec(
-    max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True, counted=True
-)
+#: Not counted: QEMU ends with "Bad icount read" on a machine that may get a second CPU.
+RESOURCES = MachineSpec(max_cpus=2, cmdline=("memhp_default_state=offline",), debian_initrd=True)
 #: Upper limit of the daemon's private memory in bytes.
 MEMORY_TARGET = 16 * MIB
 

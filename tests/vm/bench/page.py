@@ -211,7 +211,7 @@ def _hotplug(done: HotPlug) -> Iterator[str]:
         word = _met(ours <= target * rule)
         yield f"Target, {number} at once: at most {target:.0%} of the rule; {_ratio(ours, rule)}: {word}."
     online = [f"{what}, {way}: {s:.2f} s" for what, ways in done.online.items() for way, s in ways.items()]
-    yield f"From the kernel's event until online: {'; '.join(online) or 'not measured'}."
+    yield f"From the kernel's event until online, not counted: {'; '.join(online) or 'not measured'}."
     most = max(done.memory_one, done.memory_many)
     yield (
         f"Private memory (Private_Clean + Private_Dirty): {done.memory_one / MIB:.1f} MiB after one "

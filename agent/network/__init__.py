@@ -1,9 +1,9 @@
-"""Network renderers: each writes one network manager's configuration. This module gives the one of the
-manager that is in charge of this system.
+"""Network renderers: each writes the configuration files of one network manager. ``renderer`` returns the
+one for the manager in charge of this system.
 
-A renderer is a module with the functions of ``Renderer``. ``render`` is pure text; all that touches the
-system is in ``configures``, ``prepare`` and ``reload``. A new one is a new file, its place in
-``managers.MANAGERS`` and a line in ``load``.
+A renderer is a module with the members of ``Renderer``. ``render`` is pure; only ``configures``, ``prepare``
+and ``reload`` touch the system. A new one takes a module, its row in ``managers.MANAGERS`` and a case in
+``load``.
 """
 
 from __future__ import annotations
@@ -23,33 +23,34 @@ else:
 
 
 class Renderer(Protocol):
-    """What a network manager's module offers."""
+    """The members of a renderer's module."""
 
-    #: As CONFIG_RENDERER spells it.
+    #: The manager's name in CONFIG_RENDERER.
     NAME: str
-    #: Whether its files name a NIC by the name that udev gives it, and not by its MAC.
+    #: Whether its files match a NIC by the name that udev gives it, not by its MAC.
     BY_NAME: bool
 
     def configures(self, host: Host, names: frozenset[str], mac: str) -> str:
-        """The file that makes it configure a NIC of one of these names; "" if there is none. Ours for a NIC
-        of no document (its key begins with ``links.FALLBACK``) does not count.
+        """Return the file that makes the manager configure the NIC with these names and this MAC, "" if none
+        does. The agent's own file for a NIC outside the document (key prefix ``interfaces.FALLBACK``) does
+        not count.
         """
 
     def paths(self, key: str) -> tuple[str, ...]:
-        """Every file that we may have for the NIC of that key."""
+        """Return every file that the agent may write for the NIC with that key."""
 
     def render(self, link: Link) -> tuple[ConfigFile, ...]:
-        """The files that the NIC needs, of those."""
+        """Return those of these files that the NIC needs."""
 
     def prepare(self, host: Host, link: Link) -> None:
-        """Make our files the ones that count, before they are written."""
+        """Give the agent's files precedence over others; called before they are written."""
 
     def reload(self, host: Host, links: Iterable[Link]) -> None:
-        """Apply what has changed, if the manager runs already; it never waits for the manager."""
+        """Make the manager, if it runs already, apply the changed files; do not wait for its start."""
 
 
 def load(name: str) -> Renderer:
-    """The renderer of that manager, imported now: a boot pays for the one that it uses."""
+    """Import and return the renderer of a manager: a boot pays only for the one that it uses."""
     match name:
         case "networkd":
             from agent.network import networkd
@@ -71,20 +72,21 @@ def load(name: str) -> Renderer:
 
 
 def renderer(host: Host, setting: str) -> Renderer:
-    """The renderer that CONFIG_RENDERER names, or with ``auto`` that of the manager in charge.
+    """Return the renderer that CONFIG_RENDERER names, or with ``auto`` that of the manager in charge.
 
     Raises ConfigError when there is none.
     """
     name = in_charge(host, setting)
     if name:
         return load(name)
-    known = ", ".join(one.name for one in MANAGERS)
+    supported = ", ".join(manager.name for manager in MANAGERS)
     if setting == "auto":
-        # Not CONFIG_RENDERER: files for a manager that does not run would look like a success.
+        # The hint does not offer CONFIG_RENDERER: files for a manager that does not run look like a success.
         raise ConfigError(
-            "no network manager that is known here is enabled",
-            hint=f"install and enable one of {known}; CONFIG_NETWORK=0 leaves the network to another tool",
+            "no supported network manager is enabled",
+            hint=f"install and enable one of {supported}; CONFIG_NETWORK=0 leaves the network to others",
         )
     raise ConfigError(
-        f"CONFIG_RENDERER={setting}: not known here", hint=f"set it to auto, or to one of {known}"
+        f"CONFIG_RENDERER={setting}: not a supported network manager",
+        hint=f"set it to auto, or to one of {supported}",
     )

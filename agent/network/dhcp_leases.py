@@ -1,8 +1,8 @@
-"""What ifupdown's DHCP clients are told, so that a lease leaves the resolvers of the document alone.
+"""Hooks for ifupdown's DHCP clients that keep a lease from replacing the resolvers of the document.
 
-Each client writes /etc/resolv.conf whole where nobody (resolvconf, systemd-resolved, NetworkManager) keeps
-the resolvers of several origins. ifupdown passes them no option for that; their own hooks do: of dhcpcd
-(dhcpcd-run-hooks(8)) one file for everybody, of dhclient (dhclient-script(8)) a folder.
+Where no resolvconf, systemd-resolved or NetworkManager merges resolvers of several origins, each client
+replaces /etc/resolv.conf. ifupdown passes no option against that; the clients' own hooks can prevent it:
+dhcpcd (dhcpcd-run-hooks(8)) has one file that all packages share, dhclient (dhclient-script(8)) a folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HEADER = "# Written by gandi-agent: the resolvers are its document's. Once chan
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """A client's hook: the file, and the shell that keeps the client from writing resolvers."""
+    """A client's hook: the file, and the line of shell that keeps the client from writing resolvers."""
 
     client: str
     path: str
@@ -38,19 +38,21 @@ HOOKS = (
 
 
 def settle(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
-    """Keep the resolvers of leases out where /etc/resolv.conf is ``exposed`` to the clients; else undo that.
+    """Install the hooks where /etc/resolv.conf is ``exposed`` to the clients; elsewhere remove them.
 
-    ``prefix`` begins the names of the items.
+    A hook file that the administrator wrote is kept. ``prefix`` begins the names of the items.
     """
     for hook in HOOKS:
         name = f"{prefix} ({hook.client})"
-        live, mine, text = ctx.host.read(hook.path), name in ctx.state.applied(name), _HEADER + hook.line
-        if mine and not exposed:
+        live, written, text = ctx.host.read(hook.path), name in ctx.state.applied(name), _HEADER + hook.line
+        if written and not exposed:
             yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, hook.path))
-        elif exposed and live not in (None, text) and not mine:
+        elif exposed and live not in (None, text) and not written:
             if hook.line not in live:
                 yield skipped(
-                    name, f"{hook.path} is the administrator's; to keep them out it needs: {hook.line[:-1]}"
+                    name,
+                    f"{hook.path} was not written by the agent: kept;"
+                    f" to ignore the resolvers of leases, add the line: {hook.line[:-1]}",
                 )
         elif exposed and ctx.host.which(hook.client):
             yield ctx.state.settle(

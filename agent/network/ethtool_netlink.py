@@ -1,8 +1,8 @@
-"""What sysfs does not tell of a NIC, asked of the kernel over netlink: how many queues it may have and has,
-and the address that it was made with.
+"""Facts about a NIC that sysfs lacks, requested from the kernel over netlink: its queue counts, and its
+permanent address.
 
-No process is started for it, and the NIC is named by its number (ifindex), which a rename does not change.
-Messages: netlink(7), rtnetlink(7), the kernel's networking/ethtool-netlink.rst.
+No process is started, and the NIC is named by its ifindex, which a rename does not change. Message formats:
+netlink(7), rtnetlink(7), the kernel's networking/ethtool-netlink.rst.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ if TYPE_CHECKING:
 
     from agent.host.host import Host
 
-#: Seconds for the kernel's answer.
+#: Seconds to wait for the kernel's answer.
 _TIMEOUT = 5.0
 _ROUTE, _GENERIC = 0, 16
 _HEADER, _GENERIC_HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBxx"), struct.Struct("=HH")
 _REQUEST, _ACK = 1, 4
 _ERROR, _DONE = 2, 3
-#: The controller of generic netlink: which number a family has (linux/genetlink.h).
+#: The controller of generic netlink, which gives the number of a family (linux/genetlink.h).
 _CONTROLLER, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
 #: linux/ethtool_netlink.h
 _CHANNELS_GET, _CHANNELS_SET = 17, 18
 _CHANNELS_HEADER, _DEVICE_INDEX, _COMBINED_MAX, _COMBINED_COUNT = 1, 1, 5, 9
 _NESTED = 1 << 15
-#: linux/rtnetlink.h, linux/if_link.h; struct ifinfomsg is 16 bytes with the number at 4.
+#: linux/rtnetlink.h, linux/if_link.h; struct ifinfomsg is 16 bytes with the ifindex at 4.
 _GET_LINK, _IFINFO, _PERMANENT_ADDRESS = 18, struct.Struct("=BxHiII"), 54
 
 
 def queues(index: int) -> tuple[int, int]:
-    """How many queue pairs the NIC of that number has, and the most that it may have (``ethtool -l``).
+    """Return the number of queue pairs of the NIC with that ifindex, and its maximum (``ethtool -l``).
 
-    Raises HostError with the kernel's answer; a NIC that knows no such thing is one of them.
+    Raises HostError with the kernel's reason, also for a NIC that does not support this.
     """
-    found = _ethtool(_CHANNELS_GET, _device(index))
-    return tuple(_number(found.get(key, b"")) for key in (_COMBINED_COUNT, _COMBINED_MAX))  # type: ignore[return-value]  # two
+    channels = _ethtool(_CHANNELS_GET, _device(index))
+    return tuple(_number(channels.get(key, b"")) for key in (_COMBINED_COUNT, _COMBINED_MAX))  # type: ignore[return-value]  # two
 
 
 def set_queues(host: Host, index: int, count: int) -> None:
-    """Give it so many (``ethtool -L … combined``). Raises HostError with the kernel's answer."""
+    """Set the number of queue pairs (``ethtool -L … combined``). Raises HostError as ``queues`` does."""
     if host.effect(f"ethtool -L, NIC number {index}, combined {count}"):
         _ethtool(_CHANNELS_SET, _device(index) + _attribute(_COMBINED_COUNT, struct.pack("=I", count)))
 
 
 def permanent_address(index: int) -> str:
-    """The MAC that it was made with, lower case; "" where the kernel does not know one."""
+    """Return the NIC's permanent MAC in lower case; "" where the kernel has none."""
     try:
         answers = _ask(_ROUTE, _GET_LINK, _IFINFO.pack(0, 0, index, 0, 0))
     except HostError:
         return ""
-    found = _attributes(answers[0][_IFINFO.size :]).get(_PERMANENT_ADDRESS, b"") if answers else b""
-    return found.hex(":") if any(found) else ""
+    address = _attributes(answers[0][_IFINFO.size :]).get(_PERMANENT_ADDRESS, b"") if answers else b""
+    return address.hex(":") if any(address) else ""
 
 
 def _ethtool(command: int, payload: bytes) -> dict[int, bytes]:
@@ -78,14 +78,14 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    found, at = dict[int, bytes](), 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
+    values, offset = dict[int, bytes](), 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
         if length < _ATTRIBUTE.size:
             break
-        found[kind & ~_NESTED] = data[at + _ATTRIBUTE.size : at + length]
-        at += length + -length % 4
-    return found
+        values[kind & ~_NESTED] = data[offset + _ATTRIBUTE.size : offset + length]
+        offset += length + -length % 4
+    return values
 
 
 def _number(value: bytes) -> int:
@@ -93,7 +93,7 @@ def _number(value: bytes) -> int:
 
 
 def _ask(protocol: int, kind: int, payload: bytes) -> list[bytes]:
-    """Send one request; the payloads of what is answered before the acknowledgement."""
+    """Send a request; return the payloads received before its acknowledgement. Raises HostError."""
     request = _HEADER.pack(_HEADER.size + len(payload), kind, _REQUEST | _ACK, 1, 0) + payload
     answers = list[bytes]()
     try:
@@ -109,12 +109,12 @@ def _ask(protocol: int, kind: int, payload: bytes) -> list[bytes]:
                         return answers
                     answers.append(body)
     except OSError as error:
-        raise HostError(f"the kernel's answer about a NIC: {error.strerror or error}") from error
+        raise HostError(f"netlink request about a network interface: {error.strerror or error}") from error
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, at)
-        yield kind, data[at + _HEADER.size : at + length]
-        at += max(_HEADER.size, length + -length % 4)
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, offset)
+        yield kind, data[offset + _HEADER.size : offset + length]
+        offset += max(_HEADER.size, length + -length % 4)

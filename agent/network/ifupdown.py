@@ -1,9 +1,8 @@
 """Renderer for ifupdown: one interfaces(5) file for each NIC below /etc/network/interfaces.d.
 
-ifupdown adds up all stanzas of one name, so an ``iface eth0`` that the image brought would configure the
-NIC twice: when ours is written, such stanzas in other files are commented out (``prepare``), each line
-still there to be read. What the administrator adds later is not touched, because our file is then no
-longer written.
+ifupdown merges all stanzas of one name, so an ``iface eth0`` from the image would configure the NIC a second
+time. ``prepare`` comments out such stanzas in other files whenever the agent's file is written. Stanzas that
+the administrator adds later are not touched: the agent's file is then no longer written.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ _PREFIX = "gandi-"
 _SOURCE = f"source {_FOLDER}/*"
 _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
-#: Words that begin a stanza and so end the one before (interfaces(5)).
+#: Keywords that begin a stanza, and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
-#: The metric of a static IPv6 way out. dhcpcd, by which leases come, hears routers on its NIC whatever it is
-#: told, and gives what they bring the metric of the lease, which may be the first of ours (100); else 1000
-#: and the NIC's index. The kernel would give ours 1024.
+#: Metric of a static IPv6 default route. dhcpcd, the DHCP client, accepts router advertisements on its NIC
+#: whatever its configuration says, and gives their routes the metric of the lease, which may be the first
+#: that the agent assigns (100), or else 1000 plus the ifindex. The kernel's default would be 1024.
 _BEFORE_DHCPCD = 64
 _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
-#: Characters of a NIC's name that its unit's name does not have.
+#: Characters of a NIC's name that are replaced in the name of its transient unit.
 _UNSAFE = r"[^A-Za-z0-9]"
 
 
 def paths(key: str) -> tuple[str, ...]:
-    """The NIC's file."""
+    """Return the NIC's file."""
     return (f"{_FOLDER}/{_PREFIX}{key}",)
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """The NIC's stanzas.
+    """Return the file with the NIC's stanzas.
 
-    ``auto`` NICs are waited for by the boot, so one that may be dead and needs an answer (DHCP on a NIC
-    that is not required) is brought up as hot-plugged ones are; what is made by us is never plugged in.
+    The boot waits for ``auto`` NICs. A physical NIC that needs an answer (DHCP) and is not required may be
+    unconnected, so it only gets ``allow-hotplug``. A virtual NIC is never hot-plugged: always ``auto``.
     """
     name, nic = link.name, link.nic
     old, new = ([], []) if link.master else (_ipv4(link), _ipv6(link))
@@ -83,21 +82,22 @@ def _ipv6(link: Link) -> list[list[str]]:
     name, nic = link.name, link.nic
     stanzas = [[f"iface {name} inet6 dhcp"]] if nic.dhcp6 else []
     for address in (address for address in nic.addresses if ":" in address):
-        # accept_ra is 0 for this method unless told; a NIC without carrier never ends duplicate address
-        # detection, and the boot would wait for it.
+        # This method's default for accept_ra is 0. Without carrier, duplicate address detection never
+        # ends, and the boot would wait for it.
         words = [f"address {address}", f"accept_ra {int(nic.accept_ra)}", f"autoconf {int(nic.ra_address)}"]
         stanzas.append([f"iface {name} inet6 static", *words, "dad-attempts 0"])
     return stanzas
 
 
 def _settings(link: Link) -> list[str]:
-    """What must be set before the NIC is up for the first time, whichever family brings it up: a router's
-    advertisement comes at once. In the kernel's own names (ip-sysctl.rst), where it has IPv6.
+    """Return the IPv6 settings that must be in force before the NIC first comes up, whichever family brings
+    it up: router advertisements may arrive at once. They are sysctls (ip-sysctl.rst); a failure to write
+    them is ignored, since the kernel may be without IPv6.
     """
     nic, folder = link.nic, f"/proc/sys/net/ipv6/conf/{link.name}"
     off = {"accept_ra": nic.accept_ra, "autoconf": nic.ra_address, "accept_ra_defrtr": nic.ra_gateway}
     values = [(key, 0) for key, wanted in off.items() if not wanted]
-    # The kernel's default metric is 1024, behind what is ordered here.
+    # The kernel's default metric is 1024, behind those of ``multihoming``.
     behind = link.metric6 is not None and nic.accept_ra and nic.ra_gateway
     values += [("ra_defrtr_metric", link.metric6 or 0)] if behind else []
     return [f"pre-up echo {value} > {folder}/{key} || true" for key, value in values]
@@ -111,7 +111,7 @@ def _common(link: Link) -> list[str]:
 
 
 def _routes(link: Link, wanted: int) -> list[str]:
-    """The routes of a family, and the NIC's own table of it."""
+    """Return the routes of a family, and the routes and rules of the NIC's own table."""
     name, table = link.name, link.table
     ip = f"ip -{wanted}"
     lines = [f"up {ip} route replace {_route(name, r)}" for r in link.routes if _of(r, wanted)]
@@ -121,7 +121,7 @@ def _routes(link: Link, wanted: int) -> list[str]:
         for rule in (rule for rule in table.rules if family(rule.source) == wanted):
             to = f" to {rule.destination}" if rule.destination else ""
             words = f"from {rule.source}{to} lookup {table.number} priority {PRIORITY}"
-            # It may be there already: nobody takes it away with the NIC.
+            # It may exist already: the kernel keeps rules when a NIC goes away.
             lines += [f"up {ip} rule add {words} || true", f"down {ip} rule del {words} || true"]
     return lines
 
@@ -141,12 +141,12 @@ def _route(name: str, route: Route) -> str:
 
 
 def configures(host: Host, names: frozenset[str], _mac: str) -> str:
-    """The file, except ours for DHCP, that has an ``iface`` stanza for one of the names."""
-    for found in _files(host, but=_PREFIX + FALLBACK):
-        for line in lines(host.read(found) or ""):
+    """Return the first file with an ``iface`` stanza for one of the names, except the agent's for DHCP."""
+    for path in _files(host, but=_PREFIX + FALLBACK):
+        for line in lines(host.read(path) or ""):
             fields = words(line)
             if fields[:1] == ["iface"] and names & set(fields[1:2]):
-                return found
+                return path
     return ""
 
 
@@ -155,14 +155,14 @@ def _files(host: Host, *, but: str) -> list[str]:
 
 
 def prepare(host: Host, link: Link) -> None:
-    """Have our folder read, and comment out what other files say of the NIC."""
+    """Make ifupdown read the agent's folder, and comment out the NIC's stanzas in other files."""
     main = host.read(INTERFACES)
     if main is None or not _sources(main):
         host.write(INTERFACES, (main if main is not None else _LOOPBACK) + f"\n{_SOURCE}\n")
-    for found in _files(host, but=_PREFIX):
-        text = host.read(found)
+    for path in _files(host, but=_PREFIX):
+        text = host.read(path)
         if text is not None and without(text, link.interface.name) != text:
-            host.write(found, without(text, link.interface.name))
+            host.write(path, without(text, link.interface.name))
 
 
 def _sources(text: str) -> bool:
@@ -177,7 +177,7 @@ def _sources(text: str) -> bool:
 
 
 def without(text: str, name: str) -> str:
-    """An interfaces(5) file with all that it says of one NIC commented out, the rest as it was."""
+    """Return an interfaces(5) file with all that it says of one NIC commented out, the rest unchanged."""
     kept, inside = list[str](), False
     for line in lines(text):
         fields = words(line)
@@ -203,33 +203,34 @@ def _not_brought_up(line: str, words: list[str], name: str) -> str:
 
 
 def reload(host: Host, links: Iterable[Link]) -> None:
-    """Bring up the NICs that the boot does not wait for, and those whose file has changed after
-    networking.service.
+    """Restart the NICs if networking.service is active; else start the physical ones that are not required,
+    for which the boot does not wait.
+
+    Raises the first HostError after all NICs have been tried: one that hangs must not keep others down.
     """
-    found = list(links)
-    if not found or not host.live:
+    changed = list(links)
+    if not changed or not host.live:
         return
     running = units.active(host, "networking.service")
-    refused: HostError | None = None
-    for link in found:
+    first: HostError | None = None
+    for link in changed:
         try:
             _restart(host, link, running=running)
         except HostError as error:
-            # One NIC that hangs keeps no other down.
-            refused = refused or error
-    if refused:
-        raise refused
+            first = first or error
+    if first:
+        raise first
 
 
 def _restart(host: Host, link: Link, *, running: bool) -> None:
     if running:
         host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
     if running and link.virtual:
-        # ifupdown's unit waits for the NIC to be there, and this makes it. In a unit, of which what asks for
-        # an address stays: it would end with the daemon, which leaves when it has nothing to do.
+        # Not ifup@.service: that waits for the NIC, which only ifup creates. In a transient unit, so that
+        # the DHCP client it starts survives the daemon's exit.
         unit, keep = f"gandi-ifup-{re.sub(_UNSAFE, '-', link.name)}", (("KillMode", "s", "process"),)
         transient.run(host, unit, ("ifup", link.name), timeout=_IFUP_TIMEOUT, properties=keep)
     elif not link.virtual and (running or not link.required):
-        # ifupdown's own unit for one NIC; it is ordered after network-pre.target, so it must not be
-        # waited for.
+        # ifupdown's unit for one NIC. It is ordered after network-pre.target, so waiting for it in a boot
+        # would be a deadlock.
         host.run(("systemctl", "--no-block", "restart", f"ifup@{link.name}.service"), check=False)

@@ -1,8 +1,9 @@
-"""How ifupdown makes bonds, bridges and VLANs: with ip(8), which it depends on. The stanzas of ifenslave,
-bridge-utils and vlan need packages that an image may not have, and cannot get without a network.
+"""The ifupdown options that create bonds, bridges and VLANs, with ip(8), on which ifupdown depends. The
+options of ifenslave, bridge-utils and vlan need packages that an image may lack and cannot get without a
+network.
 
-What a virtual NIC is made of is brought up first by its own stanza (a bond below a VLAN), or as it stands
-(a physical NIC).
+The NICs below a virtual one are brought up first: a virtual one (a bond below a VLAN) by its own stanza, a
+physical one by ``ip link set``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def made(link: Link) -> list[str]:
-    """The options that make the NIC before it is up and take it away after it is down; none for a physical
-    one.
+    """Return the options that create the NIC before it is up and delete it after it is down; none for a
+    physical NIC.
     """
     if not link.virtual:
         return []
@@ -25,7 +26,7 @@ def made(link: Link) -> list[str]:
     address = f" address {link.nic.mac}" if link.nic.mac else ""
     on = f" link {link.parent.name}" if link.parent else ""
     return [
-        *(f"pre-up ifup {one.name} || true" for one in below if one.virtual),
+        *(f"pre-up ifup {nic.name} || true" for nic in below if nic.virtual),
         f"pre-up ip link add{on} name {link.name}{address} type {_type(link)} || true",
         *(line for port in link.ports for line in _joined(link, port)),
         *([f"pre-up ip link set dev {link.parent.name} up"] if link.parent else []),

@@ -1,7 +1,7 @@
-"""Facts about this machine's NICs, from /sys/class/net; and what a renderer is asked to make of one.
+"""Facts about this machine's NICs, from /sys/class/net, and the links that a renderer writes files for.
 
-Only physical NICs are looked for: those that have a device behind them. Bridges, VLANs, veth pairs and
-tunnels have none.
+Only physical NICs are listed: those with a device behind them. Bridges, VLANs, veth pairs and tunnels have
+none.
 """
 
 from __future__ import annotations
@@ -27,30 +27,31 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 _SYS = "/sys/class/net"
-#: The group of link messages (rtnetlink(7)).
+#: The multicast group of link messages (rtnetlink(7)).
 _RTMGRP_LINK = 1
 #: Exists while udev has events to handle (udev_queue_get_queue_is_empty(3)).
 _QUEUE = "/run/udev/queue"
+#: Seconds between checks of the queue.
 _TICK = 0.2
-#: Seconds of an empty queue that mean that udev is done: between a NIC and its new name it is empty too.
+#: Seconds that the queue must stay empty: it is empty too between a NIC's event and that of its new name.
 _CALM = 0.5
-#: Begins the key of a NIC that is in no document.
+#: Prefix of the key of a NIC outside the document.
 FALLBACK = "dhcp-"
-#: Behind every route with a metric that a manager itself chooses (networkd: 1024).
+#: Route metric of such a NIC: larger than every default of a network manager (networkd: 1024).
 FALLBACK_METRIC = 2048
-#: Milliseconds between looks at a port's carrier: a bond that never looks never moves to another port.
+#: Milliseconds between checks of a port's carrier: without checks a bond never fails over to another port.
 MIIMON = 100
 #: ARPHRD_ETHER of linux/if_arp.h.
 _ETHERNET = "1"
-#: NET_ADDR_SET of linux/netdevice.h: the address is not the one that the NIC was made with.
+#: NET_ADDR_SET of linux/netdevice.h: the address was changed, so it is not the permanent one.
 _SET_BY_HAND = "3"
-#: Domain, bus, slot and function: hexadecimal of a fixed width, which sorts as it stands.
+#: A PCI address (domain, bus, slot and function) is hexadecimal of a fixed width: text order is bus order.
 _PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A physical NIC. ``mac`` is lower case; ``place`` orders NICs by where they sit on their bus."""
+    """A physical NIC. ``mac`` is in lower case, ``index`` is the ifindex, ``place`` sorts in bus order."""
 
     name: str
     mac: str
@@ -60,8 +61,8 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What comes from ``source`` (an address), and goes to ``destination`` where one is given, looks for
-    its way in the NIC's own table.
+    """A routing rule: packets from the address ``source`` (and to the network ``destination``, if given) use
+    the NIC's own table.
     """
 
     source: str
@@ -70,7 +71,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A NIC's own routing table, of a machine with several ways out (ip-rule(8))."""
+    """A NIC's own routing table, on a machine with several default routes (ip-rule(8))."""
 
     number: int
     routes: tuple[Route, ...]
@@ -79,12 +80,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A NIC and what it is to be. ``key`` names its files; ``required``: the boot waits until it is up.
+    """A NIC and its wanted configuration. ``key`` names its files; ``required``: the boot waits until it is
+    up.
 
-    ``fallback`` is a NIC of no document: addresses come by DHCP and router advertisements, and its
-    routes stand behind those of the others. ``routes`` are the document's with the metrics that order
-    several ways out; ``metric4`` and ``metric6`` are for those that DHCP and routers bring.
-    What a NIC is related to is there without its own relations.
+    ``fallback``: the NIC is outside the document and gets its addresses by DHCP and router advertisements;
+    its routes have a larger metric than all others, unless the boot waits for it. ``routes`` are the
+    document's, with the metrics that order several default routes; ``metric4`` and ``metric6`` are those for
+    routes from DHCP and router advertisements. Related links (``master`` to ``ports``) lack their own
+    relations.
     """
 
     interface: Interface
@@ -96,37 +99,37 @@ class Link:
     metric4: int | None = None
     metric6: int | None = None
     table: Table | None = None
-    #: The bond or bridge that it is a port of: then it has no addresses of its own.
+    #: The bond or bridge of which it is a port; a port has no addresses.
     master: Link | None = None
-    #: What a VLAN is on.
+    #: The link that carries this VLAN.
     parent: Link | None = None
-    #: What a bond or a bridge is made of.
+    #: The ports of a bond or bridge.
     ports: tuple[Link, ...] = ()
     #: The names of the VLANs on it.
     vlans: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The interface's name."""
+        """Return the interface's name."""
         return self.interface.name
 
     @property
     def virtual(self) -> bool:
-        """Whether it is made by us and not plugged in."""
+        """Return whether the agent's files create the NIC (a bond, bridge or VLAN)."""
         return self.nic.kind is not Kind.PHYSICAL
 
     @property
     def hears_routers(self) -> bool:
-        """Whether advertisements are heard by who takes all of one or none: an address or a way out is
-        wanted of them.
+        """Return whether to accept router advertisements, for a manager that applies all of one or nothing:
+        only where an address or a default route is wanted of them.
         """
         return self.nic.accept_ra and (self.nic.ra_address or self.nic.ra_gateway)
 
     def way_out(self, family: int) -> bool:
-        """Whether a default route of that family (4 or 6) may lead over it."""
+        """Return whether the NIC has, or may get, a default route of that family (4 or 6)."""
         nic = self.nic
-        asked = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
-        return asked or any(is_default(route, family) for route in nic.routes)
+        dynamic = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
+        return dynamic or any(is_default(route, family) for route in nic.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +142,24 @@ class ConfigFile:
 
 
 def family(address: str) -> int:
-    """4 or 6, of an address or a network."""
+    """Return the family (4 or 6) of an address or a network."""
     return 6 if ":" in address else 4
 
 
 def is_default(route: Route, wanted: int) -> bool:
-    """Whether it is a default route of that family over a gateway."""
+    """Return whether it is a default route of that family over a gateway."""
     return route.gateway is not None and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
 
 
 def physical(host: Host) -> list[Interface]:
-    """This machine's physical NICs in bus order."""
-    found = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
-    return sorted(found, key=lambda one: (one.place, one.index, one.name))
+    """Return this machine's physical NICs in bus order."""
+    nics = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
+    return sorted(nics, key=lambda nic: (nic.place, nic.index, nic.name))
 
 
 def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
-    """Of an image that does not run: the NICs that its document itself tells apart, by their MAC or, where
-    names count, by name alone.
+    """Return, for an image that does not run, the NICs that its document identifies by itself: by name or
+    MAC; with ``by_name``, by name only.
     """
     return [
         Interface(nic.name or "", nic.mac or "") for nic in nics if nic.name or (nic.mac and not by_name)
@@ -164,13 +167,15 @@ def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
 
 
 def named_by_udev(host: Host, interface: Interface) -> bool:
-    """Whether udev has finished with the NIC; before that its name may still change."""
+    """Return whether udev has processed the NIC; before that its name may still change."""
     return database.finished(host, interface.index)
 
 
 def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
-    """Wait until ``ready``, looking again at each change of a NIC; False when udev had nothing to do for a
-    moment, or ``patience`` seconds had passed, before. ``ready`` is asked last.
+    """Wait until ``ready()``, which is called again at each change of a NIC; return whether it was.
+
+    The wait ends when udev's queue has been empty and no NIC has changed for _CALM seconds, or after
+    ``patience`` seconds; ``ready`` is then called a last time.
     """
     deadline = time.monotonic() + patience
     with socket.socket(
@@ -186,7 +191,7 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
                 calm = now
             if now >= deadline or now - calm >= _CALM:
                 return ready()
-            # Nothing tells that the queue has become empty: hence the tick.
+            # No event is sent when the queue becomes empty: hence the tick.
             if poll.poll(_TICK * 1000):
                 _drain(events)
                 calm = time.monotonic()
@@ -194,21 +199,21 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
 
 
 def _drain(events: socket.socket) -> None:
-    """Forget what is queued: each look is at everything. ENOBUFS, that more was lost, is as good."""
+    """Discard the queued messages. ENOBUFS (messages were lost) is ignored: ``ready`` examines all NICs."""
     with contextlib.suppress(OSError):
         while events.recv(1 << 16):
             pass
 
 
 def names(host: Host, interface: Interface) -> frozenset[str]:
-    """All names by which the NIC may be configured: its own, and udev's alternatives."""
-    found = database.interface(host, interface.index)
-    given = (name for key, name in found.items() if key.startswith("ID_NET_NAME"))
-    return frozenset({interface.name, *given} - {""})
+    """Return all names by which the NIC may be configured: its own, and udev's alternatives."""
+    properties = database.interface(host, interface.index)
+    alternatives = (name for key, name in properties.items() if key.startswith("ID_NET_NAME"))
+    return frozenset({interface.name, *alternatives} - {""})
 
 
 def by_dhcp(interface: Interface, *, required: bool) -> Link:
-    """A NIC that is in no document."""
+    """Return the link of a NIC outside the document, which gets its addresses by DHCP."""
     nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
     metric = None if required else FALLBACK_METRIC
     key = f"{FALLBACK}{interface.mac.replace(':', '')}"
@@ -216,7 +221,7 @@ def by_dhcp(interface: Interface, *, required: bool) -> Link:
 
 
 def with_router_advertisements(nic: Nic) -> Nic:
-    """The NIC with all that router advertisements can bring (CONFIG_IPV6_SLAAC)."""
+    """Return the NIC with everything accepted that router advertisements offer (CONFIG_IPV6_SLAAC)."""
     return replace(nic, accept_ra=True, ra_address=True, ra_dns=True, ra_gateway=True)
 
 
@@ -227,11 +232,11 @@ def _is_physical(host: Host, name: str) -> bool:
 
 def _interface(host: Host, name: str) -> Interface:
     folder = f"{_SYS}/{name}"
-    # A member of a bond shows the bond's address; its own is here.
+    # The address of a bond's port is the bond's; its own is here.
     mac = _text(host, f"{folder}/bonding_slave/perm_hwaddr")
     index = number(_text(host, f"{folder}/ifindex")) or 0
     if not mac and _text(host, f"{folder}/addr_assign_type") == _SET_BY_HAND:
-        # By the one that it was made with it is known again.
+        # The permanent address identifies the NIC whatever was set.
         from agent.network import ethtool_netlink
 
         mac = ethtool_netlink.permanent_address(index)
@@ -240,7 +245,7 @@ def _interface(host: Host, name: str) -> Interface:
 
 
 def _sortable(path: str) -> str:
-    """The device's path so that text order is bus order: numbers that grow a digit are padded."""
+    """Return the device's path with numbers padded, so that text order is bus order."""
     parts = path.split("/")
     return "/".join(p if _PCI.fullmatch(p) else re.sub("[0-9]+", lambda n: n[0].zfill(8), p) for p in parts)
 

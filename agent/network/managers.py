@@ -1,5 +1,5 @@
-"""Which network manager is in charge of a system: from files alone, so that it is true of an image that
-does not run, and before anything can be asked.
+"""Which network manager is in charge of a system, judged by files alone: this also works for an image that
+does not run, and before any manager has started.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NETPLAN_FOLDERS = ("/run/netplan", "/etc/netplan", "/usr/lib/netplan")
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager. ``name`` is as CONFIG_RENDERER spells it; ``ours`` begins the path of each file
-    that its renderer writes for a NIC.
+    """A network manager. ``name`` is its name in CONFIG_RENDERER; ``ours`` is the prefix of each path that
+    its renderer writes for a NIC.
     """
 
     name: str
     ours: str
-    #: Whether it is in charge here.
+    #: Returns whether it is in charge.
     manages: Callable[[Host], bool]
 
 
@@ -50,8 +50,8 @@ def _ifupdown(host: Host) -> bool:
     return bool(host.which("ifup")) and units.enabled(host, "networking.service")
 
 
-#: In the order in which they are asked: netplan drives the two that follow, where it has something to say;
-#: networkd is enabled on purpose only; ifupdown is in many images anyway.
+#: In order of precedence. netplan, where it has files, configures the next two; networkd is only enabled on
+#: purpose; ifupdown is in many images whether it is used or not.
 MANAGERS = (
     Manager("netplan", "/etc/netplan/90-gandi-", _netplan),
     Manager("networkd", "/etc/systemd/network/10-gandi-", _networkd),
@@ -61,24 +61,27 @@ MANAGERS = (
 
 
 def in_charge(host: Host, setting: str) -> str:
-    """The manager that CONFIG_RENDERER names, or with ``auto`` the one that is in charge; "" if none is."""
+    """Return the manager that CONFIG_RENDERER (``setting``) names, or with ``auto`` the one in charge; "" if
+    there is none.
+    """
     for manager in MANAGERS:
         if setting == manager.name or (setting == "auto" and manager.manages(host)):
             return manager.name
-    # An image made for netplan that nothing has been written for yet.
+    # An image made for netplan may have no netplan file yet.
     return "netplan" if setting == "auto" and host.which("netplan") else ""
 
 
 def left_over(host: Host, current: str) -> list[str]:
-    """The other managers for which there are files of ours."""
-    return [one.name for one in MANAGERS if one.name != current and keys(host, one.name)]
+    """Return the managers other than ``current`` for which files of the agent exist."""
+    names = [manager.name for manager in MANAGERS]
+    return [name for name in names if name != current and keys(host, name)]
 
 
 def keys(host: Host, name: str) -> list[str]:
-    """The keys of the NICs for which there are files of ours for that manager."""
-    folder, prefix = next(_place(one.ours) for one in MANAGERS if one.name == name)
-    found = (file for file in listed(host, folder) if file.startswith(prefix))
-    return [file.removeprefix(prefix).partition(".")[0] for file in found]
+    """Return the keys of the NICs for which files of the agent exist for that manager."""
+    folder, prefix = next(_place(manager.ours) for manager in MANAGERS if manager.name == name)
+    files = (file for file in listed(host, folder) if file.startswith(prefix))
+    return [file.removeprefix(prefix).partition(".")[0] for file in files]
 
 
 def _place(ours: str) -> tuple[str, str]:

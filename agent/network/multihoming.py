@@ -1,10 +1,10 @@
-"""Several NICs with a gateway each: which one the machine's own traffic takes, and that an answer leaves
-through the NIC by which the question came. Pure.
+"""Routing for several NICs with a gateway each: one carries the machine's own traffic, and a reply leaves by
+the NIC on which the request arrived. Pure.
 
-The default routes are ordered by metric: the document's where it has some, then by number. What comes from
-an address of another NIC than the first looks for its way in that NIC's own table. What comes from the
-first does so only towards the networks of the others: everything else finds in the main table what
-containers and tunnels have added there.
+The default routes are ordered by metric: the document's metrics, then the NICs' numbers. Packets from an
+address of a NIC other than the first are routed by that NIC's own table. Packets from an address of the
+first NIC use its table only towards the networks of the others: all else uses the main table, where
+containers and tunnels add their routes.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: A NIC's table is this and its number: clear of the kernel's (253 to 255) and of what people choose.
+#: Number of a NIC's table: this plus the NIC's number, beyond the kernel's (253 to 255) and usual choices.
 _TABLES = 10_000
-#: Of every rule: before that of the main table (32766).
+#: Priority of every rule: before the main table's (32766).
 PRIORITY = 10_000
-#: Between the ways out.
+#: Difference between the metrics of two default routes.
 _STEP = 100
 _FAMILIES = (4, 6)
 
 
 def routed(links: Iterable[Link]) -> tuple[Link, ...]:
-    """The links with what several ways out take; as they are where each family has one."""
-    found = {link.nic.number: link for link in links}
+    """Return the links with metrics, tables and rules for each family with several default routes; links of
+    other families are unchanged.
+    """
+    by_number = {link.nic.number: link for link in links}
     for wanted in _FAMILIES:
-        ways = [link for link in found.values() if not link.master and link.way_out(wanted)]
+        ways = [link for link in by_number.values() if not link.master and link.way_out(wanted)]
         if len(ways) > 1:
             ways = _by_metric(ways, wanted)
-            found |= {link.nic.number: link for link in _with_tables(ways, wanted)}
-    return tuple(found.values())
+            by_number |= {link.nic.number: link for link in _with_tables(ways, wanted)}
+    return tuple(by_number.values())
 
 
 def _by_metric(ways: list[Link], wanted: int) -> list[Link]:
-    """The ways out in their order, each with a metric of its own."""
+    """Return the links in the order of their default routes, each with a metric of its own."""
     ordered, last = list[Link](), 0
-    for link in sorted(ways, key=lambda one: (_metric(one, wanted) or 0, one.nic.number)):
+    for link in sorted(ways, key=lambda link: (_metric(link, wanted) or 0, link.nic.number)):
         given = _metric(link, wanted)
         last = given if given is not None and given > last else last + _STEP
         routes = tuple(
@@ -56,13 +58,13 @@ def _metric(link: Link, wanted: int) -> int | None:
 
 
 def _with_tables(ways: list[Link], wanted: int) -> list[Link]:
-    """Those whose gateway is known, with tables; the first of the ways leads, also where only a lease will
-    tell its gateway.
+    """Return ``ways`` with a table for each link that has a gateway in the document. The first link stays
+    the first even if its gateway only comes with a lease.
     """
-    known = [link for link in ways if any(is_default(route, wanted) for route in link.nic.routes)]
-    others = [net for link in known if link is not ways[0] for net in _networks(link, wanted)]
+    static = [link for link in ways if any(is_default(route, wanted) for route in link.nic.routes)]
+    others = [net for link in static if link is not ways[0] for net in _networks(link, wanted)]
     tables = dict[int, Link]()
-    for link in known:
+    for link in static:
         targets = dict.fromkeys(others) if link is ways[0] else {None: None}
         rules = [Rule(a, to) for a in _addresses(link, wanted) for to in targets]
         own = [Route(net) for net in _networks(link, wanted)]
@@ -72,7 +74,7 @@ def _with_tables(ways: list[Link], wanted: int) -> list[Link]:
 
 
 def _add(link: Link, routes: list[Route], rules: list[Rule]) -> Link:
-    """The link with more in its table; without a rule, nobody would look there."""
+    """Return the link with these added to its table; unchanged without a rule, as nothing would use it."""
     if not rules:
         return link
     have = link.table or Table(_TABLES + link.nic.number, (), ())
@@ -86,13 +88,13 @@ def _of(route: Route, wanted: int) -> bool:
 
 def _addresses(link: Link, wanted: int) -> list[str]:
     own = (address.partition("/")[0] for address in link.nic.addresses if family(address) == wanted)
-    # A link-local address is the same on every NIC: it belongs to none.
+    # The link-local network is the same on every NIC: such an address selects none of them.
     return [address for address in own if not address.lower().startswith("fe80:")]
 
 
 def _networks(link: Link, wanted: int) -> list[str]:
-    """The networks that its addresses are in; an address alone (/32, /128) is in none."""
+    """Return the networks of the NIC's addresses, except link-local and single ones (/32, /128)."""
     import ipaddress
 
-    found = (ipaddress.ip_interface(a).network for a in link.nic.addresses if family(a) == wanted)
-    return list(dict.fromkeys(str(net) for net in found if net.num_addresses > 1 and not net.is_link_local))
+    nets = (ipaddress.ip_interface(a).network for a in link.nic.addresses if family(a) == wanted)
+    return list(dict.fromkeys(str(net) for net in nets if net.num_addresses > 1 and not net.is_link_local))

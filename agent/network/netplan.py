@@ -1,9 +1,9 @@
 """Renderer for netplan: one file for each NIC below /etc/netplan.
 
-Its name sorts behind those of images, because a later file adds to and overrides earlier ones. The id of a
-physical NIC sorts before those of images: it becomes part of the name of the file that netplan makes for
-networkd, which takes the first file that matches a NIC. What netplan has no word for in the versions that
-are about (what router advertisements may bring) is told to networkd in a drop-in for that file.
+The file's name sorts after those of images, since a later file adds to and overrides earlier ones. The id of
+a physical NIC sorts before those of images: it becomes part of the name of the file that netplan generates
+for networkd, which uses the first file that matches a NIC. Settings that current versions of netplan lack
+(which parts of router advertisements to use) go into a networkd drop-in for that file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ NAME = "netplan"
 BY_NAME = False
 _FOLDER = "/etc/netplan"
 _WAIT = "systemd-networkd-wait-online"
-#: Begins a physical NIC's id.
+#: Prefix of a physical NIC's id.
 _ID = "00-gandi-"
-#: What it makes for networkd and NetworkManager (netplan-generate(8)).
+#: Prefixes of the files that it generates for networkd and NetworkManager (netplan-generate(8)).
 _FOR_NETWORKD, _FOR_NETWORKMANAGER = "10-netplan-", "netplan-"
-#: What ``netplan generate`` runs, without the start of a Python; where it is, and where it was.
+#: The program behind ``netplan generate``, run directly to save the start of Python: new and old path.
 _GENERATORS = ("/usr/libexec/netplan/generate", "/usr/lib/netplan/generate")
-#: Where it says, as a generator of systemd's, which of the two it needs (systemd.generator(7)).
+#: Where it enables, as a systemd generator, the backend that it needs (systemd.generator(7)).
 _WANTS = "/run/systemd/generator/multi-user.target.wants"
 _SECTIONS = {
     Kind.PHYSICAL: "ethernets",
@@ -46,7 +46,7 @@ _SECTIONS = {
 
 
 def paths(key: str) -> tuple[str, ...]:
-    """netplan's file, networkd's drop-in of a physical NIC, and that of the wait for the network."""
+    """Return netplan's file, networkd's drop-in for a physical NIC, and the drop-in of wait-online."""
     return (
         f"{_FOLDER}/90-gandi-{key}.yaml",
         f"/etc/systemd/network/{_FOR_NETWORKD}{_ID}{key}.network.d/gandi-{key}.conf",
@@ -55,28 +55,28 @@ def paths(key: str) -> tuple[str, ...]:
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """The NIC's file, readable by root alone as netplan wants it; drop-ins where it needs them."""
+    """Return the NIC's file, mode 0600 as netplan requires, and the drop-ins that it needs."""
     tree = {"network": {"version": 2, _SECTIONS[link.nic.kind]: {_name(link): _definition(link)}}}
     header = "# Written by gandi-agent; once changed, it is left alone.\n"
     main, drop_in, wait = paths(link.key)
     files = [ConfigFile(main, header + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
-    told = [
-        # It tells networkd nothing of what is optional, only its own wait, by name.
+    sections = [
+        # netplan passes ``optional`` only to its own wait-online drop-in, by name, not to networkd.
         ("Link", [] if link.required else ["RequiredForOnline=no"]),
         ("IPv6AcceptRA", networkd.advertised(link) if link.hears_routers and not link.master else []),
     ]
-    if any(lines for _, lines in told) and not link.virtual:
-        files.append(ConfigFile(drop_in, networkd.text(told)))
+    if any(lines for _, lines in sections) and not link.virtual:
+        files.append(ConfigFile(drop_in, networkd.text(sections)))
     if link.required:
-        # Netplan waits for every NIC that any file has a word for: an image's wildcard, for all of them.
-        # networkd itself waits for those that are not optional in the file that counts.
+        # netplan's own drop-in waits for every NIC that any file matches: with a wildcard of the image, for
+        # all. networkd's default waits for those that are required in the file that configures them.
         lines = ["ExecStart=", f"ExecStart=/usr/lib/systemd/{_WAIT}"]
         files.append(ConfigFile(wait, networkd.text([("Service", lines)])))
     return tuple(files)
 
 
 def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
-    """Block YAML of mappings, lists of scalars and of mappings; text as JSON writes it, which YAML reads."""
+    """Return block YAML of mappings, and of lists of scalars or mappings; scalars are written as JSON."""
     import json
 
     lines, space = list[str](), " " * indent
@@ -85,8 +85,8 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
             lines += [f"{space}{key}:", *yaml(item, indent + 2)]
         elif item and isinstance(item, list):
             lines.append(f"{space}{key}:")
-            for one in item:
-                inner = yaml(one, indent + 4) if isinstance(one, dict) else [json.dumps(one)]
+            for element in item:
+                inner = yaml(element, indent + 4) if isinstance(element, dict) else [json.dumps(element)]
                 lines += [f"{space}  - {inner[0].lstrip(' ')}", *inner[1:]]
         else:
             lines.append(f"{space}{key}: {json.dumps(item)}")
@@ -160,7 +160,7 @@ def _routing(link: Link) -> dict[str, object]:
 
 def _route(route: Route) -> dict[str, object]:
     tree: dict[str, object] = {"to": route.destination}
-    # Without a gateway netplan wants to be told that the network is on the link.
+    # Without a gateway, netplan requires the scope.
     tree |= {"via": route.gateway} if route.gateway else {"scope": "link"}
     if route.on_link and route.gateway:
         tree["on-link"] = True
@@ -173,7 +173,9 @@ def _rule(rule: Rule, table: int) -> dict[str, object]:
 
 
 def configures(host: Host, names: frozenset[str], mac: str) -> str:
-    """What netplan made for its backend at the start of the boot, except from ours for DHCP."""
+    """Return the file that netplan generated for its backend and that configures the NIC, "" if none does;
+    files generated from the agent's for DHCP do not count.
+    """
     from agent.network import networkmanager
 
     key = f"{_ID}{FALLBACK}"
@@ -183,12 +185,12 @@ def configures(host: Host, names: frozenset[str], mac: str) -> str:
 
 
 def prepare(host: Host, link: Link) -> None:
-    """Nothing to do: later files win, and our ids sort first."""
+    """Do nothing: later files override earlier ones, and the agent's ids sort first."""
 
 
 def reload(host: Host, links: Iterable[Link]) -> None:
-    """Have netplan write for its backend, which reads that again if it runs and is started if it does not:
-    at the first boot of an image, netplan had nothing to say when it was asked.
+    """Generate the backend's files, and reload the backend if it runs, start it if not: at the first boot of
+    an image, netplan had no files when systemd ran it, so no backend was enabled.
     """
     from agent.network import networkmanager
 
@@ -196,7 +198,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     if not touched or not host.live:
         return
     host.run((next((name for name in _GENERATORS if host.exists(name)), _GENERATORS[0]),))
-    # Its units have changed too: which NICs the boot waits for.
+    # Its units have changed too: those with the NICs that the boot waits for.
     host.run(("systemctl", "daemon-reload"))
     if units.active(host, NETWORKD_UNIT):
         networkd.reload(host, touched)

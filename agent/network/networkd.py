@@ -1,9 +1,9 @@
 """Renderer for systemd-networkd: one systemd.network(5) file for each NIC, matched by its MAC where the
-document does not name it; for a virtual one a systemd.netdev(5) file too.
+document does not name it; for a virtual NIC a systemd.netdev(5) file too.
 
 The names sort before those of images and administrators' wildcards (``10-gandi-…`` before ``20-wired``),
-because the first file that matches a NIC is the only one that counts. ``Kind=!*`` keeps bridges and
-VLANs out, which take over the MAC of a NIC.
+because networkd uses only the first file that matches a NIC. ``Kind=!*`` excludes bridges and VLANs, which
+take over the MAC of a NIC.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ if TYPE_CHECKING:
 NAME = "networkd"
 BY_NAME = False
 _PREFIX = "10-gandi-"
-#: In descending order of precedence: a file hides those of its name in later folders.
+#: In descending order of precedence: a file hides files of the same name in later folders.
 _FOLDERS = (
     "/etc/systemd/network",
     "/run/systemd/network",
     "/usr/local/lib/systemd/network",
     "/usr/lib/systemd/network",
 )
+#: Made by networkd when it starts.
 _RUNS = "/run/systemd/netif/links"
 _HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 
 
 def paths(key: str) -> tuple[str, ...]:
-    """The NIC's files: what makes it, and what configures it."""
+    """Return the NIC's .netdev file, which creates it, and its .network file, which configures it."""
     return f"{_FOLDERS[0]}/{_PREFIX}{key}.netdev", f"{_FOLDERS[0]}/{_PREFIX}{key}.network"
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """The .network file, for a virtual NIC after the .netdev file."""
+    """Return the .network file, for a virtual NIC after the .netdev file."""
     netdev, network = paths(link.key)
     made = (ConfigFile(netdev, text(_netdev(link))),) if link.virtual else ()
     return *made, ConfigFile(network, text(_sections(link)))
 
 
 def text(sections: Iterable[Section]) -> str:
-    """A unit file; sections without lines are left out."""
+    """Return a file in the format of unit files; sections without lines are left out."""
     return _HEADER + "\n".join(
         f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections if lines
     )
@@ -90,15 +91,15 @@ def _match(link: Link) -> Section:
     nic, mac = link.nic, link.interface.mac
     if link.virtual or not mac or (nic.name and not nic.mac):
         return "Match", [f"Name={link.name}"]
-    # A bond gives its ports one address; what matches a port is what it was made with.
+    # A bond gives all its ports one address: a port is matched by its permanent one.
     key = "PermanentMACAddress" if link.master and link.master.nic.kind is Kind.BOND else "MACAddress"
     return "Match", [f"{key}={mac}", "Type=ether", "Kind=!*"]
 
 
 def _link(link: Link) -> Section:
-    # With a dead port a bond or a bridge never gets further than that.
-    enough = "degraded-carrier" if link.ports else "yes"
-    lines = [f"RequiredForOnline={enough if link.required else 'no'}"]
+    # With a port that has no carrier, a bond or a bridge never reaches a better state.
+    required = "degraded-carrier" if link.ports else "yes"
+    lines = [f"RequiredForOnline={required if link.required else 'no'}"]
     return "Link", lines + ([f"MTUBytes={link.nic.mtu}"] if link.nic.mtu else [])
 
 
@@ -120,7 +121,7 @@ def _network(link: Link) -> list[str]:
     lines += [f"Address={address}" for address in nic.addresses]
     lines += [f"DNS={server}" for server in nic.nameservers]
     lines += [f"Domains={' '.join(nic.search)}"] if nic.search else []
-    # Nothing else would ever give it a carrier.
+    # A bridge without ports never has a carrier.
     alone = ["ConfigureWithoutCarrier=yes"] if nic.kind is Kind.BRIDGE and not link.ports else []
     return lines + _vlans(link) + alone
 
@@ -131,18 +132,18 @@ def _dhcp(link: Link) -> list[Section]:
 
 
 def advertised(link: Link) -> list[str]:
-    """What [IPv6AcceptRA] has to say of the NIC."""
+    """Return the lines of the NIC's [IPv6AcceptRA] section; none where its defaults are wanted."""
     nic = link.nic
-    said = [
+    options = [
         ("UseAutonomousPrefix=no", not nic.ra_address),
-        # A router's advertisement can also ask for DHCPv6, which would bring an address.
+        # A router's advertisement can also start DHCPv6, which would assign an address.
         ("DHCPv6Client=no", not nic.ra_address and not nic.dhcp6),
         ("DHCPv6Client=always", nic.dhcp6),
         ("UseDNS=no", not nic.ra_dns),
         ("UseGateway=no", not nic.ra_gateway),
         (f"RouteMetric={link.metric6}", link.metric6 is not None and nic.ra_gateway),
     ]
-    return [line for line, applies in said if applies] if nic.accept_ra else []
+    return [line for line, applies in options if applies] if nic.accept_ra else []
 
 
 def _route(route: Route, table: int | None = None) -> list[str]:
@@ -159,46 +160,46 @@ def _rule(rule: Rule, table: int) -> list[str]:
 
 
 def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:
-    """The first .network file whose [Match] section fits the NIC, of those whose name does not begin with
-    ``but`` (ours for DHCP).
+    """Return the first .network file with a [Match] section that fits the NIC, "" if there is none. Files
+    with the name prefix ``but`` (by default the agent's for DHCP) do not count.
     """
-    for name, found in sorted(_files(host).items()):
-        if not name.startswith(but) and _fits(_match_section(host.read(found) or ""), names, mac):
-            return found
+    for name, path in sorted(_files(host).items()):
+        if not name.startswith(but) and _fits(_match_section(host.read(path) or ""), names, mac):
+            return path
     return ""
 
 
 def _files(host: Host) -> dict[str, str]:
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for folder in _FOLDERS:
         for name in listed(host, folder):
             if name.endswith(".network"):
-                found.setdefault(name, f"{folder}/{name}")
-    return found
+                paths.setdefault(name, f"{folder}/{name}")
+    return paths
 
 
 def _match_section(text: str) -> dict[str, str]:
-    section, found = "", dict[str, str]()
+    section, keys = "", dict[str, str]()
     for line in (line.strip(WHITE) for line in lines(text)):
         if line.startswith("["):
             section = line
         elif section == "[Match]" and "=" in line and not line.startswith(("#", ";")):
             key, _, value = line.partition("=")
             key = key.rstrip(BLANKS)
-            found[key] = f"{found.get(key, '')} {value}".strip(BLANKS)
-    return found
+            keys[key] = f"{keys.get(key, '')} {value}".strip(BLANKS)
+    return keys
 
 
 def _fits(match: dict[str, str], names: frozenset[str], mac: str) -> bool:
-    """Whether all that the section asks for fits; a key that is not known here is taken to fit, so the NIC
-    is left.
+    """Return whether each key of the section fits the NIC. An unsupported key counts as fitting, so that the
+    agent does not configure a NIC that another file may configure.
     """
     tests: dict[str, Callable[[str], bool]] = {
         "Name": lambda value: any(_glob(value, name) for name in names),
         "MACAddress": lambda value: mac in words(value.lower()),
         "PermanentMACAddress": lambda value: mac in words(value.lower()),
         "Type": lambda value: _glob(value, "ether"),
-        # A physical NIC has no kind; a list that only excludes some fits it.
+        # A physical NIC has no kind: it fits a list that excludes kinds.
         "Kind": lambda value: value.startswith("!"),
         "WLANInterfaceType": lambda _value: False,
         "SSID": lambda _value: False,
@@ -215,16 +216,15 @@ def _glob(patterns: str, name: str) -> bool:
 
 
 def prepare(host: Host, link: Link) -> None:
-    """Nothing to do: the name of our file puts it first."""
+    """Do nothing: the agent's file sorts first."""
 
 
 def reload(host: Host, links: Iterable[Link]) -> None:
-    """Have a running systemd-networkd read its files again and configure the NICs whose file has changed."""
+    """Make a running systemd-networkd read its files again and configure the NICs with changed ones."""
     if not list(links) or not host.live or not host.exists(_RUNS):
         return
     if not units.active(host, NETWORKD_UNIT):
         return
-    # networkctl, which a reload runs, speaks over the system bus; a restart keeps addresses and needs no
-    # bus.
-    how = "reload" if host.exists("/run/dbus/system_bus_socket") else "restart"
-    host.run(("systemctl", "--no-block", how, NETWORKD_UNIT))
+    # A reload runs networkctl, which needs the system bus. A restart needs none, and keeps addresses.
+    verb = "reload" if host.exists("/run/dbus/system_bus_socket") else "restart"
+    host.run(("systemctl", "--no-block", verb, NETWORKD_UNIT))

@@ -1,7 +1,7 @@
 """Renderer for NetworkManager: one keyfile (nm-settings-keyfile(5)) for each NIC.
 
-NetworkManager does router advertisements itself and takes all addresses of one or none at all: where the
-document wants no such address, they are heard only if the way out comes by them.
+NetworkManager processes router advertisements itself, and uses all addresses of one or none. Where the
+document wants no such address, advertisements are accepted only if they supply the default route.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ BY_NAME = False
 _FOLDER = "/etc/NetworkManager/system-connections"
 _FOLDERS = (_FOLDER, "/run/NetworkManager/system-connections", "/usr/lib/NetworkManager/system-connections")
 _PREFIX = "gandi-"
-#: Before every profile of the image's that fits the NIC too (0).
+#: Above that of the image's profiles that fit the NIC too (default 0).
 _PRIORITY = 100
-#: Seconds for nmcli, which does not wait for a NIC to be up.
+#: Seconds for nmcli, which is run without waiting for a NIC to be up.
 _TIMEOUT = 20.0
-#: The gateway of a route that has none and a metric.
+#: Written as the gateway of a route without one: the metric is the next field.
 _NO_GATEWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - not an address to listen at
 _TYPES = {Kind.PHYSICAL: "ethernet"}
 
 
 def paths(key: str) -> tuple[str, ...]:
-    """The NIC's keyfile."""
+    """Return the NIC's keyfile."""
     return (f"{_FOLDER}/{_PREFIX}{key}.nmconnection",)
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """The keyfile; NetworkManager reads none that others than root can read."""
+    """Return the keyfile, mode 0600: NetworkManager ignores one that other users can read."""
     groups = [("connection", _connection(link)), ("ethernet", _ethernet(link)), *_made(link)]
     if not link.master:
         groups += [("ipv4", _ipv4(link)), ("ipv6", _ipv6(link))]
@@ -71,7 +71,7 @@ def _connection(link: Link) -> dict[str, object]:
         keys["interface-name"] = link.name
     if link.master:
         keys |= {"master": link.master.name, "slave-type": link.master.nic.kind}
-    # A port alone brings nothing up, and a bond alone waits for its ports.
+    # A port does not bring up its master; a bond or bridge without this waits for its ports.
     return keys | ({"autoconnect-slaves": 1} if link.ports else {})
 
 
@@ -111,7 +111,7 @@ def _made(link: Link) -> list[Group]:
 def _ipv4(link: Link) -> dict[str, object]:
     addresses = _addresses(link, 4)
     if not _has_ipv4(link):
-        # Nothing else is taken beside this: the way to an IPv4 resolver is by another NIC.
+        # No other key is allowed with this method. An IPv4 resolver is reached by another NIC.
         return {"method": "disabled"}
     method = "auto" if link.nic.dhcp4 else "manual"
     metric = {"route-metric": link.metric4} if link.metric4 is not None else {}
@@ -142,7 +142,7 @@ def _addresses(link: Link, wanted: int) -> dict[str, object]:
 def _resolvers(link: Link, wanted: int) -> dict[str, object]:
     own = [server for server in link.nic.nameservers if family(server) == wanted]
     keys: dict[str, object] = {"dns": "".join(f"{server};" for server in own)} if own else {}
-    # Looked up whichever family asks; once is enough.
+    # Search domains apply to both families: written once.
     first = 4 if _has_ipv4(link) else 6
     search = "".join(f"{domain};" for domain in link.nic.search) if wanted == first else ""
     return keys | ({"dns-search": search} if search else {})
@@ -175,8 +175,8 @@ def _route(route: Route) -> str:
 
 
 def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:
-    """The first profile that names the NIC, by name or MAC, of those whose file's name does not begin with
-    ``but`` (ours for DHCP). One that names none fits every NIC.
+    """Return the first Ethernet profile that fits the NIC, by name, MAC, or because it has neither; "" if
+    there is none. Files with the name prefix ``but`` (by default the agent's for DHCP) do not count.
     """
     for folder in _FOLDERS:
         for name in listed(host, folder):
@@ -194,19 +194,22 @@ def _fits(text: str, names: frozenset[str], mac: str) -> bool:
 
 
 def prepare(host: Host, link: Link) -> None:
-    """Nothing to do: our profiles have the higher priority."""
+    """Do nothing: the agent's profiles have a higher priority."""
 
 
 def reload(host: Host, links: Iterable[Link]) -> None:
-    """Have a running NetworkManager read its files again and activate the NICs whose file has changed."""
+    """Make a running NetworkManager read its files again and activate the changed profiles."""
     touched = list(links)
     if touched and units.active(host, NETWORKMANAGER_UNIT):
         activate(host, [f"{_PREFIX}{link.key}" for link in touched])
 
 
 def activate(host: Host, names: Iterable[str]) -> None:
-    """Activate the profiles of those ids anew. It runs, so D-Bus answers."""
+    """Activate the profiles with those ids again. NetworkManager must be running, and so D-Bus is.
+
+    Raises HostError when nmcli cannot make it read its files.
+    """
     host.run(("nmcli", "connection", "reload"), timeout=_TIMEOUT)
     for name in names:
-        # A NIC without carrier cannot be activated now; it is as soon as it has one.
+        # A NIC without carrier cannot be activated now; NetworkManager does so as soon as it has one.
         host.run(("nmcli", "--wait", "0", "connection", "up", "id", name), timeout=_TIMEOUT, check=False)

@@ -1,7 +1,7 @@
-"""Which NICs this machine has: waited for at the boot, and remembered for the rest of it (/run/gandi).
+"""The NICs of this machine: waited for at the boot, then recorded below /run/gandi.
 
-What has been here in this boot tells a NIC that was unplugged from one that is only late, and a new one from
-one that was there all the time.
+The record of NICs seen in this boot distinguishes an unplugged NIC from one that appears late, and a new one
+from one that was present from the start.
 """
 
 from __future__ import annotations
@@ -19,65 +19,68 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.network.interfaces import Interface
 
-#: Seconds that the boot waits for the document's NICs to be there.
+#: Seconds that the boot waits for the document's NICs to appear.
 _PATIENCE = 10.0
 
 
 def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name: bool) -> list[Interface]:
-    """The NICs, once there are as many as the document has and among them those that are known, or udev has
-    no more to say: its drivers load late, and another NIC must not take the place of one that does. Where
-    names count (in the manager's files, or to tell who configures another NIC), once they have theirs.
+    """Wait for the document's NICs, then return the physical NICs of this machine.
+
+    The wait ends when there are as many NICs as in the document, among them all with a known MAC (the
+    document's, or ``stored`` by number), or when udev is idle: a driver may load late, and another NIC must
+    not take the place of its NIC. Where names count (``by_name``, or several NICs), udev must also have
+    named each.
     """
     if ctx.host.offline:
         return interfaces.foretold(nics, by_name=by_name)
     gone = set(unplugged(ctx.host, interfaces.physical(ctx.host)))
-    macs = (nic.mac or stored.get(nic.number) for nic in nics)
-    known = {mac for mac in macs if mac} - gone
-    expected = max(sum((nic.mac or stored.get(nic.number)) not in gone for nic in nics), 1)
-    found: list[Interface] = []
+    macs = [nic.mac or stored.get(nic.number) for nic in nics]
+    awaited = {mac for mac in macs if mac} - gone
+    expected = max(sum(mac not in gone for mac in macs), 1)
+    present: list[Interface] = []
 
     def complete() -> bool:
-        # What is found complete is used: while udev renames a NIC, the next look may miss it.
-        nonlocal found
-        found = interfaces.physical(ctx.host)
-        # Where one is not alone, its kernel parameters go by its name too.
-        if by_name or len(found) > min(len(nics), 1):
-            if not all(interfaces.named_by_udev(ctx.host, one) for one in found):
+        # The list that was complete is returned: a NIC that udev renames may be missing from a later one.
+        nonlocal present
+        present = interfaces.physical(ctx.host)
+        # With several NICs, kernel parameters are written by name too.
+        if by_name or len(present) > min(len(nics), 1):
+            if not all(interfaces.named_by_udev(ctx.host, interface) for interface in present):
                 return False
-            # udev's record comes after the name: what was read before it may be the one before.
-            found = interfaces.physical(ctx.host)
-        return len(found) >= expected and known <= {one.mac for one in found}
+            # udev writes its record after the rename: a name read before the record may be the old one.
+            present = interfaces.physical(ctx.host)
+        return len(present) >= expected and awaited <= {interface.mac for interface in present}
 
     if not complete() and ctx.host.live and not ctx.host.dry_run:
         ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
         interfaces.wait(ctx.host, complete, _PATIENCE)
         ctx.waiting("")
-    return found
+    return present
 
 
 def begin(ctx: Context, there: Iterable[Interface]) -> None:
-    """Remember the NICs of the first look of this boot; who handles one that comes or goes updates it."""
+    """Record the NICs present at the first scan of this boot; later, only ``store`` changes the record."""
     if not ctx.host.offline and _record(ctx.host) is None:
         store(ctx, there)
 
 
 def store(ctx: Context, there: Iterable[Interface]) -> None:
-    """Remember that these NICs, and no others, are here and were seen to by the settings in force."""
-    here = {str(one.index): [one.name, one.mac] for one in there if one.index}
+    """Record that exactly these NICs are present and were handled with the current settings."""
+    here = {str(nic.index): [nic.name, nic.mac] for nic in there if nic.index}
     were = {mac for _name, mac in here.values()} | set((_record(ctx.host) or {}).get("were", ()))
     boot_cache.store(ctx.host, boot_cache.NICS, {"here": here, "were": sorted(were), "by": _settings(ctx)})
 
 
 def before(host: Host) -> dict[str, tuple[str, str]] | None:
-    """Name and MAC by number of the NICs that were here at the last look; None before the first one."""
-    found = _record(host)
-    return None if found is None else {index: (name, mac) for index, (name, mac) in found["here"].items()}
+    """Return name and MAC by ifindex of the NICs at the last scan; None before the first scan."""
+    record = _record(host)
+    return None if record is None else {index: (name, mac) for index, (name, mac) in record["here"].items()}
 
 
 def outdated(ctx: Context) -> bool:
-    """Whether the settings that decide about NICs are others than at the last look."""
-    found = _record(ctx.host)
-    return found is not None and found.get("by") != _settings(ctx)
+    """Return whether the settings that concern NICs have changed since the last scan."""
+    record = _record(ctx.host)
+    return record is not None and record.get("by") != _settings(ctx)
 
 
 def _settings(ctx: Context) -> list[object]:
@@ -86,16 +89,16 @@ def _settings(ctx: Context) -> list[object]:
 
 
 def held(host: Host, there: Iterable[Interface]) -> list[Interface]:
-    """Those of the NICs that have been here in this boot already."""
+    """Return those of the NICs that were seen in this boot before."""
     were = set((_record(host) or {}).get("were", ()))
-    return [one for one in there if one.mac in were]
+    return [nic for nic in there if nic.mac in were]
 
 
 def unplugged(host: Host, there: Iterable[Interface]) -> set[str]:
-    """The MACs of those that have been here in this boot and are not any more."""
-    return set((_record(host) or {}).get("were", ())) - {one.mac for one in there}
+    """Return the MACs seen in this boot that none of the NICs has now."""
+    return set((_record(host) or {}).get("were", ())) - {nic.mac for nic in there}
 
 
 def _record(host: Host) -> dict[str, Any] | None:
-    found = boot_cache.load(host, boot_cache.NICS)
-    return found if found and isinstance(found.get("here"), dict) else None
+    record = boot_cache.load(host, boot_cache.NICS)
+    return record if record and isinstance(record.get("here"), dict) else None

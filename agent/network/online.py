@@ -17,13 +17,14 @@ _UNITS = (
     "/usr/lib/systemd/system",
 )
 _WAIT = "systemd-networkd-wait-online.service"
-#: What networkd says of all links together (sd-network's state file, as networkctl(1) shows it).
+#: networkd's state of all links together (sd-network's state file, shown by networkctl(1)).
 _STATE = "/run/systemd/netif/state"
 
 
 def is_online(host: Host) -> bool:
-    """Whether all that the target waits for is so: networkd alone waits in it, and says that every link that
-    has to be is online. False where another unit waits too, or the target was changed.
+    """Return whether network-online.target would be reached at once: networkd's wait is the only one in it,
+    and networkd reports all required links online. False where another unit waits too, or the target was
+    changed.
     """
     changed = (f"{folder}/{TARGET}{kind}" for folder in _UNITS for kind in (".d", ".requires"))
     waits = {name for folder in _UNITS for name in listed(host, f"{folder}/{TARGET}.wants")}

@@ -1,4 +1,4 @@
-"""Which NIC of the document is which of this machine's. Pure."""
+"""Assign this machine's NICs to those of the document. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """Who goes with whom, in the order of the document's numbers, and who is left on either side."""
+    """The pairs, in the order of the document's numbers, and the unpaired NICs of either side."""
 
     pairs: tuple[tuple[Nic, Interface], ...]
     nics: tuple[Nic, ...]
@@ -27,39 +27,39 @@ def pair(
     stored: Mapping[int, str],
     held: Collection[Interface] = (),
 ) -> Pairing:
-    """Pair by the document's MAC; else by its name; else as it was ``stored`` (number → MAC); else vif N
-    with ethN where there is such a name; else what is left in order, by number and by bus.
+    """Pair by the document's MAC; else by its name; else as ``stored`` (number → MAC); else number N with
+    the name ethN; else the rest in order, by number and by bus.
 
-    A NIC whose MAC or name is in the document and not on this machine is paired with nothing: the platform
-    named another. One that has been paired before takes none of those that are ``held``, which have been
-    here in this boot and are not it: it was unplugged.
+    A NIC of which the document names the MAC or the name is not paired with any other interface. A NIC that
+    was paired before (``stored``) and is missing takes none of the ``held`` interfaces, which were present
+    earlier in this boot: it was unplugged.
     """
     ordered = sorted(nics, key=lambda nic: nic.number)
-    waiting = list(ordered)
+    unpaired = list(ordered)
     free = list(interfaces)
-    found: dict[int, Interface] = {}
+    paired: dict[int, Interface] = {}
 
     def take(fits: Callable[[Nic, Interface], bool]) -> None:
-        for nic in list(waiting):
-            match = next((one for one in free if fits(nic, one)), None)
+        for nic in list(unpaired):
+            match = next((interface for interface in free if fits(nic, interface)), None)
             if match is not None:
-                found[nic.number] = match
-                waiting.remove(nic)
+                paired[nic.number] = match
+                unpaired.remove(nic)
                 free.remove(match)
 
-    take(lambda nic, one: nic.mac is not None and nic.mac == one.mac)
-    take(lambda nic, one: nic.mac is None and nic.name == one.name)
-    take(lambda nic, one: _free(nic) and stored.get(nic.number) == one.mac)
+    take(lambda nic, interface: nic.mac is not None and nic.mac == interface.mac)
+    take(lambda nic, interface: nic.mac is None and nic.name == interface.name)
+    take(lambda nic, interface: _free(nic) and stored.get(nic.number) == interface.mac)
 
-    def may_take(nic: Nic, one: Interface) -> bool:
-        return _free(nic) and not (nic.number in stored and one in held)
+    def may_take(nic: Nic, interface: Interface) -> bool:
+        return _free(nic) and not (nic.number in stored and interface in held)
 
-    take(lambda nic, one: may_take(nic, one) and one.name == f"eth{nic.number}")
+    take(lambda nic, interface: may_take(nic, interface) and interface.name == f"eth{nic.number}")
     take(may_take)
-    pairs = tuple((nic, found[nic.number]) for nic in ordered if nic.number in found)
-    return Pairing(pairs, tuple(waiting), tuple(free))
+    pairs = tuple((nic, paired[nic.number]) for nic in ordered if nic.number in paired)
+    return Pairing(pairs, tuple(unpaired), tuple(free))
 
 
 def _free(nic: Nic) -> bool:
-    """Whether the document leaves open which one it is."""
+    """Return whether the document names neither MAC nor name, so that any interface may be taken."""
     return nic.mac is None and nic.name is None

@@ -1,4 +1,4 @@
-"""From the document's NICs and this machine's interfaces to the links that a renderer writes. Pure."""
+"""Make the links that a renderer writes, from the document's NICs and this machine's interfaces. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool) -> tuple[Link, ...]:
-    """The links by the document's numbers; ``physical`` says which interface each physical NIC is.
+    """Return the links in the order of the document's numbers. ``physical`` maps the number of each physical
+    NIC to its interface; ``slaac`` is CONFIG_IPV6_SLAAC.
 
-    Left out: a physical NIC without an interface, and a virtual one of which nothing is there.
+    Left out: a physical NIC without an interface, and a virtual NIC with none of its parts present.
     """
     ordered = sorted(nics, key=lambda nic: nic.number)
     there = _made(ordered, physical)
-    found = {
+    links = {
         nic.number: Link(
             there[nic.number],
             with_router_advertisements(nic) if slaac else nic,
@@ -32,42 +33,42 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
         for nic in ordered
         if nic.number in there
     }
-    return multihoming.routed(_awaited([_related(link, found) for link in found.values()]))
+    return multihoming.routed(_awaited([_related(link, links) for link in links.values()]))
 
 
 def _made(nics: list[Nic], physical: Mapping[int, Interface]) -> dict[int, Interface]:
-    """Every NIC's interface: with those that are made on top of others."""
-    found, waiting = dict(physical), [nic for nic in nics if nic.kind is not Kind.PHYSICAL]
-    while ready := [nic for nic in waiting if _has_something(nic, found)]:
-        found |= {nic.number: Interface(nic.name or "", nic.mac or "") for nic in ready}
-        waiting = [nic for nic in waiting if nic.number not in found]
-    return found
+    """Return the interface of each NIC by number, including the virtual ones that can be made of others."""
+    there, virtual = dict(physical), [nic for nic in nics if nic.kind is not Kind.PHYSICAL]
+    while ready := [nic for nic in virtual if _has_part(nic, there)]:
+        there |= {nic.number: Interface(nic.name or "", nic.mac or "") for nic in ready}
+        virtual = [nic for nic in virtual if nic.number not in there]
+    return there
 
 
-def _has_something(nic: Nic, found: Mapping[int, Interface]) -> bool:
-    wanted = nic.ports if nic.parent is None else (nic.parent,)
-    return not wanted or any(number in found for number in wanted)
+def _has_part(nic: Nic, there: Mapping[int, Interface]) -> bool:
+    parts = nic.ports if nic.parent is None else (nic.parent,)
+    return not parts or any(number in there for number in parts)
 
 
-def _related(link: Link, found: Mapping[int, Link]) -> Link:
-    number, others = link.nic.number, found.values()
+def _related(link: Link, links: Mapping[int, Link]) -> Link:
+    number, others = link.nic.number, links.values()
     return replace(
         link,
-        master=next((one for one in others if number in one.nic.ports), None),
-        parent=found.get(link.nic.parent) if link.nic.parent is not None else None,
-        ports=tuple(found[port] for port in link.nic.ports if port in found),
-        vlans=tuple(one.name for one in others if one.nic.parent == number),
+        master=next((other for other in others if number in other.nic.ports), None),
+        parent=links.get(link.nic.parent) if link.nic.parent is not None else None,
+        ports=tuple(links[port] for port in link.nic.ports if port in links),
+        vlans=tuple(other.name for other in others if other.nic.parent == number),
     )
 
 
-def _awaited(found: list[Link]) -> list[Link]:
-    """The boot waits for one: the first that leads out, or else the first.
+def _awaited(links: list[Link]) -> list[Link]:
+    """Mark one link as required: the first with a gateway or DHCPv4, else the first.
 
-    Where all are optional too: a manager that is told to wait for none waits for the end of its patience
-    (systemd-networkd-wait-online: two minutes).
+    Optional links are only considered where all are optional. One is required even then: a manager with no
+    NIC to wait for waits until its timeout (systemd-networkd-wait-online: two minutes).
     """
-    own = [link for link in found if not link.master]
-    eager = [link for link in own if not link.nic.optional] or own
-    leads_out = (link for link in eager if link.nic.dhcp4 or any(route.gateway for route in link.routes))
-    first = next(leads_out, eager[0] if eager else None)
-    return [replace(link, required=link is first) for link in found]
+    own = [link for link in links if not link.master]
+    candidates = [link for link in own if not link.nic.optional] or own
+    uplinks = (link for link in candidates if link.nic.dhcp4 or any(route.gateway for route in link.routes))
+    first = next(uplinks, candidates[0] if candidates else None)
+    return [replace(link, required=link is first) for link in links]

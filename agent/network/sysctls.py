@@ -1,10 +1,11 @@
 """Kernel parameters of single NICs, as a sysctl.d(5) file: systemd's own udev rule applies it to each NIC
 as it appears. Pure.
 
-NICs other than the first answer ARP for their own addresses only and take what comes (arp_announce 2,
-arp_filter 0, rp_filter 0). Where answers are routed by their source, the reverse path is looked for loosely
-(rp_filter 2): the kernel takes the larger of the NIC's value and that of ``all``, so 0 would leave a
-strict ``all`` in force, which drops what comes by any way but the first (ip-sysctl.rst).
+NICs other than the first announce only their own addresses by ARP and accept packets from anywhere
+(arp_announce 2, arp_filter 0, rp_filter 0). Where replies are routed by their source address, the reverse
+path is checked loosely (rp_filter 2): the kernel uses the larger of the NIC's value and that of ``all``, so
+0 would leave a strict ``all`` in force, which drops packets that arrive by any NIC but the first
+(ip-sysctl.rst).
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
     from agent.network.interfaces import Link
 
-#: Sorts before the administrator's files, which so have the last word.
+#: Sorts before the administrator's files, which therefore override it.
 FILE = "/etc/sysctl.d/10-gandi-nics.conf"
 _LOOSE = 2
 
 
 def render(links: Iterable[Link]) -> str:
-    """The file, "" where no NIC needs anything."""
+    """Return the file's text, "" where no NIC needs a parameter."""
     own = [link for link in links if not link.master]
     # The NICs of an image that does not run have no names yet.
     lines = [line for at, link in enumerate(own) if link.name for line in _lines(link, first=at == 0)]
@@ -33,5 +34,5 @@ def _lines(link: Link, *, first: bool) -> list[str]:
     values = {} if first else {"arp_announce": 2, "arp_filter": 0, "rp_filter": 0}
     if link.table:
         values["rp_filter"] = _LOOSE
-    # With slashes: a name may have a dot in it. The dash: a NIC that is not there is no error.
+    # Slashes, because a name may contain a dot; the dash makes a missing NIC no error.
     return [f"-net/ipv4/conf/{link.name}/{key} = {value}" for key, value in values.items()]

@@ -1,7 +1,7 @@
-"""How many queues a virtio NIC uses: as many as there are CPUs online, eight at the most.
+"""Set the number of queue pairs of each virtio NIC: the number of CPUs online, at most MOST.
 
-The driver chooses when it starts; it does not follow when CPUs are added. Who sets another number by hand
-is left with it: the number that was last left here is remembered for this boot.
+The driver chooses a number when it starts, and does not adapt it when CPUs are added. A number that the
+administrator sets is kept: the agent records for this boot the number that it last left.
 """
 
 from __future__ import annotations
@@ -23,39 +23,44 @@ if TYPE_CHECKING:
 
 MOST = 8
 _SYS = "/sys/class/net"
-#: VIRTIO_NET_F_MQ of linux/virtio_net.h: the device may have more than one pair.
+#: VIRTIO_NET_F_MQ of linux/virtio_net.h: the device supports several pairs.
 _MULTIQUEUE = 22
 
 
 def tune(ctx: Context) -> Iterator[Item]:
-    """Give every virtio NIC its number. One that has a single queue costs a look at a file."""
+    """Set the number of queue pairs of every virtio NIC that supports several."""
     if not ctx.settings.multiqueue or ctx.host.offline:
         return
     before = boot_cache.load(ctx.host, boot_cache.QUEUES) or {}
     left, cpus = dict[str, int](), len(online_cpus(ctx.host)) or 1
-    for one in interfaces.physical(ctx.host):
-        if has_several(ctx.host, one):
-            item = _settle(ctx.host, one, min(MOST, cpus), before.get(str(one.index)), left)
+    for interface in interfaces.physical(ctx.host):
+        if has_several(ctx.host, interface):
+            item = _settle(ctx.host, interface, min(MOST, cpus), before.get(str(interface.index)), left)
             if item is not None:
                 yield item
     if left != before:
         boot_cache.store(ctx.host, boot_cache.QUEUES, left)
 
 
-def has_several(host: Host, one: Interface) -> bool:
-    """Whether the NIC is a virtio one whose device has several queues."""
-    features = attribute(host, f"{_SYS}/{one.name}/device/features")
+def has_several(host: Host, interface: Interface) -> bool:
+    """Return whether it is a virtio NIC that supports several queue pairs."""
+    features = attribute(host, f"{_SYS}/{interface.name}/device/features")
     return features[_MULTIQUEUE : _MULTIQUEUE + 1] == "1"
 
 
-def in_use(host: Host, one: Interface) -> int:
-    """How many queue pairs it uses now: what is not in use is not in its folder."""
-    return sum(name.startswith("tx-") for name in listed(host, f"{_SYS}/{one.name}/queues"))
+def in_use(host: Host, interface: Interface) -> int:
+    """Return the number of queue pairs in use: sysfs lists no others."""
+    return sum(name.startswith("tx-") for name in listed(host, f"{_SYS}/{interface.name}/queues"))
 
 
-def _settle(host: Host, one: Interface, wanted: int, last: int | None, left: dict[str, int]) -> Item | None:
-    """``left`` gets the number under which a later look finds it ours; None of a NIC that has gone."""
-    name, index, live = f"queues:{one.name}", str(one.index), in_use(host, one)
+def _settle(
+    host: Host, interface: Interface, wanted: int, last: int | None, left: dict[str, int]
+) -> Item | None:
+    """Set the queue pairs of one NIC; return None if the NIC has gone.
+
+    ``last`` is the number that the agent left before; ``left`` gets the number left now, by ifindex.
+    """
+    name, index, live = f"queues:{interface.name}", str(interface.index), in_use(host, interface)
     if not live:
         return None
     if last is not None:
@@ -66,10 +71,10 @@ def _settle(host: Host, one: Interface, wanted: int, last: int | None, left: dic
 
     try:
         if live != wanted:
-            most = ethtool_netlink.queues(one.index)[1]
+            most = ethtool_netlink.queues(interface.index)[1]
             wanted = min(wanted, most)
         if live != wanted:
-            ethtool_netlink.set_queues(host, one.index, wanted)
+            ethtool_netlink.set_queues(host, interface.index, wanted)
     except HostError as error:
         return failed(name, error.message, "CONFIG_MULTIQUEUE=0 leaves the queues alone")
     left[index] = wanted

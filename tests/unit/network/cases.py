@@ -1,4 +1,4 @@
-"""Documents with NICs of every kind, by the name of the golden file that each renderer has of them."""
+"""Documents with NICs of every kind, by the name of each renderer's golden file for them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent.network.plan import plan
 #: The machine's interfaces: number 0 is eth0.
 INTERFACES = [Interface(f"eth{number}", f"52:54:00:12:34:5{number + 6}") for number in range(3)]
 ETH0, ETH1, ETH2 = INTERFACES
-#: What a static NIC of the platform's own document wants of router advertisements.
+#: How a static NIC of the platform's own document uses router advertisements.
 QUIET = Nic(0, ra_gateway=False, ra_address=False, ra_dns=False)
 
 
 def links(*nics: Nic) -> tuple[Link, ...]:
-    """As they are planned on a machine with those interfaces."""
+    """Return the links as planned on a machine with those interfaces."""
     physical = {n.number: INTERFACES[n.number] for n in nics if n.kind is Kind.PHYSICAL}
     return plan(nics, physical, slaac=False)
 

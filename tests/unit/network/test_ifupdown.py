@@ -1,4 +1,4 @@
-"""ifupdown adds stanzas up: ours must be the only ones of their NIC, and everything else must stay."""
+"""ifupdown merges stanzas: the agent's must be the only ones for their NIC, and all others must stay."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_our_folder_is_read(host: Host, text: str | None, added: bool) -> None:
 
 
 class Running(Host):
-    """A machine in a folder that is taken for a running one, whose networking.service is active; one NIC's
-    ifdown does not end.
+    """A machine in a folder that counts as the running system, with networking.service active; the ifdown of
+    one NIC times out.
     """
 
     asked: list[tuple[str, ...]]
@@ -140,6 +140,6 @@ def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(
     ifupdown.reload(running, [link for link in CASES["vlan-beside-addresses"] if link.virtual])
     ((unit, said),) = asked_pid1.started
     program, *arguments = said["ExecStart"]
-    # Where it is depends on the build host.
+    # The path depends on the build host.
     assert (unit, os.path.basename(program), arguments) == ("gandi-ifup-eth0-7.service", "ifup", ["eth0.7"])
     assert said["KillMode"] == ("process",)

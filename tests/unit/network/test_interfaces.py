@@ -1,4 +1,4 @@
-"""Which NICs are physical, and in which order they sit on their bus."""
+"""Which NICs are physical, and their order on the bus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.network import interfaces
 
 
 def add_nic(root: Path, name: str, mac: str, *, device: str = "", index: int = 2, kind: str = "1") -> Path:
-    """A NIC in a sysfs tree, laid out as the kernel does; without a device it is a virtual one."""
+    """Make a NIC in a sysfs tree, laid out as the kernel does; without a device it is virtual."""
     place = f"sys/devices/{device}/net/{name}" if device else f"sys/devices/virtual/net/{name}"
     folder = root / place
     folder.mkdir(parents=True)

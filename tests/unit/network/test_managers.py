@@ -1,4 +1,4 @@
-"""Who is in charge of a system, told from its files."""
+"""Which network manager is in charge of a system, judged by its files."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_the_setting_decides(tmp_path: Path, name: str) -> None:
 
 
 def test_none_in_charge_and_one_that_is_not_known_are_the_operators(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no network manager"):
+    with pytest.raises(ConfigError, match="no supported network manager"):
         renderer(Host(tmp_path), "auto")
-    with pytest.raises(ConfigError, match="CONFIG_RENDERER=wicked: not known"):
+    with pytest.raises(ConfigError, match="CONFIG_RENDERER=wicked: not a supported network manager"):
         renderer(Host(tmp_path), "wicked")
 
 

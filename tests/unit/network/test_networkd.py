@@ -33,7 +33,7 @@ def _put(root: Path, name: str, text: str) -> None:
         ("Type=!loopback", True),
         ("MACAddress=52:54:00:12:34:56 02:00:00:00:00:01", True),
         ("MACAddress=02:00:00:00:00:01", False),
-        ("Driver=virtio_net", True),  # unknown here: taken to fit, so the NIC is left alone
+        ("Driver=virtio_net", True),  # unsupported key: counts as fitting, so the NIC is left alone
         ("Name=en*\nMACAddress=02:00:00:00:00:01", False),
         ("", False),
     ],

@@ -1,4 +1,4 @@
-"""When nobody need wait for network-online.target: in doubt somebody waits."""
+"""When the wait for network-online.target can be skipped: in doubt it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATE = "/run/systemd/netif/state"
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """networkd alone is waited for, and is online."""
+    """Make a machine where only networkd's wait is in the target, and networkd is online."""
     host = Host(tmp_path)
     host.write(WAIT, "")
     host.write(STATE, "OPER_STATE=routable\nONLINE_STATE=online\nADDRESS_STATE=routable\n")

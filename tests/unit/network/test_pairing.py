@@ -1,4 +1,4 @@
-"""Who goes with whom, and that it stays so."""
+"""Which NIC of the document is paired with which interface, and that pairs are stable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _mac(number: int) -> str:
 
 
 def _interfaces(*names: str) -> list[Interface]:
-    """In bus order; the n-th one's MAC ends in n."""
+    """Make interfaces in bus order; the MAC of number n ends in n."""
     return [Interface(name, _mac(number)) for number, name in enumerate(names)]
 
 

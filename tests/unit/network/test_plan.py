@@ -1,5 +1,5 @@
-"""What becomes of a document's NICs on a machine: what is made of what, what the boot waits for, which way
-out comes first, and whose answers go by which table.
+"""The links made from a document's NICs: their relations, which one the boot waits for, the order of the
+default routes, and which replies use which table.
 """
 
 from __future__ import annotations

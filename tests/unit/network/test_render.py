@@ -1,4 +1,4 @@
-"""What each manager is told for each document, to be read in golden/MANAGER/DOCUMENT.
+"""The files that each renderer writes for each document: golden/MANAGER/DOCUMENT.
 
 Regenerate: GANDI_GOLDEN=write pytest tests/unit/network/test_render.py, and read what has changed.
 """

@@ -1,4 +1,4 @@
-"""As many queues as CPUs, eight at the most; who chose another number keeps it."""
+"""As many queue pairs as CPUs, at most eight; a number that the administrator chose is kept."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SEVERAL, ONE = "0" * 22 + "1" + "0" * 41, "0" * 64
 
 
 class Nics:
-    """The kernel's answers for NICs with ``most`` queues."""
+    """Answers in place of the kernel, for NICs with at most ``most`` queue pairs."""
 
     def __init__(self, root: Path, most: int) -> None:
-        self.root, self.most, self.told = root, most, list[tuple[int, int]]()
+        self.root, self.most, self.requests = root, most, list[tuple[int, int]]()
 
     def queues(self, index: int) -> tuple[int, int]:
         return len(list((self.root / f"sys/class/net/ens{index}/queues").glob("tx-*"))), self.most
 
     def set_queues(self, _host: Host, index: int, count: int) -> None:
-        self.told.append((index, count))
+        self.requests.append((index, count))
         use(self.root, index, count)
 
 
 def use(root: Path, index: int, count: int) -> None:
-    """The NIC uses so many."""
+    """Set the number of queue pairs that the NIC uses."""
     folder = root / f"sys/class/net/ens{index}/queues"
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
@@ -42,7 +42,7 @@ def use(root: Path, index: int, count: int) -> None:
 
 
 def cpus(root: Path, text: str) -> None:
-    """These CPUs are online."""
+    """Set which CPUs are online."""
     folder = root / "sys/devices/system/cpu"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "online").write_text(f"{text}\n")
@@ -57,7 +57,7 @@ def plug(root: Path, index: int, features: str) -> None:
 
 @pytest.fixture
 def nics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nics:
-    """Two virtio NICs, of which the second has several queues."""
+    """Make two virtio NICs, the second with several queue pairs."""
     found = Nics(tmp_path, 16)
     monkeypatch.setattr(ethtool_netlink, "queues", found.queues)
     monkeypatch.setattr(ethtool_netlink, "set_queues", found.set_queues)
@@ -68,7 +68,7 @@ def nics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nics:
 
 
 def tune(nics: Nics) -> dict[str, str]:
-    """One look, by a daemon that has just been started."""
+    """Run ``tune`` once, as a daemon that has just started."""
     ctx: Context = context(Host(nics.root))
     return {item.name: f"{item.outcome}: {item.detail}" for item in queues.tune(ctx)}
 
@@ -81,7 +81,7 @@ def test_they_follow_the_cpus_up_and_down_and_end_at_eight(nics: Nics, tmp_path:
     assert tune(nics) == {"queues:ens3": "changed: 4 -> 3"}
     cpus(tmp_path, "0-31")
     assert tune(nics) == {"queues:ens3": "changed: 3 -> 8"}
-    assert nics.told == [(3, 4), (3, 3), (3, 8)]
+    assert nics.requests == [(3, 4), (3, 3), (3, 8)]
 
 
 def test_no_more_than_the_device_has(nics: Nics, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_number_that_somebody_chose_stays(nics: Nics, tmp_path: Path) -> None:
     assert tune(nics) == {"queues:ens3": "kept: changed by admin"}
     use(tmp_path, 3, 8)
     assert tune(nics) == {"queues:ens3": "unchanged: 8"}
-    assert nics.told == [(3, 4)]
+    assert nics.requests == [(3, 4)]
 
 
 def test_the_setting(nics: Nics, tmp_path: Path) -> None:

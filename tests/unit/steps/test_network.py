@@ -286,5 +286,5 @@ def test_another_network_manager_is_no_failure_where_nothing_is_asked_for(machin
     ctx.config = None
     assert [item.outcome for item in network.apply(ctx)] == [Outcome.SKIPPED]
     machine.deliver(nics=(NIC0,))
-    with pytest.raises(ConfigError, match="no network manager"):
+    with pytest.raises(ConfigError, match="no supported network manager"):
         machine.run(network.apply)

@@ -224,7 +224,7 @@ def test_a_lease_does_not_take_the_place_of_the_documents_resolvers(leasing: Mac
 def test_a_hook_of_the_administrators_is_left_and_told_what_it_needs(leasing: Machine) -> None:
     leasing.put(ENTER, "echo mine\n")
     assert (
-        "to keep them out it needs: skip_hooks="
+        "to ignore the resolvers of leases, add the line: skip_hooks="
         in leasing.run(resolver.apply)["resolvers of leases (dhcpcd)"]
     )
     assert leasing.text(ENTER) == "echo mine\n"

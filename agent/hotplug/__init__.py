@@ -1,1 +1,1 @@
-"""CPUs, memory and network interfaces that come and go while the machine runs; the first look at them."""
+"""CPUs, memory and network interfaces that are added and removed while the machine runs, and coldplug."""

@@ -1,6 +1,6 @@
-"""The first look of a boot at CPUs, memory and NICs: what comes after it is new.
+"""Coldplug: the first scan of CPUs, memory and NICs in a boot. What is added after it counts as new.
 
-It begins when the daemon hears of devices already, so that nothing comes between.
+The daemon's socket receives device events before the scan begins, so no device is missed in between.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Remember who is there, and bring the memory online that nobody has yet."""
+    """Record the CPUs and NICs that are present, and bring offline memory online."""
     nic.first(ctx)
     yield from cpu.look(ctx)
     yield from memory.apply(ctx)

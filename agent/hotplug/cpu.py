@@ -1,8 +1,8 @@
-"""CPUs: exactly those that were added while the machine runs are brought online.
+"""CPUs: only those that are added while the machine runs are brought online.
 
-A CPU that was there when this boot first looked, or has been online since, is known: offline, it is so
-because somebody wants it (the kernel's command line, the administrator), and no event, no restart and no
-``udevadm trigger`` changes that. One that is taken out and plugged in again is new: its folder is another.
+A CPU that was present at the first scan of this boot, or has been online since, is known. If it is offline,
+the kernel's command line or the administrator wants that, and no event, restart or ``udevadm trigger``
+changes it. A CPU that was removed and added again is new: its folder in /sys has another inode.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _SYS = "/sys/devices/system/cpu"
-#: Seconds to wait for a new CPU's ``online`` file, which older kernels make after they have told of the CPU.
+#: Seconds to wait for a new CPU's ``online`` file, which older kernels make after the event.
 _PATIENCE = 2.0
+#: Seconds between two checks for it.
 _TICK = 0.05
-#: Why a known CPU that is offline is left.
+#: Why a known CPU is left offline.
 ADMINS = "offline since the boot, or taken offline by the administrator"
 
-_turn = threading.Lock()
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """A CPU that is there. ``folder`` is the number of its folder in /sys: another when it comes again."""
+    """A present CPU. ``folder`` is the inode of its folder in /sys: another one after it is added again."""
 
     name: str
     folder: int
@@ -44,22 +45,26 @@ class Cpu:
 
     @property
     def number(self) -> int:
-        """N of cpuN."""
+        """Return N of cpuN."""
         return int(self.name.removeprefix("cpu"))
 
 
 def present(host: Host) -> list[Cpu]:
-    """The CPUs that are plugged in, by number."""
+    """Return the CPUs that are plugged in, by number."""
     online = online_cpus(host)
-    found = (
+    cpus = (
         Cpu(name, folder, int(name.removeprefix("cpu")) in online)
         for name, folder in numbered(host, _SYS, "cpu").items()
     )
-    return sorted(found, key=lambda cpu: cpu.number)
+    return sorted(cpus, key=lambda cpu: cpu.number)
 
 
 def policy(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[bool, str]:
-    """Whether to bring a CPU online, and why so. Pure; ``known`` is None before the first look."""
+    """Return whether to bring a CPU online, and the reason. Pure.
+
+    ``known`` has the folder of each known CPU by name, None before the first scan; ``wanted`` is
+    CONFIG_CPU_ONLINE.
+    """
     if cpu.online:
         return False, "online"
     if known is None or known.get(cpu.name) == cpu.folder:
@@ -68,29 +73,30 @@ def policy(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[
 
 
 def look(ctx: Context) -> Iterator[Item]:
-    """Bring the CPUs online that are new; the first look of a boot only remembers who is there."""
-    with _turn:
-        known, found = boot_cache.load(ctx.host, boot_cache.CPUS), present(ctx.host)
-        mine = set[str]()
-        for cpu in found:
+    """Bring new CPUs online; at the first scan of a boot, only record those present."""
+    with _lock:
+        known, there = boot_cache.load(ctx.host, boot_cache.CPUS), present(ctx.host)
+        brought = set[str]()
+        for cpu in there:
             act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
             if act:
                 item = _bring(ctx.host, cpu)
                 if item.outcome is Outcome.CHANGED:
-                    mine.add(cpu.name)
+                    brought.add(cpu.name)
                 yield item
             elif not cpu.online and why != ADMINS:
                 yield skipped(cpu.name, why)
-        _remember(ctx.host, known, found, mine)
-    yield unchanged("cpus", f"{spelled(online_cpus(ctx.host))} online")
+        _remember(ctx.host, known, there, brought)
+    online = online_cpus(ctx.host)
+    yield unchanged("CPUs online", f"cpu{spelled(online)} ({len(online)})" if online else "none in /sys")
 
 
-def _remember(host: Host, known: Mapping[str, int] | None, found: list[Cpu], mine: set[str]) -> None:
-    """Those who were there at the first look, those who have been online, and of both who is still there."""
+def _remember(host: Host, known: Mapping[str, int] | None, there: list[Cpu], brought: set[str]) -> None:
+    """Record the present CPUs that were present at the first scan or have been online since."""
     keep = {
         cpu.name: cpu.folder
-        for cpu in found
-        if known is None or cpu.online or cpu.name in mine or known.get(cpu.name) == cpu.folder
+        for cpu in there
+        if known is None or cpu.online or cpu.name in brought or known.get(cpu.name) == cpu.folder
     }
     if keep != known:
         boot_cache.store(host, boot_cache.CPUS, keep)
@@ -102,19 +108,21 @@ def _bring(host: Host, cpu: Cpu) -> Item:
         return failed(
             cpu.name,
             f"{file} is not there after {_PATIENCE:g} s",
-            "the kernel says why: journalctl -k -g cpu",
+            "see the kernel's log: journalctl -k -g cpu",
         )
     try:
         host.sysfs_write(file, "1")
     except HostError as error:
-        # Whoever was faster: what counts is that it is online.
+        # Another program may have brought it online before.
         if cpu.number not in online_cpus(host):
-            return failed(cpu.name, error.message, "the kernel says why: journalctl -k -g cpu")
+            return failed(cpu.name, error.message, "see the kernel's log: journalctl -k -g cpu")
     return changed(cpu.name, "online")
 
 
 def _appears(host: Host, file: str) -> bool:
-    """Wait until the file is there; sysfs tells nobody when it is."""
+    """Wait until the file exists, by checking again and again: sysfs sends no event for it. Return False
+    after _PATIENCE seconds.
+    """
     deadline = time.monotonic() + _PATIENCE
     while not host.exists(file):
         if time.monotonic() >= deadline:
@@ -124,7 +132,7 @@ def _appears(host: Host, file: str) -> bool:
 
 
 def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
-    """Each CPU for ``gandi-agent resources``: its name, state, what is done about it, and why."""
+    """Yield the rows of ``gandi-agent resources``: name, state, action and reason of each CPU."""
     known = boot_cache.load(ctx.host, boot_cache.CPUS)
     for cpu in present(ctx.host):
         act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)

@@ -1,11 +1,12 @@
-"""Memory blocks: what is plugged in and offline is brought online, unless the kernel does that by itself.
+"""Memory blocks: added blocks that are offline are brought online, unless the kernel does so by itself.
 
-A module or a grown virtio-mem device is many blocks at once (128 MiB each on most machines): one look takes
-them all, and what comes meanwhile. A block that has been online in this boot and is offline now was taken
-offline by the administrator; one that was plugged out and in again is new: its folder is another.
+A module or a grown virtio-mem device adds many blocks at once (128 MiB each on most machines): one scan
+handles them all, and those that are added during it. A block that has been online in this boot and is
+offline now was taken offline by the administrator. A block that was removed and added again is new: its
+folder in /sys has another inode.
 
-Onlining needs free memory and locks, so the kernel may refuse for a moment: such blocks are tried again,
-less and less often. Interface: the kernel's admin-guide/mm/memory-hotplug.rst.
+Onlining needs free memory and locks, so the kernel may refuse it temporarily: such blocks are retried with
+growing delays. Interface: the kernel's admin-guide/mm/memory-hotplug.rst.
 """
 
 from __future__ import annotations
@@ -30,20 +31,21 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _SYS = "/sys/devices/system/memory"
-#: Seconds before each further attempt at the blocks that were refused for a moment.
+#: Seconds before each further attempt at the blocks that were refused temporarily.
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-_FOR_NOW = (errno.ENOMEM, errno.EBUSY, errno.EAGAIN)
+#: The errors of a temporary refusal.
+_TEMPORARY = (errno.ENOMEM, errno.EBUSY, errno.EAGAIN)
 ADMINS = "taken offline by the administrator"
 NEW = "plugged in"
-#: What a way of onlining asks of a block's ``valid_zones``, and where the block ends up.
+#: The zone in ``valid_zones`` that online_movable needs; any other one is the kernel's.
 _MOVABLE = "Movable"
 
-_turn = threading.Lock()
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A block of memory. ``folder`` is the number of its folder in /sys: another when it comes again."""
+    """A memory block. ``folder`` is the inode of its folder in /sys: another one after it is added again."""
 
     name: str
     folder: int
@@ -51,33 +53,34 @@ class Block:
 
     @property
     def number(self) -> int:
-        """N of memoryN."""
+        """Return N of memoryN."""
         return int(self.name.removeprefix("memory"))
 
 
 @dataclass(slots=True)
 class Work:
-    """What became of the blocks of one look, by number."""
+    """The results of one scan, by block number."""
 
+    #: The blocks brought online, by zone.
     online: dict[str, set[int]] = field(default_factory=dict)
+    #: The reason of each refused block.
     refused: dict[int, str] = field(default_factory=dict)
-    #: Refused for a moment: tried again.
+    #: The reason of each block that was refused temporarily, and is retried.
     later: dict[int, str] = field(default_factory=dict)
 
 
 def present(host: Host) -> list[Block]:
-    """The blocks that are plugged in, by number."""
-    found = numbered(host, _SYS, "memory").items()
-    blocks = (Block(name, folder, attribute(host, f"{_SYS}/{name}/state")) for name, folder in found)
-    # One without a state has gone meanwhile.
+    """Return the blocks that are plugged in, by number."""
+    folders = numbered(host, _SYS, "memory").items()
+    blocks = (Block(name, folder, attribute(host, f"{_SYS}/{name}/state")) for name, folder in folders)
+    # A block without a state was removed during the scan.
     return sorted((block for block in blocks if block.state), key=lambda block: block.number)
 
 
 def way(setting: str, kernel: str) -> tuple[str, str]:
-    """What to write into the ``state`` of a new block, "" for nothing, and why so. Pure.
+    """Return what to write into the ``state`` of a new block ("" for nothing), and the reason. Pure.
 
-    ``setting`` is CONFIG_MEMORY_ONLINE, ``kernel`` what is in auto_online_blocks ("" where there is no
-    such file).
+    ``setting`` is CONFIG_MEMORY_ONLINE, ``kernel`` the content of auto_online_blocks ("" without that file).
     """
     if setting == "0":
         return "", "CONFIG_MEMORY_ONLINE=0"
@@ -87,8 +90,9 @@ def way(setting: str, kernel: str) -> tuple[str, str]:
 
 
 def fits(how: str, zones: str) -> str:
-    """Why a block cannot be brought online that way, "" if it can. Pure; ``zones`` is what its
-    ``valid_zones`` says, "" where there is no such file.
+    """Return why writing ``how`` cannot bring a block online, "" if it can. Pure.
+
+    ``zones`` is the content of the block's ``valid_zones`` ("" without that file).
     """
     possible = words(zones)
     if not possible or (how == "online" and possible != ["none"]):
@@ -101,30 +105,30 @@ def fits(how: str, zones: str) -> str:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """The first look of a boot: what is offline was there before the kernel, or came since; nobody has had
-    the time to take it offline.
+    """Make the first scan of a boot, which brings every offline block online: it is too early for the
+    administrator to have taken one offline.
     """
-    return _look(ctx, boot_cache.load(ctx.host, boot_cache.MEMORY) or {}, DELAYS[:3])
+    return _scan(ctx, boot_cache.load(ctx.host, boot_cache.MEMORY) or {}, DELAYS[:3])
 
 
 def look(ctx: Context) -> Iterator[Item]:
-    """Bring the blocks online that are new. Where nobody looked at the boot, only remember who is there."""
+    """Bring new blocks online; if there was no scan in this boot, only record the blocks present."""
     known = boot_cache.load(ctx.host, boot_cache.MEMORY)
     if known is None:
         known = {block.name: block.folder for block in present(ctx.host)}
-    return _look(ctx, known, DELAYS)
+    return _scan(ctx, known, DELAYS)
 
 
-def _look(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> Iterator[Item]:
-    with _turn:
+def _scan(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> Iterator[Item]:
+    with _lock:
         host, work = ctx.host, Work()
         how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
-        waiting = [] if how else _new(host, known)
+        left = [] if how else _new(host, known)
         if how:
             for delay in (0.0, *delays):
                 if delay:
                     ctx.waiting(f"{_range(work.later)}: {_first(work.later)}")
-                    # Nothing tells when memory or a lock is free.
+                    # No event is sent when memory or a lock becomes free.
                     time.sleep(delay)
                 _bring(host, _untried(_new(host, known), work), how, work)
                 if not work.later:
@@ -132,8 +136,8 @@ def _look(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
             ctx.waiting("")
         count = _remember(host, known, work)
     yield from _items(host, work)
-    if waiting:
-        yield skipped(_range(block.number for block in waiting), why)
+    if left:
+        yield skipped(_range(block.number for block in left), why)
     yield unchanged("memory", f"{_size(host, count)} in blocks")
 
 
@@ -146,7 +150,9 @@ def _new(host: Host, known: Mapping[str, int]) -> list[Block]:
 
 
 def _untried(blocks: list[Block], work: Work) -> list[Block]:
-    """Without those that were refused for good, and those that somebody took offline again meanwhile."""
+    """Return the blocks except those that were refused, and those that this scan brought online before and
+    that are offline again: by the administrator.
+    """
     done = set().union(*work.online.values(), work.refused)
     return [block for block in blocks if block.number not in done]
 
@@ -168,21 +174,23 @@ def _bring(host: Host, blocks: list[Block], how: str, work: Work) -> None:
 
 
 def _note(host: Host, block: Block, error: HostError, work: Work) -> None:
-    """Refused: it may have gone, or be online by somebody else's hand; else it is tried again, or not."""
+    """Note a refusal, to be retried or not; ignore it if the block has gone or another program has brought
+    it online.
+    """
     if attribute(host, f"{_SYS}/{block.name}/state") in ("", "online"):
         return
     cause = error.__cause__
     number, text = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, error.message)
-    (work.later if number in _FOR_NOW else work.refused)[block.number] = text or error.message
+    (work.later if number in _TEMPORARY else work.refused)[block.number] = text or error.message
 
 
 def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
-    """Those who have been online, and are still there; the number of all that are there."""
-    mine, there = set().union(*work.online.values()), present(host)
+    """Record the present blocks that have been online; return the number of all that are present."""
+    brought, there = set().union(*work.online.values()), present(host)
     keep = {
         block.name: block.folder
         for block in there
-        if block.state == "online" or block.number in mine or known.get(block.name) == block.folder
+        if block.state == "online" or block.number in brought or known.get(block.name) == block.folder
     }
     if keep != boot_cache.load(host, boot_cache.MEMORY):
         boot_cache.store(host, boot_cache.MEMORY, keep)
@@ -190,13 +198,13 @@ def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
 
 
 def _items(host: Host, work: Work) -> Iterator[Item]:
-    """What was done, in few words for many blocks: one item for each zone, and for each reason."""
+    """Yield one item for each zone of blocks brought online, and for each reason of a refusal."""
     for zone, numbers in sorted(work.online.items()):
         where = f" ({zone})" if zone else ""
         yield changed(_range(numbers), f"{_size(host, len(numbers))} online{where}")
     for refused, hint in (
-        (work.refused, "the kernel says why: journalctl -k -g memory"),
-        (work.later, "free some memory; it is tried again with the next block, or: udevadm trigger"),
+        (work.refused, "see the kernel's log: journalctl -k -g memory"),
+        (work.later, "free some memory; it is retried when a block is added, or by: udevadm trigger"),
     ):
         for why in dict.fromkeys(refused.values()):
             yield failed(_range(n for n, text in refused.items() if text == why), why, hint)
@@ -216,8 +224,8 @@ def _size(host: Host, blocks: int) -> str:
 
 
 def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
-    """The blocks for ``gandi-agent resources``, neighbours of one answer together: name, state, what is
-    done about them, and why.
+    """Yield the rows of ``gandi-agent resources``: names, state, action and reason. Adjacent blocks with the
+    same answer share a row.
     """
     host, known = ctx.host, boot_cache.load(ctx.host, boot_cache.MEMORY)
     how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))

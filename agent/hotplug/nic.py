@@ -1,8 +1,8 @@
-"""NICs that come and go while the machine runs.
+"""NICs that are added and removed while the machine runs.
 
-A physical NIC that is new gets what the document has for it, else DHCP: that is the network step once more,
-over all NICs, as at the boot. What is compared is who was here at the last look and who is here now, by the
-kernel's number (ifindex): a driver that is loaded again brings a new one, a rename or another MAC does not.
+A new physical NIC gets its configuration from the document, else DHCP: the network step is run again over
+all NICs, as at the boot. The NICs of the last scan are compared with those present by ifindex. A driver that
+is loaded again makes a new ifindex; a rename or another MAC does not.
 """
 
 from __future__ import annotations
@@ -23,51 +23,49 @@ if TYPE_CHECKING:
     from agent.network.interfaces import Interface
     from agent.report import Item
 
-#: Seconds that a new NIC's name is waited for.
+#: Seconds to wait until udev has named a new NIC.
 _PATIENCE = 10.0
-_turn = threading.Lock()
+_lock = threading.Lock()
 
 
 def first(ctx: Context) -> None:
-    """The first look of a boot, where the network step did not look: who is here now was here from the
-    start.
-    """
+    """Record the present NICs as present from the start, unless the network step has recorded them."""
     nic_inventory.begin(ctx, present(ctx.host))
 
 
 def present(host: Host) -> list[Interface]:
-    """The physical NICs that are here; one that goes while it is looked at is not."""
-    return [one for one in interfaces.physical(host) if one.index and one.mac]
+    """Return the physical NICs that are present, without those removed during the scan."""
+    return [nic for nic in interfaces.physical(host) if nic.index and nic.mac]
 
 
 def differ(ctx: Context) -> bool:
-    """Whether others are here than were seen to, or the settings by which they were have changed."""
+    """Return whether NICs, or settings that concern them, have changed since they were last handled."""
     before = nic_inventory.before(ctx.host)
-    return before is not None and (before != _by_number(present(ctx.host)) or nic_inventory.outdated(ctx))
+    return before is not None and (before != _by_index(present(ctx.host)) or nic_inventory.outdated(ctx))
 
 
 def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
-    """See to the NICs that have come or gone; ``configure`` is the network step.
+    """Handle the NICs that were added or removed; ``configure`` is the network step.
 
-    What failed is done again at the next look: these NICs are not remembered as seen to.
+    After a failure they are not recorded as handled, so the next event tries again.
     """
-    with _turn:
+    with _lock:
         first(ctx)
         _named(ctx)
         if differ(ctx):
             yield from _follow(ctx, configure)
         else:
-            yield unchanged("network interfaces", f"{len(present(ctx.host))}, none has come or gone")
+            yield unchanged("network interfaces", f"{len(present(ctx.host))} present, none added or removed")
         yield from virtio_queues.tune(ctx)
 
 
 def _named(ctx: Context) -> None:
-    """Wait until udev has given the new ones their names; its event for another NIC may have come first."""
+    """Wait until udev has named all new NICs: the event may be that of another one."""
     before = nic_inventory.before(ctx.host) or {}
 
     def unnamed() -> list[str]:
-        new = (one for one in present(ctx.host) if str(one.index) not in before)
-        return [one.name for one in new if not interfaces.named_by_udev(ctx.host, one)]
+        new = (nic for nic in present(ctx.host) if str(nic.index) not in before)
+        return [nic.name for nic in new if not interfaces.named_by_udev(ctx.host, nic)]
 
     if ctx.host.live and (waiting := unnamed()):
         ctx.waiting(f"udev to name {', '.join(waiting)}")
@@ -79,7 +77,7 @@ def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[I
     from agent.programs import hooks
 
     before, there = nic_inventory.before(ctx.host) or {}, present(ctx.host)
-    now, broken = _by_number(there), False
+    now, broken = _by_index(there), False
     for item in configure():
         broken = broken or item.outcome is Outcome.FAILED
         yield item
@@ -88,39 +86,39 @@ def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[I
             yield from hooks.run(
                 ctx, "post-iface-detach", environment={"ACTION": "remove", "INTERFACE": name}
             )
-    for one in there:
-        if str(one.index) not in before:
-            yield from hooks.run(ctx, "post-iface-attach", environment=_environment(ctx.host, one))
+    for nic in there:
+        if str(nic.index) not in before:
+            yield from hooks.run(ctx, "post-iface-attach", environment=_environment(ctx.host, nic))
     if not broken:
         nic_inventory.store(ctx, there)
 
 
-def _environment(host: Host, one: Interface) -> dict[str, str]:
-    return database.interface(host, one.index) | {"ACTION": "add", "INTERFACE": one.name}
+def _environment(host: Host, nic: Interface) -> dict[str, str]:
+    return database.interface(host, nic.index) | {"ACTION": "add", "INTERFACE": nic.name}
 
 
-def _by_number(there: Iterable[Interface]) -> dict[str, tuple[str, str]]:
-    return {str(one.index): (one.name, one.mac) for one in there}
+def _by_index(there: Iterable[Interface]) -> dict[str, tuple[str, str]]:
+    return {str(nic.index): (nic.name, nic.mac) for nic in there}
 
 
 def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
-    """Each physical NIC for ``gandi-agent resources``: its name, state, what is done about it, and why."""
+    """Yield the rows of ``gandi-agent resources``: name, state, action and reason of each physical NIC."""
     host, settings = ctx.host, ctx.settings
     before = nic_inventory.before(host) or {}
     pairs = ctx.state.pairs() if ctx.state.identity() else {}
     documented = {mac: number for number, mac in pairs.items()}
-    for one in present(host):
-        state = (host.read(f"/sys/class/net/{one.name}/operstate") or "").strip(WHITE) or "unknown"
-        if virtio_queues.has_several(host, one):
-            state += f", {virtio_queues.in_use(host, one)} queues"
+    for nic in present(host):
+        state = (host.read(f"/sys/class/net/{nic.name}/operstate") or "").strip(WHITE) or "unknown"
+        if virtio_queues.has_several(host, nic):
+            state += f", {virtio_queues.in_use(host, nic)} queues"
         if not settings.network:
             answer = "leave", "CONFIG_NETWORK=0"
-        elif one.mac in documented:
-            answer = "configure", f"NIC {documented[one.mac]} of the document"
-        elif interfaces.names(host, one) & set(settings.nodhcp):
+        elif nic.mac in documented:
+            answer = "configure", f"NIC {documented[nic.mac]} of the document"
+        elif interfaces.names(host, nic) & set(settings.nodhcp):
             answer = "leave", "in CONFIG_NODHCP"
         else:
-            answer = "DHCP", "in no document, unless somebody else configures it"
-        if str(one.index) not in before:
-            answer = answer[0], f"{answer[1]}; not seen to yet"
-        yield (one.name, state, *answer)
+            answer = "DHCP", "not in the document; only if nothing else configures it"
+        if str(nic.index) not in before:
+            answer = answer[0], f"{answer[1]}; not handled yet"
+        yield (nic.name, state, *answer)

@@ -122,7 +122,7 @@ def test_hot_plug_alone_leaves_the_system_as_it_is(ctx: Context) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
     whys = {report.step: [item.detail for item in report.items] for report in run(ctx, Stage.CONFIG)}
     assert whys.pop("plugins") == whys.pop("post-vm-config") == []
-    assert whys.pop("resources") == [" online", "0 MiB in blocks"]
+    assert whys.pop("resources") == ["none in /sys", "0 MiB in blocks"]
     assert len(whys) == 6
     (fsck,) = (report for report in run(ctx, Stage.POSTBOOT) if report.step == "fsck")
     whys["fsck"] = [item.detail for item in fsck.items]

@@ -82,7 +82,7 @@ def test_a_nic_is_configured_when_it_comes_and_forgotten_when_it_goes(vm: Machin
 def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
     settings(vm, f'CONFIG_NODHCP="{" ".join(f"enp{bus}s0" for bus in range(1, 20))}"')
     name = _add(vm, _OTHER)
-    seen = f"gandi-agent resources | grep '{name}.*CONFIG_NODHCP' | grep -vq 'not seen to yet'"
+    seen = f"gandi-agent resources | grep '{name}.*CONFIG_NODHCP' | grep -vq 'not handled yet'"
     vm.wait_until(seen, timeout=30)
     look_again(vm)
     assert cidrs(vm, name) == set()

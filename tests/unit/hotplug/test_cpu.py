@@ -1,4 +1,4 @@
-"""CPUs: exactly those that are new are brought online, whoever looks and however often."""
+"""CPUs: only new ones are brought online, by any number of scans and daemons."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ SYS = "sys/devices/system/cpu"
 
 
 class Kernel(Host):
-    """A folder whose CPUs come online when they are told to, unless ``refuses`` says otherwise."""
+    """A tree with CPUs that come online when that is written, unless ``refuses`` has the kernel's error."""
 
-    __slots__ = ("refuses", "told")
+    __slots__ = ("refuses", "writes")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.told: list[str] = []
+        self.writes: list[str] = []
         self.refuses = ""
 
     def sysfs_write(self, name: str, value: str) -> None:
-        self.told.append(name.split("/")[-2])
+        self.writes.append(name.split("/")[-2])
         if self.refuses:
             raise HostError(f"{name}: the kernel refused {value!r}: {self.refuses}")
         online(Path(self.root), name.split("/")[-2], state=value)
 
 
 def online(root: Path, name: str, *, state: str = "1") -> None:
-    """A CPU goes online or offline."""
+    """Bring a CPU online or take it offline."""
     folder, number = root / SYS, int(name.removeprefix("cpu"))
     (folder / name / "online").write_text(f"{state}\n")
     now = members((folder / "online").read_text().strip())
@@ -52,7 +52,7 @@ def add(root: Path, number: int, *, folder_only: bool = False) -> Path:
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
-    """A machine with two CPUs, of which the second was left offline by the kernel's command line."""
+    """Make a machine with two CPUs; the kernel's command line has left the second offline."""
     add(tmp_path, 0, folder_only=True)
     (tmp_path / SYS / "online").write_text("0\n")
     add(tmp_path, 1)
@@ -61,53 +61,53 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def look(ctx: Context) -> dict[str, str]:
-    """One look, by a daemon that has just been started."""
+    """Scan once, as a daemon that has just started."""
     again = context(ctx.host)
     return {item.name: str(item.outcome) for item in cpu.look(again)}
 
 
-def told(ctx: Context) -> list[str]:
+def writes(ctx: Context) -> list[str]:
     assert isinstance(ctx.host, Kernel)
-    return ctx.host.told
+    return ctx.host.writes
 
 
 def test_what_was_there_at_the_first_look_is_left(ctx: Context) -> None:
-    assert look(ctx) == look(ctx) == {"cpus": "unchanged"}
-    assert told(ctx) == []
+    assert look(ctx) == look(ctx) == {"CPUs online": "unchanged"}
+    assert writes(ctx) == []
 
 
 def test_a_new_one_comes_online_once(ctx: Context, tmp_path: Path) -> None:
     look(ctx)
     add(tmp_path, 2)
-    assert look(ctx) == {"cpu2": "changed", "cpus": "unchanged"}
-    assert look(ctx) == {"cpus": "unchanged"}
-    assert told(ctx) == ["cpu2"]
+    assert look(ctx) == {"cpu2": "changed", "CPUs online": "unchanged"}
+    assert look(ctx) == {"CPUs online": "unchanged"}
+    assert writes(ctx) == ["cpu2"]
 
 
 def test_one_that_the_administrator_took_offline_stays_so(ctx: Context, tmp_path: Path) -> None:
-    """FAILURES 9."""
+    """No event and no restart changes what the administrator decided."""
     look(ctx)
     add(tmp_path, 2)
     add(tmp_path, 3)
     look(ctx)
     online(tmp_path, "cpu2", state="0")
     for _ in range(3):
-        assert look(ctx) == {"cpus": "unchanged"}
+        assert look(ctx) == {"CPUs online": "unchanged"}
     answers = {name: (state, act) for name, state, act, _why in cpu.survey(ctx)}
     assert answers["cpu2"] == ("offline", "leave")
     assert answers["cpu3"] == ("online", "leave")
-    assert told(ctx) == ["cpu2", "cpu3"]
+    assert writes(ctx) == ["cpu2", "cpu3"]
 
 
 def test_one_that_somebody_else_brought_online_is_known(ctx: Context, tmp_path: Path) -> None:
-    """FAILURES 9: already online."""
+    """Another program has brought the CPU online before."""
     look(ctx)
     add(tmp_path, 2)
     online(tmp_path, "cpu2")
     look(ctx)
     online(tmp_path, "cpu2", state="0")
     look(ctx)
-    assert told(ctx) == []
+    assert writes(ctx) == []
 
 
 def test_taken_out_and_plugged_in_again_it_is_new(ctx: Context, tmp_path: Path) -> None:
@@ -115,11 +115,11 @@ def test_taken_out_and_plugged_in_again_it_is_new(ctx: Context, tmp_path: Path) 
     folder = add(tmp_path, 2)
     look(ctx)
     online(tmp_path, "cpu2", state="0")
-    # It stays beside the new one, so that no number is used twice.
+    # The old folder is kept, so that its inode is not used again.
     folder.rename(tmp_path / "unplugged")
     add(tmp_path, 2)
     look(ctx)
-    assert told(ctx) == ["cpu2", "cpu2"]
+    assert writes(ctx) == ["cpu2", "cpu2"]
 
 
 def test_the_setting(ctx: Context, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_refusal_is_reported_and_tried_at_the_next_look(ctx: Context, tmp_path
 def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
     ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAILURES 9: the event before the ``online`` file."""
+    """Older kernels send the event before they make the ``online`` file."""
     look(ctx)
     late = add(tmp_path, 2, folder_only=True)
     monkeypatch.setattr(cpu, "_PATIENCE", 0.1)

@@ -1,4 +1,4 @@
-"""Memory blocks: all that are new are one piece of work; what is refused for a moment is tried again."""
+"""Memory blocks: one scan handles all new ones, and retries those that were refused temporarily."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ SYS = "sys/devices/system/memory"
 
 
 class Kernel(Host):
-    """A folder whose blocks do as they are told. ``refusals``: errors by block, one for each attempt."""
+    """A tree with blocks that come online when that is written. ``refusals``: errors of a block's writes."""
 
-    __slots__ = ("refusals", "told")
+    __slots__ = ("refusals", "writes")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.told: list[tuple[str, str]] = []
+        self.writes: list[tuple[str, str]] = []
         self.refusals: dict[str, list[int]] = {}
 
     def sysfs_write(self, name: str, value: str) -> None:
         block = name.split("/")[-2]
-        self.told.append((block, value))
+        self.writes.append((block, value))
         if waiting := self.refusals.get(block):
             number = waiting.pop(0)
             raise HostError(f"{name}: refused") from OSError(number, os.strerror(number))
@@ -49,7 +49,7 @@ def add(root: Path, *numbers: int, state: str = "offline", zones: str = "Normal 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Kernel:
-    """A machine of four blocks, in a kernel that leaves what is added offline."""
+    """Make a machine with four blocks and a kernel that leaves added blocks offline."""
     add(tmp_path, 0, 1, 2, 3, state="online", zones="none")
     (tmp_path / SYS / "auto_online_blocks").write_text("offline\n")
     (tmp_path / SYS / "block_size_bytes").write_text("8000000\n")
@@ -58,7 +58,7 @@ def host(tmp_path: Path) -> Kernel:
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between attempts, which take no time here."""
+    """Record the waits between attempts, without waiting."""
     slept: list[float] = []
     monkeypatch.setattr("agent.hotplug.memory.time.sleep", slept.append)
     return slept
@@ -69,7 +69,7 @@ def boot(host: Host) -> dict[str, str]:
 
 
 def look(host: Host) -> dict[str, str]:
-    """One look, by a daemon that has just been started."""
+    """Scan once, as a daemon that has just started."""
     return {item.name: f"{item.outcome}: {item.detail}" for item in memory.look(context(host))}
 
 
@@ -115,16 +115,16 @@ def test_the_zones(how: str, zones: str, possible: bool) -> None:  # a column of
 
 
 def test_hundreds_of_blocks_are_one_piece_of_work(host: Kernel, tmp_path: Path, naps: list[float]) -> None:
-    """FAILURES 8: a storm of blocks."""
+    """One scan, one write per block, and one item for all."""
     boot(host)
     add(tmp_path, *range(32, 432))
     assert look(host) == {
         "memory32-431": "changed: 51200 MiB online (Normal)",
         "memory": "unchanged: 51712 MiB in blocks",
     }
-    assert len(host.told) == 400
+    assert len(host.writes) == 400
     assert list(look(host)) == ["memory"]
-    assert len(host.told) == 400
+    assert len(host.writes) == 400
     assert naps == []
 
 
@@ -138,7 +138,7 @@ def test_where_nobody_looked_at_the_boot_what_is_offline_is_left(host: Kernel, t
     assert list(look(host)) == ["memory"]
     add(tmp_path, 33)
     look(host)
-    assert host.told == [("memory33", "online")]
+    assert host.writes == [("memory33", "online")]
 
 
 def test_what_the_administrator_took_offline_stays_so(host: Kernel, tmp_path: Path) -> None:
@@ -149,18 +149,18 @@ def test_what_the_administrator_took_offline_stays_so(host: Kernel, tmp_path: Pa
         (tmp_path / SYS / block / "state").write_text("offline\n")
     for _ in range(3):
         assert list(look(host)) == ["memory"]
-    assert len(host.told) == 2
+    assert len(host.writes) == 2
     rows = {name: (state, act) for name, state, act, _why in memory.survey(context(host))}
     assert rows["memory2"] == rows["memory32"] == ("offline", "leave")
     assert rows["memory0-1"] == ("online", "leave")
-    # Plugged in again it is another one; the old one stays beside it, so that no number is used twice.
+    # Added again, it is another one; the old folder is kept, so that its inode is not used again.
     (tmp_path / SYS / "memory32").rename(tmp_path / "unplugged")
     add(tmp_path, 32)
     assert "memory32" in look(host)
 
 
 def test_a_refusal_for_the_moment_is_tried_again(host: Kernel, tmp_path: Path, naps: list[float]) -> None:
-    """FAILURES 8: ENOMEM and EBUSY, each block for itself."""
+    """ENOMEM and EBUSY are retried, EINVAL is not; each block for itself."""
     boot(host)
     add(tmp_path, 32, 33, 34)
     host.refusals = {"memory33": [errno.ENOMEM, errno.EBUSY], "memory34": [errno.EINVAL]}
@@ -168,7 +168,7 @@ def test_a_refusal_for_the_moment_is_tried_again(host: Kernel, tmp_path: Path, n
     assert found["memory32-33"].startswith("changed")
     assert found["memory34"] == "failed: Invalid argument"
     assert naps == list(memory.DELAYS[:2])
-    assert [block for block, _ in host.told].count("memory34") == 1
+    assert [block for block, _ in host.writes].count("memory34") == 1
 
 
 def test_attempts_end(host: Kernel, tmp_path: Path, naps: list[float]) -> None:
@@ -200,7 +200,7 @@ def test_the_kernels_own_way_is_respected(host: Kernel, tmp_path: Path) -> None:
     assert "auto_online_blocks=online" in look(host)["memory32"]
     (tmp_path / SYS / "memory32/state").write_text("online\n")
     assert list(look(host)) == ["memory"]
-    assert host.told == []
+    assert host.writes == []
 
 
 def test_a_zone_that_is_not_possible_is_reported(host: Kernel, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_zone_that_is_not_possible_is_reported(host: Kernel, tmp_path: Path) -
     found = look(host)
     assert found["memory32"] == "failed: online_movable is not possible there: valid_zones says Normal"
     assert found["memory33"] == "changed: 128 MiB online (Movable)"
-    assert host.told == [("memory33", "online_movable")]
+    assert host.writes == [("memory33", "online_movable")]
 
 
 def test_off_is_off(host: Kernel, tmp_path: Path) -> None:
@@ -219,4 +219,4 @@ def test_off_is_off(host: Kernel, tmp_path: Path) -> None:
     setting(host, "0")
     add(tmp_path, 32)
     assert look(host)["memory32"] == "skipped: CONFIG_MEMORY_ONLINE=0"
-    assert host.told == []
+    assert host.writes == []

@@ -1,4 +1,4 @@
-"""NICs that come and go: the network step once more, over all of them, and hooks for those that did."""
+"""NICs that are added and removed: the network step runs again over all, and hooks run for each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.unit.steps.test_network import Booting
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What hooks were run, and for which NIC."""
+def hook_runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record which hooks were run, and for which NIC."""
     found: list[str] = []
 
     def run(_ctx: Context, name: str, *args: str, environment: dict[str, str]) -> Iterator[Item]:
@@ -43,7 +43,7 @@ def unplug(root: Path, index: int) -> None:
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
-    """A machine with a NIC, and a container's."""
+    """Make a machine with a physical NIC and that of a container."""
     plug(tmp_path, 2)
     add_nic(tmp_path, "veth0", "52:54:00:00:00:77", index=9)
     found = context(Host(tmp_path))
@@ -52,7 +52,7 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def handle(ctx: Context, *results: Item) -> bool:
-    """One look, by a daemon that has just been started; whether the network step was run."""
+    """Handle one event, as a daemon that has just started; return whether the network step was run."""
     ran: list[bool] = []
 
     def configure() -> Iterable[Item]:
@@ -63,35 +63,37 @@ def handle(ctx: Context, *results: Item) -> bool:
     return bool(ran)
 
 
-def test_nothing_is_done_where_nobody_came_or_went(ctx: Context, told: list[str], tmp_path: Path) -> None:
+def test_nothing_is_done_where_nobody_came_or_went(
+    ctx: Context, hook_runs: list[str], tmp_path: Path
+) -> None:
     add_nic(tmp_path, "veth1", "52:54:00:00:00:78", index=10)
     assert not handle(ctx)
-    assert told == []
+    assert hook_runs == []
 
 
-def test_one_that_comes_and_one_that_goes(ctx: Context, told: list[str], tmp_path: Path) -> None:
+def test_one_that_comes_and_one_that_goes(ctx: Context, hook_runs: list[str], tmp_path: Path) -> None:
     plug(tmp_path, 3)
     assert handle(ctx)
     assert not handle(ctx)
     unplug(tmp_path, 2)
     assert handle(ctx)
     assert not handle(ctx)
-    assert told == ["post-iface-attach add ens3", "post-iface-detach remove ens2"]
+    assert hook_runs == ["post-iface-attach add ens3", "post-iface-detach remove ens2"]
 
 
-def test_a_driver_that_is_loaded_again(ctx: Context, told: list[str], tmp_path: Path) -> None:
-    """FAILURES 10: the same NIC under another number."""
+def test_a_driver_that_is_loaded_again(ctx: Context, hook_runs: list[str], tmp_path: Path) -> None:
+    """The same NIC gets another ifindex."""
     (tmp_path / "sys/class/net/ens2/ifindex").write_text("12\n")
     assert handle(ctx)
-    assert told == ["post-iface-detach remove ens2", "post-iface-attach add ens2"]
+    assert hook_runs == ["post-iface-detach remove ens2", "post-iface-attach add ens2"]
 
 
-def test_a_rename_is_no_other_nic(ctx: Context, told: list[str], tmp_path: Path) -> None:
-    """FAILURES 10: but the files of managers that go by names are written anew."""
+def test_a_rename_is_no_other_nic(ctx: Context, hook_runs: list[str], tmp_path: Path) -> None:
+    """No hook runs, but the network step writes the files of managers that match by name again."""
     classes = tmp_path / "sys/class/net"
     (classes / "ens2").rename(classes / "lan")
     assert handle(ctx)
-    assert told == []
+    assert hook_runs == []
 
 
 def test_one_that_goes_while_it_is_looked_at_is_not_there(ctx: Context, tmp_path: Path) -> None:
@@ -102,9 +104,9 @@ def test_one_that_goes_while_it_is_looked_at_is_not_there(ctx: Context, tmp_path
 
 
 def test_a_new_one_has_its_name_from_udev_first(
-    ctx: Context, told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ctx: Context, hook_runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FAILURES 10: the event of another NIC may come while this one is still called eth0."""
+    """The event of another NIC may arrive while this one is still called eth0."""
     classes = tmp_path / "sys/class/net"
     plug(tmp_path, 3)
     (classes / "ens3").rename(classes / "eth0")
@@ -121,26 +123,26 @@ def test_a_new_one_has_its_name_from_udev_first(
     monkeypatch.setattr(interfaces, "wait", wait)
     live = context(Booting(tmp_path))
     assert list(nic.handle(live, lambda: ()))
-    assert told == ["post-iface-attach add ens3"]
+    assert hook_runs == ["post-iface-attach add ens3"]
 
 
-def test_what_failed_is_done_again(ctx: Context, told: list[str], tmp_path: Path) -> None:
+def test_what_failed_is_done_again(ctx: Context, hook_runs: list[str], tmp_path: Path) -> None:
     plug(tmp_path, 3)
     assert handle(ctx, failed("nic:1", "no"))
     assert handle(ctx)
     assert not handle(ctx)
 
 
-def test_a_changed_setting_is_a_reason(ctx: Context, told: list[str]) -> None:
+def test_a_changed_setting_is_a_reason(ctx: Context, hook_runs: list[str]) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_NODHCP=ens2\n")
     assert handle(ctx)
     assert not handle(ctx)
     ctx.host.write("/etc/default/gandi", "CONFIG_NODHCP=ens2\nCONFIG_CRON=0\n")
     assert not handle(ctx)
-    assert told == []
+    assert hook_runs == []
 
 
-def test_one_that_came_before_the_first_look_is_no_news(tmp_path: Path, told: list[str]) -> None:
+def test_one_that_came_before_the_first_look_is_no_news(tmp_path: Path, hook_runs: list[str]) -> None:
     plug(tmp_path, 2)
     found = context(Host(tmp_path))
     assert not nic.differ(found)
@@ -153,4 +155,4 @@ def test_the_answers(ctx: Context, tmp_path: Path) -> None:
     plug(tmp_path, 3)
     rows = {name: (act, why) for name, _state, act, why in nic.survey(ctx)}
     assert rows["ens2"][0] == "DHCP"
-    assert rows["ens3"] == ("leave", "in CONFIG_NODHCP; not seen to yet")
+    assert rows["ens3"] == ("leave", "in CONFIG_NODHCP; not handled yet")

@@ -1,1 +1,1 @@
-"""This machine: every effect on it, under a root; and facts that need nothing but files."""
+"""Access to the machine: every effect on it, below a root, and facts that only need files."""

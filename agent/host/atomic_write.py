@@ -1,7 +1,7 @@
-"""A file is replaced whole or not at all, never visible with a wrong mode or owner. For Host alone.
+"""Replace a file as a whole or not at all, never visible with a wrong mode or owner. Only for Host.
 
-All is done in the descriptor of the folder (see walk), and the name is replaced, never the file that bears
-it: that may have other names.
+Every call uses the folder's descriptor (see walk). The name is replaced, and the file that it named is not
+changed: that may have other hard links.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def may_own() -> bool:
-    """Whether this process can give files away; an ordinary user's test run cannot."""
+    """Return whether this process can change owners: not in the tests of an ordinary user."""
     return os.geteuid() == 0
 
 
 def same(place: Place, content: bytes, mode: int, owner: tuple[int, int]) -> bool:
-    """Whether there already is a regular file of that content, mode and owner (uid, gid)."""
-    if place.info is None or not _looks(place.info, len(content), mode, owner):
+    """Return whether a regular file with that content, mode and owner (uid, gid) exists already."""
+    if place.info is None or not _fits(place.info, len(content), mode, owner):
         return False
-    with regular(place) as found:
-        if found is None or not _looks(os.fstat(found), len(content), mode, owner):
+    with regular(place) as descriptor:
+        if descriptor is None or not _fits(os.fstat(descriptor), len(content), mode, owner):
             return False
-        with open(found, "rb", buffering=0, closefd=False) as file:
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.read() == content
 
 
-def _looks(info: os.stat_result, size: int, mode: int, owner: tuple[int, int]) -> bool:
-    is_so = stat.S_ISREG(info.st_mode) and info.st_size == size and stat.S_IMODE(info.st_mode) == mode
-    return is_so and not (may_own() and (info.st_uid, info.st_gid) != owner)
+def _fits(info: os.stat_result, size: int, mode: int, owner: tuple[int, int]) -> bool:
+    fits = stat.S_ISREG(info.st_mode) and info.st_size == size and stat.S_IMODE(info.st_mode) == mode
+    return fits and not (may_own() and (info.st_uid, info.st_gid) != owner)
 
 
 @contextlib.contextmanager
 def regular(place: Place) -> Iterator[int | None]:
-    """A descriptor for reading on the regular file that is there; None where there is none. Raises OSError,
-    of ELOOP for a link.
+    """Open the regular file for reading and yield its descriptor, None if there is none. Raises OSError,
+    ELOOP for a link.
     """
-    # Looked at first: opening a device may have an effect.
+    # The type is checked before the open: opening a device may have an effect.
     if place.info is None or not stat.S_ISREG(place.info.st_mode):
         yield None
         return
@@ -72,12 +72,12 @@ def replace(
     sync: bool = False,
     flush: bool = True,
 ) -> None:
-    """Put a new file in the place of what is there; ``sync`` returns only when its name is on the disk as
-    well.
+    """Put a new file under the place's name; it replaces a file or link there.
 
-    The content always is before the name is (unless not ``flush``, for who syncs many at once): otherwise a
-    power cut can leave an empty file under it (ext4 with a new name, XFS with any). Raises OSError; the old
-    file is untouched then and no temporary file is left.
+    With ``flush``, the content is on the disk before the file has its name: otherwise a power cut can leave
+    an empty file (on ext4 under a new name, on XFS under any); without it, the caller syncs many files at
+    once. With ``sync``, the name is on the disk too. Raises OSError; the old file is then unchanged and no
+    temporary file is left.
     """
     with temporary_files.name(place) as temporary:
         with open(os.open(temporary, _NEW, 0o600, dir_fd=place.folder), "wb") as file:
@@ -95,7 +95,7 @@ def replace(
 
 
 def link(place: Place, target: str) -> None:
-    """Put a symbolic link in the place of what is there. Raises OSError."""
+    """Put a symbolic link under the place's name; it replaces a file or link there. Raises OSError."""
     with temporary_files.name(place) as temporary:
         os.symlink(target, temporary, dir_fd=place.folder)
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

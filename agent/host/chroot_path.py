@@ -1,4 +1,4 @@
-"""Names below a root that is not ours: an image's symbolic links must not lead out of the image."""
+"""Paths below the root of an image: its symbolic links must not lead out of it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
 def beneath(root: str, name: str) -> str:
-    """The real path of ``name`` below ``root``, with links followed as a chroot would.
+    """Return the real path of ``name`` below ``root``, with symbolic links followed as in a chroot.
 
-    The last component may be missing; a link in last place is followed too. Raises HostError for a loop
-    of links.
+    The last component may be missing; a link there is followed too. Raises HostError for a loop of links.
     """
     pending = _parts(name)
     done: list[str] = []

@@ -1,8 +1,8 @@
-"""The one place where a command is run: bounded, without a shell, its output kept. For Host alone.
+"""Run commands with a timeout and without a shell, and capture their output. Only for Host.
 
-A program of an image is not trusted: it is run by ``image-exec``, which says what of this machine it gets.
+A program of an image is not trusted: ``image-exec`` runs it, and limits what it gets of this machine.
 
-Apart from Host because a boot with nothing new starts none, and does without the library.
+This is a module of its own because a boot with nothing new runs no command, and need not import subprocess.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-#: Seconds for a killed command to be gone: one that waits for a disk that hangs cannot be killed.
+#: Seconds to wait for a killed command to end: one that waits for a hanging disk cannot be killed.
 _GONE = 2.0
-#: Bytes of each stream of an image's program that are kept; it cannot write more.
+#: Most bytes in each output stream of an image's program; it cannot write more.
 _OUTPUT = 1 << 20
-#: Bytes of what bwrap says about itself: two short lines.
+#: Most bytes of bwrap's status: two short lines.
 _STATUS = 1 << 16
 _IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-exec")
 
@@ -33,15 +33,15 @@ _IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-ex
 def execute(
     argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Exit status, output and error output of the command, which is killed after ``timeout`` seconds.
+    """Run a command and return its exit status, output and error output; kill it after ``timeout`` seconds.
 
-    Raises HostError for one that cannot be started or does not end.
+    Raises HostError if it cannot be started or does not end in time.
     """
     process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)
     try:
         output = process.communicate(stdin, timeout=timeout)
     except BaseException as error:
-        # Not subprocess.run: after the kill it waits without a bound.
+        # Not subprocess.run, which waits without a bound after the kill.
         _end(process)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
@@ -53,8 +53,8 @@ def execute(
 def execute_within(
     root: str, argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
 ) -> tuple[int, str, str]:
-    """Do the same with a program of the image that is mounted at ``root``: nothing of it runs any more when
-    this returns. Raises HostError also where the image cannot be kept apart from this machine.
+    """Do the same with a program of the image at ``root``; none of its processes runs on when this returns.
+    Raises HostError also if the image cannot be isolated from this machine.
     """
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as status, _bounded() as out, _bounded() as err:
@@ -70,10 +70,10 @@ def execute_within(
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise _late(argv, timeout) from error
-        said = _text(err)
+        errors = _text(err)
         if b'"exit-code"' not in (status.read(_STATUS) or b""):  # bwrap's own failure
-            raise _not_run(argv[0], root, said.strip(WHITE))
-        return process.returncode, _text(out), said
+            raise _not_run(argv[0], root, errors.strip(WHITE))
+        return process.returncode, _text(out), errors
 
 
 def _start(
@@ -93,13 +93,13 @@ def _start(
         raise HostError(f"{argv[0]}: cannot be started: {error.strerror}") from error
 
 
-def _not_run(program: str, root: str, said: str) -> HostError:
-    if said.startswith("bwrap: execvp "):
-        return HostError(f"{program}: cannot be run in {root}: {said}", hint="install it in the image")
-    if said.startswith("image-exec: /"):
-        return HostError(f"{program}: not run in {root}: {said}")
+def _not_run(program: str, root: str, errors: str) -> HostError:
+    if errors.startswith("bwrap: execvp "):
+        return HostError(f"{program}: cannot be run in {root}: {errors}", hint="install it in the image")
+    if errors.startswith("image-exec: /"):
+        return HostError(f"{program}: not run in {root}: {errors}")
     return HostError(
-        f"{program}: not run: the image cannot be kept apart from this machine: {said}",
+        f"{program}: not run: the image cannot be isolated from this machine: {errors}",
         hint="install bubblewrap, and work where root may make namespaces and mounts: not in a container",
     )
 
@@ -115,9 +115,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
-    """Kill process 1 of the image's namespace and with it all others of it; bwrap ends when they have.
+    """Kill process 1 of the image's PID namespace, and so all its processes; bwrap then ends too.
 
-    bwrap's own death would not do: a program can take back that it dies with its parent.
+    To kill bwrap would not be enough: a program can reset its parent-death signal (prctl(2)).
     """
     os.set_blocking(status, False)
     with contextlib.suppress(BlockingIOError, ValueError, KeyError, ProcessLookupError):
@@ -130,7 +130,7 @@ def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[int]:
-    """A file in memory that cannot grow, for what a program says."""
+    """Yield a memory file for a program's output that cannot grow beyond _OUTPUT bytes."""
     descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.pwrite(descriptor, b"\0", _OUTPUT - 1)
@@ -141,6 +141,6 @@ def _bounded() -> Iterator[int]:
 
 
 def _text(descriptor: int) -> str:
-    """What was written to such a file: up to the position that it shares with the program."""
+    """Return what was written to such a file: up to the offset, which the program's descriptor shares."""
     size = min(os.lseek(descriptor, 0, os.SEEK_CUR), _OUTPUT)
     return os.pread(descriptor, size, 0).decode("utf-8", "replace")

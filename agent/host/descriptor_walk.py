@@ -1,10 +1,10 @@
-"""The way from the root to a name that is to be changed: each folder by descriptor, in the one above it.
+"""Walk from the root to a name that is to be changed, opening each folder in the descriptor of its parent.
 
-Between a look at a path and its use, whoever owns a folder on the way can put a link in place of what is in
-it. So each component is opened in the descriptor of its folder, and what is done to the name is done in the
-last of these descriptors: a swap then changes nothing. A symbolic link is followed only where root alone can
-have put it: it is root's, and so is every folder that was passed to reach it, writable by root alone. Links
-are followed below the root, as in a chroot. What is above the root is not looked at.
+Between the check of a path and its use, the owner of a folder on the path can replace its contents by a
+symbolic link. So each component is opened in the descriptor of its folder, and the name is changed in the
+last of these descriptors: a later replacement has no effect. A symbolic link is followed only if root alone
+can have made it: it belongs to root, and so does every folder on the path to it, writable by root alone.
+Links are followed below the root, as in a chroot. Folders above the root are not checked.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
-#: With O_PATH the right to search is enough, and opening has no effect on what is opened.
+#: O_PATH only needs permission to search, and has no effect on what is opened.
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 
 
 class Place:
-    """A name, and the descriptors of the folders on the way to it, which are closed on leaving."""
+    """A name, and the descriptors of the folders on the path to it, which are closed at the block's end."""
 
     __slots__ = ("_folders", "_names", "info", "name", "root")
 
     def __init__(self, root: str) -> None:
-        #: Where the way began.
+        #: The path where the walk began.
         self.root = root
         self._folders = [os.open(root, _ROOT)]
         self._names = list[str]()
         #: The name in ``folder``; "." for the root, and for a path that ends in ``..``.
         self.name = "."
-        #: What was there when the way ended, of a link the link itself; None for nothing.
+        #: The name's status at the end of the walk (for a link, its own); None if the name did not exist.
         self.info: os.stat_result | None = None
 
     def __enter__(self) -> Place:
@@ -52,34 +52,34 @@ class Place:
 
     @property
     def folder(self) -> int:
-        """The descriptor of the folder that holds the name; opened with O_PATH."""
+        """The descriptor of the folder that holds the name, opened with O_PATH."""
         return self._folders[-1]
 
     @property
     def above(self) -> str:
-        """The path of that folder below the root, free of links, when the way was gone."""
+        """The path of that folder below the root, without links, as of the walk."""
         return "/" + "/".join(self._names)
 
     def roots_alone(self) -> bool:
-        """Return whether root alone can change what is passed on the way; whoever runs this counts as root,
-        in a test. The group's bits of a folder with a POSIX ACL are its mask, so that they tell of any entry
-        that lets others write. What FUSE says of owners is what the program behind it makes up.
+        """Return whether only root can change the folders on the path; in a test, this process's user counts
+        as root too.
+
+        In a folder with a POSIX ACL, the group's bits are the mask, so they also show entries that let
+        others write. FUSE is never trusted: the program behind it chooses the owners that it reports.
         """
-        found = [os.fstat(folder) for folder in self._folders]
-        are_roots = all(_roots(info, stat.S_IWGRP | stat.S_IWOTH) for info in found)
-        return are_roots and not _by_fuse({info.st_dev for info in found})
+        infos = [os.fstat(folder) for folder in self._folders]
+        are_roots = all(_roots(info, stat.S_IWGRP | stat.S_IWOTH) for info in infos)
+        return are_roots and not _by_fuse({info.st_dev for info in infos})
 
     def make(self, mode: int, owner: tuple[int, int] | None) -> None:
-        """Make a folder of that mode, whatever the umask, and of that owner; None is this process's. It is
-        nobody else's before it has both. Raises OSError.
+        """Make a folder with that mode, whatever the umask, and that owner (None: this process's). Until it
+        has both, no other user has access. Raises OSError.
         """
         os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
         self.give(mode, owner)
 
     def give(self, mode: int, owner: tuple[int, int] | None) -> None:
-        """Give the folder that is there its owner, unless that is None, and its mode. Raises OSError, for a
-        link too.
-        """
+        """Set the owner (None: keep it) and mode of an existing folder. Raises OSError, also for a link."""
         with self._readable(self.name) as folder:
             info = os.fstat(folder)
             if owner is not None and (info.st_uid, info.st_gid) != owner:
@@ -103,12 +103,12 @@ class Place:
             return False
 
     def sync(self) -> None:
-        """Have the names in the folder on the disk."""
+        """Flush the folder, so that the names in it are on the disk. Raises OSError."""
         with self._readable(".") as folder:
             os.fsync(folder)
 
     def names(self, name: str = ".") -> list[str]:
-        """Return the names in the folder, or in one of its own. Raises OSError, for a link too."""
+        """Return the names in the folder, or in its subfolder ``name``. Raises OSError, also for a link."""
         with self._readable(name) as folder:
             return os.listdir(folder)
 
@@ -122,11 +122,11 @@ class Place:
             os.close(descriptor)
 
     def enter(self, name: str, *, make: bool) -> bool:
-        """Go one folder down; False for a link, or what is no folder. With ``make``, a missing folder is
-        made (0755).
+        """Go one folder down; return False for a link, or for anything but a folder. With ``make``, make a
+        missing folder (0755). Raises OSError.
         """
         try:
-            made = os.open(name, _FOLDER, dir_fd=self.folder)
+            folder = os.open(name, _FOLDER, dir_fd=self.folder)
         except FileNotFoundError:
             if not make:
                 raise
@@ -135,32 +135,32 @@ class Place:
             return self.enter(name, make=False)
         except NotADirectoryError:
             return False
-        self._folders.append(made)
+        self._folders.append(folder)
         self._names.append(name)
         return True
 
     def leave(self, depth: int) -> None:
-        """Close the descriptors of all folders that are deeper; the root's own has depth 0 and is closed by
-        leaving the block.
+        """Close the descriptors of all but the first ``depth`` folders. The root is the first: 0 closes all,
+        at the block's end.
         """
         while len(self._folders) > depth:
             os.close(self._folders.pop())
         del self._names[max(0, depth - 1) :]
 
     def up(self) -> None:
-        """Go one folder up; from the root, as in a chroot, to itself."""
+        """Go one folder up; the root's parent is the root, as in a chroot."""
         self.leave(max(1, len(self._folders) - 1))
 
     def look(self) -> os.stat_result | None:
-        """Return what is at the name now, of a link the link itself; None for nothing."""
+        """Return the status of the name now (for a link, its own); None if it does not exist."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
         except FileNotFoundError:
             return None
 
     def target(self, link: str) -> str:
-        """Return where a link in the folder leads. Raises HostError for one that root alone cannot have put
-        there, OSError for what is no link.
+        """Return the target of a link in the folder. Raises HostError if a user other than root may have
+        made the link, OSError if it is no link.
         """
         target = os.readlink(link, dir_fd=self.folder)
         info = os.stat(link, dir_fd=self.folder, follow_symlinks=False)
@@ -168,17 +168,17 @@ class Place:
             raise HostError(
                 f"{self.above.rstrip('/')}/{link} is a symbolic link that a user may have put there;"
                 " not followed",
-                hint="replace the link by what it names, or let root alone write each folder on the way",
+                hint="replace the link by its target, or let only root write to each folder of the path",
             )
         return target
 
 
 def walk(root: str, name: str, *, follow: bool = True, make: bool = False) -> Place:
-    """Go from ``root`` to the folder that holds ``name``; ``follow`` a link in last place too. With
-    ``make``, missing folders are made.
+    """Go from ``root`` to the folder that holds ``name``. With ``follow``, follow a link in last place too;
+    with ``make``, make missing folders (0755).
 
-    Raises HostError for a link that is not followed, and for a loop of links; FileNotFoundError where a
-    folder is missing, NotADirectoryError where one is none, OSError with the system's reason.
+    Raises HostError for a link that is not followed, and for a loop of links; FileNotFoundError if a folder
+    is missing, NotADirectoryError if a component is no folder, OSError with the system's reason.
     """
     place = Place(root)
     try:
@@ -211,7 +211,7 @@ def _go(place: Place, name: str, *, follow: bool, make: bool) -> None:
 
 
 def _is_link(place: Place, name: str, *, follow: bool) -> bool:
-    """Take this name for the last; whether it is a link that is to be followed."""
+    """Set the place's name to this last component; return whether it is a link to follow."""
     place.name = name
     place.info = place.look()
     return follow and place.info is not None and stat.S_ISLNK(place.info.st_mode)
@@ -231,12 +231,12 @@ def _roots(info: os.stat_result, others: int) -> bool:
 
 
 def _by_fuse(devices: set[int]) -> bool:
-    """Whether one of these is the number of a FUSE filesystem that is mounted here."""
+    """Return whether one of these device numbers is that of a mounted FUSE filesystem."""
     numbers = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices}
     try:
         with open("/proc/self/mountinfo", "rb") as table:
             fields = [line.split(b" ") for line in table]
-    except FileNotFoundError:  # chrooted into an image: no user's processes run there
+    except FileNotFoundError:  # chrooted into an image, where no processes of users run
         return False
     # proc_pid_mountinfo(5): the number is the third field, the type is the first after the separator.
     return any(line[2] in numbers and line[line.index(b"-") + 1].startswith(b"fuse") for line in fields)

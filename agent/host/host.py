@@ -1,8 +1,8 @@
 """Every effect that the agent has on a machine goes through a ``Host``.
 
 A Host has a root, so the same code configures the running system, a mounted image and a test's temporary
-tree. With ``dry_run`` it records what it would have done and changes nothing. No other module runs a
-command or opens a file for writing; tests/unit/test_boundaries.py holds the package to that.
+tree. With ``dry_run`` it records what it would do and changes nothing. No other module runs a command or
+opens a file for writing; tests/unit/test_boundaries.py checks that.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 
     from agent.host.descriptor_walk import Place
 
-#: What every command sees and nothing else. LC_ALL keeps messages parseable; PATH is Debian's for root.
+#: The whole environment of a command. LC_ALL keeps messages parseable; PATH is Debian's for root.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
-#: Seconds a command may take unless its caller says otherwise.
+#: Seconds that a command may take by default.
 COMMAND_TIMEOUT = 60.0
-#: Bytes of a command's output that go into an error message.
+#: Last characters of a command's output that go into an error message.
 _OUTPUT_IN_ERROR = 400
-#: Bytes of a file that is read whole, at the most.
+#: Most bytes of a file that is read as a whole.
 READ_LIMIT = 16 << 20
-#: Bytes that are asked for at a time: for more, the C library maps and unmaps memory at each call.
+#: Bytes per read(2): for more, the C library maps and unmaps memory at each call.
 _CHUNK = 1 << 16
-#: The last one writes whatever the others say (open(2)).
+#: O_TRUNC changes the file even with O_RDONLY (open(2)).
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
-#: With one of these a name is gone to by descriptor.
+#: With one of these flags, a name is reached by descriptors (see ``place``).
 _BY_PLACE = _WRITING | os.O_CREAT | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file as it was found; ``owner`` is (uid, gid)."""
+    """A regular file: its content, mode, and ``owner`` as (uid, gid)."""
 
     content: bytes
     mode: int
@@ -52,7 +52,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended: exit status and captured output."""
+    """A command that has ended: its exit status and captured output."""
 
     argv: tuple[str, ...]
     returncode: int
@@ -66,9 +66,9 @@ class Host:
 
     root: str | Path = "/"
     dry_run: bool = False
-    #: With dry_run: what would have been done, one line each, in order.
+    #: With dry_run: the effects that were skipped, one line each, in order.
     planned: list[str] = field(default_factory=list)
-    #: The system below the root does not run: the kernel and its /sys, if they are there, are another one's.
+    #: The system below the root does not run: the kernel and /sys, if present, belong to another one.
     offline: bool = False
     _root: str = field(init=False)
 
@@ -77,24 +77,24 @@ class Host:
 
     @property
     def live(self) -> bool:
-        """True when this is the running system and not an image or a test's tree."""
+        """Return whether this is the running system, not an image or a test's tree."""
         return not self.offline and self._root == "/"
 
     # -- reading ---------------------------------------------------------------------
 
     def path(self, name: str) -> str:
-        """The real path of ``name`` below the root.
+        """Return the real path of ``name`` below the root.
 
-        Symbolic links are followed as a chroot would, so an absolute link in an image never leads out of
-        it. The last component may be missing, and a link in last place is followed too.
+        Symbolic links are followed as in a chroot, so an absolute link in an image never leads out of it.
+        The last component may be missing; a link there is followed too.
         """
         return name if self.live else beneath(self._root, name)
 
     def read_bytes(self, name: str, *, limit: int | None = None) -> bytes | None:
-        """The file, or its first ``limit`` bytes; None where there is no such file.
+        """Return the file's content, or its first ``limit`` bytes; None if there is no such file.
 
-        Raises HostError for one that cannot be read, or is too large to be held whole: what was read in
-        part would be written back in part.
+        Raises HostError if it cannot be read, or without ``limit`` is larger than READ_LIMIT: a part of a
+        file could be written back as the whole.
         """
         most = READ_LIMIT + 1 if limit is None else limit
         try:
@@ -105,7 +105,7 @@ class Host:
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         try:
             chunks = _read(descriptor, most)
-        except OSError as error:  # a folder opens, but cannot be read
+        except OSError as error:  # a folder can be opened, but not read
             raise HostError(f"{name}: cannot be read: {error.strerror}") from error
         finally:
             os.close(descriptor)
@@ -114,20 +114,18 @@ class Host:
         return chunks
 
     def read(self, name: str, *, limit: int | None = None) -> str | None:
-        """The file as text (undecodable bytes are kept as surrogates), or None where there is no such
-        file.
-        """
+        """Return the file as text, with undecodable bytes as surrogates; else as ``read_bytes``."""
         data = self.read_bytes(name, limit=limit)
         return None if data is None else data.decode("utf-8", "surrogateescape")
 
     def exists(self, name: str) -> bool:
-        """Whether there is anything of that name (a dangling link is not)."""
+        """Return whether the name exists; a dangling link does not."""
         return os.path.exists(self.path(name))
 
     def which(self, program: str) -> str:
-        """Where a program of that name is installed below the root, "" where it is not."""
-        found = (f"{folder}/{program}" for folder in ENVIRONMENT["PATH"].split(":"))
-        return next(filter(self.exists, found), "")
+        """Return the path of an installed program, "" if it is not installed below the root."""
+        paths = (f"{folder}/{program}" for folder in ENVIRONMENT["PATH"].split(":"))
+        return next(filter(self.exists, paths), "")
 
     # -- files -----------------------------------------------------------------------
 
@@ -140,12 +138,12 @@ class Host:
         owner: tuple[int, int] = (0, 0),
         sync: bool = False,
     ) -> bool:
-        """Make the file hold ``data``; False when it already did (then nothing is written, not even the
-        mtime).
+        """Write ``data`` to the file; return False if it has that content, mode and owner already (then
+        nothing is written, not even the mtime).
 
-        Atomic: the new file has its mode and owner before its name is visible. A symbolic link is
-        written through, not replaced. ``sync`` makes it survive a power cut (file and folder). Folders
-        that are missing are made 0755. Raises HostError with the system's reason.
+        Atomic: the new file has its mode and owner before its name is visible. A symbolic link is followed,
+        not replaced. ``sync`` flushes the folder too, so that the name survives a power cut. Missing folders
+        are made (0755). Raises HostError with the system's reason.
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         with self._way(name, "written", make=True) as place:
@@ -157,38 +155,42 @@ class Host:
         return True
 
     def write_chunks(self, name: str, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
-        """Make the file, root's, hold the chunks, one after the other; for large files, and many at once:
-        they are not flushed to the disk. Raises HostError, and what reading a chunk raises.
+        """Write the chunks to the file, owned by root. For large files and many at once: they are not
+        flushed to the disk. Raises HostError, and whatever the iteration raises.
         """
         with self._way(name, "written", make=True) as place:
             if not self._plan(f"write {name} ({mode:04o})") and place is not None:
                 atomic_write.replace(place, chunks, mode, (0, 0), flush=False)
 
     def as_it_is(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
-        """Return content, mode and owner of a file that is to be written again with a part of them; None
-        where there is none.
+        """Return content, mode and owner of a file that will be rewritten with parts of them; None if there
+        is none.
 
-        It is found as by ``write``, so no link of a user's is followed. Raises HostError for what is no
-        regular file or larger than ``limit`` bytes, and, where others than root may change a folder on the
-        way, for a file of several names: it may be one that they must not have copied.
+        The path is walked as by ``write``, so a user's link is not followed. Raises HostError if it is not a
+        regular file, is larger than ``limit`` bytes, or has several hard links in a folder that users can
+        change: a link may name a file that they must not get a copy of.
         """
         with self._way(name, "read", make=False) as place:
             if place is None or place.info is None:
                 return None
-            with atomic_write.regular(place) as found:
-                info = os.fstat(found) if found is not None else None
-                if found is None or info is None:
-                    raise HostError(f"{name}: is no regular file", hint="remove it, or put a file there")
+            with atomic_write.regular(place) as descriptor:
+                info = os.fstat(descriptor) if descriptor is not None else None
+                if descriptor is None or info is None:
+                    raise HostError(
+                        f"{name}: not a regular file", hint="remove it, or replace it by a regular file"
+                    )
                 if info.st_nlink != 1 and not place.roots_alone():
-                    raise HostError(f"{name}: has several names", hint="make it a file with one name")
-                content = _read(found, limit + 1)
+                    raise HostError(
+                        f"{name}: has several hard links", hint="replace it by a file with one hard link"
+                    )
+                content = _read(descriptor, limit + 1)
         if len(content) > limit:
             raise HostError(f"{name}: larger than {limit >> 20} MiB: not read")
         return File(content, stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid))
 
     def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> bool:
-        """Make the folder (and 0755 parents) when it is missing; an existing one keeps its mode. True
-        when made.
+        """Make the folder, and missing parents (0755); return False if it exists, with whatever mode. Raises
+        HostError.
         """
         with self._way(name, "made", make=True) as place:
             if place is not None and place.info is not None and stat.S_ISDIR(place.info.st_mode):
@@ -202,14 +204,14 @@ class Host:
         return True
 
     def give(self, name: str, mode: int, owner: tuple[int, int]) -> None:
-        """Give a folder that is there its mode and its owner (uid, gid); a link is not followed."""
+        """Set mode and owner (uid, gid) of an existing folder; a link is not followed. Raises HostError."""
         with self._way(name, "given to its owner", make=False, follow=False) as place:
             if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
                 place.give(mode, owner if atomic_write.may_own() else None)
 
     def remove(self, name: str) -> bool:
-        """Remove the file, link or empty folder; False when there was none, or when a folder is not
-        empty.
+        """Remove the file, link or empty folder; return False if it does not exist, or a folder is not
+        empty. Raises HostError.
         """
         with self._way(name, "removed", make=False, follow=False) as place:
             if place is None or place.info is None:
@@ -227,7 +229,7 @@ class Host:
         return True
 
     def names(self, folder: str) -> list[str]:
-        """Return what is in the folder, which is found as by ``remove``; nothing for what is none."""
+        """Return the names in a folder, reached as by ``remove``; none if it is missing or no folder."""
         with self._way(folder, "listed", make=False, follow=False) as place:
             if place is None or place.info is None or not stat.S_ISDIR(place.info.st_mode):
                 return []
@@ -236,7 +238,7 @@ class Host:
         return []
 
     def symlink(self, name: str, target: str) -> bool:
-        """Make ``name`` a link to ``target``, replacing a file or link; False when it already was."""
+        """Make ``name`` a link to ``target``, replacing a file or link; return False if it already is."""
         with self._way(name, "linked", make=True, follow=False) as place:
             if place is not None and place.leads_to(target):
                 return False
@@ -247,8 +249,10 @@ class Host:
 
     @contextlib.contextmanager
     def opened(self, name: str, flags: int) -> Iterator[int]:
-        """A descriptor on a device, a folder or a lock file, closed on leaving. For writing, and with
-        O_NOFOLLOW, no link but root's is followed (see walk). Write access is refused with ``dry_run``.
+        """Yield a descriptor of a device, a folder or a lock file, closed at the block's end. With flags to
+        write or create, or O_NOFOLLOW, only links of root are followed (see walk).
+
+        Raises HostError, also for write access in a dry run.
         """
         if self.dry_run and flags & _WRITING:
             raise HostError(f"{name}: not opened for writing in a dry run")
@@ -268,21 +272,21 @@ class Host:
             os.close(descriptor)
 
     def place(self, name: str, *, follow: bool = True, make: bool = False) -> Place:
-        """Go to the folder that holds ``name``, by descriptor and through no link but root's (see walk).
+        """Walk to the folder that holds ``name`` (see walk): only links of root are followed.
 
-        For what else is done to a name than the methods above do; the place is closed by leaving its block.
+        For operations that the methods above do not offer; use it as a context manager, which closes it.
         Raises HostError for a link that is not followed, OSError with the system's reason.
         """
         if not name.startswith("/") and self.live:
-            name = f"{os.getcwd()}/{name}"  # a verb's argument
+            name = f"{os.getcwd()}/{name}"  # an argument of the command line
         return walk(self._root, name, follow=follow, make=make)
 
     def put(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
-        """Write a file in a place that was gone to. Raises OSError."""
+        """Write a file in a place that ``place`` returned. Raises OSError."""
         atomic_write.replace(place, (content,), mode, owner)
 
     def sweep(self) -> list[str]:
-        """Remove the temporary names that runs which were cut have left; their paths."""
+        """Remove the temporary files that interrupted runs have left; return their paths."""
         return [] if self.dry_run else temporary_files.sweep(self._root)
 
     # -- commands and the kernel -----------------------------------------------------
@@ -297,32 +301,30 @@ class Host:
         changes: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> Completed:
-        """Run a command below the root and return its output; secrets go through ``stdin``, never
-        through argv. A command of an image gets nothing of this machine (docs/ganeti.md).
+        """Run a command below the root and return its output. Pass secrets in ``stdin``, never in argv. A
+        command of an image is isolated from this machine (docs/ganeti.md).
 
-        ``changes=False`` marks a command that only asks: it runs in a dry run too. ``timeout`` is in
-        seconds; it is killed then. Raises HostError naming the command, its status and the end
-        of its output, unless ``check`` is off; a missing program or a timeout always raises.
+        ``changes=False`` marks a command that changes nothing: it runs in a dry run too. After ``timeout``
+        seconds the command is killed. With ``check``, an exit status other than 0 raises HostError with the
+        command, the status and the end of its output; a missing program or a timeout always raises.
         """
         from agent.host import commands
 
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
-        seen = ENVIRONMENT | dict(environment or {})
+        env = ENVIRONMENT | dict(environment or {})
         if self._root == "/":
-            done = commands.execute(argv, stdin=stdin, timeout=timeout, environment=seen)
+            done = commands.execute(argv, stdin=stdin, timeout=timeout, environment=env)
         else:
-            done = commands.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=seen)
+            done = commands.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=env)
         returncode, out, err = done
         if check and returncode:
-            said = (joined(err) or joined(out))[-_OUTPUT_IN_ERROR:]
-            raise HostError(f"{' '.join(argv)}: exit status {returncode}: {said}")
+            output = (joined(err) or joined(out))[-_OUTPUT_IN_ERROR:]
+            raise HostError(f"{' '.join(argv)}: exit status {returncode}: {output}")
         return Completed(tuple(argv), returncode, out, err)
 
     def sysfs_write(self, name: str, value: str) -> None:
-        """Write ``value`` to a file of /sys or /proc in one write; raises HostError with the kernel's
-        answer.
-        """
+        """Write ``value`` to a file of /sys or /proc at once. Raises HostError with the kernel's reason."""
         if self._plan(f"echo {value} > {name}"):
             return
         try:
@@ -332,8 +334,8 @@ class Host:
             raise HostError(f"{name}: the kernel refused {value!r}: {error.strerror}") from error
 
     def effect(self, description: str) -> bool:
-        """True when an effect that has no method of its own (a system call) may happen; records it in a
-        dry run.
+        """Return whether an effect without a method of its own (a system call) may happen; in a dry run,
+        record it and return False.
         """
         return not self._plan(description)
 
@@ -345,19 +347,22 @@ class Host:
         return self.dry_run
 
     def _harmless(self, name: str) -> str:
-        """Return the path for an open; raise HostError for a device node of an image: it is one of this
-        machine's, and to open it may have an effect. Nothing of the image runs that could put one there
-        later.
+        """Return the path to open. Raises HostError for a device node of an image: it stands for a device of
+        this machine, and opening it may have an effect. No program of the image runs that could make one
+        after the check.
         """
         path = self.path(name)
         if self.offline and os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise HostError(f"{name}: neither a file nor a folder: not opened", hint="remove it there")
+            raise HostError(
+                f"{name}: neither a file nor a folder: not opened", hint="remove it from the image"
+            )
         return path
 
     @contextlib.contextmanager
     def _way(self, name: str, done: str, *, make: bool, follow: bool = True) -> Iterator[Place | None]:
-        """The place of ``name``; None where a folder on the way is missing, and is not to be made. A system
-        call that fails in the block becomes a HostError: the name cannot be ``done``.
+        """Yield the place of ``name``; None if a folder on the path is missing and not to be made.
+
+        Raises HostError ("cannot be ``done``") for a system call that fails in the block.
         """
         try:
             try:
@@ -377,7 +382,7 @@ class Host:
 
 
 def _read(descriptor: int, most: int) -> bytes:
-    """What is read from there, ``most`` bytes at the most."""
+    """Return what can be read from the descriptor, at most ``most`` bytes."""
     chunks = bytearray()
     while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), _CHUNK))):
         chunks += chunk

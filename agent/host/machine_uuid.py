@@ -1,7 +1,7 @@
-"""Which machine this is: the UUID that the hypervisor gives it, in one spelling.
+"""The identity of this machine: the UUID that the hypervisor assigns, in one spelling.
 
-The same UUID is shown in two byte orders (SMBIOS stores the first three fields little-endian, older
-hypervisors and kernels did not swap them) and in either case; ``same`` sees through both.
+The same UUID may appear in two byte orders (SMBIOS stores the first three fields little-endian; older
+hypervisors and kernels did not swap them) and in either case; ``same`` allows for both.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host.host import Host
 
-#: In the order of trust: Xen's own (a domU without DMI has only this), then DMI.
+#: In order of preference: Xen's own (a domU without DMI has only this), then DMI.
 FILES = ("/sys/hypervisor/uuid", "/sys/class/dmi/id/product_uuid")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-#: What firmware vendors ship where they ought to have put a UUID; all zeros and all F are told by their
-#: digits.
+#: Values that firmware vendors ship in place of a UUID. All zeros and all F are recognised separately.
 _PLACEHOLDERS = frozenset(
     {
         "03000200-0400-0500-0006-000700080009",
@@ -32,30 +31,30 @@ _PLACEHOLDERS = frozenset(
 
 
 def machine(host: Host) -> str:
-    """The hypervisor's UUID for this machine, lower-case; "" where it gives none (or only a placeholder)."""
+    """Return the hypervisor's UUID of this machine in lower case; "" if it has none, or a placeholder."""
     if host.offline:
-        return ""  # what /sys shows there, if anything, is the machine that the image is made on
+        return ""  # /sys, if present, is that of the machine on which the image is made
     return next((uuid for name in FILES if (uuid := normal(host.read(name) or ""))), "")
 
 
 def is_xen_pv(host: Host) -> bool:
-    """Whether this machine runs as a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
+    """Return whether this machine is a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
     if host.offline:
-        return False  # what /sys shows there is the machine on which the image is made
+        return False  # as in ``machine``
     kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
     return (kind.strip(WHITE), guest.strip(WHITE)) == ("xen", "PV")
 
 
 def fallback(host: Host) -> str:
-    """The identity of a machine without a UUID: its machine-id, "" when it has none yet."""
+    """Return the machine-id, the identity of a machine without a UUID; "" if it has none yet."""
     if host.offline:
-        return ""  # it is renewed at the first boot
+        return ""  # the first boot replaces it
     text = (host.read("/etc/machine-id") or "").strip(WHITE).lower()
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""
 
 
 def normal(text: str) -> str:
-    """A UUID in lower case, "" for a placeholder or anything else."""
+    """Return a UUID in lower case, "" for a placeholder or anything else."""
     uuid = text.strip(WHITE).lower()
     if not _UUID.fullmatch(uuid) or len(set(uuid) - {"-"}) == 1:
         return ""
@@ -63,12 +62,12 @@ def normal(text: str) -> str:
 
 
 def swapped(uuid: str) -> str:
-    """The UUID with its first three fields in the other byte order."""
+    """Return the UUID with its first three fields in the other byte order."""
     *fields, clock, node = uuid.split("-")
     return "-".join([*(bytes.fromhex(field)[::-1].hex() for field in fields), clock, node])
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two spellings mean the same machine."""
+    """Return whether two spellings mean the same machine."""
     one, other = normal(one), normal(other)
     return bool(one) and one in (other, swapped(other) if other else "")

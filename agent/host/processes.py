@@ -1,5 +1,5 @@
-"""Processes as records name them: by number and start time. The kernel gives a number to another process
-when its owner has ended, so the number alone says nothing about a record that a killed process has left.
+"""Processes as records name them: by process id and start time. The kernel reuses the id of a process that
+has ended, so the id alone does not show whether the process that wrote a record still runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _mine: tuple[int, int] = (0, 0)
 
 
 def me() -> dict[str, int]:
-    """Return how a record names this process: its number, and its start time in clock ticks."""
+    """Return the record of this process: its id, and its start time in clock ticks since the boot."""
     global _mine
     pid = os.getpid()
     if _mine[0] != pid:
@@ -28,8 +28,8 @@ def me() -> dict[str, int]:
 
 
 def started(pid: int) -> int:
-    """Return the start time of a process in clock ticks since the boot; 0 for one that has ended, and where
-    there is no /proc (an image's programs have none).
+    """Return the start time of a process in clock ticks since the boot; 0 if it has ended, or without /proc
+    (an image's programs have none).
     """
     try:
         fields = _fields(pid)
@@ -39,14 +39,14 @@ def started(pid: int) -> int:
 
 
 def key(record: Mapping[str, object]) -> tuple[int, int]:
-    """Return the number and the start time of the process that a record names; (0, 0) for none."""
+    """Return the id and start time of the process that a record names; (0, 0) for none."""
     pid, started = record.get("pid", 0), record.get("started", 0)
     return (pid, started) if isinstance(pid, int) and isinstance(started, int) else (0, 0)
 
 
 def lives(record: Mapping[str, object]) -> bool:
-    """Return whether the process that a record names still runs: a process of that number that was started
-    at that time. Where /proc hides the processes of others (hidepid=), the number has to do.
+    """Return whether the process that a record names still runs: a process with that id and start time.
+    Where /proc hides the processes of other users (hidepid=), only the id is compared.
     """
     pid, started = key(record)
     if pid <= 0 or started <= 0:
@@ -59,7 +59,7 @@ def lives(record: Mapping[str, object]) -> bool:
 
 
 def state(pid: int) -> str:
-    """Return the letter of the process's state, "" when it has ended or is hidden."""
+    """Return the letter of the process's state, "" if it has ended or is hidden."""
     try:
         return _fields(pid)[_STATE]
     except OSError:
@@ -67,15 +67,13 @@ def state(pid: int) -> str:
 
 
 def _fields(pid: int) -> list[str]:
-    """Return the fields after the name, which may hold blanks and parentheses itself. Raises OSError."""
+    """Return the fields after the name; the name may contain blanks and parentheses. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         return file.read(4096).rpartition(b")")[2].strip(b" \n").decode("ascii").split(" ")
 
 
 def _hidden(pid: int) -> bool:
-    """Return whether a process that /proc does not show runs, and is another user's: one of this user's own
-    would be shown.
-    """
+    """Return whether a process that /proc does not show runs as another user; /proc shows this user's."""
     try:
         os.kill(pid, 0)
     except PermissionError:

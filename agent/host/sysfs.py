@@ -1,4 +1,4 @@
-"""Reads the kernel's folders while devices come and go: what has gone is empty, never an error."""
+"""Read sysfs while devices are added and removed: what has gone reads as empty and is never an error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def listed(host: Host, folder: str) -> list[str]:
-    """The names in a folder, sorted; none where there is no such folder."""
+    """Return the names in a folder, sorted; none if there is no such folder."""
     try:
         return sorted(os.listdir(host.path(folder)))
     except (FileNotFoundError, NotADirectoryError):
@@ -20,8 +20,8 @@ def listed(host: Host, folder: str) -> list[str]:
 
 
 def numbered(host: Host, folder: str, prefix: str) -> dict[str, int]:
-    """The devices of a folder that are called ``prefix`` and a number, each with the number of its own
-    folder (its inode): one that goes and comes again has another, under the same name.
+    """Return the devices in a folder with a name of ``prefix`` and a number, each with the inode of its own
+    folder: a device that is removed and added again has another inode under the same name.
     """
     try:
         with os.scandir(host.path(folder)) as entries:
@@ -35,7 +35,7 @@ def numbered(host: Host, folder: str, prefix: str) -> dict[str, int]:
 
 
 def attribute(host: Host, name: str) -> str:
-    """A sysfs attribute, "" when it is not there or the device went away while it was read."""
+    """Return a sysfs attribute, "" if it is missing or the device was removed during the read."""
     try:
         with open(host.path(name), "rb", buffering=0) as file:
             return file.read().decode("ascii", "replace").strip(WHITE)
@@ -44,25 +44,25 @@ def attribute(host: Host, name: str) -> str:
 
 
 def online_cpus(host: Host) -> set[int]:
-    """The numbers of the CPUs that are online."""
+    """Return the numbers of the CPUs that are online."""
     return members(attribute(host, "/sys/devices/system/cpu/online"))
 
 
 def members(text: str) -> set[int]:
-    """The numbers in a list as the kernel spells it: ``0-2,5`` (cpumap_print_to_pagebuf)."""
-    found = set[int]()
+    """Return the numbers of a list in the kernel's format: ``0-2,5`` (cpumap_print_to_pagebuf)."""
+    numbers = set[int]()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers
 
 
 def spelled(numbers: set[int]) -> str:
-    """The same, the other way round."""
+    """Return the numbers as a list in the kernel's format: the inverse of ``members``."""
     parts, ordered = list[list[int]](), sorted(numbers)
-    for one in ordered:
-        if parts and parts[-1][-1] == one - 1:
-            parts[-1][1:] = [one]
+    for value in ordered:
+        if parts and parts[-1][-1] == value - 1:
+            parts[-1][1:] = [value]
         else:
-            parts.append([one])
+            parts.append([value])
     return ",".join("-".join(map(str, part)) for part in parts)

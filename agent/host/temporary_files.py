@@ -1,9 +1,9 @@
-"""Temporary names, and how those that a run that was cut has left are removed by the next. For atomic.
+"""Temporary names, and the removal of those that an interrupted run has left. Only for atomic_write.
 
-A temporary name says which process made it. In one of FOLDERS it is found by looking; elsewhere a symbolic
-link in one of them says where it is, for as long as it may be: made before it, as one system call, and
-removed after it. A link needs no flush of its own where both are on one filesystem: ext4 and XFS bring names
-to the disk in the order in which they were made. Where they are on two, the link is flushed first.
+A temporary name contains the process that made it. In one of FOLDERS, ``sweep`` finds it by listing the
+folder; elsewhere a symbolic link (a note) in one of them has its path. The note is made before the file, by
+one system call, and removed after it. A note needs no flush of its own if both are on one filesystem: ext4
+and XFS write names to the disk in the order in which they were made. Otherwise the note is flushed first.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
 
     from agent.host.descriptor_walk import Place
 
-#: What outlives the boot, and what does not.
+#: A folder that survives a boot, and one that does not.
 LASTING, PASSING = "/var/lib/gandi", "/run/gandi"
 FOLDERS = (LASTING, PASSING)
-#: Of a temporary file: what is to replace; of a link: this word. Then who made it, and a number.
+#: The stem of a note's name; the stem of a temporary file's is the name that it will replace. The maker and
+#: a counter follow.
 _NOTE = "unfinished"
-#: Bytes of the file's name in that of its temporary file; a name has 255 bytes at the most.
+#: Most bytes of the stem; a name has at most 255 bytes.
 _STEM = 60
 _count = itertools.count()
-#: This process, as its temporary names spell it.
+#: This process's id, and its part of temporary names.
 _me: tuple[int, str] = (0, "")
 
 
 @contextlib.contextmanager
 def name(place: Place) -> Iterator[str]:
-    """A free name in the place's folder, of which nothing is left when the block is left, nor, once the next
-    run has called ``sweep``, after the end of this process at any moment.
+    """Yield an unused name in the place's folder. Nothing of that name is left after the block; if this
+    process ends before, the next run's ``sweep`` removes it.
     """
     temporary = _spelled(os.fsdecode(os.fsencode(place.name)[:_STEM]))
     with _noted(place, temporary):
@@ -57,7 +58,8 @@ def _noted(place: Place, temporary: str) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as noted:
-        # What lies in /run is gone after a power cut; and where the disk is full, /run may have room.
+        # Files in /run do not survive a power cut, so their note need not. If the disk is full, /run may
+        # have room for the note.
         for folder in (PASSING,) if above == "/run" or above.startswith("/run/") else FOLDERS:
             with contextlib.suppress(OSError, HostError):
                 note = noted.enter_context(walk(place.root, f"{folder}/{_spelled(_NOTE)}", follow=False))
@@ -75,26 +77,26 @@ def _forgotten(note: Place) -> None:
 
 
 def sweep(root: str) -> list[str]:
-    """Remove what processes that live no longer have left; return its paths below the root. What cannot be
-    removed now is tried again at the next run.
+    """Remove the temporary files and notes of processes that have ended; return the files' paths below the
+    root. What cannot be removed now is left for the next run.
     """
-    found = list[str]()
+    removed = list[str]()
     for folder in FOLDERS:
         with contextlib.suppress(OSError, HostError), walk(root, f"{folder}/{_NOTE}", follow=False) as place:
-            for left in place.names():
-                stem, who = _parsed(left)
-                if who and not _lives(who):
-                    found += _swept(root, place, left, is_note=stem == _NOTE)
-    return found
+            for entry in place.names():
+                stem, maker = _parsed(entry)
+                if maker and not _lives(maker):
+                    removed += _swept(root, place, entry, is_note=stem == _NOTE)
+    return removed
 
 
-def _swept(root: str, place: Place, left: str, *, is_note: bool) -> list[str]:
-    path = f"{place.above}/{left}"
+def _swept(root: str, place: Place, entry: str, *, is_note: bool) -> list[str]:
+    path = f"{place.above}/{entry}"
     try:
         if is_note:
-            path = os.readlink(left, dir_fd=place.folder)
+            path = os.readlink(entry, dir_fd=place.folder)
             _remove(root, path)
-        os.unlink(left, dir_fd=place.folder)
+        os.unlink(entry, dir_fd=place.folder)
     except (OSError, HostError):
         return []
     return [path]
@@ -116,21 +118,22 @@ def _spelled(stem: str) -> str:
 
 
 def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
-    """What a temporary name is for, and who made it (pid, start, boot); nobody for any other name."""
+    """Return the stem of a temporary name and its maker (pid, start, boot); no maker for any other name."""
     stem, _, made = name.rpartition(".gandi-")
-    who = made.split("-")
-    is_one = stem.startswith(".") and len(who) == 4 and number(who[0]) is not None is not number(who[3])
-    return stem[1:], tuple(who[:3]) if is_one else ()
+    maker = made.split("-")
+    is_temporary = stem.startswith(".") and len(maker) == 4
+    is_temporary = is_temporary and number(maker[0]) is not None is not number(maker[3])
+    return stem[1:], tuple(maker[:3]) if is_temporary else ()
 
 
-def _lives(who: tuple[str, ...]) -> bool:
-    """Whether that process still runs: the one of its number began when it did, in this boot."""
-    pid, started, boot = who
+def _lives(maker: tuple[str, ...]) -> bool:
+    """Return whether that process still runs: in this boot, with that id and start time."""
+    pid, started, boot = maker
     return boot == _boot() and processes.lives({"pid": number(pid), "started": number(started)})
 
 
 def _boot() -> str:
-    """The beginning of this boot's id; "" where there is no /proc."""
+    """Return the first 8 characters of this boot's id; "" without /proc."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
             return os.fsdecode(file.read(8))

@@ -1,8 +1,8 @@
-"""What people read of this package: the one place that prints.
+"""Print for people: no other module prints.
 
-Labels, file names, names of processes, a command's error output and the texts of exceptions were written by
-others. Each line is made harmless here, and each argument is one line whatever is in it: no text can send
-anything to a terminal but letters, or add a line that looks like the agent's.
+Labels, file names, process names, a command's error output and the texts of exceptions come from others.
+Each argument becomes one line of printable characters, whatever it contains: no text can send control
+sequences to a terminal, or add a line that looks like the agent's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def say(*lines: object) -> None:
-    """Print each argument as one line on standard output, at once."""
+    """Print each argument as one line on standard output, and flush it."""
     _write(sys.stdout, block(*lines))
 
 
@@ -29,19 +29,19 @@ def complain(*lines: object) -> None:
 
 
 def block(*lines: object) -> str:
-    """Return the lines as a terminal may get them, each with its end of line."""
+    """Return the lines with only printable characters, each with its end of line."""
     return "".join(f"{printable(str(line))}\n" for line in lines)
 
 
 def document(value: object, *, head: str = "", sort_keys: bool = False) -> None:
-    """Print ``head`` and ``value`` as JSON, in which all that is not ASCII is escaped."""
+    """Print ``head`` and ``value`` as JSON, with all characters beyond ASCII escaped."""
     import json
 
     say(*split(head + json.dumps(value, indent=1, sort_keys=sort_keys)))
 
 
 def raw(value: bytes) -> None:
-    """Write bytes to standard output as they are, for a file or a program; a terminal gets them as lines."""
+    """Write bytes to standard output: to a terminal as printable lines, otherwise unchanged."""
     if sys.stdout.isatty():
         say(*split(value.decode("utf-8", "surrogateescape")))
         return
@@ -51,14 +51,14 @@ def raw(value: bytes) -> None:
 
 
 def trace(error: BaseException) -> list[str]:
-    """Return where an exception was raised, line by line; never its text, which can hold a secret."""
+    """Return the traceback of an exception as lines, without its text, which may contain a secret."""
     import traceback
 
     return split("".join(traceback.format_tb(error.__traceback__)))
 
 
 def discard() -> None:
-    """Send nowhere what is still to be written: the reader of standard output (head, less) has left."""
+    """Discard all further standard output: its reader (head, less) has closed the pipe."""
     from agent.host.host import Host
 
     with Host().opened(os.devnull, os.O_WRONLY) as nowhere:
@@ -66,9 +66,9 @@ def discard() -> None:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Write text of which the stream's character set may lack characters: these are spelled out."""
+    """Write text; characters that the stream's encoding lacks become escapes."""
     if stream is None:  # closed by the program that started this one
         return
-    known = stream.encoding or "utf-8"
-    stream.write(text.encode(known, "backslashreplace").decode(known))
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()

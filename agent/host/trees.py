@@ -1,4 +1,4 @@
-"""Folders with all that is in them, made and removed through Host."""
+"""Make and remove folders with their contents, through Host."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def make(host: Host, folder: str, files: Mapping[str, bytes]) -> None:
-    """The folder with these files, by their paths below it; what they hold is for root alone."""
+    """Make a folder (0700) with these files (0600), given by their paths below it."""
     host.mkdir(folder, mode=0o700)
     for name, content in files.items():
         host.write(f"{folder}/{name}", content, mode=0o600)
 
 
 def remove(host: Host, folder: str) -> list[str]:
-    """Remove a folder (no link is followed) and what is in it; the names of what was removed."""
-    inside = [gone for child in sorted(host.names(folder)) for gone in remove(host, f"{folder}/{child}")]
+    """Remove a folder and its contents, without following links; return the paths that were removed."""
+    inside = [path for child in sorted(host.names(folder)) for path in remove(host, f"{folder}/{child}")]
     return [*inside, folder] if host.remove(folder) else inside

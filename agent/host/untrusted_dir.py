@@ -1,8 +1,8 @@
-"""Files in a folder that somebody else controls: a user's home.
+"""Read and write files in a folder that another user controls: a home.
 
-Whoever owns a folder can put a symbolic link in it and have a root process write to /etc through it. So
-every name below the home is opened by descriptor from its parent, no link is followed, and what is found
-must belong to the user or to root.
+The owner of a folder can make a symbolic link in it to have a root process write to /etc. So every name
+below the home is opened in the descriptor of its parent, no link is followed, and each folder and file must
+belong to the user or to root.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ if TYPE_CHECKING:
     from agent.host.descriptor_walk import Place
     from agent.host.host import Host
 
-#: Bytes read at the most.
+#: Most bytes that are read.
 READ_LIMIT = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) -> bytes | None:
-    """The file ``home``/``parts``, or None where there is none. Raises HostError for a link or a stranger's
-    file.
+    """Return the content of ``home``/``parts``, None if there is no such file. ``owner`` is (uid, gid).
+
+    Raises HostError for a link in the path, another user's file or folder, a file that the user may not
+    read, one with several hard links, one larger than READ_LIMIT, or with the system's reason.
     """
     with _refusals(home, parts):
         try:
@@ -39,21 +41,22 @@ def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) ->
             return None
         with open(descriptor, "rb", buffering=0) as file:
             info = os.fstat(descriptor)
-            # A second name of the same file may be one that its user must not have copied or replaced.
+            # Another hard link may name a file that the user must not get a copy of, or replace.
             if not stat.S_ISREG(info.st_mode) or not _may_read(info, owner) or info.st_nlink != 1:
                 raise HostError(
-                    f"{'/'.join((home, *parts))}: not a file of this user's own",
-                    hint="make it a regular file with one name, owned by the user",
+                    f"{'/'.join((home, *parts))}: not a regular file of this user's own",
+                    hint="make it a regular file with one hard link, owned by the user",
                 )
-            if info.st_size > READ_LIMIT:  # what is read in part would be written back in part
+            if info.st_size > READ_LIMIT:  # a part of the file could be written back as the whole
                 raise HostError(f"{'/'.join((home, *parts))}: larger than {READ_LIMIT >> 20} MiB: not read")
             return file.read(READ_LIMIT)
 
 
 def write(host: Host, home: str, parts: Sequence[str], content: bytes, owner: tuple[int, int]) -> None:
-    """Put the file there whole, mode 0600; the folders below ``home`` become 0700. ``owner`` is (uid, gid).
+    """Replace the file ``home``/``parts`` (0600); the folders below ``home`` become 0700. ``owner`` is (uid,
+    gid).
 
-    Raises HostError for a link in the way, a stranger's folder, or the system's reason.
+    Raises HostError for a link in the path, another user's folder, or with the system's reason.
     """
     if not host.effect(f"write {'/'.join((home, *parts))} (0600, {len(content)} bytes)"):
         return
@@ -65,8 +68,8 @@ def write(host: Host, home: str, parts: Sequence[str], content: bytes, owner: tu
 def _inside(
     host: Host, home: str, parts: Sequence[str], owner: tuple[int, int], *, make: bool
 ) -> Iterator[Place]:
-    """The place of the file; with ``make``, folders that are missing are made, and all are 0700."""
-    # The home's own name belongs to root (its parent does): a link there is the administrator's.
+    """Yield the place of the file; with ``make``, make missing folders and set all to 0700."""
+    # The home's parent belongs to root, so a link in place of the home is the administrator's.
     with host.place(f"{home}/{parts[0]}", follow=False) as place:
         _own(place.folder, home, owner)
         for part in parts[:-1]:
@@ -83,9 +86,9 @@ def _inside(
 
 
 def _close(place: Place, owner: tuple[int, int]) -> None:
-    """Close the folder to all but its owner. One that is root's, closed and empty was made here, now or by a
-    run that was cut, since sshd has no use for it: it is given to ``owner``. Of one that holds something the
-    user can at most have changed the name.
+    """Set the folder to 0700. If it is root's, 0700 and empty, change its owner to ``owner``: this run or an
+    interrupted one made it, as sshd has no use for such a folder. A folder of root's that is not empty keeps
+    its owner: the user may have renamed it from elsewhere.
     """
     folder = os.open(".", _FOLDER, dir_fd=place.folder)
     try:
@@ -98,8 +101,8 @@ def _close(place: Place, owner: tuple[int, int]) -> None:
 
 
 def _may_read(info: os.stat_result, owner: tuple[int, int]) -> bool:
-    """Whether a file is the user's, or one of root's that the user may read. Who owns the folder can move
-    any file of root's within it: what is in one that is closed must not come into a file of the user's.
+    """Return whether a file is the user's, or root's and readable for the user. The owner of a folder can
+    move files of root's within it: the content of one that is private must not get into the user's file.
     """
     if info.st_uid == owner[0]:
         return True
@@ -110,7 +113,7 @@ def _may_read(info: os.stat_result, owner: tuple[int, int]) -> bool:
 
 def _own(descriptor: int, name: str, owner: tuple[int, int]) -> None:
     if os.fstat(descriptor).st_uid not in (0, owner[0]):
-        raise HostError(f"{name}: belongs to another user", hint="give it to the account's own user")
+        raise HostError(f"{name}: belongs to another user", hint="make the account's user its owner: chown")
 
 
 @contextlib.contextmanager
@@ -122,6 +125,6 @@ def _refusals(home: str, parts: Sequence[str]) -> Iterator[None]:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise HostError(
                 f"{name}: a symbolic link is in the way; not followed",
-                hint="replace the link by what it names",
+                hint="replace the link by its target",
             ) from error
         raise HostError(f"{name}: {error.strerror}") from error

@@ -257,7 +257,7 @@ def test_rules_of_sudo_through_no_link_but_roots(root: Path) -> None:
 def test_a_device_is_replaced_and_not_opened(root: Path, kind: int) -> None:
     os.mknod(root / "home/ann/file", kind | 0o666, os.makedev(1, 3))
     host = Host(root)
-    with pytest.raises(HostError, match="no regular file"):
+    with pytest.raises(HostError, match="not a regular file"):
         host.as_it_is("/home/ann/file")
     assert host.write("/home/ann/file", "x")
     assert (root / "home/ann/file").read_text() == "x"

@@ -1,4 +1,4 @@
-"""Names are changed where the way to them led, whatever others do; links are root's or not followed."""
+"""A name is changed in the folder that was walked to, whatever users do; only root's links are followed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "root:secret\n"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A machine with a file that nobody may touch, and a folder that a user may write to."""
+    """Make a machine with a file that must not change, and a folder that a user may write to."""
     for name in ("etc", "run", "home/user", "var/lib"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "etc/shadow").write_text(SECRET)
@@ -35,13 +35,13 @@ def host(root: Path) -> Host:
 
 
 def unharmed(root: Path) -> bool:
-    """Whether the file, and the folder that it is in, are as they were."""
+    """Return whether the file and its folder are unchanged."""
     shadow = root / "etc/shadow"
     mode = stat.S_IMODE(shadow.stat().st_mode)
     return (shadow.read_text(), mode, os.listdir(root / "etc")) == (SECRET, 0o600, ["shadow"])
 
 
-#: Each way to change a name, or to read what is written again.
+#: Each way to change a name, or to read a file that is rewritten.
 EFFECTS: dict[str, Callable[[Host, str], object]] = {
     "write": lambda host, name: host.write(name, "x", owner=ME),
     "chunks": lambda host, name: host.write_chunks(name, [b"x"]),
@@ -88,7 +88,7 @@ def test_nor_one_on_the_way(root: Path, host: Host, effect: str) -> None:
 
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o757, 0o1777])
 def test_who_may_write_a_folder_decides(root: Path, host: Host, mode: int) -> None:
-    """Of a folder with an ACL the group's bits are the mask; in one like /tmp a user's link stays too."""
+    """In a folder with an ACL the group's bits are the mask; a sticky folder like /tmp is no better."""
     (root / "var/lib").chmod(mode)
     (root / "var/lib/link").symlink_to("/etc/shadow")
     with pytest.raises(HostError, match="not followed"):
@@ -141,7 +141,7 @@ def test_a_users_folder_behind_an_administrators_link_is_a_users(root: Path, hos
     (root / "home/user/link").symlink_to("/etc")
     with pytest.raises(HostError, match="/home/user/link is a symbolic link"):
         host.write("/srv/link/shadow", "x", owner=ME)
-    # Back above it the way is root's again.
+    # After "..", all folders of the path belong to root again.
     (root / "etc/back").symlink_to("/home/user/../../run/file")
     host.write("/etc/back", "x", owner=ME)
     assert (root / "run/file").read_text() == "x"
@@ -181,7 +181,7 @@ def test_nothing_can_be_done_to_the_root_itself(host: Host) -> None:
 def test_what_is_no_file_is_not_read(root: Path, host: Host, kind: str) -> None:
     target = root / "home/user/name"
     os.mkfifo(target) if kind == "FIFO" else target.mkdir()
-    with pytest.raises(HostError, match="no regular file"):
+    with pytest.raises(HostError, match="not a regular file"):
         host.as_it_is("/home/user/name")
     if kind == "FIFO":
         assert host.write("/home/user/name", "x", owner=ME)
@@ -190,7 +190,7 @@ def test_what_is_no_file_is_not_read(root: Path, host: Host, kind: str) -> None:
 
 def test_a_second_name_of_another_file_is_neither_read_nor_written_to(root: Path, host: Host) -> None:
     os.link(root / "etc/shadow", root / "home/user/name")
-    with pytest.raises(HostError, match="several names"):
+    with pytest.raises(HostError, match="several hard links"):
         host.as_it_is("/home/user/name")
     host.write("/home/user/name", "x", owner=ME)
     assert unharmed(root)
@@ -210,7 +210,7 @@ def test_too_much_is_not_read(root: Path, host: Host) -> None:
 def test_a_folder_that_is_swapped_after_the_way_was_gone_changes_nothing(
     root: Path, host: Host, effect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one moment that a user waits for: the name was looked at, and is changed next."""
+    """The moment of an attack: the path has been checked, and the name is changed next."""
     folder = root / "home/user/folder"
     folder.mkdir()
     go = Host.place
@@ -291,8 +291,8 @@ def test_no_descriptor_is_left_open(root: Path, host: Host) -> None:
 
 
 def test_a_write_costs_few_system_calls(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a boot does most: the status, when it says something else than before. Opened: the root, two
-    folders, the new file. Nothing is noted elsewhere of names that the next run finds by looking.
+    """The most frequent write of a boot: a changed status. It opens the root, two folders and the new file,
+    and makes no note: the next run lists this folder.
     """
     host = Host(root)
     host.mkdir("/run/gandi")

@@ -1,4 +1,4 @@
-"""Every effect: atomic, with its mode, none without a change, none outside the root or in a dry run."""
+"""Effects are atomic and have their mode; none without a change, outside the root, or in a dry run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read in part would be written back in part: somebody's /etc/hosts."""
+    """Otherwise a part of /etc/hosts could be written back as the whole."""
     monkeypatch.setattr(host_module, "READ_LIMIT", 1 << 20)
     (tmp_path / "f").write_bytes(b"x" * (1 << 20))
     assert len(Host(tmp_path).read("/f") or "") == 1 << 20
@@ -92,18 +92,18 @@ def test_a_file_is_read_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 def test_a_name_is_never_visible_before_its_content_is_safe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a power cut leaves an empty file, which looks as if the administrator had emptied it."""
+    """Otherwise a power cut leaves an empty file, as if the administrator had emptied it."""
     done: list[str] = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
 
-        def told(
+        def recorded(
             *arguments: object, name: str = name, real: Callable[..., None] = real, **folders: int
         ) -> None:
             done.append(name)
             real(*arguments, **folders)
 
-        monkeypatch.setattr(os, name, told)
+        monkeypatch.setattr(os, name, recorded)
     Host(tmp_path).write("/f", "x", owner=ME)
     assert done == ["fsync", "replace"]
 
@@ -131,7 +131,7 @@ def test_a_command_that_hangs_is_killed() -> None:
 
 
 def test_a_command_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that waits for a disk that hangs dies only when the disk answers."""
+    """A process that waits for a hanging disk only ends when the disk answers."""
     left: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
     monkeypatch.setattr(commands, "_GONE", 0.1)

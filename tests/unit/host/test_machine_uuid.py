@@ -1,4 +1,4 @@
-"""Which machine this is, in whatever spelling it is told."""
+"""The machine's UUID, in every spelling in which it appears."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record names its process by number and start time."""
+"""A record names its process by id and start time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of(pid: int) -> dict[str, int]:
-    """The record of a process, read by another program."""
+    """Return the record of a process, as read by another program."""
     words = subprocess.run(
         ["awk", '{ sub(/.*\\) /, ""); print $20 }', f"/proc/{pid}/stat"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""A run may end at any moment: of a temporary name nothing is left after the next one has begun."""
+"""A run may end at any moment: the next one removes all its temporary names."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def left(root: Path) -> list[str]:
-    """Every name that is not for good."""
+    """Return every temporary name."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if ".gandi-" in path.name)
 
 
 def cut(work: Callable[[], object], lines: int) -> bool:
-    """Do it in a process that is killed before that many of the agent's lines have run; whether it was."""
+    """Run ``work`` in a process that is killed after so many of the agent's lines; return whether it was."""
     child = os.fork()
     if child == 0:
         count = 0
@@ -104,7 +104,7 @@ def test_what_is_being_written_is_left_alone(root: Path) -> None:
 
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_a_process_is_known_by_number_start_and_boot(root: Path, which: int) -> None:
-    """The number alone is another's at the next boot, where the daemon often gets the same."""
+    """The id alone is not enough: the daemon often has the same one in the next boot."""
     host = Host(root)
     with (
         host.place("/run/gandi/file") as place,
@@ -147,7 +147,7 @@ def test_a_note_leads_through_no_link_of_a_users(root: Path) -> None:
 
 
 def test_what_cannot_be_noted_is_written_all_the_same(root: Path) -> None:
-    """A disk that is full where notes are kept costs the note: elsewhere there may be room."""
+    """Without room for the note there may be room for the file, on another filesystem."""
     for folder in temporary_files.FOLDERS:
         os.rmdir(root / folder.lstrip("/"))
         (root / folder.lstrip("/")).touch()
@@ -160,7 +160,7 @@ def test_what_cannot_be_noted_is_written_all_the_same(root: Path) -> None:
 def test_another_filesystems_name_is_noted_on_the_disk_first(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two filesystems have no common order of what reaches the disk."""
+    """Nothing orders the writes of two filesystems."""
     if os.stat("/dev/shm").st_dev == root.stat().st_dev:
         pytest.fail("this machine has one filesystem: /dev/shm is to be another")
     done: list[str] = []

@@ -1,4 +1,4 @@
-"""What is printed: bytes as a terminal gets them, whatever others wrote and whatever it can show."""
+"""The bytes that a terminal gets, for every kind of text by others and every encoding."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_was_typed_is_named_harmlessly(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8", "en_US.ISO-8859-1"])
 def test_every_locale(locale: str) -> None:
-    """In a process of its own: the interpreter chooses the encoding from the locale."""
+    """In a process of its own, since the interpreter chooses the encoding by the locale."""
     names = [*LABELS, *PROCESSES]
     line = "import os, sys; from agent.host.terminal import say, complain; "
     line += "texts = list(map(os.fsdecode, sys.stdin.buffer.read().split(b'\\0'))); "
@@ -112,7 +112,7 @@ def test_every_locale(locale: str) -> None:
 
 
 def test_the_daemons_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the journal, where they are the stage's unit's, and to systemd."""
+    """They go to the journal, under the stage's unit, and to systemd."""
     said, sent = list[str](), list[tuple[bytes, ...]]()
     monkeypatch.setattr("systemd._journal.sendv", lambda *entry: sent.append(entry))
     step = StepReport("disks", tuple(failed(name, name, name) for name in ALL), 0.0)
@@ -173,7 +173,7 @@ def test_a_message_to_all_users(label: bytes) -> None:
 
 @pytest.mark.parametrize("hostname", ["vm1.example", "a\x1b[2Jb", "a\nb", "\u202e", "a b", ""])
 def test_the_message_at_login_shows_a_name_or_none(hostname: str, tmp_path: Path) -> None:
-    """The kernel takes any bytes as the machine's name."""
+    """The kernel accepts any bytes as the hostname."""
     program = (TREE / "bin/gandi-motd").read_text()
     template, name = tmp_path / "template", tmp_path / "name"
     template.write_text("this is @HOSTNAME@ now\n")

@@ -1,4 +1,4 @@
-"""A home belongs to its user: nothing that is put there makes the agent write elsewhere."""
+"""A home belongs to its user: nothing in it makes the agent write elsewhere."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_file_that_is_a_link_is_neither_read_nor_written_through(host: Host, h
 def test_a_second_name_of_another_file_is_not_read(host: Host, home: Path) -> None:
     (home / ".ssh").mkdir()
     os.link(home / "../../etc/secret", home / ".ssh/authorized_keys")
-    with pytest.raises(HostError, match="not a file of this user's own"):
+    with pytest.raises(HostError, match="not a regular file of this user's own"):
         untrusted_dir.read(host, "/home/admin1", PARTS, ME)
 
 
@@ -80,7 +80,7 @@ def test_a_second_name_of_another_file_is_not_read(host: Host, home: Path) -> No
 def test_a_file_of_roots_that_the_user_may_not_read_is_not_copied(
     host: Host, home: Path, mode: int, group: int, is_read: bool
 ) -> None:
-    """Its user can have moved it there: a backup that root keeps in the home."""
+    """The user can have moved it there: for example a backup that root keeps in the home."""
     (home / ".ssh").mkdir()
     keys = home / ".ssh/authorized_keys"
     keys.write_bytes(b"secret\n")
@@ -91,14 +91,14 @@ def test_a_file_of_roots_that_the_user_may_not_read_is_not_copied(
     if is_read:
         assert untrusted_dir.read(host, "/home/admin1", PARTS, (1234, 1234)) == b"secret\n"
     else:
-        with pytest.raises(HostError, match="not a file of this user's own"):
+        with pytest.raises(HostError, match="not a regular file of this user's own"):
             untrusted_dir.read(host, "/home/admin1", PARTS, (1234, 1234))
 
 
 def test_a_fifo_does_not_hold_the_boot(host: Host, home: Path) -> None:
     (home / ".ssh").mkdir()
     os.mkfifo(home / ".ssh/authorized_keys")
-    with pytest.raises(HostError, match="not a file"):
+    with pytest.raises(HostError, match="not a regular file"):
         untrusted_dir.read(host, "/home/admin1", PARTS, ME)
 
 
@@ -116,7 +116,7 @@ def test_a_strangers_folder_is_refused(host: Host, home: Path) -> None:
 def test_a_closed_folder_of_roots_is_given_away_only_while_it_is_empty(
     host: Host, home: Path, holds: tuple[str, ...]
 ) -> None:
-    """Who owns the home can call any folder in it .ssh."""
+    """The owner of the home can rename any folder in it to .ssh."""
     os.chown(home, 1000, 1000)
     (home / "backup").mkdir(mode=0o700)
     for name in holds:

@@ -1,1 +1,1 @@
-"""What uses nothing else of the package: records, errors, text, and waits with a bound."""
+"""Modules that use nothing else of the package: records, errors, text, bounded waits."""

@@ -1,4 +1,4 @@
-"""JSON in the one spelling that equal values share: sorted keys, no spaces."""
+"""Canonical JSON: equal values have the same text (sorted keys, no spaces)."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import json
 
 
 def canonical(value: object) -> bytes:
-    """The value in that spelling, as UTF-8."""
+    """Return the value as canonical JSON in UTF-8."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,7 +1,8 @@
-"""SHA-256 without OpenSSL: to load that costs each boot, and the reader, a tenth of a second in a slow
+"""SHA-256 without OpenSSL: loading OpenSSL costs each boot, and the reader, a tenth of a second in a slow
 guest.
 
-The interpreter's own, as the library's module ``random`` takes it; hashlib where there is none.
+This is the interpreter's own implementation, which the standard module ``random`` uses too; hashlib if there
+is none.
 """
 
 from __future__ import annotations

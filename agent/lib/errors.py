@@ -1,12 +1,10 @@
-"""Two kinds of error, by who must act. Both carry a remedy; only ``__main__`` turns one into an exit
-status.
-"""
+"""Two kinds of error, by the cause. Both have a remedy; only ``__main__`` turns one into an exit status."""
 
 from __future__ import annotations
 
 
 class AgentError(Exception):
-    """An error for people: ``message`` names the place, ``hint`` says what to do about it."""
+    """An error to show to people: ``message`` names the place and the value's path, ``hint`` the remedy."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -18,7 +16,7 @@ class AgentError(Exception):
 
 
 class ConfigError(AgentError):
-    """What was delivered or set is wrong; the operator of the platform or of the machine must act."""
+    """The document or a setting is wrong; the operator of the platform or of the machine must correct it."""
 
 
 class HostError(AgentError):
@@ -26,4 +24,4 @@ class HostError(AgentError):
 
 
 class Busy(HostError):
-    """Somebody else holds what is needed, and held it for longer than the wait was allowed to last."""
+    """Another process or thread holds a lock, and did not release it within the timeout."""

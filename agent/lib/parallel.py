@@ -1,4 +1,4 @@
-"""Work on several devices at the same time, waited for together and no longer than a bound."""
+"""Work on several devices at the same time, with one timeout for all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-#: Seconds between two questions to ``stopped``.
+#: Seconds between two calls of ``stopped``.
 GLANCE = 0.25
 
 TYPE_CHECKING = False
@@ -25,24 +25,24 @@ def together(
     *,
     stopped: Callable[[Collection[str]], bool] | None = None,
 ) -> tuple[dict[str, Result], set[str]]:
-    """Do all of ``work`` in threads; the results by name, and the names of what was not done in
-    ``timeout`` seconds.
+    """Run all functions of ``work`` in threads; return the results by name, and the names of the functions
+    that have not ended within ``timeout`` seconds.
 
-    What is late goes on, and its result is given to ``late`` in its own thread. Of a function that raises,
-    the result is what ``broken`` makes of its name and the exception: it has answered, and costs the others
-    nothing. ``stopped`` is asked every GLANCE seconds about those that are not done: where it says so, they
-    are late before the time. The threads do not keep the process alive: what must outlive it runs in a unit
-    of its own.
+    A late function runs on, and its thread calls ``late`` with its name and result. If a function raises,
+    its result is that of ``broken``, called with its name and the exception; the others are not affected.
+    ``stopped`` is called every GLANCE seconds with the names of the functions that run: if it returns True,
+    they count as late at once. The threads do not keep the process alive: work that must outlive it belongs
+    in a unit of its own.
     """
     answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
-    over, turn = threading.Event(), threading.Lock()
+    over, lock = threading.Event(), threading.Lock()
 
     def do(name: str, function: Callable[[], Result]) -> None:
         try:
             result = function()
         except Exception as error:
             result = broken(name, error)
-        with turn:
+        with lock:
             if not over.is_set():
                 answers.put((name, result))
                 return
@@ -61,7 +61,7 @@ def together(
                 continue
             break
         done[name] = result
-    with turn:
+    with lock:
         over.set()
         while not answers.empty():
             name, result = answers.get()

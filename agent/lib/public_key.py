@@ -1,8 +1,8 @@
-"""OpenSSH public keys in lines of authorized_keys, split as sshd splits them.
+"""Split lines of authorized_keys into the parts of OpenSSH public keys, as sshd does.
 
 Format: sshd(8), AUTHORIZED_KEYS FILE FORMAT, as OpenSSH reads it: auth2-pubkeyfile.c, and sshkey_read and
-sshkey_advance_past_options of sshkey.c and auth-options.c. Fields are separated by blanks and tabs; options
-may stand before the type, and a blank within double quotes belongs to them.
+sshkey_advance_past_options of sshkey.c and auth-options.c. Fields are separated by blanks and tabs. Options
+may precede the type; they may contain blanks within double quotes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from agent.lib.text import BLANKS, words
 _PLAIN = ("ssh-rsa", "ssh-dss", "ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)))
 _TOKENS = ("sk-ssh-ed25519", "sk-ecdsa-sha2-nistp256")
 _CERTIFICATE, _VENDOR = "-cert-v01", "@openssh.com"
-#: Every type of key that sshd takes.
+#: Every key type that sshd accepts.
 TYPES = frozenset((*_PLAIN, *(f"{name}{_VENDOR}" for name in _TOKENS))) | frozenset(
     f"{name}{_CERTIFICATE}{_VENDOR}" for name in (*_PLAIN, *_TOKENS)
 )
-#: Options up to the first blank outside of quotes. A quote that is never closed takes the rest of the line.
+#: Options up to the first blank outside of quotes. An unclosed quote extends to the end of the line.
 _OPTIONS = r'(?:\\"|[^ \t"]|"(?:\\"|[^"])*+(?:"|\Z))*+'
-#: Within base64, sshd skips what isspace(3) takes.
+#: Within base64, sshd skips the characters of isspace(3).
 _SKIPPED = dict.fromkeys(map(ord, "\r\n\v\f"))
 
 
 def split(line: str) -> tuple[str, str, str] | None:
-    """Return the type, the base64 and the comment of the key in a line without its end; None for a line of
-    no key. The base64 is not checked.
+    """Return type, base64 and comment of the key in a line (without its line end), None if it has no key.
+    The base64 is not checked.
     """
     line = line.partition("\0")[0].strip(BLANKS)
     if not line or line.startswith("#"):
@@ -42,5 +42,5 @@ def _read(text: str) -> tuple[str, str, str] | None:
 
 
 def _past_options(line: str) -> int:
-    found = re.match(_OPTIONS, line)
-    return found.end() if found else 0
+    options = re.match(_OPTIONS, line)
+    return options.end() if options else 0

@@ -1,36 +1,36 @@
-"""Text that others wrote: split where the kernel splits it, harmless where it is printed.
+"""Text that others wrote: split it as the kernel does, and make it safe to print.
 
-``str.splitlines``, ``str.split()`` without an argument, ``str.strip()`` and universal newlines also take
-\\v, \\f, \\x1c to \\x1e, \\x85, U+2028 and other characters for an end of line or a blank. The kernel,
-sshd, shadow and sudo do not: whoever may choose a label, a comment or a process's name could end a record
-with one.
+``str.splitlines``, ``str.split()`` without an argument, ``str.strip()`` and universal newlines also treat
+\\v, \\f, \\x1c to \\x1e, \\x85, U+2028 and other characters as line ends or blanks. The kernel, sshd, shadow
+and sudo do not: with such a character in a label, a comment or a process name, a user could end a record
+early.
 """
 
 from __future__ import annotations
 
 import re
 
-#: What fields of a line are separated by: isspace(3) in the C locale, without the end of line.
+#: The separators of a line's fields.
 BLANKS = " \t"
-#: The same with the ends of lines: what systemd and OpenSSH call WHITESPACE.
+#: The same with line ends: what systemd and OpenSSH call WHITESPACE.
 WHITE = " \t\r\n"
 _BLANKS = re.compile(r"[ \t]+")
 
 
 def lines(text: str) -> list[str]:
-    """Return the lines of a file or of a command's output; each ends at ``\\n`` and nowhere else."""
-    found = text.split("\n")
-    return found[:-1] if not found[-1] else found
+    """Return the lines of a file or of a command's output; only ``\\n`` ends a line."""
+    parts = text.split("\n")
+    return parts[:-1] if not parts[-1] else parts
 
 
 def delivered_lines(text: str) -> list[str]:
-    """Return the lines of text that comes from elsewhere, where ``\\r\\n`` ends one too."""
+    """Return the lines of delivered text, in which ``\\r\\n`` ends a line too."""
     return [line.removesuffix("\r") for line in lines(text)]
 
 
 def words(text: str, most: int = 0) -> list[str]:
-    """Return the fields of a line, separated by blanks and tabs; with ``most``, the rest of the line is in
-    field number ``most`` + 1.
+    """Return the fields of a line, separated by blanks and tabs. With ``most``, split at most that many
+    times: the last field is the rest of the line.
     """
     stripped = text.strip(BLANKS)
     return _BLANKS.split(stripped, maxsplit=most) if stripped else []
@@ -49,8 +49,8 @@ def number(text: str) -> int | None:
 
 
 def printable(text: str) -> str:
-    """Return the text as one line that does nothing to a terminal: every control, format, bidirectional and
-    unassigned character and every undecodable byte is spelled out.
+    """Return the text as one line that is safe on a terminal: with an escape for every control, format,
+    bidirectional and unassigned character, and for every undecodable byte.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else _spelled(c) for c in text)
 
@@ -58,5 +58,5 @@ def printable(text: str) -> str:
 def _spelled(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:
-        code -= 0xDC00  # a byte that is no UTF-8, as surrogateescape keeps it
+        code -= 0xDC00  # a byte that is not UTF-8, as surrogateescape represents it
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

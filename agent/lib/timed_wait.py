@@ -1,4 +1,4 @@
-"""Waits that the kernel offers without a bound, with one: for a lock of flock(2), for a process to end."""
+"""Waits with a timeout for a flock(2) lock and for the end of a process; the kernel's own have none."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import select
 import time
 
+#: Seconds between two attempts.
 _RETRY = 0.05
 
 
 def lock(descriptor: int, seconds: float) -> bool:
-    """Take the exclusive lock of an open file; False when somebody else held it for that long."""
+    """Take the exclusive lock of an open file; return False if another process holds it for ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -19,15 +20,15 @@ def lock(descriptor: int, seconds: float) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            # flock(2) has no form with a timeout, and a thread blocked in it cannot be called back.
+            # flock(2) has no timeout, and a thread that blocks in it cannot be interrupted.
             time.sleep(_RETRY)
         else:
             return True
 
 
 def ended(process: int, seconds: float) -> bool:
-    """Wait until the process has ended (a child is a zombie then); False when it still runs after that
-    long.
+    """Wait until the process has ended (a child is then a zombie); return False if it still runs after
+    ``seconds``.
     """
     try:
         descriptor = os.pidfd_open(process)

@@ -1,4 +1,4 @@
-"""Waiting for several devices: together, bounded, and nothing is lost."""
+"""Work on several devices: one wait for all, bounded, and no result is lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_nothing_to_do() -> None:
 
 
 def test_what_raises_has_answered() -> None:
-    """At once, and at the cost of nothing else: it is not taken for one that is late."""
+    """It counts as ended at once, not as late, and does not affect the others."""
     begun = time.monotonic()
     done, late = together({"a": lambda: str(int("x")), "b": lambda: "fine"}, 60, raised)
     assert time.monotonic() - begun < 10

@@ -1,4 +1,4 @@
-"""Text of others: where it ends, and what a terminal gets of it."""
+"""Text by others: where its lines end, and what a terminal gets of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from agent.lib import text
 
-#: What str.splitlines() takes for an end of line, and neither the kernel nor sshd does.
+#: Line ends for str.splitlines(), but not for the kernel and sshd.
 NO_END = ["\v", "\f", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 
 

@@ -1,4 +1,4 @@
-"""Waits that end, whatever they wait for."""
+"""Waits end after their timeout."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Block devices: what they are, who uses them, whether they answer, and whether they are unused."""
+"""Facts about block devices: their kind, their uses, whether they answer, and whether they are blank."""

@@ -1,4 +1,4 @@
-"""Is a device blank? The proof that is asked for before a filesystem or swap is made on one."""
+"""Check that a device is blank before a filesystem or swap is made on it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ EDGE = 4 << 20
 
 
 def why_not(host: Host, device: Device) -> str:
-    """What speaks against it that the device is blank and nobody's, "" when nothing does.
+    """Return why the device may not be treated as blank, or "".
 
-    Blank is: both ends zero, no signature and no partition table that libblkid knows (asked now, not
-    remembered by udev), no partitions, no holders, writable, and nobody has it open for himself.
+    A blank device is writable; has no partitions, no holders and no exclusive opener; libblkid finds no
+    signature and no partition table on it (now, not in udev's database); and its first and last EDGE bytes
+    are zero. Raises HostError if libblkid does not come to an end.
     """
     if device.readonly:
         return "it is read-only"
@@ -29,14 +30,14 @@ def why_not(host: Host, device: Device) -> str:
     inside = [] if device.partition else [n for n in listed(host, path) if n.startswith(device.name)]
     if inside or device.holders:
         return f"in use: {', '.join(inside or device.holders)}"
-    if found := {key for key in storage.probe(host, device.node) if not key.startswith("ID_PART_ENTRY_")}:
-        return f"it has a signature ({', '.join(sorted(found))})"
+    if keys := {key for key in storage.probe(host, device.node) if not key.startswith("ID_PART_ENTRY_")}:
+        return f"it has a signature ({', '.join(sorted(keys))})"
     try:
         with host.opened(device.node, os.O_RDONLY | os.O_EXCL) as descriptor:
-            for place in (0, max(0, device.size - EDGE)):
-                if any(os.pread(descriptor, EDGE, place)):
-                    return "something was written to it"
+            for offset in (0, max(0, device.size - EDGE)):
+                if any(os.pread(descriptor, EDGE, offset)):
+                    return f"its first or last {EDGE >> 20} MiB are not all zero"
     except (HostError, OSError):
-        # What cannot be read to its ends, or is somebody's for himself, is not known to be blank.
-        return "somebody uses it, or it cannot be read"
+        # A device that is opened exclusively, or cannot be read, is not known to be blank.
+        return "it is in exclusive use, or cannot be read"
     return ""

@@ -1,9 +1,9 @@
-"""A filesystem that is mounted nowhere: read through a descriptor, seen by no other process, gone with it.
+"""Read a filesystem through a detached mount, which only this process's descriptor refers to.
 
-The mount has no place in any namespace (fsopen(2), fsmount(2)), so no path leads to it, nothing is left
-behind by a process that is killed, and nothing below it leads out: names are opened with openat2(2), which
-refuses links and whatever is mounted on top. The C library has no functions for these calls; their numbers
-are the same on every architecture (Linux 5.6, include/uapi/asm-generic/unistd.h).
+The mount is in no mount namespace (fsopen(2), fsmount(2)): no path leads to it, and it ends with the
+process. Names are opened with openat2(2), which refuses links and mountpoints, so nothing leads out of it.
+The C library has no functions for these calls; their numbers are the same on every architecture (Linux 5.6,
+include/uapi/asm-generic/unistd.h).
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ class _How(ctypes.Structure):
 
 @contextlib.contextmanager
 def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
-    """The root folder of the filesystem on a block device, read-only, without set-id programs and devices.
+    """Mount the filesystem of a block device read-only, with nosuid, nodev, noexec and nosymfollow; yield a
+    descriptor of its root folder.
 
-    ``number`` (``major:minor``) is the device that it has to be. Raises HostError.
+    Raises HostError if it cannot be mounted, or if the device is not ``number`` (``major:minor``).
     """
     try:
         setting = _call(_FSOPEN, fstype.encode(), _CLOEXEC)
@@ -49,18 +50,18 @@ def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
             os.close(setting)
     except OSError as error:
         hint = f"the kernel needs its module for {fstype}" if error.errno == errno.ENODEV else ""
-        raise HostError(f"{node}: its {fstype} cannot be read: {error.strerror}", hint=hint) from error
+        raise HostError(f"{node}: cannot be mounted as {fstype}: {error.strerror}", hint=hint) from error
     try:
         device = os.fstat(root).st_dev
         if f"{os.major(device)}:{os.minor(device)}" != number:
-            raise HostError(f"{node}: another device than a moment ago")
+            raise HostError(f"{node}: no longer device {number}: replaced by another disk")
         yield root
     finally:
         os.close(root)
 
 
 def opened(root: int, name: str, flags: int = 0) -> int:
-    """A descriptor for reading on what is beneath ``root``; raises OSError, for a link anywhere too."""
+    """Open a name below ``root`` for reading; return its descriptor. Raises OSError, also for any link."""
     flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     how = _How(flags, 0, _RESOLVE)
     return _call(_OPENAT2, root, os.fsencode(name), ctypes.addressof(how), ctypes.sizeof(how))

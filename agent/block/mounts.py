@@ -1,6 +1,7 @@
-"""Who uses which block device: the kernel's mounts and swaps, and what the administrator has written down.
+"""The uses of block devices: the kernel's mounts and swaps, and the administrator's fstab, crypttab and
+units.
 
-Facts only, read anew for each decision; lives as long as one look at a device.
+Facts only, read again for each decision.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 MOUNTINFO = "/proc/self/mountinfo"
-#: Where an administrator puts units; the generator's own, from fstab, are read at their source.
+#: The folders of administrators' units. Units that a generator made of fstab are read from fstab.
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
 _IN_UNIT = r"^[ \t\r]*(What|Where)[ \t]*=[ \t]*(.*?)[ \t\r]*$"
-#: Mountpoints whose disk is the system's own.
+#: The mountpoints of the system's own disks.
 _SYSTEM = frozenset({"/", "/usr", "/boot"})
 _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo (proc_pid_mountinfo(5)). ``numbers``: the block devices behind it, as
-    major:minor; ``number``: what the kernel calls its filesystem (for btrfs not a device's).
+    """One line of mountinfo (proc_pid_mountinfo(5)). ``at`` is the mountpoint; ``numbers`` are its block
+    devices, as major:minor; ``number`` is the one in the line (of btrfs, not a device's).
     """
 
     at: str
@@ -48,8 +49,8 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A device that the administrator takes care of: ``what`` as written, ``where`` it goes ("" for
-    none).
+    """A device that the administrator manages: ``what`` is its specification as written, ``where`` its
+    mountpoint (or ""), ``by`` the file and line that say so.
     """
 
     what: str
@@ -58,24 +59,24 @@ class Claim:
 
 
 def mounts(host: Host) -> tuple[Mount, ...]:
-    """Every mount, in the order in which they were made."""
-    found = []
+    """Return all mounts in the kernel's order; a line in another format is reported and left out."""
+    parsed = []
     for line in lines(host.read(MOUNTINFO, limit=16 << 20) or ""):
         mount = _mount(line)
         if mount is None:
             unread.report(host, MOUNTINFO, line)
         else:
-            found.append(_with_members(host, mount) if mount.fstype == "btrfs" else mount)
-    return tuple(found)
+            parsed.append(_with_members(host, mount) if mount.fstype == "btrfs" else mount)
+    return tuple(parsed)
 
 
 @lru_cache(maxsize=512)
 def _mount(line: str) -> Mount | None:
-    """The mount of a line, None for one of another form. Most lines are those of the look before.
+    """Return the mount of a line, None for a line in another format. Cached: most lines never change.
 
-    The kernel writes one blank between two fields, of which one may be empty, and spells blanks and ends of
-    lines within one as octal escapes (show_mountinfo of fs/proc_namespace.c). Every other byte of a
-    subtype or a source, which a user may choose, is there as it is.
+    The kernel writes one blank between fields, which may be empty, and octal escapes for blanks and line
+    ends within a field (show_mountinfo of fs/proc_namespace.c). Every other byte of a subtype or a source,
+    which a user may choose, is written unchanged.
     """
     fields = line.split(" ")
     try:
@@ -88,14 +89,14 @@ def _mount(line: str) -> Mount | None:
 
 
 def _with_members(host: Host, mount: Mount) -> Mount:
-    """btrfs has an anonymous number (0:N); its devices are known by name only."""
+    """Return the mount of a btrfs with its device numbers: mountinfo has an anonymous one (0:N)."""
     name = os.path.basename(mount.source)
     numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
     return replace(mount, numbers=frozenset(numbers - {""}))
 
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
-    """The kernel names of all devices of the mounted btrfs that has device ``name``; empty when none has."""
+    """Return the kernel names of all devices of the mounted btrfs on device ``name``; none without one."""
     for uuid in listed(host, "/sys/fs/btrfs"):
         members = listed(host, f"/sys/fs/btrfs/{uuid}/devices")
         if name in members:
@@ -104,7 +105,7 @@ def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
 
 
 def root_disks(host: Host, found: Iterable[Mount] | None = None) -> frozenset[str]:
-    """The disks that the system itself is on; of these mounts, by default of those of now."""
+    """Return the disks of the system itself, by ``found`` or the present mounts."""
     here = mounts(host) if found is None else found
     numbers = {number for mount in here if mount.at in _SYSTEM for number in mount.numbers}
     names = (storage.name_of(host, number) for number in numbers)
@@ -112,28 +113,28 @@ def root_disks(host: Host, found: Iterable[Mount] | None = None) -> frozenset[st
 
 
 def swaps(host: Host) -> frozenset[str]:
-    """The numbers of the block devices that are swapped on."""
+    """Return the numbers (major:minor) of the block devices in use as swap."""
     names = (os.path.basename(name) for name in swap_names(host))
     return frozenset(storage.number_of(host, name) for name in names) - {""}
 
 
 def swap_names(host: Host) -> list[str]:
-    """The devices and files that are swapped on, as the kernel spells them: what has gone ends in
-    `` (deleted)``.
+    """Return the devices and files in use as swap, as the kernel spells them: the name of a deleted one ends
+    in `` (deleted)``.
     """
     entries = map(words, lines(host.read("/proc/swaps") or "")[1:])
     return [_plain(fields[0]) for fields in entries if fields]
 
 
 def claims(host: Host) -> tuple[Claim, ...]:
-    """What fstab (noauto too), crypttab and the administrator's mount, automount and swap units name; the
-    agent's own units are none of them.
+    """Return the devices named in fstab (also with noauto), in crypttab, and in the administrator's mount,
+    automount and swap units; the agent's own units do not count.
     """
     return (*_table(host, "/etc/fstab", 0, 1), *_table(host, "/etc/crypttab", 1, None), *_units(host))
 
 
 def claimed(device: Device, what: str) -> bool:
-    """Whether a device specification of fstab(5), crypttab(5) or a unit means this device."""
+    """Return whether a device specification of fstab(5), crypttab(5) or a unit means this device."""
     what = what.replace('"', "").replace("'", "")
     if not what:
         return False
@@ -173,13 +174,13 @@ def _units(host: Host) -> Iterator[Claim]:
                 text = host.read(f"{folder}/{name}") or ""
                 if boot_mounts.is_ours(text):
                     continue
-                found = dict(re.findall(_IN_UNIT, text, re.MULTILINE))
-                if found:
-                    yield Claim(found.get("What", ""), found.get("Where", ""), f"{folder}/{name}")
+                settings = dict(re.findall(_IN_UNIT, text, re.MULTILINE))
+                if settings:
+                    yield Claim(settings.get("What", ""), settings.get("Where", ""), f"{folder}/{name}")
 
 
 def _plain(text: str) -> str:
-    """Text with the octal escapes of getmntent(3) undone."""
+    """Return the text without the octal escapes of getmntent(3)."""
     if "\\" not in text:
         return text
     data = re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), os.fsencode(text))

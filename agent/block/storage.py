@@ -1,8 +1,7 @@
-"""Facts about block devices: what sysfs, udev's database and libblkid say of a disk. No decisions here.
+"""Facts about block devices from sysfs, udev's database and libblkid; no decisions.
 
-A ``Disk`` is a snapshot: it is read anew for each event and lives as long as one look at the device.
-Sizes and offsets are in bytes; sysfs counts in sectors of 512 bytes whatever the device's own sector is
-(Documentation/ABI, block).
+A ``Disk`` is a snapshot, read again for each event. Sizes and offsets are in bytes; sysfs counts in sectors
+of 512 bytes, whatever the device's own sector size (Documentation/ABI, block).
 """
 
 from __future__ import annotations
@@ -25,22 +24,24 @@ if TYPE_CHECKING:
 BLOCK = "/sys/class/block"
 #: The unit of sysfs, in bytes.
 SECTOR = 512
-#: What filesystems lie on by way of the device mapper.
+#: Contents that hold a filesystem by way of the device mapper.
 STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
-#: Seconds that libblkid may take over a device for which udev has no answer.
+#: Seconds for libblkid's probe of a device that udev has not processed.
 _PROBE_TIMEOUT = 10.0
-#: Exit statuses of blkid(8) that are answers: found, nothing found, several found.
+#: Exit statuses of blkid(8) with a result: found, nothing found, several found.
 _PROBED = (0, 2, 8)
-#: Where the signatures of most filesystems are, in bytes: what cannot be read there looks like nothing.
+#: Offsets of most filesystems' signatures in bytes: a device that cannot be read there appears empty.
 _BEGINNINGS = (0, 64 << 10)
-#: Compiled at their first use, as in all that the next event after a rest waits for.
+#: Compiled at their first use, to keep the start of the daemon for an event short.
 _ESCAPE = rb"\\x([0-9a-fA-F]{2})"
 _PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A whole disk or one of its partitions. ``partition`` is 0 for the whole disk."""
+    """A whole disk, or a partition. ``number`` is major:minor; ``partition`` is 0 for the whole disk;
+    ``udev`` has udev's properties.
+    """
 
     name: str
     number: str
@@ -50,17 +51,17 @@ class Device:
     readonly: bool = False
     holders: tuple[str, ...] = ()
     udev: Mapping[str, str] = field(default_factory=dict)
-    #: Why its beginning cannot be read, of one on which nothing was found; else "".
+    #: Why its beginning cannot be read, if nothing was found on it; else "".
     error: str = ""
 
     @property
     def node(self) -> str:
-        """The kernel's own name below /dev; links by label or UUID may belong to a copy."""
+        """The path with the kernel's name below /dev; links by label or UUID may belong to a copy."""
         return f"/dev/{self.name.replace('!', '/')}"
 
     @property
     def fstype(self) -> str:
-        """What libblkid calls the content, "" when it knows none."""
+        """libblkid's type of the content, "" if it finds none."""
         return self.udev.get("ID_FS_TYPE", "")
 
     @property
@@ -75,32 +76,32 @@ class Device:
 
     @property
     def label(self) -> bytes:
-        """The filesystem's label, byte for byte (udev spells odd bytes as ``\\xNN``)."""
+        """The filesystem's label as bytes (udev writes some bytes as ``\\xNN``)."""
         return _unescaped(self.udev.get("ID_FS_LABEL_ENC", self.udev.get("ID_FS_LABEL", "")))
 
     @property
     def part_name(self) -> str:
-        """The name that a GPT gives to the partition, or ""."""
+        """The partition's name in a GPT, or ""."""
         return os.fsdecode(_unescaped(self.udev.get("ID_PART_ENTRY_NAME", "")))
 
     @property
     def end(self) -> int:
-        """The first byte after it, from the beginning of the disk."""
+        """The offset of the first byte after it, from the beginning of the disk."""
         return self.start + self.size
 
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A whole disk, what it is attached to and its partitions (in the order of their offsets)."""
+    """A whole disk, its partitions in the order of their offsets, and its attachment."""
 
     device: Device
     partitions: tuple[Device, ...] = ()
     bus: Bus | None = None
     #: Why a disk with this attachment is never a data disk; "" for those that may be one.
     excluded: str = ""
-    #: Counts attachments: two disks never share one in a boot. "" before Linux 5.15.
+    #: The kernel's number of this attachment (diskseq), unique in a boot; "" before Linux 5.15.
     sequence: str = ""
-    #: Bytes of a logical sector, the unit of the disk's own partition table.
+    #: Bytes of a logical sector, the unit of the disk's partition table.
     sector: int = SECTOR
 
     @property
@@ -115,56 +116,56 @@ class Disk:
 
     @property
     def identity(self) -> str:
-        """The serial number or WWN that stays with the disk wherever it is attached, or ""."""
+        """The disk's serial number or WWN, which does not depend on its attachment, or ""."""
         udev = self.device.udev
         return udev.get("ID_SERIAL") or udev.get("ID_WWN") or ""
 
 
 def names(host: Host) -> list[str]:
-    """All whole disks that are present, in bus order."""
-    found = []
+    """Return all whole disks that are present, in bus order."""
+    disks = []
     for name in listed(host, BLOCK):
         path = devpath(host, name)
         if path and not host.exists(f"{path}/partition") and attribute(host, f"{path}/hidden") != "1":
-            found.append((_bus_order(path), name))
-    return [name for _, name in sorted(found)]
+            disks.append((_bus_order(path), name))
+    return [name for _, name in sorted(disks)]
 
 
 def whole(host: Host, name: str) -> str:
-    """The whole disk that a device belongs to; the name itself when it is one, or is not there any more."""
+    """Return the whole disk of a device: ``name`` itself if it is one, or does not exist any more."""
     path = devpath(host, name)
     return path.split("/")[-2] if path and host.exists(f"{path}/partition") else name
 
 
 def devpath(host: Host, name: str) -> str:
-    """The device's real path from /sys/devices on, "" when there is no such device."""
+    """Return the device's real path below /sys/devices, "" if there is no such device."""
     path = _followed(host, f"{BLOCK}/{name}")
     return path if host.live else path.removeprefix(os.path.realpath(host.root))
 
 
 def number_of(host: Host, name: str) -> str:
-    """``major:minor`` of a block device by its kernel name, "" when there is none."""
+    """Return ``major:minor`` of a block device by its kernel name, "" if there is none."""
     return attribute(host, f"{BLOCK}/{name}/dev") if name else ""
 
 
 def name_of(host: Host, number: str) -> str:
-    """The kernel name of ``major:minor``, "" when there is no such block device."""
+    """Return the kernel name of ``major:minor``, "" if there is no such block device."""
     return os.path.basename(_followed(host, f"/sys/dev/block/{number}"))
 
 
 def with_parts(host: Host, disk: str) -> list[str]:
-    """The kernel names of a disk and its partitions, those in their order."""
+    """Return the kernel names of a disk and of its partitions, in order."""
     parts = _partitions(host, devpath(host, disk))
     return [disk, *sorted(parts, key=lambda part: (len(part), part))]
 
 
 def beneath(host: Host, name: str) -> set[str]:
-    """The whole disks that a device lies on, through dm and md, itself included when it is a disk."""
+    """Return the whole disks below a device, through dm and md; for a disk, the disk itself."""
     return {whole(host, bottom) for bottom in bottoms(host, name)}
 
 
 def bottoms(host: Host, name: str) -> set[str]:
-    """The disks and partitions that a device lies on, through dm and md; itself when it is one."""
+    """Return the disks and partitions below a device, through dm and md; for one of them, itself."""
     slaves = listed(host, f"{BLOCK}/{name}/slaves")
     return {bottom for slave in slaves for bottom in bottoms(host, slave)} if slaves else {name}
 
@@ -172,9 +173,10 @@ def bottoms(host: Host, name: str) -> set[str]:
 def read(
     host: Host, name: str, properties: Callable[[str], dict[str, str]], *, opened: bool = True
 ) -> Disk | None:
-    """The whole disk ``name`` as it is now, None when it is gone. ``properties`` is udev's database, by
-    name. ``opened``: whether a device on which udev has found nothing may be opened, to see if it can be
-    read.
+    """Return the present state of the whole disk ``name``, None if it is gone.
+
+    ``properties`` returns udev's properties by kernel name. With ``opened``, a device on which nothing was
+    found is opened and read, to learn whether it can be. Raises HostError as ``probe`` does.
     """
     path = devpath(host, name)
     if not path:
@@ -196,8 +198,9 @@ def read(
 
 
 def probe(host: Host, node: str) -> dict[str, str]:
-    """Return what libblkid finds on the device itself, under udev's names. Empty when it finds nothing or
-    cannot read it; raises HostError where it did not come to an end: that is no answer.
+    """Return what libblkid finds on the device, under udev's names; nothing also if it cannot read it.
+
+    Raises HostError if blkid does not end, or ends with an error.
     """
     asked = ("blkid", "-p", "-o", "udev", node)
     done = host.run(asked, changes=False, check=False, timeout=_PROBE_TIMEOUT)
@@ -208,23 +211,23 @@ def probe(host: Host, node: str) -> dict[str, str]:
 
 
 def size_now(host: Host, name: str) -> int:
-    """The device's size in bytes at this moment, 0 when it is gone."""
+    """Return the device's present size in bytes, 0 if it is gone."""
     return (number(attribute(host, f"{BLOCK}/{name}/size")) or 0) * SECTOR
 
 
 def _partitions(host: Host, path: str) -> list[str]:
-    """The kernel names of the partitions of the disk at a sysfs path; they begin with its own."""
+    """Return the kernel names of the partitions of the disk at a sysfs path; each begins with the disk's."""
     name = os.path.basename(path)
     inside = (entry for entry in listed(host, path) if entry.startswith(name))
     return [entry for entry in inside if host.exists(f"{path}/{entry}/partition")]
 
 
 def _followed(host: Host, link: str) -> str:
-    """The folder that one of sysfs's links leads to, on whose way there are no others; "" for none."""
+    """Return the folder that a link of sysfs leads to, "" for none. One step: there are no other links."""
     name = host.path(link)
     try:
         path = os.path.normpath(f"{os.path.dirname(name)}/{os.readlink(name)}")
-    except OSError:  # no link, or followed already (a root that is not this system's)
+    except OSError:  # no link, or ``host.path`` followed it (a root that is not this system's)
         path = os.path.realpath(name)
     return path if os.path.isdir(path) else ""
 
@@ -241,8 +244,8 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
         tuple(listed(host, f"{path}/holders")),
         udev,
     )
-    # Once udev has finished with a device, that it found nothing is its answer. Before, whatever is there
-    # counts; a partition has the last one from its disk: it says nothing of what is on the partition.
+    # Once udev has processed a device, no result means that nothing was found. Before that, any result
+    # counts. A partition inherits ID_PART_TABLE_TYPE from its disk: it does not describe its own content.
     answers = ("USEC_INITIALIZED", "ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
     answered = any(answer in udev for answer in answers[: 3 if device.partition else 4])
     return _probed(host, device) if probe and size and not answered else device
@@ -255,18 +258,18 @@ def _probed(host: Host, device: Device) -> Device:
 
 
 def _tried(host: Host, device: Device) -> Device:
-    """Return the device with what kept it from being read, where that may be why nothing was found on it."""
-    found = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
-    if not device.size or any(name in device.udev for name in found):
+    """Return the device with its read error, if nothing was found on it and it cannot be read."""
+    contents = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
+    if not device.size or any(name in device.udev for name in contents):
         return device
     from agent.lib.records import replace
 
     try:
         with host.opened(device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-            for place in _BEGINNINGS:
-                os.pread(descriptor, SECTOR, place)
+            for offset in _BEGINNINGS:
+                os.pread(descriptor, SECTOR, offset)
     except HostError:
-        return device  # it has gone, or is open exclusively: not known to be broken
+        return device  # it is gone, or opened exclusively: not known to be broken
     except OSError as error:
         return replace(device, error=error.strerror or "unknown error")
     return device
@@ -277,14 +280,14 @@ def _bus_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:
 
 
 def _unescaped(text: str) -> bytes:
-    """What udev spelled with an escape for each odd byte."""
+    """Return the bytes of a value in which udev has escaped some."""
     data = os.fsencode(text)
     return re.sub(_ESCAPE, lambda found: bytes([int(found[1], 16)]), data) if b"\\x" in data else data
 
 
 def _natural(part: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key under which 2 comes before 10; PCI addresses are hexadecimal of fixed width and sort as
-    they are.
+    """Return a sort key under which 2 comes before 10. PCI addresses are hexadecimal of a fixed width, so
+    their text is the key.
     """
     if re.fullmatch(_PCI_ADDRESS, part):
         return ((1, 0, part),)

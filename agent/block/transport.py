@@ -1,8 +1,8 @@
-"""What a disk is attached to, read from its place in sysfs: an allow-list, so an unknown transport is
+"""The attachment of a disk, read from its path in sysfs. An allow-list: a disk with an unknown transport is
 never a data disk.
 
-A disk that another machine may use as well (iSCSI, Fibre Channel, NVMe over fabrics, nbd, rbd, DRBD) or
-that somebody carries in and out (USB) is not the platform's to attach, and so not the agent's to mount.
+A disk that other machines may use too (iSCSI, Fibre Channel, NVMe over fabrics, nbd, rbd, DRBD), or a
+portable one (USB), was not attached by the platform, so the agent does not mount it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ class Bus(StrEnum):
     XEN = "Xen"
 
 
-#: Attachments below a SCSI host that are real: without one of them it is made by software (scsi_debug,
-#: tcm_loop).
+#: Subsystems of real SCSI hosts: without one of them, software makes the disk (scsi_debug, tcm_loop).
 _SCSI_ON = frozenset({"virtio", "pci", "vmbus", "xen"})
-#: Parts of a SCSI device's path that belong to a network: kernel names of the iSCSI, FC and SRP
+#: Components of a SCSI device's path that show a network: the kernel's names in the iSCSI, FC and SRP
 #: transport classes.
 _REMOTE = (
     (r"session[0-9]+", "an iSCSI disk"),
@@ -45,7 +44,7 @@ _OPTICAL = "5"
 
 
 def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
-    """The bus of the disk at a sysfs path, and "" or why a disk there is never a data disk."""
+    """Return the bus of the disk at a sysfs path, and why it is never a data disk (or "")."""
     if _optical(host, path):
         return None, "an optical drive"
     bus, why = _attached(host, path)
@@ -55,9 +54,9 @@ def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
 
 
 def undelivered(host: Host, path: str) -> str:
-    """Why a configuration drive on the disk at a sysfs path does not count, "" where it may: on the
-    platform's buses, optical drives included. What a local user can make or plug in would hand him root's
-    keys.
+    """Return why a configuration drive on the disk at a sysfs path is ignored, or "": only the platform's
+    buses count, with optical drives. A drive that a local user can make or plug in could give them root's
+    access.
     """
     return _attached(host, path)[1]
 
@@ -96,7 +95,7 @@ def _scsi(parts: list[str], subsystems: set[str]) -> tuple[Bus | None, str]:
 
 
 def _nvme(host: Host, path: str) -> tuple[Bus | None, str]:
-    """The controller is the parent, or with native multipath each controller linked from the parent."""
+    """Judge an NVMe disk by its controllers: the parent, or with native multipath those linked from it."""
     parent = path.rpartition("/")[0]
     linked = [entry for entry in listed(host, parent) if re.fullmatch(r"nvme[0-9]+", entry)]
     controllers = [f"{parent}/{entry}" for entry in linked] or [parent]
@@ -107,9 +106,9 @@ def _nvme(host: Host, path: str) -> tuple[Bus | None, str]:
 
 
 def _subsystems(host: Host, path: str) -> set[str]:
-    """The subsystems of everything that the disk hangs from."""
-    found = set[str]()
+    """Return the subsystems of all devices above the disk."""
+    subsystems = set[str]()
     while (path := path.rpartition("/")[0]).count("/") > 2:
         with contextlib.suppress(OSError):  # most folders of a path are no devices
-            found.add(os.path.basename(os.readlink(os.path.join(host.path(path), "subsystem"))))
-    return found - {"block"}
+            subsystems.add(os.path.basename(os.readlink(os.path.join(host.path(path), "subsystem"))))
+    return subsystems - {"block"}

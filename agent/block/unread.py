@@ -1,4 +1,4 @@
-"""Lines of the kernel's files that have another form than its documentation says: left out, and reported."""
+"""Report lines of the kernel's files in an undocumented format, which are left out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host.host import Host
 
-#: The files that were reported by this process.
+#: The files that this process has reported.
 _reported = set[str]()
 
 
 def report(host: Host, name: str, line: str) -> None:
-    """Say in the journal that a line of the file ``name`` is left out; once for each file, since the file is
-    read again for each event.
+    """Write to the journal that a line of the file ``name`` is left out; once for each file, which is read
+    again for each event.
     """
     if name in _reported:
         return

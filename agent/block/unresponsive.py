@@ -1,13 +1,13 @@
-"""Disks that do not answer, so that a boot goes on without them.
+"""Find disks that do not answer, so that a boot continues without them.
 
-A read of a disk that hangs has no end: no signal and no timeout takes it back, and whoever does it cannot
-end either. So each disk is first read in a thread of its own. One that has requests under way and ends none
-of them for PATIENCE seconds is silent: it is opened no more, until one of its requests has ended. A disk
-that is slow, but moves, is waited for.
+A read of a hanging disk never returns: no signal and no timeout interrupts it, and the process cannot end.
+So each disk is first read in a thread of its own. A disk with requests in flight that completes none of them
+for PATIENCE seconds is silent: it is not opened again until one of its requests has completed. A slow disk
+that completes requests is waited for.
 
-The kernel counts requests in /sys/class/block/NAME/stat and inflight (Documentation/block/stat.rst). Who is
-silent is noted in /run/gandi/silent, a file for each disk, so that what comes later in a boot does not wait
-again: its text is the disk's attachment (diskseq) and the numbers of requests that had ended.
+The kernel counts requests in /sys/class/block/NAME/stat and inflight (Documentation/block/stat.rst). A
+silent disk is noted by a file in /run/gandi/silent, so that later parts of a boot do not wait again: it has
+the disk's attachment (diskseq) and its counts of completed requests.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
     from agent.host.host import Host
 
-#: Seconds without a sign of a disk after which it is not waited for.
+#: Seconds without a completed request after which a disk is not waited for.
 PATIENCE = 2.0
-#: Seconds for a disk of which the counters say nothing.
+#: Seconds to wait for a disk when the counters do not show whether it hangs.
 _LONGEST = 15.0
 _FOLDER = "/run/gandi/silent"
-#: Where a disk is read to see whether it answers: both places of an archive, in bytes.
+#: Offsets of the test reads, in bytes: both places of an archive.
 _PLACES = (0, 512 << 10)
 _BLOCK = 512
-#: Of the numbers in ``stat``: how many reads, writes, discards and flushes have ended.
+#: Positions in ``stat`` of the completed reads, writes, discards and flushes.
 _ENDED = (0, 4, 11, 15)
 
 
 @dataclass(slots=True)
 class Stillness:
-    """Which of the disks that are waited for have stopped. ``disks``: the whole disk of each name."""
+    """Detects which of the awaited disks have stopped. ``disks`` maps each name to its whole disk."""
 
     host: Host
     disks: Mapping[str, str]
@@ -49,15 +49,15 @@ class Stillness:
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def all(self, names: Iterable[str]) -> bool:
-        """Whether nothing has moved for PATIENCE seconds on any of them; to be asked again and again."""
+        """Return whether all have been still for PATIENCE seconds; it must be called repeatedly."""
         return all([self._is_still(name) for name in names])
 
     def waiting(self, name: str, why: str) -> None:
-        """The work on a name waits for something that may have no end (a check), or no longer ("")."""
+        """Note that the work on a name waits for something without a bound (a check), or no longer ("")."""
         self._waits[name] = (why, time.monotonic())
 
     def why(self, name: str) -> str:
-        """Why the work on a name is not waited for."""
+        """Return why the work on a name is not waited for."""
         return f"waits for {self._waits[name][0]}" if self._is_held(name) else "does not answer"
 
     def _is_held(self, name: str) -> bool:
@@ -80,7 +80,9 @@ class Stillness:
 
 
 def find(host: Host, disks: Iterable[str]) -> set[str]:
-    """The disks (kernel names) that do not answer now; waits PATIENCE seconds where one is in doubt."""
+    """Return the disks (kernel names) that do not answer. Takes PATIENCE seconds if one has stopped, at most
+    _LONGEST.
+    """
     from agent.lib.parallel import together
 
     if host.offline:
@@ -96,7 +98,7 @@ def find(host: Host, disks: Iterable[str]) -> set[str]:
 
 
 def is_silent(host: Host, disk: str) -> bool:
-    """Whether the disk did not answer, and has not since."""
+    """Return whether the disk was noted as silent, and has completed no request since."""
     noted = host.read(f"{_FOLDER}/{disk}")
     if noted is None:
         return False
@@ -105,7 +107,7 @@ def is_silent(host: Host, disk: str) -> bool:
 
 
 def note(host: Host, disk: str) -> None:
-    """Have nobody wait for the disk until it answers."""
+    """Note the disk as silent: it is not waited for until it answers."""
     if host.dry_run:
         return
     host.mkdir(_FOLDER)
@@ -114,19 +116,19 @@ def note(host: Host, disk: str) -> None:
 
 def _read(host: Host, disk: str) -> None:
     try:
-        # Not blocking: a drive with an open tray must not close it.
+        # O_NONBLOCK: a drive with an open tray must not close it.
         with host.opened(f"/dev/{disk.replace('!', '/')}", os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-            for place in _PLACES:
-                os.pread(descriptor, _BLOCK, place)
+            for offset in _PLACES:
+                os.pread(descriptor, _BLOCK, offset)
     except (OSError, HostError):
-        # An error is an answer.
+        # A disk that returns an error does answer.
         return
 
 
 def _requests(host: Host, disk: str) -> tuple[str, bool]:
-    """The disk's attachment with how many of its requests have ended, and whether any is under way."""
+    """Return the disk's attachment with its counts of completed requests, and whether any is in flight."""
     folder = f"{storage.BLOCK}/{disk}"
     counters = words(attribute(host, f"{folder}/stat"))
-    ended = [counters[place] for place in _ENDED if place < len(counters)]
+    ended = [counters[position] for position in _ENDED if position < len(counters)]
     is_busy = any(number != "0" for number in words(attribute(host, f"{folder}/inflight")))
     return " ".join([attribute(host, f"{folder}/diskseq"), *ended]), is_busy

@@ -75,7 +75,7 @@ def test_a_disk_with_a_byte_at_either_end_is_not_blank(
     attached_before(disk)
     ((outcome, detail),) = look(ctx, disk)
     assert outcome is Outcome.SKIPPED
-    assert detail == "not formatted: not blank: something was written to it"
+    assert detail == "not formatted: not blank: its first or last 4 MiB are not all zero"
     assert not kind(disk)
 
 
@@ -89,7 +89,7 @@ def test_what_else_is_not_blank(make_disk: Callable[[int], LoopDisk]) -> None:
 
     assert why() == ""
     held = os.open(disk.node, os.O_RDONLY | os.O_EXCL)
-    assert why().startswith("somebody uses it")
+    assert why().startswith("it is in exclusive use")
     os.close(held)
     sh("blockdev", "--setro", disk.node)
     assert why() == "it is read-only"

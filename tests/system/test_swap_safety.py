@@ -231,7 +231,7 @@ def test_a_gandiswap_partition_that_is_not_blank(
     with_gpt(disk, 24 * MIB)
     put(disk, media.PARTITION + 8192, b"a database's page")
     items = refused(disk, machine)
-    assert "not blank, something was written to it" in items[-1].detail
+    assert "not blank, its first or last 4 MiB are not all zero" in items[-1].detail
 
 
 def test_a_disk_that_blkid_could_not_look_at_is_not_formatted(

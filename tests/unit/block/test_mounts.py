@@ -1,4 +1,4 @@
-"""Who uses what: mountinfo, swaps, fstab, crypttab and units, read as the administrator wrote them."""
+"""The uses of block devices, read from mountinfo, swaps, fstab, crypttab and units."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_mountinfo(tmp_path: Path) -> None:
     assert mounts.swaps(Host(tmp_path)) == {"254:17"}
 
 
-#: What an unprivileged user writes into mountinfo by the subtype of a FUSE mount, and what no kernel writes.
+#: A line with a FUSE subtype that an unprivileged user chose, and lines that no kernel writes.
 FUSE = "40 31 0:52 / /home/u/mnt rw,nosuid,nodev - fuse.a{odd}b a{odd}b rw,user_id=1000"
 UNREADABLE = (
     "",
@@ -123,7 +123,7 @@ def test_a_users_subtype_is_a_part_of_its_line(tmp_path: Path, odd: str) -> None
 
 
 def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a kernel that is not known yet; it is reported once, however often the file is read."""
+    """A future kernel may write one; it is reported once, however often the file is read."""
     said: list[Message] = []
     monkeypatch.setattr(Journal, "send", lambda _self, message, *_rest, **_fields: said.append(message))
     monkeypatch.setattr("agent.block.unread._reported", set())
@@ -135,7 +135,7 @@ def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("odd", NO_END, ids=ascii)
 def test_names_of_others_in_tables(tmp_path: Path, odd: str) -> None:
-    """Swap files, comments and options of fstab, and crypttab: no more and no less entries than lines."""
+    """Swap files, comments and options of fstab, and crypttab: exactly one entry for each line."""
     for name, text in {
         "proc/swaps": f"Filename Type\n/a{odd}b file 1 0 -2\n\n/dev/vdz partition 1 0 -3\n",
         "etc/fstab": f"# x{odd}/dev/vdb /evil ext4\n/dev/vdc /srv/c ext4 a{odd}/dev/vdd /evil\nUUID=1 /d\n",

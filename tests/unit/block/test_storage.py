@@ -1,4 +1,4 @@
-"""Disks as sysfs shows them: which bus, which order, which partitions."""
+"""Disks in sysfs: their bus, order and partitions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def answered(_name: str) -> dict[str, str]:
-    """udev knows the device, so libblkid is not asked."""
+    """Answer as udev for a device that it has processed, so libblkid is not run."""
     return {"ID_FS_USAGE": "filesystem", "ID_FS_TYPE": "ext4"}
 
 

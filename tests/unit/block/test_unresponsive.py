@@ -1,4 +1,4 @@
-"""Who does not answer is found out by the kernel's counters, within a bound, and only once in a boot."""
+"""Silent disks are detected by the kernel's counters, within a bound, and only once in a boot."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Disks:
         self.root, self.host = root, Host(root)
 
     def set(self, name: str, *, reads: int, under_way: int, sequence: int = 1) -> None:
-        """A disk with this number of completed reads, and as many in flight."""
+        """Make a disk with so many completed reads, and so many in flight."""
         folder = self.root / "sys/class/block" / name
         folder.mkdir(parents=True, exist_ok=True)
         stat = [reads, 0, 8, 9, 0, 0, 0, 0, under_way, 7, 7, 0, 0, 0, 0, 0, 0]
@@ -34,13 +34,13 @@ class Disks:
 
 @pytest.fixture
 def disks(tmp_path: Path) -> Disks:
-    """No disk yet."""
+    """Make a machine without disks."""
     return Disks(tmp_path)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in its one element."""
+    """Set the clock: the list's one element is the time."""
     now = [100.0]
     monkeypatch.setattr("agent.block.unresponsive.time.monotonic", lambda: now[0])
     return now
@@ -98,7 +98,7 @@ def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytes
         if name == "vdb":
             go.wait(30)
 
-    # No device that a test can make hangs in the kernel and can be taken away again: see tests/vm.
+    # A test cannot make a device that hangs in the kernel and can be removed again: see tests/vm.
     monkeypatch.setattr(unresponsive, "_read", hang)
     disks.set("vdb", reads=7, under_way=1)
     disks.set("vdc", reads=7, under_way=0)

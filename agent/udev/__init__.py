@@ -1,1 +1,1 @@
-"""udev: its events, its filter of them, and what it knows of a device."""
+"""udev: its events, its tag filter, and its database."""

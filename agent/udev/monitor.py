@@ -1,13 +1,13 @@
-"""Device events from udev, and what udev knows already.
+"""Device events from udev, and the devices in udev's database.
 
-An event says no more than "look at this device"; who acts on it computes from current facts. So it does not
-matter who sent it, and one that cannot be read is only a reason to look at everything.
+An event only means "examine this device"; its handler uses current facts. So the sender of an event does not
+matter, and one that cannot be parsed is only a reason to examine all devices.
 
-The socket is systemd's where gandi-agent-uevent.socket is active: it was there before the daemon, and what
-comes while there is none waits in it. No library: libudev's binding costs more CPU than the rest of the
-daemon's start, each time that an event brings the daemon back. What is read here are the messages that udevd
-sends (systemd's device-monitor.c, the same since udev 162) and the files of ``database.py``; the filter,
-which is libudev's affair, is libudev's (``tag_filter.py``).
+If gandi-agent-uevent.socket is active, systemd made the socket before the daemon started, and events queue
+in it while no daemon runs. No library is used: libudev's binding costs more CPU than the rest of the
+daemon's start, each time that an event starts the daemon. This module parses the messages of udevd
+(systemd's device-monitor.c, unchanged since udev 162) and reads the files of ``database.py``; only the
+filter, with a format that is private to libudev, comes from libudev (``tag_filter.py``).
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 #: Set by 86-gandi-agent.rules, with the property GANDI_ROLE.
 TAG = "gandi"
-#: Bytes that the kernel may queue for us: some ten thousand events. 200 disks at once need about 1 MiB.
+#: Bytes that the kernel may queue on the socket: some ten thousand events. 200 disks at once need about
+#: 1 MiB.
 RECEIVE_BUFFER = 16 << 20
-#: NETLINK_KOBJECT_UEVENT (linux/netlink.h), and the group to which udevd tells what it has finished with
+#: NETLINK_KOBJECT_UEVENT (linux/netlink.h), and the multicast group of the events that udevd has processed
 #: (systemd's MONITOR_GROUP_UDEV).
 PROTOCOL, GROUP = 15, 2
-#: Our tag in TAGS and CURRENT_TAGS, which are lists between colons.
+#: The tag in TAGS and CURRENT_TAGS, which are lists between colons.
 _TAGGED = f":{TAG}:".encode()
 #: struct monitor_netlink_header: prefix, magic (in network order), own size, offset and length of the
 #: properties.
@@ -43,15 +44,15 @@ _PREFIX, _MAGIC = b"libudev\0", socket.htonl(0xFEEDCAFE)
 _LARGEST = 1 << 16
 #: asm-generic/socket.h; Python does not name it.
 _SO_RCVBUFFORCE = 33
-#: Messages that are read before the loop has its next turn.
+#: Most messages that one call of ``drain`` reads.
 _AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Uevent:
-    """A device to look at. ``devpath`` is below /sys and of use after the device has gone; ``role`` is that
-    of our rules; ``number`` is the kernel's (SEQNUM), 0 where there was no event; ``resized``: the kernel
-    has seen another size.
+    """A device to examine. ``devpath`` is its path below /sys, also after it has gone; ``role`` is
+    GANDI_ROLE of 86-gandi-agent.rules; ``number`` is the kernel's SEQNUM, 0 without an event; ``resized``
+    means that the kernel has reported another size.
     """
 
     action: str
@@ -66,7 +67,9 @@ class Uevent:
 
 @dataclass(slots=True)
 class Uevents:
-    """The socket and the enumeration. Hears from when it is made, or was made by systemd (``given``)."""
+    """The socket of events, and the enumeration of devices. It receives events from when it is made, here or
+    by systemd (``given``). Raises OSError if it cannot be made.
+    """
 
     host: Host
     given: socket.socket | None = None
@@ -78,12 +81,12 @@ class Uevents:
         self.socket.settimeout(0)
 
     def fileno(self) -> int:
-        """For a selector: readable when there is something to drain."""
+        """Return the socket's descriptor, for a selector: it is readable when there are events."""
         return self.socket.fileno()
 
     def drain(self) -> tuple[list[Uevent], bool]:
-        """What has come of ours since, and whether something may have been lost (then enumerate
-        everything).
+        """Read the queued events without waiting. Return those of tagged devices, and whether some may have
+        been lost: then all devices must be enumerated.
         """
         events, lost = list[Uevent](), False
         for _ in range(_AT_ONCE):
@@ -91,7 +94,7 @@ class Uevents:
                 message = self.socket.recv(_LARGEST)
             except BlockingIOError:
                 break
-            except OSError as error:  # the kernel could not queue everything; reading this clears it
+            except OSError as error:  # the kernel could not queue all; reading the error clears it
                 if error.errno != errno.ENOBUFS:
                     raise
                 lost = True
@@ -103,37 +106,37 @@ class Uevents:
         return events, lost
 
     def present(self) -> list[Uevent]:
-        """Everything that is there now and ours, as if each had changed, in the order of the buses."""
-        found = (self._device(key, known) for key, known in database.tagged(self.host, TAG))
-        return sorted((event for event in found if event), key=lambda event: event.devpath)
+        """Return a "change" event for each tagged device that is present, in bus order."""
+        events = (self._device(key, properties) for key, properties in database.tagged(self.host, TAG))
+        return sorted((event for event in events if event), key=lambda event: event.devpath)
 
     def told(self) -> int:
-        """The number of the last event that the kernel has told of; what comes later has a larger one."""
+        """Return the SEQNUM of the kernel's last event; later events have larger ones."""
         return number(attribute(self.host, "/sys/kernel/uevent_seqnum")) or 0
 
     def only_ours(self) -> None:
-        """Have the kernel keep from us what does not carry our tag; with systemd's socket that lasts longer
-        than this process. Raises HostError.
+        """Make the kernel drop events of devices without the tag. On systemd's socket, the filter outlives
+        this process. Raises HostError.
         """
         from agent.udev import tag_filter
 
         tag_filter.attach(self.socket, TAG)
 
-    def _device(self, key: str, known: dict[str, str]) -> Uevent | None:
-        """The device whose record has that name; None when it has gone meanwhile."""
+    def _device(self, key: str, properties: dict[str, str]) -> Uevent | None:
+        """Return an event for the device with that key in the database; None if the device has gone."""
         folder = self._folder(key)
         path = os.path.realpath(self.host.path(folder)) if folder else ""
         if not os.path.isdir(path):
             return None
-        said = lines(attribute(self.host, f"{folder}/uevent"))
-        devtype = next((line[8:] for line in said if line.startswith("DEVTYPE=")), "")
+        attributes = lines(attribute(self.host, f"{folder}/uevent"))
+        devtype = next((line[8:] for line in attributes if line.startswith("DEVTYPE=")), "")
         subsystem = {"b": "block", "n": "net", "+": key[1:].partition(":")[0]}.get(key[0], "")
         devpath = "/" + path.partition("/sys/")[2]
-        role = known.get("GANDI_ROLE", "")
+        role = properties.get("GANDI_ROLE", "")
         return Uevent("change", subsystem, os.path.basename(path), devpath, devtype, role)
 
     def _folder(self, key: str) -> str:
-        """Where sysfs has the device of a record (systemd's sd_device_get_device_id), "" for none."""
+        """Return the folder in sysfs of a key (systemd's sd_device_get_device_id), "" for none."""
         kind, rest = key[:1], key[1:]
         match kind:
             case "b" | "c":
@@ -150,7 +153,7 @@ class Uevents:
 
 
 def read(message: bytes) -> Uevent | None:
-    """The event that a message of udevd's tells of; None for one of another make."""
+    """Parse a message of udevd (struct monitor_netlink_header); return None for any other message."""
     if len(message) < _HEADER.size:
         return None
     prefix, magic, _size, offset, length = _HEADER.unpack_from(message)
@@ -174,9 +177,9 @@ def read(message: bytes) -> Uevent | None:
 
 
 def _listening(receive_buffer: int) -> socket.socket:
-    """A socket of our own, where systemd has none for us."""
-    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, PROTOCOL)
-    with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN the kernel's default must do
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
-    made.bind((0, GROUP))
-    return made
+    """Make the socket of a daemon that systemd passes none."""
+    monitor = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, PROTOCOL)
+    with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN, the default size is kept
+        monitor.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, receive_buffer)
+    monitor.bind((0, GROUP))
+    return monitor

@@ -1,20 +1,20 @@
-"""The kernel's filter of device events by udev's tag.
+"""Filter device events by udev's tag, in the kernel.
 
-How tags are hashed into a message is libudev's affair, so the filter is the one that libudev makes for a
-monitor of its own: it is read back from that monitor's socket and put on another one. Lives for one call:
-what it leaves is in the kernel, on the socket, for as long as anybody holds that. So the library is loaded
-once a boot, when that is over, and not by each daemon that an event brings back.
+How a message encodes tags is private to libudev. So libudev makes a monitor with the filter, and the filter
+is read from the monitor's socket and set on another one. It stays on that socket as long as it is open in
+any process, so the library is loaded once in a boot, after it, and not in each daemon that an event starts.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 
 from agent.lib.errors import HostError
 
-#: asm-generic/socket.h. The second has the number of the first: reading gives the filter, writing sets it.
+#: asm-generic/socket.h. One number for both: getsockopt(2) reads the filter, setsockopt(2) sets it.
 _SO_GET_FILTER = _SO_ATTACH_FILTER = 26
 #: sizeof(struct sock_filter), linux/filter.h.
 _INSTRUCTION = 8
@@ -23,9 +23,9 @@ _MOST = 4096
 
 
 def attach(target: socket.socket, tag: str) -> None:
-    """Have ``target`` receive only events of devices with the tag; a filter that it has already stays.
+    """Make ``target`` receive only events of devices with the tag; an existing filter is kept.
 
-    Raises HostError; then it receives all.
+    Raises HostError; ``target`` then receives all events.
     """
     if _read_back(target.fileno()):
         return
@@ -38,20 +38,22 @@ def attach(target: socket.socket, tag: str) -> None:
         program = ctypes.create_string_buffer(_read_back(monitor.fileno()))
         count = (len(program) - 1) // _INSTRUCTION
         if not count:
-            raise HostError("libudev has put no filter on its monitor of device events")
+            raise HostError("libudev has set no filter on its monitor of device events")
         # struct sock_fprog: the number of instructions and where they are.
         fprog = struct.pack("HP", count, ctypes.addressof(program))
         target.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
     except OSError as error:
-        raise HostError(f"no filter of device events: {error}") from error
+        raise HostError(f"the filter of device events cannot be set: {error}") from error
 
 
 def _read_back(descriptor: int) -> bytes:
-    """The filter of a socket, nothing where it has none. Not by Python's getsockopt: the kernel answers with
-    a count of instructions where that expects bytes.
+    """Return the filter of a socket, empty if it has none. Raises HostError.
+
+    Python's getsockopt cannot be used: the kernel returns a number of instructions, not of bytes.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     program, count = ctypes.create_string_buffer(_MOST * _INSTRUCTION), ctypes.c_uint(_MOST)
     if libc.getsockopt(descriptor, socket.SOL_SOCKET, _SO_GET_FILTER, program, ctypes.byref(count)):
-        raise HostError(f"the filter of device events cannot be read (error {ctypes.get_errno()})")
+        reason = os.strerror(ctypes.get_errno())
+        raise HostError(f"the filter of device events cannot be read: {reason}")
     return program.raw[: count.value * _INSTRUCTION]

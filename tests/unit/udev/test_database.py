@@ -28,7 +28,7 @@ V:1
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A machine with one disk that udev has not seen."""
+    """Make a machine with one disk that udev has not processed."""
     folder = tmp_path / "sys" / DEVICE
     folder.mkdir(parents=True)
     (folder / "dev").write_text("254:16\n")

@@ -1,4 +1,4 @@
-"""What is there already, by udev's files: each kind of device, and those that have gone or are not ours."""
+"""The enumeration of devices by udev's files: each kind, and those that are gone or not tagged."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
         case "status":
             from agent.cli import status as statusverb
 
-            return statusverb.status(host, as_json=chosen.json, wait=chosen.wait)
+            return statusverb.status(host, form=chosen.format, wait=chosen.wait)
         case "plan":
             from agent.cli import plan as verbs
             from agent.stages import Stage
@@ -208,7 +208,15 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gandi-agent {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     status = verbs.add_parser("status", help="how the boot went, and what the agent is doing")
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument(
+        "--format",
+        choices=["short", "text", "json"],
+        default="text",
+        help="short: the verdict alone; json: for programs (text)",
+    )
+    status.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="the same as --format=json"
+    )
     status.add_argument(
         "--wait",
         nargs="?",

@@ -49,6 +49,8 @@ class Outcome(StrEnum):
 #: The outcome of a step is that of its item that stands first here.
 _WEIGHT = (Outcome.FAILED, Outcome.CHANGED, Outcome.KEPT, Outcome.UNCHANGED, Outcome.SKIPPED)
 KEPT_BY_ADMIN = "changed by admin"
+#: Ends the source step's detail in the boot that begins a new instance: its first boot.
+NEW_INSTANCE = "a new instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,27 +162,34 @@ class StatusFile:
         empty: dict[str, Any] = {"version": VERSION, "stages": {}, "devices": {}, "work": {}, "notes": {}}
         return empty | document
 
-    def merge(self, section: str, key: str, value: object | None) -> None:
-        """Put ``value`` at section/key (None removes it). Raises Busy when another writer does not end."""
+    def merge(self, section: str, key: str, value: object | None, *, once: str = "") -> None:
+        """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps the
+        first value that it had. Raises Busy when another writer does not end.
+        """
         self.host.mkdir("/run/gandi")
         with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
             if not timed_wait.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()
+            entries = document.setdefault(section, {})
+            if isinstance(value, dict) and once in entries.get(key, {}):
+                value |= {once: entries[key][once]}
             if value is None:
-                document.setdefault(section, {}).pop(key, None)
+                entries.pop(key, None)
             else:
-                document.setdefault(section, {})[key] = value
+                entries[key] = value
             # One line: the library lays text out in Python, at ten times the price, and this is often.
             self.host.write(STATUS, json.dumps(document, sort_keys=True) + "\n")
 
     def stage_started(self, stage: str) -> None:
         """The stage runs now, in this process; ``work`` names a step that lasts."""
         value = {"state": "running", "since": int(time.time()), "steps": []} | processes.me()
-        self.merge("stages", stage, value)
+        self.merge("stages", stage, value, once="uptime")
 
     def stage_ended(self, report: StageReport) -> None:
-        """The stage has ended; its steps become the record."""
+        """The stage has ended; its steps become the record. ``uptime`` is when it first ended in this boot,
+        in seconds since the kernel started: a stage that is run again later leaves it as it is.
+        """
         steps = [
             {"step": s.step, "outcome": s.outcome, "seconds": round(s.seconds, 3), "items": items(s.items)}
             for s in report.steps
@@ -190,9 +199,10 @@ class StatusFile:
             "state": state,
             "ended": int(time.time()),
             "seconds": round(report.seconds, 3),
+            "uptime": round(time.monotonic(), 1),
             "steps": steps,
         }
-        self.merge("stages", report.stage, value)
+        self.merge("stages", report.stage, value, once="uptime")
 
 
 def items(records: Iterable[Item]) -> list[dict[str, str]]:

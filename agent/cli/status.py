@@ -7,9 +7,12 @@ from __future__ import annotations
 import os
 import time
 
-from agent.cli import status_text
+from agent.block import mounts
+from agent.cli import status_text, verdict
 from agent.context import context
 from agent.daemon import control_socket
+from agent.disks import gather
+from agent.disks.decide import effective
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
@@ -37,20 +40,29 @@ AT_REST = "at rest (systemd starts it for the next device event or request)"
 _UNITS = tuple(f"gandi-{stage}.service" for stage in Stage)
 
 
-def status(host: Host, *, as_json: bool, wait: float | None) -> int:
-    """Print the state of affairs; the exit status is 0 (done), 1 (failed) or, with ``wait`` (seconds), 2
-    (not ended).
+def status(host: Host, *, form: str, wait: float | None) -> int:
+    """Print the state of affairs: the verdict alone (``form`` is short), the whole view (text), or the same
+    for programs (json). Return the exit status: 0 (done), 1 (failed) or 2 (not ended, with ``wait`` after
+    that many seconds).
     """
     ctx = context(host)
     facts = _wait(ctx, wait) if wait is not None else find_out(ctx)
-    if as_json:
-        terminal.document(_document(facts), sort_keys=True)
-    else:
-        terminal.say(*status_text.render(facts))
-    if wait is not None and status_text.verdict(facts) == 2:
-        for line in status_text.unfinished(facts):
-            terminal.say(f"still running after {wait:g} s: {line}")
-    return status_text.verdict(facts)
+    match form:
+        case "json":
+            terminal.document(document(facts), sort_keys=True)
+        case "short":
+            terminal.say(verdict.line(facts))
+        case _:
+            terminal.say(*text(facts))
+            if wait is not None and status_text.exit_status(facts) == 2:
+                for line in status_text.unfinished(facts):
+                    terminal.say(f"still running after {wait:g} s: {line}")
+    return status_text.exit_status(facts)
+
+
+def text(facts: status_text.Facts) -> list[str]:
+    """The verdict, and the whole view after it."""
+    return [verdict.line(facts), *status_text.render(facts)]
 
 
 def find_out(ctx: Context) -> status_text.Facts:
@@ -68,6 +80,7 @@ def find_out(ctx: Context) -> status_text.Facts:
         units=_units(ctx.host),
         settings_file=ctx.file.name,
         settled=settled.is_settled(ctx.host),
+        data_disks=_data_disks(ctx),
         settings=[asdict(problem) for problem in ctx.file.problems],
         alive=frozenset(processes.key(entry) for entry in at_work if processes.lives(entry)),
     )
@@ -78,7 +91,7 @@ def _wait(ctx: Context, seconds: float) -> status_text.Facts:
     deadline = time.monotonic() + seconds
     while True:
         facts, seen, asked = find_out(ctx), _stamp(ctx), time.monotonic()
-        if status_text.verdict(facts) != 2:
+        if status_text.exit_status(facts) != 2:
             return facts
         while _stamp(ctx) == seen and time.monotonic() - asked < _ASK_SYSTEMD:
             left = deadline - time.monotonic()
@@ -96,7 +109,7 @@ def _stamp(ctx: Context) -> tuple[int, int]:
     return info.st_ino, info.st_mtime_ns
 
 
-def _document(facts: status_text.Facts) -> dict[str, object]:
+def document(facts: status_text.Facts) -> dict[str, object]:
     """What --json prints: status.json, and beside it what is not in that file."""
     return facts.document | {
         "instance": facts.instance,
@@ -104,8 +117,19 @@ def _document(facts: status_text.Facts) -> dict[str, object]:
         "units": facts.units,
         "settings": {"file": facts.settings_file, "problems": facts.settings},
         "states": {stage: status_text.stage_state(facts, stage) for stage in Stage},
-        "verdict": ("done", "failed", "running")[status_text.verdict(facts)],
+        "state": verdict.WORDS[status_text.exit_status(facts)],
+        "verdict": verdict.line(facts),
     }
+
+
+def _data_disks(ctx: Context) -> int:
+    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: the agent's
+    records are root's alone, and in a boot with nothing new there are none.
+    """
+    root, found = gather.canonical(ctx.host, effective(ctx).disk_root), mounts.mounts(ctx.host)
+    system = {number for mount in found if mount.at == "/" for number in mount.numbers}
+    here = (m for m in found if m.at.rpartition("/")[0] == root and m.source.startswith("/dev/"))
+    return len({mount.numbers for mount in here if not mount.numbers & system})
 
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:

@@ -34,6 +34,8 @@ class Facts:
     settings: list[dict[str, Any]] = field(default_factory=list)
     #: Whether nothing was new at this boot, so that no stage ran (settled.py).
     settled: bool = False
+    #: How many data disks are mounted.
+    data_disks: int = 0
     #: Processes that run a stage or a handler and still live (processes.key).
     alive: frozenset[tuple[int, int]] = frozenset()
 
@@ -54,7 +56,7 @@ def unit(facts: Facts, stage: Stage) -> dict[str, str]:
     return facts.units.get(f"gandi-{stage}.service", {})
 
 
-def verdict(facts: Facts) -> int:
+def exit_status(facts: Facts) -> int:
     """The exit status of ``status``: 0 all stages done, 1 one failed, 2 some have not ended."""
     states = {stage_state(facts, stage) for stage in Stage}
     if states & {"running", "waiting", "interrupted"}:

@@ -57,12 +57,12 @@ def members(text: str) -> set[int]:
     return numbers
 
 
-def spelled(numbers: set[int]) -> str:
-    """Return the numbers as a list in the kernel's format: the inverse of ``members``."""
+def spelled(numbers: set[int], prefix: str = "") -> str:
+    """Return the numbers as a list in the kernel's format, each after ``prefix``: the inverse of ``members``."""
     parts, ordered = list[list[int]](), sorted(numbers)
     for value in ordered:
         if parts and parts[-1][-1] == value - 1:
             parts[-1][1:] = [value]
         else:
             parts.append([value])
-    return ",".join("-".join(map(str, part)) for part in parts)
+    return ",".join("-".join(f"{prefix}{number}" for number in part) for part in parts)

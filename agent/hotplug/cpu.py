@@ -88,7 +88,8 @@ def look(ctx: Context) -> Iterator[Item]:
                 yield skipped(cpu.name, why)
         _remember(ctx.host, known, there, brought)
     online = online_cpus(ctx.host)
-    yield unchanged("CPUs online", f"cpu{spelled(online)} ({len(online)})" if online else "none in /sys")
+    named = f"{spelled(online, 'cpu')} ({len(online)})" if online else "none in /sys"
+    yield unchanged("CPUs online", named)
 
 
 def _remember(host: Host, known: Mapping[str, int] | None, there: list[Cpu], brought: set[str]) -> None:

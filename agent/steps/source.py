@@ -17,7 +17,7 @@ from agent.host import machine_uuid
 from agent.host.sysfs import listed
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
-from agent.report import Item, Outcome, changed, failed, skipped, unchanged
+from agent.report import NEW_INSTANCE, Item, Outcome, changed, failed, skipped, unchanged
 from agent.state import adopted, regenerate, settled
 from agent.state.json_file import Damaged
 from agent.state.store import FOLDER
@@ -139,7 +139,7 @@ def _adopt(
             "source", f"{_place(found)}, the first document of a machine that was set up before us"
         )
         return
-    what = "a new instance" if is_new else "a changed document" if config != stored else "as stored"
+    what = NEW_INSTANCE if is_new else "a changed document" if config != stored else "as stored"
     yield (unchanged if config == stored and not is_new else changed)("source", f"{_place(found)}, {what}")
 
 

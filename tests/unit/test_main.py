@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -119,8 +120,32 @@ def test_status_of_a_machine_without_a_daemon(host: Host, capsys: pytest.Capture
     end_all(host)
     assert main(["status", "--json"], host) == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["verdict"], document["version"]) == ("done", 1)
+    assert (document["state"], document["version"]) == ("ready", 1)
+    assert document["verdict"].startswith("ready: boot took ")
     assert document["states"] == dict.fromkeys(map(str, Stage), "done")
+
+
+def test_status_begins_with_its_verdict_in_each_form(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    mounted = "30 1 254:16 / /srv/{} rw - ext4 /dev/vdb rw\n"
+    root = "20 1 254:1 / / rw - ext4 /dev/vda1 rw\n31 1 254:1 /x /srv/x rw - ext4 /dev/vda1 rw\n"
+    host.write("/proc/self/mountinfo", root + mounted.format("data") + mounted.format("again"))
+    end_all(host)
+    said = {}
+    for words in ("", "--format=text", "--format=short", "--format=json", "--json"):
+        assert main(["status", *words.split()], host) == 0
+        said[words] = capsys.readouterr().out
+    line, _, rest = said[""].partition("\n")
+    assert re.fullmatch(r"ready: boot took [0-9]+\.[0-9] s, 1 data disk mounted, nothing failed", line)
+    assert rest.startswith("instance: ")
+    assert said["--format=text"] == said[""]
+    assert said["--format=short"] == f"{line}\n"
+    assert json.loads(said["--json"])["verdict"] == line
+    assert json.loads(said["--format=json"]) | {"now": 0} == json.loads(said["--json"]) | {"now": 0}
+
+
+def test_a_wait_that_is_over_adds_nothing_to_json(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json", "--wait=0.1"], host) == 2
+    assert json.loads(capsys.readouterr().out)["verdict"] == "starting: stage bootstrap has not begun"
 
 
 def test_status_knows_a_daemon_by_its_process(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,7 +193,7 @@ def test_wait_reports_a_failure(host: Host) -> None:
     context(host).status.stage_ended(
         StageReport("config", (StepReport("a", (failed("a", "b"),), 0.1),), 0.1)
     )
-    assert status.status(host, as_json=False, wait=5) == 1
+    assert status.status(host, form="text", wait=5) == 1
 
 
 @root_only

@@ -76,6 +76,17 @@ def test_a_stage_is_a_section(tmp_path: Path) -> None:
     assert stage["steps"][0]["items"] == [{"name": "vdb", "outcome": "failed", "detail": "damaged"}]
 
 
+def test_when_a_stage_ended_first_is_kept_though_it_runs_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = StatusFile(Host(tmp_path))
+    for now in (9.84, 500.0):
+        monkeypatch.setattr("agent.report.time.monotonic", lambda now=now: now)
+        status.stage_started("mount")
+        status.stage_ended(StageReport("mount", (), 0.2))
+        assert status.read()["stages"]["mount"]["uptime"] == 9.8
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"version": 99, "stages": 3})])
 def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path: Path, text: str) -> None:
     host = Host(tmp_path)

@@ -80,6 +80,7 @@ def _tell(story: Story, folder: Path) -> None:
         if state != "running":
             raise SystemExit(f"the system is {state}:\n{vm.output('systemctl --failed --no-pager')}")
         story.measured("boot to the end", f"{time.monotonic() - begun:.1f} s, systemd says {state}")
+        story.measured("the agent's verdict", vm.output("gandi-agent status --format=short"))
         _identity(story, vm)
         _disk(story, vm, folder)
         story.end()

@@ -122,4 +122,7 @@ def _units(vm: Machine) -> None:
     for step in ("source", "swap", "hostname", "network", "resolver", "users"):
         assert f"{step}: changed" in shown, shown
     assert vm.run("gandi-agent status --wait=60").rc == 0
+    verdict = vm.output("gandi-agent status --format=short")
+    assert verdict.startswith("ready: first boot took ")
+    assert verdict.endswith(", nothing failed")
     assert "cycle" not in vm.journal("init.scope")

@@ -171,6 +171,7 @@ def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, t
     shown = vm.output("gandi-agent status; gandi-agent status --wait 1 > /dev/null && echo ended")
     for stage in ("bootstrap", "mount", "config", "postboot"):
         assert f"{stage}: unchanged: nothing new since the last boot" in shown
+    assert shown.startswith("ready: nothing was new at this boot, ")
     assert "daemon: at rest" in shown
     assert shown.endswith("ended")
     assert vm.output("systemctl --failed --no-legend") == ""

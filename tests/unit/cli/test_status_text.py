@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.cli.status_text import Facts, render, stage_state, unfinished, verdict
+from agent.cli.status_text import Facts, exit_status, render, stage_state, unfinished
 from agent.stages import Stage
 
 DONE = {"state": "done", "seconds": 1.5, "steps": []}
@@ -43,7 +43,7 @@ def facts(stages: dict[str, Any], **more: Any) -> Facts:
 
 def test_all_done_is_short() -> None:
     view = facts(dict.fromkeys(map(str, Stage), DONE), instance="gandi 1234")
-    assert verdict(view) == 0
+    assert exit_status(view) == 0
     assert render(view) == [
         "instance: gandi 1234",
         "daemon: running (process 1)",
@@ -54,7 +54,7 @@ def test_all_done_is_short() -> None:
 
 def test_a_failure_shows_its_items_with_their_remedy_and_not_the_plain_ones() -> None:
     view = facts(dict.fromkeys(map(str, Stage), DONE) | {"bootstrap": FAILED})
-    assert verdict(view) == 1
+    assert exit_status(view) == 1
     text = "\n".join(render(view))
     assert "bootstrap: failed [2.00 s]\n  users: failed [0.10 s]\n    kept: key: changed by admin\n" in text
     assert "    failed: bob: bad name (use letters)" in text
@@ -64,7 +64,7 @@ def test_a_failure_shows_its_items_with_their_remedy_and_not_the_plain_ones() ->
 
 def test_what_runs_names_its_step_and_what_it_waits_for() -> None:
     view = facts({"bootstrap": DONE, "mount": RUNNING}, document={"work": {"mount": WORK}})
-    assert verdict(view) == 2
+    assert exit_status(view) == 2
     assert unfinished(view) == [
         "stage mount: running, at disks, waiting for vdb, since 12 s",
         "stage config: not begun",

@@ -168,3 +168,12 @@ def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
 def test_lists_as_the_kernel_spells_them(text: str, numbers: set[int]) -> None:
     assert members(text) == numbers
     assert spelled(numbers) == text
+    assert spelled(numbers, "cpu").replace("cpu", "") == text
+
+
+def test_cpus_are_named(ctx: Context, tmp_path: Path) -> None:
+    add(tmp_path, 2)
+    add(tmp_path, 3)
+    for numbers, said in (("0", "cpu0 (1)"), ("0,2-3", "cpu0,cpu2-cpu3 (3)")):
+        (tmp_path / SYS / "online").write_text(f"{numbers}\n")
+        assert [str(item) for item in cpu.look(ctx)] == [f"unchanged: CPUs online: {said}"]

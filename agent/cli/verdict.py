@@ -1,0 +1,102 @@
+"""The verdict of ``gandi-agent status``: one line that says whether the machine is ready, and if not, why.
+
+Pure, from the same facts as the rest of the view.
+"""
+
+from __future__ import annotations
+
+from agent.cli.status_text import exit_status, stage_state, unit
+from agent.report import NEW_INSTANCE, Outcome
+from agent.stages import Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agent.cli.status_text import Facts
+
+#: The first word of the line, by the exit status of ``status``.
+WORDS = ("ready", "failed", "starting")
+#: Names that are spelled out in a list; the rest is counted.
+_NAMED = 3
+
+
+def line(facts: Facts) -> str:
+    """Return the verdict: the state, how long the boot took or what it waits for, and what has failed."""
+    state = exit_status(facts)
+    failures = _failures(facts)
+    if WORDS[state] == "starting":
+        parts = [_blocker(facts), *failures[:1]]
+    else:
+        parts = [_boot(facts), _disks(facts.data_disks), *(failures[:1] or ["nothing failed"])]
+    text = f"{WORDS[state]}: {', '.join(filter(None, parts))}"
+    return "; ".join((text, *failures[1:]))
+
+
+def _boot(facts: Facts) -> str:
+    """How long the boot took; "" where a stage has never ended in it."""
+    entries = facts.document["stages"]
+    if facts.settled and not entries:
+        return "nothing was new at this boot"
+    ended = [entries.get(stage, {}).get("uptime") for stage in Stage]
+    if None in ended:
+        return ""
+    return f"{'first boot' if _is_first(entries) else 'boot'} took {max(ended):.1f} s"
+
+
+def _is_first(stages: dict[str, Any]) -> bool:
+    """Whether this boot has begun a new instance."""
+    steps = stages.get(Stage.BOOTSTRAP, {}).get("steps", [])
+    items = (item for step in steps if step["step"] == "source" for item in step["items"])
+    return any(item.get("detail", "").endswith(NEW_INSTANCE) for item in items)
+
+
+def _disks(number: int) -> str:
+    return f"{_count(number, 'data disk')} mounted"
+
+
+def _blocker(facts: Facts) -> str:
+    """The first stage that has not ended: its step, and what that waits for."""
+    stage = next(stage for stage in Stage if stage_state(facts, stage) not in ("done", "failed"))
+    state, work = stage_state(facts, stage), facts.document["work"].get(stage)
+    if state == "waiting":
+        return f"stage {stage} has not begun"
+    if state == "interrupted":
+        return f"stage {stage} was interrupted: its process has died"
+    if not work:
+        return f"stage {stage} runs"
+    waits = f" waits for {work['waiting']}" if work.get("waiting") else " runs"
+    since = max(0, facts.now - int(work.get("since", facts.now)))
+    return f"stage {stage}, step {work.get('step', '?')}{waits}, since {since} s"
+
+
+def _failures(facts: Facts) -> list[str]:
+    """What has failed, kind by kind: steps with their items, stages that never reached one, devices."""
+    steps, stages = list[str](), list[str]()
+    for stage in Stage:
+        entry = facts.document["stages"].get(stage, {})
+        steps += [_step(step) for step in entry.get("steps", []) if step["outcome"] == Outcome.FAILED]
+        if stage_state(facts, stage) == "failed" and entry.get("state") != "failed":
+            stages.append(f"{stage} ({unit(facts, stage).get('Result', '')})")
+    devices = [name for name, entry in sorted(facts.document["devices"].items()) if _has_failed(entry)]
+    found = (("step", steps), ("stage", stages), ("device", devices))
+    return [f"{_count(len(names), kind)} failed: {_listed(names)}" for kind, names in found if names]
+
+
+def _step(step: dict[str, Any]) -> str:
+    names = [item["name"] for item in step["items"] if item["outcome"] == Outcome.FAILED]
+    return str(step["step"]) if names == [step["step"]] else f"{step['step']} ({_listed(names)})"
+
+
+def _has_failed(entry: dict[str, Any]) -> bool:
+    items = entry.get("items", [])
+    return Outcome.FAILED in (entry.get("outcome"), *(item["outcome"] for item in items))
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'s' if number > 1 else ''}"

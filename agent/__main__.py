@@ -232,9 +232,7 @@ def _parser() -> ArgumentParser:
     rerun = verbs.add_parser("rerun", help="run the customer's script once more")
     rerun.add_argument("what", choices=["script"])
     _image_verbs(verbs)
-    verbs.add_parser("daemon", help="for gandi-agent.service")
-    run_stage = verbs.add_parser("run-stage", help="for the stage units, when the daemon does not answer")
-    run_stage.add_argument("stage", choices=names)
+    _internal_verbs(verbs, names)
     return parser
 
 
@@ -279,7 +277,6 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     seed.add_argument("--script", metavar="FILE", help="the customer's script")
     seed.add_argument("-o", "--out", required=True, metavar="OUT")
     seed.add_argument("--size", type=int, default=512, metavar="MIB", help="of a swap image (512)")
-    verbs.add_parser("ganeti", help="for the hook of instance-debootstrap: its variables as a document")
 
 
 def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
@@ -291,8 +288,20 @@ def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
     kernel.add_argument("file", nargs="*", metavar="FILE", help="without: those in /boot")
     kernel.add_argument("--force", action="store_true", help="also on a machine that does not need it")
     kernel.add_argument("--quiet", action="store_true", help="say only what was changed, or failed")
-    verbs.add_parser("adopt", help="for the package: take a machine that runs as it is")
-    verbs.add_parser("succeed", help="for the package: take over from gandi-hosting-vm2")
+
+
+def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
+    """Those that units, the package and the hook for Ganeti run. Without a help text argparse lists none."""
+    verbs.add_parser("daemon", description="For gandi-agent.service.")
+    run_stage = verbs.add_parser(
+        "run-stage", description="For the stage units, when the daemon does not answer."
+    )
+    run_stage.add_argument("stage", choices=stages)
+    verbs.add_parser("adopt", description="For the package: take a machine that runs as it is.")
+    verbs.add_parser("succeed", description="For the package: take over from gandi-hosting-vm2.")
+    verbs.add_parser(
+        "ganeti", description="For the hook of instance-debootstrap: its variables as a document."
+    )
 
 
 def _path(text: str) -> Path:

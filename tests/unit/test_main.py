@@ -109,6 +109,21 @@ def test_wrong_usage_is_2(words: list[str], host: Host) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.parametrize("verb", ["daemon", "run-stage", "adopt", "succeed", "ganeti"])
+def test_a_verb_for_programs_is_not_listed_and_works(
+    verb: str, host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for words in (["--help"], [verb, "--help"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words, host)
+        assert ended.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert verb not in said[0]
+    assert "decompress-kernel" in said[0]
+    assert said[1].startswith(f"usage: gandi-agent {verb} ")
+
+
 def test_status_of_a_machine_without_a_daemon(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"], host) == 2
     shown = capsys.readouterr().out

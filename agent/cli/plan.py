@@ -17,7 +17,7 @@ from agent.state import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -58,27 +58,48 @@ def _is_bookkeeping(effect: str) -> bool:
 
 
 def config_show(host: Host, *, as_json: bool) -> int:
-    """Print the settings and where each comes from, and, for root, the instance's configuration without its
+    """Print the settings and where each comes from, and, for root, the document in force without its
     secrets.
     """
     ctx = context(host)
-    settings, instance = _settings(ctx), _instance(ctx)
-    problems = [asdict(problem) for problem in ctx.file.problems]
+    found = in_force(ctx)
     if as_json:
-        document = {"settings": settings, "problems": problems, "instance": instance}
-        terminal.document(document, sort_keys=True)
+        terminal.document(found, sort_keys=True)
         return 0
-    for name, entry in settings.items():
+    for name, entry in found["settings"].items():
         terminal.say(f"{name}={entry['value']}  ({entry['origin']})")
-    for problem in problems:
+    for problem in found["problems"]:
         hint = f" ({problem['hint']})" if problem["hint"] else ""
         terminal.say(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
     terminal.say("")
-    if instance is None:
-        terminal.say("instance: shown to root only" if os.geteuid() else "instance: none yet")
+    if found["document"] is None:
+        terminal.say("document: shown to root only" if os.geteuid() else "document: none yet")
     else:
-        terminal.document(instance, head="instance: ")
+        terminal.say("document:", *_outline(found["document"], "  "))
     return 0
+
+
+def in_force(ctx: Context) -> dict[str, Any]:
+    """Return what --json prints: settings, what is wrong with them, and the document; None for one that is
+    not there yet, or that is root's alone to see.
+    """
+    settings, document = _settings(ctx), _document(ctx)
+    problems = [asdict(problem) for problem in ctx.file.problems]
+    return {"settings": settings, "problems": problems, "document": document}
+
+
+def _outline(value: Any, indent: str) -> Iterator[str]:
+    """Return the lines of a part of the document: each name with its value, or what is in it below."""
+    is_list = not isinstance(value, dict)
+    for name, part in (("-", part) for part in value) if is_list else value.items():
+        head = f"{indent}{name}" if is_list else f"{indent}{name}:"
+        if isinstance(part, dict | list | tuple) and part:
+            yield head
+            yield from _outline(part, f"{indent}  ")
+        elif isinstance(part, bool):
+            yield f"{head} {'yes' if part else 'no'}"
+        else:
+            yield f"{head} {'none' if part in (None, '', [], ()) else part}"
 
 
 def _settings(ctx: Context) -> dict[str, dict[str, str]]:
@@ -102,7 +123,7 @@ def _spelled(value: object) -> str:
     return f'"{text}"' if " " in text or not text else text
 
 
-def _instance(ctx: Context) -> dict[str, Any] | None:
+def _document(ctx: Context) -> dict[str, Any] | None:
     if os.geteuid():
         return None
     config = ctx.state.config()
@@ -110,10 +131,15 @@ def _instance(ctx: Context) -> dict[str, Any] | None:
 
 
 def redacted(config: InstanceConfig) -> dict[str, Any]:
-    """The configuration for people: of a password and of a program, only that there is one."""
+    """Return the document for people: of a password, a program, a file's content and a value of the metadata
+    only that there is one. (``get`` prints metadata to the machine's users; this goes into reports, too.)
+    """
     document = asdict(config)
     for user in document["users"]:
         user["password"] = "(set)" if user["password"] else None
     for kind in ("scripts", "boot"):
         document[kind] = [{"name": script["name"]} for script in document[kind]]
+    for file in document["files"]:
+        del file["digest"]
+    document["metadata"] = {name: "(set)" for name, _ in document["metadata"]}
     return document

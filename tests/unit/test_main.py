@@ -34,6 +34,8 @@ CONFIG = model.InstanceConfig(
     hostname="vm1",
     users=(model.User("root", HASH, (KEY,)), model.User("bob")),
     scripts=(model.Script("script", "d1gest", ("--token=hunter2",)),),
+    files=(model.File("/etc/banner", "file0", "d1gest"),),
+    metadata=(("admin_pass", "hunter2"),),
 )
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -211,6 +213,19 @@ def test_wait_reports_a_failure(host: Host) -> None:
     assert status.status(host, form="text", wait=5) == 1
 
 
+def _names(value: object) -> Iterator[str]:
+    """What --json names: each setting, and each field of the document."""
+    match value:
+        case {"settings": dict(settings), "document": document, **_rest}:
+            yield from (*settings, *_names(document))
+        case dict():
+            for name, part in value.items():
+                yield from (name, *_names(part))
+        case list():
+            for part in value:
+                yield from _names(part)
+
+
 @root_only
 def test_config_show_says_where_each_setting_is_from_and_no_secret(
     host: Host, capsys: pytest.CaptureFixture[str]
@@ -224,11 +239,21 @@ def test_config_show_says_where_each_setting_is_from_and_no_secret(
     assert "CONFIG_DISK_ROOT=/data  (/etc/default/gandi:2)" in shown
     assert "CONFIG_NETWORK=1  (default)" in shown
     assert "/etc/default/gandi:3: CONFIG_NETWORK:" in shown
-    assert '"(set)"' in shown
-    assert KEY in shown
+    assert "\ndocument:\n" in shown
+    assert (
+        f"\n  users:\n    -\n      name: root\n      password: (set)\n      keys:\n        - {KEY}\n"
+        in shown
+    )
+    assert "\n  nameservers: none\n" in shown
+    assert "\n      path: /etc/banner\n" in shown
     assert main(["config", "show", "--json"], host) == 0
     document = capsys.readouterr().out
-    assert json.loads(document)["instance"]["hostname"] == "vm1"
+    found = json.loads(document)
+    assert found["settings"]["CONFIG_DISK_ROOT"] == {"value": "/data", "origin": "/etc/default/gandi:2"}
+    assert [problem["line"] for problem in found["problems"]] == [3]
+    assert found["document"]["hostname"] == "vm1"
+    for name in _names(found):
+        assert re.search(rf"^ *{re.escape(name)}[:=]", shown, re.MULTILINE), f"{name} is in --json alone"
     for text in (shown, document):
         assert "hunter2" not in text
         assert "d1gest" not in text

@@ -31,6 +31,7 @@ def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
         "systemctl show '*'",
         "gandi-agent status --json",
         "gandi-agent config show",
+        "gandi-agent config show --json",
         "gandi-agent plan",
     ):
         vm.run(f"! {{ {command}; }} 2>&1 | grep -aqFf /root/secrets", timeout=120)

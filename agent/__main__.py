@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 #: Verbs that read what is root's alone, and verbs that change something.
-_READING, _CHANGING = ("plan", "disks", "resources"), ("detach", "mount", "rerun", "clean", "apply")
+_READING = ("plan", "disks", "resources", "collect-logs")
+_CHANGING = ("detach", "mount", "rerun", "clean", "apply")
 _ROOT = frozenset((*_READING, *_CHANGING, "adopt", "succeed", "daemon"))
 
 
@@ -123,6 +124,10 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             from agent.cli import documents
 
             return documents.ganeti()
+        case "collect-logs":
+            from agent.cli import collect_logs
+
+            return collect_logs.collect(host, chosen.out)
         case "disks" | "resources" | "detach" | "mount":
             return _disk_verb(host, chosen)
         case "rerun":
@@ -227,6 +232,10 @@ def _parser() -> ArgumentParser:
     )
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
+    logs = verbs.add_parser("collect-logs", help="pack what a report of a fault needs, without secrets")
+    logs.add_argument(
+        "-o", dest="out", metavar="FILE", help="the archive (gandi-logs-HOST-TIME.tar in the current folder)"
+    )
     _document_verbs(verbs, names)
     _disk_verbs(verbs)
     rerun = verbs.add_parser("rerun", help="run the customer's script once more")

@@ -66,17 +66,23 @@ def config_show(host: Host, *, as_json: bool) -> int:
     if as_json:
         terminal.document(found, sort_keys=True)
         return 0
+    terminal.say(*config_lines(ctx, found))
+    return 0
+
+
+def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
+    """Return what is in force (``in_force``), line by line."""
     for name, entry in found["settings"].items():
-        terminal.say(f"{name}={entry['value']}  ({entry['origin']})")
+        yield f"{name}={entry['value']}  ({entry['origin']})"
     for problem in found["problems"]:
         hint = f" ({problem['hint']})" if problem["hint"] else ""
-        terminal.say(f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}")
-    terminal.say("")
+        yield f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}"
+    yield ""
     if found["document"] is None:
-        terminal.say("document: shown to root only" if os.geteuid() else "document: none yet")
+        yield "document: shown to root only" if os.geteuid() else "document: none yet"
     else:
-        terminal.say("document:", *_outline(found["document"], "  "))
-    return 0
+        yield "document:"
+        yield from _outline(found["document"], "  ")
 
 
 def in_force(ctx: Context) -> dict[str, Any]:

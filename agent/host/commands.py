@@ -31,23 +31,40 @@ _IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-ex
 
 
 def execute(
-    argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
+    argv: Sequence[str],
+    *,
+    stdin: bytes,
+    timeout: float,
+    environment: Mapping[str, str],
+    limit: int | None = None,
 ) -> tuple[int, str, str]:
     """Run a command and return its exit status, output and error output; kill it after ``timeout`` seconds.
 
-    Raises HostError if it cannot be started or does not end in time.
+    ``limit`` is the most bytes that it may write to each of the two, for a program whose output is otherwise unbounded;
+    a write beyond it fails. Raises HostError if it cannot be started or does not end in time.
     """
-    process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)
+    if limit is None:
+        process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)
+        out, err = (text.decode("utf-8", "replace") for text in _ended(process, argv, stdin, timeout))
+        return process.returncode, out, err
+    with _bounded(limit) as output, _bounded(limit) as errors:
+        process = _start(argv, environment, output, errors)
+        _ended(process, argv, stdin, timeout)
+        return process.returncode, _text(output), _text(errors)
+
+
+def _ended(
+    process: subprocess.Popen[bytes], argv: Sequence[str], stdin: bytes, timeout: float
+) -> tuple[bytes, bytes]:
+    """Wait for the end of the process; return what it wrote to pipes."""
     try:
-        output = process.communicate(stdin, timeout=timeout)
+        return process.communicate(stdin, timeout=timeout)
     except BaseException as error:
         # Not subprocess.run, which waits without a bound after the kill.
         _end(process)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
         raise _late(argv, timeout) from error
-    out, err = (text.decode("utf-8", "replace") for text in output)
-    return process.returncode, out, err
 
 
 def execute_within(
@@ -129,11 +146,11 @@ def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
 
 
 @contextlib.contextmanager
-def _bounded() -> Iterator[int]:
-    """Yield a memory file for a program's output that cannot grow beyond _OUTPUT bytes."""
+def _bounded(size: int = _OUTPUT) -> Iterator[int]:
+    """Yield a memory file for a program's output that cannot grow beyond ``size`` bytes."""
     descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.pwrite(descriptor, b"\0", _OUTPUT - 1)
+        os.pwrite(descriptor, b"\0", size - 1)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         yield descriptor
     finally:
@@ -142,5 +159,5 @@ def _bounded() -> Iterator[int]:
 
 def _text(descriptor: int) -> str:
     """Return what was written to such a file: up to the offset, which the program's descriptor shares."""
-    size = min(os.lseek(descriptor, 0, os.SEEK_CUR), _OUTPUT)
+    size = min(os.lseek(descriptor, 0, os.SEEK_CUR), os.fstat(descriptor).st_size)
     return os.pread(descriptor, size, 0).decode("utf-8", "replace")

@@ -37,6 +37,8 @@ READ_LIMIT = 16 << 20
 _CHUNK = 1 << 16
 #: O_TRUNC changes the file even with O_RDONLY (open(2)).
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+#: With both flags, an existing name, also a link, is an error (open(2)).
+_NEW = os.O_CREAT | os.O_EXCL
 #: With one of these flags, a name is reached by descriptors (see ``place``).
 _BY_PLACE = _WRITING | os.O_CREAT | os.O_NOFOLLOW
 
@@ -259,7 +261,7 @@ class Host:
         try:
             path = self._harmless(name)
             if flags & _BY_PLACE:
-                with self.place(name) as place:
+                with self.place(name, follow=flags & _NEW != _NEW) as place:
                     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
                     descriptor = os.open(place.name, flags, 0o600, dir_fd=place.folder)
             else:
@@ -300,13 +302,15 @@ class Host:
         check: bool = True,
         changes: bool = True,
         environment: Mapping[str, str] | None = None,
+        limit: int | None = None,
     ) -> Completed:
         """Run a command below the root and return its output. Pass secrets in ``stdin``, never in argv. A
         command of an image is isolated from this machine (docs/ganeti.md).
 
         ``changes=False`` marks a command that changes nothing: it runs in a dry run too. After ``timeout``
-        seconds the command is killed. With ``check``, an exit status other than 0 raises HostError with the
-        command, the status and the end of its output; a missing program or a timeout always raises.
+        seconds the command is killed. ``limit`` bounds its output, in bytes (commands.execute). With ``check``,
+        an exit status other than 0 raises HostError with the command, the status and the end of its output; a
+        missing program or a timeout always raises.
         """
         from agent.host import commands
 
@@ -314,7 +318,7 @@ class Host:
             return Completed(tuple(argv), 0, "", "")
         env = ENVIRONMENT | dict(environment or {})
         if self._root == "/":
-            done = commands.execute(argv, stdin=stdin, timeout=timeout, environment=env)
+            done = commands.execute(argv, stdin=stdin, timeout=timeout, environment=env, limit=limit)
         else:
             done = commands.execute_within(self._root, argv, stdin=stdin, timeout=timeout, environment=env)
         returncode, out, err = done

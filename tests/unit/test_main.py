@@ -307,6 +307,7 @@ def test_clean_follows_no_link_out_of_its_folder(host: Host, tmp_path: Path) -> 
         "apply --root / --source -",
         "disks",
         "resources --json",
+        "collect-logs",
         "detach vdb",
         "mount vdb",
         "rerun script",

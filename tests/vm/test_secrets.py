@@ -35,6 +35,11 @@ def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
         "gandi-agent plan",
     ):
         vm.run(f"! {{ {command}; }} 2>&1 | grep -aqFf /root/secrets", timeout=120)
+    # It stays, so the search below looks into it; what every report needs is there.
+    assert vm.output("gandi-agent collect-logs -o /root/logs.tar") == "made /root/logs.tar"
+    assert vm.output("stat -c '%a %u' /root/logs.tar") == "600 0"
+    for word in ("stage bootstrap: done", "ready: ", "CONFIG_DISK_ROOT=/srv", "ID_FS_TYPE="):
+        vm.run(["grep", "-aqF", word, "/root/logs.tar"])
     found = vm.output(SEARCH, timeout=300)
     stray = [name for name in found.splitlines() if name != "/root/secrets"]
     _only_where_they_belong(vm, stray)

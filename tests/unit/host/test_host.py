@@ -125,6 +125,14 @@ def test_a_failed_command_names_itself_its_status_and_its_words() -> None:
         Host().run(["ls", "/nowhere-at-all"])
 
 
+def test_what_a_command_writes_can_be_bounded() -> None:
+    endless = Host().run(("yes",), check=False, timeout=20, limit=1 << 16)
+    assert endless.returncode
+    assert len(endless.stdout) == 1 << 16
+    short = Host().run(("sh", "-c", "echo out; echo err >&2"), limit=1 << 16)
+    assert (short.stdout, short.stderr) == ("out\n", "err\n")
+
+
 def test_a_command_that_hangs_is_killed() -> None:
     with pytest.raises(HostError, match=r"still running after 0\.1 s"):
         Host().run(["sleep", "60"], timeout=0.1)

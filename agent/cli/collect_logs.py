@@ -1,0 +1,197 @@
+"""``gandi-agent collect-logs``: one archive with all that helps to find out what went wrong on a machine.
+
+It is made to be sent to others, so nothing in it is secret: the document is redacted as ``config show`` does
+it, and the journals of the customer's and the operator's programs, which print what they like, are left out.
+Each part has a bound in time and in size; one that fails is noted in the archive, and costs no other.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+import time
+from functools import partial
+from itertools import islice
+
+from agent import __version__, stages
+from agent.cli import plan, status
+from agent.context import context
+from agent.host import terminal
+from agent.lib.errors import HostError
+from agent.lib.text import joined, lines
+from agent.report import failed
+from agent.udev.monitor import TAG
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from agent.context import Context
+    from agent.host.host import Host
+    from agent.report import Item
+
+    Part = Callable[[Context], Iterable[str]]
+
+#: Bytes of each part that are kept.
+_LARGEST = 8 << 20
+#: Seconds that one program may take.
+_TIMEOUT = 30.0
+#: Lines of each journal, the newest.
+_LINES = 20_000
+#: Characters of a program's error output that are noted.
+_SHOWN = 400
+#: Where the agent keeps what holds for this boot; levels of folders, and names, that are listed.
+FOLDER = "/run/gandi"
+_DEPTH, _NAMES = 3, 2000
+#: The units whose journal is collected, as patterns of journalctl(1): the package's own, and those that the
+#: agent starts for its programs, never the document's (gandi-script, gandi-boot-NAME), hooks or plugins.
+_UNITS = (
+    "gandi-agent.*",
+    "gandi-agent-uevent.socket",
+    *(f"gandi-{stage}.service" for stage in stages.Stage),
+    "gandi-check.service",
+    "gandi-watch.service",
+    "gandi-sshdkeygen*.service",
+    "gandi-disks.target",
+    *(f"gandi-{work}-*.service" for work in ("format", "fsck", "grow", "umount", "ifup")),
+)
+_JOURNAL = ("journalctl", "--boot", "--no-pager", "--output=short-precise", f"--lines={_LINES}")
+#: File in the archive -> program whose output it is. Only root's entries count under the agent's name:
+#: logger(1) lets every user write some.
+_PROGRAMS: dict[str, tuple[str, ...]] = {
+    "journal-units.txt": (*_JOURNAL, *(f"--unit={unit}" for unit in _UNITS)),
+    "journal-agent.txt": (*_JOURNAL, "--identifier=gandi-agent", "_UID=0"),
+    "lsblk.txt": (
+        "lsblk",
+        "--all",
+        "--output=NAME,MAJ:MIN,TYPE,SIZE,RO,FSTYPE,LABEL,UUID,PARTLABEL,SERIAL,MOUNTPOINT",
+    ),
+    "ip-address.txt": ("ip", "-details", "address"),
+    "ip-route.txt": ("ip", "route", "show", "table", "all"),
+    "ip6-route.txt": ("ip", "-6", "route", "show", "table", "all"),
+    "systemd-version.txt": ("systemctl", "--version"),
+}
+
+
+def collect(host: Host, out: str | None) -> int:
+    """Write the archive, by default gandi-logs-HOST-TIME.tar in the current folder, and print its name.
+
+    Raises HostError where it cannot be written, or something of that name is there already.
+    """
+    now = time.time()
+    name = f"gandi-logs-{_hostname()}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}"
+    ctx, files = context(host), dict[str, bytes]()
+    work = {file: partial(_part, ctx, files, file, make) for file, make in _PARTS.items()}
+    work |= {file: partial(_program, ctx, files, file, argv) for file, argv in _PROGRAMS.items()}
+    reports = [stages.attempt(ctx, file, do) for file, do in work.items()]
+    problems = [f"{report.step}: {item.detail}" for report in reports for item in report.items]
+    files["problems.txt"] = terminal.block(*problems).encode()
+    path = out or f"{name}.tar"
+    _write(host, path, _archive(name, files, int(now)))
+    terminal.say(*problems, f"made {path}")
+    return 0
+
+
+def _hostname() -> str:
+    return re.sub("[^A-Za-z0-9.-]+", "_", os.uname().nodename)[:64] or "unnamed"
+
+
+def _part(ctx: Context, files: dict[str, bytes], file: str, make: Part) -> Iterator[Item]:
+    return _kept(files, file, terminal.block(*make(ctx)))
+
+
+def _program(ctx: Context, files: dict[str, bytes], file: str, argv: Sequence[str]) -> Iterator[Item]:
+    done = ctx.host.run(argv, timeout=_TIMEOUT, check=False, changes=False, limit=_LARGEST)
+    yield from _kept(files, file, done.stdout)
+    if done.returncode:
+        yield failed(file, f"{argv[0]}: exit status {done.returncode}: {joined(done.stderr)[:_SHOWN]}")
+
+
+def _kept(files: dict[str, bytes], file: str, text: str) -> Iterator[Item]:
+    """Put a part into the archive, as far as it may reach; yield what is wrong with it."""
+    data = text.encode("utf-8", "backslashreplace")
+    files[file] = data[:_LARGEST]
+    if len(data) >= _LARGEST:
+        yield failed(file, f"cut at {_LARGEST >> 20} MiB")
+
+
+def _archive(folder: str, files: Mapping[str, bytes], now: int) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mode, entry.mtime = len(content), 0o600, now
+            tar.addfile(entry, io.BytesIO(content))
+    return made.getvalue()
+
+
+def _write(host: Host, path: str, data: bytes) -> None:
+    """Make the file, root's alone. What is there under that name, a link too, is never written to."""
+    with host.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        except OSError as error:
+            host.remove(path)
+            raise HostError(f"{path}: cannot be written: {error.strerror}", hint="see: df") from error
+
+
+# -- the parts that no program makes --------------------------------------------------------------
+
+
+def _status_text(ctx: Context) -> Iterable[str]:
+    return status.text(status.find_out(ctx))
+
+
+def _status_json(ctx: Context) -> Iterable[str]:
+    return lines(json.dumps(status.document(status.find_out(ctx)), indent=1, sort_keys=True))
+
+
+def _config_text(ctx: Context) -> Iterable[str]:
+    return plan.config_lines(ctx, plan.in_force(ctx))
+
+
+def _config_json(ctx: Context) -> Iterable[str]:
+    return lines(json.dumps(plan.in_force(ctx), indent=1, sort_keys=True))
+
+
+def _udev(ctx: Context) -> Iterable[str]:
+    """What udev has on record of each device that carries our tag (b254:16, n3, +cpu:cpu1)."""
+    for key in sorted(ctx.host.names(f"/run/udev/tags/{TAG}")):
+        yield from (f"{key}:", *lines(ctx.host.read(f"/run/udev/data/{key}") or ""), "")
+
+
+def _run_names(ctx: Context) -> Iterable[str]:
+    return islice(_below(ctx.host, FOLDER, _DEPTH), _NAMES)
+
+
+def _below(host: Host, folder: str, depth: int) -> Iterator[str]:
+    for name in sorted(host.names(folder)):
+        yield f"{folder}/{name}"
+        if depth > 1:
+            yield from _below(host, f"{folder}/{name}", depth - 1)
+
+
+def _versions(ctx: Context) -> Iterable[str]:
+    kernel = os.uname()
+    yield f"gandi-agent {__version__}"
+    yield f"{kernel.sysname} {kernel.release} {kernel.version} {kernel.machine}"
+    yield f"Python {sys.version}"
+    yield from lines(ctx.host.read("/etc/os-release") or "")
+
+
+#: File in the archive -> what makes its lines.
+_PARTS: dict[str, Part] = {
+    "status.txt": _status_text,
+    "status.json": _status_json,
+    "config.txt": _config_text,
+    "config.json": _config_json,
+    "udev.txt": _udev,
+    "run-gandi.txt": _run_names,
+    "versions.txt": _versions,
+}

@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
                 return _run_stage(host, name)
             case _:
                 chosen = _parser().parse_args(words)
+                if chosen.debug:
+                    host.debug = terminal.debug
                 if chosen.verb in _ROOT:
                     _root_only(chosen.verb)
                 return _dispatch(host, chosen)
@@ -102,7 +104,7 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             from agent.cli import plan as verbs
             from agent.stages import Stage
 
-            return verbs.plan(host.root, [Stage(chosen.stage)] if chosen.stage else list(Stage))
+            return verbs.plan(host, [Stage(chosen.stage)] if chosen.stage else list(Stage))
         case "config":
             return _config(host, chosen)
         case "get":
@@ -114,7 +116,7 @@ def _dispatch(host: Host, chosen: Namespace) -> int:
             from agent.stages import Stage
 
             stages = [Stage(name) for name in chosen.stage or Stage]
-            return offline.apply(chosen.root, chosen.source, stages)
+            return offline.apply(chosen.root, chosen.source, stages, host.debug)
         case "seed":
             from agent.cli import documents
 
@@ -192,7 +194,7 @@ def _config(host: Host, chosen: Namespace) -> int:
 
 
 def _parser() -> ArgumentParser:
-    from argparse import ArgumentParser
+    from argparse import SUPPRESS, ArgumentParser
 
     from agent import __version__
     from agent.lib.text import printable
@@ -211,6 +213,9 @@ def _parser() -> ArgumentParser:
         epilog="exit status: 0 done; 1 failed; 2 not ended, or wrong usage; 75 somebody else runs a stage",
     )
     parser.add_argument("--version", action="version", version=f"gandi-agent {__version__}")
+    parser.add_argument(
+        "--debug", action="store_true", help="print each decision and its facts on standard error"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     status = verbs.add_parser("status", help="how the boot went, and what the agent is doing")
     status.add_argument(
@@ -242,6 +247,8 @@ def _parser() -> ArgumentParser:
     rerun.add_argument("what", choices=["script"])
     _image_verbs(verbs)
     _internal_verbs(verbs, names)
+    for verb in verbs.choices.values():  # it may stand after the verb too
+        verb.add_argument("--debug", action="store_true", default=SUPPRESS, help=SUPPRESS)
     return parser
 
 

@@ -233,6 +233,8 @@ def again(ctx: Context, name: str) -> Iterator[Item]:
 def run_step(ctx: Context, step: Step) -> StepReport:
     """Run one step, unless a setting or the want of a configuration says otherwise."""
     why = _reason_to_skip(ctx, step)
+    if ctx.host.debug:
+        ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
     if step.part and not getattr(ctx.config, step.part, None):

@@ -23,18 +23,23 @@ from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from agent.context import Context
     from agent.report import Item, StepReport
 
 
-def apply(root: Path, source: str, chosen: Sequence[stages.Stage]) -> int:
+def apply(
+    root: Path,
+    source: str,
+    chosen: Sequence[stages.Stage],
+    debug: Callable[[str], None] | None = None,
+) -> int:
     """Configure the system below ``root`` from ``source`` (see ``delivery``), by the steps of these stages,
-    and print what each did; 1 when one failed.
+    and print what each did; 1 when one failed. ``debug``: see Host.
     """
-    host = Host(root.resolve(), offline=True)
+    host = Host(root.resolve(), offline=True, debug=debug)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     # Nothing is changed where the image's programs could not be run.

@@ -18,16 +18,15 @@ from agent.state import store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from typing import Any
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
 
 
-def plan(root: str | Path, chosen: Sequence[stages.Stage]) -> int:
+def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now and change nothing; 1 when a step would fail."""
-    worst, ctx = 0, context(Host(root, dry_run=True))
+    worst, ctx = 0, context(Host(host.root, dry_run=True, debug=host.debug))
     for stage in chosen:
         terminal.say(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
         worst = max(worst, _plan_stage(ctx, stage))

@@ -11,6 +11,7 @@ import os
 import re
 from enum import StrEnum
 
+from agent.host import terminal
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, fields, replace
 from agent.lib.text import WHITE, lines, words
@@ -80,6 +81,7 @@ class Settings:
     default_user: str = "root"
     script_timeout: int = 0
     idle_exit: int = 60
+    debug: bool = False
     swap_device: str = ""
     decompress_kernel: str = "auto"
     ipv6_slaac: bool = False
@@ -244,13 +246,21 @@ class SettingsFile:
 
     def current(self) -> Settings:
         """The settings in force now: the last good ones of a file that cannot be read. Never raises for what
-        it says; see ``problems``.
+        it says; see ``problems``. CONFIG_DEBUG takes effect here.
         """
+        debug = self.settings.debug
+        self._look()
+        if self.settings.debug != debug:  # what --debug has switched on is left alone
+            self.host.debug = None if debug else terminal.debug
+        return self.settings
+
+    def _look(self) -> None:
+        """Read the file again if it has changed."""
         try:
             info = os.stat(self.host.path(self.name))
         except OSError:
             self._seen, self.settings, self.problems = None, Settings(), []
-            return self.settings
+            return
         seen = (info.st_mtime_ns, info.st_size, info.st_ino)
         if seen != self._seen:
             try:
@@ -258,4 +268,3 @@ class SettingsFile:
             except HostError as error:
                 self.problems = [Problem(0, error.message, "make it a readable file")]
             self._seen = seen
-        return self.settings

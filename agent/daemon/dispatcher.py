@@ -239,6 +239,8 @@ class Devices:
             self._waiting[device] = later
             if not later:
                 del self._waiting[device]
+        if self.ctx.host.debug:
+            self.ctx.host.debug(f"event: {role} {device}: {action}, then {later or 'nothing'}")
         if not self._going_down(action):
             self._do(role, device, action, lambda ctx: self.handlers[role](ctx, device, action))
 

@@ -10,7 +10,7 @@ from functools import partial
 from agent.config.settings import MountMode
 from agent.context import record
 from agent.disks import gather, policy
-from agent.disks.base.facts import Facts, Filesystem, Leave, MountAt
+from agent.disks.base.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
 from agent.disks.base.once import Once
 from agent.disks.base.record import Records
@@ -76,6 +76,8 @@ def choose(
             decision = policy.decide(facts)
             if device.number in pending:
                 decision = Leave("being mounted now", quiet=True)
+            if ctx.host.debug:
+                ctx.host.debug(_explained(facts, decision))
             if claim and isinstance(decision, MountAt):
                 taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
                 pending[device.number] = taken
@@ -86,6 +88,32 @@ def choose(
             is_root = disk.name in known.root_disks
             chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))
     return chosen
+
+
+def _explained(facts: Facts, decision: Decision) -> str:
+    """The decision and the facts of the device that it was made from, as one line for debugging."""
+    device, machine = facts.device, facts.machine
+    return (
+        f"disk {device.name}: {_named(decision)}; {device.size} bytes, content {device.fstype or 'unknown'}"
+        f" ({device.usage or 'no usage'}), label {device.label!r}, UUID {device.uuid or 'none'},"
+        f" partition {device.partition} {device.part_name!r}, read-only {device.readonly},"
+        f" held by {device.holders}, error {device.error!r}, excluded {facts.disk.excluded!r},"
+        f" new {facts.is_new}, released {device.name in machine.released},"
+        f" remembered {facts.remembered.get(device.uuid, {})}, mount mode {facts.settings.mount_mode},"
+        f" root disks {sorted(machine.root_disks)}"
+    )
+
+
+def _named(decision: Decision) -> str:
+    match decision:
+        case Leave(reason):
+            return f"leave it: {reason}"
+        case Mounted(at):
+            return f"keep it mounted at {at}"
+        case MountAt(at, options, warning):
+            return f"mount it at {at} with {options}{f' ({warning})' if warning else ''}"
+        case Format(fstype):
+            return f"format it as {fstype} if it is blank"
 
 
 def effective(ctx: Context, *, insist: bool = False) -> Settings:

@@ -20,7 +20,7 @@ from agent.lib.text import joined
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from agent.host.descriptor_walk import Place
@@ -72,6 +72,9 @@ class Host:
     planned: list[str] = field(default_factory=list)
     #: The system below the root does not run: the kernel and /sys, if present, belong to another one.
     offline: bool = False
+    #: Gets each decision with its facts, one line each and never a secret; None where nobody debugs, so that
+    #: ``if host.debug:`` before the line is made is all that it costs then.
+    debug: Callable[[str], None] | None = None
     _root: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -308,9 +311,9 @@ class Host:
         command of an image is isolated from this machine (docs/ganeti.md).
 
         ``changes=False`` marks a command that changes nothing: it runs in a dry run too. After ``timeout``
-        seconds the command is killed. ``limit`` bounds its output, in bytes (commands.execute). With ``check``,
-        an exit status other than 0 raises HostError with the command, the status and the end of its output; a
-        missing program or a timeout always raises.
+        seconds the command is killed. ``limit`` bounds its output, in bytes (see commands.execute). With
+        ``check``, an exit status other than 0 raises HostError with the command, the status and the end of
+        its output; a missing program or a timeout always raises.
         """
         from agent.host import commands
 

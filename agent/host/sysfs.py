@@ -58,7 +58,7 @@ def members(text: str) -> set[int]:
 
 
 def spelled(numbers: set[int], prefix: str = "") -> str:
-    """Return the numbers as a list in the kernel's format, each after ``prefix``: the inverse of ``members``."""
+    """Return the numbers as a list in the kernel's format, each after ``prefix``; see ``members``."""
     parts, ordered = list[list[int]](), sorted(numbers)
     for value in ordered:
         if parts and parts[-1][-1] == value - 1:

@@ -28,6 +28,11 @@ def complain(*lines: object) -> None:
     _write(sys.stderr, block(*lines))
 
 
+def debug(line: str) -> None:
+    """Print one line on standard error; where that is the journal, as an entry of priority debug."""
+    complain(f"<7>{line}" if _is_journal() else line)
+
+
 def block(*lines: object) -> str:
     """Return the lines with only printable characters, each with its end of line."""
     return "".join(f"{printable(str(line))}\n" for line in lines)
@@ -63,6 +68,17 @@ def discard() -> None:
 
     with Host().opened(os.devnull, os.O_WRONLY) as nowhere:
         os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _is_journal() -> bool:
+    """Whether standard error goes to the journal, which takes a priority from a line's beginning
+    (sd-daemon(3)); systemd names the stream of it in the environment (systemd.exec(5)).
+    """
+    try:
+        info = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
 
 
 def _write(stream: TextIO | None, text: str) -> None:

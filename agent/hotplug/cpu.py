@@ -79,6 +79,8 @@ def look(ctx: Context) -> Iterator[Item]:
         brought = set[str]()
         for cpu in there:
             act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
+            if ctx.host.debug:
+                ctx.host.debug(f"{cpu.name}: {'bring online' if act else 'leave'}: {why}")
             if act:
                 item = _bring(ctx.host, cpu)
                 if item.outcome is Outcome.CHANGED:

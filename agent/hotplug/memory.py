@@ -124,6 +124,9 @@ def _scan(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
         host, work = ctx.host, Work()
         how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
         left = [] if how else _new(host, known)
+        if host.debug:
+            new = [block.name for block in _new(host, known)]
+            host.debug(f"memory: new blocks {new}: {how or 'leave'}: {why}")
         if how:
             for delay in (0.0, *delays):
                 if delay:

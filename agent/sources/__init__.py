@@ -140,6 +140,9 @@ def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Find
         module = importlib.import_module(SOURCES[turn[0]])
         looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))
         notes |= dict.fromkeys(looked.notes)
+        if ctx.host.debug:
+            medium = looked.found.medium if looked.found else None
+            ctx.host.debug(f"source: asked for {', '.join(turn)}: {medium.disk if medium else 'no medium'}")
         if looked.found:
             return Findings(looked.found, tuple(notes))
     return Findings(None, tuple(notes))

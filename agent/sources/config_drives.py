@@ -73,16 +73,27 @@ def look(asked: Asked, places: Places = places) -> Findings:
     Raises ConfigError, naming both, for two drives that describe two machines.
     """
     labels, notes = _labels(asked.label), list(strays(asked.host, asked.label))
+    if asked.host.debug:
+        for name in storage.names(asked.host):
+            asked.host.debug(f"source drives: {name}: {_why_not(asked.host, name) or 'may be a drive'}")
     drives = list[Drive]()
     for name in places(asked.host):
         device = labelled(asked.host, name, labels)
         if device is None or not set(labels[device.label]) & set(asked.sources):
+            if asked.host.debug:
+                why = f"labelled {device.label}" if device else "no filesystem with a drive's label"
+                asked.host.debug(f"source drives: {name}: not read: {why}")
             continue
         try:
             drive = _read(device, labels[device.label])
         except AgentError as error:
             notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
         else:
+            if asked.host.debug:
+                dialect = drive.dialect if drive else "no"
+                asked.host.debug(
+                    f"source drives: {name}: read: labelled {device.label}, {dialect} configuration"
+                )
             if drive is None:
                 notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))
             elif drive.dialect in asked.sources:

@@ -133,7 +133,10 @@ def _rank(disk: Disk) -> int:
 def _carrier(host: Host, name: str) -> Disk | None:
     """Return a disk that may carry an archive, or None. Raises HostError where that is unknown."""
     disk = facts(host, name) if _marked(host, name) else None
-    return disk if disk and not foreign(host, disk) else None
+    why = foreign(host, disk) if disk else "no tar header where an archive would begin"
+    if host.debug:
+        host.debug(f"source archive: {name}: {f'not searched: {why}' if why else 'may carry an archive'}")
+    return disk if not why else None
 
 
 class _Foreign(Exception):

@@ -207,6 +207,8 @@ class State:
             known = self._applied().get(name)
             is_new = known is None or known["delivered"] != digest(delivered)
             was_cut = is_new and parts is not None and self.begun(name) is not None
+            if self.host.debug:
+                self.host.debug(_compared(name, delivered, wanted, live, known, was_cut=was_cut))
             if live == wanted and not was_cut:
                 found = not own and (known is None or "found" in known)
                 self._remember(name, delivered, wanted, found=found)
@@ -346,3 +348,16 @@ class State:
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
                 json_file.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})
+
+
+def _compared(
+    name: str, delivered: str, wanted: str, live: str | None, known: dict[str, str] | None, *, was_cut: bool
+) -> str:
+    """How the three values of an item compare, never the values, as one line for debugging."""
+    then = "never" if known is None else "same" if known["delivered"] == digest(delivered) else "differs"
+    now = "missing" if live is None else "as wanted" if live == wanted else "differs"
+    left = "unknown" if known is None or live is None else "same"
+    if left == "same" and known and known["left"] != digest(live or ""):
+        left = "differs"
+    cut = ", begun and not ended" if was_cut else ""
+    return f"item {name}: delivered when last applied: {then}; live: {now}; live as last left: {left}{cut}"

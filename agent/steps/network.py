@@ -99,6 +99,13 @@ def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
 def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
     """Which physical NIC of the document is which interface; remembered."""
     pairing = pair(_plugged(nics), there, stored, held=nic_inventory.held(ctx.host, there))
+    if ctx.host.debug:
+        pairs = [(nic.number, nic.mac, nic.name, one.name, one.mac) for nic, one in pairing.pairs]
+        ctx.host.debug(
+            f"NICs: paired (number, MAC and name in the document, interface, its MAC): {pairs};"
+            f" paired before: {stored}; without an interface: {[nic.number for nic in pairing.nics]};"
+            f" in no document: {[one.name for one in pairing.interfaces]}"
+        )
     if ctx.config:
         ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
     return pairing

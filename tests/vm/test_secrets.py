@@ -32,7 +32,7 @@ def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
         "gandi-agent status --json",
         "gandi-agent config show",
         "gandi-agent config show --json",
-        "gandi-agent plan",
+        "gandi-agent --debug plan",
     ):
         vm.run(f"! {{ {command}; }} 2>&1 | grep -aqFf /root/secrets", timeout=120)
     # It stays, so the search below looks into it; what every report needs is there.

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
             case ["run-stage", name]:
                 return _run_stage(host, name)
             case _:
-                chosen = _parser().parse_args(words)
+                chosen = make_parser().parse_args(words)
                 if chosen.debug:
                     host.debug = terminal.debug
                 if chosen.verb in _ROOT:
@@ -83,7 +83,7 @@ def _run_stage(host: Host, name: str) -> int:
     from agent.context import context
 
     if name not in list(stages.Stage):
-        return _dispatch(host, _parser().parse_args(["run-stage", name]))  # says what is wrong, and exits 2
+        make_parser().parse_args(["run-stage", name])  # says what is wrong, and exits 2
     _root_only("run-stage")
     ctx, stage = context(host), stages.Stage(name)
     if stages.is_mount_due(host) and stage is not stages.Stage.MOUNT:
@@ -193,7 +193,8 @@ def _config(host: Host, chosen: Namespace) -> int:
             return verbs.config_show(host, as_json=chosen.json)
 
 
-def _parser() -> ArgumentParser:
+def make_parser() -> ArgumentParser:
+    """Return the parser of all verbs (tools/completions.py makes the shells' completions from it)."""
     from argparse import SUPPRESS, ArgumentParser
 
     from agent import __version__

@@ -26,6 +26,7 @@ SOURCES = (
     "agent",
     "autofs",
     "bin",
+    "completions",
     "debian",
     "docs",
     "etc-default",

@@ -40,8 +40,8 @@ def execute(
 ) -> tuple[int, str, str]:
     """Run a command and return its exit status, output and error output; kill it after ``timeout`` seconds.
 
-    ``limit`` is the most bytes that it may write to each of the two; a write beyond it fails. Raises HostError
-    if it cannot be started or does not end in time.
+    ``limit`` is the most bytes that it may write to each of the two; a write beyond it fails. Raises
+    HostError if it cannot be started or does not end in time.
     """
     if limit is None:
         process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)

@@ -63,33 +63,45 @@ def apply(ctx: Context) -> Iterator[Item]:
     yield from _leave_strays(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
     touched: list[Link] = []
-    for link in delivered:
-        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
-        if not link.virtual:
-            yield from _replace_fallback(ctx, renderer, link.interface)
+    yield from _settle_delivered(ctx, renderer, delivered, touched)
     gone = nic_inventory.unplugged(ctx.host, there)
     here = {link.nic.number for link in delivered}
-    for nic in nics:
-        if nic.number not in here:
-            unplugged = (nic.mac or stored.get(nic.number)) in gone
-            yield _unplugged(ctx, renderer, nic) if unplugged else _missing(ctx.host, nic)
+    for nic in (nic for nic in nics if nic.number not in here):
+        unplugged = (nic.mac or stored.get(nic.number)) in gone
+        yield _unplugged(ctx, renderer, nic) if unplugged else _missing(ctx.host, nic)
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
-    whys = {one: _left_alone(ctx, renderer, one) for one in pairing.interfaces}
-    yield from (skipped(one.name, why) for one, why in whys.items() if why)
-    leased, fallback = [one for one, why in whys.items() if not why], list[str]()
+    left = {one: why for one in pairing.interfaces if (why := _left_alone(ctx, renderer, one))}
+    yield from (skipped(one.name, why) for one, why in left.items())
+    leased = [one for one in pairing.interfaces if one not in left]
     first = None if delivered else _first(ctx.host, renderer, leased)
-    for one in leased:
-        link = interfaces.by_dhcp(one, required=one is first)
-        fallback.append(_item(link))
-        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
+    yield from _settle_leased(ctx, renderer, leased, first, touched)
     yield from _take_back(ctx, renderer, gone)
     if ctx.config:
-        yield from _withdraw(ctx, renderer, "dhcp:", set(fallback))
+        yield from _withdraw(ctx, renderer, "dhcp:", {f"dhcp:{one.mac}" for one in leased})
         yield from _parameters(ctx, delivered)
     renderer.reload(ctx.host, touched)
     nic_inventory.begin(ctx, there)
     yield from virtio_queues.tune(ctx)
+
+
+def _settle_delivered(
+    ctx: Context, renderer: Renderer, delivered: tuple[Link, ...], touched: list[Link]
+) -> Iterator[Item]:
+    """Settle the document's NICs; add those with changed files to ``touched``."""
+    for link in delivered:
+        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
+        if not link.virtual:
+            yield from _replace_fallback(ctx, renderer, link.interface)
+
+
+def _settle_leased(
+    ctx: Context, renderer: Renderer, leased: list[Interface], first: Interface | None, touched: list[Link]
+) -> Iterator[Item]:
+    """Settle DHCP on NICs of no document; the boot waits for ``first`` only. Fill ``touched`` as above."""
+    for one in leased:
+        link = interfaces.by_dhcp(one, required=one is first)
+        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
 
 
 def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:

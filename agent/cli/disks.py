@@ -8,7 +8,7 @@ import time
 from agent.context import context
 from agent.host import terminal
 from agent.lib.records import asdict
-from agent.lib.text import printable
+from agent.lib.text import gib, printable
 from agent.report import Item, Outcome, StepReport
 from agent.systemd.journal import Journal
 
@@ -92,7 +92,7 @@ def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
 
 
 def _size(row: Row) -> str:
-    return f"{row.size / (1 << 30):.2f} GiB" if row.size else "-"
+    return gib(row.size) if row.size else "-"
 
 
 def _content(row: Row) -> str:

@@ -10,6 +10,7 @@ from agent.disks.base.mountpoint_name import safe
 from agent.disks.base.record import Kind, Record, Records
 from agent.host.terminal import block
 from agent.lib.errors import HostError
+from agent.lib.text import gib
 from agent.report import changed, skipped
 
 TYPE_CHECKING = False
@@ -47,6 +48,6 @@ def announcement(node: str, label: bytes, size: int, fstype: str, at: str) -> st
     """Return what the users' terminals get; ``size`` in bytes."""
     name = f" ({safe(label)})" if label else ""
     return block(
-        f"Disk {node}{name}, {size / (1 << 30):.2f} GiB, {fstype}, has been attached.",
+        f"Disk {node}{name}, {gib(size)}, {fstype}, has been attached.",
         f"To mount it at {at}: gandi-agent mount {os.path.basename(node)}",
     )

@@ -48,6 +48,11 @@ def number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
+def gib(size: int) -> str:
+    """Return a size in bytes as people read it: ``1.50 GiB``."""
+    return f"{size / (1 << 30):.2f} GiB"
+
+
 def printable(text: str) -> str:
     """Return the text as one line that is safe on a terminal: with an escape for every control, format,
     bidirectional and unassigned character, and for every undecodable byte.

@@ -14,6 +14,7 @@ from agent.disks.base.once import GROWTH, Once
 from agent.disks.base.system import environment, unit_name
 from agent.disks.growth import sizing
 from agent.lib.errors import HostError
+from agent.lib.text import gib
 from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False
@@ -122,11 +123,6 @@ def not_again(case: sizing.Case) -> Item:
 def hint(device: Device) -> str:
     """Where the writers' own words are."""
     return f"see: journalctl -b -u {unit_name('grow', device.name)}.service"
-
-
-def gib(size: int) -> str:
-    """A size in bytes, for people."""
-    return f"{size / (1 << 30):.2f} GiB"
 
 
 def _attempt(case: sizing.Case) -> str:

@@ -17,6 +17,7 @@ from agent.disks.base.system import environment, unit_name
 from agent.disks.growth import luks, lvm, resize, sizing
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass
+from agent.lib.text import gib
 from agent.programs import hooks
 from agent.report import changed, failed, skipped
 
@@ -126,7 +127,7 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
     if isinstance(due, str):
         gained = (now.extents - before.extents) * now.extent
-        return Done(f"physical volume of {now.group} grown by {resize.gib(gained)}; {due}" if gained else "")
+        return Done(f"physical volume of {now.group} grown by {gib(gained)}; {due}" if gained else "")
     lvm.extend(host, write, node, now, due)
     return _filesystem(ctx, write, name, fstype)
 
@@ -144,8 +145,8 @@ def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Le
     write(argv)
     spans = filesystem.size(host, fstype, node, at)
     if spans <= before:
-        raise HostError(f"{at}: still {resize.gib(spans)} after {argv[0]}")
-    return Done(f"{at} grown from {resize.gib(before)} to {resize.gib(spans)}", at)
+        raise HostError(f"{at}: still {gib(spans)} after {argv[0]}")
+    return Done(f"{at} grown from {gib(before)} to {gib(spans)}", at)
 
 
 def _mounted_at(ctx: Context, number: str) -> str:

@@ -54,3 +54,10 @@ def test_a_number() -> None:
 )
 def test_what_a_terminal_gets(odd: str, spelled: str) -> None:
     assert text.printable(odd) == spelled
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [(0, "0.00 GiB"), (3 << 29, "1.50 GiB"), (5 << 40, "5120.00 GiB")]
+)
+def test_a_size(size: int, shown: str) -> None:
+    assert text.gib(size) == shown

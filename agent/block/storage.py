@@ -10,7 +10,7 @@ import os
 import re
 
 from agent.block.transport import Bus, attachment
-from agent.host.sysfs import attribute, listed
+from agent.host.sysfs import attribute, devnode, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import lines, number
@@ -57,7 +57,7 @@ class Device:
     @property
     def node(self) -> str:
         """The path with the kernel's name below /dev; links by label or UUID may belong to a copy."""
-        return f"/dev/{self.name.replace('!', '/')}"
+        return devnode(self.name)
 
     @property
     def fstype(self) -> str:

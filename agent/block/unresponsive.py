@@ -16,7 +16,7 @@ import os
 import time
 
 from agent.block import storage
-from agent.host.sysfs import attribute
+from agent.host.sysfs import attribute, devnode
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
@@ -117,7 +117,7 @@ def note(host: Host, disk: str) -> None:
 def _read(host: Host, disk: str) -> None:
     try:
         # O_NONBLOCK: a drive with an open tray must not close it.
-        with host.opened(f"/dev/{disk.replace('!', '/')}", os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+        with host.opened(devnode(disk), os.O_RDONLY | os.O_NONBLOCK) as descriptor:
             for offset in _PLACES:
                 os.pread(descriptor, _BLOCK, offset)
     except (OSError, HostError):

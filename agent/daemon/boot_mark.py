@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from agent.host.sysfs import devnode
 from agent.lib.text import lines
 from agent.state import settled
 
@@ -123,7 +124,7 @@ def _media(ctx: Context) -> Iterator[str]:
         for name in storage.with_parts(ctx.host, disk):
             found = database.block(ctx.host, name)
             if found.get("ID_FS_TYPE") in _DRIVES and _is_drive(ctx, found.get("ID_FS_LABEL", "")):
-                yield f"/dev/{name} is a configuration drive"
+                yield f"{devnode(name)} is a configuration drive"
 
 
 def _is_drive(ctx: Context, label: str) -> bool:

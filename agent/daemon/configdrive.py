@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from agent import sources, stages
 from agent.block import storage
+from agent.host.sysfs import devnode
 from agent.report import Outcome, skipped
 from agent.sources import config_drives
 from agent.stages import Stage
@@ -55,7 +56,7 @@ def handle(ctx: Context, disk: str) -> Iterator[Item]:
     if found is None or found.parsed is None or found.parsed.same:
         return
     if why := _another(ctx, found.parsed, stored):
-        item = skipped(f"/dev/{found.medium.disk}", why)
+        item = skipped(devnode(found.medium.disk), why)
         yield from source.noted(ctx, sources.Findings(None, (item,)))
         return
     with stages.alone(ctx.host, f"the drive {found.medium.disk}", _PATIENCE):

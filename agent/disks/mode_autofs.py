@@ -19,6 +19,7 @@ from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
 from agent.disks.base.record import Kind, Record, Records, exclusive
 from agent.disks.policy import identity
 from agent.disks.usage import holders
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.report import changed, skipped
@@ -123,7 +124,7 @@ def write_map(ctx: Context) -> None:
 
 def _entry(name: str, record: Record) -> str:
     """A line of the map. The folder's name has no white space (names.safe)."""
-    key, node = record.at.rpartition("/")[2], f"/dev/{name.replace('!', '/')}"
+    key, node = record.at.rpartition("/")[2], devnode(name)
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
 

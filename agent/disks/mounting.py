@@ -15,6 +15,7 @@ from agent.disks.base.once import CHECK, Once
 from agent.disks.base.record import Record, Records, begun
 from agent.disks.base.system import environment, unit_name
 from agent.disks.policy import FAT, identity
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Item, changed, failed, skipped
@@ -79,7 +80,7 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     """
     from agent.programs import hooks
 
-    node = f"/dev/{name.replace('!', '/')}"
+    node = devnode(name)
     gone = environment(node, "remove")
     yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
     if _is_left(ctx, node, record):

@@ -43,6 +43,11 @@ def attribute(host: Host, name: str) -> str:
         return ""
 
 
+def devnode(name: str) -> str:
+    """Return the path of the device node of a kernel name; sysfs spells "/" in a name as "!"."""
+    return f"/dev/{name.replace('!', '/')}"
+
+
 def online_cpus(host: Host) -> set[int]:
     """Return the numbers of the CPUs that are online."""
     return members(attribute(host, "/sys/devices/system/cpu/online"))

@@ -11,6 +11,7 @@ import time
 
 from agent.block import storage, unresponsive
 from agent.block.transport import undelivered
+from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
 from agent.reader.dialects import DRIVES
@@ -157,6 +158,6 @@ def _silent(ctx: Context, known: str) -> Iterator[Item]:
     for name in sorted(unresponsive.find(host, platform)):
         why = "does not answer: not searched for a configuration"
         if known:
-            yield skipped(f"/dev/{name}", why)
+            yield skipped(devnode(name), why)
         else:
-            yield failed(f"/dev/{name}", why, "see: journalctl -k; start the machine anew when it answers")
+            yield failed(devnode(name), why, "see: journalctl -k; start the machine anew when it answers")

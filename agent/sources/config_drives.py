@@ -15,6 +15,7 @@ from agent.block import storage, unresponsive
 from agent.block.transport import undelivered
 from agent.context import Medium
 from agent.host import machine_uuid
+from agent.host.sysfs import devnode
 from agent.lib.digest import sha256
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.records import dataclass, replace
@@ -118,7 +119,7 @@ def strays(host: Host, label: str) -> Iterable[Item]:
             for name in storage.with_parts(host, disk):
                 found = database.block(host, name).get("ID_FS_LABEL", "").lower()
                 if found in _labels(label):
-                    yield skipped(f"/dev/{name}", f"labelled {found}, but {why}: never read")
+                    yield skipped(devnode(name), f"labelled {found}, but {why}: never read")
 
 
 def _labels(setting: str) -> Mapping[str, tuple[str, ...]]:

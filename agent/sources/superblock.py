@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 
 from agent.block import storage
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 
@@ -38,7 +39,7 @@ class Labelled:
     @property
     def node(self) -> str:
         """The kernel's own name below /dev."""
-        return f"/dev/{self.name.replace('!', '/')}"
+        return devnode(self.name)
 
 
 def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
@@ -46,7 +47,7 @@ def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
     guess = _guess(host, name)
     if guess is None or (guess not in labels and guess not in _NO_NAME):
         return None
-    found = storage.probe(host, f"/dev/{name.replace('!', '/')}")
+    found = storage.probe(host, devnode(name))
     names = (found.get(key, "").lower() for key in ("ID_FS_LABEL", "ID_FS_LABEL_FATBOOT"))
     label = next((label for label in names if label in labels), "")
     if not label or found.get("ID_FS_TYPE") not in FILESYSTEMS or "ID_FS_AMBIVALENT" in found:
@@ -60,7 +61,7 @@ def _guess(host: Host, name: str) -> str | None:
         return None
     try:
         # Not blocking: a drive whose tray is open must not close it.
-        with host.opened(f"/dev/{name.replace('!', '/')}", os.O_RDONLY | os.O_NONBLOCK) as device:
+        with host.opened(devnode(name), os.O_RDONLY | os.O_NONBLOCK) as device:
             volume = os.pread(device, 2048, _VOLUME)
             boot = os.pread(device, _SECTOR, 0)
     except (OSError, HostError):

@@ -13,6 +13,7 @@ import os
 from agent.block import mounts, storage, unresponsive
 from agent.block.transport import attachment
 from agent.context import Medium
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.reader.formats import tar_archive
 from agent.report import failed, skipped
@@ -88,7 +89,7 @@ def facts(host: Host, name: str) -> Disk | None:
     """The disk with what libblkid finds on it now: asked directly, not remembered by udev."""
 
     def asked(part: str) -> dict[str, str]:
-        return {"ID_FS_USAGE": ""} | storage.probe(host, f"/dev/{part.replace('!', '/')}")
+        return {"ID_FS_USAGE": ""} | storage.probe(host, devnode(part))
 
     return storage.read(host, name, asked)
 
@@ -148,7 +149,7 @@ def _marked(host: Host, name: str) -> bool:
     if storage.size_now(host, name) <= OFFSETS[0]:
         return False
     try:
-        with host.opened(f"/dev/{name.replace('!', '/')}", os.O_RDONLY) as disk:
+        with host.opened(devnode(name), os.O_RDONLY) as disk:
             return any(
                 tar_archive.header(os.pread(disk, tar_archive.BLOCK, at)) is not None for at in OFFSETS
             )

@@ -10,6 +10,7 @@ import os
 from functools import partial
 from io import RawIOBase
 
+from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError, HostError
 from agent.reader.formats.tar_archive import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
@@ -51,7 +52,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     # Both kinds for one kernel: bzip2 wins.
     piece = max(fitting, key=lambda one: one.name.endswith(".bz2"))
-    node = f"/dev/{medium.disk.replace('!', '/')}"
+    node = devnode(medium.disk)
     mark = f"modules-{digest(f'{piece.name} {piece.size} {_fingerprint(ctx.host, node, piece)}')[:32]}"
     if ctx.state.done(mark):
         yield unchanged("modules", release)

@@ -14,7 +14,7 @@ from agent import sources
 from agent.config import model
 from agent.config.model import Identity
 from agent.host import machine_uuid
-from agent.host.sysfs import listed
+from agent.host.sysfs import devnode, listed
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
 from agent.report import NEW_INSTANCE, Item, Outcome, changed, failed, skipped, unchanged
@@ -236,4 +236,4 @@ def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:
 
 def _place(found: Found) -> str:
     disk = found.medium.disk
-    return disk if found.medium.named else f"/dev/{disk.replace('!', '/')}"
+    return disk if found.medium.named else devnode(disk)

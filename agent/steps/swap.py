@@ -14,6 +14,7 @@ import contextlib
 import os
 
 from agent.block import blank, mounts, storage
+from agent.host.sysfs import devnode
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
@@ -52,7 +53,7 @@ def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
 
 
 def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
-    node = f"/dev/{medium.disk.replace('!', '/')}"
+    node = devnode(medium.disk)
     if medium.left:
         what = f"{node}: left as it is, not made swap: {medium.left}"
         yield failed("swap", what, "it is made swap once the platform's archive is whole and stored")
@@ -120,7 +121,7 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
         # A kernel that gives no names to partitions leaves it to libblkid; what is mounted is no swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
         named = named and storage.number_of(host, parts[0]) not in mounted
-        if named or wanted in (name, *parts) or (not parts and _signed(host, f"/dev/{name}")):
+        if named or wanted in (name, *parts) or (not parts and _signed(host, devnode(name))):
             found.append(name)
     return found
 
@@ -130,7 +131,7 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     host, active = ctx.host, mounts.swaps(ctx.host)
     for device in storage.with_parts(host, name):
         if storage.number_of(host, device) in active:
-            yield unchanged("swap", f"/dev/{device}")
+            yield unchanged("swap", devnode(device))
             return
     disk = source.facts(host, name)
     if disk is None:

@@ -13,6 +13,7 @@ from functools import partial
 from agent.block import mounts, storage
 from agent.block.transport import attachment
 from agent.disks.base.record import Records
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.systemd import transient
@@ -48,7 +49,7 @@ def read(host: Host, name: str) -> Disk | None:
     path = storage.devpath(host, name)
     known = partial(database.block, host)
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
-        asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", f"/dev/{name.replace('!', '/')}")
+        asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", devnode(name))
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
     is_ours = bool(Records(host).of(name))
     return storage.read(host, name, partial(_answered, host) if is_ours else known, opened=not is_ours)

@@ -15,6 +15,7 @@ from agent.disks.base import filesystem, partition_table
 from agent.disks.base.facts import Leave
 from agent.disks.base.system import environment, unit_name
 from agent.disks.growth import luks, lvm, resize, sizing
+from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import gib
@@ -104,7 +105,7 @@ def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Gro
         if isinstance(opened, Leave):
             return opened
         name, node = opened[0], f"/dev/mapper/{opened[1]}"
-        fstype = storage.probe(host, f"/dev/{name}").get("ID_FS_TYPE", "")
+        fstype = storage.probe(host, devnode(name)).get("ID_FS_TYPE", "")
         if fstype != PV:
             return _filesystem(ctx, write, name, fstype)
     return _volume(ctx, write, node, device.uuid)
@@ -117,11 +118,11 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     before = lvm.before(pv, ctx.state.disks().get(uuid, {}).get("lvm"))
     one = pv.volumes[0] if before.volume and len(pv.volumes) == 1 else None
     name = storage.name_of(host, one.number) if one else ""
-    fstype = storage.probe(host, f"/dev/{name}").get("ID_FS_TYPE", "") if name else ""
+    fstype = storage.probe(host, devnode(name)).get("ID_FS_TYPE", "") if name else ""
     at = _mounted_at(ctx, one.number) if one else ""
-    if one and not (at and filesystem.grower(fstype, f"/dev/{name}", at)):
+    if one and not (at and filesystem.grower(fstype, devnode(name), at)):
         return Leave(f"{pv.group}/{one.name} is not mounted with a filesystem that grows")
-    reserved = one and before.size - filesystem.size(host, fstype, f"/dev/{name}", at) >= filesystem.SLACK
+    reserved = one and before.size - filesystem.size(host, fstype, devnode(name), at) >= filesystem.SLACK
     ctx.state.remember_disk(uuid, lvm=asdict(before))
     now = lvm.resize(host, write, node, pv)
     due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
@@ -134,7 +135,7 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
 
 def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Leave:
     """The filesystem on a device of the device mapper, where it is mounted."""
-    host, node = ctx.host, f"/dev/{name}"
+    host, node = ctx.host, devnode(name)
     at = _mounted_at(ctx, storage.number_of(host, name))
     argv = filesystem.grower(fstype, node, at) if at else ()
     if not argv:

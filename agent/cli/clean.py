@@ -18,6 +18,7 @@ from agent.lib.errors import ConfigError
 from agent.reader.formats import tar_archive
 from agent.report import Outcome, changed, unchanged
 from agent.state import json_file
+from agent.steps import hostkeys
 from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 _PATIENCE = 10.0
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
-#: With what gandi-hostkeys has not named yet, and its mark.
-_HOST_KEY = re.compile(r"ssh_host_.*_key(?:\.pub)?|\.gandi-host-keys(?:\.new)?")
+#: Left in /etc/ssh by gandi-hostkeys when it is cut short: its mark, and the folder of unfinished keys.
+_UNFINISHED_KEYS = (".gandi-host-keys", ".gandi-host-keys.new")
 #: The document as it was delivered, and what the agent and its predecessors logged to files.
 _DOCUMENTS, _LOGS = "/gandi", "/var/log"
 _LOG = re.compile(r"gandi(?:[-.].*)?")
@@ -90,9 +91,10 @@ def _delivered(name: str) -> bool:
 
 def host_keys(host: Host) -> Iterator[Item]:
     """Remove the keys by which SSH knows this machine."""
-    names = [name for name in listed(host, "/etc/ssh") if _HOST_KEY.fullmatch(name)]
+    there = listed(host, hostkeys.FOLDER)
+    names = [*hostkeys.keys(host), *(name for name in _UNFINISHED_KEYS if name in there)]
     for name in names:
-        trees.remove(host, f"/etc/ssh/{name}")
+        trees.remove(host, f"{hostkeys.FOLDER}/{name}")
     yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
 
 

@@ -36,7 +36,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
     host = ctx.host
-    names = [name for name in listed(host, FOLDER) if _KEY.fullmatch(name)]
+    names = keys(host)
     if not ctx.settings.ssh_hostkeys:
         # Said once: a later change of the setting is no reason to change the keys of a machine in use.
         yield skipped("host keys", "CONFIG_SSH_HOSTKEYS=0")
@@ -54,6 +54,11 @@ def apply(ctx: Context) -> Iterator[Item]:
             _reload(host)
         yield changed("host keys", "new")
     regenerate.done(ctx, regenerate.HOST_KEYS)
+
+
+def keys(host: Host) -> list[str]:
+    """Return the names of the host keys in FOLDER, of their public halves and of their certificates."""
+    return [name for name in listed(host, FOLDER) if _KEY.fullmatch(name)]
 
 
 def _reload(host: Host) -> None:

@@ -21,7 +21,7 @@ from tests.unit.steps.conftest import IDENTITY, Machine
 
 ID = "0123456789abcdef0123456789abcdef"
 OTHER = "4c4c4544-0000-1000-8000-000000000002"
-KEYS = ("ssh_host_rsa_key", "ssh_host_rsa_key.pub", "ssh_host_ed25519_key")
+KEYS = ("ssh_host_rsa_key", "ssh_host_rsa_key.pub", "ssh_host_rsa_key-cert.pub", "ssh_host_ed25519_key")
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,7 @@ def off(ctx: Context) -> str:
         return "CONFIG_DATASOURCE=none"
     other = provisioners.active(ctx.host) if ctx.settings.datasource == (AUTO,) else ""
     return (
-        f"network, users and user data are left to {other} (to have them, set CONFIG_DATASOURCE)"
+        f"network, users and user data are left to {other} (set CONFIG_DATASOURCE to use the agent for them)"
         if other
         else ""
     )
@@ -89,7 +89,7 @@ def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     for name in names:
         if name not in (AUTO, *SOURCES):
             known = ", ".join((AUTO, NONE, *SOURCES))
-            raise ConfigError(f"CONFIG_DATASOURCE: {name!r} is no source", hint=f"write one of: {known}")
+            raise ConfigError(f"CONFIG_DATASOURCE: {name!r} is not a source", hint=f"write one of: {known}")
         for turn in _AUTO if name == AUTO else ((name,),):
             asked += [left] if (left := tuple(one for one in turn if one not in seen)) else []
             seen.update(turn)
@@ -113,7 +113,7 @@ def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> F
 
     deadline = time.monotonic() + ctx.settings.source_timeout
     with Arrivals(ctx.host) as arrivals:
-        ctx.waiting("every disk to be there" if findings.found else "a configuration medium")
+        ctx.waiting("all disks to appear" if findings.found else "a configuration medium")
         more = True
         while more and not _comes_first(findings):
             more = arrivals.wait(deadline, drivers_only=drivers)
@@ -160,4 +160,4 @@ def _silent(ctx: Context, known: str) -> Iterator[Item]:
         if known:
             yield skipped(devnode(name), why)
         else:
-            yield failed(devnode(name), why, "see: journalctl -k; start the machine anew when it answers")
+            yield failed(devnode(name), why, "see: journalctl -k; reboot when it answers")

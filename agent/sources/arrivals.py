@@ -51,7 +51,7 @@ class Arrivals:
             self._socket.bind((0, _KERNEL))
         except OSError as error:
             self._close()
-            raise HostError(f"the kernel's events cannot be heard: {error.strerror}") from error
+            raise HostError(f"kernel uevents cannot be received: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -80,7 +80,7 @@ class Arrivals:
         except OSError as error:
             # A coldplug overflows the socket while a disk is probed; what was lost is a reason to look, too.
             if error.errno != errno.ENOBUFS:
-                raise HostError(f"the kernel's events cannot be heard: {error.strerror}") from error
+                raise HostError(f"kernel uevents cannot be received: {error.strerror}") from error
 
     def pending(self) -> bool:
         """Whether udev still works, or a storage device has no driver yet."""

@@ -77,7 +77,7 @@ def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) 
             continue
         if found:
             others = (other.device.node for other in carriers[place + 1 :])
-            why = f"carries an archive as well, not read and not changed; {disk.device.node} counts"
+            why = f"also carries an archive, neither read nor changed; {disk.device.node} counts"
             unread = (failed(f"/dev/{one}", error.message, error.hint) for one, error in broken.items())
             return Findings(found, (*unread, *notes, *(skipped(other, why) for other in others)))
     if broken:
@@ -167,7 +167,7 @@ def _read(host: Host, disk: Disk, known: str) -> Found | None:
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
         if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.number:
-            raise HostError(f"{disk.device.node}: another device than a moment ago")
+            raise HostError(f"{disk.device.node}: replaced by another device while it was read")
         first = _found(descriptor, disk, 0, 0, known)
         if first and (not _whole(first) or first.medium.length > OFFSETS[0]):
             return first
@@ -213,7 +213,7 @@ def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> Non
         return
     before = _bytes(descriptor, disk, offset - start, start)
     if before.count(0) != offset - start:
-        raise _Foreign("something else was written before it")
+        raise _Foreign("other data was written before it")
 
 
 def _bytes(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
@@ -229,6 +229,6 @@ def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] =
 
     longest = min(LONGEST, disk.device.size - medium.offset)
     if not 0 < length <= longest:
-        return replace(medium, left="states a length that it cannot have")
+        return replace(medium, left="its archive states an impossible length")
     inside = [m for m in modules if medium.offset < m.offset and m.offset + m.size <= medium.offset + length]
     return replace(medium, length=length, modules=tuple(inside))

@@ -45,7 +45,7 @@ def value(host: Host, state: State, key: str) -> bytes:
     elif (found := _values(host).get(key)) is not None:
         return found.encode("utf-8", "surrogateescape")
     known = ", ".join(keys(host, state)) or "nothing"
-    raise ConfigError(f"{key}: the platform said no such thing", hint=f"it said: {known}")
+    raise ConfigError(f"{key}: not delivered by the platform", hint=f"delivered: {known}")
 
 
 def _user_data(state: State) -> bytes | None:

@@ -51,7 +51,7 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
     except ValueError as error:
         raise Damaged(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
     if not isinstance(found, dict):
-        raise Damaged(f"{name}: damaged: no object", hint="remove it to start afresh")
+        raise Damaged(f"{name}: damaged: not a JSON object", hint="remove it to start afresh")
     if found.get("version", 0) > VERSION:
         raise HostError(f"{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it")
     return found

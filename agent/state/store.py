@@ -131,7 +131,7 @@ class State:
         except ValueError as error:
             raise HostError(
                 f"{self.folder()}/config.json: {error}",
-                hint="it is written anew when the platform delivers it again",
+                hint="it is replaced when the platform delivers its document again",
             ) from error
 
     def script(self, name: str) -> str:

@@ -42,12 +42,12 @@ def apply(ctx: Context) -> Iterator[Item]:
 def _run(ctx: Context, script: Script) -> Iterator[Item]:
     mark = f"{STARTED}/{script.digest[:32]}"
     if ctx.host.exists(mark):
-        yield unchanged(script.name, "has run in this boot")
+        yield unchanged(script.name, "already run in this boot")
         return
     path = ctx.state.script(script.name)
     head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
-        raise HostError(f"{path}: missing", hint="it comes again with the platform's document")
+        raise HostError(f"{path}: missing", hint="the platform has to deliver its document again")
     ctx.host.write(mark, b"")
     ctx.waiting(f"{script.name} (at most {TIMEOUT} s)")
     try:
@@ -60,4 +60,4 @@ def _run(ctx: Context, script: Script) -> Iterator[Item]:
         )
     finally:
         ctx.waiting("")
-    yield changed(script.name, "has run")
+    yield changed(script.name, "run")

@@ -59,7 +59,7 @@ def _content(ctx: Context, file: File) -> bytes:
     stored = ctx.state.script(file.name)
     content = ctx.host.read_bytes(stored)
     if content is None:
-        raise HostError(f"{stored}: missing", hint="it comes again with the platform's document")
+        raise HostError(f"{stored}: missing", hint="the platform has to deliver its document again")
     return content
 
 
@@ -80,7 +80,7 @@ def _number(text: str, what: str) -> int:
 def _there(host: Host, name: str) -> Live | None:
     """The file that is there. Raises ConfigError for a path that is none, HostError as ``Host.as_it_is``."""
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
-        raise ConfigError(f"{name}: is no absolute path of a file", hint="deliver one without ..")
+        raise ConfigError(f"{name}: not an absolute path of a file", hint="deliver one that has no .. in it")
     return host.as_it_is(name)
 
 

@@ -57,7 +57,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     state, name = ctx.state.system(), "fsck"
     if live.mounts > 0 and live != WANTED and not state.applied(name):
-        yield unchanged(name, f"{live}, set by somebody")
+        yield unchanged(name, f"already set: {live}")
         return
     yield state.settle(
         name,

@@ -34,13 +34,13 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     if regenerate.is_late(ctx):
         # Half of the system would know itself by the one, half by the other.
-        yield skipped("machine-id", "made anew at the next boot, before the network")
+        yield skipped("machine-id", "replaced at the next boot, before the network starts")
         return
     host = ctx.host
     old = (host.read(FILE) or "").strip(WHITE)
     if not _ID.fullmatch(old) or _made_now(host):
         regenerate.done(ctx, regenerate.MACHINE_ID)
-        yield unchanged("machine-id", "this boot's own")
+        yield unchanged("machine-id", "made in this boot")
         return
     new = random_id()
     host.write(FILE, f"{new}\n", mode=0o444)

@@ -124,11 +124,11 @@ def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: d
 
 
 def _missing(host: Host, nic: Nic) -> Item:
-    why = "no interface on this machine goes with it"
+    why = "no interface on this machine matches it"
     if host.offline:
         why = "set up at the first boot, when the machine's interfaces are known"
     elif nic.kind is not Kind.PHYSICAL:
-        why = f"{nic.name}: nothing of what it is made of is on this machine"
+        why = f"{nic.name}: none of the interfaces below it is on this machine"
     return skipped(f"nic:{nic.number}", why)
 
 

@@ -72,7 +72,7 @@ def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> 
         left = min(TIMEOUT, deadline - time.monotonic())
         if left < 1:
             yield failed(
-                name, f"not run: those before it took {ALL:g} s", "have them do their work in a unit"
+                name, f"not run: those before it took {ALL:g} s", "move long work into systemd units"
             )
             continue
         from agent.programs import hooks  # most machines have no plugin

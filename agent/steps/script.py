@@ -81,7 +81,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         if _started(ctx, script):
             yield unchanged(script.name, "was started before")
         elif script.name in ctx.files:
-            yield skipped(script.name, "not stored, so it could not be kept from running at each boot")
+            yield skipped(script.name, "not run: it could not be stored, and would run again at each boot")
         else:
             pending.append(script)
     if pending:
@@ -153,7 +153,7 @@ def _command(ctx: Context, script: Script) -> tuple[str, ...]:
     path = ctx.state.script(script.name)
     head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
-        raise HostError(f"{path}: missing", hint="it comes again with the platform's document")
+        raise HostError(f"{path}: missing", hint="the platform has to deliver its document again")
     return command(path, head, script)
 
 
@@ -179,9 +179,9 @@ def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
     if done is not None:
         status, seconds = done
         if status == 0:
-            return changed(name, f"ended 0 after {seconds} s")
+            return changed(name, f"exit status 0 after {seconds} s")
         if status == _TIMED_OUT and ctx.settings.script_timeout:
-            return failed(name, f"stopped after {seconds} s", "raise CONFIG_SCRIPT_TIMEOUT; 0 is no limit")
+            return failed(name, f"stopped after {seconds} s", "raise CONFIG_SCRIPT_TIMEOUT (0: no limit)")
         return failed(name, f"ended with exit status {status} after {seconds} s", hint)
     started = _started(ctx, script)
     if not running:

@@ -131,12 +131,12 @@ def _adopt(
     except HostError as error:
         ctx.files = parsed.files
         ctx.medium = replace(found.medium, left="its configuration could not be stored")
-        hint = "make room below /var/lib/gandi, or make / writable, and start the machine anew"
+        hint = "free space below /var/lib/gandi, or make / writable, then reboot"
         yield failed("source", f"applied from memory, not stored: {error.message}", hint)
         return
     if before_us:
         yield changed(
-            "source", f"{_place(found)}, the first document of a machine that was set up before us"
+            "source", f"{_place(found)}, the first document of a machine that was set up before the agent"
         )
         return
     what = NEW_INSTANCE if is_new else "a changed document" if config != stored else "as stored"
@@ -223,7 +223,7 @@ def _mended(ctx: Context) -> Iterator[Item]:
         except ValueError as unreadable:
             raise HostError(f"{last}: {unreadable}", hint=error.hint) from error
         ctx.state.adopt(name)
-        yield changed("instance", f"{error.message}; written anew from the stored configuration")
+        yield changed("instance", f"{error.message}; restored from the stored configuration")
 
 
 def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:

@@ -58,7 +58,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     """
     host = ctx.host
     if not host.exists(SSHD):
-        yield skipped("ssh", "there is no sshd")
+        yield skipped("ssh", "sshd is not installed")
         return
     if ctx.state.done(_MARK):
         yield unchanged("ssh", "settled when this machine was set up")

@@ -106,7 +106,7 @@ def _format(host: Host, target: Device) -> None:
     done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
     if not host.dry_run and (done.returncode or not _signed(host, target.node)):
         said = joined(done.stderr)[-200:]
-        raise HostError(f"{target.node}: mkswap did not make it swap: {said}")
+        raise HostError(f"{target.node}: mkswap failed: {said}")
 
 
 def _candidates(ctx: Context, disks: Disks) -> list[str]:
@@ -141,9 +141,9 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     if why and target.fstype != "swap" and target.part_name != source.PARTITION and target.name != wanted:
         return  # somebody's, and nothing says that it is to be swap: a root disk of one partition
     if claim := next((c for c in mounts.claims(host) if mounts.claimed(target, c.what)), None):
-        yield skipped("swap", f"{target.node}: the administrator's ({claim.by})")
+        yield skipped("swap", f"{target.node}: left to the administrator ({claim.by})")
     elif why:
-        yield skipped("swap", f"{target.node}: left: {why}")
+        yield skipped("swap", f"{target.node}: left as it is: {why}")
     elif target.fstype == "" and (taken := _taken(host, target, wanted)):
         yield skipped("swap", f"{target.node}: not formatted: not blank, {taken}")
     else:

@@ -53,11 +53,11 @@ def apply(ctx: Context) -> Iterator[Item]:
                 f"timezone {zone}: not known on this machine",
                 hint="deliver a name of tzselect(8), such as Europe/Paris; or install tzdata",
             )
-        yield skipped("timezone", f"{zone}: there is no tzdata")
+        yield skipped("timezone", f"{zone}: not in {_ZONES}: install tzdata")
         return
     state = ctx.state if ctx.config else ctx.state.system()
     if wanted.weak and live not in (*_UNSET, zone) and not state.applied("timezone"):
-        yield kept("timezone", f"{live}, by the image")
+        yield kept("timezone", f"{live}, set in the image")
         return
     yield state.settle(
         "timezone", delivered=zone, wanted=zone, live=live, apply=lambda: _set(host, zone), detail=zone

@@ -149,11 +149,11 @@ def _tar_around(archive: bytes, name: str) -> bytes:
 
 PIECES: dict[str, tuple[tuple[tuple[int, bytes], ...], str]] = {
     "a file in somebody's tar": (((0, _tar_around(ARCHIVE, "home/disk.img")),), "home/disk.img in it"),
-    "data before it": (((100 << 10, b"a database's page"), (OFFSET, ARCHIVE)), "something else was written"),
-    "data in the first page": (((0, b"a database's head"), (OFFSET, ARCHIVE)), "something else was written"),
+    "data before it": (((100 << 10, b"a database's page"), (OFFSET, ARCHIVE)), "other data was written"),
+    "data in the first page": (((0, b"a database's head"), (OFFSET, ARCHIVE)), "other data was written"),
     "data before a mark": (
         ((100 << 10, b"a database's page"), (OFFSET, archive.mark(1 << 20))),
-        "something else was written",
+        "other data was written",
     ),
     "a thousand and one members": (
         ((OFFSET, media.member("gandi/x") * 1000 + media.member("home/x", b"mine") + ARCHIVE),),

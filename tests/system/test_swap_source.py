@@ -182,7 +182,7 @@ def test_the_administrators_swap_is_left_to_him(
     fstab.parent.mkdir(parents=True)
     fstab.write_text(f"UUID={blkid(disk.node)['UUID']} none swap noauto 0 0\n")
     _, items = one.boot()
-    assert "the administrator's (/etc/fstab line 1)" in items[-1].detail
+    assert "left to the administrator (/etc/fstab line 1)" in items[-1].detail
     assert one.swapped_on == []
 
 

@@ -107,7 +107,7 @@ def test_scripts_of_every_form(vm: Machine) -> None:
     for form, (text, left) in FORMS.items():
         vm.write_file(f"{where}/script", text, mode=0o700)
         said = vm.output("gandi-agent rerun script", timeout=150)
-        assert re.search(r"^scripts: changed \(script (ended 0 after \d+ s|running since)", said), (
+        assert re.search(r"^scripts: changed \(script (exit status 0 after \d+ s|running since)", said), (
             form,
             said,
         )

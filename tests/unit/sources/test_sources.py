@@ -38,7 +38,7 @@ def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[tu
 
 
 def test_an_unknown_source_is_told() -> None:
-    with pytest.raises(ConfigError, match="'ec2' is no source") as caught:
+    with pytest.raises(ConfigError, match="'ec2' is not a source") as caught:
         sources.turns(("ec2",))
     assert "gandi" in caught.value.hint
 

@@ -54,7 +54,7 @@ def test_each_runs_once_a_boot(tmp_path: Path, ran: list[tuple[str, ...]]) -> No
     ctx = _context(tmp_path)
     folder = ctx.state.folder()
     assert [str(i) for i in boot.apply(ctx)] == [
-        "changed: bootcmd-1: has run",
+        "changed: bootcmd-1: run",
         "failed: bootcmd-2: it failed",
     ]
     assert ran == [

@@ -46,7 +46,7 @@ def test_set_once_and_then_left(machine: Machine, disk: Path) -> None:
 
 def test_a_limit_of_somebody_elses_is_left(machine: Machine, disk: Path) -> None:
     tune(disk, "-c", "7")
-    assert machine.run(fsck.apply) == {"fsck": "unchanged: 7 mounts, 0 s, set by somebody"}
+    assert machine.run(fsck.apply) == {"fsck": "unchanged: already set: 7 mounts, 0 s"}
 
 
 def test_another_filesystem_is_not_looked_at(machine: Machine, disk: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_nic_that_the_admin_configured_is_not_removed_with_the_document(networ
 
 def test_a_nic_of_the_document_that_is_not_here_is_told(networked: Machine) -> None:
     networked.deliver(nics=(NIC0, NIC1, Nic(2)))
-    assert networked.run(network.apply)["nic:2"] == "skipped: no interface on this machine goes with it"
+    assert networked.run(network.apply)["nic:2"] == "skipped: no interface on this machine matches it"
 
 
 def test_other_nics_are_left_to_whoever_configures_them(networked: Machine) -> None:

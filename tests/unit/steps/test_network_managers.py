@@ -111,8 +111,8 @@ def test_a_bond_and_a_vlan_on_it_are_made_of_what_is_here(plugged: Machine, mana
     for number in (0, 1):
         (plugged.root / f"sys/class/net/ens{number}").unlink()
     outcomes = plugged.run(network.apply)
-    assert outcomes["nic:0"] == "skipped: no interface on this machine goes with it"
-    assert outcomes["nic:3"] == "skipped: vlan7: nothing of what it is made of is on this machine"
+    assert outcomes["nic:0"] == "skipped: no interface on this machine matches it"
+    assert outcomes["nic:3"] == "skipped: vlan7: none of the interfaces below it is on this machine"
 
 
 def test_a_bond_that_left_the_document_leaves_no_file(plugged: Machine) -> None:

@@ -75,7 +75,7 @@ def test_dbus_follows_by_its_link(machine: Machine) -> None:
 def test_one_that_is_not_made_yet_is_left_to_systemd(machine: Machine, text: str) -> None:
     machine.put("/etc/machine-id", text)
     expect(machine)
-    assert machine.run(machineid.apply) == {"machine-id": "unchanged: this boot's own"}
+    assert machine.run(machineid.apply) == {"machine-id": "unchanged: made in this boot"}
     assert machine.text("/etc/machine-id") == text
 
 

@@ -121,7 +121,7 @@ def test_script_with_its_arguments_then_run_once(host: Systemd, tmp_path: Path) 
     program = f'#!/bin/sh\npwd >>{log}\nprintf "[%s]" "$@" >>{log}\n'
     arguments = ("a b", "$HOME", "'", "", "*")
     ctx = _context(host, {"script": (program, arguments), "run": (f"echo run >>{log}", ())})
-    assert _outcomes(ctx) == ["script changed ended 0", "run changed ended 0"]
+    assert _outcomes(ctx) == ["script changed exit status 0", "run changed exit status 0"]
     assert log.read_text() == "/\n[a b][$HOME]['][][*]run\n"
     assert _outcomes(ctx) == ["script unchanged was started before", "run unchanged was started before"]
     assert log.read_text().count("run") == 1
@@ -135,7 +135,7 @@ def test_a_network_that_does_not_come_leaves_them_to_the_next_boot(host: Systemd
         _outcomes(ctx)
     assert not host.units
     host.network = "done"
-    assert _outcomes(ctx) == ["run changed ended 0"]
+    assert _outcomes(ctx) == ["run changed exit status 0"]
     assert (tmp_path / "done").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_network_that_nobody_can_wait_for_keeps_none_from_running(
     host: Systemd, network: HostError | str
 ) -> None:
     host.network = network
-    assert _outcomes(_context(host, {"run": ("true", ())})) == ["run changed ended 0"]
+    assert _outcomes(_context(host, {"run": ("true", ())})) == ["run changed exit status 0"]
     assert host.waits == [0]
 
 
@@ -196,7 +196,7 @@ def test_a_power_cut_in_the_first_leaves_the_second(host: Systemd, tmp_path: Pat
     assert host.unit is not None
     host.unit.kill()
     host.unit.wait()
-    assert _outcomes(ctx) == ["script unchanged was started before", "run changed ended 0"]
+    assert _outcomes(ctx) == ["script unchanged was started before", "run changed exit status 0"]
     gate.write_text("")
 
 
@@ -205,13 +205,13 @@ def test_a_time_limit_stops_the_program(host: Systemd) -> None:
     ctx = _context(host, {"script": ("#!/bin/sh\nsleep 60\n", ()), "run": ("true", ())})
     first, second = _outcomes(ctx)
     assert first == "script failed stopped"
-    assert second == "run changed ended 0"
+    assert second == "run changed exit status 0"
 
 
 def test_what_could_not_be_stored_is_not_run(host: Systemd) -> None:
     ctx = _context(host, {"script": ("#!/bin/sh\n", ())})
     ctx.files = {"script": b"#!/bin/sh\n"}
-    assert _outcomes(ctx)[0].startswith("script skipped not stored")
+    assert _outcomes(ctx)[0].startswith("script skipped not run: it could not be stored")
     assert host.unit is None
 
 

@@ -43,7 +43,7 @@ def test_the_first_document_names_it_and_is_in_force(machine: Machine) -> None:
     ctx, items = machine.boot()
     assert ctx.config is not None
     assert ctx.config.identity == Identity("gandi", UUID)
-    assert "the first document of a machine that was set up before us" in items["source"].detail
+    assert "the first document of a machine that was set up before the agent" in items["source"].detail
     assert _untouched(machine)
     assert machine.boot()[1]["source"].outcome is Outcome.UNCHANGED
     assert _untouched(machine)
@@ -69,5 +69,5 @@ def test_a_power_cut_before_it_has_its_name_costs_nothing(
         with pytest.raises(ZeroDivisionError):
             machine.boot()
     _, items = machine.boot()
-    assert "set up before us" in items["source"].detail
+    assert "set up before the agent" in items["source"].detail
     assert _untouched(machine)

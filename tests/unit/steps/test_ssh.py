@@ -203,4 +203,4 @@ def test_a_configuration_with_more_in_it_is_asked_about(
 
 
 def test_without_sshd(machine: Machine) -> None:
-    assert machine.run(ssh.apply) == {"ssh": "skipped: there is no sshd"}
+    assert machine.run(ssh.apply) == {"ssh": "skipped: sshd is not installed"}

@@ -101,7 +101,7 @@ def test_the_one_of_old_gives_way_to_the_images(machine: Machine) -> None:
     link = machine.root / "etc/localtime"
     link.parent.mkdir(exist_ok=True)
     link.symlink_to("/usr/share/zoneinfo/Asia/Tokyo")
-    assert machine.run(timezone.apply) == {"timezone": "kept: Asia/Tokyo, by the image"}
+    assert machine.run(timezone.apply) == {"timezone": "kept: Asia/Tokyo, set in the image"}
     link.unlink()
     link.symlink_to("/usr/share/zoneinfo/Etc/UTC")
     assert machine.run(timezone.apply) == {"timezone": "changed: Europe/Paris"}
@@ -116,4 +116,6 @@ def test_the_kernels_word_without_a_document(machine: Machine) -> None:
 
 def test_without_tzdata_only_the_documents_is_missed(machine: Machine) -> None:
     shutil.rmtree(machine.root / "usr/share/zoneinfo")
-    assert machine.run(timezone.apply) == {"timezone": "skipped: Europe/Paris: there is no tzdata"}
+    assert machine.run(timezone.apply) == {
+        "timezone": "skipped: Europe/Paris: not in /usr/share/zoneinfo/: install tzdata"
+    }

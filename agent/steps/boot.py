@@ -1,7 +1,8 @@
-"""Step: the document's programs that run at each boot, before the network (cloud-config's bootcmd).
+"""Step: run the document's programs for each boot, before the network is up (cloud-config's bootcmd).
 
-They run one after the other to their end, each in a unit of its own: not in our cgroup or sandbox, and not
-after basic.target, which waits for this stage (see transient).
+They run one after the other, each until it ends, in a transient unit without default dependencies: outside
+the agent's cgroup and sandbox, and not ordered after basic.target, which waits for this stage
+(agent/systemd/transient.py).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.report import Item
 
-#: Seconds that one may take: the boot waits for it.
+#: Seconds for one program; the boot waits for it.
 TIMEOUT = 120
-#: A file below it says that the program was started in this boot: a stage may run twice.
+#: Folder of marks: a program with one was started in this boot (a stage may run more than once).
 STARTED = "/run/gandi/boot"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Run each of them, unless it was in this boot."""
+    """Run each program that has not been started in this boot."""
     programs = ctx.config.boot if ctx.config else ()
     before_us = programs and adopted.untouched(ctx.host, ctx.state.identity(), ctx.state.folder())
     for script in programs:

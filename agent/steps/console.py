@@ -1,8 +1,8 @@
-"""Step: a login prompt on every console that the kernel uses.
+"""Step: start a login prompt on every console that the kernel uses.
 
-systemd's generator (systemd-getty-generator(8)) does that for the consoles that are there when the boot
-begins. What is left are those whose driver came later, as hvc0's does: their getty is started here, for this
-boot only, so that a console that goes away with the next boot is not waited for.
+systemd-getty-generator(8) does so for the consoles that exist when the boot begins. This step covers those
+with a driver that loads later, as that of hvc0. It enables a getty below /run, for this boot only, so that
+the next boot does not wait for a console that is gone by then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _ACTIVE = "/sys/class/tty/console/active"
-#: Where something makes a target pull a unit in: the administrator, the generator, the distribution, us.
+#: Folders with "*.wants": the administrator's, the generators', the distribution's, the agent's.
 _FOLDERS = (
     "/etc/systemd/system",
     "/run/systemd/generator",
@@ -38,7 +38,7 @@ _OFF = re.compile(r"(?<![^ \t\r\n])systemd\.getty_auto=(?:0|no|false|off|n|f)(?!
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """See to each console in the kernel's list."""
+    """Start a getty on each active console that has none; masked units are kept."""
     host = ctx.host
     consoles = words(attribute(host, _ACTIVE))
     if consoles and _OFF.search(host.read("/proc/cmdline") or ""):
@@ -54,15 +54,13 @@ def apply(ctx: Context) -> Iterator[Item]:
         else:
             host.symlink(f"{_RUNTIME}/{unit}", f"{_TEMPLATES}/{_template(unit)}")
             if host.live:
-                # Gettys come after the end of the boot's services, so this must not be waited for.
+                # A getty is ordered after the boot's services, this stage among them: do not wait.
                 host.run(("systemctl", "--no-block", "start", unit))
             yield changed(unit, "started")
 
 
 def _unit(console: str) -> str:
-    """The unit that asks for a login there. The kernel's virtual terminals are one console to it; the login
-    is on the first.
-    """
+    """Return the name of the console's getty unit; for a virtual terminal that is the getty on tty1."""
     return "getty@tty1.service" if _VIRTUAL.fullmatch(console) else f"serial-getty@{console}.service"
 
 

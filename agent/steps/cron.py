@@ -1,8 +1,7 @@
-"""Step: the periodic jobs of /etc/crontab, which stand at the same minute on every machine of a fleet, are
-spread; each machine keeps its own times.
+"""Step: spread the periodic jobs of /etc/crontab, which otherwise start at the same minute on all machines.
 
-Only jobs that stand at the times that Debian ships, or at those that we gave them. There is no drop-in for
-this: a second table would run them twice.
+A machine's times are derived from its identity and do not change. Only jobs at the times that Debian ships,
+or that the agent set, are moved. A drop-in does not work here: a second table would run the jobs twice.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _JOB = re.compile(
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle each job's time as one item; nothing to do without that table."""
+    """Settle each job's time as one item; yield nothing where there is no /etc/crontab."""
     text = ctx.host.read(FILE)
     if text is None or not (seed := _seed(ctx)):
         return
@@ -64,14 +63,16 @@ def _settle(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
 
 
 def spread(job: str, seed: str) -> tuple[str, ...]:
-    """The job's time on the machine of that seed."""
+    """Return the five time fields of a job for a machine's seed."""
     number = int(digest(f"{seed}\n{job}")[:12], 16)
     _, hour, *days = SHIPPED[job]
     return (str(number % 60), hour if hour == "*" else str(HOURS[number // 60 % len(HOURS)]), *days)
 
 
 def _seed(ctx: Context) -> str:
-    """What is this machine's and stays so: the instance's identity, else the hypervisor's UUID for it."""
+    """Return what identifies this machine for good: the instance's identity, else the DMI UUID, else the
+    machine-id; "" when there is none.
+    """
     now = ctx.state.identity()
     return (
         f"{now.source} {now.id}"

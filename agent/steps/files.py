@@ -1,8 +1,9 @@
-"""Step: the files that the document brings (cloud-config's write_files, a drive's content).
+"""Step: write the document's files (cloud-config's write_files, a drive's content).
 
-Each is written when it was delivered or has changed since, with its owner and mode; one that the
-administrator changed stays, and none is ever removed. What is to be appended is appended once. Files are
-read and written by descriptor (see walk): a folder may be a user's, who can put a link there at any moment.
+A file is written, with its owner and mode, when it is new in the document or has changed there since. One
+that the administrator changed is kept; none is ever removed. Content to append is appended once. Files are
+read and written by descriptor (agent/host/descriptor_walk.py): a user who owns a folder on the way could
+replace it by a link at any moment.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 def _settle(ctx: Context, file: File) -> Iterator[Item]:
     content, owner = _content(ctx, file), _owner(ctx.host, file)
     there = _there(ctx.host, file.path)
-    live, mode, whose = (there.content, there.mode, there.owner) if there else (None, file.mode, owner)
+    live, mode, live_owner = (there.content, there.mode, there.owner) if there else (None, file.mode, owner)
     settle = partial(ctx.state.settle, f"file:{file.path}")
     if file.append:
         after = (live or b"") + content
@@ -42,13 +43,13 @@ def _settle(ctx: Context, file: File) -> Iterator[Item]:
             delivered=f"{file.digest} appended",
             wanted="there",
             live="there" if live is not None and content in live else None,
-            apply=lambda: ctx.host.write(file.path, after, mode=mode, owner=whose),
+            apply=lambda: ctx.host.write(file.path, after, mode=mode, owner=live_owner),
         )
     else:
         yield settle(
             delivered=f"{file.digest} {file.owner}:{file.group} {file.mode:o}",
             wanted=_described(content, file.mode, owner),
-            live=None if live is None else _described(live, mode, whose),
+            live=None if live is None else _described(live, mode, live_owner),
             apply=lambda: ctx.host.write(file.path, content, mode=file.mode, owner=owner),
         )
 
@@ -64,7 +65,10 @@ def _content(ctx: Context, file: File) -> bytes:
 
 
 def _owner(host: Host, file: File) -> tuple[int, int]:
-    """The numbers of user and group; a number may be delivered as well."""
+    """Return uid and gid of the file's owner and group, each delivered as a name or a number.
+
+    Raise ConfigError for a name that does not exist here.
+    """
     user = passwd.account(host, file.owner)
     group = passwd.group(host, file.group)
     uid = user.uid if user else _number(file.owner, "user")
@@ -78,12 +82,16 @@ def _number(text: str, what: str) -> int:
 
 
 def _there(host: Host, name: str) -> Live | None:
-    """The file that is there. Raises ConfigError for a path that is none, HostError as ``Host.as_it_is``."""
+    """Return the file at a path, None where there is none.
+
+    Raise ConfigError for a path that is relative, ends in "/" or contains "..", HostError as
+    ``Host.as_it_is``.
+    """
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise ConfigError(f"{name}: not an absolute path of a file", hint="deliver one that has no .. in it")
     return host.as_it_is(name)
 
 
 def _described(content: bytes, mode: int, owner: tuple[int, int]) -> str:
-    """All that makes two files the same."""
+    """Return mode, owner and content as one text: two files are the same when it is equal."""
     return f"{mode:o} {owner[0]}:{owner[1]}\n" + content.decode("utf-8", "surrogateescape")

@@ -1,7 +1,6 @@
-"""Step: the root filesystem's own counters (ext2, ext3, ext4; tune2fs(8)): checked every 42 mounts or two
-months, where it was made without a limit on mounts.
+"""Step: have the root filesystem (ext2, ext3, ext4) checked every 42 mounts or two months (tune2fs(8)).
 
-A limit that somebody has set is left alone.
+Only where it was made without a limit on mounts: a limit that is already set is left as it is.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 MOUNTS, MONTHS = 42, 2
-#: Of the superblock (ext4's on-disk format, the kernel's Documentation/filesystems/ext4/super.rst): where it
-#: is, its size, and in it s_max_mnt_count, s_magic and s_checkinterval in seconds.
+#: The superblock (the kernel's Documentation/filesystems/ext4/super.rst): its offset and size on the device;
+#: in it, the offsets of s_max_mnt_count, s_magic and s_checkinterval (seconds).
 _AT, _SIZE = 1024, 1024
 _MAX_MOUNTS, _MAGIC_AT, _INTERVAL = 0x36, 0x38, 0x44
 _MAGIC = 0xEF53
 #: tune2fs counts a month as 30 days.
 _MONTH = 30 * 24 * 3600
-#: Seconds: it writes one block.
+#: Seconds for tune2fs, which writes one block.
 _TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """How often it is checked: mounts (0 or less: never), seconds (0: never)."""
+    """The limits for a check: mounts (0 or less: none) and seconds (0: none)."""
 
     mounts: int
     interval: int
@@ -47,7 +46,7 @@ WANTED = Counters(MOUNTS, MONTHS * _MONTH)
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle them as one item; nothing to do on another filesystem."""
+    """Settle the limits as one item; yield nothing on another filesystem."""
     root = [mount for mount in mounts.mounts(ctx.host) if mount.at == "/"]
     if not root or not root[-1].fstype.startswith("ext"):
         return
@@ -70,7 +69,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def read(ctx: Context, node: str) -> Counters | None:
-    """The counters of the filesystem on a device, None where there is no such filesystem."""
+    """Return the limits of the ext filesystem on a device, None where there is none."""
     with ctx.host.opened(node, os.O_RDONLY) as device:
         block = os.pread(device, _SIZE, _AT)
     if len(block) < _SIZE or struct.unpack_from("<H", block, _MAGIC_AT)[0] != _MAGIC:
@@ -81,6 +80,6 @@ def read(ctx: Context, node: str) -> Counters | None:
 
 
 def _set(ctx: Context, node: str) -> None:
-    # It writes the superblock at once, and nothing else: it needs no unit that outlives us.
+    # It writes only the superblock, at once, so it needs no unit that outlives the agent.
     argv = ("tune2fs", "-c", str(MOUNTS), "-i", f"{MONTHS}m", os.path.realpath(ctx.host.path(node)))
     ctx.host.run(argv, timeout=_TIMEOUT)

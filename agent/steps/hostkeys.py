@@ -1,7 +1,7 @@
-"""Step: a new instance whose disk was copied gets SSH host keys of its own.
+"""Step: replace the SSH host keys of a new instance that was copied from another machine's disk.
 
-Here they are removed, early; gandi-sshdkeygen.service, which comes after this stage and before sshd, makes
-them off the way to the network.
+This step only removes them. gandi-sshdkeygen.service, ordered after this stage and before sshd, makes new
+ones while the network starts.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 
 FOLDER = "/etc/ssh"
 KEYGEN = "gandi-sshdkeygen.service"
-#: What the unit runs.
+#: The unit's program.
 MAKER = "/usr/lib/gandi-agent/gandi-hostkeys"
 _KEY = re.compile(r"ssh_host_.*_key(?:\.pub|-cert\.pub)?")
-#: Seconds for three keys on a slow machine.
+#: Seconds to make three keys on a slow machine.
 _TIMEOUT = 300.0
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Remove the keys of the machine that the disk was copied from, once for each instance."""
+    """Remove the other machine's keys, once per instance."""
     if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
     host = ctx.host
     names = keys(host)
     if not ctx.settings.ssh_hostkeys:
-        # Said once: a later change of the setting is no reason to change the keys of a machine in use.
+        # Decided once: a later change of the setting must not replace the keys of a machine in use.
         yield skipped("host keys", "CONFIG_SSH_HOSTKEYS=0")
     elif not names:
         yield unchanged("host keys", "none in the image")
     else:
         for name in names:
             host.remove(f"{FOLDER}/{name}")
-        # The note of what is due must not leave the disk before the keys do.
+        # The keys must be gone from the disk before the note that they are due for removal is.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
         if host.live and (regenerate.is_late(ctx) or not units.enabled(host, KEYGEN)):
-            # The unit does not come any more, or not at all.
+            # The unit has already run in this boot, or is not enabled.
             host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
@@ -62,6 +62,6 @@ def keys(host: Host) -> list[str]:
 
 
 def _reload(host: Host) -> None:
-    """A server that runs has the old ones in memory."""
+    """Reload sshd where it runs: it has read the old keys."""
     for unit in ("ssh.service", "sshd.service"):
         host.run(("systemctl", "--no-block", "try-reload-or-restart", unit), check=False)

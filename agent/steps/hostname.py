@@ -1,8 +1,7 @@
-"""Step: the machine's name, in the kernel, /etc/hostname, /etc/hosts and, where there is one,
-/etc/mailname.
+"""Step: set the machine's name in the kernel, /etc/hostname, /etc/hosts and, where it exists, /etc/mailname.
 
-Not by hostnamectl: before basic.target nobody answers on the system bus. The kernel's name follows
-/etc/hostname: when the administrator has changed that file, neither is touched.
+Not with hostnamectl: before basic.target systemd-hostnamed cannot be reached on the system bus. The kernel's
+name follows /etc/hostname: when the administrator has changed that file, neither is touched.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ if TYPE_CHECKING:
     from agent.report import Item
     from agent.state.store import State
 
-#: Where Debian puts the system's own name when it has no permanent address (Debian Reference, 5.1.1).
+#: The address that Debian gives the machine's name when it has no permanent one (Debian Reference, 5.1.1).
 _NO_ADDRESS = "127.0.1.1"
 _KERNEL = "/proc/sys/kernel/hostname"
-#: Characters of the kernel's name at the most (HOST_NAME_MAX of gethostname(2)).
+#: Characters at most in the kernel's name (HOST_NAME_MAX of gethostname(2)).
 _LONGEST = 64
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the name in each of its places."""
+    """Settle the name in each place, as one item each."""
     config = ctx.config
     if config is None or not config.hostname:
         return
@@ -55,7 +54,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _rename(host: Host, name: str) -> None:
-    # The kernel first: a machine whose / is full or read-only still has its name until it is switched off.
+    # The kernel first: where / is full or read-only, the machine still has its name until it is powered off.
     if host.live:
         host.sysfs_write(_KERNEL, name)
     host.write("/etc/hostname", f"{name}\n")
@@ -80,7 +79,9 @@ def _hosts(ctx: Context, config: InstanceConfig, name: str) -> Item:
 
 
 def address(config: InstanceConfig) -> str:
-    """The address that the machine's name stands for: the lowest-numbered NIC's first, IPv4 before IPv6."""
+    """Return the address for the machine's name in /etc/hosts: the first of the lowest-numbered NIC, IPv4
+    before IPv6; else 127.0.1.1.
+    """
     addresses = [
         a.partition("/")[0] for n in sorted(config.nics, key=lambda n: n.number) for a in n.addresses
     ]
@@ -89,9 +90,10 @@ def address(config: InstanceConfig) -> str:
 
 
 def own_line(text: str, name: str, wanted: str, state: State) -> str | None:
-    """The line of /etc/hosts that stands for this machine: the wanted one, else ours, else one with its
-    name, else Debian's 127.0.1.1. A line that also names localhost is never taken: it is needed as it
-    is.
+    """Return the line of /etc/hosts for this machine's name, or None.
+
+    In this order: the wanted line, the line that the agent wrote last, one that has the name, Debian's
+    127.0.1.1. A line that also names localhost is never chosen, since replacing it would lose localhost.
     """
     known = [line for line in lines(text) if _names(line) and "localhost" not in _names(line)]
     short = name.partition(".")[0]
@@ -105,8 +107,8 @@ def own_line(text: str, name: str, wanted: str, state: State) -> str | None:
 
 
 def with_line(text: str, old: str | None, new: str) -> str:
-    """The file with ``new`` in place of ``old``, or before the first blank line, so beside the machine's
-    other names; the rest as it was.
+    """Return the file with ``new`` in place of ``old``; without ``old``, ``new`` goes before the first blank
+    line, at the end of the first block.
     """
     found = lines(text)
     if old is not None:

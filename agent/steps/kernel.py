@@ -1,5 +1,7 @@
-"""Step: the installed kernels, on a machine whose loader needs them unpacked (Xen PV): an image that was
-made elsewhere could not know. Later kernels are unpacked as they are installed (bin/kernel-hook).
+"""Step: unpack the installed kernel images on a machine with a loader that needs them so (Xen PV).
+
+An image may have been made on a machine without that need. Kernels that are installed later are unpacked by
+bin/kernel-hook.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Unpack each that is still packed; hardly any machine needs that, and the others hear nothing of it."""
+    """Unpack each compressed kernel; yield nothing where the setting or the machine needs none unpacked."""
     setting = ctx.settings.decompress_kernel
     if setting == "0" or (setting == "auto" and not machine_uuid.is_xen_pv(ctx.host)):
         return

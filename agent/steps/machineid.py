@@ -1,8 +1,8 @@
-"""Step: a machine-id of its own (machine-id(5)) for a new instance whose disk was copied, before the network
-starts: DHCP and stable IPv6 addresses are made of it.
+"""Step: replace the machine-id(5) of a new instance that was copied from another machine's disk.
 
-One that this boot has made is nobody else's. The journal goes with the new one: its folders are named by
-it, and whoever reads it sees only those.
+It is done before the network starts, since DHCP and stable IPv6 addresses are derived from it. An id that
+systemd made in this boot is kept. The journal's folders are named after the id and are renamed with it:
+journalctl(1) shows only those of the current id.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Write a new one, once for each instance."""
+    """Write a new machine-id, once per instance."""
     if not regenerate.is_due(ctx, regenerate.MACHINE_ID):
         return
     if regenerate.is_late(ctx):
-        # Half of the system would know itself by the one, half by the other.
+        # Services that have started already would go on with the old id.
         yield skipped("machine-id", "replaced at the next boot, before the network starts")
         return
     host = ctx.host
@@ -53,7 +53,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def random_id() -> str:
-    """128 random bits as a UUID of version 4, as systemd makes them (sd-id128(3))."""
+    """Return a random id as systemd makes it: the hex digits of a version 4 UUID (sd-id128(3))."""
     data = bytearray(os.urandom(16))
     data[6] = data[6] & 0x0F | 0x40
     data[8] = data[8] & 0x3F | 0x80
@@ -61,9 +61,11 @@ def random_id() -> str:
 
 
 def _made_now(host: Host) -> bool:
-    """Whether systemd made it at this boot: it lies in a file of its own until / can be written, or was
-    written between the boot, whose second is rounded down, and now. One from the future is an image's: this
-    machine's clock is behind.
+    """Return whether systemd made the machine-id in this boot.
+
+    Either it is a file mounted over /etc/machine-id, as systemd does while / is read-only, or it was written
+    between boot time (btime, rounded down to seconds) and now. A time in the future is that of an image:
+    this machine's clock is behind.
     """
     if not host.live:
         return False
@@ -81,5 +83,5 @@ def _move_journal(host: Host, old: str, new: str) -> None:
             host.run(("mv", "-T", f"{folder}/{old}", f"{folder}/{new}"), check=False)
             moved = True
     if moved:
-        # It keeps the id that it began with. Those who write to it keep their connections.
+        # journald goes on with the id it started with. Its clients keep their connections over a restart.
         host.run(("systemctl", "--no-block", "restart", "systemd-journald.service"), check=False)

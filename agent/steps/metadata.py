@@ -1,4 +1,4 @@
-"""Step: what the drive says of the machine, where everybody on it may read it (``gandi-agent get``)."""
+"""Step: publish the drive's metadata of the machine for all its users (``gandi-agent get``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Publish it for this boot: nothing of the machine changes by it."""
+    """Write the values below /run; that counts as unchanged, since it configures nothing."""
     values = dict(ctx.config.metadata) if ctx.config else {}
     instance_metadata.publish(ctx.host, values)
     yield unchanged("metadata", f"{len(values)} values")

@@ -1,7 +1,7 @@
-"""The platform's archive of kernel modules, for images whose kernel the host provides.
+"""Step: unpack the platform's archive of kernel modules, for images with a kernel that the host provides.
 
-Unpacked only when it is for the running kernel, straight from the medium, below the real /lib/modules and
-/boot and nowhere else; once for each archive, so modules that the administrator removes stay away.
+Only an archive for the running kernel is unpacked, directly from the medium, and only below /lib/modules and
+/boot. Each archive is unpacked once, so modules that the administrator removes stay removed.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.reader.client import Piece
 
-#: Where members may go: the first parts of their names, as the archive spells them.
+#: Folders that members may be below, as the archive spells them.
 PLACES = ("lib/modules", "boot")
-#: What an archive may unpack to: members, and bytes of all of them together.
+#: Limits of an archive: members, and bytes of all of them together when unpacked.
 MEMBERS, SIZE = 100_000, 4 << 30
-#: Bytes of a member that are held at a time.
+#: Bytes of a member in memory at a time.
 _CHUNK = 1 << 20
-#: Seconds for depmod over thousands of modules on a slow machine.
+#: Seconds for depmod(8) over thousands of modules on a slow machine.
 _DEPMOD_TIMEOUT = 300.0
-#: Seconds for gigabytes to reach a slow disk.
+#: Seconds for sync(1) of gigabytes to a slow disk.
 _SYNC_TIMEOUT = 300.0
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Unpack the archive for the running kernel; nothing to do on a boot whose medium has none."""
+    """Unpack the archive for the running kernel; yield nothing when this boot's medium has no archive."""
     medium = ctx.medium
     if medium is None or not medium.modules:
         return
@@ -50,7 +50,7 @@ def apply(ctx: Context) -> Iterator[Item]:
             yield skipped(piece.name, f"not for the running kernel ({release})")
     if not fitting:
         return
-    # Both kinds for one kernel: bzip2 wins.
+    # With two archives for one kernel, take the bzip2 one.
     piece = max(fitting, key=lambda one: one.name.endswith(".bz2"))
     node = devnode(medium.disk)
     mark = f"modules-{digest(f'{piece.name} {piece.size} {_fingerprint(ctx.host, node, piece)}')[:32]}"
@@ -63,7 +63,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if ctx.host.effect(f"unpack {piece.name} below /lib/modules and /boot"):
         yield from _unpack(ctx.host, node, piece)
     ctx.host.run(("depmod", release), timeout=_DEPMOD_TIMEOUT)
-    # The mark would survive a power cut that leaves the modules empty.
+    # Without this, a power cut could keep the mark and leave the modules empty.
     ctx.host.run(("sync",), timeout=_SYNC_TIMEOUT)
     ctx.state.mark(mark)
     yield changed("modules", release)
@@ -75,7 +75,9 @@ def _release(piece: Piece) -> str:
 
 
 def _fingerprint(host: Host, node: str, piece: Piece) -> str:
-    """Tells two archives of one size apart without reading either whole: each ends in its own check sums."""
+    """Return a digest of the archive's first and last 4 KiB; the end holds its checksums, so two archives of
+    one size differ there.
+    """
     edge = min(piece.size, 4096)
     with host.opened(node, os.O_RDONLY) as descriptor:
         ends = [os.pread(descriptor, edge, at) for at in (piece.offset, piece.offset + piece.size - edge)]
@@ -83,7 +85,7 @@ def _fingerprint(host: Host, node: str, piece: Piece) -> str:
 
 
 def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
-    import tarfile  # twenty modules, for an archive that few machines ever get
+    import tarfile  # late: it imports twenty modules, and few machines get such an archive
     from typing import cast
 
     mode: Literal["r|bz2", "r|gz"] = "r|bz2" if piece.name.endswith(".bz2") else "r|gz"
@@ -114,7 +116,7 @@ def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
             limits = f"at most {MEMBERS} members and {SIZE} bytes"
             raise ConfigError("the modules archive is too large", hint=limits)
         place = _place(member.name)
-        # A hard link would have to be looked up behind us, in a stream.
+        # The target of a hard link is earlier in the stream, which cannot be read again.
         if place is None or member.islnk():
             refused.append(member.name)
             continue
@@ -129,7 +131,9 @@ def _extract(host: Host, tar: tarfile.TarFile, refused: list[str]) -> None:
 
 
 def _put(host: Host, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
-    """Make what the filter has let pass: folders, links that stay within, regular files; all are root's."""
+    """Create a member that tarfile's data filter has passed: a folder, a link that stays within the folder,
+    or a regular file; owned by root.
+    """
     if member.isdir():
         host.mkdir(path)
     elif member.issym():
@@ -141,7 +145,9 @@ def _put(host: Host, tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """The folder that a member goes to and its name there; None for one that goes nowhere."""
+    """Return a member's folder (one of PLACES) and its name there, ("", "") for a parent of those folders,
+    None for a member that is refused.
+    """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
         return None
@@ -153,7 +159,7 @@ def _place(name: str) -> tuple[str, str] | None:
 
 
 class _Window(RawIOBase):
-    """A part of a device as a file that ends where the part ends."""
+    """A range of bytes of a device as a read-only file."""
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:
         super().__init__()

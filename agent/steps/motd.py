@@ -1,7 +1,7 @@
-"""Step: who this machine is and how its agent is doing, told at login: a file among pam_motd's programs, or,
-where there is only a folder for texts, a link to the text of this boot.
+"""Step: show the machine's name and the agent's state at login (pam_motd(8)).
 
-What is said, and how, is a shell file of the package's and a template, which the operator may replace.
+On Debian a program in /etc/update-motd.d; where there is only /etc/motd.d, a link to a text that is written
+at each boot. The text comes from the package's gandi-motd and a template that the operator may replace.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 PROGRAM = "/usr/lib/gandi-agent/gandi-motd"
-#: Debian's programs, run at each login (pam_motd(8), update-motd(5)); Fedora's texts, read at each login.
+#: Debian's programs, run at each login (update-motd(5)); Fedora's texts, read at each login.
 PROGRAMS, TEXTS = "/etc/update-motd.d", "/etc/motd.d"
 FILE, LINK = f"{PROGRAMS}/15-gandi", f"{TEXTS}/gandi"
 TEXT = "/run/gandi/motd"
-#: It says nothing, and no error, once the package is gone.
+#: The program of PROGRAMS; it prints nothing, and no error, once the package is removed.
 LINES = f"""\
 #!/bin/sh
 # Written by gandi-agent; once changed or removed, it is left alone. Its text: /etc/gandi/motd.template
@@ -33,7 +33,7 @@ LINES = f"""\
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the file, or the link, as one item."""
+    """Settle the program, or the link, as one item."""
     host, settle = ctx.host, partial(ctx.state.system().settle, "motd")
     if host.exists(PROGRAMS):
         live, write = host.read(FILE), partial(host.write, FILE, LINES, mode=0o755)
@@ -48,7 +48,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _live(host: Host) -> str | None:
-    """Where the link leads; "" for what the administrator has put in its place."""
+    """Return the link's target, "" for anything else in its place, None where there is nothing."""
     path = os.path.join(host.path(TEXTS), os.path.basename(LINK))
     if os.path.islink(path):
         return os.readlink(path)

@@ -1,13 +1,12 @@
-"""Step: every physical NIC gets the configuration that the document has for it, else DHCP; and every virtual
-one that the document has.
+"""Step: configure the document's NICs, physical and virtual; every other physical NIC gets DHCP.
 
-Files are written for the manager that runs this system; it starts after this stage, so at a boot nothing
-is applied here. A NIC of the document that is not on this machine is named and its files, if there are any,
-stay. Of several files for one NIC a manager takes the first, or adds them up, so those for DHCP go as soon
-as the document has the NIC; what was written for another manager goes when that one is not in charge.
+Files are written for the network manager in charge. At a boot it starts after this stage, so nothing is
+applied here. A NIC of the document without an interface on this machine is reported, and its files stay.
+Of several files for one NIC, a manager takes the first or merges them: so the files for DHCP are removed as
+soon as the document has the NIC, and files for another manager once that is no longer in charge.
 
-A NIC that comes or goes later is this same step again, over all of them: what was written for the others is
-found unchanged. The files of one that was unplugged go; its place is kept from those that were there before.
+When a NIC comes or goes later, the same step runs again over all NICs, and finds the others unchanged. The
+files of an unplugged NIC are removed; its number in the document is not given to a NIC that was here before.
 """
 
 from __future__ import annotations
@@ -44,7 +43,11 @@ _SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle every NIC; then have a manager that runs already apply what has changed."""
+    """Settle every NIC; then have a running manager apply what has changed.
+
+    Raise ConfigError when no known manager is in charge, but the document has NICs or one is set in the
+    settings.
+    """
     if why := sources.off(ctx):
         yield skipped("network", why)
         return
@@ -109,7 +112,7 @@ def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
 
 
 def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
-    """Which physical NIC of the document is which interface; remembered."""
+    """Pair the document's physical NICs with interfaces, and remember the pairs."""
     pairing = pair(_plugged(nics), there, stored, held=nic_inventory.held(ctx.host, there))
     if ctx.host.debug:
         pairs = [(nic.number, nic.mac, nic.name, one.name, one.mac) for nic, one in pairing.pairs]
@@ -133,7 +136,7 @@ def _missing(host: Host, nic: Nic) -> Item:
 
 
 def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
-    """Take back the files of a NIC that was here in this boot; they come again with it."""
+    """Remove the files of a NIC that was here in this boot; they are written again when it is plugged in."""
     name = f"nic:{nic.number}"
     undo = partial(_remove, ctx.host, renderer.paths(_key(name)))
     live = _live(ctx.host, renderer, _key(name))
@@ -141,8 +144,10 @@ def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
 
 
 def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
-    """The NIC of no document that leads out: the one that does already, so that one which is plugged in
-    before it on the bus takes no connection away; else the first.
+    """Return the NIC for the preferred default route where the document has no NIC; None for no NIC.
+
+    It is the one that its files name already, so that a NIC added before it on the bus takes no connection
+    away; else the first.
     """
     for one in leased:
         link = interfaces.by_dhcp(one, required=True)
@@ -152,7 +157,7 @@ def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface
 
 
 def _take_back(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Item]:
-    """Remove our files for DHCP on NICs that were unplugged, where no document's state remembers them."""
+    """Remove the agent's DHCP files of unplugged NICs, also of those that no instance's state records."""
     for name, mac in (nic_inventory.before(ctx.host) or {}).values():
         one = Interface(name, mac)
         key = interfaces.by_dhcp(one, required=False).key
@@ -162,7 +167,7 @@ def _take_back(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Ite
 
 
 def _delivered(ctx: Context, nics: tuple[Nic, ...], pairing: Pairing) -> tuple[Link, ...]:
-    """The document's NICs that are on this machine or can be made on it."""
+    """Return the document's NICs that are on this machine or can be made on it."""
     physical = {nic.number: one for nic, one in pairing.pairs}
     return plan(nics, physical, slaac=ctx.settings.ipv6_slaac)
 
@@ -172,12 +177,12 @@ def _item(link: Link) -> str:
 
 
 def _key(name: str) -> str:
-    """The key of a NIC's files, from the name of its item."""
+    """Return the key of a NIC's files from the name of its item."""
     return name.replace("nic:", "nic").replace("dhcp:", interfaces.FALLBACK).replace(":", "")
 
 
 def _live(host: Host, renderer: Renderer, key: str) -> str | None:
-    """What that NIC's files hold, None where it has none."""
+    """Return the content of a NIC's files, joined; None where it has none."""
     texts = [text for path in renderer.paths(key) if (text := host.read(path)) is not None]
     return "".join(texts) if texts else None
 
@@ -202,7 +207,7 @@ def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
             ctx.host.write(file.path, file.text, mode=file.mode)
 
     if link.fallback and (ctx.config is None or name not in ctx.state.applied(name)):
-        # Nothing is remembered of it: a file that is there is as we left it, or the administrator's.
+        # No record of it: a file that is there is either as the agent writes it, or the administrator's.
         if live is not None and live not in _fallbacks(renderer, link.interface):
             return kept(name)
         if ctx.config is None:
@@ -228,7 +233,7 @@ def _note(item: Item, link: Link, touched: list[Link]) -> Item:
 
 
 def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
-    """Why a NIC of no document gets no DHCP from us, or ""."""
+    """Return why a NIC that is in no document is not configured, or ""."""
     names = interfaces.names(ctx.host, one)
     if names & set(ctx.settings.nodhcp):
         return "in CONFIG_NODHCP"
@@ -238,12 +243,12 @@ def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
 
 
 def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:
-    """The texts of our own files for DHCP on that NIC."""
+    """Return the texts that the agent may have written for DHCP on that NIC."""
     return {_text(renderer, interfaces.by_dhcp(one, required=required)) for required in (True, False)}
 
 
 def _replace_fallback(ctx: Context, renderer: Renderer, one: Interface) -> Iterator[Item]:
-    """Remove our files for DHCP on a NIC that the document has, whether or not they are remembered."""
+    """Remove the agent's DHCP files of a NIC that the document has now, recorded or not."""
     fallback = interfaces.by_dhcp(one, required=False)
     if _live(ctx.host, renderer, fallback.key) in _fallbacks(renderer, one):
         _remove(ctx.host, renderer.paths(fallback.key))
@@ -252,7 +257,7 @@ def _replace_fallback(ctx: Context, renderer: Renderer, one: Interface) -> Itera
 
 
 def _withdraw(ctx: Context, renderer: Renderer, kind: str, current: set[str]) -> Iterator[Item]:
-    """Take back the files of NICs of that kind (in the document, or in none) that are it no more."""
+    """Withdraw the items of a kind ("nic:" or "dhcp:") that are not in ``current``, with their files."""
     for name in ctx.state.applied(kind):
         if name not in current:
             live = _live(ctx.host, renderer, _key(name))
@@ -261,7 +266,7 @@ def _withdraw(ctx: Context, renderer: Renderer, kind: str, current: set[str]) ->
 
 
 def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
-    """Take back what was written for a manager that is no longer in charge."""
+    """Remove the agent's files for managers that are no longer in charge."""
     for other in map(network.load, left_over(ctx.host, renderer.NAME)):
         if ctx.config:
             for name in (*ctx.state.applied("nic:"), *ctx.state.applied("dhcp:")):
@@ -270,7 +275,7 @@ def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
                     continue
                 if ctx.state.is_ours(name, live):
                     yield _left_behind(ctx.host, other, _key(name))
-                # Whoever changed it: it is written anew for the manager that is in charge.
+                # Also where the administrator changed it: the manager in charge needs it written again.
                 ctx.state.forget(name)
         for one in pairing.interfaces:
             key = interfaces.by_dhcp(one, required=False).key
@@ -279,8 +284,8 @@ def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
 
 
 def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
-    """Remove our files for DHCP on NICs that are not here, where one that is has their name (an image was
-    booted, and then copied): who goes by names would configure it twice.
+    """Remove DHCP files for an absent NIC that has the name of a present one (an image was booted, and then
+    copied): a manager that matches by name would configure the present one twice.
     """
     here = (*(one for _, one in pairing.pairs), *pairing.interfaces)
     own = {interfaces.by_dhcp(one, required=False).key for one in here}
@@ -302,7 +307,7 @@ def _left_behind(host: Host, other: Renderer, key: str) -> Item:
 
 
 def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
-    """The kernel's parameters of single NICs: a file, which udev applies to NICs that come later."""
+    """Settle the sysctl.d(5) file with kernel parameters of single NICs; udev applies it to later NICs."""
     if not ctx.settings.sysctl:
         return
     name, wanted, live = "nic parameters", sysctls.render(delivered), ctx.host.read(sysctls.FILE)
@@ -317,5 +322,5 @@ def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
 def _set(host: Host, text: str) -> None:
     host.write(sysctls.FILE, text)
     if host.live:
-        # With what every file says of NICs, in order: the administrator's have the last word.
+        # Apply the NIC parameters of all files in order, so that the administrator's override ours.
         host.run((_SYSCTL, "--prefix=/net/ipv4/conf"), check=False)

@@ -1,7 +1,7 @@
-"""Steps: the operator's plugins, and programs of other packages, at each boot; then the hook post-vm-config.
+"""Steps: run the operator's plugins, and programs of other packages, at each boot; then hook post-vm-config.
 
-Each runs to its end in a unit of its own (see hooks), one after the other, and the services that come after
-the stage wait: so each is bounded in time, and all of them together.
+They run one after the other, each until it ends, in a transient unit (agent/programs/hooks.py). Services
+ordered after the stage wait for them, so each one, and all of a folder together, have a time limit.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-#: What plugins read their functions from, and what the package brings for it.
+#: The shell library that plugins source, and the package's version of it.
 LIB, SHIPPED_LIB = "/etc/gandi/plugins-lib", "/usr/share/gandi-agent/plugins-lib"
-#: Where other packages have their programs for the end of the first stage.
+#: Folder for other packages' programs, run at the end of the bootstrap stage.
 BOOTSTRAP = "/usr/share/gandi/bootstrap.d"
-#: The hook at the end of the stage.
+#: The hook at the end of the config stage.
 CONFIGURED = "post-vm-config"
 #: Seconds for one, and for all of a folder.
 TIMEOUT, ALL = 120.0, 240.0
-#: What editors and package managers leave, and what the old package kept for itself.
+#: Names that are not run: backups of editors and package managers, and a name that the old package reserved.
 _NOT = re.compile(r"\..*|.*~|.*\.dpkg-.*|.*\.rpm.*|pre-first", re.DOTALL)
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 
 
 def plugins(ctx: Context) -> Iterator[Item]:
-    """Run those of GANDI_PLUGIN_DIR."""
+    """Run the plugins of GANDI_PLUGIN_DIR; first link the shell library where nothing is in its place."""
     folder = ctx.settings.plugin_dir.rstrip("/")
     names = chosen(ctx.host, folder)
     if names and not os.path.lexists(_unfollowed(ctx.host)):
@@ -43,7 +43,7 @@ def plugins(ctx: Context) -> Iterator[Item]:
 
 
 def bootstrap(ctx: Context) -> Iterator[Item]:
-    """Run those that other packages have put beside the first stage."""
+    """Run other packages' programs for the bootstrap stage."""
     yield from _run(ctx, BOOTSTRAP, chosen(ctx.host, BOOTSTRAP), "gandi-bootstrap", "bootstrap")
 
 
@@ -57,7 +57,7 @@ def hook(ctx: Context) -> Iterator[Item]:
 
 
 def chosen(host: Host, folder: str) -> list[str]:
-    """The programs in a folder: executable regular files (or links to some) in byte order."""
+    """Return the names of a folder's executable regular files, or links to such, in byte order."""
     try:
         names = os.listdir(host.path(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -75,7 +75,7 @@ def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> 
                 name, f"not run: those before it took {ALL:g} s", "move long work into systemd units"
             )
             continue
-        from agent.programs import hooks  # most machines have no plugin
+        from agent.programs import hooks  # late: most machines have no plugin
 
         where = {"GANDI_STAGE": stage}
         unit_name = f"{unit}-{_UNSAFE.sub('-', name)}"

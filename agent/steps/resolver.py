@@ -1,8 +1,8 @@
-"""Step: which resolvers this machine asks, written where this system keeps them.
+"""Step: set the DNS resolvers, in the place where this system keeps them.
 
-Whoever owns /etc/resolv.conf is asked in its own way: systemd-resolved gets a drop-in, Debian's
-resolvconf its base file, NetworkManager a file of its own; otherwise the file itself is written, and of it
-only the lines that we have something to say about.
+That depends on the program that manages /etc/resolv.conf: a drop-in for systemd-resolved, the base file for
+Debian's resolvconf, a configuration file for NetworkManager. Without any of them /etc/resolv.conf itself is
+edited; lines of a kind that the document says nothing about stay.
 """
 
 from __future__ import annotations
@@ -30,30 +30,28 @@ RESOLVED_DROP_IN = "/etc/systemd/resolved.conf.d/10-gandi.conf"
 RESOLVCONF_BASE = "/etc/resolvconf/resolv.conf.d/base"
 NETWORKMANAGER_CONF = "/etc/NetworkManager/conf.d/90-gandi-dns.conf"
 _HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
-#: resolv.conf(5): one second for each of three tries, and the load spread over the servers.
+#: resolv.conf(5): three attempts of one second each, servers used in rotation.
 _OPTIONS = "options timeout:1 attempts:3 rotate"
 _RESOLVED = "/usr/lib/systemd/systemd-resolved"
-#: The item, and what is remembered of where it was written.
+#: Names in the state: the item, and the file that it was written to last.
 _ITEM, _KEPT_IN = "resolvers", "file of resolvers"
-#: How the items begin that keep the resolvers of leases out.
+#: Prefix of the items that keep DHCP clients from writing /etc/resolv.conf.
 _LEASES = "resolvers of leases"
 
-#: Lines of resolv.conf that are ours where we write it.
+#: First words of the lines of resolv.conf that the agent replaces.
 _NAMESERVER, _OPTION, _SEARCH = "nameserver", "options", "search"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the machine is to ask: the servers, the domains that a bare name is looked up in, and options of
-    resolv.conf(5).
-    """
+    """Name servers, search domains, and a line of options as in resolv.conf(5)."""
 
     servers: tuple[str, ...]
     search: tuple[str, ...] = ()
     options: str = ""
 
     def lines(self) -> str:
-        """As resolv.conf(5) has it."""
+        """Return the lines of resolv.conf(5)."""
         search = f"{_SEARCH} {' '.join(self.search)}\n" if self.search else ""
         servers = "".join(f"{_NAMESERVER} {server}\n" for server in self.servers)
         return search + servers + (f"{self.options}\n" if self.options else "")
@@ -61,12 +59,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where this system keeps its resolvers. ``whole``: the file is ours; else some of its lines are."""
+    """The file with this system's resolvers. ``whole``: all of it is the agent's; else some lines are."""
 
     path: str
     whole: bool
     render: Callable[[Wanted], str] = Wanted.lines
-    #: Whether whoever reads it also knows the resolvers of each NIC, from the NIC's own configuration.
+    #: Whether the program that reads it gets each NIC's resolvers from the NIC's own configuration.
     knows_links: bool = False
 
 
@@ -85,7 +83,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     ours = {_NAMESERVER} | ({_OPTION} if wanted.options else set()) | ({_SEARCH} if wanted.search else set())
     live = current if place.whole else _lines(current or "", ours, ours=True) or None
     if live is None and not ctx.state.is_ours(_KEPT_IN, place.path):
-        # Nobody took it away: somebody else keeps the resolvers from now on.
+        # Not removed by the administrator: another program manages the resolvers from now on.
         ctx.state.forget(_ITEM)
     item = ctx.state.settle(
         _ITEM,
@@ -117,7 +115,7 @@ def _place(ctx: Context) -> Place:
 
 
 def _offered(config: InstanceConfig, place: Place) -> tuple[str, ...]:
-    """The document's servers for all NICs; and those of each NIC, where nobody else tells them."""
+    """Return the document's global servers, and those of each NIC unless the place gets them by itself."""
     own = () if place.knows_links else (server for nic in config.nics for server in nic.nameservers)
     return tuple(dict.fromkeys((*config.nameservers, *own)))
 
@@ -128,17 +126,17 @@ def _wanted(config: InstanceConfig, place: Place) -> Wanted:
     if config.identity.source == "gandi":
         return Wanted(choose(config), search, _OPTIONS)
     if place.path == NETWORKMANAGER_CONF and not config.nameservers:
-        # It knows those of each NIC, and would ask none of them beside ours.
+        # With global servers set, NetworkManager would ignore those of each NIC, which it knows.
         return Wanted(())
     return Wanted(_offered(config, place), search)
 
 
 def choose(config: InstanceConfig) -> tuple[str, ...]:
-    """Gandi's rule: two IPv4 and one IPv6 resolver on a machine that has any IPv4, else up to three IPv6.
+    """Return a Gandi machine's resolvers: two IPv4 and one IPv6 if it has any IPv4, else up to three IPv6.
 
-    Which ones is spread over machines and stays the same for one: the order is that of a digest of the
-    machine's identity and the resolver, so a resolver that joins or leaves the list moves no other.
-    Other platforms deliver exactly what they want to be asked, in its order.
+    The choice differs between machines and is constant on one: resolvers are ordered by a digest of the
+    machine's identity and the resolver, so adding or removing one moves no other. The lists of other
+    platforms are used as they are.
     """
     seed = f"{config.identity.source}\n{config.identity.id}\n"
     ranked = sorted(dict.fromkeys(config.nameservers), key=lambda server: digest(seed + server))
@@ -148,34 +146,34 @@ def choose(config: InstanceConfig) -> tuple[str, ...]:
 
 
 def drop_in(wanted: Wanted) -> str:
-    """The text for systemd-resolved (resolved.conf(5)); timeouts and rotation are its own affair."""
+    """Return the text for systemd-resolved (resolved.conf(5)); it has its own timeouts and rotation."""
     lines = [f"DNS={' '.join(wanted.servers)}"] if wanted.servers else []
     lines += [f"Domains={' '.join(wanted.search)}"] if wanted.search else []
     return _HEADER + "[Resolve]\n" + "".join(f"{line}\n" for line in lines)
 
 
 def global_dns(wanted: Wanted) -> str:
-    """The text for NetworkManager (NetworkManager.conf(5), global-dns), which writes /etc/resolv.conf."""
+    """Return the text for NetworkManager (NetworkManager.conf(5), global-dns), which writes resolv.conf."""
     lists = {"searches": wanted.search, "options": tuple(words(wanted.options)[1:])}
     lines = "".join(f"{key}={','.join(values)}\n" for key, values in lists.items() if values)
     return f"{_HEADER}[global-dns]\n{lines}\n[global-dns-domain-*]\nservers={','.join(wanted.servers)}\n"
 
 
 def _has_ipv4(config: InstanceConfig) -> bool:
-    # Without any NIC in the document there is DHCP, which is asked for IPv4.
+    # Without a NIC in the document, all get DHCP, which includes IPv4.
     return not config.nics or any(
         nic.dhcp4 or any(":" not in address for address in nic.addresses) for nic in config.nics
     )
 
 
 def _lines(text: str, kinds: set[str], *, ours: bool) -> str:
-    """The lines of these kinds, or the others."""
+    """Return the lines that begin with one of these words; with ``ours=False``, the others."""
     kept = (line for line in lines(text) if bool(kinds & set(words(line)[:1])) is ours)
     return "".join(f"{line}\n" for line in kept)
 
 
 def _link(host: Host) -> str:
-    """What /etc/resolv.conf points to, "" for a file or nothing."""
+    """Return the link target of /etc/resolv.conf, "" where it is a file or missing."""
     try:
         return os.readlink(os.path.join(host.path("/etc"), "resolv.conf"))
     except OSError:
@@ -183,7 +181,7 @@ def _link(host: Host) -> str:
 
 
 def _by_resolved(host: Host) -> bool:
-    # The target is not looked at: at this time of the boot systemd-resolved has not made it yet.
+    # Whether the target exists does not count: systemd-resolved makes it later in the boot.
     link = _link(host)
     ours = "systemd/resolve/" in link or link.endswith("lib/systemd/resolv.conf")
     return ours and host.exists(_RESOLVED) and not units.masked(host, "systemd-resolved.service")
@@ -194,14 +192,14 @@ def _by_resolvconf(host: Host) -> bool:
 
 
 def _by_networkmanager(ctx: Context) -> bool:
-    """Whether NetworkManager writes /etc/resolv.conf: what stands there would be gone when it starts."""
+    """Return whether NetworkManager replaces /etc/resolv.conf when it starts."""
     manager = in_charge(ctx.host, ctx.settings.renderer)
     return manager in ("networkmanager", "netplan") and units.enabled(ctx.host, NETWORKMANAGER_UNIT)
 
 
 def _leases(ctx: Context, place: Place) -> Iterator[Item]:
-    """Keep ifupdown's DHCP clients from writing the file after us; take that back where it is not ours to
-    write any more.
+    """Keep ifupdown's DHCP clients from replacing /etc/resolv.conf while the agent writes that file; undo it
+    once another program does.
     """
     exposed = place.path == RESOLV_CONF and in_charge(ctx.host, ctx.settings.renderer) == "ifupdown"
     if exposed or ctx.state.applied(_LEASES):
@@ -213,8 +211,8 @@ def _leases(ctx: Context, place: Place) -> Iterator[Item]:
 def _write(host: Host, path: str, text: str) -> None:
     link = _link(host)
     if path == RESOLV_CONF and ("systemd/resolve/" in link or "resolvconf" in link):
-        # The owner of the link's target is not there: what is written through it would be gone at the
-        # next boot.
+        # The link leads below /run, to the file of a program that is not in use: what is written through it
+        # would be gone at the next boot.
         host.remove(RESOLV_CONF)
     host.write(path, text)
     if not host.live:
@@ -226,5 +224,5 @@ def _write(host: Host, path: str, text: str) -> None:
     elif path == RESOLVCONF_BASE:
         host.run(("resolvconf", "-u"))
     elif path == NETWORKMANAGER_CONF:
-        # Once it has started it is on the bus, which its unit's reload needs.
+        # Its unit's reload goes over D-Bus, which it is on once it has started.
         host.run(("systemctl", "--no-block", "try-reload-or-restart", NETWORKMANAGER_UNIT), check=False)

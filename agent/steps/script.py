@@ -1,12 +1,12 @@
-"""Step: the customer's programs, once each, in their order, in one unit of their own.
+"""Step: run the customer's programs, each once, in order, in one transient unit.
 
-The unit runs a small shell file that is written here: the programs' arguments then show in no unit property
-(while a program runs they are in its own argv, by definition). That file marks each program as it starts, so
-a power cut in the first leaves the second for the next boot; and it notes how each ended.
+The unit runs a shell file that is written here, so the programs' arguments are in no property of the unit
+(while a program runs, they are in its argv). The file marks each program as started, so that after a power
+cut during the first one the next boot goes on with the second, and records how each ended.
 
-The unit is Type=exec: a oneshot, or an order between two units, would keep the system "starting" for as long
-as a program waits for the boot to end. What a program leaves running stays (KillMode=process), so a time
-limit is kept by timeout(1) and not by the unit.
+The unit is Type=exec: with a oneshot, or with ordered units, the system would stay "starting" for as long as
+a program waits for the boot to end. Processes that a program leaves running are not killed
+(KillMode=process), so the time limit is that of timeout(1) and not the unit's.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 UNIT = "gandi-script"
-#: How the programs of this boot ended: a line with name, exit status and seconds for each.
+#: How this boot's programs ended, one per line: name, exit status, seconds.
 ENDED = "/run/gandi/programs.ended"
-#: Seconds that the boot's last stage waits for the programs' end, to say how they ended.
+#: Seconds that the last stage waits for the programs to end, so that it can report how they did.
 PATIENCE = 60.0
-#: What the programs wait for; and seconds that it may take, more than any of the units that wait in it does
-#: (ifupdown's 300, networkd's 120, NetworkManager's 60). Beyond that they are left to the next boot.
+#: Seconds to wait for network-online.target, longer than the wait of any unit before it (ifupdown 300,
+#: networkd 120, NetworkManager 60). After that the programs are left to the next boot.
 _UNTIL_ONLINE = 330.0
-#: Exit status of timeout(1) when the limit was reached, and seconds from its SIGTERM to its SIGKILL.
+#: timeout(1): its exit status when the limit was reached, and the seconds between SIGTERM and SIGKILL.
 _TIMED_OUT = 124
 _GRACE = 10
 _PROPERTIES = (
@@ -71,7 +71,7 @@ once() {{
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Start what has not been started yet, and say how it ended or since when it runs."""
+    """Start the programs that have not been started yet, and report how each ended or since when it runs."""
     scripts = ctx.config.scripts if ctx.config else ()
     if scripts and not ctx.host.live:
         yield skipped("scripts", "they run when this machine boots")
@@ -89,7 +89,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def forget(ctx: Context) -> None:
-    """Take back that they were started, so that the next run starts them once more."""
+    """Remove the programs' marks, so that the next run starts them again."""
     for script in ctx.config.scripts if ctx.config else ():
         ctx.host.remove(_mark(ctx, script))
 
@@ -112,10 +112,10 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
 
 
 def _wait_online(ctx: Context) -> None:
-    """Have the network online, as far as what manages it says so; HostError when that takes too long.
+    """Start network-online.target and wait for it; raise HostError after _UNTIL_ONLINE seconds.
 
-    By this step and not by the stage's unit, whose dependency would count at each boot: where networkd
-    manages no link, its wait fails after two minutes.
+    A dependency of the stage's unit would do this at each boot, also without programs; where networkd
+    manages no link, its wait fails only after two minutes.
     """
     if online.is_online(ctx.host):
         return
@@ -124,7 +124,7 @@ def _wait_online(ctx: Context) -> None:
         from agent.systemd import libsystemd
 
         ended = "refused"
-        with contextlib.suppress(HostError):  # masked, say: nothing to wait for
+        with contextlib.suppress(HostError):  # such as a masked target: nothing to wait for
             ended = libsystemd.start(online.TARGET, timeout=_UNTIL_ONLINE)
         if not ended:
             raise HostError(
@@ -158,13 +158,13 @@ def _command(ctx: Context, script: Script) -> tuple[str, ...]:
 
 
 def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
-    """The program's line in the shell file; ``timeout`` in seconds, 0 for none."""
+    """Return the program's line of the shell file; ``timeout`` in seconds, 0 for none."""
     limit = ("timeout", f"--kill-after={_GRACE}", str(timeout)) if timeout else ()
     return shlex.join(("once", name, mark, *limit, *words)) + "\n"
 
 
 def ended(host: Host) -> dict[str, tuple[int, int]]:
-    """How each program that has ended in this boot did: exit status and seconds, by name."""
+    """Return exit status and seconds, by name, of each program that has ended in this boot."""
     found = dict[str, tuple[int, int]]()
     for name, *numbers in map(words, filter(None, lines(host.read(ENDED) or ""))):
         match list(map(number, numbers)):

@@ -1,9 +1,8 @@
-"""Which configuration is in force: this boot's medium, or the stored one.
+"""Step: choose the configuration in force: that of this boot's medium, or the stored one.
 
-Resumable at each point: nothing on the medium is touched here, so until the swap step runs, the next boot
-finds it again and does all of this once more. A new instance's configuration is stored under its name
-first, and only then does the machine become that instance: a power cut leaves it whole, the old one or the
-new one.
+It can be cut short at any point. It changes nothing on the medium, so until the swap step runs, the next
+boot finds the medium again and repeats this step. A new instance's configuration is stored under its own
+name before the machine becomes that instance: after a power cut the machine is the old one or the new one.
 """
 
 from __future__ import annotations
@@ -33,13 +32,14 @@ if TYPE_CHECKING:
     from agent.reader.common.problem import Problem
     from agent.sources import Findings, Found
 
-#: Where the customer's scripts read the document, spelled as it came.
+#: A copy of the document as it was delivered, for the customer's scripts.
 DOCUMENT = "/gandi/config"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Find, have read, store and adopt; leaves the configuration in ``ctx.config``, plain passwords in
-    ``ctx.secrets``, and what to do with the medium in ``ctx.medium``.
+    """Find a medium, have it read, store its document and make it the one in force.
+
+    Set ``ctx.config``, ``ctx.secrets`` (plain passwords) and ``ctx.medium`` (for the steps that use it).
     """
     ctx.config, ctx.medium, ctx.files, ctx.secrets = None, None, {}, {}
     if why := sources.off(ctx):
@@ -49,9 +49,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     stored, broken = _stored(ctx)
     if broken:
         yield broken
-    # A disk under another UUID is a clone more often than not: its own medium may still be on its way.
+    # With another UUID this is most likely a clone: its own medium may still have to appear.
     patient = (stored is None and not _set_up_before_us(ctx)) or _elsewhere(ctx)
-    # The drive of a machine that came from one may be another machine's by now: only a boot can tell.
+    # Where a drive configured this machine, wait for disks without a driver: what that drive says now may be
+    # for another machine.
     drivers = stored is not None and stored.identity.source != sources.ARCHIVE
     try:
         findings = sources.find(ctx, known(ctx) if stored else "", patient=patient, drivers=drivers)
@@ -68,14 +69,14 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def noted(ctx: Context, findings: Findings) -> Iterator[Item]:
-    """What is to be said of media that do not count, also in the journal."""
+    """Yield the notes on media that are not used, and log each to the journal."""
     for item in findings.notes:
         Journal(ctx.host).medium(item)
         yield item
 
 
 def take(ctx: Context, found: Found, parsed: Parsed, stored: InstanceConfig | None) -> Iterator[Item]:
-    """Make what the reader made of a medium the configuration in force, as far as it can be."""
+    """Put what the reader made of a medium in force; where that is not usable, the stored configuration."""
     yield from _told(parsed.problems)
     if parsed.same:
         ctx.config, ctx.medium = stored, found.medium
@@ -93,7 +94,7 @@ def take(ctx: Context, found: Found, parsed: Parsed, stored: InstanceConfig | No
 def _from_store(
     ctx: Context, stored: InstanceConfig | None, found: Found | None, want: str = "no medium"
 ) -> Iterator[Item]:
-    """No medium, or none that can be used: the same instance as before."""
+    """Keep the stored configuration, since no medium can be used; ``want`` says why, for the report."""
     ctx.config = stored
     if found is not None:
         ctx.medium = found.medium if stored else replace(found.medium, left="nothing is stored")
@@ -113,11 +114,11 @@ def _from_store(
 def _adopt(
     ctx: Context, found: Found, parsed: Parsed, config: InstanceConfig, stored: InstanceConfig | None
 ) -> Iterator[Item]:
-    """Store the new document, then take it over; what cannot be stored is applied from memory."""
+    """Store the new document, then put it in force; one that cannot be stored is applied from memory."""
     named = bool(config.identity.id) or config.identity.source == sources.ARCHIVE
     config = config.identified(identified(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
-    # A clone of such a machine is a new instance all the same.
+    # A clone of an adopted machine is a new instance.
     before_us = _set_up_before_us(ctx) and not _elsewhere(ctx)
     try:
         is_another = ctx.state.identity() != config.identity
@@ -144,12 +145,15 @@ def _adopt(
 
 
 def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool) -> None:
-    """The digest goes before, and comes after, what it stands for: it never names something that is not
-    stored. Of a delivery with a plain password not even a digest is kept; and a drive that does not name its
-    machine (``named``) may be another one's the next time.
+    """Store the document, its programs and the digest of the delivery.
+
+    The digest is removed before the document is replaced and written after it, so it never stands for
+    something that is not stored. None is kept of a delivery with a plain password, or with problems to be
+    reported each time; nor of one that does not name its machine (``named`` is false), since the next one
+    like it may be another machine's.
     """
     delivered = f"{ctx.state.folder()}/delivered"
-    # One that is damaged is as good as none, and replaced.
+    # A damaged one reads as None, and is replaced.
     if _stored(ctx)[0] != config:
         ctx.host.remove(delivered)
         settled.forget_archive(ctx.host)
@@ -161,26 +165,30 @@ def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool)
     if parsed.whole and harmless and named and not parsed.secrets:
         ctx.host.write(delivered, parsed.digest, mode=0o600)
     else:
-        # Read anew at each delivery, so that what is wrong is told each time.
+        # Without it the next delivery is read again, and its problems are reported again.
         ctx.host.remove(delivered)
 
 
 def identified(ctx: Context, given: Identity) -> Identity:
-    """The medium's own id, else the machine's UUID, else its machine-id; in the spelling that is stored."""
+    """Return the identity with an id: the medium's, else the machine's UUID, else its machine-id.
+
+    One that is the stored identity in another spelling is returned as it is stored.
+    """
     now = ctx.state.identity()
     ours = now if now is not None and now.source == given.source else None
     if given.id:
         return ours if ours and machine_uuid.same(ours.id, given.id) else given
     uuid = machine_uuid.machine(ctx.host)
-    # A machine that has lost its UUID names no other id: it is the same instance.
+    # A machine without a UUID gives no other id: it stays the same instance.
     if ours and (not uuid or machine_uuid.same(ours.id, uuid)):
         return ours
     return Identity(given.source, uuid or machine_uuid.fallback(ctx.host) or "unnamed")
 
 
 def known(ctx: Context) -> str:
-    """The digest of the last delivery, if it was for this machine: an archive does not say for which, and a
-    drive whose digest was kept does.
+    """Return the digest of the last delivery if that was for this machine, else "".
+
+    A drive with a digest names its machine. An archive does not, so the machine's UUID decides.
     """
     now = ctx.state.identity()
     if now is None or (now.source == sources.ARCHIVE and identified(ctx, Identity(now.source, "")) != now):
@@ -189,13 +197,13 @@ def known(ctx: Context) -> str:
 
 
 def _set_up_before_us(ctx: Context) -> bool:
-    """Whether no document has named this machine since it was adopted."""
+    """Return whether the machine was adopted and has not had a document since."""
     now = ctx.state.identity()
     return now is not None and now.source == adopted.SOURCE
 
 
 def _elsewhere(ctx: Context) -> bool:
-    """Whether the machine's UUID is another one than that under which the instance was first seen."""
+    """Return whether the machine's UUID differs from the one at the instance's first boot."""
     now, then = machine_uuid.machine(ctx.host), ctx.state.dmi()
     return bool(now and then and not machine_uuid.same(now, then))
 
@@ -208,7 +216,11 @@ def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
 
 
 def _mended(ctx: Context) -> Iterator[Item]:
-    """A machine that has lost its name would be set up again: it is taken from what was stored last."""
+    """Repair a damaged instance.json from the configuration that was stored last.
+
+    Without this the machine would be set up as a new instance. Raise Damaged where nothing is stored,
+    HostError where the stored configuration cannot be read.
+    """
     try:
         ctx.state.identity()
     except Damaged as error:

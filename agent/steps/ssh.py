@@ -1,12 +1,13 @@
-"""Step: sshd lets root in by key only, and nobody without a password: a drop-in, once for each instance.
+"""Step: have sshd refuse root's password and empty passwords, by a drop-in, once for each instance.
 
-It says only what no file of the administrator's says. Root by key only where a root key or another account
-to log in to was delivered: else a machine that has nothing but root's password would shut its owner out.
+The drop-in sets only options that no other file sets. PermitRootLogin is set only where a root key or
+another account to log in to was delivered: otherwise a machine with nothing but root's password would lock
+its owner out.
 
-Where the configuration is as the distribution ships it, which sshd accepts with the drop-in, that is all.
-Otherwise ``sshd -T`` says what it makes of it: what it refuses, or does not heed, is taken back; what it
-then still refuses was there before, and is named. It costs more than the whole stage; a later boot does not
-ask.
+With the configuration that the distribution ships, sshd is known to accept the drop-in. With any other,
+``sshd -T`` checks it: a drop-in that sshd refuses, or that has no effect, is removed; a configuration that
+sshd refuses without it, too, is reported. That check takes longer than the rest of the stage, so later boots
+do not repeat it.
 """
 
 from __future__ import annotations
@@ -33,28 +34,30 @@ if TYPE_CHECKING:
 SSHD = "/usr/sbin/sshd"
 FOLDER, CONFIG = "/etc/ssh", "/etc/ssh/sshd_config"
 DROP_IN = "/etc/ssh/sshd_config.d/00-gandi.conf"
-#: What Debian's package makes CONFIG of (its postinst): it includes the drop-ins first and has no Match.
+#: Debian's openssh-server copies it to CONFIG (postinst); it includes the drop-ins first and has no Match.
 SHIPPED = "/usr/share/openssh/sshd_config"
-#: sshd does not check its configuration without it; its unit makes it when it starts.
+#: ``sshd -T`` fails without this folder, which sshd's unit makes when it starts.
 _RUN = "/run/sshd"
-#: What is remembered once it has been settled for an instance.
+#: The mark of an instance for which this step is done.
 _MARK = "ssh"
 _ROOT = "PermitRootLogin"
 _OPTIONS = {"PermitEmptyPasswords": "no", _ROOT: "prohibit-password"}
-#: How ``sshd -T`` spells the values: of prohibit-password it still prints the name before OpenSSH 7.0.
+#: The values as ``sshd -T`` prints them; for prohibit-password it prints the name from before OpenSSH 7.0.
 _SPELLED = {"prohibit-password": ("prohibit-password", "without-password"), "no": ("no",)}
 _HEADER = (
     "# Written by gandi-agent when this machine was set up; it does not come back once it is removed.\n"
 )
-#: sshd_config(5): files that include each other, 16 deep at the most.
+#: Depth of Include that sshd allows (sshd_config(5)).
 _DEEPEST = 16
 _SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
 _HINT = "correct it, then: systemctl restart gandi-bootstrap"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the drop-in. Raises ConfigError for a configuration that sshd refuses without it too, HostError
-    when ours had to be taken back.
+    """Settle the drop-in.
+
+    Raise ConfigError when sshd refuses the configuration also without it, HostError when it had to be
+    removed.
     """
     host = ctx.host
     if not host.exists(SSHD):
@@ -78,7 +81,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield unchanged("ssh", "each option is set by the administrator")
         return
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
-    # Without a host key, as before a machine's first ones are made, sshd says nothing: the next boot asks.
+    # Without a host key, as before the first ones are made, ``sshd -T`` fails: the next boot checks.
     has_keys = any(fnmatch(name, "ssh_host_*_key") for name in listed(host, FOLDER))
     is_shipped = _is_shipped(host, files)
     if has_keys and not host.dry_run and not is_shipped:
@@ -95,18 +98,18 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _is_ours(text: str) -> bool:
-    """Whether it is as we write it, for whichever instance."""
+    """Return whether the drop-in is as the agent writes it, for any instance."""
     said = set(lines(text.removeprefix(_HEADER)))
     return text.startswith(_HEADER) and said <= {f"{name} {value}" for name, value in _OPTIONS.items()}
 
 
 def _is_shipped(host: Host, files: dict[str, str]) -> bool:
-    """Whether nothing but the drop-in was added to the distribution's configuration."""
+    """Return whether the configuration is the distribution's, with no more than the drop-in added."""
     return {name: text for name, text in files.items() if name != DROP_IN} == {CONFIG: host.read(SHIPPED)}
 
 
 def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
-    """The options that no file sets, wherever in it."""
+    """Return the options that no other file sets, not even in a Match."""
     said = {
         name.lower() for path, text in files.items() if path != DROP_IN for name, _ in _SETTING.findall(text)
     }
@@ -116,10 +119,10 @@ def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
 
 
 def _has_another_way_in(ctx: Context) -> bool:
-    """Whether somebody can log in where root's password is good for nothing."""
+    """Return whether a delivered account can log in when root's password is refused."""
     for user in ctx.config.users if ctx.config else ():
         name = user.name or ctx.settings.default_user
-        # A password in plain text is in no document.
+        # The document holds no plain password: those are in ctx.secrets.
         password = (user.password and not user.locked) or ctx.secrets.get(user.name)
         way_in = user.keys or (password and name != "root")
         if way_in and passwd.account(ctx.host, name):
@@ -131,7 +134,7 @@ def _has_another_way_in(ctx: Context) -> bool:
 
 
 def _files(host: Host, name: str, depth: int = 0) -> dict[str, str]:
-    """Every file of sshd's configuration, by its path."""
+    """Return the text of each file of sshd's configuration, by path; Include is followed."""
     text = host.read(name)
     if text is None:
         return {}
@@ -144,7 +147,7 @@ def _files(host: Host, name: str, depth: int = 0) -> dict[str, str]:
 
 
 def _included(files: dict[str, str]) -> list[str]:
-    """The patterns of Include, absolute."""
+    """Return the patterns of all Include lines as absolute paths."""
     patterns = [
         word.strip('"')
         for text in files.values()
@@ -164,7 +167,7 @@ def _matching(host: Host, pattern: str) -> list[str]:
 
 
 def _check(host: Host, wanted: dict[str, str]) -> None:
-    """Raises HostError when it refuses the drop-in, or does not heed it."""
+    """Raise HostError when sshd refuses the drop-in, or it has no effect."""
     host.mkdir(_RUN)
     effect = _ask(host)
     if isinstance(effect, str):
@@ -179,7 +182,7 @@ def _check(host: Host, wanted: dict[str, str]) -> None:
 
 
 def _check_without(host: Host) -> None:
-    """Raises ConfigError when it refuses what was there before the drop-in."""
+    """Raise ConfigError when sshd refuses its configuration without the drop-in."""
     if isinstance(refused := _ask(host), str):
         raise ConfigError(
             f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
@@ -187,7 +190,7 @@ def _check_without(host: Host) -> None:
 
 
 def _ask(host: Host) -> dict[str, str] | str:
-    """Every option and its value in force, or why sshd would not start: it names file and line."""
+    """Return each option's value in force, or, as text, why sshd would not start (with file and line)."""
     done = host.run((SSHD, "-T"), check=False, changes=False)
     if done.returncode:
         return "; ".join(lines(done.stderr.strip(WHITE))[:2]) or f"exit status {done.returncode}"
@@ -196,7 +199,7 @@ def _ask(host: Host) -> dict[str, str] | str:
 
 
 def _reload(host: Host) -> None:
-    """At a boot it has not started yet; else it is told, without waiting for it."""
+    """Reload sshd where it runs already, without waiting for it."""
     if host.live:
         unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
         if units.active(host, unit):

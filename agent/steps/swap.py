@@ -1,11 +1,10 @@
-"""The swap disk becomes swap: the archive's bytes are overwritten, then it is formatted, then it is
-switched on.
+"""Step: make the swap disk swap: overwrite the archive on it, format it, switch it on.
 
-A power cut leaves one of these states, and the next boot goes on from each: the whole archive; our mark in
-place of its first header (the rest is being overwritten); a swap signature. The mark goes last, so a disk
-is never found with neither. A device is formatted only when it has just delivered an archive that is
-stored, or is blank and has the partition name gandiswap or is named in CONFIG_SWAP_DEVICE; and never when
-anything else is on it.
+A power cut leaves one of three states, and the next boot goes on from any: the whole archive; the agent's
+mark in place of its first header (the rest is being overwritten); a swap signature. The mark is cleared
+last, so there is always one of them. A device is formatted only when it has just delivered an archive that
+is stored, or when it is blank and either its partition is named gandiswap or CONFIG_SWAP_DEVICE names it;
+never when anything else is on it.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
 LABEL = "swap"
 _SIGNATURE = b"SWAPSPACE2"
 _CHUNK = 1 << 20
-#: Seconds to wait for udev or another program to let go of the disk.
+#: Seconds to wait until udev or another program has released its lock on the disk.
 _LOCK_TIMEOUT = 10.0
 
 
 def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
-    """Consume this boot's archive, and switch on every swap disk of the platform's that is there."""
+    """Turn this boot's medium into swap, and switch on every other swap disk of the platform."""
     medium = ctx.medium
     used = None
     if medium is not None and medium.source == source.NAME:
@@ -77,11 +76,9 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
 
 
 def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
-    """Zero the archive but for one block, which says how many bytes are ours to zero. Synced in that
-    order.
-    """
+    """Zero the archive, after a synced mark in its first block that says how many bytes may be zeroed."""
     with _alone(ctx.host, disk) as descriptor:
-        # Where a run that was cut has left the mark, it has kept the archive too.
+        # Where the mark is there already, the run that wrote it has kept a copy of the archive.
         if not tar_archive.is_mark(os.pread(descriptor, tar_archive.BLOCK, medium.offset)):
             settled.keep_archive(ctx, medium, descriptor)
         os.pwrite(descriptor, tar_archive.mark(medium.length - tar_archive.BLOCK), medium.offset)
@@ -99,9 +96,11 @@ def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
 
 
 def _format(host: Host, target: Device) -> None:
-    """mkswap; the caller has the lock. Signature, label and UUID are in one page, which it writes at once:
-    it needs no unit that outlives us. Judged by what is on the disk then, and by its exit status: a disk
-    that refuses the page leaves it in the kernel's cache.
+    """Run mkswap(8); the caller holds the disk's lock. Raise HostError where there is no swap afterwards.
+
+    mkswap writes signature, label and UUID as one page, so it needs no unit that outlives the agent. Both
+    the signature and the exit status must be right: a page that the disk refused is still in the kernel's
+    cache.
     """
     done = host.run(("mkswap", "-L", LABEL, target.node), check=False)
     if not host.dry_run and (done.returncode or not _signed(host, target.node)):
@@ -110,15 +109,16 @@ def _format(host: Host, target: Device) -> None:
 
 
 def _candidates(ctx: Context, disks: Disks) -> list[str]:
-    """Disks worth a closer look, by cheap signs and without a process: a signature, the partition's name,
-    the administrator's setting.
+    """Return the names of disks that may be swap: by signature, partition name or CONFIG_SWAP_DEVICE.
+
+    Cheap signs, read without a process; the caller looks closer.
     """
     host, wanted = ctx.host, _configured(ctx)
     mounted = {number for mount in mounts.mounts(host) for number in mount.numbers}
     found = []
     for name in disks(host):
         _, *parts = storage.with_parts(host, name)
-        # A kernel that gives no names to partitions leaves it to libblkid; what is mounted is no swap.
+        # Where the kernel tells no partition name (None), libblkid decides later. A mounted one is no swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
         named = named and storage.number_of(host, parts[0]) not in mounted
         if named or wanted in (name, *parts) or (not parts and _signed(host, devnode(name))):
@@ -127,7 +127,7 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
 
 
 def _existing(ctx: Context, name: str) -> Iterator[Item]:
-    """A swap disk without an archive: switched on; formatted only where its name says that it is one."""
+    """Switch on a swap disk without an archive; format it first if it is blank and named as swap."""
     host, active = ctx.host, mounts.swaps(ctx.host)
     for device in storage.with_parts(host, name):
         if storage.number_of(host, device) in active:
@@ -139,7 +139,7 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
     wanted = _configured(ctx)
     target, why = _target(disk, wanted, source.foreign(host, disk))
     if why and target.fstype != "swap" and target.part_name != source.PARTITION and target.name != wanted:
-        return  # somebody's, and nothing says that it is to be swap: a root disk of one partition
+        return  # used otherwise, and nothing names it as swap: a root disk with one partition
     if claim := next((c for c in mounts.claims(host) if mounts.claimed(target, c.what)), None):
         yield skipped("swap", f"{target.node}: left to the administrator ({claim.by})")
     elif why:
@@ -151,15 +151,15 @@ def _existing(ctx: Context, name: str) -> Iterator[Item]:
         with _locked(host, disk) if bare else contextlib.nullcontext():
             if bare:
                 _format(host, target)
-            # Each boot switches it on; that is news only of a device that was made swap just now.
+            # Each boot switches it on, so only a device that was formatted now counts as changed.
             host.run(("swapon", target.node))
         yield changed("swap", target.node) if bare else unchanged("swap", f"{target.node}, switched on")
 
 
 def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
-    """The device of the disk that may be switched on, and why it must not be.
+    """Return the disk's device for swap, and why it must not be used ("" if it may).
 
-    The administrator may name one partition of a disk that is otherwise not ours (a root disk).
+    ``wanted`` may be a partition of a disk that is not a swap disk otherwise (a root disk).
     """
     target = next((part for part in disk.partitions if part.name == wanted), None)
     if target is None or target.part_name == source.PARTITION:
@@ -170,8 +170,9 @@ def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
 
 
 def _taken(host: Host, target: Device, wanted: str) -> str:
-    """Return why a device without a signature must not be formatted, "" where it may: its name alone, as a
-    partition or in the setting, does not say that nothing is on it.
+    """Return why a device without a signature must not be formatted, "" where it may.
+
+    A partition's name, or the setting, is required but does not prove that the device is blank.
     """
     if target.part_name != source.PARTITION and target.name != wanted:
         return "nothing names it"
@@ -179,19 +180,19 @@ def _taken(host: Host, target: Device, wanted: str) -> str:
 
 
 def _configured(ctx: Context) -> str:
-    """The kernel name behind CONFIG_SWAP_DEVICE, "" where it names nothing."""
+    """Return the kernel name of CONFIG_SWAP_DEVICE, "" where that is no path below /dev."""
     wanted = ctx.settings.swap_device
     return os.path.basename(os.path.realpath(ctx.host.path(wanted))) if wanted.startswith("/dev/") else ""
 
 
 def _partition_name(host: Host, name: str) -> str | None:
-    """The GPT's name for a partition as the kernel read it; None where the kernel tells none."""
+    """Return a partition's name in the GPT as the kernel reports it (PARTNAME), None where it does not."""
     said = lines(host.read(f"{storage.BLOCK}/{name}/uevent") or "")
     return next((line.removeprefix("PARTNAME=") for line in said if line.startswith("PARTNAME=")), None)
 
 
 def _signed(host: Host, node: str) -> bool:
-    """Whether there is a swap signature; False for a device that cannot be read."""
+    """Return whether a device has a swap signature; False also where it cannot be read."""
     try:
         with host.opened(node, os.O_RDONLY) as descriptor:
             return os.pread(descriptor, len(_SIGNATURE), source.PAGE - len(_SIGNATURE)) == _SIGNATURE
@@ -202,11 +203,11 @@ def _signed(host: Host, node: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(host: Host, disk: Disk) -> Iterator[None]:
-    """The whole disk kept from udev until it is in use: after each writing udev has the kernel read the
-    partition table again, and for a moment there is no partition to switch on. Open for reading, so that
-    the end of the lock is no reason to do that.
+    """Hold the lock of the whole disk that keeps udev from it (BLOCK_DEVICE_LOCKING of systemd).
 
-    Raises HostError when somebody holds it for too long.
+    Otherwise udev has the kernel read the partition table again after each write, and for a moment there is
+    no partition to switch on. The disk is open for reading only: closing a descriptor for writing would
+    trigger the same. Raise HostError when the lock is not free within _LOCK_TIMEOUT seconds.
     """
     node = disk.device.node
     with host.opened(node, os.O_RDONLY) as descriptor:
@@ -217,9 +218,9 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(host: Host, disk: Disk) -> Iterator[int]:
-    """The whole disk open for writing, by nobody else (O_EXCL: not mounted, not swap).
+    """Open the whole disk for writing, exclusively (O_EXCL fails where it is mounted or swap).
 
-    Raises HostError when the device refuses what is done with it.
+    Raise HostError when it cannot be opened, or a read or write on it fails.
     """
     node = disk.device.node
     with host.opened(node, os.O_RDWR | os.O_EXCL) as descriptor:

@@ -1,7 +1,7 @@
-"""Step: the kernel parameters of Gandi's images, as a sysctl.d(5) file that sorts before the
-administrator's; a customer's /etc/gandi/sysctl.conf still comes after it, by a link.
+"""Step: write the kernel parameters of Gandi's images to a sysctl.d(5) file that sorts before the
+administrator's; a link has the customer's /etc/gandi/sysctl.conf applied after it.
 
-systemd applies both at each boot; here only when one of them is new.
+systemd applies both at each boot; this step applies them only when one of them is new.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TEXT = """\
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the file and the link, and apply all files, in their order, when one of them is new."""
+    """Settle the file and the link; apply all files in order when one of the two has changed."""
     host = ctx.host
     items = [_file(ctx)]
     if item := _customers(host):

@@ -1,7 +1,8 @@
-"""Step: two files that the rest of the system takes for granted: /etc/hosts knows localhost, and /etc/fstab
-names the root filesystem by its UUID, which stays when disks change their order.
+"""Step: have localhost in /etc/hosts, and the root filesystem in /etc/fstab by its UUID, which does not
+depend on the order of the disks.
 
-A root that is named in another lasting way (a label, LVM) is left as it is. What is replaced is kept.
+A root filesystem that is named by a label, an LVM path or the like is left as it is. The first version of
+/etc/fstab is kept in /etc/fstab.gandi-old.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 HOSTS, FSTAB = "/etc/hosts", "/etc/fstab"
-#: The file as it was before us.
+#: A copy of the file from before the agent's first change.
 OLD_FSTAB = "/etc/fstab.gandi-old"
 _LOCAL = {"127.0.0.1": "localhost", "::1": "localhost ip6-localhost ip6-loopback"}
-#: Names that the kernel gives in the order in which it finds the disks.
+#: Kernel names that depend on the order in which disks are found.
 _KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?)[0-9]*")
-#: Filesystems that are checked at boot; the others' fsck does nothing.
+#: Filesystems to check at boot (fstab's sixth field); fsck does nothing for the others.
 _CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle localhost's two lines, and root's."""
+    """Settle the two lines of localhost and the root filesystem's, as one item each."""
     for address in _LOCAL:
         yield from guarded(f"localhost:{address}", _localhost(ctx, address))
     yield from guarded("fstab", _root(ctx))
@@ -53,7 +54,7 @@ def _localhost(ctx: Context, address: str) -> Iterator[Item]:
 
 
 def _put(text: str, line: str, *, after: bool) -> str:
-    """The file with one more line, at its top or below the first."""
+    """Return the text with the line added at its top, or with ``after`` below its first line."""
     first, newline, rest = text.partition("\n")
     return f"{first}{newline}{line}{rest}" if after and newline else line + text
 
@@ -80,7 +81,7 @@ def _root(ctx: Context) -> Iterator[Item]:
 
 
 def _root_filesystem(host: Host) -> tuple[str, str]:
-    """UUID and type of what is mounted at /, "" where it has none."""
+    """Return UUID and type of the filesystem at /, "" and "" where it has no UUID."""
     found = [mount for mount in mounts.mounts(host) if mount.at == "/"]
     for number in found[-1].numbers if found else ():
         uuid = database.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")

@@ -1,8 +1,7 @@
-"""Step: the timezone, as a link to its file (localtime(5)); Debian's /etc/timezone follows where there is
-one.
+"""Step: set the timezone: the link /etc/localtime (localtime(5)), and Debian's /etc/timezone if it exists.
 
-The document's; else the kernel command line's ``gandi=``; else, from Gandi's archive alone, that of its
-machines from of old, where the image has not been given another one; else it is left as it is.
+It is the document's; else that of ``gandi=`` on the kernel command line; else, on a machine configured by
+Gandi's archive, Europe/Paris, unless the image has another one. Otherwise nothing is changed.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ if TYPE_CHECKING:
 
 _LINK, _TEXT = "/etc/localtime", "/etc/timezone"
 _ZONES = "/usr/share/zoneinfo/"
-#: Gandi's hosts name it in short, with more words after a dash.
+#: Gandi's hosts abbreviate it ("cet"); more words follow after a dash.
 _KERNEL = re.compile(r"(?<![^ \t\r\n])gandi=([^ \t\r\n-]*)")
 _PARIS, _UTC = "Europe/Paris", "Etc/UTC"
-#: What an image has that was not given a timezone.
+#: The timezone of an image in which none was set.
 _UNSET = (None, "Etc/UTC", "UTC", "Etc/UCT", "Universal", "Etc/Universal", "Zulu")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A timezone, and who wants it. ``weak``: it gives way to one that the image was given."""
+    """A timezone and where it comes from. ``weak``: one that is set in the image is kept."""
 
     zone: str
     by: str
@@ -42,7 +41,7 @@ class Wanted:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle it as one item."""
+    """Settle the timezone as one item. Raise ConfigError when the document's is not known here."""
     wanted = _wanted(ctx)
     if wanted is None:
         return
@@ -67,7 +66,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 def _wanted(ctx: Context) -> Wanted | None:
     if ctx.config and ctx.config.timezone:
         return Wanted(ctx.config.timezone, "document")
-    if not ctx.host.offline:  # the kernel is another machine's
+    if not ctx.host.offline:  # else the kernel command line is another machine's
         named = _KERNEL.search(ctx.host.read("/proc/cmdline") or "")
         if named:
             return Wanted(_PARIS if named[1].lower() == "cet" else _UTC, "kernel command line")
@@ -84,7 +83,7 @@ def _live(host: Host) -> str | None:
 
 
 def _set(host: Host, zone: str) -> None:
-    # The link last: it is what the next boot judges by.
+    # The link last: after a power cut the next boot compares the link.
     if host.exists(_TEXT):
         host.write(_TEXT, f"{zone}\n")
     host.symlink(_LINK, _ZONES + zone)

@@ -1,10 +1,10 @@
-"""Step: the accounts of the document, with their groups, shells, sudo rules, passwords and keys.
+"""Step: create the document's accounts, and settle their groups, shells, sudo rules, passwords and keys.
 
-An account is created once, and whole: what a power cut or a full disk kept from being made, the next run
-makes. One that the administrator removed stays removed, and nothing more is done for it. A key or a sudo
-rule that the platform delivers no longer is removed if we had added it and it is still as we wrote it, and
-nothing was wrong in the document (a mistake in it must lock nobody out); an account or a password never is.
-Passwords reach the system on chpasswd's standard input, keys by descriptor (see homefile).
+An account is created once; after a power cut or on a full disk, the next run makes what is missing of it.
+One that the administrator removed stays removed, and nothing else is done for it. A key or a sudo rule that
+is no longer delivered is removed if the agent added it, it is unchanged since, and the document was read
+without problems (a mistake in it must lock no one out). Accounts and passwords are never removed. Passwords
+go to chpasswd(8) on its standard input; keys are written by descriptor (agent/accounts/authorized_keys.py).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 _SHELL = "/bin/bash"
 #: sudo reads no file of this folder whose name has a dot.
 _SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
-#: Characters of a key's comment, and of its fingerprint ("SHA256:" and 8), that stand for it in a report.
+#: Characters that name a key in a report: of its comment, or of its fingerprint ("SHA256:" and 8).
 _COMMENT, _FINGERPRINT = 40, 15
-#: The files of accounts and groups, and how pam_unix calls what it has not finished: any other name of /etc
-#: that begins so is looked at.
+#: The account files in /etc, and pam_unix's temporary ones. Any other name that begins so may be the remains
+#: of a program that was killed.
 _FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid", "npasswd", "nshadow")
-#: What is begun: an account with its home, a membership with its group.
+#: Parts recorded when an item is begun: an account with its home, a membership with its group.
 _HOME, _GROUP = "home", "group"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle every account, then take back the keys and rules that are delivered no longer."""
+    """Settle every account, then withdraw the keys and sudo rules that are no longer delivered."""
     config = ctx.config
     if config is None:
         return
@@ -51,8 +51,8 @@ def apply(ctx: Context) -> Iterator[Item]:
         for item in guarded(f"user:{user.name}", _account(ctx, user)):
             yield item
             if item.outcome is Outcome.FAILED and not ctx.host.live:
-                # Each program of an image has the same PID, which its lock holds: to the next one, the lock
-                # of one that was killed is in use.
+                # Programs of an image all run with the same PID, which is in the lock file: to the next one,
+                # the lock of one that was killed seems to be in use.
                 yield from _tidied(ctx)
     if config.partial:
         return
@@ -65,7 +65,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _tidied(ctx: Context) -> Iterator[Item]:
-    """Remove what a program that was cut has left, where anything looks like it."""
+    """Remove what a killed program of the passwd package has left, where a name in /etc looks like it."""
     if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
         from agent.accounts import shadow
 
@@ -73,8 +73,9 @@ def _tidied(ctx: Context) -> Iterator[Item]:
 
 
 def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
-    """Each account once, under its own name: the empty one is that of CONFIG_DEFAULT_USER, who administers
-    the machine. An account that only a password was delivered for is among them.
+    """Return each account once, by name, those with nothing but a delivered password too.
+
+    The empty name stands for CONFIG_DEFAULT_USER, which becomes an administrator.
     """
     default = ctx.settings.default_user
     found = dict[str, User]()
@@ -85,7 +86,7 @@ def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
 
 
 def _both(one: User, other: User) -> User:
-    """What two entries say of the same account; where they differ, the first counts."""
+    """Merge two entries for one account; where they differ, the first counts."""
     return replace(
         one,
         password=one.password if one.password is not None else other.password,
@@ -134,7 +135,7 @@ def _settle_account(ctx: Context, user: User) -> Item:
 
 
 def _parts(ctx: Context, name: str) -> str:
-    """A home that is there before its account is not completed."""
+    """Return the parts to complete: the home, unless it exists before the account."""
     from agent.accounts import shadow
 
     return "" if ctx.host.exists(shadow.new_home(ctx.host, name)) else _HOME
@@ -150,7 +151,8 @@ def _create(ctx: Context, user: User) -> None:
             _useradd(ctx, user)
         except HostError:
             if passwd.account(ctx.host, user.name) is None:
-                ctx.state.ended(item)  # nothing of it is there: what the administrator makes is his
+                # Nothing was made: an account that appears later is the administrator's.
+                ctx.state.ended(item)
             raise
     shadow.complete(ctx.host, user.name, home=home)
 
@@ -159,7 +161,7 @@ def _useradd(ctx: Context, user: User) -> None:
     shell = ("--shell", _SHELL) if ctx.host.exists(_SHELL) else ()
     group = passwd.admin_group(ctx.host) if user.admin else None
     also = ("--groups", group) if group else ()
-    # A group of that name may be there without the account; useradd would refuse to make it again.
+    # The group may exist without the account; useradd would refuse to create it.
     own = ("--user-group",) if passwd.group(ctx.host, user.name) is None else ("--gid", user.name)
     ctx.host.run(("useradd", "--create-home", *shell, *also, *own, user.name))
 
@@ -231,7 +233,7 @@ def _rules(ctx: Context, user: User) -> Iterator[Item]:
     text = "".join(f"{user.name} {rule}\n" for rule in user.sudo)
 
     def write() -> None:
-        # One wrong line would make sudo refuse everybody.
+        # One wrong line would make sudo refuse every user.
         checked = ctx.host.run(("visudo", "-c", "-f", "-"), stdin=text.encode(), check=False, changes=False)
         if checked.returncode:
             raise ConfigError("visudo refuses the rules", hint="write them as in sudoers(5)")
@@ -254,12 +256,12 @@ def _rules_file(name: str) -> str:
 
 
 def _key_item(name: str, key: str) -> str:
-    """The name under which it is remembered."""
+    """Return the key's name in the state."""
     return f"key:{name}:{passwd.fingerprint(key)}"
 
 
 def _key_shown(name: str, key: str) -> str:
-    """How people know it: by its comment, else by the beginning of its fingerprint."""
+    """Return the key's name in reports: by its comment, else the beginning of its fingerprint."""
     comment = shown(passwd.comment(key))[:_COMMENT]
     return f"key:{name}:{comment or passwd.fingerprint(key)[:_FINGERPRINT]}"
 
@@ -275,12 +277,12 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
 
     yield ctx.state.settle(
         _key_item(name, key),
-        # The comment at its end is not the key: a changed one brings no removed key back.
+        # Without the comment, so that a changed one does not bring back a key that was removed.
         delivered=passwd.blob(key) or key,
         wanted=line,
         live=line if there else None,
         apply=add,
-        # A power cut may take the record that it was added here, and then it could not be withdrawn.
+        # Recorded as begun: a key without a record, after a power cut, could not be withdrawn.
         parts="",
     )
 
@@ -290,7 +292,7 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     owner = passwd.account(ctx.host, name)
     lines = authorized_keys.lines(ctx.host, owner) if owner else []
     same = [line for line in lines if _is(line, wanted)]
-    # Of several lines with the key, the one that was written here.
+    # Of several lines with the key, prefer the one that the agent wrote.
     line = next((line for line in same if ctx.state.is_ours(item, line)), same[0] if same else None)
 
     def undo() -> None:

@@ -1,1 +1,1 @@
-"""What is remembered: across boots below /var/lib/gandi, and of this boot below /run/gandi."""
+"""The agent's records: across boots below /var/lib/gandi, for one boot below /run/gandi."""

@@ -1,11 +1,11 @@
-"""A machine that was set up before the agent came to it: what it has stays.
+"""An adopted machine: one that was set up before the agent was installed. What it has is kept.
 
-    adopted.json    for which instance that holds, the first document that it was delivered, the NICs that
-                    were there, and the marks of what counts as done
+    adopted.json    the instance, the digest of its first document and the boot it came in, the MACs of the
+                    NICs that were there, and the marks that have been asked for
 
-Such a machine is known by its UUID alone until the platform delivers a document. The first one tells its
-identity and is stored; of its items none is applied, and what runs once per instance counts as done. What
-the platform changes afterwards is applied as on any machine.
+Until the platform delivers a document, such a machine is identified by its UUID. The first document sets the
+identity and is stored, but none of its items is applied, and what runs once per instance counts as done.
+What the platform changes afterwards is applied as on any machine.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from agent.config.model import Identity, InstanceConfig
     from agent.host.host import Host
 
-#: The source of an instance that no document has named yet.
+#: The source of an instance without a document.
 SOURCE = "adopted"
 FILE = f"{json_file.FOLDER}/adopted.json"
 _BOOT = "/proc/sys/kernel/random/boot_id"
-#: Kinds of items (the word before the colon) that a platform delivers; the others are the agent's own.
+#: Kinds of items (the name up to the colon) that a platform delivers; all others are the agent's own.
 _DELIVERED = frozenset(
     {
         *("user", "group", "shell", "password", "lock", "sudo", "key", "file"),
         *("hostname", "hosts", "mailname", "nic", "dhcp", "nic parameters", "resolvers", "timezone"),
     }
 )
-#: Repairs of the administrator's own files, of which none is made on such a machine.
+#: Kinds of items that repair the administrator's files; none is applied on an adopted machine.
 _REPAIRS = frozenset({"localhost", "fstab", "cron"})
-#: What a reset on the platform's side delivers although the document is the same: first seen in a later boot
-#: than the document, it is new.
+#: The kind that the platform can deliver without a new document (a password reset): it is applied when it
+#: first comes in a later boot than the document.
 _RESET = "password"
 
 
 def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
-    """Remember that this machine was there before us, with these NICs (MACs)."""
+    """Record that this machine is adopted, with the MACs of its NICs."""
     json_file.store(
         host, FILE, {"instance": asdict(identity), "nics": sorted(nics), "document": "", "done": []}
     )
 
 
 def take(host: Host, config: InstanceConfig) -> None:
-    """Remember the first document of such a machine, before it becomes the instance that this names."""
+    """Record the first document of an adopted machine, before the machine becomes its instance."""
     from agent.config.model import dump
 
     found = json_file.load(host, FILE) or {}
@@ -56,12 +56,12 @@ def take(host: Host, config: InstanceConfig) -> None:
 
 
 def nics(host: Host) -> frozenset[str]:
-    """The MACs of the NICs that were configured, or left alone, by whoever set the machine up."""
+    """Return the MACs of the NICs that an adopted machine had; none on any other machine."""
     return frozenset((json_file.load(host, FILE) or {}).get("nics", ()))
 
 
 def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
-    """Whether an item that was never applied to the instance stays as it was before us."""
+    """Return whether an item that was never applied to the instance stays as it is."""
     kind = item.partition(":")[0]
     if kind in _REPAIRS:
         return _record(host, identity) is not None
@@ -71,13 +71,15 @@ def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool
 
 
 def untouched(host: Host, identity: Identity | None, folder: str) -> bool:
-    """Whether nothing has changed on the platform's side since the machine was adopted."""
+    """Return whether the machine is adopted and the platform has delivered at most its first document."""
     return _in_force(host, identity, folder) is not None
 
 
 def counts_as_done(host: Host, identity: Identity | None, folder: str, mark: str) -> bool:
-    """Whether a thing that runs once, and was never asked for before, counts as done; it is remembered that
-    it was asked for, so that an operator who has it run again (and removes its mark) is obeyed.
+    """Return whether a program or step that runs once counts as done although it has no mark.
+
+    That is so for the first request only, which is recorded: when the operator removes the mark to have it
+    run again, it runs.
     """
     found = _in_force(host, identity, folder)
     if found is None or mark in found["done"]:
@@ -87,13 +89,13 @@ def counts_as_done(host: Host, identity: Identity | None, folder: str, mark: str
 
 
 def _record(host: Host, identity: Identity | None) -> dict[str, Any] | None:
-    """What is known of the instance from before us, None where it was not adopted."""
+    """Return the record of an adopted instance, None for any other."""
     found = json_file.load(host, FILE)
     return found if found and identity is not None and found.get("instance") == asdict(identity) else None
 
 
 def _in_force(host: Host, identity: Identity | None, folder: str) -> dict[str, Any] | None:
-    """The record, while the instance is the one that was adopted, and its document the first."""
+    """Return the record while the instance is adopted and has at most its first document, else None."""
     found = _record(host, identity)
     if found is None:
         return None

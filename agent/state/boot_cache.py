@@ -1,8 +1,7 @@
-"""What of this machine's CPUs, memory and NICs has been seen in this boot: a file for each kind below
-/run/gandi, gone with the power.
+"""The CPUs, memory and NICs seen so far in this boot: a JSON file for each kind below /run/gandi.
 
-It outlives the daemon, so that what the administrator took away stays away whoever looks next, and however
-often udev is told to say everything again.
+The files outlive the daemon: what the administrator has taken offline stays so when another process looks
+next, and after any ``udevadm trigger``.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ CPUS, MEMORY, NICS, QUEUES = "cpus", "memory", "nics", "queues"
 
 
 def load(host: Host, kind: str) -> dict[str, Any] | None:
-    """What was stored of that kind in this boot; None where nobody has looked yet, or the file is
+    """Return what was stored for a kind in this boot; None before the first look, or where the file is
     damaged.
     """
     text = host.read(_file(kind))
     if text is None:
-        from agent.state import settled  # in a boot in which no stage looked
+        from agent.state import settled  # late: needed in a boot without a stage only
 
         return settled.seen_at_boot(host, kind)
     try:
@@ -36,7 +35,7 @@ def load(host: Host, kind: str) -> dict[str, Any] | None:
 
 
 def store(host: Host, kind: str, value: Mapping[str, Any]) -> None:
-    """Remember it for the rest of this boot."""
+    """Store the value of a kind for the rest of this boot."""
     host.mkdir("/run/gandi")
     host.write(_file(kind), json.dumps(value, sort_keys=True) + "\n", mode=0o600)
 

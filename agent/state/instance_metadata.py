@@ -1,7 +1,7 @@
-"""What the platform says of the machine (service offering, zone, tags), for those who ask inside.
+"""The platform's metadata of the machine (service offering, zone, tags), for programs in it.
 
-A stored configuration is root's alone. The values themselves are no secret, so a copy lies in /run for
-everybody; the user data, which often is one, stays with root.
+The stored configuration is readable by root only. The metadata holds no secrets, so a copy in /run is
+readable by all users; the user data, which often holds some, is for root.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ FILE = "/run/gandi/metadata.json"
 
 
 def publish(host: Host, values: Mapping[str, str]) -> None:
-    """Make the values readable for everybody until the machine is switched off."""
+    """Write the values to FILE, readable by all users until the next boot."""
     host.write(FILE, canonical(dict(values)))
 
 
 def keys(host: Host, state: State) -> list[str]:
-    """What can be asked for; to root also the user data."""
+    """Return the keys that this user may read, sorted; for root that includes the user data."""
     user_data = os.geteuid() == 0 and _user_data(state) is not None
     return sorted([*_values(host), *([USER_DATA] if user_data else [])])
 
 
 def value(host: Host, state: State, key: str) -> bytes:
-    """The value of ``key``. Raises ConfigError for one that is not there or not for this user."""
+    """Return the value of ``key``. Raise ConfigError when it was not delivered or is not for this user."""
     if key == USER_DATA:
         if os.geteuid():
             raise ConfigError(f"{key}: must be run as root", hint=f"sudo gandi-agent get {key}")

@@ -1,6 +1,6 @@
-"""The versioned JSON files below /var/lib/gandi: for root alone, replaced whole, damage told from absence.
+"""Read and write the versioned JSON files below /var/lib/gandi: mode 0600, replaced atomically.
 
-What they mean is in agent/state/store.py.
+A missing file reads as None, a damaged one raises Damaged. What each file means is in agent/state/store.py.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 FOLDER = "/var/lib/gandi"
-#: Of every file; a newer one is not read (the message says so).
+#: Version of every file; one with a newer version is refused.
 VERSION = 1
-#: Bytes of a file at the most.
+#: Bytes at most in a file.
 _LIMIT = 16 << 20
 _UNSAFE = r"[^A-Za-z0-9._-]"
-#: Characters of a folder's name, so that an id of any length is a file name.
+#: Characters at most in a folder's name, so that an id of any length gives a valid one.
 _LONGEST = 128
 
 
 def digest(value: str | bytes) -> str:
-    """A short name for a value that must be recognised again but not stored."""
+    """Return a SHA-256 digest, in hex, of a value that must be recognised again but not stored."""
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return sha256(data).hexdigest()
 
 
 class Damaged(HostError):
-    """A file holds something that no agent wrote."""
+    """A file is no JSON object, so the agent did not write it."""
 
 
 def load(host: Host, name: str) -> dict[str, Any] | None:
-    """What the file holds; None where there is none. Raises Damaged, or HostError for a newer
-    agent's.
+    """Return the object in a file, None where there is no file.
+
+    Raise Damaged when it is not a JSON object, HostError when a newer agent wrote it.
     """
     data = host.read_bytes(name, limit=_LIMIT)
     if data is None:
@@ -58,25 +59,27 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
 
 
 def store(host: Host, name: str, value: Mapping[str, object], *, sync: bool = True) -> None:
-    """Make the file hold the value; its folder is made. ``sync`` makes it survive a power cut."""
+    """Replace the file, with VERSION added to the value; create its folder. ``sync``: on return it survives
+    a power cut.
+    """
     folder(host, name.rpartition("/")[0])
     host.write(name, canonical({**value, "version": VERSION}), mode=0o600, sync=sync)
 
 
 def folder(host: Host, name: str) -> None:
-    """Make a folder at or below FOLDER, and those above it, for root alone."""
+    """Create a folder at or below FOLDER, and those above it, with mode 0700."""
     if name.startswith(FOLDER + "/"):
         folder(host, name.rpartition("/")[0])
     host.mkdir(name, mode=0o700)
 
 
 def safe_name(name: str) -> str:
-    """The name, with an underscore for each character that a file's name had better not have."""
+    """Return the name with an underscore for each character but ASCII letters, digits, ".", "_" and "-"."""
     return re.sub(_UNSAFE, "_", name)
 
 
 def instance_folder(name: str) -> str:
-    """Where the files of the instance of this name are; whatever the name, a folder below FOLDER."""
+    """Return the path of an instance's folder, which is below FOLDER/instances for any name."""
     safe = safe_name(name)
     if safe != name or len(safe) > _LONGEST:
         safe = f"{safe[: _LONGEST // 2]}-{digest(name)[:16]}"

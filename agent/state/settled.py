@@ -1,14 +1,14 @@
-"""The mark that the machine is as it has to be: /var/lib/gandi/settled. Where the next boot finds all as the
-mark says, no stage runs (bin/gandi-check, which alone says what is compared).
+"""The mark of a settled machine, /var/lib/gandi/settled: when the next boot finds everything as the mark
+says, no stage runs. bin/gandi-check alone defines what is compared.
 
-    orders      one a line, for that boot: ``swap NAME`` (to be switched on), ``start UNIT`` (at once),
-                ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (what was applied last is kept
-                beside it), ``seen KIND JSON``
-    facts       this word; what follows is what "gandi-check --facts" prints
+    orders      one per line, for that boot: ``swap NAME`` (to be switched on), ``start UNIT`` (at once),
+                ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (the archive that was applied
+                last is kept beside the mark), ``seen KIND JSON``
+    facts       this word; the lines after it are the output of "gandi-check --facts"
 
-It is there only while nothing of the agent's is under way: removed when a stage, a verb or the daemon
-begins, and written when the daemon comes to rest. In a boot that has found it true, /run/gandi/settled has
-its orders, and stands for the stages in ``status``.
+The mark exists only while the agent is idle: it is removed when a stage, a verb or the daemon begins, and
+written when the daemon is idle. In a boot that found it true, /run/gandi/settled holds its orders, and
+``status`` shows that instead of the stages.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
 
 FOLDER = "/var/lib/gandi"
 MARK, ARCHIVE = f"{FOLDER}/settled", f"{FOLDER}/archive"
-#: Made by gandi-check. The second is there while the boot passes the stages, the third while no daemon has
-#: run since: then udev's rules start one for an event of ours.
+#: Made by gandi-check. The second exists until the boot has passed the stages, the third until a daemon
+#: runs: with it, udev's rules start the daemon for a device event.
 FLAG, UNCHANGED, ASLEEP = "/run/gandi/settled", "/run/gandi/unchanged", "/run/gandi/asleep"
-#: What is said of a stage in such a boot.
+#: Shown for a stage in such a boot.
 NOTHING_NEW = "unchanged: nothing new since the last boot"
 CHECK = "/usr/lib/gandi-agent/gandi-check"
-#: Wants the mount units of known data disks.
+#: The target that wants the mount units of known data disks.
 DISKS = "gandi-disks.target"
-#: The place of an archive that can be compared, and bytes of one that is kept; what its reader looks at
-#: behind the end (agent/reader/formats/tar_archive.py: a record of 10 KiB and a block) is kept with it.
+#: In bytes: the offset of an archive that gandi-check can compare, the largest that is kept, and what is
+#: kept beyond its end because the reader reads it (a record and a block: reader/formats/tar_archive.py).
 _PLACE, _LARGEST, _BEHIND = 512 << 10, 1 << 20, 21 * 512
 
 
 def is_settled(host: Host) -> bool:
-    """Whether this boot found everything as the mark said, so that no stage ran in it."""
+    """Return whether this boot found everything as the mark says, so that no stage ran."""
     return host.exists(FLAG)
 
 
 def withdraw(host: Host) -> None:
-    """Remove the mark, for good also where the power is cut next: something begins.
+    """Remove the mark before something begins; on return its removal survives a power cut.
 
-    Raises HostError where it cannot be removed.
+    Raise HostError where it cannot be removed.
     """
     if host.exists(MARK) and host.remove(MARK) and not host.dry_run:
         with host.opened(FOLDER, os.O_RDONLY) as folder:
@@ -56,7 +56,7 @@ def withdraw(host: Host) -> None:
 
 
 def wake(host: Host) -> None:
-    """A daemon is there: it withdraws the mark, and events need not start one."""
+    """Withdraw the mark as the daemon starts, and stop udev's rules from starting one."""
     host.remove(ASLEEP)
     withdraw(host)
 
@@ -65,11 +65,11 @@ def wake(host: Host) -> None:
 
 
 def keep_archive(ctx: Context, medium: Medium, descriptor: int) -> None:
-    """Keep what is on the medium, open as ``descriptor``, before it is overwritten: where the platform
-    delivers it again on a new disk, byte for byte, that is no news.
+    """Copy the archive from the medium, open as ``descriptor``, to ARCHIVE before it is overwritten.
 
-    Only one that was understood as a whole and has no plain password in it (the source step keeps its
-    digest), that brings no modules for a kernel, and is not large.
+    gandi-check compares it with what the platform delivers on a new disk: the same bytes are nothing new.
+    Only an archive is kept that was read whole and without a plain password (the source step keeps its
+    digest then), that has no kernel modules, and of at most 1 MiB. Otherwise the last copy is removed.
     """
     known = ctx.host.exists(f"{ctx.state.folder()}/delivered")
     if known and not medium.modules and medium.offset == _PLACE and 0 < medium.length <= _LARGEST:
@@ -84,12 +84,12 @@ def keep_archive(ctx: Context, medium: Medium, descriptor: int) -> None:
 
 
 def forget_archive(host: Host) -> None:
-    """What is kept is not what is in force any more."""
+    """Remove the copy of the archive, which is no longer what is in force."""
     host.remove(ARCHIVE)
 
 
 def archived(ctx: Context) -> int:
-    """Bytes of the archive that is kept and in force; 0 where there is none."""
+    """Return the size in bytes of the archive that is kept and in force, 0 where there is none."""
     if ctx.state.identity() is None or not ctx.host.exists(f"{ctx.state.folder()}/delivered"):
         return 0
     try:
@@ -102,8 +102,10 @@ def archived(ctx: Context) -> int:
 
 
 def seen_at_boot(host: Host, kind: str) -> dict[str, Any] | None:
-    """What a first look of this boot would have stored of that kind (boot_cache.py): the numbers of the
-    folders of its CPUs and memory blocks, or what was seen in the boot before it; None in another boot.
+    """Return what a stage of this boot would have stored for a kind (agent/state/boot_cache.py).
+
+    For CPUs and memory: the inode numbers of their sysfs folders; for the others, what was seen in the boot
+    before. None in a boot that is not settled.
     """
     said = lines(host.read(FLAG) or "")
     prefix = {"cpus": "cpu", "memory": "memory"}.get(kind)

@@ -1,20 +1,20 @@
-"""What the agent remembers across boots, below /var/lib/gandi (0700).
+"""The agent's state across boots, below /var/lib/gandi (0700).
 
-    instance.json               which instance this is: source, id, and the DMI UUID it was first seen under
+    instance.json               the instance: source, id, and the DMI UUID at its first boot
     instances/<id>/config.json  the last good configuration (0600), synced before a medium is wiped
-    instances/<id>/applied.json each item: digests of what was delivered, and left, when last applied
-    instances/<id>/begun.json   items of several files of which the first may be written and the rest not
-    instances/<id>/nics.json    which MAC each NIC of the document was paired with
+    instances/<id>/applied.json for each item, digests of the delivered value and of the live one it left
+    instances/<id>/begun.json   items of several files that were begun and have not ended
+    instances/<id>/nics.json    the MAC that each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
-    instances/<id>/user-data    what the platform handed over for the customer, as it came (0600)
-    instances/<id>/done/        an empty file for each thing that runs once and has been started
-    instances/<id>/renew/       an empty file for each thing that is still to be made anew (regenerate.py)
-    system/applied.json         likewise, of what belongs to the system and to no instance
-    disks.json                  filesystem UUID -> mountpoint
-    adopted.json                a machine that was set up before us (agent/state/adopted.py)
+    instances/<id>/user-data    the customer's user data as it was delivered (0600)
+    instances/<id>/done/        an empty file for each program or step that runs once and was started
+    instances/<id>/renew/       an empty file for each thing still to be regenerated (regenerate.py)
+    system/applied.json         as above, for items of the system that belong to no instance
+    disks.json                  filesystem UUID -> mountpoint and other facts
+    adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
 
-``settle`` is the rule of three values, in its one place: it is what makes every step idempotent and lets
-the administrator win.
+``State.settle`` is the one place of the rule of three values: it makes every step idempotent and keeps the
+administrator's changes.
 """
 
 from __future__ import annotations
@@ -38,44 +38,44 @@ if TYPE_CHECKING:
 
 FOLDER = json_file.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
-#: What the reader calls user data among the files.
+#: Name of the user data among the reader's files.
 USER_DATA = "user-data"
-#: Stands for what was there before us: no live value is like it.
+#: Recorded as the live value of an adopted machine's item; no real value is equal to it.
 _BEFORE_US = "\0before us"
 
 
 @dataclass(slots=True)
 class State:
-    """The files below /var/lib/gandi. Shared by the threads of one process; one process at a time holds
-    the stage lock.
+    """The files below /var/lib/gandi. One State is shared by a process's threads; the stage lock keeps other
+    processes out.
     """
 
     host: Host
-    #: Where its files are; "" for the folder of the current instance.
+    #: Path of its files; "" for the folder of the current instance.
     place: str = ""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _unstored: model.Identity | None = None
 
     def system(self) -> State:
-        """What is remembered of the system itself (our drop-ins), with an instance or without one."""
+        """Return the state of the system's own items (the agent's drop-ins), which need no instance."""
         return State(self.host, f"{FOLDER}/system")
 
     # -- instance --------------------------------------------------------------------
 
     def identity(self) -> model.Identity | None:
-        """The instance that was last set up, or None on a machine that never was."""
+        """Return the current instance, None on a machine that was never set up."""
         return self._unstored or self._named()
 
     def assume(self, identity: model.Identity) -> None:
-        """Make this the instance for the life of this process only, until ``adopt``.
+        """Make this the instance for this process only, until ``adopt``.
 
-        What is stored meanwhile goes under its name, and items are applied without being remembered. Where
-        ``adopt`` never comes (the disk is full), what runs once is not run: that could not be kept.
+        Until then files are stored under its name, and applied items are not recorded. Where ``adopt`` is
+        never called (the disk is full), programs that run once are not run: it could not be recorded.
         """
         self._unstored = identity
 
     def adopt(self, identity: model.Identity, *, dmi: str = "") -> bool:
-        """Make this the instance; True when it is another one than before, or that is not known."""
+        """Make this the instance; return True when it is not the stored one, or that cannot be read."""
         try:
             is_new = identity != self._named()
         except json_file.Damaged:
@@ -86,18 +86,21 @@ class State:
         return is_new
 
     def _named(self) -> model.Identity | None:
-        from agent.config import model  # a disk that is plugged in has no need of it
+        from agent.config import model  # late: a disk event does not need it
 
         found = json_file.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
     def dmi(self) -> str:
-        """The DMI UUID under which the instance was first seen ("" when unknown)."""
+        """Return the machine's DMI UUID at the instance's first boot, "" when unknown."""
         found = json_file.load(self.host, _INSTANCE)
         return str(found.get("dmi", "")) if found else ""
 
     def folder(self) -> str:
-        """The folder of the current instance; it may not exist yet."""
+        """Return the path of the current instance's folder, which may not exist yet.
+
+        Raise HostError on a machine without an instance.
+        """
         if self.place:
             return self.place
         identity = self.identity()
@@ -106,7 +109,10 @@ class State:
         return json_file.instance_folder(f"{identity.source}-{identity.id}")
 
     def store_config(self, config: model.InstanceConfig, files: dict[str, bytes]) -> None:
-        """Store it with its programs and user data (none: removed); on return it survives a power cut."""
+        """Store the configuration with its programs and user data; on return they survive a power cut.
+
+        User data that is not delivered is removed.
+        """
         from agent.config import model
 
         with self._lock:
@@ -118,7 +124,10 @@ class State:
             self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
-        """The last good configuration; None when there never was one. Raises HostError where unreadable."""
+        """Return the last good configuration, None when there never was one.
+
+        Raise HostError when it cannot be read.
+        """
         if self.identity() is None:
             return None
         data = self.host.read_bytes(f"{self.folder()}/config.json", limit=16 << 20)
@@ -135,17 +144,17 @@ class State:
             ) from error
 
     def script(self, name: str) -> str:
-        """The path of a stored program."""
+        """Return the path of a stored program."""
         return f"{self.folder()}/scripts/{name}"
 
     def user_data(self) -> str:
-        """The path of the stored user data."""
+        """Return the path of the stored user data."""
         return f"{self.folder()}/{USER_DATA}"
 
     # -- once ------------------------------------------------------------------------
 
     def done(self, mark: str) -> bool:
-        """Whether the thing that runs once per instance has been started, or counts as done."""
+        """Return whether a program or step that runs once per instance was started, or counts as done."""
         name, folder = json_file.safe_name(mark), self.folder()
         if self.host.exists(f"{folder}/done/{name}"):
             return True
@@ -156,15 +165,15 @@ class State:
         return before_us
 
     def mark(self, mark: str) -> None:
-        """Remember for good that it has been started."""
+        """Record that it has been started; on return that survives a power cut."""
         self.host.write(self.mark_file(mark), b"", mode=0o600, sync=True)
 
     def mark_file(self, mark: str) -> str:
-        """The file whose existence is that memory, for a program that marks itself; its folder is made."""
+        """Return the path of the mark, for a program that writes it itself; create its folder."""
         return self.file(f"done/{json_file.safe_name(mark)}")
 
     def file(self, name: str) -> str:
-        """The path of a file of this instance's; its folder is made."""
+        """Return the path of a file in the instance's folder; create the folder it is in."""
         path = f"{self.folder()}/{name}"
         json_file.folder(self.host, path.rpartition("/")[0])
         return path
@@ -186,22 +195,25 @@ class State:
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
-        ``delivered`` is what the platform says; ``wanted`` how that looks on this system (the rendered
-        file, the line); ``live`` how it looks now, None when it is not there. ``apply`` makes it so and
-        may raise; ``left`` asks how it looks then, where only the system knows. ``parts``: it is of several
-        files, of which ``live`` tells only one, or a line in a file of others, which does not tell whether
-        it was there before and must not be withdrawn. That it has begun is stored first, with this text (see
-        ``begun``), and forgotten when ``apply`` has returned, which goes on from any part. ``own``: it has a
-        place that only this agent writes, so one that is as wanted without being remembered was
-        applied by a run that was cut. Compared with what was delivered, and left, when it was last applied:
+        ``delivered``: the platform's value, compared with that of the last time.
+        ``wanted``: the same as this system spells it (the rendered file, the line).
+        ``live``: how it is now, None when it is absent.
+        ``apply``: make it as wanted; may raise.
+        ``left``: return how it is after ``apply``, where only the system knows (a hash that it made).
+        ``parts``: for an item of several files, of which ``live`` shows one, or for a line in a shared file,
+        which does not show who added it. That the item is begun is stored first, with this text (``begun``),
+        and removed when ``apply`` has returned; ``apply`` must be able to go on from any part.
+        ``own``: only the agent writes its file, so one that is as wanted without a record was applied by a
+        run that was cut short, and may be withdrawn.
 
-        - begun, and not ended since it is delivered: applied;
-        - live is what is wanted: unchanged;
-        - never applied, to a machine that was set up before us: kept;
-        - delivered differs from last time: applied;
-        - delivered is as last time and live is as we left it, so only our way of writing it has changed:
-        applied;
-        - otherwise the administrator changed it: kept.
+        The first that holds decides:
+
+        - begun, not ended, and not recorded with this delivered value: applied;
+        - live is wanted: unchanged;
+        - never applied, on an adopted machine: kept;
+        - never applied, or delivered differs from last time: applied;
+        - live is as the agent left it, so only its way of writing the value has changed: applied;
+        - otherwise the administrator has changed it: kept.
         """
         with self._lock:
             known = self._applied().get(name)
@@ -231,11 +243,11 @@ class State:
         return changed(name, detail)
 
     def begun(self, name: str) -> str | None:
-        """What was stored when the item of several files was begun, None where none is under way."""
+        """Return the ``parts`` stored when the item was begun, None when it is not begun."""
         return self._begun().get(name)
 
     def ended(self, name: str) -> None:
-        """Nothing of the item is missing, or nothing of it was made."""
+        """Remove the record that the item is begun: it is complete, or nothing of it was made."""
         with self._lock:
             items = self._begun()
             if items.pop(name, None) is None:
@@ -249,8 +261,8 @@ class State:
         try:
             json_file.store(self.host, self._begun_file(), {"items": self._begun() | {name: parts}})
         except HostError:
-            # Where nothing can be stored, items are applied from memory. On one disk with the rest of the
-            # system that is the end of this item: what has no room for this text has none for an account.
+            # A machine that can store nothing applies items from memory. But with /etc on the same full
+            # disk the item would fail half-way: an account needs more room than this record.
             disks = {os.stat(self.host.path(folder)).st_dev for folder in ("/etc", "/var/lib")}
             if self._unstored is None or len(disks) == 1:
                 raise
@@ -263,9 +275,9 @@ class State:
         return f"{self.folder()}/begun.json"
 
     def withdraw(self, name: str, *, live: str | None, undo: Callable[[], object], detail: str = "") -> Item:
-        """Undo an item that the platform delivers no longer, if it is our doing and still as we left it.
+        """Undo an item that is no longer delivered, if the agent made it and it is still as it was left.
 
-        What was there before us, and what the administrator has changed since, stays.
+        One that was there before the agent, or that the administrator has changed since, is kept.
         """
         with self._lock:
             known = self._applied().get(name)
@@ -279,21 +291,21 @@ class State:
         return changed(name, detail or "delivered no longer, removed")
 
     def is_ours(self, name: str, live: str) -> bool:
-        """Whether this is how the item was left when it was last applied."""
+        """Return whether the item's live value is as the agent left it when it was last applied."""
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
     def remember(self, name: str, value: str) -> None:
-        """Remember a fact about an item, under a name of its own, for ``is_ours``."""
+        """Record a value under a name, for a later ``is_ours``."""
         with self._lock:
             self._remember(name, value, value)
 
     def applied(self, prefix: str) -> tuple[str, ...]:
-        """The names of the items that were applied, those that begin with ``prefix``."""
+        """Return the names of recorded items that begin with ``prefix``."""
         return tuple(name for name in self._applied() if name.startswith(prefix))
 
     def forget(self, name: str) -> None:
-        """The platform does not deliver this item any more."""
+        """Remove an item's record."""
         with self._lock:
             items = self._applied()
             if items.pop(name, None) is not None:
@@ -314,19 +326,19 @@ class State:
     def _store_applied(self, items: dict[str, dict[str, str]]) -> None:
         if self._unstored is not None:
             return
-        # Its name is not synced: an item whose record a power cut takes is compared with the live value
-        # again. The order is kept: what was applied is on the disk no later than the record of it.
+        # Not synced: an item that a power cut leaves without a record is compared with the live value again.
+        # What was applied still reaches the disk no later than its record.
         json_file.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
     # -- NICs ------------------------------------------------------------------------
 
     def pairs(self) -> dict[int, str]:
-        """Which MAC (lower case) each NIC of the document was paired with, by its number."""
+        """Return the MAC (lower case) that each NIC of the document was paired with, by NIC number."""
         found = json_file.load(self.host, f"{self.folder()}/nics.json") or {}
         return {int(number): mac for number, mac in found.get("pairs", {}).items()}
 
     def store_pairs(self, pairs: Mapping[int, str]) -> None:
-        """Remember the pairs; they win from then on."""
+        """Store the pairs; from then on they decide."""
         with self._lock:
             if self._unstored is None and dict(pairs) != self.pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
@@ -335,14 +347,12 @@ class State:
     # -- disks -----------------------------------------------------------------------
 
     def disks(self) -> dict[str, Any]:
-        """What is remembered of data disks, by filesystem UUID."""
+        """Return the facts about data disks, by filesystem UUID."""
         found: dict[str, Any] = (json_file.load(self.host, _DISKS) or {}).get("disks", {})
         return found
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
-        """Add facts about a filesystem (its mountpoint, the size of its disk in bytes); None removes a
-        fact.
-        """
+        """Add facts about a filesystem (mountpoint, size of its disk in bytes, ...); None removes a fact."""
         with self._lock:
             disks = self.disks()
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}

@@ -1,7 +1,7 @@
-"""Where a configuration can come from: the sources in their order, and how long to wait for one.
+"""The sources of a configuration, their order, and how long to wait for one.
 
-A source finds a medium and hands its bytes to the reader; it changes nothing. Adding one: a module here
-with a ``look``, and its line in ``SOURCES``; one more platform's drive is a row of reader/dialects.
+A source finds a medium and passes its bytes to the reader; it changes nothing. To add one: a module here
+with a function ``look``, and a line in ``SOURCES``. Another platform's drive is a row in reader/dialects.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 ARCHIVE = "gandi"
 SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(DRIVES, "agent.sources.config_drives")
 AUTO, NONE = "auto", "none"
-#: What "auto" stands for: the swap archive; then all drives at once, of which none comes before another.
+#: What "auto" stands for: the swap archive first, then all kinds of drives, with equal precedence.
 _AUTO = ((ARCHIVE,), DRIVES)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a module is to look for: which of its sources. ``known`` is the digest of the last delivery,
-    ``label`` the setting CONFIG_CONFIGDRIVE_LABEL.
+    """What a module has to look for: ``sources``, those of its sources that are wanted; ``known``, the
+    digest of the last delivery; ``label``, the setting CONFIG_CONFIGDRIVE_LABEL.
     """
 
     host: Host
@@ -49,8 +49,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A medium, and what the reader made of it. ``parsed`` is None for one that was used up and needs only
-    the rest of its bytes overwritten.
+    """A medium and what the reader made of it. ``parsed`` is None for an archive that was applied and is
+    only to be overwritten further.
     """
 
     medium: Medium
@@ -59,15 +59,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a look has found: the medium that counts, if there is one, and what is to be said of others."""
+    """The result of a look: the medium to use, None without one, and notes on others."""
 
     found: Found | None = None
     notes: tuple[Item, ...] = ()
 
 
 def off(ctx: Context) -> str:
-    """Why this machine is not set up by us at all, "" where it is: by the administrator's setting, or since
-    another tool does it and the administrator has not said which of the two.
+    """Return why the agent does not configure this machine, "" where it does.
+
+    Either CONFIG_DATASOURCE is none, or it is auto and another tool configures the machine.
     """
     if NONE in ctx.settings.datasource:
         return "CONFIG_DATASOURCE=none"
@@ -80,8 +81,8 @@ def off(ctx: Context) -> str:
 
 
 def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """What CONFIG_DATASOURCE asks for, one turn after the other; a turn is asked only where those before it
-    have found nothing. Raises ConfigError for an unknown name.
+    """Return the sources of CONFIG_DATASOURCE in groups; a group is searched only where those before it have
+    found nothing. Raise ConfigError for an unknown name.
     """
     if NONE in names:
         return ()
@@ -97,12 +98,12 @@ def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
 
 
 def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-    """The first medium that is there. ``known`` is the digest of the last delivery.
+    """Return the medium to use. ``known`` is the digest of the last delivery.
 
-    ``patient``: the machine has no configuration of its own, so a medium may still be on its way; then it is
-    waited for until CONFIG_SOURCE_TIMEOUT, or until every disk of the machine is there. So is another one
-    where a drive was found: it may come before that one, or contradict it. Raises ConfigError for a setting
-    or media that contradict each other, HostError when the reader failed.
+    ``patient``: the machine has no configuration of its own, so wait for a medium until all disks have
+    appeared, at most CONFIG_SOURCE_TIMEOUT seconds. A drive does not end the wait: another medium may take
+    precedence, or contradict it. ``drivers``: wait only for disks that are seen already and have no driver
+    yet. Raise ConfigError for a wrong setting or contradicting media, HostError when the reader failed.
     """
     asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
     findings = _first(ctx, asked, known)
@@ -125,12 +126,12 @@ def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> F
 
 
 def _comes_first(findings: Findings) -> bool:
-    """Whether nothing that may still come would count before it, or against it."""
+    """Return whether no medium that appears later could take precedence, or contradict it."""
     return findings.found is not None and findings.found.medium.source == ARCHIVE
 
 
 def find_drive(ctx: Context, known: str) -> Findings:
-    """The drive that counts now, while the machine runs: a swap archive is read at boot only."""
+    """Return the drive to use on a running machine; a swap archive is read at boot only."""
     drives = (tuple(one for one in turn if one != ARCHIVE) for turn in turns(ctx.settings.datasource))
     return _first(ctx, tuple(turn for turn in drives if turn), known)
 
@@ -150,8 +151,9 @@ def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Find
 
 
 def _silent(ctx: Context, known: str) -> Iterator[Item]:
-    """Find out which of the platform's disks do not answer: none of them is opened here. A failure where the
-    machine has no configuration yet, which may be on one of them.
+    """Yield a note on each of the platform's disks that does not answer; such a disk is not opened here.
+
+    It is a failure where the machine has no configuration yet, since that may be on the disk.
     """
     host = ctx.host
     platform = [name for name in storage.names(host) if not undelivered(host, storage.devpath(host, name))]

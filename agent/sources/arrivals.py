@@ -1,7 +1,7 @@
-"""Waiting for a medium that has not enumerated yet, by the kernel's own events and within a bound.
+"""Wait, by kernel uevents and up to a deadline, for a medium that has not been enumerated yet.
 
-"Late" and "never" look the same, so the wait ends when nothing is left to come: udev's queue is empty and
-every device of a storage bus has found its driver.
+A late medium looks like one that never comes. So the wait also ends when no more can appear: udev's
+queue is empty and every device on a storage bus has a driver.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 #: NETLINK_KOBJECT_UEVENT of linux/netlink.h; group 1 is the kernel, 2 is udev.
 _PROTOCOL, _KERNEL = 15, 1
-#: Seconds between two looks where the kernel is silent: a driver that binds tells nobody when a disk is
-#: ready.
+#: Seconds between two looks without a uevent: there is none for a disk that becomes ready after its driver
+#: was bound.
 _LOOK_AGAIN = 0.5
-#: PCI base class of mass storage (PCI Code and ID Assignment, 1.2), virtio's block device and SCSI host
-#: (5.2, 5.6).
+#: PCI's base class of mass storage (PCI Code and ID Assignment, 1.2); virtio's block device and SCSI host
+#: (virtio specification, 5.2 and 5.6).
 _PCI_STORAGE = "0x01"
 _VIRTIO_STORAGE = ("0x0002", "0x0008")
-#: SCSI peripheral device types of disks and optical drives, ATA's too (include/scsi/scsi_proto.h): their
-#: drivers load after the host's.
+#: SCSI peripheral device types of disks and optical drives, ATA ones too (include/scsi/scsi_proto.h). Their
+#: drivers load after that of the host adapter.
 _SCSI_STORAGE = ("0", "5")
 
 
 @dataclass(slots=True)
 class Arrivals:
-    """Listens from before the first look on, so that nothing that arrives in between is missed."""
+    """A subscription to kernel uevents, opened before a look so that no device after it is missed."""
 
     host: Host
     _socket: socket.socket | None = field(default=None, init=False)
@@ -60,8 +60,10 @@ class Arrivals:
         self._close()
 
     def wait(self, deadline: float, *, drivers_only: bool = False) -> bool:
-        """Wait for something to happen; False when ``deadline`` (monotonic seconds) has passed or nothing is
-        left to come: in all, or of the devices that are seen already and have no driver yet.
+        """Wait for a uevent, or _LOOK_AGAIN seconds; return False when there is nothing more to wait for.
+
+        That is so when ``deadline`` (monotonic seconds) has passed or ``pending`` is false, with
+        ``drivers_only`` when ``probing`` is false. Raise HostError when the socket fails.
         """
         left = deadline - time.monotonic()
         pending = self.probing() if drivers_only else self.pending()
@@ -78,12 +80,12 @@ class Arrivals:
         try:
             events.recv(1 << 16, socket.MSG_DONTWAIT)
         except OSError as error:
-            # A coldplug overflows the socket while a disk is probed; what was lost is a reason to look, too.
+            # A coldplug can overflow the socket's buffer; a lost uevent is a reason to look as well.
             if error.errno != errno.ENOBUFS:
                 raise HostError(f"kernel uevents cannot be received: {error.strerror}") from error
 
     def pending(self) -> bool:
-        """Whether udev still works, or a storage device has no driver yet."""
+        """Return whether udev is busy or a storage device has no driver yet."""
         if self._udev_is_busy():
             return True
         return (
@@ -93,8 +95,9 @@ class Arrivals:
         )
 
     def probing(self) -> bool:
-        """Whether a disk or drive that the kernel has found is on its way to being one: its driver is at it,
-        or udev may still load it. One whose driver is never loaded holds nothing up.
+        """Return whether a disk or drive that the kernel has found is still being set up: a driver is bound
+        but there is no block device yet, or udev may still load the driver. Once udev is idle, a device
+        without a driver does not count.
         """
         busy = self._udev_is_busy()
         if busy and (
@@ -111,8 +114,8 @@ class Arrivals:
         )
 
     def _udev_is_busy(self) -> bool:
-        """Whether udev works on something; not where all that is left is disks that do not answer, of which
-        it may never be done.
+        """Return whether udev's queue is not empty; disks that do not answer, which may block it for ever,
+        do not count.
         """
         if not self.host.exists("/run/udev/queue"):
             return False

@@ -1,9 +1,9 @@
-"""Configuration drives as sources: CloudStack's, OpenStack's, NoCloud's, and ours with a native document.
+"""Configuration drives as sources: CloudStack's, OpenStack's, NoCloud's, and those with a native document.
 
 A drive is an ISO 9660 or FAT filesystem with one of a few labels, on an optical drive or a disk of the
-platform's buses. One with such a label elsewhere (a loop device, a USB stick) is named and never opened: who
-can make one would hand himself root's keys. Nothing on a drive is ever changed. Two that describe two
-machines are refused both, since nothing tells which of them is true.
+platform's buses. One with such a label elsewhere (a loop device, a USB stick) is reported and never opened:
+a user who can make one could give themselves root's keys. Nothing on a drive is ever changed. Two drives
+that describe different machines are both refused, since there is no way to choose.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Places = Callable[[Host], Iterable[str]]
 
-#: Label in lower case -> whose drive it may be. CloudStack's own is a setting.
+#: Label in lower case -> the dialects with drives of that label. CloudStack's own label is a setting.
 LABELS = {
     label: tuple(name for name in DRIVES if label in DIALECTS[name].labels)
     for name in DRIVES
@@ -48,7 +48,7 @@ _MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for na
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A drive that was read: its dialect, its files, and a name for all that is on it."""
+    """A drive that was read: its dialect, its files, and a digest of them."""
 
     device: Labelled
     dialect: str
@@ -57,7 +57,7 @@ class Drive:
 
 
 def places(host: Host) -> list[str]:
-    """The kernel names of all devices on which a drive counts, in bus order: disks, then their
+    """Return the kernel names of all devices that may be a drive, in bus order, each disk before its
     partitions.
     """
     return [
@@ -69,9 +69,9 @@ def places(host: Host) -> list[str]:
 
 
 def look(asked: Asked, places: Places = places) -> Findings:
-    """The drive that counts, read; and every other one with the reason why it does not.
+    """Return the drive to use, parsed, and a note on each other one with the reason.
 
-    Raises ConfigError, naming both, for two drives that describe two machines.
+    Raise ConfigError, naming both, for two drives that describe different machines.
     """
     labels, notes = _labels(asked.label), list(strays(asked.host, asked.label))
     if asked.host.debug:
@@ -104,15 +104,16 @@ def look(asked: Asked, places: Places = places) -> Findings:
 
 
 def carries(host: Host, disk: str, label: str) -> bool:
-    """Whether a disk, or a partition of it, is a drive that counts. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
+    """Return whether a disk, or a partition of it, may be a drive. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
     if _why_not(host, disk) or unresponsive.is_silent(host, disk):
         return False
     return any(labelled(host, name, _labels(label)) for name in storage.with_parts(host, disk))
 
 
 def strays(host: Host, label: str) -> Iterable[Item]:
-    """Devices with one of our labels where no platform puts a drive. They are not opened, not even to look:
-    udev knows the label, and who made such a device may also make it hang.
+    """Yield a note on each device with a drive's label where no platform puts a drive.
+
+    The label is udev's. The device is not opened at all: a user who made it could also make it hang.
     """
     for disk in storage.names(host):
         if why := _why_not(host, disk):
@@ -132,7 +133,7 @@ def _why_not(host: Host, disk: str) -> str:
 
 
 def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
-    """The drive's files; None where none of them is a configuration. Content decides between dialects."""
+    """Return the drive with its files and the dialect by their names, None without a configuration."""
     from agent.block import detached_mount
     from agent.sources.drive_files import Tree
 
@@ -147,13 +148,13 @@ def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
 
 
 def dialect_of(tree: Tree, dialects: Iterable[str] = DRIVES) -> str:
-    """Whose drive it is, by the names on it; "" where none of them is a configuration."""
+    """Return the first dialect with a mark among the drive's file names, "" where there is none."""
     names = {*tree.files, *tree.left}
     return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
 
 
 def _digest(dialect: str, tree: Tree) -> str:
-    """A name for everything that was delivered, by the version that read it; dates do not count."""
+    """Return a digest of the agent's version, the dialect and all files (names and content, not dates)."""
     digest = sha256(f"{__version__}\0{dialect}".encode())
     for name, content in sorted(tree.files.items()):
         digest.update(f"\0{name}\0{len(content)}\0".encode())
@@ -167,9 +168,9 @@ def _digest(dialect: str, tree: Tree) -> str:
 
 
 def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
-    """The first drive by bus order that can be read; ``notes`` gets what is to be said of the others."""
+    """Return the first drive in bus order that can be parsed; add notes on the others to ``notes``."""
     if len({drive.digest for drive in drives}) > 1:
-        known = ""  # what each of them says has to be compared
+        known = ""  # parse them all, to compare what they say
     read = [(drive, _parsed(drive, known)) for drive in drives]
     usable = [(drive, parsed) for drive, parsed in read if parsed.same or parsed.config]
     if not usable:
@@ -193,7 +194,7 @@ def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
 
 
 def _parsed(drive: Drive, known: str) -> Parsed:
-    """What the reader makes of the drive; of one that is known, no reader is started."""
+    """Parse the drive's files; for a drive with the digest ``known``, start no parser."""
     from agent.reader import client
 
     if known and drive.digest == known:
@@ -213,7 +214,7 @@ def _parsed(drive: Drive, known: str) -> Parsed:
 
 
 def read_tree(dialect: str, tree: Tree) -> Parsed:
-    """What the reader makes of a drive's files; among the problems is what could not be read."""
+    """Parse a drive's files; files that were left out are among the problems."""
     from agent.reader import client
 
     found = client.parse_files(dialect, tree.files)
@@ -231,7 +232,7 @@ def _same_machine(one: Parsed, other: Parsed) -> bool:
 
 
 def same_identity(one: Identity, other: Identity) -> bool:
-    """Whether two drives name the same machine: the source and its id, a UUID in whatever spelling."""
+    """Return whether two identities are the same machine: same source and id, UUIDs in any spelling."""
     return one == other or (one.source == other.source and machine_uuid.same(one.id, other.id))
 
 

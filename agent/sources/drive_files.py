@@ -1,7 +1,7 @@
-"""The files of a configuration drive, read beneath its root: those that a dialect may ask for, and bounded.
+"""Read the files of a configuration drive that a dialect may need, beneath its root and within bounds.
 
-Whoever made the drive may have put anything there: links, devices, pipes, a folder in itself, files without
-end. Only regular files are read, by their places in the folders, and what is left out is named.
+A hostile drive may hold links, devices, pipes, a folder within itself, or endless files. Only regular files
+in the expected folders are read; what is left out is reported.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from agent.block import detached_mount
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
 
-#: Bytes of one file, and of all; names that are looked at; folders below each other.
+#: Limits: bytes of one file and of all files, names in all folders, depth of folders.
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
-#: What is read, also in the short upper-case spellings of plain ISO 9660: all of these folders, and these
-#: files.
+#: What is read: everything in these folders, and these files; also in plain ISO 9660's short upper-case
+#: spellings.
 _FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE | re.ASCII)
 _FILES = re.compile(
     r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE | re.ASCII
 )
-#: Any other name is no platform's, and none is ever shown as it is.
+#: Other names are skipped: no platform uses them, and they are unsafe to print.
 _NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")
 
 
 @dataclass(slots=True)
 class Tree:
-    """What was read: path on the drive -> content; and why something was left out, by its path."""
+    """What was read: ``files``, path on the drive -> content; ``left``, path -> why it was left out."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Tree:
     _bytes: int = 0
 
     def add_folder(self, root: int, folder: str = "", depth: int = 0) -> None:
-        """Read what is in a folder of the drive. Raises ConfigError for one with too many names, OSError."""
+        """Read a folder of the drive and those below it. Raise ConfigError for too many names, OSError."""
         descriptor = detached_mount.opened(root, folder or ".", os.O_DIRECTORY)
         try:
             with os.scandir(descriptor) as entries:

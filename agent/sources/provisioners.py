@@ -1,5 +1,6 @@
-"""Other tools in the image that set a machine up, and do so at this boot: two that do the same job undo each
-other's work. From files alone, since nothing can be asked at this time of the boot.
+"""Detect other provisioning tools that are active at this boot: two such tools would undo each other's work.
+
+It is detected from files alone, since systemd cannot be queried this early in the boot.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host.host import Host
 
-#: Units that are enabled only where their platform's image wants them.
+#: Tool -> units that are enabled only in images of the tool's platform.
 _UNITS = {
     "waagent": ("walinuxagent.service", "waagent.service"),
     "google-guest-agent": ("google-guest-agent.service", "google-guest-agent-manager.service"),
@@ -21,7 +22,7 @@ _UNITS = {
 
 
 def active(host: Host) -> str:
-    """The name of one that is at work here, "" where there is none."""
+    """Return the name of an active tool, "" where there is none."""
     if _cloud_init(host):
         return "cloud-init"
     return next(
@@ -30,8 +31,8 @@ def active(host: Host) -> str:
 
 
 def _cloud_init(host: Host) -> bool:
-    """Whether its generator, which runs before every unit, has enabled it with a data source other than None
-    (cloud-init's documentation, "ds-identify").
+    """Return whether cloud-init's generator, which runs before all units, has enabled it with a data source
+    other than None (cloud-init's documentation, "ds-identify").
     """
     if not host.exists("/run/cloud-init/enabled"):
         return False

@@ -1,5 +1,5 @@
-"""Whether a device may be a configuration drive, by two reads and no process: an ISO 9660 or FAT filesystem
-with one of our labels. libblkid is asked only where that is so, and has to find it alone on the device.
+"""Recognise a configuration drive by two reads and without a process: an ISO 9660 or FAT filesystem with one
+of the known labels. Only where that matches is libblkid asked; it must find no other signature.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 FILESYSTEMS = frozenset({"iso9660", "vfat"})
-#: ECMA-119, 8.4: the primary volume descriptor is in sector 16; its identifier, and that of the volume.
+#: ECMA-119, 8.4: offset of the primary volume descriptor (sector 16), how it begins, and its volume
+#: identifier.
 _VOLUME, _ISO, _VOLUME_LABEL = 16 * 2048, b"\x01CD001\x01", slice(40, 72)
-#: Microsoft's FAT specification, 3.1 to 3.3: where the type and the label are, FAT12 and FAT16, then FAT32.
+#: Microsoft's FAT specification, 3.1 to 3.3: offsets of type and label in FAT12 and FAT16, then in FAT32.
 _FAT = ((54, slice(43, 54)), (82, slice(71, 82)))
 _SIGNATURE, _SECTOR = slice(510, 512), 512
-#: What formatters write where there is no label, or where the label is in the root folder only.
+#: Written by formatters where there is no label, or where it is in the root folder only.
 _NO_NAME = frozenset({"", "no name"})
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A device with a filesystem that carries one of our labels (in lower case)."""
+    """A device with a filesystem that has one of the known labels (in lower case)."""
 
     name: str
     number: str
@@ -38,12 +39,12 @@ class Labelled:
 
     @property
     def node(self) -> str:
-        """The kernel's own name below /dev."""
+        """The path of its device node."""
         return devnode(self.name)
 
 
 def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
-    """The device if it carries one of the labels (lower case); None also where it cannot be read."""
+    """Return the device if it has one of the labels (lower case), None also where it cannot be read."""
     guess = _guess(host, name)
     if guess is None or (guess not in labels and guess not in _NO_NAME):
         return None
@@ -56,11 +57,11 @@ def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
 
 
 def _guess(host: Host, name: str) -> str | None:
-    """The label (lower case) as the superblock has it; None where there is none of these filesystems."""
+    """Return the label in the superblock, in lower case; None without one of these filesystems."""
     if storage.size_now(host, name) < _VOLUME + _SECTOR:
         return None
     try:
-        # Not blocking: a drive whose tray is open must not close it.
+        # O_NONBLOCK: without it, opening an optical drive closes its tray.
         with host.opened(devnode(name), os.O_RDONLY | os.O_NONBLOCK) as device:
             volume = os.pread(device, 2048, _VOLUME)
             boot = os.pread(device, _SECTOR, 0)

@@ -1,8 +1,8 @@
-"""The swap disk as a source: a tar archive at 512 KiB of a disk, or at its beginning (older platforms).
+"""The swap disk as a source: a tar archive at 512 KiB of a disk, or at its start (older platforms).
 
-Nothing is guessed by name. A disk is looked at where a valid tar header stands at one of the two places. It
-is searched only when libblkid finds nothing else on it, since a user's file on a data disk can put a valid
-archive there; and it counts only when every member lies below gandi/ and nothing lies before the archive: a
+A disk is found by content and not by name: by a valid tar header at one of the two offsets. Its archive is
+read only when libblkid finds nothing else on the disk, since a user's file on a data disk can put a valid
+archive at that offset. It is used only when all members are below gandi/ and no data lies before it: a
 backup on a raw disk may hold gandi/config among other files.
 """
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 NAME = "gandi"
-#: Bytes from the beginning of the disk, the place that counts first.
+#: Offsets of an archive in bytes, the preferred one first.
 OFFSETS = (512 << 10, 0)
-#: Name of the one partition that a swap disk may have.
+#: Name of the only partition that a swap disk may have.
 PARTITION = "gandiswap"
-#: Bytes that an archive may state as its own: what is overwritten later never reaches further.
+#: Bytes at most in an archive: no more than that is ever overwritten.
 LONGEST = 2 << 30
 #: Bytes that mkswap(8) writes: a page, 4 KiB on every machine of the platform; the signature ends it.
 PAGE = 4096
 
 
 def platform_disks(host: Host) -> Iterable[str]:
-    """The whole disks on a bus of the platform, in bus order; never a loop device or a network disk, nor one
-    that does not answer.
+    """Return the names of whole disks on the platform's buses, in bus order: no loop devices, no network
+    disks, none that does not answer.
     """
     return [
         name
@@ -51,8 +51,9 @@ def platform_disks(host: Host) -> Iterable[str]:
 
 
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
-    """Return the first disk that carries an archive, read; an archive that is not the platform's is noted.
-    Raises HostError where reading failed and no other disk carries one.
+    """Return the first disk with an archive, parsed, and notes on archives that are not used.
+
+    Raise HostError where a disk could not be read and no other has an archive.
     """
     host = asked.host
     broken: dict[str, HostError] = {}
@@ -86,7 +87,7 @@ def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) 
 
 
 def facts(host: Host, name: str) -> Disk | None:
-    """The disk with what libblkid finds on it now: asked directly, not remembered by udev."""
+    """Return the disk with libblkid's present results instead of udev's record, None where it is gone."""
 
     def asked(part: str) -> dict[str, str]:
         return {"ID_FS_USAGE": ""} | storage.probe(host, devnode(part))
@@ -95,9 +96,7 @@ def facts(host: Host, name: str) -> Disk | None:
 
 
 def foreign(host: Host, disk: Disk) -> str:
-    """Why the disk is somebody's and is neither searched nor formatted; "" for a swap disk or one with
-    nothing on it.
-    """
+    """Return why the disk must be neither read nor formatted; "" for a swap disk or one with no content."""
     table, parts = disk.device.udev.get("ID_PART_TABLE_TYPE", ""), disk.partitions
     in_use = mounts.swaps(host) | {number for mount in mounts.mounts(host) for number in mount.numbers}
     for device in disk.devices:
@@ -113,7 +112,7 @@ def foreign(host: Host, disk: Disk) -> str:
 
 
 def target(disk: Disk) -> Device:
-    """The device that becomes swap: the one partition, or the whole disk."""
+    """Return the device that becomes swap: the only partition, or the whole disk."""
     return disk.partitions[0] if disk.partitions else disk.device
 
 
@@ -125,14 +124,16 @@ def _content(device: Device) -> str:
 
 
 def _rank(disk: Disk) -> int:
-    """Which of several carriers counts: the partition's name, then swap's label, then Xen's name for it."""
+    """Return the precedence of a disk with an archive: 0 with a swap partition, then the label of the swap
+    disk, then Xen's name for it.
+    """
     if disk.partitions:
         return 0
     return 1 if disk.device.label == b"swap" else 2 if disk.name == "xvdz" else 3
 
 
 def _carrier(host: Host, name: str) -> Disk | None:
-    """Return a disk that may carry an archive, or None. Raises HostError where that is unknown."""
+    """Return a disk that may carry an archive, or None. Raise HostError when it cannot be read."""
     disk = facts(host, name) if _marked(host, name) else None
     why = foreign(host, disk) if disk else "no tar header where an archive would begin"
     if host.debug:
@@ -145,7 +146,7 @@ class _Foreign(Exception):
 
 
 def _marked(host: Host, name: str) -> bool:
-    """Whether there is a valid tar header, by two reads of the device and no process."""
+    """Return whether there is a valid tar header, by two reads and without a process."""
     if storage.size_now(host, name) <= OFFSETS[0]:
         return False
     try:
@@ -159,10 +160,11 @@ def _marked(host: Host, name: str) -> bool:
 
 
 def _read(host: Host, disk: Disk, known: str) -> Found | None:
-    """Return what the disk carries. Raises _Foreign where that is not the platform's.
+    """Return the disk's archive, None without one. Raise _Foreign where it is not the platform's, HostError
+    where it cannot be read.
 
-    What begins at 0 is read first: where it reaches to the other place, or its end is unknown, an archive
-    there is only a part of it.
+    The one at 0 is read first: where it reaches the other offset, or its end is unknown, an archive there is
+    a part of it.
     """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
@@ -180,7 +182,9 @@ def _whole(found: Found) -> bool:
 
 
 def _found(descriptor: int, disk: Disk, offset: int, end: int, known: str) -> Found | None:
-    """Return the archive at ``offset``; ``end`` is that of another one before it. Raises _Foreign."""
+    """Return the archive at ``offset``, None without one; ``end`` is that of another before it, in bytes.
+    Raise as ``_read``.
+    """
     from agent.reader.client import parse
 
     block = _bytes(descriptor, disk, tar_archive.BLOCK, offset)
@@ -204,10 +208,10 @@ def _found(descriptor: int, disk: Disk, offset: int, end: int, known: str) -> Fo
 
 
 def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> None:
-    """Raise _Foreign where something lies before the archive that no signature explains: an archive within
-    what libblkid does not know (a database's volume, another tar) is a part of that.
+    """Raise _Foreign where data lies between ``start`` and ``offset``: the archive may be a part of what
+    libblkid does not recognise (a database's volume, another tar).
 
-    What lies behind it says nothing: the disk may have been swap before.
+    Data after the archive does not count: the disk may have been swap before.
     """
     if disk.partitions or disk.device.fstype == "swap" or start >= offset:
         return
@@ -224,7 +228,7 @@ def _bytes(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
 
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:
-    """The medium with its archive's length, as far as that can be true."""
+    """Return the medium with its archive's length in bytes, or marked as left where that is impossible."""
     from agent.lib.records import replace
 
     longest = min(LONGEST, disk.device.size - medium.offset)

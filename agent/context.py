@@ -1,6 +1,4 @@
-"""What a step or a handler is given: the machine, the settings, what is remembered, and what the
-platform said.
-"""
+"""The context of a step or a handler: the machine, the settings, the state and the configuration."""
 
 from __future__ import annotations
 
@@ -24,36 +22,36 @@ if TYPE_CHECKING:
 
 
 def _silent(_what: str) -> None:
-    """Where nobody listens to what is being waited for."""
+    """Ignore the reason for a wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """Where this boot's configuration was read from; what later steps do to that device.
+    """The medium that this boot's configuration was read from, for the steps that use it later.
 
-    Names are the kernel's. ``swap`` is the device that becomes swap: the disk itself or its one partition;
-    "" for a drive, of which no byte is ever changed.
+    Names are the kernel's, ``number`` is major:minor. ``swap`` is the device that becomes swap, the disk or
+    its only partition; "" for a drive, which is never written to.
     """
 
     source: str
     disk: str
     number: str
     swap: str = ""
-    #: The bytes of the disk that hold the archive.
+    #: Where the archive is on the disk, in bytes.
     offset: int = 0
     length: int = 0
-    #: Archives of kernel modules by their place on the disk.
+    #: Archives of kernel modules, with their offsets on the disk.
     modules: tuple[Piece, ...] = ()
-    #: Not found but named by an operator, who sees ``disk`` as it was spelled.
+    #: Given by an operator and not found by a source: ``disk`` is then shown as they spelled it.
     named: bool = False
-    #: Why it is left as it is; "" for one that was read whole and is stored.
+    #: Why it must not be made swap; "" for one that was read whole and is stored.
     left: str = ""
 
 
 @dataclass(slots=True)
 class Context:
-    """One run of a stage, or the daemon's whole life. ``config`` is None until the source step has found
-    one.
+    """For one run of a stage, or for as long as the daemon runs. ``config`` is None until the source step
+    has found one.
     """
 
     host: Host
@@ -61,30 +59,29 @@ class Context:
     state: State
     status: StatusFile
     config: InstanceConfig | None = None
-    #: Programs that could not be stored (disk full, read-only root), by name: they live as long as the
-    #: process.
+    #: Programs and files that could not be stored (disk full, read-only root), by name; in memory only.
     files: dict[str, bytes] = field(default_factory=dict)
-    #: Plain passwords by account ("" is the default one): they live as long as the process, never stored.
+    #: Plain passwords by account ("": the default account); in memory only, never stored.
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
-    #: The medium of this boot; None when there is none, or it is not to be touched again.
+    #: The medium of this boot; None without one, or when it needs no more work.
     medium: Medium | None = None
-    #: Told, in a few words, what is being waited for; "" when the wait is over.
+    #: Progress callback: called with the reason for a wait, and with "" when the wait ends.
     waiting: Callable[[str], None] = _silent
 
     @property
     def settings(self) -> Settings:
-        """The settings in force now (one stat)."""
+        """Return the settings in force now; costs one stat(2) when the file has not changed."""
         return self.file.current()
 
 
 def context(host: Host) -> Context:
-    """A context for the machine below ``host``'s root."""
+    """Return a context for the machine below the root of ``host``."""
     return Context(host, SettingsFile(host), State(host), StatusFile(host))
 
 
 def working(ctx: Context, who: str, step: str, why: str) -> None:
-    """Say who (a stage, a device) is at which step and what that waits for: for ``status``, and for
-    systemctl; at no step: nobody is any more.
+    """Record for ``status`` and systemctl(1) which step a stage or a device (``who``) is at, and why it
+    waits ("": it does not). With step "" the record is removed.
     """
     if not step:
         record(ctx, lambda: ctx.status.merge("work", who, None))
@@ -95,7 +92,7 @@ def working(ctx: Context, who: str, step: str, why: str) -> None:
 
 
 def record(ctx: Context, write: Callable[[], object]) -> None:
-    """Write a record; one that cannot be written (/run is full) costs the record, not the boot."""
+    """Call ``write``; log a HostError (/run is full) and go on, since a record must not stop the boot."""
     try:
         write()
     except HostError as error:

@@ -1,9 +1,8 @@
-"""Each outcome is a record: what was done, or why not, and what to do about it.
+"""Outcomes of steps and devices: what was done, or why not, and the remedy.
 
-The report lives in /run/gandi/status.json (0644, versioned, no secrets): one section for each stage, one
-for each device. Whoever runs a stage (the daemon, or the stage client when the daemon is dead) merges
-its own section under a lock. ``journal`` and ``notify`` say the same to the journal and to systemctl
-status.
+The report is /run/gandi/status.json (0644, versioned, no secrets), with one section for each stage and one
+for each device. The process that runs a stage (the daemon, or the stage client when the daemon is dead)
+merges its section under a lock. agent/systemd/journal.py reports the same to the journal and systemctl(1).
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 
 STATUS = "/run/gandi/status.json"
 LOCK = "/run/gandi/status.lock"
-#: Raised when a reader of the old shape would misread the new one.
+#: To be raised when a reader of the old format would misread the new one.
 VERSION = 1
-#: Seconds to wait for another writer, who needs milliseconds.
+#: Seconds to wait for another writer, which needs milliseconds.
 _LOCK_TIMEOUT = 5.0
-#: The threads of a process wait here, and are woken at once; another process is looked for now and then.
+#: Held by one thread of this process at a time: waiting for it needs no polling, unlike the file's lock.
 _turn = threading.Lock()
 
 
@@ -46,7 +45,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-#: The outcome of a step is that of its item that stands first here.
+#: Precedence: a step has the first of these that one of its items has.
 _WEIGHT = (Outcome.FAILED, Outcome.CHANGED, Outcome.KEPT, Outcome.UNCHANGED, Outcome.SKIPPED)
 KEPT_BY_ADMIN = "changed by admin"
 #: Ends the source step's detail in the boot that begins a new instance: its first boot.
@@ -55,8 +54,8 @@ NEW_INSTANCE = "a new instance"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that was looked at: ``name`` says which, ``detail`` what happened or why not. Never a
-    secret.
+    """The outcome for one thing: ``name`` says which, ``detail`` what happened or why not, ``hint`` the
+    remedy. None of them holds a secret.
     """
 
     name: str
@@ -70,32 +69,32 @@ class Item:
 
 
 def changed(name: str, detail: str = "") -> Item:
-    """An item that was made as it should be."""
+    """Return an item that was brought to its wanted value."""
     return Item(name, Outcome.CHANGED, detail)
 
 
 def unchanged(name: str, detail: str = "") -> Item:
-    """An item that already was as it should be."""
+    """Return an item that already had its wanted value."""
     return Item(name, Outcome.UNCHANGED, detail)
 
 
 def kept(name: str, detail: str = KEPT_BY_ADMIN) -> Item:
-    """An item that differs from what was delivered because the administrator wants it so."""
+    """Return an item that the administrator has changed, and that stays so."""
     return Item(name, Outcome.KEPT, detail)
 
 
 def skipped(name: str, why: str) -> Item:
-    """An item that was not looked at, and why."""
+    """Return an item that was not dealt with, and why."""
     return Item(name, Outcome.SKIPPED, why)
 
 
 def failed(name: str, detail: str, hint: str = "") -> Item:
-    """An item that could not be made as it should be, and the remedy."""
+    """Return an item that could not be brought to its wanted value, why, and the remedy."""
     return Item(name, Outcome.FAILED, detail, hint)
 
 
 def guarded(name: str, work: Iterable[Item]) -> Iterator[Item]:
-    """The items of ``work``; an error that ends it becomes one, so that what comes after is still done."""
+    """Yield the items of ``work``; an AgentError becomes a failed item, so that the caller goes on."""
     try:
         yield from work
     except AgentError as error:
@@ -104,7 +103,7 @@ def guarded(name: str, work: Iterable[Item]) -> Iterator[Item]:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What one step did, item by item, and how long it took in seconds."""
+    """The items of one step, and the seconds that it took."""
 
     step: str
     items: tuple[Item, ...]
@@ -112,7 +111,7 @@ class StepReport:
 
     @property
     def outcome(self) -> Outcome:
-        """The weightiest of the items' outcomes; a step that found nothing to look at is unchanged."""
+        """The items' outcome that comes first in _WEIGHT; unchanged without items."""
         found = {item.outcome for item in self.items}
         return next((outcome for outcome in _WEIGHT if outcome in found), Outcome.UNCHANGED)
 
@@ -122,7 +121,7 @@ class StepReport:
         return self.outcome is Outcome.FAILED
 
     def lines(self) -> list[str]:
-        """The step for people: one line, and one more for each item that is not plainly fine."""
+        """Return the report as text: one line, and one for each item that was kept, skipped or failed."""
         worth = [i for i in self.items if i.outcome not in (Outcome.UNCHANGED, Outcome.CHANGED)]
         done = [i for i in self.items if i.outcome is Outcome.CHANGED]
         note = ", ".join(f"{i.name} {i.detail}".strip(" ") for i in done)
@@ -132,7 +131,7 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """A whole stage. ``seconds`` is wall-clock time."""
+    """The steps of one stage, and the seconds that all took together."""
 
     stage: str
     steps: tuple[StepReport, ...]
@@ -146,12 +145,12 @@ class StageReport:
 
 @dataclass(slots=True)
 class StatusFile:
-    """status.json, merged section by section; safe against another runner in another process."""
+    """status.json; sections are merged under a lock against other threads and processes."""
 
     host: Host
 
     def read(self) -> dict[str, Any]:
-        """The whole document; an absent or damaged one is an empty one of this version."""
+        """Return the whole document; an empty one of this version where it is missing or damaged."""
         text = self.host.read(STATUS)
         try:
             document = json.loads(text) if text else {}
@@ -163,8 +162,8 @@ class StatusFile:
         return empty | document
 
     def merge(self, section: str, key: str, value: object | None, *, once: str = "") -> None:
-        """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps the
-        first value that it had. Raises Busy when another writer does not end.
+        """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps its
+        first value. Raise Busy when the lock is not free in time.
         """
         self.host.mkdir("/run/gandi")
         with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
@@ -178,17 +177,17 @@ class StatusFile:
                 entries.pop(key, None)
             else:
                 entries[key] = value
-            # One line: the library lays text out in Python, at ten times the price, and this is often.
+            # One line: json indents in Python code, at ten times the cost, and this runs often.
             self.host.write(STATUS, json.dumps(document, sort_keys=True) + "\n")
 
     def stage_started(self, stage: str) -> None:
-        """The stage runs now, in this process; ``work`` names a step that lasts."""
+        """Record that the stage runs in this process; its present step is in section ``work``."""
         value = {"state": "running", "since": int(time.time()), "steps": []} | processes.me()
         self.merge("stages", stage, value, once="uptime")
 
     def stage_ended(self, report: StageReport) -> None:
-        """The stage has ended; its steps become the record. ``uptime`` is when it first ended in this boot,
-        in seconds since the kernel started: a stage that is run again later leaves it as it is.
+        """Record the report of a stage that has ended. ``uptime`` is when it first ended in this boot, in
+        seconds since the kernel started; a later run of the stage does not change it.
         """
         steps = [
             {"step": s.step, "outcome": s.outcome, "seconds": round(s.seconds, 3), "items": items(s.items)}
@@ -206,5 +205,5 @@ class StatusFile:
 
 
 def items(records: Iterable[Item]) -> list[dict[str, str]]:
-    """Items as status.json spells them: empty texts are left out."""
+    """Return items as in status.json: empty texts are left out."""
     return [{key: str(value) for key, value in asdict(item).items() if value} for item in records]

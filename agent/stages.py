@@ -1,9 +1,8 @@
-"""The whole boot on one page: four stages, each a tuple of steps in their order; and what runs them.
+"""The whole boot on one page: four stages, each with its steps in order, and the functions that run them.
 
-Whoever runs a stage (the daemon, or the stage client when the daemon cannot) calls ``run``: one at a time,
-under a lock. A step is named by its place and imported when its turn comes, so a boot pays only for what it
-uses; a test resolves each name. ``attempt`` is the one error boundary: a step that fails, foreseen or not,
-becomes a record.
+The daemon, or the stage client when the daemon cannot, calls ``run``, under a lock: only one stage runs at a
+time. A step's module is imported when the step runs, so a boot pays only for what it uses; a test resolves
+each name. ``attempt`` is the one error boundary: an exception of a step becomes a failed item.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """A point of the boot that the units wait for, in order."""
+    """A stage of the boot, in order; the units of the same names wait for its end."""
 
     BOOTSTRAP = "bootstrap"
     MOUNT = "mount"
@@ -47,25 +46,23 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``place`` is ``module:function``; the function takes a Context and yields
-    Items.
-    """
+    """One step. ``place`` is ``module:function``; the function takes a Context and yields Items."""
 
     name: str
     place: str
-    #: Settings (fields of Settings) that must all be on.
+    #: Fields of Settings that must all be true, else the step is skipped.
     settings: tuple[str, ...] = ()
-    #: Works from the configuration alone: without one, this step is skipped.
+    #: Skipped without a configuration.
     needs_config: bool = False
-    #: The part of the configuration that it works from: without that there is nothing to do.
+    #: Field of the configuration that it works from; where that is empty, the step is not imported.
     part: str = ""
-    #: Makes the system what the platform's images are: not where the administrator wants hot-plug alone.
+    #: Sets the system up as the platform's images are; skipped with CONFIG_DATASOURCE=none (hot-plug only).
     setup: bool = False
-    #: Also for an image that does not run (``apply --root``).
+    #: Runs also for an image that is not booted (``apply --root``).
     offline: bool = False
 
     def function(self) -> Callable[[Context], Iterable[Item]]:
-        """The function, imported now."""
+        """Import the step's module and return its function."""
         import importlib
 
         module, _, name = self.place.partition(":")
@@ -122,28 +119,27 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
     ),
 }
 
-#: What a stage without steps says.
+#: Reported for a stage without steps.
 NOTHING = "nothing to do"
 LOCK = "/run/gandi/stage.lock"
-#: Made when the mount stage begins: from then on disk events are acted on, also by a daemon that started
-#: later.
+#: Flag, made when the mount stage begins: from then on any daemon of this boot handles disk events.
 MOUNTING = "/run/gandi/mounting"
-#: Made by a boot that has no data disk: gandi-mount.service, for which all services would wait, is skipped,
-#: and the stage runs before the one that comes next.
+#: Flag of a boot without a data disk: gandi-mount.service, for which all services would wait, is skipped,
+#: and the mount stage runs before the stage that comes next.
 NO_DISKS = "/run/gandi/no-disks"
-#: Seconds to wait for whoever runs a stage. Longer than the watchdog needs to end a daemon that hangs
+#: Seconds to wait for another process's stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 50 s).
 PATIENCE = 90.0
-#: The same for what has come while the machine boots, and may as well be seen to afterwards.
+#: The same for work that came up during the boot and can be done after it.
 PATIENCE_LATER = 300.0
 
 
 @contextlib.contextmanager
 def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Be the only one who runs a stage on this machine; ``what`` tells the others who it is.
+    """Hold the stage lock; ``what`` names the holder to other processes.
 
-    Raises Busy, naming the holder, when the lock is not free within ``patience`` seconds. The kernel frees
-    it when its holder dies.
+    Withdraw the mark of a settled machine. Raise Busy, naming the holder, when the lock is not free within
+    ``patience`` seconds. The kernel releases it when its holder dies.
     """
     host.mkdir("/run/gandi")
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
@@ -157,7 +153,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
         with contextlib.suppress(OSError):  # /run is full: the lock holds without the holder's name
             os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
         host.sweep()
-        with contextlib.suppress(HostError):  # read-only: gandi-check relies on no mark that it cannot write
+        with contextlib.suppress(HostError):  # read-only: gandi-check uses no mark that it cannot write
             settled.withdraw(host)
         try:
             yield
@@ -166,22 +162,25 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def is_mount_due(host: Host) -> bool:
-    """Whether the mount stage is still to run though its unit has been skipped."""
+    """Return whether the mount stage has yet to run although its unit was skipped."""
     return host.exists(NO_DISKS) and not host.exists(MOUNTING)
 
 
 def exit_status(error: AgentError) -> int:
-    """The exit status for an error that kept a stage from being run (75 is EX_TEMPFAIL of sysexits.h)."""
+    """Return the exit status for an error that kept a stage from running: 75 (EX_TEMPFAIL of sysexits.h) for
+    Busy, else 1.
+    """
     return 75 if isinstance(error, Busy) else 1
 
 
 def run(
     ctx: Context, stage: Stage, tell: Tell, *, patience: float = PATIENCE, at: At | None = None
 ) -> StageReport:
-    """Run a stage, telling each step's report as soon as there is one, and record it for ``status``; ``at``
-    is told at which step the stage is and what that waits for, and at its end "" (by default: the status).
+    """Run a stage, record it for ``status``, and return its report.
 
-    Raises Busy when another process runs a stage for longer than ``patience`` seconds.
+    ``tell`` is called with each step's report. ``at`` is called with the stage, the step and the reason for
+    a wait ("" for none), and with step "" at the end; by default it updates the status. Raise Busy when
+    another process runs a stage for longer than ``patience`` seconds.
     """
     at = at or partial(working, ctx)
     with alone(ctx.host, f"stage {stage}", patience):
@@ -190,7 +189,7 @@ def run(
         record(ctx, lambda: note_settings(ctx))
         if stage is Stage.MOUNT:
             record(ctx, lambda: ctx.host.write(MOUNTING, b""))
-        elif stage is Stage.CONFIG:  # the boot is past it: who starts that unit now wants it run
+        elif stage is Stage.CONFIG:  # the mount stage has run: from now on its unit runs it when started
             record(ctx, lambda: ctx.host.remove(NO_DISKS))
         for report in steps(ctx, stage, at=partial(at, stage)):
             done.append(report)
@@ -207,7 +206,7 @@ def run(
 def steps(
     ctx: Context, stage: Stage, *, at: Callable[[str, str], None] = lambda _step, _why: None
 ) -> Iterator[StepReport]:
-    """Run the steps of a stage one after the other; ``at`` is told which one, and what it waits for."""
+    """Run a stage's steps in order; ``at`` is called with the step and the reason for a wait, or ""."""
     if ctx.config is None and stage is not Stage.BOOTSTRAP:
         yield from _remembered(ctx)
     for step in STAGES[stage]:
@@ -219,19 +218,21 @@ def steps(
 
 
 def again(ctx: Context, name: str) -> Iterator[Item]:
-    """The items of one step, run once more while the machine runs, when no stage does; Busy as ``run``."""
+    """Run one step again on a running machine, under the stage lock, and yield its items. Raise Busy as
+    ``run``.
+    """
     with alone(ctx.host, f"step {name}", PATIENCE_LATER):
         if ctx.config is None:
             unread = [item for report in _remembered(ctx) for item in report.items]
             yield from unread
-            if unread:  # without its document a step would undo what that says
+            if unread:  # without the document, the step would undo what it applied from it
                 return
         step = next(step for steps in STAGES.values() for step in steps if step.name == name)
         yield from run_step(ctx, step).items
 
 
 def run_step(ctx: Context, step: Step) -> StepReport:
-    """Run one step, unless a setting or the want of a configuration says otherwise."""
+    """Run one step, unless a setting rules it out or it needs a configuration and there is none."""
     why = _reason_to_skip(ctx, step)
     if ctx.host.debug:
         ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
@@ -243,25 +244,24 @@ def run_step(ctx: Context, step: Step) -> StepReport:
 
 
 def attempt(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> StepReport:
-    """Do ``work`` and make a record of all that it yielded, and of the error that ended it, if one did."""
+    """Return a report of the items that ``work`` yields, and of the exception that ended it, if any."""
     items: list[Item] = []
     begun = time.monotonic()
     try:
         for item in work():
-            items.append(item)  # one by one: what came before an error stays recorded
+            items.append(item)  # one by one, to keep those before an error
     except AgentError as error:
         items.append(failed(name, error.message, error.hint))
     except Exception as error:
-        # The boundary: a defect in one step, or in one disk's handler, must cost neither the others nor the
-        # boot.
+        # A defect in one step, or in one disk's handler, must not stop the others or the boot.
         Journal(ctx.host).defect(name, error)
         items.append(failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent"))
     return StepReport(name, tuple(items), time.monotonic() - begun)
 
 
 def plan(ctx: Context, stage: Stage) -> Iterator[tuple[StepReport, tuple[str, ...]]]:
-    """What a stage would do now, step by step: the report, and each effect in words; ``ctx.host`` is a dry
-    run.
+    """Yield, for each step of a stage, its report and the effects that it would have, as texts. ``ctx.host``
+    must be a dry run.
     """
     seen = len(ctx.host.planned)
     for report in steps(ctx, stage):
@@ -279,8 +279,8 @@ def _reason_to_skip(ctx: Context, step: Step) -> str:
 
 
 def _remembered(ctx: Context) -> Iterator[StepReport]:
-    """A stage other than the first, in a process that did not run the first: the stored configuration is in
-    force.
+    """Put the stored configuration in force, for a process that has not run the bootstrap stage; yield a
+    report when that fails.
     """
 
     def load() -> Iterator[Item]:
@@ -295,7 +295,7 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
 
 
 def note_settings(ctx: Context) -> None:
-    """Say once, in the journal and the status, what is wrong with the settings as they are now."""
+    """Report the settings' problems in the journal and the status, once for as long as they are the same."""
     ctx.file.current()
     problems = [asdict(problem) for problem in ctx.file.problems]
     if problems == ctx.status.read()["notes"].get("settings", []):

@@ -199,7 +199,7 @@ class State:
         ``wanted``: the same as this system spells it (the rendered file, the line).
         ``live``: how it is now, None when it is absent.
         ``apply``: make it as wanted; may raise.
-        ``left``: return how it is after ``apply``, where only the system knows (a hash that it made).
+        ``left``: return how it is after ``apply``, where that is the system's choice (a hash it makes).
         ``parts``: for an item of several files, of which ``live`` shows one, or for a line in a shared file,
         which does not show who added it. That the item is begun is stored first, with this text (``begun``),
         and removed when ``apply`` has returned; ``apply`` must be able to go on from any part.

@@ -322,5 +322,5 @@ def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
 def _set(host: Host, text: str) -> None:
     host.write(sysctls.FILE, text)
     if host.live:
-        # Apply the NIC parameters of all files in order, so that the administrator's override ours.
+        # Apply the NIC parameters of all files in order, so that the administrator's override the agent's.
         host.run((_SYSCTL, "--prefix=/net/ipv4/conf"), check=False)

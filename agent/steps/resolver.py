@@ -126,7 +126,7 @@ def _wanted(config: InstanceConfig, place: Place) -> Wanted:
     if config.identity.source == "gandi":
         return Wanted(choose(config), search, _OPTIONS)
     if place.path == NETWORKMANAGER_CONF and not config.nameservers:
-        # With global servers set, NetworkManager would ignore those of each NIC, which it knows.
+        # With global servers set, NetworkManager would ignore those of each NIC.
         return Wanted(())
     return Wanted(_offered(config, place), search)
 

@@ -118,7 +118,7 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
     found = []
     for name in disks(host):
         _, *parts = storage.with_parts(host, name)
-        # Where the kernel tells no partition name (None), libblkid decides later. A mounted one is no swap.
+        # Without a partition name from the kernel (None), libblkid decides later. Mounted ones are not swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
         named = named and storage.number_of(host, parts[0]) not in mounted
         if named or wanted in (name, *parts) or (not parts and _signed(host, devnode(name))):

@@ -1,5 +1,5 @@
-"""A machine that an administrator has set up by hand, before the agent comes to it, and what of it must stay
-as it is to the byte.
+"""A machine that an administrator has set up by hand before the agent is installed, and the parts of it that
+must not change by a byte.
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ ADMINS = (
 
 
 def put_together(vm: Machine) -> None:
-    """Do what the administrator did."""
+    """Set the machine up as the administrator did."""
     vm.run(_BY_HAND, timeout=120)

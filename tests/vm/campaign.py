@@ -1,5 +1,5 @@
-"""Randomised campaigns: few rounds in ``make test``, all of them in ``make soak``, each with a seed that is
-printed and can be given again (``GANDI_SEED=… make test-vm``).
+"""Randomised campaigns: few rounds in ``make test``, all of them in ``make soak``. The seed is printed, and
+can be given again (``GANDI_SEED=… make test-vm``).
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-#: In the environment of a soak: that it is one, its seed, and when it is over (of time.monotonic), if ever.
+#: Environment variables of a soak: that it is one, its seed, and its end (time.monotonic() seconds), if any.
 SOAK, SEED, UNTIL = "GANDI_SOAK", "GANDI_SEED", "GANDI_SOAK_UNTIL"
 
 
 class Rounds:
-    """The rounds of one test: `for number in rounds(short, full)`. One is played in any case, then those for
-    which there is time; ``done`` are those that came to their end.
+    """The rounds of one test: `for number in rounds(short, full)`. At least one is played, then as many as
+    there is time for; ``done`` counts those that ended.
     """
 
     def __init__(self) -> None:
         self.done = self.wanted = 0
 
     def __call__(self, short: int, full: int) -> Iterator[int]:
-        """Their numbers; ``full`` are played in a soak."""
+        """Yield the rounds' numbers: ``full`` of them in a soak, else ``short``."""
         self.wanted = full if os.environ.get(SOAK) else short
         for number in range(self.wanted):
             if number and over():
@@ -37,13 +37,13 @@ class Rounds:
 
 
 def over() -> bool:
-    """Whether a bounded soak has no more time."""
+    """Return whether a soak with a time limit has reached it."""
     until = os.environ.get(UNTIL)
     return until is not None and time.monotonic() > float(until)
 
 
 def dice(name: str) -> random.Random:
-    """The campaign's source of chance. Its seed is printed, which a test that fails shows."""
+    """Return the campaign's random numbers. The seed is printed: pytest shows it when a test fails."""
     seed = os.environ.get(SEED) or str(random.SystemRandom().getrandbits(32))
     print(f"{name}: seed {seed} (once more with: {SEED}={seed})")
     return random.Random(f"{name} {seed}")
@@ -53,19 +53,19 @@ def dice(name: str) -> random.Random:
 def collected(
     request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """A soak that ends before its last test says so."""
+    """Record the number of tests, so that a soak that ends before the last one is seen to."""
     record_testsuite_property("collected", len(request.session.items))
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """A bounded soak ends after the test in progress."""
+    """End a soak with a time limit after the test in progress."""
     if nextitem is not None and over():
         item.session.shouldstop = "the time of this soak is over"
 
 
 @pytest.fixture
 def rounds(record_property: Callable[[str, object], None]) -> Iterator[Rounds]:
-    """A campaign's rounds; how many were done is told to a soak."""
+    """A campaign's rounds; in a soak, the number of those that ended is recorded."""
     played = Rounds()
     yield played
     record_property("rounds", str(played))

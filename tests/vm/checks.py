@@ -1,6 +1,4 @@
-"""What more than one test looks at in a guest: its addresses and resolvers, and what was changed since it
-booted.
-"""
+"""Checks in a guest that several tests share: addresses, resolvers, and what has changed since the boot."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from fnmatch import fnmatch
 from tests.vm import sample
 from tests.vm.rig import Machine
 
-#: What Debian itself writes while it boots; the rest of the paths that changed is somebody's doing.
+#: Paths that Debian itself writes during a boot; any other changed path was written by something else.
 SYSTEMS_OWN = (
     "/etc/machine-id",
     "/var/lib/dbus/machine-id",
@@ -19,7 +17,7 @@ SYSTEMS_OWN = (
 
 
 def addresses(vm: Machine) -> None:
-    """The sample's addresses on the right NICs, one default route a family, and gateways that answer."""
+    """Check the sample's addresses and NICs, one default route per family, and that the gateways answer."""
     links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
     public, private = links[sample.PUBLIC_NIC.mac], links[sample.PRIVATE_NIC.mac]
     assert {"203.0.113.10/24", "2001:db8::10/64"} <= cidrs(vm, public)
@@ -34,14 +32,14 @@ def addresses(vm: Machine) -> None:
 
 
 def cidrs(vm: Machine, link: str) -> set[str]:
-    """The global addresses of a NIC."""
+    """Return the global addresses of a NIC."""
     found = vm.json(f"ip -j addr show dev {link} scope global")
     # With a filter, ip(8) prints an empty object for each address that does not match.
     return {f"{a['local']}/{a['prefixlen']}" for link in found for a in link.get("addr_info", ()) if a}
 
 
 def resolvers(vm: Machine) -> None:
-    """Two of the sample's IPv4 resolvers and its IPv6 one, with the options."""
+    """Check for two of the sample's IPv4 resolvers and its IPv6 one, with the options."""
     lines = vm.read_file("/etc/resolv.conf").decode().splitlines()
     servers = [line.split()[1] for line in lines if line.startswith("nameserver")]
     assert len(servers) == 3
@@ -51,23 +49,23 @@ def resolvers(vm: Machine) -> None:
 
 
 def changed_since(vm: Machine, moment: str) -> list[str]:
-    """Files and links of the root filesystem whose content or attributes changed after ``moment`` (find(1),
-    -newerct), without what Debian's own boot writes.
+    """Return the files and links of the root filesystem with content or attributes changed after ``moment``
+    (find(1), -newerct), except what Debian's own boot writes.
     """
     found = vm.output(["find", "/", "-xdev", "!", "-type", "d", "-newerct", moment]).splitlines()
     return sorted(name for name in found if not _any(name, SYSTEMS_OWN))
 
 
 def changed_since_boot(vm: Machine) -> list[str]:
-    """The same since this boot: since its first line in the journal, when / was still read-only. (The
-    kernel's own time of boot moves with the clock of a resumed machine.)
+    """Return the same since this boot's first line in the journal, when / was still read-only. (The kernel's
+    boot time moves with the clock of a resumed machine.)
     """
     first = vm.output("journalctl -b -o short-unix --no-pager | head -n1 | cut -d' ' -f1")
     return changed_since(vm, f"@{first}")
 
 
 def stray(found: list[str], allowed: tuple[str, ...]) -> list[str]:
-    """The paths that no pattern allows."""
+    """Return the paths that no pattern allows."""
     return [name for name in found if not _any(name, allowed)]
 
 
@@ -76,7 +74,7 @@ def _any(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def private_memory(vm: Machine) -> int:
-    """Bytes of memory that are the daemon's alone."""
+    """Return the daemon's private memory in bytes."""
     rollup = vm.output("cat /proc/$(systemctl show -P MainPID gandi-agent)/smaps_rollup")
     lines = (line.split() for line in rollup.splitlines())
     return sum(int(line[1]) * 1024 for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:"))

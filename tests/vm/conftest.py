@@ -1,4 +1,4 @@
-"""Fixtures of the virtual machine tests, and what a failed one leaves behind: logs, and where they are."""
+"""Fixtures of the virtual machine tests; for a failed test, its logs and their place in the report."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Rig:
         return machine.start(wait=wait)
 
     def clone(self, state: State, *, slot: Slot | None = None) -> Machine:
-        """A machine that goes on from a saved state."""
+        """Return a machine resumed from a saved state."""
         machine = state.clone(self._name(), slot=slot)
         self.machines.append(machine)
         return machine
@@ -72,7 +72,7 @@ class Rig:
         return self._test if number == 0 else f"{self._test}-{number}"
 
     def close(self) -> None:
-        """End every machine; the logs stay when the test failed."""
+        """End every machine; keep the logs when the test failed."""
         for machine in self.machines:
             machine.close(keep_logs=self.failed)
         for slot in self._slots:
@@ -80,7 +80,7 @@ class Rig:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first: the workers then end together."""
+    """Run long tests first, so that all workers end at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
@@ -91,7 +91,7 @@ RIG = pytest.StashKey[Rig]()
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Save the guest's journal while the machine of a failed test still runs, and say where it is."""
+    """Save the guest's journal of a failed test while its machine runs; name the folder in the report."""
     report = yield
     rig = item.stash.get(RIG, None)
     if rig is not None and report.failed:
@@ -106,26 +106,26 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def plain_image() -> Image:
-    """Debian without our package."""
+    """Debian without the package."""
     return build(ImageSpec())
 
 
 @pytest.fixture(scope="session")
 def image() -> Image:
-    """Debian with the newest package of dist/; an error, never a skip, when there is none."""
+    """Debian with the newest package of dist/; without one it is an error, never a skip."""
     return build(ImageSpec(debs=(newest_deb(),)))
 
 
 @pytest.fixture(scope="session")
 def platform_image() -> Image:
-    """With what a NoCloud drive needs, and host keys that stay."""
+    """Debian with the package, what a NoCloud drive needs, and host keys that are kept."""
     return build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml",), commands=(sample.KEEPS_KEYS,)))
 
 
 @pytest.fixture(scope="session")
 def platform() -> State:
-    """The sample's machine after a boot without any medium, with what NoCloud drives, volumes, an
-    automounter and images need.
+    """The sample's machine after a boot without a medium, with the packages for NoCloud drives, volumes, an
+    automounter and images.
     """
     tools = ("autofs", "bubblewrap", "cryptsetup-bin", "fuse3", "lvm2", "python3-yaml")
     image = build(ImageSpec(debs=(newest_deb(),), extra=tools, commands=(sample.KEEPS_KEYS,)))
@@ -148,7 +148,7 @@ def _first_boot(vm: Machine) -> None:
 
 @pytest.fixture
 def machine(request: pytest.FixtureRequest) -> Iterator[Rig]:
-    """Boots machines for this test: `machine.start(image, spec, disks=[...])`."""
+    """Boot machines for this test: `machine.start(image, spec, disks=[...])`."""
     rig = Rig(request.node.nodeid.split("/")[-1])
     request.node.stash[RIG] = rig
     yield rig
@@ -157,11 +157,11 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 @pytest.fixture
 def booted_plain(machine: Rig, plain_image: Image) -> Machine:
-    """A booted machine without our package, resumed from a saved state."""
+    """A booted machine without the package, resumed from a saved state."""
     return machine.clone(booted(plain_image))
 
 
 @pytest.fixture(name="booted")
 def booted_machine(machine: Rig, image: Image) -> Machine:
-    """A booted machine with our package, resumed from a saved state: the start of most tests."""
+    """A booted machine with the package, resumed from a saved state: the start of most tests."""
     return machine.clone(booted(image))

@@ -1,4 +1,4 @@
-"""What platforms deliver on a drive to the sample's machine, and what shows that it was applied."""
+"""Drives with the sample's document in each platform's form, and checks that it was applied."""
 
 from __future__ import annotations
 
@@ -98,18 +98,18 @@ NATIVE: dict[str, Any] = {
 
 
 def drive(path: Path, *, bus: Bus = Bus.CDROM, id: str = "drive") -> Disk:
-    """The image in an optical drive, or on a disk."""
+    """Return the image as an optical drive, or as a disk."""
     return Disk(path=path, id=id, bus=bus, read_only=True)
 
 
 def boot(machine: Rig, image: Image, *disks: Disk) -> Machine:
-    """A machine with these drives after a boot in which nothing failed."""
+    """Boot a machine with these drives; check that nothing failed."""
     vm = machine.start(image, sample.SPEC, disks=disks)
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     return vm
 
 
-#: What a boot starts of ours, in its order.
+#: The agent's units that a boot starts, in order.
 STAGES = "gandi-bootstrap gandi-sshdkeygen gandi-mount gandi-config gandi-postboot"
 DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"
 
@@ -117,22 +117,22 @@ DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"
 def delivered(
     vm: Machine, *disks: Disk, fails: Sequence[str] = (), meanwhile: Callable[[], int] = lambda: 0
 ) -> Machine:
-    """The stages of a boot, started again in a machine that has nothing yet, with these drives and a daemon
-    that knows of nothing: what a boot does, without the boot. ``fails`` is what the drives answer with EIO;
-    ``meanwhile`` is called when nothing of ours runs, and tells how many disks it has attached.
+    """Attach the drives and start the stages of a boot again, with a new daemon, on a machine without a
+    configuration: what a boot does, without the boot. The drives answer operations in ``fails`` with EIO.
+    ``meanwhile`` is called when no unit of the agent runs, and returns how many disks it has attached.
     """
     vm.run(f"systemctl stop {DAEMON} {STAGES}; rm -r /run/gandi")
     others = meanwhile()
     for disk in disks:
         vm.add_disk(disk, fails=fails)
     _there(vm, 1 + others + len(disks))
-    # Each of those that a failed one comes before is started all the same.
+    # A unit that failed does not keep those after it from being started.
     vm.run(f"udevadm settle; systemctl start {STAGES} || true", timeout=120)
     return vm
 
 
 def delivered_again(vm: Machine, disk: Disk) -> None:
-    """The first stage, started again by systemd with one more medium."""
+    """Attach one more medium and have systemd start the bootstrap stage again."""
     vm.add_disk(replace(disk, id="again"))
     _there(vm, 1 + len(vm.disks) + 1)
     vm.run("udevadm settle; systemctl restart gandi-bootstrap || true", timeout=120)
@@ -143,43 +143,43 @@ def _there(vm: Machine, disks: int) -> None:
 
 
 def password_is(vm: Machine, user: str, password: str) -> bool:
-    """Asked of the system's own crypt(3), in the guest."""
+    """Check an account's password with crypt(3) in the guest."""
     ask = "my @e = getpwnam($ARGV[0]); chomp(my $p = <STDIN>); exit(crypt($p, $e[1]) ne $e[1])"
     return vm.run(["perl", "-e", ask, user], stdin=password.encode(), check=False).rc == 0
 
 
 def is_nowhere(vm: Machine, secret: str) -> None:
-    """No file and no unit's property has it."""
+    """Check that no file and no property of a unit contains the text."""
     vm.run(f"! grep -rlF '{secret}' /etc /var /run /root /home /tmp")
     vm.run(f"! systemctl show '*' | grep -F '{secret}'")
 
 
 def keys(vm: Machine, home: str = "/root") -> list[str]:
-    """The keys that open the account."""
+    """Check the account's authorized keys."""
     return vm.read_file(f"{home}/.ssh/authorized_keys").decode().splitlines()
 
 
 def named(vm: Machine, name: str) -> None:
-    """The machine's name, now and at the next boot."""
+    """Check the machine's name, now and for the next boot."""
     assert vm.output("hostname") == name
     assert vm.read_file("/etc/hostname").decode() == f"{name}\n"
 
 
 def scripted(vm: Machine) -> None:
-    """The user data's script ran, once."""
+    """Check that the user data's script ran once."""
     vm.wait_until("test -s /root/order")
     assert sample.order(vm) == ["user data"]
 
 
 def leases(vm: Machine) -> None:
-    """Every NIC has an address by DHCP."""
+    """Check that every NIC has an address by DHCP."""
     for nic, network in ((sample.PUBLIC_NIC, "203.0.113."), (sample.PRIVATE_NIC, "192.168.1.")):
         link = next(link["ifname"] for link in vm.json("ip -j link") if link["address"] == nic.mac)
         vm.wait_until(f"ip -4 -br addr show dev {link} | grep -qF ' {network}'")
 
 
 def resolvers(vm: Machine) -> None:
-    """The document's resolvers, all of them and in their order."""
+    """Check that the resolvers are all of the document's, in order."""
     lines = vm.read_file("/etc/resolv.conf").decode().splitlines()
     servers = [line.split()[1] for line in lines if line.startswith("nameserver")]
     assert servers == sample.CONFIG["nameservers"]

@@ -1,8 +1,6 @@
-"""``make demo``: a real machine boots with our package, becomes what its archive describes, and follows
-its platform.
+"""``make demo``: boot a real machine with the package, have an archive configure it, then hot-plug devices.
 
-Tells what happens while it happens, with times, and ends with a table. ``KEEP=1`` leaves a console to
-look around.
+Prints each event with its time, and a table at the end. With ``KEEP=1`` it ends in a console on the machine.
 """
 
 from __future__ import annotations
@@ -35,29 +33,29 @@ KEEP = os.environ.get("KEEP")
 
 
 class Story:
-    """Lines with times as things happen, and the table of what was measured."""
+    """The demo's output: lines with times, and a table of measured values."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self.table: list[tuple[str, str]] = []
 
     def say(self, text: str) -> None:
-        """A line, with the seconds since the demo began."""
+        """Print a line with the seconds since the demo began."""
         print(f"{time.monotonic() - self._begun:7.1f} s  {text}", flush=True)
 
     def measured(self, what: str, value: str) -> None:
-        """A line that is in the table at the end too."""
+        """Print a line, and add it to the table."""
         self.say(f"{what}: {value}")
         self.table.append((what, value))
 
     def end(self) -> None:
-        """The table."""
+        """Print the table."""
         width = max(len(what) for what, _ in self.table)
         print("\n" + "\n".join(f"  {what:<{width}}  {value}" for what, value in self.table))
 
 
 def main() -> int:
-    """0 when everything was seen to happen; an exception says what was not."""
+    """Return 0 when everything happened; an exception names what did not."""
     story = Story()
     with tempfile.TemporaryDirectory(prefix="gandi-demo-") as folder:
         _tell(story, Path(folder))
@@ -90,10 +88,10 @@ def _tell(story: Story, folder: Path) -> None:
 
 
 def _follow(story: Story, vm: Machine, stage: str) -> None:
-    """Wait for the end of a stage, and tell what its steps did."""
-    # Asked of the agent: without a data disk the mount stage has run though its unit was skipped.
+    """Wait for the end of a stage, and print what its steps did."""
+    # From the agent's status: without a data disk the mount stage runs although its unit was skipped.
     vm.wait_until(f"gandi-agent status | grep -qE '^{stage}: (done|failed)'", timeout=180, interval=0.5)
-    # The exit status says whether all stages have ended; here one has.
+    # The exit status is about all stages; here only one has ended.
     status = vm.run(["gandi-agent", "status", "--json"], check=False).stdout
     entry = json.loads(status)["stages"][stage]
     told = [f"{step['step']} {step['outcome']}" for step in entry["steps"] if step["outcome"] != "unchanged"]

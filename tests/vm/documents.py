@@ -1,4 +1,4 @@
-"""A machine that was set up with a document before: it is stored, as the agent itself stores it."""
+"""Files of a machine that has been set up with a document: the document as the agent stores it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent.host.host import Host
 from agent.state.store import State
 from tests.vm.rig import GuestFile
 
-#: For machines that get no medium: their boots do not wait for one.
+#: Settings of machines without a medium, so that a boot does not wait for one.
 NO_MEDIUM = "echo CONFIG_SOURCE_TIMEOUT=0 >> /etc/default/gandi"
 
 
 def stored(*nics: model.Nic, **more: object) -> tuple[GuestFile, ...]:
-    """The files of the document with these NICs, for an image."""
+    """Return the files of a stored document with these NICs, for an image."""
     identity = model.Identity("native", "one")
     config = model.InstanceConfig(identity, nics=nics, **more)  # type: ignore[arg-type]  # its fields
     with tempfile.TemporaryDirectory() as folder:

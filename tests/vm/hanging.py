@@ -1,4 +1,4 @@
-"""A disk that hangs: a server of QEMU's network block device that keeps some reads waiting.
+"""A disk that hangs: a network block device server for QEMU that does not answer some reads.
 
 The protocol is doc/proto.md of the NetworkBlockDevice project: newstyle handshake, simple replies.
 """
@@ -23,8 +23,8 @@ _FLAGS = 1 | 4
 
 
 class HangingDisk:
-    """An image file, served to one machine on a socket beside it. Reads that begin in ``hangs`` (bytes) wait
-    until ``release``.
+    """Serve an image file to one machine, on a socket beside it. Reads that begin in the range ``hangs``
+    (bytes) are not answered until ``release``.
     """
 
     def __init__(self, image: Path, id: str) -> None:
@@ -45,8 +45,8 @@ class HangingDisk:
         self._listener.close()
 
     def attach(self, vm: Machine) -> None:
-        """Give it to the machine, as a virtio disk: a SCSI one that hangs would be reset by the kernel, for
-        which QEMU waits until it answers.
+        """Attach it to the machine as a virtio disk. (The kernel resets a SCSI disk that hangs, and QEMU
+        would wait for that until the disk answers.)
         """
         server = {"type": "unix", "path": str(self._path)}
         vm.qmp.call("blockdev-add", driver="nbd", node_name=self.id, server=server, export="disk")
@@ -54,7 +54,7 @@ class HangingDisk:
         vm.qmp.call("device_add", driver="virtio-blk-pci", bus=last, drive=self.id, id=f"{self.id}-dev")
 
     def release(self) -> None:
-        """Answer what waits, and no longer hang."""
+        """Answer all waiting reads, and every later one."""
         with self._lock:
             self.hangs = range(0)
             waiting, self._pending = self._pending, []

@@ -18,7 +18,7 @@ _LABELS = {Table.MSDOS: "dos", Table.GPT: "gpt"}
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One disk of the matrix; its filesystem's label is its name."""
+    """One disk of the matrix; its name is the label of its filesystem."""
 
     bus: Bus
     table: Table
@@ -26,28 +26,28 @@ class Layout:
 
     @property
     def name(self) -> str:
-        """A label that FAT can hold too (11 characters, and it has no small ones)."""
+        """Return the label; valid on FAT, too: at most 11 characters, upper case."""
         return f"{self.bus[:1]}{self.table[:1]}{self.fs}".upper()
 
     @property
     def grows(self) -> bool:
-        """Whether it can be enlarged: QEMU resizes no NVMe disk, and nothing grows a FAT."""
+        """Return whether it can be enlarged: QEMU cannot resize an NVMe disk, no tool grows a FAT."""
         return self.bus is not Bus.NVME and self.fs != "vfat"
 
     def make(self, folder: Path) -> Disk:
-        """The disk; those on SCSI say that they are the platform's."""
+        """Make the disk; a SCSI one has the platform's vendor name."""
         path = with_table(folder / f"{self.name}.img", self.table, self.fs, self.name)
         vendor = "gandi.ne" if self.bus is Bus.SCSI else ""
         return Disk(path=path, id=self.name, bus=self.bus, serial=f"S-{self.name}", vendor=vendor)
 
     @property
     def larger(self) -> int:
-        """The size to which the disk is enlarged, in bytes."""
+        """Return the size in bytes to which the disk is enlarged."""
         return 2 * SIZES[self.fs] + _BEFORE + _AFTER
 
 
 def pairwise() -> list[Layout]:
-    """Twelve disks among which each two of bus, table and filesystem meet."""
+    """Return twelve disks with every pair of bus, table and filesystem among them."""
     tables = list(Table)
     return [
         Layout(BUSES[(column + row) % len(BUSES)], table, fs)
@@ -57,12 +57,12 @@ def pairwise() -> list[Layout]:
 
 
 def every() -> list[Layout]:
-    """All of them."""
+    """Return the disks of all combinations."""
     return [Layout(bus, table, fs) for bus in BUSES for table in Table for fs in SIZES]
 
 
 def with_table(path: Path, table: Table, fs: str, label: str) -> Path:
-    """A disk file with a filesystem on the whole of it, or in its one partition."""
+    """Make a disk file with a filesystem on the whole disk, or in its only partition."""
     size = SIZES[fs]
     if table is Table.NONE:
         return make_filesystem(path, size, fs, label=label)

@@ -1,4 +1,4 @@
-"""The package of dist/ as its next version will be: another version, and state files of a newer kind."""
+"""Make a later version of the package in dist/: another version number, and newer state files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VERSION = "9.0.0"
 
 
 def build(deb: Path, folder: Path) -> Path:
-    """A package like ``deb``, with that version, as a file below ``folder``."""
+    """Make a package like ``deb`` with that version, as a file below ``folder``."""
     tree = folder / "next"
     subprocess.run(["dpkg-deb", "-R", deb, tree], check=True)
     package = tree / "usr/lib/gandi-agent/agent"

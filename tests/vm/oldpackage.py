@@ -1,5 +1,5 @@
-"""The file layout of gandi-hosting-vm2, as a package made here: nothing in it does anything but leave a
-trace in /run/old-ran when the old machinery runs.
+"""A package with the file layout of gandi-hosting-vm2. Its programs do nothing but write to /run/old-ran, to
+show when the old package's programs are still run.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ done
 
 
 def build(folder: Path, *, autofs: bool = False) -> Path:
-    """The package as a .deb below ``folder``."""
+    """Make the package as a .deb below ``folder``."""
     tree = folder / "old"
     conffiles = CONFFILES | (AUTOFS if autofs else {})
     for name, text in (conffiles | FILES).items():

@@ -1,5 +1,5 @@
-"""A machine to which CPUs, memory and NICs can be added, with a document that has a NIC more than it: booted
-once for all tests of these.
+"""A machine to which CPUs, memory and NICs can be added, with a document for one more NIC than it has,
+booted once for all hot-plug tests.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from tests.vm import rig
 from tests.vm.documents import stored
 from tests.vm.rig import Image, ImageSpec, Machine, MachineSpec, State, build, newest_deb, saved
 
-#: A NIC of the document that is there, one that is plugged in later, and one that no document has.
+#: A NIC of the document that is there, one of the document that is plugged in later, and one in no document.
 FIRST, LATER, OTHER = "52:54:00:00:03:00", "52:54:00:00:03:01", "52:54:00:00:03:02"
 QUEUES = "52:54:00:00:03:09"
 MOST_QUEUES = 4
 ADDRESS, LATER_ADDRESS = "203.0.113.10/24", "192.168.1.5/24"
-#: For three hooks: a line with what each was told.
+#: A program for three hooks, which writes a line with its arguments.
 HOOK = b'#!/bin/sh\necho "${0##*/} $ACTION $INTERFACE" >> /run/hooks\n'
 NICS = (
     Nic(0, FIRST, addresses=(ADDRESS,), routes=(Route("0.0.0.0/0", "203.0.113.254"),), accept_ra=False),
     Nic(1, LATER, addresses=(LATER_ADDRESS,), mtu=1400, accept_ra=False),
     Nic(2, QUEUES, addresses=("192.168.2.5/24",), accept_ra=False),
 )
-#: In place of the rig's own file, by which every NIC would be configured already.
+#: Replaces the rig's own file, which would configure every NIC.
 NOBODYS = rig.GuestFile("/etc/systemd/network/90-dhcp.network", b"[Match]\nName=none\n")
 SPEC = MachineSpec(
     max_cpus=4,
@@ -53,17 +53,17 @@ def _booted(vm: Machine) -> None:
 
 
 def name_of(vm: Machine, mac: str) -> str:
-    """The guest's name for the NIC with that address; "" where there is none."""
+    """Return the guest's name for the NIC with that address, "" where there is none."""
     found = [link["ifname"] for link in vm.json("ip -j link") if link["address"] == mac]
     return str(found[0]) if found else ""
 
 
 def settings(vm: Machine, line: str) -> None:
-    """A line more in the settings' file."""
+    """Add a line to the settings file."""
     vm.run(f"echo '{line}' >> /etc/default/gandi")
 
 
-#: Waits until a look at everything has ended that began after a moment (Unix time).
+#: Waits for the end of a coldplug that began after a moment (Unix time).
 _LOOKED = """
 import json, sys, time
 kinds = ("cpu", "memory", "nic")
@@ -77,8 +77,8 @@ while True:
 
 
 def look_again(vm: Machine) -> None:
-    """What an administrator may do at any time: all of these devices are told of and looked at anew, and
-    nothing is left to do.
+    """Have udev repeat the events of all these devices, as an administrator may at any time, and wait until
+    the agent has handled them.
     """
     vm.run("systemctl restart gandi-agent")
     since = vm.output("date +%s")

@@ -1,4 +1,4 @@
-"""A data disk that the platform attaches, enlarges and takes away, and what must be true after each."""
+"""A data disk that the platform attaches, enlarges and detaches, and what must be true after each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
-#: What a disk grows by each time. Its file is sparse.
+#: Bytes by which a disk grows each time; its file is sparse.
 STEP = 64 * MIB
-#: Seconds in which the end state must be there, in a slow guest whose daemon may have been killed.
+#: Seconds until the end state must be reached, in a slow guest where the daemon may have been killed.
 BOUND = 60
 
 
 class Done(StrEnum):
-    """What the platform did last."""
+    """The platform's last action."""
 
     ATTACH = "attach"
     GROW = "grow"
@@ -23,7 +23,7 @@ class Done(StrEnum):
 
 
 class Plugged:
-    """The disk and what should be true of it. Its mountpoint is /srv/LABEL."""
+    """The disk and its expected state. Its mountpoint is /srv/LABEL."""
 
     def __init__(self, vm: Machine, folder: Path, label: str, *, bus: Bus = Bus.VIRTIO) -> None:
         self.vm, self.label, self.size = vm, label, STEP
@@ -33,11 +33,11 @@ class Plugged:
 
     @property
     def plugged(self) -> tuple[Disk, ...]:
-        """What a machine that is switched on now has of it."""
+        """Return the disks for a machine that is started now."""
         return () if self.last is Done.DETACH else (self._disk,)
 
     def next(self, meanwhile: Callable[[], object] = lambda: None) -> Done:
-        """The next one of attach, grow, detach; ``meanwhile`` is called once the platform has begun it."""
+        """Do the next of attach, grow, detach; ``meanwhile`` is called once it has begun."""
         match self.last:
             case Done.DETACH:
                 self.attach()
@@ -50,30 +50,30 @@ class Plugged:
         return self.last
 
     def attach(self, *, fails: Sequence[str] = ()) -> None:
-        """Give it to the machine; ``fails`` is what it answers with EIO."""
+        """Attach it; it answers the operations in ``fails`` with EIO."""
         self.vm.add_disk(self._disk, fails=fails)
         self.last = Done.ATTACH
 
     def grow(self) -> None:
-        """Make it larger."""
+        """Enlarge it."""
         self.size += STEP
         self.vm.resize_disk(self._disk.id, self.size)
         self.last = Done.GROW
 
     def detach(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """Take it away, whatever the guest does with it; returns when it has gone."""
+        """Detach it, whatever the guest does with it; return when it is gone."""
         self.vm.remove_disk(self._disk.id, meanwhile=meanwhile)
         self.last = Done.DETACH
 
     def is_right(self) -> None:
-        """Wait until the guest is as it should be after what was done last. GuestError when it does not
-        come to that.
+        """Wait until the guest is as it should be after the last action. Raise GuestError when it does not
+        get there in time.
         """
         self.vm.wait_until(self.right, timeout=BOUND, interval=0.5)
 
     @property
     def right(self) -> str:
-        """The condition for that, for the guest's shell."""
+        """Return that condition for the guest's shell."""
         at = f"/srv/{self.label}"
         if self.last is Done.DETACH:
             return f"! mountpoint -q {at} && ! test -e {at}"

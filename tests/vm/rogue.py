@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""What an unprivileged user may try against the agent, at random: ``rogue.py SEED DISK``, run as that user
-in his home until it is ended. ``DISK`` is where his data disk is mounted while it is there.
+"""Random attacks of an unprivileged user on the agent: ``rogue.py SEED DISK``, run as that user in the home
+folder until it is ended. ``DISK`` is the mountpoint of the user's data disk while it is attached.
 
-Each program that he leaves anywhere notes in MARK when it is run as root. Standard library only.
+Each program that it leaves anywhere writes to MARK when it is run as root. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: What only root can make.
+#: A file that only root can make.
 MARK = "/ROOT-RAN-HIS"
 PROGRAM = f'#!/bin/sh\n[ "$(id -u)" = 0 ] && echo "$0" >>{MARK}\nexit 0\n'
 MODULE = f"import os\nif os.geteuid() == 0: open({MARK!r}, 'a').write(__file__)\n"
-#: Seconds that one try may take.
+#: Seconds for one attack.
 BOUND = 8
 #: Names and texts: ends of lines that the kernel does not know, escapes, options, paths.
 HOSTILE = (
@@ -73,7 +73,7 @@ UNITS = ("ssh.service", "cron.service", "gandi-agent.service", "-.mount", "../..
 
 
 class Rogue:
-    """The user: his chance, his home and his disk."""
+    """The user: random numbers, home and disk."""
 
     def __init__(self, seed: str, disk: str) -> None:
         self.chance = random.Random(seed)
@@ -87,7 +87,7 @@ class Rogue:
         return self.text().replace("/", "_").replace("..", "dots") or "empty"
 
     def place(self) -> Path:
-        """His home, his disk, or a folder that is for everyone."""
+        """Return the home, the disk, or a folder that all users may write to."""
         return self.chance.choice((self.home, self.disk, Path("/tmp"), Path("/dev/shm"), Path("/run/lock")))
 
     def program(self, path: Path) -> Path:
@@ -97,14 +97,14 @@ class Rogue:
         return path
 
     def gone(self, path: Path) -> None:
-        """Out of the way, whatever it is."""
+        """Remove a path, whatever it is."""
         with contextlib.suppress(FileNotFoundError):
             path.rename(path.parent / f"old{self.chance.getrandbits(40):x}")
 
     # -- mounts ----------------------------------------------------------------------
 
     def fuse(self) -> None:
-        """A filesystem with such names that answers nothing, for a while."""
+        """Mount a FUSE filesystem with hostile names that does not answer for a while."""
         at = self.place() / self.name()
         at.mkdir(exist_ok=True)
         mine, theirs = socket.socketpair()
@@ -123,7 +123,7 @@ class Rogue:
         subprocess.run(["fusermount3", "-u", "-z", "--", str(at)], capture_output=True)
 
     def namespaces(self) -> None:
-        """Mounts of his own over everything, his disk kept busy in them."""
+        """Make mounts over everything in a namespace, and keep the disk busy there."""
         what = self.chance.choice(
             (
                 f"mount -t tmpfs '/dev/vdb' {self.disk}",
@@ -151,7 +151,7 @@ class Rogue:
     # -- files -----------------------------------------------------------------------
 
     def services(self) -> None:
-        """What stops services when his disk is given up."""
+        """Write the file that names the services to stop when the disk is detached."""
         folder = self.disk / ".gandi"
         self.gone(folder)
         if self.chance.random() < 0.2:
@@ -170,7 +170,7 @@ class Rogue:
                 (folder / "services").write_bytes("\n".join(lines).encode(errors="surrogateescape"))
 
     def swap_folders(self) -> None:
-        """Folders that are written to turn into links and back, as fast as can be."""
+        """Exchange folders that are written to with links, and back, as fast as possible."""
         for name in (".ssh", "app"):
             (self.home / name).mkdir(exist_ok=True)
         name = self.chance.choice((".ssh", "app"))
@@ -184,7 +184,7 @@ class Rogue:
             times += 1
 
     def replace_files(self) -> None:
-        """What the agent reads or writes of his is something else."""
+        """Replace the user's files that the agent reads or writes by other things."""
         path = self.chance.choice((self.home / ".ssh/authorized_keys", self.home / "app/config"))
         self.gone(path)
         match self.chance.randrange(5):
@@ -202,7 +202,7 @@ class Rogue:
                 )
 
     def names(self) -> None:
-        """Files, folders, links, sockets with such names; programs with names that root may call."""
+        """Make files, folders, links, sockets with hostile names; programs with names that root may call."""
         at = self.place() / self.name()
         self.gone(at)
         match self.chance.randrange(5):
@@ -241,7 +241,7 @@ class Rogue:
     # -- devices and processes -------------------------------------------------------
 
     def loop(self) -> None:
-        """A loop device with such a label, through udisks."""
+        """Make a loop device with a hostile label through udisks."""
         path = Path("/var/tmp/rogue.img")
         with path.open("wb") as file:
             file.truncate(16 << 20)
@@ -252,7 +252,7 @@ class Rogue:
         subprocess.run(["udisksctl", f"loop-{word}", "--no-user-interaction", *where])
 
     def process(self) -> None:
-        """One with such a name that holds his disk."""
+        """Start a process with a hostile name that uses the disk."""
         with contextlib.suppress(OSError):
             os.chdir(self.disk)
         self.libc.prctl(15, self.text().encode(errors="surrogateescape")[:15])  # PR_SET_NAME
@@ -262,7 +262,7 @@ class Rogue:
             time.sleep(self.chance.uniform(0, 4))
 
     def locks(self) -> None:
-        """Advisory locks on what he may open."""
+        """Take advisory locks on all that the user may open."""
         held = []
         for path in (
             *FILES,
@@ -296,7 +296,7 @@ class Rogue:
                     client.send(data)
 
     def events(self) -> None:
-        """Events that did not happen, as udev and as the kernel."""
+        """Send forged events, as udev and as the kernel."""
         subprocess.run(["udevadm", "trigger", "--action=remove"])
         with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15) as sender:
             for groups in (1, 2):
@@ -304,7 +304,7 @@ class Rogue:
                 sender.sendto(b"remove@/devices/x\0ACTION=remove\0SUBSYSTEM=block\0", (0, groups))
 
     def agent(self) -> None:
-        """The verbs, in folders and environments of his."""
+        """Run the agent's verbs in the user's folders and environments."""
         words = self.chance.choice(
             (["status"], ["disks"], ["detach", "data"], ["get"], ["run-stage", "mount"])
         )
@@ -315,7 +315,7 @@ class Rogue:
         subprocess.run(["gandi-agent", *words], env=environment)
 
     def runtime(self) -> None:
-        """Files where the agent has its own."""
+        """Make files where the agent has its own."""
         for folder in (
             "/run/gandi",
             "/var/lib/gandi",
@@ -355,7 +355,7 @@ class Rogue:
 
 
 def attempt(rogue: Rogue, what: Callable[[], None]) -> None:
-    """In a process of its own, which is ended after BOUND seconds with all that it started."""
+    """Run an attack in a process of its own, which is killed after BOUND seconds with all its children."""
     rogue.chance.random()
     child = os.fork()
     if not child:

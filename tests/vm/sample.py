@@ -1,5 +1,5 @@
-"""The machine that most tests set up: its document, its wires, and the swap disk that the platform makes
-for it.
+"""The machine that most tests set up: its document, its NICs, and the swap disk that the platform makes for
+it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 from tests import media
 from tests.vm.rig import GIB, MIB, Disk, GuestFile, Machine, MachineSpec, Nic
 
-#: sha512-crypt of a password that nobody needs to know: only the text is compared.
+#: sha512-crypt of any password: only the text is compared.
 HASH = "$6$rounds=5000$Zq1vN3xT$" + "k7Hc0Wm3/9sYp" * 6 + "abcdefgh"
 NEW_HASH = "$6$rounds=5000$Aa2bB3cC$" + "Q2e4R6t8/zXcV" * 6 + "stuvwxyz"
-#: A word of the script that must be found nowhere else.
+#: A word in the script that must not be found anywhere else.
 SCRIPT_SECRET = "correct-horse-battery-staple-7319"
 RUN_SECRET = "run-secret-2207"
 
 
 def public_key(number: int, comment: str) -> str:
-    """An ed25519 public key in OpenSSH's format; ``number`` tells keys apart."""
+    """Return an ed25519 public key in OpenSSH's format, another one for each ``number``."""
     kind = b"ssh-ed25519"
     blob = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + bytes([number]) * 32
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} {comment}"
@@ -31,13 +31,13 @@ def public_key(number: int, comment: str) -> str:
 
 KEY, OTHER_KEY = public_key(1, "me@laptop"), public_key(2, "me@work")
 
-#: Appends what it was told to /root/order, so that a second run would show.
+#: Appends its arguments to /root/order, so that a second run would show.
 SHORT_SCRIPT = f"""#!/bin/sh
 # {SCRIPT_SECRET}
 printf 'script %s in %s\\n' "$*" "$PWD" >> /root/order
 for word in "$@"; do printf '<%s>' "$word" >> /root/arguments; done
 """.encode()
-#: Looks at every process and unit too, while the agent's own are there.
+#: Searches every process and unit for the secret as well, while the agent's own are there.
 SCRIPT = (
     SHORT_SCRIPT
     + b"""\
@@ -45,7 +45,7 @@ cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' > /ro
 systemctl show '*' > /root/units
 """
 )
-#: Waits for the end of the boot, of which it must not be a part.
+#: Waits for the end of the boot, which must not wait for it.
 PATIENT_SCRIPT = SHORT_SCRIPT + b"systemctl is-system-running --wait > /root/system\n"
 
 CONFIG: dict[str, Any] = {
@@ -89,13 +89,13 @@ SHELL=/bin/sh
 47 6\t* * 7\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.weekly; }
 52 6\t1 * *\troot\ttest -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.monthly; }
 """
-#: Somebody forgot to empty it before the image was made.
+#: Left in the image, as by a builder who forgot to empty it.
 BAKED_ID = "0123456789abcdef0123456789abcdef"
-#: What ``gandi-agent status`` prints; a look at the file costs no interpreter.
+#: The source of ``gandi-agent status``; reading the file needs no interpreter.
 STATUS = "/run/gandi/status.json"
-#: A line for images whose host keys no test looks at: to make others takes an emulated machine long.
+#: A setting for images with host keys that no test looks at: new ones take an emulated machine long.
 KEEPS_KEYS = "echo CONFIG_SSH_HOSTKEYS=0 >> /etc/default/gandi"
-#: What its image has besides the package.
+#: Packages of its image besides the agent's.
 FILES = (
     GuestFile("/etc/crontab", CRONTAB.encode()),
     GuestFile("/etc/machine-id", f"{BAKED_ID}\n".encode()),
@@ -110,7 +110,7 @@ class Layout(StrEnum):
     START = "0, raw"
 
 
-#: QEMU's user network answers pings and neighbour solicitations for its gateway, and nothing lies behind it.
+#: QEMU's user network answers pings and neighbour solicitations for its gateway; it leads nowhere.
 PUBLIC_NIC = Nic(
     id="net0",
     mac="52:54:00:00:00:10",
@@ -122,7 +122,7 @@ PRIVATE_NIC = Nic(
     mac="52:54:00:00:00:11",
     backend="user,restrict=on,net=192.168.1.0/24,host=192.168.1.254,dns=192.168.1.253,ipv6=off",
 )
-#: The images are made at 1.5 GB.
+#: The images are made with 1.5 GB.
 ROOT_SIZE = 3 * GIB
 SPEC = MachineSpec(
     nics=(PUBLIC_NIC, PRIVATE_NIC), root_size=ROOT_SIZE, uuid="6a1d8f5e-52a5-4c39-9d0c-000000000001"
@@ -131,7 +131,7 @@ SWAP_SIZE = 64 * MIB
 
 
 def changed(**vm_conf: object) -> dict[str, Any]:
-    """The document with other values in ``vm_conf``."""
+    """Return the document with other values in ``vm_conf``."""
     config = copy.deepcopy(CONFIG)
     config["vm_conf"].update(vm_conf)
     return config
@@ -144,7 +144,7 @@ def swap_disk(
     script: bytes | None = SCRIPT,
     layout: Layout = Layout.RAW,
 ) -> Disk:
-    """A new swap disk with the archive on it, as the platform makes it at each cold boot."""
+    """Make a new swap disk with the archive, as the platform does at each cold boot."""
     path = folder / f"swap-{len(list(folder.iterdir()))}.img"
     archive = media.make_archive(CONFIG if config is None else config, script=script)
     offset = 0 if layout is Layout.START else media.OFFSET
@@ -153,7 +153,7 @@ def swap_disk(
 
 
 def order(machine: Machine) -> list[str]:
-    """What the script and the command left, one line each, in the order in which they ran."""
+    """Return the lines that script and command have written, one each, in the order in which they ran."""
     return machine.read_file("/root/order").decode().splitlines()
 
 
@@ -163,12 +163,12 @@ def _status(machine: Machine) -> dict[str, Any]:
 
 
 def steps(machine: Machine, stage: str) -> dict[str, str]:
-    """The outcome of each step of a stage, as ``gandi-agent status`` has it."""
+    """Return the outcome of each step of a stage, as in ``gandi-agent status``."""
     status = _status(machine)
     return {step["step"]: step["outcome"] for step in status["stages"][stage]["steps"]}
 
 
 def items(machine: Machine, stage: str) -> list[dict[str, str]]:
-    """Every item of a stage."""
+    """Return every item of a stage."""
     status = _status(machine)
     return [item for step in status["stages"][stage]["steps"] for item in step["items"]]

@@ -1,4 +1,4 @@
-"""Configurations of sshd's to which a file is hard to add."""
+"""Configurations of sshd to which a file cannot simply be added."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ DEEPEST = 17
 
 
 def too_deep() -> dict[str, str]:
-    """Files of which the last allowed one includes the folder of drop-ins: sshd takes them as long as that
-    folder is empty.
+    """Return files that include each other to the allowed depth, the last one the folder of drop-ins: sshd
+    accepts them only while that folder is empty.
     """
     chain = [f"/etc/ssh/deep/{depth}" for depth in range(1, DEEPEST)]
     places = ["/etc/ssh/sshd_config", *chain]

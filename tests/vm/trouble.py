@@ -1,4 +1,4 @@
-"""What keeps a machine from writing, and how it is made and ended in a guest or by its platform."""
+"""Conditions that keep a machine from writing, and how to begin and end each, in a guest or on its disks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.vm.rig import Machine
 
-#: Takes all room of a filesystem, to the last block, and gives it back.
+#: Fills a filesystem to its last block, and frees it.
 FILL = "fallocate -l 100G {0}/filler; dd if=/dev/zero of={0}/filler-of-blocks bs=4k status=none"
 EMPTY = "rm {0}/filler*"
 NO_ROOM = "No space left on device"
@@ -14,7 +14,7 @@ WRITES = ("write", "write-zeroes", "discard", "flush")
 
 
 def _over(options: str, *folders: str) -> str:
-    """Lay a small filesystem over these folders of the root."""
+    """Mount a small filesystem over these folders of the root."""
     made = [
         f"mkdir /mnt/{name} /mnt/{name}.work && mount -t overlay -o "
         f"lowerdir=/{name},upperdir=/mnt/{name},workdir=/mnt/{name}.work overlay /{name}"
@@ -25,12 +25,12 @@ def _over(options: str, *folders: str) -> str:
 
 @dataclass(frozen=True)
 class Trouble:
-    """One of them. What is done in the guest is for its shell; what a disk fails at is `break_disk`'s."""
+    """One condition: shell commands for the guest, or operations that fail on a disk (see `break_disk`)."""
 
     name: str
-    #: What the system says of it.
+    #: The system's error text for it.
     words: str
-    #: Played in `make test` as well, the others in `make soak` alone.
+    #: Played in `make test` as well; the others only in `make soak`.
     always: bool = False
     before: str = "true"
     begins: str = "true"
@@ -41,11 +41,11 @@ class Trouble:
     disk_fails: tuple[str, ...] = ()
 
     def begin(self, vm: Machine) -> None:
-        """From now on nothing can be written."""
+        """Begin: nothing can be written any more."""
         vm.run(f"{{ {self.begins}; }} 2>/dev/null || true", timeout=120)
 
     def end(self, vm: Machine) -> None:
-        """All is well again."""
+        """End: writes succeed again."""
         vm.run(self.ends, timeout=60)
 
 
@@ -62,7 +62,7 @@ TROUBLES = (
     Trouble(
         "read-only root",
         "Read-only file system",
-        # As the kernel does it after an error: whoever has a file open is not asked.
+        # As the kernel does after an error, without regard to open files.
         begins="echo u >/proc/sysrq-trigger; until findmnt -no OPTIONS / | grep -qw ro; do sleep 0.1; done",
         ends="for at in / $(findmnt -rno TARGET | grep ^/srv/); do mount -o remount,rw $at; done",
     ),

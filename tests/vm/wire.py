@@ -1,5 +1,5 @@
-"""A network behind a NIC of a guest, played on the host: its router answers ARP for every address, and a
-host behind it pings the guest. So it is seen by which NIC an answer leaves.
+"""A network behind a NIC of a guest, simulated on the host: its router answers ARP for every address, and a
+host behind it pings the guest. It shows by which NIC an answer leaves.
 
 Ethernet frames come over QEMU's stream socket, each after its length (four bytes, network order).
 """
@@ -22,13 +22,13 @@ _REQUEST, _REPLY = 1, 2
 _ICMP, _ECHO_REPLY, _ECHO = 1, 0, 8
 _ROUTER = bytes.fromhex("5254000000fe")
 _IDENTIFIER = 0x4747
-#: Seconds between questions that have no answer yet.
+#: Seconds between two pings without an answer.
 _AGAIN = 0.5
 
 
 class Wire:
-    """A network on a UNIX socket below ``folder``; a daemon thread answers as its router until the socket
-    goes with QEMU. ``vlan``: the guest speaks with that tag.
+    """A network on a UNIX socket below ``folder``; a daemon thread answers as its router until QEMU closes
+    the socket. ``vlan``: the tag of the guest's frames.
     """
 
     def __init__(self, folder: Path, id: str, mac: str, *, vlan: int | None = None) -> None:
@@ -43,22 +43,22 @@ class Wire:
 
     @property
     def nic(self) -> Nic:
-        """The guest's NIC on this wire."""
+        """Return the guest's NIC on this wire."""
         backend = f"stream,server=off,addr.type=unix,addr.path={self._path}"
         return Nic(id=self.id, mac=self.mac, backend=backend)
 
     def close(self) -> None:
-        """No guest can connect any more."""
+        """Close the socket: no guest can connect any more."""
         self._listener.close()
 
     def ping(self, source: str, target: str) -> None:
-        """A host behind the router, ``source``, sends the guest's address an echo request."""
+        """Send an echo request from ``source``, a host behind the router, to the guest's address."""
         body = struct.pack("!HH", _IDENTIFIER, 1) + b"gandi"
         icmp = struct.pack("!BBH", _ECHO, 0, _checksum(struct.pack("!BBH", _ECHO, 0, 0) + body)) + body
         self._send(bytes.fromhex(self.mac.replace(":", "")), _IPV4, _packet(source, target, icmp))
 
     def answered(self, source: str, target: str, timeout: float) -> bool:
-        """Whether, within seconds, an answer to ``source`` from ``target`` came out of this NIC."""
+        """Return whether an answer from ``target`` to ``source`` leaves by this NIC within some seconds."""
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             with contextlib.suppress(queue.Empty):
@@ -67,7 +67,7 @@ class Wire:
         return False
 
     def asks(self, source: str, target: str, *, timeout: float = 15) -> bool:
-        """Ping until an answer comes out of this NIC; False when none did in that many seconds."""
+        """Ping until an answer leaves by this NIC; return False when none does in that many seconds."""
         for _ in range(int(timeout / _AGAIN)):
             self.ping(source, target)
             if self.answered(source, target, _AGAIN):

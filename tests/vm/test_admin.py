@@ -1,5 +1,5 @@
-"""The administrator at work in a real guest: disks given up and taken back, disks worked on by hand, and
-disks that are taken from under somebody.
+"""The administrator's work in a real guest: disks detached and mounted again by the agent's verbs, disks
+changed by hand, and disks removed while they are in use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import GIB, MIB, Disk, Machine, make_disk, make_filesystem
 
 HOOK = '#!/bin/sh\necho "$0 $* $ACTION $DEVNAME" >> /root/hooks\n'
-#: A service that uses the disk, and says that it needs it.
+#: A service that uses the disk and declares it (RequiresMountsFor=).
 SERVICE = """[Unit]
 RequiresMountsFor=/srv/data
 [Service]
@@ -28,7 +28,7 @@ def attach(vm: Machine, tmp_path: Path, name: str = "data", fs: str = "ext4") ->
 
 
 def released(vm: Machine, name: str = "data") -> None:
-    """It is not mounted now, and an event, or a daemon that starts anew, does not mount it."""
+    """Check that it is not mounted, and that neither an event nor a restarted daemon mounts it."""
     vm.run("udevadm trigger --settle --subsystem-match=block; systemctl reload-or-restart gandi-agent")
     vm.wait_until("gandi-agent disks | grep -q 'released by the administrator'", interval=1)
     vm.run("udevadm trigger --settle --subsystem-match=block; systemctl restart gandi-agent")
@@ -84,7 +84,7 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
         "user": SERVICE,
         "other": f"{start}exec sleep 1000'\n",
         "idle": f"{needs}{start}exec sleep 1000'\n",
-        # As cron does: what a user has it run comes from a login, and is in its control group.
+        # As with cron: a user's job comes from a login session, but is in cron's control group.
         "jobs": f"{needs}{start}echo 0 >/proc/self/loginuid; exec sleep 1000 >/srv/data/job'\n",
         "writer": f"{start}exec sleep 1000 >/srv/data/writer'\n",
     }.items():
@@ -92,7 +92,7 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     named = ("user", "other", "idle", "jobs", "writer", "ssh", "../evil", "systemd-journald")
     vm.write_file("/srv/data/.gandi/services", "".join(f"{name}\n" for name in named))
     vm.run("systemctl daemon-reload; systemctl start user other")
-    # While one that requires it runs, PID 1 keeps the mount's unit, which must not be in the way.
+    # While a service that requires it runs, PID 1 keeps the mount's unit, which must not be in the way.
     vm.run(
         "systemctl stop user && systemctl start idle && gandi-agent detach data && systemctl is-active idle"
     )
@@ -105,7 +105,7 @@ def test_services_of_a_disk_are_stopped_and_started_again_when_it_stays(
     assert not re.search("other|idle", refused.stdout)
     vm.run("systemctl is-active user other idle && pkill -fx 'sleep 333'")
     holder.result()
-    # One that uses the disk and does not say that it needs it, and one that says so and uses it for a user.
+    # One that uses the disk without declaring it, and one that declares it and uses it for a user.
     for name in ("writer", "jobs"):
         vm.run(f"systemctl stop idle; systemctl start {name}")
         refused = vm.run("gandi-agent detach data", check=False)
@@ -196,4 +196,4 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     for holder in holders:
         holder.result()
     vm.wait_until("! gandi-agent disks | grep gone", interval=1)
-    assert not vm.output("pgrep -af 'gandi-(grow|fsck|umount)' || true"), "no stuck process of ours"
+    assert not vm.output("pgrep -af 'gandi-(grow|fsck|umount)' || true"), "no stuck process of the agent"

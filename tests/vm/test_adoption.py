@@ -1,4 +1,4 @@
-"""Installed on a machine that is configured and runs: the agent takes it as it is."""
+"""The agent installed on a running machine that was set up without it: nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.vm.rig import Machine, newest_deb
 
 
 def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> None:
-    """Nothing of the administrator's changes by the installation, or by a boot with the platform's document;
-    what the platform changes after that is applied, that alone.
+    """The installation, and a boot with the platform's first document, change nothing that the administrator
+    has set up; what the platform changes after that is applied, and nothing else.
     """
     vm = booted_plain
     put_together(vm)

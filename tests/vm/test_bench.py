@@ -1,4 +1,4 @@
-"""The page and the chart of the benchmark: pure text, made of invented boots."""
+"""The page and the drawing of the benchmark, as pure text from invented boots."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def counted(agent: float) -> page.Counted:
-    """Boots of which the agent costs that part of cloud-init's."""
+    """Return boots in which the agent costs that part of cloud-init's."""
     costs = {Contender.PLAIN: 0.0, Contender.AGENT: agent, Contender.EMPTY: 0.01, Contender.CLOUD_INIT: 1.0}
     boots = {
         who: Boot(

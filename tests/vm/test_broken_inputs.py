@@ -1,8 +1,7 @@
-"""Broken input of every kind: the boot completes, what is good is applied, the error names the place and
-the remedy, and nothing else is touched.
+"""Broken input of every kind: the boot completes, valid parts are applied, the error names the place and the
+remedy, and nothing else is touched.
 
-Each kind alone, and what the reader makes of it byte by byte: tests/unit/reader,
-tests/system/test_swap*.py.
+Each kind alone, and the reader's result byte by byte: tests/unit/reader, tests/system/test_swap*.py.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Disk, Image, Machine
 
-#: What the agent writes whether or not there is a document.
+#: Paths that the agent writes with or without a document.
 ALWAYS = ("/etc/sysctl.d/10-gandi.conf", "/etc/update-motd.d/15-gandi", "/var/lib/gandi/*")
-#: What the agent writes when it applies a document; what runs at the end is the document's own.
+#: Paths that the agent writes when it applies a document, and those that the document's programs write.
 WRITES = (
     "/etc/group*",
     "/etc/gshadow*",
@@ -46,7 +45,7 @@ WRITES = (
 
 
 def _broken() -> dict[str, Any]:
-    """The sample with a bad item of each kind beside good ones."""
+    """Return the sample with a bad item of each kind beside good ones."""
     config = copy.deepcopy(sample.CONFIG)
     config["vm_hostnme"] = "unknown key"
     config["nameservers"].insert(1, 7)
@@ -118,7 +117,7 @@ def _told(vm: Machine) -> None:
 
 
 def test_no_archive_at_all(booted: Machine) -> None:
-    """No medium is no failure: DHCP, and a status that says so."""
+    """Without a medium nothing fails: NICs get DHCP, and the status says that there is none."""
     vm = booted
     assert vm.output("systemctl is-system-running") == "running", vm.output("systemctl --failed")
     assert "10.0.2." in vm.output("ip -br -4 addr show scope global")
@@ -132,7 +131,7 @@ def test_no_archive_at_all(booted: Machine) -> None:
 
 
 def _cut_short(archive: bytes) -> bytes:
-    """Without the second half of its script, on a disk that ends there."""
+    """Return an archive without the second half of its script, on a disk that ends there."""
     return archive[: archive.index(b"#!/bin/sh") + 5]
 
 
@@ -148,7 +147,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_archive(booted: Machine, tmp_path: Path, kind: str) -> None:
-    """Read by a bootstrap stage that is started again: what a boot does, without the boot."""
+    """It is read by a bootstrap stage that is started again: what a boot does, without the boot."""
     document, said, name = BROKEN[kind]
     archive = media.make_archive(document, script=sample.SCRIPT)
     if kind == "hostile members":

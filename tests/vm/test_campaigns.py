@@ -1,4 +1,4 @@
-"""The daemon killed, the machine reset, udev restarted, events lost: the end state is always right."""
+"""The daemon killed, the machine reset, udev restarted, events lost: the end state is always correct."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, 
 
         def kill(delay: float = delay) -> None:
             time.sleep(delay)
-            # Ten deaths in a row are not life: the wait before the next start stays that after the first.
+            # systemd delays each restart longer (RestartSteps=); ten kills in a row are not realistic.
             booted.run(
                 f"systemctl kill --kill-whom=main -s KILL {SERVICE}; systemctl reset-failed {SERVICE}"
             )
@@ -61,7 +61,7 @@ def test_udev_restarted_and_events_lost_everything_is_found(booted: Machine, tmp
     """A buffer for a few events, and no daemon that reads them."""
     disks = [Plugged(booted, tmp_path, name) for name in ("one", "two", "three")]
     disks[0].attach()
-    # What udevd is at, or has in its queue, when it is stopped is lost: it tells no one of it afterwards.
+    # Events that udevd handles, or has in its queue, when it is stopped are lost without a notice.
     booted.wait_until("test -b /dev/vdb")
     booted.run("udevadm settle; systemctl restart systemd-udevd")
     disks[1].attach()

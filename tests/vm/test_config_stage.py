@@ -1,5 +1,5 @@
-"""The config stage in a guest: each of its steps on, at the next boot, after the administrator, and off;
-sshd as a client sees it; keys and ids of copies.
+"""The config stage in a guest: each step enabled, at the next boot, after changes by the administrator, and
+disabled; sshd from a client; keys and ids of copied machines.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PASSWORD = "hunter22"
 HASH = (
     "$6$Zq1vN3xTabcd$TS5.OPsPaPXmNZkMf58DzwcoGgvowtX2Mwf1rtPJUtO8gsQbSCVAQE5Iz9lGjhU7WGqe1otNjaxWyAMmKChmT0"
 )
-#: What the stage writes on this image.
+#: Paths that the stage writes on this image.
 WRITTEN = (
     "/etc/crontab",
     "/etc/ssh/sshd_config.d/00-gandi.conf",
@@ -33,12 +33,12 @@ STAMPS = (
 SHIPPED = ("17 *", "25 6", "47 6", "52 6")
 FLAGS = ("SSHD", "SYSCTL", "CONSOLE", "MOTD", "TIMEZONE", "CRON", "FSCK", "SYSTEM_FILES")
 STEPS = ("console", "system files", "cron", "timezone", "motd", "sysctl")
-#: Of other stages.
+#: Paths that other stages write.
 ELSEWHERE = {"ssh": "bootstrap", "fsck": "postboot"}
 
 
 def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image, tmp_path: Path) -> None:
-    """The image has host keys, a machine-id, and cron's table as it is shipped. The next boot is in
+    """The image has host keys, a machine-id, and cron's table as shipped. The next boot is in
     test_later_boots.py.
     """
     other = machine.clone(booted(image))
@@ -51,7 +51,7 @@ def test_every_step_at_the_first_boot(machine: Rig, set_up: State, image: Image,
 
 
 def test_the_administrator_and_the_flags(machine: Rig, set_up: State) -> None:
-    """In a machine after its first boot: its stages are run again."""
+    """On a machine after its first boot; the stages are run again."""
     vm = machine.clone(set_up)
     _the_administrator_wins(vm)
     _sshd_refuses(vm)
@@ -77,7 +77,7 @@ def _everything_is_done(vm: Machine) -> None:
 
 
 def _outcomes(vm: Machine) -> dict[str, str]:
-    """What each of these steps came to."""
+    """Return the outcome of each of these steps."""
     config = sample.steps(vm, "config")
     others = {step: sample.steps(vm, stage)[step] for step, stage in ELSEWHERE.items()}
     return {step: config[step] for step in STEPS} | others
@@ -88,7 +88,7 @@ def _host_keys(vm: Machine) -> set[str]:
 
 
 def _no_two_share(vm: Machine, shared: set[str]) -> None:
-    """Every copy of the image has its host keys and its machine-id, until it becomes a machine."""
+    """A machine does not keep the host keys and the machine-id that all copies of its image have."""
     assert len(shared) == 3
     assert len(_host_keys(vm) - shared) == 3
     own = vm.output("cat /etc/machine-id")
@@ -151,7 +151,7 @@ def _ssh(port: int, user: str, key: Path, *, password: bool = False) -> subproce
 
 
 def _ssh_as_promised(vm: Machine, folder: Path) -> None:
-    """With a known key and password; the guest's port 22 is a port of the host's."""
+    """Log in with a key and with a password, through a port of the host."""
     key, port = _key(folder), _free_port()
     config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
     delivered_again(vm, sample.swap_disk(folder, config))
@@ -170,7 +170,9 @@ def _ssh_as_promised(vm: Machine, folder: Path) -> None:
 
 
 def _sshd_refuses(vm: Machine) -> None:
-    """A foreign drop-in that is broken is named and left; the agent's, if sshd refuses it, is taken back."""
+    """A broken drop-in of the administrator is reported and kept; the agent's is removed if sshd
+    refuses it.
+    """
     forget = f"rm -f /var/lib/gandi/instances/*/done/ssh {WRITTEN[1]}"
     foreign = "/etc/ssh/sshd_config.d/50-foreign.conf"
     vm.run(f"{forget}; echo 'PermitRootLogon yes' > {foreign}")
@@ -180,7 +182,7 @@ def _sshd_refuses(vm: Machine) -> None:
     assert vm.output(f"md5sum {foreign} /etc/ssh/sshd_config") == before
     vm.run(f"test ! -e {WRITTEN[1]} && rm {foreign}")
 
-    # A configuration that is as deep as sshd allows, and with ours one deeper.
+    # A configuration with the depth that sshd allows; with the agent's drop-in it is one deeper.
     vm.run("cp /etc/ssh/sshd_config /root/sshd_config")
     for name, text in too_deep().items():
         vm.write_file(name, text)
@@ -197,11 +199,11 @@ def _bootstrap_fails(vm: Machine) -> list[dict[str, str]]:
     return [item for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"]
 
 
-# -- what is whose -------------------------------------------------------------------------
+# -- who changed it ------------------------------------------------------------------------
 
 
 def nothing_moved(vm: Machine, before: str) -> None:
-    """Since ``STAMPS`` said so, in a boot with nothing new."""
+    """Check that no file has changed since ``STAMPS``, in a boot with nothing new."""
     assert all(name in before for name in WRITTEN)
     assert vm.output(STAMPS) == before
     outcomes = _outcomes(vm)
@@ -209,7 +211,7 @@ def nothing_moved(vm: Machine, before: str) -> None:
 
 
 def _the_administrator_wins(vm: Machine) -> None:
-    """Edits, and files taken away, survive; and each is said."""
+    """Edited and removed files stay so, and each is reported."""
     vm.run(
         "sed -i 's/swappiness = 10/swappiness = 30/' /etc/sysctl.d/10-gandi.conf; "
         "ln -sf /usr/share/zoneinfo/Etc/UTC /etc/localtime; rm /etc/update-motd.d/15-gandi; "
@@ -226,7 +228,7 @@ def _the_administrator_wins(vm: Machine) -> None:
 
 
 def _flags_off_and_on(vm: Machine) -> None:
-    """Off: a system of which nothing is remembered stays as it is. On: all of it is done again."""
+    """Disabled: a system without records stays as it is. Enabled: all of it is done again."""
     vm.run(
         "rm -rf /var/lib/gandi/system /var/lib/gandi/instances/*/done/ssh; "
         "rm -f /etc/sysctl.d/10-gandi.conf /etc/update-motd.d/15-gandi /etc/localtime "

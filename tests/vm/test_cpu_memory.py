@@ -1,5 +1,5 @@
-"""CPUs and memory that are added while the machine runs, in a kernel that leaves them offline; what the
-administrator takes offline stays so.
+"""CPUs and memory added to a running machine with a kernel that leaves them offline; what the administrator
+takes offline stays offline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _offline(vm: Machine) -> list[str]:
 
 
 def _total(vm: Machine) -> int:
-    """MiB of memory."""
+    """Return the memory in MiB."""
     return int(vm.output("awk '/MemTotal/ {print $2}' /proc/meminfo")) // 1024
 
 
@@ -82,7 +82,7 @@ def test_memory_comes_online_and_the_administrators_stays_offline(vm: Machine) -
     assert _offline(vm) == []
 
     look_again(vm)
-    # The kernel may need a block of the normal zone: one of those that can go.
+    # The kernel may need a block of the normal zone: choose one that can be removed.
     away = vm.output(
         f"for f in $(ls -d {MEMORY}/memory* | sort -V -r); do "
         "echo offline 2>/dev/null > $f/state && basename $f && break; done"

@@ -1,6 +1,4 @@
-"""The daemon dies, hangs or cannot start: stages run once, in bounded time, and nothing that was done is
-undone.
-"""
+"""The daemon dies, hangs or cannot start: stages run once, in bounded time, and nothing is undone."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from tests.vm.rig import MIB, Disk, GuestFile, ImageSpec, Machine, State, make_f
 
 BROKEN = {
     "cannot start": "[Service]\nExecStart=\nExecStart=/bin/false\n",
-    # Ready for systemd, and then stopped: its socket accepts, and its watchdog ends it.
+    # Ready for systemd, then stopped: its socket accepts connections until the watchdog ends it.
     "hangs": "[Service]\nType=exec\nWatchdogSec=4s\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$'\n",
 }
 
@@ -40,7 +38,7 @@ def test_killed_it_comes_back_and_the_mounts_stay(booted: Machine, tmp_path: Pat
 @pytest.mark.long
 @pytest.mark.parametrize("how", BROKEN)
 def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Path, how: str) -> None:
-    """One that hangs, at a boot; one that cannot start, when the stages are started again."""
+    """A daemon that hangs, at a boot; one that cannot start, when the stages are started again."""
     disk = sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)
     files = [GuestFile("/etc/systemd/system/gandi-agent.service.d/broken.conf", BROKEN[how].encode())]
     if how == "hangs":
@@ -62,7 +60,7 @@ def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Pat
 
 
 def test_a_stopped_daemon_is_ended_and_the_stage_run(booted: Machine) -> None:
-    """SIGSTOP in the middle of nothing: the watchdog ends it, and the next stage is run by its client."""
+    """The idle daemon gets SIGSTOP: the watchdog ends it, and the next stage is run by its client."""
     booted.run("systemctl start gandi-agent; systemctl kill --kill-whom=main -s STOP gandi-agent")
     done = booted.run("systemctl restart gandi-config", timeout=180, check=False)
     assert done.rc == 0, booted.journal("gandi-config")

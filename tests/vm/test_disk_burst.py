@@ -12,7 +12,7 @@ import pytest
 from tests.vm.checks import private_memory
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_filesystem
 
-#: Enlarged are more than the eight of which a virtio SCSI controller tells the kernel at a time.
+#: More than eight are enlarged: a virtio SCSI controller reports no more than that to the kernel at a time.
 COUNT, ENLARGED = 64, 12
 SIZE = 32 * MIB
 
@@ -43,7 +43,7 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
     vm.wait_until(grown, timeout=120, interval=1)
     print(f"{ENLARGED} disks grown in {time.monotonic() - begun:.1f} s")
 
-    # Not by the unit's own words: systemd would stop it with the mount.
+    # Not by a setting of the unit: systemd would stop it with the mount.
     vm.run("systemd-run -q --unit=sits sh -c 'cd /srv/d1 && exec sleep infinity'")
     vm.run("systemd-run -q --unit=reads sh -c 'exec tail -f /dev/null 3>/srv/d2/file'")
     vm.wait_until("test $(readlink /proc/$(systemctl show -P MainPID sits)/cwd) = /srv/d1")

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.vm.rig import MIB, Bus, Disk, Machine, make_disk, make_filesystem, make_table, put
 from tests.vm.rig.command import run
 
-#: A hook that notes how it was called.
+#: A hook that records how it was called.
 NOTE = """#!/bin/sh
 echo "{name} $* | $ACTION $DEVNAME ${{ID_SERIAL:-none}} ${{ID_FS_TYPE:-none}}" >> /root/hooks
 echo "{name} speaks"
@@ -74,7 +74,7 @@ def test_what_is_new_and_blank_is_formatted_and_a_check_that_hangs_delays_nobody
     blank = vm.output("lsblk -dno NAME,SERIAL | grep 'blank$'").split()[0]
     assert vm.output("findmnt -rno TARGET,FSTYPE | grep ^/srv/") == f"/srv/{blank} ext4"
 
-    # Wiped by hand it stays so, whatever udevadm says.
+    # A disk wiped by hand stays so, also after udevadm trigger.
     vm.run(
         f"umount /srv/{blank} && wipefs -qa /dev/{blank} && dd if=/dev/zero of=/dev/{blank} bs=1M count=9"
     )
@@ -86,7 +86,7 @@ def test_what_is_new_and_blank_is_formatted_and_a_check_that_hangs_delays_nobody
         assert vm.output(f"blkid -p -o value -s TYPE {node} || true") == "", name
         assert vm.output(f"lsblk -no FSTYPE {node}") == "", name
 
-    # A check that hangs: the others are mounted meanwhile, and the status tells what is waited for.
+    # A check that hangs: the others are mounted, and the status names what is waited for.
     vm.run("cp -L /usr/sbin/fsck.ext4 /root/e2fsck")
     slow = '#!/bin/sh\nwhile ! test -e /root/go; do sleep 0.2; done\nexec /root/e2fsck "$@"\n'
     vm.write_file("/root/slow", slow, mode=0o755)

@@ -13,7 +13,7 @@ from tests.vm.rig import MIB, Bus, Disk, Machine, State, make_disk
 
 SMALL, LARGE, LARGER = 192 * MIB, 320 * MIB, 448 * MIB
 KEY = "/root/key"
-#: Name of the disk (its serial number) -> its bus, and what the administrator makes of $D.
+#: Name of the disk (its serial number) -> its bus, and the administrator's commands for $D.
 MADE = {
     "whole": (Bus.VIRTIO, "pvcreate -q $D; vgcreate -q v-whole $D; lvcreate -qn data -l 100%FREE v-whole"),
     "reserved": (
@@ -29,11 +29,11 @@ MADE = {
         " vgcreate -q v-deep /dev/mapper/c-deep; lvcreate -qn data -l 100%FREE v-deep",
     ),
 }
-#: What is mounted at /mnt/NAME.
+#: The devices mounted at /mnt/NAME.
 NODES = {name: f"/dev/v-{name}/data" for name in ("whole", "reserved", "two", "deep")}
 NODES |= {name: f"/dev/mapper/c-{name}" for name in ("key", "ask")}
 PARTED = ("reserved", "deep")
-#: Those that grow by themselves.
+#: Those that the agent grows.
 GROWING = ("whole", "reserved", "key", "deep")
 LUKS = "cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000"
 
@@ -61,7 +61,7 @@ def test_volumes_grow_with_their_disks(machine: Rig, platform: State, tmp_path: 
     _grow(vm, LARGE)
     _wait_larger(vm, {name: before[name] + 100 * MIB for name in GROWING})
     vm.wait_until("test $(vgs --noheadings -o vg_free_count v-two) -gt 30")
-    assert _size(vm, "two") == before["two"], "two volumes: whose the space is, the administrator knows"
+    assert _size(vm, "two") == before["two"], "two volumes: the administrator decides which one grows"
     assert vm.output("vgs --noheadings -o vg_free_count v-reserved") == free, "reserved space stays reserved"
     vm.wait_until("grep -q 'encrypted: run cryptsetup resize c-ask' /run/gandi/status.json", interval=1)
     assert _size(vm, "ask") == before["ask"]
@@ -70,7 +70,7 @@ def test_volumes_grow_with_their_disks(machine: Rig, platform: State, tmp_path: 
         f"/mnt/{n}" for n in ("deep", "key", "reserved", "whole")
     ]
 
-    # Killed in the middle: the next daemon finds the true state and goes on.
+    # The daemon is killed during the growth: the next one reads the actual state and goes on.
     _grow(vm, LARGER)
     vm.run("for i in 1 2 3; do systemctl kill -s KILL gandi-agent.service; sleep 0.3; done")
     _wait_larger(vm, {name: before[name] + 220 * MIB for name in GROWING})
@@ -106,7 +106,7 @@ def _size(vm: Machine, name: str) -> int:
 
 
 def _wait_larger(vm: Machine, sizes: dict[str, int]) -> None:
-    """All of them, asked seldom: the machine has work to do."""
+    """Wait for all of them, with long pauses: the machine has work to do."""
     larger = [f"test $(df --output=size -B1 /mnt/{name} | tail -1) -ge {sizes[name]}" for name in sizes]
     vm.wait_until(" && ".join(larger), timeout=240, interval=1)
 

@@ -1,4 +1,4 @@
-"""Disks that come, grow and go while the machine runs, and those that are there when it boots."""
+"""Disks attached, grown and detached while the machine runs, and those present when it boots."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_other_filesystems_grow_online(booted: Machine, tmp_path: Path, fs: str)
     booted.wait_until("test $(df --output=size -B1M /srv/data | tail -1) -gt 900")
 
 
-#: Label -> folder below /srv. The last has none: its folder has the device's name.
+#: Label -> folder below /srv. The last disk has no label: its folder has the device's name.
 HOSTILE = {
     "../../etc": "_._.._etc",
     "two\nlines": "two_lines",
@@ -56,7 +56,7 @@ def test_a_hostile_label_is_a_safe_name_and_no_label_the_devices(booted: Machine
     found = booted.output("findmnt -rno TARGET | grep ^/srv/").splitlines()
     assert sorted(found) == sorted(f"/srv/{name}" for name in expected.values())
     assert sorted(booted.output("ls -A /srv").splitlines()) == sorted(expected.values())
-    # A folder can have this name, but no unit, which is called by four letters for each of these bytes.
+    # A folder can have this name, but a unit cannot: its name takes four characters for each of these bytes.
     long = "é-" * 80
     path = make_filesystem(tmp_path / "long.img", 128 * MIB, "btrfs", label=long)
     booted.add_disk(Disk(path=path, id="long"))
@@ -66,9 +66,9 @@ def test_a_hostile_label_is_a_safe_name_and_no_label_the_devices(booted: Machine
 
 
 def test_the_same_label_twice_is_stable_in_any_order(booted: Machine, tmp_path: Path) -> None:
-    """Names stay with filesystems. Data disks are mounted before the services of basic.target, and go
-    after them: a database that ends writes for a while, and a lazy unmount would take the folder from
-    under it.
+    """Names stay with filesystems. Data disks are mounted before the services of basic.target start, and
+    unmounted after they have stopped: a database writes for a while when it is stopped, and a lazy unmount
+    would remove the folder under it.
     """
     disks = [
         Disk(path=make_filesystem(tmp_path / f"{n}.img", 64 * MIB, "ext4", label="data"), id=f"data{n}")

@@ -1,4 +1,4 @@
-"""Drives that disagree, come late, change while the machine runs, or are another tool's."""
+"""Drives that disagree, appear late, change while the machine runs, or are read by another tool."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.vm.rig import MIB, Bus, Disk, Image, ImageSpec, State, build, make_fi
 
 
 def test_two_drives_that_disagree(machine: Rig, platform: State, tmp_path: Path) -> None:
-    """Neither is applied; once one of them is gone, the other is, without a boot."""
+    """Neither is applied; once one is removed, the other is applied, without a boot."""
     one = drive(drives.make_iso(tmp_path / "1.iso", drives.openstack(UUID), "config-2"), id="one")
     content = drives.nocloud("nc-1", user_data=SCRIPT)
     two = drive(drives.make_vfat(tmp_path / "2.img", content, "cidata"), id="two", bus=Bus.SCSI)
@@ -46,7 +46,7 @@ def test_two_drives_that_disagree(machine: Rig, platform: State, tmp_path: Path)
 
 
 def test_a_drive_that_comes_late_and_changes(machine: Rig, platform: State, tmp_path: Path) -> None:
-    """Never, late, changed, another machine's, and a loop device with its label: one machine's life."""
+    """On one machine: no drive, a late one, a changed one, another machine's, a loop device so labelled."""
     vm = machine.clone(platform)
     leases(vm)
     assert "no medium, nothing stored" in vm.output("gandi-agent status")
@@ -55,7 +55,7 @@ def test_a_drive_that_comes_late_and_changes(machine: Rig, platform: State, tmp_
         content = drives.nocloud(**({"id": "nc-1", "keys": (sample.KEY,), "user_data": SCRIPT} | what))
         return drives.make_iso(tmp_path / f"{number}.iso", content, "cidata")
 
-    # Made by somebody on the machine: never read, and said.
+    # Made on the machine: never read, and reported.
     vm.write_file("/root/evil.iso", iso(0, hostname="evil").read_bytes())
     vm.run("losetup --find /root/evil.iso")
     vm.wait_until(
@@ -86,13 +86,13 @@ def test_a_drive_that_comes_late_and_changes(machine: Rig, platform: State, tmp_
     vm.change_medium("drive", iso(4, hostname="nc4", network=NETPLAN))
     vm.wait_until(f"grep -q CONFIG_RELOAD=0 {sample.STATUS}", interval=0.5)
     vm.run("hostname | grep -qx nc2")
-    # What the next boot does with it.
+    # The next boot.
     vm.run("systemctl restart gandi-bootstrap")
     named(vm, "nc4")
 
 
 def test_a_drive_eight_seconds_after_power_on(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
-    """Wherever the boot is by then."""
+    """At any stage of the boot."""
     vm = machine.start(platform_image, sample.SPEC, wait=False)
     time.sleep(8)
     content = drives.nocloud("nc-1", user_data=SCRIPT)
@@ -105,8 +105,8 @@ def test_a_drive_eight_seconds_after_power_on(machine: Rig, platform_image: Imag
 
 @pytest.mark.long
 def test_cloud_init_in_the_image(machine: Rig, tmp_path: Path) -> None:
-    """It sets the machine up; disks stay ours. It looks for its drive before any module is loaded: a disk's
-    is in the initrd.
+    """cloud-init configures the machine, the agent only its disks. It looks for its drive before any module
+    is loaded; that of a disk is in the initrd.
     """
     image = build(ImageSpec(debs=(newest_deb(),), extra=("cloud-init",)))
     user_data = b"#cloud-config\nruncmd:\n  - echo by cloud-init >> /root/order\n"
@@ -125,7 +125,7 @@ def test_cloud_init_in_the_image(machine: Rig, tmp_path: Path) -> None:
     vm.wait_until("mountpoint -q /srv/data", timeout=30)
 
 
-#: What a desktop's user may do who sits at the machine (org.freedesktop.udisks2.loop-setup, allow_active).
+#: The right of a user who is logged in on a desktop (org.freedesktop.udisks2.loop-setup, allow_active).
 LOOPS_FOR_ALL = b"""polkit.addRule(function(action, subject) {
   if (action.id == "org.freedesktop.udisks2.loop-setup") return polkit.Result.YES;
 });
@@ -134,7 +134,7 @@ LOOPS_FOR_ALL = b"""polkit.addRule(function(action, subject) {
 
 @pytest.mark.soak
 def test_a_loop_device_that_a_user_makes_through_udisks(machine: Rig, tmp_path: Path) -> None:
-    """Without root's rights it gets our label; it is not read, and that is said."""
+    """A user without root's rights gives it a drive's label; it is not read, and that is reported."""
     vm = boot(machine, build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml", "udisks2", "polkitd"))))
     leases(vm)
     content = drives.nocloud("nc-1", "evil", keys=(sample.KEY,), user_data=SCRIPT)

@@ -1,6 +1,4 @@
-"""A machine boots for the first time with an archive in its swap disk, and is what the archive
-describes.
-"""
+"""A machine's first boot with an archive on its swap disk: the archive is applied."""
 
 from __future__ import annotations
 
@@ -27,8 +25,8 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
 
 @pytest.mark.long
 def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
-    """With the partition gandiswap; the root disk has an msdos table. The script waits for the boot's
-    end. Booted by Debian's own kernel image and initrd.
+    """With the partition gandiswap; the root disk has an msdos table. The script waits for the end of the
+    boot. It boots with Debian's own kernel image and initrd.
     """
     disk = sample.swap_disk(tmp_path, layout=sample.Layout.GPT, script=sample.PATIENT_SCRIPT)
     vm = _boot(machine, Table.MSDOS, disk, replace(sample.SPEC, debian_initrd=True))
@@ -79,7 +77,7 @@ def _nothing_left_on(medium: Path) -> None:
 
 
 def _root(vm: Machine) -> None:
-    """Made at 1.5 GB, started on 3."""
+    """Return a root disk that is made with 1.5 GB and started with 3."""
     vm.run("test $(df --output=size -B1M / | tail -1) -gt 2700")
 
 

@@ -1,6 +1,6 @@
-"""Foreign disks that carry a valid archive at 512 KiB, or a backup at one of the two places that
-holds gandi/config among its members: beside a true swap disk they are not searched, not formatted, and what
-is no data disk is not changed by a bit.
+"""Users' disks with a valid archive at 512 KiB, or with a backup at one of the two offsets that has
+gandi/config among its members: beside a true swap disk they are not read, not formatted, and, unless they
+are data disks, not changed by a bit.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MKFS = {
     "xfs": ["mkfs.xfs", "-q", "-L", "xfs"],
 }
 NOTES = "home/user/notes"
-BLOCK, CHUNK, MOST = 4096, 256, 256  # bytes of a copy, copies a write, writes at the most
+BLOCK, CHUNK, MOST = 4096, 256, 256  # bytes of a copy, copies per write, writes at most
 
 
 def _users_file(folder: Path, kind: str) -> Path:
-    """A filesystem with a user's file in it that has an archive at every 4 KiB, grown until one of them
-    lies at 512 KiB of the device.
+    """Make a filesystem with a user's file that has an archive at every 4 KiB, and grow the file until one
+    is at 512 KiB of the device.
     """
     image = make_disk(folder / f"{kind}.img", 320 * MIB)
     run([*MKFS[kind], image])
@@ -60,7 +60,7 @@ def _carries(image: Path) -> bool:
 
 
 def _gpt(folder: Path) -> Path:
-    """A foreign GPT disk; the archive lies before its first partition."""
+    """Make a GPT disk with the archive before its first partition."""
     image = make_disk(folder / "gpt.img", 64 * MIB)
     make_table(image, "label: gpt\nstart=2048, size=65536, name=raw-data\n")
     put(image, 2 * MIB, b"somebody's own format")
@@ -68,7 +68,7 @@ def _gpt(folder: Path) -> Path:
 
 
 def _lvm(folder: Path) -> Path:
-    """A physical volume of LVM; the archive lies between its metadata and its first extent."""
+    """Make a physical volume of LVM with the archive between its metadata and its first extent."""
     image = make_disk(folder / "lvm.img", 64 * MIB)
     with loop_device(image) as device:
         run(["pvcreate", "-q", "--metadatasize", "128k", "--dataalignment", "1m", device])
@@ -76,14 +76,14 @@ def _lvm(folder: Path) -> Path:
 
 
 def _md(folder: Path) -> Path:
-    """A member of an md array with its metadata at the end."""
+    """Make a member of an md array with its metadata at the end."""
     image = make_disk(folder / "md.img", 64 * MIB)
     put(image, *media.md_superblock(64 * MIB))
     return put(image, media.OFFSET, EVIL)
 
 
 def _backup(folder: Path, offset: int) -> Path:
-    """A raw disk with a foreign tar on it, and nothing that libblkid knows."""
+    """Make a raw disk with a user's tar archive on it, and nothing that libblkid knows."""
     image = make_disk(folder / f"backup-{offset}.img", 64 * MIB)
     config = EVIL[: 2 * media.SECTOR]
     assert not any(EVIL[len(config) :]), "the whole member"
@@ -97,7 +97,7 @@ def test_only_the_swap_disk_is_searched_and_formatted(machine: Rig, platform: St
     backups = [_backup(tmp_path, offset) for offset in (media.OFFSET, 0)]
     before = {path: _digest(path) for path in (*others, *backups)}
     disks = [Disk(path=path, id=path.stem) for path in (*data, *others, *backups)]
-    # The last on the bus: each of the others is seen before it.
+    # The last on the bus: each of the others is looked at before it.
     swap = replace(sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT), serial="platform")
     vm = delivered(machine.clone(platform), *disks, swap)
     assert vm.output("systemctl --failed --no-legend") == "", vm.output("gandi-agent status || true")

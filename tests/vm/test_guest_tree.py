@@ -1,5 +1,5 @@
-"""In the guest's tree on the build host: unit tests with Debian's own Python and packages, units and
-rules with the guest's own systemd. Emulated, the same would take minutes.
+"""Tests in the guest's tree on the build host: unit tests with Debian's own Python and packages, units and
+rules with the guest's own systemd. In an emulated guest the same would take minutes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.vm.rig.paths import PROJECT
 from tests.vm.rig.tree import chroot, install_debs, merged
 
 TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml", "zstd")
-#: What the unit tests read; nothing that was built.
+#: The sources that the unit tests need, without anything built.
 SOURCES = (
     "CODING_STYLE.md",
     "HACKING.md",
@@ -70,7 +70,7 @@ def test_the_unit_tests_pass_with_debians_packages(tree: Path) -> None:
 
 
 def test_the_units_verify_with_the_guests_systemd(tree: Path) -> None:
-    """As they are installed and enabled, with a whole boot around them: no unknown key, no cycle."""
+    """Verify them as installed and enabled, with all units of a boot: no unknown key, no cycle."""
     version = chroot(tree, ["systemd-analyze", "--version"]).split()[1]
     assert version == "257"
     kinds = (".service", ".socket")
@@ -106,7 +106,7 @@ def test_purge_leaves_nothing_but_what_is_the_customers() -> None:
 
 
 def _paths(root: Path) -> set[str]:
-    """Everything in the tree but what apt and dpkg write about every package."""
+    """Return all paths in the tree except what apt and dpkg write about every package."""
     found = (f"/{path.relative_to(root)}" for path in root.rglob("*"))
     own = ("/var/cache/", "/var/lib/apt/", "/var/lib/dpkg/", "/var/log/")
     return {name for name in found if not name.startswith(own)}

@@ -1,4 +1,4 @@
-"""Disks that hang at a boot cost it no more than three seconds of the guest's own time, and are named."""
+"""Disks that hang delay a boot by at most three seconds of the guest's time, and are reported."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from tests.vm.rig import Image
 
 SIZE = 512 * MIB
-#: What a mount reads (the journal) is not answered. What libblkid reads is: mount(8) has it look at all
-#: disks to remount the root by its UUID, so one that hangs from the beginning stops any system.
+#: Reads of a mount (the journal) are not answered; reads of libblkid are: mount(8) has it read all disks to
+#: remount the root by its UUID, so a disk that hangs from the start would stop any system.
 HANGS = range(8 * MIB, SIZE - 8 * MIB)
-#: Seconds of the guest by which ssh may come later.
+#: Seconds of the guest's time by which ssh may start later.
 LATER = 3.0
 FAILED = "systemctl list-units --state=failed --no-legend --plain 'gandi-*'"
-#: The daemon has gone, and has left the mark.
+#: The daemon has exited, and has left the mark.
 SETTLED = "test -e /var/lib/gandi/settled && test $(systemctl is-active gandi-agent) = inactive"
 NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
-#: In place of e2fsck.
+#: Replaces e2fsck.
 ENDLESS = "#!/bin/sh\nexec sleep infinity\n"
 
 
 def _ssh(vm: Machine) -> float:
-    """When ssh was started, in seconds of the guest since its kernel began."""
+    """Return when ssh was started, in seconds of the guest's time since its kernel started."""
     vm.wait_until("systemctl is-active -q ssh.service", timeout=240)
     shown = "systemctl show -P ExecMainStartTimestampMonotonic ssh.service"
     return int(vm.output(shown)) / 1e6
@@ -39,8 +39,8 @@ def _ssh(vm: Machine) -> float:
 
 @pytest.mark.long
 def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """One machine with a clock that counts instructions, booted without the disk, with it hanging when it
-    is mounted, and with a check of it that does not end.
+    """One machine with a clock that counts instructions, booted without the disk, with a disk that hangs
+    when it is mounted, and with a disk for which the check does not end.
     """
     path = make_filesystem(tmp_path / "data.img", SIZE, "ext4", label="data")
     vm = machine.start(image, MachineSpec(counted=True))
@@ -76,7 +76,7 @@ def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, image: Image, tmp
 
 @pytest.mark.long
 def test_nor_for_one_that_pid_1_mounts(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """The same in a boot in which nothing is new, so that no stage runs: a disk that is known hangs."""
+    """The same in a boot with nothing new, in which no stage runs: a known disk hangs."""
     path = make_filesystem(tmp_path / "data.img", SIZE, "ext4", label="data")
     swap = sample.swap_disk(tmp_path)
     vm = machine.start(image, MachineSpec(nics=sample.SPEC.nics, counted=True), disks=[swap])
@@ -103,7 +103,7 @@ def test_nor_for_one_that_pid_1_mounts(machine: Rig, image: Image, tmp_path: Pat
         vm.wait_until("gandi-agent status | grep -q 'vdc: failed'", timeout=120, interval=1)
         assert "does not answer" in vm.output("gandi-agent status")
         assert vm.output(FAILED) == ""
-        # PID 1 gives its mount up, and cannot end it.
+        # PID 1 gives up the mount, and cannot end it.
         vm.wait_until("systemctl show -P Result srv-data.mount | grep -qx timeout", timeout=400, interval=5)
         disk.release()
         vm.wait_until("gandi-agent status | grep -q 'vdc: changed'", timeout=120, interval=1)

@@ -1,15 +1,15 @@
-"""A first boot of a machine without SSH host keys, cut between the two that ssh waits for and the third."""
+"""A first boot without SSH host keys, interrupted after the two that ssh waits for and before the third."""
 
 from __future__ import annotations
 
 from tests.vm.conftest import Rig
 from tests.vm.rig import GuestFile, ImageSpec, Machine, newest_deb
 
-#: A pipe before the RSA key, and one in a session: each is passed when something writes to it.
+#: A pipe that the RSA key waits for, and one for a session: each goes on when something is written to it.
 HOLD = "/etc/systemd/system/gandi-sshdkeygen-rsa.service.d/hold.conf"
 FILES = (
     GuestFile(HOLD, b"[Service]\nExecStartPre=/usr/bin/cat /root/hold\n"),
-    # A first boot in systemd's sense: Debian's sshd-keygen.service, which would make all keys, comes then.
+    # A first boot for systemd: Debian's sshd-keygen.service, which would make all keys, is started then.
     GuestFile("/etc/machine-id", b"uninitialized\n"),
 )
 COMMANDS = ("rm -f /etc/ssh/ssh_host_*", "mkfifo /root/hold /root/session")
@@ -17,19 +17,19 @@ SSH = "ssh -i /root/key -o StrictHostKeyChecking=no root@127.0.0.1"
 
 
 def _offered(vm: Machine) -> dict[str, str]:
-    """Each type that sshd offers, with its key."""
+    """Return each type that sshd offers, with its key."""
     lines = vm.output("ssh-keyscan -q -t rsa,ecdsa,ed25519 127.0.0.1").splitlines()
     return {line.split()[1]: line.split()[2] for line in lines}
 
 
 def _made(vm: Machine) -> list[str]:
-    """The types that each ssh-keygen of this boot has made."""
+    """Return the types that each ssh-keygen of this boot has made."""
     said = vm.output("journalctl -b -o cat -t gandi-sshdkeygen").splitlines()
     return [line.partition("new host keys:")[2].strip() for line in said if "new host keys:" in line]
 
 
 def _held(vm: Machine) -> dict[str, str]:
-    """What is offered while the RSA key is still to come."""
+    """Check what sshd offers before the RSA key is made."""
     vm.wait_until("systemctl is-active ssh.service", timeout=300)
     vm.wait_until("systemctl show -P SubState gandi-sshdkeygen-rsa.service | grep -q start-pre", timeout=60)
     assert vm.output("systemctl is-active gandi-sshdkeygen.service") == "active"
@@ -63,7 +63,7 @@ def test_rsa_comes_after_ssh_once_through_a_power_cut(machine: Rig) -> None:
     assert "still" in session.result().stdout
     vm.run("test ! -e /etc/ssh/.gandi-host-keys && test ! -e /etc/ssh/.gandi-host-keys.new")
     assert _made(vm) == ["RSA"]
-    # With all keys no process is started for them.
+    # With all keys there, no process is started for them.
     units = "gandi-sshdkeygen.service gandi-sshdkeygen-rsa.service"
     vm.run("systemctl restart gandi-sshdkeygen.service")
     assert vm.output(f"systemctl show -P ConditionResult {units}").split() == ["no", "no"]

@@ -15,7 +15,9 @@ from tests.vm.rig import MIB, Disk, Image, MachineSpec
 
 @pytest.mark.long
 def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """And in the guest, which is no Xen PV machine: left alone unless forced, refused what is damaged."""
+    """In the guest, which is not a Xen PV machine, kernels are unpacked only by force; a damaged one is
+    refused.
+    """
     folder = tmp_path / "image"
     folder.mkdir()
     for file in image.folder.iterdir():

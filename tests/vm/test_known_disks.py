@@ -1,4 +1,4 @@
-"""Data disks that PID 1 mounts in a boot with nothing new, and the daemon's way with their units."""
+"""Data disks that PID 1 mounts in a boot with nothing new, and how the daemon handles their units."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 SIZE = 300 * MIB
 UNITS = "/etc/systemd/system"
-#: In the place of the check, whose own tests are elsewhere: what it does where nothing is new.
+#: Replaces gandi-check, which has its own tests: what that does when nothing is new.
 CHECK = f"""[Unit]
 DefaultDependencies=no
 After=local-fs.target systemd-udevd.service systemd-udev-trigger.service
@@ -27,7 +27,7 @@ ExecStart=systemctl --no-block start gandi-disks.target
 WantedBy=multi-user.target
 """
 SKIPPED = "[Unit]\nConditionPathExists=!/run/gandi/settled\n"
-#: A service as an administrator may have one, that needs a disk however late it comes.
+#: An administrator's service that needs a disk, however late it appears.
 NEEDS = """[Unit]
 RequiresMountsFor=/srv/a
 [Service]
@@ -48,7 +48,7 @@ print(*sorted(known_mounts.leave(context(Host()))))
 
 
 def _leave(vm: Machine) -> list[str]:
-    """What the daemon does when a boot is complete; the UUIDs."""
+    """Leave the disks to PID 1, as the daemon does when a boot is complete; return their UUIDs."""
     return vm.output(["python3", "-c", LEAVE]).split()
 
 
@@ -75,7 +75,7 @@ def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, 
     assert len(_leave(vm)) == 3
     assert _left(vm) == ["srv-a.mount", "srv-b.mount", "srv-c.mount"]
 
-    # Nothing is new: PID 1 mounts them, and services find them.
+    # With nothing new, PID 1 mounts them before the services start.
     vm.run(f"touch {UNITS}/settled && sync")
     vm.reboot()
     vm.wait_booted()
@@ -86,7 +86,7 @@ def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, 
     shown = vm.output("systemctl show -P LazyUnmount -P FragmentPath srv-a.mount").split()
     assert shown == ["yes", f"{UNITS}/srv-a.mount"]
 
-    # The daemon wakes, takes them for its own, and gives one up and takes it back.
+    # The daemon is started, takes them over, and detaches one and mounts it again.
     vm.run(f"rm {UNITS}/settled /run/gandi/settled && systemctl start gandi-agent")
     vm.run("udevadm trigger --subsystem-match=block --settle")
     vm.wait_until("grep -q srv/a /run/gandi/disks.json && grep -q srv/c /run/gandi/disks.json", timeout=60)
@@ -97,7 +97,7 @@ def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, 
     assert _left(vm) == ["srv-a.mount", "srv-b.mount"]
     assert len(_leave(vm)) == 3
 
-    # A boot that is not as the last one: other options, a disk that was made anew, one less.
+    # A boot that differs from the last one: other options, a new filesystem on a disk, a disk less.
     vm.run("echo 'CONFIG_MOUNT_PARAMS=rw,nosuid,nodev,noatime,noexec' >> /etc/default/gandi")
     device = vm.output("findmnt -no SOURCE /srv/b")
     vm.run("gandi-agent detach /srv/b && gandi-agent detach /srv/c")
@@ -113,7 +113,7 @@ def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, 
     assert _left(vm) == ["srv-a.mount", "srv-b.mount"], "that of the disk that has gone has gone"
     assert "Options=rw,nosuid,nodev,noatime,noexec\n" in vm.read_file(f"{UNITS}/srv-a.mount").decode()
 
-    # Other modes have no such units, and none is in the way of a clean image.
+    # Other modes have no such units, and clean leaves none in an image.
     for setting in ("CONFIG_MOUNT_MODE=autofs", "CONFIG_MOUNT_MODE=direct\nCONFIG_ALLOW_MOUNT=0"):
         vm.run(f"printf '{setting}\\n' >> /etc/default/gandi")
         assert _leave(vm) == []

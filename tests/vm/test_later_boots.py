@@ -1,4 +1,4 @@
-"""The second boot and all after it: nothing twice, nothing undone, only what changed."""
+"""The second boot and later ones: nothing runs twice, nothing is undone, only changes are applied."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _nothing_moved(vm: Machine, before: str, fresh: tuple[str, ...] = ()) -> Non
     assert len(sample.order(vm)) == 2, "what runs once ran once"
 
 
-#: What the machine's administrator does by hand.
+#: The administrator's changes by hand.
 ADMINISTERS = " && ".join(
     [
         "echo root:other | chpasswd",
@@ -78,7 +78,7 @@ def test_what_the_administrator_changed_is_kept(machine: Rig, set_up: State, tmp
     assert {"hostname", "resolvers", "password:root", "user:admin1"} <= kept, kept
     assert "changed by admin" in vm.output("gandi-agent status")
 
-    # One field changed in the archive: only that field moves.
+    # One field is changed in the archive: only that one is applied.
     delivered_again(vm, sample.swap_disk(tmp_path, sample.changed(password=sample.NEW_HASH)))
     assert _password(vm) == sample.NEW_HASH
     _as_the_administrator_left_it(vm)
@@ -98,7 +98,7 @@ def _as_the_administrator_left_it(vm: Machine) -> None:
 
 @pytest.mark.soak
 def test_another_id_is_another_instance(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """A clone of the disk on another machine, with its own archive: configured again, scripts included."""
+    """A clone of the disk on another machine with its own archive is set up again, scripts included."""
     vm = machine.clone(set_up)
     identifies = "cat /etc/machine-id /etc/ssh/ssh_host_*_key.pub"
     before = vm.output(identifies).splitlines()
@@ -119,7 +119,7 @@ def test_another_id_is_another_instance(machine: Rig, set_up: State, tmp_path: P
 
 @pytest.mark.soak
 def test_no_medium_and_another_uuid_is_the_same_instance(machine: Rig, set_up: State) -> None:
-    """A restored or migrated machine keeps its address and keys, with a warning that names the way out."""
+    """A restored or migrated machine keeps its address and keys, with a warning that names the remedy."""
     vm = machine.clone(set_up)
     vm.power_off()
     vm.spec = MachineSpec(

@@ -1,5 +1,5 @@
-"""Text of an unprivileged user in the kernel's and the system's files: it ends no line but where the kernel
-ends one, and so stops no disk work and keeps no account from what the platform delivers for it.
+"""Text of an unprivileged user in files of the kernel and the system: a line ends only where the kernel ends
+it, so such text cannot stop the work on disks, or keep an account from what the platform delivers for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.vm.conftest import Rig
 from tests.vm.delivered import NATIVE, delivered, drive, keys
 from tests.vm.rig import MIB, Bus, Disk, Machine, State, make_filesystem
 
-#: sha512-crypt of the password.
+#: The password's sha512-crypt hash.
 PASSWORD = "hunter22"
 HASH = (
     "$6$Zq1vN3xTabcd$TS5.OPsPaPXmNZkMf58DzwcoGgvowtX2Mwf1rtPJUtO8gsQbSCVAQE5Iz9lGjhU7WGqe1otNjaxWyAMmKChmT0"

@@ -1,6 +1,6 @@
-"""Who mounts data disks, in a real guest with an automounter: each mode, and the ways from one to the other.
+"""Each mount mode in a real guest with an automounter, and the changes from one to another.
 
-A look at a folder is what the automounter waits for, so what is mounted is asked of the kernel's table.
+A look at a folder makes the automounter mount, so the tests read the kernel's table of mounts instead.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def attach(vm: Machine, tmp_path: Path, name: str, fs: str = "ext4") -> None:
 
 
 def switch(vm: Machine, *lines: str) -> None:
-    """Other settings, and a reload."""
+    """Change the settings and reload the daemon."""
     text = "\n".join(lines)
     vm.run(f"printf '%s\\n' '{text}' > /etc/default/gandi; systemctl reload-or-restart gandi-agent")
 
 
 def told(words: str) -> str:
-    """What the status says now."""
+    """Return a condition: the status contains these words."""
     return f"grep -q '{words}' {sample.STATUS}"
 
 
@@ -37,7 +37,7 @@ def direct(name: str, folder: str = "/srv") -> str:
 
 
 def state(name: str, word: str) -> str:
-    """A row of the table of disks."""
+    """Return a condition: the table of disks has this row."""
     return f"gandi-agent disks | grep -q \"'{name}' .*{word}\""
 
 
@@ -50,7 +50,7 @@ def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path
     vm.wait_until(direct("data"))
     vm.run("echo kept > /srv/data/file")
 
-    # To autofs: not while somebody uses what is mounted.
+    # To autofs: not while a mount is in use.
     holder = vm.spawn("cd /srv/data && exec sleep 501", timeout=600)
     vm.wait_until("pgrep -fx 'sleep 501'")
     switch(vm, "CONFIG_MOUNT_MODE=autofs")
@@ -62,13 +62,13 @@ def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path
     vm.wait_until(f"{AUTOFS} && {state('data', 'offered')}")
     vm.run(f"test -L {LINK} && ! {direct('data')}")
 
-    # A look mounts, and nothing else does.
+    # Only a look mounts.
     assert vm.output("cat /srv/data/file") == "kept"
     vm.run(f"{direct('data')} && {state('data', 'mounted')}")
     assert "nosuid,nodev,noatime" in vm.output("findmnt -rnt ext4 -o OPTIONS /srv/data")
     vm.run("! ls /srv/nothing")
 
-    # A disk that comes is offered, one that is enlarged grows, one that goes is gone.
+    # An attached disk is offered, an enlarged one grows, a detached one is withdrawn.
     attach(vm, tmp_path, "more", "xfs")
     vm.wait_until(state("more", "offered"))
     vm.run(f"udevadm settle; ! {direct('more')}")
@@ -81,7 +81,7 @@ def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path
     vm.remove_disk("more")
     vm.wait_until(f"! {direct('more')} && ! ls /srv/more")
 
-    # Back: not while somebody is there.
+    # Back: not while a mount is in use.
     holder = vm.spawn("cd /srv/data && exec sleep 502", timeout=600)
     vm.wait_until("pgrep -fx 'sleep 502'")
     switch(vm, "CONFIG_MOUNT_MODE=direct")
@@ -94,7 +94,7 @@ def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path
     vm.run(f"! test -e {LINK} && ! test -e /run/gandi/autofs && ! test -e /run/gandi/autofs.map")
     vm.run('test "$(findmnt -rn /srv/data | wc -l)" = 1 && systemctl is-active srv-data.mount')
 
-    # No mount: somebody is told; nobody is.
+    # Modes without a mount: notify announces the disk, off does not.
     switch(vm, "CONFIG_MOUNT_MODE=notify")
     attach(vm, tmp_path, "told")
     vm.wait_until(state("told", "announced"))
@@ -124,7 +124,7 @@ def test_the_automounter_at_a_boot_and_with_the_administrators_file(
     vm.wait_until(AUTOFS)
     vm.wait_until("ls /srv/data/file")
 
-    # A file of the administrator's own says where, and stays.
+    # The administrator's own file names the folder, and is kept.
     vm.run(f"rm {LINK}")
     vm.write_file(LINK, "/volumes /usr/lib/gandi-agent/auto.gandi --timeout=600\n")
     vm.run("systemctl restart autofs; systemctl reload-or-restart gandi-agent")
@@ -135,7 +135,7 @@ def test_the_automounter_at_a_boot_and_with_the_administrators_file(
     vm.run(f"grep -q volumes {LINK}; ! ls /volumes/data")
     vm.run(f"rm {LINK}; systemctl reload autofs")
 
-    # Switched off, our own goes too.
+    # When the mode is switched off, the agent's own file is removed, too.
     switch(vm, "CONFIG_MOUNT_MODE=autofs")
     vm.wait_until(f"{AUTOFS} && test -L {LINK}")
     switch(vm, "CONFIG_MOUNT_MODE=autofs", "CONFIG_ALLOW_MOUNT=0")

@@ -1,5 +1,5 @@
-"""Two NICs with a gateway each, where the kernel is strict: a host behind each, and in the network of each,
-gets its answer through the NIC it asked.
+"""Two NICs with a gateway each, with strict kernel settings: a host behind each, and one in the network of
+each, gets the answer through the NIC that it pinged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FIRST, SECOND = "52:54:00:00:02:00", "52:54:00:00:02:01"
 A, B = "203.0.113.10", "203.0.113.11"
 BEHIND = "192.0.2.10"
 NEIGHBOUR = "203.0.113.77"
-#: An administrator who drops what comes by another way than the answer would take.
+#: An administrator's rule: drop packets that arrive by another NIC than the answer would leave by.
 STRICT = GuestFile("/etc/sysctl.d/50-strict.conf", b"net.ipv4.conf.all.rp_filter = 1\n")
 
 
@@ -49,7 +49,7 @@ def _nic(number: int, mac: str, address: str, gateway: str) -> Nic:
 def test_nics_answer_each_for_itself_in_one_network_and_in_two(
     machine: Rig, wires: tuple[Wire, Wire]
 ) -> None:
-    """The first document at a boot; the other is there when the first stage is started again."""
+    """The first document is applied at a boot, the other when the bootstrap stage is started again."""
     gateway = "203.0.113.254"
     vm = _start(machine, wires, _nic(0, FIRST, A, gateway), _nic(1, SECOND, B, gateway))
     for wire, other, address in ((wires[0], wires[1], A), (wires[1], wires[0], B)):
@@ -66,7 +66,7 @@ def test_nics_answer_each_for_itself_in_one_network_and_in_two(
     vm.wait_until(f"ip -br addr | grep -qF {away}/24", interval=0.5)
     assert wires[0].asks(BEHIND, A)
     assert wires[1].asks(BEHIND, away), vm.output("ip rule; ip route show table all")
-    # Each over the other's router: it came by the NIC that has the address.
+    # Each over the other's router: it arrived by the NIC that has the address.
     assert wires[1].asks(NEIGHBOUR, away)
     assert wires[0].asks("198.51.100.77", A)
 

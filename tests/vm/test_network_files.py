@@ -1,5 +1,5 @@
-"""What is rendered, read by the managers themselves: in the guest's tree on the build host, with the
-programs of Debian 13. Every document of tests/unit/network/cases.py.
+"""The rendered files, read by the network managers themselves: Debian 13's programs, in the guest's tree on
+the build host. Every document of tests/unit/network/cases.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.unit.network.cases import CASES, INTERFACES
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged
 
-#: nm-settings-keyfile(5): the names that NetworkManager itself writes now.
+#: nm-settings-keyfile(5): the names that current versions of NetworkManager write.
 _NEW_NAMES = {
     "master": "controller",
     "slave-type": "port-type",
@@ -36,7 +36,7 @@ unshare --net sh -c '
 
 
 def _put(root: Path, manager: str, links: tuple[Link, ...], prefix: str = "") -> list[str]:
-    """Write a document's files below a root; their texts."""
+    """Write a document's files below a root; return their texts."""
     files = [file for link in links for file in load(manager).render(link)]
     for file in files:
         path = root / file.path.lstrip("/")
@@ -48,7 +48,7 @@ def _put(root: Path, manager: str, links: tuple[Link, ...], prefix: str = "") ->
 
 
 def _run(tree: Path, script: str) -> tuple[str, int]:
-    """A script's output and its exit status, in the tree."""
+    """Run a script in the tree; return its output and exit status."""
     said = chroot(tree, ["sh", "-c", f"( {script}\n) 2>&1; code=$?; echo; echo $code"])
     output, _, status = said.rstrip("\n").rpartition("\n")
     return output.rstrip("\n"), int(status)
@@ -119,7 +119,7 @@ def test_netplan_says_the_same_to_its_backend(netplan_tree: Path, backend: str, 
 
 
 def _words(link: Link) -> set[str]:
-    """Addresses, gateways, tables and resolvers: what every manager spells the same."""
+    """Return addresses, gateways, tables and resolvers, which all managers spell alike."""
     if link.master:
         return set()
     nic = link.nic
@@ -159,7 +159,7 @@ def test_ifupdown_would_run_every_line(ifupdown_tree: Path, case: str) -> None:
     said, status = _run(ifupdown_tree, read)
     assert status == 0, said
     commands = re.findall(r"^    (?:pre-up|up) (.*)$", "\n".join(texts), re.MULTILINE)
-    # ifupdown itself would run those of what is below, once more, where it is told to.
+    # ifupdown itself would run those of the interfaces below once more, where it is set to.
     lost = [line for line in commands if line not in said and not line.startswith("ifup ")]
     assert not lost, said
     assert all(
@@ -177,14 +177,14 @@ unshare --net sh -ec '
   {script}'
 """
 _IFUPDOWN = "ifup -i {file} -a; state; echo ==; ifdown -i {file} -a; state"
-#: A daemon hears of both NICs by itself: until each has its ways out, in both tables and families.
+#: A daemon finds both NICs by itself: wait until each has its routes, in both tables and families.
 _DAEMON = """
   timeout 30 {daemon} &
   tries=0
   until test $(state 2>&1 | grep -c "default via") -ge 8
   do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
   state; kill $!; wait"""
-#: Which machine it is; and NetworkManager leaves veth pairs alone unless told, and needs its bus.
+#: A machine-id, a D-Bus daemon, and the setting that has NetworkManager manage veth pairs.
 _MACHINE_ID = "echo 0123456789abcdef0123456789abcdef > /etc/machine-id\n"
 _BUS = """
 printf "[device]\nmatch-device=*\nmanaged=1\n" > /etc/NetworkManager/conf.d/99-veth.conf
@@ -216,7 +216,7 @@ def test_ifupdown_makes_several_ways_out_and_takes_them_away(ifupdown_tree: Path
 
 
 def _named() -> tuple[Link, ...]:
-    """The document of two gateways for NICs by name: those that are played have other addresses."""
+    """Return the document with two gateways for NICs by name: the test's NICs have other MACs."""
     nics = [replace(link.nic, name=link.name) for link in CASES["two-gateways"]]
     return plan(nics, dict(enumerate(INTERFACES)), slaac=False)
 

@@ -1,4 +1,4 @@
-"""NICs that come and go while the machine runs: of the document, of none, in CONFIG_NODHCP."""
+"""NICs plugged in and out while the machine runs: of the document, of no document, in CONFIG_NODHCP."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_nic_that_is_to_be_left_is_left(vm: Machine) -> None:
 def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
     """500 veth pairs in a namespace and 50 more where udev sees them do not start the daemon once."""
     settings(vm, "CONFIG_IDLE_EXIT=0")
-    # The one thing that wakes a daemon at rest: its sign of life.
+    # The only thing that wakes an idle daemon: the watchdog's ping.
     place = "/run/systemd/system/gandi-agent.service.d"
     vm.run(f"mkdir -p {place}")
     vm.write_file(f"{place}/storm.conf", "[Service]\nWatchdogSec=0\n")
@@ -111,7 +111,7 @@ def test_a_storm_of_virtual_nics_wakes_nobody(vm: Machine) -> None:
     pid = vm.output("systemctl show -P MainPID gandi-agent")
     spent = f"cut -d' ' -f14,15 /proc/{pid}/stat"
     wakeups = f"awk '/^voluntary/ {{print $2}}' /proc/{pid}/status"
-    # The kernel's filter is put on after ten seconds without work, which nothing else tells of.
+    # The kernel's filter is attached after ten seconds without work, with no other sign of it.
     vm.wait_until(f'before=$({wakeups}); sleep 12; test "$({wakeups})" = "$before"', timeout=180)
     before, woken = vm.output(spent), vm.output(wakeups)
     pairs = [f"link add a{n} type veth peer name b{n}\n" for n in range(500)]

@@ -1,6 +1,5 @@
-"""No room, no inodes, a root that is read-only, disks that answer with errors: at the first boot, at an
-attach and at a growth. What failed is named, nothing else stops, and with the trouble over the next run ends
-right.
+"""No space, no inodes, a read-only root, disks that answer with errors: at the first boot, an attach, and a
+growth. What failed is reported, nothing else stops, and once the condition is over the next run completes.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine, State
 from tests.vm.trouble import TROUBLES, Trouble
 
-#: What a boot would do once more, and what an administrator does after a repair.
+#: Start the stages again, as a boot would, or an administrator after a repair.
 AGAIN = f"systemctl restart {STAGES}"
 LOOK = "udevadm trigger --settle"
-#: Temporary names of files that replace others, ours and those of shadow's programs.
+#: Temporary names of files that replace others: the agent's, and those of shadow's programs.
 LEFT = (
     "find / -xdev ( -name *.gandi-*-* -o -name *.gandi-???????? -o "
     "-path /etc/passwd.[0-9]* -o -path /etc/group.[0-9]* -o -path /etc/*shadow.[0-9]* )"
 )
-#: Seconds until what could not be done is named.
+#: Seconds until a failure is reported.
 SOON = 60
 
 
@@ -76,7 +75,7 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
         vm.wait_until("test $(gandi-agent status | grep -c 'failed: .*gandi-grow-') = 2", interval=1)
     _mend(vm, trouble, *(["one", "two"] if trouble.disk_fails else []))
     if trouble.disk_fails:
-        # As a boot does: a filesystem on which the kernel has seen errors grows once it was checked.
+        # As at a boot: a filesystem with errors seen by the kernel grows only after a check.
         again = "umount /srv/$label && gandi-agent mount $label || exit"
         vm.run(f"{LOOK}; for label in one two; do {again}; done", timeout=120)
     vm.run(AGAIN, timeout=120)
@@ -88,7 +87,7 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
 
 
 def _break(vm: Machine, trouble: Trouble) -> None:
-    """The trouble again, in a machine that is set up: its swap disk is in use."""
+    """Repeat the condition on a machine that is set up, with its swap disk in use."""
     trouble.begin(vm)
     if trouble.swap_fails:
         vm.break_disk("swap", trouble.swap_fails)
@@ -101,8 +100,10 @@ def _mend(vm: Machine, trouble: Trouble, *disks: str) -> None:
 
 
 def _is_named(vm: Machine, trouble: Trouble, begun: str, *, unless: str = "false") -> None:
-    """What failed since then (Unix time) is named with the system's word for it, ``unless`` all is right."""
-    # With the words of the programs that it has started in units of their own.
+    """Check that what failed since then (Unix time) is reported with the system's error text, ``unless``
+    that condition holds.
+    """
+    # With the output of the programs that it has started in transient units.
     journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*"
     named = f"{{ {journal}; gandi-agent disks; }} 2>&1 | grep -qE '{trouble.words}'"
     vm.wait_until(f"{{ {unless}; }} || {named}", timeout=SOON, interval=1)
@@ -112,7 +113,7 @@ def _is_named(vm: Machine, trouble: Trouble, begun: str, *, unless: str = "false
 
 
 def _is_set_up(vm: Machine) -> None:
-    """The machine is what its document says."""
+    """Check that the machine is as in its document."""
     said = vm.run("gandi-agent status", check=False)
     assert said.rc == 0, said.stdout
     assert vm.output("hostname") == "vm1"

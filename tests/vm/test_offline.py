@@ -1,5 +1,5 @@
-"""Machines that were set up before their first boot, and then boot without any medium: configured by
-``apply --root``, and made by Ganeti's hook.
+"""Machines that are configured before their first boot, by ``apply --root`` or by Ganeti's hook, and then
+boot without a medium.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ DOCUMENT = {
     "metadata": {"zone": "paris"},
     "boot": [{"name": "early", "content": "systemctl is-active basic.target >> /root/early; true\n"}],
 }
-#: What _put_media leaves in /root.
+#: The media that _put_media makes in /root.
 MEDIA = ("document.json", "full.iso", "plain.iso", "drive.vfat")
 
 
 def _is_complete(vm: Machine) -> None:
-    """Up, with the document's address and a gateway that answers, and with an identity of its own."""
+    """Check the document's address, a gateway that answers, and keys and ids of the machine's own."""
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; gandi-agent status")
     assert vm.output("cat /proc/sys/kernel/hostname") == "vm1.example.org"
     links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
@@ -95,7 +95,7 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
     for medium in MEDIA:
         assert "valid (native)" in vm.output(f"gandi-agent config validate /root/{medium}")
     assert vm.output("losetup --list --noheadings") == ""
-    # What was applied offline is recognised, and what waited for the boot was done.
+    # What was applied offline is recognised, and what had to wait for the boot is done.
     found = sample.steps(vm, "bootstrap")
     for step in ("source", "hostname", "network", "resolver", "users", "files"):
         assert found[step] == "unchanged", vm.output("gandi-agent status")
@@ -112,7 +112,7 @@ def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path:
 
 
 def test_an_image_is_configured_in_a_guest(machine: Rig, platform: State) -> None:
-    """By Debian 13's own bubblewrap, under a kernel that keeps an audit, which PAM's programs ask for."""
+    """With Debian 13's own bubblewrap, and a kernel with audit, which PAM's programs use."""
     vm = machine.clone(platform)
     vm.run(
         "mkdir /mnt/image /mnt/space && mount -t tmpfs space /mnt/space && mkdir /mnt/space/u /mnt/space/w"
@@ -149,7 +149,7 @@ def test_a_disk_made_by_ganetis_hook_boots_and_is_grown(machine: Rig, tmp_path: 
 
 
 def _put_media(tree: Path) -> None:
-    """The document as it may be delivered, for the guest to check: its kernel reads these filesystems."""
+    """Put the document on each kind of medium into the guest, which has a kernel with these filesystems."""
     document = tree / "root/document.json"
     files = seed.drive(document.read_bytes(), b"#!/bin/sh\n")
     seed.iso(Host(), str(tree / "root/full.iso"), files)

@@ -1,4 +1,4 @@
-"""A daemon that is not there when there is nothing to do, and misses nothing by that."""
+"""A daemon that exits when it is idle, and misses no event."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine
 
 AWAY = "test $(systemctl is-active gandi-agent) = inactive"
-#: Seconds from the first event to a daemon that has looked at everything, in a slow guest.
+#: Seconds from the first event to the end of the daemon's coldplug, in a slow guest.
 START = 3.0
 
 
 def leaves_after(vm: Machine, seconds: int) -> None:
-    """Set the time, and have the daemon read it."""
+    """Set the idle time, and have the daemon read it."""
     vm.run(f"echo CONFIG_IDLE_EXIT={seconds} >> /etc/default/gandi; udevadm trigger --name-match=/dev/vda")
 
 

@@ -1,5 +1,5 @@
-"""One machine through the whole life of the package: upgraded, downgraded, removed and purged, with a data
-disk that is in use all the time.
+"""The package upgraded, downgraded, removed and purged on one machine, with a data disk in use all
+the time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from tests.vm import nextversion
 from tests.vm.rig import MIB, Disk, Machine, make_filesystem, newest_deb
 
-#: What an administrator changed of ours, and has of his own.
+#: Files that the administrator changed, and files of the administrator's own.
 ADMIN = r"""
 echo '# mine' >> /etc/default/gandi
 printf '#!/bin/sh\n' > /etc/gandi/hooks/post-disk-grow; chmod 755 /etc/gandi/hooks/post-disk-grow
@@ -22,7 +22,7 @@ OWNED = (
     "sha256sum /etc/default/gandi /etc/gandi/hooks/post-disk-grow /etc/kernel/postinst.d/gandi-agent "
     "/srv/one/file"
 )
-#: What a stage that has run leaves; another time would be another run.
+#: Written by a stage; a changed time would show another run.
 STAGES = (
     "systemctl show -P ActiveEnterTimestampMonotonic gandi-bootstrap gandi-mount gandi-config gandi-postboot"
 )
@@ -48,7 +48,7 @@ def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None
     assert nextversion.VERSION in vm.output("gandi-agent --version")
     assert vm.output(DAEMON) not in ("0", daemon)
     _as_before(vm, owned, stages)
-    # Written by the newer version: what the older one must not misread.
+    # Written by the newer version: the older one must not misread it.
     _attach(vm, tmp_path, "two")
     assert '"version":2' in vm.read_file("/var/lib/gandi/disks.json").decode().replace(" ", "")
 
@@ -69,7 +69,7 @@ def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None
     left = vm.output(
         "find /etc /usr /var/lib /run -xdev -name '*gandi*' ! -path '/run/udev/*' ! -path '/usr/share/doc/*'"
     )
-    # How the machine is set up stays: its sysctl settings like its network and its accounts.
+    # The machine's configuration stays: its sysctl settings, network and accounts.
     stays = ["/etc/gandi", "/etc/kernel/postinst.d/gandi-agent", "/etc/sysctl.d/10-gandi.conf"]
     assert sorted(left.split()) == stays
     assert vm.output("find /etc/gandi -type f") == "/etc/gandi/hooks/post-disk-grow"
@@ -86,5 +86,5 @@ def _as_before(vm: Machine, owned: str, stages: str) -> None:
     assert vm.output(OWNED) == owned
     assert vm.output(STAGES) == stages
     vm.run("mountpoint -q /srv/one && systemctl is-active gandi-agent.socket")
-    # The image has been made without documentation.
+    # The image is made without documentation.
     assert vm.output("dpkg --verify gandi-agent | grep -v /usr/share/doc || true") == ""

@@ -1,4 +1,4 @@
-"""The threads of a process that ask PID 1 share a connection, each with its own units and questions."""
+"""The threads of a process share one connection to PID 1, each for its own units and calls."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 
 from tests.vm.rig import Machine
 
-#: Sixteen threads start and ask at the same time; one unit fails and one is refused. Then PID 1 starts anew
-#: while somebody waits. Says how each ended, and how many connections there were: the most, and left.
+#: Sixteen threads start units and call PID 1 at the same time; one unit fails and one is refused. Then PID 1
+#: re-executes while a thread waits. Prints how each ended, and the number of connections: at most, and at
+#: the end.
 _MANY = """
 import json, subprocess, sys, threading, time
 sys.path.insert(0, "/usr/lib/gandi-agent")
@@ -60,8 +61,8 @@ def test_threads_share_a_connection_and_each_gets_its_answer(booted: Machine) ->
     assert [said.pop(f"good{number}") for number in range(14)] == ["done"] * 14
     assert said.pop("bad") == "pid1-bad.service: its start ended as: failed"
     assert "refuses StartTransientUnit" in said.pop("refused")
-    # One that is not needed for a moment is closed, and PID 1 takes its time to see that.
+    # An unused connection is closed soon, and PID 1 notices that later.
     assert (seen["most"] <= 2, seen["left"]) == (True, 0)
-    # PID 1 has closed the connection: who waits hears of it, and the unit goes on.
+    # PID 1 has closed the connection: the waiting thread gets an error, and the unit goes on.
     assert said == {"lost": "pid1-lost.service: its start ended as: the connection was lost"}
     assert seen["state"] == "activating"

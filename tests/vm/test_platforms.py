@@ -1,4 +1,4 @@
-"""The same image on each platform: what is on its drive becomes the machine."""
+"""The same image on each platform, configured by the platform's drive."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.vm.delivered import (
 )
 from tests.vm.rig import Bus, Image
 
-#: Two parts; of the second, one key is nothing to us.
+#: Two parts; the second has a key that the agent does not know.
 PARTS = f"""\
 MIME-Version: 1.0
 Content-Type: multipart/mixed; boundary="=="
@@ -53,7 +53,7 @@ write_files: [{{path: /etc/part, content: x, owner: "nobody:root", permissions: 
 
 @pytest.mark.long
 def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
-    """The older drive: ISO level 3 without Rock Ridge; then its passwords, over boots and while it runs."""
+    """The older drive: ISO level 3 without Rock Ridge; then password resets, over boots and at run time."""
     content = dict(
         drives.cloudstack(
             password=PASSWORD + "\r\n",
@@ -63,7 +63,7 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
             user_data=SCRIPT.decode(),
         )
     )
-    # An older version's spelling of a name.
+    # An older version's spelling of the file's name.
     content["cloudstack/metadata/local_hostname.txt"] = content.pop("cloudstack/metadata/local-hostname.txt")
     first = drives.make_iso(tmp_path / "1.iso", content, "config", drives.PLAIN)
     vm = boot(machine, platform_image, drive(first))
@@ -103,7 +103,7 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
 def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     machine: Rig, platform_image: Image, tmp_path: Path
 ) -> None:
-    """The newer drive, Rock Ridge, on a disk; with links and devices that Rock Ridge can hold."""
+    """The newer drive, with Rock Ridge, on a disk; it holds links and devices."""
     tree = tmp_path / "tree"
     tree.mkdir()
     drives.write_tree(tree, drives.cloudstack(public_keys=sample.KEY, user_data=SCRIPT.decode()))
@@ -130,7 +130,7 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["iso", "vfat"])
 def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: str) -> None:
-    """User data as a script, and packed, in parts."""
+    """User data as a script, then compressed and multipart."""
     content = drives.openstack(
         UUID,
         network=NETWORK,
@@ -180,7 +180,7 @@ def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
 
 
 def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """What is JSON becomes the machine, the rest is named with its remedy."""
+    """What is JSON is applied; the rest is reported with its remedy."""
     meta = {"instance-id": "nc-1", "local-hostname": "nc1", "public-keys": [sample.KEY]}
     content = {
         "meta-data": json.dumps(meta).encode(),
@@ -199,7 +199,7 @@ def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Pa
 
 @pytest.mark.long
 def test_native(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
-    """Then with nothing new: no reader is started, and no file is written."""
+    """Also a boot with nothing new: no parser is started, and no file is written."""
     iso = drives.make_iso(tmp_path / "d.iso", drives.native(NATIVE), "gandi")
     vm = boot(machine, platform_image, drive(iso, bus=Bus.VIRTIO))
     named(vm, "nd1")

@@ -21,8 +21,8 @@ def vm(machine: Rig, set_up: State) -> Machine:
 
 
 def test_plugins(vm: Machine) -> None:
-    """Order, forms, owner, exit status, time, output; then the hook; and what other packages have put
-    beside the first stage.
+    """Order, kinds, owner, exit status, time limit, output; then the hook, and other packages' programs for
+    the bootstrap stage.
     """
     for name, text in {
         "10-first": f"#!/bin/sh\n{TRACE}echo words for the journal\necho more >&2\n",
@@ -67,7 +67,7 @@ def test_plugins(vm: Machine) -> None:
 
 
 def _one_that_never_ends(vm: Machine) -> None:
-    """Its time is shortened here, in this machine only: two minutes would be waited for."""
+    """Its time limit of two minutes is shortened, on this machine only."""
     place = "/usr/lib/gandi-agent/agent/steps/plugins.py"
     vm.run(
         f"sed -i 's/^TIMEOUT, ALL = .*/TIMEOUT, ALL = 3.0, 5.0/' {place} && systemctl restart gandi-agent"
@@ -85,7 +85,7 @@ def _one_that_never_ends(vm: Machine) -> None:
     vm.run("! pgrep -x sleep; test -e /run/gandi/status.json; ! systemctl is-active gandi-plugin-a.service")
 
 
-#: Each form of a script, what it leaves, and what is said of it.
+#: Each form of a script, the line that it writes, and its reported outcome.
 FORMS = {
     "with an interpreter line": ("#!/usr/bin/python3\nopen('/root/left', 'w').write('python')\n", "python"),
     "without a line": ("echo $0 > /root/left; echo sh >> /root/left\n", "sh"),
@@ -102,7 +102,7 @@ FORMS = {
 
 @pytest.mark.long
 def test_scripts_of_every_form(vm: Machine) -> None:
-    """Run once more by the operator; one that never ends holds nothing."""
+    """Run again by the operator; a script that never ends delays nothing."""
     where = vm.output("ls -d /var/lib/gandi/instances/*/scripts")
     for form, (text, left) in FORMS.items():
         vm.write_file(f"{where}/script", text, mode=0o700)
@@ -127,7 +127,7 @@ def test_scripts_of_every_form(vm: Machine) -> None:
 
 
 def _one_with_no_end(vm: Machine, where: str) -> None:
-    """The minute that is waited for it is shortened, in this machine only; test_first_boot waits for all."""
+    """The agent's wait of a minute is shortened, on this machine only; test_first_boot waits in full."""
     place = "/usr/lib/gandi-agent/agent/steps/script.py"
     vm.run(f"sed -i 's/^PATIENCE = .*/PATIENCE = 20.0/' {place} && systemctl restart gandi-agent")
     vm.write_file(f"{where}/script", "#!/bin/sh\necho begun > /root/left\nexec sleep 100000\n", mode=0o700)

@@ -1,4 +1,4 @@
-"""Every command that README.md tells an operator to type in a machine works there."""
+"""Every command in README.md for an operator on a machine works there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.vm.rig import Machine
 
 README = Path(__file__).parents[2] / "README.md"
 PROGRAMS = ("gandi-agent ", "systemctl ", "journalctl ", "udevadm ")
-#: Run where an image is mounted: tests/vm/test_offline.py and tests/unit/cli/test_clean.py.
+#: Commands for a mounted image: see tests/vm/test_offline.py and tests/unit/cli/test_clean.py.
 ELSEWHERE = "--root /mnt"
 DOCUMENT = {"version": 1, "id": "vm1", "hostname": "vm1"}
 
 
 def commands() -> list[str]:
-    """In the order of the page, the one that forgets the machine last."""
+    """Return them in the order of the page, the one that removes the machine's state last."""
     text = README.read_text()
     spans = re.findall(r"`([^`\n]+)`|^    (\S.*?)(?: +#.*)?$", text, re.MULTILINE)
     found = [one or other for one, other in spans]
@@ -25,7 +25,7 @@ def commands() -> list[str]:
 
 
 def test_what_is_typed_works(booted: Machine) -> None:
-    """Exit status 0, or 3 where systemctl says of a unit that it is inactive."""
+    """Each exits with 0, or with 3 where systemctl reports an inactive unit."""
     typed = commands()
     assert len(typed) > 12, typed
     booted.write_file("/root/vm1.json", json.dumps(DOCUMENT).encode())

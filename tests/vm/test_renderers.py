@@ -1,5 +1,5 @@
-"""Each network manager in a guest that really uses it: addresses, routes and resolvers in force after the
-boot and after a reboot, answers by the NIC of the question, a lease, and a dead NIC that holds nothing up.
+"""Each network manager in a guest that uses it: addresses, routes and resolvers in force after the boot and
+after a reboot, answers by the NIC that was pinged, a lease, and a dead NIC that delays nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tests.vm.documents import NO_MEDIUM, stored
 from tests.vm.rig import ImageSpec, Machine, MachineSpec, Network, Nic, newest_deb
 from tests.vm.wire import Wire
 
-#: Networks with a router and a host behind it.
+#: Networks with a router, and a host behind it.
 FIRST, SECOND = "52:54:00:00:01:00", "52:54:00:00:01:01"
 LEASED = Nic(id="leased", mac="52:54:00:00:01:02")
 DEAD = "52:54:00:00:01:03"
-#: Behind the one router, and behind the other.
+#: Hosts behind each of the two routers.
 HERE, THERE = "192.0.2.10", "192.0.2.20"
 A, B = "203.0.113.10", "198.51.100.10"
 
@@ -68,13 +68,13 @@ BONDED = (
     ),
     Wanted(7, name="bond0.7", kind=Kind.VLAN, parent=6, vlan=7, addresses=(f"{D}/24",), accept_ra=False),
 )
-#: What the image has beside the manager: networkd is tried with systemd-resolved.
+#: Packages of the image besides the manager: networkd is tested with systemd-resolved.
 EXTRA = {Network.NETWORKD: ("systemd-resolved",)}
 
 
 @pytest.fixture
 def wires(tmp_path: Path) -> Iterator[tuple[Wire, Wire]]:
-    """Two networks."""
+    """Return two networks."""
     pair = Wire(tmp_path, "net0", FIRST), Wire(tmp_path, "net1", SECOND)
     yield pair
     for wire in pair:
@@ -96,12 +96,12 @@ def test_a_document_is_in_force_under_its_manager(
         commands=(NO_MEDIUM,),
         files=files,
     )
-    # Nobody at its other end speaks DHCP.
+    # There is no DHCP server at its other end.
     dead = Wire(tmp_path, "dead", DEAD)
     nics = (*(wire.nic for wire in wires), LEASED, dead.nic, *(port.nic for port in ports))
     vm = machine.start(image, MachineSpec(nics=nics))
     for outcome in ("changed", "unchanged"):
-        # A dead NIC holds it for no longer than a manager waits by itself.
+        # A dead NIC delays the boot by no more than the manager's own wait.
         assert vm.wait_booted() == "running", vm.output(
             "systemctl --failed --no-legend; systemctl list-jobs"
         )
@@ -143,7 +143,7 @@ def _in_force(vm: Machine, manager: Network) -> None:
 
 
 def _ways(vm: Machine, family: int, last: int) -> list[tuple[str, str, int]]:
-    """The default routes before a metric, in their order."""
+    """Return the default routes with a metric below a limit, in order."""
     routes = sorted(vm.json(f"ip -j -{family} route show default"), key=lambda route: route.get("metric", 0))
     return [
         (r["dev"], r.get("gateway", ""), r.get("metric", 0)) for r in routes if r.get("metric", 0) < last
@@ -164,11 +164,11 @@ def _resolvers(vm: Machine, manager: Network) -> None:
 
 
 def _bonded(vm: Machine, one: Wire, other: Wire) -> None:
-    """The bond, which moves to its other port, and the VLAN on it."""
+    """Check the bond, which switches to its other port, and the VLAN on it."""
     assert one.asks(NEIGHBOUR, C)
     assert checks.cidrs(vm, "bond0.7") == {f"{D}/24"}
     assert vm.json("ip -j -d link show bond0.7")[0]["linkinfo"]["info_data"]["id"] == 7
     vm.set_link("member0", up=False)
-    # The other port has the bond's address now, and the answer comes by it.
+    # The other port has the bond's address now, and the answer leaves by it.
     other.mac = PORTS[0]
     assert other.asks(NEIGHBOUR, C, timeout=30)

@@ -1,4 +1,4 @@
-"""The rig tests itself on plain Debian: what every other VM test takes for granted, with the times."""
+"""Tests of the rig itself on plain Debian: what all other guest tests rely on, with the times."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.vm.rig import (
     saved,
 )
 
-#: Every other test here uses the rig; what only this one uses must not cost each run minutes.
+#: All other guest tests use the rig, too; what only this file tests must not cost each run minutes.
 pytestmark = pytest.mark.soak
 
 
@@ -45,7 +45,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def block_devices(machine: Machine) -> dict[str, dict[str, object]]:
-    """The guest's disks by name, as udev knows them once it has nothing left to do."""
+    """Return the guest's disks by name, with udev's properties, once udev is idle."""
     machine.run(["udevadm", "settle", "--timeout=30"])
     columns = "NAME,SIZE,SERIAL,VENDOR,MODEL,TYPE"
     listed = machine.json(["lsblk", "--json", "--bytes", "--nodeps", "-o", columns])
@@ -194,7 +194,7 @@ def test_a_root_disk_on_another_bus(machine: Rig, plain_image: Image, bus: Bus, 
 
 
 def test_debians_own_initrd(machine: Rig, plain_image: Image) -> None:
-    """It leaves its folder in /run, and nothing of what the rig says there."""
+    """It leaves its own folder in /run, and none of the rig's files."""
     guest = machine.start(plain_image, MachineSpec(debian_initrd=True))
     assert guest.wait_booted() == "running"
     assert "cryptomgr" not in guest.read_file("/proc/cmdline").decode()

@@ -1,5 +1,5 @@
-"""XFS and btrfs roots of every table, made at 1.5 GB and started on 3: tests/system grows them on loop
-devices, this boots them. ext4 roots of every table boot in test_first_boot.py.
+"""XFS and btrfs roots with every partition table, made with 1.5 GB and booted with 3. tests/system grows
+them on loop devices; ext4 roots with every table are in test_first_boot.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def test_the_root_filesystem_fills_its_disk(machine: Rig, table: Table, root_fs:
     vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2700")
     assert vm.output("gandi-agent status --format=short").endswith("nothing failed")
     if table is Table.GPT:
-        # By what udev knows, which has looked again since the kernel knows the new size too.
+        # From udev's record, which is updated after the kernel has the new size.
         vm.wait_until("lsblk -rno PARTLABEL /dev/vda | grep -qx gandiroot")
         vm.run("test -e /dev/disk/by-partlabel/gandiroot")
         vm.run("sfdisk --verify /dev/vda")

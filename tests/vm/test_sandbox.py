@@ -1,23 +1,25 @@
-"""The daemon can do what it needs and no more; what it runs for the customer is not limited by that."""
+"""The daemon's sandbox: it can do what it needs and no more; the customer's programs are not
+limited by it.
+"""
 
 from __future__ import annotations
 
 from tests.vm.conftest import Rig
 from tests.vm.rig import Machine, State
 
-#: systemd-analyze's exposure, times ten, at the most: what is left out has its reason in the unit. It counts
-#: 0.2 for ProtectControlGroups=, and does not see the read-only path that does the same.
+#: Highest exposure by systemd-analyze, times ten; the reason for each omission is in the unit. 0.2 of it are
+#: for ProtectControlGroups=: systemd-analyze does not see the read-only path that does the same.
 EXPOSURE = 52
-#: Capabilities that nothing of the daemon's needs, by their bits (linux/capability.h): SYS_MODULE,
+#: Capabilities that the daemon does not need, by bit (linux/capability.h): SYS_MODULE,
 #: SYS_RAWIO, SYS_BOOT, SYS_TIME, MKNOD, SYSLOG, BPF.
 REFUSED = (16, 17, 22, 25, 27, 34, 39)
-#: What systemd's own list for services opens, and mounting and swapping: what it does not is closed.
+#: The allowed system calls: systemd's list for services, mounting and swapping.
 OPEN = ("@system-service", "@mount", "@swap")
-#: Of these lists, what is closed all the same: nothing of the daemon's changes its share of the machine.
+#: Calls of these lists that are still denied: the daemon never changes its share of the machine's resources.
 SHUT = "@resources"
-#: Calls that this list does not have (yet): they wait, or ask about memory.
+#: Allowed calls that systemd's list does not have (yet): they wait, or query memory.
 HARMLESS = frozenset({"cachestat", "futex_requeue", "futex_wait", "futex_wake", "mincore"})
-#: What a security module thinks of its caller: systemd before 255 has no name for it, and would complain.
+#: Calls about security modules: systemd before 255 does not know them, and would warn.
 NAMELESS = frozenset({"lsm_set_self_attr"})
 #: Ways to the kernel's log.
 LOG = (
@@ -26,7 +28,7 @@ LOG = (
     "timeout 1 head -c 1 /proc/kmsg",
     "echo > /dev/kmsg",
 )
-#: Of the names on standard input those that the guest's processor has, by libseccomp.
+#: Prints the names from standard input that are system calls on the guest's processor, by libseccomp.
 NATIVE = """
 import ctypes, sys
 number = ctypes.CDLL("libseccomp.so.2").seccomp_syscall_resolve_name
@@ -35,7 +37,7 @@ print(*(name for name in sys.stdin.read().split() if number(name.encode()) >= 0)
 
 
 def test_the_daemon_is_limited_and_the_customer_is_not(machine: Rig, set_up: State) -> None:
-    """As the kernel sees the daemon, and as PID 1 saw the unit of the document's script."""
+    """By the kernel's view of the daemon, and PID 1's properties of the unit of the document's script."""
     vm = machine.clone(set_up)
     vm.run(f"systemd-analyze security --no-pager --threshold={EXPOSURE} gandi-agent.service", timeout=120)
     vm.run("gandi-agent status --json; systemctl start gandi-agent")
@@ -49,7 +51,7 @@ def test_the_daemon_is_limited_and_the_customer_is_not(machine: Rig, set_up: Sta
     refused = vm.run(f"nsenter -t {process} -m mkdir /sys/fs/cgroup/made", check=False)
     assert "Read-only file system" in refused.stderr
 
-    # For the boot alone: a daemon that is started later is a service like any other.
+    # For the boot only: a daemon that is started later is a service like any other.
     weighed = " ".join(f"gandi-{name}" for name in ("agent", "bootstrap", "mount", "config", "postboot"))
     assert vm.output(f"systemctl show -P StartupCPUWeight {weighed}").split() == ["10000"] * 5
     assert vm.output(f"systemctl show -P CPUWeight {weighed}").split() == ["[not", "set]"] * 5
@@ -63,7 +65,7 @@ def test_the_daemon_is_limited_and_the_customer_is_not(machine: Rig, set_up: Sta
 
 
 def test_the_kernels_log_is_closed_to_the_daemon(booted: Machine) -> None:
-    """By what the unit says without ProtectKernelLogs=: the same unit, with another program in it."""
+    """By the unit's settings, which lack ProtectKernelLogs=: the same unit, with another program."""
     probe = "/run/systemd/system/gandi-probe.service"
     program = "; ".join(f"{how} && echo reached" for how in LOG)
     settings = (
@@ -84,7 +86,7 @@ def test_the_kernels_log_is_closed_to_the_daemon(booted: Machine) -> None:
 
 
 def test_what_services_need_is_open_and_the_rest_is_closed(booted: Machine) -> None:
-    """The unit names what is closed; systemd's lists for services name what is open. Both say the same."""
+    """The unit lists what is denied, systemd's lists for services what is allowed. Both must agree."""
     groups: dict[str, list[str]] = {}
     for line in booted.output("systemd-analyze --no-pager syscall-filter").splitlines():
         if line.startswith("@"):
@@ -106,7 +108,7 @@ def test_what_services_need_is_open_and_the_rest_is_closed(booted: Machine) -> N
 
 
 def _unit(vm: Machine, name: str) -> dict[str, str]:
-    """The properties of a unit, as the sample's script saw them."""
+    """Return a unit's properties as the sample's script recorded them."""
     for block in vm.read_file("/root/units").decode().split("\n\n"):
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         if properties.get("Id") == name:

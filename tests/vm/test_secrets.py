@@ -1,6 +1,4 @@
-"""No secret leaves: the whole guest is searched for the password's hash and the texts of script and
-command.
-"""
+"""No secret leaks: the guest is searched for the password's hash and the texts of script and command."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from tests.vm.rig import Machine, State
 
 SECRETS = (sample.HASH, sample.SCRIPT_SECRET, sample.RUN_SECRET)
 ALLOWED = ("/etc/shadow", "/etc/shadow-", "/gandi/", "/var/lib/gandi/")
-#: What was written since the image was made, when nobody knew a secret: its last file is the rig's.
+#: Files written since the image was made, which had no secret in it; its last file is the rig's.
 SEARCH = (
     "find $(ls -d /* | grep -vE '^/(proc|sys|dev)$') -type f -cnewer /usr/lib/rig/channel.py "
     "-exec env LC_ALL=C grep -laFf /root/secrets {} +; true"

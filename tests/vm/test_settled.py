@@ -1,4 +1,4 @@
-"""A boot in which nothing is new: no interpreter of ours; and each way in which that can be untrue."""
+"""A boot with nothing new starts no Python of the agent; each kind of news makes it a full boot."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.vm.trouble import TROUBLES
 CHECK, MARK = "/usr/lib/gandi-agent/gandi-check", "/var/lib/gandi/settled"
 SETTLED = f"test -e {MARK} && test $(systemctl is-active gandi-agent) = inactive"
 NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
-#: The mark as it would be written now.
+#: Prints the mark as it would be written now.
 MARK_NOW = (
     f"{{ sed '/^facts$/q' {MARK}; {CHECK} --facts $(sed -n 's/^watch //p' {MARK}); }} > {MARK}.new"
     f" && mv {MARK}.new {MARK}"
 )
-#: What the command of a boot leaves where an interpreter of the agent's was started.
+#: Written when a boot starts an interpreter of the agent.
 STARTED = "/run/started"
 WATCHED = f"""mv /usr/bin/gandi-agent /usr/bin/gandi-agent.real && cat > /usr/bin/gandi-agent <<'END'
 #!/bin/sh
@@ -34,25 +34,25 @@ chmod 755 /usr/bin/gandi-agent"""
 
 
 def at_rest(vm: Machine) -> None:
-    """The daemon has gone, and has left the mark."""
+    """Wait until the daemon has exited and left the mark."""
     vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; systemctl kill -s HUP gandi-agent; true")
     vm.wait_until(SETTLED, timeout=90)
 
 
 def said(vm: Machine) -> str:
-    """What the check of this boot said."""
+    """Return the output of this boot's check."""
     return vm.output("journalctl -b -o cat -t gandi-check --no-pager")
 
 
 def over(file: str, text: str) -> tuple[str, str]:
-    """Show another text in a file of the kernel's, and take that back."""
+    """Return commands that mount another text over a file of the kernel, and that undo it."""
     return f"printf %s {shlex.quote(text)} > /run/other; mount --bind /run/other {file}", f"umount {file}"
 
 
 NEW_NIC = Nic(id="net2", mac="52:54:00:00:00:12")
 _UUID = "/sys/class/dmi/id/product_uuid"
 _SWAP = "swapoff /dev/vdb"
-#: What is changed, how that is undone, and what the check says of it.
+#: A change: the command, its undo, and the check's message.
 LIES = {
     "settings, the clock set back": (
         "now=$(date +%s); date -s @1500000000; echo '#' >> /etc/default/gandi; date -s @$now",
@@ -77,7 +77,7 @@ LIES = {
         "is: /usr/share/gandi/bootstrap.d",
     ),
     "a package": ("touch /var/lib/dpkg/status", "true", "/var/lib/dpkg/status"),
-    "a mark of ours, removed": ("rm /var/lib/gandi/instances/*/done/ssh", "true", "/done"),
+    "a step's mark removed": ("rm /var/lib/gandi/instances/*/done/ssh", "true", "/done"),
     "the administrator's disk": ("echo '# /srv' >> /etc/fstab", "true", "/etc/fstab"),
     "another UUID": (*over(_UUID, "6a1d8f5e-52a5-4c39-9d0c-00000000000f\n"), f"was: {_UUID}"),
     "another kernel": (*over("/proc/sys/kernel/osrelease", "6.0.0\n"), "was: /proc/sys/kernel/osrelease"),
@@ -91,7 +91,7 @@ LIES = {
         "was: nic",
     ),
     "a disk resized": (*over("/sys/class/block/vda/size", "999\n"), "was: disk vda"),
-    "a filesystem made anew": (
+    "a new filesystem": (
         "cp /run/udev/data/b$(cat /sys/class/block/vda/dev) /run/kept; sed -i 's/^E:ID_FS_UUID=./&0/' "
         "/run/udev/data/b$(cat /sys/class/block/vda/dev)",
         "cp /run/kept /run/udev/data/b$(cat /sys/class/block/vda/dev)",
@@ -131,10 +131,10 @@ LIES = {
 
 
 def test_nothing_is_taken_for_unchanged_that_is_not(machine: Rig, set_up: State) -> None:
-    """Each difference by itself, in a machine at rest: the program that a boot runs names it."""
+    """Each difference alone, on an idle machine: the program that a boot runs reports it."""
     vm = machine.clone(set_up)
     at_rest(vm)
-    # What is written to the swap disk below would bring the daemon back, which withdraws the mark.
+    # The writes to the swap disk below would start the daemon, which withdraws the mark.
     vm.run("systemctl stop gandi-agent-uevent.socket gandi-agent.socket")
     same = media.make_archive(sample.CONFIG, script=sample.SCRIPT)
     for name, content in (
@@ -158,10 +158,10 @@ def test_nothing_is_taken_for_unchanged_that_is_not(machine: Rig, set_up: State)
 
 @pytest.mark.long
 def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """A reboot; hot-plug in such a boot; the same archive again; then a boot with news that is cut."""
+    """A reboot; hot-plug in such a boot; the same archive again; then a boot with news, cut short."""
     vm = machine.clone(set_up)
     at_rest(vm)
-    # A link to /dev/null, whose times are those of the boot.
+    # A link to /dev/null, which has the times of the boot.
     vm.run("systemctl mask nothing.service")
     vm.run(f"{WATCHED}; {MARK_NOW}; sync")
     vm.reboot()
@@ -215,7 +215,7 @@ def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, t
 
 @pytest.mark.long
 def test_hardware_that_came_or_went_while_off_is_news(machine: Rig, set_up: State) -> None:
-    """A CPU, memory and a NIC more, then less; and a machine whose disk is full says nothing of itself."""
+    """A CPU, memory and a NIC more, then less; a machine with a full disk has no mark."""
     vm = machine.clone(set_up)
     at_rest(vm)
     less = vm.spec
@@ -238,7 +238,7 @@ def test_hardware_that_came_or_went_while_off_is_news(machine: Rig, set_up: Stat
 
     full = next(trouble for trouble in TROUBLES if trouble.name == "full disk")
     full.begin(vm)
-    # As a daemon withdraws it; the room that it had is taken too.
+    # As a daemon withdraws it; the space that it took is filled, too.
     vm.run(f"rm {MARK}; dd if=/dev/zero of=/opt/filler-of-its-room bs=512 status=none; true")
     vm.run("systemctl start gandi-agent")
     vm.wait_until("test $(systemctl is-active gandi-agent) = inactive", timeout=90)

@@ -1,6 +1,4 @@
-"""The ssh step against Debian's own sshd, in the guest's tree on the build host: no machine is needed to ask
-it what it makes of its files.
-"""
+"""The ssh step with Debian's own sshd, in the guest's tree on the build host (``sshd -T`` needs no boot)."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ FOREIGN = "/etc/ssh/sshd_config.d/50-foreign.conf"
 
 
 class Tree(Host):
-    """The tree, with the folder that PID 1 makes for sshd: a program that is run in an image gets an empty
-    /run.
-    """
+    """The tree, with the folder that PID 1 makes for sshd: a program run in an image has an empty /run."""
 
     def run(self, argv: Sequence[str], **how: Any) -> Completed:
         return Host.run(self, ("sh", "-c", 'mkdir -p /run/sshd && exec "$@"', "sh", *argv), **how)
@@ -43,7 +39,7 @@ def tree() -> Iterator[Path]:
 
 @pytest.fixture
 def ctx(tree: Path) -> Iterator[Context]:
-    """A new instance with a key for root; what a test leaves in the tree is taken away."""
+    """A new instance with a key for root; files that a test leaves in the tree are removed."""
     main = (tree / "etc/ssh/sshd_config").read_text()
     found = context(Tree(tree))
     found.state.adopt(IDENTITY)
@@ -73,7 +69,7 @@ def test_a_foreign_file_that_sshd_refuses_is_named(ctx: Context) -> None:
 
 
 def test_one_of_ours_that_it_refuses_is_taken_back(ctx: Context) -> None:
-    """A configuration that is as deep as sshd allows, and with our file one deeper."""
+    """A configuration with the depth that sshd allows; with the agent's drop-in it is one deeper."""
     for name, text in too_deep().items():
         ctx.host.write(name, text)
     ctx.host.mkdir("/run/sshd")

@@ -1,7 +1,8 @@
-"""Over an installed gandi-hosting-vm2: what the customer has stays and works, and the old machinery is gone.
+"""Installation over gandi-hosting-vm2: the customer's files stay and work, the old package's programs are
+gone.
 
-One boot: the package is changed by a customer, replaced by the agent, and the machine is started again with
-the platform's archive.
+One boot: a customer changes the old package's files, the agent's package is installed, and the machine is
+booted with the platform's archive.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.vm import oldpackage, sample
 from tests.vm.admin import ADMINS, put_together
 from tests.vm.rig import Machine, newest_deb
 
-#: What the customer did to the old package's files, and brought along.
+#: The customer's changes to the old package's files, and files of their own.
 CUSTOMER = r"""
 echo 'echo changed' >> /etc/gandi/plugins.d/06-changed
 echo '# mine' >> /etc/gandi/hooks/post-iface-attach
@@ -29,14 +30,16 @@ CUSTOMERS = (
     "/usr/share/gandi/bootstrap.d/70-foreign"
 )
 INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends {} </dev/null 2>&1"
-#: What the installation of a kernel does: every hook in /etc/kernel/postinst.d, and with one it fails. The
-#: initrd, which is not ours and takes an emulated machine two minutes, is left out.
+#: As the installation of a kernel: run all hooks in /etc/kernel/postinst.d; it fails when one fails. The
+#: initrd's, which takes an emulated machine two minutes, is left out.
 KERNEL = "INITRD=No DEBIAN_FRONTEND=noninteractive dpkg-reconfigure linux-image-$(uname -r) 2>&1"
 
 
 @pytest.mark.long
 def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> None:
-    """The mode kept, the customer's files too; nothing old left that runs or precedes the agent's files."""
+    """The mode and the customer's files are kept; nothing old runs, or takes precedence over the
+    new files.
+    """
     vm = booted_plain
     put_together(vm)
     vm.write_file("/root/old.deb", oldpackage.build(tmp_path).read_bytes())
@@ -54,7 +57,7 @@ def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> N
     old = set(vm.output("ls /etc/gandi/old").split())
     assert old == {"06-changed", "gandi-decompress-kernel"}
     gone = {*oldpackage.CONFFILES, *oldpackage.FILES} - {"/etc/default/gandi", *CUSTOMERS.split()}
-    # Made anew by ours, if at all.
+    # Made again by the agent, if at all.
     gone -= {"/etc/gandi/plugins-lib", "/etc/update-motd.d/11-help-text"}
     vm.run(" && ".join(f"! test -e {name}" for name in sorted(gone)))
     assert vm.output("ls /etc/rc?.d | grep gandi || true") == ""
@@ -62,7 +65,7 @@ def test_the_old_package_is_followed(booted_plain: Machine, tmp_path: Path) -> N
         vm.output("find /etc/systemd/system -name 'gandi-*' ! -lname '/usr/lib/*' ! -lname '/lib/*'") == ""
     )
     assert "enabled" in vm.output("systemctl is-enabled gandi-bootstrap gandi-config")
-    # Once: what the customer then makes of it stays.
+    # Once: what the customer changes afterwards stays.
     vm.run("sed -i s/MODE=direct/MODE=off/ /etc/default/gandi && dpkg -i /root/new.deb", timeout=240)
     assert vm.output("grep -c MOUNT_MODE /etc/default/gandi; grep MODE /etc/default/gandi").split() == [
         "1",

@@ -1,5 +1,5 @@
-"""What others wrote, in a real guest: sixty filesystems with hostile labels and fifty processes with hostile
-names, and the bytes that a terminal gets of the verbs and of the journal.
+"""Hostile text in a real guest: sixty filesystems with such labels and fifty processes with such names, and
+the bytes that the verbs and the journal send to a terminal.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from tests.vm.rig.command import run
 
 #: Each label once; a hundred disks are in tests/system.
 DISKS, PARTITIONS = 3, 20
-#: Seconds by which a detach may take longer than twice the time that it takes with harmless names: on a busy
-#: host, two runs of the same differ by half. A search that breaks off would wait for 20 s, and have found
-#: some of the processes only.
+#: Seconds that a detach may take beyond twice its time with harmless names: on a busy host, two equal runs
+#: differ by half. A search that breaks off would wait for 20 s, and have found only some of the processes.
 LONGER = 3.0
 
 
 def disk(path: Path, first: int) -> tuple[Path, int]:
-    """A disk of 20 filesystems, with the labels from number ``first`` on; how many can be mounted."""
+    """Attach a disk of 20 filesystems with the labels from number ``first``; return how many can
+    be mounted.
+    """
     table, place, mountable, made = ["label: gpt"], MIB, 0, []
     for number in range(first, first + PARTITIONS):
         label = LABELS[number % len(LABELS)]
@@ -42,14 +43,14 @@ def disk(path: Path, first: int) -> tuple[Path, int]:
 
 
 def on_terminal(vm: Machine, *words: str, rc: int = 0) -> tuple[str, float]:
-    """The bytes that a terminal in the guest gets of a verb, and the seconds that it takes."""
+    """Return the bytes that a verb sends to a terminal in the guest, and the seconds that it takes."""
     done = vm.run(["python3", "-c", crowd.TERMINAL, "gandi-agent", *words], check=False, timeout=120)
     assert done.rc == rc, done
     return done.raw.decode(), done.seconds
 
 
 def crowded(vm: Machine, at: str, names: list[bytes], unit: str) -> None:
-    """Processes of these names hold files of these names there, in a unit, from now on."""
+    """Start a unit with processes of these names that hold files of these names there."""
     vm.write_file("/root/names", b"".join(name + b"\0" for name in names))
     vm.write_file("/root/crowd.py", crowd.CROWD)
     out = f"/run/{unit}"
@@ -89,7 +90,7 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
     crowded(vm, at, plain, "there")
     _, harmless = on_terminal(vm, "detach", at, rc=1)
     vm.run("systemctl stop there elsewhere")
-    # Of those that hold nothing of the disk, all that is mapped is looked at.
+    # For processes that do not use the disk, all mappings are read.
     crowded(vm, "/root/elsewhere", list(PROCESSES), "elsewhere")
     crowded(vm, at, list(PROCESSES), "there")
     said, took = on_terminal(vm, "detach", at, rc=1)
@@ -98,7 +99,7 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
     assert HARMLESS.fullmatch(said)
     assert "and 45 more" in said
 
-    # The disk is taken from under them: the journal and the status name them.
+    # The disk is removed while they use it: the journal and the status name them.
     taken = next(
         disk for disk, row in zip(disks, rows[:: PARTITIONS + 1], strict=True) if _has(rows, row, at)
     )
@@ -109,8 +110,8 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
         assert HARMLESS.fullmatch(said)
         assert "held by " in said
 
-    # The lines of the stage client, and all that the journal has of the agent.
-    # It fails: a disk that was taken from under its users is a failure.
+    # The lines of the stage client, and everything in the journal from the agent.
+    # It fails: a disk removed while in use is a failure.
     vm.run("systemctl restart gandi-mount", timeout=180, check=False)
     for asked in ("-t gandi-agent", "-u gandi-mount", "-u gandi-agent"):
         for form in ("cat", "export"):

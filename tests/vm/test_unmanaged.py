@@ -1,4 +1,4 @@
-"""A machine on which networkd runs and manages no link, as many that the package comes to later."""
+"""A machine on which networkd runs and manages no link, as on many where the package is installed later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.vm.plugged import NOBODYS
 from tests.vm.rig import ImageSpec, newest_deb
 
 WAITING = "systemd-networkd-wait-online.service"
-#: Its two minutes are shortened for the script that does wait.
+#: Shortens networkd's two minutes for the script that does wait.
 SHORT = f"""\
 [Service]
 ExecStart=
@@ -20,8 +20,8 @@ ExecStart=/usr/lib/systemd/{WAITING.removesuffix(".service")} --timeout=3
 
 
 def test_the_network_is_waited_for_only_where_a_script_is_to_run(machine: Rig, tmp_path: Path) -> None:
-    """A boot without one has nothing to wait for, and nothing fails; one that comes is run although the wait
-    for the network fails.
+    """A boot without a script does not wait, and nothing fails; a script that is delivered runs although the
+    wait for the network fails.
     """
     settings = ("echo CONFIG_NETWORK=0 >> /etc/default/gandi", sample.KEEPS_KEYS)
     image = ImageSpec(debs=(newest_deb(),), commands=settings, files=(NOBODYS,))

@@ -1,4 +1,4 @@
-"""An unprivileged user who does what they can against the agent, while disks come, grow and go."""
+"""An unprivileged user who attacks the agent in all ways, while disks are attached, grown and detached."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.vm.test_drives import LOOPS_FOR_ALL
 
 USER = "rogue"
 PROGRAM = "/usr/local/lib/rogue.py"
-#: The data disk is the user's own, and cron and udisks serve him.
+#: The data disk is the user's own, and cron and udisks run.
 SPEC = ImageSpec(
     extra=("cron", "fuse3", "polkitd", "udisks2"),
     commands=(sample.KEEPS_KEYS, f"echo CONFIG_MOUNT_OWNER={USER}:{USER}:0755 >> /etc/default/gandi"),
@@ -28,10 +28,10 @@ SPEC = ImageSpec(
         GuestFile("/etc/polkit-1/rules.d/10-loops.rules", LOOPS_FOR_ALL),
     ),
 )
-#: Seconds of his tries in ``make soak``. A round without it is one of attach, grow, detach and a delivery.
+#: Seconds of attacks in ``make soak``. Otherwise a round is one of attach, grow, detach, and a delivery.
 SOAK_SECONDS = 600
-#: Everything with its mode, owner and content, but for what is his, what runs of the machine's own, and what
-#: the agent is asked for. Times are left out: a file may be written again as it was.
+#: Lists all files with mode, owner and content, except the user's, those that the system writes, and those
+#: that the agent has to write. Times are left out: a file may be written again with the same content.
 CANARY = r"""
 cd /; { find etc usr/local root opt srv var/lib boot home -xdev \
     ! -path 'home/rogue/*' ! -path 'srv/data/*' ! -path srv/data ! -path 'var/lib/systemd/*' \
@@ -40,7 +40,7 @@ cd /; { find etc usr/local root opt srv var/lib boot home -xdev \
 find etc usr/local root -xdev -type f ! -path etc/passwd ! -path etc/passwd- -exec sha256sum {} +
 grep -v ^rogue: /etc/passwd; } | LC_ALL=C sort
 """
-#: His files where none may be. find fails where a filesystem of his (FUSE) is closed to root.
+#: Finds the user's files where none may be. find fails on a FUSE filesystem that is closed to root.
 STRAY = (
     "find / /run -xdev -user rogue ! -path '/home/rogue*' ! -path '/srv/data*' ! -path '/tmp/*'"
     " ! -path '/proc/*' ! -path '/var/tmp/*' ! -path '/var/spool/cron/*' ! -path '/var/mail/*'"
@@ -50,7 +50,7 @@ STRAY = (
 
 
 class Deliveries:
-    """The delivery for the user's account: another key and another file each time."""
+    """The platform's deliveries for the user's account: another key and another file each time."""
 
     def __init__(self, vm: Machine, folder: Path) -> None:
         self._vm, self._folder, self.number = vm, folder, 0
@@ -77,7 +77,7 @@ class Deliveries:
 
 
 def is_right(disk: Plugged) -> None:
-    """As Plugged.is_right, without a file of root's on a disk that is another's."""
+    """Check as Plugged.is_right, without writing root's file to the user's disk."""
     at = "/srv/data"
     right = f"! mountpoint -q {at} && ! test -e {at}"
     if disk.last is not Done.DETACH:
@@ -86,24 +86,24 @@ def is_right(disk: Plugged) -> None:
     disk.vm.wait_until(right, timeout=BOUND, interval=0.5)
 
 
-#: What an administrator asks at that time, and the stages that he starts again.
+#: The administrator's commands at that time, and the stages that they start again.
 QUESTIONS = ("gandi-agent disks", "gandi-agent status", "gandi-agent plan", "gandi-agent resources")
 STAGES = ("gandi-bootstrap", "gandi-mount", "gandi-config")
 
 
 def bounded(vm: Machine, line: str) -> None:
-    """Run it as root; however it ends, it does so in time and without an exception."""
+    """Run a command as root; check that it ends in time and without an exception, with any exit status."""
     done = vm.run(line, timeout=60, check=False)
     assert "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def state() -> State:
-    """The machine after a boot without a medium."""
+    """Return the state of the machine after a boot without a medium."""
     return booted(build(replace(SPEC, debs=(newest_deb(),))), sample.SPEC)
 
 
 def is_unharmed(vm: Machine, before: str) -> None:
-    """No file of the user was run as root, and no file of others was written."""
+    """Check that none of the user's programs was run as root, and none but their own files was written."""
     assert not vm.run(f"cat {rogue.MARK}", check=False).stdout
     after = vm.output(CANARY)
     changed = set(before.split("\n")) ^ set(after.split("\n"))
@@ -115,7 +115,7 @@ def is_unharmed(vm: Machine, before: str) -> None:
 
 
 def still_works(vm: Machine, disk: Plugged, deliveries: Deliveries) -> None:
-    """After the attempts, a delivery is applied, and the disk is served."""
+    """Check that, after the attacks, deliveries are applied and the disk is handled."""
     vm.run(f"umount -q -l -- $(findmnt -rno TARGET -t fuse | grep {USER}) || true")
     vm.run(
         f"cd /home/{USER} && rm -rf .ssh app .ssh-link app-link; systemctl restart gandi-bootstrap || true"
@@ -154,7 +154,7 @@ def test_an_unprivileged_user_stops_nothing_and_writes_nothing(
             is_right(disk)
             bounded(vm, chance.choice(QUESTIONS))
         deliveries.next()
-        # The step that finds a folder of his to be a link fails, and says so: that is not a failure here.
+        # The step that finds a link in place of the user's folder fails and reports it: not a failure here.
         bounded(vm, f"systemctl restart {chance.choice(STAGES)}")
     vm.run(f"pkill -TERM -u {USER} -f {PROGRAM}")
     print(tries.result().stdout)

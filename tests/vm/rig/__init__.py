@@ -1,5 +1,5 @@
-"""The rig: real Debian 13 machines in QEMU, with the platform played over QMP. See ../README.md for
-the API.
+"""The rig: real Debian 13 machines in QEMU; QMP commands stand in for the platform. The API is in
+../README.md.
 """
 
 from .channel import GuestError, Pending, Result

@@ -1,4 +1,4 @@
-"""`python -m tests.vm.rig build|boot|shell`: the rig for people.
+"""`python -m tests.vm.rig build|boot|shell`: the rig on the command line.
 
 build  makes the image and prints where it is
 boot   boots it and gives a root shell; the machine ends with the shell
@@ -19,7 +19,7 @@ from .spec import Disk, ImageSpec, MachineSpec, Network, RootFs, Table
 
 
 def main() -> int:
-    """Run the verb; exit 1 with one line when the rig cannot."""
+    """Run the verb; exit 1 with one line when the rig fails."""
     options = _parser().parse_args()
     try:
         match options.verb:

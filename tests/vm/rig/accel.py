@@ -1,5 +1,5 @@
-"""Which accelerator works here. /dev/kvm may exist and be unable to run a kernel, so a kernel is booted to
-see.
+"""Find the accelerator that works here. /dev/kvm may exist without being able to run a kernel, so one is
+booted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROOF = b"Kernel panic - not syncing: VFS"
 
 @functools.cache
 def accelerator(kernel: Path) -> str:
-    """The value for -accel: what GANDI_VM_ACCEL says, kvm if it boots `kernel` here, else multi-threaded
+    """Return the value for -accel: that of GANDI_VM_ACCEL, kvm if it boots `kernel`, else multi-threaded
     TCG.
     """
     tcg = "tcg,thread=multi"

@@ -1,7 +1,7 @@
-"""The host's end of the command channel; see guest_channel.py for the guest's.
+"""The host's end of the command channel; guest_channel.py is the guest's.
 
-Requests carry numbers, so several may be under way. Every wait is bounded: a guest that has stopped
-answering raises RigError that says so.
+Requests have numbers, so several may be in progress. Every wait is bounded: for a guest that does not
+answer, RigError is raised.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .command import RigError
 from .guest_channel import HEADER, MAGIC
 
 PING_EVERY = 1.0
-# What the channel itself may take on top of the time a command is given.
+# Seconds for the channel itself, in addition to the command's timeout.
 GRACE = 20.0
 Argv = Sequence[str] | str
 
@@ -30,7 +30,7 @@ class GuestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a guest command gave. `rc` is None when it was killed because its time was over."""
+    """The result of a guest command. `rc` is None when it was killed at its timeout."""
 
     argv: tuple[str, ...]
     stdout: str
@@ -40,7 +40,7 @@ class Result:
     raw: bytes
 
     def checked(self) -> Result:
-        """This result, or GuestError with its output when the command failed."""
+        """Return this result. Raise GuestError with the output when the command failed."""
         if self.rc != 0:
             ended = "killed, out of time" if self.rc is None else f"exit {self.rc}"
             said = f"{self.stdout[-4000:]}\n{self.stderr[-4000:]}"
@@ -50,7 +50,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """Which boot of the guest answers, and how long it has been up (seconds, kernel's clock)."""
+    """The guest's boot that answers, and its uptime in seconds by the kernel's clock."""
 
     id: str
     uptime: float
@@ -64,11 +64,11 @@ class Pending:
         self._end = time.monotonic() + timeout + GRACE
 
     def done(self) -> bool:
-        """Whether its result is there."""
+        """Return whether the result has arrived."""
         return self._channel.arrived(self._number)
 
     def result(self) -> Result:
-        """Wait for its end (it is bounded by the timeout it was started with) and give the result."""
+        """Wait for the end, bounded by the timeout that it was started with, and return the result."""
         reply = self._channel.reply(self._number, self._end, " ".join(self._argv))
         raw = base64.b64decode(reply["stdout"])
         error = base64.b64decode(reply["stderr"]).decode(errors="replace")
@@ -76,7 +76,7 @@ class Pending:
 
 
 class Channel:
-    """A connection to the guest program; made once per QEMU process and good across reboots of the guest."""
+    """A connection to the guest's program, one per QEMU process; it survives reboots of the guest."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
@@ -86,13 +86,13 @@ class Channel:
         self._replies: dict[int, dict[str, Any]] = {}
 
     def close(self) -> None:
-        """Close the host's side."""
+        """Close the host's end."""
         self._socket.close()
 
     def start(
         self, argv: Argv, *, timeout: float, stdin: bytes = b"", op: str = "run", **more: object
     ) -> Pending:
-        """Start a command (a string is a line for /bin/sh) and do not wait for it."""
+        """Start a command, a string with /bin/sh, without waiting for it."""
         words = ("sh", "-c", argv) if isinstance(argv, str) else tuple(argv)
         request = {"op": op, "argv": words, "timeout": timeout, **more}
         if stdin:
@@ -100,11 +100,11 @@ class Channel:
         return Pending(self, self._send(request), words, timeout)
 
     def ask(self, op: str, timeout: float = 30, **fields: object) -> dict[str, Any]:
-        """One request and its reply."""
+        """Send a request and return the reply."""
         return self.reply(self._send({"op": op, **fields}), time.monotonic() + timeout, op)
 
     def ready(self, timeout: float, other_than: str = "") -> Boot:
-        """Wait until the guest answers, from another boot than `other_than`; RigError after `timeout`
+        """Wait until the guest answers from another boot than `other_than`. Raise RigError after `timeout`
         seconds.
         """
         end = time.monotonic() + timeout
@@ -120,7 +120,7 @@ class Channel:
         raise RigError(f"the guest did not answer on the command channel in {timeout:.0f} s")
 
     def arrived(self, number: int) -> bool:
-        """Whether the reply to request `number` is there now."""
+        """Return whether the reply to request `number` has arrived."""
         self._receive(time.monotonic())
         return number in self._replies
 
@@ -146,7 +146,7 @@ class Channel:
         return number
 
     def _receive(self, end: float) -> None:
-        """Take what arrives until `end`, at least once."""
+        """Receive until `end` (monotonic), at least once."""
         self._socket.settimeout(max(end - time.monotonic(), 0.001))
         try:
             chunk = self._socket.recv(262144)

@@ -1,6 +1,6 @@
-"""Running tools of the build host: one function, one failure text.
+"""Run tools of the build host, with one form of error.
 
-The rig's own helper; the agent's commands go through its `Host` and never come here.
+For the rig only: the agent's commands go through its `Host`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ CLEAN_ENVIRONMENT = {
     "HOME": "/root",
     "DEBIAN_FRONTEND": "noninteractive",
 }
-# What a network needs to reach a mirror, where it needs anything.
+# Variables that a network may need to reach a mirror.
 PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "SOURCE_DATE_EPOCH")
 
 
 class RigError(Exception):
-    """The test rig itself could not do its work; the product is not to blame."""
+    """The test rig itself failed, not the product."""
 
 
 def environment() -> dict[str, str]:
-    """A clean environment for host tools, with the proxy settings of the caller."""
+    """Return a clean environment for host tools, with the caller's proxy settings."""
     return CLEAN_ENVIRONMENT | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
 
 
@@ -35,9 +35,9 @@ def run(
     stdin: str | None = None,
     timeout: float = 120,
 ) -> str:
-    """Run a host tool and give its standard output; `timeout` in seconds.
+    """Run a host tool and return its standard output; `timeout` in seconds.
 
-    Raises RigError with the tail of what it said when it fails, is missing or takes too long.
+    Raise RigError with the end of its output when it fails, is missing or takes too long.
     """
     words = [str(word) for word in argv]
     try:
@@ -63,6 +63,6 @@ def run(
 
 
 def need_root(purpose: str) -> None:
-    """Raise RigError naming the purpose unless this process is root."""
+    """Raise RigError that names the purpose, unless this process is root."""
     if os.geteuid() != 0:
         raise RigError(f"{purpose} needs root (chroot, overlay and loop mounts): run this with sudo")

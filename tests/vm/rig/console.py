@@ -1,4 +1,4 @@
-"""A terminal for people: connects this terminal to the root shell of a running machine."""
+"""Connect this terminal to the root shell of a running machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hot-plug: what the platform does to a running machine, over QMP."""
+"""Hot-plug over QMP, as the platform does it to a running machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNPLUG_TIMEOUT = 60
 
 
 class Devices(Running):
-    """Adds, resizes and removes devices. Mixed into Machine; knows which root ports are taken."""
+    """Add, resize and remove devices. A mix-in of Machine, with the list of used root ports."""
 
     _free_ports: list[str]
     _ports: dict[str, str]
 
     def reset_ports(self, spec: MachineSpec) -> None:
-        """All root ports are free: QEMU has just started."""
+        """Mark all root ports as free, when QEMU has started."""
         self._free_ports = [f"port{number}" for number in range(spec.root_ports)]
         self._ports = {}
 
@@ -40,8 +40,8 @@ class Devices(Running):
     # -- disks -------------------------------------------------------------------------------------
 
     def add_disk(self, disk: Disk, *, fails: Sequence[str] = ()) -> None:
-        """Attach a disk, one that answers what is in ``fails`` with EIO (see `break_disk`). SATA raises
-        RigError: QEMU's AHCI has no hot-plug.
+        """Attach a disk; it answers the operations in ``fails`` with EIO (see `break_disk`). Raise RigError
+        for SATA: QEMU's AHCI has no hot-plug.
         """
         port = ""
         if disk.bus in (Bus.VIRTIO, Bus.NVME):
@@ -53,16 +53,16 @@ class Devices(Running):
         self.qmp.call("device_add", **options)
 
     def break_disk(self, id: str, fails: Sequence[str]) -> None:
-        """From now on a disk answers these with EIO: read, write, write-zeroes, discard, flush."""
+        """Have a disk answer these operations with EIO: read, write, write-zeroes, discard, flush."""
         self._lead(id, self._failing(id, fails))
 
     def mend_disk(self, id: str) -> None:
-        """It answers as it should again."""
+        """Have the disk answer normally again."""
         self._lead(id, id)
         self.qmp.call("blockdev-del", node_name=f"{id}-fails")
 
     def _failing(self, id: str, fails: Sequence[str]) -> str:
-        """A node in front of the disk's that lets these fail; its name."""
+        """Add a node in front of the disk's, on which these operations fail; return its name."""
         rules = [{"event": "none", "iotype": kind, "errno": errno.EIO} for kind in fails]
         name = f"{id}-fails"
         self.qmp.call("blockdev-add", driver="blkdebug", node_name=name, image=id, inject_error=rules)
@@ -74,14 +74,14 @@ class Devices(Running):
     def remove_disk(
         self, id: str, *, timeout: float = UNPLUG_TIMEOUT, meanwhile: Callable[[], object] = lambda: None
     ) -> None:
-        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has let go of it.
-        ``meanwhile`` is called once the guest has been asked.
+        """Detach a disk that was hot-added or is on SCSI, and wait until the guest has released it.
+        ``meanwhile`` is called after the request to the guest.
         """
         self._unplug(f"{id}-dev", timeout, meanwhile)
         self.qmp.call("blockdev-del", node_name=id)
 
     def change_medium(self, id: str, path: Path) -> None:
-        """Put another image into an optical drive; the guest sees the tray open and close."""
+        """Put another image into an optical drive; for the guest the tray opens and closes."""
         self.qmp.call(
             "blockdev-change-medium",
             id=f"{id}-dev",
@@ -92,7 +92,7 @@ class Devices(Running):
         )
 
     def resize_disk(self, id: str, size: int) -> None:
-        """Set the size of a disk in bytes; the guest is notified at once. Not for NVMe."""
+        """Set a disk's size in bytes; the guest gets an event at once. Not for NVMe."""
         nodes = {node["node-name"] for node in self.qmp.call("query-named-block-nodes", flat=True)}
         self.qmp.call("block_resize", node_name=f"{id}-fails" if f"{id}-fails" in nodes else id, size=size)
 
@@ -107,7 +107,7 @@ class Devices(Running):
         self.qmp.call("device_add", driver=driver, bus=self._take_port(nic.id), **arguments)
 
     def remove_nic(self, id: str, *, timeout: float = UNPLUG_TIMEOUT) -> None:
-        """Detach a hot-added NIC and wait until the guest has let go of it."""
+        """Detach a hot-added NIC and wait until the guest has released it."""
         self._unplug(id, timeout)
         self.qmp.call("netdev_del", id=f"{id}-net")
 
@@ -134,7 +134,7 @@ class Devices(Running):
         self.qmp.call("device_add", id=id, bus=self._take_port(id), **options)
 
     def resize_virtio_memory(self, id: str, mib: int) -> None:
-        """Ask the guest to use that much of it."""
+        """Ask the guest to use that many MiB of it."""
         path = f"/machine/peripheral/{id}"
         self.qmp.call("qom-set", path=path, property="requested-size", value=mib * MIB)
 

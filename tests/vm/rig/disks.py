@@ -1,6 +1,6 @@
 """Disk files on the host: overlays, blank disks, filesystems and partition tables for tests.
 
-The files are the caller's; nothing is mounted or left behind.
+The files belong to the caller; nothing is mounted.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from .command import RigError, run
 
 
 def make_overlay(backing: Path, backing_format: str, target: Path, size: int = 0) -> Path:
-    """A qcow2 overlay of `backing`, `size` bytes large (0: as large as what it covers)."""
+    """Make a qcow2 overlay of `backing` with `size` bytes (0: that of `backing`)."""
     more = [str(size)] if size else []
     run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", backing_format, target, *more])
     return target
 
 
 def make_disk(path: Path, size: int) -> Path:
-    """An empty (sparse) raw disk file of `size` bytes."""
+    """Make an empty (sparse) raw disk file of `size` bytes."""
     with open(path, "wb") as disk:
         disk.truncate(size)
     return path
 
 
 def make_filesystem(path: Path, size: int, fs: str, *, label: str = "", tree: Path | None = None) -> Path:
-    """A raw disk of `size` bytes with a filesystem on the whole of it: ext4, xfs, btrfs, vfat or swap.
+    """Make a raw disk of `size` bytes with a filesystem on all of it: ext4, xfs, btrfs, vfat or swap.
 
-    `tree` is what to put in (ext4 and btrfs only). The label is taken as it is: a hostile one too.
+    `tree` is its content (ext4 and btrfs only). The label is used as it is, also a hostile one.
     """
     make_disk(path, size)
     content: list[str | Path] = []
@@ -67,6 +67,6 @@ def put(path: Path, offset: int, content: bytes) -> Path:
 
 
 def copy_disk(path: Path, target: Path) -> Path:
-    """A copy that keeps the holes."""
+    """Copy a disk file, with its holes."""
     run(["cp", "--sparse=always", "--reflink=auto", path, target])
     return target

@@ -1,6 +1,4 @@
-"""The guest's side of a machine: commands, files, waiting, journal; everything through the command
-channel.
-"""
+"""Commands, files, waiting and the journal in a guest, all over the command channel."""
 
 from __future__ import annotations
 
@@ -17,58 +15,58 @@ LOG_TIMEOUT = 30.0
 
 
 class Guest(Running):
-    """Talks to the guest. Mixed into Machine."""
+    """The guest of a machine. A mix-in of Machine."""
 
     def run(
         self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT, check: bool = True, stdin: bytes = b""
     ) -> Result:
-        """Run a command as root; a string is a line for /bin/sh.
+        """Run a command as root, a string with /bin/sh.
 
-        GuestError when it fails or runs longer than `timeout` seconds, unless `check` is false.
+        Raise GuestError when it fails or runs longer than `timeout` seconds, unless `check` is false.
         """
         result = self.spawn(argv, timeout=timeout, stdin=stdin).result()
         return result.checked() if check else result
 
     def spawn(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT, stdin: bytes = b"") -> Pending:
-        """Start a command and go on; `.result()` waits for its end."""
+        """Start a command in the background; `.result()` waits for its end."""
         return self.channel.start(argv, timeout=timeout, stdin=stdin)
 
     def output(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT) -> str:
-        """The standard output of a command, without white space around it."""
+        """Return the standard output of a command, without white space around it."""
         return self.run(argv, timeout=timeout).stdout.strip()
 
     def json(self, argv: Argv, *, timeout: float = COMMAND_TIMEOUT) -> Any:
-        """What a command printed, decoded from JSON."""
+        """Return a command's output, decoded from JSON."""
         return json.loads(self.run(argv, timeout=timeout).stdout)
 
     def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
-        """Wait in the guest until a command succeeds, trying every `interval` seconds, or less often when
-        it takes long itself.
+        """Wait in the guest until a command succeeds; it is run every `interval` seconds, or less often when
+                it takes long itself.
 
-        Return the last result, with the time waited in `seconds`; GuestError with its output after
-        `timeout`.
-        """
+                        Return the last result, with the time waited in `seconds`. Raise GuestError with its output after
+                `timeout` seconds.
+                """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)
         return pending.result().checked()
 
     def read_file(self, path: str) -> bytes:
-        """A file's content; GuestError when it cannot be read."""
+        """Return a file's content. Raise GuestError when it cannot be read."""
         return base64.b64decode(self.channel.ask("read", path=path)["data"])
 
     def write_file(self, path: str, content: bytes | str, *, mode: int = 0o644) -> None:
-        """Write a file (in place), with the folders above it."""
+        """Write a file (in place), and make the folders above it."""
         data = base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
         self.channel.ask("write", path=path, data=data, mode=mode)
 
     def journal(self, unit: str | None = None, *, lines: int = 20_000) -> str:
-        """The journal of this boot with exact times, of one unit or whole, the last `lines` of it."""
+        """Return the last `lines` of this boot's journal with exact times, of one unit or all."""
         only = ["-u", unit] if unit else []
         argv = ["journalctl", "-b", "--no-pager", "-o", "short-monotonic", "-n", str(lines), *only]
         return self.run(argv).stdout
 
     def collect_logs(self) -> None:
-        """Save the guest's journal beside the serial log, for a test that failed. A dead guest is noted
-        there.
+        """Save the guest's journal beside the serial log, for a failed test; or a note that the guest is
+        dead.
         """
         if not self.is_on:
             return

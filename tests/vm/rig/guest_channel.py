@@ -185,7 +185,7 @@ class Port:
                 self.buffer = b""
                 continue
             chunk = os.read(self.fd, 65536)
-            if not chunk:  # nobody is connected on the host's side, and this port cannot wait for it
+            if not chunk:  # no connection on the host's side, and this port cannot wait for one
                 time.sleep(0.02)
                 continue
             self.buffer += chunk

@@ -1,6 +1,6 @@
-"""Images: a finished root disk with its kernel and initrd, cached by what it was made from.
+"""Images: a finished root disk with its kernel and initrd, cached by the content of its sources.
 
-An image is never written to: machines run on overlays of it. One that has not been used for long is deleted.
+An image is never written to: machines run on overlays of it. One that was not used for long is deleted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RestartSec=100ms
 OOMScoreAdjust=-900
 Nice=-15
 """
-# An image's own fallback, as distributions ship it; a file of the agent sorts before it.
+# A fallback as distributions ship it; the agent's files sort before it.
 DHCP_NETWORK = "[Match]\nType=ether\nName=en* eth*\n\n[Network]\nDHCP=yes\n"
 NETPLAN_DHCP = """network:
   version: 2
@@ -83,12 +83,14 @@ class Image:
 
     @property
     def tree_size(self) -> int:
-        """Bytes that the files of the tree take, for comparing images."""
+        """Return the size in bytes of the tree's files, for comparing images."""
         return int(json.loads((self.folder / "image.json").read_text())["tree_size"])
 
 
 def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image:
-    """The image of `spec`, from the cache or made now; `say` gets one line about what took time."""
+    """Return the image of `spec`, from the cache or made now; `say` is called with a line on what
+    took time.
+    """
     sources = (Path(guest_channel.__file__), Path(quick.__file__), quick.SOURCE)
     key = digest(VERSION, spec, sources, CHANNEL_UNIT, DHCP_NETWORK, NETPLAN_DHCP)
     folder = IMAGES / key
@@ -125,12 +127,12 @@ def _make(spec: ImageSpec, folder: Path) -> None:
 
 
 def settle(tree: Path, spec: ImageSpec) -> None:
-    """Make a tree an image: no name, no identity, a network, the channel, and the caller's files."""
+    """Turn a tree into an image: no name, no identity, a network, the channel, and the caller's files."""
     (tree / "etc/hostname").write_text("debian\n")
     (tree / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
     (tree / "etc/machine-id").write_text("")
     resolvers = tree / "etc/resolv.conf"
-    if not resolvers.is_symlink():  # a package's link stays: it says who keeps the resolvers
+    if not resolvers.is_symlink():  # a package's link stays: it shows which program manages the resolvers
         resolvers.unlink(missing_ok=True)
     match spec.network:
         case Network.NETWORKD:
@@ -139,13 +141,13 @@ def settle(tree: Path, spec: ImageSpec) -> None:
         case Network.IFUPDOWN:
             (tree / "etc/network/interfaces").write_text(INTERFACES)
         case Network.NETPLAN:
-            # As a cloud's images have it; netplan itself has networkd started.
+            # As in cloud images; netplan itself starts networkd.
             _add(tree, "/etc/netplan/50-image.yaml", NETPLAN_DHCP.encode(), 0o600)
         case Network.NETWORKMANAGER:
             chroot(tree, ["systemctl", "-q", "enable", "NetworkManager.service"])
     channel = Path(guest_channel.__file__).read_bytes()
     _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
-    # A program that is given by name is compiled each time it starts, unless it is compiled already.
+    # Python compiles a program that is given by name at each start, unless it is compiled already.
     chroot(tree, ["python3", "-m", "compileall", "-q", "-b", "/usr/lib/rig"])
     _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
     wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
@@ -153,8 +155,8 @@ def settle(tree: Path, spec: ImageSpec) -> None:
     updated = (tree / "usr").stat().st_mtime
     for file in spec.files:
         _add(tree, file.path, file.content, file.mode)
-        # An image is older than its first boot. Here, that may come two seconds later, of which the guest's
-        # clock loses one or the other.
+        # An image must be older than its first boot. Here that may come two seconds later, and the guest's
+        # clock may be behind by as much.
         os.utime(tree / file.path.lstrip("/"), (updated, updated))
     # Nothing of /usr is newer than what the packages set up: no ldconfig, sysusers and so on at boot.
     for mark in (tree / "etc/.updated", tree / "var/.updated"):
@@ -170,7 +172,7 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
 
 
 def copy_kernel(tree: Path, folder: Path, root: RootFs) -> None:
-    """Put the tree's newest kernel and initrd, and the rig's, where a machine is started from."""
+    """Copy the tree's newest kernel and initrd, and the rig's, to where machines are started from."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
     quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder, root)
@@ -195,7 +197,7 @@ def _describe(spec: ImageSpec) -> dict[str, object]:
 
 
 def newest_deb() -> Path:
-    """The package that `make deb` made last. RigError when there is none: a test must not pass
+    """Return the package that `make deb` made last. Raise RigError when there is none: a test must not pass
     without it.
     """
     debs = sorted((PROJECT / "dist").glob("gandi-agent_*_all.deb"), key=lambda deb: deb.stat().st_mtime)

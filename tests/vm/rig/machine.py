@@ -1,7 +1,7 @@
-"""A virtual machine: power, snapshots, and the guest's shell. Its hot-plug side is in devices.py.
+"""A virtual machine: power, snapshots, and the guest's shell. Hot-plug is in devices.py.
 
 A machine is a context manager. It owns a slot of the host, a folder for its overlay of the image and a
-folder of logs; all of them go when it is closed, except the logs of one that is to keep them.
+folder of logs; all are removed when it is closed, except the logs where `keep_logs` is set.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Machine(Guest, Devices):
         return self._boot
 
     def wait_booted(self, timeout: float = BOOT_TIMEOUT) -> str:
-        """Wait for the end of the boot and give systemd's word for it: running, degraded, …"""
+        """Wait for the end of the boot and return systemd's state: running, degraded, …"""
         done = self.run(["systemctl", "is-system-running", "--wait"], timeout=timeout, check=False)
         if done.rc is None:
             jobs = self.run(["systemctl", "list-jobs", "--no-pager"], check=False).stdout
@@ -107,14 +107,14 @@ class Machine(Guest, Devices):
         return done.stdout.strip()
 
     def reboot(self, *, timeout: float = BOOT_TIMEOUT) -> Boot:
-        """A soft reboot by the guest itself, in the same QEMU process; returns when the new boot answers."""
+        """Reboot by the guest itself, in the same QEMU process; return when the new boot answers."""
         self.qmp.forget_events()
         self.run(["systemctl", "--no-block", "reboot"])
         self.qmp.wait_event("RESET", SHUTDOWN_TIMEOUT)
         return self._next_boot(timeout)
 
     def reset(self, *, timeout: float = BOOT_TIMEOUT) -> Boot:
-        """The reset button: nothing is shut down; returns when the new boot answers."""
+        """Press the reset button, without a shutdown; return when the new boot answers."""
         self.qmp.call("system_reset")
         return self._next_boot(timeout)
 
@@ -123,19 +123,19 @@ class Machine(Guest, Devices):
         return self._boot
 
     def power_off(self, timeout: float = SHUTDOWN_TIMEOUT) -> None:
-        """An orderly shutdown by the guest; the disks stay."""
+        """Shut the guest down in order; the disks stay."""
         self.run(["systemctl", "--no-block", "poweroff"])
         self.process.wait(timeout)
         self._process = None
 
     def cut_power(self) -> None:
-        """Power cut: QEMU is killed; what the guest had not synced is lost from its view. The disks stay."""
+        """Cut the power: kill QEMU; the guest loses what it had not synced. The disks stay."""
         self.process.kill()
         self._process = None
 
     def cold_boot(self, *, disks: Iterable[Disk] | None = None, wait: bool = True) -> Self:
-        """A new QEMU process on the same root disk; `disks` replaces the others (the platform re-makes the
-        swap disk).
+        """Start a new QEMU process on the same root disk; `disks` replaces the others (the platform makes a
+        new swap disk).
 
         The guest is shut down first when it is still on.
         """
@@ -148,7 +148,7 @@ class Machine(Guest, Devices):
     # -- saved states ------------------------------------------------------------------------------
 
     def save(self, target: Path) -> None:
-        """Write the running machine into `target`/memory, then switch it off; used by `state.save`."""
+        """Write the running machine to `target`/memory, then switch it off; used by `state.save`."""
         self.qmp.call("stop")
         self.qmp.call("migrate-set-parameters", max_bandwidth=1 << 34)
         self.qmp.call("migrate", uri=f"exec:cat > '{target}'")
@@ -200,5 +200,5 @@ class Machine(Guest, Devices):
         self.close(keep_logs=error is not None)
 
     def describe(self) -> dict[str, Any]:
-        """Return text for debugging: process, monitor, files."""
+        """Return process, monitor and files as text, for debugging."""
         return {"pid": self.process.pid, "logs": str(self.logs), "root": str(self.root_file)}

@@ -1,4 +1,4 @@
-"""Where the rig keeps things: everything below `.cache/` of the project, nothing elsewhere but sockets."""
+"""The rig's folders: all below `.cache/` of the project, except sockets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ RUNS = CACHE / "run"  # overlays and disks of machines that run now
 LOCKS = CACHE / "locks"
 
 UNFINISHED = "tmp-"  # how the names of entries begin while they are being made
-#: Seconds for which a cache keeps whatever was used, however much that is.
+#: Seconds for which a cache keeps every used entry, whatever its limit.
 IN_USE = 3 * 3600
 
 
 @contextmanager
 def locked(name: str, timeout: float = 900) -> Iterator[None]:
-    """Hold the cache lock `name` across processes; RigError when not had after `timeout` seconds."""
+    """Hold the cache lock `name` across processes. Raise RigError when it is not free after `timeout`
+    seconds.
+    """
     LOCKS.mkdir(parents=True, exist_ok=True)
     with open(LOCKS / f"{name}.lock", "a+") as lock:
         end = time.monotonic() + timeout
@@ -51,9 +53,10 @@ def try_lock(fd: int) -> bool:
 
 
 def keep_newest(folder: Path, count: int) -> list[Path]:
-    """What to delete of a cache `folder`: all but its `count` most recently used, and stale leftovers.
+    """Return what to delete from a cache `folder`: all but its `count` most recently used, and stale
+    leftovers.
 
-    What was used in the last hours stays in any case: another run of tests may hold on to it.
+    What was used in the last hours always stays: another run of tests may need it.
     """
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
     entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
@@ -63,18 +66,18 @@ def keep_newest(folder: Path, count: int) -> list[Path]:
 
 
 def stale(folder: Path, prefix: str) -> list[Path]:
-    """What killed processes left in `folder` more than a day ago; nothing that is still mounted."""
+    """Return leftovers of killed processes in `folder`, older than a day and not mounted."""
     yesterday = time.time() - 24 * 3600
     old = [entry for entry in folder.glob(f"{prefix}*") if entry.stat().st_mtime < yesterday]
     return [entry for entry in old if not (entry / "tree").is_mount()]
 
 
 def discard(folders: Iterable[Path]) -> None:
-    """Delete what is not needed any more; what another run is at deleting is left for later."""
+    """Delete entries that are not needed any more; skip those that another run is deleting."""
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def mark_used(entry: Path) -> None:
-    """Make `entry` the most recently used one of its cache."""
+    """Mark `entry` as the most recently used of its cache."""
     os.utime(entry)

@@ -1,4 +1,4 @@
-"""One QEMU process: started, connected to, ended. Lives as long as the virtual machine is switched on."""
+"""One QEMU process, from power on to power off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_SECONDS = 30
 class Process:
     """A running QEMU with its monitor and its command channel.
 
-    It dies with the thread that started it, so a killed test run leaves no machine behind.
+    It ends with the thread that started it, so a killed test run leaves no machine.
     """
 
     def __init__(self, argv: list[str], sockets: Path, logs: Path) -> None:
@@ -68,7 +68,7 @@ class Process:
         self._release()
 
     def kill(self) -> None:
-        """Power cut."""
+        """Kill QEMU: a power cut."""
         self._child.kill()
         self._child.wait()
         self._release()
@@ -80,16 +80,14 @@ class Process:
 
 
 class Running:
-    """What every part of a machine needs of the process that runs now. Machine sets `_process` and
-    `logs`.
-    """
+    """Access to the running process, for all parts of a machine. Machine sets `_process` and `logs`."""
 
     _process: Process | None
     logs: Path
 
     @property
     def process(self) -> Process:
-        """The QEMU process; RigError when the machine is off."""
+        """Return the QEMU process. Raise RigError when the machine is off."""
         if self._process is None:
             raise RigError("the machine is off")
         return self._process
@@ -106,7 +104,7 @@ class Running:
 
     @property
     def console(self) -> Path:
-        """The socket of a root shell for people (MachineSpec.shell); see console.attach."""
+        """Return the socket of an interactive root shell (MachineSpec.shell); see console.attach."""
         return self.process.sockets / "shell"
 
     @property

@@ -68,7 +68,7 @@ def arguments(
         ]
         extra = ("systemd.debug_shell=ttyS1",)
     if any(nic.tap for nic in spec.nics):
-        # The tap goes with the process, and nobody else's network is touched.
+        # The tap ends with the process, and no other network is changed.
         argv = ["unshare", "--net", "--", *argv]
     kernel, initrd = image.quick_kernel, image.quick_initrd
     if spec.debian_initrd:

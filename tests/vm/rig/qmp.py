@@ -1,7 +1,7 @@
-"""QMP, synchronously: QEMU's own client library behind plain calls, each with a bound.
+"""Synchronous QMP: plain calls, each with a timeout, around QEMU's own client library.
 
-One connection lives as long as its QEMU process. The event loop runs only inside calls; events that arrive
-in between wait in the socket and are kept until they are requested.
+One connection lasts as long as its QEMU process. The event loop runs only inside calls; events that arrive
+in between stay in the socket until they are read.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Qmp:
         return self._loop.run_until_complete(asyncio.wait_for(work, timeout))
 
     def call(self, command: str, /, **arguments: object) -> Any:
-        """Run a QMP command; `_` in the names of arguments stands for `-`. RigError with QEMU's words on
-        refusal.
+        """Run a QMP command; `_` in names of arguments stands for `-`. Raise RigError with QEMU's message
+        when it is refused.
         """
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
@@ -47,14 +47,14 @@ class Qmp:
             raise RigError(f"QMP {command} {named}: {type(error).__name__} {error}") from error
 
     def human(self, line: str) -> str:
-        """Run a command of QEMU's human monitor and give what it prints."""
+        """Run a command of QEMU's human monitor and return its output."""
         return str(self.call("human-monitor-command", command_line=line))
 
     def wait_event(
         self, name: str, timeout: float = 60, match: Callable[[dict[str, Any]], bool] = lambda _: True
     ) -> Event:
-        """The first event `name`, from now or not yet taken, with data that satisfies `match`; RigError
-        after `timeout` s.
+        """Return the first event `name`, from now or not yet read, with data that `match` accepts. Raise
+        RigError after `timeout` seconds.
         """
         end = time.monotonic() + timeout
         while True:
@@ -76,8 +76,8 @@ class Qmp:
         self._events.append(dict(message))
 
     def forget_events(self) -> None:
-        """Drop what has arrived so far, so that `wait_event` sees only what comes now."""
-        self.call("query-status")  # a round trip: everything sent before has been read
+        """Drop the events so far, so that `wait_event` returns only later ones."""
+        self.call("query-status")  # a round trip: all events sent before have been read
         self._listener.clear()
         self._events.clear()
 

@@ -57,8 +57,8 @@ IDLE_UNITS = (
     "systemd-random-seed.service",
     "systemd-udev-load-credentials.service",
 )
-# Three of four devices of a machine are of no interest to anybody, and udev takes 15 ms of an emulated CPU
-# for each. Of the terminals, the serial ones are: gettys wait for them.
+# Three of four devices of a machine are used by nothing, and udev takes 15 ms of an emulated CPU for each.
+# Of the terminals only the serial ones count: gettys wait for them.
 IDLE_SUBSYSTEMS = (
     "acpi ata_device ata_link ata_port bdi clockevents clocksource container event_source graphics leds "
     "machinecheck mem memory_tiering pci_bus pci_express platform pnp scsi_host serial-base thermal tty vc "
@@ -72,7 +72,7 @@ ExecStart=-udevadm trigger --action=add --prioritized-subsystem=block,net {
 ExecStart=-udevadm trigger --action=add --subsystem-match=tty --sysname-match=ttyS* --sysname-match=hvc*
 """
 
-# Their sandboxes are not what is tested here, and a twelfth of a boot: filters of calls that look at
+# Their sandboxes are not tested here, and take a twelfth of a boot: filters of calls that look at
 # arguments (RestrictSUIDSGID) cost udevd a third of its time.
 SANDBOXED = ("systemd-journald", "systemd-logind", "systemd-networkd", "systemd-udevd")
 OPEN = """[Service]
@@ -97,16 +97,17 @@ SystemCallArchitectures=
 SystemCallFilter=
 """
 
-# A library that PID 1 is not to find (dlopen stops at an empty file; services do not inherit the variable):
-# with it systemd tries, before the first unit, whether the kernel filters ports and interfaces, which takes
-# as long as the kernel takes for its disks.
+# A library that PID 1 must not find (dlopen stops at an empty file; services do not inherit the variable):
+# with it systemd tests, before the first unit, whether the kernel can filter ports and interfaces, which
+# takes as long as the kernel's set-up of the disks.
 NOT_HERE, HIDDEN = "/run/not-here", "libbpf.so.1"
 
-# Security modules that nothing here uses (systemd compiles a program for BPF's), tests of ciphers, memory
-# zeroed when it is taken, ports that are not there, and a check of a root that is new or has a journal. What
-# is switched on is what udev does when it is told of modules: that a changed medium is seen. The modules are
-# what any x86 and any QEMU ask for. Of the kernel's own beginnings are left out: a source of randomness that
-# measures itself, names in traces, and the keys for signatures that no module here has.
+# Switched off: security modules that nothing here uses (systemd compiles a program for BPF's), tests of
+# ciphers, zeroing of memory when it is allocated, ports that do not exist, a check of a root that is new or
+# has a journal. Switched on: events for a changed medium, as udev does it when modules are loaded. The
+# blacklisted modules are those that any x86 and any QEMU load. Of the kernel's own start are left out: a
+# source of randomness that measures itself, names in traces, and the keys for signatures that no module here
+# has.
 CMDLINE = (
     f"LD_LIBRARY_PATH={NOT_HERE}",
     "modprobe.blacklist=qemu_fw_cfg,sha1_ssse3,sha256_ssse3,sha512_ssse3,virtio_rng",
@@ -127,7 +128,7 @@ _SIGNED, _SIGNATURE_INFO = b"~Module signature appended~\n", 12
 
 
 def make(kernel: Path, modules: Path, folder: Path, root: RootFs) -> None:
-    """Write both files into `folder`: of a kernel image, and of its folder of modules."""
+    """Write both files into `folder`, from a kernel image and its folder of modules."""
     (folder / KERNEL).write_bytes(unpacked(kernel.read_bytes()))
     (folder / INITRD).write_bytes(_initrd(modules, root))
 
@@ -164,7 +165,7 @@ def _initrd(modules: Path, root: RootFs) -> bytes:
 
 
 def _unsigned(module: bytes) -> bytes:
-    """Without the signature: its check takes longer than all the rest of loading it
+    """Return a module without its signature: to check that takes longer than the rest of loading
     (linux/module_signature.h: its length is the last number before the marker).
     """
     if not module.endswith(_SIGNED):
@@ -198,14 +199,16 @@ def _init() -> bytes:
 
 
 def _dependencies(modules: Path) -> dict[str, list[str]]:
-    """Each module's path below `modules`, and the paths it needs, by its name."""
+    """Return each module's path below `modules`, and the paths it needs, by name."""
     lines = (modules / "modules.dep").read_text().splitlines()
     split = (line.partition(":") for line in lines)
     return {_name(path): [path, *needs.split()] for path, _, needs in split}
 
 
 def _in_order(names: tuple[str, ...], needs: dict[str, list[str]]) -> list[str]:
-    """The paths of `names` and of what they need, in the order of loading (modules.dep has it reversed)."""
+    """Return the paths of `names` and of what they need, in the order of loading (reversed in
+    modules.dep).
+    """
     return list(dict.fromkeys(path for name in names for path in reversed(needs[name])))
 
 
@@ -221,7 +224,7 @@ class Archive:
         self._number = 0
 
     def add(self, name: str, mode: int, device: tuple[int, int] = (0, 0), *, content: bytes = b"") -> None:
-        """A file, folder, link or device; its folder comes before it."""
+        """Add a file, folder, link or device; its folder must have been added before."""
         self._number += 1
         path = name.encode() + b"\0"
         fields = (self._number, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(path), 0)
@@ -229,6 +232,6 @@ class Archive:
         self._parts += [head, bytes(-len(head) % 4), content, bytes(-len(content) % 4)]
 
     def end(self) -> bytes:
-        """The whole archive."""
+        """Return the whole archive."""
         self.add("TRAILER!!!", 0)
         return b"".join(self._parts)

@@ -20,14 +20,14 @@ GPT_TAIL = 1 * MIB  # room for the backup header (33 sectors), rounded up
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Where the root filesystem lies on the disk, in bytes."""
+    """Offset and size of the root filesystem on the disk, in bytes."""
 
     offset: int
     size: int
 
 
 def write_disk(tree: Path, spec: ImageSpec, target: Path) -> str:
-    """Make `target` from `tree` as `spec` says; gives the UUID of the root filesystem."""
+    """Make `target` from `tree` as `spec` says; return the UUID of the root filesystem."""
     with open(target, "wb") as disk:
         disk.truncate(spec.size)
     extent = _write_table(target, spec)
@@ -104,7 +104,7 @@ def _make_xfs(tree: Path, target: Path, extent: Extent, identity: str) -> None:
 
 @contextmanager
 def loop_device(file: Path, extent: Extent | None = None) -> Iterator[str]:
-    """A loop device over `file`, or over a part of it; detached when the context ends."""
+    """Attach a loop device to `file`, or to a part of it; detach it when the context ends."""
     part = ["--offset", str(extent.offset), "--sizelimit", str(extent.size)] if extent else []
     device = run(["losetup", "--find", "--show", *part, file]).strip()
     if not device:

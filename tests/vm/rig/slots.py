@@ -1,5 +1,5 @@
-"""How many virtual machines run on this host at a time: flock slots shared by every process that uses this
-cache.
+"""Limit the virtual machines that run on this host at a time: flock slots, shared by all processes that use
+this cache.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Slot:
         self._fd = fd
 
     def release(self) -> None:
-        """Give it back; once is enough."""
+        """Release the slot; a second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = -1
@@ -32,14 +32,14 @@ def take(count: int = 1) -> list[Slot]:
     """Wait for `count` slots at once. A test with two machines takes both here: one after the other could
     deadlock.
 
-    RigError when they were not to be had in 15 minutes or are more than there are.
+    Raise RigError when they are not free within 15 minutes or are more than there are.
     """
     if count > SLOTS:
         raise RigError(f"{count} machines at a time wanted, {SLOTS} allowed (GANDI_VM_SLOTS)")
     LOCKS.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + WAIT
     held: list[Slot] = []
-    # Only one process waits for slots at a time, so two that want two each cannot hold one each.
+    # Only one process takes slots at a time, so two that need two each cannot hold one each.
     with locked("vm-gate", WAIT):
         while len(held) < count:
             held.extend(_free_slots(count - len(held)))

@@ -1,6 +1,4 @@
-"""What a test asks for: an image, a machine, its disks and NICs. Frozen values, no behaviour but derived
-names.
-"""
+"""The specification of an image, a machine, its disks and NICs. Frozen values with derived names."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ class RootFs(StrEnum):
 
 
 class Network(StrEnum):
-    """What manages the network in an image."""
+    """The network manager of an image."""
 
     NETWORKD = "networkd"
     IFUPDOWN = "ifupdown"
@@ -54,7 +52,7 @@ class Bus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GuestFile:
-    """A file that the image builder adds; the last thing done to the tree."""
+    """A file that the image builder adds to the tree, as its last step."""
 
     path: str
     content: bytes
@@ -84,9 +82,9 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """A disk file given to a machine. `id` names it in QMP and in `Machine.resize_disk`.
+    """A disk file for a machine. `id` names it in QMP and in `Machine.resize_disk`.
 
-    `vendor` and `product` are seen on SCSI only (8 and 16 characters); `serial` on every bus.
+    `vendor` and `product` exist on SCSI only (8 and 16 characters); `serial` on every bus.
     """
 
     path: Path
@@ -101,9 +99,9 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
-    """A virtio NIC. `backend` is what QEMU's -netdev takes before `,id=`; see its manual page.
+    """A virtio NIC. `backend` is the value of QEMU's -netdev before `,id=`; see its manual page.
 
-    The default is a network of its own with a DHCP server (10.0.2.2) and nothing behind it.
+    The default is a network of its own with a DHCP server (10.0.2.2) and no route out.
     Two guests share a wire with `stream,server=on,addr.type=unix,addr.path=P` on one and `server=off` on the
     other.
     """
@@ -115,12 +113,12 @@ class Nic:
 
     @property
     def tap(self) -> bool:
-        """Whether it is a tap device, which QEMU makes in a network namespace of its own."""
+        """Return whether it is a tap device, which QEMU makes in a network namespace of its own."""
         return self.backend.startswith("tap,")
 
 
 def multiqueue_nic(id: str, mac: str, queues: int) -> Nic:
-    """A NIC with several queue pairs, and no peer at the other end."""
+    """Return a NIC with several queue pairs that is connected to nothing."""
     backend = f"tap,ifname={id},script=no,downscript=no,queues={queues}"
     # An interrupt for each direction of each pair, one for the control queue, one for changes.
     return Nic(id=id, mac=mac, backend=backend, options=f"mq=on,vectors={2 * queues + 2}")
@@ -157,7 +155,7 @@ class MachineSpec:
 
 
 def digest(*values: object) -> str:
-    """A short stable name for `values`: specs by their fields, paths of files by their content."""
+    """Return a short stable name for `values`: specs by their fields, paths of files by their content."""
     hasher = hashlib.sha256()
     for value in values:
         hasher.update(_canonical(value))

@@ -1,7 +1,7 @@
 """Saved running machines: boot once, then start any number of tests from that moment in half a second.
 
-A state is the memory of a machine and its frozen disks, below `.cache/vm/states`, cached by what it was made
-from. Clones run on overlays; nothing they do reaches the state.
+A state is the memory of a machine and its frozen disks, below `.cache/vm/states`, cached by the content of
+its sources. Clones run on overlays and never change the state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STATE_UUID = "6a1d8f5e-52a5-4c39-9d0c-5a7e0c6a2f01"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A machine at one moment. `disks` are the disks it had besides its root disk."""
+    """A machine at one moment. `disks` are its disks besides the root disk."""
 
     folder: Path
     image: Image
@@ -39,7 +39,7 @@ class State:
     disks: tuple[Disk, ...]
 
     def clone(self, name: str, *, slot: Slot | None = None) -> Machine:
-        """A machine that goes on from this moment, with the right time; close it like any other."""
+        """Return a machine resumed from this moment, with its clock set; close it like any other."""
         machine = Machine(self.image, self.spec, name=name, root=self.folder / "root.qcow2", slot=slot)
         try:
             machine.disks = tuple(self._overlay(disk, machine.folder) for disk in self.disks)
@@ -55,7 +55,7 @@ class State:
 
 
 def booted(image: Image, spec: MachineSpec | None = None, disks: Iterable[Disk] = ()) -> State:
-    """The state at the end of the boot of `image`."""
+    """Return the state at the end of the boot of `image`."""
     return saved(image, "booted", _boot, spec, disks)
 
 
@@ -70,8 +70,8 @@ def saved(
     spec: MachineSpec | None = None,
     disks: Iterable[Disk] = (),
 ) -> State:
-    """The state after `prepare(machine)`, where machine has just been started; from the cache if it is
-    there.
+    """Return the state after `prepare(machine)` on a machine that has just been started; from the cache if
+    it is there.
 
     `name` stands for what `prepare` does: change it when that changes.
     """

@@ -1,7 +1,7 @@
 """Debian trees: an unpacked base made once by mmdebstrap, layers of packages on it, and the .debs on top.
 
-The base and the package layers are cached below `.cache/vm/trees` and never change; what is put on top is an
-overlay that lives as long as the building of one image.
+The base and the package layers are cached below `.cache/vm/trees` and never change; the top is an overlay
+that is removed when the image has been made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .command import RigError, need_root, run
 from .paths import TREES, UNFINISHED, discard, keep_newest, locked, mark_used
 from .spec import ImageSpec, Network, digest
 
-# Raise it when the way an image is made changes: every cached image is then made anew.
+# To be raised when the way an image is made changes: every cached image is then made again.
 VERSION = 6
 
 SUITE = "trixie"
@@ -68,7 +68,7 @@ NETWORK_WAIT = 900  # seconds for what downloads
 
 
 def base_tree() -> Path:
-    """The cached Debian tree that every image starts from; ~35 s when it has to be made."""
+    """Return the cached Debian tree that every image starts from; to make it takes about 35 s."""
     need_root("building a guest image")
     tree = TREES / f"base-{digest(SUITE, BASE_PACKAGES, INITRD_CONFIG, INITRD_MODULES, INITRD_HOOK)}"
     with locked("base"):
@@ -108,7 +108,7 @@ def _bootstrap(target: Path) -> None:
 
 
 def package_layer(spec: ImageSpec) -> list[Path]:
-    """The cached trees, topmost first, that have the packages of `spec` (without its .debs)."""
+    """Return the cached trees, topmost first, with the packages of `spec` (without its .debs)."""
     base = base_tree()
     wanted = (*NETWORK_PACKAGES[spec.network], *spec.extra)
     if not wanted and not spec.without:
@@ -131,7 +131,7 @@ def package_layer(spec: ImageSpec) -> list[Path]:
 
 
 def install_debs(tree: Path, debs: tuple[Path, ...]) -> None:
-    """Install `debs` by apt in `tree`; asks a mirror only when the tree lacks a dependency."""
+    """Install `debs` with apt in `tree`; a mirror is used only when the tree lacks a dependency."""
     if not debs:
         return
     inside = tree / "var/cache/apt/debs"
@@ -151,11 +151,11 @@ def install_debs(tree: Path, debs: tuple[Path, ...]) -> None:
 
 
 def chroot(tree: Path, argv: list[str]) -> str:
-    """Run a command inside `tree` with /proc, /sys and /dev, and with no service being started."""
+    """Run a command inside `tree` with /proc, /sys and /dev; no service is started."""
     policy = tree / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    # Namespaces of its own: nothing is left mounted and no process is left, whatever happens.
+    # Namespaces of its own: no mount and no process is ever left.
     script = (
         'mount -t proc proc "$0/proc" && mount --rbind /sys "$0/sys" && mount --rbind /dev "$0/dev" && '
         'exec chroot "$0" "$@"'
@@ -193,7 +193,7 @@ def overlay(lower: list[Path], scratch: Path) -> Iterator[Path]:
 
 @contextmanager
 def merged(spec: ImageSpec) -> Iterator[Path]:
-    """A writable tree with the packages of `spec` that is gone when the context ends."""
+    """Make a writable tree with the packages of `spec`; it is removed when the context ends."""
     layers = package_layer(spec)
     with _scratch() as scratch, overlay(layers, scratch) as tree:
         yield tree

@@ -1,4 +1,4 @@
-"""Devices of the build host, given back whatever a test does."""
+"""Fixtures for devices of the build host, which are always released after a test."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ __all__ = ["attach", "collected", "on_ext4", "pytest_runtest_teardown", "rounds"
 
 @pytest.fixture(scope="session", autouse=True)
 def _root() -> None:
-    """Loop devices, namespaces, udev's group: without them nothing here is shown."""
+    """Require root: for loop devices, namespaces and udev's multicast group."""
     if os.geteuid() != 0:
         pytest.fail("tests/system needs root; run as root: make test-system")
 
 
 @pytest.fixture
 def own_network() -> Iterator[None]:
-    """A network namespace for this test and what it starts; os.setns is younger than our oldest Python."""
+    """A network namespace for this test and its processes; os.setns is missing in the oldest supported
+    Python.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/self/ns/net") as before:
         assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
@@ -48,8 +50,8 @@ def own_network() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def own_mounts() -> Iterator[None]:
-    """A mount namespace for this module and what it starts: what other programs of this machine unshare
-    meanwhile has no copy of its mounts, which would keep its disks in use.
+    """A mount namespace for this module and its processes: namespaces that other programs make at the same
+    time then get no copy of its mounts, which would keep its disks in use.
     """
     libc, here = ctypes.CDLL(None, use_errno=True), os.getcwd()
     with open("/proc/self/ns/mnt") as before:
@@ -62,7 +64,7 @@ def own_mounts() -> Iterator[None]:
 
 @pytest.fixture
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
-    """Makes blank loop disks of so many bytes; needs root."""
+    """Make blank loop disks of a size in bytes."""
     monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
     monkeypatch.setattr(once, "FILE", str(tmp_path / "once.json"))
     made: list[LoopDisk] = []
@@ -78,7 +80,7 @@ def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Machine]:
-    """Makes machines whose only disks are those given."""
+    """Make machines with only the given disks."""
 
     def make(*disks: LoopDisk, settings: str = "") -> Machine:
         made = Machine(tmp_path / "root", disks, settings)

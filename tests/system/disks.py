@@ -1,9 +1,8 @@
 """Real disks for tests: loop devices with real tables and filesystems, and the handler's system without
 systemd.
 
-The kernel, mkfs, sfdisk, mount and the lock are real. What is replaced: the bus (a loop device is never
-a data disk), udev's answers (libblkid is asked), mount units (mount(8)) and transient units (the same
-command, run at once).
+The kernel, mkfs, sfdisk, mount and the lock are real. Replaced are the bus (a loop device is never a data
+disk), udev's record (by libblkid), mount units (by mount(8)) and transient units (by the command itself).
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ def sh(*argv: str, stdin: str = "") -> str:
 
 
 def unmount(disk: LoopDisk, at: Path, seconds: float = 60) -> None:
-    """Unmount it everywhere: a namespace that was created since has a copy of the mount, and a
-    filesystem writes its last words only when the last copy has gone. Raises OSError (EBUSY) when that takes
-    too long.
+    """Unmount a filesystem in all namespaces: a namespace made in the meantime has a copy of the mount, and
+    the filesystem writes its last blocks only when the last copy is gone. Raise OSError (EBUSY) when that
+    takes too long.
     """
     sh("umount", str(at))
     deadline = time.monotonic() + seconds
@@ -66,41 +65,45 @@ class LoopDisk:
 
     @classmethod
     def make(cls, image: Path, size: int) -> LoopDisk:
-        """A blank disk of ``size`` bytes, attached."""
+        """Make and attach a blank disk of ``size`` bytes."""
         with image.open("wb") as file:
             file.truncate(size)
         return cls(image, Path(sh("losetup", "--find", "--show", str(image))).name)
 
     @property
     def node(self) -> str:
-        """The whole disk's node."""
+        """Return the whole disk's node."""
         return f"/dev/{self.name}"
 
     def part(self, number: int) -> str:
-        """A partition's kernel name."""
+        """Return a partition's kernel name."""
         return f"{self.name}p{number}"
 
     def is_source(self, node: str) -> bool:
-        """Whether that is the whole disk or a partition of it; /dev/loop10 is none of /dev/loop1."""
+        """Return whether a name is the whole disk or a partition of it; /dev/loop10 is none of
+        /dev/loop1.
+        """
         return node == self.node or node.startswith(f"{self.node}p")
 
     def table(self, script: str) -> None:
-        """Write a partition table and tell the kernel."""
+        """Write a partition table and have the kernel read it."""
         sh("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", self.node, stdin=script)
         subprocess.run(("partx", "--update", self.node), check=True, capture_output=True)
 
     def dump(self) -> str:
-        """The partition table as sfdisk spells it, without what must change when a disk grows."""
+        """Return the partition table in sfdisk's format, without the values that change when a
+        disk grows.
+        """
         lines = sh("sfdisk", "--dump", self.node).splitlines()
         return "\n".join(line for line in lines if not line.startswith("last-lba"))
 
     def resize(self, size: int) -> None:
-        """What a platform does to a running machine's disk."""
+        """Resize the disk as a platform does on a running machine."""
         os.truncate(self.image, size)
         sh("losetup", "--set-capacity", self.node)
 
     def detach(self) -> None:
-        """Take it away, as it is at the end of a test."""
+        """Detach the disk at the end of a test."""
         for mount in mounts(Host()):
             if self.is_source(mount.source):
                 sh("umount", "--lazy", mount.at)
@@ -110,7 +113,7 @@ class LoopDisk:
         subprocess.run(("losetup", "--detach", self.node), check=False, capture_output=True)
 
     def wait_detached(self, seconds: float = 10) -> None:
-        """Until it is: with the last who has it open, which a program that probes it may be."""
+        """Wait until it is detached: when the last program that has it open, such as a prober, closes it."""
         deadline = time.monotonic() + seconds
         while os.path.exists(f"/sys/block/{self.name}/loop"):
             if time.monotonic() > deadline:
@@ -119,7 +122,7 @@ class LoopDisk:
 
 
 def context(root: Path, settings: str = "") -> Context:
-    """A context that acts on this machine and keeps its memory, settings and status in a folder."""
+    """Return a context for this machine, with its state, settings and status in a folder."""
     (root / "etc/default").mkdir(parents=True, exist_ok=True)
     (root / "srv").mkdir(exist_ok=True)
     (root / "etc/default/gandi").write_text(f"CONFIG_DISK_ROOT={root}/srv\n{settings}")
@@ -128,7 +131,7 @@ def context(root: Path, settings: str = "") -> Context:
 
 
 def system(*disks: LoopDisk) -> System:
-    """The handler's system, in which only these disks exist and are on a platform's bus."""
+    """Return the handler's system, in which only these disks exist, on a platform's bus."""
     known = {disk.name for disk in disks}
 
     def read(host: Host, name: str) -> Disk | None:

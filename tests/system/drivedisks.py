@@ -1,7 +1,7 @@
-"""Configuration drives on loop devices, whatever filesystems the build host's kernel knows.
+"""Configuration drives on loop devices, for any build host's kernel.
 
-Labels are read from real images of ISO 9660 and FAT (libblkid needs no kernel for that), and what is on a
-drive from ext4, which has everything that Rock Ridge can hold. The whole of it, on ISO 9660 and FAT, is in
+Labels are read from real images of ISO 9660 and FAT (libblkid needs no kernel support for that), a drive's
+content from ext4, which has everything that Rock Ridge can hold. Both together are in
 tests/vm/test_platforms.py.
 """
 
@@ -27,7 +27,7 @@ OnExt4 = Callable[..., Path]
 
 @pytest.fixture
 def attach(tmp_path: Path) -> Iterator[Callable[[Path], LoopDisk]]:
-    """Puts an image on a loop device."""
+    """Attach an image to a loop device."""
     made: list[LoopDisk] = []
 
     def attach(image: Path) -> LoopDisk:
@@ -42,7 +42,7 @@ def attach(tmp_path: Path) -> Iterator[Callable[[Path], LoopDisk]]:
 
 @pytest.fixture
 def on_ext4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Makes images of a folder with a filesystem of this kernel; such a device is taken for a drive."""
+    """Make images of a folder with a filesystem of this kernel; the device is accepted as a drive."""
 
     def probed(host: Host, name: str, labels: object) -> Labelled | None:
         found = storage.probe(host, f"/dev/{name}")
@@ -74,7 +74,7 @@ def read_tree(disk: LoopDisk) -> Tree:
 
 
 def blank(path: Path) -> Path:
-    """An image with nothing on it."""
+    """Make an empty image."""
     with path.open("wb") as file:
         file.truncate(4 * MIB)
     return path

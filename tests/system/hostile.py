@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""A program of an image that tries every way from the image to the machine that it is mounted on. It runs
-with the image's own Python: standard library only. ``/attempts.json`` names its aims on that machine and
-gets the table of what succeeded ("") and why not.
+"""A program in an image that tries every way out of the image to the machine that it is mounted on. It runs
+with the image's own Python: standard library only. ``/attempts.json`` names its targets on that machine; the
+program writes there, for each attempt, why it failed, or "" for a success.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 Aims = dict[str, Any]
 LIBC = ctypes.CDLL(None, use_errno=True)
 TABLE = "/attempts.json"
-#: Numbers of system calls, of amd64 and arm64.
+#: Numbers of system calls on amd64 and arm64.
 CALLS = {
     "x86_64": {"add_key": 248, "keyctl": 250, "bpf": 321, "delete_module": 176, "clone": 56},
     "aarch64": {"add_key": 217, "keyctl": 219, "bpf": 280, "delete_module": 106, "clone": 220},
@@ -32,7 +32,7 @@ TIOCSTI, CLONE_NEWUSER = 0x5412, 0x10000000
 
 
 def call(name: str, *words: object) -> int:
-    """Call a function of the C library, or a system call that has none; raises OSError."""
+    """Call a function of the C library, or a system call without one. Raise OSError."""
     made: int = LIBC.syscall(CALLS[name], *words) if name in CALLS else getattr(LIBC, name)(*words)
     if made == -1:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -83,7 +83,7 @@ def write_a_terminal(aims: Aims) -> None:
 
 
 def use_a_descriptor(aims: Aims) -> None:
-    """Anything beyond pipes and files without a name."""
+    """Use any inherited descriptor except pipes and nameless files."""
     for number in range(1024):
         with contextlib.suppress(OSError):
             info = os.fstat(number)
@@ -93,7 +93,7 @@ def use_a_descriptor(aims: Aims) -> None:
 
 
 def regain_by_setuid(aims: Aims) -> None:
-    """As an ordinary user of the image, run a program of root's that has the setuid bit."""
+    """As an ordinary user of the image, run a setuid program of root's."""
     subprocess.run(["cp", "/usr/bin/id", "/rootid"], check=True)
     os.chown("/rootid", 0, 0)
     os.chmod("/rootid", 0o4755)
@@ -123,7 +123,7 @@ def clone_the_user(aims: Aims) -> None:
 
 
 def remove_a_module(aims: Aims) -> None:
-    """Whether it may is looked at before the name is."""
+    """The kernel checks the permission before the name."""
     with contextlib.suppress(FileNotFoundError):
         call("delete_module", b"no_such_module", 0)
 

@@ -1,8 +1,8 @@
 """A machine in a folder for tests of the daemon and its client: real processes, sockets, signals and locks;
-made-up steps.
+invented steps.
 
-``python -m tests.system.machine {daemon|client|run-stage} ROOT [STAGE]``. Times are short here, the code is
-not another.
+``python -m tests.system.machine {daemon|client|run-stage} ROOT [STAGE]``. Timeouts are shorter, the code is
+the same.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _NETLINK_KOBJECT_UEVENT, _UDEV_GROUP = 15, 2  # linux/netlink.h; systemd's MONIT
 
 
 def quick(ctx: Context) -> Iterator[Item]:
-    """Leave a line with our process id."""
+    """Write a line with the process id."""
     with open(ctx.host.path("/ran"), "a") as file:
         file.write(f"{os.getpid()}\n")
     yield changed("quick", "done")
 
 
 def broken(ctx: Context) -> Iterator[Item]:
-    """Fail where the test wants it."""
+    """Fail when the test asks for it."""
     if ctx.host.exists("/broken"):
         yield failed("broken", "as the test wants it")
 
 
 def slow(ctx: Context) -> Iterator[Item]:
-    """Wait until the test says so, and say that unless the test wants it silent."""
+    """Wait for the test's file; report the wait unless the test asks not to."""
     if not ctx.host.exists("/silent"):
         ctx.waiting("the test")
     ctx.host.write("/begun", str(os.getpid()))
@@ -58,7 +58,7 @@ def slow(ctx: Context) -> Iterator[Item]:
 
 
 def look(ctx: Context, device: str, action: str) -> Iterator[Item]:
-    """Take the place of the handler of disks: leave a line for each look."""
+    """Replace the handler of disks: write a line for each look."""
     with open(ctx.host.path("/looks"), "a") as file:
         file.write(f"{device} {action}\n")
     yield changed(device, "seen")
@@ -74,7 +74,7 @@ def until(path: Path, seconds: float = 20) -> None:
 
 
 def message(action: str, tag: str, devpath: str, **properties: str) -> bytes:
-    """A message as udevd sends it: struct udev_monitor_netlink_header, then properties (systemd's
+    """Return a message as udevd sends it: struct udev_monitor_netlink_header, then properties (systemd's
     device-monitor.c).
     """
     values = {
@@ -95,7 +95,7 @@ def message(action: str, tag: str, devpath: str, **properties: str) -> bytes:
 
 
 def send(data: bytes) -> None:
-    """Say it to everyone who listens to udev (only root may)."""
+    """Send a message to udev's multicast group (needs root)."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_KOBJECT_UEVENT) as udevd:
         udevd.sendto(data, (0, _UDEV_GROUP))
 
@@ -116,7 +116,7 @@ def _hash32(text: str) -> int:
 
 
 def main(verb: str, root: str, stage: str = "") -> int:
-    """Be the process of that verb."""
+    """Run the verb."""
     host = Host(Path(root))
     here = f"{__name__ if __name__ != '__main__' else 'tests.system.machine'}"
     one, other = Step("quick", f"{here}:quick"), Step("slow", f"{here}:slow")
@@ -135,7 +135,7 @@ def main(verb: str, root: str, stage: str = "") -> int:
 
 
 def _client(host: Host, stage: str) -> int:
-    """Become the stage client, with the connection that systemd would make for it."""
+    """Execute the stage client, with a connection as systemd makes it."""
     with socket.socket(socket.AF_UNIX) as daemon:
         try:
             daemon.connect(host.path(control_socket.SOCKET))

@@ -1,8 +1,8 @@
-"""A disk of which every write and every flush is known, and what is on it after a power cut at each of them.
+"""A disk with a log of all writes and flushes, and its content after a power cut at each flush.
 
-QEMU's driver blklogwrites notes what a file that it exports over FUSE is asked for; a loop device on that
-file hands the kernel's flushes on to it. So no device mapper is needed, and the writes of several disks that
-lie on one file are in one order.
+QEMU's driver blklogwrites logs the requests for a file that it exports over FUSE; a loop device on that file
+passes the kernel's flushes on. So no device mapper is needed, and the writes of several disks on one file
+are in one order.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tests.vm.rig.command import run
 
 _MAGIC = 0x6A736677736872  # of dm-log-writes' superblock (kernel: drivers/md/dm-log-writes.c)
 _FLUSH, _DISCARD = 1, 4
-#: Seconds for the export to appear, and to be gone.
+#: Seconds for the export to appear, and to disappear.
 _WAIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Bytes that were written at an offset, or, without any, a flush of all before it."""
+    """Bytes written at an offset, or, without bytes, a flush of all before it."""
 
     offset: int
     data: bytes
@@ -34,7 +34,7 @@ class Write:
 
 @contextlib.contextmanager
 def recorded(image: Path, log: Path) -> Iterator[Path]:
-    """A file that is the image, and of which each write and flush is in the log when the block is left."""
+    """Give a file with the image's content; its writes and flushes are in the log when the block ends."""
     export = image.with_suffix(".export")
     export.touch()
     with log.open("wb") as file:
@@ -67,7 +67,7 @@ def _await_export(export: Path, size: int, daemon: subprocess.Popen[bytes]) -> N
 
 
 def entries(log: Path) -> list[Write]:
-    """What the log holds, in the order in which it was asked for."""
+    """Return the log's entries in the order of the requests."""
     with log.open("rb") as file:
         magic, version, count, sector = struct.unpack("<QQQI", file.read(28))
         if (magic, version) != (_MAGIC, 1):
@@ -91,12 +91,14 @@ def entries(log: Path) -> list[Write]:
 
 
 def cuts(log: list[Write]) -> list[int]:
-    """How much of the log a cut at each flush leaves. Flushes between which nothing was written are one."""
+    """Return the number of log entries before a cut at each flush; flushes without a write between count
+    once.
+    """
     return [n for n, entry in enumerate(log) if n and not entry.data and log[n - 1].data]
 
 
 def replay(image: Path, log: list[Write]) -> None:
-    """Write it all to the image, as that was when the log began."""
+    """Apply entries to the image, in its state at the start of the log."""
     with image.open("r+b") as file:
         for entry in log:
             file.seek(entry.offset)
@@ -104,7 +106,7 @@ def replay(image: Path, log: list[Write]) -> None:
 
 
 def is_faithful(replayed: Path, image: Path) -> bool:
-    """Whether all that the log holds makes the same image, of a sound filesystem."""
+    """Return whether the whole log gives the same image, with a sound filesystem."""
     same = subprocess.run(["cmp", "--silent", replayed, image], check=False)
     sound = subprocess.run(["e2fsck", "-fn", image], capture_output=True, check=False)
     return same.returncode == sound.returncode == 0
@@ -112,13 +114,13 @@ def is_faithful(replayed: Path, image: Path) -> bool:
 
 @contextlib.contextmanager
 def loop(file: Path, offset: int, size: int) -> Iterator[str]:
-    """A loop device on a part of the file."""
+    """Attach a loop device to a part of the file."""
     part = ("--offset", str(offset), "--sizelimit", str(size))
     node = run(["losetup", "--find", "--show", *part, file]).strip()
     try:
-        # Not by direct I/O, so that FUSE is asked for one thing at a time, and read once, so that it is
-        # asked for writes and flushes alone: QEMU up to 10.0 mixes up requests that come together
-        # (``is_faithful`` would see it). What is written reaches the file at once all the same.
+        # Without direct I/O, so that FUSE gets one request at a time, and read once, so that it gets only
+        # writes and flushes: QEMU up to 10.0 mixes up concurrent requests (``is_faithful`` would see it).
+        # Writes still reach the file at once.
         Path(node).read_bytes()
         yield node
         _await_free(node)
@@ -127,8 +129,8 @@ def loop(file: Path, offset: int, size: int) -> Iterator[str]:
 
 
 def _await_free(node: str) -> None:
-    """Wait until it is mounted nowhere: a namespace that is being left has a copy of a mount, and a
-    filesystem writes its last words only when the last copy has gone.
+    """Wait until it is mounted nowhere: a namespace that is ending has a copy of a mount, and a filesystem
+    writes its last blocks only when the last copy is gone.
     """
     deadline = time.monotonic() + _WAIT
     while True:
@@ -144,7 +146,7 @@ def _await_free(node: str) -> None:
 
 @contextlib.contextmanager
 def mounted(at: Path, *what: str) -> Iterator[Path]:
-    """It is mounted there; the folder is made."""
+    """Mount it there; make the folder."""
     at.mkdir(exist_ok=True)
     run(["mount", *what, at])
     try:

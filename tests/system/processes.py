@@ -1,4 +1,4 @@
-"""The processes of one test of the daemon, and the folder that is their machine."""
+"""The processes of one test of the daemon, and the folder that stands for their machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TREE = machine.TREE
-#: Seconds that anything here may take.
+#: Seconds at most for any wait here.
 BOUND = 15
 
 
@@ -81,7 +81,7 @@ class Machine:
         return peer
 
     def close(self) -> None:
-        """End what still runs."""
+        """End all processes that still run."""
         for process in self.started:
             process.kill()
             process.communicate()

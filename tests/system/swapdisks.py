@@ -1,7 +1,7 @@
-"""A machine with no disks but a test's, and swap disks as the platform makes them.
+"""A machine with only a test's disks, and swap disks as the platform makes them.
 
-The kernel, libblkid, mkswap and the reader are real; swapon(8) is recorded: the build host must not swap to
-a test's disk, and the tests in a guest do it.
+The kernel, libblkid, mkswap and the reader are real; swapon(8) is only recorded, since the build host must
+not swap to a test's disk. The guest tests do it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ARCHIVE = make_archive(DOCUMENT, SCRIPT)
 
 @dataclass(slots=True)
 class Beside(Host):
-    """This machine, with the agent's own files in a folder and swapon(8) recorded."""
+    """This machine, with the agent's files in a folder and swapon(8) recorded."""
 
     folder: Path = Path("/")
     commands: list[tuple[str, ...]] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Beside(Host):
 
 @dataclass(slots=True)
 class Machine:
-    """A machine with only these disks, started repeatedly."""
+    """A machine with only these disks, booted several times."""
 
     folder: Path
     disks: tuple[LoopDisk, ...]
@@ -116,7 +116,7 @@ def secrets_on(disk: LoopDisk) -> list[bytes]:
 
 
 def with_gpt(disk: LoopDisk, size: int, archive: bytes = b"") -> None:
-    """Make the disk the platform's swap disk with a partition; its image stays the same file."""
+    """Make the disk a swap disk of the platform with a partition, in the same image file."""
     fresh = disk.image.with_suffix(".swap")
     swap_image(fresh, size, archive=archive, gpt=True)
     with disk.image.open("r+b") as image:
@@ -127,7 +127,7 @@ def with_gpt(disk: LoopDisk, size: int, archive: bytes = b"") -> None:
 
 
 def carrier(make_disk: MakeDisk, kind: str) -> tuple[LoopDisk, str]:
-    """A swap disk as the platform makes it, and the device that becomes swap."""
+    """Return a swap disk as the platform makes it, and the device that becomes swap."""
     disk = make_disk(24 * MIB)
     if kind == "gpt":
         with_gpt(disk, 24 * MIB, ARCHIVE)
@@ -137,7 +137,7 @@ def carrier(make_disk: MakeDisk, kind: str) -> tuple[LoopDisk, str]:
 
 
 def refused(disk: LoopDisk, machine: Callable[..., Machine], settings: str = "") -> list[Item]:
-    """The disk is not searched, not formatted and not changed by a bit."""
+    """Check that the disk is not read, not formatted and not changed by a bit."""
     before = content_digest(disk)
     one = machine(disk, settings=settings)
     ctx, items = one.boot()

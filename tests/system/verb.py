@@ -1,8 +1,8 @@
-"""A verb as a process, for what a terminal gets of it: the real command, whose disks are loop devices and
-whose memory is a folder.
+"""A verb as a process, to see its output on a terminal: the real command, with loop devices as disks and its
+state in a folder.
 
-``python -m tests.system.verb ROOT NAMES VERB [ARGUMENT…]``; NAMES are the kernel's, between commas. The verb
-``mount-all`` is the step of the mount stage, with its line and its record for ``status``.
+``python -m tests.system.verb ROOT NAMES VERB [ARGUMENT…]``; NAMES are kernel names, separated by commas. The
+verb ``mount-all`` is the step of the mount stage, with its line and its record for ``status``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.system.disks import LoopDisk
 
 
 def main(root: Path, names: str, verb: str, *arguments: str) -> int:
-    """Be the process of that verb."""
+    """Run the verb."""
     made = [LoopDisk(Path(), name) for name in names.split(",")]
     system, ctx = disks.system(*made), disks.context(root)
     record.FOLDER, once.FILE = str(root / "run"), str(root / "once.json")

@@ -41,11 +41,11 @@ class Guest(Running):
 
     def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
         """Wait in the guest until a command succeeds; it is run every `interval` seconds, or less often when
-                it takes long itself.
+        it takes long itself.
 
-                        Return the last result, with the time waited in `seconds`. Raise GuestError with its output after
-                `timeout` seconds.
-                """
+                Return the last result, with the time waited in `seconds`. Raise GuestError with its output after
+        `timeout` seconds.
+        """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)
         return pending.result().checked()
 

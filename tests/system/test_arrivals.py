@@ -1,4 +1,4 @@
-"""Waiting for a medium by the kernel's own events, of which there may be more than the socket holds."""
+"""Waiting for a medium by kernel uevents, of which there may be more than the socket's buffer holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.host.host import Host
 from agent.sources.arrivals import Arrivals
 
-#: linux/netlink.h: NETLINK_KOBJECT_UEVENT, and the group in which the kernel speaks.
+#: linux/netlink.h: NETLINK_KOBJECT_UEVENT, and the kernel's multicast group.
 _PROTOCOL, _KERNEL = 15, 1
 
 
@@ -26,5 +26,5 @@ def test_a_storm_that_overflows_the_socket_is_a_reason_to_look(tmp_path: Path) -
             for _ in range(2000):
                 kernel.sendto(b"add@/devices/virtual/mem/null\0" + b"X=" + b"x" * 1000 + b"\0", (0, _KERNEL))
         assert arrivals.wait(time.monotonic() + 5)
-        # Other devices are heard too; an overflow that is reported for ever would leave no quiet moment.
+        # Other devices send events, too; an overflow reported for ever would leave no quiet moment.
         assert any(_is_quiet(arrivals) for _ in range(50))

@@ -1,4 +1,4 @@
-"""The stage client against a daemon that works, is dead, dies, hangs or is held up: real processes."""
+"""The stage client with a daemon that works, is dead, dies, hangs or is delayed: real processes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_socket_that_is_flushed_before_it_is_served_is_given_up(m: Machine) ->
     ],
 )
 def test_whatever_is_said_a_stage_ends_or_is_run_here(m: Machine, said: list[bytes], ran: int) -> None:
-    """In any pieces; only a whole line that says so ends it."""
+    """In any pieces; only a complete last line ends it."""
     (m.root / "run/gandi").mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(m.root / "run/gandi/agent.sock"))
@@ -116,7 +116,7 @@ def test_whatever_is_said_a_stage_ends_or_is_run_here(m: Machine, said: list[byt
         listening.settimeout(BOUND)
         peer, _ = listening.accept()
         assert peer.recv(100) == b"stage bootstrap\n"
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has heard enough
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has received enough
             for piece in said:
                 peer.sendall(piece)
                 time.sleep(0.05)
@@ -173,7 +173,7 @@ def test_a_lock_held_by_somebody_else_ends_the_daemons_stage_with_75(m: Machine)
 
 
 def test_the_client_needs_no_program(m: Machine) -> None:
-    """Every boot pays for it four times: builtins only."""
+    """Every boot runs it four times: shell builtins only."""
     daemon = m.daemon()
     client = m.start("client", "bootstrap", env={"PATH": "/nowhere", "PYTHONPATH": str(TREE)})
     assert client.wait(BOUND) == 0

@@ -1,9 +1,9 @@
-"""The power is cut at each flush of a first boot or of `apply`: the next run ends as if nothing had been.
+"""The power is cut at each flush of a first boot or of `apply`: the next run reaches the same end.
 
-A filesystem and a swap disk lie on one file, of which each write is noted (see powercut). What the kernel,
-libblkid, mkswap, the reader and the passwd package do is real. From the notes the file is made as a cut at
-each flush leaves it; its journal is replayed by mounting it, and the agent is run once more, as another
-process. What is there then is compared, name by name, with what a run that nothing cut has left.
+A filesystem and a swap disk are on one file, with a log of its writes (powercut.py). The kernel, libblkid,
+mkswap, the reader and the passwd package are real. From the log the file is made as a cut at each flush
+leaves it; mounting it replays its journal, and the agent is run again, as another process. The result is
+compared, name by name, with that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import ImageSpec, newest_deb
 from tests.vm.rig.tree import chroot, install_debs, merged
 
-#: Bytes of the filesystem, and of the swap disk behind it.
+#: Bytes of the filesystem, and of the swap disk after it.
 SPACE, SWAP = 48 * MIB, 4 * MIB
 NIC = {"mac": "52:54:00:00:00:10", "addresses": ["203.0.113.10/24"]}
 SECRET = b"the-customers-secret"
-#: What two runs never leave alike: salts, times, ids made at random; shadow's copies of the files before.
+#: Files that differ between any two runs: salts, times, random ids; shadow's backup copies.
 _APART = re.compile(
     r"/etc/(\.pwd\.lock|machine-id|ssh/ssh_host_.*|(passwd|shadow|group|gshadow|subuid|subgid)-)"
     r"|/var/lib/gandi/instances/[^/]*/delivered|/run/.*"
@@ -57,7 +57,7 @@ _TEMPORARY = re.compile(r".*(\.gandi-[^/]*|\.lock|/(passwd|shadow|group|gshadow|
 
 @dataclass(slots=True)
 class Booted(Host):
-    """A system below a folder that runs on this machine's devices, but switches no swap on."""
+    """A running system below a folder, on this machine's devices, that switches no swap on."""
 
     def path(self, name: str) -> str:
         return name if _outside(name) else Host.path(self, name)
@@ -79,14 +79,14 @@ def _outside(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A system below a folder, its swap disk, and the document that the operator names."""
+    """A system below a folder, its swap disk, and the operator's document."""
 
     root: Path
     swap: str
     document: Path
 
     def boot(self) -> None:
-        """Take what is on the swap disk, make that swap, and apply the rest, as the bootstrap stage does."""
+        """Read the swap disk, make it swap, and apply the rest, as the bootstrap stage does."""
         name = self.swap.removeprefix("/dev/")
 
         def find(ctx: Any, known: str, *, patient: bool, drivers: bool = False) -> Findings:
@@ -111,7 +111,7 @@ class Machine:
 
 
 def in_a_process_of_its_own(work: Callable[[], None]) -> None:
-    """What it leaves unfinished is then that of a process that lives no longer."""
+    """So that what it leaves unfinished belongs to a process that has ended."""
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     process.join(120)
@@ -120,7 +120,7 @@ def in_a_process_of_its_own(work: Callable[[], None]) -> None:
 
 @contextmanager
 def powered(file: Path, tree: Path, document: Path) -> Iterator[Machine]:
-    """The machine whose disks lie in the file; mounting replays the journal."""
+    """Give the machine with its disks in the file; mounting replays the journal."""
     at = document.parent
     with ExitStack() as stack:
         swap = stack.enter_context(powercut.loop(file, SPACE, SWAP))
@@ -132,7 +132,7 @@ def powered(file: Path, tree: Path, document: Path) -> Iterator[Machine]:
 
 
 def new_disk(file: Path, content: bytes, offset: int) -> None:
-    """An empty filesystem for what changes of a tree, and a swap disk with this archive."""
+    """Make an empty filesystem for the changes to a tree, and a swap disk with this archive."""
     with file.open("wb") as image:
         image.truncate(SPACE + SWAP)
         image.seek(SPACE + offset)
@@ -145,7 +145,7 @@ def new_disk(file: Path, content: bytes, offset: int) -> None:
 
 
 def document(chance: random.Random) -> dict[str, Any]:
-    """Two or three accounts with groups, rules, keys and hashes, and files of theirs."""
+    """Return a document with two or three accounts, with groups, rules, keys, hashes and files."""
     names = chance.sample(["ada", "grace", "linus-1", "w_ken"], chance.choice([2, 3]))
     groups = ["media", "video", "backup-2", "users"]
     users: list[dict[str, Any]] = [{"name": "root", "password": HASH}]
@@ -175,7 +175,7 @@ def document(chance: random.Random) -> dict[str, Any]:
 
 
 def everything(upper: Path) -> dict[str, tuple[object, ...]]:
-    """Each name that differs from the tree's: what it is, whose, and what it holds."""
+    """Return kind, owner and content of each name that differs from the tree's."""
     found = dict[str, tuple[object, ...]]()
     for path in sorted(upper.rglob("*")):
         name = f"/{path.relative_to(upper)}"
@@ -197,14 +197,15 @@ def _content(name: str, data: bytes) -> object:
     if name.startswith("/etc/") and name.count("/") == 2 and b":" in data:
         return sorted(data.decode().split("\n"))
     if name.endswith("/applied.json"):
-        # Whether it was there before counts for what may be withdrawn; a cut may take it of others.
+        # Whether an item was there before matters only for those that may be withdrawn; a cut may lose it
+        # for others.
         items = json.loads(data)["items"].items()
         return {n: item if n.startswith(("key:", "sudo:")) else item | {"found": ""} for n, item in items}
     return data if len(data) < 200 else hashlib.sha256(data).hexdigest()
 
 
 def is_kept(machine: Machine, content: bytes, offset: int) -> None:
-    """Just after the cut: the archive is whole on its disk, or all of it is stored."""
+    """Check, just after the cut, that the archive is whole on its disk or completely stored."""
     with open(machine.swap, "rb") as device:
         data = device.read()
     on_disk = data[offset : offset + len(content)]
@@ -226,7 +227,7 @@ def is_swap(machine: Machine) -> None:
 
 
 def is_whole(machine: Machine, names: Iterable[str]) -> None:
-    """To the passwd package itself."""
+    """Check the account files with the passwd package itself."""
     for check in ("pwck", "grpck"):
         argv = ("chroot", str(machine.root), check, "-r")
         done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -239,14 +240,14 @@ def is_whole(machine: Machine, names: Iterable[str]) -> None:
 
 @pytest.fixture
 def folder(own_mounts: None, tmp_path: Path) -> Iterator[Path]:
-    """In memory: a cut is made of what was flushed, and not by what the build host's disk does."""
+    """A folder in memory: a cut depends on the logged flushes, not on the build host's disk."""
     with powercut.mounted(tmp_path / "memory", "-t", "tmpfs", "tmpfs") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def tree(own_mounts: None) -> Iterator[Path]:
-    """A system with the package, as an image's builder leaves it."""
+    """A system with the package, as in a finished image."""
     with merged(ImageSpec()) as made:
         install_debs(made, (newest_deb(),))
         chroot(made, ["systemctl", "-q", "enable", "systemd-networkd.service"])
@@ -293,7 +294,9 @@ def test_a_power_cut_at_a_flush_leaves_nothing_half_done(
 
 
 def test_host_keys_that_sshd_may_have_used_outlive_a_power_cut(tree: Path, folder: Path) -> None:
-    """Cut at each flush of both runs: what has a name is whole, and what a run had ended with stays."""
+    """Cut at each flush of both runs: a key with its final name is whole, and those of a complete
+    run stay.
+    """
     path, before, image = folder / "none", folder / "before.img", folder / "disk.img"
     new_disk(before, b"", 0)
     with powered(before, tree, path) as machine:
@@ -325,7 +328,7 @@ def test_host_keys_that_sshd_may_have_used_outlive_a_power_cut(tree: Path, folde
 
 
 def host_keys(machine: Machine) -> dict[str, str]:
-    """The public half of each private key, which is whole."""
+    """Return the public half of each private key; each must be whole."""
     found = {}
     for private in (machine.root / "etc/ssh").glob("ssh_host_*_key"):
         argv = ["ssh-keygen", "-y", "-P", "", "-f", str(private)]
@@ -335,7 +338,7 @@ def host_keys(machine: Machine) -> dict[str, str]:
 
 
 def copied(before: Path, log: list[powercut.Write]) -> Path:
-    """The disk of before with these writes, as a new file: what has the last one open keeps that."""
+    """Copy the disk from before and apply these writes, to a new file: the last one may still be open."""
     cut = before.with_name("cut.img")
     cut.unlink(missing_ok=True)
     shutil.copy(before, cut)

@@ -40,7 +40,7 @@ def m(tmp_path: Path) -> Iterator[Machine]:
 
 
 def everything(peer: socket.socket) -> bytes:
-    """What the daemon says until it hangs up."""
+    """Return the daemon's output until it closes the connection."""
     said = b""
     with contextlib.suppress(ConnectionResetError):
         while data := peer.recv(4096):
@@ -49,8 +49,8 @@ def everything(peer: socket.socket) -> bytes:
 
 
 def drain(told: socket.socket) -> None:
-    """Read what was sent before; a process that goes on sending is a failure. Raises TimeoutError in the
-    end.
+    """Read what was sent before; a process that does not stop sending is a failure. Raise TimeoutError at
+    the end.
     """
     for _ in range(20):
         told.recv(4096)
@@ -161,7 +161,7 @@ def test_systemds_socket_is_taken_over_and_survives(m: Machine) -> None:
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(m.root / "run/gandi/agent.sock"))
         listening.listen()
-        waiting = m.start("client", "bootstrap")  # before there is a daemon, as at boot
+        waiting = m.start("client", "bootstrap")  # before the daemon starts, as at boot
         handed = f"LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m tests.system.machine daemon {m.root}"
         line = f"{handed} 3<&{listening.fileno()}"
         daemon = subprocess.Popen(["bash", "-c", line], cwd=TREE, pass_fds=[listening.fileno()])
@@ -188,7 +188,7 @@ def test_the_socket_is_for_root_alone(m: Machine) -> None:
 
 
 def looks(m: Machine, count: int) -> list[str]:
-    """The looks at devices, once there are so many."""
+    """Return the looks at devices, once there are that many."""
     deadline = time.monotonic() + BOUND
     while True:
         found = (m.root / "looks").read_text().splitlines() if (m.root / "looks").exists() else []
@@ -199,7 +199,7 @@ def looks(m: Machine, count: int) -> list[str]:
 
 
 def with_one_device(m: Machine) -> None:
-    """In udev's database /dev/null is a managed disk."""
+    """Have udev's database say that /dev/null is a disk with the agent's tag."""
     null = m.root / "sys/devices/virtual/mem/null"
     null.mkdir(parents=True)
     Sysfs(m.root).link("dev/char/1:3", null)
@@ -210,7 +210,7 @@ def with_one_device(m: Machine) -> None:
 
 
 def told(m: Machine, number: int) -> None:
-    """Set the number of the kernel's last event."""
+    """Set the number of the kernel's last uevent."""
     (m.root / "sys/kernel").mkdir(parents=True, exist_ok=True)
     (m.root / "sys/kernel/uevent_seqnum").write_text(f"{number}\n")
 
@@ -224,7 +224,7 @@ def recorded(m: Machine, action: str) -> None:
 
 
 def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
-    """Events from before them are ignored: they have examined every device."""
+    """Older events are ignored: the stages have looked at all devices since."""
     with_one_device(m)
     m.daemon()
     told(m, 1200)
@@ -273,7 +273,7 @@ def test_a_reload_between_the_mount_stage_and_the_last_is_not_lost(m: Machine) -
     (m.root / "etc/default/gandi").write_text("CONFIG_ALLOW_MOUNT=maybe\n")
     started.send_signal(signal.SIGHUP)
     deadline = time.monotonic() + BOUND
-    while not m.status()["notes"].get("settings"):  # so it has been heard
+    while not m.status()["notes"].get("settings"):  # so it has been received
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert m.client("postboot")[0] == 0
@@ -281,7 +281,7 @@ def test_a_reload_between_the_mount_stage_and_the_last_is_not_lost(m: Machine) -
 
 
 def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> None:
-    """A disk that was too slow for it: its event is older, and ignored."""
+    """A disk that was too slow for the stage: its event is old, and would be ignored."""
     (m.root / "broken").touch()
     with_one_device(m)
     m.daemon()
@@ -292,8 +292,8 @@ def test_after_a_mount_stage_that_failed_everything_is_looked_at(m: Machine) -> 
 
 @pytest.mark.parametrize("by", ["the daemon", "the next daemon", "the client"])
 def test_without_a_data_disk_the_mount_stage_comes_with_the_next(m: Machine, by: str) -> None:
-    """Before it, and without a process for its unit; once in a boot, and until the boot is past it: who
-    starts that unit then wants it run.
+    """It runs before the next stage, without a process for its unit, and once in a boot. After that,
+    starting its unit runs it.
     """
     first = m.daemon()
     assert m.client("bootstrap")[0] == 0
@@ -334,7 +334,7 @@ def test_where_there_may_be_a_data_disk_its_stage_waits_for_its_unit(m: Machine,
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_drive_that_udev_is_not_done_with_is_looked_at_later(m: Machine, finished: bool) -> None:
-    """The mount stage does not wait for optical drives, and this one's event is from before the stage."""
+    """The mount stage does not wait for optical drives, and this one's uevent is older than the stage."""
     sysfs = Sysfs(m.root)
     sysfs.disk("pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sr0", "11:0")
     sysfs.disk("virtual/block/loop0", "7:0")
@@ -344,7 +344,7 @@ def test_a_drive_that_udev_is_not_done_with_is_looked_at_later(m: Machine, finis
     assert m.client("mount")[0] == 0
     assert m.client("postboot")[0] == 0
     if finished:
-        assert m.client("bootstrap")[0] == 0  # served, so what was to be looked at has been
+        assert m.client("bootstrap")[0] == 0  # served, so the daemon has looked at all devices
         assert not (m.root / "looks").exists()
     else:
         assert looks(m, 1) == ["null change"]
@@ -372,8 +372,10 @@ def test_status_is_for_everyone() -> None:
 
 
 def status_as_nobody(root: Path) -> None:
-    """In a process of its own: ``status`` of a user who may not query the daemon or read its state."""
-    import argparse  # noqa: F401  # this Python's library may be root's alone, so it is loaded before
+    """Run ``status``, in a process of its own, as a user who can neither ask the daemon nor read
+    its state.
+    """
+    import argparse  # noqa: F401  # this Python's library may be readable by root only, so it is loaded before
 
     with (root / "shown").open("w") as shown, contextlib.redirect_stdout(shown):
         os.setuid(65534)

@@ -1,4 +1,4 @@
-"""Disks that are given up and taken back, and those that are taken away: real filesystems and processes."""
+"""Disks that are detached and mounted again, and disks that are removed: real filesystems and processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SIZE = 128 * MIB
 #: XFS_IOC_GOINGDOWN and XFS_FSOP_GOING_FLAGS_NOLOGFLUSH (xfs_fs.h): as after an error of its log.
 SHUTDOWN, NO_LOG = 0x8004587D, (2).to_bytes(4, "little")
-#: Sits on a folder, and on a file of it that is open or mapped, until its input ends.
+#: Uses a folder, and a file in it that is open or mapped, until its input ends.
 SITTER = """
 import mmap, os, sys
 os.chdir("/")
@@ -53,7 +53,7 @@ sys.stdin.read()
 
 @contextmanager
 def sitting(how: str, at: Path) -> Iterator[int]:
-    """A process that sits on the filesystem; its process id."""
+    """Start a process that uses the filesystem; give its process id."""
     (at / "file").write_text("x")
     argv = [sys.executable, "-c", SITTER, how, str(at)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -65,7 +65,7 @@ def sitting(how: str, at: Path) -> Iterator[int]:
 
 
 def mounted(disk: LoopDisk, ctx: Context, fs: str = "ext4", label: str = "data") -> Path:
-    """The disk, mounted by the handler."""
+    """Return the disk, mounted by the handler."""
     sh(*MKFS[fs], "-L", label, disk.node)
     assert look(ctx, disk)[0].outcome is Outcome.CHANGED
     return where(disk)
@@ -214,7 +214,7 @@ def test_the_partitions_of_a_disk_go_together_or_not_at_all(
     assert {"nosuid", "nodev", "noatime"} <= set(options.split(","))
     assert given_up(ctx, disk)[-1].outcome is Outcome.CHANGED
     assert os.listdir(tmp_path / "srv") == []
-    # What the administrator makes of it meanwhile is his.
+    # What the administrator changes on it in the meantime is kept.
     disk.table("label: gpt\nsize=50MiB\n")
     sh(*MKFS["ext4"], "-F", f"/dev/{disk.part(1)}")
     look(ctx, disk)

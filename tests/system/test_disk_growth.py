@@ -1,8 +1,8 @@
-"""The growth chain on real tables and filesystems: none, msdos and GPT; ext4, XFS and btrfs; root and
-data disks.
+"""The growth chain on real tables and filesystems: none, msdos and GPT; ext4, XFS and btrfs; root and data
+disks.
 
-To resize a mounted ext4 the kernel wants CAP_SYS_RESOURCE, which a container lacks: here its links are
-run one by one and resize2fs on a filesystem that is not mounted; mounted it grows in tests/vm.
+The kernel resizes a mounted ext4 only with CAP_SYS_RESOURCE, which a container lacks. So the chain's parts
+are run one by one here, with resize2fs on a filesystem that is not mounted; mounted it is grown in tests/vm.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ TABLES = {
     f'type=linux, name="gandiroot", uuid={GUID}, attrs="LegacyBIOSBootable GUID:60"\n',
 }
 NUMBER = {"none": 0, "msdos": 1, "gpt": 2}
-#: Those that the kernel lets root grow while they are mounted, wherever it is root.
+#: Filesystems that root can grow while they are mounted, also in a container.
 ONLINE = ["xfs", "btrfs"]
 
 
 def prepared(disk: LoopDisk, kind: str, fstype: str) -> str:
-    """Write table and filesystem; the name of the device that holds it."""
+    """Write table and filesystem; return the name of the filesystem's device."""
     if TABLES[kind]:
         disk.table(TABLES[kind])
     name = disk.part(NUMBER[kind]) if NUMBER[kind] else disk.name
@@ -85,7 +85,8 @@ def test_a_data_disk_grows_while_it_is_mounted(
     assert any(detail.startswith("grown from") for detail in told(grown, Outcome.CHANGED)), grown
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
     if TABLES[kind]:
-        # Start, type, GUID, attributes, name and the boot flag stay; only the last size is another one.
+        # Start, type, GUID, attributes, name and boot flag stay; only the size of the last partition
+        # differs.
         assert re.sub(r"size= *\d+", "size=", disk.dump()) == re.sub(r"size= *\d+", "size=", lines)
         assert disk.dump() != lines
     again = look(ctx, disk)
@@ -141,7 +142,7 @@ def test_each_link_of_the_chain_for_ext4(
     if first.table is not None:
         partition_table.extend(ctx.host, on, first.table, first.disk, first.device)
         assert re.sub(r"size= *\d+", "size=", disk.dump()) == re.sub(r"size= *\d+", "size=", lines)
-        # Where a power cut ends it now, the filesystem alone is left to grow.
+        # After a power cut here, only the filesystem is left to grow.
         assert sizing.decide(case()) == sizing.Grow(partition=False)
     on.write(ctx.host, "gandi-grow", disk.node, filesystem.grower("ext4", node, ""))
     assert filesystem.size(ctx.host, "ext4", node, "") >= before + 450 * MIB
@@ -162,7 +163,7 @@ def test_a_plan_tells_what_would_grow(make_disk: Callable[[int], LoopDisk], tmp_
 def test_growth_after_the_mount_stage_is_shown_under_its_own_name(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """The stage has ended, and another may run: that one does not wait for the disk."""
+    """The stage has ended, and another one may run, which does not wait for the disk."""
     disk, ctx, said = make_disk(SMALL), context(tmp_path), list[str]()
     prepared(disk, "gpt", "xfs")
     look(ctx, disk)
@@ -221,7 +222,7 @@ def test_a_partition_that_is_not_the_last_stays(
 def test_a_filesystem_that_could_not_grow_is_a_failure_though_its_tool_said_nothing(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """systemd 252's ``udevadm lock`` ends with 0 when its command fails: only the size tells."""
+    """systemd 252's ``udevadm lock`` exits with 0 when its command fails: only the size shows it."""
     disk, ctx = make_disk(SMALL), context(tmp_path)
     prepared(disk, "gpt", "xfs")
     look(ctx, disk)
@@ -236,7 +237,7 @@ def test_a_filesystem_that_could_not_grow_is_a_failure_though_its_tool_said_noth
     deaf = replace(system(disk), write=pretend)
     first = list(handler.handle(ctx, disk.name, "change", system=deaf))
     assert "still" in told(first, Outcome.FAILED)[0]
-    # The writer's close() brings another event: the same growth must not be tried again for ever.
+    # The writer's close() causes another event: the same growth must not be tried for ever.
     second = list(handler.handle(ctx, disk.name, "change", system=deaf))
     assert told(second, Outcome.FAILED)
     assert "udevadm trigger --action=add" in second[-1].hint
@@ -248,7 +249,7 @@ def test_a_filesystem_that_could_not_grow_is_a_failure_though_its_tool_said_noth
 def test_a_disk_of_which_udev_knows_nothing_any_more_is_grown_as_it_is_mounted(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """It answered with errors when udev asked it last."""
+    """It answered with errors when udev probed it last."""
     disk, ctx = make_disk(SMALL), context(tmp_path)
     prepared(disk, "none", "xfs")
     look(ctx, disk)
@@ -276,7 +277,7 @@ def test_growth_goes_on_where_a_power_cut_ended_it(
     read = partition_table.read(ctx.host, facts)
     partition_table.extend(
         ctx.host, system(disk), read, facts, facts.partitions[-1]
-    )  # and then the power went
+    )  # followed by a power cut
     assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
 
@@ -284,7 +285,9 @@ def test_growth_goes_on_where_a_power_cut_ended_it(
 def test_a_table_of_which_a_power_cut_left_one_half_is_written_whole(
     make_disk: Callable[[int], LoopDisk], tmp_path: Path
 ) -> None:
-    """The partition has grown by the first header; sfdisk's second one is 750 MiB away, in no order."""
+    """In the first header the partition has grown; sfdisk's second one is 750 MiB away, written in any
+    order.
+    """
     disk, ctx = make_disk(SMALL), context(tmp_path)
     prepared(disk, "gpt", "btrfs")
     look(ctx, disk)

@@ -1,4 +1,6 @@
-"""What is read of a configuration drive, however hostile: from ext4, which has what Rock Ridge can hold."""
+"""The files read from a hostile configuration drive: on ext4, which has everything that Rock Ridge
+can hold.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def test_the_mount_is_seen_by_nobody(attach: Attach, tmp_path: Path, on_ext4: On
         for name in ("..", "../..", "/etc/passwd", "meta-data/../.."):
             with pytest.raises(OSError, match=r".*"):
                 os.close(detached_mount.opened(root, name))
-    sh("losetup", "--detach", disk.node)  # nothing holds it
+    sh("losetup", "--detach", disk.node)  # nothing uses it
 
 
 def test_another_device_than_a_moment_ago(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:

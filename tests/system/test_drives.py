@@ -1,4 +1,4 @@
-"""Which devices are taken for configuration drives, and which of several drives counts."""
+"""Which devices are accepted as configuration drives, and which of several is used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ ALL = ("cloudstack", "openstack", "nocloud", "native")
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A reader that takes a drive's id from its one file; the dialects that it was started for."""
+    """Replace the reader by one that takes a drive's id from its only file; give the dialects it was run
+    for.
+    """
     started: list[str] = []
 
     def parse_files(dialect: str, files: dict[str, bytes], *, known: str = "") -> client.Parsed:
@@ -90,7 +92,7 @@ def test_a_drive_with_another_label_starts_no_process(
 def test_a_users_file_at_the_place_of_a_superblock_makes_no_drive(
     make_disk: MakeDisk, tmp_path: Path
 ) -> None:
-    """A data disk with a filesystem of its own, and an ISO 9660 descriptor in a block of it."""
+    """A data disk with its own filesystem, and an ISO 9660 descriptor in one of its blocks."""
     iso = media.make_iso(tmp_path / "a.iso", media.nocloud("evil"), "cidata").read_bytes()
     disk = make_disk(320 * MIB)
     sh("mkfs.xfs", "-q", disk.node)
@@ -106,7 +108,7 @@ def test_a_loop_device_is_no_place_for_a_drive(attach: Attach, tmp_path: Path) -
     assert not config_drives.carries(Host(), disk.name, "config")
 
 
-# -- which one counts -----------------------------------------------------------------------------
+# -- which one is used ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_two_drives(attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[
 
 
 def test_one_of_two_is_known(attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[str]) -> None:
-    """What the known one says must be read again, to be compared."""
+    """The known one must be read again, to be compared."""
     one = attach(on_ext4(make_folder(tmp_path / "1", {"meta-data": b"i-1"}), "cidata"))
     other = attach(on_ext4(make_folder(tmp_path / "2", {"meta-data": b"i-2"}), "cidata"))
     found = _look(one).found

@@ -1,4 +1,4 @@
-"""Accounts of which useradd made a part, locks and new files that it left: the next run ends it."""
+"""Accounts that useradd made in part, and locks and new files that it left: the next run completes them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
 
 @dataclass(slots=True)
 class Cut(Host):
-    """The machine, of which one program is cut: it has run, and a part of what it made is not there."""
+    """The machine with one program cut short: it has run, and a part of its result is missing."""
 
     program: str = ""
     undo: Callable[[Host], object] = print
@@ -43,7 +43,7 @@ class Cut(Host):
 
 
 def _line(file: str, *, of: str = NAME) -> Callable[[Host], object]:
-    """Take the line of an account or a group out of a file of /etc."""
+    """Remove the line of an account or a group from a file in /etc."""
 
     def undo(host: Host) -> None:
         path = f"/etc/{file}"
@@ -61,7 +61,7 @@ def _home(*argv: str) -> Callable[[Host], object]:
 
 
 def _all(host: Host) -> None:
-    """As after a cut behind the first file."""
+    """Remove everything after the first file, as a power cut does."""
     for file in FILES[1:]:
         _line(file)(host)
     _home(f"rm -rf /home/{NAME}")(host)
@@ -73,7 +73,7 @@ CUTS: dict[str, Callable[[Host], object]] = {
     "home of root's": _home(f"rm -rf /home/{NAME}; mkdir -m 0 /home/{NAME}"),
     "skeleton": _home(f"rm /home/{NAME}/.profile"),
     "skeleton's bytes": _home(f": > /home/{NAME}/.profile"),
-    # As ext4 leaves a file of which the size was written and no block.
+    # As ext4 leaves a file with its size written, but no block.
     "skeleton's blocks": _home(
         f"cd /home/{NAME}; n=$(wc -c < .profile); : > .profile; truncate -s $n .profile"
     ),
@@ -83,7 +83,7 @@ CUTS: dict[str, Callable[[Host], object]] = {
 
 
 def _parts(machine: Machine, name: str) -> dict[str, object]:
-    """All that there is of an account, without its numbers."""
+    """Return all parts of an account, without its ids."""
     made = passwd.account(machine.host, name)
     assert made is not None
     found = dict[str, object]()
@@ -103,7 +103,7 @@ def _parts(machine: Machine, name: str) -> dict[str, object]:
 
 
 def _is_whole(machine: Machine) -> None:
-    """As an account that nothing has cut."""
+    """Check that the account is as after an uninterrupted run."""
     machine.boot(ADMIN, replace(ADMIN, name="whole"))
     assert _parts(machine, NAME) == _parts(machine, "whole")
     for check in ("pwck", "grpck"):
@@ -139,7 +139,7 @@ def test_a_group_or_a_membership_of_one_file_is_completed(machine: Machine, prog
 
 
 def test_what_the_administrator_left_out_stays_out(machine: Machine) -> None:
-    """An account from before its delivery, a home from before its account, one that was removed since."""
+    """An account from before its delivery, a home from before its account, an account removed since."""
     machine.command("useradd", "--no-create-home", NAME)
     assert machine.boot(ADMIN)[f"user:{NAME}"] == "unchanged"
     machine.command("rm", "-rf", f"/home/{NAME}/.profile")
@@ -163,7 +163,7 @@ def test_a_failed_useradd_leaves_no_claim_on_what_the_administrator_makes(machin
 
 @pytest.mark.parametrize("pages", range(0, 24, 2))
 def test_a_disk_of_any_free_size_leaves_no_half_of_an_account(machine: Machine, pages: int) -> None:
-    """Filled to so many pages; with room again, the next run ends right."""
+    """The disk is filled but for some pages; with space again, the next run completes."""
     machine.boot(User("root", HASH, (KEY,)))
     filler = Path(machine.host.root).parent / "space/filler"
     free = os.statvfs(filler.parent).f_bavail
@@ -200,7 +200,7 @@ LEFT = {
     "passwd+": b"root:x:0:0::/root:/bin/sh\n",
     "nshadow": b"root:secret:0:::::\n",
 }
-#: The administrator's copies; the number is that of no process.
+#: The administrator's copies; no process has the number in the name.
 KEPT = {
     "passwd.9000000": b"root:x:0:0::/root:/bin/sh\n",
     "passwd.20260101": b"",
@@ -219,7 +219,7 @@ def _there(machine: Machine) -> set[str]:
 
 
 def test_locks_and_new_files_of_a_cut_run_are_removed(machine: Machine) -> None:
-    """Also a lock of a PID that is another program's by now, and an empty one, at which shadow fails."""
+    """Also a lock with a PID that another program has now, and an empty one, on which shadow fails."""
     machine.boot(User("root", HASH))
     _leave(machine)
     outcomes = machine.boot(ADMIN)
@@ -229,11 +229,11 @@ def test_locks_and_new_files_of_a_cut_run_are_removed(machine: Machine) -> None:
 
 
 def test_files_in_use_are_left(machine: Machine) -> None:
-    """While a program of shadow holds the lock of lckpwdf(3)."""
+    """While a program of the shadow suite holds the lock of lckpwdf(3)."""
     machine.boot(User("root", HASH))
     _leave(machine)
     with machine.file("/etc/.pwd.lock").open("w") as held:
-        # A lock of this process would not keep itself out.
+        # A lock of this process would not block the process itself.
         child = os.fork()
         if not child:
             fcntl.lockf(held, fcntl.LOCK_EX)
@@ -252,7 +252,7 @@ def test_files_in_use_are_left(machine: Machine) -> None:
     assert _there(machine) == set(KEPT)
 
 
-#: useradd of one account makes its lock and does not end. (The real one cannot be stopped there.)
+#: A useradd that, for one account, makes its lock and does not end. (The real one cannot be stopped there.)
 STUCK = f"""#!/bin/sh
 for name; do :; done
 [ $name = {NAME} ] || exec /usr/sbin/useradd.real "$@"
@@ -269,7 +269,7 @@ class Impatient(Host):
 
 
 def test_a_program_that_was_killed_leaves_no_lock_to_the_next(machine: Machine) -> None:
-    """Which has the same PID, so that shadow finds the lock in use; whoever was killed is made later."""
+    """The next program has the same PID, so shadow would find the lock in use; the account is made later."""
     useradd = machine.file("/usr/sbin/useradd")
     useradd.rename(f"{useradd}.real")
     useradd.write_text(STUCK)

@@ -1,5 +1,5 @@
-"""SSH host keys by the real ssh-keygen, in a throw-away view of this machine's own tree: a power cut at any
-moment leaves what the next boot finishes.
+"""SSH host keys by the real ssh-keygen, in a temporary overlay of this machine's tree: after a power cut at
+any moment, the next boot completes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["machine"]  # a fixture
 ROOT = Path(__file__).parents[2]
 EARLY, LATE = (ROOT / f"units/gandi-sshdkeygen{name}.service" for name in ("", "-rsa"))
 MARK = ".gandi-host-keys"
-#: What a run that was cut has not named yet.
+#: Left by a run that was cut short: keys without their final names.
 UNNAMED = f"{MARK}.new/etc/ssh"
 KINDS = ("rsa", "ecdsa", "ed25519")
 FAST = ("ecdsa", "ed25519")
@@ -31,7 +31,7 @@ FAST = ("ecdsa", "ed25519")
 
 @pytest.fixture
 def folder(machine: Machine) -> Path:
-    """/etc/ssh of a machine that has no keys yet."""
+    """Give /etc/ssh of a machine without keys."""
     program = machine.file(MAKER)
     program.parent.mkdir(exist_ok=True)
     shutil.copy(ROOT / "bin" / program.name, program)
@@ -53,7 +53,7 @@ def _make(machine: Machine, *how: str) -> None:
 
 
 def _boot(machine: Machine, folder: Path) -> None:
-    """Both units, each where its conditions have it run."""
+    """Run both units, each if its conditions hold."""
     if _comes(folder, EARLY):
         _make(machine, "early")
     if _comes(folder, LATE):
@@ -61,7 +61,7 @@ def _boot(machine: Machine, folder: Path) -> None:
 
 
 def _comes(folder: Path, unit: Path) -> bool:
-    """Whether the unit's conditions have it run: one that triggers, of several, and each that must hold
+    """Return whether the unit's conditions hold: all normal ones, and one of the triggering ones
     (systemd.unit(5)).
     """
     names = [str(path) for path in folder.iterdir()]
@@ -77,7 +77,7 @@ def _comes(folder: Path, unit: Path) -> bool:
 
 
 def _public(folder: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, str]:
-    """The public half of each key, by its own word; there are no others."""
+    """Return the public half of each key, computed from the key; there must be no others."""
     found = {}
     for kind in kinds:
         private = folder / f"ssh_host_{kind}_key"
@@ -134,7 +134,7 @@ def test_without_a_word_all_at_once(machine: Machine, folder: Path) -> None:
 def test_sshd_has_a_key_that_it_is_configured_for(
     machine: Machine, folder: Path, name: str, text: str, enough: bool
 ) -> None:
-    """Where it would not start, or offer nothing, without the RSA key, that comes before it, too."""
+    """Where sshd would not start, or offer no key, without the RSA key, that is made before it, too."""
     for path in (folder / "sshd_config", *folder.glob("sshd_config.d/*"), folder.parent / "default/ssh"):
         path.unlink(missing_ok=True)
     path = folder / name
@@ -149,7 +149,7 @@ def test_sshd_has_a_key_that_it_is_configured_for(
 def test_what_a_cut_run_has_left_is_thrown_away_and_made_again(
     machine: Machine, folder: Path, how: str
 ) -> None:
-    """A key that has no name yet may be of any length; those that have one stay."""
+    """A key without its final name may be of any length; those with it stay."""
     before = {}
     if how == "late":
         _make(machine, "early")
@@ -189,7 +189,7 @@ def test_killed_at_any_moment_the_next_boot_finishes_and_no_key_changes(
 
 
 def test_a_key_of_somebody_elses_that_comes_meanwhile_stays(machine: Machine, folder: Path) -> None:
-    """As the package of sshd makes one when it is upgraded."""
+    """As when sshd's package makes one in an upgrade."""
     _make(machine, "early")
     key = folder / "ssh_host_rsa_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-N", "", "-f", key], check=True)
@@ -200,7 +200,7 @@ def test_a_key_of_somebody_elses_that_comes_meanwhile_stays(machine: Machine, fo
 
 
 def test_of_a_machine_with_one_key_nothing_is_made(machine: Machine, folder: Path) -> None:
-    """The administrator wants no other; an empty one of theirs is not examined either."""
+    """The administrator wants no others; an empty one that they left is ignored."""
     _make(machine)
     for kind in ("rsa", "ecdsa"):
         (folder / f"ssh_host_{kind}_key").unlink()
@@ -212,7 +212,7 @@ def test_of_a_machine_with_one_key_nothing_is_made(machine: Machine, folder: Pat
 def test_a_full_disk_is_named_and_with_room_the_keys_are_finished(
     machine: Machine, folder: Path, pages: int
 ) -> None:
-    """ssh-keygen itself ends with 0 where it could not write a key."""
+    """ssh-keygen itself exits with 0 when it could not write a key."""
     space = Path(machine.host.root).parent / "space"
     filler = space / "filler"
     free = os.statvfs(space).f_bavail

@@ -1,4 +1,4 @@
-"""The kernel's own name, in a UTS namespace; /etc and the state are throw-away views in a mount one."""
+"""The kernel's host name, in a UTS namespace; /etc and the state are overlays in a mount namespace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: Run by a Python of its own, as root of this machine as far as the namespaces let it.
+#: Run by another Python, as root of this machine within the namespaces.
 BOOT = """
 import os, sys
 from agent.context import context

@@ -1,4 +1,4 @@
-"""What an image may do to the machine that configures it: nothing, by any way that hostile.py tries."""
+"""An image cannot do anything to the machine that configures it, by any way that hostile.py tries."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DOCUMENT = {
     "hostname": "vm1",
     "users": [{"name": "admin1", "keys": [creation.KEY], "admin": True, "plain_password": "pass word"}],
 }
-#: What a bare chroot lets an image do, on any kernel: it shows that these attempts are real.
+#: Attempts that succeed in a bare chroot, on any kernel: they show that the attempts are real.
 REAL = {
     "chroot and ..",
     "root of a process",
@@ -84,7 +84,7 @@ def image() -> Iterator[Path]:
 
 @pytest.fixture
 def aims(image: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """Things of this machine that the program aims at, written where it finds them."""
+    """Make the program's targets on this machine, and write the list of them where it reads it."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -129,7 +129,7 @@ def aims(image: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
 
 
 def succeeded(image: Path) -> set[str]:
-    """The attempts that did not fail; a test that fails shows the table."""
+    """Return the attempts that succeeded; print the table for a failed test."""
     table: dict[str, str] = json.loads((image / "attempts.json").read_text())["table"]
     print(*(f"{name:24} {why or 'SUCCEEDED'}" for name, why in table.items()), sep="\n")
     assert set(table) == set(hostile.ATTEMPTS)
@@ -137,7 +137,7 @@ def succeeded(image: Path) -> set[str]:
 
 
 def on_a_terminal(*argv: str) -> tuple[int, str]:
-    """Run it as the leader of a terminal's session; its exit status and output."""
+    """Run it as the leader of a terminal's session; return its exit status and output."""
     child, terminal = pty.fork()
     if not child:
         os.execvp(argv[0], argv)
@@ -157,7 +157,7 @@ def applied(image: Path, tmp_path: Path, *before: str) -> tuple[int, str]:
 
 
 def test_a_bare_chroot_is_no_wall(image: Path, aims: dict[str, Any]) -> None:
-    """The control: in it each of these attempts succeeds, so a refusal below is one."""
+    """The control: in a chroot each of these attempts succeeds, so a refusal below is the sandbox's."""
     on_a_terminal("chroot", str(image), "/usr/bin/true")
     subprocess.run(["umount", image / "mnt"], check=True)
     assert succeeded(image) >= REAL
@@ -170,7 +170,7 @@ def test_nothing_of_this_machine_is_reached_by_apply(
     status, said = applied(image, tmp_path)
     assert succeeded(image) == set(), said
     assert (socket.gethostname(), os.stat("/dev/null").st_mode) == before
-    # What it is for was done, by the programs of the image.
+    # The actual task was done, by the image's programs.
     assert status == 0, said
     assert (image / "home/admin1/.ssh/authorized_keys").read_text() == f"{creation.KEY}\n"
     (line,) = [one for one in (image / "etc/shadow").read_text().split("\n") if one.startswith("admin1:")]
@@ -231,7 +231,7 @@ def host() -> Iterator[Host]:
 
 
 def processes(word: str) -> list[str]:
-    """Those that have it in their arguments."""
+    """Return the processes with this text in their arguments."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -241,7 +241,7 @@ def processes(word: str) -> list[str]:
 
 
 def test_one_that_does_not_end_is_killed_although_it_may_outlive_its_parent(host: Host) -> None:
-    """Its first process takes back that it dies with bwrap (PR_SET_PDEATHSIG)."""
+    """Its first process clears the signal at bwrap's death (PR_SET_PDEATHSIG)."""
     program = "import ctypes, time; ctypes.CDLL(None).prctl(1, 0, 0, 0, 0); time.sleep(4711)"
     before = time.monotonic()
     with pytest.raises(HostError, match="still running after 1 s, killed"):
@@ -277,7 +277,7 @@ def test_nothing_is_run_where_a_file_has_the_name_of_a_programs_lock(host: Host,
     for other in ("passwd.20260101", "passwd.bak"):
         file = file.rename(file.with_name(other))
         host.run(("true",))
-    # What a lock holds: the number, and a NUL.
+    # A lock's content: the PID and a NUL.
     file.with_name(name).write_bytes(b"4194304\0")
     host.run(("true",))
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NULL = "/devices/virtual/mem/null"
 
-pytestmark = pytest.mark.usefixtures("own_network")  # udev's group is heard in one network namespace only
+pytestmark = pytest.mark.usefixtures("own_network")  # udev multicasts in one network namespace only
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ NEVER = ("mkfs.ext4", "-q", "-F", "-L", "data")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the place of the build host's own units."""
+    """A folder that replaces the build host's own units."""
     place = tmp_path / "units"
     place.mkdir()
     monkeypatch.setattr(boot_mounts, "FOLDER", str(place))
@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextlib.contextmanager
 def linked(*disks: LoopDisk) -> Iterator[None]:
-    """What udev makes, which does not run here."""
+    """Make the link that udev would make, which does not run here."""
     LINKS.mkdir(parents=True, exist_ok=True)
     links = [LINKS / sh("blkid", "-p", "-o", "value", "-s", "UUID", disk.node) for disk in disks]
     for link, disk in zip(links, disks, strict=True):
@@ -63,7 +63,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
         assert os.readlink(folder / "gandi-disks.target.wants" / unit) == f"../{unit}"
         assert sh("systemd-escape", "--path", "--suffix=mount", f"{tmp_path}/srv/data") == unit
         assert known_mounts.leave(ctx, system=real) == uuids
-        # One that the administrator changed is his, and is counted as what PID 1 does not mount.
+        # A unit that the administrator changed is kept, and its disk counts as not mounted by PID 1.
         (folder / unit).write_text(text + "# mine\n")
         assert known_mounts.leave(ctx, system=real) == frozenset()
         assert (folder / unit).read_text().endswith("# mine\n")

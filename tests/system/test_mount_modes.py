@@ -1,4 +1,4 @@
-"""Mount mode notify, and what the table of disks says of each case; the automounter is in tests/vm."""
+"""Mount mode notify, and the table of disks in each case; the automounter is in tests/vm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A NIC that comes while it is waited for, in a network namespace; and the end of waiting without one."""
+"""Waiting for a NIC that appears, and the end of the wait for one that does not, in a network namespace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-#: $1: seconds of patience; $2: whether udev is at work; then the command that brings the NIC.
+#: $1: timeout in seconds; $2: whether udev is busy; then the command that makes the NIC.
 WAIT = """
 import subprocess, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images that are configured without being booted, on real Debian trees with the package inside."""
+"""Images configured without a boot, on real Debian trees with the package inside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NATIVE: dict[str, object] = {
 
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Path]:
-    """A tree with the package installed and networkd enabled, as an image's builder leaves it."""
+    """A tree with the package installed and networkd enabled, as in a finished image."""
     with merged(ImageSpec()) as tree:
         install_debs(tree, (newest_deb(),))
         chroot(tree, ["systemctl", "-q", "enable", "systemd-networkd.service"])
@@ -54,7 +54,7 @@ def installed() -> Iterator[Path]:
 
 @pytest.fixture
 def tree(installed: Path, tmp_path: Path) -> Iterator[Path]:
-    """A fresh writable view of it."""
+    """A new writable overlay of it."""
     space, root = tmp_path / "space", tmp_path / "root"
     for folder in (space, root):
         folder.mkdir()
@@ -71,7 +71,7 @@ def tree(installed: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def inside(tree: Path, *words: str, given: bytes = b"", status: int = 0) -> str:
-    """Run the command chrooted, without /proc, /sys and /dev of the host, as a node does."""
+    """Run the command in a chroot without the host's /proc, /sys and /dev, as a Ganeti node does."""
     argv = ["chroot", str(tree), "/usr/bin/gandi-agent", *words]
     done = subprocess.run(argv, input=given, capture_output=True, check=False, timeout=120)
     said = (done.stdout + done.stderr).decode()
@@ -86,7 +86,7 @@ def apply(tree: Path, document: object = NATIVE) -> str:
 
 
 def is_the_machine(tree: Path) -> None:
-    """Everything that NATIVE says."""
+    """Check everything that NATIVE contains."""
     assert (tree / "etc/hostname").read_text() == "vm1.example.org\n"
     assert "203.0.113.10\tvm1.example.org vm1" in (tree / "etc/hosts").read_text()
     assert os.readlink(tree / "etc/localtime") == "/usr/share/zoneinfo/Europe/Paris"
@@ -103,7 +103,7 @@ def is_the_machine(tree: Path) -> None:
 
 
 def is_nobody_yet(tree: Path) -> None:
-    """What two machines must not share is gone."""
+    """Check that everything that machines must not share is removed."""
     assert not list((tree / "etc/ssh").glob("ssh_host_*"))
     assert (tree / "etc/machine-id").read_bytes() == b""
 
@@ -132,7 +132,7 @@ def test_from_outside_it_is_the_same(tree: Path, tmp_path: Path) -> None:
 def test_a_second_time_changes_nothing(tree: Path) -> None:
     apply(tree)
     watched = [path for name in ("etc", "home", "var/lib/gandi") for path in (tree / name).rglob("*")]
-    # The digest of the last delivery is salted, so it is another one each time.
+    # The digest of the last delivery is salted, so it differs each time.
     files = [path for path in watched if not path.is_dir() and path.name != "delivered"]
     before = {path: path.lstat().st_mtime_ns for path in files}
     said = apply(tree)
@@ -181,7 +181,7 @@ def test_something_that_is_no_system(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("kind", ["swap", "device", "folder"])
 def test_every_medium_is_read(tree: Path, tmp_path: Path, kind: str) -> None:
-    """Those with a filesystem are read in tests/vm, with a kernel that has ISO 9660 and FAT."""
+    """Those with a filesystem are read in tests/vm: the guest's kernel always has ISO 9660 and FAT."""
     document, out = json.dumps(NATIVE).encode(), tmp_path / "medium"
     if kind == "folder":
         seed.folder(Host(), str(out), seed.drive(document, SCRIPT))
@@ -201,7 +201,7 @@ def test_every_medium_is_read(tree: Path, tmp_path: Path, kind: str) -> None:
 
 @pytest.fixture
 def node(tmp_path: Path) -> Path:
-    """What the operator has put on the node."""
+    """Return the operator's files on the node."""
     folder = tmp_path / "node"
     folder.mkdir(mode=0o700)
     (folder / "gandi-agent.deb").write_bytes(newest_deb().read_bytes())
@@ -228,7 +228,7 @@ def test_a_creation_with_ganetis_variables(tmp_path: Path, node: Path, style: Ta
             assert not (target / left).exists()
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         assert [place for place in mounts if place.startswith(f"{target}/")] == []
-        # That nothing runs in it is shown by its umount.
+        # The umount shows that nothing runs in it.
 
 
 def test_a_document_of_the_operators_counts_and_a_policy_is_put_back(tmp_path: Path, node: Path) -> None:

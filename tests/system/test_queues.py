@@ -1,4 +1,4 @@
-"""The kernel's own answers about a NIC's queues and its address: a veth pair in a namespace."""
+"""The kernel's answers about a NIC's queues and address, for a veth pair in a namespace."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ for name, act in (("lo", lambda: kernel.queues(1)), ("none", lambda: kernel.queu
 
 
 def test_what_the_kernel_says_is_understood() -> None:
-    """A veth pair has no combined queues and no address of its making; a refusal is reported."""
+    """A veth pair has no combined queues and no permanent address; a refused request is reported."""
     make = "ip link add one numtxqueues 4 numrxqueues 4 type veth peer name two"
     shell = f"{make} && exec {sys.executable} -c '{_ASK}'"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The daemon exits when there is no work, and no event or request is lost."""
+"""The daemon exits when it is idle, and no event at that time is lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NULL = "/devices/virtual/mem/null"
 
 
 class Systemd:
-    """Holds the sockets, and starts daemons with them."""
+    """Hold the sockets, and start daemons with them."""
 
     def __init__(self, m: Machine) -> None:
         self.m = m
@@ -49,7 +49,7 @@ class Systemd:
         return self.started[-1]
 
     def wakes(self, seconds: float) -> bool:
-        """Whether one of the sockets is a reason to start a daemon."""
+        """Return whether one of the sockets would start a daemon."""
         return bool(select.select([self.requests, self.events], [], [], seconds)[0])
 
     def boot(self) -> subprocess.Popen[bytes]:
@@ -106,7 +106,7 @@ def test_it_leaves_and_only_what_is_ours_brings_it_back(m: Machine, systemd: Sys
 
 
 def test_what_brings_it_back_is_dealt_with_before_systemd_hears_of_it(m: Machine, systemd: Systemd) -> None:
-    """To say that it is ready, and where it is, costs a slow machine more than the work may."""
+    """On a slow machine, to report readiness and state may take longer than the work itself."""
     assert systemd.boot().wait(BOUND) == 0
     machine.send(machine.message("add", "gandi", "/devices/virtual/mem/full"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
@@ -130,11 +130,11 @@ def test_a_request_brings_it_back_too(m: Machine, systemd: Systemd) -> None:
 
 
 def test_an_event_at_any_moment_of_its_leaving_is_seen(m: Machine, systemd: Systemd) -> None:
-    """By the one that leaves, or by the next."""
+    """It is handled by the daemon that exits, or by the next one."""
     systemd.boot()
     for number in range(6):
         daemon = systemd.started[-1]
-        time.sleep(0.9 + number * 0.05)  # around the second after which it leaves
+        time.sleep(0.9 + number * 0.05)  # around the second at which it exits
         machine.send(machine.message("add", "gandi", f"/devices/virtual/mem/d{number}"))
         deadline = time.monotonic() + BOUND
         while f"d{number} add" not in looks(m):

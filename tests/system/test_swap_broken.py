@@ -1,5 +1,5 @@
-"""Broken archives on a real block device, through the reader, the store and the swap step: what is good is
-applied, what is bad is named with its remedy, and nothing is written but the agent's own files.
+"""Broken archives on a real block device, through the reader, the store and the swap step: valid parts are
+applied, invalid ones are reported with their remedy, and only the agent's own files are written.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DOCUMENTS = {
 
 
 def _boot(machine: Callable[..., Machine], disk: LoopDisk) -> tuple[Machine, Context, dict[str, Item]]:
-    """One boot: the machine, what is in force then, and the failed items by name."""
+    """Boot once; return the machine, the configuration in force, and the failed items by name."""
     one = machine(disk)
     ctx, items = one.boot()
     return one, ctx, {item.name: item for item in items if item.outcome is Outcome.FAILED}
 
 
 def _written(one: Machine) -> set[str]:
-    """Every file below the machine's folder, without the instance's name in it."""
+    """Return all files below the machine's folder, without the instance's name in the paths."""
     files = {path.relative_to(one.folder) for path in one.folder.rglob("*") if not path.is_dir()}
     return {"/".join(path.parts[:3]) for path in files} - {"etc/default/gandi"}
 
@@ -62,7 +62,7 @@ def test_a_hostile_member_is_named_and_the_rest_applied(
 
 
 def test_a_member_that_states_ten_gigabytes(make_disk: MakeDisk, machine: Callable[..., Machine]) -> None:
-    """More than the device has: what came before it is applied, and the device is left alone."""
+    """That is more than the device has: the members before it are applied, the device is left as it is."""
     disk = make_disk(24 * MIB)
     head = bytearray(media.member("gandi/modules"))
     head[124:136] = b"\x80" + (10 << 30).to_bytes(11, "big")

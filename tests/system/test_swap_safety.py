@@ -1,4 +1,4 @@
-"""Disks of somebody else: whatever stands on them, they are not searched and not changed by a bit."""
+"""Users' disks: whatever they hold, they are not read and not changed by a bit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ from tests.system.swapdisks import (
 
 
 def _fill(disk: LoopDisk, kind: str, at: Path) -> None:
-    """A filesystem full of a user's file with an archive at every 4 KiB, so also at 512 KiB of the disk."""
+    """Fill a filesystem with a user's file that has an archive at every 4 KiB, so also at 512 KiB of the
+    disk.
+    """
     sh(*MKFS[kind], disk.node)
     at.mkdir()
     sh("mount", disk.node, str(at))
@@ -56,7 +58,7 @@ def test_a_file_on_a_data_disk(
     with open(disk.node, "rb") as device:
         device.seek(OFFSET)
         if archive.header(device.read(512)) is None:
-            put(disk)  # Metadata stands there: the same picture from another side.
+            put(disk)  # There is metadata at that offset: the same case with another cause.
     refused(disk, machine)
 
 
@@ -118,7 +120,7 @@ def _disk(make_disk: MakeDisk, *pieces: tuple[int, bytes]) -> LoopDisk:
 
 
 def _blocks(archive: bytes) -> bytes:
-    """The members alone, without the end mark."""
+    """Return the members alone, without the end mark."""
     content = archive.rstrip(b"\0")
     return content + bytes(-len(content) % media.SECTOR)
 
@@ -142,7 +144,7 @@ def test_a_strangers_archive(
 
 
 def _tar_around(archive: bytes, name: str) -> bytes:
-    """A tar from the disk's beginning on, in which a file's content lies at 512 KiB."""
+    """Return a tar from the start of the disk, with a file's content at 512 KiB."""
     filler = media.member("gandi/filler", bytes(OFFSET - 1024))
     return filler + media.member(name, archive) + bytes(1024)
 
@@ -175,7 +177,7 @@ def test_an_archive_within_something_else(
 def test_another_programs_member_of_the_marks_name(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
-    """Its size would be overwritten."""
+    """Otherwise its size in bytes would be overwritten."""
     content = media.member(archive.WIPED, b"mine" * 4096) + bytes(1024)
     refused(_disk(make_disk, (OFFSET, content)), machine)
 
@@ -183,7 +185,7 @@ def test_another_programs_member_of_the_marks_name(
 def test_the_archive_at_0_counts_where_it_reaches_to_the_other_place(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
-    """A script of the customer's may hold an archive."""
+    """A customer's script may contain an archive."""
     evil = media.make_archive({"vm_hostname": "evil", "vif": []})
     config = media.member("gandi/config", b'{"vm_hostname": "good", "vif": []}')
     filler = media.member("gandi/script", bytes(OFFSET - len(config) - 512) + evil)
@@ -197,7 +199,7 @@ def test_the_archive_at_0_counts_where_it_reaches_to_the_other_place(
 def test_swap_of_before_is_no_reason_to_leave_a_disk(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
-    """A disk that was used: its signature stands, and anything may lie before and behind the archive."""
+    """A disk that was swap: it has the signature, and any data may be before and after the archive."""
     disk = make_disk(24 * MIB)
     put(disk, 8192, os.urandom(8 * MIB))
     sh("mkswap", "-q", disk.node)
@@ -226,7 +228,9 @@ def test_a_strangers_archive_hides_none_of_the_platforms(
 def test_a_gandiswap_partition_that_is_not_blank(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
-    """What libblkid does not know may be somebody's: a name is no proof that nothing is there."""
+    """Data that libblkid does not know may be a user's: a name does not prove that the partition
+    is blank.
+    """
     disk = make_disk(24 * MIB)
     with_gpt(disk, 24 * MIB)
     put(disk, media.PARTITION + 8192, b"a database's page")
@@ -237,7 +241,7 @@ def test_a_gandiswap_partition_that_is_not_blank(
 def test_a_disk_that_blkid_could_not_look_at_is_not_formatted(
     make_disk: MakeDisk, machine: Callable[..., Machine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No answer is not the answer that nothing is there."""
+    """A failed probe does not mean that there is no content."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/blkid").write_text("#!/bin/sh\nkill -9 $$\n")
     (tmp_path / "bin/blkid").chmod(0o755)
@@ -278,7 +282,7 @@ def test_a_blank_disk_that_nobody_named(make_disk: MakeDisk, machine: Callable[.
 
 
 def test_a_loop_device_is_no_disk_of_the_platform(make_disk: MakeDisk) -> None:
-    """Any local user can make one, through udisks."""
+    """Any local user can make one through udisks."""
     disk, _ = carrier(make_disk, "raw")
     assert disk.name not in swap_source.platform_disks(Host())
     found = swap_source.look(Asked(Host(), ("gandi",))).found

@@ -1,4 +1,6 @@
-"""An archive is stored, wiped and becomes swap, on real block devices, wherever the power is cut."""
+"""An archive is stored and wiped, and its disk becomes swap, on real block devices, with power cuts
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ def test_a_power_cut_anywhere(
     assert ctx.medium is not None
     if cut in ("after mark", "in the middle"):
         length = ctx.medium.length
-        ctx.host.write(ctx.state.file("delivered"), "digest")  # as of a document without a plain password
+        ctx.host.write(ctx.state.file("delivered"), "digest")  # as for a document without a plain password
         with open(disk.node, "rb") as device:
             settled.keep_archive(ctx, ctx.medium, device.fileno())
         put(disk, ctx.medium.offset, tar_archive.mark(length - tar_archive.BLOCK))
@@ -189,7 +191,7 @@ def test_the_administrators_swap_is_left_to_him(
 def test_a_disk_that_cannot_be_read_hides_no_other(
     make_disk: MakeDisk, machine: Callable[..., Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build host has no disk with bad blocks: what reads the second block is told that it is one."""
+    """The build host has no disk with bad blocks: a read of the second block is made to fail."""
     bad, good = make_disk(24 * MIB), make_disk(24 * MIB)
     put(bad)
     put(good)

@@ -1,4 +1,4 @@
-"""The bytes that a terminal gets of the verbs, where labels and processes have hostile names."""
+"""The bytes that the verbs send to a terminal, when labels and processes have hostile names."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 TREE = Path(__file__).parents[2]
 COUNT = 100
-#: Seconds by which a verb may take longer than with harmless names.
+#: Seconds that a verb may take beyond its time with harmless names.
 LONGER = 3.0
 NOTHING: Mapping[str, str] = {}
 
 
 @pytest.fixture(scope="module")
 def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[LoopDisk]]]:
-    """A hundred disks with all the labels, mounted by the agent; each kind of filesystem has several."""
+    """A hundred disks with all labels, mounted by the agent; several of each kind of filesystem."""
     root, made = tmp_path_factory.mktemp("disks"), list[LoopDisk]()
     try:
         for number in range(COUNT):
@@ -52,7 +52,7 @@ def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, l
 def on_terminal(
     root: Path, disks: list[LoopDisk], *words: str, status: int = 0, environment: Mapping[str, str] = NOTHING
 ) -> tuple[str, float]:
-    """The bytes that a terminal gets of a verb, and the seconds that it takes."""
+    """Return the bytes that a verb sends to a terminal, and the seconds that it takes."""
     names = ",".join(disk.name for disk in disks)
     verb = [sys.executable, "-m", "tests.system.verb", str(root), names, *words]
     begun = time.monotonic()
@@ -70,7 +70,7 @@ def on_terminal(
 
 @contextmanager
 def crowded(at: Path, names: list[bytes]) -> Iterator[list[int]]:
-    """Processes of these names that hold files of these names; their process ids."""
+    """Start processes of these names that hold files of these names; give their process ids."""
     argv = [sys.executable, "-c", crowd.CROWD, str(at)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/") as process:
         assert process.stdin
@@ -83,7 +83,7 @@ def crowded(at: Path, names: list[bytes]) -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def mounted(attached: tuple[Path, list[LoopDisk]]) -> tuple[Path, list[LoopDisk], list[Mount]]:
-    """The same, once they are mounted, with what the mount stage said already checked."""
+    """The same disks, mounted, with the mount stage's output already checked."""
     root, disks = attached
     said, took = on_terminal(root, disks, "mount-all")
     print(f"{COUNT} disks mounted in {took:.1f} s")
@@ -131,7 +131,7 @@ def test_detach_names_who_is_there(mounted: tuple[Path, list[LoopDisk], list[Mou
         _, harmless = on_terminal(root, disks, "detach", str(at), status=1)
     elsewhere = root / "elsewhere"
     elsewhere.mkdir()
-    # Those that hold nothing of the disk are looked at as a whole.
+    # Processes that do not use the disk are read completely.
     with crowded(elsewhere, list(PROCESSES)), crowded(at, list(PROCESSES)) as pids:
         said, took = on_terminal(root, disks, "detach", str(at), status=1)
         search = holders.of(Host(), (str(at),))

@@ -1,4 +1,4 @@
-"""udev's multicast group, for real: messages as udevd sends them, the kernel's filter, and an overflow."""
+"""udev's real multicast group: messages as udevd sends them, the kernel's filter, and an overflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.system.machine import message, send
 if TYPE_CHECKING:
     import socket
 
-pytestmark = pytest.mark.usefixtures("own_network")  # udev's group is heard in one network namespace only
+pytestmark = pytest.mark.usefixtures("own_network")  # udev multicasts in one network namespace only
 
 DEVPATH = "/devices/virtual/mem/null"
 
@@ -73,7 +73,7 @@ def test_what_carries_another_tag_is_nothing_and_with_the_filter_wakes_nobody() 
 
 
 def test_the_filter_outlives_who_put_it_there() -> None:
-    """On the socket, not on the descriptor: so it stays on that of systemd."""
+    """It is on the socket, not on the descriptor, so it stays on that of systemd."""
     systemds = heard()
     with systemds.socket.dup() as copy:
         attach(copy, "gandi")

@@ -1,4 +1,4 @@
-"""Accounts by the real useradd, usermod and chpasswd, in a throw-away view of this machine's own tree."""
+"""Accounts by the real useradd, usermod and chpasswd, in a temporary overlay of this machine's tree."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ IDENTITY = Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 HASH = "$6$saltsalt$" + "x" * 86
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWdsCbXvYF me@home"
 OTHER = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO8v1o1N3pG0vJ9y3zvGUdnM1hAx5cZ2mP1oXAYGK9mF you@home"
-#: What the accounts and their homes may take.
+#: Bytes for the accounts and their homes.
 SPACE = "size=48m,nr_inodes=10000"
 ROOT, ADMIN = User("root", HASH, (KEY,)), User("gandi1", HASH, (KEY, OTHER), admin=True)
 
 
 class Machine:
-    """The chroot, and the step over it as over several boots."""
+    """The chroot, and runs of the step in it as at several boots."""
 
     def __init__(self, root: Path) -> None:
         self.host = Host(root)
@@ -44,7 +44,7 @@ class Machine:
         return ctx
 
     def boot(self, *who: User) -> dict[str, str]:
-        """Each item's outcome with its detail."""
+        """Run the step; return each item's outcome with its detail."""
         if who:
             self.config = replace(self.config, users=who)
         found = users.apply(self.context())
@@ -78,7 +78,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         options = f"lowerdir=/,upperdir={space}/upper,workdir={space}/work"
         mount(root, "-t", "overlay", "-o", options, "overlay")
         machine = Machine(root)
-        # Whatever this machine has of its own must not count.
+        # This machine's own accounts must not count.
         machine.command("groupadd", "--force", "sudo")
         for home in ("root/.ssh/authorized_keys", "var/lib/gandi"):
             subprocess.run(["rm", "-rf", machine.file(home)], check=True)
@@ -181,7 +181,7 @@ def test_a_key_within_a_comment_or_an_option_is_none(machine: Machine) -> None:
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029"], ids=ascii)
 def test_what_a_user_says_of_itself_keeps_nothing_away(machine: Machine, odd: str) -> None:
-    """By chfn, which takes these characters in a UTF-8 locale and in any."""
+    """Through chfn, which accepts these characters in a UTF-8 locale, or in any."""
     machine.boot()
     machine.command("chfn", "--room", f"a{odd}b", "gandi1")
     assert f"a{odd}b" in machine.file("/etc/passwd").read_text()
@@ -262,7 +262,7 @@ PLAIN = "s3kr:t/pass word"
 
 
 def _log_in(machine: Machine, name: str, plain: str) -> bool:
-    """Whether this is the account's password, by crypt(3)."""
+    """Return whether this is the account's password, by crypt(3)."""
     stored = _shadow(machine, name) or ""
     libcrypt = ctypes.CDLL("libcrypt.so.1")
     libcrypt.crypt.restype = ctypes.c_char_p
@@ -371,7 +371,7 @@ def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None
 
 
 def test_an_administrator_gets_no_group_that_is_not_named(machine: Machine) -> None:
-    """Groups that are as good as root are there, and stay empty (CVE-2020-8903, -8907, -8933)."""
+    """Groups that are equivalent to root exist, and stay empty (CVE-2020-8903, -8907, -8933)."""
     for group in ("adm", "docker", "lxd", "disk"):
         machine.command("groupadd", "--force", group)
     machine.boot()

@@ -1,6 +1,7 @@
-"""A user who may write to a folder that the agent writes to tries to have it write elsewhere.
+"""A user who may write to a folder that the agent writes to tries to make the agent write elsewhere.
 
-The tries are a real process of another uid that swaps the folder for a link, as fast as the kernel can.
+The attempts are a real process of another uid that exchanges the folder with a link, as fast as the kernel
+can.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHdf2mNDYbbiLMAH/3rdNZmPnmVcRdhNWxbWd
 SECRET = "root:$6$secret:1::::::\n"
 USER = 12345
 _EXCHANGE, _HERE = 2, -100  # linux/fs.h: RENAME_EXCHANGE; linux/fcntl.h: AT_FDCWD
-#: A race has so many tries, and ends when so many went well and so many were refused; seconds at the most.
+#: A race: attempts at most, those that must succeed and be refused before it ends, seconds at most.
 _TRIES, _EACH, _SECONDS = 1000, 200, 60.0
 
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A machine in a folder that every user can reach, with root's own and the user's."""
+    """A machine in a folder that all users can reach, with files of root and of the user."""
     made = Path(tempfile.mkdtemp(dir="/var/tmp"))
     try:
         made.chmod(0o755)
@@ -77,7 +78,7 @@ def ctx(root: Path, **what: object) -> Context:
 
 
 def unharmed(root: Path) -> None:
-    """Nothing of root's has changed."""
+    """Check that none of root's files has changed."""
     shadow = root / "etc/shadow"
     info = shadow.stat()
     assert shadow.read_text() == SECRET
@@ -117,7 +118,7 @@ def test_keys_in_a_folder_of_the_users(root: Path, how: str) -> None:
 
 
 def test_keys_there_keep_owner_and_mode(root: Path) -> None:
-    """A file of root's that the user may move but not read must not become readable by a key."""
+    """A file of root that the user may move but not read must not become readable when a key is added."""
     keys = root / "var/keys/ann"
     keys.write_text("secret\n")
     keys.chmod(0o600)
@@ -133,7 +134,7 @@ def test_keys_there_keep_owner_and_mode(root: Path) -> None:
 
 
 def test_a_home_whose_keys_lie_above_it_is_not_closed(root: Path) -> None:
-    """``%h/../keys``: the folders between belong to root."""
+    """With ``%h/../keys`` the folders between belong to root."""
     (root / "etc/ssh/sshd_config").write_text("AuthorizedKeysFile %h/../keys/%u\n")
     (root / "home/keys").mkdir()
     (root / "home").chmod(0o755)
@@ -149,7 +150,7 @@ def test_a_home_whose_keys_lie_above_it_is_not_closed(root: Path) -> None:
 
 @contextmanager
 def swapping(root: Path, chance: random.Random) -> Iterator[None]:
-    """The user exchanges the folder ``home/ann/in`` and a link to root's for as long as the block lasts."""
+    """Have the user exchange the folder ``home/ann/in`` with a link to root's, until the block ends."""
     folder, link = root / "home/ann/in", root / "home/ann/link"
     as_user("mkdir", folder)
     as_user("ln", "-s", "../../etc", link)
@@ -161,7 +162,7 @@ def swapping(root: Path, chance: random.Random) -> Iterator[None]:
         os.setgid(USER)
         os.setuid(USER)
         while exchange(_HERE, names[0], _HERE, names[1], _EXCHANGE) == 0:
-            time.sleep(chance.random() / 2000)  # as long as what it is to fall into
+            time.sleep(chance.random() / 2000)  # about as long as the moment to hit
         os._exit(1)
     try:
         yield
@@ -216,7 +217,7 @@ def test_a_folder_that_is_swapped_while_it_is_written_to(root: Path) -> None:
 
 
 def test_the_user_would_win_against_a_path(root: Path) -> None:
-    """What the test above is worth: a look at the path and a write to it."""
+    """The control for the test above: with a check of the path and then a write to it, the user wins."""
     decoy = root / "etc/decoy"
     with swapping(root, random.Random()):
         until = time.monotonic() + _SECONDS
@@ -292,8 +293,9 @@ def test_a_users_acl_counts(root: Path) -> None:
 
 
 def test_a_filesystem_of_a_users_program_says_what_it_likes(root: Path) -> None:
-    """FUSE tells any owner: a mount is looked at by its type. The kernel's own question waits for an answer,
-    so the folder is not walked through here, but what decides is asked about its number.
+    """FUSE can report any owner, so a mount is judged by its type. The kernel's own request to it would wait
+    for an answer, so the folder is not walked through here: the function that decides gets its device
+    number.
     """
     from agent.host import descriptor_walk
 

@@ -1,1 +1,3 @@
-"""``make soak``: what is too long for each run of make test, whole or in parts, and what it found."""
+"""``make soak``: the tests that are too long for ``make test``, in parts, and the page with their
+results.
+"""

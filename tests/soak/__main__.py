@@ -1,4 +1,4 @@
-"""``python -m tests.soak SEED [--minutes N] [NAME…]``: all campaigns, or those that are named."""
+"""``python -m tests.soak SEED [--minutes N] [NAME…]``: run all campaigns, or the named ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.soak.play import PROJECT, Result, play
 
 PAGE = PROJECT / "docs/soak.md"
 LOGS = PROJECT / "build/soak"
-#: Guests at a time: what two cores carry.
+#: Guests at a time, for two cores.
 GUESTS = 2
 _WRITING = threading.Lock()
 
 
 def main() -> int:
-    """1 when anything fell, 2 when a name is not known."""
+    """Return 1 when a test failed, 2 when a name is not known, else 0."""
     parser = argparse.ArgumentParser(prog="make soak")
     parser.add_argument("seed", type=int)
     parser.add_argument("names", nargs="*")
@@ -37,7 +37,7 @@ def main() -> int:
     def one(name: str) -> Result:
         return _one(name, asked.seed, asked.minutes)
 
-    # What is played in many runs keeps all cores busy by itself.
+    # A campaign of many runs keeps all cores busy by itself.
     results = [one(name) for name in names if CAMPAIGNS[name].runs]
     with ThreadPoolExecutor(GUESTS) as guests:
         results += guests.map(one, [name for name in names if not CAMPAIGNS[name].runs])

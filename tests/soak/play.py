@@ -1,4 +1,4 @@
-"""One campaign is played: pytest runs it, and what it says of it is counted."""
+"""Run one campaign with pytest, and count its results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.soak.campaigns import Campaign
 from tests.vm.campaign import SEED, SOAK, UNTIL
 
 PROJECT = Path(__file__).parents[2]
-#: A campaign of many boots is one test, for which the limit of make test is none.
+#: A campaign of many boots is one test: the time limit of make test does not apply to it.
 _LIMIT = 24 * 60 * 60
 _INTERRUPTED = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many were done, of how many."""
+    """A number of rounds or tests done, and their total."""
 
     done: int
     wanted: int
@@ -32,7 +32,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was done of a campaign, which tests fell, and how long it took in minutes."""
+    """The rounds and tests done, the failed tests, and the duration in minutes."""
 
     tests: Count
     rounds: Count | None
@@ -41,8 +41,8 @@ class Result:
 
 
 def play(campaign: Campaign, seed: int, minutes: float | None, folder: Path) -> Result:
-    """Play it until it is through, a test falls, or ``minutes`` are over: then it ends after the round (or
-    test) in progress. What pytest writes is in ``folder``.
+    """Run a campaign until it is complete, a test fails, or ``minutes`` are over: then it ends after the
+    round (or test) in progress. pytest's output is in ``folder``.
     """
     begun = time.monotonic()
     until = begun + minutes * 60 if minutes else None
@@ -89,8 +89,8 @@ def _pytest(tests: tuple[str, ...], seed: int, until: float | None, folder: Path
 
 
 def _read(record: Path, rc: int, *, ended: bool) -> Result:
-    """What the record says. A pytest that did not play (nothing found, interrupted) has fallen itself,
-    unless it ``ended`` by its bound.
+    """Return the record's results. A pytest run that ran no test (nothing found, interrupted) counts as
+    failed, unless it ``ended`` at its time limit.
     """
     root = ET.parse(record).getroot() if record.exists() else ET.Element("testsuites")
     cases = list(root.iter("testcase"))

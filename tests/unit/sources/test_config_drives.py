@@ -1,6 +1,4 @@
-"""On which devices a drive counts, and what is said of those that only pose as one. Nothing is opened
-here.
-"""
+"""On which devices a drive is accepted, and the notes on those that only look like one; none is opened."""
 
 from __future__ import annotations
 

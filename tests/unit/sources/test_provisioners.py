@@ -1,4 +1,4 @@
-"""Another tool in the image that sets the machine up: found from files alone."""
+"""Another provisioning tool in the image is detected from files alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sources are asked, and how long a machine waits for one."""
+"""Which sources are searched, and how long a machine waits for one."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.Mon
 def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is read once more where a disk has come since, and not for each event."""
+    """It is read again when a disk has appeared since, and not for each event."""
     (root / "run/udev/queue").touch()
     disks, looks = [["sda"], ["sda"], ["sda"], ["sda", "sr0"]], list[tuple[str, ...]]()
     monkeypatch.setattr(storage, "names", lambda _host: disks.pop(0) if len(disks) > 1 else disks[0])

@@ -31,7 +31,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def take(host: Host, config: InstanceConfig) -> State:
-    """The document arrives, as in steps/source.py."""
+    """Put a document in force, as steps/source.py does."""
     state = State(host)
     state.assume(config.identity)
     state.store_config(config, {})
@@ -102,7 +102,7 @@ def test_a_password_that_is_reset_later_is_applied(host: Host, tmp_path: Path) -
     state, user = take(host, document("one")), User("root")
     assert next(passwords.settle(state, user, "first")).outcome is Outcome.KEPT
     assert next(passwords.settle(state, user, "first")).outcome is Outcome.KEPT, (
-        "salted anew, and known again"
+        "with another salt, and recognised"
     )
     assert settle(state, "password:someone", "x", None)[0] is Outcome.KEPT
     (tmp_path / BOOT).write_text("second\n")

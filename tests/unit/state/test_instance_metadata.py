@@ -1,4 +1,4 @@
-"""What the platform says of the machine, for those who may know."""
+"""The platform's metadata of the machine, for each user what they may read."""
 
 from __future__ import annotations
 

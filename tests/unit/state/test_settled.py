@@ -1,4 +1,4 @@
-"""When the mark of a machine at rest is left, and what it says."""
+"""When the mark of a settled machine is written, and its content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FACTS = "uuid 1\ndisk vda 1 0\n"
 
 
 class Checked(Host):
-    """Answers for gandi-check; everything else is real."""
+    """Stand in for gandi-check; everything else is real."""
 
     facts = FACTS
 

@@ -1,4 +1,4 @@
-"""What is remembered, and the rule of three values."""
+"""The state's files, and the rule of three values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def state(tmp_path: Path) -> State:
 
 
 class Live:
-    """A value of the machine, and a way to settle it."""
+    """A value of the machine, and a call that settles it."""
 
     def __init__(self, state: State, value: str | None) -> None:
         self.state, self.value = state, value
@@ -140,7 +140,7 @@ def test_disks_are_remembered_fact_by_fact(state: State) -> None:
 
 
 def test_an_item_of_several_files_that_was_cut_is_applied_again(state: State) -> None:
-    """What is live tells only of the first of them."""
+    """The live value shows only the first of them."""
     calls = list[str | None]()
 
     def settle(live: str | None, *, cut: bool = False) -> Outcome:

@@ -1,4 +1,4 @@
-"""What the platform delivers no longer; and which NIC went with which."""
+"""Items that are no longer delivered; and the pairs of NICs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_only_our_own_doing_is_undone(
 
 @pytest.mark.parametrize("way", [{"parts": ""}, {"own": True}], ids=str)
 def test_what_a_cut_run_applied_without_the_record_of_it_is_ours(state: State, way: dict[str, Any]) -> None:
-    """A power cut takes the record; what was there before it was begun stays."""
+    """A power cut loses the record; what was there before the item was begun stays."""
     live: list[str] = []
 
     def cut() -> None:

@@ -1,4 +1,4 @@
-"""Programs of each boot: which command, once a boot, and never in an image."""
+"""Programs for each boot: their commands, once per boot, and never in an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPTS = (Script("bootcmd-1", "a" * 64), Script("bootcmd-2", "b" * 64))
 
 
 class Live(Host):
-    """A tree that says that it runs."""
+    """A tree that counts as the running system."""
 
     @property
     def live(self) -> bool:
@@ -30,7 +30,7 @@ class Live(Host):
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What PID 1 was asked to run; the first unit that has "2" in its name fails."""
+    """The units that PID 1 was asked to run; the first one with "2" in its name fails."""
     asked: list[tuple[str, ...]] = []
 
     def run(_host: Host, unit: str, argv: tuple[str, ...], **_more: object) -> None:

@@ -1,4 +1,4 @@
-"""Logins on consoles: none where systemd or the administrator has configured one."""
+"""Logins on consoles: nothing is done where systemd or the administrator provides one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Periodic jobs: spread over machines, stable on one, and only where they stand at their shipped times."""
+"""Periodic jobs: spread over machines, constant on one, and moved only from the times that Debian ships."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of the document: content, place and owner; never through a user's link."""
+"""Files of the document: content, place, owner; and never through a user's link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWNER = {"owner": str(os.getuid()), "group": str(os.getgid())}
 
 
 def deliver(machine: Machine, content: bytes, path: str = "/etc/motd", **what: object) -> None:
-    """The document has this one file, stored as the source step stores it."""
+    """Deliver a document with this one file, stored as by the source step."""
     name = f"file-{path.rpartition('/')[2]}"
     file = File(path=path, name=name, digest=hashlib.sha256(content).hexdigest(), **(OWNER | what))  # type: ignore[arg-type]  # fields by name
     machine.deliver(files=(file,))

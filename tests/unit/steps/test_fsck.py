@@ -1,4 +1,4 @@
-"""Check counters: set where there was no limit on mounts, on a filesystem that mke2fs made."""
+"""Limits for checks: set where there was no limit on mounts, on a filesystem made by mke2fs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DONE = "42 mounts, 5184000 s"
 
 @pytest.fixture
 def disk(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The root filesystem in a file, in the place of its device; tune2fs is run here."""
+    """The root filesystem in a file that replaces its device; the real tune2fs is run."""
     machine.put("/proc/self/mountinfo", "20 1 254:1 / / rw - ext4 /dev/root rw\n")
     path = machine.put("/dev/block/254:1", "\0" * (1 << 20))
     subprocess.run(["mke2fs", "-q", "-t", "ext4", path], check=True)

@@ -1,4 +1,4 @@
-"""The name goes where it belongs, keeps what else is there, and the administrator wins."""
+"""The name is set in all its places, other lines are kept, and so are the administrator's changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NIC = Nic(0, addresses=("2001:db8::10/64", "203.0.113.10/24"))
 
 @pytest.fixture
 def named(machine: Machine) -> Machine:
-    """A machine made of an image, with a document."""
+    """A machine made from an image, with a document."""
     machine.put("/etc/hostname", "debian\n")
     machine.put("/etc/hosts", HOSTS)
     machine.deliver(hostname="vm1.example.com", nics=(NIC,))

@@ -1,4 +1,4 @@
-"""The step that publishes what the platform says of the machine: at each boot, and no change of it."""
+"""The step that publishes the platform's metadata: at each boot, and not as a change."""
 
 from __future__ import annotations
 

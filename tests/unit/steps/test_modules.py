@@ -1,4 +1,4 @@
-"""The kernel modules archive: for this kernel, below two folders, and nowhere else."""
+"""The archive of kernel modules: for this kernel only, and only below two folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RELEASE = os.uname().release
 
 @dataclass(slots=True)
 class Image(Host):
-    """A machine in a folder that has no depmod of its own: the call is recorded."""
+    """A machine in a folder without a depmod: the call is recorded."""
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""The message at login: a link that the administrator may remove, and the program that it leads to."""
+"""The message at login: a file or link that an administrator may remove, and the program behind it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(params=[motd.FILE, motd.LINK])
 def place(request: pytest.FixtureRequest, machine: Machine) -> Path:
-    """The path of the message in this tree, in a folder that exists."""
+    """The place of the message here; only that folder exists."""
     path = machine.root / str(request.param)[1:]
     path.parent.mkdir(parents=True)
     return path
@@ -42,7 +42,7 @@ def test_written_once_and_then_left(machine: Machine, place: Path) -> None:
 
 
 def test_one_that_is_switched_off_stays_off(machine: Machine) -> None:
-    """As update-motd(5) says: by taking the right to run it."""
+    """As in update-motd(5): by removing the permission to execute it."""
     path = machine.put(motd.FILE)
     path.unlink()
     machine.run(motd.apply)

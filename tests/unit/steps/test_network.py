@@ -1,4 +1,4 @@
-"""Every NIC gets what the document has for it; nothing that another tool configures is touched."""
+"""Every NIC gets the document's configuration; a NIC that another tool configures is left as it is."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_new_nic_before_the_others_on_the_bus_takes_nobodys_place(networked: M
 
 
 class Booting(Host):
-    """A machine in a folder that is taken for the running one."""
+    """A machine in a folder that counts as the running one."""
 
     @property
     def live(self) -> bool:

@@ -1,4 +1,6 @@
-"""NICs that come and go in one boot: their files go with them and come again; no NIC takes their place."""
+"""NICs plugged in and out in one boot: their files are removed and written again; no other takes their
+place.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ def _unplug(machine: Machine, number: int) -> None:
 
 
 def _again(machine: Machine) -> dict[str, str]:
-    """A NIC has come or gone: the step once more, in the same boot, and then it is remembered."""
+    """Run the step again in the same boot, after a NIC was plugged in or out, and record the NICs."""
     found = machine.run(network.apply, same_boot=True)
     ctx = machine.context(same_boot=True)
     nic_inventory.store(ctx, nic_inventory.find(ctx, (), {}, by_name=False))
@@ -64,7 +66,7 @@ def test_a_file_of_the_administrators_stays(networked: Machine) -> None:
 
 
 def test_at_a_boot_a_nic_that_is_not_there_keeps_its_files(networked: Machine) -> None:
-    """It may be late."""
+    """It may appear later."""
     _unplug(networked, 1)
     assert networked.run(network.apply)["nic:1"].startswith("skipped")
     assert networked.text(networkd.paths("nic1")[-1])
@@ -77,7 +79,7 @@ def test_no_nic_that_was_there_takes_the_place_of_one_that_went(networked: Machi
     outcomes = _again(networked)
     assert outcomes["nic:0"] == "changed: unplugged, removed"
     assert outcomes[f"dhcp:{_mac(2)}"] == "unchanged: ens2"
-    # A new one does: the platform has replaced it.
+    # A new one takes it: the platform has replaced the NIC.
     _plug(networked.root, 7)
     assert _again(networked)["nic:0"] == "changed: ens7"
 

@@ -39,7 +39,7 @@ def _use(machine: Machine, manager: str) -> None:
 
 
 def _ours(root: Path) -> list[str]:
-    """Every file of ours for a NIC."""
+    """Return the agent's files for NICs."""
     found = (str(path.relative_to(root)) for path in (root / "etc").rglob("*gandi-*") if path.is_file())
     return sorted(name for name in found if "sysctl" not in name)
 
@@ -155,7 +155,7 @@ def test_parameters_are_left_alone_where_the_setting_says_so(plugged: Machine) -
 def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
     plugged: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """udev's record of a NIC comes after its rename: here between our look and our question for it."""
+    """udev's record of a NIC is written after its rename: here between the agent's two reads."""
     nics = plugged.root / "sys/class/net"
     named = interfaces.named_by_udev
 
@@ -176,7 +176,7 @@ def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
 def test_dhcp_for_a_nic_of_that_name_that_the_machine_had_before_goes(
     plugged: Machine, *, documented: bool
 ) -> None:
-    """An image that was booted without a document and copied: ifupdown adds up the stanzas of one name."""
+    """An image that was booted without a document and then copied: ifupdown merges stanzas of one name."""
     _use(plugged, "ifupdown")
     ctx = plugged.context()
     ctx.config = None

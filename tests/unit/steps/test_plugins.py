@@ -1,4 +1,4 @@
-"""Which programs are plugins, in which order; that systemd runs them is seen in the guest."""
+"""Which programs are plugins, and their order; that systemd runs them is tested in the guest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIB = Path(__file__).parents[3] / "etc-gandi/plugins-lib"
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, dict[str, str], float]]:
-    """Unit, path, environment and bound of each program that was run."""
+    """Unit, path, environment and time limit of each program that was run."""
     done = []
 
     def execute(

@@ -1,4 +1,4 @@
-"""What a copy must not share: host keys and machine-id of a new instance, once, and of no other."""
+"""Host keys and machine-id are replaced once on a new instance, and on no other."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_flag_counts_on_the_day_that_the_machine_is_set_up(machine: Machine)
 def test_made_here_where_the_unit_does_not_come(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, state: str, enabled: bool, again: bool, made: int
 ) -> None:
-    """A drive that comes late, a stage that is run again, or a unit that is disabled."""
+    """With a late drive, a stage that runs again, or a disabled unit."""
     expect(machine)
     argvs: list[tuple[str, ...]] = []
 
@@ -124,7 +124,7 @@ def test_made_here_where_the_unit_does_not_come(
 
 
 def deliver(machine: Machine, ctx: Context) -> None:
-    """As the source step takes over what it found in the swap disk."""
+    """Put a document in force as the source step does."""
     parsed = client.parse_files(
         "gandi", {"gandi/config": b'{"vm_hostname": "vm1", "nameservers": [], "vif": []}'}
     )
@@ -134,7 +134,7 @@ def deliver(machine: Machine, ctx: Context) -> None:
 def test_it_is_noted_before_the_machine_becomes_another(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut between the two: the next boot finds the medium again."""
+    """After a power cut between the two, the next boot finds the medium again."""
     machine.put("/sys/class/dmi/id/product_uuid", OTHER)
     ctx = machine.context()
     with monkeypatch.context() as patch:
@@ -160,7 +160,7 @@ def test_the_same_again_notes_nothing(machine: Machine) -> None:
 def test_a_machine_that_runs_keeps_its_id_until_it_boots(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A drive that comes late; the network is up by then."""
+    """With a late drive: the network is up by then."""
     expect(machine)
     with monkeypatch.context() as patch:
         patch.setattr(Host, "live", property(lambda _host: True))

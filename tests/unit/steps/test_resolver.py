@@ -1,4 +1,4 @@
-"""Which resolvers are chosen, and in whose file they land."""
+"""Which resolvers are chosen, and which program's file they are written to."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_choice_is_spread_over_machines_and_stable_for_one() -> None:
 
 @pytest.fixture
 def asking(machine: Machine) -> Machine:
-    """A machine whose document has resolvers, one of each family to keep the text in one order."""
+    """A machine with resolvers in its document, one of each family so that the order is fixed."""
     machine.put("/etc/.exists")
     machine.deliver(nameservers=(OLD[0], NEW[0]), nics=(IPV4,))
     return machine
@@ -121,7 +121,7 @@ def test_resolvers_that_cannot_be_reached_are_said_and_not_written(asking: Machi
 
 @pytest.fixture
 def elsewhere(asking: Machine) -> Machine:
-    """A machine of another platform, which has resolvers for all NICs and for one."""
+    """A machine of another platform, with resolvers for all NICs and for one."""
     asking.config = replace(asking.config, identity=Identity("openstack", "one"))
     nic = replace(IPV4, nameservers=("192.0.2.53",), search=("nic.example",))
     asking.deliver(nameservers=NEW + OLD, search=("a.example", "b.example"), nics=(nic,))
@@ -178,7 +178,7 @@ def _resolved(machine: Machine) -> None:
 
 
 def test_who_keeps_the_resolvers_from_now_on_is_told_them(asking: Machine) -> None:
-    """systemd-resolved is installed on a machine that did without."""
+    """systemd-resolved is installed later."""
     asking.run(resolver.apply)
     _resolved(asking)
     assert asking.run(resolver.apply)["resolvers"].startswith("changed")
@@ -200,7 +200,7 @@ def test_a_resolv_conf_that_the_administrator_wrote_instead_of_the_link_stays(as
 
 @pytest.fixture
 def leasing(asking: Machine) -> Machine:
-    """A machine where ifupdown is in charge, and both of its DHCP clients are installed."""
+    """A machine with ifupdown in charge, and both of its DHCP clients installed."""
     for program in ("ifup", "dhcpcd", "dhclient"):
         asking.put(f"/usr/sbin/{program}")
     wants = asking.root / "etc/systemd/system/multi-user.target.wants"

@@ -1,4 +1,4 @@
-"""The shell file is run for real; systemd, which is not here, is stood in for by a process of its own."""
+"""The shell file is really run; a plain process stands in for systemd."""
 
 from __future__ import annotations
 
@@ -28,47 +28,47 @@ from .conftest import IDENTITY
 
 
 class Systemd(Host):
-    """A tree as if it were the running system, with a plain process as transient service."""
+    """A tree that counts as the running system, with a plain process as its transient service."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.units: list[subprocess.Popen[bytes]] = []
-        #: How many programs had been started each time that the network was waited for.
+        #: For each wait for the network, the number of programs started before.
         self.waits: list[int] = []
-        #: What waiting for it ends with.
+        #: The result of that wait.
         self.network: HostError | str = "done"
-        #: What the service was asked for with.
+        #: The properties of the service.
         self.said = Said()
 
     @property
     def unit(self) -> subprocess.Popen[bytes] | None:
-        """The service that was started last."""
+        """Return the service that was started last."""
         return self.units[-1] if self.units else None
 
     @property
     def live(self) -> bool:
-        """As on a machine that runs; paths stay below the root."""
+        """Return True, as on a running machine; paths stay below the root."""
         return True
 
     def path(self, name: str) -> str:
         return f"{self.root}/{name.lstrip('/')}"
 
     def begins(self, unit: str, said: Said) -> None:
-        """The transient service begins."""
+        """Start the transient service."""
         self.said, command = said, said["ExecStart"]
         file = Path(self.path(command[-1]))
-        # The file names places on the machine; here they are below the root.
+        # The file has the machine's paths; here they are below the root.
         text = file.read_text().replace("/var/lib/gandi", self.path("/var/lib/gandi"))
         file.write_text(text.replace("/run/gandi", self.path("/run/gandi")))
         Path(self.path("/run/gandi")).mkdir(parents=True, exist_ok=True)
         Path(self.path("/run/systemd/transient")).mkdir(parents=True, exist_ok=True)
         Path(self.path(f"/run/systemd/transient/{unit}")).touch()
-        # A session of its own, so that what it started can be ended with it.
+        # A session of its own, so that its children can be ended with it.
         program = [*command[:-1], str(file)]
         self.units.append(subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True))
 
     def ends(self, unit: str) -> str:
-        """The start of another unit ends."""
+        """Return how the start of another unit ends."""
         assert unit == "network-online.target"
         self.waits.append(len(self.units))
         if isinstance(self.network, HostError):
@@ -76,7 +76,7 @@ class Systemd(Host):
         return self.network
 
     def state(self, unit: str) -> str:
-        """The state of the transient service."""
+        """Return the state of the transient service."""
         assert unit == f"{script.UNIT}.service"
         return "active" if self.unit is not None and self.unit.poll() is None else "inactive"
 
@@ -99,7 +99,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_pid1: AskedPid1)
 
 
 def _context(host: Host, programs: dict[str, tuple[str, tuple[str, ...]]], **what: Any) -> Context:
-    """A document with these programs: text and arguments by name."""
+    """Return a context with a document with these programs: text and arguments by name."""
     ctx = context(host)
     ctx.state.adopt(IDENTITY)
     scripts = tuple(Script(name, f"{hash(it):x}" * 4, it[1]) for name, it in programs.items())
@@ -110,7 +110,7 @@ def _context(host: Host, programs: dict[str, tuple[str, tuple[str, ...]]], **wha
 
 def _outcomes(ctx: Context) -> list[str]:
     def text(item: Item) -> str:
-        # How long it took is the build host's affair.
+        # The duration depends on the build host.
         return re.sub(r" after \d+ s$", "", f"{item.name} {item.outcome} {item.detail}")
 
     return [text(item) for item in script.apply(ctx)]
@@ -179,7 +179,8 @@ def test_the_boot_goes_on_while_a_program_runs(host: Systemd, tmp_path: Path, mo
     first, second = _outcomes(ctx)
     assert first.startswith("script changed running since ")
     assert second == "run changed starts when the one before it has ended"
-    # The stage again, as after its runner was killed: joined, not started a second time.
+    # The stage runs again, as after its process was killed: it waits for the service, and starts no second
+    # one.
     assert _outcomes(ctx) == ["script unchanged was started before", second]
     gate.write_text("go\n")
     assert host.unit is not None

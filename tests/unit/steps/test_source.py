@@ -26,7 +26,7 @@ OTHER = "4c4c4544-0031-4a10-8056-000000000002"
 
 
 class Machine:
-    """A machine in a folder, started again and again; ``archive`` is what its swap disk carries."""
+    """A machine in a folder, booted several times; ``archive`` is the one on its swap disk."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.archive = root, b""
@@ -112,7 +112,7 @@ def test_the_next_boots(machine: Machine) -> None:
     assert items["source"].outcome is Outcome.UNCHANGED
     assert again.config == first.config
     assert again.medium == first.medium, "the same archive is used up again"
-    assert machine.asked[-1], "the reader is told what is known"
+    assert machine.asked[-1], "the reader gets the known digest"
     machine.archive = b""
     stored, items = machine.boot()
     assert items["source"].outcome is Outcome.UNCHANGED
@@ -135,7 +135,7 @@ def test_a_changed_document_for_the_same_machine(machine: Machine) -> None:
 
 
 def test_going_back_to_an_older_document(machine: Machine) -> None:
-    """What is known must always be what is stored: A, B, A again."""
+    """The digest must always be that of the stored document: A, B, A again."""
     for name in ("vm1", "vm2", "vm1"):
         machine.deliver(vm_hostname=name)
         ctx, _ = machine.boot()
@@ -161,7 +161,7 @@ def test_a_clone_with_a_medium_is_a_new_instance(machine: Machine) -> None:
     assert items["source"].detail.endswith("a new instance")
     assert ctx.config is not None
     assert ctx.config.identity.id == OTHER
-    assert machine.asked[-1] == "", "another machine's delivery is read anew"
+    assert machine.asked[-1] == "", "another machine's delivery is read again"
 
 
 def test_a_changed_uuid_without_a_medium_is_the_same_instance(machine: Machine) -> None:
@@ -268,7 +268,7 @@ def test_what_cannot_be_stored_is_applied_from_memory(
 def test_a_power_cut_while_a_clone_is_taken_over(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Whatever was written last, the machine is whole: the old instance, or the new one."""
+    """Whatever was written last, the machine is the old instance or the new one, complete."""
     machine.deliver()
     machine.boot()
     machine.uuid(OTHER)
@@ -336,7 +336,7 @@ def test_no_secret_in_an_item(machine: Machine) -> None:
 
 @pytest.mark.parametrize("damage", ["", "[1]"])
 def test_a_machine_that_lost_its_name_takes_it_from_what_was_stored(machine: Machine, damage: str) -> None:
-    """Else it would be set up again: keys, passwords, scripts."""
+    """Otherwise it would be set up again: keys, passwords, scripts."""
     machine.deliver()
     machine.boot()
     machine.archive = b""

@@ -1,4 +1,4 @@
-"""The first document of a machine that was set up before the agent, and that of its clone."""
+"""The first document of a machine that was set up before the agent, and of its clone."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def parsed(config: InstanceConfig | None, digest: str = "", **more: Any) -> Pars
 
 
 class Machine:
-    """A machine in a folder, started again and again; ``drive`` is what is on its one drive."""
+    """A machine in a folder, booted several times; ``drive`` is the content of its only drive."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root = root
@@ -162,7 +162,7 @@ def test_a_plain_password_is_handed_on_and_leaves_no_trace(machine: Machine) -> 
     assert b"s3cr3t" not in machine.text()
     assert digest.encode() not in machine.text(), "a digest of a password can be guessed"
     again, items = machine.boot()
-    assert again.secrets == ctx.secrets, "whoever sets it knows whether it is new"
+    assert again.secrets == ctx.secrets, "the password step decides whether it is new"
     assert items["source"].detail.endswith("as stored")
     machine.deliver()
     assert machine.boot()[0].secrets == {}

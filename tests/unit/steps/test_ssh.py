@@ -1,5 +1,5 @@
-"""sshd's drop-in: what is in it, for whom, and every way in which it is not left there. sshd is stood in for
-by a function that reads the same files; the real one is in the guest.
+"""sshd's drop-in: its content, for which machines, and every case in which it is removed. A function that
+reads the same files stands in for sshd; the real one is tested in the guest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Sshd = Callable[[Machine], tuple[int, str]]
 
 
 def heeds(machine: Machine) -> tuple[int, str]:
-    """As sshd -T says it."""
+    """Return the values as ``sshd -T`` prints them."""
     text = machine.text(ssh.DROP_IN) if (machine.root / ssh.DROP_IN[1:]).exists() else ""
     root = "without-password" if "PermitRootLogin" in text else "yes"
     return 0, f"port 22\npermitrootlogin {root}\npermitemptypasswords no\n"
@@ -30,7 +30,7 @@ def heeds(machine: Machine) -> tuple[int, str]:
 
 @pytest.fixture
 def sshd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[Sshd]:
-    """The last one answers."""
+    """Functions that stand in for sshd; the last one is called."""
     machine.put(ssh.SSHD)
     machine.put("/etc/ssh/ssh_host_rsa_key")
     machine.put(ssh.CONFIG, "#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
@@ -56,7 +56,7 @@ def written(machine: Machine) -> list[str]:
 def test_written_once_for_an_instance(machine: Machine, sshd: list[Sshd]) -> None:
     assert machine.run(ssh.apply) == {"ssh": f"changed: {', '.join(BOTH)}"}
     assert written(machine) == BOTH
-    sshd.append(lambda _machine: pytest.fail("nobody is asked at a later boot"))
+    sshd.append(lambda _machine: pytest.fail("sshd is not run at a later boot"))
     before = machine.stamps()
     assert machine.run(ssh.apply)["ssh"].startswith("unchanged")
     assert machine.stamps() == before

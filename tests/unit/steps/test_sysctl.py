@@ -1,4 +1,4 @@
-"""The kernel's parameters: a file that is the agent's until it is changed, and the customer's after it."""
+"""Kernel parameters: a file that is the agent's until it is changed, and the customer's file after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""/etc/hosts and /etc/fstab: what is missing is added, the administrator's choices stay."""
+"""/etc/hosts and /etc/fstab: missing lines are added, chosen ones are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 @pytest.fixture(autouse=True)
 def _root(machine: Machine) -> None:
-    """A machine with / on vda1 and a UUID."""
+    """Make / a filesystem on vda1 with a UUID."""
     machine.put("/etc/hosts", HOSTS)
     machine.put("/proc/self/mountinfo", "20 1 254:1 / / rw - ext4 /dev/root rw\n")
     device = machine.put("/sys/devices/pci0/block/vda/vda1/dev", "254:1\n").parent

@@ -1,9 +1,9 @@
 """What the agent says to the journal, with fields and message identifiers, and to systemd about itself.
 
-The catalog (units/gandi-agent.catalog) explains each identifier to the reader of ``journalctl -x``. Both
-libraries are imported late, and the journal's from its C half: ``systemd.journal`` costs 17 ms of CPU,
-``systemd._journal`` 1 ms (its ``sendv`` is what ``systemd.journal.send`` ends in); in a guest without
-hardware virtualisation fifteen times that.
+The catalog (units/gandi-agent.catalog) explains each identifier to the reader of ``journalctl -x``. Entries
+go through ``libsystemd.py``: 2.7 ms of CPU at the first one, of which 2.3 ms are ctypes, which each daemon
+of a full boot loads anyway (``agent/udev/tag_filter.py``), and 7 µs for each. systemd-python's public
+``systemd.journal`` costs 11 ms and 3 µs. Both libraries are imported when something is to be sent.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from enum import IntEnum, StrEnum
 
+from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.lib.text import printable
 from agent.report import Outcome
@@ -82,11 +83,11 @@ class Journal:
         """Send one entry; ``fields`` begin with the text."""
         if not self.host.live or self.host.dry_run:
             return
-        from systemd import _journal
+        from agent.systemd import libsystemd
 
         try:
-            _journal.sendv(*(field.encode() for field in fields))
-        except OSError:
+            libsystemd.journal_send(*(field.encode() for field in fields))
+        except (OSError, HostError):
             # journald takes no fields now (it is being restarted, its disk is full): the text alone.
             from agent.host.terminal import complain
 

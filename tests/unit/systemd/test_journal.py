@@ -57,13 +57,13 @@ def test_an_image_and_a_dry_run_say_nothing(host: Host, monkeypatch: pytest.Monk
     def refuse(*_fields: str) -> None:
         raise AssertionError("sent")
 
-    monkeypatch.setattr("systemd._journal.sendv", refuse)
+    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", refuse)
     Journal(host).overflow()
 
 
 def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
-    monkeypatch.setattr("systemd._journal.sendv", lambda *fields: sent.extend(fields))
+    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", lambda *fields: sent.extend(fields))
     Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", "no\nfilesystem", "mkfs"),), 0.0))
     assert f"MESSAGE_ID={Message.DEVICE_FAILED}".encode() in sent
     assert {b"GANDI_DEVICE=vdb", b"GANDI_ITEM=vdb1", b"GANDI_HINT=mkfs", b"PRIORITY=3"} <= set(sent)

@@ -15,7 +15,7 @@ from agent.host import terminal, trees
 from agent.host.host import Host
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError
-from agent.reader.formats import tar_archive
+from agent.reader.common import archive_layout
 from agent.report import Outcome, changed, unchanged
 from agent.state import json_file
 from agent.steps import hostkeys
@@ -85,8 +85,8 @@ def _memory(host: Host) -> Iterator[Item]:
 def _delivered(name: str) -> bool:
     """Whether it is a file of the platform's archive; what else lies in the folder is the customer's."""
     member = f"gandi/{name}"
-    known = (tar_archive.CONFIG, tar_archive.SCRIPT, tar_archive.INIT)
-    return member in known or tar_archive.MODULES.fullmatch(member) is not None
+    known = (archive_layout.CONFIG, archive_layout.SCRIPT, archive_layout.INIT)
+    return member in known or archive_layout.MODULES.fullmatch(member) is not None
 
 
 def host_keys(host: Host) -> Iterator[Item]:

@@ -15,8 +15,8 @@ from agent.host.host import READ_LIMIT
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE
 from agent.reader import client
-from agent.reader.formats import tar_archive
-from agent.sources import config_drives, swap_archive
+from agent.reader.common import archive_layout
+from agent.sources import config_drives
 from agent.sources.drive_files import Tree
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def read(host: Host, path: str) -> Parsed:
 
 def _document(data: bytes) -> Parsed:
     """A document by itself is what an archive would hold: its top level says whether it is a native one."""
-    return client.parse_files("gandi", {tar_archive.CONFIG: data})
+    return client.parse_files("gandi", {archive_layout.CONFIG: data})
 
 
 def _standard_input() -> bytes:
@@ -89,15 +89,14 @@ def _drive(path: str, root: int) -> Parsed:
 
 
 def _archive(path: str, medium: int) -> Parsed | None:
-    for offset in swap_archive.OFFSETS:
-        if tar_archive.header(os.pread(medium, tar_archive.BLOCK, offset)) is not None:
-            found = client.parse(swap_archive.NAME, medium, offset=offset)
-            if found.foreign:
-                what = f"{path}: its archive is not the platform's: {found.foreign}"
-                raise ConfigError(what, hint="every member has to lie below gandi/")
-            if found.ours:
-                return found
-    return None
+    blocks = (os.pread(medium, archive_layout.BLOCK, offset) for offset in archive_layout.OFFSETS)
+    if not any(map(archive_layout.has_magic, blocks)):
+        return None
+    found = client.parse_disk(medium)
+    if found.foreign:
+        what = f"{path}: its archive is not the platform's: {found.foreign}"
+        raise ConfigError(what, hint="every member has to lie below gandi/")
+    return found if found.ours else None
 
 
 @contextlib.contextmanager

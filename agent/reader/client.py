@@ -24,6 +24,7 @@ from agent.lib.canonical_json import canonical
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import printable
+from agent.reader.common.archive_layout import OFFSETS
 from agent.reader.common.problem import Problem, shown
 from agent.reader.dialects import DIALECTS
 
@@ -80,17 +81,21 @@ class Parsed:
     modules: tuple[Piece, ...]
     #: Why the medium is not the platform's, "" where nothing speaks against it.
     foreign: str = ""
+    #: Whether, instead of an archive, ``extent`` begins with the mark of one that was being overwritten.
+    wiped: bool = False
+    #: Where another archive before ``extent`` ends, in bytes of the disk; 0 where there is none.
+    before: int = 0
     #: Plain passwords by account ("": the default user's): for this process's life, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
 
 
-def parse(dialect: str, descriptor: int, *, offset: int = 0, known: str = "") -> Parsed:
-    """Have the medium on ``descriptor`` read, from byte ``offset`` on, as ``dialect``.
+def parse_disk(descriptor: int, *, known: str = "") -> Parsed:
+    """Have the disk on ``descriptor`` searched for the platform's archive, and that read.
 
     ``known`` is the digest of the last delivery: for the same one no configuration is made (and pydantic is
     not imported). Raises HostError when the reader ended badly or not in time.
     """
-    return _read(dialect, str(offset), descriptor, known)
+    return _read("gandi", "disk", descriptor, known)
 
 
 def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
@@ -127,8 +132,6 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
         answer = json.loads(output)
         if "defect" in answer:
             raise HostError(f"the {dialect} reader failed: {shown(str(answer['defect']))}", hint=_HINT)
-        if dialect == "gandi" and answer.get("instead") == "native":
-            return _read("native", place, descriptor, known)
         return _parsed(answer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
@@ -260,6 +263,9 @@ def _how(status: int) -> str:
 def _parsed(answer: dict[str, Any]) -> Parsed:
     config, raw = answer.get("config"), answer.get("raw")
     start, length = answer.get("extent", (0, 0))
+    before = int(answer.get("before", 0))
+    if start not in OFFSETS or not 0 <= before <= start:
+        raise ValueError("no place of an archive")
     return Parsed(
         config=model.load(canonical(config)) if config else None,
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
@@ -275,5 +281,7 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         extent=(int(start), int(length)),
         modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer.get("modules", ())),
         foreign=shown(str(answer.get("foreign", ""))),
+        wiped=bool(answer.get("wiped")),
+        before=before,
         secrets={str(name): str(secret) for name, secret in answer.get("secrets", {}).items()},
     )

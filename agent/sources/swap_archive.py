@@ -1,9 +1,10 @@
 """The swap disk as a source: a tar archive at 512 KiB of a disk, or at its start (older platforms).
 
-A disk is found by content and not by name: by a valid tar header at one of the two offsets. Its archive is
-read only when libblkid finds nothing else on the disk, since a user's file on a data disk can put a valid
-archive at that offset. It is used only when all members are below gandi/ and no data lies before it: a
-backup on a raw disk may hold gandi/config among other files.
+A disk is found by content and not by name: by the magic of a tar header at one of the two offsets, compared
+with a constant. Whether there is an archive, and what it holds, the confined reader finds out, only when
+libblkid finds nothing else on the disk, since a user's file on a data disk can put a valid archive at that
+offset. It is used only when all members are below gandi/ and no data lies before it: a backup on a raw disk
+may hold gandi/config among other files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from agent.block.transport import attachment
 from agent.context import Medium
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
-from agent.reader.formats import tar_archive
+from agent.reader.common import archive_layout
 from agent.report import failed, skipped
 from agent.sources import Asked, Findings, Found
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 NAME = "gandi"
-#: Offsets of an archive in bytes, the preferred one first.
-OFFSETS = (512 << 10, 0)
 #: Name of the only partition that a swap disk may have.
 PARTITION = "gandiswap"
 #: Bytes at most in an archive: no more than that is ever overwritten.
@@ -146,14 +145,13 @@ class _Foreign(Exception):
 
 
 def _marked(host: Host, name: str) -> bool:
-    """Return whether there is a valid tar header, by two reads and without a process."""
-    if storage.size_now(host, name) <= OFFSETS[0]:
+    """Return whether there is the magic of a tar header, by two reads and without a process."""
+    if storage.size_now(host, name) <= max(archive_layout.OFFSETS):
         return False
     try:
         with host.opened(devnode(name), os.O_RDONLY) as disk:
-            return any(
-                tar_archive.header(os.pread(disk, tar_archive.BLOCK, at)) is not None for at in OFFSETS
-            )
+            blocks = (os.pread(disk, archive_layout.BLOCK, at) for at in archive_layout.OFFSETS)
+            return any(map(archive_layout.has_magic, blocks))
     except (OSError, HostError):
         # A drive without a medium, or one that went away: no carrier.
         return False
@@ -162,49 +160,38 @@ def _marked(host: Host, name: str) -> bool:
 def _read(host: Host, disk: Disk, known: str) -> Found | None:
     """Return the disk's archive, None without one. Raise _Foreign where it is not the platform's, HostError
     where it cannot be read.
-
-    The one at 0 is read first: where it reaches the other offset, or its end is unknown, an archive there is
-    a part of it.
     """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
         if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.number:
             raise HostError(f"{disk.device.node}: replaced by another device while it was read")
-        first = _found(descriptor, disk, 0, 0, known)
-        if first and (not _whole(first) or first.medium.length > OFFSETS[0]):
-            return first
-        end = first.medium.length if first else 0
-        return _found(descriptor, disk, OFFSETS[0], end, known) or first
+        return _found(descriptor, disk, known)
 
 
-def _whole(found: Found) -> bool:
-    return not found.medium.left and (found.parsed is None or found.parsed.whole)
+def _found(descriptor: int, disk: Disk, known: str) -> Found | None:
+    """Return what the reader finds on the open disk. Raise as ``_read``."""
+    from agent.reader.client import parse_disk
 
-
-def _found(descriptor: int, disk: Disk, offset: int, end: int, known: str) -> Found | None:
-    """Return the archive at ``offset``, None without one; ``end`` is that of another before it, in bytes.
-    Raise as ``_read``.
-    """
-    from agent.reader.client import parse
-
-    block = _bytes(descriptor, disk, tar_archive.BLOCK, offset)
-    head = tar_archive.header(block)
-    if head is None:
-        return None
-    medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
-    if tar_archive.is_mark(block):
-        # mkswap may have been cut within its page.
-        _nothing_before(descriptor, disk, offset, max(end, PAGE))
-        return Found(_sized(medium, disk, tar_archive.BLOCK + head.size), None)
-    parsed = parse(NAME, descriptor, offset=offset, known=known)
-    if known and not parsed.same and not parsed.foreign:
-        parsed = parse(NAME, descriptor, offset=offset)
+    try:
+        parsed = parse_disk(descriptor, known=known)
+        if known and parsed.ours and not parsed.same:
+            # The reader imports the parts for a document before it reads the medium, or not at all.
+            parsed = parse_disk(descriptor)
+    except HostError as error:
+        raise HostError(f"{disk.device.node}: {error.message}", hint=error.hint) from error
     if parsed.foreign:
         raise _Foreign(parsed.foreign)
+    offset, length = parsed.extent
+    medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
+    block = archive_layout.BLOCK
+    if parsed.wiped and _bytes(descriptor, disk, block, offset) == archive_layout.mark(length - block):
+        # mkswap may have been cut within its page.
+        _nothing_before(descriptor, disk, offset, max(parsed.before, PAGE))
+        return Found(_sized(medium, disk, length), None)
     if not parsed.ours:
         return None
-    _nothing_before(descriptor, disk, offset, end)
-    return Found(_sized(medium, disk, parsed.extent[1], parsed.modules), parsed)
+    _nothing_before(descriptor, disk, offset, parsed.before)
+    return Found(_sized(medium, disk, length, parsed.modules), parsed)
 
 
 def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> None:

@@ -12,7 +12,7 @@ from io import RawIOBase
 
 from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError, HostError
-from agent.reader.formats.tar_archive import MODULES
+from agent.reader.common.archive_layout import MODULES
 from agent.report import Item, changed, failed, skipped, unchanged
 from agent.state.json_file import digest
 

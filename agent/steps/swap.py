@@ -17,7 +17,7 @@ from agent.host.sysfs import devnode
 from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
-from agent.reader.formats import tar_archive
+from agent.reader.common.archive_layout import BLOCK, mark
 from agent.report import Item, changed, failed, guarded, skipped, unchanged
 from agent.sources import swap_archive as source
 from agent.state import settled
@@ -77,21 +77,22 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
 
 def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
     """Zero the archive, after a synced mark in its first block that says how many bytes may be zeroed."""
+    own = mark(medium.length - BLOCK)
     with _alone(ctx.host, disk) as descriptor:
         # Where the mark is there already, the run that wrote it has kept a copy of the archive.
-        if not tar_archive.is_mark(os.pread(descriptor, tar_archive.BLOCK, medium.offset)):
+        if os.pread(descriptor, BLOCK, medium.offset) != own:
             settled.keep_archive(ctx, medium, descriptor)
-        os.pwrite(descriptor, tar_archive.mark(medium.length - tar_archive.BLOCK), medium.offset)
+        os.pwrite(descriptor, own, medium.offset)
         os.fsync(descriptor)
         end = medium.offset + medium.length
-        for place in range(medium.offset + tar_archive.BLOCK, end, _CHUNK):
+        for place in range(medium.offset + BLOCK, end, _CHUNK):
             os.pwrite(descriptor, bytes(min(_CHUNK, end - place)), place)
         os.fsync(descriptor)
 
 
 def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
     with _alone(host, disk) as descriptor:
-        os.pwrite(descriptor, bytes(tar_archive.BLOCK), medium.offset)
+        os.pwrite(descriptor, bytes(BLOCK), medium.offset)
         os.fsync(descriptor)
 
 

@@ -30,6 +30,7 @@ from agent.context import context
 from agent.host.descriptor_walk import Place, walk
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
+from agent.reader.common import archive_layout
 from agent.reader.formats import tar_archive
 from agent.sources import Asked, Findings
 from agent.sources import swap_archive as swap_source
@@ -214,7 +215,8 @@ def is_kept(machine: Machine, content: bytes, offset: int) -> None:
     folder = machine.root / "var/lib/gandi/instances/native-image-1"
     assert json.loads((folder / "config.json").read_bytes())["hostname"] == "vm1.example.org"
     assert SECRET in (folder / "scripts/script").read_bytes()
-    assert tar_archive.is_mark(on_disk[: tar_archive.BLOCK]) or data[4086:4096] == b"SWAPSPACE2"
+    is_marked = tar_archive.marked(on_disk[: archive_layout.BLOCK]) is not None
+    assert is_marked or data[4086:4096] == b"SWAPSPACE2"
 
 
 def is_swap(machine: Machine) -> None:
@@ -223,7 +225,7 @@ def is_swap(machine: Machine) -> None:
     with open(machine.swap, "rb") as device:
         data = device.read()
     assert SECRET not in data
-    assert tar_archive.WIPED.encode() not in data
+    assert archive_layout.WIPED.encode() not in data
 
 
 def is_whole(machine: Machine, names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.block import storage
 from agent.host.host import Host
+from agent.reader.common import archive_layout
 from agent.reader.formats import tar_archive as archive
 from agent.report import Outcome
 from agent.sources import Asked
@@ -154,7 +155,7 @@ PIECES: dict[str, tuple[tuple[tuple[int, bytes], ...], str]] = {
     "data before it": (((100 << 10, b"a database's page"), (OFFSET, ARCHIVE)), "other data was written"),
     "data in the first page": (((0, b"a database's head"), (OFFSET, ARCHIVE)), "other data was written"),
     "data before a mark": (
-        ((100 << 10, b"a database's page"), (OFFSET, archive.mark(1 << 20))),
+        ((100 << 10, b"a database's page"), (OFFSET, archive_layout.mark(1 << 20))),
         "other data was written",
     ),
     "a thousand and one members": (
@@ -178,7 +179,7 @@ def test_another_programs_member_of_the_marks_name(
     make_disk: MakeDisk, machine: Callable[..., Machine]
 ) -> None:
     """Otherwise its size in bytes would be overwritten."""
-    content = media.member(archive.WIPED, b"mine" * 4096) + bytes(1024)
+    content = media.member(archive_layout.WIPED, b"mine" * 4096) + bytes(1024)
     refused(_disk(make_disk, (OFFSET, content)), machine)
 
 

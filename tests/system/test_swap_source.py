@@ -11,7 +11,7 @@ import pytest
 
 from agent.block.storage import Disk
 from agent.lib.errors import HostError
-from agent.reader.formats import tar_archive
+from agent.reader.common import archive_layout
 from agent.report import Outcome
 from agent.sources import swap_archive as swap_source
 from agent.state import settled
@@ -48,7 +48,7 @@ def test_an_archive_is_stored_wiped_and_becomes_swap(
     assert one.swapped_on == [target]
     assert (blkid(target)["TYPE"], blkid(target)["LABEL"]) == ("swap", "swap")
     assert secrets_on(disk) == []
-    assert tar_archive.WIPED.encode() not in disk.image.read_bytes()
+    assert archive_layout.WIPED.encode() not in disk.image.read_bytes()
     ctx, items = one.boot()
     assert ctx.config is not None, "the stored configuration"
     assert one.formatted == []
@@ -75,9 +75,9 @@ def test_a_power_cut_anywhere(
         ctx.host.write(ctx.state.file("delivered"), "digest")  # as for a document without a plain password
         with open(disk.node, "rb") as device:
             settled.keep_archive(ctx, ctx.medium, device.fileno())
-        put(disk, ctx.medium.offset, tar_archive.mark(length - tar_archive.BLOCK))
+        put(disk, ctx.medium.offset, archive_layout.mark(length - archive_layout.BLOCK))
         if cut == "in the middle":
-            put(disk, ctx.medium.offset + tar_archive.BLOCK, bytes(1024))
+            put(disk, ctx.medium.offset + archive_layout.BLOCK, bytes(1024))
     elif cut != "after store":
 
         def off(*_args: object, **_how: object) -> None:

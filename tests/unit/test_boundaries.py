@@ -183,6 +183,13 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
         assert not used or inside.startswith(allowed), f"{inside} imports {library}"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if not _inside(name, "agent.reader")])
+def test_delivered_bytes_are_parsed_in_the_reader_alone(name: str) -> None:
+    """What has their formats is loaded there, and in no process with privileges."""
+    parsers = {used for used in NAMES if used.startswith(("agent.reader.formats", "agent.reader.dialects."))}
+    assert not _imports(_tree(NAMES[name])) & (parsers | {"agent.reader.swap_disk"})
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
     own = {f"agent.host.{name}" for name in ("commands", "atomic_write", "temporary_files")}

@@ -28,8 +28,6 @@ class Reading:
     problems: list[Problem]
     #: Plain passwords by account: never part of the model, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
-    #: The dialect that the document turned out to be of, where it was read as another one.
-    instead: str = ""
 
 
 def told(problems: list[Problem]) -> list[list[str | bool]]:
@@ -43,7 +41,6 @@ def encoded(reading: Reading) -> dict[str, Any]:
         "config": json.loads(_fitting(reading.config, reading.problems)) if reading.config else None,
         "files": {name: b64encode(content).decode() for name, content in reading.files.items()},
         "secrets": reading.secrets,
-        "instead": reading.instead,
     }
 
 

@@ -9,12 +9,13 @@ from agent.lib.records import dataclass, field, replace
 from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
 from agent.reader.common import fields, password_hashes
+from agent.reader.common.archive_layout import CONFIG, SCRIPT
 from agent.reader.common.document import read_json
 from agent.reader.common.lenient import part, parts, validate, value
 from agent.reader.common.problem import Problem, bounded
 from agent.reader.common.program_digest import program
 from agent.reader.common.result import Reading
-from agent.reader.formats.tar_archive import CONFIG, SCRIPT
+from agent.reader.dialects import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,13 +140,13 @@ def parse(
 
 
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
-    """The same as a reading; one that says a ``version`` is the native document (``native.py``).
+    """The same as a reading; one that says a ``version`` is read as the native document.
 
     A document without any key of the format is refused: its disk would be wiped, and it may be a file config
     from a backup that has a folder gandi.
     """
     if "version" in document and "vif" not in document:
-        return Reading(None, {}, [], instead="native")
+        return native.parse_archived(document, script)
     if not any(one.name in document for one in fields_of(Document)):
         what = "has none of the keys of the platform's document: not used"
         return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])

@@ -9,6 +9,7 @@ from agent.config.model import Bond, File, Kind, Nic, Route, User
 from agent.lib.records import dataclass
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
+from agent.reader.common.archive_layout import CONFIG
 from agent.reader.common.document import read_json, small
 from agent.reader.common.drive_names import Names
 from agent.reader.common.lenient import named, part, parts, validate, value
@@ -17,7 +18,6 @@ from agent.reader.common.problem import Problem
 from agent.reader.common.result import Reading
 from agent.reader.common.topology import Link, assemble
 from agent.reader.common.values import Choice, Whole
-from agent.reader.formats.tar_archive import CONFIG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

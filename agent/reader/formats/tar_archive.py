@@ -12,17 +12,22 @@ import os
 import re
 
 from agent.lib.records import dataclass, field
+from agent.reader.common.archive_layout import (
+    BLOCK,
+    CONFIG,
+    INIT,
+    MODULES,
+    SCRIPT,
+    WIPED,
+    has_magic,
+    mark,
+)
 from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCK = 512
-CONFIG, SCRIPT, INIT = "gandi/config", "gandi/script", "gandi/init"
-#: The only member of an archive whose bytes the agent is overwriting: its own mark, see ``mark``.
-WIPED = "gandi/wiped"
-MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)")
 #: Bytes of each member at the most. A configuration is far smaller than its limit: what is too large in it
 #: is then named by its own path.
 LIMITS = {CONFIG: 64 << 20, SCRIPT: 8 << 20}
@@ -101,7 +106,7 @@ class _Overrides:
 
 def header(block: bytes) -> Header | None:
     """The block as a ustar or GNU header, or None where it is none (wrong magic, checksum or number)."""
-    if len(block) != BLOCK or block[257:262] != b"ustar":
+    if len(block) != BLOCK or not has_magic(block):
         return None
     size, checksum = _number(block[124:136]), _number(block[148:156])
     if size is None or checksum != sum(block[:148]) + 8 * ord(" ") + sum(block[156:]):
@@ -109,19 +114,6 @@ def header(block: bytes) -> Header | None:
     name = _text(block[:100])
     prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else ""
     return Header(f"{prefix}/{name}" if prefix else name, size, block[156:157])
-
-
-def mark(length: int) -> bytes:
-    """A header block that says: the ``length`` bytes after this block are being overwritten."""
-    block = bytearray(BLOCK)
-    block[: len(WIPED)] = WIPED.encode()
-    block[100:108] = b"0000600\0"
-    block[124:136] = b"%011o\0" % length
-    block[148:156] = b" " * 8
-    block[156:157] = b"0"
-    block[257:265] = b"ustar\x0000"
-    block[148:156] = b"%06o\0 " % sum(block)
-    return bytes(block)
 
 
 def read(descriptor: int, offset: int) -> Archive:
@@ -149,12 +141,13 @@ def read(descriptor: int, offset: int) -> Archive:
     return archive
 
 
-def is_mark(block: bytes) -> bool:
-    """Whether the block is the one that ``mark`` makes, byte by byte: another program's header of that name
-    is none.
+def marked(block: bytes) -> int | None:
+    """Return the bytes after the block that ``mark`` says are being overwritten; None for any other block,
+    byte by byte: another program's header of that name is none.
     """
     head = header(block)
-    return head is not None and head.name == WIPED and head.size < 8**11 and block == mark(head.size)
+    is_mark = head is not None and head.name == WIPED and head.size < 8**11 and block == mark(head.size)
+    return head.size if head and is_mark else None
 
 
 def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:

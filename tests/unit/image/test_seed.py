@@ -32,7 +32,7 @@ def test_a_swap_image_is_what_the_reader_reads(tmp_path: Path) -> None:
     assert image.stat().st_blocks * 512 < 1 << 20
     assert image.stat().st_mode & 0o077 == 0
     with image.open("rb") as medium:
-        found = client.parse("gandi", medium.fileno(), offset=seed.OFFSET)
+        found = client.parse_disk(medium.fileno())
     assert found.config is not None
     assert (found.config.hostname, found.files["script"]) == ("vm1", b"x")
 

@@ -40,7 +40,7 @@ def read(
     swap_image(image, max(size, offset + len(archive)), offset, archive=archive)
     descriptor = os.open(image, os.O_RDONLY)
     try:
-        return client.parse("gandi", descriptor, offset=offset, known=known)
+        return client.parse_disk(descriptor, known=known)
     finally:
         os.close(descriptor)
 
@@ -68,7 +68,7 @@ def test_the_same_delivery_is_known_again_without_pydantic(image: Path) -> None:
     assert again.same
     assert again.config is None
     assert not read(image, make_archive(DOCUMENT, b"y"), known=first.digest).same
-    timed = (sys.executable, "-X", "importtime", "-I", "-S", str(READER), "gandi", str(OFFSET), first.digest)
+    timed = (sys.executable, "-X", "importtime", "-I", "-S", str(READER), "gandi", "disk", first.digest)
     with image.open("rb") as medium:
         done = subprocess.run(timed, stdin=medium, capture_output=True, check=True, text=True)
     assert json.loads(done.stdout)["digest"]

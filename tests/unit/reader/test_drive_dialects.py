@@ -86,8 +86,8 @@ def test_a_swap_archive_with_a_native_document(tmp_path: Any) -> None:
     archive = make_archive(drives.NATIVE, b"#!/bin/sh\necho\n")
     swap_image(image, 8 << 20, OFFSET, archive=archive)
     with image.open("rb") as medium:
-        parsed = client.parse("gandi", medium.fileno(), offset=OFFSET)
-        assert client.parse("gandi", medium.fileno(), offset=OFFSET, known=parsed.digest).same
+        parsed = client.parse_disk(medium.fileno())
+        assert client.parse_disk(medium.fileno(), known=parsed.digest).same
     assert parsed.config is not None
     assert (parsed.config.identity.source, parsed.config.identity.id) == ("native", "vm-1")
     assert [script.name for script in parsed.config.scripts] == ["script", "hello"]

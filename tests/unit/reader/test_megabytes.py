@@ -206,7 +206,7 @@ def test_half_a_million_key_lines(tmp_path: Path) -> None:
     swap_image(image, OFFSET + len(archive), archive=archive)
     descriptor = os.open(image, os.O_RDONLY)
     try:
-        parsed = client.parse("gandi", descriptor, offset=OFFSET)
+        parsed = client.parse_disk(descriptor)
     finally:
         os.close(descriptor)
     config = _whole(parsed)

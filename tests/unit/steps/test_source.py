@@ -51,9 +51,9 @@ class Machine:
         descriptor = os.memfd_create("medium")
         try:
             os.pwrite(descriptor, self.archive, 0)
-            parsed = client.parse("gandi", descriptor, known=known)
+            parsed = client.parse_disk(descriptor, known=known)
             if known and not parsed.same:
-                parsed = client.parse("gandi", descriptor)
+                parsed = client.parse_disk(descriptor)
         finally:
             os.close(descriptor)
         return Findings(Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed))

@@ -43,7 +43,7 @@ class Guest(Running):
         """Wait in the guest until a command succeeds; it is run every `interval` seconds, or less often when
         it takes long itself.
 
-                Return the last result, with the time waited in `seconds`. Raise GuestError with its output after
+        Return the last result, with the time waited in `seconds`. Raise GuestError with its output after
         `timeout` seconds.
         """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.reader.common import archive_layout
 from agent.reader.formats import tar_archive
 from agent.reader.formats.tar_archive import Archive
 from tests.media import make_archive
@@ -208,7 +209,7 @@ def test_a_foreign_member_behind_a_thousand_is_not_seen_and_not_needed() -> None
 def _ended(data: bytes, blocks: int = 2) -> bytes:
     """Return the archive with this number of zero blocks after its last member, and no padding."""
     content = data.rstrip(b"\0")
-    return content + bytes(-len(content) % tar_archive.BLOCK + blocks * tar_archive.BLOCK)
+    return content + bytes(-len(content) % archive_layout.BLOCK + blocks * archive_layout.BLOCK)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 0])
@@ -221,7 +222,7 @@ def test_an_archive_behind_the_end_mark_is_looked_at(blocks: int) -> None:
     found = read(first + tar(member("gandi/config", b"not this one"), member("gandi/other", b"x")))
     assert (found.foreign, found.whole, found.problems) == ("", True, [])
     assert found.members["gandi/config"].size == 2
-    assert found.length <= len(first) + tar_archive.BLOCK
+    assert found.length <= len(first) + archive_layout.BLOCK
 
 
 @pytest.mark.parametrize("left", [b"\xff" * 4096, b"ustar" * 900, tar(member("home/x", b"y" * 900))[512:]])
@@ -260,12 +261,12 @@ def test_a_global_header_that_only_comments_is_none() -> None:
 
 
 def test_only_the_mark_itself_is_the_mark() -> None:
-    assert tar_archive.is_mark(tar_archive.mark(0))
-    assert tar_archive.is_mark(tar_archive.mark((2 << 30) - 512))
+    for length in (0, (2 << 30) - 512):
+        assert tar_archive.marked(archive_layout.mark(length)) == length
     for kind in (tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
-        assert not tar_archive.is_mark(tar(member(tar_archive.WIPED, b"x" * 600), kind=kind)[:512])
-    assert not tar_archive.is_mark(tar(member("gandi/config"))[:512])
-    assert not tar_archive.is_mark(bytes(512))
+        assert tar_archive.marked(tar(member(archive_layout.WIPED, b"x" * 600), kind=kind)[:512]) is None
+    assert tar_archive.marked(tar(member("gandi/config"))[:512]) is None
+    assert tar_archive.marked(bytes(512)) is None
 
 
 def test_the_first_of_two_counts() -> None:
@@ -290,10 +291,10 @@ def test_what_is_no_archive(garbage: bytes) -> None:
 
 
 def test_the_mark_is_a_header_that_covers_the_rest() -> None:
-    head = tar_archive.header(tar_archive.mark(123_456))
-    assert head == tar_archive.Header(tar_archive.WIPED, 123_456, b"0")
-    with tarfile.open(fileobj=io.BytesIO(tar_archive.mark(0) + bytes(1024))) as file:
-        assert file.getnames() == [tar_archive.WIPED], "a ustar header for everybody else as well"
+    head = tar_archive.header(archive_layout.mark(123_456))
+    assert head == tar_archive.Header(archive_layout.WIPED, 123_456, b"0")
+    with tarfile.open(fileobj=io.BytesIO(archive_layout.mark(0) + bytes(1024))) as file:
+        assert file.getnames() == [archive_layout.WIPED], "a ustar header for everybody else as well"
 
 
 @given(st.lists(st.tuples(st.integers(0, 2559), st.integers(0, 255)), max_size=6), st.integers(0, 4096))
@@ -303,7 +304,7 @@ def test_any_damage_ends(changes: list[tuple[int, int]], cut: int) -> None:
         data[place] = value
     found = read(bytes(data[:cut]))
     assert all(m.size <= 64 << 20 for m in found.members.values())
-    assert found.length <= cut + tar_archive.BLOCK + (1 << 40)
+    assert found.length <= cut + archive_layout.BLOCK + (1 << 40)
 
 
 def test_reads_from_a_real_file(tmp_path: Path) -> None:

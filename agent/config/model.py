@@ -1,8 +1,8 @@
 """The platform-independent model of a machine's configuration: every dialect is parsed into it, and all
 other code uses only it.
 
-Stored as canonical JSON (sorted keys, no spaces), so that equal configurations are equal bytes. ``load``
-trusts its input: it only ever reads what the parser child validated or what the agent itself stored.
+Stored as canonical JSON (sorted keys, no spaces): equal configurations are equal bytes. ``from_dict`` and
+``load`` trust their input: it is what the parser child validated, or what the agent itself stored.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from agent.lib.records import asdict, dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 #: Written into each stored document; load() refuses a newer one.
@@ -160,17 +161,27 @@ class InstanceConfig:
         return replace(self, identity=identity)
 
 
+def to_dict(config: InstanceConfig) -> dict[str, Any]:
+    """Return the configuration as a document of JSON's types, for ``from_dict``."""
+    return asdict(config) | {"version": VERSION}
+
+
 def dump(config: InstanceConfig) -> bytes:
-    """The document as canonical JSON."""
-    return canonical(asdict(config) | {"version": VERSION})
+    """Return the document as canonical JSON, for ``load``."""
+    return canonical(to_dict(config))
 
 
 def load(data: bytes) -> InstanceConfig:
-    """The configuration that ``dump`` wrote. Raises ValueError for a newer version or a damaged
-    document.
+    """Return the configuration that ``dump`` wrote; errors as ``from_dict``."""
+    return from_dict(json.loads(data))
+
+
+def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
+    """Return the configuration of a document; lists may be tuples. Raise ValueError for one of a newer
+    version, and for a damaged one.
     """
-    document: dict[str, Any] = json.loads(data)
     try:
+        document = dict(given)
         if document.pop("version") > VERSION:
             raise ValueError("written by a newer agent")
         return InstanceConfig(

@@ -20,7 +20,6 @@ from base64 import b64decode
 
 from agent.config import model
 from agent.lib import timed_wait
-from agent.lib.canonical_json import canonical
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import printable
@@ -267,7 +266,7 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
     if start not in OFFSETS or not 0 <= before <= start:
         raise ValueError("no place of an archive")
     return Parsed(
-        config=model.load(canonical(config)) if config else None,
+        config=model.from_dict(config) if config else None,
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
         raw=b64decode(raw) if raw is not None else None,
         problems=tuple(

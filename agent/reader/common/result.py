@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 
-from agent.config.model import InstanceConfig, dump
+from agent.config.model import InstanceConfig, to_dict
 from agent.lib.canonical_json import canonical
 from agent.lib.records import asdict, dataclass, field, fields
 from agent.reader.common.problem import Problem
@@ -38,19 +37,20 @@ def told(problems: list[Problem]) -> list[list[str | bool]]:
 def encoded(reading: Reading) -> dict[str, Any]:
     """Return everything but the problems as the answer contains it; add a problem for what does not fit."""
     return {
-        "config": json.loads(_fitting(reading.config, reading.problems)) if reading.config else None,
+        "config": _fitting(reading.config, reading.problems) if reading.config else None,
         "files": {name: b64encode(content).decode() for name, content in reading.files.items()},
         "secrets": reading.secrets,
     }
 
 
-def _fitting(config: InstanceConfig, problems: list[Problem]) -> bytes:
+def _fitting(config: InstanceConfig, problems: list[Problem]) -> dict[str, Any]:
     """The configuration as it goes into the answer, without the last items of what takes most room."""
     try:
-        whole = dump(config)
+        document = to_dict(config)
+        size = len(canonical(document))
     except MemoryError:
-        whole = b""
-    return whole if 0 < len(whole) <= ROOM else dump(_trimmed(config, problems))
+        return to_dict(_trimmed(config, problems))
+    return document if size <= ROOM else to_dict(_trimmed(config, problems))
 
 
 def _trimmed(config: InstanceConfig, problems: list[Problem]) -> InstanceConfig:

@@ -1,0 +1,61 @@
+"""The configuration as a document, and back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agent.config import model
+from agent.config.model import Bond, File, Identity, InstanceConfig, Kind, Nic, Route, Script, User
+
+CONFIG = InstanceConfig(
+    identity=Identity("native", "vm-1"),
+    hostname="vm1",
+    nameservers=("192.0.2.53",),
+    nics=(
+        Nic(
+            0,
+            mac="02:00:00:00:00:01",
+            addresses=("192.0.2.2/24",),
+            routes=(Route("0.0.0.0/0", "192.0.2.1"),),
+        ),
+        Nic(1, name="bond0", kind=Kind.BOND, ports=(0,), bond=Bond(miimon=100), search=("example.org",)),
+    ),
+    users=(User("admin", "$6$x", ("ssh-ed25519 AAAA a",), admin=True, groups=("adm",), sudo=("ALL",)),),
+    scripts=(Script("script", "00", ("a", "b")),),
+    boot=(Script("boot", "01"),),
+    files=(File("/etc/x", "x", "02", mode=0o600),),
+    search=("example.com",),
+    metadata=(("zone", "é"),),
+    timezone="Europe/Paris",
+    partial=True,
+)
+
+
+def test_a_document_and_its_bytes_are_the_same_configuration() -> None:
+    document = model.to_dict(CONFIG)
+    assert model.from_dict(document) == CONFIG, "without a detour by JSON"
+    assert model.from_dict(json.loads(json.dumps(document))) == CONFIG
+    assert model.load(model.dump(CONFIG)) == CONFIG
+    assert json.loads(model.dump(CONFIG)) == json.loads(json.dumps(document))
+
+
+def test_what_is_read_stays_as_it_was() -> None:
+    document = model.to_dict(CONFIG)
+    model.from_dict(document)
+    assert document == model.to_dict(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"version": model.VERSION + 1}, "written by a newer agent"),
+        ({"nics": [{"number": 0}]}, "damaged document"),
+        ({"colour": "blue"}, "damaged document"),
+        ({"identity": None}, "damaged document"),
+    ],
+)
+def test_a_document_that_no_agent_of_this_version_wrote(change: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        model.from_dict(model.to_dict(CONFIG) | change)

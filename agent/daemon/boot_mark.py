@@ -136,17 +136,17 @@ def _is_drive(ctx: Context, label: str) -> bool:
 def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
     from agent.block import mounts
-    from agent.disks.base.record import Kind, Records, begun
+    from agent.disks.base.record import DiskState, Records
 
-    records = Records(ctx.host).all()
+    records = Records(ctx.host).done()
     unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {record.at for record in records.values()}
     for disk in ctx.state.disks().values():
         if disk.get("at") in unrecorded:  # by PID 1, say, after the daemon had looked at it
             yield f"{disk['at']} was mounted without the daemon"
     for name, record in records.items():
-        if record.kind != Kind.RELEASED and record.uuid not in left:
+        if record.state != DiskState.RELEASED and record.uuid not in left:
             yield f"{name} is mounted at each boot"
-    if begun(ctx.host).all():
+    if any(record.state == DiskState.MOUNTING for record in Records(ctx.host).all().values()):
         yield "a disk is being mounted"
 
 

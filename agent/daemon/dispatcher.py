@@ -94,9 +94,9 @@ def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
 
 
 def _disks(ctx: Context) -> set[str]:
-    from agent.disks.base.record import dealt_with
+    from agent.disks.base.record import Records
 
-    return dealt_with(ctx.host)
+    return Records(ctx.host).disks()
 
 
 #: Role -> what handles a device of that role, given its name and the action. One line each, and an import in

@@ -9,11 +9,12 @@ from functools import partial
 
 from agent.config.settings import MountMode
 from agent.context import record
-from agent.disks import gather, policy
-from agent.disks.base.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted
+from agent.disks import gather, mounting, policy
+from agent.disks.base.facts import Facts, Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
-from agent.disks.base.once import Once
-from agent.disks.base.record import Records
+from agent.disks.base.record import DiskState, Records
+from agent.host import processes
+from agent.lib.errors import HostError
 from agent.lib.records import dataclass, replace
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
     from agent.context import Context
-    from agent.disks.base.facts import Decision
+    from agent.disks.base.facts import Decision, Filesystem
     from agent.disks.base.record import Record
     from agent.disks.base.system import System
 
@@ -61,15 +62,16 @@ def choose(
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
-        records = Records(ctx.host).all()
+        pending = TURNS.pending(ctx.host)
+        records = Records(ctx.host).done()
         known = gather.gather(ctx.host, system, settings, records)
         released = gather.released(known, records, disks)
         if explicit and claim:
             _take_back(ctx, records, released, disks)
             names = [device.name for disk in disks for device in disk.devices]
-            record(ctx, partial(Once(ctx.host).try_again, names))
+            record(ctx, partial(Records(ctx.host).try_again, names))
         known = replace(known, released=frozenset() if explicit else released)
-        pending, remembered = TURNS.pending(ctx.host), ctx.state.disks()
+        remembered = ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):
             now = replace(known, filesystems=(*known.filesystems, *pending.values()))
             facts = Facts(disk, device, now, _as_if_direct(settings), remembered, is_new)
@@ -79,15 +81,27 @@ def choose(
             if ctx.host.debug:
                 ctx.host.debug(_explained(facts, decision))
             if claim and isinstance(decision, MountAt):
-                taken = Filesystem(device.number, device.uuid, device.label, decision.at, ours=True)
-                pending[device.number] = taken
-                # For the other processes. Where it cannot be noted (/run is full), this one still knows, and
-                # the others' mount at the same place is refused.
-                record(ctx, partial(TURNS.begin, ctx.host, taken))
+                try:
+                    pending[device.number] = _claim(ctx, disk, device, decision.at, settings.mount_mode)
+                except HostError as error:
+                    decision = Leave(error.message, remedy=error.hint or "make room in /run")
             grows = settings.grow_disks and not policy.grown_apart(facts)
             is_root = disk.name in known.root_disks
             chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))
     return chosen
+
+
+def _claim(ctx: Context, disk: Disk, device: Device, at: str, mode: MountMode) -> Filesystem:
+    """Put on record what is about to be mounted, before the folder is made: this process may end, and the
+    disk go, before another one has looked at it. Raises HostError where it cannot be recorded.
+    """
+    records, made = Records(ctx.host), mounting.makes_folder(ctx, device, at)
+    before, claim, me = records.current(disk, device), records.again(disk, device), processes.me()
+    claim = replace(claim, state=DiskState.MOUNTING, at=at, made=made, pid=me["pid"], started=me["started"])
+    # What was offered or announced stays so.
+    if mode is MountMode.DIRECT or before.state not in (DiskState.OFFERED, DiskState.ANNOUNCED):
+        TURNS.begin(ctx.host, device.name, claim, before)
+    return claim.filesystem
 
 
 def _explained(facts: Facts, decision: Decision) -> str:
@@ -143,4 +157,4 @@ def _take_back(
     here = {disk.name for disk in disks}
     for name in released & set(records) if not ctx.host.dry_run else ():
         if records[name].disk in here:
-            Records(ctx.host).put(name, None)
+            Records(ctx.host).put(name, records[name].cleared())

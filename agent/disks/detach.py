@@ -16,7 +16,7 @@ from agent.context import record
 from agent.disks import handler as handler
 from agent.disks.base.automounter import has_automounter
 from agent.disks.base.locks import TURNS
-from agent.disks.base.record import Kind, Record, Records
+from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD, environment
 from agent.disks.usage import holders, stop_services
 from agent.lib.errors import ConfigError, HostError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.block.mounts import Mount
     from agent.block.storage import Device, Disk
     from agent.context import Context
+    from agent.disks.base.record import Record
     from agent.disks.base.system import System
     from agent.host.host import Host
 
@@ -152,8 +153,8 @@ class _Detach:
         done: list[Mount | Device] = []
         try:
             for device in self.disk.devices:  # first, so that nobody mounts what has just been unmounted
-                known = self.records.get(device.name) or self._record(device)
-                records.put(device.name, replace(known, kind=Kind.RELEASED))
+                known = self.records.get(device.name) or records.current(self.disk, device)
+                records.put(device.name, replace(known, state=DiskState.RELEASED))
             self._offer()
             for device in self.swaps:
                 host.run(("swapoff", device.node), timeout=_SWAPOFF_TIMEOUT)
@@ -170,7 +171,7 @@ class _Detach:
             raise HostError(why, hint=error.hint) from error
         for name, known in self.records.items():
             if known.made and host.remove(known.at):
-                records.put(name, replace(known, kind=Kind.RELEASED, made=False))
+                records.put(name, replace(known, state=DiskState.RELEASED, made=False))
 
     def _put_back(self, done: list[Mount | Device]) -> None:
         """Undo, as far as it can be done: the error that led here is the one to tell."""
@@ -224,10 +225,6 @@ class _Detach:
                 if device.number in mount.numbers:
                     places.setdefault(device.name, mount.at)
         return list(places.items())
-
-    def _record(self, device: Device) -> Record:
-        label, disk = os.fsdecode(device.label), self.disk
-        return Record(disk.name, disk.sequence, device.uuid, label, device.number, "", fstype=device.fstype)
 
 
 def _refused(ctx: Context, disk: Disk) -> str:

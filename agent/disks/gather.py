@@ -9,7 +9,7 @@ import stat
 
 from agent.block import mounts, storage
 from agent.disks.base.facts import Filesystem, Machine, Place
-from agent.disks.base.record import Kind
+from agent.disks.base.record import DiskState
 from agent.host.sysfs import listed
 
 TYPE_CHECKING = False
@@ -57,9 +57,9 @@ def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Di
 
 
 def _is_released(record: Record, mounted: Container[str]) -> bool:
-    if record.kind == Kind.MOUNTED:
+    if record.state == DiskState.MOUNTED:
         return record.number not in mounted
-    return record.kind == Kind.RELEASED
+    return record.state == DiskState.RELEASED
 
 
 def canonical(host: Host, name: str) -> str:
@@ -75,8 +75,8 @@ def _filesystems(
     ours = {record.number: record for record in records.values()}
     mounted = {number for mount in found for number in mount.numbers}
     for record in ours.values():
-        if record.kind == Kind.OFFERED and record.number not in mounted:
-            yield Filesystem(record.number, record.uuid, os.fsencode(record.label), record.at, ours=True)
+        if record.state == DiskState.OFFERED and record.number not in mounted:
+            yield record.filesystem
     for number in mounted:
         at = next(mount.at for mount in found if number in mount.numbers)
         if number in ours:

@@ -16,14 +16,14 @@ from agent.block.transport import Bus
 from agent.config.settings import MountMode
 from agent.context import record, working
 from agent.disks import mounting, removed
+from agent.disks.base import diskseq
 from agent.disks.base.automounter import has_automounter
 from agent.disks.base.facts import Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
-from agent.disks.base.once import Once
-from agent.disks.base.record import Records, dealt_with
+from agent.disks.base.record import Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
-from agent.lib.errors import AgentError
+from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
 from agent.systemd.journal import Journal
@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from agent.block.storage import Disk
+    from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.disks.base.system import System
     from agent.disks.decide import Choice
@@ -70,7 +70,8 @@ def look(
     if not disk:
         return
     is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
-    is_new = not disk.excluded and Once(ctx.host).is_new(disk)
+    records = Records(ctx.host)
+    is_new = not disk.excluded and records.is_new(disk)
     # Between two modes nothing is mounted; what needs no mount goes on.
     choices = choose(
         ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
@@ -80,8 +81,8 @@ def look(
             continue
         yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
         yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
-    if is_new and not is_stuck:
-        Once(ctx.host).looked(disk)
+    if is_new and not is_stuck and records.is_new(disk):
+        record(ctx, partial(records.put, disk.name, records.current(disk, disk.device)))
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         from agent.disks.growth import root
 
@@ -100,7 +101,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
 
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
     # Where it cannot be noted (/run is full), no disk is taken for a new one.
-    record(ctx, Once(ctx.host).coldplugged)
+    record(ctx, partial(diskseq.note_coldplug, ctx.host))
     switched = _switched(ctx, system)
     yield from switched
     if not ctx.settings.allow_mount:
@@ -124,7 +125,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         record(ctx, partial(unresponsive.note, ctx.host, name))
         yield _hangs(ctx, name, "does not answer")
     known = {name: found for name, found in facts.items() if not isinstance(found, list)}
-    for name in sorted(dealt_with(ctx.host) - unread - (set(facts) - set(known))):
+    for name in sorted(Records(ctx.host).disks() - unread - (set(facts) - set(known))):
         yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, known.get(name)))
         yield from _guarded(ctx, name, partial(removed.left, ctx, name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
@@ -165,7 +166,7 @@ def is_known(ctx: Context, name: str) -> bool:
     """Whether the disk was dealt with as a data disk: then nobody opens it to see whether it is something
     else, because an administrator may be at work on it.
     """
-    return bool(Records(ctx.host).of(name))
+    return Records(ctx.host).has_done(name)
 
 
 # -- acting ---------------------------------------------------------------------------------------
@@ -181,7 +182,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             if not quiet:
                 yield skipped(device.name, reason)
         case Mounted(at):
-            known = device.name in Records(ctx.host).all()
+            known = device.name in Records(ctx.host).done()
             if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
                 yield unchanged(device.name, f"mounted at {at}")
@@ -193,7 +194,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             try:
                 yield from _begin(ctx, system, choice, decision)
             finally:
-                TURNS.end(ctx.host, device.number)
+                TURNS.end(ctx.host, device.name)
 
 
 def _switched(ctx: Context, system: System) -> list[Item]:
@@ -220,7 +221,22 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
 
             yield from mode_notify.tell(ctx, disk, device, decision.at)
         case _:
-            yield from mounting.mount(ctx, system, disk, device, decision)
+            grown = choice.grows and _is_grown(ctx, disk, device)
+            yield from mounting.mount(ctx, system, disk, device, decision, grown=grown)
+
+
+def _is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
+    """Return whether a filesystem that is seen for the first time fills its disk. That is remembered with
+    its mountpoint then, in one write.
+    """
+    if not device.uuid or "size" in ctx.state.disks().get(device.uuid, {}):
+        return False
+    from agent.disks.growth import unmounted
+
+    try:
+        return unmounted.is_grown(ctx, disk, device)
+    except HostError:
+        return False  # asked again after the mount
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
@@ -259,18 +275,22 @@ def _apart(
     """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
     the device's name, never as what a later step waits for.
     """
-    name = choice.device.name
+    name, shown = choice.device.name, False
 
     def waiting(why: str) -> None:
+        nonlocal shown
         if still:
             still.waiting(name, why)
-        working(ctx, name, action, why)
+        if why or shown:
+            shown = True
+            working(ctx, name, action, why)
 
     try:
         own = replace(ctx, waiting=waiting)
         return _guarded(ctx, name, lambda: work(own))
     finally:
-        record(ctx, lambda: ctx.status.merge("work", name, None))
+        if shown:
+            record(ctx, lambda: ctx.status.merge("work", name, None))
 
 
 def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:

@@ -12,7 +12,7 @@ from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.disks import gather, policy
 from agent.disks.base import filesystem
-from agent.disks.base.record import Kind, Records
+from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
 from agent.lib.errors import HostError
 from agent.systemd import boot_mounts, transient, units
@@ -75,7 +75,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
     is_direct = settings.allow_mount and settings.mount_mode is MountMode.DIRECT
     if not is_direct or host.exists(os.path.join(settings.hook_dir, _HOOK)):
         return
-    there, records = mounts.mounts(host), Records(host).all()
+    there, records = mounts.mounts(host), Records(host).done()
     root = gather.canonical(host, settings.disk_root)
     uuids = [record.uuid.lower() for record in records.values()]
     disks = {name: system.read(host, name) for name in {record.disk for record in records.values()}}
@@ -84,7 +84,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
         device, unit = devices.get(name), units.of_path(record.at, "mount")
         if (
             device is not None
-            and record.kind == Kind.MOUNTED
+            and record.state == DiskState.MOUNTED
             and any(mount.at == record.at and device.number in mount.numbers for mount in there)
             and record.at.rpartition("/")[0] == root
             and _UUID.fullmatch(record.uuid)

@@ -16,11 +16,12 @@ from enum import StrEnum
 from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
-from agent.disks.base.record import Kind, Record, Records, exclusive
+from agent.disks.base.record import DiskState, Records, exclusive
 from agent.disks.policy import identity
 from agent.disks.usage import holders
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.lib.text import lines, words
 from agent.report import changed, skipped
 from agent.systemd import units
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.disks.base.facts import MountAt
+    from agent.disks.base.record import Record
     from agent.disks.base.system import System
     from agent.host.host import Host
     from agent.report import Item
@@ -90,19 +92,10 @@ def settle(ctx: Context, system: System) -> Iterator[Item]:
 
 def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
     """Put the device into the map; its name is remembered as in direct mode."""
-    label, at = os.fsdecode(device.label), decision.at
-    record = Record(
-        disk.name,
-        disk.sequence,
-        device.uuid,
-        label,
-        device.number,
-        at,
-        kind=Kind.OFFERED,
-        fstype=device.fstype,
-    )
-    known = Records(ctx.host).all().get(device.name)
-    Records(ctx.host).put(device.name, record)
+    records, at = Records(ctx.host), decision.at
+    known = records.current(disk, device)
+    record = replace(records.again(disk, device), state=DiskState.OFFERED, at=at)
+    records.put(device.name, record)
     if device.uuid:
         ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
     write_map(ctx)
@@ -118,7 +111,7 @@ def write_map(ctx: Context) -> None:
         return
     with exclusive(ctx.host, "map", _TIMEOUT):
         records = sorted(Records(ctx.host).all().items())
-        lines = [_entry(name, record) for name, record in records if record.kind == Kind.OFFERED]
+        lines = [_entry(name, record) for name, record in records if record.state == DiskState.OFFERED]
         ctx.host.write(MAP, "".join(lines))
 
 
@@ -143,7 +136,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
     if not host.which("automount"):
         raise HostError("CONFIG_MOUNT_MODE=autofs: autofs is not installed", hint="run: apt install autofs")
     for name, record in Records(host).all().items():
-        if record.kind == Kind.MOUNTED and _is_mounted(host, record.at):
+        if record.state == DiskState.MOUNTED and _is_mounted(host, record.at):
             yield from _give_up(ctx, system, name, record)
     if not host.exists(LINK):
         host.symlink(LINK, SHIPPED)
@@ -166,7 +159,7 @@ def _give_up(ctx: Context, system: System, name: str, record: Record) -> Iterato
     system.release(ctx.host, record.at)
     if record.made:
         ctx.host.remove(record.at)
-    Records(ctx.host).put(name, None)
+    Records(ctx.host).put(name, record.cleared())
     yield changed(name, f"unmounted from {record.at}: the automounter takes over")
 
 
@@ -184,8 +177,8 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
     if not host.exists(LINK):  # a file of the administrator's own keeps the folder
         _wait_for_end(ctx, folder, _TIMEOUT if is_first else 0.0)
     for name, record in Records(host).all().items():
-        if record.kind == Kind.OFFERED:
-            Records(host).put(name, None)
+        if record.state == DiskState.OFFERED:
+            Records(host).put(name, record.cleared())
     for name in (_ON, _STARTED):
         host.remove(name)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 import os
 
 from agent.disks.base.mountpoint_name import safe
-from agent.disks.base.record import Kind, Record, Records
+from agent.disks.base.record import DiskState, Records
 from agent.host.terminal import block
 from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.lib.text import gib
 from agent.report import changed, skipped
 
@@ -27,13 +28,11 @@ _TERMINAL, _TIMEOUT = 5, 20.0
 
 def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     """Announce the device, once for each time that it is attached."""
-    known = Records(ctx.host).all().get(device.name)
-    if known and known.kind == Kind.TOLD and known.sequence == disk.sequence:
+    records = Records(ctx.host)
+    if records.current(disk, device).state == DiskState.ANNOUNCED:
         yield skipped(device.name, "mount mode notify: the users were told")
         return
-    label = os.fsdecode(device.label)
-    record = Record(disk.name, disk.sequence, device.uuid, label, device.number, at, kind=Kind.TOLD)
-    Records(ctx.host).put(device.name, record)
+    records.put(device.name, replace(records.again(disk, device), state=DiskState.ANNOUNCED, at=at))
     text = announcement(device.node, device.label, device.size, device.fstype, at)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)

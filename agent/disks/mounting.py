@@ -11,8 +11,7 @@ import os
 
 from agent.block import mounts
 from agent.disks.base import filesystem
-from agent.disks.base.once import CHECK, Once
-from agent.disks.base.record import Record, Records, begun
+from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import environment, unit_name
 from agent.disks.policy import FAT, identity
 from agent.host.sysfs import devnode
@@ -27,11 +26,16 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
     from agent.context import Context
     from agent.disks.base.facts import MountAt
+    from agent.disks.base.record import Record
     from agent.disks.base.system import System
 
 
-def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
-    """Mount the device and record it. Raises HostError when the check or the mount failed."""
+def mount(
+    ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt, *, grown: bool = False
+) -> Iterator[Item]:
+    """Mount the device and record it. ``grown``: its filesystem fills the disk. Raises HostError when the
+    check or the mount failed.
+    """
     host, at = ctx.host, decision.at
     if _is_locked(ctx, disk):
         yield skipped(device.name, "locked by a program that works on it; looked at again when it ends")
@@ -39,8 +43,7 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
     if problem := _check(ctx, system, disk, device):
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
-    yield from _remember(ctx, disk, device, at)
-    record = _begin(ctx, disk, device, at)
+    yield from _remember(ctx, disk, device, at, grown=grown)
     made = False
     try:
         made = host.mkdir(at) or _was_made(ctx, device.uuid)
@@ -50,12 +53,11 @@ def mount(ctx: Context, system: System, disk: Disk, device: Device, decision: Mo
     except HostError:
         if made:
             host.remove(at)
-        begun(host).put(device.name, None)
         if _is_claimed(ctx, device):
             yield skipped(device.name, "in exclusive use by another program")
             return
         raise
-    _record(ctx, device, replace(record, made=made))
+    _record(ctx, disk, device, at, made=made)
     yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
     if problem := _own(ctx, device, at):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
@@ -69,9 +71,7 @@ def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
     """Record a mount of ours of which the record was lost: the daemon died between mounting and writing
     it.
     """
-    label = os.fsdecode(device.label)
-    made = _was_made(ctx, device.uuid)
-    _record(ctx, device, Record(disk.name, disk.sequence, device.uuid, label, device.number, at, made))
+    _record(ctx, disk, device, at, made=_was_made(ctx, device.uuid))
 
 
 def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
@@ -175,8 +175,9 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
-    once, tried = Once(ctx.host), f"{CHECK} {device.name}"
-    if why and (not disk.sequence or once.noted(tried) != disk.sequence):
+    records = Records(ctx.host)
+    known = records.current(disk, device)
+    if why and (not disk.sequence or not known.checked):
         ctx.waiting(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
         with contextlib.suppress(HostError):
@@ -184,38 +185,31 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
         ctx.waiting("")
         # Its close() makes udev send another event, which must not run it again.
-        once.note(tried, disk.sequence)
+        records.put(device.name, replace(known, checked=True))
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
 
 
-def _remember(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+def _remember(ctx: Context, disk: Disk, device: Device, at: str, *, grown: bool) -> Iterator[Item]:
     """Make the mountpoint the filesystem's own for good, and know that the folder is ours before it is made:
     a daemon that dies, or a machine, must not leave one that nobody takes away. That it cannot be stored
     (the disk is full) is a failure, and no reason not to mount.
     """
     if not device.uuid:
         return
-    is_same = ctx.state.disks().get(device.uuid, {}).get("at") == at
-    made = not ctx.host.exists(at) or (is_same and _was_made(ctx, device.uuid))
+    made, size = makes_folder(ctx, device, at), {"size": disk.device.size} if grown else {}
     try:
-        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None, made=made or None)
+        ctx.state.remember_disk(
+            device.uuid, at=at, on=identity(disk, device) or None, made=made or None, **size
+        )
     except HostError as error:
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
 
 
-def _begin(ctx: Context, disk: Disk, device: Device, at: str) -> Record:
-    """Note what is about to be mounted: the disk may go before the successor of a daemon that dies here has
-    looked at it.
-    """
-    made = not ctx.host.exists(at) or _was_made(ctx, device.uuid)
-    label = os.fsdecode(device.label)
-    record = Record(
-        disk.name, disk.sequence, device.uuid, label, device.number, at, made, fstype=device.fstype
-    )
-    if not ctx.host.dry_run:
-        begun(ctx.host).put(device.name, record)
-    return record
+def makes_folder(ctx: Context, device: Device, at: str) -> bool:
+    """Return whether the folder is made for the filesystem now, or was when it was mounted there before."""
+    known = ctx.state.disks().get(device.uuid, {}) if device.uuid else {}
+    return not ctx.host.exists(at) or (known.get("at") == at and bool(known.get("made")))
 
 
 def _was_made(ctx: Context, uuid: str) -> bool:
@@ -223,15 +217,14 @@ def _was_made(ctx: Context, uuid: str) -> bool:
     return bool(ctx.state.disks().get(uuid, {}).get("made"))
 
 
-def _record(ctx: Context, device: Device, record: Record) -> None:
+def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) -> None:
     """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
     from agent.disks.usage import holders, services_file
 
-    records = Records(ctx.host)
-    record = replace(record, fstype=device.fstype, alias=holders.alias(ctx.host, record.at, device.fstype))
+    records, alias = Records(ctx.host), holders.alias(ctx.host, at, device.fstype)
+    record = replace(records.again(disk, device), state=DiskState.MOUNTED, at=at, made=made, alias=alias)
     records.put(device.name, record)
-    begun(ctx.host).put(device.name, None)
-    used_by = () if ctx.host.dry_run else services_file.read(ctx.host, record.at)
+    used_by = () if ctx.host.dry_run else services_file.read(ctx.host, at)
     if used_by:
         records.put(device.name, replace(record, services=used_by))
 

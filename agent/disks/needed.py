@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 #: What was done to disks in this boot (record.py).
-RECORDS = "/run/gandi/disks.json"
+RECORDS = "/run/gandi/disks"
 
 
 def mount(ctx: Context) -> Iterator[Item]:
@@ -29,10 +29,10 @@ def mount(ctx: Context) -> Iterator[Item]:
 
         yield from handler.mount_all(ctx)
     else:
-        from agent.disks.base.once import Once
+        from agent.disks.base import diskseq
 
         # Where it cannot be noted (/run is full), no disk is taken for a new one.
-        record(ctx, Once(ctx.host).coldplugged)
+        record(ctx, lambda: diskseq.note_coldplug(ctx.host))
         yield skipped("disks", "no data disk")
 
 

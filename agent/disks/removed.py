@@ -10,7 +10,7 @@ import re
 
 from agent.block import mounts
 from agent.disks import mounting
-from agent.disks.base.record import Kind, Records, begun, left_behind
+from agent.disks.base.record import DiskState, Records, key_removed
 from agent.lib.records import replace
 from agent.report import changed, failed, guarded
 from agent.systemd.journal import Journal
@@ -36,21 +36,21 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     come. None is a disk that has gone; one that could not be read has not.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
-    for device, known in (begun(ctx.host).of(name) | Records(ctx.host).of(name)).items():
+    records = Records(ctx.host)
+    for device, known in records.of(name).items():
         if disk is None or known.sequence != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
-        elif device not in present and known.kind != Kind.RELEASED:
+        elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
             # The disk is the same: who works on its partition table works on all of it.
             if known.made:
                 ctx.host.remove(known.at)
-            Records(ctx.host).put(device, replace(known, kind=Kind.RELEASED, made=False))
-            begun(ctx.host).put(device, None)
+            records.put(device, replace(known, state=DiskState.RELEASED, made=False))
             yield changed(device, "its partition has gone: released to the administrator")
 
 
 def left(ctx: Context, name: str) -> Iterator[Item]:
     """What is still held of disks of that name that have gone, and swap space that went with one."""
-    for key, known in left_behind(ctx.host).all().items():
+    for key, known in Records(ctx.host).removed().items():
         if known.disk == name:
             yield from _left(ctx, key, known)
     for swap in lost_swap(ctx, name):
@@ -76,37 +76,36 @@ def lost_swap(ctx: Context, name: str) -> list[str]:
 
 def held(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
     """What was taken away and is still held, by device and attachment; nothing is changed."""
-    found = {key: (known, _holders(ctx, known).found) for key, known in left_behind(ctx.host).all().items()}
+    found = {key: (known, _holders(ctx, known).found) for key, known in Records(ctx.host).removed().items()}
     return {key: value for key, value in found.items() if value[1]}
 
 
 def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
     from agent.disks.usage import holders
 
-    if known.kind not in (Kind.MOUNTED, Kind.OFFERED):
-        Records(ctx.host).put(device, None)
-        begun(ctx.host).put(device, None)
+    records = Records(ctx.host)
+    if known.state not in (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED):
+        records.put(device, None)
         return
     # Remembered first: who is killed between here and the end names the processes at the next start.
-    key = f"{device} {known.sequence}"
-    left_behind(ctx.host).put(key, known)
+    key = key_removed(device, known)
+    records.put(key, replace(known, state=DiskState.REMOVED))
     yield from mounting.forget(ctx, system, device, known)
-    begun(ctx.host).put(device, None)
     if not holders.left(ctx.host, device, known.fstype, known.uuid):
-        left_behind(ctx.host).put(key, None)
+        records.put(key, None)
 
 
 def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     from agent.disks.usage import holders
 
-    found, device = _holders(ctx, known, _PATIENCE).found, key.partition(" ")[0]
+    found, device = _holders(ctx, known, _PATIENCE).found, key.partition("@")[0]
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel knows better than a search that had too little time.
         yield failed(device, f"taken away while in use at {known.at}", "by whom: gandi-agent disks")
         return
     if not found:
-        left_behind(ctx.host).put(key, None)
+        Records(ctx.host).put(key, None)
         return
     why = f"taken away while in use at {known.at}: held by {holders.named(found)}"
     yield failed(device, why, _hint(found))

@@ -11,7 +11,7 @@ from functools import partial
 from agent.block.storage import Disk
 from agent.disks import removed
 from agent.disks.base.facts import Format, Leave, MountAt, Mounted
-from agent.disks.base.record import Kind, Records
+from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
 from agent.disks.usage.holders import Holder, named
@@ -74,7 +74,7 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
     present = [disk for disk in map(found.get, names) if isinstance(disk, Disk) and disk.device.size]
     unread = {name: why for name, why in found.items() if isinstance(why, str)}
     unread |= dict.fromkeys(silent, "it does not answer")
-    records, status = Records(ctx.host).all(), ctx.status.read()
+    records, status = Records(ctx.host).done(), ctx.status.read()
     rows = [_row(choice, records, status) for choice in choose(ctx, system, present, claim=False)]
     rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
     return rows + [_gone(key, *value) for key, value in removed.held(ctx).items()]
@@ -126,13 +126,13 @@ def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any
 
 def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
     """State, decision, mountpoint and reason, of the device alone."""
-    kind = known.kind if known else ""
+    done = known.state if known else ""
     match choice.decision:
         case Mounted(at):
             return "mounted", "keep", at, "" if known else "by somebody else"
-        case MountAt(at, _, warning) if kind == Kind.OFFERED:
+        case MountAt(at, _, warning) if done == DiskState.OFFERED:
             return "offered", "keep", at, warning or "mounted when somebody looks there"
-        case MountAt(at) if kind == Kind.TOLD:
+        case MountAt(at) if done == DiskState.ANNOUNCED:
             return "announced", "keep", at, "mount mode notify"
         case MountAt(at, _, warning):
             return "not mounted", "mount", at, warning
@@ -141,7 +141,8 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
         case Leave(reason, remedy=remedy) if remedy:
             return "failed", "leave", "", reason
         case Leave(reason):
-            return ("released" if kind in (Kind.RELEASED, Kind.MOUNTED) else "left"), "leave", "", reason
+            is_released = done in (DiskState.RELEASED, DiskState.MOUNTED)
+            return ("released" if is_released else "left"), "leave", "", reason
 
 
 def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -162,6 +163,6 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
 
 
 def _gone(key: str, known: Record, held: Sequence[Holder]) -> Row:
-    device = key.partition(" ")[0]
+    device = key.partition("@")[0]
     reason = f"taken away while in use: held by {named(held)}"
     return Row(device, 0, known.fstype, known.label, "gone", "none", known.at, reason, tuple(held))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import sources
-from agent.disks.base import once, record
+from agent.disks.base import diskseq, record
 from agent.sources import Asked, Findings
 from agent.sources import swap_archive as swap_source
 from tests.system.disks import LoopDisk, sh
@@ -66,7 +66,7 @@ def own_mounts() -> Iterator[None]:
 def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], LoopDisk]]:
     """Make blank loop disks of a size in bytes."""
     monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
-    monkeypatch.setattr(once, "FILE", str(tmp_path / "once.json"))
+    monkeypatch.setattr(diskseq, "FILE", str(tmp_path / "run/coldplug"))
     made: list[LoopDisk] = []
 
     def make(size: int) -> LoopDisk:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -16,8 +15,7 @@ import pytest
 from agent.block.mounts import mounts
 from agent.disks import detach, removed, survey
 from agent.disks import handler as handler
-from agent.disks.base import locks
-from agent.disks.base.record import Kind, Records, left_behind
+from agent.disks.base.record import DiskState, Records
 from agent.disks.usage import holders
 from agent.host.host import Host
 from agent.lib.errors import Busy, ConfigError
@@ -319,36 +317,8 @@ def test_what_nobody_holds_leaves_nothing(make_disk: Callable[[int], LoopDisk], 
     away = replace(system(disk), read=lambda _host, _name: None)
     items = list(handler.handle(ctx, disk.name, "remove", system=away))
     assert [item.outcome for item in items] == [Outcome.CHANGED]
-    assert left_behind(ctx.host).all() == {}
+    assert Records(ctx.host).removed() == {}
     assert os.listdir(tmp_path / "srv") == []
-
-
-def test_two_processes_never_give_out_the_same_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A verb decides while the daemon mounts: what that is about to mount is in a file."""
-    from agent.disks.base import record
-    from agent.disks.base.facts import Filesystem
-
-    monkeypatch.setattr(record, "FOLDER", "/run/gandi")
-    host, mine, other = Host(tmp_path), locks.Turns(), locks.Turns()
-    with mine.deciding(host):
-        mine.begin(host, Filesystem("8:16", "u", b"data", "/srv/data", ours=True))
-    assert other.pending(host) == {}, "of one process there is one Turns; a file of its own id is old"
-    stored = tmp_path / "run/gandi/pending.json"
-    found = json.loads(stored.read_text())
-    with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as sleeper:
-        started = int(Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[19])
-        found["8:16"] |= {"pid": sleeper.pid, "started": started}
-        stored.write_text(json.dumps(found))
-        assert other.pending(host)["8:16"].at == "/srv/data"
-        found["8:16"]["started"] = started - 1
-        stored.write_text(json.dumps(found))
-        assert other.pending(host) == {}, "another process has that number now"
-        found["8:16"]["started"] = started
-        stored.write_text(json.dumps(found))
-        sleeper.kill()
-    assert other.pending(host) == {}, "a process that has ended mounts nothing"
 
 
 def test_a_mount_by_somebody_else_is_detached_and_stays_so(
@@ -362,4 +332,4 @@ def test_a_mount_by_somebody_else_is_detached_and_stays_so(
     assert (tmp_path / "own").exists(), "not our folder"
     look(ctx, disk)
     assert where(disk) == Path()
-    assert Records(ctx.host).all()[disk.name].kind == Kind.RELEASED
+    assert Records(ctx.host).all()[disk.name].state == DiskState.RELEASED

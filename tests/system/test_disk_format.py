@@ -9,7 +9,7 @@ import pytest
 
 from agent.block import blank, storage
 from agent.disks import handler as handler
-from agent.disks.base.once import Once
+from agent.disks.base import diskseq
 from agent.host.host import Host
 from agent.report import Outcome
 from tests.system.disks import MIB, LoopDisk, context, sh, system
@@ -34,7 +34,8 @@ def kind(disk: LoopDisk) -> str:
 
 def attached_before(disk: LoopDisk) -> None:
     """The machine's count of attachments stood just before this disk when its mount stage began."""
-    Once(Host()).note("coldplug", str(int(sh("cat", f"/sys/block/{disk.name}/diskseq")) - 1))
+    count = int(sh("cat", f"/sys/block/{disk.name}/diskseq"))
+    Host().write(diskseq.FILE, f"{count - 1}\n")
 
 
 @pytest.mark.parametrize("fstype", ["ext4", "xfs", "btrfs"])

@@ -5,6 +5,7 @@ filesystems, real mounts.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from agent.block.mounts import mounts
 from agent.disks import handler as handler
 from agent.disks import mounting, survey
-from agent.disks.base.record import dealt_with
+from agent.disks.base.record import Records
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.lib.records import replace
@@ -94,7 +95,7 @@ def test_one_label_twice_keeps_its_places_in_any_order(
     assert mounted()[two.name] == f"{tmp_path}/srv/data_2"
     for disk in (one, two):
         sh("umount", disk.node)
-    (tmp_path / "run/disks.json").unlink()  # the machine boots again
+    shutil.rmtree(tmp_path / "run/disks")  # the machine boots again
     other_way = replace(both, names=lambda _host: [two.name, one.name])
     assert [i.outcome for i in handler.mount_all(ctx, system=other_way)] == [Outcome.CHANGED] * 2
     assert mounted()[one.name] == f"{tmp_path}/srv/data"
@@ -189,16 +190,16 @@ def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
 def _dies(when: str, ctx: Context, disk: LoopDisk, real: System) -> None:
     """A look at the disk by a daemon that is killed before, or after, the mount itself."""
 
-    class KilledError(BaseException):
-        pass
-
     def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
         if when == "after":
             real.mount(host, node, at, fstype, options)
-        raise KilledError
+        os._exit(9)
 
-    with pytest.raises(KilledError):
+    daemon = os.fork()
+    if not daemon:
         look(ctx, disk, replace(real, mount=mount))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(daemon, 0)[1]) == 9
 
 
 @pytest.mark.parametrize("dies", ["before", "after"])
@@ -225,12 +226,12 @@ def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next
     ext4(disk, "-L", "data")
     real = system(disk)
     _dies(dies, ctx, disk, real)
-    assert dealt_with(ctx.host) == {disk.name}
+    assert Records(ctx.host).disks() == {disk.name}
     items = look(ctx, disk, replace(real, read=lambda _host, _name: None))
     assert [item.outcome for item in items] == [Outcome.CHANGED]
     assert disk.name not in mounted()
     assert os.listdir(tmp_path / "srv") == []
-    assert dealt_with(ctx.host) == set()
+    assert Records(ctx.host).disks() == set()
 
 
 def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
@@ -243,8 +244,7 @@ def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
         look(ctx, one)
         sh("umount", f"{tmp_path}/srv/{label}")
     (tmp_path / "srv/kept/file").touch()
-    for file in (tmp_path / "records.json", *(tmp_path / "run/gandi").glob("*.json")):
-        file.unlink(missing_ok=True)
+    shutil.rmtree(tmp_path / "run/disks")
     nothing = replace(system(disk), names=lambda _host: [])
     list(handler.mount_all(ctx, system=nothing))
     assert os.listdir(tmp_path / "srv") == ["kept"]
@@ -512,11 +512,11 @@ def test_a_device_that_fails_costs_its_neighbour_nothing(
     for number in (1, 2):
         sh("mkfs.ext4", "-q", "-F", "-L", f"data{number}", f"/dev/{disk.part(number)}")
     look(ctx, disk)
-    (tmp_path / "run/disks.json").unlink()
+    shutil.rmtree(tmp_path / "run/disks")
     sh("umount", f"/dev/{disk.part(2)}")
 
     def full(*_args: object) -> None:
-        raise HostError("/run/gandi/disks.json: cannot be written: No space left on device")
+        raise HostError("/run/gandi/disks/vdb.json: cannot be written: No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(mounting, "adopt", full)

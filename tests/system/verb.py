@@ -15,7 +15,7 @@ from agent import __main__ as command
 from agent import context as contexts
 from agent.disks import detach, survey
 from agent.disks import handler as handler
-from agent.disks.base import once, record
+from agent.disks.base import diskseq, record
 from agent.host import terminal
 from agent.host.host import Host
 from agent.report import StageReport, StepReport, items
@@ -27,7 +27,7 @@ def main(root: Path, names: str, verb: str, *arguments: str) -> int:
     """Run the verb."""
     made = [LoopDisk(Path(), name) for name in names.split(",")]
     system, ctx = disks.system(*made), disks.context(root)
-    record.FOLDER, once.FILE = str(root / "run"), str(root / "once.json")
+    record.FOLDER, diskseq.FILE = str(root / "run"), str(root / "run/coldplug")
     for function in (survey.disks, detach.detach, detach.take_back):
         (function.__kwdefaults__ or {})["system"] = system
     setattr(contexts, "context", lambda _host: ctx)  # noqa: B010  # a function, to the type checker

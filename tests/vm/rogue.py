@@ -268,7 +268,7 @@ class Rogue:
             *FILES,
             *FOLDERS,
             self.disk,
-            "/run/gandi/disks.json",
+            "/run/gandi/disks",
             "/dev/vda",
             "/dev/vdb",
             "/run/lock",

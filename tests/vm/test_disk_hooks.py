@@ -25,8 +25,8 @@ def test_hooks_are_told_and_bounded_and_never_fatal(booted: Machine, tmp_path: P
     booted.add_disk(Disk(path=path, id="a", serial="SER-A"))
     booted.wait_until("grep -q post-disk-attach /root/hooks")
     node = booted.output("findmnt -no SOURCE /srv/a")
-    records = booted.json("cat /run/gandi/disks.json")
-    assert records[node.removeprefix("/dev/")]["services"] == ["database.service"]
+    record = booted.json(f"cat /run/gandi/disks/{node.removeprefix('/dev/')}.json")
+    assert record["services"] == ["database.service"]
     booted.resize_disk("a", 128 * MIB)
     booted.wait_until("grep -q post-disk-grow /root/hooks")
     booted.remove_disk("a")

@@ -89,7 +89,7 @@ def test_pid_1_mounts_what_is_known_and_the_daemon_what_is_not(booted: Machine, 
     # The daemon is started, takes them over, and detaches one and mounts it again.
     vm.run(f"rm {UNITS}/settled /run/gandi/settled && systemctl start gandi-agent")
     vm.run("udevadm trigger --subsystem-match=block --settle")
-    vm.wait_until("grep -q srv/a /run/gandi/disks.json && grep -q srv/c /run/gandi/disks.json", timeout=60)
+    vm.wait_until("grep -qr srv/a /run/gandi/disks && grep -qr srv/c /run/gandi/disks", timeout=60)
     vm.run("gandi-agent detach /srv/c")
     assert "/srv/c" not in _mounted(vm)
     vm.run("gandi-agent mount c")

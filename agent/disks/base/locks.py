@@ -5,22 +5,22 @@ daemon, a stage client that fell back, the verbs).
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import threading
 import time
 
+from agent.block import mounts
 from agent.disks.base import record
-from agent.disks.base.facts import Filesystem
+from agent.disks.base.record import DiskState, Records
 from agent.host import processes
 from agent.lib.errors import Busy
-from agent.lib.records import dataclass, field
+from agent.lib.records import dataclass, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
 
+    from agent.disks.base.facts import Filesystem
+    from agent.disks.base.record import Record
     from agent.host.host import Host
 
 #: Seconds that one look at a disk waits for another one to end; growing a large filesystem takes minutes.
@@ -31,16 +31,13 @@ _DECISION = 60.0
 
 @dataclass(slots=True)
 class Turns:
-    """One look at a disk at a time, one decision at a time, and what is being mounted meanwhile.
-
-    What this process mounts is in memory, and in a file for the others; what a process that has died was
-    about to mount counts no more.
-    """
+    """One look at a disk at a time, one decision at a time, and which places have been given out."""
 
     _deciding: threading.Lock = field(default_factory=threading.Lock)
     _making: threading.Lock = field(default_factory=threading.Lock)
     _disks: dict[str, threading.Lock] = field(default_factory=dict)
-    _pending: dict[str, Filesystem] = field(default_factory=dict)
+    #: What this process is about to mount, by device, as it was on record before.
+    _before: dict[str, Record] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def of(self, host: Host, name: str, patience: float = PATIENCE) -> Iterator[None]:
@@ -63,53 +60,29 @@ class Turns:
             yield
 
     def pending(self, host: Host) -> dict[str, Filesystem]:
-        """What is being mounted now, by device number, whoever does it."""
-        others = {
-            number: Filesystem(number, entry["uuid"], os.fsencode(entry["label"]), entry["at"], ours=True)
-            for number, entry in self._others(host).items()
-        }
-        return others | self._pending
-
-    def begin(self, host: Host, taken: Filesystem) -> None:
-        """The device is about to be mounted. To be called while deciding."""
-        self._pending[taken.number] = taken
-        self._store(host)
-
-    def end(self, host: Host, number: str) -> None:
-        """It is mounted, or it could not be."""
-        with self.deciding(host):
-            self._pending.pop(number, None)
-            self._store(host)
-
-    def _stored(self, host: Host) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads(host.read(_file()) or "{}")
-        except ValueError:
-            found = {}
-        return found
-
-    def _others(self, host: Host) -> dict[str, Any]:
-        """The entries of other processes that still run."""
-        me = processes.key(processes.me())
-        return {
-            number: entry
-            for number, entry in self._stored(host).items()
-            if processes.key(entry) != me and processes.lives(entry)
-        }
-
-    def _store(self, host: Host) -> None:
-        if host.dry_run:
-            return
+        """What is about to be mounted, by whichever process, by device number. To be asked before the kernel
+        is asked what is mounted: what is pending no more is mounted then.
+        """
         me = processes.me()
-        found = self._others(host)
-        for number, taken in self._pending.items():
-            label = os.fsdecode(taken.label)
-            found[number] = {"uuid": taken.uuid, "label": label, "at": taken.at} | me
-        host.write(_file(), json.dumps(found) + "\n", mode=0o600)
+        return {
+            known.number: known.filesystem
+            for device, known in Records(host).mounting().items()
+            if known.process != me or device in self._before
+        }
 
+    def begin(self, host: Host, device: str, claim: Record, before: Record) -> None:
+        """Record that the device is about to be mounted. To be called while deciding. Raises HostError."""
+        Records(host).put(device, claim)
+        self._before[device] = before
 
-def _file() -> str:
-    return f"{record.FOLDER}/pending.json"
+    def end(self, host: Host, device: str) -> None:
+        """It is mounted, or it could not be: then what was on record before is so again."""
+        records, before = Records(host), self._before.pop(device, None)
+        known = records.all().get(device) if before else None
+        if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
+            here = (mount for mount in mounts.mounts(host) if mount.at == known.at)
+            if not any(known.number in mount.numbers for mount in here):
+                records.put(device, replace(before, checked=known.checked))
 
 
 #: The disks of this machine, for everything in this process that acts on them.

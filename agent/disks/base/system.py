@@ -51,7 +51,7 @@ def read(host: Host, name: str) -> Disk | None:
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
         asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", devnode(name))
         host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    is_ours = bool(Records(host).of(name))
+    is_ours = Records(host).has_done(name)
     return storage.read(host, name, partial(_answered, host) if is_ours else known, opened=not is_ours)
 
 

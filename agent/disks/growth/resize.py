@@ -10,10 +10,11 @@ from __future__ import annotations
 from agent.block import mounts
 from agent.disks.base import filesystem, partition_table
 from agent.disks.base.facts import Leave
-from agent.disks.base.once import GROWTH, Once
+from agent.disks.base.record import Records
 from agent.disks.base.system import environment, unit_name
 from agent.disks.growth import sizing
 from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.lib.text import gib
 from agent.report import Item, changed, failed, skipped
 
@@ -104,12 +105,14 @@ def given_up(ctx: Context, case: sizing.Case) -> bool:
     """Whether this growth, of this attachment to this size, has failed. The writer's own close() makes udev
     send another event: without this the next look would try again for ever.
     """
-    return Once(ctx.host).noted(f"{GROWTH} {case.device.name}") == _attempt(case)
+    return Records(ctx.host).current(case.disk, case.device).not_grown == case.disk.device.size
 
 
 def give_up(ctx: Context, case: sizing.Case) -> None:
     """Note that this growth has failed."""
-    Once(ctx.host).note(f"{GROWTH} {case.device.name}", _attempt(case))
+    records = Records(ctx.host)
+    known = records.current(case.disk, case.device)
+    records.put(case.device.name, replace(known, not_grown=case.disk.device.size))
 
 
 def not_again(case: sizing.Case) -> Item:
@@ -123,7 +126,3 @@ def not_again(case: sizing.Case) -> Item:
 def hint(device: Device) -> str:
     """Where the writers' own words are."""
     return f"see: journalctl -b -u {unit_name('grow', device.name)}.service"
-
-
-def _attempt(case: sizing.Case) -> str:
-    return f"{case.disk.sequence} {case.disk.device.size}"

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
     from agent.context import Context
+    from agent.disks.base.facts import Leave
     from agent.host.host import Host
 
 #: struct xfs_dsb (fs/xfs/libxfs/xfs_format.h): magic, sb_blocksize, sb_dblocks, big-endian.
@@ -30,10 +31,21 @@ def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
     """
     if not filesystem.grower(device.fstype, device.node, ""):
         return False
+    return isinstance(_decide(ctx, disk, device), sizing.Grow)
+
+
+def is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
+    """Return whether there is nothing to grow. Raises HostError when the disk cannot be read."""
+    return bool(filesystem.grower(device.fstype, device.node, "")) and (
+        _decide(ctx, disk, device) in (sizing.NOT_GROWN, sizing.FULL)
+    )
+
+
+def _decide(ctx: Context, disk: Disk, device: Device) -> sizing.Grow | Leave:
     settled = int(ctx.state.disks().get(device.uuid, {}).get("size", 0)) if device.uuid else 0
     parted = partition_table.read(ctx.host, disk) if device.partition else None
     case = sizing.Case(disk, device, _spans(ctx.host, device), settled, parted)
-    return isinstance(sizing.decide(case), sizing.Grow)
+    return sizing.decide(case)
 
 
 def _spans(host: Host, device: Device) -> int:

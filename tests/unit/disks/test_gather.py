@@ -10,7 +10,7 @@ from agent.block.storage import Device, Disk
 from agent.config.settings import Settings
 from agent.disks import gather
 from agent.disks.base.facts import Machine, Place
-from agent.disks.base.record import Kind, Record
+from agent.disks.base.record import DiskState, Record
 from agent.disks.base.system import System
 from agent.host.host import Host
 
@@ -46,8 +46,8 @@ def test_a_mountpoint_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
     assert "nfs" not in touched
 
 
-def record(name: str, number: str, kind: Kind = Kind.MOUNTED) -> Record:
-    return Record(name.rstrip("0123456789"), "7", "u", "", number, f"/srv/{name}", kind=kind)
+def record(name: str, number: str, state: DiskState = DiskState.MOUNTED) -> Record:
+    return Record(name.rstrip("0123456789"), "7", "u", "", number, f"/srv/{name}", state=state)
 
 
 def test_what_is_the_administrators() -> None:
@@ -57,9 +57,9 @@ def test_what_is_the_administrators() -> None:
     records = {
         "vdb1": record("vdb1", "254:17"),
         "vdb2": record("vdb2", "254:18"),  # mounted nowhere
-        "vdc": record("vdc", "254:32", Kind.RELEASED),
-        "vdd": record("vdd", "254:48", Kind.OFFERED),
-        "vde": record("vde", "254:64", Kind.TOLD),
+        "vdc": record("vdc", "254:32", DiskState.RELEASED),
+        "vdd": record("vdd", "254:48", DiskState.OFFERED),
+        "vde": record("vde", "254:64", DiskState.ANNOUNCED),
     }
     disks = [disk("vdb", "vdb1", "vdb2", "vdb3"), disk("vdc", "vdc1"), disk("vdd"), disk("vde"), disk("vdf")]
     expected = {"vdb", "vdb2", "vdb3", "vdc", "vdc1"}
@@ -76,7 +76,10 @@ def test_what_the_automounter_is_offered_is_taken(tmp_path: Path) -> None:
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/mountinfo").write_text("41 1 0:41 / /srv rw - autofs auto.gandi rw\n")
     (tmp_path / "srv/left-by-the-automounter").mkdir(parents=True)
-    records = {"vdd": record("vdd", "254:48", Kind.OFFERED), "vde": record("vde", "254:64", Kind.TOLD)}
+    records = {
+        "vdd": record("vdd", "254:48", DiskState.OFFERED),
+        "vde": record("vde", "254:64", DiskState.ANNOUNCED),
+    }
     known = gather.gather(Host(tmp_path), System(), Settings(), records)
     assert known.places == {}, "a look would mount"
     assert [(found.at, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]

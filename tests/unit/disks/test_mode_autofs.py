@@ -11,7 +11,7 @@ import pytest
 
 from agent.context import context
 from agent.disks import mode_autofs
-from agent.disks.base.record import Kind, Record, Records
+from agent.disks.base.record import DiskState, Record, Records
 from agent.disks.base.system import SYSTEMD
 from agent.host.host import Host
 from agent.lib.errors import HostError
@@ -32,7 +32,7 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def offered(name: str, at: str, fstype: str = "ext4") -> Record:
-    return Record(name, "7", "u", "", "254:16", at, kind=Kind.OFFERED, fstype=fstype)
+    return Record(name, "7", "u", "", "254:16", at, state=DiskState.OFFERED, fstype=fstype)
 
 
 def looked_up(ctx: Context, *words: str) -> tuple[int, str]:

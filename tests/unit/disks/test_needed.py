@@ -109,7 +109,7 @@ def test_an_automounter_that_was_told_of_us_is_heeded(ctx: Context, leads: bool)
     assert needed.has_data_disk(ctx)
 
 
-@pytest.mark.parametrize("name", [automounter.AUTOFS_STATE, needed.RECORDS])
+@pytest.mark.parametrize("name", [automounter.AUTOFS_STATE, f"{needed.RECORDS}/vdb.json"])
 def test_what_was_done_in_this_boot_is_heeded(ctx: Context, name: str) -> None:
     ctx.host.write(name, "{}")
     assert needed.has_data_disk(ctx)
@@ -153,7 +153,7 @@ def test_what_deals_with_data_disks_is_not_loaded_for_the_systems_own(
 def test_a_disk_that_was_dealt_with_in_this_boot_takes_the_whole_way(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ctx.host.write(needed.RECORDS, "{}")
+    ctx.host.write(f"{needed.RECORDS}/vdb.json", "{}")
     looked = Item("vdb", Outcome.UNCHANGED)
     monkeypatch.setattr(handler, "handle", lambda *_what: [looked])
     assert list(needed.handle(ctx, "vdb", "change")) == [looked]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from agent.config.model import Identity
 from agent.context import Context, Medium, context
 from agent.daemon import boot_mark
+from agent.disks.base.record import Record, Records
 from agent.host.host import Completed, Host
 from agent.stages import Stage
 from agent.state import boot_cache, settled
@@ -103,8 +103,7 @@ def _unknown_disk(ctx: Context) -> None:
 
 
 def _disk(ctx: Context) -> None:
-    record = dict.fromkeys(("disk", "sequence", "uuid", "label", "number", "at"), "x")
-    ctx.host.write("/run/gandi/disks.json", json.dumps({"vdb": record}))
+    Records(ctx.host).put("vdb", Record("vdb", "7", "uuid", "data", "254:16", "/srv/data"))
 
 
 def _mount_of_pid_1s(ctx: Context) -> None:

@@ -1,0 +1,180 @@
+"""What is on record of a disk, until when, and what is taken over of an older version's files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.disks.base import diskseq
+from agent.disks.base.locks import Turns
+from agent.disks.base.record import DiskState, Record, Records
+from agent.host import processes
+from agent.host.host import Host
+from agent.lib.records import replace
+from tests.unit.disks.facts import part, parted, whole
+from tests.unit.sysfs import Sysfs, virtio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OLDER = Path(__file__).parent / "older"
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    host = Host(tmp_path)
+    host.write(diskseq.FILE, "4\n")
+    host.write("/proc/self/mountinfo", "")
+    return Records(host)
+
+
+@pytest.fixture
+def other() -> Iterator[dict[str, int]]:
+    """Another process that runs."""
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as sleeper:
+        yield {"pid": sleeper.pid, "started": processes.started(sleeper.pid)}
+        sleeper.kill()
+
+
+def test_what_was_tried_is_forgotten_and_nothing_else(records: Records) -> None:
+    tried = Record("vdb", "7", "u", "data", "254:17", "/srv/data", checked=True, not_grown=1 << 30)
+    for name in ("vdb1", "vdb12"):
+        records.put(name, tried)
+    records.try_again(["vdb", "vdb1"])
+    assert records.all() == {"vdb1": replace(tried, checked=False, not_grown=0), "vdb12": tried}
+
+
+def test_a_plan_writes_no_record(records: Records) -> None:
+    known = records.current(whole(), whole().device)
+    plan = Records(Host(records.host.root, dry_run=True))
+    plan.put("vdb", known)
+    assert records.all() == {}
+    records.put("vdb", known)
+    plan.put("vdb", None)
+    assert plan.all() == {"vdb": known}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"services": 1}', '{"services": [], "x": 1}'])
+def test_a_damaged_record_counts_as_none_and_costs_no_other(records: Records, text: str) -> None:
+    known = Record("vdc", "8", "u", "", "254:32", "/srv/x")
+    records.put("vdc", known)
+    records.host.write("/run/gandi/disks/vdb.json", text)
+    assert records.all() == {"vdc": known}
+
+
+def test_a_record_is_of_one_attachment(records: Records) -> None:
+    disk, device = whole(), whole().device
+    records.put("vdb", replace(records.current(disk, device), state=DiskState.RELEASED, checked=True))
+    assert records.current(disk, device).state == DiskState.RELEASED
+    assert records.again(disk, device).state == DiskState.NEW
+    assert records.again(disk, device).checked
+    assert not records.again(replace(disk, sequence="8"), device).checked
+    assert records.current(replace(disk, sequence="8"), device).state == DiskState.NEW
+
+
+def test_a_disk_is_new_until_it_has_a_record_of_any_kind(records: Records) -> None:
+    disk = parted(part(1))
+    assert records.is_new(disk)
+    assert not records.is_new(replace(disk, sequence="4")), "it was there at coldplug"
+    assert not records.is_new(replace(disk, sequence="")), "the kernel does not count"
+    known = replace(records.current(disk, part(1)), state=DiskState.MOUNTED)
+    records.put("vdb1", known)
+    assert not records.is_new(disk)
+    records.put("vdb1", known.cleared())
+    assert not records.is_new(disk), "unmounted again"
+    assert records.is_new(replace(disk, sequence="8")), "another one in its place"
+    assert records.done() == {}
+    assert not records.has_done("vdb")
+
+
+def test_before_the_mount_stage_no_disk_is_new(tmp_path: Path) -> None:
+    virtio(Sysfs(tmp_path))  # diskseq 9
+    records, later = Records(Host(tmp_path)), replace(whole(), sequence="10")
+    assert not records.is_new(later)
+    assert records.host.read(diskseq.FILE) == "9\n"
+    assert records.is_new(later)
+
+
+def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
+    records: Records, other: dict[str, int]
+) -> None:
+    """A verb decides while the daemon mounts. A place is given out once."""
+    host, turns, disk = records.host, Turns(), whole()
+    known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, at="/srv/data")
+    records.put("vdb", replace(known, pid=other["pid"], started=other["started"]))
+    assert [(found.at, found.ours) for found in turns.pending(host).values()] == [("/srv/data", True)]
+    records.put("vdb", replace(known, pid=other["pid"], started=other["started"] - 1))
+    assert turns.pending(host) == {}, "another process has that number now"
+    me = processes.me()
+    records.put("vdb", replace(known, pid=me["pid"], started=me["started"]))
+    assert turns.pending(host) == {}, "a thread that has ended"
+    turns.begin(host, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
+    assert list(turns.pending(host)) == ["254:16"]
+
+
+@pytest.mark.parametrize("is_mounted", [False, True])
+def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_mounted: bool) -> None:
+    host, turns, disk, me = records.host, Turns(), whole(), processes.me()
+    before = replace(records.current(disk, disk.device), state=DiskState.ANNOUNCED)
+    claim = replace(
+        before, state=DiskState.MOUNTING, at="/srv/data", pid=me["pid"], started=me["started"], checked=True
+    )
+    turns.begin(host, "vdb", claim, before)
+    if is_mounted:  # and that could not be recorded
+        host.write("/proc/self/mountinfo", "40 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
+    turns.end(host, "vdb")
+    assert turns.pending(host) == {}
+    assert records.get("vdb") == (claim if is_mounted else replace(before, checked=True))
+
+
+def test_the_files_of_an_older_version_are_taken_over(tmp_path: Path) -> None:
+    """They are as version 0.1.0 wrote them: the package was upgraded while the machine runs."""
+    sysfs, host = Sysfs(tmp_path), Host(tmp_path)
+    sysfs.partition(virtio(sysfs, "vdb", "254:16"), 1, "254:17", start=8)
+    for name, number in (("vdd", "254:48"), ("vdc", "254:32"), ("vdh", "254:112")):
+        virtio(sysfs, name, number, f"0{name[-1]}.0")
+    for file in OLDER.iterdir():
+        host.write(f"/run/gandi/{file.name}", file.read_bytes(), mode=0o600)
+    records = Records(host)
+    states = {name: (known.state, known.sequence, known.at) for name, known in records.all().items()}
+    assert states == {
+        "vdb": (DiskState.NEW, "5", ""),
+        "vdb1": (DiskState.MOUNTED, "5", "/srv/data"),
+        "vdc": (DiskState.RELEASED, "6", "/srv/backup"),
+        "vdd": (DiskState.MOUNTING, "7", "/srv/new"),
+        "vde": (DiskState.ANNOUNCED, "8", "/srv/vde"),
+        "vdf": (DiskState.OFFERED, "9", "/srv/auto"),
+        "vdh": (DiskState.NEW, "10", ""),
+    }
+    assert records.all()["vdb1"].services == ("database.service",)
+    assert records.all()["vdb1"].made
+    assert records.all()["vdb1"].not_grown == 2 << 30
+    assert records.all()["vdd"].checked
+    assert records.all()["vdd"].made
+    assert records.mounting() == {}, "the process that was about to mount it has ended"
+    assert {key: known.numbers for key, known in records.removed().items()} == {"vdg@3": {"254:96", "0:41"}}
+    assert host.read(diskseq.FILE) == "4\n"
+    assert sorted(os.listdir(tmp_path / "run/gandi")) == ["coldplug", "disks", "locks"]
+
+
+def test_what_is_damaged_in_them_is_left_out(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write("/run/gandi/disks.json", '{"vdb": {"kind": "mounted"}}')
+    host.write("/run/gandi/once.json", '{"coldplug": ')
+    host.write("/run/gandi/gone.json", (OLDER / "gone.json").read_bytes())
+    assert Records(host).all() == {}
+    assert set(Records(host).removed()) == {"vdg@3"}
+
+
+def test_a_cut_in_taking_over_loses_nothing_newer(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    text = (OLDER / "disks.json").read_bytes()
+    host.write("/run/gandi/disks.json", text)
+    released = replace(Records(host).all()["vdb1"], state=DiskState.RELEASED)
+    Records(host).put("vdb1", released)
+    host.write("/run/gandi/disks.json", text)
+    assert Records(host).get("vdb1") == released

@@ -1,0 +1,160 @@
+"""One look at a disk: what it writes, how many locks it takes, and what it goes by."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.context import context
+from agent.disks import handler as handler
+from agent.disks.base import diskseq
+from agent.disks.base.record import DiskState, Records
+from agent.disks.base.system import SYSTEMD
+from agent.host import atomic_write
+from agent.host.host import Host
+from agent.lib import timed_wait
+from agent.lib.records import replace
+from agent.report import Outcome
+from tests.unit.disks.facts import part, parted, whole
+from tests.unit.sysfs import Sysfs, virtio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.block.storage import Disk
+    from agent.context import Context
+    from agent.disks.base.system import System
+    from agent.host.descriptor_walk import Place
+
+SIZE = 16 << 20
+MOUNTINFO = "/proc/self/mountinfo"
+
+
+class Cost:
+    """The files that were written, and the locks that were taken, in their order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.written, self.locks = list[str](), 0
+        write, lock = atomic_write.replace, timed_wait.lock
+
+        def counted(place: Place, *arguments: Any, **how: Any) -> None:
+            self.written.append(place.name)
+            write(place, *arguments, **how)
+
+        def locked(descriptor: int, seconds: float) -> bool:
+            self.locks += 1
+            return lock(descriptor, seconds)
+
+        monkeypatch.setattr(atomic_write, "replace", counted)
+        monkeypatch.setattr(timed_wait, "lock", locked)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    sysfs = Sysfs(tmp_path)
+    virtio(sysfs)
+    ctx = context(Host(tmp_path))
+    ctx.host.write(MOUNTINFO, "27 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
+    ctx.host.write(diskseq.FILE, "4\n")
+    (tmp_path / "dev").mkdir()
+    with (tmp_path / "dev/vdb").open("wb") as image:
+        image.truncate(SIZE)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", tmp_path / "dev/vdb"], check=True)
+    return ctx
+
+
+def on(ctx: Context, disk: Disk) -> System:
+    """The running system, in which there is this disk, and mounting is a line of the kernel's table."""
+
+    def mount(host: Host, node: str, at: str, fstype: str, _options: str) -> None:
+        number = next(device.number for device in disk.devices if device.node == node)
+        text = host.read(MOUNTINFO)
+        host.write(MOUNTINFO, f"{text}40 1 {number} / {at} rw - {fstype} {node} rw\n")
+
+    return replace(SYSTEMD, read=lambda _host, name: disk if name == disk.name else None, mount=mount)
+
+
+def look(ctx: Context, disk: Disk) -> list[Outcome]:
+    return [item.outcome for item in handler.handle(ctx, "vdb", "add", system=on(ctx, disk))]
+
+
+def test_a_mount_writes_three_files_and_takes_two_locks(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a disk that has just come: about to be mounted, remembered for good, mounted."""
+    disk = replace(whole(), device=replace(whole().device, size=SIZE))
+    cost = Cost(monkeypatch)
+    assert look(ctx, disk) == [Outcome.CHANGED]
+    cost.written.remove("mountinfo")
+    assert cost.written == ["vdb.json", "disks.json", "vdb.json"]
+    assert cost.locks == 2
+    assert ctx.state.disks()["aaaa-1"]["size"] == SIZE
+    assert Records(ctx.host).all()["vdb"].state == DiskState.MOUNTED
+
+
+def test_another_mount_of_it_writes_two_and_another_look_none(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = replace(whole(), device=replace(whole().device, size=SIZE))
+    look(ctx, disk)
+    ctx.host.write(MOUNTINFO, "27 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
+    Records(ctx.host).put("vdb", None)
+    cost = Cost(monkeypatch)
+    assert look(ctx, disk) == [Outcome.CHANGED]
+    cost.written.remove("mountinfo")
+    assert (cost.written, cost.locks) == (["vdb.json"] * 2, 2)
+    assert look(ctx, disk) == []
+    assert (len(cost.written), cost.locks) == (2, 4)
+
+
+def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new disk has a record from then on, so it is new no more."""
+    disk, cost = whole(ID_FS_TYPE="", ID_FS_USAGE=""), Cost(monkeypatch)
+    for _ in range(2):
+        assert look(ctx, disk) == [Outcome.SKIPPED]
+    assert cost.written == ["vdb.json"]
+    assert not Records(ctx.host).is_new(disk)
+
+
+def test_a_mount_that_fails_leaves_nothing_but_that_it_was_looked_at(ctx: Context) -> None:
+    def mount(*_what: object) -> None:
+        """PID 1 says that it is mounted, and it is not."""
+
+    disk = parted(part(1, ID_FS_TYPE="vfat"))
+    ctx.host.write("/dev/vdb1", b"")
+    system = replace(on(ctx, disk), mount=mount)
+    items = list(handler.handle(ctx, "vdb", "add", system=system))
+    assert [item.outcome for item in items if item.name == "vdb1"] == [Outcome.FAILED]
+    assert {known.state for known in Records(ctx.host).all().values()} == {DiskState.NEW}
+    assert not ctx.host.exists("/srv/data")
+
+
+def test_a_disk_that_cannot_be_recorded_is_not_mounted(ctx: Context, tmp_path: Path) -> None:
+    """/run is full: what a process that ends in between has made could not be taken away."""
+    (tmp_path / "run/gandi/disks").write_text("no folder can be made here")
+    items = list(handler.handle(ctx, "vdb", "add", system=on(ctx, whole())))
+    assert {item.outcome for item in items} == {Outcome.FAILED}
+    assert not ctx.host.exists("/srv/data")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("released", ["released by the administrator"]), ("mounted", [])]
+)
+def test_what_an_older_version_has_on_record_counts(ctx: Context, kind: str, said: list[str]) -> None:
+    """The package was upgraded while the machine runs; the next event changes nothing."""
+    disk = replace(whole(), device=replace(whole().device, size=SIZE))
+    entry = {"disk": "vdb", "sequence": "7", "uuid": "aaaa-1", "label": "data", "number": "254:16"}
+    entry |= {"at": "/srv/data", "kind": kind, "alias": "", "fstype": "ext4"}
+    text = json.dumps({"vdb": entry | {"made": kind == "mounted", "services": []}})
+    ctx.host.write("/run/gandi/disks.json", text)
+    ctx.state.remember_disk("aaaa-1", at="/srv/data", size=SIZE)
+    if kind == "mounted":
+        ctx.host.write(MOUNTINFO, "40 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
+    for _ in range(2):
+        items = list(handler.handle(ctx, "vdb", "change", system=on(ctx, disk)))
+        assert [item.detail for item in items] == said
+    assert Records(ctx.host).all()["vdb"].made is (kind == "mounted")
+    assert not ctx.host.exists("/run/gandi/disks.json")

@@ -83,7 +83,9 @@ def test_from_an_event_to_the_mount(
         real.mount(*how)
         walk.is_over = True
 
-    monkeypatch.setitem(handler.handle.__kwdefaults__, "system", replace(real, mount=mount))
+    defaults = handler.handle.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "system", replace(real, mount=mount))
     devices = Devices(context(tmp_path))
     monkeypatch.setattr(Devices, "mounting", lambda _self: True)
 

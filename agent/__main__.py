@@ -17,7 +17,7 @@ from agent.lib.errors import AgentError, ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import NoReturn
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
                     host.debug = terminal.debug
                 if chosen.verb in _ROOT:
                     _root_only(chosen.verb)
-                return _dispatch(host, chosen)
+                return _VERBS[chosen.verb](host, chosen)
     except AgentError as error:
         from agent.stages import exit_status
 
@@ -94,74 +94,82 @@ def _run_stage(host: Host, name: str) -> int:
     return int(report.failed)
 
 
-def _dispatch(host: Host, chosen: Namespace) -> int:
+def _status(host: Host, chosen: Namespace) -> int:
+    from agent.cli import status
+
+    return status.status(host, form=chosen.format, wait=chosen.wait)
+
+
+def _plan(host: Host, chosen: Namespace) -> int:
+    from agent.cli import plan
+    from agent.stages import Stage
+
+    return plan.plan(host, [Stage(chosen.stage)] if chosen.stage else list(Stage))
+
+
+def _config(host: Host, chosen: Namespace) -> int:
+    from agent.cli import documents, plan
+
+    match chosen.what:
+        case "validate":
+            return documents.validate(host, chosen.path)
+        case "schema":
+            return documents.schema()
+        case _:
+            return plan.config_show(host, as_json=chosen.json)
+
+
+def _document_verb(host: Host, chosen: Namespace) -> int:
+    from agent.cli import documents
+
     match chosen.verb:
-        case "status":
-            from agent.cli import status as statusverb
-
-            return statusverb.status(host, form=chosen.format, wait=chosen.wait)
-        case "plan":
-            from agent.cli import plan as verbs
-            from agent.stages import Stage
-
-            return verbs.plan(host, [Stage(chosen.stage)] if chosen.stage else list(Stage))
-        case "config":
-            return _config(host, chosen)
         case "get":
-            from agent.cli import documents
-
             return documents.get(host, chosen.key)
-        case "apply":
-            from agent.cli import apply as offline
-            from agent.stages import Stage
-
-            stages = [Stage(name) for name in chosen.stage or Stage]
-            return offline.apply(chosen.root, chosen.source, stages, host.debug)
         case "seed":
-            from agent.cli import documents
-
             size = chosen.size << 20
             return documents.seed(host, chosen.kind, chosen.config, chosen.script, chosen.out, size)
-        case "ganeti":
-            from agent.cli import documents
-
-            return documents.ganeti()
-        case "collect-logs":
-            from agent.cli import collect_logs
-
-            return collect_logs.collect(host, chosen.out)
-        case "disks" | "resources" | "detach" | "mount":
-            return _disk_verb(host, chosen)
-        case "rerun":
-            from agent.cli import rerun
-
-            return rerun.script(host)
-        case "clean":
-            from agent.cli import clean
-
-            return clean.clean(clean.tree(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
-        case "decompress-kernel":
-            return _decompress_kernel(host, chosen)
-        case "adopt" | "succeed":
-            return _taken_over(host, chosen.verb)
-        case "run-stage":
-            return _run_stage(host, chosen.stage)
         case _:
-            return _daemon(host)
+            return documents.ganeti()
+
+
+def _apply(host: Host, chosen: Namespace) -> int:
+    from agent.cli import apply
+    from agent.stages import Stage
+
+    stages = [Stage(name) for name in chosen.stage or Stage]
+    return apply.apply(chosen.root, chosen.source, stages, host.debug)
+
+
+def _collect_logs(host: Host, chosen: Namespace) -> int:
+    from agent.cli import collect_logs
+
+    return collect_logs.collect(host, chosen.out)
 
 
 def _disk_verb(host: Host, chosen: Namespace) -> int:
-    from agent.cli import disks as diskverbs
+    from agent.cli import disks
 
     match chosen.verb:
         case "disks":
-            return diskverbs.disks(host, as_json=chosen.json)
+            return disks.disks(host, as_json=chosen.json)
         case "resources":
-            return diskverbs.resources(host, as_json=chosen.json)
+            return disks.resources(host, as_json=chosen.json)
         case "detach":
-            return diskverbs.detach(host, chosen.disk)
+            return disks.detach(host, chosen.disk)
         case _:
-            return diskverbs.mount(host, chosen.disk)
+            return disks.mount(host, chosen.disk)
+
+
+def _rerun(host: Host, _chosen: Namespace) -> int:
+    from agent.cli import rerun
+
+    return rerun.script(host)
+
+
+def _clean(host: Host, chosen: Namespace) -> int:
+    from agent.cli import clean
+
+    return clean.clean(clean.tree(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
 
 
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:
@@ -174,23 +182,34 @@ def _decompress_kernel(host: Host, chosen: Namespace) -> int:
     return kernel.decompress(host, chosen.file, setting=setting, force=chosen.force, quiet=chosen.quiet)
 
 
-def _taken_over(host: Host, verb: str) -> int:
+def _take_over(host: Host, chosen: Namespace) -> int:
     from agent.cli import adopt, succeed
 
-    return adopt.adopt(host) if verb == "adopt" else succeed.succeed(host)
+    return adopt.adopt(host) if chosen.verb == "adopt" else succeed.succeed(host)
 
 
-def _config(host: Host, chosen: Namespace) -> int:
-    from agent.cli import documents
-    from agent.cli import plan as verbs
-
-    match chosen.what:
-        case "validate":
-            return documents.validate(host, chosen.path)
-        case "schema":
-            return documents.schema()
-        case _:
-            return verbs.config_show(host, as_json=chosen.json)
+#: Verb -> function that runs it and returns the exit status. Each imports only what its verb needs.
+_VERBS: dict[str, Callable[[Host, Namespace], int]] = {
+    "status": _status,
+    "plan": _plan,
+    "config": _config,
+    "get": _document_verb,
+    "seed": _document_verb,
+    "ganeti": _document_verb,
+    "apply": _apply,
+    "collect-logs": _collect_logs,
+    "disks": _disk_verb,
+    "resources": _disk_verb,
+    "detach": _disk_verb,
+    "mount": _disk_verb,
+    "rerun": _rerun,
+    "clean": _clean,
+    "decompress-kernel": _decompress_kernel,
+    "adopt": _take_over,
+    "succeed": _take_over,
+    "run-stage": lambda host, chosen: _run_stage(host, chosen.stage),
+    "daemon": lambda host, _chosen: _daemon(host),
+}
 
 
 def make_parser() -> ArgumentParser:

@@ -1,1 +1,1 @@
-"""The daemon: its loop, from an event to its handler, its control socket, and when it may leave."""
+"""The daemon: main loop, dispatch of device events, control socket and idle exit."""

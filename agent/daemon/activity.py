@@ -1,7 +1,6 @@
-"""What the daemon is at, device by device and stage by stage, shown once it has lasted a second, or when
-somebody asks.
+"""Work in progress, for each device and stage: written to the status after a second, or on request.
 
-Most work has ended by then. To write that file takes as long as a look at a disk, which would wait for it.
+Most work ends sooner. Writing the status takes as long as examining a disk, which it would delay.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 
     from agent.context import Context
 
-#: Seconds after which work is shown.
+#: Seconds after which work is written to the status.
 WORTH_SHOWING = 1.0
 
 
 @dataclass(slots=True)
 class Begun:
-    """Work that began at a time (monotonic seconds), and whether the status shows it."""
+    """Work in progress: its start (monotonic seconds), and whether the status shows it."""
 
     action: str
     at: float
@@ -33,24 +32,22 @@ class Begun:
 
 @dataclass(slots=True)
 class UnderWay:
-    """The work on each device and in each stage, which have one at a time. For any thread."""
+    """The work in progress, at most one for each device and stage. Thread-safe."""
 
     ctx: Context
-    #: Has the loop ask again what is due.
+    #: Makes the loop call ``due`` again.
     wake: Callable[[], None] = lambda: None
     _begun: dict[str, Begun] = field(default_factory=dict)
-    #: Held while the status is told of work, and of its end: the end comes last.
+    #: Held while the status is written, so that the end of work is written last.
     _telling: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, device: str, action: str) -> None:
-        """Work on the device begins."""
+        """Note that work on the device begins."""
         self._begun[device] = Begun(action, time.monotonic())
         self.wake()
 
     def at(self, stage: str, step: str, why: str) -> None:
-        """A stage is at a step now, which waits for something, or for nothing (""); at no step: it has
-        ended.
-        """
+        """Note the current step of a stage and what it waits for ("" for nothing); no step: it has ended."""
         if not step:
             self.end(stage)
             return
@@ -64,34 +61,34 @@ class UnderWay:
             self.wake()
 
     def end(self, device: str) -> None:
-        """It has ended; the status shows it no more."""
+        """Note that the work has ended, and remove it from the status."""
         with self._telling:
             if (work := self._begun.pop(device, None)) and work.shown:
                 record(self.ctx, lambda: self.ctx.status.merge("work", device, None))
 
     def has(self, device: str) -> bool:
-        """Whether the device is being worked on."""
+        """Return whether work on the device is in progress."""
         return device in self._begun
 
     def wait(self, device: str, why: str) -> None:
-        """Show at once what the work waits for; the end of a wait only where it is shown."""
+        """Show at once what the work waits for; the end of a wait only if the work is shown already."""
         work = self._begun.get(device)
         if why or (work and work.shown):
             self._show(device, why)
 
     def due(self) -> float | None:
-        """When ``show`` has something to show (monotonic seconds), None for never as things are."""
+        """Return when to call ``show`` next (monotonic seconds), or None if all work is shown."""
         begun = list(self._begun.values())
         return min((work.at + WORTH_SHOWING for work in begun if not work.shown), default=None)
 
     def show(self, now: float) -> None:
-        """Show what has lasted, and says by itself nothing of what it waits for."""
+        """Show the work that has lasted ``WORTH_SHOWING`` seconds and is not shown yet."""
         for device, work in list(self._begun.items()):
             if not work.shown and now >= work.at + WORTH_SHOWING:
                 self._show(device, "", first=True)
 
     def _show(self, device: str, why: str, *, first: bool = False) -> None:
-        """``first``: only where nothing is shown yet."""
+        """Write the work to the status; with ``first`` only if it is not shown yet."""
         with self._telling:
             work = self._begun.get(device)
             if work and not (first and work.shown):

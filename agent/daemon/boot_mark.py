@@ -1,4 +1,4 @@
-"""When the mark of a settled machine is written, and with which orders for the next boot (settled.py)."""
+"""The settled mark: whether it may be written, and its orders for the next boot (agent/state/settled.py)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from agent.context import Context
 
-#: Between the orders and the facts.
+#: The line between orders and facts.
 _FACTS = "facts"
-#: The step's name for swap, and what its items begin with for a device that is in use.
+#: The name of the swap step; the start of its items' details for a device in use.
 _SWAP, _DEV = "swap", "/dev/"
 _GETTYS = "/run/systemd/system/getty.target.wants"
 #: Hooks that a boot runs.
@@ -27,8 +27,9 @@ _DRIVES = ("iso9660", "vfat")
 
 
 def leave(ctx: Context) -> str:
-    """Write the mark, if this boot is complete, all went well and nothing is under way. Return why not, or
-    "". Raises HostError where it cannot be written.
+    """Write the mark if this boot is complete, nothing failed and no work is in progress.
+
+    Return "" or the reason why it was not written. Raise HostError if writing fails.
     """
     from agent.disks import known_mounts
 
@@ -48,12 +49,13 @@ def leave(ctx: Context) -> str:
     return ""
 
 
-# -- what speaks against it --------------------------------------------------------------
+# -- reasons not to write it -------------------------------------------------------------
 
 
 def _against(ctx: Context, left: frozenset[str]) -> Iterator[str]:
-    """What a boot would have to do again, or has not done; the cheapest questions first. ``left``: the UUIDs
-    of the filesystems that PID 1 mounts by itself.
+    """Yield what a boot has to repeat or has not finished, the cheapest checks first.
+
+    ``left``: UUIDs of the filesystems that PID 1 mounts from the agent's units.
     """
     status = ctx.status.read()
     yield from _unfinished(ctx, status)
@@ -89,7 +91,7 @@ def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
 
 
 def _each_boot(ctx: Context) -> Iterator[str]:
-    """What runs at each boot, or leaves nothing that outlives it."""
+    """Yield what runs at each boot, or has no effect beyond it."""
     from agent.steps import plugins
 
     host, settings = ctx.host, ctx.settings
@@ -107,7 +109,7 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
 
 def _media(ctx: Context) -> Iterator[str]:
-    """A configuration drive is read at each boot, and without a configuration one is waited for."""
+    """Yield reasons from media: a drive is read at each boot; without a configuration, a boot waits."""
     from agent import sources
     from agent.block import storage
     from agent.state import adopted
@@ -134,14 +136,14 @@ def _is_drive(ctx: Context, label: str) -> bool:
 
 
 def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
-    """What a boot mounts is the stage's to mount, unless it was left to PID 1."""
+    """Yield the disks that the mount stage has to mount, since PID 1 does not."""
     from agent.block import mounts
     from agent.disks.base.record import DiskState, Records
 
     records = Records(ctx.host).done()
     unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {record.at for record in records.values()}
     for disk in ctx.state.disks().values():
-        if disk.get("at") in unrecorded:  # by PID 1, say, after the daemon had looked at it
+        if disk.get("at") in unrecorded:  # for example by PID 1, after the daemon examined the disk
             yield f"{disk['at']} was mounted without the daemon"
     for name, record in records.items():
         if record.state != DiskState.RELEASED and record.uuid not in left:
@@ -150,7 +152,7 @@ def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
         yield "a disk is being mounted"
 
 
-# -- what the next boot has to do --------------------------------------------------------
+# -- orders for the next boot ------------------------------------------------------------
 
 
 def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
@@ -174,7 +176,7 @@ def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
 
 
 def _swaps(ctx: Context) -> Iterator[str]:
-    """The devices that the swap step of this boot switched on, or found so."""
+    """Yield an order for each device that this boot's swap step enabled or found enabled."""
     if "bootstrap" not in (stages := ctx.status.read()["stages"]):
         orders = lines(ctx.host.read(settled.FLAG) or "")
         yield from (line for line in orders if line.startswith(f"{_SWAP} "))

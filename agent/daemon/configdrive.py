@@ -1,10 +1,9 @@
-"""Configuration drives while the machine runs: one that comes late, and one that is inserted or changes
-later.
+"""Configuration drives on a running machine: attached late, inserted or changed.
 
-A machine that has no configuration yet takes a late one in full: the steps of every stage that has passed,
-the customer's programs among them; the stages still to come find it stored. A machine that has one takes
-from a drive of the same identity what can change while it runs. Another identity makes another machine of
-it, which only a boot can do.
+Without a configuration, a late drive is applied in full: the steps of all stages that have ended, including
+the customer's programs; later stages use the stored configuration. With one, a drive of the same identity
+updates what can change at runtime. A drive of another identity is left for the next boot: only a boot can
+begin a new instance.
 """
 
 from __future__ import annotations
@@ -27,23 +26,21 @@ if TYPE_CHECKING:
     from agent.report import Item
     from agent.sources import Found
 
-#: The steps whose part of a configuration can change while the machine runs.
+#: The steps that apply what can change while the machine runs.
 LIVE = ("hostname", "network", "resolver", "users", "metadata", "timezone")
-#: Seconds to wait for the stages of a boot that is under way.
+#: Seconds to wait for stages that still run.
 _PATIENCE = 300.0
 
 
 def present(ctx: Context) -> list[str]:
-    """The disks that are configuration drives."""
+    """Return the disks that are configuration drives."""
     label = ctx.settings.configdrive_label
     disks = () if sources.off(ctx) else storage.names(ctx.host)
     return [disk for disk in disks if config_drives.carries(ctx.host, disk, label)]
 
 
 def handle(ctx: Context, disk: str) -> Iterator[Item]:
-    """Look at the drive that a disk has become, if it is one: apply what is new of the drive that counts
-    now.
-    """
+    """If the disk is a configuration drive, choose among all drives and apply what is new on the chosen."""
     if sources.off(ctx) or not config_drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
         return
     stored = ctx.state.config()
@@ -64,13 +61,13 @@ def handle(ctx: Context, disk: str) -> Iterator[Item]:
 
 
 def strays(ctx: Context) -> Iterator[Item]:
-    """Say which devices only pose as a configuration drive."""
+    """Report the devices that look like a configuration drive and are none."""
     found = tuple(config_drives.strays(ctx.host, ctx.settings.configdrive_label))
     yield from source.noted(ctx, sources.Findings(None, found))
 
 
 def _another(ctx: Context, parsed: Parsed, stored: InstanceConfig | None) -> str:
-    """Why a drive waits for the next boot: it names another machine than the one that runs."""
+    """Return why the drive is left for the next boot (it has another identity), or ""."""
     if stored is None or parsed.config is None:
         return ""
     named, running = source.identified(ctx, parsed.config.identity), stored.identity
@@ -80,11 +77,11 @@ def _another(ctx: Context, parsed: Parsed, stored: InstanceConfig | None) -> str
 
 
 def _apply(ctx: Context, found: Found, parsed: Parsed) -> Iterator[Item]:
-    # Looked at again: a stage that ran meanwhile may have taken it.
+    # Read again: a stage that ran in between may have stored it.
     stored = ctx.state.config()
     new = stored is None
     if parsed.config is not None and not new and not parsed.secrets:
-        # A drive may leave its id out, or spell it in another way.
+        # A drive may omit its id, or spell it differently.
         named = source.identified(ctx, parsed.config.identity)
         if parsed.config.identified(named) == stored:
             return
@@ -101,7 +98,7 @@ def _live() -> Iterator[stages.Step]:
 
 
 def _late(ctx: Context) -> Iterator[stages.Step]:
-    """What the stages that are over would have done with a configuration; those to come will do it."""
+    """Yield the configuration's steps of the stages that have ended; later stages run their own."""
     over = {Stage.BOOTSTRAP} | {
         stage
         for stage, entry in ctx.status.read()["stages"].items()

@@ -1,8 +1,8 @@
-"""The daemon's end of the control socket: a line of text each way, so that a stage's unit needs no parser.
+"""The daemon's side of the control socket: a line of text each way, so that a stage's unit needs no parser.
 
-The client sends ``stage NAME`` and is answered ``end STATUS``, an exit status, when the stage has ended; or
-``ping``, answered ``ok``, at which status.json is given what is done now. Whatever a peer does (silence,
-floods) costs it its connection and no other peer anything.
+Requests: ``stage NAME``, answered ``end STATUS`` (an exit status) when the stage has ended; ``ping``,
+answered ``ok`` after work in progress was written to status.json. A peer that stays silent or floods the
+socket loses its connection; no other peer is affected.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ REQUEST_LIMIT = 128
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One peer. Only the loop's thread touches it."""
+    """One peer. Only the loop's thread uses it."""
 
     peer: socket.socket
-    #: When the request must have been read (monotonic seconds); None once it has.
+    #: Until when the request must be complete (monotonic seconds); None once it is.
     deadline: float | None
     received: bytearray = field(default_factory=bytearray)
 
 
 @dataclass(slots=True)
 class Server:
-    """Accepts peers and hands their requests over, which ``answer`` ends."""
+    """Accepts peers and passes their requests to ``handle``; ``answer`` completes a request."""
 
     listener: socket.socket
     selector: selectors.BaseSelector
@@ -55,22 +55,22 @@ class Server:
         self.selector.register(self.listener, selectors.EVENT_READ, lambda _mask: self._accept())
 
     def wake_at(self) -> float | None:
-        """When ``tick`` has something to do (monotonic seconds); None without peers that are silent."""
+        """Return when to call ``tick`` next (monotonic seconds), or None if no request is incomplete."""
         return min((one.deadline for one in self.connections if one.deadline is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Drop those that said nothing for too long."""
+        """Drop the peers with an incomplete request past its deadline."""
         for connection in [c for c in self.connections if c.deadline is not None and c.deadline <= now]:
             self._drop(connection)
 
     def answer(self, connection: Connection, line: str) -> None:
-        """Send the one line that a request is answered with, which has room in any socket, and hang up."""
-        with contextlib.suppress(OSError):  # it has gone
+        """Send the one-line answer, which fits any socket's buffer, and close the connection."""
+        with contextlib.suppress(OSError):  # the peer has closed it already
             connection.peer.send(f"{line}\n".encode())
         self._drop(connection)
 
     def close(self) -> None:
-        """Hang up on everyone; the listener stays as it is (systemd's outlives us)."""
+        """Close all connections; the listener stays open (systemd's outlives the daemon)."""
         for connection in list(self.connections):
             self._drop(connection)
         self.selector.unregister(self.listener)
@@ -78,7 +78,7 @@ class Server:
     def _accept(self) -> None:
         try:
             peer, _ = self.listener.accept()
-        except OSError:  # it has hung up already, or we are out of descriptors: the next one will do
+        except OSError:  # the peer has closed already, or no descriptor is free: retried at the next event
             return
         if len(self.connections) >= CLIENTS or not _is_ours(peer):
             peer.close()
@@ -93,7 +93,7 @@ class Server:
             self._drop(connection)
 
     def _receive(self, connection: Connection) -> bool:
-        """Read; whether the peer may stay."""
+        """Read from the peer; return False if its connection must be dropped."""
         try:
             data = connection.peer.recv(REQUEST_LIMIT)
         except BlockingIOError:
@@ -103,14 +103,14 @@ class Server:
         if not data:
             return False
         if connection.deadline is None:
-            return False  # one request is all there is
+            return False  # only one request is allowed
         connection.received += data
         line, newline, rest = bytes(connection.received).partition(b"\n")
         if not newline:
             return len(connection.received) < REQUEST_LIMIT
         connection.deadline = None
         if rest or _has_left(connection.peer):
-            return False  # gave up while we were stopped: it has done the work itself
+            return False  # gave up while the daemon was stopped, and ran the stage itself
         self.handle(connection, line.decode("ascii", "replace"))
         return True
 
@@ -131,8 +131,9 @@ def _has_left(peer: socket.socket) -> bool:
 
 
 def _is_ours(peer: socket.socket) -> bool:
-    """Whether the other end is root, or who we are (started by hand): what the socket's mode says, once
-    more.
+    """Return whether the peer is root or the daemon's own user (if started by hand).
+
+    The mode of the socket already requires that.
     """
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     _pid, uid, _gid = struct.unpack("3i", raw)
@@ -140,8 +141,9 @@ def _is_ours(peer: socket.socket) -> bool:
 
 
 def ping(host: Host, seconds: float = 2.0) -> bool | None:
-    """Whether the daemon answers within ``seconds``; None when nobody listens. Raises PermissionError for
-    non-root.
+    """Return whether the daemon answers within ``seconds``; None if no process listens.
+
+    Raise PermissionError for users other than root.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(seconds)
@@ -149,7 +151,7 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
             asking.connect(host.path(SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        except BlockingIOError:  # so many wait to be accepted that there is no more room (EAGAIN of unix(7))
+        except BlockingIOError:  # the queue of connections to accept is full (EAGAIN of unix(7))
             return False
         with contextlib.suppress(OSError):
             asking.sendall(b"ping\n")
@@ -158,13 +160,14 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
 
 
 def listener(host: Host) -> socket.socket:
-    """A socket of our own, where systemd has handed over none. Raises HostError when somebody listens
-    there.
+    """Return a listening socket, for a daemon that systemd passed none.
+
+    Raise HostError if another process listens there.
     """
     host.mkdir("/run/gandi")
     if ping(host) is not None:
         raise HostError(
-            f"{SOCKET}: somebody listens there already",
+            f"{SOCKET}: another process listens there already",
             hint="systemctl stop gandi-agent.socket gandi-agent",
         )
     host.remove(SOCKET)

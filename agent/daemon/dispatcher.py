@@ -1,8 +1,8 @@
-"""What the daemon does about device events: one line in ``HANDLERS`` for each role that udev's rules name.
+"""Dispatch of device events: one line in ``HANDLERS`` for each role that udev's rules name.
 
-An event only says "look at this device", so events of one device are merged while they wait, and a handler
-may run for an event that has become stale: it computes from current facts. Disk events are dropped until the
-mount stage has begun, which looks at every disk there is.
+An event only means "examine this device": events of one device are merged while they wait, and a handler
+computes from current facts, since its event may be stale. Disk events are dropped until the mount stage has
+begun, which scans all disks.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
     Handle = Callable[[Context, str, str], Iterator[Item]]
 
-#: Devices that are handled at the same time; one that hangs takes one of these.
+#: Devices handled at the same time; one that hangs takes one of these places.
 AT_ONCE = 8
-#: libblkid's names of the filesystems that a configuration drive has.
+#: Filesystems of configuration drives, as libblkid names them.
 _DRIVES = ("iso9660", "vfat")
-#: Where what our rules do not tag as a disk is.
+#: Block devices here have no disk tag by the agent's udev rules.
 _VIRTUAL = "/sys/devices/virtual/block/"
-#: Seconds for which the answer "the system is not going down" is believed.
+#: Seconds for which the answer "the system is not stopping" is cached.
 _STOPPING_BELIEVED = 1.0
-#: Seconds between two questions whether the machine has booted.
+#: Seconds between two queries whether the boot is over.
 _ASK_AGAIN = 5.0
 
 
 def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
-    """A disk holds data, or is a configuration drive."""
+    """Handle a data disk or a configuration drive."""
     from agent.disks import needed
 
     yield from needed.handle(ctx, sysname, action)
@@ -60,8 +60,9 @@ def _disk(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
 
 
 def _may_be_drive(host: Host, disk: str) -> bool:
-    """Whether a filesystem of a configuration drive is on it, or udev cannot say yet. Most disks are none,
-    and who reads drives is not loaded for them.
+    """Return whether the disk has a filesystem of ``_DRIVES``, or udev has not examined it yet.
+
+    Most disks have none: the modules that read drives are not imported for them.
     """
     known = [database.block(host, name) for name in storage.with_parts(host, disk)]
     return any("USEC_INITIALIZED" not in one or one.get("ID_FS_TYPE") in _DRIVES for one in known)
@@ -99,8 +100,8 @@ def _disks(ctx: Context) -> set[str]:
     return Records(ctx.host).disks()
 
 
-#: Role -> what handles a device of that role, given its name and the action. One line each, and an import in
-#: it.
+#: Role -> function that handles a device of that role, called with its name and the action; it imports what
+#: it needs.
 HANDLERS: dict[str, Handle] = {
     "disk": _disk,
     "drive": _stray,
@@ -108,15 +109,15 @@ HANDLERS: dict[str, Handle] = {
     "memory": _memory,
     "nic": _nics,
 }
-#: Roles whose devices are looked at all together, so that hundreds of them at once are one piece of work.
+#: Roles with devices that are examined all at once, so that hundreds of events are one job.
 TOGETHER = frozenset({"cpu", "memory", "nic"})
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
-    """The actions that a device still waits for, when one more comes.
+    """Return the actions that wait for a device, with ``action`` merged in.
 
-    ``add`` and ``remove`` are edges and stay in their order; ``change`` says nothing that the look which is
-    due anyway would not see.
+    ``add`` and ``remove`` are kept in order; ``change`` is dropped if another action waits or follows, since
+    its handler sees the change.
     """
     last = waiting[-1] if waiting else ""
     if action == last or (action not in ("add", "remove") and last):
@@ -126,8 +127,9 @@ def merge(waiting: list[str], action: str) -> list[str]:
 
 
 def target(event: Uevent) -> tuple[str, str]:
-    """The device that is handled for an event, and the action: for a partition, its whole disk that has
-    changed; for a CPU, a block of memory or a NIC, all of its kind.
+    """Return the device to handle for an event, and the action.
+
+    For a partition: its whole disk, "change". For a CPU, a memory block or a NIC: its role, "change".
     """
     if event.role in TOGETHER:
         return event.role, "change"
@@ -138,7 +140,7 @@ def target(event: Uevent) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class Devices:
-    """Hands events to the handlers, each device in its own order, off the loop's thread."""
+    """Runs handlers for events in worker threads, the events of each device in order."""
 
     ctx: Context
     workers: Workers = field(init=False)
@@ -157,7 +159,7 @@ class Devices:
         self.under_way = UnderWay(self.ctx)
 
     def look(self, events: Iterable[Uevent]) -> None:
-        """Queue what is ours and due."""
+        """Queue the events that have a handler; those of disks only if ``mounting``."""
         for event in events:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
@@ -165,7 +167,7 @@ class Devices:
                     self._look_beside(event.sysname)
 
     def look_again(self, present: list[Uevent]) -> None:
-        """Look at everything that is there, and at what was there and has gone while nobody listened."""
+        """Queue all present devices, and a removal for each known device that has gone without an event."""
         self.look(present)
         here, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
         roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
@@ -174,13 +176,13 @@ class Devices:
                 self._queue(role, name, "remove")
 
     def mounting(self) -> bool:
-        """Whether disks may be touched: the mount stage has begun, or belongs to a boot that is over."""
+        """Return whether disks may be changed: the mount stage has begun, or the boot ended without it."""
         if not self._mounting:
             self._mounting = self.ctx.host.exists(stages.MOUNTING) or self._installed_later()
         return self._mounting
 
     def look_for_drives(self) -> None:
-        """Look at the drives that are there: one may have come when nobody acted on events."""
+        """Queue the present configuration drives: one may have come before events were handled."""
         from agent.daemon import configdrive
 
         def look() -> None:
@@ -190,8 +192,8 @@ class Devices:
         self.workers.submit("configuration drives", look)
 
     def unfinished(self) -> bool:
-        """Whether udev has not finished yet with a disk or an optical drive, for the first time; or a NIC
-        has come since the network was configured.
+        """Return whether udev has yet to examine a disk or an optical drive for the first time, or a NIC has
+        come since the network was configured.
         """
         from agent.hotplug import nic
 
@@ -203,12 +205,12 @@ class Devices:
         )
 
     def close(self) -> None:
-        """Act on nothing any more: the daemon or the machine goes down."""
+        """Drop all waiting and later events: the daemon or the system is stopping."""
         self._closed = True
         self.workers.close()
 
     def _installed_later(self) -> bool:
-        """Whether the agent came to a machine that had booted already, so that no stage will begin."""
+        """Return whether the agent was installed on a booted machine, so that no stage will begin."""
         if time.monotonic() < self._ask_again or self.ctx.status.read()["stages"]:
             return False
         self._ask_again = time.monotonic() + _ASK_AGAIN
@@ -218,7 +220,7 @@ class Devices:
         return booted
 
     def _look_beside(self, disk: str) -> None:
-        """Of several disks that were enlarged at once, a SCSI controller may have told of some only."""
+        """Rescan the disk's SCSI controller: of several disks enlarged at once it may report only some."""
         from agent.disks import scsi_rescan
 
         host = self.ctx.host
@@ -245,12 +247,12 @@ class Devices:
             self._do(role, device, action, lambda ctx: self.handlers[role](ctx, device, action))
 
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
-        """Do the work, show it while it lasts, and record how it ended."""
+        """Do the work, show it as work in progress, and record its outcome."""
         self.under_way.begin(device, action)
         ctx = replace(self.ctx, waiting=lambda why: self.under_way.wait(device, why))
         before = ctx.config
         report = stages.attempt(ctx, device, lambda: work(ctx))
-        if ctx.config is not before:  # a drive was applied: what the stages do from now on goes by it
+        if ctx.config is not before:  # a drive was applied: later stages use its configuration
             self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
         self.under_way.end(device)
         if self._closed:
@@ -261,9 +263,7 @@ class Devices:
         status_line(f"{device}: {report.outcome}")
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:
-        """Keep the last outcome of a device for ``status``; of one that has gone, and its partitions,
-        nothing.
-        """
+        """Record the last outcome of a device for ``status``; delete it and its partitions' if removed."""
         gone = action == "remove" and report.outcome is not Outcome.FAILED
         self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
@@ -273,12 +273,14 @@ class Devices:
                     self.ctx.status.merge("devices", name, None)
 
     def _going_down(self, action: str) -> bool:
-        """Whether the machine goes down: then mounts end without anybody having asked for it, and what is
-        seen must neither be acted upon nor remembered. A device that has just come can wait for no such
-        question."""
+        """Return whether the system is stopping: mounts then end by themselves, and what is seen must be
+        neither handled nor recorded.
+
+        For ``add`` PID 1 is not queried: a new device must not wait for that.
+        """
         if self._closed or action == "add":
             return self._closed
-        with self._asking:  # what one asks for, all who wait here hear
+        with self._asking:  # serialise the query; waiters share the cached answer
             if time.monotonic() >= self._not_stopping_until:
                 if units.system_state(self.ctx.host) == "stopping":
                     return True

@@ -1,8 +1,8 @@
-"""When the daemon may leave: the boot is over and it has had no work for CONFIG_IDLE_EXIT seconds.
+"""Idle exit: when the boot is over and there was no work for CONFIG_IDLE_EXIT seconds.
 
-Nothing is lost by that. What must outlive a daemon is in /run/gandi and /var/lib/gandi; systemd keeps the
-sockets, with what comes meanwhile, and the kernel's filter on the one of device events, so that only what is
-ours starts the next daemon, which looks at everything.
+Nothing is lost: persistent data are in /run/gandi and /var/lib/gandi. systemd keeps the sockets, with what
+arrives in between, and the kernel's filter on the socket of device events, so that only events with the
+agent's tag start the next daemon, which scans all devices.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.udev.monitor import Uevents
 
-#: Seconds without work after which the filter is put on the socket: not in the midst of a boot, which it
-#: would cost more than what it saves.
+#: Seconds without work after which the filter is put on the socket. During a boot it would cost more than
+#: it saves.
 _SETTLED = 10.0
-#: Seconds between two looks while threads are at work (their end wakes nobody), or the boot is not over.
+#: Seconds between two checks while threads work (their end does not wake the loop), or the boot is not over.
 _LOOK = 5.0
 
 
 @dataclass(slots=True)
 class Rest:
-    """Asked in each turn of the loop. Times are monotonic seconds."""
+    """Whether the daemon may exit, checked in each turn of the loop. Times are monotonic seconds."""
 
     ctx: Context
-    #: When to ask again, whatever else happens.
+    #: When to check again at the latest; None: at the next event.
     wake_at: float | None = None
     _since: float | None = None
     _filtered: bool | None = None
     _booted: bool = False
-    #: Whether the mark of a machine at rest was left, or could not be.
+    #: Whether writing the settled mark was tried since the last work.
     _marked: bool = False
 
     def stir(self) -> None:
-        """There was work: the time begins anew."""
+        """Note that there was work: the idle time begins again."""
         self._since = None
 
     def may_leave(self, now: float, uevents: Uevents, *, at_work: bool) -> bool:
-        """Whether it is time. Puts the filter on the socket of device events, without which there is no
-        leaving.
+        """Return whether the daemon may exit now.
+
+        Puts the filter on the socket of device events first; without the filter the daemon does not exit.
         """
         seconds = self.ctx.settings.idle_exit
         leaves = seconds > 0 and uevents.given is not None
@@ -74,7 +75,7 @@ class Rest:
         return False
 
     def _leave_mark(self) -> None:
-        """All is as it should be, or is not: for the next boot."""
+        """Write the settled mark for the next boot, or record in the status why it is not written."""
         if self._marked or not self._boot_is_over():
             return
         self._marked = True
@@ -102,8 +103,9 @@ class Rest:
         return True
 
     def _boot_is_over(self) -> bool:
-        """The last stage has ended; or there was none: switched off, or the agent came to a machine that
-        runs.
+        """Return whether the last stage has ended, or systemd has finished booting without it.
+
+        The latter: the stage is disabled, or the agent was installed on a running machine.
         """
         if not self._booted:
             last = self.ctx.status.read()["stages"].get(Stage.POSTBOOT, {})

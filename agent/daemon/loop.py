@@ -1,9 +1,8 @@
-"""The daemon: one thread that waits for device events, requests, signals and the watchdog, and hands work to
-others.
+"""The daemon's main loop: device events, requests, signals and the watchdog; work runs in other threads.
 
-It leaves when it has had no work for a while, and systemd starts it again for the next event or request
-(``idle_exit.py``). It may die at any moment: what it knows is in files, what must not be cut short runs in
-units of their own, and each start looks at everything anew. Nothing in this thread waits for a device.
+The daemon exits when it is idle, and systemd starts it again for the next event or request
+(``idle_exit.py``). It may be killed at any time: its state is in files, what must not be interrupted runs in
+units of its own, and each start scans all devices. Nothing in this thread waits for a device.
 """
 
 from __future__ import annotations
@@ -45,20 +44,20 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.udev.monitor import Uevent
 
-#: Seconds after which device events are acted upon where no postboot stage has been asked for; otherwise
-#: from then on. Before, the stages look at what is there themselves, and all services wait for them.
+#: Seconds after which device events are handled if the postboot stage has not been requested; its request
+#: starts that at once. Before, the stages scan the devices themselves, and all services wait for them.
 _LISTEN_ANYWAY = 30.0
-#: Seconds by which a look at everything comes later than the events that had come before the daemon.
+#: Seconds by which the scan of all devices is delayed if events were waiting: those are handled first.
 _NEWS_FIRST = 2.0
-#: Seconds that work in progress gets at the end; TimeoutStopSec of the unit is longer.
+#: Seconds that work in progress may take at exit; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
 
 
 def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
-    """The sockets of requests and of device events that systemd handed over. Where it did not (started by
-    hand): one of our own, and None.
+    """Return the sockets of requests and of device events that systemd passed.
 
-    Raises HostError when somebody else listens for requests.
+    Without them (started by hand): a new socket for requests, and None. Raise HostError if another process
+    listens for requests.
     """
     from systemd import daemon as systemd
 
@@ -68,7 +67,7 @@ def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
 
 @dataclass(slots=True)
 class Daemon:
-    """The loop and what it owns. ``run`` returns when the daemon was told to end, or has nothing to do."""
+    """The main loop and its state."""
 
     ctx: Context
     listener: socket.socket
@@ -78,12 +77,12 @@ class Daemon:
     runner: Workers = field(init=False)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _server: control_socket.Server = field(init=False)
-    #: The stages that wait or run, each with the peers that asked for it.
+    #: The stages that wait or run, each with the peers that requested it.
     _runs: dict[Stage, list[Connection]] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
-    #: Events up to this number are no news: the mount stage of this boot has looked since. None without one.
+    #: Ignore events with SEQNUM <= this: the mount stage has scanned since. None before a mount stage.
     _seen: int | None = None
-    #: When to look at everything (monotonic seconds), once device events are acted upon; None: no need to.
+    #: When to scan all devices (monotonic seconds), once device events are handled; None: not needed.
     _all_at: float | None = 0.0
     _rest: Rest = field(init=False)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
@@ -91,7 +90,7 @@ class Daemon:
     _ending: bool = False
     _ready: bool = False
     _left: bool = False
-    #: When to act upon device events from (monotonic seconds); None once that is done.
+    #: When to begin to handle device events (monotonic seconds); None once begun.
     _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
 
@@ -121,7 +120,7 @@ class Daemon:
         self._end()
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have the loop's thread call ``function``; for any thread."""
+        """Make the loop's thread call ``function``. Thread-safe."""
         self._calls.append(function)
         with suppress(BlockingIOError):  # a full pipe wakes the loop just as well
             os.write(self._wake[1], b"\0")
@@ -130,7 +129,7 @@ class Daemon:
 
     def _turn(self) -> None:
         if not self._ready and self._all_at is None:
-            self._get_ready("READY=1")  # the device whose event woke us did not wait, and stays the status
+            self._get_ready("READY=1")  # no STATUS: that of the device with the first event stays
         now = time.monotonic()
         everything = self._all_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
@@ -151,8 +150,7 @@ class Daemon:
             self._all_at = None
             self.devices.look_again(self._uevents.present())
         if self._rest.may_leave(now, self._uevents, at_work=self._at_work()) and not ready:
-            # What came while that was decided is one more reason to stay; what comes from now on waits for
-            # the next daemon.
+            # Stay if something arrived while that was decided; what arrives later starts the next daemon.
             self._ending = self._left = not self.selector.select(0)
 
     def _woken(self) -> None:
@@ -167,7 +165,7 @@ class Daemon:
             self._calls.popleft()()
 
     def _at_work(self) -> bool:
-        """Whether anything is under way: a stage, a peer, a look at a device; a thread is nothing else."""
+        """Return whether a stage, a request or a job is pending; each worker thread has a job."""
         waits = self._listen_at is not None or self._all_at is not None or bool(self._calls)
         return waits or bool(self._runs or self._server.connections) or threading.active_count() > 1
 
@@ -176,16 +174,17 @@ class Daemon:
         self.selector.register(self._wake[0], selectors.EVENT_READ, lambda _mask: self._woken())
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda _number, _frame: None)  # the byte in the pipe is what counts
+            signal.signal(number, lambda _number, _frame: None)  # handled by its byte in the pipe
 
-    def _get_ready(self, told: str) -> None:
+    def _get_ready(self, state: str) -> None:
         self._ready = True
         record(self.ctx, self._sign_in)
-        notify(told)
+        notify(state)
 
     def _sign_in(self) -> None:
-        """Leave our process id for ``status``, whose user may not be able to ask us; take back what a daemon
-        before us said it was at.
+        """Record the process id, for ``status`` by users who may not use the socket.
+
+        Delete the work in progress of an earlier daemon.
         """
         for name in self.ctx.status.read()["work"]:
             if name not in list(Stage) and not self.devices.under_way.has(name):
@@ -210,7 +209,7 @@ class Daemon:
     # -- devices ---------------------------------------------------------------------
 
     def _listen(self, now: float) -> None:
-        """Act upon what has been heard, and is from now on; what was there before can wait a little."""
+        """Begin to handle device events. If some were waiting, delay the scan of all devices."""
         gc.freeze()
         gc.enable()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
@@ -218,7 +217,7 @@ class Daemon:
             self._all_at = now + _NEWS_FIRST
 
     def _drain(self) -> bool:
-        """Hand on what has been heard; whether that was anything."""
+        """Queue the received events; return whether there were any new ones."""
         events, lost = self._uevents.drain()
         news = [event for event in events if self._is_news(event)]
         if news:
@@ -233,7 +232,7 @@ class Daemon:
         return event.number > (self._seen or 0)
 
     def _look_at_everything(self) -> None:
-        """In this turn, or as soon as device events are acted upon."""
+        """Scan all devices in this turn, or as soon as device events are handled."""
         self._all_at = 0.0
 
     # -- stages ----------------------------------------------------------------------
@@ -241,7 +240,7 @@ class Daemon:
     def _request(self, connection: Connection, line: str) -> None:
         match words(line.strip(WHITE)):
             case ["ping"]:
-                # The status is being looked at: with what is done now, however briefly.
+                # From ``status``: show all work in progress, however recent.
                 self.devices.under_way.show(float("inf"))
                 self._server.answer(connection, "ok")
             case ["stage", name] if name in list(Stage):
@@ -250,12 +249,12 @@ class Daemon:
                 self._server.answer(connection, "end 2")
 
     def _join(self, connection: Connection | None, stage: Stage) -> None:
-        """Start the stage, or let the peer wait for the one that was asked for already."""
+        """Start the stage unless it waits or runs, and add the peer to those that get its result."""
         if stage not in self._runs:
             self._runs[stage] = []
             if stage is Stage.MOUNT:
                 if self._listen_at is not None:
-                    self._seen, self._all_at = self._uevents.told(), None  # before the stage looks
+                    self._seen, self._all_at = self._uevents.told(), None  # before the stage scans
             else:
                 self._catch_up()
             if stage is Stage.POSTBOOT and self._listen_at is not None:
@@ -265,24 +264,25 @@ class Daemon:
             self._runs[stage].append(connection)
 
     def _pass_mount(self) -> None:
-        """Have a boot without a data disk go on to ssh: no process runs for the mount stage's unit, and the
-        stage comes before the next one (``_catch_up``).
+        """Without a data disk, let the mount stage's unit start no process, so that ssh starts sooner.
+
+        The stage then runs before the next one (``_catch_up``).
         """
         host = self.ctx.host
         try:
             if host.exists(stages.MOUNTING) or needed.has_data_disk(self.ctx):
                 return
-        except AgentError:  # what is remembered of disks is damaged, say: for the stage to tell
+        except AgentError:  # for example damaged records: the stage reports it
             return
         record(self.ctx, lambda: host.write(stages.NO_DISKS, b""))
 
     def _catch_up(self) -> None:
-        """Start the mount stage where it is due: before another stage, and before devices are looked at."""
+        """Start the mount stage if it is due: before another stage, and before device events are handled."""
         if stages.is_mount_due(self.ctx.host):
             self._join(None, Stage.MOUNT)
 
     def _run(self, stage: Stage) -> None:
-        """In the runner's thread: the whole stage, each line of it in the journal for the stage's unit."""
+        """Run the stage, in the runner's thread; its lines go to the journal under the stage's unit."""
         say, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
         try:
             report = stages.run(
@@ -294,12 +294,12 @@ class Daemon:
         except AgentError as error:
             say(str(error))
             status = stages.exit_status(error)
-        finally:  # whatever happened, no peer waits for ever
+        finally:  # even after a defect each peer gets an answer
             self.call(lambda: self._ended(stage, status))
 
     def _ended(self, stage: Stage, status: int) -> None:
         if stage is Stage.BOOTSTRAP:
-            self._pass_mount()  # before PID 1 hears that the stage has ended
+            self._pass_mount()  # before PID 1 learns that the stage has ended
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
         if stage is Stage.BOOTSTRAP:
@@ -309,8 +309,8 @@ class Daemon:
         if stage is not Stage.MOUNT:
             return
         if self.ctx.medium is None:
-            # One that came after the first stage had looked for it, and before anybody listened.
+            # One may have come after the first stage scanned, and before events were handled.
             self.devices.look_for_drives()
         if self._seen is not None and (status or self.devices.unfinished()):
-            # What that stage could not see: the kernel told of it before, so that its event is no news.
+            # What the stage could not see yet: its event was sent before and is ignored by SEQNUM.
             self._look_at_everything()

@@ -1,9 +1,8 @@
-"""A small pool of threads with one ordered queue for each key, so that a disk that hangs holds up only
-itself.
+"""A small pool of threads with one ordered queue for each key, so that a hung disk delays only itself.
 
-Threads are made when there is work and end when there is none: an idle daemon has one thread. They die with
-the process, because a thread that hangs in the kernel must not keep the daemon from ending; whatever must
-not be cut short runs in a unit of its own.
+Threads start when there is work and end when there is none: an idle daemon has one thread. They are daemon
+threads, because one that hangs in the kernel must not keep the process from ending; what must not be
+interrupted runs in a unit of its own.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Workers:
-    """At most ``limit`` keys at work at a time; the jobs of one key one after the other, in their order."""
+    """Runs jobs of at most ``limit`` keys at a time; the jobs of one key run in order, one at a time."""
 
     limit: int
-    #: Told the key and the exception of a job that raised: a defect, which costs that job alone.
+    #: Called with the key and the exception of a job that raised: a defect; later jobs still run.
     broken: Callable[[str, Exception], None]
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _queues: dict[str, deque[Callable[[], None]]] = field(default_factory=dict)
@@ -33,8 +32,9 @@ class Workers:
     _closed: bool = False
 
     def submit(self, key: str, job: Callable[[], None], *, once: bool = False) -> None:
-        """Do ``job`` after the jobs of that key that came before; nothing once closed. ``once``: not if one
-        waits already.
+        """Queue ``job`` behind the earlier jobs of its key; ignored once closed.
+
+        ``once``: also ignored if a job of that key is waiting.
         """
         with self._changed:
             if self._closed:
@@ -50,12 +50,12 @@ class Workers:
                 threading.Thread(target=self._work, name=f"worker-{key}", daemon=True).start()
 
     def busy(self) -> tuple[str, ...]:
-        """The keys that have work."""
+        """Return the keys that have jobs, waiting or running."""
         with self._changed:
             return tuple(self._queues)
 
     def close(self) -> None:
-        """Start nothing any more; what runs goes on."""
+        """Drop the waiting jobs and accept no more; running jobs continue."""
         with self._changed:
             self._closed = True
             self._ready.clear()
@@ -63,7 +63,7 @@ class Workers:
                 queue.clear()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until nothing is at work, for so long; whether that came about."""
+        """Wait up to ``seconds`` for all jobs; return True if idle."""
         deadline = time.monotonic() + seconds
         with self._changed:
             return self._changed.wait_for(lambda: not self._threads, max(0.0, deadline - time.monotonic()))

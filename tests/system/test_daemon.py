@@ -179,7 +179,7 @@ def test_a_second_daemon_refuses_to_start(m: Machine) -> None:
     second = m.start("daemon")
     output, _ = second.communicate(timeout=BOUND)
     assert second.returncode == 1
-    assert "somebody listens there already" in output
+    assert "another process listens there already" in output
 
 
 def test_the_socket_is_for_root_alone(m: Machine) -> None:

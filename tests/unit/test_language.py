@@ -56,7 +56,6 @@ FORBIDDEN = re.compile(
 PENDING = (
     "agent/__main__.py",
     "agent/cli",
-    "agent/daemon",
     "agent/disks",
     "agent/host",
     "agent/reader",

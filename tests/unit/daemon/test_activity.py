@@ -1,4 +1,4 @@
-"""What is under way is shown when it lasts, at once when it waits, and no longer than it is true."""
+"""Work in progress is shown after a second, at once if it waits, and not beyond its end."""
 
 from __future__ import annotations
 

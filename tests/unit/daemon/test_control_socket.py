@@ -1,4 +1,4 @@
-"""Asking whether the daemon answers; what a peer may do to it is in tests/system/test_daemon.py."""
+"""The query whether the daemon answers; hostile peers are tested in tests/system/test_daemon.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_accepts_nobody_is_one_that_does_not_answer(tmp_path: Path) -> None:
-    """It hangs, and as many wait as may wait: connect(2) of such a socket does not."""
+    """The daemon hangs and the socket's backlog is full: connect(2) does not block then."""
     place = tmp_path / control_socket.SOCKET.lstrip("/")
     place.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as listening:

@@ -75,7 +75,7 @@ def test_a_partition_is_a_look_at_its_disk(uevent: Uevent, expected: tuple[str, 
 
 
 class SystemdSays(Host):
-    """A machine in a folder whose systemd has a word to say."""
+    """A machine in a folder, with a simulated answer of systemd."""
 
     __slots__ = ("asked", "word")
 
@@ -84,19 +84,19 @@ class SystemdSays(Host):
         self.word, self.asked = word, 0
 
     def state(self, _host: Host) -> str:
-        """For ``units.system_state``."""
+        """Answer in place of ``units.system_state``."""
         self.asked += 1
         return self.word
 
 
 @dataclass
 class Seen:
-    """A handler that remembers, and that a test can hold up."""
+    """A handler that records its calls, and that a test can block."""
 
     looks: list[tuple[str, str]] = field(default_factory=list)
     hold: dict[str, threading.Event] = field(default_factory=dict)
     started: threading.Event = field(default_factory=threading.Event)
-    #: What it says that it waits for; nothing where this is "".
+    #: The reason to wait that it reports; "" for none.
     waits_for: str = "the test"
     result: Item = field(default_factory=lambda: changed("vdb1", "mounted"))
 
@@ -248,7 +248,7 @@ def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> No
 def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
     devices: Devices, seen: Seen
 ) -> None:
-    """Each disk has two more events, as udev's watch on block devices causes them."""
+    """Each disk gets two more events, as udev's watch on block devices causes."""
     names = [f"vd{number}" for number in range(64)]
     seen.hold["vd5"] = threading.Event()
     for action in ("add", "change", "change"):
@@ -347,7 +347,7 @@ def test_installed_on_a_machine_that_has_booted_it_acts_at_once(
 
 
 def test_a_configuration_that_a_drive_brought_is_the_daemons(devices: Devices) -> None:
-    """And a handler that began before, with the former one, does not bring that back."""
+    """A handler that began earlier, with the former configuration, does not restore it."""
     new, begun, go = InstanceConfig(Identity("nocloud", "i-1")), threading.Event(), threading.Event()
 
     def handle(ctx: Context, device: str, _action: str) -> Iterator[Item]:

@@ -1,4 +1,4 @@
-"""When the daemon may leave, by made-up times."""
+"""Idle exit of the daemon, with simulated times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Socket(Uevents):
-    """Counts how often the filter is wanted of it."""
+    """Count how often the filter is requested."""
 
     filters: int = 0
     refuses: bool = False
@@ -108,7 +108,7 @@ def test_without_the_filter_it_stays_and_says_why(ctx: Context, systemds: Socket
 def test_it_waits_for_the_end_of_the_boot(
     ctx: Context, host: SystemdSays, systemds: Socket, word: str, over: bool
 ) -> None:
-    """Where there is no last stage, systemd says when that is."""
+    """Without a last stage, the state of systemd decides."""
     ctx.status.merge("stages", Stage.POSTBOOT, None)
     host.word, rest = word, Rest(ctx)
     assert not any(rest.may_leave(now, systemds, at_work=False) for now in (0.0, 10.0))

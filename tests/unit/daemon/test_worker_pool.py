@@ -1,4 +1,4 @@
-"""The pool: order within a key, nothing held up by another key, no thread left over."""
+"""The pool: order within a key, no delay by another key, no thread left over."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""systemd: PID 1 over libsystemd, units, transient units, the journal and the watchdog."""
+"""systemd: PID 1 by libsystemd, units, transient units, the journal and the watchdog."""

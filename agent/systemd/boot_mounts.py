@@ -1,8 +1,8 @@
-"""Mount units that the agent leaves in /etc/systemd/system, where PID 1 reads them before any of us runs.
+"""Mount units that the agent writes to /etc/systemd/system, where PID 1 reads them before the agent runs.
 
-The first line of each says that it is the agent's, with a digest of the rest. One that somebody has changed
-is his, and so is any other of that name: neither written nor removed. gandi-disks.target wants them, and is
-started only in a boot in which no stage runs, so that in any other one PID 1 has not loaded them.
+The first line of each marks it as the agent's, with a digest of the rest. A unit that was changed, or that
+the agent did not write, is the administrator's: neither written nor removed. gandi-disks.target wants them;
+it is started only in a boot in which no stage runs, so in any other boot PID 1 does not load them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 FOLDER = "/etc/systemd/system"
 WANTS = f"{FOLDER}/gandi-disks.target.wants"
 _OURS = "# Made by gandi-agent, and the administrator's once it is changed: "
-#: Bytes of one at the most.
+#: Largest size of a unit file, in bytes.
 _LIMIT = 1 << 16
 
 
 def signed(text: str) -> str:
-    """The text of a unit behind the line that makes it the agent's."""
+    """Return the unit's text with the line in front that marks it as the agent's."""
     return f"{_OURS}{sha256(os.fsencode(text)).hexdigest()}\n{text}"
 
 
 def is_ours(text: str) -> bool:
-    """Whether the agent has written a unit, and nobody has changed it since."""
+    """Return whether the agent has written the unit and it is unchanged since."""
     return text.startswith(_OURS) and text == signed(text.partition("\n")[2])
 
 
 def read(host: Host, unit: str) -> str | None:
-    """The text of a unit there; None where there is none, or a link, or something else."""
+    """Return the text of a unit in ``FOLDER``, or None if it is no regular file."""
     name = f"{FOLDER}/{unit}"
     if os.path.islink(host.path(FOLDER) + f"/{unit}") or not os.path.isfile(host.path(name)):
         return None
@@ -42,13 +42,13 @@ def read(host: Host, unit: str) -> str | None:
 
 
 def ours(host: Host) -> list[str]:
-    """The names of those that are the agent's."""
+    """Return the names of the agent's mount units."""
     mounts = (name for name in listed(host, FOLDER) if name.endswith(".mount"))
     return [name for name in mounts if is_ours(read(host, name) or "")]
 
 
 def leave(host: Host, unit: str, text: str) -> bool:
-    """Write a unit, and have it wanted; False where one of that name is not the agent's."""
+    """Write a unit and its link in ``WANTS``; return False if one of that name is not the agent's."""
     name, there = f"{FOLDER}/{unit}", os.path.lexists(f"{host.path(FOLDER)}/{unit}")
     if there and not is_ours(read(host, unit) or ""):
         return False
@@ -58,14 +58,14 @@ def leave(host: Host, unit: str, text: str) -> bool:
 
 
 def forget(host: Host, unit: str) -> None:
-    """Remove a unit of the agent's, and the wish for it."""
+    """Remove one of the agent's units and its link in ``WANTS``."""
     host.remove(f"{WANTS}/{unit}")
     host.remove(f"{FOLDER}/{unit}")
-    host.remove(WANTS)  # a folder that is empty
+    host.remove(WANTS)  # only if it is empty
 
 
 def clear(host: Host) -> list[str]:
-    """Remove all that are the agent's; their names."""
+    """Remove all of the agent's units and return their paths."""
     names = ours(host)
     for unit in names:
         forget(host, unit)

@@ -1,8 +1,8 @@
-"""What the agent says to the journal, with fields and message identifiers, and to systemd about itself.
+"""Journal entries with fields and message identifiers, and notifications to systemd (sd_notify(3)).
 
-The catalog (units/gandi-agent.catalog) explains each identifier to the reader of ``journalctl -x``. Entries
-go through ``libsystemd.py``: 2.7 ms of CPU at the first one, of which 2.3 ms are ctypes, which each daemon
-of a full boot loads anyway (``agent/udev/tag_filter.py``), and 7 µs for each. systemd-python's public
+The catalog (units/gandi-agent.catalog) explains each identifier for ``journalctl -x``. Entries are sent by
+``libsystemd.py``: 2.7 ms of CPU for the first one, of which 2.3 ms are ctypes, which each daemon of a full
+boot loads anyway (``agent/udev/tag_filter.py``), and 7 µs for each. systemd-python's public
 ``systemd.journal`` costs 11 ms and 3 µs. Both libraries are imported when something is to be sent.
 """
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from agent.lib.errors import AgentError
     from agent.report import Item, StageReport, StepReport
 
-#: Stands before the fields of ours whose names the journal does not know.
+#: Prefix of the agent's own fields, beside the journal's standard ones.
 _PREFIX = "GANDI_"
-#: Characters of a line that is reported.
+#: Characters of an unreadable line that are reported.
 _SHOWN = 200
 
 
@@ -58,13 +58,15 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The journal of ``host``: an image or a test's tree has none, and a dry run says nothing to it."""
+    """The journal of ``host``. For an image, a test's tree or a dry run nothing is sent."""
 
     host: Host
 
     def send(self, message: Message, priority: Priority, text: str, *more: str, **fields: str) -> None:
-        """Send one entry: a line, and ``more`` lines; nothing where there is no journal. ``fields`` get our
-        prefix and capitals. Who reads the journal on a terminal gets no control characters of others.
+        """Send one entry of the lines ``text`` and ``more``; nothing where there is no journal.
+
+        The names of ``fields`` get ``_PREFIX`` and capitals. Control characters are escaped, since the
+        journal is read on terminals.
         """
         said = "\n".join(map(printable, (text, *more)))
         entry = [f"MESSAGE={said}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
@@ -72,15 +74,15 @@ class Journal:
         self._send(*entry, "SYSLOG_IDENTIFIER=gandi-agent")
 
     def line(self, unit: str, *lines: str) -> None:
-        """Send each line as one of that service's own: ``systemctl status`` and ``journalctl -u`` show what
-        root's processes say of a unit (systemd.journal-fields(7)).
+        """Send each line on behalf of the service: ``systemctl status`` and ``journalctl -u`` show what
+        root's processes log about a unit (systemd.journal-fields(7)).
         """
-        whose = f"SYSLOG_IDENTIFIER={unit}", f"OBJECT_SYSTEMD_UNIT={unit}.service"
+        owner = f"SYSLOG_IDENTIFIER={unit}", f"OBJECT_SYSTEMD_UNIT={unit}.service"
         for line in lines:
-            self._send(f"MESSAGE={printable(line)}", f"PRIORITY={Priority.INFO:d}", *whose)
+            self._send(f"MESSAGE={printable(line)}", f"PRIORITY={Priority.INFO:d}", *owner)
 
     def _send(self, *fields: str) -> None:
-        """Send one entry; ``fields`` begin with the text."""
+        """Send one entry; the first of ``fields`` is MESSAGE, which is printed on stderr if that fails."""
         if not self.host.live or self.host.dry_run:
             return
         from agent.systemd import libsystemd
@@ -88,13 +90,13 @@ class Journal:
         try:
             libsystemd.journal_send(*(field.encode() for field in fields))
         except (OSError, HostError):
-            # journald takes no fields now (it is being restarted, its disk is full): the text alone.
+            # journald takes no entry now (it restarts, or its disk is full): print the text alone.
             from agent.host.terminal import complain
 
             complain(*fields[0].removeprefix("MESSAGE=").split("\n"))
 
     def stage(self, report: StageReport) -> None:
-        """How a stage ended."""
+        """Log how a stage ended."""
         seconds = f"{report.seconds:.2f}"
         if report.failed:
             names = ", ".join(step.step for step in report.steps if step.outcome is Outcome.FAILED)
@@ -110,7 +112,7 @@ class Journal:
         )
 
     def step(self, stage: str, report: StepReport) -> None:
-        """The items of a step that failed; the rest is in the lines of the stage's own unit."""
+        """Log the failed items of a step; the others are in the lines of the stage's unit."""
         for item in report.items:
             if item.outcome is Outcome.FAILED:
                 text = f"stage {stage}: {report.step}: {item}"
@@ -119,7 +121,7 @@ class Journal:
                 )
 
     def device(self, device: str, report: StepReport) -> None:
-        """What was done for a device, or could not be; nothing where nothing had to be done."""
+        """Log the changed and the failed items of a device."""
         for item in report.items:
             if item.outcome is Outcome.FAILED:
                 message, priority = Message.DEVICE_FAILED, Priority.ERROR
@@ -130,38 +132,36 @@ class Journal:
             self.send(message, priority, f"{device}: {item}", device=device, **_fields(item))
 
     def medium(self, item: Item) -> None:
-        """A configuration medium, or what poses as one, that is not used, and why."""
+        """Log why a configuration medium, or what looks like one, is not used."""
         priority = Priority.ERROR if item.outcome is Outcome.FAILED else Priority.WARNING
         self.send(Message.MEDIUM, priority, f"configuration medium: {item}", **_fields(item))
 
     def setting(self, file: str, problem: Problem) -> None:
-        """A line of the settings that could not be used."""
+        """Log a line of the settings that could not be used."""
         text = f"{file}:{problem.line}: {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
         line = str(problem.line)
         self.send(Message.SETTING, Priority.WARNING, text, file=file, line=line, hint=problem.hint)
 
     def swap_lost(self, item: Item) -> None:
-        """A disk was taken away while it was in use as swap."""
+        """Log that a disk was removed while it was in use as swap."""
         self.send(Message.SWAP_LOST, Priority.CRITICAL, str(item), device=item.name, **_fields(item))
 
     def overflow(self) -> None:
-        """The kernel dropped device events; everything is looked at again."""
+        """Log that the kernel dropped device events and all devices are scanned again."""
         text = "device events were lost (the receive buffer was full): looking at every device again"
         self.send(Message.OVERFLOW, Priority.WARNING, text)
 
     def unread(self, name: str, line: str) -> None:
-        """A line of a file of the kernel's that has another form than its documentation says."""
+        """Log a line of a kernel file that differs from its documented format."""
         text = f"{name}: a line that cannot be read is left out: {printable(line[:_SHOWN])}"
         self.send(Message.UNREAD, Priority.WARNING, text, file=name)
 
     def unrecorded(self, error: AgentError) -> None:
-        """The status file could not be written: what is said here is all that there is."""
+        """Log why the status file could not be written; the journal then has the only record."""
         self.send(Message.UNRECORDED, Priority.WARNING, f"not recorded: {error}", hint=error.hint)
 
     def defect(self, where: str, error: BaseException) -> None:
-        """An exception that nobody expected: its type and where it was raised, never its text, which can
-        hold a secret.
-        """
+        """Log an unexpected exception: its type and traceback, never its text, which can hold a secret."""
         from agent.host.terminal import trace
 
         kind = type(error).__name__
@@ -174,14 +174,14 @@ def _fields(item: Item) -> dict[str, str]:
 
 
 def notify(state: str) -> None:
-    """Tell systemd about this process, in lines (sd_notify(3)); nothing when nobody asked to be told."""
+    """Notify systemd of this process's state, in lines (sd_notify(3)); nothing without NOTIFY_SOCKET."""
     if "NOTIFY_SOCKET" in os.environ:
         from systemd import daemon
 
-        with suppress(OSError):  # what cannot be told must not end the work
+        with suppress(OSError):  # a failed notification must not end the work
             daemon.notify(state)
 
 
 def status_line(text: str) -> None:
-    """The line that ``systemctl status gandi-agent`` shows."""
+    """Set the line that ``systemctl status gandi-agent`` shows."""
     notify(f"STATUS={printable(text)}")

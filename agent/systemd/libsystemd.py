@@ -1,8 +1,8 @@
-"""PID 1 asked over its private socket, where no D-Bus daemon is needed, by libsystemd's sd-bus (sd-bus(3)).
+"""Queries and jobs of PID 1 over its private socket (no D-Bus daemon needed), by libsystemd's sd-bus(3).
 
-In this process: the start of another one costs a slow machine more than the whole answer. All threads share
-one connection, open while one of them needs it: PID 1 sends over each what happens to every unit, which of
-eight is two thirds of what it spends on a mount.
+Called in this process: on a slow machine, starting another one costs more than the whole answer. All threads
+share one connection, open while one of them needs it: PID 1 sends the changes of all units over each
+connection, which with eight of them is two thirds of what it spends on a mount.
 
 Calls, properties and signals: org.freedesktop.systemd1(5).
 """
@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    #: A property of a unit: its name, its type in D-Bus, its value or values (s, as: texts; b: "yes" or
-    #: "no"; t: microseconds; ay: a text's bytes; a(sasb): one command, word by word).
+    #: A property of a unit: its name, its D-Bus type, its value or values (s, as: texts; b: "yes" or "no";
+    #: t: microseconds; ay: a text's bytes; a(sasb): one command, word by word).
     Property = tuple[str, ...]
     _Argument = bytes | c_int | c_uint64
 
@@ -35,9 +35,9 @@ _MANAGER, _PROPERTIES = b"org.freedesktop.systemd1.Manager", b"org.freedesktop.D
 _UNIT, _SERVICE_UNIT = b"org.freedesktop.systemd1.Unit", b"org.freedesktop.systemd1.Service"
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _LETTERS_AND_DIGITS = _LETTERS | frozenset(b"0123456789")
-#: Seconds in which PID 1 takes an order, unless it hangs.
+#: Seconds in which PID 1 accepts a job, unless it hangs.
 _ANSWER = 25.0
-#: How a job ended whose connection was lost first.
+#: The result of a job if the connection is lost before its end.
 _LOST = "the connection was lost"
 
 
@@ -53,8 +53,8 @@ class _Vector(ctypes.Structure):
     _fields_ = (("base", c_char_p), ("length", c_size_t))
 
 
-#: What may fail, with the types of what it is always given; sd_bus_message_read and sd_bus_call_method are
-#: given more.
+#: Functions that may fail, with the types of their fixed arguments; sd_bus_message_read and
+#: sd_bus_call_method take more.
 _FUNCTIONS = {
     "sd_bus_new": (POINTER(c_void_p),),
     "sd_bus_set_address": (c_void_p, c_char_p),
@@ -68,6 +68,7 @@ _FUNCTIONS = {
     "sd_bus_call_method": (c_void_p, *(c_char_p,) * 4, POINTER(_Error), POINTER(c_void_p), c_char_p),
     "sd_journal_sendv": (POINTER(_Vector), c_int),
 }
+#: Functions that release a handle.
 _ENDS = {
     "sd_bus_flush_close_unref": c_void_p,
     "sd_bus_message_unref": c_void_p,
@@ -76,21 +77,21 @@ _ENDS = {
 
 
 class _Connection:
-    """The connection that the threads share. sd-bus knows no threads: whoever calls it holds ``lock``."""
+    """The connection that the threads share. sd-bus is not thread-safe: it is called with ``lock`` held."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self._read = threading.Condition(self.lock)
         self._bus: c_void_p | None = None
         self._users = 0
-        #: How the jobs ended that somebody waits for, by their paths; "" until they have.
+        #: Path of a job that a thread waits for -> its result, "" until it has ended.
         self._jobs: dict[str, str] = {}
-        #: Wakes the thread that waits for PID 1's next message; -1 while there is none.
+        #: eventfd that wakes the thread that waits for PID 1's next message; -1 while none waits.
         self._reader = -1
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Leave it open, once it is, for what comes next in this context."""
+        """Keep the connection open, once it is, within this context."""
         with self.lock:
             self._users += 1
         try:
@@ -103,8 +104,9 @@ class _Connection:
 
     @contextlib.contextmanager
     def bus(self, timeout: float) -> Iterator[c_void_p]:
-        """The open connection, for this thread alone, each call on it bounded by ``timeout`` seconds; what
-        fails on it raises HostError.
+        """Yield the open connection, with ``lock`` held and each call on it bounded by ``timeout`` seconds.
+
+        Raise HostError if a call fails.
         """
         lib = _library()
         with self.held(), self.lock:
@@ -125,8 +127,9 @@ class _Connection:
                 raise
 
     def job(self, method: bytes, types: bytes, order: Sequence[_Argument], timeout: float) -> str:
-        """Have PID 1 begin a job and wait for its end; how it ended, "" where it has not in time. The thread
-        that reads does so for all who wait.
+        """Start a job and wait for its end; return its result, or "" if none comes in ``timeout`` seconds.
+
+        One thread reads PID 1's messages for all that wait.
         """
         deadline = time.monotonic() + timeout
         with self.held():
@@ -147,7 +150,7 @@ class _Connection:
                     del self._jobs[job]
 
     def _has_ended(self, job: str) -> bool:
-        """Whether the job has ended, by all that has come."""
+        """Read all received messages; return whether the job has ended."""
         try:
             while self._bus is not None and self._take(self._bus):
                 pass
@@ -156,7 +159,7 @@ class _Connection:
         return bool(self._jobs[job])
 
     def _await(self, seconds: float) -> None:
-        """Return when there is something to read, or somebody else has read something."""
+        """Wait up to ``seconds`` until there is something to read, or another thread has read."""
         if self._reader >= 0:
             self._read.wait(seconds)
             return
@@ -180,7 +183,7 @@ class _Connection:
             os.eventfd_write(self._reader, 1)
 
     def _take(self, bus: c_void_p) -> bool:
-        """Take one message, note the end of a job; whether there was any."""
+        """Process one message and note the end of a job; return whether there was a message."""
         lib, message = _library(), c_void_p()
         did = lib.sd_bus_process(bus, byref(message))
         try:
@@ -207,22 +210,24 @@ _connection = _Connection()
 
 
 def journal_send(*fields: bytes) -> None:
-    """Send one entry to the journal, each field as ``NAME=value`` (sd_journal_sendv(3)); where no journald
-    runs, nothing is sent. Raise OSError where journald takes no entry, HostError without libsystemd.
+    """Send one entry to the journal, each field as ``NAME=value`` (sd_journal_sendv(3)).
+
+    Where no journald runs, nothing is sent. Raise OSError if journald takes no entry, HostError without
+    libsystemd.
     """
     vectors = (_Vector * len(fields))(*(_Vector(field, len(field)) for field in fields))
     _library().sd_journal_sendv(vectors, len(fields))
 
 
 def session() -> contextlib.AbstractContextManager[None]:
-    """Ask over one connection: a new one costs PID 1 as much as a unit that it starts."""
+    """Use one connection within this context: a new one costs PID 1 as much as starting a unit."""
     return _connection.held()
 
 
 def start_transient(unit: str, properties: Sequence[Property], *, timeout: float) -> None:
-    """Make a transient unit and start it; returns when its start job has ended well.
+    """Make a transient unit, start it, and return when its start job is done.
 
-    ``timeout`` is in seconds; the job goes on after it. Raises HostError naming the unit.
+    ``timeout`` is in seconds; the job continues after it. Raise HostError naming the unit if the job fails.
     """
     flat = [argument for item in properties for argument in _arguments(*item)]
     order = (os.fsencode(unit), b"fail", c_int(len(properties)), *flat, c_int(0))
@@ -233,16 +238,17 @@ def start_transient(unit: str, properties: Sequence[Property], *, timeout: float
 
 
 def start(unit: str, *, timeout: float) -> str:
-    """Start a unit, or join its start, and wait for the end of the job: how that ended (done, failed,
-    dependency...), "" where it has not within ``timeout`` seconds. Raises HostError where PID 1 refuses.
+    """Start a unit, or join its start, and return the job's result (done, failed, dependency...).
+
+    Return "" if the job has not ended within ``timeout`` seconds. Raise HostError if PID 1 refuses.
     """
     return _connection.job(b"StartUnit", b"ss", (os.fsencode(unit), b"replace"), timeout)
 
 
 def system_state(*, timeout: float) -> str:
-    """What systemd says of the whole running system: starting, running, degraded, stopping…
+    """Return the state of the whole system: starting, running, degraded, stopping…
 
-    ``timeout`` is in seconds. Raises HostError when it does not answer.
+    ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
     state = c_char_p()
     with _property(_PATH, _MANAGER, b"SystemState", b"s", state, timeout):
@@ -250,10 +256,10 @@ def system_state(*, timeout: float) -> str:
 
 
 def active_state(unit: str, *, timeout: float) -> str:
-    """Whether a unit runs: active, reloading, inactive, failed, activating, deactivating…; of one that there
-    is not: inactive.
+    """Return a unit's state: active, reloading, inactive, failed, activating, deactivating…
 
-    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    A unit that does not exist is inactive. ``timeout`` is in seconds. Raise HostError if PID 1 does not
+    answer.
     """
     state = c_char_p()
     with _property(_of_unit(unit), _UNIT, b"ActiveState", b"s", state, timeout):
@@ -261,9 +267,9 @@ def active_state(unit: str, *, timeout: float) -> str:
 
 
 def fragment(unit: str, *, timeout: float) -> str:
-    """The file that PID 1 has loaded a unit from; "" for one that it knows none of, or has made itself.
+    """Return the file that PID 1 has loaded a unit from; "" for a unit without one.
 
-    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
     path = c_char_p()
     with _property(_of_unit(unit), _UNIT, b"FragmentPath", b"s", path, timeout):
@@ -271,9 +277,9 @@ def fragment(unit: str, *, timeout: float) -> str:
 
 
 def main_process(service: str, *, timeout: float) -> int:
-    """The process id of a service, 0 while it has none.
+    """Return the process id of a service, 0 while it has none.
 
-    ``timeout`` is in seconds. Raises HostError when PID 1 does not answer.
+    ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
     process = c_uint32()
     with _property(_of_unit(service), _SERVICE_UNIT, b"MainPID", b"u", process, timeout):
@@ -281,7 +287,7 @@ def main_process(service: str, *, timeout: float) -> int:
 
 
 def _of_unit(unit: str) -> bytes:
-    """The path of its object: whatever is no letter or digit as _XX, and a digit in first place."""
+    """Return the path of a unit's object: _XX for what is no letter or digit, and for a first digit."""
     escaped = (
         chr(byte) if byte in (_LETTERS_AND_DIGITS if place else _LETTERS) else f"_{byte:02x}"
         for place, byte in enumerate(os.fsencode(unit))
@@ -293,7 +299,7 @@ def _of_unit(unit: str) -> bytes:
 def _property(
     path: bytes, interface: bytes, name: bytes, kind: bytes, into: c_char_p | c_uint32, timeout: float
 ) -> Iterator[None]:
-    """Read a property; a text lives as long as the context."""
+    """Read a property into ``into``; a text is valid within the context only."""
     with (
         _connection.bus(timeout) as bus,
         _called(bus, path, _PROPERTIES, b"Get", b"ss", interface, name) as answer,
@@ -306,7 +312,7 @@ def _property(
 def _called(
     bus: c_void_p, path: bytes, interface: bytes, method: bytes, types: bytes, *arguments: _Argument
 ) -> Iterator[c_void_p]:
-    """The answer. Raises HostError with PID 1's reason."""
+    """Call a method and yield the answer. Raise HostError with PID 1's reason."""
     lib, answer, error = _library(), c_void_p(), _Error()
     to = (_SERVICE, path, interface, method)
     try:
@@ -321,7 +327,7 @@ def _called(
 
 
 def _arguments(name: str, kind: str, *values: str) -> Iterator[_Argument]:
-    """A property as sd_bus_message_append(3) takes it."""
+    """Yield a property's arguments for sd_bus_message_append(3)."""
     yield from (name.encode(), kind.encode())
     match kind:
         case "b":
@@ -345,7 +351,7 @@ def _arguments(name: str, kind: str, *values: str) -> Iterator[_Argument]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """libsystemd; what fails in it raises OSError. Raises HostError where it cannot be loaded."""
+    """Return libsystemd, with functions that raise OSError. Raise HostError if it cannot be loaded."""
     try:
         library = ctypes.CDLL("libsystemd.so.0")
     except OSError as error:

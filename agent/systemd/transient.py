@@ -1,8 +1,7 @@
-"""Commands and mounts as systemd's own transient units, asked for over PID 1's private socket (no D-Bus
-needed).
+"""Commands and mounts as transient units, requested over PID 1's private socket (no D-Bus needed).
 
 What writes metadata or belongs to the customer must outlive the daemon and stay out of its cgroup and
-sandbox. Each service says DefaultDependencies=no: the default, After=basic.target, deadlocks a stage
+sandbox. Each service has DefaultDependencies=no: the default, After=basic.target, deadlocks a stage
 that waits for it before that target. A oneshot's start job ends when its command does.
 """
 
@@ -21,31 +20,31 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.systemd.libsystemd import Property
 
-#: A unit that may run before basic.target and is stopped in order at shutdown.
+#: For a unit that may run before basic.target and is stopped in order at shutdown.
 _UNBOUND: tuple[Property, ...] = (
     ("DefaultDependencies", "b", "no"),
     ("Conflicts", "as", "shutdown.target"),
     ("Before", "as", "shutdown.target"),
 )
-#: Nothing is kept of a unit that has ended, well or badly.
+#: Forget a unit once it has ended, even if it failed.
 _COLLECT: Property = ("CollectMode", "s", "inactive-or-failed")
-#: What every mount of ours has. LazyUnmount: a busy disk that vanishes leaves no mount on a dead device.
-#: Before local-fs.target: so a shutdown takes it away only when the services that may use it have ended;
-#: what is lazy would be gone under their hands. Not before basic.target: a boot would wait for a disk that
-#: hangs, whereas local-fs.target has been reached before any stage begins.
+#: Properties of each mount of the agent. LazyUnmount: a busy disk that vanishes leaves no mount on a dead
+#: device. Before local-fs.target: a shutdown unmounts only after the services that may use the mount have
+#: ended; a lazy unmount would remove it while in use. Not before basic.target: a boot would wait for a disk
+#: that hangs, whereas local-fs.target is reached before any stage begins.
 _MOUNT: tuple[Property, ...] = (
     ("LazyUnmount", "b", "yes"),
     ("DefaultDependencies", "b", "no"),
     ("Conflicts", "as", "shutdown.target"),
     ("Before", "as", "shutdown.target", "local-fs.target"),
 )
-#: Where PID 1 keeps the text of a transient unit for as long as it knows the unit (systemd.unit(5)).
+#: Here PID 1 keeps the file of a transient unit for as long as the unit is loaded (systemd.unit(5)).
 _TRANSIENT = "/run/systemd/transient"
-#: Characters of the longest name of a unit (UNIT_NAME_MAX).
+#: Longest name of a unit, in characters (UNIT_NAME_MAX).
 LONGEST = 255
-#: Seconds beyond a unit's own timeout that its client waits for PID 1's answer.
+#: Seconds beyond a unit's own timeout to wait for PID 1's answer.
 _MARGIN = 10
-#: Seconds in which a program has been executed.
+#: Seconds to wait until a program has been executed.
 _EXECUTED = 60
 
 
@@ -60,12 +59,12 @@ def run(
     environment: Mapping[str, str] | None = None,
     properties: Sequence[Property] = (),
 ) -> None:
-    """Run ``argv`` to its end in a oneshot unit; one of that name that runs already is joined instead.
+    """Run ``argv`` in a oneshot unit and wait for its end; a running unit of that name is joined instead.
 
     ``timeout`` is in seconds; PID 1 stops the command then. ``stdin`` is one line; neither it nor
-    ``environment`` is secret. The output is in the journal under the unit's name, unless ``properties`` say
-    another. Raises HostError naming the unit when the command failed; how one that was joined ended is for
-    the caller to see.
+    ``environment`` may be secret. The output goes to the journal under the unit's name, unless
+    ``properties`` redirect it. Raise HostError naming the unit if the command fails; the result of a joined
+    unit is not checked.
     """
     from agent.systemd import libsystemd
 
@@ -73,7 +72,7 @@ def run(
     if not host.effect(f"run {' '.join(argv)} in {service}"):
         return
     if is_running(host, unit):
-        with contextlib.suppress(HostError):  # it may have ended, and gone, before this asks for it
+        with contextlib.suppress(HostError):  # it may have ended, and be forgotten, before this call
             libsystemd.start(service, timeout=timeout + _MARGIN)
         return
     given = (("StandardInput", "s", "data"), ("StandardInputData", "ay", f"{stdin}\n")) if stdin else ()
@@ -97,9 +96,7 @@ def start(
     environment: Mapping[str, str] | None = None,
     properties: Sequence[Property] = (),
 ) -> None:
-    """Start ``argv`` in a unit of its own and return once it has been executed (Type=exec), not when it
-    ends.
-    """
+    """Start ``argv`` in its own unit and return once it has been executed (Type=exec), before it ends."""
     from agent.systemd import libsystemd
 
     what = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
@@ -108,8 +105,9 @@ def start(
 
 
 def is_running(host: Host, unit: str) -> bool:
-    """Whether the transient service is starting, running or stopping now. Where PID 1 has no text of it,
-    which is nearly always, none is asked for.
+    """Return whether the transient service is starting, running or stopping.
+
+    Without its file in ``_TRANSIENT``, which is the usual case, PID 1 is not queried.
     """
     if not host.exists(f"{_TRANSIENT}/{unit}.service"):
         return False
@@ -122,13 +120,13 @@ def is_running(host: Host, unit: str) -> bool:
 def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str, timeout: float) -> None:
     """Mount ``device`` by a transient mount unit that is bound to it, and wait until it is mounted.
 
-    ``timeout`` is in seconds. No fsck here: see hotplug/mounting.py. Raises HostError.
+    ``timeout`` is in seconds. No fsck is run: see agent/disks/mounting.py. Raise HostError on failure.
     """
     from agent.systemd import libsystemd
 
     unit = units.of_path(mountpoint, "mount")
     if len(unit) > LONGEST:
-        # systemd makes a hash of its own of such a name; its client knows it, and says the path too.
+        # systemd shortens such a name by a hash; systemd-mount computes it, and is given the path.
         said = (("Where", "s", mountpoint), *_MOUNT)
         words = (f"--property={name}={' '.join(values)}" for name, _, *values in said)
         how = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
@@ -136,12 +134,12 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         if boot_mounts.is_ours(boot_mounts.read(host, unit) or ""):
-            # It is for a boot without stages. Where nobody has referred to it, PID 1 has not loaded it.
+            # It is for a boot without stages. PID 1 has loaded it only if another unit refers to it.
             is_loaded = bool(libsystemd.fragment(unit, timeout=_MARGIN))
             state = libsystemd.active_state(unit, timeout=_MARGIN) if is_loaded else ""
             if state in ("activating", "deactivating"):
-                # Its own mount, of a disk that hung, is about to end. One that has not begun is not stopped:
-                # that would take back the start of what requires it.
+                # PID 1's own mount, of a disk that hung, is about to end. A mount that has not begun is not
+                # stopped: that would cancel the start of units that require it.
                 host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
             boot_mounts.forget(host, unit)
             if is_loaded:
@@ -149,15 +147,16 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
             if state not in ("", "inactive"):
                 host.run(("systemctl", "reset-failed", unit), check=False)
         if _is_kept(host, unit):
-            # To start it as it is would mount what it was made for. Without its file it may be made again.
+            # Starting it as it is would mount the former device. Without its file it can be made again.
             host.remove(f"{_TRANSIENT}/{unit}")
             host.run(("systemctl", "daemon-reload"))
         libsystemd.start_transient(unit, (*what, _COLLECT, *_MOUNT), timeout=timeout)
 
 
 def _is_kept(host: Host, unit: str) -> bool:
-    """Whether PID 1 still has a transient unit that has ended: it keeps one that a unit which runs requires,
-    and lets nobody make another of that name.
+    """Return whether PID 1 still has a transient unit that has ended.
+
+    It keeps a unit that a running one requires, and refuses to make another of that name.
     """
     from agent.systemd import libsystemd
 
@@ -179,7 +178,7 @@ def _service(
     description: str,
     environment: Mapping[str, str],
 ) -> tuple[Property, ...]:
-    # PID 1 takes a dollar in an argument for one of the environment's (systemd.service(5)).
+    # PID 1 expands a dollar in an argument as a variable (systemd.service(5)).
     words = (word.replace("$", "$$") for word in argv[1:])
     return (
         ("Description", "s", printable(description or unit)),

@@ -1,5 +1,5 @@
-"""Facts about systemd's units; all but the last three are from files alone: true of an image that does not
-run, and before anything can be asked.
+"""Facts about systemd's units. All but ``active``, ``main_process`` and ``system_state`` read files alone,
+so that they hold for an image and before PID 1 answers.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 _ETC = "/etc/systemd/system"
-#: Seconds in which PID 1 answers, unless it hangs.
+#: Seconds to wait for PID 1's answer.
 _ANSWER = 5.0
-#: Characters that stand for themselves in a unit's name.
+#: Characters that are not escaped in a unit's name.
 _PLAIN = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:_.")
 
 
 def of_path(path: str, kind: str) -> str:
-    """The name of a path's unit (systemd.unit(5), "String Escaping for Inclusion in Unit Names")."""
+    """Return the name of a path's unit (systemd.unit(5), "String Escaping for Inclusion in Unit Names")."""
     name = os.fsencode(os.path.normpath(path).strip("/")).decode("latin-1") or "/"
     escaped = "".join(
         char if char in _PLAIN and (place or char != ".") else "-" if char == "/" else f"\\x{ord(char):02x}"
@@ -31,7 +31,7 @@ def of_path(path: str, kind: str) -> str:
 
 
 def masked(host: Host, unit: str) -> bool:
-    """Whether the administrator has made it impossible to start (systemctl mask: a link to /dev/null)."""
+    """Return whether the administrator has masked the unit (systemctl mask: a link to /dev/null)."""
     try:
         return os.readlink(os.path.join(host.path(_ETC), unit)) == "/dev/null"
     except OSError:
@@ -39,7 +39,7 @@ def masked(host: Host, unit: str) -> bool:
 
 
 def enabled(host: Host, unit: str) -> bool:
-    """Whether a target pulls it in (systemctl enable: a link in its ``.wants``) and it is not masked."""
+    """Return whether the unit is enabled (systemctl enable: a link in a ``.wants``) and not masked."""
     folder = host.path(_ETC)
     wants = [name for name in listed(host, _ETC) if name.endswith(".wants")]
     wanted = any(os.path.islink(os.path.join(folder, name, unit)) for name in wants)
@@ -47,10 +47,10 @@ def enabled(host: Host, unit: str) -> bool:
 
 
 def active(host: Host, unit: str) -> bool:
-    """Whether it runs now, of the running system; not where PID 1 does not answer.
+    """Return whether the unit is active in the running system; False if PID 1 does not answer.
 
-    One that was not started in this boot has no link below /run (since systemd 237): PID 1, which has most
-    to do at a boot, is not asked.
+    A unit that was not started in this boot has no link below /run (since systemd 237): PID 1, which is busy
+    during a boot, is not queried then.
     """
     if not host.live or not os.path.islink(host.path(f"/run/systemd/units/invocation:{unit}")):
         return False
@@ -63,7 +63,7 @@ def active(host: Host, unit: str) -> bool:
 
 
 def main_process(host: Host, service: str) -> int:
-    """The process id of a service of the running system; 0 where it has none, or PID 1 does not answer."""
+    """Return the process id of a service of the running system; 0 if none, or if PID 1 does not answer."""
     if not host.live:
         return 0
     from agent.systemd import libsystemd
@@ -75,8 +75,9 @@ def main_process(host: Host, service: str) -> int:
 
 
 def system_state(host: Host) -> str:
-    """What systemd says of the whole running system (starting, running, degraded, stopping); "" when it does
-    not answer.
+    """Return the state of the whole running system (starting, running, degraded, stopping...).
+
+    Return "" if PID 1 does not answer.
     """
     if not host.live:
         return ""

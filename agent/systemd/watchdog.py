@@ -1,4 +1,4 @@
-"""Signs of life for systemd, which ends and restarts a daemon that gives none (WatchdogSec= of its unit)."""
+"""Keep-alive messages for systemd's watchdog, which restarts a daemon without them (WatchdogSec=)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from agent.systemd.journal import notify
 
 @dataclass(slots=True)
 class Watchdog:
-    """sd_watchdog_enabled(3): a sign of life twice in each interval, from the loop and from nowhere else."""
+    """Sends WATCHDOG=1 twice in each interval (sd_watchdog_enabled(3)), from the main loop only."""
 
-    #: Seconds between two signs; None when nobody watches.
+    #: Seconds between two messages; None without a watchdog.
     interval: float | None
     next: float | None = None
 
     @classmethod
     def from_environment(cls) -> Watchdog:
-        """As systemd asks for it."""
+        """Read the interval from WATCHDOG_USEC, if WATCHDOG_PID is this process."""
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         microseconds = number(os.environ.get("WATCHDOG_USEC", ""))
         interval = microseconds / 2e6 if watched and microseconds is not None else None
         return cls(interval, time.monotonic() + interval if interval else None)
 
     def tick(self, now: float) -> None:
-        """Give the sign when it is due."""
+        """Send the message if it is due."""
         if self.interval and self.next is not None and now >= self.next:
             notify("WATCHDOG=1")
             self.next = now + self.interval

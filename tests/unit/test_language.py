@@ -60,7 +60,6 @@ PENDING = (
     "agent/host",
     "agent/reader",
     "agent/steps",
-    "agent/systemd",
     "docs/benchmarks.md",
     "tests/system",
     "tests/unit",

@@ -1,4 +1,4 @@
-"""Units that are left for PID 1: the agent's until they are changed."""
+"""Mount units written for PID 1: the agent's until they are changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHANGES: dict[str, Callable[[str], str]] = {
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A tree."""
+    """A machine in an empty folder."""
     return Host(tmp_path)
 
 

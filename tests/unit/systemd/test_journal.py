@@ -1,4 +1,4 @@
-"""The catalog and the messages agree; nothing leaves a tree that is not the running system."""
+"""The catalog and the messages agree; nothing is sent for a tree that is not the running system."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_that_is_no_text_is_told_all_the_same() -> None:
-    """To the real library: without a journal it raises nothing, for what it cannot encode it would."""
+    """The real library is called; it raises nothing without a journal. Encoding the path would raise."""
     mountpoint = os.fsdecode(b"/mnt/\xff")
     Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", f"copy of {mountpoint}"),), 0.0))
 

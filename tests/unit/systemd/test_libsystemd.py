@@ -1,4 +1,4 @@
-"""The binding of libsystemd's journal: what it hands to the library, and what it makes of an answer."""
+"""The binding of libsystemd's journal: what it passes to the library, and how it treats the result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _library(send: Callable[[object, int], int]) -> Callable[[], SimpleNamespace
 
 
 def test_the_fields_are_an_iovec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel reads the same structure: writev(2) stands in for the library, which sends it elsewhere."""
+    """writev(2) reads the same structure: it stands in for the library, which sends elsewhere."""
     reading, writing = os.pipe()
     libc = ctypes.CDLL(None)
     monkeypatch.setattr(
@@ -39,7 +39,7 @@ def test_the_fields_are_an_iovec(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_real_library_takes_an_entry() -> None:
-    """Without journald it answers 0; what it refuses would be raised."""
+    """Without journald the library returns 0; a refusal would be raised."""
     libsystemd.journal_send(
         b"MESSAGE=a test of gandi-agent", b"PRIORITY=7", b"SYSLOG_IDENTIFIER=gandi-agent"
     )

@@ -1,4 +1,4 @@
-"""What systemd is asked for, word by word; whether it does it is seen in the guest."""
+"""The exact requests to systemd; their effects are tested in guests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Asked(Host):
-    """A machine in a folder that notes what is run."""
+    """A machine in a folder that records the commands run."""
 
     __slots__ = ("argvs",)
 
@@ -35,7 +35,7 @@ class Asked(Host):
         return Completed(tuple(argv), 0, "", "")
 
     def knows(self, unit: str) -> None:
-        """PID 1 has loaded the unit."""
+        """Simulate that PID 1 has loaded the unit."""
         self.write(f"/run/systemd/transient/{unit}.service", "")
 
 
@@ -105,7 +105,7 @@ def test_no_unit_waits_for_basic_target(tmp_path: Path, asked_pid1: AskedPid1) -
 
 
 def test_a_program_is_named_by_its_place(tmp_path: Path, asked_pid1: AskedPid1) -> None:
-    """PID 1 of an older systemd wants a path."""
+    """An older systemd requires an absolute path."""
     host = Asked(tmp_path)
     host.write("/sbin/resize2fs", "")
     transient.start(host, "a", GROW)
@@ -162,7 +162,7 @@ def test_a_mount_that_has_ended_and_is_kept_by_who_requires_it_is_made_again(
 
 
 def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
-    """A name of 255 bytes is a folder's, and four times as long as a unit's."""
+    """A folder's name may have 255 bytes, and is up to four times as long in a unit's name."""
     host, at = Asked(tmp_path), "/srv/" + "é" * 100
     transient.mount(host, "/dev/vdb", at, fstype="btrfs", options="rw", timeout=5)
     assert asked_pid1.started == []
@@ -235,11 +235,11 @@ def test_a_units_object_has_the_path_that_the_library_gives_it(unit: str) -> Non
     ids=lambda what: " ".join(what[:2]) if isinstance(what, tuple) else "",
 )
 def test_a_property_arrives_as_it_is_meant(what: Property, sent: str, tmp_path: Path) -> None:
-    """In a message of the library's own, which is not sent: the library spells it out."""
+    """Checked with a message of the library that is not sent: the library prints it."""
     library, libc, text = ctypes.CDLL("libsystemd.so.0"), ctypes.CDLL(None), tmp_path / "text"
     libc.fopen.restype = ctypes.c_void_p
     bus, message, (ours, _theirs) = ctypes.c_void_p(), ctypes.c_void_p(), socket.socketpair()
-    # There is no message without a bus that was started; this one has nobody at its other end.
+    # A message needs a bus that was started; no process is at the other end of this one.
     assert library.sd_bus_new(ctypes.byref(bus)) >= 0
     assert library.sd_bus_set_fd(bus, ours.fileno(), ours.detach()) >= 0
     assert library.sd_bus_start(bus) >= 0

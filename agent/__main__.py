@@ -1,8 +1,7 @@
-"""The command ``gandi-agent``: the verbs, each importing what it needs. The only module that turns errors
-into exit statuses.
+"""The command ``gandi-agent``: its verbs, each importing what it needs. Here errors become exit statuses.
 
-0 done; 1 a step failed, or the command did; 2 wrong usage, or (``status``) not ended yet; 75 somebody else
-runs a stage.
+0 done; 1 a step or the command failed; 2 wrong usage, or (``status``) not ended yet; 75 another process runs
+a stage.
 """
 
 from __future__ import annotations
@@ -21,21 +20,22 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import NoReturn
 
-#: Verbs that read what is root's alone, and verbs that change something.
+#: Verbs that read what only root may read, and verbs that change something.
 _READING = ("plan", "disks", "resources", "collect-logs")
 _CHANGING = ("detach", "mount", "rerun", "clean", "apply")
 _ROOT = frozenset((*_READING, *_CHANGING, "adopt", "succeed", "daemon"))
 
 
 def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> int:
-    """Run the verb on ``host``, by default the running system; the exit status. Errors go to stderr with
-    their remedy.
+    """Run the verb on ``host``, by default the running system, and return the exit status.
+
+    Errors are printed on stderr with their remedy.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     host = host or Host()
     try:
         match words:
-            # The two verbs of the boot, before argparse: it costs 7 ms of CPU, a hundred in a slow guest.
+            # The boot's two verbs, without argparse, which costs 7 ms of CPU, and 100 ms in a slow guest.
             case ["daemon"]:
                 _root_only("daemon")
                 return _daemon(host)
@@ -54,18 +54,18 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
         hint = (f"  try: {error.hint}",) if error.hint else ()
         terminal.complain(f"gandi-agent: {error.message}", *hint)
         return exit_status(error)
-    except BrokenPipeError:  # the reader (head, less) has seen enough; what is left goes nowhere
+    except BrokenPipeError:  # the reader (head, less) has ended; the rest is discarded
         terminal.discard()
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # the interpreter would print its text as it is
+    except Exception as error:  # the interpreter would print its text unescaped
         terminal.complain(f"gandi-agent: unexpected {type(error).__name__}", *terminal.trace(error))
         return 1
 
 
 def _root_only(verb: str) -> None:
-    """Raise ConfigError for any other user."""
+    """Raise ConfigError for users other than root."""
     if os.geteuid():
         raise ConfigError(f"{verb}: must be run as root", hint=f"sudo gandi-agent {verb}")
 
@@ -83,7 +83,7 @@ def _run_stage(host: Host, name: str) -> int:
     from agent.context import context
 
     if name not in list(stages.Stage):
-        make_parser().parse_args(["run-stage", name])  # says what is wrong, and exits 2
+        make_parser().parse_args(["run-stage", name])  # prints what is wrong, and exits with 2
     _root_only("run-stage")
     ctx, stage = context(host), stages.Stage(name)
     if stages.is_mount_due(host) and stage is not stages.Stage.MOUNT:
@@ -213,7 +213,7 @@ _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
 
 
 def make_parser() -> ArgumentParser:
-    """Return the parser of all verbs (tools/completions.py makes the shells' completions from it)."""
+    """Return the parser of all verbs; tools/completions.py generates the shell completions from it."""
     from argparse import SUPPRESS, ArgumentParser
 
     from agent import __version__
@@ -221,7 +221,7 @@ def make_parser() -> ArgumentParser:
     from agent.stages import Stage
 
     class Parser(ArgumentParser):
-        """Names what was typed without sending it to the terminal as it is."""
+        """Escapes what was typed before it is printed in an error."""
 
         def error(self, message: str) -> NoReturn:
             super().error(printable(message))
@@ -230,7 +230,7 @@ def make_parser() -> ArgumentParser:
     parser: ArgumentParser = Parser(
         prog="gandi-agent",
         description="Makes a machine of the platform's document, and its devices usable. (gandi-agent(1))",
-        epilog="exit status: 0 done; 1 failed; 2 not ended, or wrong usage; 75 somebody else runs a stage",
+        epilog="exit status: 0 done; 1 failed; 2 not ended, or wrong usage; 75 another process runs a stage",
     )
     parser.add_argument("--version", action="version", version=f"gandi-agent {__version__}")
     parser.add_argument(
@@ -267,13 +267,13 @@ def make_parser() -> ArgumentParser:
     rerun.add_argument("what", choices=["script"])
     _image_verbs(verbs)
     _internal_verbs(verbs, names)
-    for verb in verbs.choices.values():  # it may stand after the verb too
+    for verb in verbs.choices.values():  # --debug is also accepted after the verb
         verb.add_argument("--debug", action="store_true", default=SUPPRESS, help=SUPPRESS)
     return parser
 
 
 def _disk_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
-    """Those about what the platform attaches."""
+    """Add the verbs about attached disks and other resources."""
     disks = verbs.add_parser("disks", help="each disk, and what is done with it or why not")
     resources = verbs.add_parser("resources", help="the same of disks, CPUs, memory and NICs")
     for parser in (disks, resources):
@@ -285,7 +285,7 @@ def _disk_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
-    """Those about documents and media."""
+    """Add the verbs about documents and media."""
     config = verbs.add_parser("config", help="the settings and the document in force; checking a document")
     about = config.add_subparsers(dest="what", required=True, metavar="show|validate|schema")
     show = about.add_parser("show", help="what is in force and where it comes from, without secrets")
@@ -316,7 +316,7 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
 
 
 def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
-    """Those for whoever makes images, and for the package."""
+    """Add the verbs for image builds and for the package."""
     clean = verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
     clean.add_argument("--root", type=_path, metavar="DIR", help="the system that is mounted there")
     clean.add_argument("--dry-run", action="store_true", help="say what would be done")
@@ -327,7 +327,7 @@ def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
-    """Those that units, the package and the hook for Ganeti run. Without a help text argparse lists none."""
+    """Add the verbs run by units, the package and the Ganeti hook; --help omits them without help texts."""
     verbs.add_parser("daemon", description="For gandi-agent.service.")
     run_stage = verbs.add_parser(
         "run-stage", description="For the stage units, when the daemon does not answer."

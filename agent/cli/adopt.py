@@ -1,4 +1,4 @@
-"""The verb ``adopt``, for the package: installed on a machine that runs, the agent takes it as it is."""
+"""The verb ``adopt``, run by the package: record a machine that is already configured as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def adopt(host: Host) -> int:
-    """Store the machine's identity, unless it has one; nothing else of the machine is touched."""
+    """Store the machine's identity unless one is stored; change nothing else. Return the exit status."""
     state = State(host)
     known = state.identity()
     if known is not None:

@@ -1,8 +1,8 @@
-"""An image is made a machine without being booted: ``apply --root``.
+"""``apply --root``: configure a mounted image without booting it.
 
-The steps are the boot's own, those that need nothing but files and the programs of the passwd package. What
-they remember lies in the image, so its first boot finds itself set up, and does the rest: NICs that only the
-running machine has names for, scripts, growth. Works chrooted into the image with the image's own Python.
+Runs those steps of a boot that need only files and the programs of the passwd package. Their state is stored
+in the image, so its first boot only does the rest: NICs with names known only on the running machine,
+scripts, growth. Also works chrooted into the image, with the image's own Python.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ def apply(
     chosen: Sequence[stages.Stage],
     debug: Callable[[str], None] | None = None,
 ) -> int:
-    """Configure the system below ``root`` from ``source`` (see ``delivery``), by the steps of these stages,
-    and print what each did; 1 when one failed. ``debug``: see Host.
+    """Configure the system below ``root`` from ``source`` (see ``delivery``) by the steps of these stages.
+
+    Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host. Raise ConfigError if
+    there is no system below ``root``.
     """
     host = Host(root.resolve(), offline=True, debug=debug)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
-    # Nothing is changed where the image's programs could not be run.
+    # Check first that the image's programs can be run: otherwise nothing is changed.
     host.run(("true",))
     worst = 0
     for report in steps(context(host), source, chosen):
@@ -52,7 +54,7 @@ def apply(
 
 
 def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
-    """Take the delivery over, run the steps, and leave what identifies a machine to the first boot."""
+    """Store the document, run the steps, and remove what the first boot must make: host keys, machine-id."""
     ctx.host.sweep()
     settled.withdraw(ctx.host)
     yield stages.attempt(ctx, "source", lambda: _take(ctx, source))
@@ -73,10 +75,10 @@ def _take(ctx: Context, source: str) -> Iterator[Item]:
 
 
 def renew(host: Host) -> Iterator[Item]:
-    """Take from the image what two machines must never share: its first boot makes them anew."""
+    """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
     made = next(clean.host_keys(host))
     if made.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
-        # Nobody would make them at the first boot, and sshd does not start without.
+        # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
         made = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
     yield made

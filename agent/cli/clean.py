@@ -1,8 +1,8 @@
-"""The verb ``clean``: a machine, or the tree of one, is made ready to become an image.
+"""The verb ``clean``: prepare a machine, or a mounted system, to become an image.
 
-What tells one machine from another goes: the agent's memory of it, the delivered document, host keys and
-the machine-id. What somebody installed, configured or created stays, and so do the network's files: the
-first boot of a new instance writes those anew.
+Removed is what identifies a machine: the agent's state, the delivered document, host keys and machine-id.
+What users installed, configured or created stays, and so do the network's files: the first boot of a new
+instance rewrites those.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
     from agent.report import Item
 
-#: Seconds for which a stage that runs may hold it up.
+#: Seconds to wait for a stage that runs.
 _PATIENCE = 10.0
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
-#: Left in /etc/ssh by gandi-hostkeys when it is cut short: its mark, and the folder of unfinished keys.
+#: Remains of an interrupted gandi-hostkeys in /etc/ssh: its mark, and the folder of unfinished keys.
 _UNFINISHED_KEYS = (".gandi-host-keys", ".gandi-host-keys.new")
-#: The document as it was delivered, and what the agent and its predecessors logged to files.
+#: Folders of the delivered document, and of the log files of the agent and its predecessors.
 _DOCUMENTS, _LOGS = "/gandi", "/var/log"
 _LOG = re.compile(r"gandi(?:[-.].*)?")
 
 
 def tree(root: Path) -> Host:
-    """The system below ``root``: the running one, or an image's. Raises ConfigError when there is none."""
+    """Return the system below ``root``: the running one or an image's. Raise ConfigError without one."""
     host = Host(root.resolve(), offline=root.resolve() != root.resolve().parent)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
@@ -48,9 +48,9 @@ def tree(root: Path) -> Host:
 
 
 def clean(host: Host, *, dry_run: bool = False) -> int:
-    """Clean the system and say what was, or would be, done."""
+    """Clean the system, print what was or would be done, and return 0."""
     host.dry_run = dry_run
-    # Not so chrooted into a tree.
+    # False when chrooted into an image.
     runs = not host.offline and host.exists("/run/systemd/system")
     if dry_run or not runs:
         _clean(host)
@@ -67,7 +67,7 @@ def _clean(host: Host) -> None:
 
 
 def _memory(host: Host) -> Iterator[Item]:
-    """What the agent remembers, what it was delivered, and what it said."""
+    """Remove the agent's state, the delivered document and log files."""
     folders = [f"{json_file.FOLDER}/{name}" for name in listed(host, json_file.FOLDER)]
     folders += [f"{_DOCUMENTS}/{name}" for name in listed(host, _DOCUMENTS) if _delivered(name)]
     folders += [f"{_LOGS}/{name}" for name in listed(host, _LOGS) if _LOG.fullmatch(name)]
@@ -83,14 +83,14 @@ def _memory(host: Host) -> Iterator[Item]:
 
 
 def _delivered(name: str) -> bool:
-    """Whether it is a file of the platform's archive; what else lies in the folder is the customer's."""
+    """Return whether it is a file of the platform's archive; others in the folder are the customer's."""
     member = f"gandi/{name}"
     known = (archive_layout.CONFIG, archive_layout.SCRIPT, archive_layout.INIT)
     return member in known or archive_layout.MODULES.fullmatch(member) is not None
 
 
 def host_keys(host: Host) -> Iterator[Item]:
-    """Remove the keys by which SSH knows this machine."""
+    """Remove the SSH host keys."""
     there = listed(host, hostkeys.FOLDER)
     names = [*hostkeys.keys(host), *(name for name in _UNFINISHED_KEYS if name in there)]
     for name in names:
@@ -99,8 +99,8 @@ def host_keys(host: Host) -> Iterator[Item]:
 
 
 def machine_id(host: Host) -> Iterator[Item]:
-    """Leave /etc/machine-id present and empty: systemd then makes a new one, and does not take the boot for
-    that of a new system, as it does where the file is missing or says "uninitialized" (machine-id(5)).
+    """Make /etc/machine-id empty: systemd then makes a new id, without treating the boot as a first boot, as
+    it does if the file is missing or contains "uninitialized" (machine-id(5)).
     """
     empty = host.write(MACHINE_ID, b"", mode=0o444)
     if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):

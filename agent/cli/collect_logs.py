@@ -1,8 +1,8 @@
-"""``gandi-agent collect-logs``: one archive with all that helps to find out what went wrong on a machine.
+"""``gandi-agent collect-logs``: one archive with what a fault report needs.
 
-It is made to be sent to others, so nothing in it is secret: the document is redacted as ``config show`` does
-it, and the journals of the customer's and the operator's programs, which print what they like, are left out.
-Each part has a bound in time and in size; one that fails is noted in the archive, and costs no other.
+It is sent to others, so nothing in it is secret: the document is redacted as by ``config show``, and the
+journals of the customer's and the operator's programs, which may print secrets, are left out. Each part is
+bounded in time and size; a part that fails is noted in the archive, and the others are still made.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 
     Part = Callable[[Context], Iterable[str]]
 
-#: Bytes of each part that are kept.
+#: Largest size of a part, in bytes.
 _LARGEST = 8 << 20
-#: Seconds that one program may take.
+#: Time limit of each program, in seconds.
 _TIMEOUT = 30.0
-#: Lines of each journal, the newest.
+#: Number of the newest lines of each journal.
 _LINES = 20_000
 #: Characters of a program's error output that are noted.
 _SHOWN = 400
-#: Where the agent keeps what holds for this boot; levels of folders, and names, that are listed.
+#: The agent's state of this boot; levels of folders, and number of names, to list.
 FOLDER = "/run/gandi"
 _DEPTH, _NAMES = 3, 2000
-#: The units whose journal is collected, as patterns of journalctl(1): the package's own, and those that the
-#: agent starts for its programs, never the document's (gandi-script, gandi-boot-NAME), hooks or plugins.
+#: Units to collect the journal of, as patterns of journalctl(1): the package's, and those that the agent
+#: starts for its programs, never the document's (gandi-script, gandi-boot-NAME), hooks or plugins.
 _UNITS = (
     "gandi-agent.*",
     "gandi-agent-uevent.socket",
@@ -60,8 +60,8 @@ _UNITS = (
     *(f"gandi-{work}-*.service" for work in ("format", "fsck", "grow", "umount", "ifup")),
 )
 _JOURNAL = ("journalctl", "--boot", "--no-pager", "--output=short-precise", f"--lines={_LINES}")
-#: File in the archive -> program whose output it is. Only root's entries count under the agent's name:
-#: logger(1) lets every user write some.
+#: File in the archive -> program that prints its content. Under the agent's identifier only root's entries
+#: are collected: logger(1) lets every user write some.
 _PROGRAMS: dict[str, tuple[str, ...]] = {
     "journal-units.txt": (*_JOURNAL, *(f"--unit={unit}" for unit in _UNITS)),
     "journal-agent.txt": (*_JOURNAL, "--identifier=gandi-agent", "_UID=0"),
@@ -80,7 +80,7 @@ _PROGRAMS: dict[str, tuple[str, ...]] = {
 def collect(host: Host, out: str | None) -> int:
     """Write the archive, by default gandi-logs-HOST-TIME.tar in the current folder, and print its name.
 
-    Raises HostError where it cannot be written, or something of that name is there already.
+    Raise HostError if it cannot be written or its name exists already.
     """
     now = time.time()
     name = f"gandi-logs-{_hostname()}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}"
@@ -112,7 +112,7 @@ def _program(ctx: Context, files: dict[str, bytes], file: str, argv: Sequence[st
 
 
 def _kept(files: dict[str, bytes], file: str, text: str) -> Iterator[Item]:
-    """Put a part into the archive, as far as it may reach; yield what is wrong with it."""
+    """Add a part to the archive, cut at ``_LARGEST``; yield a failure if it was cut."""
     data = text.encode("utf-8", "backslashreplace")
     files[file] = data[:_LARGEST]
     if len(data) >= _LARGEST:
@@ -130,7 +130,7 @@ def _archive(folder: str, files: Mapping[str, bytes], now: int) -> bytes:
 
 
 def _write(host: Host, path: str, data: bytes) -> None:
-    """Make the file, root's alone. What is there under that name, a link too, is never written to."""
+    """Make the file, readable by root only. An existing file or link of that name is never written to."""
     with host.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
         rest = memoryview(data)
         try:
@@ -141,7 +141,7 @@ def _write(host: Host, path: str, data: bytes) -> None:
             raise HostError(f"{path}: cannot be written: {error.strerror}", hint="see: df") from error
 
 
-# -- the parts that no program makes --------------------------------------------------------------
+# -- the parts made here --------------------------------------------------------------------------
 
 
 def _status_text(ctx: Context) -> Iterable[str]:
@@ -161,7 +161,7 @@ def _config_json(ctx: Context) -> Iterable[str]:
 
 
 def _udev(ctx: Context) -> Iterable[str]:
-    """What udev has on record of each device that carries our tag (b254:16, n3, +cpu:cpu1)."""
+    """Yield udev's record of each device with the agent's tag (b254:16, n3, +cpu:cpu1)."""
     for key in sorted(ctx.host.names(f"/run/udev/tags/{TAG}")):
         yield from (f"{key}:", *lines(ctx.host.read(f"/run/udev/data/{key}") or ""), "")
 
@@ -185,7 +185,7 @@ def _versions(ctx: Context) -> Iterable[str]:
     yield from lines(ctx.host.read("/etc/os-release") or "")
 
 
-#: File in the archive -> what makes its lines.
+#: File in the archive -> function that returns its lines.
 _PARTS: dict[str, Part] = {
     "status.txt": _status_text,
     "status.json": _status_json,

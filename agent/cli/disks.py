@@ -1,4 +1,4 @@
-"""The verbs about what the platform attaches: tables of it, and giving up or taking back a disk by hand."""
+"""The verbs about attached disks and other resources: tables, and detaching or mounting a disk by hand."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from agent.disks.survey import Row
     from agent.host.host import Host
 
-#: Outcomes with which a disk is as it was asked for.
+#: Outcomes of success.
 _FINE = frozenset({Outcome.CHANGED, Outcome.UNCHANGED})
-#: Characters of the widest column: a label may have 255.
+#: Largest width of a column, in characters: a label may have 255.
 _WIDEST = 40
 
 
 def disks(host: Host, *, as_json: bool) -> int:
-    """Print, for each disk, how it is, what the agent does with it and why."""
+    """Print each disk's state, what the agent does with it, and why. Return 0."""
     from agent.disks import survey
 
     rows = survey.disks(context(host))
@@ -44,7 +44,7 @@ def disks(host: Host, *, as_json: bool) -> int:
 
 
 def resources(host: Host, *, as_json: bool) -> int:
-    """Print the same of disks, CPUs, memory and NICs."""
+    """Print the same for disks, CPUs, memory and NICs. Return 0."""
     from agent.disks import survey
 
     found = survey.resources(context(host))
@@ -57,16 +57,16 @@ def resources(host: Host, *, as_json: bool) -> int:
 
 
 def detach(host: Host, what: str) -> int:
-    """Give a disk up; 1 when that cannot be done, and then nothing has changed."""
+    """Release a disk; return 0, or 1 if that is impossible and nothing was changed."""
     from agent.disks import detach
 
-    os.chdir("/")  # a shell in a folder of the disk holds it, this process must not
+    os.chdir("/")  # started in a folder of the disk, this process would keep it busy
     ctx = context(host)
     return _told(ctx, "detach", detach.detach(ctx, what))
 
 
 def mount(host: Host, what: str) -> int:
-    """Take a disk back; 1 when it is not mounted, or offered, afterwards."""
+    """Mount a released or unmounted disk; return 0, or 1 if it is then neither mounted nor in autofs."""
     from agent.disks import detach
 
     ctx = context(host)
@@ -74,8 +74,9 @@ def mount(host: Host, what: str) -> int:
 
 
 def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
-    """Print what is done as it is done; the exit status. Of a detach the last item is the verdict: a hook
-    that failed on the way is told, and the disk is given up all the same.
+    """Print each item as it is done, and return the exit status.
+
+    For detach the last item decides: a hook that failed is printed, and the disk is released nevertheless.
     """
     done, begun = list[Item](), time.monotonic()
     for item in work:
@@ -100,9 +101,7 @@ def _content(row: Row) -> str:
 
 
 def _table(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
-    """Print columns as wide as they need; the last one is open, and a cell that is longer than ``_WIDEST``
-    moves its own line only.
-    """
+    """Print aligned columns; a cell longer than ``_WIDEST`` does not widen its column."""
     lines = [head, *([printable(cell) or "-" for cell in line] for line in table)]
     widths = [
         max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST)

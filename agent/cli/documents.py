@@ -1,4 +1,4 @@
-"""The verbs about documents and media: what the platform said, checking a document, making a medium."""
+"""The verbs about documents and media: print metadata, check a document, make a medium."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def get(host: Host, key: str | None) -> int:
-    """Print the value of ``key`` as the platform delivered it, or without one every key."""
+    """Print the value of ``key`` as the platform delivered it, or all keys without one. Return 0."""
     from agent.state import instance_metadata
     from agent.state.store import State
 
@@ -26,7 +26,7 @@ def get(host: Host, key: str | None) -> int:
 
 
 def validate(host: Host, path: str) -> int:
-    """Print what is wrong with a document or medium, each with its place and remedy; 1 when something is."""
+    """Print each problem of a document or medium with place and remedy; return 1 if it is not valid."""
     from agent.image import delivery
 
     parsed = delivery.read(host, path)
@@ -52,7 +52,7 @@ def schema() -> int:
 
 
 def seed(host: Host, kind: str, config: str, script: str | None, out: str, size: int) -> int:
-    """Make a medium that the agent reads. ``size`` is a swap image's, in bytes."""
+    """Make a medium that the agent reads. ``size``: bytes of a swap image."""
     from agent.image import seed as media
 
     files = {"config": _content(host, config)}
@@ -77,7 +77,7 @@ def _content(host: Host, name: str) -> bytes:
 
 
 def ganeti() -> int:
-    """Print the native document of the instance that Ganeti is creating, from the environment."""
+    """Print the native document of the instance that Ganeti creates, made from its environment variables."""
     from agent.image import ganeti as dialect
 
     terminal.document(dialect.document(os.environ))

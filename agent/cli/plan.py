@@ -1,4 +1,4 @@
-"""The verbs for people other than ``status``: what would be done, and what is in force."""
+"""The verbs ``plan`` and ``config show``: what would be done, and the settings and document in force."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
-    """Print what the stages would do now and change nothing; 1 when a step would fail."""
+    """Print what the stages would do now, and change nothing; return 1 if a step would fail."""
     worst, ctx = 0, context(Host(host.root, dry_run=True, debug=host.debug))
     for stage in chosen:
         terminal.say(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
@@ -52,14 +52,12 @@ def _would(outcome: Outcome) -> str:
 
 
 def _is_bookkeeping(effect: str) -> bool:
-    """Whether an effect only records another one."""
+    """Return whether an effect only records another one."""
     return f" {store.FOLDER}/instances/" in effect and "/applied.json " in effect
 
 
 def config_show(host: Host, *, as_json: bool) -> int:
-    """Print the settings and where each comes from, and, for root, the document in force without its
-    secrets.
-    """
+    """Print the settings with their origins and, for root, the document without secrets. Return 0."""
     ctx = context(host)
     found = in_force(ctx)
     if as_json:
@@ -70,7 +68,7 @@ def config_show(host: Host, *, as_json: bool) -> int:
 
 
 def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
-    """Return what is in force (``in_force``), line by line."""
+    """Yield the lines of ``config show`` for the result of ``in_force``."""
     for name, entry in found["settings"].items():
         yield f"{name}={entry['value']}  ({entry['origin']})"
     for problem in found["problems"]:
@@ -85,8 +83,9 @@ def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
 
 
 def in_force(ctx: Context) -> dict[str, Any]:
-    """Return what --json prints: settings, what is wrong with them, and the document; None for one that is
-    not there yet, or that is root's alone to see.
+    """Return what --json prints: the settings, their problems, and the document.
+
+    The document is None if there is none yet, or for users other than root.
     """
     settings, document = _settings(ctx), _document(ctx)
     problems = [asdict(problem) for problem in ctx.file.problems]
@@ -94,7 +93,7 @@ def in_force(ctx: Context) -> dict[str, Any]:
 
 
 def _outline(value: Any, indent: str) -> Iterator[str]:
-    """Return the lines of a part of the document: each name with its value, or what is in it below."""
+    """Yield the lines of a part of the document: each name with its value, or its content indented below."""
     is_list = not isinstance(value, dict)
     for name, part in (("-", part) for part in value) if is_list else value.items():
         head = f"{indent}{name}" if is_list else f"{indent}{name}:"
@@ -108,7 +107,7 @@ def _outline(value: Any, indent: str) -> Iterator[str]:
 
 
 def _settings(ctx: Context) -> dict[str, dict[str, str]]:
-    """Each variable with its value in the file's spelling, and ``default`` or file:line."""
+    """Return each variable's value as spelled in the file, and its origin: ``default`` or file:line."""
     now = ctx.settings
     written = lines(ctx.host.read(ctx.file.name) or "")
     bad = {problem.line for problem in ctx.file.problems}
@@ -136,8 +135,8 @@ def _document(ctx: Context) -> dict[str, Any] | None:
 
 
 def redacted(config: InstanceConfig) -> dict[str, Any]:
-    """Return the document for people: of a password, a program, a file's content and a value of the metadata
-    only that there is one. (``get`` prints metadata to the machine's users; this goes into reports, too.)
+    """Return the document without passwords, programs, contents of files and values of metadata: only that
+    there are some. (``get`` prints metadata to the machine's users; this also goes into fault reports.)
     """
     document = asdict(config)
     for user in document["users"]:

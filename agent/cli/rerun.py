@@ -1,4 +1,4 @@
-"""``gandi-agent rerun script``: what runs once for each instance, once more, for whoever wants it."""
+"""``gandi-agent rerun script``: run the document's programs again, which otherwise run once per instance."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host.host import Host
 
-#: Seconds for which a stage that runs may hold it up.
+#: Seconds to wait for a stage that runs.
 _PATIENCE = 10.0
 
 
 def script(host: Host) -> int:
-    """Run the document's programs in their order and print how they ended; 1 when one failed. Raises
-    ConfigError where there are none, or while they still run.
+    """Run the document's programs in order and print their results; return 1 if one failed.
+
+    Raise ConfigError if there are none, or while they still run.
     """
     ctx = context(host)
     ctx.config = ctx.state.config()
@@ -31,7 +32,7 @@ def script(host: Host) -> int:
                 f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl kill {step.UNIT}"
             )
         if host.exists(f"/run/systemd/transient/{step.UNIT}.service"):
-            # systemd forgets the unit when the last of its processes has ended, and not before.
+            # systemd keeps the unit until the last of its processes has ended.
             raise ConfigError(
                 f"rerun: what the script left running still runs in {step.UNIT}.service",
                 hint=f"end it: systemctl kill {step.UNIT}",

@@ -1,6 +1,4 @@
-"""``gandi-agent status``: finds out how things stand, also where the daemon is dead and for people who are
-not root.
-"""
+"""``gandi-agent status``: gather the state; works without the daemon and for users other than root."""
 
 from __future__ import annotations
 
@@ -28,22 +26,22 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host.host import Host
 
-#: Seconds that --wait waits when it is not told.
+#: Seconds that --wait waits by default.
 WAIT = 300.0
-#: Seconds between two looks of --wait. The standard library has no inotify, and the daemon, which could
-#: tell, may be dead or not ours to ask; a look is one stat().
+#: Seconds between two checks of --wait, each one stat(). The standard library has no inotify, and the
+#: daemon, which could notify, may be dead or closed to the user.
 _LOOK = 0.25
-#: Seconds between two questions to systemd while waiting.
+#: Seconds between two queries of systemd while waiting.
 _ASK_SYSTEMD = 5.0
-#: Of a daemon that has left because it had no work.
+#: State of a daemon that has exited because it was idle.
 AT_REST = "at rest (systemd starts it for the next device event or request)"
 _UNITS = tuple(f"gandi-{stage}.service" for stage in Stage)
 
 
 def status(host: Host, *, form: str, wait: float | None) -> int:
-    """Print the state of affairs: the verdict alone (``form`` is short), the whole view (text), or the same
-    for programs (json). Return the exit status: 0 (done), 1 (failed) or 2 (not ended, with ``wait`` after
-    that many seconds).
+    """Print the state. ``form``: short (the verdict alone), text (the whole view) or json.
+
+    Return the exit status: 0 (done), 1 (failed) or 2 (not ended, with ``wait`` after that many seconds).
     """
     ctx = context(host)
     facts = _wait(ctx, wait) if wait is not None else find_out(ctx)
@@ -61,13 +59,13 @@ def status(host: Host, *, form: str, wait: float | None) -> int:
 
 
 def text(facts: status_text.Facts) -> list[str]:
-    """The verdict, and the whole view after it."""
+    """Return the lines of the text form: the verdict, then the whole view."""
     return [verdict.line(facts), *status_text.render(facts)]
 
 
 def find_out(ctx: Context) -> status_text.Facts:
-    """Everything that the view shows, as it is now."""
-    # Asked first: a daemon that is asked writes down what it is at.
+    """Return the current state of everything that the view shows."""
+    # Query the daemon first: it then writes its work in progress to the status.
     daemon = _daemon(ctx.host, ctx.status.read())
     document = ctx.status.read()
     ctx.file.current()
@@ -87,7 +85,7 @@ def find_out(ctx: Context) -> status_text.Facts:
 
 
 def _wait(ctx: Context, seconds: float) -> status_text.Facts:
-    """The facts once every stage has ended, or ``seconds`` are over."""
+    """Return the facts once all stages have ended, or after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         facts, seen, asked = find_out(ctx), _stamp(ctx), time.monotonic()
@@ -101,7 +99,7 @@ def _wait(ctx: Context, seconds: float) -> status_text.Facts:
 
 
 def _stamp(ctx: Context) -> tuple[int, int]:
-    """Changes whenever status.json is replaced."""
+    """Return a value that changes whenever status.json is replaced."""
     try:
         info = os.stat(ctx.host.path(STATUS))
     except OSError:
@@ -110,7 +108,7 @@ def _stamp(ctx: Context) -> tuple[int, int]:
 
 
 def document(facts: status_text.Facts) -> dict[str, object]:
-    """What --json prints: status.json, and beside it what is not in that file."""
+    """Return what --json prints: status.json, and what is not in that file."""
     return facts.document | {
         "instance": facts.instance,
         "daemon": facts.daemon,
@@ -123,8 +121,8 @@ def document(facts: status_text.Facts) -> dict[str, object]:
 
 
 def _data_disks(ctx: Context) -> int:
-    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: the agent's
-    records are root's alone, and in a boot with nothing new there are none.
+    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
+    read the agent's records, and a boot with nothing new has none.
     """
     root, found = gather.canonical(ctx.host, effective(ctx).disk_root), mounts.mounts(ctx.host)
     system = {number for mount in found if mount.at == "/" for number in mount.numbers}
@@ -141,7 +139,7 @@ def _daemon(host: Host, document: dict[str, Any]) -> str:
         return f"stopped (process {pid}); systemd's watchdog ends it"
     try:
         answers = control_socket.ping(host)
-    except PermissionError:  # not root: that the process lives is all that can be seen
+    except PermissionError:  # not root: it is only known that the process exists
         return f"running (process {pid})"
     return f"running (process {pid})" + ("" if answers else ", but it does not answer")
 
@@ -155,7 +153,7 @@ def _instance(ctx: Context) -> str:
 
 
 def _units(host: Host) -> dict[str, dict[str, str]]:
-    """What systemd says of the stages' units; empty where it does not answer (an image, early boot)."""
+    """Return systemd's state of the stages' units; empty if it does not answer (an image, early boot)."""
     asked = ("systemctl", "show", "--property=Id,ActiveState,Result", *_UNITS)
     try:
         answer = host.run(asked, timeout=5, check=False, changes=False)

@@ -1,4 +1,4 @@
-"""``gandi-agent status`` as text: pure, from status.json and what else was found out, for people."""
+"""The text of ``gandi-agent status``: pure functions of ``Facts``."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ _PLAIN = (Outcome.UNCHANGED, Outcome.CHANGED)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the view is made of. ``document`` is status.json."""
+    """The facts that the view shows. ``document`` is status.json."""
 
     document: dict[str, Any]
-    #: A few words on the daemon.
+    #: The state of the daemon, as text.
     daemon: str
     #: Unix time of the view, in seconds.
     now: int
-    #: "source id", or why it is not known.
+    #: "SOURCE ID", or why that is unknown.
     instance: str = ""
-    #: Unit -> ActiveState and Result; empty where systemd did not answer.
+    #: Unit -> ActiveState and Result; empty if systemd did not answer.
     units: dict[str, dict[str, str]] = field(default_factory=dict)
     settings_file: str = ""
-    #: The settings' problems, as settings.Problem has them.
+    #: The settings' problems: the fields of settings.Problem.
     settings: list[dict[str, Any]] = field(default_factory=list)
     #: Whether nothing was new at this boot, so that no stage ran (settled.py).
     settled: bool = False
     #: How many data disks are mounted.
     data_disks: int = 0
-    #: Processes that run a stage or a handler and still live (processes.key).
+    #: Processes of stages and handlers that still exist (processes.key).
     alive: frozenset[tuple[int, int]] = frozenset()
 
 
 def stage_state(facts: Facts, stage: Stage) -> str:
-    """done, failed, running, interrupted (its process has died) or waiting (not begun)."""
+    """Return done, failed, running, interrupted (its process has died) or waiting (not begun)."""
     entry = facts.document["stages"].get(stage, {})
     state = str(entry.get("state", "done" if facts.settled else "waiting"))
     if state == "running" and processes.key(entry) not in facts.alive:
@@ -52,12 +52,12 @@ def stage_state(facts: Facts, stage: Stage) -> str:
 
 
 def unit(facts: Facts, stage: Stage) -> dict[str, str]:
-    """What systemd says of the stage's unit."""
+    """Return systemd's state of the stage's unit."""
     return facts.units.get(f"gandi-{stage}.service", {})
 
 
 def exit_status(facts: Facts) -> int:
-    """The exit status of ``status``: 0 all stages done, 1 one failed, 2 some have not ended."""
+    """Return the exit status of ``status``: 0 all stages done, 1 one failed, 2 some have not ended."""
     states = {stage_state(facts, stage) for stage in Stage}
     if states & {"running", "waiting", "interrupted"}:
         return 2
@@ -65,7 +65,7 @@ def exit_status(facts: Facts) -> int:
 
 
 def unfinished(facts: Facts) -> list[str]:
-    """For each stage that has not ended: at which step it is and what that waits for."""
+    """Return a line for each stage that has not ended: its step, and what that waits for."""
     lines = []
     for stage in Stage:
         state = stage_state(facts, stage)
@@ -80,7 +80,7 @@ def unfinished(facts: Facts) -> list[str]:
 
 
 def render(facts: Facts) -> list[str]:
-    """The whole view, line by line."""
+    """Return the lines of the whole view, without the verdict."""
     lines = [f"instance: {facts.instance or 'none yet'}", f"daemon: {facts.daemon}", ""]
     for stage in Stage:
         lines += _stage(facts, stage)

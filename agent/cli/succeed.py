@@ -1,9 +1,9 @@
-"""The verb ``succeed``, for the package: it takes over from gandi-hosting-vm2 and its relatives.
+"""The verb ``succeed``, run by the package: take over from gandi-hosting-vm2 and related packages.
 
-The package's preinst, which runs while the old package is still there, has noted its mode of mounting and
-what it shipped, with checksums (``RECORD``). What is still as shipped is removed; what somebody changed and
-would still act is put away with a warning; the customer's own files stay where they are. Nothing that is
-left runs beside the agent or stands in front of its units and rules. docs/succession.md is the page on it.
+The package's preinst, which runs while the old package is installed, has recorded its mount mode and its
+files with checksums (``RECORD``). Files that are still as shipped are removed; files that were changed and
+would still act are moved away with a warning; the customer's own files stay. Nothing that remains runs
+beside the agent or overrides its units and rules. See docs/succession.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECORD = "/var/lib/gandi/succession"
 OLD = "/etc/gandi/old"
 SETTINGS = "/etc/default/gandi"
 _SETTING = "CONFIG_MOUNT_MODE"
-#: The old package's, whether or not it is known what it shipped; what dpkg has not removed with the package.
+#: The old package's files, even without a record; those that dpkg has not removed with it.
 _FILES = (
     *(f"/etc/gandi/{name}" for name in ("manage_data_disk.py", "manage_data_disk.sh", "manage_iface.sh")),
     "/etc/udev/rules.d/86-gandi.rules",
@@ -36,19 +36,20 @@ _FILES = (
     "/etc/update-motd.d/11-help-text",
     "/usr/lib/sysctl.d/90-gandi.conf",
 )
-#: Changed by the customer, these are still read: settings, kernel parameters, what plugins source.
+#: Kept if changed, since they are still read: settings, kernel parameters, the library of plugins.
 _STAY = frozenset({SETTINGS, "/etc/gandi/sysctl.conf", "/etc/gandi/plugins-lib"})
 _HOOKS = "/etc/gandi/hooks/"
 _SHARE = "/usr/share/gandi"
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
-#: Where deb-systemd-helper remembers which links a package made: those of the old one would count as ours.
+#: Where deb-systemd-helper records the links that a package made: those of the old package would count as
+#: the agent's.
 _HELPER = "/var/lib/systemd/deb-systemd-helper-enabled"
 _RC_FOLDER, _RC_LINK = re.compile(r"rc[0-6S]\.d"), re.compile(r"[SK][0-9]{2}gandi-.*")
 _UNIT = re.compile(r"gandi-.*")
 
 
 def succeed(host: Host) -> int:
-    """Take over, once, and say what was done."""
+    """Take over, once, and print what was done. Return 0."""
     if not host.exists(RECORD):
         say("there is no old package to take over from")
         return 0
@@ -66,22 +67,22 @@ def succeed(host: Host) -> int:
 
 
 def _shipped(text: str) -> dict[str, str]:
-    """Path and MD5 of each file of the old package, from dpkg's own records: a line ``MD5 PATH`` each."""
+    """Return path -> MD5 of each file of the old package, from dpkg's records: lines ``MD5 PATH``."""
     entries = (words(line, 1) for line in lines(text))
     return {_merged(fields[1]): fields[0] for fields in entries if len(fields) == 2}
 
 
 def _merged(name: str) -> str:
-    """The path with its folder as it is spelled here: / and /usr are one where the agent runs."""
+    """Return the path as spelled in this module: where the agent runs, / and /usr are merged."""
     return re.sub(r"^/usr(?=/lib/udev/)", "", name)
 
 
 def _old_files(host: Host, shipped: dict[str, str]) -> list[str]:
-    """What is left of the old package."""
+    """Return the files that are left of the old package."""
     scripts = [f"/etc/init.d/{name}" for name in listed(host, "/etc/init.d") if _UNIT.fullmatch(name)]
     units = [f"{_UNITS[0]}/{name}" for name in listed(host, _UNITS[0]) if _UNIT.fullmatch(name)]
     units = [name for name in units if name.endswith((".service", ".socket", ".target", ".path", ".timer"))]
-    # Without a record, what it brought there cannot be told from what the customer added.
+    # Without a record, its files there cannot be distinguished from the customer's.
     share = () if shipped else _below(host, _SHARE)
     own = (name for name in shipped if name.startswith(("/etc/", f"{_SHARE}/")))
     return [
@@ -101,7 +102,7 @@ def _below(host: Host, folder: str) -> list[str]:
 
 
 def _is_file(host: Host, name: str) -> bool:
-    """Whether it is a regular file; links are dealt with as such."""
+    """Return whether it is a regular file, and no link."""
     folder, _, last = name.rpartition("/")
     try:
         return stat.S_ISREG(os.lstat(os.path.join(host.path(folder), last)).st_mode)
@@ -110,7 +111,7 @@ def _is_file(host: Host, name: str) -> bool:
 
 
 def _retire(host: Host, name: str, md5: str | None) -> None:
-    """Remove a file that is as shipped; put away, or leave, one that is not."""
+    """Remove a file that is as shipped; move away, or keep, one that is not."""
     there = host.as_it_is(name)
     data, file_mode = (there.content, there.mode) if there else (b"", 0o644)
     as_shipped = md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
@@ -129,7 +130,7 @@ def _retire(host: Host, name: str, md5: str | None) -> None:
 
 
 def _free(host: Host, name: str, data: bytes) -> str:
-    """Return the name, or with a number the first that is free or was used by a run that was cut short."""
+    """Return the first of name, name.1, ... that is free, or has this content from an interrupted run."""
     names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
     folder = host.path(OLD)
     return next(
@@ -141,8 +142,9 @@ def _free(host: Host, name: str, data: bytes) -> str:
 
 
 def _unlink(host: Host) -> None:
-    """Remove the links that start the old scripts and units, or stand in front of ours. Those that enable
-    ours are made after this, by the package.
+    """Remove the links that start the old scripts and units, or override the agent's.
+
+    The package makes those that enable the agent's units after this.
     """
     for name in listed(host, "/etc"):
         if _RC_FOLDER.fullmatch(name):
@@ -157,7 +159,7 @@ def _unlink(host: Host) -> None:
 
 
 def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old: bool = False) -> None:
-    """``only_old``: those that lead to where the old package kept its units."""
+    """Remove matching links; with ``only_old`` only those to the old package's folder of units."""
     for name in listed(host, folder):
         path = os.path.join(host.path(folder), name)
         if not pattern.fullmatch(name) or not os.path.islink(path):
@@ -167,12 +169,12 @@ def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old
             continue
         target = os.readlink(path)
         if target == "/dev/null" or (only_old and not target.startswith(_SHARE)):
-            continue  # masked, by an administrator or by the old package's removal: not ours to undo
+            continue  # masked, by the administrator or by the old package's removal: kept
         host.remove(f"{folder}/{name}")
 
 
 def keep_mode(host: Host, mode: str) -> None:
-    """Add the mode of mounting that was in force to the settings, unless they name one."""
+    """Add the former mount mode to the settings, unless they contain one."""
     there = host.as_it_is(SETTINGS)
     text = there.content.decode("utf-8", "surrogateescape") if there else ""
     if not mode or re.search(rf"^[ \t]*(?:export[ \t]+)?{_SETTING}=", text, re.MULTILINE):

@@ -1,6 +1,6 @@
-"""The verdict of ``gandi-agent status``: one line that says whether the machine is ready, and if not, why.
+"""The verdict of ``gandi-agent status``: one line with the machine's state, and why it is not ready.
 
-Pure, from the same facts as the rest of the view.
+Pure functions of the same facts as the rest of the view.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 #: The first word of the line, by the exit status of ``status``.
 WORDS = ("ready", "failed", "starting")
-#: Names that are spelled out in a list; the rest is counted.
+#: Names that are listed; the rest is counted.
 _NAMED = 3
 
 
 def line(facts: Facts) -> str:
-    """Return the verdict: the state, how long the boot took or what it waits for, and what has failed."""
+    """Return the verdict: the state, the duration of the boot or what it waits for, and failures."""
     state = exit_status(facts)
     failures = _failures(facts)
     if WORDS[state] == "starting":
@@ -34,7 +34,7 @@ def line(facts: Facts) -> str:
 
 
 def _boot(facts: Facts) -> str:
-    """How long the boot took; "" where a stage has never ended in it."""
+    """Return the duration of the boot; "" if a stage has not ended in it."""
     entries = facts.document["stages"]
     if facts.settled and not entries:
         return "nothing was new at this boot"
@@ -45,7 +45,7 @@ def _boot(facts: Facts) -> str:
 
 
 def _is_first(stages: dict[str, Any]) -> bool:
-    """Whether this boot has begun a new instance."""
+    """Return whether this boot has begun a new instance."""
     steps = stages.get(Stage.BOOTSTRAP, {}).get("steps", [])
     items = (item for step in steps if step["step"] == "source" for item in step["items"])
     return any(item.get("detail", "").endswith(NEW_INSTANCE) for item in items)
@@ -56,7 +56,7 @@ def _disks(number: int) -> str:
 
 
 def _blocker(facts: Facts) -> str:
-    """The first stage that has not ended: its step, and what that waits for."""
+    """Return the first stage that has not ended, its step, and what that waits for."""
     stage = next(stage for stage in Stage if stage_state(facts, stage) not in ("done", "failed"))
     state, work = stage_state(facts, stage), facts.document["work"].get(stage)
     if state == "waiting":
@@ -71,7 +71,7 @@ def _blocker(facts: Facts) -> str:
 
 
 def _failures(facts: Facts) -> list[str]:
-    """What has failed, kind by kind: steps with their items, stages that never reached one, devices."""
+    """Return what has failed, by kind: steps with their items, stages that reached no step, devices."""
     steps, stages = list[str](), list[str]()
     for stage in Stage:
         entry = facts.document["stages"].get(stage, {})

@@ -1,4 +1,4 @@
-"""Images that do not run: which steps, what they may look at, and what is left to the first boot."""
+"""``apply`` on images: the steps run, what they may read, and what is left to the first boot."""
 
 from __future__ import annotations
 

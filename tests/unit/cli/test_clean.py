@@ -1,4 +1,4 @@
-"""``clean``: what tells one machine from another goes, also in an image's tree; the rest stays."""
+"""``clean``: what identifies a machine is removed, also in an image's tree; the rest stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archive of ``collect-logs``: what is in it, whose it is, and that no secret is."""
+"""The archive of ``collect-logs``: its contents and mode, and that it has no secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agent.state.store import USER_DATA
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Each is planted once; the name says where.
+#: Each is planted once, in the place that its name gives.
 SECRETS = {
     "plain password": "plain-7Kq2",
     "password hash": "$6$salt$hash-9Lw4",
@@ -51,7 +51,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Machine(Host):
-    """A folder whose programs say their names, and fail as they are told."""
+    """A machine in a folder; its programs print their names, and fail as configured."""
 
     __slots__ = ("asked", "failing")
 
@@ -77,7 +77,7 @@ def host(tmp_path: Path) -> Machine:
 
 
 def collected(host: Host, name: str = "/logs.tar") -> dict[str, str]:
-    """The parts of the archive, by their names without its folder."""
+    """Return the archive's files by their names below its folder."""
     with tarfile.open(host.path(name)) as tar:
         assert all(entry.isreg() and entry.mode == 0o600 for entry in tar)
         parts = {entry.name.partition("/")[2]: tar.extractfile(entry) for entry in tar}

@@ -1,4 +1,4 @@
-"""The tables and exit statuses of the verbs about disks; what they do is in tests/system and tests/vm."""
+"""Tables and exit statuses of the verbs about disks; tests/system and tests/vm test their effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs about documents and media, as a person calls them."""
+"""The verbs about documents and media, called on the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NATIVE = {"version": 1, "hostname": "vm1"}
 
 @pytest.fixture
 def document(tmp_path: Path) -> Path:
-    """A document of the platform's."""
+    """A document as the platform delivers it."""
     path = tmp_path / "config.json"
     path.write_text(json.dumps(CONFIG))
     return path

@@ -1,4 +1,4 @@
-"""The operator's wish to have what ran once run again: what it refuses, and what it takes back."""
+"""``rerun script``: when it is refused, and which records it removes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCRIPT = Script("script", "0" * 64)
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    """A machine after the start of its script."""
+    """A machine on which the script was started."""
     host = Host(tmp_path)
     state = context(host).state
     state.adopt(IDENTITY)

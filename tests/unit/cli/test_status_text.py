@@ -1,4 +1,4 @@
-"""The text of ``status``: pure."""
+"""The text of ``status``."""
 
 from __future__ import annotations
 

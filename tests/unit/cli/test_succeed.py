@@ -38,7 +38,7 @@ OWN = {
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    """A machine with the old layout, and what preinst has noted."""
+    """A machine with the old package's files and the record of preinst."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("agent.host.atomic_write.may_own", lambda: False)
     md5 = hashlib.md5(SHIPPED.encode()).hexdigest()
@@ -142,7 +142,7 @@ MAP = "/srv /etc/auto.gandi --timeout=60\n"
     ],
 )
 def test_the_mode_that_is_in_force(tmp_path: Path, rules: str, autofs: str, mode: str) -> None:
-    """The function of preinst itself, on other files."""
+    """Runs the function of preinst itself, on other files."""
     (tmp_path / "rules").write_text(rules)
     (tmp_path / "autofs").write_text(autofs)
     found = re.search(r"^mode\(\) \{.*?^\}", PREINST.read_text(), re.MULTILINE | re.DOTALL)

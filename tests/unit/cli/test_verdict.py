@@ -1,4 +1,4 @@
-"""The first line of ``status``: pure."""
+"""The first line of ``status``."""
 
 from __future__ import annotations
 

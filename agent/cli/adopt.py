@@ -22,7 +22,7 @@ def adopt(host: Host) -> int:
         return 0
     uuid = machine_uuid.machine(host)
     machine = Identity(adopted.SOURCE, uuid or machine_uuid.fallback(host) or "unnamed")
-    adopted.begin(host, machine, (one.mac for one in interfaces.physical(host)))
+    adopted.begin(host, machine, (nic.mac for nic in interfaces.physical(host)))
     state.adopt(machine, dmi=uuid)
     terminal.say(f"this machine is taken as it is: {machine.id}")
     return 0

@@ -76,10 +76,10 @@ def _take(ctx: Context, source: str) -> Iterator[Item]:
 
 def renew(host: Host) -> Iterator[Item]:
     """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
-    made = next(clean.host_keys(host))
-    if made.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
+    item = next(clean.host_keys(host))
+    if item.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
-        made = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
-    yield made
+        item = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
+    yield item
     yield from clean.machine_id(host)

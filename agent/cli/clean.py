@@ -71,14 +71,14 @@ def _memory(host: Host) -> Iterator[Item]:
     folders = [f"{json_file.FOLDER}/{name}" for name in listed(host, json_file.FOLDER)]
     folders += [f"{_DOCUMENTS}/{name}" for name in listed(host, _DOCUMENTS) if _delivered(name)]
     folders += [f"{_LOGS}/{name}" for name in listed(host, _LOGS) if _LOG.fullmatch(name)]
-    gone = [name for folder in folders if host.exists(folder) for name in trees.remove(host, folder)]
+    removed = [name for folder in folders if host.exists(folder) for name in trees.remove(host, folder)]
     empty = host.exists(_DOCUMENTS) and all(map(_delivered, listed(host, _DOCUMENTS)))
     if empty and host.remove(_DOCUMENTS):
-        gone.append(_DOCUMENTS)
-    gone += boot_mounts.clear(host)
-    for name in gone:
+        removed.append(_DOCUMENTS)
+    removed += boot_mounts.clear(host)
+    for name in removed:
         yield changed(name, "removed")
-    if not gone:
+    if not removed:
         yield unchanged("memory", "nothing was remembered")
 
 
@@ -91,8 +91,8 @@ def _delivered(name: str) -> bool:
 
 def host_keys(host: Host) -> Iterator[Item]:
     """Remove the SSH host keys."""
-    there = listed(host, hostkeys.FOLDER)
-    names = [*hostkeys.keys(host), *(name for name in _UNFINISHED_KEYS if name in there)]
+    present = listed(host, hostkeys.FOLDER)
+    names = [*hostkeys.keys(host), *(name for name in _UNFINISHED_KEYS if name in present)]
     for name in names:
         trees.remove(host, f"{hostkeys.FOLDER}/{name}")
     yield (changed if names else unchanged)("host keys", "none: the first boot makes them")

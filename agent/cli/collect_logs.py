@@ -120,13 +120,13 @@ def _kept(files: dict[str, bytes], file: str, text: str) -> Iterator[Item]:
 
 
 def _archive(folder: str, files: Mapping[str, bytes], now: int) -> bytes:
-    made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w") as tar:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
             entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.size, entry.mode, entry.mtime = len(content), 0o600, now
             tar.addfile(entry, io.BytesIO(content))
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def _write(host: Host, path: str, data: bytes) -> None:

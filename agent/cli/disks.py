@@ -62,7 +62,7 @@ def detach(host: Host, what: str) -> int:
 
     os.chdir("/")  # started in a folder of the disk, this process would keep it busy
     ctx = context(host)
-    return _told(ctx, "detach", detach.detach(ctx, what))
+    return _print_items(ctx, "detach", detach.detach(ctx, what))
 
 
 def mount(host: Host, what: str) -> int:
@@ -70,10 +70,10 @@ def mount(host: Host, what: str) -> int:
     from agent.disks import detach
 
     ctx = context(host)
-    return _told(ctx, "mount", detach.take_back(ctx, what))
+    return _print_items(ctx, "mount", detach.take_back(ctx, what))
 
 
-def _told(ctx: Context, verb: str, work: Iterable[Item]) -> int:
+def _print_items(ctx: Context, verb: str, work: Iterable[Item]) -> int:
     """Print each item as it is done, and return the exit status.
 
     For detach the last item decides: a hook that failed is printed, and the disk is released nevertheless.

@@ -36,12 +36,12 @@ def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
 def _plan_stage(ctx: Context, stage: stages.Stage) -> int:
     worst = 0
     for report, effects in stages.plan(ctx, stage):
-        doings = [effect for effect in effects if not _is_bookkeeping(effect)]
+        shown = [effect for effect in effects if not _is_bookkeeping(effect)]
         terminal.say(f"  {report.step}: {_would(report.outcome)}")
         for item in report.items:
             detail = f": {item.detail}" if item.detail else ""
             terminal.say(f"    {item.name}: {_would(item.outcome)}{detail}")
-        terminal.say(*(f"      {doing}" for doing in doings))
+        terminal.say(*(f"      {doing}" for doing in shown))
         worst = max(worst, int(report.outcome is Outcome.FAILED))
     return worst
 

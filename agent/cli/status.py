@@ -88,10 +88,10 @@ def _wait(ctx: Context, seconds: float) -> status_text.Facts:
     """Return the facts once all stages have ended, or after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
-        facts, seen, asked = find_out(ctx), _stamp(ctx), time.monotonic()
+        facts, stamp, checked_at = find_out(ctx), _stamp(ctx), time.monotonic()
         if status_text.exit_status(facts) != 2:
             return facts
-        while _stamp(ctx) == seen and time.monotonic() - asked < _ASK_SYSTEMD:
+        while _stamp(ctx) == stamp and time.monotonic() - checked_at < _ASK_SYSTEMD:
             left = deadline - time.monotonic()
             if left <= 0:
                 return find_out(ctx)
@@ -126,8 +126,8 @@ def _data_disks(ctx: Context) -> int:
     """
     root, found = gather.canonical(ctx.host, effective(ctx).disk_root), mounts.mounts(ctx.host)
     system = {number for mount in found if mount.at == "/" for number in mount.numbers}
-    here = (m for m in found if m.at.rpartition("/")[0] == root and m.source.startswith("/dev/"))
-    return len({mount.numbers for mount in here if not mount.numbers & system})
+    data = (m for m in found if m.at.rpartition("/")[0] == root and m.source.startswith("/dev/"))
+    return len({mount.numbers for mount in data if not mount.numbers & system})
 
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:
@@ -154,9 +154,9 @@ def _instance(ctx: Context) -> str:
 
 def _units(host: Host) -> dict[str, dict[str, str]]:
     """Return systemd's state of the stages' units; empty if it does not answer (an image, early boot)."""
-    asked = ("systemctl", "show", "--property=Id,ActiveState,Result", *_UNITS)
+    command = ("systemctl", "show", "--property=Id,ActiveState,Result", *_UNITS)
     try:
-        answer = host.run(asked, timeout=5, check=False, changes=False)
+        answer = host.run(command, timeout=5, check=False, changes=False)
     except HostError:
         return {}
     found = {}

@@ -112,8 +112,8 @@ def _is_file(host: Host, name: str) -> bool:
 
 def _retire(host: Host, name: str, md5: str | None) -> None:
     """Remove a file that is as shipped; move away, or keep, one that is not."""
-    there = host.as_it_is(name)
-    data, file_mode = (there.content, there.mode) if there else (b"", 0o644)
+    file = host.as_it_is(name)
+    data, file_mode = (file.content, file.mode) if file else (b"", 0o644)
     as_shipped = md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
     if name == SETTINGS or (not as_shipped and name.startswith(_HOOKS)):
         return
@@ -134,10 +134,10 @@ def _free(host: Host, name: str, data: bytes) -> str:
     names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
     folder = host.path(OLD)
     return next(
-        one
-        for one in names
-        if not os.path.lexists(os.path.join(folder, os.path.basename(one)))
-        or (_is_file(host, one) and host.read_bytes(one) == data)
+        candidate
+        for candidate in names
+        if not os.path.lexists(os.path.join(folder, os.path.basename(candidate)))
+        or (_is_file(host, candidate) and host.read_bytes(candidate) == data)
     )
 
 
@@ -175,11 +175,11 @@ def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old
 
 def keep_mode(host: Host, mode: str) -> None:
     """Add the former mount mode to the settings, unless they contain one."""
-    there = host.as_it_is(SETTINGS)
-    text = there.content.decode("utf-8", "surrogateescape") if there else ""
+    file = host.as_it_is(SETTINGS)
+    text = file.content.decode("utf-8", "surrogateescape") if file else ""
     if not mode or re.search(rf"^[ \t]*(?:export[ \t]+)?{_SETTING}=", text, re.MULTILINE):
         return
-    mode_of_file, owner = (there.mode, there.owner) if there else (0o644, (0, 0))
+    mode_of_file, owner = (file.mode, file.owner) if file else (0o644, (0, 0))
     text += "" if not text or text.endswith("\n") else "\n"
     host.write(SETTINGS, f"{text}{_SETTING}={mode}\n", mode=mode_of_file, owner=owner)
     say(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")

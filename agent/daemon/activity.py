@@ -39,7 +39,7 @@ class UnderWay:
     wake: Callable[[], None] = lambda: None
     _begun: dict[str, Begun] = field(default_factory=dict)
     #: Held while the status is written, so that the end of work is written last.
-    _telling: threading.Lock = field(default_factory=threading.Lock)
+    _status_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, device: str, action: str) -> None:
         """Note that work on the device begins."""
@@ -51,7 +51,7 @@ class UnderWay:
         if not step:
             self.end(stage)
             return
-        with self._telling:
+        with self._status_lock:
             before = self._begun.get(stage)
             is_shown = before is not None and before.shown
             self._begun[stage] = Begun(step, time.monotonic(), is_shown)
@@ -62,7 +62,7 @@ class UnderWay:
 
     def end(self, device: str) -> None:
         """Note that the work has ended, and remove it from the status."""
-        with self._telling:
+        with self._status_lock:
             if (work := self._begun.pop(device, None)) and work.shown:
                 record(self.ctx, lambda: self.ctx.status.merge("work", device, None))
 
@@ -89,7 +89,7 @@ class UnderWay:
 
     def _show(self, device: str, why: str, *, first: bool = False) -> None:
         """Write the work to the status; with ``first`` only if it is not shown yet."""
-        with self._telling:
+        with self._status_lock:
             work = self._begun.get(device)
             if work and not (first and work.shown):
                 work.shown = True

@@ -169,8 +169,8 @@ def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     if size := settled.archived(ctx):
         yield f"archive {size}"
     if nics := boot_cache.load(host, boot_cache.NICS):
-        there = sorted(mac for _name, mac in nics["here"].values())
-        yield f"seen {boot_cache.NICS} {json.dumps(nics | {'were': there}, sort_keys=True)}"
+        macs = sorted(mac for _name, mac in nics["here"].values())
+        yield f"seen {boot_cache.NICS} {json.dumps(nics | {'were': macs}, sort_keys=True)}"
     if queues := boot_cache.load(host, boot_cache.QUEUES):
         yield f"seen {boot_cache.QUEUES} {json.dumps(queues, sort_keys=True)}"
 

@@ -145,17 +145,17 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
 
     Raise PermissionError for users other than root.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(seconds)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(seconds)
         try:
-            asking.connect(host.path(SOCKET))
+            client.connect(host.path(SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except BlockingIOError:  # the queue of connections to accept is full (EAGAIN of unix(7))
             return False
         with contextlib.suppress(OSError):
-            asking.sendall(b"ping\n")
-            return asking.recv(3) == b"ok\n"
+            client.sendall(b"ping\n")
+            return client.recv(3) == b"ok\n"
     return False
 
 
@@ -171,13 +171,13 @@ def listener(host: Host) -> socket.socket:
             hint="systemctl stop gandi-agent.socket gandi-agent",
         )
     host.remove(SOCKET)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if host.effect(f"listen on {SOCKET}"):
-        before = os.umask(0o177)
+        umask = os.umask(0o177)
         try:
             with host.place(SOCKET, follow=False) as place:
-                made.bind(f"/proc/self/fd/{place.folder}/{place.name}")  # bind(2) takes no descriptor
+                server.bind(f"/proc/self/fd/{place.folder}/{place.name}")  # bind(2) takes no descriptor
         finally:
-            os.umask(before)
-        made.listen(CLIENTS)
-    return made
+            os.umask(umask)
+        server.listen(CLIENTS)
+    return server

@@ -64,8 +64,8 @@ def _may_be_drive(host: Host, disk: str) -> bool:
 
     Most disks have none: the modules that read drives are not imported for them.
     """
-    known = [database.block(host, name) for name in storage.with_parts(host, disk)]
-    return any("USEC_INITIALIZED" not in one or one.get("ID_FS_TYPE") in _DRIVES for one in known)
+    records = [database.block(host, name) for name in storage.with_parts(host, disk)]
+    return any("USEC_INITIALIZED" not in record or record.get("ID_FS_TYPE") in _DRIVES for record in records)
 
 
 def _stray(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
@@ -150,7 +150,7 @@ class Devices:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mounting: bool = False
     _closed: bool = False
-    _asking: threading.Lock = field(default_factory=threading.Lock)
+    _query_lock: threading.Lock = field(default_factory=threading.Lock)
     _not_stopping_until: float = 0.0
     _ask_again: float = 0.0
 
@@ -169,10 +169,10 @@ class Devices:
     def look_again(self, present: list[Uevent]) -> None:
         """Queue all present devices, and a removal for each known device that has gone without an event."""
         self.look(present)
-        here, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
+        names, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
         roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
         for name, role in (roles | dict.fromkeys(_disks(self.ctx), "disk")).items():
-            if name not in here and role in self.handlers:
+            if name not in names and role in self.handlers:
                 self._queue(role, name, "remove")
 
     def mounting(self) -> bool:
@@ -280,7 +280,7 @@ class Devices:
         """
         if self._closed or action == "add":
             return self._closed
-        with self._asking:  # serialise the query; waiters share the cached answer
+        with self._query_lock:  # serialise the query; waiters share the cached answer
             if time.monotonic() >= self._not_stopping_until:
                 if units.system_state(self.ctx.host) == "stopping":
                     return True

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 #: starts that at once. Before, the stages scan the devices themselves, and all services wait for them.
 _LISTEN_ANYWAY = 30.0
 #: Seconds by which the scan of all devices is delayed if events were waiting: those are handled first.
-_NEWS_FIRST = 2.0
+_EVENTS_FIRST = 2.0
 #: Seconds that work in progress may take at exit; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
 
@@ -61,8 +61,8 @@ def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
     """
     from systemd import daemon as systemd
 
-    handed = {made.family: made for made in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
-    return handed.get(socket.AF_UNIX) or control_socket.listener(host), handed.get(socket.AF_NETLINK)
+    passed = {sock.family: sock for sock in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
+    return passed.get(socket.AF_UNIX) or control_socket.listener(host), passed.get(socket.AF_NETLINK)
 
 
 @dataclass(slots=True)
@@ -178,10 +178,10 @@ class Daemon:
 
     def _get_ready(self, state: str) -> None:
         self._ready = True
-        record(self.ctx, self._sign_in)
+        record(self.ctx, self._record_process)
         notify(state)
 
-    def _sign_in(self) -> None:
+    def _record_process(self) -> None:
         """Record the process id, for ``status`` by users who may not use the socket.
 
         Delete the work in progress of an earlier daemon.
@@ -214,21 +214,21 @@ class Daemon:
         gc.enable()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         if self._drain() and self._all_at is not None:
-            self._all_at = now + _NEWS_FIRST
+            self._all_at = now + _EVENTS_FIRST
 
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""
         events, lost = self._uevents.drain()
-        news = [event for event in events if self._is_news(event)]
-        if news:
+        new = [event for event in events if self._is_new(event)]
+        if new:
             self._rest.stir()
-            self.devices.look(news)
+            self.devices.look(new)
         if lost:
             Journal(self.ctx.host).overflow()
             self._look_at_everything()
-        return bool(news)
+        return bool(new)
 
-    def _is_news(self, event: Uevent) -> bool:
+    def _is_new(self, event: Uevent) -> bool:
         return event.number > (self._seen or 0)
 
     def _look_at_everything(self) -> None:
@@ -283,16 +283,16 @@ class Daemon:
 
     def _run(self, stage: Stage) -> None:
         """Run the stage, in the runner's thread; its lines go to the journal under the stage's unit."""
-        say, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
+        log, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
         try:
             report = stages.run(
-                self.ctx, stage, lambda step: say(*step.lines()), at=self.devices.under_way.at
+                self.ctx, stage, lambda step: log(*step.lines()), at=self.devices.under_way.at
             )
             status = int(report.failed)
             if not report.steps:
-                say(stages.NOTHING)
+                log(stages.NOTHING)
         except AgentError as error:
-            say(str(error))
+            log(str(error))
             status = stages.exit_status(error)
         finally:  # even after a defect each peer gets an answer
             self.call(lambda: self._ended(stage, status))

@@ -49,8 +49,8 @@ def ours(host: Host) -> list[str]:
 
 def leave(host: Host, unit: str, text: str) -> bool:
     """Write a unit and its link in ``WANTS``; return False if one of that name is not the agent's."""
-    name, there = f"{FOLDER}/{unit}", os.path.lexists(f"{host.path(FOLDER)}/{unit}")
-    if there and not is_ours(read(host, unit) or ""):
+    name, exists = f"{FOLDER}/{unit}", os.path.lexists(f"{host.path(FOLDER)}/{unit}")
+    if exists and not is_ours(read(host, unit) or ""):
         return False
     host.write(name, signed(text), sync=True)
     host.symlink(f"{WANTS}/{unit}", f"../{unit}")

@@ -68,8 +68,8 @@ class Journal:
         The names of ``fields`` get ``_PREFIX`` and capitals. Control characters are escaped, since the
         journal is read on terminals.
         """
-        said = "\n".join(map(printable, (text, *more)))
-        entry = [f"MESSAGE={said}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
+        lines = "\n".join(map(printable, (text, *more)))
+        entry = [f"MESSAGE={lines}", f"MESSAGE_ID={message}", f"PRIORITY={priority:d}"]
         entry += [f"{_PREFIX}{name.upper()}={printable(value)}" for name, value in fields.items()]
         self._send(*entry, "SYSLOG_IDENTIFIER=gandi-agent")
 

@@ -185,7 +185,7 @@ class _Connection:
     def _take(self, bus: c_void_p) -> bool:
         """Process one message and note the end of a job; return whether there was a message."""
         lib, message = _library(), c_void_p()
-        did = lib.sd_bus_process(bus, byref(message))
+        processed = lib.sd_bus_process(bus, byref(message))
         try:
             if message and lib.sd_bus_message_is_signal(message, _MANAGER, b"JobRemoved"):
                 number, path, unit, result = c_uint32(), c_char_p(), c_char_p(), c_char_p()
@@ -196,7 +196,7 @@ class _Connection:
                     self._end(job, os.fsdecode(result.value or b""))
         finally:
             lib.sd_bus_message_unref(message)
-        return bool(did)
+        return bool(processed)
 
     def _close(self) -> None:
         if self._bus is not None:
@@ -314,13 +314,13 @@ def _called(
 ) -> Iterator[c_void_p]:
     """Call a method and yield the answer. Raise HostError with PID 1's reason."""
     lib, answer, error = _library(), c_void_p(), _Error()
-    to = (_SERVICE, path, interface, method)
+    target = (_SERVICE, path, interface, method)
     try:
-        lib.sd_bus_call_method(bus, *to, byref(error), byref(answer), types, *arguments)
+        lib.sd_bus_call_method(bus, *target, byref(error), byref(answer), types, *arguments)
         yield answer
-    except OSError as failed:
-        said = (error.message or str(failed.strerror).encode()).decode(errors="replace")
-        raise HostError(f"systemd refuses {method.decode()}: {said}") from failed
+    except OSError as failure:
+        reason = (error.message or str(failure.strerror).encode()).decode(errors="replace")
+        raise HostError(f"systemd refuses {method.decode()}: {reason}") from failure
     finally:
         lib.sd_bus_message_unref(answer)
         lib.sd_bus_error_free(byref(error))

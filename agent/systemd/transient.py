@@ -75,12 +75,14 @@ def run(
         with contextlib.suppress(HostError):  # it may have ended, and be forgotten, before this call
             libsystemd.start(service, timeout=timeout + _MARGIN)
         return
-    given = (("StandardInput", "s", "data"), ("StandardInputData", "ay", f"{stdin}\n")) if stdin else ()
-    bound = ("TimeoutStartUSec", "t", f"{timeout * 1e6:.0f}")
+    stdin_properties = (
+        (("StandardInput", "s", "data"), ("StandardInputData", "ay", f"{stdin}\n")) if stdin else ()
+    )
+    timeout_property = ("TimeoutStartUSec", "t", f"{timeout * 1e6:.0f}")
     program = _service(host, unit, argv, "oneshot", description, environment or {})
-    what = (*program, bound, *given, *properties)
+    all_properties = (*program, timeout_property, *stdin_properties, *properties)
     try:
-        libsystemd.start_transient(service, what, timeout=timeout + _MARGIN)
+        libsystemd.start_transient(service, all_properties, timeout=timeout + _MARGIN)
     except HostError as error:
         why = error.message.removeprefix(f"{service}: ")
         hint = f"see: journalctl -b -u {service}"
@@ -99,9 +101,9 @@ def start(
     """Start ``argv`` in its own unit and return once it has been executed (Type=exec), before it ends."""
     from agent.systemd import libsystemd
 
-    what = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
+    all_properties = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
     if host.effect(f"start {' '.join(argv)} in {unit}.service"):
-        libsystemd.start_transient(f"{unit}.service", what, timeout=_EXECUTED)
+        libsystemd.start_transient(f"{unit}.service", all_properties, timeout=_EXECUTED)
 
 
 def is_running(host: Host, unit: str) -> bool:
@@ -127,12 +129,12 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
     unit = units.of_path(mountpoint, "mount")
     if len(unit) > LONGEST:
         # systemd shortens such a name by a hash; systemd-mount computes it, and is given the path.
-        said = (("Where", "s", mountpoint), *_MOUNT)
-        words = (f"--property={name}={' '.join(values)}" for name, _, *values in said)
-        how = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
-        host.run(("systemd-mount", *how, *words, device, mountpoint), timeout=timeout)
+        mount_properties = (("Where", "s", mountpoint), *_MOUNT)
+        extra = (f"--property={name}={' '.join(values)}" for name, _, *values in mount_properties)
+        switches = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
+        host.run(("systemd-mount", *switches, *extra, device, mountpoint), timeout=timeout)
     elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
-        what = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
+        properties = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         if boot_mounts.is_ours(boot_mounts.read(host, unit) or ""):
             # It is for a boot without stages. PID 1 has loaded it only if another unit refers to it.
             is_loaded = bool(libsystemd.fragment(unit, timeout=_MARGIN))
@@ -150,7 +152,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
             # Starting it as it is would mount the former device. Without its file it can be made again.
             host.remove(f"{_TRANSIENT}/{unit}")
             host.run(("systemctl", "daemon-reload"))
-        libsystemd.start_transient(unit, (*what, _COLLECT, *_MOUNT), timeout=timeout)
+        libsystemd.start_transient(unit, (*properties, _COLLECT, *_MOUNT), timeout=timeout)
 
 
 def _is_kept(host: Host, unit: str) -> bool:

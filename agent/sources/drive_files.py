@@ -13,15 +13,23 @@ import stat
 from agent.block import detached_mount
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass, field
+from agent.reader.dialects import DIALECTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Limits: bytes of one file and of all files, names in all folders, depth of folders.
 FILE, ALL, NAMES, DEPTH = 16 << 20, 64 << 20, 2000, 6
-#: What is read: everything in these folders, and these files; also in plain ISO 9660's short upper-case
-#: spellings.
-_FOLDERS = re.compile(r"(cloudsta|openstac)[a-z]*|gandi", re.IGNORECASE | re.ASCII)
-_FILES = re.compile(
-    r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*|gandi\.js[on]*|script)\.?", re.IGNORECASE | re.ASCII
-)
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?:{one})" for one in patterns if one), re.IGNORECASE | re.ASCII)
+
+
+#: What is read of a drive's root, for any dialect: everything in these folders, and these files.
+_FOLDERS = _any_of(dialect.folders for dialect in DIALECTS.values())
+_FILES = _any_of(dialect.files for dialect in DIALECTS.values())
 #: Other names are skipped: no platform uses them, and they are unsafe to print.
 _NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")
 

@@ -11,12 +11,19 @@ from agent.lib.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How to recognise a platform's drives, and what their parser needs."""
+    """How to recognise a platform's drives, what is read from them, and what their parser needs.
+
+    Names and paths are regular expressions, case-insensitive; plain ISO 9660 may cut them short.
+    """
 
     #: The filesystem's labels in lower case. CloudStack's other label is a setting.
     labels: tuple[str, ...] = ()
-    #: A path on the drive, as plain ISO 9660 may cut it: a regular expression, case-insensitive.
+    #: The path that only this platform's drives have.
     mark: str = ""
+    #: The folders in the drive's root that are read with all that is in them, and the files there. No other
+    #: name in the root is read, except those of another row.
+    folders: str = ""
+    files: str = ""
     #: Whether the files are YAML; whether there may be user data in YAML or MIME.
     is_yaml: bool = False
     has_user_data: bool = False
@@ -26,10 +33,24 @@ class Dialect:
 #: first row is the archive on the swap disk, not a drive.
 DIALECTS = {
     "gandi": Dialect(),
-    "cloudstack": Dialect(("config-2",), r"cloudsta[a-z]*/.+", has_user_data=True),
-    "openstack": Dialect(("config-2",), r"openstac[a-z]*/.+", has_user_data=True),
-    "nocloud": Dialect(("cidata",), r"(meta|user)[-_]da[ta]*\.?", is_yaml=True),
-    "native": Dialect(("gandi",), r"gandi\.js[on]*\.?|gandi/config\.?"),
+    "cloudstack": Dialect(
+        labels=("config-2",), mark=r"cloudsta[a-z]*/.+", folders=r"cloudsta[a-z]*", has_user_data=True
+    ),
+    "openstack": Dialect(
+        labels=("config-2",), mark=r"openstac[a-z]*/.+", folders=r"openstac[a-z]*", has_user_data=True
+    ),
+    "nocloud": Dialect(
+        labels=("cidata",),
+        mark=r"(meta|user)[-_]da[ta]*\.?",
+        files=r"((meta|user|vendor)[-_]d[at]*|network[-_][a-z]*)\.?",
+        is_yaml=True,
+    ),
+    "native": Dialect(
+        labels=("gandi",),
+        mark=r"gandi\.js[on]*\.?|gandi/config\.?",
+        folders=r"gandi",
+        files=r"(gandi\.js[on]*|script)\.?",
+    ),
 }
 #: The dialects that are on drives.
 DRIVES = tuple(name for name, dialect in DIALECTS.items() if dialect.labels)

@@ -39,6 +39,26 @@ def test_each_row_has_a_file_and_its_labels_are_in_udevs_rules(name: str) -> Non
 @given(st.data())
 def test_what_marks_a_drive_is_read_from_it(name: str, data: st.DataObject) -> None:
     """A drive with names that are left out would count as one without a configuration."""
-    path = data.draw(st.from_regex(re.compile(DIALECTS[name].mark, re.ASCII), fullmatch=True))
+    row = DIALECTS[name]
+    path = data.draw(st.from_regex(re.compile(row.mark, re.ASCII), fullmatch=True))
     top, is_below, _ = path.partition("/")
+    assert re.fullmatch(row.folders if is_below else row.files, top, re.ASCII)
     assert (drive_files._FOLDERS if is_below else drive_files._FILES).fullmatch(top)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_folder", "is_file"),
+    [
+        ("cloudstack CloudStack CLOUDSTA openstack OPENSTAC gandi GANDI", True, False),
+        ("meta-data meta_data META_DAT META_DAT. user-data user_data USER_DAT USER_DATA.", False, True),
+        ("vendor-data VENDOR_D VENDOR_D. network-config network_config NETWORK_ NETWORK_.", False, True),
+        ("gandi.json GANDI.JSO GANDI.JSON. GANDI.JS script SCRIPT SCRIPT.", False, True),
+        ("ec2 etc content latest lost+found cloud cloudstack.iso gandi2 gandi.d config", False, False),
+        ("meta-data.json user-data.txt user vendor network gandi.yaml scripts x-script", False, False),
+    ],
+)
+def test_no_other_name_in_a_drives_root_is_read(names: str, is_folder: bool, is_file: bool) -> None:
+    """As the platforms write them, and as plain ISO 9660 spells them."""
+    for name in names.split():
+        assert bool(drive_files._FOLDERS.fullmatch(name)) == is_folder, name
+        assert bool(drive_files._FILES.fullmatch(name)) == is_file, name

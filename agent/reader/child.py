@@ -1,8 +1,7 @@
-"""What the reader does: gives up its rights, reads the medium, answers with one JSON document, and ends.
+"""The reader's process: drop all privileges, read the medium, answer with one JSON document, and end.
 
-All imports come before ``confine``: afterwards the process may not even be able to read its own library. So
-it is told beforehand what it is for: with the digest of the last delivery it only compares, and needs no
-pydantic.
+All imports come before ``confine``: afterwards the process may be unable to read its own library. So the
+arguments determine them: with the digest of the last delivery it only compares, without pydantic.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-#: Instead of an offset: the medium is a bundle of a drive's files, or one that may hold YAML and messages.
+#: Values of PLACE: the medium is a bundle of a drive's files; one that may hold YAML and MIME messages.
 FILES, TEXTS = "files", "files+texts"
 
 
 def main(arguments: list[str]) -> None:
-    """Answer on standard output for the medium on standard input; see the package for the arguments."""
+    """Read the medium on standard input and answer on standard output; arguments: see agent/reader."""
     dialect, place, known, *packages = [*arguments, ""] if len(arguments) == 2 else arguments
     answer = _prepared(dialect, place, known, packages)
     confine()
@@ -31,19 +30,19 @@ def main(arguments: list[str]) -> None:
         said = answer()
     except Exception as error:
         said = {"defect": _where(error)}
-    # Not escaped: an answer of text that is no ASCII would have three times the size. Not by sys.stdout: in
-    # a fork it may hold what its parent has not yet written.
+    # Not escaped: text that is not ASCII would have three times the size. Not by sys.stdout: in a fork, its
+    # buffer may hold output of the parent.
     left = memoryview(json.dumps(said, ensure_ascii=False).encode("utf-8", "replace"))
     while left:
         left = left[os.write(1, left) :]
 
 
 def be(words: list[str], medium: int, answers: int) -> NoReturn:
-    """Be the reader of the medium, in a fork, to the end of the process; ``words`` as main's."""
+    """Run as the reader in a forked process and end it; ``words`` are main's arguments."""
     try:
         os.dup2(medium, 0)
         os.dup2(answers, 1)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 2)  # for nothing: an error's text may quote the document
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 2)  # discarded: an error's text may quote the document
         main(words)
         os._exit(0)
     finally:
@@ -51,9 +50,11 @@ def be(words: list[str], medium: int, answers: int) -> NoReturn:
 
 
 def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Callable[[], dict[str, Any]]:
-    """Return the whole work, with everything imported that it needs; only a dialect needs ``packages``, the
-    folders of the distribution's modules that ``-S`` left out. The module ``site`` would also run what is in
-    sitecustomize and in *.pth files, with the rights that the process still has.
+    """Import all that the reading needs, and return the function that reads.
+
+    ``packages`` are the folders of the distribution's modules, which ``-S`` left out; only a dialect needs
+    them. The module ``site`` is not used for this: it also runs sitecustomize and *.pth files, with the
+    privileges that the process still has.
     """
     sys.path += packages
     if place in (FILES, TEXTS):
@@ -66,7 +67,7 @@ def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Call
 
 
 def _where(error: Exception) -> str:
-    """The kind of a defect and its place in the reader; its text may quote the document."""
+    """Return an error's type and its place in the reader, without its text, which may quote the document."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

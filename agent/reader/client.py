@@ -1,10 +1,10 @@
-"""Start the reader (agent/reader) as a process of its own and take its answer, within bounds.
+"""Start the reader (agent/reader) as a separate process and return its answer, within bounds.
 
-A process with one thread forks it: an interpreter of its own costs four times as much. The daemon does so
-when a boot begins, before it has other threads. Beside other threads the reader is started as a program,
-since a copy of this process would wait for ever for a lock that one of them holds. Not by Host.run: the
-reader is no command of the system below the root but a part of the agent, it changes nothing, gets an open
-device as its input, and must not be able to fill the memory with its answer.
+A process with one thread forks it: a new interpreter costs four times as much. The daemon forks it when a
+boot begins, before it starts other threads. A process with several threads starts the reader as a program: a
+fork could wait forever for a lock that another thread holds. Host.run is not used: the reader is a part of
+the agent, not a command of the system below the root; it changes nothing, its input is an open device, and
+the size of its answer is bounded.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NoReturn
 
-#: Seconds of wall-clock time: ten times its CPU limit would be a machine on which nothing works.
+#: Seconds of wall-clock time: six times its CPU limit.
 TIMEOUT = 60.0
-#: Seconds for a killed reader to be gone: one that reads from a disk that hangs cannot be killed.
+#: Seconds until a killed reader has ended: one that reads from a hung disk cannot be killed.
 _GONE = 2.0
-#: Bytes of the answer: programs and files (10 MiB) and the document as it was spelled (1 MiB) in base64, the
+#: Most bytes of the answer: programs and files (10 MiB) and the unparsed document (1 MiB) in base64, the
 #: configuration (4 MiB), plain passwords and problems.
 ANSWER = 22 << 20
-#: How the folders of the distribution's Python modules are called: Debian's, and everyone else's.
+#: Ends of the paths of the distribution's Python modules: Debian's, and all others'.
 _PACKAGES = ("/dist-packages", "/site-packages")
 _READER = os.path.join(os.path.dirname(__file__), "__main__.py")
 _HINT = "the stored configuration stays in force; see: journalctl -u 'gandi-*'"
 
-#: The reader that waits for its medium, and the socket that brings it.
+#: The forked reader without a medium yet: its process id, and the socket over which it gets one.
 _prepared: tuple[int, socket.socket] | None = None
 
 
@@ -59,46 +59,49 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What the reader made of a medium. ``config`` is None where it could not be read, or is ``same``."""
+    """The reader's answer. ``config`` is None if it could not be read, or the delivery is the ``same``."""
 
     config: model.InstanceConfig | None
     #: The customer's programs by name.
     files: dict[str, bytes]
-    #: The document as it was spelled; None where it is not to be kept.
+    #: The unparsed document; None if it must not be stored.
     raw: bytes | None
     problems: tuple[Problem, ...]
-    #: A name for all that was delivered; the same delivery has the same one.
+    #: The digest of everything that was delivered.
     digest: str
-    #: Whether the digest is the one that was known.
+    #: Whether the digest equals the one of the last delivery.
     same: bool
-    #: Whether the medium says of itself that it is of this dialect.
+    #: Whether the medium has the marks of this dialect.
     ours: bool
-    #: False where it is damaged or cut short.
+    #: False if it is damaged or truncated.
     whole: bool
-    #: The bytes on the medium that held it: offset and length.
+    #: Its place on the medium, in bytes: offset and length.
     extent: tuple[int, int]
     modules: tuple[Piece, ...]
-    #: Why the medium is not the platform's, "" where nothing speaks against it.
+    #: Why the medium is not the platform's, or "".
     foreign: str = ""
-    #: Whether, instead of an archive, ``extent`` begins with the mark of one that was being overwritten.
+    #: Whether ``extent`` begins not with an archive but with the mark of one that was being overwritten.
     wiped: bool = False
-    #: Where another archive before ``extent`` ends, in bytes of the disk; 0 where there is none.
+    #: The end of another archive before ``extent``, in bytes of the disk; 0 if there is none.
     before: int = 0
-    #: Plain passwords by account ("": the default user's): for this process's life, never stored.
+    #: Plain passwords by account ("": the default user's): kept in this process's memory, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
 
 
 def parse_disk(descriptor: int, *, known: str = "") -> Parsed:
-    """Have the disk on ``descriptor`` searched for the platform's archive, and that read.
+    """Find and read the platform's archive on the disk ``descriptor``.
 
-    ``known`` is the digest of the last delivery: for the same one no configuration is made (and pydantic is
-    not imported). Raises HostError when the reader ended badly or not in time.
+    ``known`` is the digest of the last delivery: with it the archive is only compared, without pydantic and
+    without a configuration in the answer. Raise HostError if the reader fails or does not end in time.
     """
     return _read("gandi", "disk", descriptor, known)
 
 
 def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
-    """Have a drive's files, by their paths in it, read as ``dialect``; errors as above, and no digest."""
+    """Read a drive's files (path on the drive -> content) as ``dialect``; without a digest.
+
+    Raise HostError if the reader fails or does not end in time.
+    """
     pairs = sorted(files.items())
     head = json.dumps([[name, len(content)] for name, content in pairs]).encode() + b"\n"
     place = "files+texts" if _may_hold_texts(dialect, files) else "files"
@@ -109,10 +112,10 @@ def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
 
 
 def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
-    """Whether the reader needs libraries for YAML and for messages, which it can only import before it looks
-    at anything.
+    """Return whether the reader needs the libraries for YAML and MIME: it can import them only before it is
+    confined, thus before it reads anything.
 
-    User and vendor data do, unless it is a script; it may be packed, so no more is asked of it here.
+    User and vendor data need them unless it is a script. It may be compressed, so nothing else is checked.
     """
     row = DIALECTS.get(dialect)
     if row is None or not row.has_user_data:
@@ -122,7 +125,7 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
 
 
 def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
-    # Where a module lies is known here already, and a folder's *.pth files are not looked at.
+    # The folders of modules are taken from this process: *.pth files are not read again.
     packages = [] if known else [one for one in sys.path if one.endswith(_PACKAGES)]
     status, output = _answered([dialect, place, known, *packages], descriptor)
     if status:
@@ -137,7 +140,7 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
 
 
 def prepare() -> None:
-    """Fork a reader that waits for its medium, while this process has one thread; for one reading."""
+    """Fork a reader for the next medium, while this process still has one thread. It reads one medium."""
     global _prepared
     ours, theirs = socket.socketpair()
     process = os.fork()
@@ -149,7 +152,7 @@ def prepare() -> None:
 
 
 def _wait(ours: socket.socket, theirs: socket.socket) -> NoReturn:
-    """Be the reader once its medium has come; end where it was dismissed."""
+    """Run as the reader when the medium arrives on ``theirs``; end the process when the socket is closed."""
     try:
         ours.close()
         words, descriptors, _, _ = socket.recv_fds(theirs, 1 << 16, 2)
@@ -162,7 +165,7 @@ def _wait(ours: socket.socket, theirs: socket.socket) -> NoReturn:
 
 
 def dismiss() -> None:
-    """End the reader that waits, where it was not needed."""
+    """End the reader of ``prepare`` if it was not used."""
     if prepared := _taken():
         process, ours = prepared
         ours.close()
@@ -190,7 +193,7 @@ def _start(words: list[str], descriptor: int, writing: int) -> int:
 
 
 def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
-    """Run the reader to its end; return its wait status and output."""
+    """Run the reader; return its wait status and output. Raise HostError if it cannot start or is killed."""
     reading, writing = os.pipe()
     try:
         process = _start(words, descriptor, writing)
@@ -216,7 +219,7 @@ def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
 
 
 def _fork(words: list[str], descriptor: int, writing: int) -> int:
-    """Return the process id of a copy of this process that is the reader, and ends as such."""
+    """Fork this process, run the reader in the child, and return the child's process id."""
     if process := os.fork():
         return process
     from agent.reader import child
@@ -225,7 +228,7 @@ def _fork(words: list[str], descriptor: int, writing: int) -> int:
 
 
 def _spawn(words: list[str], descriptor: int, writing: int) -> int:
-    """Return the process id of the reader as a program; its standard error goes nowhere, as above."""
+    """Start the reader as a program, with standard error to /dev/null; return its process id."""
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-I", "-S", _READER, *words],
@@ -240,7 +243,7 @@ def _spawn(words: list[str], descriptor: int, writing: int) -> int:
 
 
 def _collect(reading: int, deadline: float) -> bytes | None:
-    """Everything up to the end of the pipe; None when that takes too long or is too much."""
+    """Return the bytes up to the end of the pipe; None if ``deadline`` passes or they exceed ``ANSWER``."""
     output = bytearray()
     poll = select.poll()
     poll.register(reading, select.POLLIN)

@@ -1,6 +1,6 @@
-"""A drive's files as the employer hands them over: one JSON line of [name, size] pairs, then the bytes.
+"""Read a drive's files as the parser client sends them: one JSON line of [name, size] pairs, then the bytes.
 
-They lie in memory that both share (memfd_create(2)); each is read when a dialect asks for it.
+They are in shared memory (memfd_create(2)); each is read when a dialect needs it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ class Files(Mapping[str, bytes]):
 
 
 def prepare(dialect: str, *, texts: bool) -> Callable[[], dict[str, Any]]:
-    """What answers for a bundle on standard input, which may hold ``texts``: YAML, MIME. It gives no digest:
-    whoever read the drive has one.
+    """Return the function that reads the bundle on standard input; with ``texts`` it may hold YAML and MIME.
+
+    Its answer has no digest: the process that read the drive computes it.
     """
     parse = _dialect(dialect)
     if texts:

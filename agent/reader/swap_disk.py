@@ -1,5 +1,5 @@
-"""The swap disk, in the reader: which of its two places holds the platform's archive, its members, its
-document, and a name for the whole delivery.
+"""Read the swap disk, in the reader: find the platform's archive at one of two places, and return its
+members, its document, and a digest of the whole delivery.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     #: A dialect's ``reading``: of the document and the script.
     Parse = Callable[[dict[str, Any], bytes | None], Reading]
 
-#: Bytes of a configuration that are handed back to be kept as it was spelled.
+#: Most bytes of a document that is returned unparsed, to be stored.
 RAW_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Delivery:
-    """What was found at one of the two places."""
+    """An archive, or the agent's mark, at one of the two places."""
 
     archive: Archive
     raw: bytes | None = None
@@ -42,7 +42,7 @@ class _Delivery:
 
 
 def prepare(known: str) -> Callable[[], dict[str, Any]]:
-    """What answers for the disk on standard input; with ``known``, only whether it is that delivery."""
+    """Return the function that reads standard input; with ``known``, it only compares digests."""
     parse: Parse | None = None
     if not known:
         from agent.reader.dialects import gandi
@@ -52,7 +52,7 @@ def prepare(known: str) -> Callable[[], dict[str, Any]]:
 
 
 def _answer(parse: Parse | None, known: str) -> dict[str, Any]:
-    """What the disk holds; without ``parse``, only whether that is the known delivery."""
+    """Return the answer for the disk; without ``parse``, only whether its digest is ``known``."""
     try:
         delivery, before = _chosen()
     except OSError as error:
@@ -80,10 +80,10 @@ def _answer(parse: Parse | None, known: str) -> dict[str, Any]:
 
 
 def _chosen() -> tuple[_Delivery | None, int]:
-    """What counts of the two places, and where what lies before it ends (0: nothing does).
+    """Return the delivery that is used, and the end of another archive before it (0: there is none).
 
-    What begins at 0 is read first: where it reaches to the other place, or its end is unknown, an archive
-    there is only a part of it. Raise OSError for a disk that cannot be read.
+    The archive at 0 is read first: if it extends beyond the other place, or its end is unknown, an archive
+    there is a part of it. Raise OSError if the disk cannot be read.
     """
     late, early = OFFSETS
     first = _at(early)
@@ -94,7 +94,7 @@ def _chosen() -> tuple[_Delivery | None, int]:
 
 
 def _at(offset: int) -> _Delivery | None:
-    """What lies at ``offset``; None where that is nothing of the platform's, and no archive of others."""
+    """Return the platform's archive, a foreign one, or the agent's mark, at ``offset``; otherwise None."""
     block = os.pread(0, BLOCK, offset)
     if (size := tar_archive.marked(block)) is not None:
         return _Delivery(tar_archive.Archive(offset, BLOCK + size, whole=True), wiped=True)
@@ -109,7 +109,7 @@ def _at(offset: int) -> _Delivery | None:
 
 
 def _content(found: Archive, name: str) -> bytes | None:
-    """A member's bytes; None where it is not there, or (told as a problem) not whole."""
+    """Return a member's bytes; None if it is absent, or damaged, which is recorded as a problem."""
     member = found.members.get(name)
     try:
         return member.read(0) if member else None
@@ -120,7 +120,7 @@ def _content(found: Archive, name: str) -> bytes | None:
 
 
 def _digest(found: Archive, raw: bytes | None, script: bytes | None) -> str:
-    """A name for everything that was delivered, by the version that read it; dates do not count."""
+    """Return the digest of the agent's version and all that was delivered, without the members' dates."""
     digest = sha256(__version__.encode())
     for name, member in sorted(found.members.items()):
         digest.update(f"\0{name}\0{member.size}\0".encode())

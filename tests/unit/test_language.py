@@ -56,7 +56,6 @@ FORBIDDEN = re.compile(
 PENDING = (
     "agent/disks",
     "agent/host",
-    "agent/reader",
     "agent/steps",
     "docs/benchmarks.md",
     "tests/system",

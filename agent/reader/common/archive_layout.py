@@ -1,7 +1,7 @@
-"""The swap disk's archive as far as its parent needs to know it: places, members' names, the agent's mark.
+"""Constants of the swap disk's archive that are used outside the reader too: places, members' names, mark.
 
-Nothing here parses: bytes of the disk are compared with constants at fixed offsets, and read by
-``agent/reader/formats/tar_archive.py``, in the confined reader alone.
+Nothing is parsed here: bytes of the disk are only compared with constants at fixed offsets. The archive is
+parsed by ``agent/reader/formats/tar_archive.py``, in the confined reader only.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 
 BLOCK = 512
-#: Bytes from the beginning of the disk: where the platform puts the archive, and where older ones did.
+#: Bytes from the beginning of the disk: the archive's place today, and on older platforms.
 OFFSETS = (512 << 10, 0)
 CONFIG, SCRIPT, INIT = "gandi/config", "gandi/script", "gandi/init"
-#: The only member of an archive whose bytes the agent is overwriting: its own mark, see ``mark``.
+#: The only member of an archive that the agent is overwriting: its mark, see ``mark``.
 WIPED = "gandi/wiped"
 MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)")
 #: The magic of a header block, ustar's and GNU's (tar(5)).
@@ -20,12 +20,12 @@ _MAGIC, _AT = b"ustar", slice(257, 262)
 
 
 def has_magic(block: bytes) -> bool:
-    """Whether a block has the magic of a tar header; it need not be one."""
+    """Return whether a block has the magic of a tar header; nothing else of it is checked."""
     return block[_AT] == _MAGIC
 
 
 def mark(length: int) -> bytes:
-    """A header block that says: the ``length`` bytes after this block are being overwritten."""
+    """Return the header block that marks the ``length`` bytes after it as being overwritten."""
     block = bytearray(BLOCK)
     block[: len(WIPED)] = WIPED.encode()
     block[100:108] = b"0000600\0"

@@ -1,15 +1,15 @@
-"""pydantic's compiled core, without the modules that describe it to people and type checkers.
+"""Import pydantic's compiled core without the Python modules that describe it to type checkers.
 
-``import pydantic_core`` also imports ``core_schema``, two hundred TypedDicts and functions that make plain
-dicts of their arguments, and with it typing_extensions and inspect: half of what the reader cost at each
-first boot. The schemas of lenient.py are such dicts already. So the package's own ``__init__`` is left out.
-The compiled module is tried first; a release with another layout is imported as everyone does. What is read
-in the reader is tested with the oldest release that is allowed, Debian's and the newest.
+``import pydantic_core`` also imports ``core_schema``, two hundred TypedDicts and functions that return plain
+dicts, and with it typing_extensions and inspect: half of the reader's cost at each first boot. The schemas
+of lenient.py are such dicts already, so the package's ``__init__`` is not run. If a release has another
+layout, the package is imported the usual way. The reader is tested with the oldest release that is allowed,
+with Debian's and with the newest.
 """
 
 from __future__ import annotations
 
-# The core imports it at its first error, when nothing can be opened any more.
+# The core imports it at its first error, when the reader can open no file any more.
 import collections.abc  # noqa: F401
 import sys
 from importlib.machinery import PathFinder
@@ -23,8 +23,9 @@ _NAME = "pydantic_core"
 
 
 def _plant() -> None:
-    """Make a package of the compiled module's two classes. Raise an exception of any type where they are not
-    there, or do not answer as they should.
+    """Put a package with only the compiled module's two classes into ``sys.modules``.
+
+    Raise an exception of any type if they are missing or an error has not the expected form.
     """
     found = PathFinder.find_spec(_NAME)
     package: Any = ModuleType(_NAME)
@@ -46,7 +47,7 @@ if _NAME not in sys.modules:
     try:
         _plant()
     except Exception:
-        # The compiled module stays where it was loaded: it can be initialised only once.
+        # The compiled module stays in sys.modules: it can be initialised only once.
         sys.modules.pop(_NAME, None)
 
 from pydantic_core import SchemaValidator, ValidationError  # noqa: E402

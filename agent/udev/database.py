@@ -1,9 +1,9 @@
-"""udev's private database, read by its files and not by a library: no library reads it below another root.
+"""Read udev's private database from its files: no library reads it below another root.
 
-Images and the tests' trees have a database of their own. sd-device and libudev read that of the running
-system alone, so the agent would need this reader beside theirs. Import and first device cost 0.5 ms of CPU;
-by sd-device with ctypes 2.4 ms, by pyudev 17.5 ms. The format is not promised, and has stood since 2010:
-tests/system/test_udev_database.py holds this reading to libudev's of the same records.
+Images and the tests' trees have their own databases. sd-device and libudev read only that of the running
+system, so the agent would need this module beside them. Import and first device cost 0.5 ms of CPU; with
+sd-device by ctypes 2.4 ms, with pyudev 17.5 ms. The format is not guaranteed, but unchanged since 2010:
+tests/system/test_udev_database.py compares this module with libudev on the same records.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"
-#: In a record while udev is at work on the device: since systemd 255 there is one from the beginning on,
-#: before the device has its name.
+#: In a record while udev processes the device. Since systemd 255 a record exists from the beginning, before
+#: the device has its name.
 _AT_WORK = "E:ID_PROCESSING=1"
 
 
 def block(host: Host, name: str) -> dict[str, str]:
-    """The properties of a block device now, by its kernel name: the kernel's (/sys/…/uevent) and udev's.
+    """Return a block device's properties now, by its kernel name: the kernel's (/sys/…/uevent) and udev's.
 
-    Empty when there is no such device. ``USEC_INITIALIZED`` is there once udev has finished with it for the
-    first time. Format of a record: systemd's sd-device, device_read_db; a record is replaced whole.
+    Empty if there is no such device. ``USEC_INITIALIZED`` is present once udev has processed the device for
+    the first time. Format of a record: systemd's sd-device, device_read_db; udev replaces it as a whole.
     """
     folder = f"{_CLASS}/{name}"
     number = attribute(host, f"{folder}/dev")
@@ -51,21 +51,22 @@ def block(host: Host, name: str) -> dict[str, str]:
 
 
 def interface(host: Host, index: int) -> dict[str, str]:
-    """What udev has found out about a network interface, by its number (ifindex): the names that it may be
-    given among it. Empty before udev has seen it.
+    """Return udev's properties of a network interface, by its number (ifindex), with the names that it may
+    get; empty before udev has processed it.
     """
     return _properties(_record(host, f"n{index}"))
 
 
 def finished(host: Host, index: int) -> bool:
-    """Whether udev has finished with a network interface: until then its name may still change."""
+    """Return whether udev has processed a network interface: until then its name may change."""
     record = host.read(f"{_DATA}/n{index}")
     return record is not None and _AT_WORK not in lines(record)
 
 
 def tagged(host: Host, tag: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """What udev has finished with and tagged: the name of each record (b254:16, n3, +cpu:cpu1), and its
-    properties. One that has lost the tag since is among them, without the properties that came with it.
+    """Yield the name (b254:16, n3, +cpu:cpu1) and the properties of each processed device with ``tag``.
+
+    A device that has lost the tag since is included, without the properties that were set with it.
     """
     for key in listed(host, f"/run/udev/tags/{tag}"):
         record = _record(host, key)
@@ -82,5 +83,5 @@ def _properties(record: Iterable[str]) -> dict[str, str]:
 
 
 def _pairs(assignments: Iterable[str]) -> dict[str, str]:
-    """The properties; one without a value is none, as for libudev."""
+    """Return the properties; one without a value is left out, as by libudev."""
     return {key: value for key, _, value in (one.partition("=") for one in assignments) if value}

@@ -72,8 +72,8 @@ class Host:
     planned: list[str] = field(default_factory=list)
     #: The system below the root does not run: the kernel and /sys, if present, belong to another one.
     offline: bool = False
-    #: Gets each decision with its facts, one line each and never a secret; None where nobody debugs, so that
-    #: ``if host.debug:`` before the line is made is all that it costs then.
+    #: Called with each decision and its facts: one line, never a secret. None unless debugging is on; the
+    #: caller checks ``if host.debug:`` before it makes the line, so that nothing else is paid for then.
     debug: Callable[[str], None] | None = None
     _root: str = field(init=False)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _SHELL = "/bin/bash"
-#: sudo reads no file of this folder whose name has a dot.
+#: sudo ignores files with a dot in their names in this folder.
 _SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 #: Characters that name a key in a report: of its comment, or of its fingerprint ("SHA256:" and 8).
 _COMMENT, _FINGERPRINT = 40, 15

@@ -76,7 +76,7 @@ SETTINGS = {
 
 
 def table(disk: LoopDisk, lines: str) -> None:
-    """Write a GPT; the kernel is told where there is a partition."""
+    """Write a GPT; the kernel's table is updated if there is a partition."""
     sh("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", disk.node, stdin=f"label: gpt\n{lines}\n")
     if lines:
         sh("partx", "--update", disk.node)

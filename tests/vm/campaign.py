@@ -53,7 +53,7 @@ def dice(name: str) -> random.Random:
 def collected(
     request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """Record the number of tests, so that a soak that ends before the last one is seen to."""
+    """Record the number of tests, so that a soak that ends before the last one is noticed."""
     record_testsuite_property("collected", len(request.session.items))
 
 

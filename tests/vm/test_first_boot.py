@@ -16,7 +16,7 @@ UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi
 
 @pytest.mark.long
 def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: State) -> None:
-    """At 512 KiB, on a machine whose root filesystem is the whole disk."""
+    """At 512 KiB; the machine's root filesystem is on the whole disk, without a partition table."""
     vm = machine.clone(set_up)
     _is_the_machine(vm)
     checks.addresses(vm)
@@ -38,7 +38,7 @@ def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Pa
 
 
 def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
-    """The root disk has a GPT whose backup header is not at the end; and the gateway is outside the
+    """The root disk has a GPT with a backup header that is not at the end. The gateway is outside the
     address's network (a /32): an on-link route, over which the gateway answers.
     """
     config = sample.changed()

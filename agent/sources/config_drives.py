@@ -77,30 +77,33 @@ def look(asked: Asked, places: Places = places) -> Findings:
     if asked.host.debug:
         for name in storage.names(asked.host):
             asked.host.debug(f"source drives: {name}: {_why_not(asked.host, name) or 'may be a drive'}")
-    drives = list[Drive]()
-    for name in places(asked.host):
-        device = labelled(asked.host, name, labels)
-        if device is None or not set(labels[device.label]) & set(asked.sources):
-            if asked.host.debug:
-                why = f"labelled {device.label}" if device else "no filesystem with a drive's label"
-                asked.host.debug(f"source drives: {name}: not read: {why}")
-            continue
-        try:
-            drive = _read(device, labels[device.label])
-        except AgentError as error:
-            notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
-        else:
-            if asked.host.debug:
-                dialect = drive.dialect if drive else "no"
-                asked.host.debug(
-                    f"source drives: {name}: read: labelled {device.label}, {dialect} configuration"
-                )
-            if drive is None:
-                notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))
-            elif drive.dialect in asked.sources:
-                drives.append(drive)
+    drives = [drive for name in places(asked.host) for drive in _read_from(asked, name, labels, notes)]
     found = _choose(drives, asked.known, notes)
     return Findings(found, tuple(notes))
+
+
+def _read_from(
+    asked: Asked, name: str, labels: Mapping[str, tuple[str, ...]], notes: list[Item]
+) -> Iterable[Drive]:
+    """Yield the drive on the device if it is of a source that is asked; add to ``notes`` why not."""
+    device = labelled(asked.host, name, labels)
+    if device is None or not set(labels[device.label]) & set(asked.sources):
+        if asked.host.debug:
+            why = f"labelled {device.label}" if device else "no filesystem with a drive's label"
+            asked.host.debug(f"source drives: {name}: not read: {why}")
+        return
+    try:
+        drive = _read(device, labels[device.label])
+    except AgentError as error:
+        notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
+        return
+    if asked.host.debug:
+        dialect = drive.dialect if drive else "no"
+        asked.host.debug(f"source drives: {name}: read: labelled {device.label}, {dialect} configuration")
+    if drive is None:
+        notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))
+    elif drive.dialect in asked.sources:
+        yield drive
 
 
 def carries(host: Host, disk: str, label: str) -> bool:

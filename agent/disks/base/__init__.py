@@ -1,1 +1,1 @@
-"""What all of the disks' modules stand on: facts, records, locks, the running system."""
+"""Shared by all modules for disks: facts, records, locks, the interface to the running system."""

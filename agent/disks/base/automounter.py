@@ -1,4 +1,4 @@
-"""Whether the automounter has a part in mounting data disks."""
+"""Detect whether mount mode *autofs* is in use, or was."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.context import Context
 
-#: The automounter's master file of the agent, and the state of that mount mode in this boot.
+#: The agent's file in autofs's auto.master.d, and the state of mount mode *autofs* in this boot.
 AUTOFS_LINK = "/etc/auto.master.d/gandi.autofs"
 AUTOFS_STATE = "/run/gandi/autofs"
 
 
 def has_automounter(ctx: Context) -> bool:
-    """Whether the automounter has, or has had, a part in this; where not, which is nearly everywhere, what
-    deals with it is not even loaded.
+    """Return whether autofs is to mount data disks, or traces of an earlier setting are left. If not, which
+    is the usual case, mode_autofs.py is not imported.
     """
     is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
     folder, _, name = AUTOFS_LINK.rpartition("/")

@@ -1,5 +1,5 @@
-"""What a decision on a disk is made from, and what it can be. Plain values: policy.py and sizing.py
-think, handler.py acts.
+"""The input and the results of a decision on a disk, as plain values: policy.py and sizing.py decide,
+handler.py acts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Place(StrEnum):
-    """What stands at a name below CONFIG_DISK_ROOT."""
+    """The kind of an entry in CONFIG_DISK_ROOT."""
 
     EMPTY = "an empty folder"
     FULL = "a folder that is not empty"
@@ -28,8 +28,8 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """A filesystem that is in use (or about to be mounted); ``ours``: the agent mounted it as a data
-    disk.
+    """A filesystem that is mounted or about to be. ``number`` is the device's major:minor, ``at`` the
+    mountpoint; ``ours``: the agent mounted it as a data disk.
     """
 
     number: str
@@ -41,7 +41,9 @@ class Filesystem:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The facts about the machine that the decision on one device needs. ``disk_root`` is free of links."""
+    """The facts about the machine that the decision on one device needs. ``disk_root`` is
+    CONFIG_DISK_ROOT with symbolic links resolved.
+    """
 
     disk_root: str = "/srv"
     mounts: tuple[Mount, ...] = ()
@@ -50,13 +52,13 @@ class Machine:
     root_disks: frozenset[str] = frozenset()
     filesystems: tuple[Filesystem, ...] = ()
     places: Mapping[str, Place] = field(default_factory=dict)
-    #: Names of devices that we mounted in this boot and somebody unmounted.
+    #: Names of devices that an administrator has released (gather.released).
     released: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class MountAt:
-    """Mount it there. ``warning`` is worth telling, "" otherwise."""
+    """Mount the device at ``at``. ``warning`` is part of the report, unless it is ""."""
 
     at: str
     options: str
@@ -65,25 +67,25 @@ class MountAt:
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """It is mounted there already, by us or by somebody else."""
+    """The device is mounted at ``at`` already, by the agent or by another program."""
 
     at: str
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Make a filesystem on it, if it is proven blank: it has just been attached."""
+    """Make a filesystem on the newly attached disk, if it proves to be blank."""
 
     fstype: str
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Leave it alone, for this reason; ``quiet`` ones go without saying, except in ``gandi-agent disks``."""
+    """Leave the device alone, for this reason. ``quiet``: only ``gandi-agent disks`` shows it."""
 
     reason: str
     quiet: bool = field(default=False, compare=False)
-    #: What is to be done about it, where the reason is a failure.
+    #: The remedy, if the reason is a failure.
     remedy: str = field(default="", compare=False)
 
 
@@ -92,12 +94,12 @@ Decision = MountAt | Mounted | Format | Leave
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that one decision is made from. ``remembered``: State.disks()."""
+    """The complete input of the decision on one device. ``remembered`` is the result of State.disks()."""
 
     disk: Disk
     device: Device
     machine: Machine
     settings: Settings
     remembered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    #: The disk was attached while the machine runs, and nobody has looked at it yet.
+    #: The disk was attached while the machine runs, and the agent has not handled it yet.
     is_new: bool = False

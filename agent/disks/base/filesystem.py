@@ -1,6 +1,6 @@
-"""What differs between ext2-4, XFS and btrfs: how large one is, what grows it, when it wants a check.
+"""The differences between ext2-4, XFS and btrfs: how to get the size, how to grow, when to check.
 
-The size is asked of the filesystem itself, because it is what tells whether a growth has succeeded.
+The size is read from the filesystem itself: it shows whether growing has succeeded.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
-#: What grows a mounted filesystem: by device or by mountpoint (resize2fs(8), xfs_growfs(8),
+#: Commands that grow a mounted filesystem, by device or by mountpoint (resize2fs(8), xfs_growfs(8),
 #: btrfs-filesystem(8)).
 _GROWERS = {
     **dict.fromkeys(EXT, ("resize2fs", "{node}")),
     "xfs": ("xfs_growfs", "{at}"),
     "btrfs": ("btrfs", "filesystem", "resize", "max", "{at}"),
 }
-#: Bytes that a full-grown filesystem may leave: ext4 uses no last block group that holds less than its
-#: own tables.
+#: Bytes that a fully grown filesystem may leave unused: ext4 omits a last block group that is smaller than
+#: its own tables.
 SLACK = 16 << 20
 #: Offset and length of the ext superblock (kernel Documentation/filesystems/ext4/super.rst).
 _SUPERBLOCK = 1024
@@ -33,18 +33,18 @@ _EXT_MAGIC = 0xEF53
 _CLEAN, _ERRORS = 1, 2
 _COMPAT_JOURNAL = 0x4
 _INCOMPAT_64BIT = 0x80
-#: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS answers it.
+#: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS supports it.
 _XFS_GEOMETRY = 0x80705864
 _XFS_GEOMETRY_BYTES = 112
 
 
 def grower(fstype: str, node: str, at: str) -> tuple[str, ...]:
-    """The command that lets the mounted filesystem fill its device; empty when there is none."""
+    """Return the command that grows the mounted filesystem to its device's size, () if there is none."""
     return tuple(word.format(node=node, at=at) for word in _GROWERS.get(fstype, ()))
 
 
 def size(host: Host, fstype: str, node: str, at: str) -> int:
-    """Bytes that the mounted filesystem spans now. Raises HostError when it cannot be asked."""
+    """Return the present size of the mounted filesystem in bytes. Raises HostError if it cannot be read."""
     try:
         if fstype in EXT:
             return _ext_size(superblock(host, node))
@@ -57,7 +57,7 @@ def size(host: Host, fstype: str, node: str, at: str) -> int:
 
 
 def superblock(host: Host, node: str) -> bytes:
-    """The ext superblock of a device. Raises HostError when there is none."""
+    """Return the ext superblock of a device. Raises HostError if there is none."""
     with host.opened(node, os.O_RDONLY) as descriptor:
         block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
     if len(block) < _SUPERBLOCK or _u16(block, 0x38) != _EXT_MAGIC:
@@ -66,8 +66,8 @@ def superblock(host: Host, node: str) -> bytes:
 
 
 def wants_check(block: bytes, now: float | None = None) -> str:
-    """Why the ext superblock asks for a check before it is mounted, "" when it does not. A journal to
-    replay is none: the kernel does that.
+    """Return why the filesystem with this ext superblock must be checked before it is mounted, or "". A
+    journal to replay is no reason: the kernel does that. ``now`` is in seconds since the epoch.
     """
     state, mounts, limit = _u16(block, 0x3A), _u16(block, 0x34), struct.unpack_from("<h", block, 0x36)[0]
     checked, interval = _u32(block, 0x40), _u32(block, 0x44)
@@ -83,8 +83,8 @@ def wants_check(block: bytes, now: float | None = None) -> str:
 
 
 def may_want_check(block: bytes) -> bool:
-    """Whether the ext superblock asks for a check now, or may at some later mount: by a limit of mounts
-    or of time, or after a power cut where it has no journal.
+    """Return whether the filesystem with this ext superblock must be checked now, or may have to be before a
+    later mount: it has a limit of mounts or of time, or no journal for a power failure.
     """
     limit, interval = struct.unpack_from("<h", block, 0x36)[0], _u32(block, 0x44)
     is_journaled = bool(_u32(block, 0x5C) & _COMPAT_JOURNAL)

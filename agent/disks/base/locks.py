@@ -1,5 +1,5 @@
-"""Who may look at a disk and who decides: among the threads of a process, and among the processes (the
-daemon, a stage client that fell back, the verbs).
+"""Locks on disks and decisions, between the threads of a process and between processes (the daemon, a stage
+that runs without it, the commands).
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from agent.disks.base.record import Record
     from agent.host.host import Host
 
-#: Seconds that one look at a disk waits for another one to end; growing a large filesystem takes minutes.
+#: Seconds to wait for the lock on a disk; growing a large filesystem takes minutes.
 PATIENCE = 1800.0
-#: Seconds that a decision waits for another process's, which takes a fraction of one.
+#: Seconds to wait for another process's decision, which takes a fraction of a second.
 _DECISION = 60.0
 
 
 @dataclass(slots=True)
 class Turns:
-    """One look at a disk at a time, one decision at a time, and which places have been given out."""
+    """Serialise the work on each disk and all decisions; keep the mountpoints that are assigned."""
 
     _deciding: threading.Lock = field(default_factory=threading.Lock)
     _making: threading.Lock = field(default_factory=threading.Lock)
     _disks: dict[str, threading.Lock] = field(default_factory=dict)
-    #: What this process is about to mount, by device, as it was on record before.
+    #: The former records of the devices that this process is about to mount.
     _before: dict[str, Record] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def of(self, host: Host, name: str, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the disk. Raises Busy when another look at it does not end."""
+        """Hold the lock on the disk. Raises Busy if it is not free within ``patience`` seconds."""
         with self._making:
             lock = self._disks.setdefault(name, threading.Lock())
         deadline = time.monotonic() + patience
@@ -55,13 +55,13 @@ class Turns:
 
     @contextlib.contextmanager
     def deciding(self, host: Host) -> Iterator[None]:
-        """Be the only one who decides."""
+        """Hold the lock on decisions. Raises Busy if another process does not free it."""
         with self._deciding, record.exclusive(host, "decisions", _DECISION):
             yield
 
     def pending(self, host: Host) -> dict[str, Filesystem]:
-        """What is about to be mounted, by whichever process, by device number. To be asked before the kernel
-        is asked what is mounted: what is pending no more is mounted then.
+        """Return what any process is about to mount, by device number. Call this before reading the kernel's
+        mounts: what is no longer pending is among them then.
         """
         me = processes.me()
         return {
@@ -71,12 +71,14 @@ class Turns:
         }
 
     def begin(self, host: Host, device: str, claim: Record, before: Record) -> None:
-        """Record that the device is about to be mounted. To be called while deciding. Raises HostError."""
+        """Store the record of a device that is about to be mounted. The caller holds the lock on decisions.
+        Raises HostError.
+        """
         Records(host).put(device, claim)
         self._before[device] = before
 
     def end(self, host: Host, device: str) -> None:
-        """It is mounted, or it could not be: then what was on record before is so again."""
+        """End what ``begin`` began. If the device is not mounted, restore its former record."""
         records, before = Records(host), self._before.pop(device, None)
         known = records.all().get(device) if before else None
         if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
@@ -85,5 +87,5 @@ class Turns:
                 records.put(device, replace(before, checked=known.checked))
 
 
-#: The disks of this machine, for everything in this process that acts on them.
+#: The locks of this process on the machine's disks.
 TURNS = Turns()

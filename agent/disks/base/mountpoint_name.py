@@ -1,17 +1,15 @@
-"""From a filesystem's label, which may be any bytes at all, to a folder name that is safe below
-CONFIG_DISK_ROOT.
-"""
+"""Make a safe folder name for CONFIG_DISK_ROOT from a filesystem's label, which may be any bytes."""
 
 from __future__ import annotations
 
-#: Bytes of the longest file name that Linux knows (NAME_MAX).
+#: Bytes of the longest file name in Linux (NAME_MAX).
 LONGEST = 255
 _KEPT = frozenset("._+-")
 
 
 def safe(label: bytes) -> str:
-    """The label as a name: Unicode letters and digits and ``._+-`` stay, all else becomes ``_``; ""
-    stays "".
+    """Return the label as a name: Unicode letters, digits and ``._+-`` stay, every other character becomes
+    ``_``; "" stays "".
 
     A leading dot becomes ``_`` too, so that the name is neither hidden nor ``..``.
     """
@@ -23,7 +21,7 @@ def safe(label: bytes) -> str:
 
 
 def numbered(name: str, number: int) -> str:
-    """The name for the ``number``-th filesystem that wants it: itself, then ``_2``, ``_3``."""
+    """Return the name for the ``number``-th filesystem with it: unchanged, then with ``_2``, ``_3``."""
     if number < 2:
         return name
     suffix = f"_{number}"
@@ -31,5 +29,5 @@ def numbered(name: str, number: int) -> str:
 
 
 def _cut(name: str, limit: int) -> str:
-    """At most ``limit`` bytes, cut between two characters."""
+    """Return at most ``limit`` bytes of the name, cut between two characters."""
     return name.encode()[:limit].decode("utf-8", "ignore")

@@ -1,8 +1,8 @@
-"""What version 0.1 wrote about disks in this boot, as facts of now: the package was upgraded since.
+"""Convert the records that version 0.1 wrote in this boot, before the package was upgraded.
 
 It had five files in /run/gandi: ``disks.json``, ``begun.json`` (about to be mounted) and ``gone.json`` hold
 records by device, or by "device diskseq"; ``pending.json`` the process that mounts, by device number;
-``once.json`` what was tried, by a word and the device, and the count of attachments at coldplug.
+``once.json`` what was tried, by a word and the device, and the diskseq at coldplug.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ FILES = ("pending.json", "begun.json", "gone.json", "once.json", "disks.json")
 
 
 def coldplug(host: Host, folder: str) -> str:
-    """Return the count of attachments when the mount stage began, "" where it is not known."""
+    """Return the highest diskseq at the start of the mount stage, or "" if it is unknown."""
     return str(_read(host, folder, "once.json").get("coldplug", ""))
 
 
 def records(host: Host, folder: str) -> dict[str, Facts]:
-    """Return the fields of each record by its key of now. A damaged file counts as an empty one."""
+    """Return the fields of each record by its present key. A damaged file counts as an empty one."""
     found: dict[str, Facts] = {}
     processes = _read(host, folder, "pending.json")
     for name, facts in _converted(host, folder, "begun.json"):
@@ -56,8 +56,8 @@ def _converted(host: Host, folder: str, file: str) -> list[tuple[str, Facts]]:
 
 
 def _add_tried(host: Host, found: dict[str, Facts], tried: Facts) -> None:
-    """Add what was tried: ``look`` (at a whole disk) and ``fsck``, with the diskseq, and ``grow``, with the
-    diskseq and a size in bytes.
+    """Add what was tried: ``look`` (a whole disk was handled) and ``fsck``, with the diskseq, and ``grow``,
+    with the diskseq and a size in bytes.
     """
     for what, value in tried.items():
         word, _, name = what.partition(" ")

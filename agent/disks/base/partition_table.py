@@ -1,8 +1,7 @@
-"""Partition tables: what one says of the disk it was written for, and how its last partition is made to
-reach the end.
+"""Read a partition table, grow the last partition to the end of the disk, renew GUIDs.
 
-sfdisk keeps start, type, GUID, attributes and name of a partition that is only given a new size, and
-moves a GPT's backup header to the end as it writes (util-linux 2.38 to 2.41).
+When only the size of a partition changes, sfdisk keeps its start, type, GUID, attributes and name, and moves
+a GPT's backup header to the end of the disk (util-linux 2.38 to 2.41).
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.host.host import Host
 
-#: Bytes of a GPT's entries, standing before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
+#: Bytes of a GPT's entries before the backup header (UEFI 2.10, 5.3.2: 128 entries of 128 bytes).
 _GPT_ENTRIES = 16384
 _GPT_MAGIC, _GPT_HEADER = b"EFI PART", 92
-#: Sectors that msdos's 32-bit fields can count: 2 TiB with sectors of 512 bytes.
+#: Sectors that the 32-bit fields of an msdos table can count: 2 TiB with sectors of 512 bytes.
 _DOS_SECTORS = (1 << 32) - 1
 _KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
-#: Bytes that partitions end on a multiple of.
+#: Partitions end at a multiple of this many bytes.
 _ALIGNED = 1 << 20
 _EXTENDED = frozenset({"0x5", "0xf", "0x85"})
 
 
 class Kind(StrEnum):
-    """The partition tables that are grown."""
+    """The kind of a partition table; those of kind OTHER are not changed."""
 
     GPT = "gpt"
     DOS = "msdos"
@@ -42,9 +41,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``covered``: bytes of the disk that the table was written for, 0 when it does not say. ``limit``:
-    bytes from the beginning of the disk that a partition could reach now. ``backed``: a GPT's second header
-    is where the first one says.
+    """``covered``: size in bytes of the disk for which the table was written, 0 if unknown. ``limit``: where
+    a partition could end now, in bytes from the start of the disk. ``backed``: a GPT's backup header is
+    where the first one says.
     """
 
     kind: Kind
@@ -55,12 +54,12 @@ class Table:
 
     @property
     def blank_guid(self) -> bool:
-        """Whether this is an image made to be cloned: it wants GUIDs of its own."""
+        """Whether the disk is a clone of an image without a GUID, and needs its own."""
         return self.kind is Kind.GPT and not any(self.guid)
 
 
 def read(host: Host, disk: Disk) -> Table:
-    """The table as it stands on the disk. Raises HostError when the disk cannot be read."""
+    """Read the table from the disk. Raises HostError if the disk cannot be read."""
     sector, end = disk.sector, disk.device.size
     try:
         with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
@@ -82,24 +81,24 @@ def read(host: Host, disk: Disk) -> Table:
 
 
 def is_extended(device: Device) -> bool:
-    """Whether an msdos partition is the extended one or lies in it."""
+    """Return whether the device is the extended partition of an msdos table, or a logical one in it."""
     udev = device.udev
     is_dos = udev.get("ID_PART_ENTRY_SCHEME", "dos") == "dos"
     return is_dos and (device.partition > 4 or udev.get("ID_PART_ENTRY_TYPE", "") in _EXTENDED)
 
 
 def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
-    """Let the last partition reach the end of the disk, in the table and in the kernel.
+    """Grow the last partition to the end of the disk, in the table and in the kernel.
 
-    Where it does already, the table is written whole (``backed``). Raises HostError when the kernel does not
-    show it larger afterwards, or the table is still a half.
+    If it ends there already, this completes a table without a backup header (``backed``). Raises HostError
+    if the partition is no larger in the kernel afterwards, or the backup header is still missing.
     """
     number = str(device.partition)
     argv = (*_KEEP, "-N", number, disk.device.node)
     system.write(host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device))
     host.run(("partx", "--update", "--nr", number, disk.device.node))
-    # udev looked when the table was written: then table and kernel differed, so it found no entry for the
-    # partition and took its links away (by-partuuid, by-partlabel). XFS or btrfs that grows makes no event.
+    # udev read the table when it was written: then table and kernel differed, so it found no entry for the
+    # partition and removed its links (by-partuuid, by-partlabel). Growing XFS or btrfs makes no event.
     host.sysfs_write(f"{storage.BLOCK}/{device.name}/uevent", "change")
     if host.dry_run:
         return
@@ -113,10 +112,10 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
 
 
 def _size(table: Table, disk: Disk, device: Device) -> str:
-    """sfdisk's input for the new size: "all there is", which knows where a GPT ends.
+    """Return sfdisk's input for the new size: for a GPT "the rest", as sfdisk knows where a GPT ends.
 
-    In an msdos table, which counts in 32 bits, a number of sectors: there "all" wraps around on a disk of
-    more than 2 TiB, to less than the partition had (sfdisk 2.38).
+    For an msdos table, which counts in 32 bits, it is a number of sectors: there "the rest" wraps around on
+    a disk of more than 2 TiB, to less than the partition had (sfdisk 2.38).
     """
     if table.kind is Kind.GPT:
         return ", +"
@@ -124,12 +123,12 @@ def _size(table: Table, disk: Disk, device: Device) -> str:
 
 
 def renew_guids(host: Host, system: System, disk: Disk) -> None:
-    """Give a cloned disk and each of its partitions GUIDs of their own. Raises HostError when that did
-    not last.
+    """Give a cloned disk and each of its partitions new GUIDs. Raises HostError if the disk's GUID is still
+    blank afterwards.
     """
     from uuid import uuid4
 
-    # The disk's last: it is what the next boot judges by.
+    # The disk's GUID last: if it is blank, the next boot tries again.
     fresh = (*(_part_uuid(disk, part) for part in disk.partitions), ("--disk-id", disk.device.node))
     for step, words in enumerate(fresh):
         argv = (*_KEEP, *words, str(uuid4()).upper())

@@ -1,9 +1,9 @@
-"""What the agent knows of data disks in this boot: one file for each device, ``/run/gandi/disks/NAME.json``.
+"""The records of data disks in this boot: one file for each device, ``/run/gandi/disks/NAME.json``.
 
-A record belongs to one attachment of the device (diskseq) and is removed only when that has ended. It is
-written whole, by the process that holds the disk (locks.py); in the state *mounting* by the process that it
-names, while that lives. So it needs no lock of its own. ``NAME@DISKSEQ.json`` is a device that was taken
-away while it was mounted.
+A record is for one attachment of the device (diskseq) and is removed only after that has ended. The process
+that holds the disk (locks.py) writes it as a whole; in the state *mounting*, the process in the record does,
+while it lives. So records need no lock. ``NAME@DISKSEQ.json`` is for a device that was removed from the
+machine while it was mounted.
 """
 
 from __future__ import annotations
@@ -29,38 +29,40 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 FOLDER = "/run/gandi"
-#: Seconds to wait for another process that takes over older records, which needs milliseconds.
+#: Seconds to wait while another process converts older records, which takes milliseconds.
 _LOCK_TIMEOUT = 10.0
-#: What version 0.1 wrote for as long as the machine ran (older_records.py).
+#: Files that version 0.1 kept until shutdown (older_records.py).
 _OLDER = ("once.json", "disks.json")
 
 
 class DiskState(StrEnum):
     """What was done to a device."""
 
-    #: Nothing but what the record says was tried.
+    #: Nothing, except for the attempts in the record.
     NEW = "new"
     #: About to be mounted by the process in the record. If that has died, there may be a folder and a mount.
     MOUNTING = "mounting"
     #: Mounted. If it is mounted nowhere now, an administrator has unmounted it.
     MOUNTED = "mounted"
-    #: Given up: by ``gandi-agent detach``, or because its partition was removed by an administrator.
+    #: Released by ``gandi-agent detach``, or because an administrator has removed the partition.
     RELEASED = "released"
     #: Offered to the automounter, which mounts it when its folder is accessed.
     OFFERED = "offered"
     #: Announced to the users, who mount it themselves.
     ANNOUNCED = "announced"
-    #: Taken away while it was mounted; kept until no process uses it.
+    #: Removed from the machine while it was mounted; kept until no process uses it.
     REMOVED = "removed"
 
 
-#: The states in which nothing was done to the device, as far as is certain.
+#: The states in which nothing is known to have been done to the device.
 _UNTOUCHED = (DiskState.NEW, DiskState.MOUNTING)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One device. ``made``: the mountpoint's folder was made for it."""
+    """The record of one device. ``sequence`` is its diskseq, ``number`` its major:minor, ``at`` its
+    mountpoint; ``made``: the mountpoint's folder was made for it.
+    """
 
     disk: str
     sequence: str
@@ -70,41 +72,41 @@ class Record:
     at: str = ""
     made: bool = False
     state: str = DiskState.MOUNTED
-    #: The units that the disk itself names as its users (services_file.py).
+    #: The units that the disk's own file names as its users (services_file.py).
     services: tuple[str, ...] = ()
-    #: The number under which stat(2) knows its files where that is another one (btrfs), or "".
+    #: The device number that stat(2) returns for its files, if it is another one (btrfs), or "".
     alias: str = ""
     fstype: str = ""
-    #: It was checked since it was attached: the check makes udev send an event, which must not repeat it.
+    #: It was checked in this attachment: the check causes an event, which must not repeat it.
     checked: bool = False
-    #: The disk's size in bytes to which it could not be grown, which makes an event as well; 0 for none.
+    #: The disk's size in bytes to which growing failed, which causes an event as well; 0 for none.
     not_grown: int = 0
-    #: The process that mounts it (processes.py).
+    #: The process that mounts it, and the start time of that process (processes.py).
     pid: int = 0
     started: int = 0
 
     @property
     def numbers(self) -> frozenset[str]:
-        """The device numbers by which its files are known."""
+        """The device numbers of its files."""
         return frozenset({self.number, self.alias} - {""})
 
     @property
     def process(self) -> dict[str, int]:
-        """The process that mounts it."""
+        """The process that mounts it, as processes.py identifies it."""
         return {"pid": self.pid, "started": self.started}
 
     @property
     def filesystem(self) -> Filesystem:
-        """What takes the place at which it is, or is about to be, mounted."""
+        """The filesystem that is, or is about to be, mounted at ``at``."""
         return Filesystem(self.number, self.uuid, os.fsencode(self.label), self.at, ours=True)
 
     def cleared(self) -> Record:
-        """The device after what was done to it is undone."""
+        """Return the record of the device after what was done to it is undone."""
         return replace(self, state=DiskState.NEW, at="", made=False, services=(), alias="", pid=0, started=0)
 
 
 def fresh(disk: Disk, device: Device) -> Record:
-    """The record of a device to which nothing was done."""
+    """Return the record of a device to which nothing was done."""
     label = os.fsdecode(device.label)
     return Record(
         disk.name,
@@ -119,7 +121,7 @@ def fresh(disk: Disk, device: Device) -> Record:
 
 @dataclass(slots=True)
 class Records:
-    """The records of this machine. A damaged one counts as none; a dry run writes none."""
+    """The records of this machine. A damaged record counts as missing; a dry run writes none."""
 
     host: Host
 
@@ -128,15 +130,15 @@ class Records:
             self._take_over()
 
     def all(self, prefix: str = "") -> dict[str, Record]:
-        """The records of devices that are there, as far as is known, by kernel name."""
+        """Return the records by kernel name, without those of removed devices. ``prefix`` is of the name."""
         return self._some(prefix, removed=False)
 
     def of(self, disk: str) -> dict[str, Record]:
-        """Those of one disk."""
+        """Return the records of one disk and its partitions."""
         return {name: known for name, known in self.all(disk).items() if known.disk == disk}
 
     def done(self, prefix: str = "") -> dict[str, Record]:
-        """Those of devices to which something was done."""
+        """Return the records of devices to which something was done."""
         return {name: known for name, known in self.all(prefix).items() if known.state not in _UNTOUCHED}
 
     def has_done(self, disk: str) -> bool:
@@ -144,42 +146,42 @@ class Records:
         return any(known.disk == disk for known in self.done(disk).values())
 
     def mounting(self) -> dict[str, Record]:
-        """Those of devices that a process is about to mount which still runs."""
+        """Return the records of devices that a live process is about to mount."""
         found = self.all().items()
         return {n: k for n, k in found if k.state == DiskState.MOUNTING and processes.lives(k.process)}
 
     def removed(self) -> dict[str, Record]:
-        """What was taken away while it was mounted, by device and attachment (``vdb1@7``)."""
+        """Return the records of devices that were removed while mounted, by key (``vdb1@7``)."""
         return self._some("", removed=True)
 
     def disks(self) -> set[str]:
-        """The disks that have a record."""
+        """Return the names of the disks that have a record."""
         return {known.disk for known in (self.all() | self.removed()).values()}
 
     def get(self, key: str) -> Record | None:
-        """One record; None where there is none, or it is damaged."""
+        """Return one record, or None if it is missing or damaged."""
         try:
             return _parsed(json.loads(self.host.read(_file(key)) or "null"))
         except ValueError:
             return None
 
     def current(self, disk: Disk, device: Device) -> Record:
-        """The record of the device's present attachment, or a fresh one."""
+        """Return the record of the device's present attachment, or a fresh one."""
         known = self.get(device.name)
         return known if known and known.sequence == disk.sequence else fresh(disk, device)
 
     def again(self, disk: Disk, device: Device) -> Record:
-        """A fresh record that keeps what was tried in the present attachment."""
+        """Return a fresh record that keeps what was tried in the present attachment."""
         known = self.current(disk, device)
         return replace(fresh(disk, device), checked=known.checked, not_grown=known.not_grown)
 
     def is_new(self, disk: Disk) -> bool:
-        """Return whether the disk was attached while the machine runs, and was not looked at yet."""
+        """Return whether the disk was attached while the machine runs, and has not been handled yet."""
         known = (record.sequence for record in self.of(disk.name).values())
         return diskseq.is_after_coldplug(self.host, disk.sequence) and disk.sequence not in known
 
     def put(self, key: str, record: Record | None) -> None:
-        """Store the record, or with None remove it."""
+        """Store the record, or remove it if None."""
         if self.host.dry_run:
             return
         name = _file(key)
@@ -189,14 +191,14 @@ class Records:
             self.host.write(name, json.dumps(asdict(record), sort_keys=True) + "\n", mode=0o600)
 
     def try_again(self, devices: Iterable[str]) -> None:
-        """Forget which checks and growths of these devices (kernel names) were tried."""
+        """Allow checks and growths of these devices (kernel names) that were tried before."""
         for name in set(devices) - set(self.mounting()):
             known = self.get(name)
             if known and (known.checked or known.not_grown):
                 self.put(name, replace(known, checked=False, not_grown=0))
 
     def _take_over(self) -> None:
-        """Store the records of an older version as this one has them, and remove its files."""
+        """Convert the records of an older version, and remove its files."""
         from agent.disks.base import older_records
 
         with exclusive(self.host, "older records", _LOCK_TIMEOUT):
@@ -215,15 +217,15 @@ class Records:
 
 
 def key_removed(device: str, known: Record) -> str:
-    """The key of a device that was taken away while it was mounted."""
+    """Return the key for the record of a device that was removed while it was mounted."""
     return f"{device}@{known.sequence}"
 
 
 @contextlib.contextmanager
 def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
-    """Be the only process at ``what``, one word of ours; the kernel ends it when the process dies.
+    """Hold the lock file ``what``, a name without "/"; the kernel frees it when the process dies.
 
-    Raises Busy after ``patience`` seconds. A dry run changes nothing and waits for nobody.
+    Raises Busy after ``patience`` seconds. A dry run takes no lock: it changes nothing.
     """
     if host.dry_run:
         yield
@@ -239,7 +241,7 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
 
 
 def _parsed(facts: Any) -> Record | None:
-    """The record of these facts; None for what is damaged."""
+    """Return the record with these fields, or None if they are damaged."""
     try:
         return Record(**facts | {"services": tuple(facts["services"])})
     except (TypeError, KeyError):

@@ -1,8 +1,7 @@
-"""The running system as the disk handler sees it: udev's answers, systemd's mount units, writers in
+"""The disk handler's interface to the running system: udev's database, systemd's mount units, writers in
 transient units.
 
-One replaceable value, so that the same handler runs against a real kernel where PID 1 is not systemd and
-no udev runs.
+It is one replaceable value, so that the handler can run with a real kernel but without systemd and udev.
 """
 
 from __future__ import annotations
@@ -26,25 +25,26 @@ if TYPE_CHECKING:
     from agent.block.storage import Disk
     from agent.host.host import Host
 
-#: Seconds that mounting one filesystem may take; a journal replay of a large disk is part of it.
+#: Seconds that mounting one filesystem may take, with the journal replay of a large disk.
 MOUNT_TIMEOUT = 600.0
-#: Seconds that a check or a growth may take before PID 1 stops it.
+#: Seconds after which PID 1 stops a check or a growth.
 WRITER_TIMEOUT = 4 * 3600.0
-#: Seconds that an unmount may take: what has not been written yet is written.
+#: Seconds that an unmount may take, with writing all cached data.
 RELEASE_TIMEOUT = 600.0
-#: Characters of a device or mountpoint in the name of its unit, which may have 255.
+#: Characters of a device or mountpoint in the name of a unit, which may have 255.
 _UNIT_NAME = 200
 #: Seconds that a writer waits for the lock on the whole disk.
 _LOCK_TIMEOUT = 60
-#: Seconds that udev may take to finish with a disk that it has seen.
+#: Seconds to wait for udev to finish with a disk.
 UDEV_TIMEOUT = 10
 
 
 def read(host: Host, name: str) -> Disk | None:
-    """The disk as it is now, once udev has finished with it (bounded; then libblkid is asked directly).
+    """Return the disk as it is now, or None if it has gone. Wait until udev has finished with it, at most
+    UDEV_TIMEOUT seconds; then use libblkid directly.
 
-    Of a disk that we have dealt with already, only udev is asked: an administrator who is at work on it must
-    not find one of its partitions open. Where udev has not finished with one, its event is still to come.
+    For a disk that the agent has used before, read udev's database only: opening it could disturb an
+    administrator's work on its partitions. If udev has not finished with one, its event is still to come.
     """
     path = storage.devpath(host, name)
     known = partial(database.block, host)
@@ -61,13 +61,13 @@ def _answered(host: Host, name: str) -> dict[str, str]:
 
 
 def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
-    """Mount by a transient unit that is bound to the device."""
+    """Mount by a transient unit that is bound to the device. Raises HostError."""
     transient.mount(host, node, at, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
 
 
 def unmount(host: Host, at: str) -> None:
-    """Stop the mount unit, whoever uses what is mounted: for a device that has gone. A mount that the
-    automounter made has no lazy unit; there umount(8) does it, in PID 1's view of the machine.
+    """Stop the mount unit of a device that has gone, also if it is in use. A mount by the automounter has no
+    lazy unit: for it, run umount(8) in PID 1's mount namespace. Raises HostError.
     """
     try:
         transient.unmount(host, at, timeout=60)
@@ -75,7 +75,7 @@ def unmount(host: Host, at: str) -> None:
         if not _is_mounted(host, at):
             raise
     if _is_mounted(host, at):
-        command = ("umount", "--lazy", "--no-canonicalize", "--", at)  # a dead path answers nothing
+        command = ("umount", "--lazy", "--no-canonicalize", "--", at)  # stat(2) fails on a dead path
         transient.run(host, unit_name("umount", at.strip("/")), command, timeout=60)
 
 
@@ -84,35 +84,35 @@ def _is_mounted(host: Host, at: str) -> bool:
 
 
 def release(host: Host, at: str) -> None:
-    """Unmount in PID 1's view of the machine, as umount(8) does: raises HostError when somebody uses it."""
+    """Unmount with umount(8) in PID 1's mount namespace. Raises HostError if the filesystem is in use."""
     command = ("umount", "--", at)
     transient.run(host, unit_name("umount", at.strip("/")), command, timeout=RELEASE_TIMEOUT)
 
 
 def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:
-    """Run what writes a disk's metadata under the lock on the whole disk, in a unit that outlives the
-    daemon.
+    """Run a command that writes a disk's metadata, with the lock on the whole disk, in a unit that outlives
+    the daemon.
 
-    A unit of that name that still runs is joined instead. The caller judges by the result: ``udevadm
-    lock`` of systemd 252 ends with 0 even when its command fails.
+    If a unit of that name still runs, wait for it instead. The caller must check the result on the disk:
+    ``udevadm lock`` of systemd 252 exits with 0 even if its command fails.
     """
     locked = ("udevadm", "lock", f"--timeout={_LOCK_TIMEOUT}", f"--device={disk}", "--", *argv)
     transient.run(host, unit, locked, timeout=WRITER_TIMEOUT, stdin=stdin)
 
 
 def unit_name(purpose: str, device: str) -> str:
-    """The name of a writer's unit, ``gandi-grow-vdb1``."""
+    """Return the name of a writer's unit, as ``gandi-grow-vdb1``."""
     return f"gandi-{purpose}-{re.sub(r'[^A-Za-z0-9]', '-', device)[:_UNIT_NAME]}"
 
 
 def environment(node: str, action: str, udev: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What a hook about a device finds in its environment."""
+    """Return the environment variables of a hook for a device."""
     return {**(udev or {}), "ACTION": action, "DEVNAME": node}
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """How disks are read and acted upon."""
+    """The functions that read and change disks."""
 
     read: Callable[[Host, str], Disk | None] = read
     names: Callable[[Host], list[str]] = storage.names

@@ -1,1 +1,1 @@
-"""How a filesystem, and what lies below it, becomes as large as its disk."""
+"""Grow a filesystem, and the layers below it, to the size of its disk."""

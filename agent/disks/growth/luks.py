@@ -1,7 +1,7 @@
-"""An encrypted disk, opened: made as large as the disk, if that asks nobody for a passphrase.
+"""Grow an open encrypted device to the size of its disk, if that needs no passphrase from a user.
 
-LUKS2 wants the key again for a resize (it is in the kernel's keyring, where cryptsetup does not see it). It
-is given only what crypttab says that the boot is given: a key file, or the TPM's token.
+LUKS2 needs the key again for a resize: it is in the kernel's keyring, where cryptsetup cannot read it. Only
+what crypttab configures for the boot is used: a key file, or the TPM's token.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     Write = Callable[[Sequence[str]], None]
 
 CRYPTTAB = "/etc/crypttab"
-#: Where systemd-cryptsetup looks when crypttab names no key file (crypttab(5)).
+#: The key file that systemd-cryptsetup uses if crypttab names none (crypttab(5)).
 _KEYS = "/etc/cryptsetup-keys.d/{name}.key"
-#: crypttab's options that say where in its file the key is, and cryptsetup's.
+#: crypttab's options for the place of the key in its file, and those of cryptsetup.
 _PARTS = {"keyfile-offset": "--keyfile-offset", "keyfile-size": "--keyfile-size"}
 
 
 def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
-    """Let the opened device fill ``device``: its kernel name and its name below /dev/mapper, or why it is
-    left.
+    """Grow the opened device to the size of ``device``. Return its kernel name and its name in /dev/mapper,
+    or why it is not grown.
 
-    Raises HostError when it was resized and is no larger.
+    Raises HostError if it is no larger after the resize.
     """
     (holder,) = device.holders if len(device.holders) == 1 else ("",)
     name = attribute(host, f"{storage.BLOCK}/{holder}/dm/name") if holder else ""
@@ -60,8 +60,8 @@ def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
 
 
 def unlocks(host: Host, name: str) -> tuple[str, ...] | None:
-    """The arguments with which cryptsetup asks nobody, by what crypttab says of the volume; None when there
-    are none.
+    """Return the arguments, from crypttab, with which cryptsetup gets the volume's key without a user; None
+    if there are none.
     """
     for line in lines(host.read(CRYPTTAB) or ""):
         fields = words(line)

@@ -1,8 +1,8 @@
-"""LVM: what a physical volume is part of, and how it and its one logical volume take what its disk gained.
+"""LVM: read a physical volume, and grow it and its one logical volume by what its disk has gained.
 
-Space that is free in a volume group may be reserved for snapshots: a logical volume gets only what its
-physical volume gained in this operation. So what both had before is noted first: an operation that a power
-cut ends is gone on with, and none is begun from free space alone.
+Free space of a volume group may be reserved for snapshots: a logical volume gets only what its physical
+volume gains in this operation. So the sizes of both are stored first: after a power failure the operation
+continues, and free space alone never starts one.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _PV = ("pv_uuid", "dev_size", "pe_start", "pv_pe_count", "vg_name", "vg_extent_size", "vg_free_count")
 _LV = ("lv_name", "lv_uuid", "lv_size", "lv_layout", "lv_kernel_major", "lv_kernel_minor")
-#: Seconds for a report: LVM may have to read each disk of the machine.
+#: Seconds to wait for a report: LVM may have to read each disk of the machine.
 _TIMEOUT = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Lv:
-    """A logical volume; ``size`` in bytes, ``number`` is its device's major:minor while it is active."""
+    """A logical volume. ``size`` is in bytes, ``number`` its device's major:minor while it is active."""
 
     name: str
     uuid: str
@@ -40,8 +40,8 @@ class Lv:
 
 @dataclass(frozen=True, slots=True)
 class Pv:
-    """A physical volume and its group. ``room``: bytes of its device that it does not cover; ``extent`` in
-    bytes; ``extents`` its own, ``free`` those of the group.
+    """A physical volume and its group. ``room``: bytes of its device that it does not cover; ``extent``: the
+    size of an extent in bytes; ``extents``: its number of extents; ``free``: free extents of the group.
     """
 
     room: int
@@ -54,8 +54,8 @@ class Pv:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What there was before the disk's growth was passed on: extents of the physical volume; which logical
-    volume, and its bytes ("" and 0: none that may grow).
+    """The sizes before the operation: extents of the physical volume; UUID and bytes of the logical volume
+    ("" and 0: none may grow).
     """
 
     extents: int
@@ -64,7 +64,7 @@ class Before:
 
 
 def read(host: Host, node: str) -> Pv:
-    """The physical volume on a device. Raises HostError when LVM knows none there."""
+    """Read the physical volume on a device. Raises HostError if LVM finds none there."""
     (found, *_) = _report(host, "pvs", "pv", _PV, node) or [{}]
     if not found:
         raise HostError(f"{node}: LVM knows no physical volume there")
@@ -77,7 +77,7 @@ def read(host: Host, node: str) -> Pv:
 
 
 def before(pv: Pv, known: Mapping[str, Any] | None) -> Before:
-    """What was noted when the operation began, or now, when it begins."""
+    """Return the sizes before the operation: the stored ones if it has begun, or the present ones."""
     if known:
         return Before(int(known["extents"]), str(known["volume"]), int(known["size"]))
     if len(pv.volumes) != 1 or pv.volumes[0].layout != "linear":
@@ -86,7 +86,7 @@ def before(pv: Pv, known: Mapping[str, Any] | None) -> Before:
 
 
 def resize(host: Host, write: Write, node: str, pv: Pv) -> Pv:
-    """Let the physical volume fill its device. Raises HostError when it does not."""
+    """Grow the physical volume to the size of its device. Raises HostError if it is still smaller."""
     if pv.room < pv.extent or not pv.group:
         return pv
     write(("pvresize", "--quiet", node))
@@ -97,7 +97,7 @@ def resize(host: Host, write: Write, node: str, pv: Pv) -> Pv:
 
 
 def due(pv: Pv, before: Before) -> Lv | str:
-    """The logical volume as large as it shall be, or why none grows."""
+    """Return the logical volume with its new size, or why none grows."""
     if not before.volume or len(pv.volumes) != 1:
         count = len(pv.volumes)
         what = "its one volume is not linear" if count == 1 else f"it has {count or 'no'} volumes"
@@ -112,8 +112,8 @@ def due(pv: Pv, before: Before) -> Lv | str:
 
 
 def extend(host: Host, write: Write, node: str, pv: Pv, volume: Lv) -> None:
-    """Give the logical volume its size, from this physical volume alone. Raises HostError when it has not
-    got it afterwards.
+    """Extend the logical volume to its new size, on this physical volume only. Raises HostError if it has
+    another size afterwards.
     """
     if volume in pv.volumes:
         return

@@ -1,8 +1,8 @@
-"""The chain that makes a mounted filesystem as large as its disk: table, partition, filesystem.
+"""Grow a mounted filesystem to the size of its disk: partition table, partition, filesystem.
 
-Each link may have been done already: the chain computes from what is there, so a power cut or a killed
-daemon costs nothing. Success is the new size, never an exit status. What lies below the device
-mapper is stacked.py's.
+Each step starts from what it finds, as it may have been done already: so growing continues after a power
+failure or a killed daemon. The new size shows success, never an exit status. stacked.py handles devices of
+the device mapper.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _QUIET = (sizing.NOT_GROWN, sizing.FULL)
 def grow(
     ctx: Context, system: System, disk: Disk, device: Device, at: str, *, root: bool = False
 ) -> Iterator[Item]:
-    """Grow the filesystem of ``device``, mounted at ``at``, if the disk has grown. Says nothing when it
-    has not.
+    """Grow the filesystem of ``device``, mounted at ``at``, if the disk has grown. Yields nothing if it has
+    not. Raises HostError if growing fails; it is not tried again for this attachment and size.
     """
     if not filesystem.grower(device.fstype, device.node, at):
         return
@@ -65,7 +65,7 @@ def grow(
 def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, at: str) -> Item:
     host, disk, device = ctx.host, case.disk, case.device
     if case.table and case.table.covered and not case.settled:
-        # Writing the table removes the evidence that the disk has grown; a power cut must not lose it.
+        # Writing the table removes the evidence that the disk has grown; a power failure must not lose it.
         settle(ctx, device, case.table.covered)
     try:
         if decision.partition and case.table:
@@ -96,27 +96,27 @@ def _case(ctx: Context, disk: Disk, device: Device, at: str, *, root: bool) -> s
 
 
 def settle(ctx: Context, device: Device, size: int) -> None:
-    """Remember the disk's size, in bytes, at which there is nothing left to grow."""
+    """Store the disk's size, in bytes, up to which everything on the device has grown."""
     if device.uuid:
         ctx.state.remember_disk(device.uuid, size=size)
 
 
 def given_up(ctx: Context, case: sizing.Case) -> bool:
-    """Whether this growth, of this attachment to this size, has failed. The writer's own close() makes udev
-    send another event: without this the next look would try again for ever.
+    """Return whether growing to this size has failed in this attachment. The writer's close() makes udev
+    send another event, which would try again without end.
     """
     return Records(ctx.host).current(case.disk, case.device).not_grown == case.disk.device.size
 
 
 def give_up(ctx: Context, case: sizing.Case) -> None:
-    """Note that this growth has failed."""
+    """Store that growing to this size has failed in this attachment."""
     records = Records(ctx.host)
     known = records.current(case.disk, case.device)
     records.put(case.device.name, replace(known, not_grown=case.disk.device.size))
 
 
 def not_again(case: sizing.Case) -> Item:
-    """What is said of a growth that has failed before."""
+    """Return the item for a growth that has failed before."""
     again = f"to try again: udevadm trigger --action=add {case.disk.device.node}"
     return failed(
         case.device.name, "growing failed and is not tried again by itself", f"{hint(case.device)}; {again}"
@@ -124,5 +124,5 @@ def not_again(case: sizing.Case) -> Item:
 
 
 def hint(device: Device) -> str:
-    """Where the writers' own words are."""
+    """Return the command that shows the output of the device's writer."""
     return f"see: journalctl -b -u {unit_name('grow', device.name)}.service"

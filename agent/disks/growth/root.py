@@ -1,6 +1,4 @@
-"""The root disk: found by the mount, else by the partition name that the platform's images give it;
-grown in place.
-"""
+"""Find the root disk by its mount, or by the partition name in the platform's images, and grow it."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ if TYPE_CHECKING:
 
 #: The root partition's name in the platform's images.
 PARTITION_NAME = "gandiroot"
-#: Where a partition may be named by the GUID that a clone gets anew.
+#: Files that may name a partition by GUID: then the GUIDs of a clone stay.
 _NAMERS = ("/proc/cmdline", "/etc/fstab", "/etc/crypttab")
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The root filesystem: where it is mounted, and the disk or partition that it is on, or that what it is
-    on (LVM, LUKS) lies on.
+    """The root filesystem: its mountpoint, and the disk or partition with it, or with the LVM or LUKS below
+    it.
     """
 
     disk: Disk
@@ -40,7 +38,7 @@ class Root:
 
 
 def find(ctx: Context, system: System) -> Root | str:
-    """The root disk, or why there is none to look after."""
+    """Find the root disk. Return it, or why there is none that can grow."""
     found = mounts.mounts(ctx.host)
     top = [mount for mount in found if mount.at == "/"]
     name = (
@@ -59,27 +57,29 @@ def find(ctx: Context, system: System) -> Root | str:
 
 
 def grow_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Step: let the root filesystem fill its disk; waits for a growth that is under way."""
+    """Step: grow the root filesystem to the size of its disk, after a growth that is under way."""
     found = find(ctx, system)
     if isinstance(found, str):
         yield skipped("root disk", found)
         return
     with TURNS.of(ctx.host, found.disk.name):
-        # Looked at again: what was under way has changed the sizes.
+        # Find it again: a growth that was under way has changed the sizes.
         found = find(ctx, system)
         if isinstance(found, Root):
             yield from apply(ctx, system, found)
 
 
 def grow_on(ctx: Context, name: str, system: System = SYSTEMD) -> Iterator[Item]:
-    """A root disk that was resized while the machine runs grows too. The caller holds the disk."""
+    """Grow the root filesystem if it is on this disk, which was resized while the machine runs. The caller
+    holds the disk's lock.
+    """
     found = find(ctx, system)
     if isinstance(found, Root) and found.disk.name == name:
         yield from apply(ctx, system, found)
 
 
 def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
-    """New GUIDs for a cloned disk, then growth. The caller holds the disk's lock."""
+    """Give a cloned disk new GUIDs, then grow the root filesystem. The caller holds the disk's lock."""
     try:
         yield from _renew(ctx, system, root)
     except HostError as error:

@@ -1,8 +1,7 @@
-"""Should a mounted filesystem grow, and its partition before it? A pure function; what does it is
-resize.py.
+"""Decide whether a mounted filesystem grows, and its partition before it. Pure functions; resize.py acts.
 
-Growth never eats space that somebody reserved: a partition grows only when the disk itself has grown,
-and only when it is the last one on it.
+Reserved space is never used: a partition grows only if the disk itself has grown, and only if it is the last
+one on it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
 
-#: Bytes below which it is not worth rewriting a partition table: tables align to 1 MiB.
+#: Bytes of growth below which a partition table is not rewritten: partitions align to 1 MiB.
 _WORTH = 1 << 20
 NOT_GROWN = Leave("the disk has not grown")
 FULL = Leave("fills its disk")
@@ -25,8 +24,8 @@ BEYOND = "an msdos partition table ends at 2 TiB, the disk does not (convert it:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Grow the filesystem, after its partition when ``partition``. ``warning``: what will stay unused,
-    and why.
+    """Grow the filesystem; ``partition``: grow its partition first. ``warning``: why space stays unused, or
+    "".
     """
 
     partition: bool
@@ -35,9 +34,9 @@ class Grow:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Sizes in bytes. ``spans``: what the filesystem covers; ``settled``: the disk's size when growth
-    was last complete, 0 when it never was looked at. The root disk (``root``) grows also when nobody
-    knows what size it had.
+    """The input of a decision. ``spans``: bytes that the filesystem covers; ``settled``: the disk's size in
+    bytes when growth was last complete, 0 if unknown. The root disk (``root``) grows even if its former
+    size is unknown.
     """
 
     disk: Disk
@@ -49,7 +48,7 @@ class Case:
 
 
 def decide(case: Case) -> Grow | Leave:
-    """What to do; the reasons other than NOT_GROWN and FULL are worth telling."""
+    """Return what to do with a filesystem. Reasons other than NOT_GROWN and FULL are reported."""
     room = case.device.size - case.spans
     if not case.device.partition:
         if case.settled == case.disk.device.size:
@@ -60,7 +59,7 @@ def decide(case: Case) -> Grow | Leave:
         return NOT_GROWN
     if reason := _unfit(case, table):
         return Leave(reason)
-    # A table without its second half: a power cut came while the partition was made larger.
+    # A table without its backup header: the power failed while the partition was growing.
     halved = not table.backed and room >= SLACK
     partition = table.limit - case.device.end >= _WORTH or halved
     beyond = table.kind is Kind.DOS and case.disk.device.size - table.limit >= _WORTH
@@ -70,8 +69,8 @@ def decide(case: Case) -> Grow | Leave:
 
 
 def decide_stacked(case: Case) -> Grow | Leave:
-    """What to do below the device mapper, where no filesystem's size tells how much room there is: only a
-    disk that is larger than it was counts.
+    """Return what to do with a device below the device mapper. There no filesystem's size shows how much
+    room there is, so only a disk that is larger than before counts.
     """
     if not case.device.partition:
         return Grow(partition=False) if 0 < case.settled < case.disk.device.size else NOT_GROWN

@@ -1,9 +1,9 @@
-"""The chain below the device mapper, from a disk that has grown to the filesystem on it: partition,
-encrypted device, physical volume, logical volume, filesystem.
+"""Grow LVM and LUKS on a disk that has grown: partition, encrypted device, physical volume, logical volume,
+filesystem.
 
-The administrator mounted that filesystem, through fstab most often; we never do. Each link computes from
-what is there, so each may have been done already, and the disk counts as dealt with only when the last one
-is. Reserved space is never eaten: nothing is done unless the disk itself has grown since it was last seen.
+The administrator mounts that filesystem, usually through fstab; the agent never does. Each step starts from
+what it finds, as it may have been done already, and the disk's new size is stored only after the last one.
+Reserved space is never used: nothing grows unless the disk itself has grown since its size was stored.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LUKS, PV = "crypto_LUKS", "LVM2_member"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How far the growth went, for people, "" when there was nothing to gain; ``at``: where the filesystem
-    is mounted that has grown.
+    """The result of growing: a text for the report, "" if there was nothing to grow; ``at``: the mountpoint
+    of the filesystem that has grown, or "".
     """
 
     what: str
@@ -48,8 +48,9 @@ class Done:
 def pass_on(
     ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False
 ) -> Iterator[Item]:
-    """Pass on what the disk has gained to what lies on ``device``, an encrypted one or a physical volume.
-    Says nothing when the disk has not grown. ``root``: it is the root disk, see growth.Case.
+    """Grow what is on ``device``, an encrypted device or a physical volume, by what the disk has gained.
+    Yields nothing if the disk has not grown. ``root``: it is the root disk, see sizing.Case. Raises
+    HostError if growing fails.
     """
     known = ctx.state.disks().get(device.uuid, {})
     read = partition_table.read(ctx.host, disk) if device.partition else None
@@ -92,7 +93,7 @@ def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Gro
     if not device.holders:
         return Leave("nothing on it is in use: looked at again when it changes (udevadm trigger)")
     if case.table and case.table.covered and not case.settled:
-        # Writing the table removes the evidence that the disk has grown; a power cut must not lose it.
+        # Writing the table removes the evidence that the disk has grown; a power failure must not lose it.
         resize.settle(ctx, device, case.table.covered)
     if decision.partition and case.table:
         partition_table.extend(host, system, case.table, disk, device)
@@ -112,7 +113,7 @@ def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Gro
 
 
 def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
-    """From the physical volume to the filesystem on its group's one logical volume."""
+    """Grow the physical volume, its group's one logical volume, and the filesystem on that."""
     host = ctx.host
     pv = lvm.read(host, node)
     before = lvm.before(pv, ctx.state.disks().get(uuid, {}).get("lvm"))
@@ -134,7 +135,7 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
 
 
 def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Leave:
-    """The filesystem on a device of the device mapper, where it is mounted."""
+    """Grow the mounted filesystem on a device of the device mapper."""
     host, node = ctx.host, devnode(name)
     at = _mounted_at(ctx, storage.number_of(host, name))
     argv = filesystem.grower(fstype, node, at) if at else ()

@@ -1,7 +1,6 @@
-"""Whether a filesystem that nobody has mounted yet would grow: read from its superblock.
+"""Decide from its superblock whether a filesystem that is not mounted yet would grow.
 
-For the automounter's disks, which are mounted when somebody looks: a disk that was enlarged is looked at by
-us, and no other.
+autofs mounts a disk when its folder is accessed: the agent accesses those of enlarged disks, and no others.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _BTRFS, _BTRFS_MAGIC = 65536, b"_BHRfS_M"
 
 
 def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
-    """Whether growth would do something, as far as can be told before the filesystem is mounted. Raises
-    HostError when the disk cannot be read.
+    """Return whether the filesystem would grow, as far as its superblock shows. Raises HostError if the disk
+    cannot be read.
     """
     if not filesystem.grower(device.fstype, device.node, ""):
         return False
@@ -35,7 +34,7 @@ def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
 
 
 def is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
-    """Return whether there is nothing to grow. Raises HostError when the disk cannot be read."""
+    """Return whether there is nothing to grow. Raises HostError if the disk cannot be read."""
     return bool(filesystem.grower(device.fstype, device.node, "")) and (
         _decide(ctx, disk, device) in (sizing.NOT_GROWN, sizing.FULL)
     )

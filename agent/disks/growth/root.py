@@ -1,4 +1,4 @@
-"""Find the root disk by its mount, or by the partition name in the platform's images, and grow it."""
+"""Find the root disk by its mount, or by its partition's name in the platform's images; grow it in place."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who uses a data disk: processes, and services that it names."""
+"""The users of a data disk: processes, and services that the disk names."""

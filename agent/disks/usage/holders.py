@@ -1,10 +1,10 @@
-"""Who sits on a filesystem: processes with a file open, mapped or run from it or with a folder in it, and
-what the kernel itself keeps there (loop devices, swap files).
+"""Find the users of a filesystem: processes that have a file of it open, mapped or running or a folder of it
+as their own, and the kernel (loop devices, swap files).
 
-Told apart by device numbers, not by paths: a process keeps its place after a lazy unmount and in a mount
-namespace of its own, where no path leads to it. Looking can hang where a process holds a file of a server
-that does not answer, so it is bounded; what was found by then counts, and what could not be looked at is
-named. Nothing is read of a process's own memory (its command line): it can keep the reader waiting.
+Files are matched by device number, not by path: a process keeps its files after a lazy unmount, and in its
+own mount namespace, where no path leads to them. The search can hang if a process has a file of a server
+that does not answer, so its time is limited; what was found by then counts, and what was not searched is
+named. A process's own memory (its command line) is never read: the process can block that.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
     from agent.host.host import Host
 
-#: Seconds that looking at all processes may take while somebody waits for the answer.
+#: Seconds to search all processes while a caller waits for the result.
 _TIMEOUT = 20.0
 #: Characters of a file's name that are shown.
 _SHOWN = 200
-#: What is named in one line.
+#: Number of things that one line names.
 _NAMED = 5
-#: Filesystems of which the kernel tells whether anybody still has one: a folder for each, by device name
-#: (or, for btrfs, by UUID).
+#: Filesystem types for which /sys/fs shows each filesystem in use: folder of the type there; below it one by
+#: device name, or for btrfs by UUID.
 _ANNOUNCED = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "xfs": "xfs", "f2fs": "f2fs", "btrfs": "btrfs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """One process (``pid`` 0: the kernel) and the first file or folder that it holds."""
+    """A process (``pid`` 0: the kernel) and the first file or folder found that it uses."""
 
     pid: int
     name: str
@@ -55,21 +55,21 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Who was found, by process id, and in words what could not be looked at."""
+    """The users that were found, ordered by process id, and texts for what could not be searched."""
 
     found: tuple[Holder, ...] = ()
     missed: tuple[str, ...] = ()
 
 
 def named(things: Sequence[object]) -> str:
-    """Return the first few in a line, and how many there are more."""
+    """Return the first few as one line, with the number of the others."""
     more = f" and {len(things) - _NAMED} more" if len(things) > _NAMED else ""
     return "; ".join(str(thing) for thing in things[:_NAMED]) + more
 
 
 def of(host: Host, mountpoints: Collection[str]) -> Search:
-    """Return who uses the filesystems that are mounted there, through whichever mounts of them. All
-    processes are looked at once, however many filesystems there are.
+    """Return the users of the filesystems at these mountpoints, through any of their mounts. All processes
+    are searched once, for any number of filesystems.
     """
     top = {mount.at: mount for mount in mounts.mounts(host) if mount.at in mountpoints}
     if not top:
@@ -81,7 +81,7 @@ def of(host: Host, mountpoints: Collection[str]) -> Search:
 
 
 def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:
-    """The numbers that stat(2) and the kernel give to the files of a mounted filesystem."""
+    """Return the device numbers that stat(2) and the kernel give to the files of a mounted filesystem."""
     try:
         return frozenset({mount.number, _spelled(os.stat(host.path(mount.at)).st_dev)})
     except OSError:
@@ -89,8 +89,8 @@ def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:
 
 
 def alias(host: Host, mountpoint: str, fstype: str) -> str:
-    """The number under which stat(2) knows the files of what is mounted there, where it is not the device's
-    own; "" where it is.
+    """Return the device number that stat(2) returns for files at the mountpoint if it is not the device's
+    own (btrfs), or "".
     """
     try:
         return _spelled(os.stat(host.path(mountpoint)).st_dev) if fstype == "btrfs" else ""
@@ -99,8 +99,8 @@ def alias(host: Host, mountpoint: str, fstype: str) -> str:
 
 
 def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search:
-    """Return the processes that hold something on a filesystem, mounted or not, that goes by these device
-    numbers. ``seconds``: how long it may take to look.
+    """Return the processes that use a filesystem with these device numbers, mounted or not. The search takes
+    at most ``seconds``.
     """
     found, missed, over = dict[int, Holder](), dict[int, str](), threading.Event()
 
@@ -126,7 +126,7 @@ def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search
 
 
 def kernel(host: Host, mountpoint: str) -> list[Holder]:
-    """Loop devices and swap files that lie below the mountpoint: no process holds them."""
+    """Return the loop devices and swap files below the mountpoint, which the kernel uses."""
     inside = mountpoint.rstrip("/") + "/"
     found = [
         Holder(0, name, path)
@@ -137,14 +137,14 @@ def kernel(host: Host, mountpoint: str) -> list[Holder]:
 
 
 def left(host: Host, name: str, fstype: str, uuid: str) -> bool:
-    """Whether a filesystem that is mounted nowhere may still be held. The kernel tells of most at once; of
-    the rest it has to be looked for.
+    """Return whether a filesystem that is mounted nowhere may still be in use. For types without a folder in
+    /sys/fs only a search shows it: then True.
     """
     return fstype not in _ANNOUNCED or announced(host, name, fstype, uuid)
 
 
 def announced(host: Host, name: str, fstype: str, uuid: str) -> bool:
-    """Whether the kernel says that it still has the filesystem of this device."""
+    """Return whether /sys/fs shows the filesystem of this device."""
     kind = _ANNOUNCED.get(fstype, "")
     return bool(kind) and host.exists(f"/sys/fs/{kind}/{uuid if kind == 'btrfs' else name}")
 
@@ -154,10 +154,10 @@ def _backing(host: Host, name: str) -> str:
 
 
 def _processes(host: Host, numbers: frozenset[str]) -> Iterator[tuple[int, Holder | str]]:
-    """Yield each process that holds something, or why it could not be looked at.
+    """Yield each process that uses the filesystem, or why it could not be searched.
 
-    Those with a folder or an open file there first: what is mapped takes long to read, and who is found
-    late is found too late on a machine that is busy. The youngest first: the kernel's own are the oldest.
+    Folders and open files of all processes come first: mapped files take long to read, and on a busy machine
+    the time may end before. New processes come first: the oldest are the kernel's own.
     """
     import psutil
 
@@ -185,8 +185,8 @@ def _name(host: Host, pid: int) -> str:
 
 
 def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """Return a folder or an open file of the process there, "" when it has none. Raises OSError for a
-    process that has ended, or may not be looked at.
+    """Return a folder or an open file of the process on the filesystem, or "". Raises OSError if the process
+    has ended or may not be read.
     """
     folder = f"{host.path('/proc')}/{pid}"
     links = [f"{folder}/{name}" for name in ("cwd", "root", "exe")]
@@ -199,8 +199,8 @@ def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
 
 
 def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """Return a file that is mapped from there, "" when there is none (proc_pid_maps(5): the kernel spells a
-    newline in a file's name, and no other character). Raises OSError as ``_held``.
+    """Return a file of the filesystem that the process has mapped, or "" (proc_pid_maps(5): of a file's
+    name, only newlines are escaped). Raises OSError as ``_held``.
     """
     pairs = (each.partition(":") for each in numbers)
     wanted = {b"%02x:%02x" % (int(major), int(minor)) for major, _, minor in pairs}
@@ -213,10 +213,10 @@ def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
 
 
 def _number(path: str) -> str:
-    """The device number of the file that a link of /proc leads to, "" where there is none.
+    """Return the device number of the file to which a link in /proc leads, or "".
 
-    XFS answers nothing but statfs(2) once its device has gone; its filesystem id is the device number, as
-    the kernel's new_encode_dev() spells it.
+    After its device has gone, XFS supports only statfs(2); its filesystem id is the device number, encoded
+    by the kernel's new_encode_dev().
     """
     try:
         return _spelled(os.stat(path).st_dev)

@@ -1,7 +1,7 @@
-"""``.gandi/services`` of a data disk: which services use it, one a line. Read when the disk is mounted, for
-the polite detach, which stops those of them that really use it.
+"""Read ``.gandi/services`` of a data disk: the services that use it, one a line. It is read when the disk is
+mounted; a detach stops those of them that really use the disk.
 
-A disk may be anybody's: what it names is a list of names, and nothing on it is followed.
+The disk may come from any user: its file is only a list of names, and no link on it is followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 FOLDER, FILE = ".gandi", "services"
-#: Bytes of the file that are read, and services that are taken from it.
+#: Maximum number of bytes that are read, and of services that are used.
 _LONGEST, _MOST = 16384, 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@\\-]{0,240}")
 #: A foreign disk must not stop these (``ssh`` is sshd's too).
@@ -26,8 +26,8 @@ _NEVER = ("ssh", "gandi-", "systemd-")
 
 
 def read(host: Host, at: str) -> tuple[str, ...]:
-    """The units that the disk mounted at ``at`` names, as ``NAME.service``; none where it names none, or
-    where it cannot be read.
+    """Return the units that the disk mounted at ``at`` names, as ``NAME.service``; none if its file is
+    missing or cannot be read.
     """
     data = b""
     with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
@@ -44,8 +44,8 @@ def read(host: Host, at: str) -> tuple[str, ...]:
 
 
 def names(data: bytes) -> tuple[str, ...]:
-    """The units that the file's text names, each once, in their order; what is no name of a service, or of
-    one that is never stopped, is left out.
+    """Return the units that the file's text names, each once, in their order. Lines that are not a service's
+    name are left out, and so are services that are never stopped.
     """
     found = dict[str, None]()
     for line in lines(data.decode("ascii", "replace")):

@@ -1,8 +1,8 @@
-"""The services that a disk names as its users (.gandi/services) are stopped before it is detached.
+"""Stop the services that a disk names as its users (.gandi/services) before it is detached.
 
-The list is the disk's, and a disk may come from anywhere, so it is not believed: only a unit that says that
-it needs the mountpoint, and that has processes of its own with files there, is stopped. A process that
-belongs to a login is not the unit's own: a job of a user's crontab runs in the control group of cron.
+A disk may come from anywhere, so its list is not trusted: a unit is stopped only if its own settings require
+the mountpoint and its own processes have files there. A process of a login session is not the unit's own: a
+job of a user's crontab runs in the control group of cron.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 _TIMEOUT = 120.0
 _ASKED = "Id,ActiveState,Requires,BindsTo,RequiresMountsFor,ControlGroup"
 _RUNNING = frozenset({"active", "activating", "reloading"})
-#: What the kernel says of a process that comes from no login (proc_pid_loginuid(5)).
+#: The login UID of a process of no login session (proc_pid_loginuid(5)).
 _NO_LOGIN = "4294967295"
 
 
 def stop(host: Host, services: Sequence[str], places: Sequence[str]) -> list[str]:
-    """Stop those of ``services`` that run, and need and use one of the mountpoints; return the names of what
-    was stopped. One that does not stop keeps the disk busy, and is named then.
+    """Stop those of ``services`` that run, and require and use one of the mountpoints (``places``). Return
+    the names of those. One that does not stop keeps the disk busy: the caller finds it among the users.
     """
     if not services or not places:
         return []
@@ -36,7 +36,7 @@ def stop(host: Host, services: Sequence[str], places: Sequence[str]) -> list[str
     mount_units = {place: _unit(host, place) for place in places}
     stopped = []
     for unit in _asked(host, services):
-        # The name that was asked for may be another name of a unit that is never stopped.
+        # The listed name may be an alias of a unit that is never stopped.
         if unit.get("ActiveState") not in _RUNNING or not names(unit["Id"].encode()):
             continue
         group = unit.get("ControlGroup", "")
@@ -50,20 +50,20 @@ def stop(host: Host, services: Sequence[str], places: Sequence[str]) -> list[str
 
 
 def needs(unit: Mapping[str, str], place: str, mount_unit: str) -> bool:
-    """Return whether a unit, as PID 1 shows it, says that it needs a mountpoint."""
+    """Return whether a unit's properties, as systemctl shows them, require a mountpoint."""
     if mount_unit in (*words(unit.get("Requires", "")), *words(unit.get("BindsTo", ""))):
         return True
     return any(_below(path, place) for path in words(unit.get("RequiresMountsFor", "")))
 
 
 def start(host: Host, services: Sequence[str]) -> None:
-    """Start them again: the disk stays."""
+    """Start the services again, because the disk stays."""
     if services:
         host.run(("systemctl", "start", *services), timeout=_TIMEOUT, check=False)
 
 
 def _asked(host: Host, services: Sequence[str]) -> list[Mapping[str, str]]:
-    """What PID 1 knows of each."""
+    """Return PID 1's properties of each service that it knows."""
     answer = host.run(
         ("systemctl", "show", f"--property={_ASKED}", "--", *services), changes=False, check=False
     )
@@ -73,19 +73,19 @@ def _asked(host: Host, services: Sequence[str]) -> list[Mapping[str, str]]:
 
 
 def _unit(host: Host, place: str) -> str:
-    """The name of the mount unit of a place (systemd.unit(5))."""
+    """Return the name of the mount unit of a mountpoint (systemd.unit(5))."""
     asked = ("systemd-escape", "--path", "--suffix=mount", "--", place)
     return host.run(asked, changes=False).stdout.strip(WHITE)
 
 
 def _groups(host: Host, place: str) -> set[str]:
-    """Return the control groups of the processes that hold something there and come from no login."""
+    """Return the control groups of the processes of no login session that use the mountpoint."""
     found = (_group(host, holder.pid) for holder in holders.of(host, (place,)).found if holder.pid)
     return {group for group in found if group}
 
 
 def _group(host: Host, pid: int) -> str:
-    """Return the control group of a process (cgroups(7)), "" for one that has ended or is of a login."""
+    """Return the control group of a process (cgroups(7)), or "" if it has ended or is of a login session."""
     try:
         login = (host.read(f"/proc/{pid}/loginuid") or _NO_LOGIN).strip(WHITE)
         entries = lines(host.read(f"/proc/{pid}/cgroup") or "")

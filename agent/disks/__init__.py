@@ -1,1 +1,1 @@
-"""Data disks: found, mounted, grown, given up; and the root disk grown."""
+"""Find, mount, grow and detach data disks; grow the root disk."""

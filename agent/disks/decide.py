@@ -1,5 +1,5 @@
-"""What to do with each device of some disks, decided one after the other, so that two devices never get the
-same mountpoint; what is chosen is carried out in parallel.
+"""Decide what to do with each device of some disks. Decisions are made one after the other, so that two
+devices never get the same mountpoint; they are carried out in parallel.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to do with one device; ``mode``: by whom it is to be mounted; ``grows``: whether it may be grown,
-    whoever mounted it.
+    """The decision on one device. ``mode``: how it is to be mounted; ``grows``: it may be grown, also if the
+    agent has not mounted it.
     """
 
     disk: Disk
@@ -53,12 +53,12 @@ def choose(
     claim: bool = True,
     is_new: bool = False,
 ) -> list[Choice]:
-    """The decision on each device of the disks, in their order; a mountpoint that is given out is taken
-    from then on, unless ``claim`` is off: then nothing is done but looking.
+    """Return the decision on each device of the disks, in their order. With ``claim``, the mountpoint of a
+    decision is taken from then on; without, nothing is changed.
 
     ``explicit``: the disk has just been added, or the administrator asked for it, so nothing counts as
-    released, or as tried in vain. ``insist``: he asked for this very disk, whatever the mount mode says.
-    ``is_new``: nobody has looked at it since it was attached.
+    released, or as tried and failed. ``insist``: they asked for this very disk, so it is mounted in mount
+    modes notify and off too. ``is_new``: it has not been handled since it was attached. Raises Busy.
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
@@ -92,20 +92,20 @@ def choose(
 
 
 def _claim(ctx: Context, disk: Disk, device: Device, at: str, mode: MountMode) -> Filesystem:
-    """Put on record what is about to be mounted, before the folder is made: this process may end, and the
-    disk go, before another one has looked at it. Raises HostError where it cannot be recorded.
+    """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
+    before another process handles the disk. Raises HostError if it cannot be recorded.
     """
     records, made = Records(ctx.host), mounting.makes_folder(ctx, device, at)
     before, claim, me = records.current(disk, device), records.again(disk, device), processes.me()
     claim = replace(claim, state=DiskState.MOUNTING, at=at, made=made, pid=me["pid"], started=me["started"])
-    # What was offered or announced stays so.
+    # Records of offered and announced devices stay as they are.
     if mode is MountMode.DIRECT or before.state not in (DiskState.OFFERED, DiskState.ANNOUNCED):
         TURNS.begin(ctx.host, device.name, claim, before)
     return claim.filesystem
 
 
 def _explained(facts: Facts, decision: Decision) -> str:
-    """The decision and the facts of the device that it was made from, as one line for debugging."""
+    """Return one line for debugging: the decision, and the facts of the device that led to it."""
     device, machine = facts.device, facts.machine
     return (
         f"disk {device.name}: {_named(decision)}; {device.size} bytes, content {device.fstype or 'unknown'}"
@@ -131,7 +131,7 @@ def _named(decision: Decision) -> str:
 
 
 def effective(ctx: Context, *, insist: bool = False) -> Settings:
-    """The settings by which a place is chosen: with autofs, below its folder."""
+    """Return the settings for choosing a mountpoint: with autofs, CONFIG_DISK_ROOT is its folder."""
     settings = ctx.settings
     match settings.mount_mode:
         case MountMode.AUTOFS:
@@ -144,7 +144,9 @@ def effective(ctx: Context, *, insist: bool = False) -> Settings:
 
 
 def _as_if_direct(settings: Settings) -> Settings:
-    """Whoever mounts, or is told, the place is chosen in the same way; only *off* chooses none."""
+    """Return the settings with mode direct instead of autofs or notify: all three choose a mountpoint in the
+    same way, only off chooses none.
+    """
     if settings.mount_mode in (MountMode.AUTOFS, MountMode.NOTIFY):
         return replace(settings, mount_mode=MountMode.DIRECT)
     return settings
@@ -153,7 +155,7 @@ def _as_if_direct(settings: Settings) -> Settings:
 def _take_back(
     ctx: Context, records: Mapping[str, Record], released: frozenset[str], disks: Sequence[Disk]
 ) -> None:
-    """What of these disks was released is released no more, whatever becomes of it now."""
+    """End the release of these disks' devices, whatever is decided on them."""
     here = {disk.name for disk in disks}
     for name in released & set(records) if not ctx.host.dry_run else ():
         if records[name].disk in here:

@@ -1,9 +1,8 @@
-"""A disk is given up, politely, so that the platform may take it; and taken back.
+"""Detach a disk, so that the platform can remove it, and take it back.
 
-Either everything is done or nothing: where somebody uses the disk, what was stopped and unmounted until
-then is put back, and he is named. What is given up stays so until it is added again, the machine boots, or
-somebody asks for it. Works with the daemon or without: the disk's lock keeps one from interfering with the
-other.
+Either everything is done or nothing: if the disk is in use, what was stopped and unmounted before is
+restored, and the users are named. A detached disk stays released until it is added again, the machine boots,
+or an administrator asks for it. This works with and without the daemon: the disk's lock excludes the other.
 """
 
 from __future__ import annotations
@@ -35,16 +34,16 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.host.host import Host
 
-#: Seconds for a look at the disk that is under way to end.
+#: Seconds to wait for the lock on the disk.
 PATIENCE = 60.0
-#: Seconds for everything that was written to be on the disk.
+#: Seconds to write all cached data to the disk.
 _SYNC_TIMEOUT = 600.0
 _SWAPOFF_TIMEOUT = 600.0
 
 
 def find(ctx: Context, system: System, what: str) -> Disk:
-    """The disk that somebody means: by kernel name or device path (its own or a partition's), mountpoint,
-    label or serial number. Raises ConfigError when there is none, or more than one.
+    """Return the disk for an administrator's argument: a kernel name or device path (its own or a
+    partition's), mountpoint, label or serial number. Raises ConfigError if there is none, or more than one.
     """
     host = ctx.host
     disks: list[Disk] = []
@@ -69,7 +68,9 @@ def find(ctx: Context, system: System, what: str) -> Disk:
 
 
 def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Give the disk up. The last item is the verdict: failed, and nothing has changed; or changed."""
+    """Detach the disk. The last item is the result: failed, and nothing has changed; or changed. Raises
+    ConfigError as ``find``, Busy, and HostError.
+    """
     disk = find(ctx, system, what)
     with TURNS.of(ctx.host, disk.name, PATIENCE):
         known = system.read(ctx.host, disk.name)
@@ -82,8 +83,8 @@ def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Ite
 
 
 def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Mount the disk now, whatever was done to it before; the settings and the disk decide where, and
-    whether.
+    """Mount the disk now, even if it was released; the settings and the disk decide whether and where.
+    Raises ConfigError as ``find``, and Busy.
     """
     disk = find(ctx, system, what)
     with TURNS.of(ctx.host, disk.name, PATIENCE):
@@ -92,8 +93,8 @@ def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[
 
 
 def _noted(ctx: Context, name: str, action: str, work: Iterable[Item]) -> Iterator[Item]:
-    """Pass on what is done as it is done, and record it as the last that happened to the disk. An attempt to
-    detach that changed nothing is no news of it.
+    """Yield the items as they come, and record them as the disk's latest outcome. An attempt to detach that
+    changed nothing is not recorded.
     """
     done = list[Item]()
     for item in work:
@@ -108,7 +109,7 @@ def _noted(ctx: Context, name: str, action: str, work: Iterable[Item]) -> Iterat
 
 @dataclass(slots=True)
 class _Detach:
-    """One attempt, and what has to be put back when it fails."""
+    """One attempt to detach, with what must be restored if it fails."""
 
     ctx: Context
     system: System
@@ -148,11 +149,11 @@ class _Detach:
         )
 
     def _release(self) -> None:
-        """Unmount and swap off everything; what was done until then is undone when something fails."""
+        """Unmount and swap off everything. If a part fails, undo the others and raise HostError."""
         host, records = self.ctx.host, Records(self.ctx.host)
         done: list[Mount | Device] = []
         try:
-            for device in self.disk.devices:  # first, so that nobody mounts what has just been unmounted
+            for device in self.disk.devices:  # first, so that no process mounts it again after the unmount
                 known = self.records.get(device.name) or records.current(self.disk, device)
                 records.put(device.name, replace(known, state=DiskState.RELEASED))
             self._offer()
@@ -174,7 +175,7 @@ class _Detach:
                 records.put(name, replace(known, state=DiskState.RELEASED, made=False))
 
     def _put_back(self, done: list[Mount | Device]) -> None:
-        """Undo, as far as it can be done: the error that led here is the one to tell."""
+        """Undo what can be undone. Errors of swapon are ignored: the caller reports the first error."""
         host, records = self.ctx.host, Records(self.ctx.host)
         for entry in reversed(done):
             if isinstance(entry, storage.Device):
@@ -186,14 +187,14 @@ class _Detach:
         self._offer()
 
     def _offer(self) -> None:
-        """What is released is not offered to the automounter, what is back is."""
+        """Update the automounter's map: without released devices, with restored ones."""
         if has_automounter(self.ctx):
             from agent.disks import mode_autofs
 
             mode_autofs.write_map(self.ctx)
 
     def _users(self) -> holders.Search:
-        """Return who uses what is mounted from the disk."""
+        """Return the users of the disk's mounted filesystems, mounts inside them included."""
         mine = {mount.at for mount in self.mounts}
         inside = [
             holders.Holder(0, "mount", mount.at)
@@ -218,7 +219,7 @@ class _Detach:
             yield from hooks.run(self.ctx, name, found.node, at, environment=given)
 
     def _left(self) -> list[tuple[str, str]]:
-        """Each device and the place where it was mounted first."""
+        """Return each mounted device with its first mountpoint."""
         places = dict[str, str]()
         for device in self.disk.devices:
             for mount in self.mounts:
@@ -228,7 +229,7 @@ class _Detach:
 
 
 def _refused(ctx: Context, disk: Disk) -> str:
-    """Why a disk is not the agent's to detach, "" when it is."""
+    """Return why the agent must not detach the disk, or ""."""
     if disk.name in mounts.root_disks(ctx.host):
         return "the system itself is on it"
     pending = TURNS.pending(ctx.host)
@@ -241,7 +242,7 @@ def _refused(ctx: Context, disk: Disk) -> str:
 
 
 def _by_place(host: Host, disks: list[Disk], what: str) -> list[Disk]:
-    """By kernel name, device path or mountpoint."""
+    """Return the disks with this kernel name, device path or mountpoint."""
     names = {what}
     if what.startswith("/"):
         path = os.path.realpath(host.path(what))
@@ -252,7 +253,7 @@ def _by_place(host: Host, disks: list[Disk], what: str) -> list[Disk]:
 
 
 def _by_content(disks: list[Disk], what: str) -> list[Disk]:
-    """By label or serial number."""
+    """Return the disks with this label or serial number."""
     keys = ("ID_SERIAL", "ID_SERIAL_SHORT", "ID_WWN")
     return [
         disk

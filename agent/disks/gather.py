@@ -1,5 +1,5 @@
-"""Gathers what the decision on a disk needs to know of the rest of the machine. Facts only; read anew
-for each look.
+"""Gather the facts about the rest of the machine for the decision on a disk. They are read again for each
+decision.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def gather(
     settings: Settings,
     records: Mapping[str, Record],
 ) -> Machine:
-    """The machine as it is now."""
+    """Return the present facts about the machine, except for ``released``."""
     found = mounts.mounts(host)
     root = canonical(host, settings.disk_root)
     machine = Machine(
@@ -45,9 +45,9 @@ def gather(
 
 
 def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Disk]) -> frozenset[str]:
-    """The devices that are the administrator's: those that were given up, those that we mounted and that are
-    mounted nowhere now, and what has become of such a disk since (partitions that he makes on it). Records
-    of former attachments must be gone.
+    """Return the devices that belong to the administrator: those that were detached, those that the agent
+    mounted and that are mounted nowhere now, and new devices of such disks (partitions that they make).
+    ``records`` must have none of former attachments.
     """
     numbers = {number for mount in machine.mounts for number in mount.numbers}
     found = {name for name, record in records.items() if _is_released(record, numbers)}
@@ -63,7 +63,7 @@ def _is_released(record: Record, mounted: Container[str]) -> bool:
 
 
 def canonical(host: Host, name: str) -> str:
-    """The folder's path without links: systemd mounts on no other."""
+    """Return the folder's path with links resolved: systemd mounts at no other path."""
     path = os.path.realpath(host.path(name))
     return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
 
@@ -71,7 +71,7 @@ def canonical(host: Host, name: str) -> str:
 def _filesystems(
     host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
 ) -> Iterator[Filesystem]:
-    """What is mounted, or will be when somebody looks: ours from the records, the rest from udev."""
+    """Yield what is mounted, or is offered to autofs: data disks from the records, others from udev."""
     ours = {record.number: record for record in records.values()}
     mounted = {number for mount in found for number in mount.numbers}
     for record in ours.values():
@@ -90,9 +90,9 @@ def _filesystems(
 
 
 def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
-    """What stands below the folder. Mountpoints are taken anyway and are not looked at: a server or a disk
-    behind one that hangs would hang every decision. In an automounter's folder everything is the
-    automounter's, and a look would make it mount.
+    """Yield the entries of the folder. Mountpoints are left out: they are taken anyway, and a server or a
+    disk that hangs there would block every decision. In an automounter's folder nothing is read: that would
+    make it mount.
     """
     mounted = {mount.at: mount.fstype for mount in found}
     if mounted.get(root) == "autofs":
@@ -105,7 +105,7 @@ def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tu
             is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
             kind = (Place.FULL if _has_any(path) else Place.EMPTY) if is_folder else Place.OTHER
         except OSError:
-            # Gone meanwhile: nothing that we may use.
+            # It has gone since: the agent must not use it.
             kind = Place.OTHER
         yield f"{root}/{name}", kind
 

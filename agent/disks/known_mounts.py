@@ -1,4 +1,4 @@
-"""Data disks that are known: what PID 1 mounts by itself in a boot with nothing new, in which no stage runs.
+"""Write mount units for known data disks: PID 1 mounts them in a boot without changes, when no stage runs.
 
 In every other boot, and while the machine runs, the daemon mounts by transient units.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.host.host import Host
 
-#: The UUIDs of which udev's link has the same name.
+#: UUIDs that udev does not escape in the link's name.
 _UUID = re.compile(r"[0-9A-Fa-f-]{4,64}")
-#: What the syntax of units would read in another way: control characters, and the ends of a line.
+#: What has a meaning in the syntax of units: control characters; a backslash or blanks at a line's ends.
 _ODD = re.compile(r"[\0-\x1f\x7f]|\\$|^ | $")
-#: A hook that is run at each mount.
+#: The hook that runs at each mount.
 _HOOK = "post-disk-attach"
 _TEXT = """\
 [Unit]
@@ -57,11 +57,11 @@ StartupCPUWeight=1000
 
 
 def leave(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
-    """Leave a unit for each data disk that the agent has mounted, and take away those that are for others.
-    Return the UUIDs of the filesystems that PID 1 then mounts by itself.
+    """Write a unit for each data disk that the agent has mounted, and remove other such units. Return the
+    UUIDs of the filesystems that PID 1 mounts at the next boot.
 
-    Left to the stages is what needs more than a mount (a check that its superblock may ask for, a hook, the
-    automounter), and what a unit of the administrator's stands in the way of.
+    The stages mount what needs more than a mount (a check that its superblock may require, a hook, autofs),
+    and what conflicts with an administrator's unit.
     """
     host, wanted = ctx.host, dict(_wanted(ctx, system))
     for unit in set(boot_mounts.ours(host)) - set(wanted):
@@ -70,7 +70,7 @@ def leave(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
 
 
 def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]]]:
-    """By the unit's name: the filesystem's UUID, and the unit's text."""
+    """Yield the name of each unit, with the filesystem's UUID and the unit's text."""
     host, settings = ctx.host, ctx.settings
     is_direct = settings.allow_mount and settings.mount_mode is MountMode.DIRECT
     if not is_direct or host.exists(os.path.join(settings.hook_dir, _HOOK)):
@@ -104,13 +104,13 @@ def _text(record: Record, device: Device, options: str) -> str:
 
 
 def _leads_to(host: Host, uuid: str, device: Device) -> bool:
-    """Whether udev's link by the UUID is for this very device, and not for a copy of it."""
+    """Return whether udev's link by the UUID leads to this very device, and not to a copy of it."""
     link = host.path(f"/dev/disk/by-uuid/{uuid}")
     return os.path.realpath(link) == os.path.realpath(host.path(device.node))
 
 
 def _may_need_a_check(host: Host, device: Device) -> bool:
-    """Whether some later mount may have to be preceded by a check: PID 1 looks at no superblock."""
+    """Return whether a later mount may need a check first: PID 1 reads no superblock."""
     if device.fstype not in filesystem.EXT:
         return False
     try:

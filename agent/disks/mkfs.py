@@ -1,6 +1,6 @@
-"""CONFIG_DISK_FORMAT: a filesystem for a whole disk that has just been attached and is proven blank.
+"""CONFIG_DISK_FORMAT: make a filesystem on a whole disk that has just been attached and is proven blank.
 
-Which disk that may be is decided in policy.py; here the disk itself is asked, at the last moment.
+policy.py decides which disk that may be; here the disk itself is read, immediately before.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.report import Item
 
-#: None is told to overwrite what it finds: each of them looks once more (mke2fs only warns).
+#: None has an option to overwrite what it finds: each of them checks once more (mke2fs only warns).
 _MAKERS = {
     "ext4": ("mkfs.ext4", "-q"),
     "xfs": ("mkfs.xfs", "-q"),
@@ -28,9 +28,9 @@ _MAKERS = {
 
 
 def apply(ctx: Context, system: System, disk: Disk, fstype: str) -> Iterator[Item]:
-    """Format the disk. Its close() makes udev look at it again, and that event has it mounted.
+    """Format the disk. The writer's close() makes udev send an event, and the agent mounts the disk then.
 
-    Raises HostError when there is no such filesystem afterwards.
+    Raises HostError if the disk has no such filesystem afterwards.
     """
     host, device = ctx.host, disk.device
     if why := blank.why_not(host, device):

@@ -1,9 +1,9 @@
-"""Mount mode *autofs*: the automounter mounts a data disk when somebody looks at its folder.
+"""Mount mode *autofs*: the automounter mounts a data disk when its folder is accessed.
 
-What we give it: a link in /etc/auto.master.d to the file that the package ships, and a map of what may be
-mounted, which that file's program (autofs/auto.gandi) looks up. An administrator who puts a file of his own
-in place of the link says where. Which disk is offered under which name is decided as in direct mode. Both
-modes never work at once: what the one has mounted goes first.
+The agent creates a link in /etc/auto.master.d to the file from the package, and a map of the disks, which
+that file's program (autofs/auto.gandi) reads. An administrator may replace the link with a file of their
+own, to choose another folder. Disks get the same names as in direct mode. The two modes are never active at
+once: the mounts of one end before the other begins.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
 LINK = AUTOFS_LINK
 SHIPPED = "/usr/share/gandi-agent/gandi.autofs"
-#: What auto.gandi reads: a line for each disk, its folder's name, a tab, and the entry (autofs(5)).
+#: The map for auto.gandi, a line for each disk: its folder's name, a tab, and the entry (autofs(5)).
 MAP = f"{AUTOFS_STATE}.map"
-#: Without CONFIG_MOUNT_PARAMS, which is for direct mode.
+#: Mount options. CONFIG_MOUNT_PARAMS is for direct mode only.
 OPTIONS = "rw,nosuid,nodev,noatime"
 _UNIT = "autofs.service"
-#: How far the switch is; and a mark where it was us who started the automounter.
+#: The file with the mode's state; and the one that shows that the agent started the automounter.
 _ON, _STARTED = AUTOFS_STATE, f"{AUTOFS_STATE}.started"
-#: Seconds for the automounter to give up its folder when the link has gone; and for another switch to end.
+#: Seconds for the automounter to release its folder after the link is removed; also used for locks.
 _TIMEOUT = 20.0
-#: Seconds for the automounter to come, in a boot.
+#: Seconds for the automounter to start during a boot.
 _START_TIMEOUT = 120.0
 
 
 class _State(StrEnum):
-    """Whether the automounter works for us; OUT has no file."""
+    """The state of the mode in the file; OUT has no file."""
 
     OUT = ""
     ON = "on"
@@ -62,12 +62,12 @@ class _State(StrEnum):
 
 
 def wanted(ctx: Context) -> bool:
-    """Whether disks are to be offered to the automounter."""
+    """Return whether disks are to be offered to the automounter."""
     return ctx.settings.allow_mount and ctx.settings.mount_mode is MountMode.AUTOFS
 
 
 def root(host: Host) -> str:
-    """The folder that the automounter takes care of: the first word of the file in force."""
+    """Return the automounter's folder: the first word of the administrator's file, or of the package's."""
     for name in (LINK, SHIPPED):
         for line in lines(host.read(name) or ""):
             fields = words(line)
@@ -77,9 +77,9 @@ def root(host: Host) -> str:
 
 
 def settle(ctx: Context, system: System) -> Iterator[Item]:
-    """Bring the automounter into the game, or take it out, as the settings say; nothing when it is so.
+    """Enable or disable the automounter to match the settings.
 
-    Raises HostError when what the other mode has mounted is in use: then neither mode mounts anything new.
+    Raises HostError if a mount of the other mode is in use: then neither mode mounts anything new.
     """
     if (wanted(ctx), _state(ctx.host)) in ((True, _State.ON), (False, _State.OUT)):
         return
@@ -91,7 +91,7 @@ def settle(ctx: Context, system: System) -> Iterator[Item]:
 
 
 def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
-    """Put the device into the map; its name is remembered as in direct mode."""
+    """Add the device to the map; its mountpoint is stored as in direct mode."""
     records, at = Records(ctx.host), decision.at
     known = records.current(disk, device)
     record = replace(records.again(disk, device), state=DiskState.OFFERED, at=at)
@@ -106,7 +106,7 @@ def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterat
 
 
 def write_map(ctx: Context) -> None:
-    """Make the map say what the records say. Nothing while the automounter is not in the game."""
+    """Write the map from the records; do nothing if the mode is not on."""
     if _state(ctx.host) != _State.ON:
         return
     with exclusive(ctx.host, "map", _TIMEOUT):
@@ -116,13 +116,15 @@ def write_map(ctx: Context) -> None:
 
 
 def _entry(name: str, record: Record) -> str:
-    """A line of the map. The folder's name has no white space (names.safe)."""
+    """Return a line of the map. The folder's name has no white space (mountpoint_name.safe)."""
     key, node = record.at.rpartition("/")[2], devnode(name)
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
 
 def look_at(host: Host, at: str) -> None:
-    """Have the automounter mount what it offers there; in a boot it comes after us. Raises HostError."""
+    """Access the folder, so that the automounter mounts its disk. During a boot, wait for the automounter,
+    which starts after the agent. Raises HostError.
+    """
     folder = at.rpartition("/")[0]
     if not _wait(host, lambda: _is_held(host, folder), _START_TIMEOUT):
         raise HostError(
@@ -145,7 +147,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
         host.write(_STARTED, "")
     host.write(_ON, _State.ON)
     write_map(ctx)
-    # Never waited for: in a boot it comes long after us.
+    # Never waited for: during a boot it starts long after the agent.
     host.run(("systemctl", "--no-block", "reload" if is_active else "start", _UNIT))
     yield changed("autofs", f"mounts data disks below {root(host)}")
 
@@ -184,7 +186,7 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
 
 
 def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
-    """Wait until the automounter has left the folder. Raises HostError when something there is in use."""
+    """Wait until the automounter has released the folder. Raises HostError if it does not."""
     host = ctx.host
     if not _wait(host, lambda: not _is_held(host, folder), seconds):
         below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
@@ -196,8 +198,8 @@ def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
 
 
 def _wait(host: Host, until: Callable[[], bool], seconds: float) -> bool:
-    """Wait for the kernel's table of mounts to be so (it tells of each change, proc_pid_mounts(5)); whether
-    it came to be.
+    """Wait up to ``seconds`` until ``until`` returns True, which is called after each change of the kernel's
+    mount table (proc_pid_mounts(5)). Return whether it did.
     """
     deadline = time.monotonic() + seconds
     with host.opened(mounts.MOUNTINFO, os.O_RDONLY) as table:
@@ -216,8 +218,8 @@ def _is_held(host: Host, folder: str) -> bool:
 
 
 def _state(host: Host) -> str:
-    """How far it is; before anything was done in this boot, the link that a former one left counts as on its
-    way out.
+    """Return the mode's state. "former": nothing was done in this boot, but the link of an earlier one is
+    left; it is neither ON nor OUT, so ``settle`` acts.
     """
     return host.read(_ON) or ("former" if _linked(host) else _State.OUT)
 

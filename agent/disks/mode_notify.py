@@ -1,5 +1,5 @@
-"""Mount mode *notify*: a data disk is announced to the logged-in users, who mount it themselves. The journal
-says it with the device's outcome.
+"""Mount mode *notify*: announce a data disk to the logged-in users, who mount it themselves. The journal has
+the announcement with the device's outcome.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.report import Item
 
-#: Seconds that one terminal, and all of them, may take: one that does not read is skipped.
+#: Seconds to write to one terminal, and to all of them: one that does not read is skipped.
 _TERMINAL, _TIMEOUT = 5, 20.0
 
 
 def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
-    """Announce the device, once for each time that it is attached."""
+    """Announce the device to the users, once for each attachment."""
     records = Records(ctx.host)
     if records.current(disk, device).state == DiskState.ANNOUNCED:
         yield skipped(device.name, "mount mode notify: the users were told")
@@ -44,7 +44,7 @@ def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
 
 
 def announcement(node: str, label: bytes, size: int, fstype: str, at: str) -> str:
-    """Return what the users' terminals get; ``size`` in bytes."""
+    """Return the text for the users' terminals; ``size`` in bytes."""
     name = f" ({safe(label)})" if label else ""
     return block(
         f"Disk {node}{name}, {gib(size)}, {fstype}, has been attached.",

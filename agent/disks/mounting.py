@@ -1,6 +1,4 @@
-"""Makes one filesystem usable, or cleans up after one that has gone: check, folder, mount unit, owner,
-record.
-"""
+"""Mount a filesystem (check, folder, mount unit, owner, record); clean up after a device that has gone."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ if TYPE_CHECKING:
 def mount(
     ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt, *, grown: bool = False
 ) -> Iterator[Item]:
-    """Mount the device and record it. ``grown``: its filesystem fills the disk. Raises HostError when the
-    check or the mount failed.
+    """Mount the device and record it. ``grown``: its filesystem fills the disk. Raises HostError if the
+    superblock cannot be read or the mount fails.
     """
     host, at = ctx.host, decision.at
     if _is_locked(ctx, disk):
@@ -68,15 +66,13 @@ def mount(
 
 
 def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
-    """Record a mount of ours of which the record was lost: the daemon died between mounting and writing
-    it.
-    """
+    """Record a mount of the agent without a record: the daemon died between mounting and writing it."""
     _record(ctx, disk, device, at, made=_was_made(ctx, device.uuid))
 
 
 def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    """Clean up after a device that has gone: its mount (PID 1 is ending it), our folder, the record; the
-    hooks are told where it was.
+    """Clean up after a device that has gone: its mount (PID 1 ends it too), its folder if the agent made it,
+    the record. Hooks get the former mountpoint. Raises HostError if it stays mounted.
     """
     from agent.programs import hooks
 
@@ -87,7 +83,7 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
         try:
             system.unmount(ctx.host, record.at)
         except HostError:
-            # PID 1 was faster, and its unit has gone with the mount.
+            # PID 1 may have been faster: then the unit has gone with the mount.
             if _is_left(ctx, node, record):
                 raise
         if _is_left(ctx, node, record):
@@ -104,8 +100,8 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
 
 
 def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
-    """Take away the empty folders that were made for filesystems which went while the machine was down.
-    ``present``: the UUIDs that are here.
+    """Remove the empty folders that were made for filesystems which are no longer there. ``present``: the
+    UUIDs of those that are.
     """
     used = {mount.at for mount in mounts.mounts(ctx.host)}
     for uuid, known in ctx.state.disks().items():
@@ -121,13 +117,13 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
 
 
 def is_mounted(ctx: Context, number: str, at: str) -> bool:
-    """Whether the device is mounted at that place."""
+    """Return whether the device is mounted at this mountpoint."""
     return _mounted(ctx, number, at) is not None
 
 
 def as_mounted(ctx: Context, device: Device, at: str) -> Device | None:
-    """Return the device if it is mounted at that place, with its filesystem's type as the kernel has it
-    where udev knows none: of a disk that answers with errors it keeps nothing.
+    """Return the device if it is mounted at this mountpoint, or None. If udev has no filesystem type, as of
+    a disk with read errors, it is taken from the kernel.
     """
     mount = _mounted(ctx, device.number, at)
     if mount is None or device.fstype:
@@ -140,15 +136,15 @@ def _mounted(ctx: Context, number: str, at: str) -> mounts.Mount | None:
 
 
 def _is_left(ctx: Context, node: str, record: Record) -> bool:
-    """Whether what has gone is still mounted. A btrfs has no device's number, and the name that it gives
-    leads to none any more.
+    """Return whether a device that has gone is still mounted. A mount of btrfs has no device's number, and
+    its source leads to no device any more: so the source is compared.
     """
     here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.at)
     return any(record.number in mount.numbers or mount.source == node for mount in here)
 
 
 def _is_locked(ctx: Context, disk: Disk) -> bool:
-    """Whether somebody holds the whole disk's lock for writing (systemd's BLOCK_DEVICE_LOCKING)."""
+    """Return whether a program has the whole disk's lock exclusively (systemd's BLOCK_DEVICE_LOCKING)."""
     with ctx.host.opened(disk.device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -158,8 +154,8 @@ def _is_locked(ctx: Context, disk: Disk) -> bool:
 
 
 def _is_claimed(ctx: Context, device: Device) -> bool:
-    """Whether somebody has opened the device O_EXCL, as ZFS, DRBD and a hypervisor do. Asked only after
-    the kernel has refused a mount: the question itself claims the device for a moment.
+    """Return whether a program has opened the device O_EXCL, as ZFS, DRBD and a hypervisor do. Call this
+    only after a failed mount: the test itself claims the device for a moment.
     """
     try:
         os.close(os.open(ctx.host.path(device.node), os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
@@ -169,8 +165,8 @@ def _is_claimed(ctx: Context, device: Device) -> bool:
 
 
 def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
-    """Run the check that the superblock asks for, once for each attachment; what is wrong afterwards, or
-    "".
+    """Run the check that the superblock requires, once for each attachment. Return what is wrong afterwards,
+    or "". Raises HostError if there is no superblock.
     """
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
@@ -181,19 +177,19 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
         ctx.waiting(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
         with contextlib.suppress(HostError):
-            # Exit status 1 means repaired: the superblock tells whether it was.
+            # Exit status 1 means repaired: the superblock shows whether it was.
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
         ctx.waiting("")
-        # Its close() makes udev send another event, which must not run it again.
+        # The check's close() makes udev send another event, which must not run it again.
         records.put(device.name, replace(known, checked=True))
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
 
 
 def _remember(ctx: Context, disk: Disk, device: Device, at: str, *, grown: bool) -> Iterator[Item]:
-    """Make the mountpoint the filesystem's own for good, and know that the folder is ours before it is made:
-    a daemon that dies, or a machine, must not leave one that nobody takes away. That it cannot be stored
-    (the disk is full) is a failure, and no reason not to mount.
+    """Store the mountpoint as the filesystem's own, and whether the agent makes its folder. This comes
+    before the folder is made: otherwise, after a crash of the daemon or the machine, it would never be
+    removed. If it cannot be stored (the disk is full), that is a failure, but the mount goes on.
     """
     if not device.uuid:
         return
@@ -207,18 +203,18 @@ def _remember(ctx: Context, disk: Disk, device: Device, at: str, *, grown: bool)
 
 
 def makes_folder(ctx: Context, device: Device, at: str) -> bool:
-    """Return whether the folder is made for the filesystem now, or was when it was mounted there before."""
+    """Return whether the agent makes the folder for the filesystem now, or made it for an earlier mount."""
     known = ctx.state.disks().get(device.uuid, {}) if device.uuid else {}
     return not ctx.host.exists(at) or (known.get("at") == at and bool(known.get("made")))
 
 
 def _was_made(ctx: Context, uuid: str) -> bool:
-    """Whether the folder that the filesystem is mounted at was made for it, by whichever daemon."""
+    """Return whether the agent made the folder of the filesystem's mountpoint."""
     return bool(ctx.state.disks().get(uuid, {}).get("made"))
 
 
 def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) -> None:
-    """Record the mount first: what the disk itself has to say of it may take as long as the disk does."""
+    """Record the mount, then add the services in the disk's own file: reading that may take long."""
     from agent.disks.usage import holders, services_file
 
     records, alias = Records(ctx.host), holders.alias(ctx.host, at, device.fstype)
@@ -230,8 +226,8 @@ def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) ->
 
 
 def _own(ctx: Context, device: Device, at: str) -> str:
-    """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER; what went wrong, or "". FAT has neither:
-    there its mount options give them.
+    """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER. Return what went wrong, or "". FAT has
+    neither: mount options set them.
     """
     if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
         return ""
@@ -239,8 +235,8 @@ def _own(ctx: Context, device: Device, at: str) -> str:
     if not ctx.host.effect(f"chown {user}:{group} {at}, chmod {mode} {at}"):
         return ""
     try:
-        # By descriptor: whoever may change a folder on the way could put a link there. The programs know
-        # every user that the system knows.
+        # By descriptor: a user who may change a folder on the way could put a link there. By chown(1): it
+        # finds every user of the system.
         with ctx.host.opened(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
             same = f"/proc/{os.getpid()}/fd/{folder}"
             ctx.host.run(("chown", "--", f"{user}:{group}", same))

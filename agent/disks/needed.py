@@ -1,5 +1,5 @@
-"""Whether there is anything to do with disks: a machine without a data disk, as most at their first boot,
-does not load what deals with them.
+"""Decide whether there is anything to do with disks: a machine without a data disk, as most at their first
+boot, does not import the disk handler.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-#: What was done to disks in this boot (record.py).
+#: The folder of the records of this boot (record.py).
 RECORDS = "/run/gandi/disks"
 
 
 def mount(ctx: Context) -> Iterator[Item]:
-    """Step: mount every data disk that is there."""
+    """Step: mount every data disk that is present."""
     if has_data_disk(ctx):
         from agent.disks import handler
 
@@ -31,13 +31,13 @@ def mount(ctx: Context) -> Iterator[Item]:
     else:
         from agent.disks.base import diskseq
 
-        # Where it cannot be noted (/run is full), no disk is taken for a new one.
+        # If it cannot be stored (/run is full), no disk counts as new.
         record(ctx, lambda: diskseq.note_coldplug(ctx.host))
         yield skipped("disks", "no data disk")
 
 
 def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
-    """Look at one disk. One of the system itself holds no data, but the root filesystem may have to grow."""
+    """Handle an event of one disk. On a disk of the system itself, only the root filesystem may grow."""
     host, name = ctx.host, storage.whole(ctx.host, sysname)
     may_be_ours = action == "remove" or has_automounter(ctx) or host.exists(RECORDS)
     if not may_be_ours and name in mounts.root_disks(host):
@@ -56,9 +56,9 @@ def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
 
 
 def has_data_disk(ctx: Context) -> bool:
-    """Whether a disk is there, or was, that is not one of the system itself: of its filesystems, or swap.
+    """Return whether the machine has, or had, a disk that is neither swap nor used by the system's mounts.
 
-    By what the kernel knows: no disk is asked. In doubt there is one.
+    Only the kernel's data is used, no disk is read. In doubt, return True.
     """
     host = ctx.host
     if not ctx.settings.allow_mount or has_automounter(ctx) or ctx.state.disks() or host.exists(RECORDS):
@@ -69,6 +69,6 @@ def has_data_disk(ctx: Context) -> bool:
 
 
 def _is_swap(host: Host, disk: str, swaps: frozenset[str]) -> bool:
-    """Whether the whole disk is swap, or each of its partitions."""
+    """Return whether the whole disk, or each of its partitions, is in use as swap."""
     whole, *parts = (storage.number_of(host, name) for name in storage.with_parts(host, disk))
     return swaps.issuperset(parts or [whole])

@@ -1,7 +1,7 @@
-"""What should happen to a block device? A pure function from facts to a decision with its reason.
+"""Decide what to do with a block device: a pure function from facts to a decision with its reason.
 
-No I/O here: the hard cases are rows of tests/unit/disks/test_policy.py, and ``gandi-agent disks``
-prints the answer. The rules stand in the order in which their reasons are worth telling.
+No I/O here: the hard cases are rows of tests/unit/disks/test_policy.py, and ``gandi-agent disks`` prints the
+decision. The rules are in the order of their reasons' importance to users.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
 
-#: Filesystems that are mounted by themselves; cluster filesystems (gfs2, ocfs2) belong to several
-#: machines at once.
+#: Filesystems that are mounted automatically; cluster filesystems (gfs2, ocfs2) are shared by several
+#: machines.
 MOUNTED_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfat"})
-#: Labels of the drives that carry a configuration, in lower case; CONFIG_CONFIGDRIVE_LABEL adds one.
+#: Labels of configuration drives, in lower case; CONFIG_CONFIGDRIVE_LABEL adds one.
 DRIVE_LABELS = frozenset({"config"}.union(*(dialect.labels for dialect in DIALECTS.values())))
 SWAP_NAME = "gandiswap"
 PARTED = "has partitions; each is looked at by itself"
-#: Filesystems without owners and modes of their own: mount options give them.
+#: Filesystems without owners and modes: mount options set them.
 FAT = frozenset({"vfat", "exfat"})
 #: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
 #: boot, swap.
@@ -46,7 +46,7 @@ _SYSTEM_TYPES = {
 }
 #: Bit 63 of a GPT entry's attributes: "do not mount automatically" (Discoverable Partitions Specification).
 _NO_AUTO = 1 << 63
-#: What to do about a disk that answers with errors; udev has to look at it once more.
+#: The remedy for a disk with read errors; udev must read it again.
 _BROKEN = "see: journalctl -k; when it answers again: udevadm trigger --subsystem-match=block"
 _SIGNATURES = {
     "swap": "a swap disk",
@@ -58,7 +58,7 @@ _SIGNATURES = {
 
 
 def decide(facts: Facts) -> Decision:
-    """What should happen to the device, and where; the first rule that has a reason to leave it wins."""
+    """Return the decision on the device. The first rule with a reason to leave it alone decides."""
     for rule in _FOREIGN:
         if reason := rule(facts):
             return Leave(reason, quiet=rule is _root)
@@ -73,19 +73,19 @@ def decide(facts: Facts) -> Decision:
 
 
 def mounted_at(machine: Machine, device: Device) -> str:
-    """Where the device is mounted (where it was mounted first), "" when it is not."""
+    """Return the device's first mountpoint, or ""."""
     return next((mount.at for mount in machine.mounts if device.number in mount.numbers), "")
 
 
 def grown_apart(facts: Facts) -> str:
-    """Why a device must not be grown, whoever mounted it; "" when it may."""
+    """Return why a device must not be grown, also if the agent has not mounted it, or ""."""
     return next((reason for rule in (*_FOREIGN, _unwanted) if (reason := rule(facts))), "")
 
 
-# -- somebody else's: said even when it is mounted ------------------------------------------------
+# -- not for the agent: the reason is reported even if it is mounted -----------------------------
 
 
-#: udev's words for a device that is not to be touched; the last is multipath-tools'.
+#: udev properties of devices that must not be touched; the last one is set by multipath-tools.
 _FLAGS = (
     ("SYSTEMD_READY", "0"),
     ("UDISKS_IGNORE", "1"),
@@ -120,7 +120,7 @@ def _used(facts: Facts) -> str:
     device = facts.device
     if device.number in facts.machine.swaps:
         return "in use as swap"
-    # What a volume or an encrypted disk is says more than the name of the device upon it.
+    # For LVM and LUKS, _content has a better reason than the name of the device on it.
     if device.holders and device.fstype not in storage.STACKED:
         return f"held by {', '.join(device.holders)}"
     return ""
@@ -144,7 +144,7 @@ def _content(facts: Facts) -> str:
     if "ID_FS_AMBIVALENT" in device.udev:
         return "more than one signature on it"
     if not device.fstype:
-        # A partition has this property too, from its disk.
+        # A partition inherits this property from its disk.
         is_table = not device.partition and "ID_PART_TABLE_TYPE" in device.udev
         if device.error:
             return f"cannot be read: {device.error}"
@@ -223,7 +223,7 @@ _UNFIT: tuple[Callable[[Facts], str], ...] = (
     _system_partition,
     _content,
     _config_drive,
-    # A copy of a disk that fstab names by its UUID is a copy first.
+    # Before _claim: fstab's entry with the UUID of a disk claims its copy too, but "copy" is the reason.
     _duplicate,
     _claim,
     _unwanted,
@@ -233,8 +233,8 @@ _UNFIT: tuple[Callable[[Facts], str], ...] = (
 
 
 def _to_format(facts: Facts) -> str:
-    """The filesystem that CONFIG_DISK_FORMAT wants on the disk, as far as udev knows it for blank; "" for
-    none. Any other rule that leaves the disk alone counts first.
+    """Return the filesystem type of CONFIG_DISK_FORMAT if the disk is new, and blank according to udev, or
+    "". Other rules that leave the disk alone come first.
     """
     udev = facts.device.udev
     has_any = any(key.startswith(("ID_FS_", "ID_PART_TABLE_")) for key in udev) or facts.disk.partitions
@@ -266,18 +266,18 @@ def _taken(facts: Facts) -> set[str]:
         *(other.at for other in machine.filesystems if other.number != facts.device.number),
         *(claim.where.rstrip("/") for claim in machine.claims if claim.where),
         *(path for path, place in machine.places.items() if place is Place.OTHER),
-        # What is remembered of a filesystem that has been overwritten by this one holds its name no longer.
+        # A filesystem that this one has overwritten no longer keeps its stored mountpoint.
         *(str(entry.get("at", "")) for entry in others.values() if not here or entry.get("on") != here),
     }
 
 
 def identity(disk: Disk, device: Device) -> str:
-    """A name for this partition of this very disk, "" where the disk has no serial number."""
+    """Return a name for this partition of this very disk, or "" if the disk has no serial number."""
     return f"{disk.identity} {device.partition}" if disk.identity else ""
 
 
 def options(settings: Settings, device: Device) -> str:
-    """The mount options of a data disk."""
+    """Return the mount options of a data disk."""
     given = settings.mount_params.split(",")
     if device.readonly:
         given = ["ro", *(option for option in given if option not in ("rw", "ro", "defaults"))]
@@ -289,8 +289,8 @@ def options(settings: Settings, device: Device) -> str:
 
 
 def _owned(settings: Settings, device: Device) -> tuple[str, ...]:
-    """Names in UTF-8, and whose everything is: root's, or as CONFIG_MOUNT_OWNER says. The mode is that of
-    folders; files get it without the right to execute.
+    """Return the options of FAT for names in UTF-8, owner and mode: root, or as in CONFIG_MOUNT_OWNER. The
+    mode is for folders; files get it without the right to execute.
     """
     names = ("utf8=1",) if device.fstype == "vfat" else ()
     if not settings.mount_owner:

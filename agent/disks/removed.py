@@ -1,7 +1,7 @@
-"""Disks that were taken away: nothing of ours stays behind, and who sat on one is named until he leaves.
+"""Clean up after removed disks; processes still using one are reported until they exit.
 
-A process that sits on a disk that has gone keeps a dead filesystem alive, mounted nowhere. It is no process
-of ours, and it may have unsaved work: it is named, never ended.
+A process that uses a disk that has gone keeps a dead filesystem alive, mounted nowhere. It is not a process
+of the agent, and it may have unsaved work: it is named, never ended.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from agent.disks.usage.holders import Holder, Search
     from agent.report import Item
 
-#: Seconds to look for them where nobody waits for the answer: while many disks go at once, it takes long.
+#: Seconds to search for users when no caller waits: it takes long while many disks are removed at once.
 _PATIENCE = 60.0
 _DELETED = " (deleted)"
 
 
 def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
-    """Clean up after devices of this disk that are there no longer, or in whose place another one has
-    come. None is a disk that has gone; one that could not be read has not.
+    """Clean up after devices of this disk that have gone or were replaced. ``disk`` is None if the disk has
+    gone; do not call this for one that could not be read.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
     records = Records(ctx.host)
@@ -41,7 +41,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
         if disk is None or known.sequence != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
-            # The disk is the same: who works on its partition table works on all of it.
+            # The disk is the same: an administrator is changing its partition table.
             if known.made:
                 ctx.host.remove(known.at)
             records.put(device, replace(known, state=DiskState.RELEASED, made=False))
@@ -49,7 +49,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
 
 
 def left(ctx: Context, name: str) -> Iterator[Item]:
-    """What is still held of disks of that name that have gone, and swap space that went with one."""
+    """Yield a failure for each device of a removed disk of this name that is still in use, also as swap."""
     for key, known in Records(ctx.host).removed().items():
         if known.disk == name:
             yield from _left(ctx, key, known)
@@ -65,7 +65,7 @@ def left(ctx: Context, name: str) -> Iterator[Item]:
 
 
 def lost_swap(ctx: Context, name: str) -> list[str]:
-    """The swap devices of a disk that are still in use and have gone."""
+    """Return the swap devices of a disk that are still in use and have gone."""
     own, found = rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)", []
     for swap in mounts.swap_names(ctx.host):
         node = swap.removesuffix(_DELETED)
@@ -75,7 +75,7 @@ def lost_swap(ctx: Context, name: str) -> list[str]:
 
 
 def held(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
-    """What was taken away and is still held, by device and attachment; nothing is changed."""
+    """Return the removed devices that are still in use, by key, with their users. Changes nothing."""
     found = {key: (known, _holders(ctx, known).found) for key, known in Records(ctx.host).removed().items()}
     return {key: value for key, value in found.items() if value[1]}
 
@@ -87,7 +87,7 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
     if known.state not in (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED):
         records.put(device, None)
         return
-    # Remembered first: who is killed between here and the end names the processes at the next start.
+    # Stored first: if this process is killed before the end, the next one can still report the users.
     key = key_removed(device, known)
     records.put(key, replace(known, state=DiskState.REMOVED))
     yield from mounting.forget(ctx, system, device, known)
@@ -101,7 +101,7 @@ def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     found, device = _holders(ctx, known, _PATIENCE).found, key.partition("@")[0]
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
-        # The kernel knows better than a search that had too little time.
+        # The kernel's answer is certain; the search may have run out of time.
         yield failed(device, f"taken away while in use at {known.at}", "by whom: gandi-agent disks")
         return
     if not found:
@@ -123,5 +123,5 @@ def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
 
 
 def _reused(ctx: Context, known: Record) -> bool:
-    """Whether another disk has got the number, as it may when nobody holds the one that has gone."""
+    """Return whether another disk has got the device number, as it can once the removed one is unused."""
     return any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))

@@ -1,6 +1,6 @@
-"""Everything that the platform can attach, what the agent makes of it and why: what ``gandi-agent disks``
-and ``resources`` print. Looks only; holds nothing up, and nothing up for ever: a disk that does not answer
-is a row.
+"""List everything that the platform can attach, with the agent's decision and its reason, for
+``gandi-agent disks`` and ``resources``. This changes nothing, takes no lock, and ends in bounded time: a
+disk that does not answer is a row.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of any kind: how it is, what the agent wants of it, and why."""
+    """One resource of any kind: its state, the agent's decision, and the reason."""
 
     kind: str
     name: str
@@ -51,7 +51,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One block device. ``size`` in bytes; ``holders``: who sits on one that has gone."""
+    """One block device. ``size`` in bytes; ``holders``: the users of one that has gone."""
 
     device: str
     size: int
@@ -65,8 +65,8 @@ class Row:
 
 
 def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
-    """Each block device that holds or could hold data, in bus order, then those that have gone and are still
-    held.
+    """Return each block device that has or could have data, in bus order, then those that have gone and are
+    still in use.
     """
     names = system.names(ctx.host)
     work = {name: partial(_read, ctx, system, name) for name in names}
@@ -81,7 +81,7 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
 
 
 def resources(ctx: Context, *, system: System = SYSTEMD) -> list[Resource]:
-    """Disks, CPUs, ranges of memory blocks and NICs."""
+    """Return all disks, CPUs, ranges of memory blocks and NICs."""
     found = [
         Resource("disk", row.device, row.state, row.decision, row.reason)
         for row in disks(ctx, system=system)
@@ -92,8 +92,8 @@ def resources(ctx: Context, *, system: System = SYSTEMD) -> list[Resource]:
     return found
 
 
-#: One line for each other kind of resource: its name, and the module whose ``survey`` tells of each its
-#: name, state, what is done about it, and why.
+#: Each other kind of resource: its name, and the module with a ``survey``, which yields the name, state,
+#: decision and reason of each.
 _OTHERS = (
     ("CPU", "agent.hotplug.cpu"),
     ("memory", "agent.hotplug.memory"),
@@ -119,13 +119,13 @@ def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any
     state, decision, at, reason = _decided(choice, records.get(device.name))
     label = device.label.decode("utf-8", "replace")
     trouble = None if isinstance(choice.decision, Leave) else _trouble(choice, status)
-    if trouble:  # a mount that has a failure beside it is a mount
+    if trouble:  # a mounted device with a failure is still mounted
         state, reason = (state if isinstance(choice.decision, Mounted) else trouble[0]), trouble[1]
     return Row(device.name, device.size, device.fstype, label, state, decision, at, reason)
 
 
 def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
-    """State, decision, mountpoint and reason, of the device alone."""
+    """Return state, decision, mountpoint and reason, from the device alone."""
     done = known.state if known else ""
     match choice.decision:
         case Mounted(at):
@@ -146,7 +146,7 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
 
 
 def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What is being done about the device now, or has failed."""
+    """Return the state "at work" or "failed" with the details, or None."""
     names = (choice.device.name, choice.disk.name)
     for name in names:
         work = status["work"].get(name)

@@ -1,9 +1,9 @@
-"""Disks: what comes is mounted, what is enlarged grows, what has gone is cleaned up after.
+"""Handle disks: mount new ones, grow enlarged ones, clean up after removed ones.
 
-An event only says "look at this disk": everything is computed from what is there now, for the whole disk
-and its partitions together, one look at a disk at a time. Decisions are made one after the other, so
-that two disks never get the same mountpoint; what they lead to is done in parallel. What a disk needs after
-its mount only is imported then: it may have brought the daemon back.
+An event only names a disk: everything is computed from its present state, for the whole disk with its
+partitions, under the disk's lock. Decisions are made one after the other, so that two disks never get the
+same mountpoint; they are carried out in parallel. Modules that are needed only after the mount are imported
+then: the daemon may have been started for this disk, which should be mounted first.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.disks.decide import Choice
 
-#: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then
-#: comes later.
+#: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then is
+#: handled later.
 _FACTS_TIMEOUT = 15.0
 
 
 def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Look at one disk and make it as it should be. What is there now decides; that a disk was added tells
-    only that nothing counts as released any more.
+    """Handle an event of one disk. The disk's present state decides; the action "add" only ends the release
+    of its devices. Raises Busy, and HostError if the disk cannot be read.
     """
     name = storage.whole(ctx.host, sysname)
     if unresponsive.is_silent(ctx.host, name):
@@ -57,7 +57,9 @@ def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD)
 def look(
     ctx: Context, name: str, system: System, *, explicit: bool = False, insist: bool = False
 ) -> Iterator[Item]:
-    """Look at one disk. The caller holds it; for the rest see ``choosing.choose``."""
+    """Handle one disk in its present state. The caller holds its lock; ``explicit`` and ``insist`` are those
+    of ``decide.choose``.
+    """
     disk = system.read(ctx.host, name)
     if disk and disk.bus is Bus.SCSI and not disk.device.size:
         from agent.disks import scsi_rescan
@@ -72,7 +74,7 @@ def look(
     is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
     records = Records(ctx.host)
     is_new = not disk.excluded and records.is_new(disk)
-    # Between two modes nothing is mounted; what needs no mount goes on.
+    # While a switch of the mount mode has failed nothing is mounted; what needs no mount goes on.
     choices = choose(
         ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
     )
@@ -90,17 +92,16 @@ def look(
 
 
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Mount every data disk that is present, all at the same time; mountpoints are given out in bus
-    order.
+    """Mount all present data disks in parallel; mountpoints are assigned in bus order.
 
-    Waits CONFIG_MOUNT_TIMEOUT seconds in all, and silent.PATIENCE for a disk that does not answer, or for a
-    check: all services wait as long, and ssh is one of them. The work on such a disk goes on, and its end is
-    recorded with the devices. Growth follows afterwards, waited for by nobody.
+    This waits CONFIG_MOUNT_TIMEOUT seconds in all, and unresponsive.PATIENCE seconds for a disk that does
+    not answer or for a check: all services, ssh too, wait as long. The work on such a disk goes on, and its
+    end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
     """
     from agent.lib.parallel import together
 
     begun, timeout = time.monotonic(), ctx.settings.mount_timeout
-    # Where it cannot be noted (/run is full), no disk is taken for a new one.
+    # If it cannot be stored (/run is full), no disk counts as new.
     record(ctx, partial(diskseq.note_coldplug, ctx.host))
     switched = _switched(ctx, system)
     yield from switched
@@ -157,14 +158,14 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         for choice in choices
         if choice.grows and choice.device.name in done
     }
-    # A plan tells what would grow; a boot does not wait for it.
+    # A dry run reports what would grow; a boot does not wait for it.
     planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, broken, partial(_record, ctx))
     yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
 
 
 def is_known(ctx: Context, name: str) -> bool:
-    """Whether the disk was dealt with as a data disk: then nobody opens it to see whether it is something
-    else, because an administrator may be at work on it.
+    """Return whether the disk was used as a data disk in this boot. Then it must not be opened to find out
+    whether it is a configuration drive: an administrator may be working on it.
     """
     return Records(ctx.host).has_done(name)
 
@@ -173,7 +174,7 @@ def is_known(ctx: Context, name: str) -> bool:
 
 
 def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
-    """Carry out the decision on one device."""
+    """Carry out the decision on one device. Raises HostError."""
     device = choice.device
     match choice.decision:
         case Leave(reason, remedy=remedy) if remedy:
@@ -198,7 +199,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
 
 def _switched(ctx: Context, system: System) -> list[Item]:
-    """Bring the automounter in or take it out, as the mount mode says."""
+    """Enable or disable autofs to match the mount mode. Return what was done, or a failure."""
     if not has_automounter(ctx):
         return []
     from agent.disks import mode_autofs
@@ -209,7 +210,7 @@ def _switched(ctx: Context, system: System) -> list[Item]:
 
 
 def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> Iterator[Item]:
-    """Mount the device, or have somebody else do it."""
+    """Mount the device, offer it to the automounter, or announce it to the users, by the mount mode."""
     disk, device = choice.disk, choice.device
     match choice.mode:
         case MountMode.AUTOFS:
@@ -226,8 +227,8 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
 
 
 def _is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
-    """Return whether a filesystem that is seen for the first time fills its disk. That is remembered with
-    its mountpoint then, in one write.
+    """Return whether a filesystem that is mounted for the first time fills its disk. The caller stores that
+    with the mountpoint, in one write.
     """
     if not device.uuid or "size" in ctx.state.disks().get(device.uuid, {}):
         return False
@@ -236,7 +237,7 @@ def _is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
     try:
         return unmounted.is_grown(ctx, disk, device)
     except HostError:
-        return False  # asked again after the mount
+        return False  # checked again after the mount
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
@@ -260,7 +261,7 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
 
 def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
-    """Growth after the mount stage: one look at the disk at a time there too."""
+    """Grow the device after the mount stage, under the disk's lock."""
     with TURNS.of(ctx.host, choice.disk.name):
         yield from _grow(ctx, system, choice)
 
@@ -272,8 +273,8 @@ def _apart(
     work: Callable[[Context], Iterable[Item]],
     still: unresponsive.Stillness | None = None,
 ) -> list[Item]:
-    """Do the work on one device in a thread that may outlast the stage: what it waits for is told under
-    the device's name, never as what a later step waits for.
+    """Do the work on one device in a thread that may outlast the stage. The status shows what it waits for
+    under the device's name, not under that of a later step.
     """
     name, shown = choice.device.name, False
 
@@ -294,7 +295,7 @@ def _apart(
 
 
 def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
-    """The disk, None when it is gone, or what kept it from being read."""
+    """Return the disk, None if it has gone, or a list with the failure."""
     found: Disk | None = None
 
     def read() -> Iterable[Item]:
@@ -306,7 +307,7 @@ def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
 
 
 def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> list[Item]:
-    """Do the work on one device; its failure is a record and costs no other device anything."""
+    """Do the work on one device. Its failure becomes an item, so that the other devices are handled."""
     done = list[Item]()
     try:
         done.extend(work())
@@ -323,8 +324,8 @@ def _defect(ctx: Context, name: str, error: Exception) -> list[Item]:
 
 
 def _hangs(ctx: Context, name: str, why: str) -> Item:
-    """A disk that the boot goes on without: a failure of its own, until its end is recorded, not the
-    stage's.
+    """Record a device that the boot does not wait for as failed, until the end of its work is recorded.
+    Return the item for the stage, which does not fail.
     """
     why = f"{why}: the boot goes on without it, and so does the work on it"
     told = items([failed(name, why, "see: journalctl -k")])
@@ -334,23 +335,21 @@ def _hangs(ctx: Context, name: str, why: str) -> Item:
 
 
 def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
-    """A disk that the stage did not wait for can be read now, or could not be in time: it is looked at like
-    one that has come.
-    """
+    """Handle a disk that answers too late for the stage as if it had just been added."""
     _await(ctx, name)
     _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
 
 
 def _await(ctx: Context, name: str) -> None:
-    """Return once the disk answers, or has gone."""
+    """Wait until the disk answers or has gone."""
     ctx.waiting("its answer")
     while unresponsive.is_silent(ctx.host, name):
-        time.sleep(unresponsive.PATIENCE)  # the kernel tells nobody when a disk answers again
+        time.sleep(unresponsive.PATIENCE)  # the kernel sends no event when a disk answers again
     ctx.waiting("")
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:
-    """Record what ended after the stage had stopped waiting for it."""
+    """Record the outcome of work that ended after the stage had stopped waiting for it."""
     if done:
         entry = {"outcome": done[-1].outcome, "items": items(done)}
         record(ctx, lambda: ctx.status.merge("devices", name, entry))

@@ -30,7 +30,7 @@ from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from agent.block.storage import Device, Disk
     from agent.context import Context
@@ -65,8 +65,7 @@ def look(
         from agent.disks import scsi_rescan
 
         disk = system.read(ctx.host, name) if scsi_rescan.is_filled(ctx, name) else disk
-    yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
-    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+    yield from _clean_up(ctx, system, name, disk)
     switched = _switched(ctx, system)
     yield from switched
     if not disk:
@@ -98,9 +97,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     not answer or for a check: all services, ssh too, wait as long. The work on such a disk goes on, and its
     end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
     """
-    from agent.lib.parallel import together
-
-    begun, timeout = time.monotonic(), ctx.settings.mount_timeout
+    deadline = time.monotonic() + ctx.settings.mount_timeout
     # If it cannot be stored (/run is full), no disk counts as new.
     record(ctx, partial(diskseq.note_coldplug, ctx.host))
     switched = _switched(ctx, system)
@@ -111,26 +108,59 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     if any(item.outcome is Outcome.FAILED for item in switched):
         return
     names = system.names(ctx.host)
-    ctx.waiting("the facts about all disks")
-    broken = partial(_defect, ctx)
-    still = unresponsive.Stillness(ctx.host, {name: name for name in names})
-    facts, unread = together(
-        {name: partial(_read, ctx, system, name) for name in names},
-        _FACTS_TIMEOUT,
-        broken,
-        partial(_answered, ctx, system),
-        stopped=still.all,
-    )
-    yield from (item for found in facts.values() if isinstance(found, list) for item in found)
-    for name in sorted(unread):
-        record(ctx, partial(unresponsive.note, ctx.host, name))
-        yield _hangs(ctx, name, "does not answer")
-    known = {name: found for name, found in facts.items() if not isinstance(found, list)}
-    for name in sorted(Records(ctx.host).disks() - unread - (set(facts) - set(known))):
-        yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, known.get(name)))
-        yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+    known, silent = yield from _read_all(ctx, system, names)
+    for name in sorted(Records(ctx.host).disks() - (set(names) - set(known))):
+        yield from _clean_up(ctx, system, name, known.get(name))
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
+    late = yield from _mount_chosen(ctx, system, choices, deadline)
+    if not silent and not late:
+        yield from mounting.tidy(ctx, {choice.device.uuid for choice in choices})
+    ready = [choice for choice in choices if choice.device.name not in late]
+    yield from _grow_all(ctx, system, ready)
+
+
+def is_known(ctx: Context, name: str) -> bool:
+    """Return whether the disk was used as a data disk in this boot. Then it must not be opened to find out
+    whether it is a configuration drive: an administrator may be working on it.
+    """
+    return Records(ctx.host).has_done(name)
+
+
+# -- the parts of the mount stage -----------------------------------------------------------------
+
+
+def _read_all(
+    ctx: Context, system: System, names: Sequence[str]
+) -> Generator[Item, None, tuple[dict[str, Disk | None], set[str]]]:
+    """Read all disks in parallel. Return those that could be read, None for one that has gone, and the names
+    of those that do not answer; ``_answered`` handles these later.
+    """
+    from agent.lib.parallel import together
+
+    ctx.waiting("the facts about all disks")
+    facts, silent = together(
+        {name: partial(_read, ctx, system, name) for name in names},
+        _FACTS_TIMEOUT,
+        partial(_defect, ctx),
+        partial(_answered, ctx, system),
+        stopped=unresponsive.Stillness(ctx.host, {name: name for name in names}).all,
+    )
+    yield from (item for found in facts.values() if isinstance(found, list) for item in found)
+    for name in sorted(silent):
+        record(ctx, partial(unresponsive.note, ctx.host, name))
+        yield _hangs(ctx, name, "does not answer")
+    return {name: found for name, found in facts.items() if not isinstance(found, list)}, silent
+
+
+def _mount_chosen(
+    ctx: Context, system: System, choices: Sequence[Choice], deadline: float
+) -> Generator[Item, None, set[str]]:
+    """Carry out all decisions in parallel, until ``deadline`` by time.monotonic(). Return the names of the
+    devices that are not ready by then, or hang; the work on them goes on.
+    """
+    from agent.lib.parallel import together
+
     still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
     work = {
         choice.device.name: partial(
@@ -139,35 +169,41 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
         for choice in choices
     }
     ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
-    left = max(begun + timeout - time.monotonic(), 0.0)
-    done, late = together(work, left, broken, partial(_record, ctx), stopped=still.all)
+    left = max(deadline - time.monotonic(), 0.0)
+    done, late = together(work, left, partial(_defect, ctx), partial(_record, ctx), stopped=still.all)
     for name in work:
         yield from done.get(name, ())
-    if not unread and not late:
-        yield from mounting.tidy(ctx, {choice.device.uuid for choice in choices})
-    is_over = time.monotonic() >= begun + timeout
+    is_over = time.monotonic() >= deadline
     for name in sorted(late):
         if is_over:
-            yield failed(name, f"not ready within {timeout} s; the work goes on", "see: gandi-agent status")
+            why = f"not ready within {ctx.settings.mount_timeout} s; the work goes on"
+            yield failed(name, why, "see: gandi-agent status")
         else:
             yield _hangs(ctx, name, still.why(name))
-    grown = {
+    return late
+
+
+def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterator[Item]:
+    """Begin to grow the devices that may grow. A boot does not wait for it; a dry run reports it."""
+    from agent.lib.parallel import together
+
+    work = {
         choice.device.name: partial(
             _apart, ctx, choice, "grow", partial(_grown, system=system, choice=choice)
         )
         for choice in choices
-        if choice.grows and choice.device.name in done
+        if choice.grows
     }
-    # A dry run reports what would grow; a boot does not wait for it.
-    planned, _ = together(grown, _FACTS_TIMEOUT if ctx.host.dry_run else 0.0, broken, partial(_record, ctx))
-    yield from (item for name in planned if ctx.host.dry_run for item in planned[name])
+    timeout = _FACTS_TIMEOUT if ctx.host.dry_run else 0.0
+    planned, _ = together(work, timeout, partial(_defect, ctx), partial(_record, ctx))
+    if ctx.host.dry_run:
+        yield from (item for found in planned.values() for item in found)
 
 
-def is_known(ctx: Context, name: str) -> bool:
-    """Return whether the disk was used as a data disk in this boot. Then it must not be opened to find out
-    whether it is a configuration drive: an administrator may be working on it.
-    """
-    return Records(ctx.host).has_done(name)
+def _clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
+    """Clean up after what has gone of one disk (None: all of it), and report its remaining users."""
+    yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
+    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
 
 
 # -- acting ---------------------------------------------------------------------------------------
@@ -328,8 +364,8 @@ def _hangs(ctx: Context, name: str, why: str) -> Item:
     Return the item for the stage, which does not fail.
     """
     why = f"{why}: the boot goes on without it, and so does the work on it"
-    told = items([failed(name, why, "see: journalctl -k")])
-    entry = {"role": "disk", "action": "mount", "outcome": Outcome.FAILED, "items": told}
+    failure = items([failed(name, why, "see: journalctl -k")])
+    entry = {"role": "disk", "action": "mount", "outcome": Outcome.FAILED, "items": failure}
     record(ctx, lambda: ctx.status.merge("devices", name, entry))
     return skipped(name, why)
 

@@ -100,9 +100,9 @@ def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterat
         ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
     write_map(ctx)
     if known != record:
-        yield changed(device.name, f"mounted at {at} when somebody looks there")
+        yield changed(device.name, f"mounted at {at} on access")
     else:
-        yield skipped(device.name, f"mounted at {at} when somebody looks there")
+        yield skipped(device.name, f"mounted at {at} on access")
 
 
 def write_map(ctx: Context) -> None:

@@ -30,14 +30,14 @@ def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     """Announce the device to the users, once for each attachment."""
     records = Records(ctx.host)
     if records.current(disk, device).state == DiskState.ANNOUNCED:
-        yield skipped(device.name, "mount mode notify: the users were told")
+        yield skipped(device.name, "mount mode notify: announced to the users")
         return
     records.put(device.name, replace(records.again(disk, device), state=DiskState.ANNOUNCED, at=at))
     text = announcement(device.node, device.label, device.size, device.fstype, at)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)
     except HostError as error:
-        yield skipped("wall", f"the users were not told: {error.message}")
+        yield skipped("wall", f"not announced to the users: {error.message}")
     yield changed(
         device.name, f"not mounted (mount mode notify): to mount it, gandi-agent mount {device.name}"
     )

@@ -1,4 +1,4 @@
-"""Rescan SCSI disks whose new sizes the kernel may have missed.
+"""Rescan SCSI disks: the kernel may have missed their new sizes.
 
 A virtio controller has room for eight messages (VIRTIO_SCSI_EVENT_LEN of Linux's virtio_scsi): if more disks
 are enlarged at a time, the kernel receives only "something happened", and searches for added and removed

@@ -129,9 +129,9 @@ def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
     done = known.state if known else ""
     match choice.decision:
         case Mounted(at):
-            return "mounted", "keep", at, "" if known else "by somebody else"
+            return "mounted", "keep", at, "" if known else "not by the agent"
         case MountAt(at, _, warning) if done == DiskState.OFFERED:
-            return "offered", "keep", at, warning or "mounted when somebody looks there"
+            return "offered", "keep", at, warning or "mounted on access"
         case MountAt(at) if done == DiskState.ANNOUNCED:
             return "announced", "keep", at, "mount mode notify"
         case MountAt(at, _, warning):

@@ -105,7 +105,7 @@ def due(pv: Pv, before: Before) -> Lv | str:
     (volume,) = pv.volumes
     target = before.size + (pv.extents - before.extents) * pv.extent
     if volume.uuid != before.volume or not before.size <= volume.size <= target:
-        return "its volume was changed by somebody else meanwhile"
+        return "its volume was changed by another program during the growth"
     if target - volume.size > pv.free * pv.extent:
         return "what was added is in use already"
     return Lv(volume.name, volume.uuid, target, volume.layout, volume.number)

@@ -37,9 +37,9 @@ BEGAN = Before(10, "uuid-1", 10 * EXTENT)
         (replace(GROWN, volumes=(ONE, TWO)), BEGAN, "it has 2 volumes"),
         (replace(GROWN, volumes=()), Before(10), "it has no volumes"),
         (GROWN, Before(10), "its one volume is not linear"),
-        (replace(GROWN, volumes=(replace(ONE, size=26 * EXTENT),)), BEGAN, "changed by somebody else"),
-        (replace(GROWN, volumes=(replace(ONE, size=9 * EXTENT),)), BEGAN, "changed by somebody else"),
-        (replace(GROWN, volumes=(TWO,)), BEGAN, "changed by somebody else"),
+        (replace(GROWN, volumes=(replace(ONE, size=26 * EXTENT),)), BEGAN, "changed by another program"),
+        (replace(GROWN, volumes=(replace(ONE, size=9 * EXTENT),)), BEGAN, "changed by another program"),
+        (replace(GROWN, volumes=(TWO,)), BEGAN, "changed by another program"),
         (replace(GROWN, free=14), BEGAN, "in use already"),
     ],
 )

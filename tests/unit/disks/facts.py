@@ -15,20 +15,20 @@ EXT4 = {"ID_FS_TYPE": "ext4", "ID_FS_USAGE": "filesystem", "ID_FS_UUID": "aaaa-1
 
 
 def whole(**udev: str) -> Disk:
-    """A whole-disk filesystem on virtio; an empty value removes a property."""
+    """Return a virtio disk with a filesystem and no partitions; an empty value removes a udev property."""
     properties = {key: value for key, value in (EXT4 | udev).items() if value}
     return Disk(Device("vdb", "254:16", GIB, udev=properties), (), Bus.VIRTIO, "", "7")
 
 
 def parted(*parts: Device, **udev: str) -> Disk:
-    """A disk with a GPT and these partitions."""
+    """Return a disk with a GPT and these partitions."""
     return Disk(
         Device("vdb", "254:16", GIB, udev={"ID_PART_TABLE_TYPE": "gpt", **udev}), parts, Bus.VIRTIO, "", "7"
     )
 
 
 def part(number: int = 1, **udev: str) -> Device:
-    """A partition with a filesystem; each is 100 MiB."""
+    """Return a partition of 100 MiB with a filesystem."""
     size = 100 << 20
     properties = {key: value for key, value in (EXT4 | udev).items() if value}
     return Device(f"vdb{number}", f"254:{16 + number}", size, number * size, number, udev=properties)
@@ -42,7 +42,7 @@ def facts(
     remembered: dict[str, dict[str, Any]] | None = None,
     **machine: Any,
 ) -> Facts:
-    """The facts about one device of a disk (by default the whole disk) on a quiet machine."""
+    """Return the facts about one device of a disk (by default the whole disk), without other disks."""
     return Facts(
         disk,
         device or disk.device,

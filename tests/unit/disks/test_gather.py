@@ -1,4 +1,4 @@
-"""The facts about the rest of the machine."""
+"""The facts about the rest of the machine that a decision needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_a_mountpoint_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What hangs behind one (a server, a disk) would hang every decision, and with them the boot."""
+    """A server or a disk that hangs there would block every decision, and with them the boot."""
     (tmp_path / "proc/self").mkdir(parents=True)
     line = "40 1 0:40 / /srv/nfs rw - nfs server:/data rw\n"
     (tmp_path / "proc/self/mountinfo").write_text(line)

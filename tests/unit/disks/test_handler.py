@@ -1,4 +1,4 @@
-"""One look at a disk: what it writes, how many locks it takes, and what it goes by."""
+"""Handling one disk: the files it writes, the locks it takes, and the records it uses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOUNTINFO = "/proc/self/mountinfo"
 
 
 class Cost:
-    """The files that were written, and the locks that were taken, in their order."""
+    """Counts locks, and lists the written files in order."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written, self.locks = list[str](), 0
@@ -67,7 +67,7 @@ def ctx(tmp_path: Path) -> Context:
 
 
 def on(ctx: Context, disk: Disk) -> System:
-    """The running system, in which there is this disk, and mounting is a line of the kernel's table."""
+    """Return a system with this disk, in which a mount only adds a line to the mount table."""
 
     def mount(host: Host, node: str, at: str, fstype: str, _options: str) -> None:
         number = next(device.number for device in disk.devices if device.node == node)
@@ -84,7 +84,7 @@ def look(ctx: Context, disk: Disk) -> list[Outcome]:
 def test_a_mount_writes_three_files_and_takes_two_locks(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a disk that has just come: about to be mounted, remembered for good, mounted."""
+    """For a new disk: the record "mounting", the permanent state, the record "mounted"."""
     disk = replace(whole(), device=replace(whole().device, size=SIZE))
     cost = Cost(monkeypatch)
     assert look(ctx, disk) == [Outcome.CHANGED]
@@ -111,7 +111,7 @@ def test_another_mount_of_it_writes_two_and_another_look_none(
 
 
 def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new disk has a record from then on, so it is new no more."""
+    """A new disk gets a record, so it is not new at the next event."""
     disk, cost = whole(ID_FS_TYPE="", ID_FS_USAGE=""), Cost(monkeypatch)
     for _ in range(2):
         assert look(ctx, disk) == [Outcome.SKIPPED]
@@ -121,7 +121,7 @@ def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: 
 
 def test_a_mount_that_fails_leaves_nothing_but_that_it_was_looked_at(ctx: Context) -> None:
     def mount(*_what: object) -> None:
-        """PID 1 says that it is mounted, and it is not."""
+        """Succeed without a mount."""
 
     disk = parted(part(1, ID_FS_TYPE="vfat"))
     ctx.host.write("/dev/vdb1", b"")
@@ -133,7 +133,7 @@ def test_a_mount_that_fails_leaves_nothing_but_that_it_was_looked_at(ctx: Contex
 
 
 def test_a_disk_that_cannot_be_recorded_is_not_mounted(ctx: Context, tmp_path: Path) -> None:
-    """/run is full: what a process that ends in between has made could not be taken away."""
+    """/run is full: after a crash of the process, its folder and mount could not be cleaned up."""
     (tmp_path / "run/gandi/disks").write_text("no folder can be made here")
     items = list(handler.handle(ctx, "vdb", "add", system=on(ctx, whole())))
     assert {item.outcome for item in items} == {Outcome.FAILED}

@@ -1,4 +1,4 @@
-"""Mount mode autofs: the map, the program that looks it up, and whose file says where."""
+"""Mount mode autofs: the map, the program that reads it, and the file that names the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On which machines there is anything to do with disks; in doubt there is."""
+"""On which machines, and for which events, the disk handler is needed; in doubt it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Sysfs:
-    """The root disk vda, of which a partition is mounted, and the swap disk vdb."""
+    """The root disk vda with a mounted partition, and the swap disk vdb."""
     sysfs = Sysfs(tmp_path)
     sysfs.partition(virtio(sysfs, "vda", "254:0", "01.0"), 1, "254:1", start=8)
     virtio(sysfs, "vdb", "254:16", "02.0")
@@ -37,7 +37,7 @@ def ctx(tmp_path: Path, sysfs: Sysfs) -> Context:
 
 
 def swapped(ctx: Context, *names: str) -> None:
-    """These, and no others, are swapped on."""
+    """Set the devices in use as swap."""
     found = "".join(f"{name} partition 1 0 -2\n" for name in names)
     ctx.host.write("/proc/swaps", f"Filename Type Size Used Priority\n{found}")
 
@@ -134,7 +134,7 @@ def test_a_disk_that_is_remembered_is_heeded(ctx: Context) -> None:
 def test_what_deals_with_data_disks_is_not_loaded_for_the_systems_own(
     ctx: Context, monkeypatch: pytest.MonkeyPatch, name: str, action: str, who: str
 ) -> None:
-    """Each event goes to who has something to do with that disk."""
+    """Each event goes to the module that handles that kind of disk."""
     asked = list[str]()
 
     def noted(who: str) -> Callable[..., list[Item]]:

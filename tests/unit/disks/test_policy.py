@@ -1,4 +1,4 @@
-"""Which disks are data disks, and where they go: each hard case is a row."""
+"""Which disks are data disks, and where they are mounted: each hard case is a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Swap space that goes with its disk, and names of what has gone."""
+"""Removed disks: swap space, mounts and folders, and the line that names their users."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_many_holders_are_one_line() -> None:
 def test_what_is_still_mounted_is_unmounted_before_its_folder_goes(
     number: str, line: str, tmp_path: Path
 ) -> None:
-    """PID 1 unmounts what has gone, too, and is not always the first."""
+    """PID 1 unmounts removed devices too, but not always first."""
     host = Host(tmp_path)
     host.mkdir("/srv/data")
     host.write(mounts.MOUNTINFO, f"22 1 254:1 / / rw - ext4 /dev/vda1 rw\n{line}\n")

@@ -1,4 +1,4 @@
-"""Sizes that the kernel has missed: it asks again, the disks of one controller and no other's."""
+"""Rescans for sizes that the kernel has missed: of all disks of one controller, and no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.unit.sysfs import Sysfs, scsi_disk, virtio
 
 
 class Kernel(Host):
-    """Rescans disks: ``answers`` are the sectors that the next ones have."""
+    """Simulates rescans: ``answers`` are the sizes in sectors that the next ones find."""
 
     __slots__ = ("answers", "asked")
 
@@ -36,7 +36,7 @@ class Kernel(Host):
 
 @pytest.fixture
 def sysfs(tmp_path: Path) -> Sysfs:
-    """Three disks on one controller, one on another, one of virtio-blk."""
+    """Three SCSI disks on one controller, one on another, and a virtio-blk disk."""
     made = Sysfs(tmp_path)
     virtio(made)
     scsi_disk(made, "sda", "0:0:0:0", "8:0")

@@ -1,4 +1,4 @@
-"""What an ext superblock asks for. Each row is a superblock as the kernel would leave it."""
+"""Whether an ext superblock requires a check. Each row is a superblock as the kernel writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on record of a disk, until when, and what is taken over of an older version's files."""
+"""The records of disks, how long they live, and the conversion of an older version's files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def records(tmp_path: Path) -> Records:
 
 @pytest.fixture
 def other() -> Iterator[dict[str, int]]:
-    """Another process that runs."""
+    """Another running process."""
     with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as sleeper:
         yield {"pid": sleeper.pid, "started": processes.started(sleeper.pid)}
         sleeper.kill()
@@ -102,7 +102,7 @@ def test_before_the_mount_stage_no_disk_is_new(tmp_path: Path) -> None:
 def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
     records: Records, other: dict[str, int]
 ) -> None:
-    """A verb decides while the daemon mounts. A place is given out once."""
+    """A command decides while the daemon mounts: a mountpoint is assigned once."""
     host, turns, disk = records.host, Turns(), whole()
     known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, at="/srv/data")
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"]))
@@ -132,7 +132,7 @@ def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_m
 
 
 def test_the_files_of_an_older_version_are_taken_over(tmp_path: Path) -> None:
-    """They are as version 0.1.0 wrote them: the package was upgraded while the machine runs."""
+    """The files are as version 0.1.0 wrote them: the package was upgraded while the machine runs."""
     sysfs, host = Sysfs(tmp_path), Host(tmp_path)
     sysfs.partition(virtio(sysfs, "vdb", "254:16"), 1, "254:17", start=8)
     for name, number in (("vdd", "254:48"), ("vdc", "254:32"), ("vdh", "254:112")):

@@ -21,7 +21,7 @@ HEADER = 16 * MIB
 
 
 class Machine(Host):
-    """A machine in a folder with an encrypted disk of 100 MiB, opened when it had 50."""
+    """A machine with an encrypted disk of 100 MiB, which had 50 MiB when it was opened."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a logical volume gets of what its disk gained; that LVM does it is seen in the guest."""
+"""How much a logical volume grows; real LVM is in tests/vm/test_disk_volumes.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BEGAN = Before(10, "uuid-1", 10 * EXTENT)
         (GROWN, BEGAN, 25),
         # Five extents were free, and stay free.
         (replace(GROWN, extents=30, free=20), replace(BEGAN, extents=15), 25),
-        # A power cut: the volume has it already, or some of it.
+        # After a power failure: the volume has grown already, or in part.
         (replace(GROWN, volumes=(replace(ONE, size=25 * EXTENT),), free=0), BEGAN, 25),
         (replace(GROWN, volumes=(replace(ONE, size=20 * EXTENT),), free=5), BEGAN, 25),
         (replace(GROWN, volumes=(ONE, TWO)), BEGAN, "it has 2 volumes"),
@@ -60,7 +60,7 @@ def test_what_was_noted_counts_and_else_what_is_there() -> None:
 
 
 class Machine(Host):
-    """A machine on which LVM answers as it does; ``pv`` is what it knows."""
+    """A machine with reports in LVM's format; ``pv`` is the physical volume in them."""
 
     __slots__ = ("pv",)
 

@@ -1,4 +1,4 @@
-"""Where the root disk is, on machines that show it in different ways."""
+"""Finding the root disk by its mount or by its partition's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UDEV = {"ID_FS_USAGE": "filesystem", "ID_FS_TYPE": "ext4", "ID_FS_UUID": "1", "I
 
 
 def system(**named: str) -> System:
-    """A system of which udev says the same of each device, and of some the partition's name."""
+    """Return a system with the same udev properties for all devices, and partition names for some."""
 
     def properties(name: str) -> dict[str, str]:
         return UDEV | ({"ID_PART_ENTRY_NAME": named[name]} if name in named else {})

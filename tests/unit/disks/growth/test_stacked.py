@@ -1,5 +1,5 @@
-"""The chain below the device mapper on a made-up machine: cut at each link, it is gone on with, and space
-that was free stays free. Real LVM and LUKS are in tests/vm/test_disk_volumes.py.
+"""Growing LVM with simulated programs: after a power failure at each step growing continues, and free space
+stays free. Real LVM and LUKS are in tests/vm/test_disk_volumes.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BEFORE, VOLUME, AFTER = 45, 40, 95
 
 
 class Cut(BaseException):
-    """The power goes."""
+    """The power fails."""
 
 
 class Machine(Host):
@@ -57,7 +57,7 @@ class Machine(Host):
         self.write("/sys/devices/virtual/block/dm-0/size", str(extents * EXTENT // SECTOR))
 
     def filesystem(self, extents: int) -> None:
-        """Write an ext superblock that spans so many extents."""
+        """Write an ext superblock of a filesystem of this many extents."""
         block = bytearray(2048)
         struct.pack_into("<I", block, 1024 + 4, extents * EXTENT // 1024)
         struct.pack_into("<H", block, 1024 + 0x38, 0xEF53)
@@ -85,7 +85,7 @@ class Machine(Host):
         return [one] + [one | {"lv_name": "more", "lv_uuid": "2"}] * bool(self.more)
 
     def write_metadata(self, _host: Host, _unit: str, _disk: str, argv: Sequence[str], _: str = "") -> None:
-        """What the transient units would do; the power may go before."""
+        """Do what the transient unit would do; the power may fail before."""
         if self.cut == 0:
             raise Cut
         self.cut -= 1

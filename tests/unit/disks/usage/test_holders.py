@@ -1,4 +1,4 @@
-"""Who holds a filesystem, from a /proc in which names are what users chose."""
+"""Finding the users of a filesystem in a /proc with names that users chose."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = [*LABELS, *PROCESSES]
 
 
 def process(root: Path, pid: int, name: bytes, maps: bytes | None = b"") -> Path:
-    """A process that holds only mapped files; with None, one with unreadable maps."""
+    """Create a process that has only mapped files; with None, one with unreadable maps."""
     folder = root / f"proc/{pid}"
     (folder / "fd").mkdir(parents=True)
     (folder / "comm").write_bytes(name + b"\n")
@@ -32,7 +32,7 @@ def process(root: Path, pid: int, name: bytes, maps: bytes | None = b"") -> Path
 
 
 def line(path: bytes, device: bytes = b"fd:11") -> bytes:
-    """A line of proc_pid_maps(5), of a file on device 253:17: the kernel spells a newline."""
+    """Return a line of proc_pid_maps(5) for a file, by default on device 253:17; newlines are escaped."""
     head = b"7f0000000000-7f0000001000 r--p 00000000 " + device + b" 12"
     return head.ljust(72) + b" " + path.replace(b"\n", b"\\012") + b"\n"
 
@@ -90,7 +90,7 @@ def test_looking_that_takes_too_long_is_named(tmp_path: Path) -> None:
 
 
 def test_processes_are_looked_at_once_for_all_filesystems(tmp_path: Path) -> None:
-    """A disk may have many partitions: each costs no look of its own."""
+    """A disk may have many partitions: all are found in one search."""
     process(tmp_path, 7, b"one", line(b"/srv/d/file"))
     process(tmp_path, 8, b"other", line(b"/srv/e/file", b"fd:12"))
     mount = "{} 1 {} / {} rw - ext4 /dev/none rw\n".format

@@ -1,4 +1,4 @@
-"""What a foreign disk may name for a detach, and what it may not."""
+"""Which services a foreign disk may name for a detach, and which not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which services a detach stops: those that need the mountpoint and hold something there themselves."""
+"""Which services a detach stops: those that require the mountpoint and use it themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_LOGIN, OWN = "4294967295", "/system.slice/db.service"
 
 
 class Machine(Host):
-    """A machine of one unit; what is run is noted."""
+    """A machine with one unit; lists the units that are stopped."""
 
     __slots__ = ("stopped", "unit")
 
@@ -44,7 +44,7 @@ class Machine(Host):
         return Completed(tuple(argv), 0, shown, "")
 
     def process(self, group: str, login: str | None = NO_LOGIN) -> None:
-        """Process 7, which holds a file there."""
+        """Create process 7, the user of the mountpoint."""
         folder = self.path("/proc/7")
         self.mkdir("/proc/7")
         with open(f"{folder}/cgroup", "w", encoding="ascii") as file:

@@ -50,10 +50,10 @@ def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Di
     ``records`` must have none of former attachments.
     """
     numbers = {number for mount in machine.mounts for number in mount.numbers}
-    found = {name for name, record in records.items() if _is_released(record, numbers)}
-    his = {records[name].disk for name in found}
-    new = {device.name for disk in disks if disk.name in his for device in disk.devices} - set(records)
-    return frozenset(found | new)
+    names = {name for name, record in records.items() if _is_released(record, numbers)}
+    released_disks = {records[name].disk for name in names}
+    present = {device.name for disk in disks if disk.name in released_disks for device in disk.devices}
+    return frozenset(names | (present - set(records)))
 
 
 def _is_released(record: Record, mounted: Container[str]) -> bool:

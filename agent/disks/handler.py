@@ -164,7 +164,7 @@ def _mount_chosen(
     still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
     work = {
         choice.device.name: partial(
-            _apart, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
+            _work_on, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
         )
         for choice in choices
     }
@@ -189,7 +189,7 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
 
     work = {
         choice.device.name: partial(
-            _apart, ctx, choice, "grow", partial(_grown, system=system, choice=choice)
+            _work_on, ctx, choice, "grow", partial(_grow_locked, system=system, choice=choice)
         )
         for choice in choices
         if choice.grows
@@ -296,13 +296,13 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         yield from stacked.pass_on(ctx, system, choice.disk, choice.device)
 
 
-def _grown(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
+def _grow_locked(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     """Grow the device after the mount stage, under the disk's lock."""
     with TURNS.of(ctx.host, choice.disk.name):
         yield from _grow(ctx, system, choice)
 
 
-def _apart(
+def _work_on(
     ctx: Context,
     choice: Choice,
     action: str,
@@ -323,8 +323,8 @@ def _apart(
             working(ctx, name, action, why)
 
     try:
-        own = replace(ctx, waiting=waiting)
-        return _guarded(ctx, name, lambda: work(own))
+        own_context = replace(ctx, waiting=waiting)
+        return _guarded(ctx, name, lambda: work(own_context))
     finally:
         if shown:
             record(ctx, lambda: ctx.status.merge("work", name, None))

@@ -75,7 +75,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
     is_direct = settings.allow_mount and settings.mount_mode is MountMode.DIRECT
     if not is_direct or host.exists(os.path.join(settings.hook_dir, _HOOK)):
         return
-    there, records = mounts.mounts(host), Records(host).done()
+    mounted, records = mounts.mounts(host), Records(host).done()
     root = gather.canonical(host, settings.disk_root)
     uuids = [record.uuid.lower() for record in records.values()]
     disks = {name: system.read(host, name) for name in {record.disk for record in records.values()}}
@@ -85,7 +85,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
         if (
             device is not None
             and record.state == DiskState.MOUNTED
-            and any(mount.at == record.at and device.number in mount.numbers for mount in there)
+            and any(mount.at == record.at and device.number in mount.numbers for mount in mounted)
             and record.at.rpartition("/")[0] == root
             and _UUID.fullmatch(record.uuid)
             and uuids.count(record.uuid.lower()) == 1

@@ -238,9 +238,9 @@ def _own(ctx: Context, device: Device, at: str) -> str:
         # By descriptor: a user who may change a folder on the way could put a link there. By chown(1): it
         # finds every user of the system.
         with ctx.host.opened(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
-            same = f"/proc/{os.getpid()}/fd/{folder}"
-            ctx.host.run(("chown", "--", f"{user}:{group}", same))
-            ctx.host.run(("chmod", "--", mode, same))
+            path = f"/proc/{os.getpid()}/fd/{folder}"
+            ctx.host.run(("chown", "--", f"{user}:{group}", path))
+            ctx.host.run(("chmod", "--", mode, path))
     except HostError as error:
         return error.message
     return ""

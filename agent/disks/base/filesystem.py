@@ -50,8 +50,8 @@ def size(host: Host, fstype: str, node: str, at: str) -> int:
             return _ext_size(superblock(host, node))
         if fstype == "xfs":
             return _xfs_size(host, at)
-        found = os.statvfs(host.path(at))
-        return found.f_blocks * found.f_frsize
+        statistics = os.statvfs(host.path(at))
+        return statistics.f_blocks * statistics.f_frsize
     except OSError as error:
         raise HostError(f"{at}: its size cannot be asked: {error.strerror}") from error
 
@@ -99,10 +99,10 @@ def _ext_size(block: bytes) -> int:
 
 
 def _xfs_size(host: Host, at: str) -> int:
-    answer = bytearray(_XFS_GEOMETRY_BYTES)
+    geometry = bytearray(_XFS_GEOMETRY_BYTES)
     with host.opened(at, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
-        fcntl.ioctl(descriptor, _XFS_GEOMETRY, answer)
-    block_size, blocks = struct.unpack_from("=I", answer, 0)[0], struct.unpack_from("=Q", answer, 32)[0]
+        fcntl.ioctl(descriptor, _XFS_GEOMETRY, geometry)
+    block_size, blocks = struct.unpack_from("=I", geometry, 0)[0], struct.unpack_from("=Q", geometry, 32)[0]
     return int(block_size) * int(blocks)
 
 

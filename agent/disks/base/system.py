@@ -49,10 +49,10 @@ def read(host: Host, name: str) -> Disk | None:
     path = storage.devpath(host, name)
     known = partial(database.block, host)
     if path and not attachment(host, path)[1] and "USEC_INITIALIZED" not in known(name):
-        asked = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", devnode(name))
-        host.run(asked, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
-    is_ours = Records(host).has_done(name)
-    return storage.read(host, name, partial(_answered, host) if is_ours else known, opened=not is_ours)
+        command = ("udevadm", "wait", f"--timeout={UDEV_TIMEOUT}", devnode(name))
+        host.run(command, changes=False, check=False, timeout=UDEV_TIMEOUT + 5)
+    is_used = Records(host).has_done(name)
+    return storage.read(host, name, partial(_answered, host) if is_used else known, opened=not is_used)
 
 
 def _answered(host: Host, name: str) -> dict[str, str]:

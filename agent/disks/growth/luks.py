@@ -43,12 +43,12 @@ def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
     name = attribute(host, f"{storage.BLOCK}/{holder}/dm/name") if holder else ""
     if not attribute(host, f"{storage.BLOCK}/{holder}/dm/uuid").startswith("CRYPT-"):
         return Leave("encrypted, and not open")
-    asked = ("cryptsetup", "status", name)
-    said = host.run(asked, changes=False).stdout
-    offset = re.search(r"^[ \t]*offset:[ \t]*([0-9]+)", said, re.MULTILINE)
+    command = ("cryptsetup", "status", name)
+    output = host.run(command, changes=False).stdout
+    offset = re.search(r"^[ \t]*offset:[ \t]*([0-9]+)", output, re.MULTILINE)
     before = storage.size_now(host, holder)
-    room = storage.size_now(host, device.name) - before - (int(offset[1]) * SECTOR if offset else 0)
-    if room < SECTOR:
+    gained = storage.size_now(host, device.name) - before - (int(offset[1]) * SECTOR if offset else 0)
+    if gained < SECTOR:
         return holder, name
     key = unlocks(host, name)
     if key is None:

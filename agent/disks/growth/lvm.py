@@ -132,9 +132,9 @@ def _report(
     host: Host, program: str, kind: str, columns: tuple[str, ...], what: str
 ) -> list[dict[str, str]]:
     options = ("--reportformat=json", "--units=b", "--nosuffix", f"--options={','.join(columns)}")
-    said = host.run((program, *options, what), changes=False, timeout=_TIMEOUT).stdout
+    output = host.run((program, *options, what), changes=False, timeout=_TIMEOUT).stdout
     try:
-        found: list[dict[str, str]] = json.loads(said)["report"][0][kind]
+        found: list[dict[str, str]] = json.loads(output)["report"][0][kind]
     except (ValueError, KeyError, IndexError) as error:
         raise HostError(f"{program} {what}: its report cannot be read") from error
     return found

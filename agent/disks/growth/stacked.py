@@ -53,8 +53,8 @@ def pass_on(
     HostError if growing fails.
     """
     known = ctx.state.disks().get(device.uuid, {})
-    read = partition_table.read(ctx.host, disk) if device.partition else None
-    case = sizing.Case(disk, device, 0, int(known.get("size", 0)), read, root)
+    table = partition_table.read(ctx.host, disk) if device.partition else None
+    case = sizing.Case(disk, device, 0, int(known.get("size", 0)), table, root)
     decision = sizing.decide_stacked(case)
     if decision is sizing.NOT_GROWN:
         resize.settle(ctx, device, disk.device.size)
@@ -117,20 +117,20 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     host = ctx.host
     pv = lvm.read(host, node)
     before = lvm.before(pv, ctx.state.disks().get(uuid, {}).get("lvm"))
-    one = pv.volumes[0] if before.volume and len(pv.volumes) == 1 else None
-    name = storage.name_of(host, one.number) if one else ""
+    volume = pv.volumes[0] if before.volume and len(pv.volumes) == 1 else None
+    name = storage.name_of(host, volume.number) if volume else ""
     fstype = storage.probe(host, devnode(name)).get("ID_FS_TYPE", "") if name else ""
-    at = _mounted_at(ctx, one.number) if one else ""
-    if one and not (at and filesystem.grower(fstype, devnode(name), at)):
-        return Leave(f"{pv.group}/{one.name} is not mounted with a filesystem that grows")
-    reserved = one and before.size - filesystem.size(host, fstype, devnode(name), at) >= filesystem.SLACK
+    at = _mounted_at(ctx, volume.number) if volume else ""
+    if volume and not (at and filesystem.grower(fstype, devnode(name), at)):
+        return Leave(f"{pv.group}/{volume.name} is not mounted with a filesystem that grows")
+    reserved = volume and before.size - filesystem.size(host, fstype, devnode(name), at) >= filesystem.SLACK
     ctx.state.remember_disk(uuid, lvm=asdict(before))
-    now = lvm.resize(host, write, node, pv)
-    due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(now, before)
+    after = lvm.resize(host, write, node, pv)
+    due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(after, before)
     if isinstance(due, str):
-        gained = (now.extents - before.extents) * now.extent
-        return Done(f"physical volume of {now.group} grown by {gib(gained)}; {due}" if gained else "")
-    lvm.extend(host, write, node, now, due)
+        gained = (after.extents - before.extents) * after.extent
+        return Done(f"physical volume of {after.group} grown by {gib(gained)}; {due}" if gained else "")
+    lvm.extend(host, write, node, after, due)
     return _filesystem(ctx, write, name, fstype)
 
 

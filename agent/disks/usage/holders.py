@@ -102,11 +102,11 @@ def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search
     """Return the processes that use a filesystem with these device numbers, mounted or not. The search takes
     at most ``seconds``.
     """
-    found, missed, over = dict[int, Holder](), dict[int, str](), threading.Event()
+    found, missed, is_over = dict[int, Holder](), dict[int, str](), threading.Event()
 
     def look() -> str:
         for pid, answer in _processes(host, numbers):
-            if over.is_set():
+            if is_over.is_set():
                 break
             if isinstance(answer, Holder):
                 found.setdefault(pid, answer)
@@ -119,10 +119,10 @@ def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search
         return f"the processes, after {len(found)} (unexpected {type(error).__name__})"
 
     done, late = together({"look": look}, seconds, broken)
-    over.set()
-    whole = [f"all processes (not within {seconds:g} s)"] if late else list(filter(None, done.values()))
+    is_over.set()
+    unsearched = [f"all processes (not within {seconds:g} s)"] if late else list(filter(None, done.values()))
     holders = tuple(found[pid] for pid in sorted(found))
-    return Search(holders, (*whole, *(missed[pid] for pid in sorted(missed) if pid not in found)))
+    return Search(holders, (*unsearched, *(missed[pid] for pid in sorted(missed) if pid not in found)))
 
 
 def kernel(host: Host, mountpoint: str) -> list[Holder]:

@@ -64,18 +64,18 @@ def start(host: Host, services: Sequence[str]) -> None:
 
 def _asked(host: Host, services: Sequence[str]) -> list[Mapping[str, str]]:
     """Return PID 1's properties of each service that it knows."""
-    answer = host.run(
+    result = host.run(
         ("systemctl", "show", f"--property={_ASKED}", "--", *services), changes=False, check=False
     )
-    blocks = (lines(block) for block in answer.stdout.split("\n\n"))
+    blocks = (lines(block) for block in result.stdout.split("\n\n"))
     found = [dict(line.split("=", 1) for line in block if "=" in line) for block in blocks]
     return [unit for unit in found if unit.get("Id")]
 
 
 def _unit(host: Host, place: str) -> str:
     """Return the name of the mount unit of a mountpoint (systemd.unit(5))."""
-    asked = ("systemd-escape", "--path", "--suffix=mount", "--", place)
-    return host.run(asked, changes=False).stdout.strip(WHITE)
+    command = ("systemd-escape", "--path", "--suffix=mount", "--", place)
+    return host.run(command, changes=False).stdout.strip(WHITE)
 
 
 def _groups(host: Host, place: str) -> set[str]:

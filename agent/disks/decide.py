@@ -95,7 +95,9 @@ def _claim(ctx: Context, disk: Disk, device: Device, at: str, mode: MountMode) -
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
     before another process handles the disk. Raises HostError if it cannot be recorded.
     """
-    records, made = Records(ctx.host), mounting.makes_folder(ctx, device, at)
+    records = Records(ctx.host)
+    # The automounter's folder is not even looked for: that access would mount, or be answered with "no".
+    made = mode is MountMode.DIRECT and mounting.makes_folder(ctx, device, at)
     before, claim, me = records.current(disk, device), records.again(disk, device), processes.me()
     claim = replace(claim, state=DiskState.MOUNTING, at=at, made=made, pid=me["pid"], started=me["started"])
     # Records of offered and announced devices stay as they are.

@@ -62,8 +62,9 @@ def choose(
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
-        pending = TURNS.pending(ctx.host)
-        records = Records(ctx.host).done()
+        every = Records(ctx.host).all()
+        pending = TURNS.pending(every)
+        records = {name: known for name, known in every.items() if known.is_done}
         known = gather.gather(ctx.host, system, settings, records)
         released = gather.released(known, records, disks)
         if explicit and claim:

@@ -232,7 +232,7 @@ def _refused(ctx: Context, disk: Disk) -> str:
     """Return why the agent must not detach the disk, or ""."""
     if disk.name in mounts.root_disks(ctx.host):
         return "the system itself is on it"
-    pending = TURNS.pending(ctx.host)
+    pending = TURNS.pending(Records(ctx.host).of(disk.name))
     for device in disk.devices:
         if device.number in pending:
             return f"{device.name} is being mounted now: try again in a moment"

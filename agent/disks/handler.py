@@ -219,8 +219,8 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             if not quiet:
                 yield skipped(device.name, reason)
         case Mounted(at):
-            known = device.name in Records(ctx.host).done()
-            if not known and ctx.state.disks().get(device.uuid, {}).get("at") == at:
+            known = Records(ctx.host).get(device.name)
+            if not (known and known.is_done) and ctx.state.disks().get(device.uuid, {}).get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
                 yield unchanged(device.name, f"mounted at {at}")
         case Format(fstype):

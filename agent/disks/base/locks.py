@@ -17,7 +17,7 @@ from agent.lib.records import dataclass, field, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from agent.disks.base.facts import Filesystem
     from agent.disks.base.record import Record
@@ -59,15 +59,15 @@ class Turns:
         with self._deciding, record.exclusive(host, "decisions", _DECISION):
             yield
 
-    def pending(self, host: Host) -> dict[str, Filesystem]:
-        """Return what any process is about to mount, by device number. Call this before reading the kernel's
-        mounts: what is no longer pending is among them then.
+    def pending(self, records: Mapping[str, Record]) -> dict[str, Filesystem]:
+        """Return what any process is about to mount, by device number. ``records`` are read before the
+        kernel's mounts: what is no longer pending is among them then.
         """
         me = processes.me()
         return {
             known.number: known.filesystem
-            for device, known in Records(host).mounting().items()
-            if known.process != me or device in self._before
+            for device, known in records.items()
+            if known.is_being_mounted and (known.process != me or device in self._before)
         }
 
     def begin(self, host: Host, device: str, claim: Record, before: Record) -> None:
@@ -80,7 +80,7 @@ class Turns:
     def end(self, host: Host, device: str) -> None:
         """End what ``begin`` began. If the device is not mounted, restore its former record."""
         records, before = Records(host), self._before.pop(device, None)
-        known = records.all().get(device) if before else None
+        known = records.get(device) if before else None
         if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
             here = (mount for mount in mounts.mounts(host) if mount.at == known.at)
             if not any(known.number in mount.numbers for mount in here):

@@ -96,6 +96,16 @@ class Record:
         return {"pid": self.pid, "started": self.started}
 
     @property
+    def is_done(self) -> bool:
+        """Whether something was done to the device, as far as is certain."""
+        return self.state not in _UNTOUCHED
+
+    @property
+    def is_being_mounted(self) -> bool:
+        """Whether a process that still runs is about to mount the device."""
+        return self.state == DiskState.MOUNTING and processes.lives(self.process)
+
+    @property
     def filesystem(self) -> Filesystem:
         """The filesystem that is, or is about to be, mounted at ``at``."""
         return Filesystem(self.number, self.uuid, os.fsencode(self.label), self.at, ours=True)
@@ -139,7 +149,7 @@ class Records:
 
     def done(self, prefix: str = "") -> dict[str, Record]:
         """Return the records of devices to which something was done."""
-        return {name: known for name, known in self.all(prefix).items() if known.state not in _UNTOUCHED}
+        return {name: known for name, known in self.all(prefix).items() if known.is_done}
 
     def has_done(self, disk: str) -> bool:
         """Return whether something was done to the disk or its partitions."""
@@ -147,8 +157,7 @@ class Records:
 
     def mounting(self) -> dict[str, Record]:
         """Return the records of devices that a live process is about to mount."""
-        found = self.all().items()
-        return {n: k for n, k in found if k.state == DiskState.MOUNTING and processes.lives(k.process)}
+        return {name: known for name, known in self.all().items() if known.is_being_mounted}
 
     def removed(self) -> dict[str, Record]:
         """Return the records of devices that were removed while mounted, by key (``vdb1@7``)."""
@@ -192,9 +201,9 @@ class Records:
 
     def try_again(self, devices: Iterable[str]) -> None:
         """Allow checks and growths of these devices (kernel names) that were tried before."""
-        for name in set(devices) - set(self.mounting()):
+        for name in devices:
             known = self.get(name)
-            if known and (known.checked or known.not_grown):
+            if known and not known.is_being_mounted and (known.checked or known.not_grown):
                 self.put(name, replace(known, checked=False, not_grown=0))
 
     def _take_over(self) -> None:

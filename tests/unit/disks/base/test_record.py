@@ -106,14 +106,16 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
     host, turns, disk = records.host, Turns(), whole()
     known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, at="/srv/data")
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"]))
-    assert [(found.at, found.ours) for found in turns.pending(host).values()] == [("/srv/data", True)]
+    assert [(found.at, found.ours) for found in turns.pending(Records(host).all()).values()] == [
+        ("/srv/data", True)
+    ]
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"] - 1))
-    assert turns.pending(host) == {}, "another process has that number now"
+    assert turns.pending(Records(host).all()) == {}, "another process has that number now"
     me = processes.me()
     records.put("vdb", replace(known, pid=me["pid"], started=me["started"]))
-    assert turns.pending(host) == {}, "a thread that has ended"
+    assert turns.pending(Records(host).all()) == {}, "a thread that has ended"
     turns.begin(host, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
-    assert list(turns.pending(host)) == ["254:16"]
+    assert list(turns.pending(Records(host).all())) == ["254:16"]
 
 
 @pytest.mark.parametrize("is_mounted", [False, True])
@@ -127,7 +129,7 @@ def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_m
     if is_mounted:  # and that could not be recorded
         host.write("/proc/self/mountinfo", "40 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
     turns.end(host, "vdb")
-    assert turns.pending(host) == {}
+    assert turns.pending(Records(host).all()) == {}
     assert records.get("vdb") == (claim if is_mounted else replace(before, checked=True))
 
 

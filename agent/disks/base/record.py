@@ -155,10 +155,6 @@ class Records:
         """Return whether something was done to the disk or its partitions."""
         return any(known.disk == disk for known in self.done(disk).values())
 
-    def mounting(self) -> dict[str, Record]:
-        """Return the records of devices that a live process is about to mount."""
-        return {name: known for name, known in self.all().items() if known.is_being_mounted}
-
     def removed(self) -> dict[str, Record]:
         """Return the records of devices that were removed while mounted, by key (``vdb1@7``)."""
         return self._some("", removed=True)

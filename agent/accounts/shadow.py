@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 _MUTEX = "/etc/.pwd.lock"
 #: commonio_lock creates NAME.PID, which contains the PID, and links it to NAME.lock; commonio_close creates
 #: NAME+, pam_unix nNAME.
-_LOCK = re.compile(r"(?:passwd|shadow|group|gshadow|subuid|subgid)\.(?:lock|[0-9]{1,7})")
-_NEW = re.compile(r"(?:passwd|shadow|group|gshadow|subuid|subgid)\+|n(?:passwd|shadow)")
+_FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
+_NEW = frozenset((*(f"{name}+" for name in _FILES), "npasswd", "nshadow"))
+#: Most digits of a PID (pid_max is at most 4194304).
+_PID = 7
 _SKELETON = "/etc/skel"
 #: login.defs(5): the defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT.
 _SUBIDS = (100_000, 600_100_000, 65_536)
@@ -50,7 +52,7 @@ def tidy(host: Host) -> Iterator[Item]:
     PID, and an empty lock, as a power cut leaves it, makes all programs of shadow fail for good. On a
     running machine only files from before this boot are removed.
     """
-    left = [name for name in listed(host, "/etc") if _NEW.fullmatch(name) or _is_lock(host, name)]
+    left = [name for name in listed(host, "/etc") if name in _NEW or _is_lock(host, name)]
     if not left:
         return
     with _account_lock(host) as is_locked:
@@ -105,7 +107,8 @@ def _is_lock(host: Host, name: str) -> bool:
     """Return whether the file is a lock of shadow: it contains a PID, or nothing after a power cut. A copy
     that the administrator made (passwd.1) contains accounts.
     """
-    if not _LOCK.fullmatch(name):
+    stem, _, end = name.rpartition(".")
+    if stem not in _FILES or (end != "lock" and (text.number(end) is None or len(end) > _PID)):
         return False
     held = (host.read(f"/etc/{name}", limit=16) or "").rstrip("\0\n")
     return not held or (text.number(held) is not None and name.rpartition(".")[2] in ("lock", held))

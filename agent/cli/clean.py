@@ -86,7 +86,7 @@ def _delivered(name: str) -> bool:
     """Return whether it is a file of the platform's archive; others in the folder are the customer's."""
     member = f"gandi/{name}"
     known = (archive_layout.CONFIG, archive_layout.SCRIPT, archive_layout.INIT)
-    return member in known or archive_layout.MODULES.fullmatch(member) is not None
+    return member in known or archive_layout.modules_release(member) is not None
 
 
 def host_keys(host: Host) -> Iterator[Item]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 #: In order of preference: Xen's own (a domU without DMI has only this), then DMI.
 FILES = ("/sys/hypervisor/uuid", "/sys/class/dmi/id/product_uuid")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: Lengths of a UUID's fields, and its characters. To compile a regular expression takes 1 M instructions.
+_FIELDS, _CHARACTERS = [8, 4, 4, 4, 12], frozenset("0123456789abcdef-")
 #: Values that firmware vendors ship in place of a UUID. All zeros and all F are recognised separately.
 _PLACEHOLDERS = frozenset(
     {
@@ -56,7 +57,8 @@ def fallback(host: Host) -> str:
 def normal(text: str) -> str:
     """Return a UUID in lower case, "" for a placeholder or anything else."""
     uuid = text.strip(WHITE).lower()
-    if not _UUID.fullmatch(uuid) or len(set(uuid) - {"-"}) == 1:
+    is_uuid = [len(part) for part in uuid.split("-")] == _FIELDS and _CHARACTERS.issuperset(uuid)
+    if not is_uuid or len(set(uuid) - {"-"}) == 1:
         return ""
     return "" if {uuid, swapped(uuid)} & _PLACEHOLDERS else uuid
 

@@ -14,7 +14,7 @@ import re
 BLANKS = " \t"
 #: The same with line ends: what systemd and OpenSSH call WHITESPACE.
 WHITE = " \t\r\n"
-_BLANKS = re.compile(r"[ \t]+")
+_BLANKS = r"[ \t]+"
 
 
 def lines(text: str) -> list[str]:
@@ -32,8 +32,10 @@ def words(text: str, most: int = 0) -> list[str]:
     """Return the fields of a line, separated by blanks and tabs. With ``most``, split at most that many
     times: the last field is the rest of the line.
     """
+    if not most:
+        return [word for word in text.replace("\t", " ").split(" ") if word]
     stripped = text.strip(BLANKS)
-    return _BLANKS.split(stripped, maxsplit=most) if stripped else []
+    return re.split(_BLANKS, stripped, maxsplit=most) if stripped else []
 
 
 def joined(text: str) -> str:

@@ -45,8 +45,6 @@ MIIMON = 100
 _ETHERNET = "1"
 #: NET_ADDR_SET of linux/netdevice.h: the address was changed, so it is not the permanent one.
 _SET_BY_HAND = "3"
-#: A PCI address (domain, bus, slot and function) is hexadecimal of a fixed width: text order is bus order.
-_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +245,14 @@ def _interface(host: Host, name: str) -> Interface:
 def _sortable(path: str) -> str:
     """Return the device's path with numbers padded, so that text order is bus order."""
     parts = path.split("/")
-    return "/".join(p if _PCI.fullmatch(p) else re.sub("[0-9]+", lambda n: n[0].zfill(8), p) for p in parts)
+    return "/".join(p if _is_pci(p) else re.sub("[0-9]+", lambda n: n[0].zfill(8), p) for p in parts)
+
+
+def _is_pci(name: str) -> bool:
+    """Return whether this is a PCI address, ``0000:00:1f.2`` (domain, bus, slot, function): hexadecimal of a
+    fixed width, so that text order is bus order.
+    """
+    return len(name) == 12 and (name[4], name[7], name[10]) == (":", ":", ".")
 
 
 def _text(host: Host, name: str) -> str:

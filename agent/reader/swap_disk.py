@@ -10,7 +10,7 @@ from base64 import b64encode
 from agent import __version__
 from agent.lib.digest import sha256
 from agent.lib.records import dataclass
-from agent.reader.common.archive_layout import BLOCK, CONFIG, MODULES, OFFSETS, SCRIPT
+from agent.reader.common.archive_layout import BLOCK, CONFIG, OFFSETS, SCRIPT, modules_release
 from agent.reader.common.document import read_json, too_large
 from agent.reader.common.problem import Problem
 from agent.reader.common.result import Reading, encoded, told
@@ -69,7 +69,7 @@ def _answer(parse: Parse | None, known: str) -> dict[str, Any]:
         "modules": [
             [member.name, member.offset, member.size]
             for member in found.members.values()
-            if MODULES.fullmatch(member.name)
+            if modules_release(member.name)
         ],
         "digest": digest,
         "same": digest == known,

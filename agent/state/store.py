@@ -239,7 +239,8 @@ class State:
         apply()
         with self._lock:
             self._remember(name, delivered, wanted if left is None else left() or "")
-            self.ended(name)
+            if parts is not None:
+                self.ended(name)
         return changed(name, detail)
 
     def begun(self, name: str) -> str | None:

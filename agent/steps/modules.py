@@ -12,7 +12,7 @@ from io import RawIOBase
 
 from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError, HostError
-from agent.reader.common.archive_layout import MODULES
+from agent.reader.common.archive_layout import modules_release
 from agent.report import Item, changed, failed, skipped, unchanged
 from agent.state.json_file import digest
 
@@ -44,7 +44,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if medium is None or not medium.modules:
         return
     release = os.uname().release
-    fitting = [piece for piece in medium.modules if _release(piece) == release]
+    fitting = [piece for piece in medium.modules if modules_release(piece.name) == release]
     for piece in medium.modules:
         if piece not in fitting:
             yield skipped(piece.name, f"not for the running kernel ({release})")
@@ -67,11 +67,6 @@ def apply(ctx: Context) -> Iterator[Item]:
     ctx.host.run(("sync",), timeout=_SYNC_TIMEOUT)
     ctx.state.mark(mark)
     yield changed("modules", release)
-
-
-def _release(piece: Piece) -> str:
-    name = MODULES.fullmatch(piece.name)
-    return name["release"] if name else ""
 
 
 def _fingerprint(host: Host, node: str, piece: Piece) -> str:

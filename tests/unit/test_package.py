@@ -10,7 +10,7 @@ import pytest
 import agent
 from agent.config import settings
 from agent.stages import STAGES as STEPS
-from agent.systemd.journal import Message
+from tests.unit.systemd.test_journal import identifiers
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
@@ -89,4 +89,4 @@ def test_no_file_of_the_package_is_a_conffile() -> None:
 
 def test_catalog_explains_every_message() -> None:
     catalog = (ROOT / "units/gandi-agent.catalog").read_text()
-    assert sorted(re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.MULTILINE)) == sorted(Message)
+    assert sorted(re.findall(r"^-- ([0-9a-f]{32})$", catalog, re.MULTILINE)) == sorted(identifiers())

@@ -14,7 +14,7 @@ OFFSETS = (512 << 10, 0)
 CONFIG, SCRIPT, INIT = "gandi/config", "gandi/script", "gandi/init"
 #: The only member of an archive that the agent is overwriting: its mark, see ``mark``.
 WIPED = "gandi/wiped"
-MODULES = re.compile(r"gandi/(?P<release>[A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)")
+_MODULES = r"gandi/([A-Za-z0-9._+~-]{1,80})-modules\.tar\.(?:gz|bz2)"
 #: The magic of a header block, ustar's and GNU's (tar(5)).
 _MAGIC, _AT = b"ustar", slice(257, 262)
 
@@ -22,6 +22,14 @@ _MAGIC, _AT = b"ustar", slice(257, 262)
 def has_magic(block: bytes) -> bool:
     """Return whether a block has the magic of a tar header; nothing else of it is checked."""
     return block[_AT] == _MAGIC
+
+
+def modules_release(member: str) -> str | None:
+    """Return the kernel release of a member with modules, None for any other member."""
+    if not member.endswith((".gz", ".bz2")):
+        return None  # the usual case, without the expression: to compile it takes 1.5 M instructions
+    found = re.fullmatch(_MODULES, member)
+    return found[1] if found else None
 
 
 def mark(length: int) -> bytes:

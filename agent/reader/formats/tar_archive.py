@@ -16,11 +16,11 @@ from agent.reader.common.archive_layout import (
     BLOCK,
     CONFIG,
     INIT,
-    MODULES,
     SCRIPT,
     WIPED,
     has_magic,
     mark,
+    modules_release,
 )
 from agent.reader.common.problem import Problem, shown
 
@@ -206,7 +206,7 @@ def _take(archive: Archive, head: Header, place: int) -> None:
         archive.ours |= name == "gandi"
         return
     archive.ours = True
-    limit = MODULES_LIMIT if MODULES.fullmatch(name) else LIMITS.get(name)
+    limit = MODULES_LIMIT if modules_release(name) else LIMITS.get(name)
     if head.kind not in _REGULAR:
         why = f"{_KINDS.get(head.kind, 'of an unknown type')}, not a regular file"
         hint = "only regular files below gandi/ are read; it was left as it is"

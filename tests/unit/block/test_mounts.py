@@ -124,7 +124,7 @@ def test_a_users_subtype_is_a_part_of_its_line(tmp_path: Path, odd: str) -> None
 
 def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A future kernel may write one; it is reported once, however often the file is read."""
-    said: list[Message] = []
+    said: list[str] = []
     monkeypatch.setattr(Journal, "send", lambda _self, message, *_rest, **_fields: said.append(message))
     monkeypatch.setattr("agent.block.unread._reported", set())
     _mountinfo(tmp_path, *UNREADABLE, "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")

@@ -63,7 +63,7 @@ def _prepared(dialect: str, place: str, known: str, packages: list[str]) -> Call
         return drive_dialects.prepare(dialect, texts=place == TEXTS)
     from agent.reader import swap_disk
 
-    return swap_disk.prepare(known)
+    return swap_disk.prepare(dialect, known)
 
 
 def _where(error: Exception) -> str:

@@ -134,6 +134,9 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
         answer = json.loads(output)
         if "defect" in answer:
             raise HostError(f"the {dialect} reader failed: {shown(str(answer['defect']))}", hint=_HINT)
+        if answer.get("dialect") == "native" != dialect:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            return _read("native", place, descriptor)
         return _parsed(answer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error

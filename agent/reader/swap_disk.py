@@ -41,10 +41,19 @@ class _Delivery:
     wiped: bool = False
 
 
-def prepare(known: str) -> Callable[[], dict[str, Any]]:
-    """Return the function that reads standard input; with ``known``, it only compares digests."""
+def prepare(dialect: str, known: str) -> Callable[[], dict[str, Any]]:
+    """Return the function that reads standard input; with ``known``, it only compares digests.
+
+    ``dialect`` is "gandi", or "native" if that was the answer.
+    """
     parse: Parse | None = None
-    if not known:
+    if known:
+        return lambda: _answer(None, known)
+    if dialect == "native":
+        from agent.reader.dialects import native
+
+        parse = native.reading
+    else:
         from agent.reader.dialects import gandi
 
         parse = gandi.reading

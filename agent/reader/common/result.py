@@ -27,6 +27,8 @@ class Reading:
     problems: list[Problem]
     #: Plain passwords by account: never part of the model, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
+    #: The dialect of the document if it is another one: the medium is to be read again as that.
+    dialect: str = ""
 
 
 def told(problems: list[Problem]) -> list[list[str | bool]]:
@@ -40,6 +42,7 @@ def encoded(reading: Reading) -> dict[str, Any]:
         "config": _fitting(reading.config, reading.problems) if reading.config else None,
         "files": {name: b64encode(content).decode() for name, content in reading.files.items()},
         "secrets": reading.secrets,
+        "dialect": reading.dialect,
     }
 
 

@@ -15,7 +15,6 @@ from agent.reader.common.lenient import part, parts, validate, value
 from agent.reader.common.problem import Problem, bounded
 from agent.reader.common.program_digest import program
 from agent.reader.common.result import Reading
-from agent.reader.dialects import native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,13 +139,14 @@ def parse(
 
 
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
-    """The same as a reading; one that says a ``version`` is read as the native document.
+    """The same as a reading. A native document, which has a ``version``, must be read again as that:
+    importing both for each archive takes 9 M instructions, and is impossible after the confinement.
 
     A document without any key of the format is refused: its disk would be wiped, and it may be a file config
     from a backup that has a folder gandi.
     """
     if "version" in document and "vif" not in document:
-        return native.parse_archived(document, script)
+        return Reading(None, {}, [], dialect="native")
     if not any(one.name in document for one in fields_of(Document)):
         what = "has none of the keys of the platform's document: not used"
         return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])

@@ -168,7 +168,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     if document is None:
         return Reading(None, {}, draft.problems)
     script = next((files[found] for wanted in SCRIPTS if (found := names.find(wanted))), None)
-    return parse(document, script, draft)
+    return (reading if name == CONFIG else parse)(document, script, draft)
 
 
 def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = None) -> Reading:
@@ -200,14 +200,14 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     return draft.reading()
 
 
-def parse_archived(document: dict[str, Any], script: bytes | None) -> Reading:
+def reading(document: dict[str, Any], script: bytes | None, draft: Draft | None = None) -> Reading:
     """Return the reading of a document in an archive. One with no key of the format but ``version``, which
     many other files have, is refused: the disk that it is on would be wiped.
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
         what = "has no key of the format but version: not used"
         return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
-    return parse(document, script)
+    return parse(document, script, draft)
 
 
 def _good(found: list[Any] | None) -> list[Any]:

@@ -87,14 +87,34 @@ def test_the_magic_alone_is_no_archive(tmp_path: Path, fill: bytes) -> None:
     assert (parsed.ours, parsed.foreign, parsed.config, parsed.problems) == (False, "", None, ())
 
 
-@pytest.mark.parametrize(("document", "source"), [(DOCUMENT, "gandi"), (drives.NATIVE, "native")])
+@pytest.mark.parametrize(
+    ("document", "source", "readers"),
+    [(DOCUMENT, "gandi", ["gandi"]), (drives.NATIVE, "native", ["gandi", "native"])],
+)
 def test_one_process_decides_the_place_and_the_dialect(
-    tmp_path: Path, started: list[list[str]], document: dict[str, object], source: str
+    tmp_path: Path, started: list[list[str]], document: dict[str, object], source: str, readers: list[str]
 ) -> None:
+    """A native document, which is rare in an archive, is read again by a process that has its dialect."""
     parsed = read(tmp_path, {EARLY: EARLY_ARCHIVE, LATE: make_archive(document)})
     assert parsed.config is not None
     assert parsed.config.identity.source == source
-    assert len(started) == 1
+    assert [words[0] for words in started] == readers
+
+
+def test_an_answer_of_another_dialect_again_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader met hostile bytes: whatever it answers, it is asked at most twice."""
+    asked = list[str]()
+
+    def answered(words: list[str], _descriptor: int) -> tuple[int, bytes]:
+        asked.append(words[0])
+        return 0, b'{"dialect": "native"}'
+
+    monkeypatch.setattr(client, "_answered", answered)
+    with pytest.raises(HostError, match="no answer"):
+        read(tmp_path, {LATE: LATE_ARCHIVE})
+    assert asked == ["gandi", "native"]
 
 
 def test_a_known_delivery_at_either_place(tmp_path: Path, started: list[list[str]]) -> None:

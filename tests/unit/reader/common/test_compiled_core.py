@@ -45,10 +45,11 @@ print(json.dumps([core.__version__, core.__file__, "pydantic_core.core_schema" i
 def _answer(document: dict[str, Any], image: Path, packages: Path) -> dict[str, Any]:
     """The reader's answer for a disk with that document, with the modules of that folder alone."""
     swap_image(image, 8 << 20, OFFSET, archive=make_archive(document, b"#!/bin/sh\n"))
+    dialect = "native" if "version" in document else "gandi"
     reader = str(Path(client.__file__).parent / "__main__.py")
     with image.open("rb") as disk:
         done = subprocess.run(
-            (sys.executable, "-I", "-S", reader, "gandi", "disk", "", str(packages)),
+            (sys.executable, "-I", "-S", reader, dialect, "disk", "", str(packages)),
             stdin=disk,
             capture_output=True,
             check=False,

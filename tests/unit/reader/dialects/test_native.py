@@ -75,10 +75,10 @@ def test_a_mistake_has_its_path_its_type_and_its_remedy(
 def test_an_archived_document_of_a_version_alone_is_none() -> None:
     """Files of many programs have a version; their disk would be wiped."""
     for document in ({"version": 1}, {"version": "2.0", "theme": "dark"}):
-        found = native.parse_archived(document, b"#!/bin/sh\n")
+        found = native.reading(document, b"#!/bin/sh\n")
         assert (found.config, found.files) == (None, {})
         assert [(problem.path, problem.harmless) for problem in found.problems] == [("gandi/config", False)]
-    assert native.parse_archived({"version": 1, "hostname": "vm1"}, None).config
+    assert native.reading({"version": 1, "hostname": "vm1"}, None).config
 
 
 def test_the_platforms_script_runs_first() -> None:

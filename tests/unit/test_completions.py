@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -44,12 +45,13 @@ def _words(parser: ArgumentParser) -> Iterator[str]:
 
 
 def test_fish_is_offered_all_that_the_parser_takes_and_no_internal_verb(tool: ModuleType) -> None:
-    lines = [shlex.split(line.replace("\\'", "")) for line in tool.fish(make_parser())]
+    texts = [line for line in tool.fish(make_parser()) if line != tool.AFTER]
+    lines = [shlex.split(line.replace("\\'", "")) for line in texts]
     assert all(line[:3] == ["complete", "-c", "gandi-agent"] for line in lines)
     offered = set[str]()
     for line in lines:
         for flag, value in pairwise(line):
-            if flag in ("-a", "-l", "-s"):
+            if flag in ("-a", "-l", "-s") and not value.startswith("("):
                 offered |= set(value.split())
     assert offered == set(_words(make_parser()))
     assert not offered & INTERNAL
@@ -58,26 +60,14 @@ def test_fish_is_offered_all_that_the_parser_takes_and_no_internal_verb(tool: Mo
 def test_fish_offers_an_argument_after_its_verb_only(tool: ModuleType) -> None:
     lines = list(tool.fish(make_parser()))
     (form,) = [line for line in lines if " -l format " in line]
-    start = (
-        "complete -c gandi-agent -n '__fish_seen_subcommand_from status' -l format -x -a 'short text json'"
-    )
+    start = "complete -c gandi-agent -n '__gandi_agent_after status' -l format -x -a 'short text json'"
     assert form.startswith(start)
     (root,) = [line for line in lines if " -l source " in line]
     assert " -r -F " in root, "names of files"
     (verb,) = [line for line in lines if " -a detach " in line]
     assert " -n '__fish_use_subcommand' " in verb
     (show,) = [line for line in lines if " -a show " in line]
-    assert "from config; and not __fish_seen_subcommand_from show validate schema'" in show
-
-
-#: What bash does when the last of these words is to be completed; its $0 is the file.
-ASK = r"""
-. "$0"
-COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
-function=$(complete -p gandi-agent | sed 's/.*-F \([^ ]*\).*/\1/')
-"$function" gandi-agent "${@: -1}" "${@: -2:1}"
-printf '%s\n' "${COMPREPLY[@]}"
-"""
+    assert "_after config; and not __fish_seen_subcommand_from show validate schema'" in show
 
 
 def test_what_is_kept_for_fish_is_what_the_parser_makes(tool: ModuleType) -> None:
@@ -119,22 +109,74 @@ def test_each_file_is_installed_where_its_shell_looks() -> None:
     assert (FOLDER / "_gandi-agent").read_text().startswith("#compdef gandi-agent\n")
 
 
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("st", {"status"}),
-        ("status --fo", {"--format"}),
-        ("status --format ", {"short", "text", "json"}),
-        ("plan m", {"mount"}),
-        ("config ", {"show", "validate", "schema"}),
-        ("dae", set()),
-        ("run-", set()),
-        ("--de", {"--debug"}),
-    ],
-)
-def test_bash_completes(typed: str, offered: set[str]) -> None:
+#: What is typed after the command, and what the shells offer then.
+TYPED = [
+    ("st", {"status"}),
+    ("status --fo", {"--format"}),
+    ("status --format ", {"short", "text", "json"}),
+    ("plan m", {"mount"}),
+    ("plan config ", set()),
+    ("config ", {"show", "validate", "schema"}),
+    ("--debug config va", {"validate"}),
+    ("dae", set()),
+    ("run-", set()),
+    ("--de", {"--debug"}),
+]
+#: Prints what bash offers for the last of these words; its $0 is the file.
+ASK_BASH = r"""
+. "$0"
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
+function=$(complete -p gandi-agent | sed 's/.*-F \([^ ]*\).*/\1/')
+"$function" gandi-agent "${@: -1}" "${@: -2:1}"
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+#: Types $2 and a tab in a zsh that has a terminal and the folder $0, and prints what is offered.
+ASK_ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "fpath=($0 \$fpath); autoload -U compinit; compinit -u -D; comppostfuncs=(exit)"
+zpty -w shell "compadd() {
+    local -a found
+    if [[ \${@[1,(i)(-|--)]} != *-(O|A|D)\ * ]]; then
+        builtin compadd -A found \"\$@\"
+        print -l -- \$found >>$1
+    fi
+    builtin compadd \"\$@\"
+}"
+zpty -w -n shell "$2"$'\t'
+while zpty -r shell; do :; done >/dev/null
+cat $1
+"""
+
+
+def _offered(argv: list[str | Path], folder: Path) -> set[str]:
+    """Return the words that a shell prints; each may be followed by a tab and its description."""
+    home = os.environ | {"HOME": str(folder)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=home, timeout=60)
+    assert not done.stderr
+    return {line.partition("\t")[0] for line in done.stdout.split("\n")} - {"", "-h", "--help"}
+
+
+@pytest.mark.parametrize(("typed", "offered"), TYPED)
+def test_bash_completes(typed: str, offered: set[str], tmp_path: Path) -> None:
     words = ["gandi-agent", *typed.split(" ")]
-    done = subprocess.run(
-        ["bash", "-c", ASK, FOLDER / "gandi-agent", *words], capture_output=True, text=True, check=True
-    )
-    assert set(done.stdout.split()) - {"-h", "--help"} == offered, done.stderr
+    assert _offered(["bash", "-c", ASK_BASH, FOLDER / "gandi-agent", *words], tmp_path) == offered
+
+
+@pytest.mark.parametrize(("typed", "offered"), [*TYPED, ("status --format=", {"short", "text", "json"})])
+def test_zsh_completes(typed: str, offered: set[str], tmp_path: Path) -> None:
+    out = tmp_path / "offered"
+    out.touch()
+    assert _offered(["zsh", "-fc", ASK_ZSH, FOLDER, out, f"gandi-agent {typed}"], tmp_path) == offered
+
+
+@pytest.mark.parametrize(("typed", "offered"), TYPED)
+def test_fish_completes(typed: str, offered: set[str], tmp_path: Path) -> None:
+    ask = f"source {FOLDER}/gandi-agent.fish; complete -C 'gandi-agent {typed}'"
+    assert _offered(["fish", "--no-config", "-c", ask], tmp_path) == offered
+
+
+@pytest.mark.parametrize("typed", ["plan mount ", "rerun script "])
+def test_an_argument_is_offered_once(typed: str, tmp_path: Path) -> None:
+    test_zsh_completes(typed, set(), tmp_path)
+    test_fish_completes(typed, set(), tmp_path)

@@ -131,14 +131,16 @@ def _archive(folder: str, files: Mapping[str, bytes], now: int) -> bytes:
 
 def _write(host: Host, path: str, data: bytes) -> None:
     """Make the file, readable by root only. An existing file or link of that name is never written to."""
-    with host.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
-        rest = memoryview(data)
-        try:
+    try:
+        with host.opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+            rest = memoryview(data)
             while rest:
                 rest = rest[os.write(file, rest) :]
-        except OSError as error:
-            host.remove(path)
-            raise HostError(f"{path}: cannot be written: {error.strerror}", hint="see: df") from error
+    except HostError as error:
+        raise HostError(error.message, hint="another name: gandi-agent collect-logs -o FILE") from error
+    except OSError as error:
+        host.remove(path)
+        raise HostError(f"{path}: cannot be written: {error.strerror}", hint="see: df") from error
 
 
 # -- the parts made here --------------------------------------------------------------------------

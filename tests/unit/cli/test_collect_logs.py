@@ -181,8 +181,9 @@ def test_the_archive_is_roots_and_never_takes_the_place_of_anything(host: Machin
     (tmp_path / "taken").write_text("mine")
     (tmp_path / "link").symlink_to("elsewhere")
     for name in ("/taken", "/link", "/nowhere/logs.tar"):
-        with pytest.raises(HostError, match=f"{name}: cannot be opened"):
+        with pytest.raises(HostError, match=f"{name}: cannot be opened") as refused:
             collect_logs.collect(host, name)
+        assert refused.value.hint == "another name: gandi-agent collect-logs -o FILE"
     assert (tmp_path / "taken").read_text() == "mine"
     assert not (tmp_path / "elsewhere").exists()
 

@@ -134,16 +134,17 @@ def _step(step: dict[str, Any]) -> list[str]:
 
 
 def _device(name: str, entry: dict[str, Any]) -> list[str]:
-    return [
-        f"  {name}: {entry.get('outcome', '')}",
-        *(f"    {_item(item)}" for item in entry.get("items", [])),
-    ]
+    items, outcome = entry.get("items", []), entry.get("outcome", "")
+    if len(items) == 1 and items[0]["outcome"] == outcome:
+        return [f"  {name}: {_item(items[0], of=name)}"]
+    return [f"  {name}: {outcome}", *(f"    {_item(item)}" for item in items)]
 
 
-def _item(item: dict[str, str]) -> str:
-    detail = f": {item['detail']}" if item.get("detail") else ""
+def _item(item: dict[str, str], *, of: str = "") -> str:
+    """Return an item's line, without its name if that is ``of``."""
+    name = item["name"] if item["name"] != of else ""
     hint = f" ({item['hint']})" if item.get("hint") else ""
-    return f"{item['outcome']}: {item['name']}{detail}{hint}"
+    return ": ".join(filter(None, (item["outcome"], name, item.get("detail")))) + hint
 
 
 def _at(work: dict[str, Any], now: int) -> str:

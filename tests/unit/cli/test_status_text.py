@@ -102,9 +102,21 @@ def test_devices_work_settings_and_notes_have_their_place() -> None:
                 "vdb": {
                     "outcome": "changed",
                     "items": [{"name": "vdb1", "outcome": "changed", "detail": "at /srv/x"}],
-                }
+                },
+                "vdc": {
+                    "outcome": "skipped",
+                    "items": [{"name": "vdc", "outcome": "skipped", "detail": "swap"}],
+                },
+                "vdd": {"outcome": "unchanged", "items": []},
+                "vde": {
+                    "outcome": "changed",
+                    "items": [
+                        {"name": "vde", "outcome": "unchanged"},
+                        {"name": "vde1", "outcome": "changed", "detail": "at /srv/y"},
+                    ],
+                },
             },
-            "work": {"vdc": WORK, "vdd": WORK | {"pid": 8}},
+            "work": {"vdf": WORK, "vdg": WORK | {"pid": 8}},
             "notes": {"clone": "the DMI UUID has changed", "settings": [{"line": 9}]},
         },
         settings_file="/etc/default/gandi",
@@ -113,9 +125,12 @@ def test_devices_work_settings_and_notes_have_their_place() -> None:
         ],
     )
     text = "\n".join(render(view))
-    assert "devices:\n  vdb: changed\n    changed: vdb1: at /srv/x" in text
-    assert "at work:\n  vdc: at disks, waiting for vdb, since 12 s" in text
-    assert "vdd" not in text  # its process is dead
+    assert (
+        "devices:\n  vdb: changed: vdb1: at /srv/x\n  vdc: skipped: swap\n  vdd: unchanged\n"
+        "  vde: changed\n    unchanged: vde\n    changed: vde1: at /srv/y\n" in text
+    )
+    assert "at work:\n  vdf: at disks, waiting for vdb, since 12 s" in text
+    assert "vdg" not in text  # its process is dead
     assert (
         "settings:\n  /etc/default/gandi:3: unknown setting CONFIG_NETWROK (did you mean CONFIG_NETWORK?)"
         in text

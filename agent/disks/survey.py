@@ -20,11 +20,12 @@ from agent.lib.errors import HostError
 from agent.lib.parallel import together
 from agent.lib.records import dataclass
 from agent.report import Outcome
+from agent.systemd import boot_mounts, units
 from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
     from typing import Any
 
     from agent.context import Context
@@ -74,8 +75,8 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
     present = [disk for disk in map(found.get, names) if isinstance(disk, Disk) and disk.device.size]
     unread = {name: why for name, why in found.items() if isinstance(why, str)}
     unread |= dict.fromkeys(silent, "it does not answer")
-    records, status = Records(ctx.host).done(), ctx.status.read()
-    rows = [_row(choice, records, status) for choice in choose(ctx, system, present, claim=False)]
+    records, status, left = Records(ctx.host).done(), ctx.status.read(), boot_mounts.ours(ctx.host)
+    rows = [_row(choice, records, status, left) for choice in choose(ctx, system, present, claim=False)]
     rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
     return rows + [_gone(key, *value) for key, value in removed.held(ctx).items()]
 
@@ -114,9 +115,12 @@ def _defect(ctx: Context, name: str, error: Exception) -> str:
     return f"unexpected {type(error).__name__}"
 
 
-def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any]) -> Row:
+def _row(
+    choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any], left: Container[str]
+) -> Row:
+    """Return the row of a device; ``left``: the units by which PID 1 may have mounted it for the agent."""
     device = choice.device
-    state, decision, at, reason = _decided(choice, records.get(device.name))
+    state, decision, at, reason = _decided(choice, records.get(device.name), left)
     label = device.label.decode("utf-8", "replace")
     trouble = None if isinstance(choice.decision, Leave) else _trouble(choice, status)
     if trouble:  # a mounted device with a failure is still mounted
@@ -124,12 +128,13 @@ def _row(choice: Choice, records: Mapping[str, Record], status: Mapping[str, Any
     return Row(device.name, device.size, device.fstype, label, state, decision, at, reason)
 
 
-def _decided(choice: Choice, known: Record | None) -> tuple[str, str, str, str]:
+def _decided(choice: Choice, known: Record | None, left: Container[str]) -> tuple[str, str, str, str]:
     """Return state, decision, mountpoint and reason, from the device alone."""
     done = known.state if known else ""
     match choice.decision:
         case Mounted(at):
-            return "mounted", "keep", at, "" if known else "not by the agent"
+            is_own = known or units.of_path(at, "mount") in left
+            return "mounted", "keep", at, "" if is_own else "not by the agent"
         case MountAt(at, _, warning) if done == DiskState.OFFERED:
             return "offered", "keep", at, warning or "mounted on access"
         case MountAt(at) if done == DiskState.ANNOUNCED:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.disks import handler as handler
-from agent.disks import known_mounts
+from agent.disks import known_mounts, survey
 from agent.systemd import boot_mounts
 from tests.system.disks import MIB, LoopDisk, context, sh, system
 
@@ -71,6 +72,23 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
         sh("umount", disk.node)
         assert known_mounts.leave(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
+
+
+def test_the_table_takes_a_mount_by_such_a_unit_for_the_agents(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    sh(*NEVER, disk.node)
+    real = system(disk)
+    list(handler.mount_all(ctx, system=real))
+    with linked(disk):
+        known_mounts.leave(ctx, system=real)
+    shutil.rmtree(tmp_path / "run/disks")  # as in a boot in which only PID 1 has mounted it
+    (row,) = survey.disks(ctx, system=real)
+    assert (row.state, row.reason) == ("mounted", "")
+    boot_mounts.clear(ctx.host)
+    (row,) = survey.disks(ctx, system=real)
+    assert (row.state, row.reason) == ("mounted", "not by the agent")
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class StatusFile:
 
     def merge(self, section: str, key: str, value: object | None, *, once: str = "") -> None:
         """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps its
-        first value. Raise Busy when the lock is not free in time.
+        first value. Raise Busy if the lock is not free in time.
         """
         self.host.mkdir("/run/gandi")
         with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:

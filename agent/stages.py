@@ -179,7 +179,7 @@ def run(
     """Run a stage, record it for ``status``, and return its report.
 
     ``tell`` is called with each step's report. ``at`` is called with the stage, the step and the reason for
-    a wait ("" for none), and with step "" at the end; by default it updates the status. Raise Busy when
+    a wait ("" for none), and with step "" at the end; by default it updates the status. Raise Busy if
     another process runs a stage for longer than ``patience`` seconds.
     """
     at = at or partial(working, ctx)

@@ -36,7 +36,7 @@ def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
     """Mount the filesystem of a block device read-only, with nosuid, nodev, noexec and nosymfollow; yield a
     descriptor of its root folder.
 
-    Raises HostError if it cannot be mounted, or if the device is not ``number`` (``major:minor``).
+    Raise HostError if it cannot be mounted, or if the device is not ``number`` (``major:minor``).
     """
     try:
         setting = _call(_FSOPEN, fstype.encode(), _CLOEXEC)
@@ -61,7 +61,7 @@ def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
 
 
 def opened(root: int, name: str, flags: int = 0) -> int:
-    """Open a name below ``root`` for reading; return its descriptor. Raises OSError, also for any link."""
+    """Open a name below ``root`` for reading; return its descriptor. Raise OSError, also for any link."""
     flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     how = _How(flags, 0, _RESOLVE)
     return _call(_OPENAT2, root, os.fsencode(name), ctypes.addressof(how), ctypes.sizeof(how))

@@ -176,7 +176,7 @@ def read(
     """Return the present state of the whole disk ``name``, None if it is gone.
 
     ``properties`` returns udev's properties by kernel name. With ``opened``, a device on which nothing was
-    found is opened and read, to learn whether it can be. Raises HostError as ``probe`` does.
+    found is opened and read, to learn whether it can be. Raise HostError as ``probe`` does.
     """
     path = devpath(host, name)
     if not path:
@@ -200,7 +200,7 @@ def read(
 def probe(host: Host, node: str) -> dict[str, str]:
     """Return what libblkid finds on the device, under udev's names; nothing also if it cannot read it.
 
-    Raises HostError if blkid does not end, or ends with an error.
+    Raise HostError if blkid does not end, or ends with an error.
     """
     asked = ("blkid", "-p", "-o", "udev", node)
     done = host.run(asked, changes=False, check=False, timeout=_PROBE_TIMEOUT)

@@ -45,7 +45,7 @@ def _fits(info: os.stat_result, size: int, mode: int, owner: tuple[int, int]) ->
 
 @contextlib.contextmanager
 def regular(place: Place) -> Iterator[int | None]:
-    """Open the regular file for reading and yield its descriptor, None if there is none. Raises OSError,
+    """Open the regular file for reading and yield its descriptor, None if there is none. Raise OSError,
     ELOOP for a link.
     """
     # The type is checked before the open: opening a device may have an effect.
@@ -76,7 +76,7 @@ def replace(
 
     With ``flush``, the content is on the disk before the file has its name: otherwise a power cut can leave
     an empty file (on ext4 under a new name, on XFS under any); without it, the caller syncs many files at
-    once. With ``sync``, the name is on the disk too. Raises OSError; the old file is then unchanged and no
+    once. With ``sync``, the name is on the disk too. Raise OSError; the old file is then unchanged and no
     temporary file is left.
     """
     with temporary_files.name(place) as temporary:
@@ -95,7 +95,7 @@ def replace(
 
 
 def link(place: Place, target: str) -> None:
-    """Put a symbolic link under the place's name; it replaces a file or link there. Raises OSError."""
+    """Put a symbolic link under the place's name; it replaces a file or link there. Raise OSError."""
     with temporary_files.name(place) as temporary:
         os.symlink(target, temporary, dir_fd=place.folder)
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)

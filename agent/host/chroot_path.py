@@ -12,7 +12,7 @@ _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 def beneath(root: str, name: str) -> str:
     """Return the real path of ``name`` below ``root``, with symbolic links followed as in a chroot.
 
-    The last component may be missing; a link there is followed too. Raises HostError for a loop of links.
+    The last component may be missing; a link there is followed too. Raise HostError for a loop of links.
     """
     pending = _parts(name)
     done: list[str] = []

@@ -40,7 +40,7 @@ def execute(
 ) -> tuple[int, str, str]:
     """Run a command and return its exit status, output and error output; kill it after ``timeout`` seconds.
 
-    ``limit`` is the most bytes that it may write to each of the two; a write beyond it fails. Raises
+    ``limit`` is the most bytes that it may write to each of the two; a write beyond it fails. Raise
     HostError if it cannot be started or does not end in time.
     """
     if limit is None:
@@ -71,7 +71,7 @@ def execute_within(
     root: str, argv: Sequence[str], *, stdin: bytes, timeout: float, environment: Mapping[str, str]
 ) -> tuple[int, str, str]:
     """Do the same with a program of the image at ``root``; none of its processes runs on when this returns.
-    Raises HostError also if the image cannot be isolated from this machine.
+    Raise HostError also if the image cannot be isolated from this machine.
     """
     reading, writing = os.pipe()
     with open(reading, "rb", buffering=0) as status, _bounded() as out, _bounded() as err:

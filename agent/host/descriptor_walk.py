@@ -73,13 +73,13 @@ class Place:
 
     def make(self, mode: int, owner: tuple[int, int] | None) -> None:
         """Make a folder with that mode, whatever the umask, and that owner (None: this process's). Until it
-        has both, no other user has access. Raises OSError.
+        has both, no other user has access. Raise OSError.
         """
         os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
         self.give(mode, owner)
 
     def give(self, mode: int, owner: tuple[int, int] | None) -> None:
-        """Set the owner (None: keep it) and mode of an existing folder. Raises OSError, also for a link."""
+        """Set the owner (None: keep it) and mode of an existing folder. Raise OSError, also for a link."""
         with self._readable(self.name) as folder:
             info = os.fstat(folder)
             if owner is not None and (info.st_uid, info.st_gid) != owner:
@@ -88,7 +88,7 @@ class Place:
                 os.fchmod(folder, mode)
 
     def remove(self) -> None:
-        """Remove the file, link or empty folder. Raises OSError."""
+        """Remove the file, link or empty folder. Raise OSError."""
         if self.info is not None and stat.S_ISDIR(self.info.st_mode):
             os.rmdir(self.name, dir_fd=self.folder)
         else:
@@ -103,12 +103,12 @@ class Place:
             return False
 
     def sync(self) -> None:
-        """Flush the folder, so that the names in it are on the disk. Raises OSError."""
+        """Flush the folder, so that the names in it are on the disk. Raise OSError."""
         with self._readable(".") as folder:
             os.fsync(folder)
 
     def names(self, name: str = ".") -> list[str]:
-        """Return the names in the folder, or in its subfolder ``name``. Raises OSError, also for a link."""
+        """Return the names in the folder, or in its subfolder ``name``. Raise OSError, also for a link."""
         with self._readable(name) as folder:
             return os.listdir(folder)
 
@@ -123,7 +123,7 @@ class Place:
 
     def enter(self, name: str, *, make: bool) -> bool:
         """Go one folder down; return False for a link, or for anything but a folder. With ``make``, make a
-        missing folder (0755). Raises OSError.
+        missing folder (0755). Raise OSError.
         """
         try:
             folder = os.open(name, _FOLDER, dir_fd=self.folder)
@@ -159,7 +159,7 @@ class Place:
             return None
 
     def target(self, link: str) -> str:
-        """Return the target of a link in the folder. Raises HostError if a user other than root may have
+        """Return the target of a link in the folder. Raise HostError if a user other than root may have
         made the link, OSError if it is no link.
         """
         target = os.readlink(link, dir_fd=self.folder)
@@ -177,7 +177,7 @@ def walk(root: str, name: str, *, follow: bool = True, make: bool = False) -> Pl
     """Go from ``root`` to the folder that holds ``name``. With ``follow``, follow a link in last place too;
     with ``make``, make missing folders (0755).
 
-    Raises HostError for a link that is not followed, and for a loop of links; FileNotFoundError if a folder
+    Raise HostError for a link that is not followed, and for a loop of links; FileNotFoundError if a folder
     is missing, NotADirectoryError if a component is no folder, OSError with the system's reason.
     """
     place = Place(root)

@@ -98,7 +98,7 @@ class Host:
     def read_bytes(self, name: str, *, limit: int | None = None) -> bytes | None:
         """Return the file's content, or its first ``limit`` bytes; None if there is no such file.
 
-        Raises HostError if it cannot be read, or without ``limit`` is larger than READ_LIMIT: a part of a
+        Raise HostError if it cannot be read, or without ``limit`` is larger than READ_LIMIT: a part of a
         file could be written back as the whole.
         """
         most = READ_LIMIT + 1 if limit is None else limit
@@ -148,7 +148,7 @@ class Host:
 
         Atomic: the new file has its mode and owner before its name is visible. A symbolic link is followed,
         not replaced. ``sync`` flushes the folder too, so that the name survives a power cut. Missing folders
-        are made (0755). Raises HostError with the system's reason.
+        are made (0755). Raise HostError with the system's reason.
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
         with self._way(name, "written", make=True) as place:
@@ -161,7 +161,7 @@ class Host:
 
     def write_chunks(self, name: str, chunks: Iterable[bytes], *, mode: int = 0o644) -> None:
         """Write the chunks to the file, owned by root. For large files and many at once: they are not
-        flushed to the disk. Raises HostError, and whatever the iteration raises.
+        flushed to the disk. Raise HostError, and whatever the iteration raises.
         """
         with self._way(name, "written", make=True) as place:
             if not self._plan(f"write {name} ({mode:04o})") and place is not None:
@@ -171,7 +171,7 @@ class Host:
         """Return content, mode and owner of a file that will be rewritten with parts of them; None if there
         is none.
 
-        The path is walked as by ``write``, so a user's link is not followed. Raises HostError if it is not a
+        The path is walked as by ``write``, so a user's link is not followed. Raise HostError if it is not a
         regular file, is larger than ``limit`` bytes, or has several hard links in a folder that users can
         change: a link may name a file that they must not get a copy of.
         """
@@ -194,7 +194,7 @@ class Host:
         return File(content, stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid))
 
     def mkdir(self, name: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> bool:
-        """Make the folder, and missing parents (0755); return False if it exists, with whatever mode. Raises
+        """Make the folder, and missing parents (0755); return False if it exists, with whatever mode. Raise
         HostError.
         """
         with self._way(name, "made", make=True) as place:
@@ -209,14 +209,14 @@ class Host:
         return True
 
     def give(self, name: str, mode: int, owner: tuple[int, int]) -> None:
-        """Set mode and owner (uid, gid) of an existing folder; a link is not followed. Raises HostError."""
+        """Set mode and owner (uid, gid) of an existing folder; a link is not followed. Raise HostError."""
         with self._way(name, "given to its owner", make=False, follow=False) as place:
             if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
                 place.give(mode, owner if atomic_write.may_own() else None)
 
     def remove(self, name: str) -> bool:
         """Remove the file, link or empty folder; return False if it does not exist, or a folder is not
-        empty. Raises HostError.
+        empty. Raise HostError.
         """
         with self._way(name, "removed", make=False, follow=False) as place:
             if place is None or place.info is None:
@@ -257,7 +257,7 @@ class Host:
         """Yield a descriptor of a device, a folder or a lock file, closed at the block's end. With flags to
         write or create, or O_NOFOLLOW, only links of root are followed (see walk).
 
-        Raises HostError, also for write access in a dry run.
+        Raise HostError, also for write access in a dry run.
         """
         if self.dry_run and flags & _WRITING:
             raise HostError(f"{name}: not opened for writing in a dry run")
@@ -280,14 +280,14 @@ class Host:
         """Walk to the folder that holds ``name`` (see walk): only links of root are followed.
 
         For operations that the methods above do not offer; use it as a context manager, which closes it.
-        Raises HostError for a link that is not followed, OSError with the system's reason.
+        Raise HostError for a link that is not followed, OSError with the system's reason.
         """
         if not name.startswith("/") and self.live:
             name = f"{os.getcwd()}/{name}"  # an argument of the command line
         return walk(self._root, name, follow=follow, make=make)
 
     def put(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
-        """Write a file in a place that ``place`` returned. Raises OSError."""
+        """Write a file in a place that ``place`` returned. Raise OSError."""
         atomic_write.replace(place, (content,), mode, owner)
 
     def sweep(self) -> list[str]:
@@ -331,7 +331,7 @@ class Host:
         return Completed(tuple(argv), returncode, out, err)
 
     def sysfs_write(self, name: str, value: str) -> None:
-        """Write ``value`` to a file of /sys or /proc at once. Raises HostError with the kernel's reason."""
+        """Write ``value`` to a file of /sys or /proc at once. Raise HostError with the kernel's reason."""
         if self._plan(f"echo {value} > {name}"):
             return
         try:
@@ -354,7 +354,7 @@ class Host:
         return self.dry_run
 
     def _harmless(self, name: str) -> str:
-        """Return the path to open. Raises HostError for a device node of an image: it stands for a device of
+        """Return the path to open. Raise HostError for a device node of an image: it stands for a device of
         this machine, and opening it may have an effect. No program of the image runs that could make one
         after the check.
         """
@@ -369,7 +369,7 @@ class Host:
     def _way(self, name: str, done: str, *, make: bool, follow: bool = True) -> Iterator[Place | None]:
         """Yield the place of ``name``; None if a folder on the path is missing and not to be made.
 
-        Raises HostError ("cannot be ``done``") for a system call that fails in the block.
+        Raise HostError ("cannot be ``done``") for a system call that fails in the block.
         """
         try:
             try:

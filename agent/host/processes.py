@@ -67,7 +67,7 @@ def state(pid: int) -> str:
 
 
 def _fields(pid: int) -> list[str]:
-    """Return the fields after the name; the name may contain blanks and parentheses. Raises OSError."""
+    """Return the fields after the name; the name may contain blanks and parentheses. Raise OSError."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
         return file.read(4096).rpartition(b")")[2].strip(b" \n").decode("ascii").split(" ")
 

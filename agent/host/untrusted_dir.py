@@ -30,7 +30,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def read(host: Host, home: str, parts: Sequence[str], owner: tuple[int, int]) -> bytes | None:
     """Return the content of ``home``/``parts``, None if there is no such file. ``owner`` is (uid, gid).
 
-    Raises HostError for a link in the path, another user's file or folder, a file that the user may not
+    Raise HostError for a link in the path, another user's file or folder, a file that the user may not
     read, one with several hard links, one larger than READ_LIMIT, or with the system's reason.
     """
     with _refusals(home, parts):
@@ -56,7 +56,7 @@ def write(host: Host, home: str, parts: Sequence[str], content: bytes, owner: tu
     """Replace the file ``home``/``parts`` (0600); the folders below ``home`` become 0700. ``owner`` is (uid,
     gid).
 
-    Raises HostError for a link in the path, another user's folder, or with the system's reason.
+    Raise HostError for a link in the path, another user's folder, or with the system's reason.
     """
     if not host.effect(f"write {'/'.join((home, *parts))} (0600, {len(content)} bytes)"):
         return

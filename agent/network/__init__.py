@@ -74,7 +74,7 @@ def load(name: str) -> Renderer:
 def renderer(host: Host, setting: str) -> Renderer:
     """Return the renderer that CONFIG_RENDERER names, or with ``auto`` that of the manager in charge.
 
-    Raises ConfigError when there is none.
+    Raise ConfigError if there is none.
     """
     name = in_charge(host, setting)
     if name:

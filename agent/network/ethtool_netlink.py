@@ -38,20 +38,20 @@ _GET_LINK, _IFINFO, _PERMANENT_ADDRESS = 18, struct.Struct("=BxHiII"), 54
 def queues(index: int) -> tuple[int, int]:
     """Return the number of queue pairs of the NIC with that ifindex, and its maximum (``ethtool -l``).
 
-    Raises HostError with the kernel's reason, also for a NIC that does not support this.
+    Raise HostError with the kernel's reason, also for a NIC that does not support this.
     """
     channels = _ethtool(_CHANNELS_GET, _device(index))
     return tuple(_number(channels.get(key, b"")) for key in (_COMBINED_COUNT, _COMBINED_MAX))  # type: ignore[return-value]  # two
 
 
 def set_queues(host: Host, index: int, count: int) -> None:
-    """Set the number of queue pairs (``ethtool -L … combined``). Raises HostError as ``queues`` does."""
+    """Set the number of queue pairs (``ethtool -L … combined``). Raise HostError as ``queues`` does."""
     if host.effect(f"ethtool -L, NIC number {index}, combined {count}"):
         _ethtool(_CHANNELS_SET, _device(index) + _attribute(_COMBINED_COUNT, struct.pack("=I", count)))
 
 
 def permanent_address(index: int) -> str:
-    """Return the NIC's permanent MAC in lower case; "" where the kernel has none."""
+    """Return the NIC's permanent MAC in lower case; "" if the kernel has none."""
     try:
         answers = _ask(_ROUTE, _GET_LINK, _IFINFO.pack(0, 0, index, 0, 0))
     except HostError:
@@ -93,7 +93,7 @@ def _number(value: bytes) -> int:
 
 
 def _ask(protocol: int, kind: int, payload: bytes) -> list[bytes]:
-    """Send a request; return the payloads received before its acknowledgement. Raises HostError."""
+    """Send a request; return the payloads received before its acknowledgement. Raise HostError."""
     request = _HEADER.pack(_HEADER.size + len(payload), kind, _REQUEST | _ACK, 1, 0) + payload
     answers = list[bytes]()
     try:

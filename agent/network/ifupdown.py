@@ -206,7 +206,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Restart the NICs if networking.service is active; else start the physical ones that are not required,
     for which the boot does not wait.
 
-    Raises the first HostError after all NICs have been tried: one that hangs must not keep others down.
+    Raise the first HostError after all NICs have been tried: one that hangs must not keep others down.
     """
     changed = list(links)
     if not changed or not host.live:

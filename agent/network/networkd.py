@@ -132,7 +132,7 @@ def _dhcp(link: Link) -> list[Section]:
 
 
 def advertised(link: Link) -> list[str]:
-    """Return the lines of the NIC's [IPv6AcceptRA] section; none where its defaults are wanted."""
+    """Return the lines of the NIC's [IPv6AcceptRA] section; none if its defaults are wanted."""
     nic = link.nic
     options = [
         ("UseAutonomousPrefix=no", not nic.ra_address),

@@ -207,7 +207,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
 def activate(host: Host, names: Iterable[str]) -> None:
     """Activate the profiles with those ids again. NetworkManager must be running, and so D-Bus is.
 
-    Raises HostError when nmcli cannot make it read its files.
+    Raise HostError if nmcli cannot make it read its files.
     """
     host.run(("nmcli", "connection", "reload"), timeout=_TIMEOUT)
     for name in names:

@@ -23,7 +23,7 @@ _STATE = "/run/systemd/netif/state"
 
 def is_online(host: Host) -> bool:
     """Return whether network-online.target would be reached at once: networkd's wait is the only one in it,
-    and networkd reports all required links online. False where another unit waits too, or the target was
+    and networkd reports all required links online. False if another unit waits too, or the target was
     changed.
     """
     changed = (f"{folder}/{TARGET}{kind}" for folder in _UNITS for kind in (".d", ".requires"))

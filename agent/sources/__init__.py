@@ -66,7 +66,7 @@ class Findings:
 
 
 def off(ctx: Context) -> str:
-    """Return why the agent does not configure this machine, "" where it does.
+    """Return why the agent does not configure this machine, "" if it does.
 
     Either CONFIG_DATASOURCE is none, or it is auto and another tool configures the machine.
     """
@@ -103,7 +103,7 @@ def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> F
     ``patient``: the machine has no configuration of its own, so wait for a medium until all disks have
     appeared, at most CONFIG_SOURCE_TIMEOUT seconds. A drive does not end the wait: another medium may take
     precedence, or contradict it. ``drivers``: wait only for disks that are seen already and have no driver
-    yet. Raise ConfigError for a wrong setting or contradicting media, HostError when the reader failed.
+    yet. Raise ConfigError for a wrong setting or contradicting media, HostError if the reader failed.
     """
     asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
     findings = _first(ctx, asked, known)

@@ -60,10 +60,10 @@ class Arrivals:
         self._close()
 
     def wait(self, deadline: float, *, drivers_only: bool = False) -> bool:
-        """Wait for a uevent, or _LOOK_AGAIN seconds; return False when there is nothing more to wait for.
+        """Wait for a uevent, or _LOOK_AGAIN seconds; return False if there is nothing more to wait for.
 
         That is so when ``deadline`` (monotonic seconds) has passed or ``pending`` is false, with
-        ``drivers_only`` when ``probing`` is false. Raise HostError when the socket fails.
+        ``drivers_only`` when ``probing`` is false. Raise HostError if the socket fails.
         """
         left = deadline - time.monotonic()
         pending = self.probing() if drivers_only else self.pending()

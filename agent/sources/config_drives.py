@@ -151,7 +151,7 @@ def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
 
 
 def dialect_of(tree: Tree, dialects: Iterable[str] = DRIVES) -> str:
-    """Return the first dialect with a mark among the drive's file names, "" where there is none."""
+    """Return the first dialect with a mark among the drive's file names, "" if there is none."""
     names = {*tree.files, *tree.left}
     return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
 

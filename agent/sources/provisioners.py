@@ -22,7 +22,7 @@ _UNITS = {
 
 
 def active(host: Host) -> str:
-    """Return the name of an active tool, "" where there is none."""
+    """Return the name of an active tool, "" if there is none."""
     if _cloud_init(host):
         return "cloud-init"
     return next(

@@ -44,7 +44,7 @@ class Labelled:
 
 
 def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
-    """Return the device if it has one of the labels (lower case), None also where it cannot be read."""
+    """Return the device if it has one of the labels (lower case), None also if it cannot be read."""
     guess = _guess(host, name)
     if guess is None or (guess not in labels and guess not in _NO_NAME):
         return None

@@ -52,7 +52,7 @@ def platform_disks(host: Host) -> Iterable[str]:
 def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
     """Return the first disk with an archive, parsed, and notes on archives that are not used.
 
-    Raise HostError where a disk could not be read and no other has an archive.
+    Raise HostError if a disk could not be read and no other has an archive.
     """
     host = asked.host
     broken: dict[str, HostError] = {}
@@ -86,7 +86,7 @@ def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) 
 
 
 def facts(host: Host, name: str) -> Disk | None:
-    """Return the disk with libblkid's present results instead of udev's record, None where it is gone."""
+    """Return the disk with libblkid's present results instead of udev's record, None if it is gone."""
 
     def asked(part: str) -> dict[str, str]:
         return {"ID_FS_USAGE": ""} | storage.probe(host, devnode(part))
@@ -132,7 +132,7 @@ def _rank(disk: Disk) -> int:
 
 
 def _carrier(host: Host, name: str) -> Disk | None:
-    """Return a disk that may carry an archive, or None. Raise HostError when it cannot be read."""
+    """Return a disk that may carry an archive, or None. Raise HostError if it cannot be read."""
     disk = facts(host, name) if _marked(host, name) else None
     why = foreign(host, disk) if disk else "no tar header where an archive would begin"
     if host.debug:
@@ -158,7 +158,7 @@ def _marked(host: Host, name: str) -> bool:
 
 
 def _read(host: Host, disk: Disk, known: str) -> Found | None:
-    """Return the disk's archive, None without one. Raise _Foreign where it is not the platform's, HostError
+    """Return the disk's archive, None without one. Raise _Foreign if it is not the platform's, HostError
     where it cannot be read.
     """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
@@ -195,7 +195,7 @@ def _found(descriptor: int, disk: Disk, known: str) -> Found | None:
 
 
 def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> None:
-    """Raise _Foreign where data lies between ``start`` and ``offset``: the archive may be a part of what
+    """Raise _Foreign if data lies between ``start`` and ``offset``: the archive may be a part of what
     libblkid does not recognise (a database's volume, another tar).
 
     Data after the archive does not count: the disk may have been swap before.

@@ -35,7 +35,7 @@ def keys(host: Host, state: State) -> list[str]:
 
 
 def value(host: Host, state: State, key: str) -> bytes:
-    """Return the value of ``key``. Raise ConfigError when it was not delivered or is not for this user."""
+    """Return the value of ``key``. Raise ConfigError if it was not delivered or is not for this user."""
     if key == USER_DATA:
         if os.geteuid():
             raise ConfigError(f"{key}: must be run as root", hint=f"sudo gandi-agent get {key}")

@@ -40,9 +40,9 @@ class Damaged(HostError):
 
 
 def load(host: Host, name: str) -> dict[str, Any] | None:
-    """Return the object in a file, None where there is no file.
+    """Return the object in a file, None if there is no file.
 
-    Raise Damaged when it is not a JSON object, HostError when a newer agent wrote it.
+    Raise Damaged if it is not a JSON object, HostError if a newer agent wrote it.
     """
     data = host.read_bytes(name, limit=_LIMIT)
     if data is None:

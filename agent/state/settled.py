@@ -48,7 +48,7 @@ def is_settled(host: Host) -> bool:
 def withdraw(host: Host) -> None:
     """Remove the mark before something begins; on return its removal survives a power cut.
 
-    Raise HostError where it cannot be removed.
+    Raise HostError if it cannot be removed.
     """
     if host.exists(MARK) and host.remove(MARK) and not host.dry_run:
         with host.opened(FOLDER, os.O_RDONLY) as folder:
@@ -89,7 +89,7 @@ def forget_archive(host: Host) -> None:
 
 
 def archived(ctx: Context) -> int:
-    """Return the size in bytes of the archive that is kept and in force, 0 where there is none."""
+    """Return the size in bytes of the archive that is kept and in force, 0 if there is none."""
     if ctx.state.identity() is None or not ctx.host.exists(f"{ctx.state.folder()}/delivered"):
         return 0
     try:

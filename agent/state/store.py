@@ -92,7 +92,7 @@ class State:
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
     def dmi(self) -> str:
-        """Return the machine's DMI UUID at the instance's first boot, "" when unknown."""
+        """Return the machine's DMI UUID at the instance's first boot, "" if unknown."""
         found = json_file.load(self.host, _INSTANCE)
         return str(found.get("dmi", "")) if found else ""
 
@@ -124,9 +124,9 @@ class State:
             self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
-        """Return the last good configuration, None when there never was one.
+        """Return the last good configuration, None if there never was one.
 
-        Raise HostError when it cannot be read.
+        Raise HostError if it cannot be read.
         """
         if self.identity() is None:
             return None
@@ -197,7 +197,7 @@ class State:
 
         ``delivered``: the platform's value, compared with that of the last time.
         ``wanted``: the same as this system spells it (the rendered file, the line).
-        ``live``: how it is now, None when it is absent.
+        ``live``: how it is now, None if it is absent.
         ``apply``: make it as wanted; may raise.
         ``left``: return how it is after ``apply``, where that is the system's choice (a hash it makes).
         ``parts``: for an item of several files, of which ``live`` shows one, or for a line in a shared file,
@@ -244,7 +244,7 @@ class State:
         return changed(name, detail)
 
     def begun(self, name: str) -> str | None:
-        """Return the ``parts`` stored when the item was begun, None when it is not begun."""
+        """Return the ``parts`` stored when the item was begun, None if it is not begun."""
         return self._begun().get(name)
 
     def ended(self, name: str) -> None:

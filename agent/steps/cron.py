@@ -39,7 +39,7 @@ _JOB = re.compile(
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle each job's time as one item; yield nothing where there is no /etc/crontab."""
+    """Settle each job's time as one item; yield nothing if there is no /etc/crontab."""
     text = ctx.host.read(FILE)
     if text is None or not (seed := _seed(ctx)):
         return
@@ -71,7 +71,7 @@ def spread(job: str, seed: str) -> tuple[str, ...]:
 
 def _seed(ctx: Context) -> str:
     """Return what identifies this machine for good: the instance's identity, else the DMI UUID, else the
-    machine-id; "" when there is none.
+    machine-id; "" if there is none.
     """
     now = ctx.state.identity()
     return (

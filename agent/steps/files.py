@@ -82,7 +82,7 @@ def _number(text: str, what: str) -> int:
 
 
 def _there(host: Host, name: str) -> Live | None:
-    """Return the file at a path, None where there is none.
+    """Return the file at a path, None if there is none.
 
     Raise ConfigError for a path that is relative, ends in "/" or contains "..", HostError as
     ``Host.as_it_is``.

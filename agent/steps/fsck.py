@@ -69,7 +69,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def read(ctx: Context, node: str) -> Counters | None:
-    """Return the limits of the ext filesystem on a device, None where there is none."""
+    """Return the limits of the ext filesystem on a device, None if there is none."""
     with ctx.host.opened(node, os.O_RDONLY) as device:
         block = os.pread(device, _SIZE, _AT)
     if len(block) < _SIZE or struct.unpack_from("<H", block, _MAGIC_AT)[0] != _MAGIC:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Unpack each compressed kernel; yield nothing where the setting or the machine needs none unpacked."""
+    """Unpack each compressed kernel; yield nothing if the setting or the machine needs none unpacked."""
     setting = ctx.settings.decompress_kernel
     if setting == "0" or (setting == "auto" and not machine_uuid.is_xen_pv(ctx.host)):
         return

@@ -39,7 +39,7 @@ _SYNC_TIMEOUT = 300.0
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Unpack the archive for the running kernel; yield nothing when this boot's medium has no archive."""
+    """Unpack the archive for the running kernel; yield nothing if this boot's medium has no archive."""
     medium = ctx.medium
     if medium is None or not medium.modules:
         return

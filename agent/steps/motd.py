@@ -48,7 +48,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _live(host: Host) -> str | None:
-    """Return the link's target, "" for anything else in its place, None where there is nothing."""
+    """Return the link's target, "" for anything else in its place, None if there is nothing."""
     path = os.path.join(host.path(TEXTS), os.path.basename(LINK))
     if os.path.islink(path):
         return os.readlink(path)

@@ -45,7 +45,7 @@ _SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle every NIC; then have a running manager apply what has changed.
 
-    Raise ConfigError when no known manager is in charge, but the document has NICs or one is set in the
+    Raise ConfigError if no known manager is in charge, but the document has NICs or one is set in the
     settings.
     """
     if why := sources.off(ctx):
@@ -182,7 +182,7 @@ def _key(name: str) -> str:
 
 
 def _live(host: Host, renderer: Renderer, key: str) -> str | None:
-    """Return the content of a NIC's files, joined; None where it has none."""
+    """Return the content of a NIC's files, joined; None if it has none."""
     texts = [text for path in renderer.paths(key) if (text := host.read(path)) is not None]
     return "".join(texts) if texts else None
 

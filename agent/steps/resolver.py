@@ -173,7 +173,7 @@ def _lines(text: str, kinds: set[str], *, ours: bool) -> str:
 
 
 def _link(host: Host) -> str:
-    """Return the link target of /etc/resolv.conf, "" where it is a file or missing."""
+    """Return the link target of /etc/resolv.conf, "" if it is a file or missing."""
     try:
         return os.readlink(os.path.join(host.path("/etc"), "resolv.conf"))
     except OSError:

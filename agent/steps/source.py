@@ -218,8 +218,8 @@ def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
 def _mended(ctx: Context) -> Iterator[Item]:
     """Repair a damaged instance.json from the configuration that was stored last.
 
-    Without this the machine would be set up as a new instance. Raise Damaged where nothing is stored,
-    HostError where the stored configuration cannot be read.
+    Without this the machine would be set up as a new instance. Raise Damaged if nothing is stored,
+    HostError if the stored configuration cannot be read.
     """
     try:
         ctx.state.identity()

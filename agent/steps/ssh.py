@@ -56,7 +56,7 @@ _HINT = "correct it, then: systemctl restart gandi-bootstrap"
 def apply(ctx: Context) -> Iterator[Item]:
     """Settle the drop-in.
 
-    Raise ConfigError when sshd refuses the configuration also without it, HostError when it had to be
+    Raise ConfigError if sshd refuses the configuration also without it, HostError if it had to be
     removed.
     """
     host = ctx.host
@@ -167,7 +167,7 @@ def _matching(host: Host, pattern: str) -> list[str]:
 
 
 def _check(host: Host, wanted: dict[str, str]) -> None:
-    """Raise HostError when sshd refuses the drop-in, or it has no effect."""
+    """Raise HostError if sshd refuses the drop-in, or it has no effect."""
     host.mkdir(_RUN)
     effect = _ask(host)
     if isinstance(effect, str):
@@ -182,7 +182,7 @@ def _check(host: Host, wanted: dict[str, str]) -> None:
 
 
 def _check_without(host: Host) -> None:
-    """Raise ConfigError when sshd refuses its configuration without the drop-in."""
+    """Raise ConfigError if sshd refuses its configuration without the drop-in."""
     if isinstance(refused := _ask(host), str):
         raise ConfigError(
             f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT

@@ -97,7 +97,7 @@ def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
 
 
 def _format(host: Host, target: Device) -> None:
-    """Run mkswap(8); the caller holds the disk's lock. Raise HostError where there is no swap afterwards.
+    """Run mkswap(8); the caller holds the disk's lock. Raise HostError if there is no swap afterwards.
 
     mkswap writes signature, label and UUID as one page, so it needs no unit that outlives the agent. Both
     the signature and the exit status must be right: a page that the disk refused is still in the kernel's
@@ -171,7 +171,7 @@ def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
 
 
 def _taken(host: Host, target: Device, wanted: str) -> str:
-    """Return why a device without a signature must not be formatted, "" where it may.
+    """Return why a device without a signature must not be formatted, "" if it may.
 
     A partition's name, or the setting, is required but does not prove that the device is blank.
     """
@@ -181,19 +181,19 @@ def _taken(host: Host, target: Device, wanted: str) -> str:
 
 
 def _configured(ctx: Context) -> str:
-    """Return the kernel name of CONFIG_SWAP_DEVICE, "" where that is no path below /dev."""
+    """Return the kernel name of CONFIG_SWAP_DEVICE, "" if that is no path below /dev."""
     wanted = ctx.settings.swap_device
     return os.path.basename(os.path.realpath(ctx.host.path(wanted))) if wanted.startswith("/dev/") else ""
 
 
 def _partition_name(host: Host, name: str) -> str | None:
-    """Return a partition's name in the GPT as the kernel reports it (PARTNAME), None where it does not."""
+    """Return a partition's name in the GPT as the kernel reports it (PARTNAME), None if it does not."""
     said = lines(host.read(f"{storage.BLOCK}/{name}/uevent") or "")
     return next((line.removeprefix("PARTNAME=") for line in said if line.startswith("PARTNAME=")), None)
 
 
 def _signed(host: Host, node: str) -> bool:
-    """Return whether a device has a swap signature; False also where it cannot be read."""
+    """Return whether a device has a swap signature; False also if it cannot be read."""
     try:
         with host.opened(node, os.O_RDONLY) as descriptor:
             return os.pread(descriptor, len(_SIGNATURE), source.PAGE - len(_SIGNATURE)) == _SIGNATURE
@@ -208,7 +208,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
 
     Otherwise udev has the kernel read the partition table again after each write, and for a moment there is
     no partition to switch on. The disk is open for reading only: closing a descriptor for writing would
-    trigger the same. Raise HostError when the lock is not free within _LOCK_TIMEOUT seconds.
+    trigger the same. Raise HostError if the lock is not free within _LOCK_TIMEOUT seconds.
     """
     node = disk.device.node
     with host.opened(node, os.O_RDONLY) as descriptor:
@@ -221,7 +221,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
 def _alone(host: Host, disk: Disk) -> Iterator[int]:
     """Open the whole disk for writing, exclusively (O_EXCL fails where it is mounted or swap).
 
-    Raise HostError when it cannot be opened, or a read or write on it fails.
+    Raise HostError if it cannot be opened, or a read or write on it fails.
     """
     node = disk.device.node
     with host.opened(node, os.O_RDWR | os.O_EXCL) as descriptor:

@@ -81,7 +81,7 @@ def _root(ctx: Context) -> Iterator[Item]:
 
 
 def _root_filesystem(host: Host) -> tuple[str, str]:
-    """Return UUID and type of the filesystem at /, "" and "" where it has no UUID."""
+    """Return UUID and type of the filesystem at /, "" and "" if it has no UUID."""
     found = [mount for mount in mounts.mounts(host) if mount.at == "/"]
     for number in found[-1].numbers if found else ():
         uuid = database.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")

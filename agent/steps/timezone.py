@@ -41,7 +41,7 @@ class Wanted:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the timezone as one item. Raise ConfigError when the document's is not known here."""
+    """Settle the timezone as one item. Raise ConfigError if the document's is not known here."""
     wanted = _wanted(ctx)
     if wanted is None:
         return

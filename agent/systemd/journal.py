@@ -65,7 +65,7 @@ class Journal:
     host: Host
 
     def send(self, message: str, priority: int, text: str, *more: str, **fields: str) -> None:
-        """Send one entry of the lines ``text`` and ``more``; nothing where there is no journal.
+        """Send one entry of the lines ``text`` and ``more``; nothing if there is no journal.
 
         The names of ``fields`` get ``_PREFIX`` and capitals. Control characters are escaped, since the
         journal is read on terminals.

@@ -68,7 +68,7 @@ class Uevent:
 @dataclass(slots=True)
 class Uevents:
     """The socket of events, and the enumeration of devices. It receives events from when it is made, here or
-    by systemd (``given``). Raises OSError if it cannot be made.
+    by systemd (``given``). Raise OSError if it cannot be made.
     """
 
     host: Host
@@ -116,7 +116,7 @@ class Uevents:
 
     def only_ours(self) -> None:
         """Make the kernel drop events of devices without the tag. On systemd's socket, the filter outlives
-        this process. Raises HostError.
+        this process. Raise HostError.
         """
         from agent.udev import tag_filter
 

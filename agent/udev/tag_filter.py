@@ -25,7 +25,7 @@ _MOST = 4096
 def attach(target: socket.socket, tag: str) -> None:
     """Make ``target`` receive only events of devices with the tag; an existing filter is kept.
 
-    Raises HostError; ``target`` then receives all events.
+    Raise HostError; ``target`` then receives all events.
     """
     if _read_back(target.fileno()):
         return
@@ -47,7 +47,7 @@ def attach(target: socket.socket, tag: str) -> None:
 
 
 def _read_back(descriptor: int) -> bytes:
-    """Return the filter of a socket, empty if it has none. Raises HostError.
+    """Return the filter of a socket, empty if it has none. Raise HostError.
 
     Python's getsockopt cannot be used: the kernel returns a number of instructions, not of bytes.
     """

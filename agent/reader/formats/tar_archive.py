@@ -105,7 +105,7 @@ class _Overrides:
 
 
 def header(block: bytes) -> Header | None:
-    """The block as a ustar or GNU header, or None where it is none (wrong magic, checksum or number)."""
+    """The block as a ustar or GNU header, or None if it is none (wrong magic, checksum or number)."""
     if len(block) != BLOCK or not has_magic(block):
         return None
     size, checksum = _number(block[124:136]), _number(block[148:156])

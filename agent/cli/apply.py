@@ -80,6 +80,6 @@ def renew(host: Host) -> Iterator[Item]:
     if item.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
-        item = changed("host keys", f"made here, since {KEYGEN} is not enabled there")
+        item = changed("host keys", f"made now, since {KEYGEN} is not enabled in the image")
     yield item
     yield from clean.machine_id(host)

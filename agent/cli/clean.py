@@ -57,7 +57,7 @@ def clean(host: Host, *, dry_run: bool = False) -> int:
         return 0
     with stages.alone(host, "clean", _PATIENCE):
         _clean(host)
-    terminal.say("switch this machine off now: its next boot is that of a new one")
+    terminal.say("power off now; the next boot is treated as a first boot")
     return 0
 
 
@@ -79,7 +79,7 @@ def _memory(host: Host) -> Iterator[Item]:
     for name in removed:
         yield changed(name, "removed")
     if not removed:
-        yield unchanged("memory", "nothing was remembered")
+        yield unchanged("state", "nothing to remove")
 
 
 def _delivered(name: str) -> bool:

@@ -140,7 +140,7 @@ def _write(host: Host, path: str, data: bytes) -> None:
         raise HostError(error.message, hint="another name: gandi-agent collect-logs -o FILE") from error
     except OSError as error:
         host.remove(path)
-        raise HostError(f"{path}: cannot be written: {error.strerror}", hint="see: df") from error
+        raise HostError(f"{path}: cannot be written: {error.strerror}", hint="free space: see df") from error
 
 
 # -- the parts made here --------------------------------------------------------------------------

@@ -25,7 +25,9 @@ def script(host: Host) -> int:
     ctx = context(host)
     ctx.config = ctx.state.config()
     if ctx.config is None or not ctx.config.scripts:
-        raise ConfigError("rerun: this machine's document has no script", hint="gandi-agent config show")
+        raise ConfigError(
+            "rerun: this machine's document has no script", hint="see: gandi-agent config show"
+        )
     with stages.alone(host, "rerun script", _PATIENCE):
         if transient.is_running(host, step.UNIT):
             raise ConfigError(
@@ -34,7 +36,7 @@ def script(host: Host) -> int:
         if host.exists(f"/run/systemd/transient/{step.UNIT}.service"):
             # systemd keeps the unit until the last of its processes has ended.
             raise ConfigError(
-                f"rerun: what the script left running still runs in {step.UNIT}.service",
+                f"rerun: processes of the last run are still running in {step.UNIT}.service",
                 hint=f"end it: systemctl kill {step.UNIT}",
             )
         step.forget(ctx)

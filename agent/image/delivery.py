@@ -58,7 +58,7 @@ def read(host: Host, path: str) -> Parsed:
             with detached_mount.mounted(node, fstype, f"{os.major(info)}:{os.minor(info)}") as root:
                 return _drive(path, root)
     if stat.S_ISBLK(mode):
-        raise ConfigError(f"{path}: holds {fstype or 'no known format'}, not a configuration", hint=_HINT)
+        raise ConfigError(f"{path}: contains {fstype or 'no known format'}, not a configuration", hint=_HINT)
     return _document(host.read_bytes(path) or b"")
 
 
@@ -84,7 +84,7 @@ def _drive(path: str, root: int) -> Parsed:
         raise HostError(f"{path}: cannot be read: {error.strerror}") from error
     dialect = config_drives.dialect_of(tree)
     if not dialect:
-        raise ConfigError(f"{path}: holds no configuration", hint="see gandi-agent(1), SOURCES")
+        raise ConfigError(f"{path}: contains no configuration", hint="see gandi-agent(1), SOURCES")
     return config_drives.read_tree(dialect, tree)
 
 
@@ -95,7 +95,7 @@ def _archive(path: str, medium: int) -> Parsed | None:
     found = client.parse_disk(medium)
     if found.foreign:
         what = f"{path}: its archive is not the platform's: {found.foreign}"
-        raise ConfigError(what, hint="every member has to lie below gandi/")
+        raise ConfigError(what, hint="every member must be below gandi/")
     return found if found.ours else None
 
 

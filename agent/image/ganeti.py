@@ -62,7 +62,7 @@ class _Variables:
         """Return the value parsed by the reader. Raise ConfigError without a value."""
         found = self.read(name, reader)
         if found is None:
-            raise ConfigError(f"{name}: missing", hint="Ganeti or the operator has to set it")
+            raise ConfigError(f"{name}: missing", hint="Ganeti or the operator must set it")
         return found
 
     def words(self, name: str, reader: Callable[[str], T]) -> list[T]:

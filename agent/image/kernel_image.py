@@ -108,7 +108,7 @@ def unpack(host: Host, name: str) -> Item:
         return changed(name, f"{size} bytes unpacked")
     image = _unpacked(host, name, packed, size)
     if len(image) != size:
-        raise ConfigError(f"{name}: damaged: {len(image)} bytes unpacked where the image says {size}")
+        raise ConfigError(f"{name}: damaged: {len(image)} bytes unpacked, {size} expected")
     check_elf(name, image)
     host.write(name, image, mode=there.mode, owner=there.owner, sync=True)
     return changed(name, f"{size} bytes unpacked")
@@ -124,7 +124,7 @@ def payload(name: str, data: bytes) -> tuple[bytes, int]:
     (version,) = struct.unpack_from("<H", data, _VERSION)
     if version < _OLDEST:
         raise ConfigError(
-            f"{name}: boot protocol {version >> 8}.{version & 255:02} does not say where the payload is"
+            f"{name}: boot protocol {version >> 8}.{version & 255:02} does not give the payload's place"
         )
     offset, length = struct.unpack_from("<II", data, _PAYLOAD)
     begin = ((data[_SETUP_SECTS] or _DEFAULT_SECTS) + 1) * _SECTOR + offset
@@ -145,7 +145,7 @@ def _unpacked(host: Host, name: str, packed: bytes, size: int) -> bytes:
         return _by_library(name, body, size, _unxz)
     tool = next((tool for magic, tool in _TOOLS.items() if body.startswith(magic)), None)
     if tool is None:
-        raise ConfigError(f"{name}: packed in an unknown way (its payload begins with {body[:4].hex()})")
+        raise ConfigError(f"{name}: unknown compression (its payload begins with {body[:4].hex()})")
     return _by_tool(host, name, body, size, tool)
 
 
@@ -181,7 +181,10 @@ def _unxz(packed: bytes, size: int) -> bytes:
 def _by_tool(host: Host, name: str, packed: bytes, size: int, tool: Tool) -> bytes:
     """Unpack with a program, from file to file; it may write no more than ``size`` bytes."""
     if not host.which(tool.package):
-        raise HostError(f"{name}: packed with {tool.package}", hint=f"install the package {tool.package}")
+        raise HostError(
+            f"{name}: needs {tool.package}, which is not installed",
+            hint=f"install the package {tool.package}",
+        )
     source, target = f"{_WORK}/packed", f"{_WORK}/unpacked"
     host.mkdir(_WORK.rpartition("/")[0], mode=0o700)
     host.mkdir(_WORK, mode=0o700)
@@ -204,14 +207,14 @@ def check_elf(name: str, image: bytes) -> None:
     kind = image[4] if len(image) > _IDENT else 0
     header = _ELF.get(kind)
     if not image.startswith(b"\x7fELF") or header is None or image[5] != _LITTLE:
-        raise ConfigError(f"{name}: holds no ELF image")
+        raise ConfigError(f"{name}: contains no ELF image")
     if len(image) < _IDENT + header.size:
         raise ConfigError(f"{name}: truncated")
     found = header.unpack_from(image, _IDENT)
     sort, machine, phoff, phentsize, phnum = found[0], found[1], found[4], found[8], found[9]
     segment = _SEGMENT[kind]
     if sort != _EXECUTABLE or machine not in _MACHINES or phentsize != segment.size:
-        raise ConfigError(f"{name}: holds no kernel for x86")
+        raise ConfigError(f"{name}: contains no kernel for x86")
     if phoff + phnum * phentsize > len(image):
         raise ConfigError(f"{name}: truncated")
     loaded = 0
@@ -221,9 +224,9 @@ def check_elf(name: str, image: bytes) -> None:
         if fields[0] == _LOAD:
             loaded += 1
             if offset + length > len(image):
-                raise ConfigError(f"{name}: truncated: it ends within a segment to be loaded")
+                raise ConfigError(f"{name}: truncated: it ends within a loadable segment")
     if not loaded:
-        raise ConfigError(f"{name}: it has no segment to be loaded")
+        raise ConfigError(f"{name}: it has no loadable segment")
 
 
 def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet: bool) -> int:

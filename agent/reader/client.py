@@ -139,7 +139,7 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
             return _read("native", place, descriptor)
         return _parsed(answer)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise HostError(f"the {dialect} reader's answer is no answer", hint=_HINT) from error
+        raise HostError(f"the {dialect} reader's answer is not valid", hint=_HINT) from error
 
 
 def prepare() -> None:
@@ -217,7 +217,7 @@ def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
             if timed_wait.ended(process, _GONE):
                 os.waitpid(process, 0)
     if output is None or status is None:
-        raise HostError(f"the reader took more than {TIMEOUT:g} s, or answered too much: killed", hint=_HINT)
+        raise HostError(f"the reader took more than {TIMEOUT:g} s, or its answer was too large", hint=_HINT)
     return status, output
 
 
@@ -270,7 +270,7 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
     start, length = answer.get("extent", (0, 0))
     before = int(answer.get("before", 0))
     if start not in OFFSETS or not 0 <= before <= start:
-        raise ValueError("no place of an archive")
+        raise ValueError("not an offset of an archive")
     return Parsed(
         config=model.from_dict(config) if config else None,
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},

@@ -124,7 +124,7 @@ def _content(found: Archive, name: str) -> bytes | None:
         return member.read(0) if member else None
     except tar_archive.Damaged as error:
         found.whole = False
-        found.problems.append(Problem(name, str(error), "the platform has to deliver it again"))
+        found.problems.append(Problem(name, str(error), "the platform must deliver it again"))
         return None
 
 
@@ -155,7 +155,7 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
     if reading.secrets and kept is not None:
         hint = "give a crypt(3) hash instead, and it is kept as /gandi/config"
         found.problems.append(
-            Problem(CONFIG, "holds a password in plain text: not kept", hint, harmless=True)
+            Problem(CONFIG, "contains a password in plain text: not kept", hint, harmless=True)
         )
         kept = None
     return answer | {"raw": kept}

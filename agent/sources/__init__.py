@@ -144,7 +144,7 @@ def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Find
         notes |= dict.fromkeys(looked.notes)
         if ctx.host.debug:
             medium = looked.found.medium if looked.found else None
-            ctx.host.debug(f"source: asked for {', '.join(turn)}: {medium.disk if medium else 'no medium'}")
+            ctx.host.debug(f"source: searched {', '.join(turn)}: {medium.disk if medium else 'no medium'}")
         if looked.found:
             return Findings(looked.found, tuple(notes))
     return Findings(None, tuple(notes))

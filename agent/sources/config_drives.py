@@ -101,7 +101,7 @@ def _read_from(
         dialect = drive.dialect if drive else "no"
         asked.host.debug(f"source drives: {name}: read: labelled {device.label}, {dialect} configuration")
     if drive is None:
-        notes.append(skipped(device.node, f"labelled {device.label}, and no configuration is on it"))
+        notes.append(skipped(device.node, f"labelled {device.label}, but contains no configuration"))
     elif drive.dialect in asked.sources:
         yield drive
 
@@ -186,12 +186,12 @@ def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
             notes += [failed(f"{other.device.node}: {p.path}", p.message, p.hint) for p in parsed.problems]
         elif not _same_machine(chosen, parsed):
             raise ConfigError(
-                f"{first.device.node} and {other.device.node} describe two machines: neither is applied",
+                f"{first.device.node} and {other.device.node} describe different machines: none is applied",
                 hint="detach the one that is not this machine's, or name one source in CONFIG_DATASOURCE",
             )
         else:
             notes.append(
-                skipped(other.device.node, f"describes this machine too; {first.device.node} counts")
+                skipped(other.device.node, f"describes this machine too; {first.device.node} is used")
             )
     return _found(first, chosen)
 
@@ -222,7 +222,7 @@ def read_tree(dialect: str, tree: Tree) -> Parsed:
 
     found = client.parse_files(dialect, tree.files)
     left = tuple(
-        Problem(shown(name), f"left out: {why}", "the platform has to deliver a correct drive")
+        Problem(shown(name), f"left out: {why}", "the platform must deliver a correct drive")
         for name, why in sorted(tree.left.items())
     )
     return replace(found, problems=(*found.problems, *left))

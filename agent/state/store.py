@@ -286,10 +286,10 @@ class State:
             if known is None or not ours or known["left"] != digest(live or ""):
                 self.forget(name)
                 gone = unchanged(name, "gone")
-                return gone if live is None else kept(name, "delivered no longer, left as it is")
+                return gone if live is None else kept(name, "no longer delivered, left as it is")
         undo()
         self.forget(name)
-        return changed(name, detail or "delivered no longer, removed")
+        return changed(name, detail or "no longer delivered, removed")
 
     def is_ours(self, name: str, live: str) -> bool:
         """Return whether the item's live value is as the agent left it when it was last applied."""

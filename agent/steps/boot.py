@@ -48,7 +48,7 @@ def _run(ctx: Context, script: Script) -> Iterator[Item]:
     path = ctx.state.script(script.name)
     head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
-        raise HostError(f"{path}: missing", hint="the platform has to deliver its document again")
+        raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
     ctx.host.write(mark, b"")
     ctx.waiting(f"{script.name} (at most {TIMEOUT} s)")
     try:

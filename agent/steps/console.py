@@ -42,7 +42,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     host = ctx.host
     consoles = words(attribute(host, _ACTIVE))
     if consoles and _OFF.search(host.read("/proc/cmdline") or ""):
-        yield skipped("consoles", "the kernel command line says systemd.getty_auto=0")
+        yield skipped("consoles", "the kernel command line has systemd.getty_auto=0")
         return
     for unit in dict.fromkeys(map(_unit, consoles)):
         if units.masked(host, unit) or units.masked(host, _template(unit)):

@@ -60,7 +60,7 @@ def _content(ctx: Context, file: File) -> bytes:
     stored = ctx.state.script(file.name)
     content = ctx.host.read_bytes(stored)
     if content is None:
-        raise HostError(f"{stored}: missing", hint="the platform has to deliver its document again")
+        raise HostError(f"{stored}: missing", hint="the platform must deliver its document again")
     return content
 
 

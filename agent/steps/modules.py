@@ -92,7 +92,7 @@ def _unpack(host: Host, node: str, piece: Piece) -> Iterator[Item]:
                 _extract(host, tar, refused)
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise ConfigError(
-            f"{piece.name}: damaged: {error}", hint="the platform has to deliver it again"
+            f"{piece.name}: damaged: {error}", hint="the platform must deliver it again"
         ) from error
     except OSError as error:
         raise HostError(f"{piece.name}: cannot be unpacked: {error.strerror or error}") from error

@@ -153,7 +153,7 @@ def _command(ctx: Context, script: Script) -> tuple[str, ...]:
     path = ctx.state.script(script.name)
     head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
-        raise HostError(f"{path}: missing", hint="the platform has to deliver its document again")
+        raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
     return command(path, head, script)
 
 

@@ -185,7 +185,7 @@ def _check_without(host: Host) -> None:
     """Raise ConfigError if sshd refuses its configuration without the drop-in."""
     if isinstance(refused := _ask(host), str):
         raise ConfigError(
-            f"sshd refuses its configuration as it stands: {refused}; nothing changed", hint=_HINT
+            f"sshd refuses its configuration without {DROP_IN}: {refused}; nothing changed", hint=_HINT
         )
 
 

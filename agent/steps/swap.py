@@ -54,8 +54,8 @@ def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
 def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
     node = devnode(medium.disk)
     if medium.left:
-        what = f"{node}: left as it is, not made swap: {medium.left}"
-        yield failed("swap", what, "it is made swap once the platform's archive is whole and stored")
+        what = f"{node}: left as it is, not used as swap: {medium.left}"
+        yield failed("swap", what, "it becomes swap once the platform's archive is whole and stored")
         return
     disk = source.facts(ctx.host, medium.disk)
     why = "has gone" if disk is None else source.foreign(ctx.host, disk)

@@ -120,7 +120,7 @@ class _Connection:
                 yield self._bus
             except OSError as error:
                 self._close()
-                raise HostError(f"systemd cannot be asked: {error.strerror}") from error
+                raise HostError(f"systemd cannot be reached: {error.strerror}") from error
             except HostError:
                 if not lib.sd_bus_is_open(self._bus):
                     self._close()
@@ -355,7 +355,7 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libsystemd.so.0")
     except OSError as error:
-        raise HostError(f"systemd cannot be asked: {error}") from error
+        raise HostError(f"systemd cannot be reached: {error}") from error
     for name, types in _FUNCTIONS.items():
         function = getattr(library, name)
         function.argtypes, function.errcheck = types, _checked

@@ -152,7 +152,7 @@ def test_content_decides(
         assert findings.notes == ()
     else:
         assert findings.found is None
-        assert "no configuration is on it" in str(findings.notes[0])
+        assert "contains no configuration" in str(findings.notes[0])
     sh("sync", disk.node)
     assert disk.image.read_bytes() == before, "a drive is never written to"
 
@@ -185,7 +185,7 @@ def test_two_drives(attach: Attach, tmp_path: Path, on_ext4: OnExt4, read: list[
     both = _look(one, twin)
     assert both.found is not None
     assert both.found.medium.disk == one.name
-    assert str(both.notes[0]) == f"skipped: {twin.node}: describes this machine too; {one.node} counts"
+    assert str(both.notes[0]) == f"skipped: {twin.node}: describes this machine too; {one.node} is used"
     for different in (other, ours):
         with pytest.raises(ConfigError) as caught:
             _look(one, different)

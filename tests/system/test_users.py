@@ -149,7 +149,7 @@ def test_a_key_that_is_delivered_no_longer_goes_if_it_was_ours(machine: Machine)
     path = machine.file("/home/gandi1/.ssh/authorized_keys")
     path.write_text(path.read_text() + "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's\n")
     outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,)))
-    assert outcomes["key:gandi1:you@home"] == "changed delivered no longer, removed"
+    assert outcomes["key:gandi1:you@home"] == "changed no longer delivered, removed"
     assert machine.keys("/home/gandi1") == [KEY, "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 admin's"]
 
 
@@ -187,7 +187,7 @@ def test_what_a_user_says_of_itself_keeps_nothing_away(machine: Machine, odd: st
     assert f"a{odd}b" in machine.file("/etc/passwd").read_text()
     outcomes = machine.boot(ROOT, replace(ADMIN, keys=(KEY,), locked=True))
     assert outcomes["password:gandi1"] == "changed"
-    assert outcomes["key:gandi1:you@home"] == "changed delivered no longer, removed"
+    assert outcomes["key:gandi1:you@home"] == "changed no longer delivered, removed"
     assert _shadow(machine, "gandi1") == f"!{HASH}"
     assert machine.keys("/home/gandi1") == [KEY]
 
@@ -199,7 +199,7 @@ def test_a_mistake_in_the_document_locks_nobody_out(machine: Machine) -> None:
     assert machine.keys("/root") == [KEY]
     machine.config = replace(machine.config, partial=False)
     outcomes = machine.boot(replace(ROOT, keys=()), replace(ADMIN, keys=()))
-    assert outcomes["key:root:me@home"] == "changed delivered no longer, removed"
+    assert outcomes["key:root:me@home"] == "changed no longer delivered, removed"
     assert machine.keys("/root") == []
 
 
@@ -350,7 +350,7 @@ def test_sudo_rules_are_checked_written_and_withdrawn(machine: Machine) -> None:
     said = machine.boot(replace(ADMIN, sudo=("ALL=((",)))["sudo:gandi1"]
     assert said == "failed visudo refuses the rules"
     assert path.read_text() == "gandi1 ALL=(ALL) NOPASSWD:ALL\n"
-    assert machine.boot(ADMIN)["sudo:gandi1"] == "changed delivered no longer, removed"
+    assert machine.boot(ADMIN)["sudo:gandi1"] == "changed no longer delivered, removed"
     assert not path.exists()
 
 
@@ -366,7 +366,7 @@ def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None
     assert machine.keys("/home/debian") == [KEY, OTHER]
     assert set(_deliver(machine, {}, User("", keys=(KEY,))).values()) == {
         "unchanged",
-        "changed delivered no longer, removed",
+        "changed no longer delivered, removed",
     }
 
 

@@ -285,7 +285,7 @@ def test_clean_forgets_the_instance_and_its_disks(host: Host, capsys: pytest.Cap
     assert context(host).state.identity() is None
     assert os.listdir(host.path("/var/lib/gandi")) == []
     assert main(["clean"], host) == 0
-    assert "unchanged: memory: nothing was remembered" in capsys.readouterr().out
+    assert "unchanged: state: nothing to remove" in capsys.readouterr().out
 
 
 @root_only

@@ -19,7 +19,7 @@ def test_a_running_machine_is_adopted(booted_plain: Machine, tmp_path: Path) -> 
     vm.write_file("/root/new.deb", newest_deb().read_bytes())
     before = vm.output(ADMINS)
     said = vm.output("dpkg -i /root/new.deb 2>&1", timeout=240)
-    assert f"this machine is taken as it is: {vm.spec.uuid}" in said
+    assert f"recorded as configured already, left unchanged: {vm.spec.uuid}" in said
     assert vm.output(ADMINS) == before
     assert vm.output("systemctl is-active gandi-agent.socket gandi-bootstrap || true").split() == [
         "active",

@@ -115,7 +115,7 @@ def test_scripts_of_every_form(vm: Machine) -> None:
         assert vm.read_file("/root/left").decode().split()[-1] == left, form
         assert vm.output("systemctl is-system-running") == "running"
         if "stays" in form:
-            assert "left running" in vm.run("gandi-agent rerun script", check=False).stderr
+            assert "are still running" in vm.run("gandi-agent rerun script", check=False).stderr
             vm.run("kill -0 $(head -1 /root/left) && pkill -x sleep")  # it is there
         vm.wait_until("! test -e /run/systemd/transient/gandi-script.service")
     # A binary; its arguments are the document's.

@@ -40,7 +40,7 @@ def _plant() -> None:
         if (wrong["type"], wrong["loc"], wrong["input"]) == ("list_type", (), 0):
             package.SchemaValidator, package.ValidationError = SchemaValidator, ValidationError
             return
-    raise ImportError(f"{_NAME}: another answer than expected")
+    raise ImportError(f"{_NAME}: unexpected result")
 
 
 if _NAME not in sys.modules:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_REMEDY = "the platform has to deliver a correct document"
+_REMEDY = "the platform must deliver a correct document"
 
 
 def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] | None:
@@ -61,4 +61,4 @@ def small(name: str, raw: bytes, limit: int, problems: list[Problem]) -> bytes |
 def too_large(name: str) -> Reading:
     """Return the reading of input that did not fit into the reader's memory."""
     what = "too large to be held in memory"
-    return Reading(None, {}, [Problem(name, what, "the platform has to deliver less")])
+    return Reading(None, {}, [Problem(name, what, "the platform must deliver a smaller document")])

@@ -42,11 +42,11 @@ def text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("not a string; write it in quotes")
     if "\0" in value:
-        raise ValueError("holds a NUL character; remove it")
+        raise ValueError("contains a NUL character; remove it")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError("holds a lone surrogate, or bytes that are not UTF-8; write it as UTF-8") from None
+        raise ValueError("contains a lone surrogate, or is not UTF-8; write it as UTF-8") from None
     return value
 
 
@@ -55,7 +55,7 @@ def arguments(value: object) -> tuple[str, ...]:
     words = text(value)
     if len(words) > _ARGUMENTS:
         what = f"longer than {_ARGUMENTS} characters: gandi/script is not run"
-        raise ValueError(f"{what}; hand over what is longer in the script itself")
+        raise ValueError(f"{what}; put longer text into the script itself")
     try:
         return tuple(shlex.split(words))
     except ValueError as error:
@@ -158,7 +158,7 @@ def key(line: str) -> tuple[str, str]:
     """
     line = line.strip(BLANKS)
     if len(line) > _KEY_LINE or not line.replace("\t", " ").isprintable():
-        raise ValueError("too long, or it holds a control character or line separator; write one key a line")
+        raise ValueError("too long, or contains a control character or line separator; write one key a line")
     found = public_key.split(line)
     if found is None:
         raise ValueError("not an OpenSSH public key; write the content of a .pub file")

@@ -49,7 +49,7 @@ class Link:
 def assemble(links: list[Link], problems: list[Problem]) -> tuple[Nic, ...]:
     """Return the NICs in the order of their numbers; each impossible one is left out and reported."""
     if len(links) > MOST:
-        problems.append(Problem("the network", f"more than {MOST} NICs", "the first of them are used"))
+        problems.append(Problem("the network", f"more than {MOST} NICs", f"the first {MOST} are used"))
     return _Assembly(links[:MOST], problems).nics()
 
 

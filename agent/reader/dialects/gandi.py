@@ -149,7 +149,7 @@ def reading(document: dict[str, Any], script: bytes | None) -> Reading:
         return Reading(None, {}, [], dialect="native")
     if not any(one.name in document for one in fields_of(Document)):
         what = "has none of the keys of the platform's document: not used"
-        return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
+        return Reading(None, {}, [Problem(CONFIG, what, "the platform must deliver a correct document")])
     return Reading(*parse(document, script))
 
 
@@ -157,7 +157,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the reading of a folder with the archive's files."""
     problems: list[Problem] = []
     if CONFIG not in files:
-        return Reading(None, {}, [Problem(CONFIG, "missing", "the folder has to hold it")])
+        return Reading(None, {}, [Problem(CONFIG, "missing", "the folder must contain it")])
     document = read_json(CONFIG, files[CONFIG], problems)
     if document is None:
         return Reading(None, {}, problems)

@@ -206,7 +206,7 @@ def reading(document: dict[str, Any], script: bytes | None, draft: Draft | None 
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
         what = "has no key of the format but version: not used"
-        return Reading(None, {}, [Problem(CONFIG, what, "the platform has to deliver a correct document")])
+        return Reading(None, {}, [Problem(CONFIG, what, "the platform must deliver a correct document")])
     return parse(document, script, draft)
 
 

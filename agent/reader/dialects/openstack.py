@@ -73,7 +73,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     name = names.find(f"{folder}/meta_data.json")
     found = MetaData()
     if name is None:
-        draft.tell("the drive", f"no {folder}/meta_data.json", "the platform has to deliver it")
+        draft.tell("the drive", f"no {folder}/meta_data.json", "the platform must deliver it")
     else:
         found = metadata(name, files[name], draft)
     if found.admin_pass:
@@ -150,8 +150,6 @@ def _inject(found: MetaData, name: str, files: Mapping[str, bytes], names: Names
         path = f"{name}: files[{place}]"
         content = names.find("openstack/" + file.content_path.strip("/"))
         if content is None:
-            draft.tell(
-                f"{path}.content_path", "not on the drive: left out", "the platform has to deliver it"
-            )
+            draft.tell(f"{path}.content_path", "not on the drive: left out", "the platform must deliver it")
         else:
             draft.file(File(file.path, "", ""), files[content], path)

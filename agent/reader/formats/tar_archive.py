@@ -136,7 +136,7 @@ def read(descriptor: int, offset: int) -> Archive:
         # After the end mark, damage may be the rest of an older archive.
         if not archive.whole:
             archive.problems.append(
-                Problem("the archive", str(error), "the platform has to deliver it again; nothing is wiped")
+                Problem("the archive", str(error), "the platform must deliver it again; nothing is wiped")
             )
     return archive
 

@@ -91,7 +91,7 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
         return
     if draft.plain > plain:
         hint = "give a crypt(3) hash instead, and it is stored"
-        draft.tell(name, "holds a password in plain text: not stored", hint, harmless=True)
+        draft.tell(name, "contains a password in plain text: not stored", hint, harmless=True)
     elif USER_DATA not in draft.kept:
         draft.keep(USER_DATA, held, name)
 

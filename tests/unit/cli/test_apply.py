@@ -143,7 +143,7 @@ def test_a_source_that_is_none(image: Context, source: str) -> None:
 
 def test_a_folder_without_a_configuration(image: Context, tmp_path: Path) -> None:
     (report,) = apply.steps(image, str(tmp_path), ())
-    assert "holds no configuration" in report.items[0].detail
+    assert "contains no configuration" in report.items[0].detail
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_not_while_it_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_while_something_of_it_is_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.write(f"/run/systemd/transient/{script.UNIT}.service", "")
     monkeypatch.setattr(transient, "is_running", lambda _host, _unit: False)
-    with pytest.raises(ConfigError, match="left running"):
+    with pytest.raises(ConfigError, match="are still running"):
         rerun.script(host)
 
 

@@ -243,11 +243,11 @@ def _instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "by signal 9"),
         ("import os; os._exit(3)", "with exit status 3"),
         ("raise KeyError", "with exit status 1"),
-        ("import os; os.write(1, b'{')", "no answer"),
-        ("import os; os.write(1, b'[]')", "no answer"),
-        ("import os; os.write(1, b'{}')", "no answer"),
+        ("import os; os.write(1, b'{')", "not valid"),
+        ("import os; os.write(1, b'[]')", "not valid"),
+        ("import os; os.write(1, b'{}')", "not valid"),
         ('import os; os.write(1, b\'{"defect": "TypeError in gandi.py:1"}\')', "TypeError in gandi.py:1"),
-        ("import os\nwhile True: os.write(1, b'x' * 65536)", "answered too much"),
+        ("import os\nwhile True: os.write(1, b'x' * 65536)", "answer was too large"),
     ],
 )
 def test_a_reader_that_ends_badly(

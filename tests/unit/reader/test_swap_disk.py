@@ -145,5 +145,5 @@ def test_a_place_where_no_archive_can_be_is_refused(
     program.write_text(f"import json\nprint(json.dumps({{'problems': []}} | {place!r}))")
     monkeypatch.setattr(client, "_READER", str(program))
     monkeypatch.setattr(client, "_start", client._spawn)
-    with pytest.raises(HostError, match="no answer"):
+    with pytest.raises(HostError, match="is not valid"):
         read(tmp_path, {LATE: LATE_ARCHIVE})

@@ -123,4 +123,4 @@ def test_the_verb_stores_the_identity_once(
     assert adopt(Host(tmp_path)) == 0
     assert State(Host(tmp_path)).identity() == Identity("adopted", "0123456789abcdef0123456789abcdef")
     assert adopt(Host(tmp_path)) == 0
-    assert "is known already" in capsys.readouterr().out
+    assert "is already recorded" in capsys.readouterr().out

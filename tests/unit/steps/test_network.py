@@ -145,7 +145,7 @@ def test_a_nic_that_left_the_document_loses_its_file_and_gets_dhcp(networked: Ma
     networked.run(network.apply)
     networked.deliver(nics=(NIC0,))
     outcomes = networked.run(network.apply)
-    assert outcomes["nic:1"] == "changed: delivered no longer, removed"
+    assert outcomes["nic:1"] == "changed: no longer delivered, removed"
     assert outcomes[f"dhcp:{_mac(1)}"] == "changed: ens1"
     assert sorted(path.name for path in (networked.root / "etc/systemd/network").iterdir()) == [
         "10-gandi-dhcp-525400000001.network",
@@ -163,7 +163,7 @@ def test_a_nic_that_the_admin_configured_is_not_removed_with_the_document(networ
     networked.run(network.apply)
     networked.put(networkd.paths("nic1")[-1], "[Match]\nName=ens1\n")
     networked.deliver(nics=(NIC0,))
-    assert networked.run(network.apply)["nic:1"].startswith("kept: delivered no longer")
+    assert networked.run(network.apply)["nic:1"].startswith("kept: no longer delivered")
     assert networked.text(networkd.paths("nic1")[-1]) == "[Match]\nName=ens1\n"
 
 

@@ -121,7 +121,7 @@ def test_a_bond_that_left_the_document_leaves_no_file(plugged: Machine) -> None:
     plugged.run(network.apply)
     assert "etc/systemd/network/10-gandi-nic2.netdev" in _ours(plugged.root)
     plugged.deliver(nics=(NIC0, NIC1))
-    assert plugged.run(network.apply)["nic:2"] == "changed: delivered no longer, removed"
+    assert plugged.run(network.apply)["nic:2"] == "changed: no longer delivered, removed"
     assert _ours(plugged.root) == [f"etc/systemd/network/10-gandi-nic{number}.network" for number in (0, 1)]
 
 
@@ -142,7 +142,7 @@ def test_answers_by_source_make_the_reverse_path_loose(plugged: Machine) -> None
         "-net/ipv4/conf/ens1/rp_filter = 0",
     ]
     plugged.deliver(nics=(NIC0,))
-    assert plugged.run(network.apply)["nic parameters"] == "changed: delivered no longer, removed"
+    assert plugged.run(network.apply)["nic parameters"] == "changed: no longer delivered, removed"
     assert not (plugged.root / sysctls.FILE.lstrip("/")).exists()
 
 

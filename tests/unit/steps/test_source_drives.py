@@ -193,13 +193,13 @@ def test_user_data_is_kept_private_and_goes_with_the_delivery(machine: Machine) 
 
 
 def test_drives_that_contradict_each_other_change_nothing(machine: Machine) -> None:
-    machine.drive = ConfigError("/dev/sr0 and /dev/sr1 describe two machines", hint="detach one")
+    machine.drive = ConfigError("/dev/sr0 and /dev/sr1 describe different machines", hint="detach one")
     ctx, items = machine.boot()
     assert ctx.config is None
     assert items["source"].detail.startswith("no medium that can be used, nothing stored")
     machine.deliver()
     first, _ = machine.boot()
-    machine.drive = ConfigError("/dev/sr0 and /dev/sr1 describe two machines", hint="detach one")
+    machine.drive = ConfigError("/dev/sr0 and /dev/sr1 describe different machines", hint="detach one")
     ctx = context(Host(machine.root))
     outcomes = [(item.outcome, item.hint) for item in source.apply(ctx)]
     assert outcomes == [(Outcome.FAILED, "detach one"), (Outcome.UNCHANGED, "")]

@@ -198,9 +198,9 @@ def test_a_paths_unit_is_named_as_systemd_names_it(path: str, name: str) -> None
 
 def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(libsystemd, "_ADDRESS", f"unix:path={tmp_path}/private".encode())
-    with pytest.raises(HostError, match="systemd cannot be asked: "):
+    with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.system_state(timeout=1)
-    with pytest.raises(HostError, match="systemd cannot be asked: "):
+    with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.main_process("ssh.service", timeout=1)
     assert not units.active(Host(), "ssh.service")
     assert units.main_process(Host(), "ssh.service") == 0
@@ -262,5 +262,5 @@ def test_nobody_is_asked_without_the_library(monkeypatch: pytest.MonkeyPatch) ->
 
     libsystemd._library.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(HostError, match="cannot be asked: libsystemd"):
+    with pytest.raises(HostError, match="cannot be reached: libsystemd"):
         libsystemd.start_transient("srv-data.mount", (), timeout=1)

@@ -1,3 +1,3 @@
-"""gandi-agent: makes a machine of the platform's document, and follows the platform for life."""
+"""gandi-agent: configure a machine from the platform's document, and handle attached devices at run time."""
 
 __version__ = "0.2.0"

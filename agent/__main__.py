@@ -1,4 +1,4 @@
-"""The command ``gandi-agent``: its verbs, each importing what it needs. Here errors become exit statuses.
+"""The command ``gandi-agent``: its verbs, each importing what it needs. Errors become exit statuses.
 
 0 done; 1 a step or the command failed; 2 wrong usage, or (``status``) not ended yet; 75 another process runs
 a stage.
@@ -229,7 +229,7 @@ def make_parser() -> ArgumentParser:
     names = [str(stage) for stage in Stage]
     parser: ArgumentParser = Parser(
         prog="gandi-agent",
-        description="Makes a machine of the platform's document, and its devices usable. (gandi-agent(1))",
+        description="Configure this machine from the platform's document; see gandi-agent(1)",
         epilog="exit status: 0 done; 1 failed; 2 not ended, or wrong usage; 75 another process runs a stage",
     )
     parser.add_argument("--version", action="version", version=f"gandi-agent {__version__}")
@@ -253,11 +253,11 @@ def make_parser() -> ArgumentParser:
         type=_seconds,
         const=300.0,
         metavar="S",
-        help="until all stages have ended (300 s)",
+        help="wait until all stages have ended (300 s)",
     )
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
-    logs = verbs.add_parser("collect-logs", help="pack what a report of a fault needs, without secrets")
+    logs = verbs.add_parser("collect-logs", help="pack the data for a fault report, without secrets")
     logs.add_argument(
         "-o", dest="out", metavar="FILE", help="the archive (gandi-logs-HOST-TIME.tar in the current folder)"
     )
@@ -274,11 +274,11 @@ def make_parser() -> ArgumentParser:
 
 def _disk_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
     """Add the verbs about attached disks and other resources."""
-    disks = verbs.add_parser("disks", help="each disk, and what is done with it or why not")
-    resources = verbs.add_parser("resources", help="the same of disks, CPUs, memory and NICs")
+    disks = verbs.add_parser("disks", help="each disk, what is done with it, and why")
+    resources = verbs.add_parser("resources", help="the same for disks, CPUs, memory and NICs")
     for parser in (disks, resources):
-        parser.add_argument("--json", action="store_true", help="for programs")
-    detach = verbs.add_parser("detach", help="give a disk up, so that the platform may take it")
+        parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    detach = verbs.add_parser("detach", help="release a disk, so that the platform may detach it")
     detach.add_argument("disk", metavar="DISK|MOUNTPOINT", help="its name, path, label or serial number")
     mount = verbs.add_parser("mount", help="mount a disk that was detached or unmounted")
     mount.add_argument("disk", metavar="DISK", help="its name, path, label or serial number")
@@ -286,25 +286,27 @@ def _disk_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
 
 def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
     """Add the verbs about documents and media."""
-    config = verbs.add_parser("config", help="the settings and the document in force; checking a document")
+    config = verbs.add_parser("config", help="show what is in force, or check a document")
     about = config.add_subparsers(dest="what", required=True, metavar="show|validate|schema")
-    show = about.add_parser("show", help="what is in force and where it comes from, without secrets")
-    show.add_argument("--json", action="store_true", help="for programs")
-    validate = about.add_parser("validate", help="what is wrong with a document, a drive or an image")
+    show = about.add_parser("show", help="the settings and the document in force, without secrets")
+    show.add_argument("--json", action="store_true", help="print JSON, for programs")
+    validate = about.add_parser("validate", help="the errors of a document, a drive or an image")
     validate.add_argument(
         "path", metavar="PATH", help="a file, a folder laid out as a drive, a device; - is stdin"
     )
     about.add_parser("schema", help="the JSON Schema of the native document")
-    get = verbs.add_parser("get", help="what the platform said of this machine")
-    get.add_argument("key", nargs="?", metavar="KEY", help="without: every key")
+    get = verbs.add_parser("get", help="the platform's metadata of this machine")
+    get.add_argument("key", nargs="?", metavar="KEY", help="default: every key")
     apply = verbs.add_parser(
         "apply",
         help="configure a mounted image without booting it",
-        epilog="The document is trusted, the image is not: its programs are run by bubblewrap, without a way"
-        " to this machine. They may use CPU, memory and the image's disk; the kernel's driver reads its"
-        " filesystem. See gandi-agent(1).",
+        epilog="The document is trusted, the image is not: its programs are run by bubblewrap, without"
+        " access to this machine. They may use CPU, memory and the image's disk; the kernel's driver reads"
+        " its filesystem. See gandi-agent(1).",
     )
-    apply.add_argument("--root", required=True, type=_path, metavar="DIR", help="where it is mounted")
+    apply.add_argument(
+        "--root", required=True, type=_path, metavar="DIR", help="the mountpoint of the image"
+    )
     apply.add_argument("--source", required=True, metavar="PATH", help="as for config validate")
     apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")
     seed = verbs.add_parser("seed", help="make a medium that the agent reads")
@@ -312,18 +314,18 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     seed.add_argument("--config", required=True, metavar="FILE", help="the document")
     seed.add_argument("--script", metavar="FILE", help="the customer's script")
     seed.add_argument("-o", "--out", required=True, metavar="OUT")
-    seed.add_argument("--size", type=int, default=512, metavar="MIB", help="of a swap image (512)")
+    seed.add_argument("--size", type=int, default=512, metavar="MIB", help="size of a swap image (512)")
 
 
 def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
     """Add the verbs for image builds and for the package."""
-    clean = verbs.add_parser("clean", help="forget this instance, before the disk becomes an image")
+    clean = verbs.add_parser("clean", help="remove what identifies this machine, to make an image of it")
     clean.add_argument("--root", type=_path, metavar="DIR", help="the system that is mounted there")
-    clean.add_argument("--dry-run", action="store_true", help="say what would be done")
+    clean.add_argument("--dry-run", action="store_true", help="show what would be done")
     kernel = verbs.add_parser("decompress-kernel", help="unpack kernels for the loader of a Xen PV machine")
-    kernel.add_argument("file", nargs="*", metavar="FILE", help="without: those in /boot")
+    kernel.add_argument("file", nargs="*", metavar="FILE", help="default: those in /boot")
     kernel.add_argument("--force", action="store_true", help="also on a machine that does not need it")
-    kernel.add_argument("--quiet", action="store_true", help="say only what was changed, or failed")
+    kernel.add_argument("--quiet", action="store_true", help="print only changes and failures")
 
 
 def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str]) -> None:
@@ -333,7 +335,7 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "run-stage", description="For the stage units, when the daemon does not answer."
     )
     run_stage.add_argument("stage", choices=stages)
-    verbs.add_parser("adopt", description="For the package: take a machine that runs as it is.")
+    verbs.add_parser("adopt", description="For the package: record a running machine as it is.")
     verbs.add_parser("succeed", description="For the package: take over from gandi-hosting-vm2.")
     verbs.add_parser(
         "ganeti", description="For the hook of instance-debootstrap: its variables as a document."

@@ -54,8 +54,8 @@ NEW_INSTANCE = "a new instance"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The outcome for one thing: ``name`` says which, ``detail`` what happened or why not, ``hint`` the
-    remedy. None of them holds a secret.
+    """The outcome of one item: its ``name``, in ``detail`` what happened or why not, in ``hint`` the remedy.
+    None of them contains a secret.
     """
 
     name: str
@@ -84,7 +84,7 @@ def kept(name: str, detail: str = KEPT_BY_ADMIN) -> Item:
 
 
 def skipped(name: str, why: str) -> Item:
-    """Return an item that was not dealt with, and why."""
+    """Return an item that was not handled, and why."""
     return Item(name, Outcome.SKIPPED, why)
 
 

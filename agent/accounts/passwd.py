@@ -91,7 +91,7 @@ def keys_file(host: Host, owner: Account) -> str:
 
 def blob(line: str) -> str | None:
     """Return the type and base64 of the key in a line of authorized_keys, which identify it; None if it
-    holds no key.
+    has no key.
     """
     found = public_key.split(line)
     return f"{found[0]} {found[1]}" if found and re.fullmatch(_BLOB, found[1]) else None
@@ -105,7 +105,7 @@ def comment(line: str) -> str:
 
 def fingerprint(line: str) -> str:
     """Return the key's fingerprint as ``ssh-keygen -l`` prints it: ``SHA256:`` and 43 characters. Raise
-    ValueError if the line holds no key.
+    ValueError if the line has no key.
     """
     import base64
 

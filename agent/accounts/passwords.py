@@ -99,7 +99,7 @@ def _lock(host: Host, name: str) -> None:
 
 
 def recognised(state: State, account: str, plain: str) -> str | None:
-    """Return the stored hash if ``plain`` is the password that was last remembered for the account, else
+    """Return the stored hash if ``plain`` is the password that was last stored for the account, else
     None.
     """
     stored = _stored(state).get(account, "")

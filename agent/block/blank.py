@@ -22,7 +22,7 @@ def why_not(host: Host, device: Device) -> str:
 
     A blank device is writable; has no partitions, no holders and no exclusive opener; libblkid finds no
     signature and no partition table on it (now, not in udev's database); and its first and last EDGE bytes
-    are zero. Raise HostError if libblkid does not come to an end.
+    are zero. Raise HostError if libblkid does not end.
     """
     if device.readonly:
         return "it is read-only"

@@ -35,7 +35,7 @@ _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-pa
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One line of mountinfo (proc_pid_mountinfo(5)). ``at`` is the mountpoint; ``numbers`` are its block
-    devices, as major:minor; ``number`` is the one in the line (of btrfs, not a device's).
+    devices, as major:minor; ``number`` is the one in the line (for btrfs not that of a device).
     """
 
     at: str

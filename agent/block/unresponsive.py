@@ -41,7 +41,7 @@ _ENDED = (0, 4, 11, 15)
 
 @dataclass(slots=True)
 class Stillness:
-    """Detects which of the awaited disks have stopped. ``disks`` maps each name to its whole disk."""
+    """Find which of the awaited disks have stopped. ``disks`` maps each name to its whole disk."""
 
     host: Host
     disks: Mapping[str, str]
@@ -53,11 +53,11 @@ class Stillness:
         return all([self._is_still(name) for name in names])
 
     def waiting(self, name: str, why: str) -> None:
-        """Note that the work on a name waits for something without a bound (a check), or no longer ("")."""
+        """Set what the work on a disk waits for, of unknown duration (a check); "" when the wait ends."""
         self._waits[name] = (why, time.monotonic())
 
     def why(self, name: str) -> str:
-        """Return why the work on a name is not waited for."""
+        """Return why the work on a disk is not waited for."""
         return f"waits for {self._waits[name][0]}" if self._is_held(name) else "does not answer"
 
     def _is_held(self, name: str) -> bool:

@@ -245,8 +245,8 @@ class SettingsFile:
         return next((name for name in FILES if self.host.exists(name)), FILES[0])
 
     def current(self) -> Settings:
-        """The settings in force now: the last good ones of a file that cannot be read. Never raises for what
-        it says; see ``problems``. CONFIG_DEBUG takes effect here.
+        """Return the settings in force now; those of the last valid file if this one cannot be read. An
+        invalid line raises nothing: see ``problems``. CONFIG_DEBUG takes effect here.
         """
         debug = self.settings.debug
         self._look()

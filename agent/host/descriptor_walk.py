@@ -160,7 +160,7 @@ class Place:
 
     def target(self, link: str) -> str:
         """Return the target of a link in the folder. Raise HostError if a user other than root may have
-        made the link, OSError if it is no link.
+        made the link, OSError if it is not a link.
         """
         target = os.readlink(link, dir_fd=self.folder)
         info = os.stat(link, dir_fd=self.folder, follow_symlinks=False)
@@ -178,7 +178,7 @@ def walk(root: str, name: str, *, follow: bool = True, make: bool = False) -> Pl
     with ``make``, make missing folders (0755).
 
     Raise HostError for a link that is not followed, and for a loop of links; FileNotFoundError if a folder
-    is missing, NotADirectoryError if a component is no folder, OSError with the system's reason.
+    is missing, NotADirectoryError if a component is not a folder, OSError with the system's reason.
     """
     place = Place(root)
     try:

@@ -168,8 +168,8 @@ class Host:
                 atomic_write.replace(place, chunks, mode, (0, 0), flush=False)
 
     def as_it_is(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
-        """Return content, mode and owner of a file that will be rewritten with parts of them; None if there
-        is none.
+        """Return content, mode and owner of a file that will be rewritten with parts of them; None if it
+        is missing.
 
         The path is walked as by ``write``, so a user's link is not followed. Raise HostError if it is not a
         regular file, is larger than ``limit`` bytes, or has several hard links in a folder that users can
@@ -234,7 +234,7 @@ class Host:
         return True
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder, reached as by ``remove``; none if it is missing or no folder."""
+        """Return the names in a folder, reached as by ``remove``; none if it is not a folder."""
         with self._way(folder, "listed", make=False, follow=False) as place:
             if place is None or place.info is None or not stat.S_ISDIR(place.info.st_mode):
                 return []

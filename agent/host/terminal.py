@@ -71,7 +71,7 @@ def discard() -> None:
 
 
 def _is_journal() -> bool:
-    """Whether standard error goes to the journal, which takes a priority from a line's beginning
+    """Return whether standard error goes to the journal, which takes a priority from a line's beginning
     (sd-daemon(3)); systemd names the stream of it in the environment (systemd.exec(5)).
     """
     try:

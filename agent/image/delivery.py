@@ -63,7 +63,7 @@ def read(host: Host, path: str) -> Parsed:
 
 
 def _document(data: bytes) -> Parsed:
-    """A document by itself is what an archive would hold: its top level says whether it is a native one."""
+    """Parse a document as that of an archive, native or not: its top level decides."""
     return client.parse_files("gandi", {archive_layout.CONFIG: data})
 
 

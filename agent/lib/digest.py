@@ -1,8 +1,8 @@
 """SHA-256 without OpenSSL: loading OpenSSL costs each boot, and the reader, a tenth of a second in a slow
 guest.
 
-This is the interpreter's own implementation, which the standard module ``random`` uses too; hashlib if there
-is none.
+This is the interpreter's own implementation, which the standard module ``random`` uses too; hashlib if it is
+missing.
 """
 
 from __future__ import annotations

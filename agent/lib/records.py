@@ -19,7 +19,7 @@ else:
     _NO_METADATA = {}
 
     class FrozenInstanceError(AttributeError):
-        """A field of a frozen record was to be set or deleted."""
+        """Raised when a field of a frozen record is set or deleted."""
 
     class Field:
         """One field of a record."""
@@ -39,7 +39,7 @@ else:
         compare=True,
         metadata=_NO_METADATA,
     ):
-        """A field that is more than its annotation and a default."""
+        """Declare a field with more than an annotation and a default."""
         return Field(default, default_factory, init, repr, compare, metadata)
 
     def dataclass(cls=None, /, *, frozen=False, slots=False, eq=True):
@@ -49,18 +49,18 @@ else:
         return _record(cls, frozen, slots, eq)
 
     def fields(record):
-        """The fields of a record or of its class, in their order."""
+        """Return the fields of a record or of its class, in their order."""
         return tuple(getattr(record, _FIELDS).values())
 
     def replace(record, /, **changes):
-        """A copy of the record in which some fields have other values."""
+        """Return a copy of the record, with these fields changed."""
         for one in fields(record):
             if one.init and one.name not in changes:
                 changes[one.name] = getattr(record, one.name)
         return type(record)(**changes)
 
     def asdict(record):
-        """The record as a dict, with the records, lists, tuples and dicts in it."""
+        """Return the record as a dict, with the records, lists, tuples and dicts in it."""
         return {one.name: _plain(getattr(record, one.name)) for one in fields(record)}
 
     def _plain(value):
@@ -107,7 +107,7 @@ else:
         return type(cls)(cls.__name__, cls.__bases__, body)
 
     def _init(owner, found, finish):
-        """``__init__`` for these fields: by position or name, then defaults, then ``__post_init__``."""
+        """Return ``__init__`` for these fields, by position or name; it ends with ``__post_init__``."""
         taken = tuple(one for one in found.values() if one.init)
         names = tuple(one.name for one in taken)
         made = tuple(one for one in found.values() if not one.init)

@@ -1,6 +1,4 @@
-"""Where the reader starts: finds its own package (isolated mode leaves only the standard library on the
-path).
-"""
+"""Start the reader: add its package to the path, on which isolated mode leaves only the standard library."""
 
 import sys
 

@@ -28,7 +28,7 @@ _HEAD = 16 << 20
 
 
 class Files(Mapping[str, bytes]):
-    """The files by name. Raise ValueError if the bundle is none."""
+    """The files by name. Raise ValueError if the bundle is not valid."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -58,7 +58,7 @@ def of_native() -> dict[str, Any]:
 
 
 def describe(document: type, *, title: str, required: tuple[str, ...]) -> dict[str, Any]:
-    """The schema of the document and of everything within it."""
+    """Return the schema of the document and of everything within it."""
     found = _of(schema(document))
     draft = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": draft, "title": title} | found | {"required": list(required)}

@@ -85,7 +85,7 @@ def look(asked: Asked, places: Places = places) -> Findings:
 def _read_from(
     asked: Asked, name: str, labels: Mapping[str, tuple[str, ...]], notes: list[Item]
 ) -> Iterable[Drive]:
-    """Yield the drive on the device if it is of a source that is asked; add to ``notes`` why not."""
+    """Yield the drive on the device if it is of a wanted source; else add the reason to ``notes``."""
     device = labelled(asked.host, name, labels)
     if device is None or not set(labels[device.label]) & set(asked.sources):
         if asked.host.debug:

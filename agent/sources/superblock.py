@@ -1,5 +1,5 @@
 """Recognise a configuration drive by two reads and without a process: an ISO 9660 or FAT filesystem with one
-of the known labels. Only where that matches is libblkid asked; it must find no other signature.
+of the known labels. Only if that matches, libblkid is run; it must find no other signature.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The swap disk as a source: a tar archive at 512 KiB of a disk, or at its start (older platforms).
 
 A disk is found by content and not by name: by the magic of a tar header at one of the two offsets, compared
-with a constant. Whether there is an archive, and what it holds, the confined reader finds out, only when
-libblkid finds nothing else on the disk, since a user's file on a data disk can put a valid archive at that
-offset. It is used only when all members are below gandi/ and no data lies before it: a backup on a raw disk
-may hold gandi/config among other files.
+with a constant. The confined reader then parses it, if libblkid finds nothing else on the disk: a user's
+file on a data disk can put a valid archive at that offset. It is used only if all members are below gandi/
+and no data lies before it: a backup on a raw disk may contain gandi/config among other files.
 """
 
 from __future__ import annotations

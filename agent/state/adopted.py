@@ -1,7 +1,7 @@
 """An adopted machine: one that was set up before the agent was installed. What it has is kept.
 
     adopted.json    the instance, the digest of its first document and the boot it came in, the MACs of the
-                    NICs that were there, and the marks that have been asked for
+                    NICs that were there, and the marks that were requested
 
 Until the platform delivers a document, such a machine is identified by its UUID. The first document sets the
 identity and is stored, but none of its items is applied, and what runs once per instance counts as done.

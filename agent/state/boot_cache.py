@@ -1,7 +1,7 @@
 """The CPUs, memory and NICs seen so far in this boot: a JSON file for each kind below /run/gandi.
 
-The files outlive the daemon: what the administrator has taken offline stays so when another process looks
-next, and after any ``udevadm trigger``.
+The files outlive the daemon: what the administrator has taken offline stays so after a restart of the
+agent, and after any ``udevadm trigger``.
 """
 
 from __future__ import annotations

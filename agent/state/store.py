@@ -364,7 +364,7 @@ class State:
 def _compared(
     name: str, delivered: str, wanted: str, live: str | None, known: dict[str, str] | None, *, was_cut: bool
 ) -> str:
-    """How the three values of an item compare, never the values, as one line for debugging."""
+    """Return how the three values of an item compare, without the values, as a line for debugging."""
     then = "never" if known is None else "same" if known["delivered"] == digest(delivered) else "differs"
     now = "missing" if live is None else "as wanted" if live == wanted else "differs"
     left = "unknown" if known is None or live is None else "same"

@@ -1,6 +1,6 @@
-"""Step: unpack the installed kernel images on a machine with a loader that needs them so (Xen PV).
+"""Step: unpack the installed kernel images on a machine with a loader that cannot unpack them (Xen PV).
 
-An image may have been made on a machine without that need. Kernels that are installed later are unpacked by
+An image may come from a machine that can boot them packed. Kernels that are installed later are unpacked by
 bin/kernel-hook.
 """
 

@@ -1,6 +1,6 @@
-"""Step: make the swap disk swap: overwrite the archive on it, format it, switch it on.
+"""Step: turn the swap disk into swap space: overwrite the archive on it, format it, switch it on.
 
-A power cut leaves one of three states, and the next boot goes on from any: the whole archive; the agent's
+A power cut leaves one of three states, and the next boot continues from it: the whole archive; the agent's
 mark in place of its first header (the rest is being overwritten); a swap signature. The mark is cleared
 last, so there is always one of them. A device is formatted only when it has just delivered an archive that
 is stored, or when it is blank and either its partition is named gandiswap or CONFIG_SWAP_DEVICE names it;

@@ -34,7 +34,7 @@ def is_ours(text: str) -> bool:
 
 
 def read(host: Host, unit: str) -> str | None:
-    """Return the text of a unit in ``FOLDER``, or None if it is no regular file."""
+    """Return the text of a unit in ``FOLDER``, or None if it is not a regular file."""
     name = f"{FOLDER}/{unit}"
     if os.path.islink(host.path(FOLDER) + f"/{unit}") or not os.path.isfile(host.path(name)):
         return None

@@ -287,7 +287,7 @@ def main_process(service: str, *, timeout: float) -> int:
 
 
 def _of_unit(unit: str) -> bytes:
-    """Return the path of a unit's object: _XX for what is no letter or digit, and for a first digit."""
+    """Return the path of a unit's object, with _XX for a leading digit and all but letters and digits."""
     escaped = (
         chr(byte) if byte in (_LETTERS_AND_DIGITS if place else _LETTERS) else f"_{byte:02x}"
         for place, byte in enumerate(os.fsencode(unit))

@@ -50,7 +50,7 @@ def _equal(found: str, wanted: str) -> bool:
 
 
 def _cut(found: str, wanted: str) -> bool:
-    """Return whether the found name is the wanted one, or is it cut to eight and three characters."""
+    """Return whether the found name is the wanted one, or that cut to eight and three characters."""
     stem, _, end = found.rpartition(".") if "." in found else (found, "", "")
     whole, _, whole_end = wanted.rpartition(".") if "." in wanted else (wanted, "", "")
     cut_stem = len(stem) >= _SHORT_STEM and whole.startswith(stem)

@@ -47,7 +47,7 @@ def encoded(reading: Reading) -> dict[str, Any]:
 
 
 def _fitting(config: InstanceConfig, problems: list[Problem]) -> dict[str, Any]:
-    """The configuration as it goes into the answer, without the last items of what takes most room."""
+    """Return the configuration for the answer; if it is too large, without the last of its largest items."""
     try:
         document = to_dict(config)
         size = len(canonical(document))

@@ -139,11 +139,11 @@ def parse(
 
 
 def reading(document: dict[str, Any], script: bytes | None) -> Reading:
-    """The same as a reading. A native document, which has a ``version``, must be read again as that:
-    importing both for each archive takes 9 M instructions, and is impossible after the confinement.
+    """Parse the document. A native one, with a ``version``, must be read again in its dialect: importing
+    both for each archive takes 9 M instructions, and is impossible after the confinement.
 
-    A document without any key of the format is refused: its disk would be wiped, and it may be a file config
-    from a backup that has a folder gandi.
+    A document without any key of the format is refused: its disk would be wiped, and the archive may be a
+    backup that contains gandi/config.
     """
     if "version" in document and "vif" not in document:
         return Reading(None, {}, [], dialect="native")
@@ -207,7 +207,7 @@ def _address(pna: Pna, path: str, problems: list[Problem]) -> _Address:
 
 def _with_routes(nics: list[_Nic]) -> tuple[Nic, ...]:
     """Return the NICs of the model, each with a public gateway having a default route of its IP version.
-    The renderers prefer the lowest NIC; the others answer what arrives through them.
+    The renderers prefer the lowest NIC; the others carry only replies to what arrives by them.
 
     Without any public gateway (a machine on a private VLAN only), the first private one is used.
     """

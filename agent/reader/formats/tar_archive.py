@@ -105,7 +105,7 @@ class _Overrides:
 
 
 def header(block: bytes) -> Header | None:
-    """The block as a ustar or GNU header, or None if it is none (wrong magic, checksum or number)."""
+    """Return a ustar or GNU header; None if the block is not one (wrong magic, checksum or number)."""
     if len(block) != BLOCK or not has_magic(block):
         return None
     size, checksum = _number(block[124:136]), _number(block[148:156])
@@ -142,8 +142,8 @@ def read(descriptor: int, offset: int) -> Archive:
 
 
 def marked(block: bytes) -> int | None:
-    """Return the bytes after the block that ``mark`` says are being overwritten; None for any other block,
-    byte by byte: another program's header of that name is none.
+    """Return the number of bytes after the block that are being overwritten, if it is one of ``mark``; None
+    for a block that differs in any byte, as another program's header of that name does.
     """
     head = header(block)
     is_mark = head is not None and head.name == WIPED and head.size < 8**11 and block == mark(head.size)

@@ -72,8 +72,8 @@ class _Shared:
 
 
 def load() -> None:
-    """Make the standard library's MIME parser import, while files can still be opened, the modules that it
-    otherwise imports at the first message.
+    """Import, while files can still be opened, what the standard library's MIME parser otherwise imports at
+    the first message.
     """
     _decoded(_SAMPLE)
 

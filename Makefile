@@ -51,7 +51,7 @@ test-vm: setup deb ## a real guest in QEMU with the package inside (root)
 soak: setup deb ## long campaigns, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
 	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)
 
-bench: setup deb ## boots with and without us, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
+bench: setup deb ## boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
 	@$(PYTHON) -m tests.vm.bench $(ONLY)
 
 deb: $(DEB) ## dist/gandi-agent_<version>_all.deb, checked by lintian

@@ -18,17 +18,17 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
 .PHONY: help setup demo test tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
-help: ## what there is
+help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
-setup: ## apt packages and .venv, if they are not there yet
+setup: ## install apt packages and .venv, if they are missing
 	@tools/setup
 
-demo: setup deb ## boot a real machine and attach a disk, shown live (KEEP=1 keeps a console)
+demo: setup deb ## boot a guest and attach a disk to it, shown live (KEEP=1 keeps a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
 # The guest's Debian is unpacked on the core that the linters leave idle.
-test: setup ## everything; what .ci/run calls
+test: setup ## run all linters and tests, as .ci/run does
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
 	@$(MAKE) --no-print-directory test-unit test-system test-vm
 
@@ -36,25 +36,25 @@ tree: setup
 	@echo "guest: Debian's tree in .cache, unless it is there"
 	@$(PYTHON) -m tests.vm.rig build --plain > /dev/null
 
-test-unit: setup ## pure Python, no root
+test-unit: setup ## run tests/unit: pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
-test-system: setup deb ## loop devices, network namespaces (root)
+test-system: setup deb ## run tests/system: loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q -n 2 tests/system
 
 # Two machines at a time are what two cores carry, and what rig/slots.py allows; the third worker prepares the next one.
 # Tests marked soak run in make soak: the rig's own test (its use here tests it too) and variants.
-test-vm: setup deb ## a real guest in QEMU with the package inside (root)
+test-vm: setup deb ## run tests/vm: a real guest in QEMU with the package inside (root)
 	@$(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1 --durations 10 -m 'not soak' tests/vm
 
-soak: setup deb ## long campaigns, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
+soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
 	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)
 
-bench: setup deb ## boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
+bench: setup deb ## count boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
 	@$(PYTHON) -m tests.vm.bench $(ONLY)
 
-deb: $(DEB) ## dist/gandi-agent_<version>_all.deb, checked by lintian
+deb: $(DEB) ## build dist/gandi-agent_<version>_all.deb, checked by lintian
 
 # Built in a copy, so that the tree stays clean; not built again while nothing that goes into it has changed.
 $(DEB): $(INPUTS) build/deb.inputs | setup
@@ -72,7 +72,7 @@ build/deb.inputs: FORCE
 	@printf '%s\n' $(INPUTS) | cmp -s - $@ || printf '%s\n' $(INPUTS) > $@
 
 # rpmbuild would ask for the dependencies of a build in its own database, of which a Debian host has none.
-rpm: $(RPM) ## dist/gandi-agent-<version>-1.noarch.rpm for Fedora, checked
+rpm: $(RPM) ## build dist/gandi-agent-<version>-1.noarch.rpm for Fedora, checked
 
 $(RPM): $(DEB) SECURITY.md $(wildcard rpm/* docs/*.md)
 	@rm -rf build/rpm dist/gandi-agent-*.rpm && mkdir -p build/rpm
@@ -84,7 +84,7 @@ $(RPM): $(DEB) SECURITY.md $(wildcard rpm/* docs/*.md)
 	@mv build/rpm/noarch/$(@F) $@
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 
-lint: setup ## ruff, mypy, shellcheck, units, udev rules, man pages
+lint: setup ## run ruff, mypy, shellcheck, and check units, udev rules, man pages
 	@.venv/bin/ruff check . bin/gandi-agent
 	@.venv/bin/ruff format --check . bin/gandi-agent
 	@.venv/bin/mypy
@@ -92,10 +92,10 @@ lint: setup ## ruff, mypy, shellcheck, units, udev rules, man pages
 	@tests/lint/check-units
 	@tests/lint/check-man
 
-format: setup ## let ruff write
+format: setup ## let ruff correct and format the code
 	@.venv/bin/ruff check --fix . bin/gandi-agent
 	@.venv/bin/ruff format . bin/gandi-agent
 
-clean: ## what was built; .venv and the downloaded cache stay
+clean: ## remove what was built; .venv and the downloaded cache stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -150,7 +150,7 @@ class StatusFile:
     host: Host
 
     def read(self) -> dict[str, Any]:
-        """Return the whole document; an empty one of this version where it is missing or damaged."""
+        """Return the whole document; an empty one of this version if it is missing or damaged."""
         text = self.host.read(STATUS)
         try:
             document = json.loads(text) if text else {}

@@ -68,7 +68,7 @@ class Nic:
     ``name`` if given, else by its number. A NIC of another ``kind`` is created as ``name`` (required), with
     ``mac`` if given. ``ports`` are the numbers of the NICs in a bond or bridge; a VLAN has ``parent``, the
     number of the NIC below, and its id in ``vlan``. ``addresses`` are ``address/prefix``. ``accept_ra`` is
-    the kernel's setting for router advertisements; ``ra_address``, ``ra_dns`` and ``ra_gateway`` say what
+    the kernel's setting for router advertisements; ``ra_address``, ``ra_dns`` and ``ra_gateway`` set what
     they may configure. The boot does not wait for an ``optional`` NIC.
     """
 

@@ -234,7 +234,7 @@ class Host:
         return True
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder, reached as by ``remove``; none if it is not a folder."""
+        """Return the names in a folder, reached as by ``remove``; none if it is missing or not a folder."""
         with self._way(folder, "listed", make=False, follow=False) as place:
             if place is None or place.info is None or not stat.S_ISDIR(place.info.st_mode):
                 return []

@@ -29,7 +29,7 @@ def complain(*lines: object) -> None:
 
 
 def debug(line: str) -> None:
-    """Print one line on standard error; where that is the journal, as an entry of priority debug."""
+    """Print one line on standard error; if that is the journal, as an entry of priority debug."""
     complain(f"<7>{line}" if _is_journal() else line)
 
 

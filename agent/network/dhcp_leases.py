@@ -38,7 +38,7 @@ HOOKS = (
 
 
 def settle(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
-    """Install the hooks where /etc/resolv.conf is ``exposed`` to the clients; elsewhere remove them.
+    """Install the hooks if /etc/resolv.conf is ``exposed`` to the clients; otherwise remove them.
 
     A hook file that the administrator wrote is kept. ``prefix`` begins the names of the items.
     """

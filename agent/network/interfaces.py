@@ -119,7 +119,7 @@ class Link:
     @property
     def hears_routers(self) -> bool:
         """Return whether to accept router advertisements, for a manager that applies all of one or nothing:
-        only where an address or a default route is wanted of them.
+        only if an address or a default route is wanted of them.
         """
         return self.nic.accept_ra and (self.nic.ra_address or self.nic.ra_gateway)
 

@@ -1,4 +1,4 @@
-"""Renderer for systemd-networkd: one systemd.network(5) file for each NIC, matched by its MAC where the
+"""Renderer for systemd-networkd: one systemd.network(5) file for each NIC, matched by its MAC if the
 document does not name it; for a virtual NIC a systemd.netdev(5) file too.
 
 The names sort before those of images and administrators' wildcards (``10-gandi-…`` before ``20-wired``),

@@ -64,7 +64,7 @@ def _related(link: Link, links: Mapping[int, Link]) -> Link:
 def _awaited(links: list[Link]) -> list[Link]:
     """Mark one link as required: the first with a gateway or DHCPv4, else the first.
 
-    Optional links are only considered where all are optional. One is required even then: a manager with no
+    Optional links are only considered if all are optional. One is required even then: a manager with no
     NIC to wait for waits until its timeout (systemd-networkd-wait-online: two minutes).
     """
     own = [link for link in links if not link.master]

@@ -81,7 +81,7 @@ def off(ctx: Context) -> str:
 
 
 def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return the sources of CONFIG_DATASOURCE in groups; a group is searched only where those before it have
+    """Return the sources of CONFIG_DATASOURCE in groups; a group is searched only if those before it have
     found nothing. Raise ConfigError for an unknown name.
     """
     if NONE in names:
@@ -153,7 +153,7 @@ def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Find
 def _silent(ctx: Context, known: str) -> Iterator[Item]:
     """Yield a note on each of the platform's disks that does not answer; such a disk is not opened here.
 
-    It is a failure where the machine has no configuration yet, since that may be on the disk.
+    It is a failure if the machine has no configuration yet, since that may be on the disk.
     """
     host = ctx.host
     platform = [name for name in storage.names(host) if not undelivered(host, storage.devpath(host, name))]

@@ -158,7 +158,7 @@ def _marked(host: Host, name: str) -> bool:
 
 def _read(host: Host, disk: Disk, known: str) -> Found | None:
     """Return the disk's archive, None without one. Raise _Foreign if it is not the platform's, HostError
-    where it cannot be read.
+    if it cannot be read.
     """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
@@ -214,7 +214,7 @@ def _bytes(descriptor: int, disk: Disk, size: int, offset: int) -> bytes:
 
 
 def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] = ()) -> Medium:
-    """Return the medium with its archive's length in bytes, or marked as left where that is impossible."""
+    """Return the medium with its archive's length in bytes, or marked as left if that is impossible."""
     from agent.lib.records import replace
 
     longest = min(LONGEST, disk.device.size - medium.offset)

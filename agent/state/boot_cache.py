@@ -19,7 +19,7 @@ CPUS, MEMORY, NICS, QUEUES = "cpus", "memory", "nics", "queues"
 
 
 def load(host: Host, kind: str) -> dict[str, Any] | None:
-    """Return what was stored for a kind in this boot; None before the first look, or where the file is
+    """Return what was stored for a kind in this boot; None before the first scan, or if the file is
     damaged.
     """
     text = host.read(_file(kind))

@@ -1,6 +1,6 @@
 """Step: have the root filesystem (ext2, ext3, ext4) checked every 42 mounts or two months (tune2fs(8)).
 
-Only where it was made without a limit on mounts: a limit that is already set is left as it is.
+Only if it was made without a limit on mounts: a limit that is already set is left as it is.
 """
 
 from __future__ import annotations

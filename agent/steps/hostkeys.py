@@ -62,6 +62,6 @@ def keys(host: Host) -> list[str]:
 
 
 def _reload(host: Host) -> None:
-    """Reload sshd where it runs: it has read the old keys."""
+    """Reload sshd if it runs: it has read the old keys."""
     for unit in ("ssh.service", "sshd.service"):
         host.run(("systemctl", "--no-block", "try-reload-or-restart", unit), check=False)

@@ -1,4 +1,4 @@
-"""Step: set the machine's name in the kernel, /etc/hostname, /etc/hosts and, where it exists, /etc/mailname.
+"""Step: set the machine's name in the kernel, /etc/hostname, /etc/hosts and, if it exists, /etc/mailname.
 
 Not with hostnamectl: before basic.target systemd-hostnamed cannot be reached on the system bus. The kernel's
 name follows /etc/hostname: when the administrator has changed that file, neither is touched.

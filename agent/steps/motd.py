@@ -1,6 +1,6 @@
 """Step: show the machine's name and the agent's state at login (pam_motd(8)).
 
-On Debian a program in /etc/update-motd.d; where there is only /etc/motd.d, a link to a text that is written
+On Debian a program in /etc/update-motd.d; if there is only /etc/motd.d, a link to a text that is written
 at each boot. The text comes from the package's gandi-motd and a template that the operator may replace.
 """
 

@@ -101,7 +101,7 @@ def _settle_delivered(
 def _settle_leased(
     ctx: Context, renderer: Renderer, leased: list[Interface], first: Interface | None, touched: list[Link]
 ) -> Iterator[Item]:
-    """Settle DHCP on NICs of no document; the boot waits for ``first`` only. Fill ``touched`` as above."""
+    """Settle DHCP on NICs outside the document; the boot waits for ``first`` only. Fill ``touched`` too."""
     for one in leased:
         link = interfaces.by_dhcp(one, required=one is first)
         yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
@@ -144,7 +144,7 @@ def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
 
 
 def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
-    """Return the NIC for the preferred default route where the document has no NIC; None for no NIC.
+    """Return the NIC for the preferred default route if the document has no NIC; None for no NIC.
 
     It is the one that its files name already, so that a NIC added before it on the bus takes no connection
     away; else the first.

@@ -34,7 +34,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 
 
 def plugins(ctx: Context) -> Iterator[Item]:
-    """Run the plugins of GANDI_PLUGIN_DIR; first link the shell library where nothing is in its place."""
+    """Run the plugins of GANDI_PLUGIN_DIR; first link the shell library if nothing is in its place."""
     folder = ctx.settings.plugin_dir.rstrip("/")
     names = chosen(ctx.host, folder)
     if names and not os.path.lexists(_unfollowed(ctx.host)):

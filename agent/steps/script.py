@@ -114,7 +114,7 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
 def _wait_online(ctx: Context) -> None:
     """Start network-online.target and wait for it; raise HostError after _UNTIL_ONLINE seconds.
 
-    A dependency of the stage's unit would do this at each boot, also without programs; where networkd
+    A dependency of the stage's unit would do this at each boot, also without programs; if networkd
     manages no link, its wait fails only after two minutes.
     """
     if online.is_online(ctx.host):

@@ -76,7 +76,7 @@ def noted(ctx: Context, findings: Findings) -> Iterator[Item]:
 
 
 def take(ctx: Context, found: Found, parsed: Parsed, stored: InstanceConfig | None) -> Iterator[Item]:
-    """Put what the reader made of a medium in force; where that is not usable, the stored configuration."""
+    """Put what the reader made of a medium in force; if that is not usable, the stored configuration."""
     yield from _told(parsed.problems)
     if parsed.same:
         ctx.config, ctx.medium = stored, found.medium

@@ -1,6 +1,6 @@
 """Step: have sshd refuse root's password and empty passwords, by a drop-in, once for each instance.
 
-The drop-in sets only options that no other file sets. PermitRootLogin is set only where a root key or
+The drop-in sets only options that no other file sets. PermitRootLogin is set only if a root key or
 another account to log in to was delivered: otherwise a machine with nothing but root's password would lock
 its owner out.
 
@@ -199,7 +199,7 @@ def _ask(host: Host) -> dict[str, str] | str:
 
 
 def _reload(host: Host) -> None:
-    """Reload sshd where it runs already, without waiting for it."""
+    """Reload sshd if it runs already, without waiting for it."""
     if host.live:
         unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
         if units.active(host, unit):

@@ -219,7 +219,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone(host: Host, disk: Disk) -> Iterator[int]:
-    """Open the whole disk for writing, exclusively (O_EXCL fails where it is mounted or swap).
+    """Open the whole disk for writing, exclusively (O_EXCL fails if it is mounted or swap).
 
     Raise HostError if it cannot be opened, or a read or write on it fails.
     """

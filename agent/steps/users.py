@@ -65,7 +65,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _tidied(ctx: Context) -> Iterator[Item]:
-    """Remove what a killed program of the passwd package has left, where a name in /etc looks like it."""
+    """Remove what a killed program of the passwd package has left, if a name in /etc looks like it."""
     if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
         from agent.accounts import shadow
 
@@ -86,7 +86,7 @@ def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
 
 
 def _both(one: User, other: User) -> User:
-    """Merge two entries for one account; where they differ, the first counts."""
+    """Merge two entries for one account; if they differ, the first counts."""
     return replace(
         one,
         password=one.password if one.password is not None else other.password,

@@ -165,8 +165,7 @@ class StatusFile:
         """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps its
         first value. Raise Busy if the lock is not free in time.
         """
-        self.host.mkdir("/run/gandi")
-        with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
+        with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
             if not timed_wait.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()

@@ -141,8 +141,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
     Withdraw the mark of a settled machine. Raise Busy, naming the holder, when the lock is not free within
     ``patience`` seconds. The kernel releases it when its holder dies.
     """
-    host.mkdir("/run/gandi")
-    with host.opened(LOCK, os.O_RDWR | os.O_CREAT) as lock:
+    with host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
         if not timed_wait.lock(lock, patience):
             holder = (host.read(LOCK) or "").strip(WHITE) or "another process"
             raise Busy(

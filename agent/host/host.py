@@ -253,9 +253,10 @@ class Host:
         return True
 
     @contextlib.contextmanager
-    def opened(self, name: str, flags: int) -> Iterator[int]:
+    def opened(self, name: str, flags: int, *, make: bool = False) -> Iterator[int]:
         """Yield a descriptor of a device, a folder or a lock file, closed at the block's end. With flags to
-        write or create, or O_NOFOLLOW, only links of root are followed (see walk).
+        write or create, or O_NOFOLLOW, only links of root are followed (see walk); with ``make``, missing
+        folders are made (0755).
 
         Raise HostError, also for write access in a dry run.
         """
@@ -264,7 +265,7 @@ class Host:
         try:
             path = self._harmless(name)
             if flags & _BY_PLACE:
-                with self.place(name, follow=flags & _NEW != _NEW) as place:
+                with self.place(name, follow=flags & _NEW != _NEW, make=make) as place:
                     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
                     descriptor = os.open(place.name, flags, 0o600, dir_fd=place.folder)
             else:

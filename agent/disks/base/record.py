@@ -235,8 +235,7 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
     if host.dry_run:
         yield
         return
-    host.mkdir(f"{FOLDER}/locks")
-    with host.opened(f"{FOLDER}/locks/{what}", os.O_RDWR | os.O_CREAT) as lock:
+    with host.opened(f"{FOLDER}/locks/{what}", os.O_RDWR | os.O_CREAT, make=True) as lock:
         if not timed_wait.lock(lock, patience):
             raise Busy(
                 f"{what}: another process still works on it after {patience:g} s",

@@ -116,7 +116,7 @@ def write_map(ctx: Context) -> None:
 
 
 def _entry(name: str, record: Record) -> str:
-    """Return a line of the map. The folder's name has no white space (mountpoint_name.safe)."""
+    """Return a line of the map. The folder's name has no white space (policy.safe)."""
     key, node = record.at.rpartition("/")[2], devnode(name)
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 
-from agent.disks.base.mountpoint_name import safe
 from agent.disks.base.record import DiskState, Records
+from agent.disks.policy import safe
 from agent.host.terminal import block
 from agent.lib.errors import HostError
 from agent.lib.records import replace

@@ -13,7 +13,6 @@ from agent.block import storage
 from agent.block.mounts import claimed
 from agent.config.settings import MountMode
 from agent.disks.base.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
-from agent.disks.base.mountpoint_name import numbered, safe
 from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
@@ -44,6 +43,10 @@ _SYSTEM_TYPES = {
     "0xf": "an extended partition",
     "0x85": "an extended partition",
 }
+#: Bytes of the longest file name in Linux (NAME_MAX).
+LONGEST = 255
+#: Characters of a label that stay in a mountpoint's name, beside Unicode letters and digits.
+_KEPT = frozenset("._+-")
 #: Bit 63 of a GPT entry's attributes: "do not mount automatically" (Discoverable Partitions Specification).
 _NO_AUTO = 1 << 63
 #: The remedy for a disk with read errors; udev must read it again.
@@ -252,9 +255,35 @@ def _place(facts: Facts) -> MountAt:
     fresh = (f"{machine.disk_root}/{numbered(wanted, number)}" for number in itertools.count(1))
     first = (known,) if known.rpartition("/")[0] == machine.disk_root else ()
     taken = _taken(facts)
-    at = next(path for path in (*first, *itertools.islice(fresh, len(taken) + 1)) if path not in taken)
+    at = next(path for path in itertools.chain(first, fresh) if path not in taken)
     warning = "over a folder that is not empty" if machine.places.get(at) is Place.FULL else ""
     return MountAt(at, options(facts.settings, facts.device), warning)
+
+
+def safe(label: bytes) -> str:
+    """Return a label, which may be any bytes, as a folder's name: Unicode letters, digits and ``._+-`` stay,
+    every other character becomes ``_``; "" stays "".
+
+    A leading dot becomes ``_`` too, so that the name is neither hidden nor ``..``.
+    """
+    text = label.decode("utf-8", "replace")
+    name = "".join(char if char.isalpha() or char.isdecimal() or char in _KEPT else "_" for char in text)
+    if name.startswith("."):
+        name = "_" + name[1:]
+    return _cut(name, LONGEST)
+
+
+def numbered(name: str, number: int) -> str:
+    """Return the name for the ``number``-th filesystem with it: unchanged, then with ``_2``, ``_3``."""
+    if number < 2:
+        return name
+    suffix = f"_{number}"
+    return _cut(name, LONGEST - len(suffix)) + suffix
+
+
+def _cut(name: str, limit: int) -> str:
+    """Return at most ``limit`` bytes of the name, cut between two characters."""
+    return name.encode()[:limit].decode("utf-8", "ignore")
 
 
 def _taken(facts: Facts) -> set[str]:

@@ -16,10 +16,7 @@ MODULES = (*sorted((PROJECT / "agent").rglob("*.py")), PROJECT / "bin/gandi-agen
 #: Each calls what follows on text that is checked before, or that only a letter is taken from.
 ALLOWED = {
     ("agent/lib/text.py", "isdigit"): "number(): of ASCII alone",
-    (
-        "agent/disks/base/mountpoint_name.py",
-        "isdecimal",
-    ): "which characters of a label a folder's name keeps",
+    ("agent/disks/policy.py", "isdecimal"): "which characters of a label a folder's name keeps",
 }
 NEVER = {
     "splitlines": "use text.lines",

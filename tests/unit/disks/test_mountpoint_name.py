@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.disks.base.mountpoint_name import LONGEST, numbered, safe
+from agent.disks.policy import LONGEST, numbered, safe
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.host.host import Host
 
+#: The major number of mounts without a block device (Documentation/admin-guide/devices.txt).
+_NO_DEVICE = "0:"
 
-def gather(
-    host: Host,
-    system: System,
-    settings: Settings,
-    records: Mapping[str, Record],
-) -> Machine:
+
+def gather(host: Host, system: System, settings: Settings, records: Mapping[str, Record]) -> Machine:
     """Return the present facts about the machine, except for ``released``."""
     found = mounts.mounts(host)
     root = canonical(host, settings.disk_root)
@@ -73,16 +71,18 @@ def _filesystems(
 ) -> Iterator[Filesystem]:
     """Yield what is mounted, or is offered to autofs: data disks from the records, others from udev."""
     ours = {record.number: record for record in records.values()}
-    mounted = {number for mount in found for number in mount.numbers}
+    mounted: dict[str, str] = {}
+    for mount in found:
+        for number in mount.numbers:
+            mounted.setdefault(number, mount.at)
     for record in ours.values():
         if record.state == DiskState.OFFERED and record.number not in mounted:
             yield record.filesystem
-    for number in mounted:
-        at = next(mount.at for mount in found if number in mount.numbers)
+    for number, at in mounted.items():
         if number in ours:
             record = ours[number]
             yield Filesystem(number, record.uuid, os.fsencode(record.label), at, ours=record.at == at)
-        elif name := storage.name_of(host, number):
+        elif not number.startswith(_NO_DEVICE) and (name := storage.name_of(host, number)):
             disk = system.read(host, storage.whole(host, name))
             for device in disk.devices if disk else ():
                 if device.number == number:

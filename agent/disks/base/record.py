@@ -16,6 +16,7 @@ from enum import StrEnum
 from agent.disks.base import diskseq
 from agent.disks.base.facts import Filesystem
 from agent.host import processes
+from agent.host.sysfs import listed
 from agent.lib import timed_wait
 from agent.lib.errors import Busy
 from agent.lib.records import asdict, dataclass, replace
@@ -216,7 +217,7 @@ class Records:
                 self.host.remove(f"{FOLDER}/{name}")
 
     def _some(self, prefix: str, *, removed: bool) -> dict[str, Record]:
-        names = (name.removesuffix(".json") for name in sorted(self.host.names(f"{FOLDER}/disks")))
+        names = (name.removesuffix(".json") for name in listed(self.host, f"{FOLDER}/disks"))
         keys = (key for key in names if key.startswith(prefix) and ("@" in key) is removed)
         return {key: known for key in keys if (known := self.get(key))}
 

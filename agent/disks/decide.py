@@ -9,30 +9,33 @@ from functools import partial
 
 from agent.config.settings import MountMode
 from agent.context import record
-from agent.disks import gather, mounting, policy
+from agent.disks import gather, policy
 from agent.disks.base.facts import Facts, Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
-from agent.disks.base.record import DiskState, Records
+from agent.disks.base.record import DiskState, Records, current, renewed
 from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from agent.block.storage import Device, Disk
     from agent.config.settings import Settings
     from agent.context import Context
-    from agent.disks.base.facts import Decision, Filesystem
+    from agent.disks.base.facts import Decision
     from agent.disks.base.record import Record
     from agent.disks.base.system import System
+    from agent.host.host import Host
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The decision on one device. ``mode``: how it is to be mounted; ``grows``: it may be grown, also if the
-    agent has not mounted it.
+    agent has not mounted it. ``record``: that of its present attachment, stored before it is mounted;
+    ``remembered``: what State.disks() has on its filesystem.
     """
 
     disk: Disk
@@ -41,6 +44,8 @@ class Choice:
     mode: MountMode
     grows: bool
     is_root: bool
+    record: Record
+    remembered: Mapping[str, Any]
 
 
 def choose(
@@ -62,15 +67,16 @@ def choose(
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
     with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
-        every = Records(ctx.host).all()
+        records = Records(ctx.host)
+        every = records.all()
         pending = TURNS.pending(every)
-        records = {name: known for name, known in every.items() if known.is_done}
-        known = gather.gather(ctx.host, system, settings, records)
-        released = gather.released(known, records, disks)
+        done = {name: known for name, known in every.items() if known.is_done}
+        known = gather.gather(ctx.host, system, settings, done)
+        released = gather.released(known, done, disks)
         if explicit and claim:
-            _take_back(ctx, records, released, disks)
+            _take_back(ctx, records, every, released & set(done), disks)
             names = [device.name for disk in disks for device in disk.devices]
-            record(ctx, partial(Records(ctx.host).try_again, names))
+            record(ctx, partial(records.try_again, every, names))
         known = replace(known, released=frozenset() if explicit else released)
         remembered = ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):
@@ -81,30 +87,46 @@ def choose(
                 decision = Leave("being mounted now", quiet=True)
             if ctx.host.debug:
                 ctx.host.debug(_explained(facts, decision))
-            if claim and isinstance(decision, MountAt):
-                try:
-                    pending[device.number] = _claim(ctx, disk, device, decision.at, settings.mount_mode)
-                except HostError as error:
-                    decision = Leave(error.message, remedy=error.hint or "make room in /run")
+            before = current(every.get(device.name), disk, device)
             grows = settings.grow_disks and not policy.grown_apart(facts)
             is_root = disk.name in known.root_disks
-            chosen.append(Choice(disk, device, decision, settings.mount_mode, grows, is_root))
+            entry = remembered.get(device.uuid, {}) if device.uuid else {}
+            choice = Choice(disk, device, decision, settings.mount_mode, grows, is_root, before, entry)
+            if claim and isinstance(decision, MountAt):
+                try:
+                    choice = _claimed(ctx, records, choice, decision.at)
+                    pending[device.number] = choice.record.filesystem
+                except HostError as error:
+                    why = Leave(error.message, remedy=error.hint or "make room in /run")
+                    choice = replace(choice, decision=why)
+            chosen.append(choice)
     return chosen
 
 
-def _claim(ctx: Context, disk: Disk, device: Device, at: str, mode: MountMode) -> Filesystem:
+def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
     before another process handles the disk. Raises HostError if it cannot be recorded.
     """
-    records = Records(ctx.host)
-    # The automounter's folder is not even looked for: that access would mount, or be answered with "no".
-    made = mode is MountMode.DIRECT and mounting.makes_folder(ctx, device, at)
-    before, claim, me = records.current(disk, device), records.again(disk, device), processes.me()
-    claim = replace(claim, state=DiskState.MOUNTING, at=at, made=made, pid=me["pid"], started=me["started"])
+    device, before, me = choice.device, choice.record, processes.me()
+    is_direct = choice.mode is MountMode.DIRECT
+    claim = replace(
+        renewed(before, choice.disk, device),
+        state=DiskState.MOUNTING,
+        at=at,
+        # The automounter's folder is not even looked for: that access would mount, or be answered with "no".
+        made=is_direct and _makes_folder(ctx.host, choice.remembered, at),
+        pid=me["pid"],
+        started=me["started"],
+    )
     # Records of offered and announced devices stay as they are.
-    if mode is MountMode.DIRECT or before.state not in (DiskState.OFFERED, DiskState.ANNOUNCED):
-        TURNS.begin(ctx.host, device.name, claim, before)
-    return claim.filesystem
+    if is_direct or before.state not in (DiskState.OFFERED, DiskState.ANNOUNCED):
+        TURNS.begin(records, device.name, claim, before)
+    return replace(choice, record=claim)
+
+
+def _makes_folder(host: Host, remembered: Mapping[str, Any], at: str) -> bool:
+    """Return whether the agent makes the folder for the filesystem now, or made it for an earlier mount."""
+    return not host.exists(at) or (remembered.get("at") == at and bool(remembered.get("made")))
 
 
 def _explained(facts: Facts, decision: Decision) -> str:
@@ -156,10 +178,13 @@ def _as_if_direct(settings: Settings) -> Settings:
 
 
 def _take_back(
-    ctx: Context, records: Mapping[str, Record], released: frozenset[str], disks: Sequence[Disk]
+    ctx: Context, records: Records, every: dict[str, Record], released: Iterable[str], disks: Sequence[Disk]
 ) -> None:
-    """End the release of these disks' devices, whatever is decided on them."""
+    """End the release of these disks' devices, whatever is decided on them; change their records in
+    ``every`` too.
+    """
     here = {disk.name for disk in disks}
-    for name in released & set(records) if not ctx.host.dry_run else ():
-        if records[name].disk in here:
-            Records(ctx.host).put(name, records[name].cleared())
+    for name in released if not ctx.host.dry_run else ():
+        if every[name].disk in here:
+            every[name] = every[name].cleared()
+            records.put(name, every[name])

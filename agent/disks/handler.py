@@ -15,8 +15,8 @@ from agent.block import storage, unresponsive
 from agent.block.transport import Bus
 from agent.config.settings import MountMode
 from agent.context import record, working
-from agent.disks import mounting, removed
-from agent.disks.base import diskseq
+from agent.disks import mounting
+from agent.disks.base import filesystem
 from agent.disks.base.automounter import has_automounter
 from agent.disks.base.facts import Format, Leave, MountAt, Mounted
 from agent.disks.base.locks import TURNS
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.disks.base.system import System
     from agent.disks.decide import Choice
+    from agent.host.host import Host
 
 #: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then is
 #: handled later.
 _FACTS_TIMEOUT = 15.0
 
 
-def handle(ctx: Context, sysname: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Handle an event of one disk. The disk's present state decides; the action "add" only ends the release
-    of its devices. Raises Busy, and HostError if the disk cannot be read.
+def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
+    """Handle an event of one disk, by its kernel name. Its present state decides; the action "add" only ends
+    the release of its devices. Raises Busy, and HostError if the disk cannot be read.
     """
-    name = storage.whole(ctx.host, sysname)
     if unresponsive.is_silent(ctx.host, name):
         _hangs(ctx, name, "does not answer")
         _await(ctx, name)
@@ -65,15 +65,37 @@ def look(
         from agent.disks import scsi_rescan
 
         disk = system.read(ctx.host, name) if scsi_rescan.is_filled(ctx, name) else disk
-    yield from _clean_up(ctx, system, name, disk)
+    records = Records(ctx.host)
+    present = {(device.name, disk.sequence) for device in disk.devices} if disk else set()
+    if any((device, known.sequence) not in present for device, known in records.of(name).items()):
+        from agent.disks import removed
+
+        yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
     switched = _switched(ctx, system)
     yield from switched
-    if not disk:
-        return
-    is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
-    records = Records(ctx.host)
-    is_new = not disk.excluded and records.is_new(disk)
-    # While a switch of the mount mode has failed nothing is mounted; what needs no mount goes on.
+    if disk:
+        is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
+        yield from _act(ctx, system, disk, records, explicit=explicit, insist=insist, is_stuck=is_stuck)
+    from agent.disks import removed
+
+    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+
+
+def _act(
+    ctx: Context,
+    system: System,
+    disk: Disk,
+    records: Records,
+    *,
+    explicit: bool,
+    insist: bool,
+    is_stuck: bool,
+) -> Iterator[Item]:
+    """Decide on a present disk and act. While a switch of the mount mode has failed (``is_stuck``), nothing
+    is mounted; what needs no mount goes on.
+    """
+    # Only formatting depends on it. Otherwise it is found out after the mount.
+    is_new = bool(ctx.settings.disk_format) and not disk.excluded and records.is_new(disk)
     choices = choose(
         ctx, system, [disk], explicit=explicit, insist=insist, is_new=is_new, claim=not is_stuck
     )
@@ -82,12 +104,12 @@ def look(
             continue
         yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
         yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
-    if is_new and not is_stuck and records.is_new(disk):
+    if not disk.excluded and not is_stuck and records.is_new(disk):
         record(ctx, partial(records.put, disk.name, records.current(disk, disk.device)))
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         from agent.disks.growth import root
 
-        yield from _guarded(ctx, name, partial(root.grow_on, ctx, name, system))
+        yield from _guarded(ctx, disk.name, partial(root.grow_on, ctx, disk.name, system))
 
 
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -98,6 +120,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
     """
     deadline = time.monotonic() + ctx.settings.mount_timeout
+    from agent.disks.base import diskseq
+
     # If it cannot be stored (/run is full), no disk counts as new.
     record(ctx, partial(diskseq.note_coldplug, ctx.host))
     switched = _switched(ctx, system)
@@ -202,6 +226,8 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
 
 def _clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
     """Clean up after what has gone of one disk (None: all of it), and report its remaining users."""
+    from agent.disks import removed
+
     yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
     yield from _guarded(ctx, name, partial(removed.left, ctx, name))
 
@@ -219,8 +245,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             if not quiet:
                 yield skipped(device.name, reason)
         case Mounted(at):
-            known = Records(ctx.host).get(device.name)
-            if not (known and known.is_done) and ctx.state.disks().get(device.uuid, {}).get("at") == at:
+            if not choice.record.is_done and choice.remembered.get("at") == at:
                 mounting.adopt(ctx, choice.disk, device, at)
                 yield unchanged(device.name, f"mounted at {at}")
         case Format(fstype):
@@ -258,22 +283,21 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
 
             yield from mode_notify.tell(ctx, disk, device, decision.at)
         case _:
-            grown = choice.grows and _is_grown(ctx, disk, device)
-            yield from mounting.mount(ctx, system, disk, device, decision, grown=grown)
+            is_full = choice.grows and "size" not in choice.remembered and _is_full(ctx.host, device)
+            yield from mounting.mount(ctx, system, disk, device, decision, choice.record, grown=is_full)
 
 
-def _is_grown(ctx: Context, disk: Disk, device: Device) -> bool:
-    """Return whether a filesystem that is mounted for the first time fills its disk. The caller stores that
-    with the mountpoint, in one write.
+def _is_full(host: Host, device: Device) -> bool:
+    """Return whether the filesystem on a whole disk fills it: that is then stored with the mountpoint, in
+    one write. A partition is checked after the mount, as everything that may grow (growth/sizing.py).
     """
-    if not device.uuid or "size" in ctx.state.disks().get(device.uuid, {}):
+    if not device.uuid or device.partition or not filesystem.grower(device.fstype, device.node, ""):
         return False
-    from agent.disks.growth import unmounted
-
     try:
-        return unmounted.is_grown(ctx, disk, device)
+        spans = filesystem.unmounted_size(host, device.fstype, device.node)
     except HostError:
         return False  # checked again after the mount
+    return device.size - spans < filesystem.SLACK
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
@@ -282,9 +306,9 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
     if choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt):
         from agent.disks import mode_autofs
-        from agent.disks.growth import unmounted
+        from agent.disks.growth import resize
 
-        if unmounted.wants_to_grow(ctx, choice.disk, choice.device):
+        if resize.wants_to_grow(ctx, choice.disk, choice.device):
             mode_autofs.look_at(ctx.host, at)
     if at and (device := mounting.as_mounted(ctx, choice.device, at)):
         from agent.disks.growth import resize

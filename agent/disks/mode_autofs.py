@@ -16,7 +16,7 @@ from enum import StrEnum
 from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
-from agent.disks.base.record import DiskState, Records, exclusive
+from agent.disks.base.record import DiskState, Records, exclusive, renewed
 from agent.disks.policy import identity
 from agent.disks.usage import holders
 from agent.host.sysfs import devnode
@@ -94,7 +94,7 @@ def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterat
     """Add the device to the map; its mountpoint is stored as in direct mode."""
     records, at = Records(ctx.host), decision.at
     known = records.current(disk, device)
-    record = replace(records.again(disk, device), state=DiskState.OFFERED, at=at)
+    record = replace(renewed(known, disk, device), state=DiskState.OFFERED, at=at)
     records.put(device.name, record)
     if device.uuid:
         ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)

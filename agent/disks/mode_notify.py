@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from agent.disks.base.record import DiskState, Records
+from agent.disks.base.record import DiskState, Records, renewed
 from agent.disks.policy import safe
 from agent.host.terminal import block
 from agent.lib.errors import HostError
@@ -29,10 +29,11 @@ _TERMINAL, _TIMEOUT = 5, 20.0
 def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     """Announce the device to the users, once for each attachment."""
     records = Records(ctx.host)
-    if records.current(disk, device).state == DiskState.ANNOUNCED:
+    known = records.current(disk, device)
+    if known.state == DiskState.ANNOUNCED:
         yield skipped(device.name, "mount mode notify: announced to the users")
         return
-    records.put(device.name, replace(records.again(disk, device), state=DiskState.ANNOUNCED, at=at))
+    records.put(device.name, replace(renewed(known, disk, device), state=DiskState.ANNOUNCED, at=at))
     text = announcement(device.node, device.label, device.size, device.fstype, at)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)

@@ -9,7 +9,7 @@ import os
 
 from agent.block import mounts
 from agent.disks.base import filesystem
-from agent.disks.base.record import DiskState, Records
+from agent.disks.base.record import DiskState, Records, renewed
 from agent.disks.base.system import environment, unit_name
 from agent.disks.policy import FAT, identity
 from agent.host.sysfs import devnode
@@ -29,22 +29,29 @@ if TYPE_CHECKING:
 
 
 def mount(
-    ctx: Context, system: System, disk: Disk, device: Device, decision: MountAt, *, grown: bool = False
+    ctx: Context,
+    system: System,
+    disk: Disk,
+    device: Device,
+    decision: MountAt,
+    claim: Record,
+    *,
+    grown: bool = False,
 ) -> Iterator[Item]:
-    """Mount the device and record it. ``grown``: its filesystem fills the disk. Raises HostError if the
-    superblock cannot be read or the mount fails.
+    """Mount the device and record it. ``claim``: its present record, in the state "mounting"; ``grown``: its
+    filesystem fills the disk. Raises HostError if the superblock cannot be read or the mount fails.
     """
     host, at = ctx.host, decision.at
     if _is_locked(ctx, disk):
         yield skipped(device.name, "locked by a program that works on it; looked at again when it ends")
         return
-    if problem := _check(ctx, system, disk, device):
+    if problem := _check(ctx, system, disk, device, claim):
         yield failed(device.name, problem, f"run: fsck.{device.fstype} {device.node}")
         return
-    yield from _remember(ctx, disk, device, at, grown=grown)
+    yield from _remember(ctx, disk, device, claim, grown=grown)
     made = False
     try:
-        made = host.mkdir(at) or _was_made(ctx, device.uuid)
+        made = host.mkdir(at) or claim.made
         system.mount(host, device.node, at, device.fstype, decision.options)
         if not host.dry_run and not is_mounted(ctx, device.number, at):
             raise HostError(f"{device.node}: not mounted at {at}", hint=f"see: systemctl status {at}")
@@ -164,16 +171,14 @@ def _is_claimed(ctx: Context, device: Device) -> bool:
     return False
 
 
-def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
+def _check(ctx: Context, system: System, disk: Disk, device: Device, claim: Record) -> str:
     """Run the check that the superblock requires, once for each attachment. Return what is wrong afterwards,
     or "". Raises HostError if there is no superblock.
     """
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
-    records = Records(ctx.host)
-    known = records.current(disk, device)
-    if why and (not disk.sequence or not known.checked):
+    if why and (not disk.sequence or not claim.checked):
         ctx.waiting(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
         with contextlib.suppress(HostError):
@@ -181,31 +186,25 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device) -> str:
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
         ctx.waiting("")
         # The check's close() makes udev send another event, which must not run it again.
-        records.put(device.name, replace(known, checked=True))
+        Records(ctx.host).put(device.name, replace(claim, checked=True))
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     return f"its filesystem needs a check by hand: {why}" if why and not ctx.host.dry_run else ""
 
 
-def _remember(ctx: Context, disk: Disk, device: Device, at: str, *, grown: bool) -> Iterator[Item]:
+def _remember(ctx: Context, disk: Disk, device: Device, claim: Record, *, grown: bool) -> Iterator[Item]:
     """Store the mountpoint as the filesystem's own, and whether the agent makes its folder. This comes
     before the folder is made: otherwise, after a crash of the daemon or the machine, it would never be
     removed. If it cannot be stored (the disk is full), that is a failure, but the mount goes on.
     """
     if not device.uuid:
         return
-    made, size = makes_folder(ctx, device, at), {"size": disk.device.size} if grown else {}
+    size = {"size": disk.device.size} if grown else {}
     try:
         ctx.state.remember_disk(
-            device.uuid, at=at, on=identity(disk, device) or None, made=made or None, **size
+            device.uuid, at=claim.at, on=identity(disk, device) or None, made=claim.made or None, **size
         )
     except HostError as error:
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
-
-
-def makes_folder(ctx: Context, device: Device, at: str) -> bool:
-    """Return whether the agent makes the folder for the filesystem now, or made it for an earlier mount."""
-    known = ctx.state.disks().get(device.uuid, {}) if device.uuid else {}
-    return not ctx.host.exists(at) or (known.get("at") == at and bool(known.get("made")))
 
 
 def _was_made(ctx: Context, uuid: str) -> bool:
@@ -218,7 +217,8 @@ def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) ->
     from agent.disks.usage import holders, services_file
 
     records, alias = Records(ctx.host), holders.alias(ctx.host, at, device.fstype)
-    record = replace(records.again(disk, device), state=DiskState.MOUNTED, at=at, made=made, alias=alias)
+    known = renewed(records.current(disk, device), disk, device)
+    record = replace(known, state=DiskState.MOUNTED, at=at, made=made, alias=alias)
     records.put(device.name, record)
     used_by = () if ctx.host.dry_run else services_file.read(ctx.host, at)
     if used_by:

@@ -39,7 +39,7 @@ def mount(ctx: Context) -> Iterator[Item]:
 def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     """Handle an event of one disk. On a disk of the system itself, only the root filesystem may grow."""
     host, name = ctx.host, storage.whole(ctx.host, sysname)
-    may_be_ours = action == "remove" or has_automounter(ctx) or host.exists(RECORDS)
+    may_be_ours = action == "remove" or host.exists(RECORDS) or has_automounter(ctx)
     if not may_be_ours and name in mounts.root_disks(host):
         if ctx.settings.grow_root:
             from agent.disks.base.locks import TURNS
@@ -52,7 +52,7 @@ def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     else:
         from agent.disks import handler
 
-        yield from handler.handle(ctx, sysname, action)
+        yield from handler.handle(ctx, name, action)
 
 
 def has_data_disk(ctx: Context) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import sources
+from agent.disks import needed
 from agent.disks.base import diskseq, record
 from agent.sources import Asked, Findings
 from agent.sources import swap_archive as swap_source
@@ -67,6 +68,7 @@ def make_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
     """Make blank loop disks of a size in bytes."""
     monkeypatch.setattr(record, "FOLDER", str(tmp_path / "run"))
     monkeypatch.setattr(diskseq, "FILE", str(tmp_path / "run/coldplug"))
+    monkeypatch.setattr(needed, "RECORDS", str(tmp_path / "run/disks"))
     made: list[LoopDisk] = []
 
     def make(size: int) -> LoopDisk:

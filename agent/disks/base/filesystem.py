@@ -36,6 +36,10 @@ _INCOMPAT_64BIT = 0x80
 #: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS supports it.
 _XFS_GEOMETRY = 0x80705864
 _XFS_GEOMETRY_BYTES = 112
+#: struct xfs_dsb (fs/xfs/libxfs/xfs_format.h): magic, sb_blocksize, sb_dblocks, big-endian.
+_XFS_MAGIC = b"XFSB"
+#: struct btrfs_super_block (include/uapi/linux/btrfs_tree.h) at 64 KiB: magic at 64, total_bytes at 112.
+_BTRFS, _BTRFS_MAGIC = 65536, b"_BHRfS_M"
 
 
 def grower(fstype: str, node: str, at: str) -> tuple[str, ...]:
@@ -54,6 +58,25 @@ def size(host: Host, fstype: str, node: str, at: str) -> int:
         return statistics.f_blocks * statistics.f_frsize
     except OSError as error:
         raise HostError(f"{at}: its size cannot be asked: {error.strerror}") from error
+
+
+def unmounted_size(host: Host, fstype: str, node: str) -> int:
+    """Return the size of a filesystem that is not mounted in bytes, by its superblock. Raises HostError if
+    it cannot be read.
+    """
+    if fstype in EXT:
+        return _ext_size(superblock(host, node))
+    offset = _BTRFS if fstype == "btrfs" else 0
+    try:
+        with host.opened(node, os.O_RDONLY) as descriptor:
+            block = os.pread(descriptor, 512, offset)
+    except OSError as error:
+        raise HostError(f"{node}: cannot be read: {error.strerror}") from error
+    if block[:4] == _XFS_MAGIC:
+        return int.from_bytes(block[4:8], "big") * int.from_bytes(block[8:16], "big")
+    if block[64:72] == _BTRFS_MAGIC:
+        return int.from_bytes(block[112:120], "little")
+    raise HostError(f"{node}: no superblock of {fstype}")
 
 
 def superblock(host: Host, node: str) -> bytes:

@@ -70,11 +70,11 @@ class Turns:
             if known.is_being_mounted and (known.process != me or device in self._before)
         }
 
-    def begin(self, host: Host, device: str, claim: Record, before: Record) -> None:
+    def begin(self, records: Records, device: str, claim: Record, before: Record) -> None:
         """Store the record of a device that is about to be mounted. The caller holds the lock on decisions.
         Raises HostError.
         """
-        Records(host).put(device, claim)
+        records.put(device, claim)
         self._before[device] = before
 
     def end(self, host: Host, device: str) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 from enum import StrEnum
 
-from agent.disks.base import diskseq
 from agent.disks.base.facts import Filesystem
 from agent.host import processes
 from agent.host.sysfs import listed
@@ -130,6 +129,16 @@ def fresh(disk: Disk, device: Device) -> Record:
     )
 
 
+def current(known: Record | None, disk: Disk, device: Device) -> Record:
+    """Return the record if it is of the device's present attachment, or a fresh one."""
+    return known if known and known.sequence == disk.sequence else fresh(disk, device)
+
+
+def renewed(known: Record, disk: Disk, device: Device) -> Record:
+    """Return a fresh record that keeps what was tried according to ``known``."""
+    return replace(fresh(disk, device), checked=known.checked, not_grown=known.not_grown)
+
+
 @dataclass(slots=True)
 class Records:
     """The records of this machine. A damaged record counts as missing; a dry run writes none."""
@@ -173,16 +182,12 @@ class Records:
 
     def current(self, disk: Disk, device: Device) -> Record:
         """Return the record of the device's present attachment, or a fresh one."""
-        known = self.get(device.name)
-        return known if known and known.sequence == disk.sequence else fresh(disk, device)
-
-    def again(self, disk: Disk, device: Device) -> Record:
-        """Return a fresh record that keeps what was tried in the present attachment."""
-        known = self.current(disk, device)
-        return replace(fresh(disk, device), checked=known.checked, not_grown=known.not_grown)
+        return current(self.get(device.name), disk, device)
 
     def is_new(self, disk: Disk) -> bool:
         """Return whether the disk was attached while the machine runs, and has not been handled yet."""
+        from agent.disks.base import diskseq
+
         known = (record.sequence for record in self.of(disk.name).values())
         return diskseq.is_after_coldplug(self.host, disk.sequence) and disk.sequence not in known
 
@@ -196,16 +201,19 @@ class Records:
         else:
             self.host.write(name, json.dumps(asdict(record), sort_keys=True) + "\n", mode=0o600)
 
-    def try_again(self, devices: Iterable[str]) -> None:
-        """Allow checks and growths of these devices (kernel names) that were tried before."""
+    def try_again(self, every: dict[str, Record], devices: Iterable[str]) -> None:
+        """Allow checks and growths of these devices (kernel names) that were tried before; change their
+        records in ``every`` too.
+        """
         for name in devices:
-            known = self.get(name)
+            known = every.get(name)
             if known and not known.is_being_mounted and (known.checked or known.not_grown):
-                self.put(name, replace(known, checked=False, not_grown=0))
+                every[name] = replace(known, checked=False, not_grown=0)
+                self.put(name, every[name])
 
     def _take_over(self) -> None:
         """Convert the records of an older version, and remove its files."""
-        from agent.disks.base import older_records
+        from agent.disks.base import diskseq, older_records
 
         with exclusive(self.host, "older records", _LOCK_TIMEOUT):
             for key, facts in older_records.records(self.host, FOLDER).items():

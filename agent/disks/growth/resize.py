@@ -37,7 +37,8 @@ def grow(
     """
     if not filesystem.grower(device.fstype, device.node, at):
         return
-    case = _case(ctx, disk, device, at, root=root)
+    spans = filesystem.size(ctx.host, device.fstype, device.node, at)
+    case = _case(ctx, disk, device, spans, root=root)
     decision = sizing.decide(case)
     if isinstance(decision, Leave):
         if decision in _QUIET:
@@ -62,6 +63,17 @@ def grow(
         yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
 
 
+def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
+    """Return whether a filesystem that is not mounted yet would grow, as far as its superblock shows: autofs
+    mounts a disk when its folder is accessed, and the agent accesses those of enlarged disks, and no others.
+    Raises HostError if the disk cannot be read.
+    """
+    if not filesystem.grower(device.fstype, device.node, ""):
+        return False
+    spans = filesystem.unmounted_size(ctx.host, device.fstype, device.node)
+    return isinstance(sizing.decide(_case(ctx, disk, device, spans)), sizing.Grow)
+
+
 def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, at: str) -> Item:
     host, disk, device = ctx.host, case.disk, case.device
     if case.table and case.table.covered and not case.settled:
@@ -84,11 +96,11 @@ def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, 
     return changed(device.name, f"grown from {gib(case.spans)} to {gib(spans)}")
 
 
-def _case(ctx: Context, disk: Disk, device: Device, at: str, *, root: bool) -> sizing.Case:
+def _case(ctx: Context, disk: Disk, device: Device, spans: int, *, root: bool = False) -> sizing.Case:
     return sizing.Case(
         disk,
         device,
-        filesystem.size(ctx.host, device.fstype, device.node, at),
+        spans,
         int(ctx.state.disks().get(device.uuid, {}).get("size", 0)) if device.uuid else 0,
         partition_table.read(ctx.host, disk) if device.partition else None,
         root,

@@ -11,7 +11,7 @@ import pytest
 
 from agent.disks.base import diskseq
 from agent.disks.base.locks import Turns
-from agent.disks.base.record import DiskState, Record, Records
+from agent.disks.base.record import DiskState, Record, Records, renewed
 from agent.host import processes
 from agent.host.host import Host
 from agent.lib.records import replace
@@ -44,7 +44,7 @@ def test_what_was_tried_is_forgotten_and_nothing_else(records: Records) -> None:
     tried = Record("vdb", "7", "u", "data", "254:17", "/srv/data", checked=True, not_grown=1 << 30)
     for name in ("vdb1", "vdb12"):
         records.put(name, tried)
-    records.try_again(["vdb", "vdb1"])
+    records.try_again(records.all(), ["vdb", "vdb1"])
     assert records.all() == {"vdb1": replace(tried, checked=False, not_grown=0), "vdb12": tried}
 
 
@@ -70,10 +70,10 @@ def test_a_record_is_of_one_attachment(records: Records) -> None:
     disk, device = whole(), whole().device
     records.put("vdb", replace(records.current(disk, device), state=DiskState.RELEASED, checked=True))
     assert records.current(disk, device).state == DiskState.RELEASED
-    assert records.again(disk, device).state == DiskState.NEW
-    assert records.again(disk, device).checked
-    assert not records.again(replace(disk, sequence="8"), device).checked
-    assert records.current(replace(disk, sequence="8"), device).state == DiskState.NEW
+    again, other = renewed(records.current(disk, device), disk, device), replace(disk, sequence="8")
+    assert (again.state, again.checked) == (DiskState.NEW, True)
+    assert not renewed(records.current(other, device), other, device).checked
+    assert records.current(other, device).state == DiskState.NEW
 
 
 def test_a_disk_is_new_until_it_has_a_record_of_any_kind(records: Records) -> None:
@@ -114,7 +114,7 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
     me = processes.me()
     records.put("vdb", replace(known, pid=me["pid"], started=me["started"]))
     assert turns.pending(Records(host).all()) == {}, "a thread that has ended"
-    turns.begin(host, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
+    turns.begin(records, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
     assert list(turns.pending(Records(host).all())) == ["254:16"]
 
 
@@ -125,7 +125,7 @@ def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_m
     claim = replace(
         before, state=DiskState.MOUNTING, at="/srv/data", pid=me["pid"], started=me["started"], checked=True
     )
-    turns.begin(host, "vdb", claim, before)
+    turns.begin(records, "vdb", claim, before)
     if is_mounted:  # and that could not be recorded
         host.write("/proc/self/mountinfo", "40 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
     turns.end(host, "vdb")

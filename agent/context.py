@@ -1,4 +1,6 @@
-"""The context of a step or a handler: the machine, the settings, the state and the configuration."""
+"""The context of a step or a handler: the machine, the settings, the state and the configuration; and
+``attempt``, the one error boundary: an exception of a step or a handler becomes a failed item.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +8,20 @@ import time
 
 from agent.config.settings import Settings, SettingsFile
 from agent.host import processes
-from agent.lib.errors import HostError
+from agent.lib.errors import AgentError, HostError
 from agent.lib.records import dataclass, field
-from agent.report import StatusFile
+from agent.report import StatusFile, StepReport, failed
 from agent.state.store import State
 from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.config.model import InstanceConfig
     from agent.host.host import Host
     from agent.reader.client import Piece
+    from agent.report import Item
 
 
 def _silent(_what: str) -> None:
@@ -97,3 +100,24 @@ def record(ctx: Context, write: Callable[[], object]) -> None:
         write()
     except HostError as error:
         Journal(ctx.host).unrecorded(error)
+
+
+def attempt(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> StepReport:
+    """Return a report of the items that ``work`` yields, and of the exception that ended it, if any."""
+    items: list[Item] = []
+    begun = time.monotonic()
+    try:
+        for item in work():
+            items.append(item)  # one by one, to keep those before an error
+    except AgentError as error:
+        items.append(failed(name, error.message, error.hint))
+    except Exception as error:
+        # A defect in one step, or in one disk's handler, must not stop the others or the boot.
+        items.append(defect(ctx, name, error))
+    return StepReport(name, tuple(items), time.monotonic() - begun)
+
+
+def defect(ctx: Context, name: str, error: Exception) -> Item:
+    """Log an exception that is a defect of the agent, with its trace; return the failure."""
+    Journal(ctx.host).defect(name, error)
+    return failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent")

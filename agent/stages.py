@@ -2,7 +2,7 @@
 
 The daemon, or the stage client when the daemon cannot, calls ``run``, under a lock: only one stage runs at a
 time. A step's module is imported when the step runs, so a boot pays only for what it uses; a test resolves
-each name. ``attempt`` is the one error boundary: an exception of a step becomes a failed item.
+each name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from enum import StrEnum
 from functools import partial
 
 from agent.config.settings import variable
-from agent.context import record, working
+from agent.context import attempt, record, working
 from agent.lib import timed_wait
 from agent.lib.errors import AgentError, Busy, HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import WHITE
-from agent.report import Outcome, StageReport, StepReport, failed, skipped
+from agent.report import Outcome, StageReport, StepReport, skipped
 from agent.state import settled
 from agent.systemd.journal import Journal, status_line
 
@@ -240,22 +240,6 @@ def run_step(ctx: Context, step: Step) -> StepReport:
     if step.part and not getattr(ctx.config, step.part, None):
         return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
-
-
-def attempt(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> StepReport:
-    """Return a report of the items that ``work`` yields, and of the exception that ended it, if any."""
-    items: list[Item] = []
-    begun = time.monotonic()
-    try:
-        for item in work():
-            items.append(item)  # one by one, to keep those before an error
-    except AgentError as error:
-        items.append(failed(name, error.message, error.hint))
-    except Exception as error:
-        # A defect in one step, or in one disk's handler, must not stop the others or the boot.
-        Journal(ctx.host).defect(name, error)
-        items.append(failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent"))
-    return StepReport(name, tuple(items), time.monotonic() - begun)
 
 
 def plan(ctx: Context, stage: Stage) -> Iterator[tuple[StepReport, tuple[str, ...]]]:

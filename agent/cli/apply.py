@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agent import stages
 from agent.cli import clean
-from agent.context import Medium, context
+from agent.context import Medium, attempt, context
 from agent.host import terminal
 from agent.host.host import Host
 from agent.image import delivery
@@ -57,14 +57,14 @@ def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator
     """Store the document, run the steps, and remove what the first boot must make: host keys, machine-id."""
     ctx.host.sweep()
     settled.withdraw(ctx.host)
-    yield stages.attempt(ctx, "source", lambda: _take(ctx, source))
+    yield attempt(ctx, "source", lambda: _take(ctx, source))
     if ctx.config is None:
         return
     for stage in chosen:
         for step in stages.STAGES[stage]:
             if step.offline:
                 yield stages.run_step(ctx, step)
-    yield stages.attempt(ctx, "first boot", lambda: renew(ctx.host))
+    yield attempt(ctx, "first boot", lambda: renew(ctx.host))
 
 
 def _take(ctx: Context, source: str) -> Iterator[Item]:

@@ -19,7 +19,7 @@ from itertools import islice
 
 from agent import __version__, stages
 from agent.cli import plan, status
-from agent.context import context
+from agent.context import attempt, context
 from agent.host import terminal
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
@@ -87,7 +87,7 @@ def collect(host: Host, out: str | None) -> int:
     ctx, files = context(host), dict[str, bytes]()
     work = {file: partial(_part, ctx, files, file, make) for file, make in _PARTS.items()}
     work |= {file: partial(_program, ctx, files, file, argv) for file, argv in _PROGRAMS.items()}
-    reports = [stages.attempt(ctx, file, do) for file, do in work.items()]
+    reports = [attempt(ctx, file, do) for file, do in work.items()]
     problems = [f"{report.step}: {item.detail}" for report in reports for item in report.items]
     files["problems.txt"] = terminal.block(*problems).encode()
     path = out or f"{name}.tar"

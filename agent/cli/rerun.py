@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent import stages
-from agent.context import context
+from agent.context import attempt, context
 from agent.host import terminal
 from agent.lib.errors import ConfigError
 from agent.steps import script as step
@@ -40,6 +40,6 @@ def script(host: Host) -> int:
                 hint=f"end it: systemctl kill {step.UNIT}",
             )
         step.forget(ctx)
-        report = stages.attempt(ctx, "scripts", lambda: step.apply(ctx))
+        report = attempt(ctx, "scripts", lambda: step.apply(ctx))
     terminal.say(*report.lines())
     return int(report.failed)

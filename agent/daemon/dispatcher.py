@@ -13,7 +13,7 @@ import time
 
 from agent import stages
 from agent.block import storage
-from agent.context import record
+from agent.context import attempt, record
 from agent.daemon.activity import UnderWay
 from agent.daemon.worker_pool import Workers
 from agent.lib.records import dataclass, field, replace
@@ -251,7 +251,7 @@ class Devices:
         self.under_way.begin(device, action)
         ctx = replace(self.ctx, waiting=lambda why: self.under_way.wait(device, why))
         before = ctx.config
-        report = stages.attempt(ctx, device, lambda: work(ctx))
+        report = attempt(ctx, device, lambda: work(ctx))
         if ctx.config is not before:  # a drive was applied: later stages use its configuration
             self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
         self.under_way.end(device)

@@ -14,7 +14,7 @@ from functools import partial
 from agent.block import storage, unresponsive
 from agent.block.transport import Bus
 from agent.config.settings import MountMode
-from agent.context import record, working
+from agent.context import attempt, defect, record, working
 from agent.disks import mounting
 from agent.disks.base import filesystem
 from agent.disks.base.automounter import has_automounter
@@ -23,10 +23,9 @@ from agent.disks.base.locks import TURNS
 from agent.disks.base.record import Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
-from agent.lib.errors import AgentError, HostError
+from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
-from agent.systemd.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def look(
     if any((device, known.sequence) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
 
-        yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
+        yield from attempt(ctx, name, partial(removed.forget, ctx, system, name, disk)).items
     switched = _switched(ctx, system)
     yield from switched
     if disk:
@@ -78,7 +77,7 @@ def look(
         yield from _act(ctx, system, disk, records, explicit=explicit, insist=insist, is_stuck=is_stuck)
     from agent.disks import removed
 
-    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
+    yield from attempt(ctx, name, partial(removed.left, ctx, name)).items
 
 
 def _act(
@@ -102,14 +101,14 @@ def _act(
     for choice in choices:
         if is_stuck and isinstance(choice.decision, MountAt | Format):
             continue
-        yield from _guarded(ctx, choice.device.name, partial(_mount, ctx, system, choice))
-        yield from _guarded(ctx, choice.device.name, partial(_grow, ctx, system, choice))
+        yield from attempt(ctx, choice.device.name, partial(_mount, ctx, system, choice)).items
+        yield from attempt(ctx, choice.device.name, partial(_grow, ctx, system, choice)).items
     if not disk.excluded and not is_stuck and records.is_new(disk):
         record(ctx, partial(records.put, disk.name, records.current(disk, disk.device)))
     if any(choice.is_root for choice in choices) and ctx.settings.grow_root:
         from agent.disks.growth import root
 
-        yield from _guarded(ctx, disk.name, partial(root.grow_on, ctx, disk.name, system))
+        yield from attempt(ctx, disk.name, partial(root.grow_on, ctx, disk.name, system)).items
 
 
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
@@ -120,6 +119,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
     """
     deadline = time.monotonic() + ctx.settings.mount_timeout
+    from agent.disks import removed
     from agent.disks.base import diskseq
 
     # If it cannot be stored (/run is full), no disk counts as new.
@@ -134,7 +134,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     names = system.names(ctx.host)
     known, silent = yield from _read_all(ctx, system, names)
     for name in sorted(Records(ctx.host).disks() - (set(names) - set(known))):
-        yield from _clean_up(ctx, system, name, known.get(name))
+        yield from attempt(ctx, name, partial(removed.forget, ctx, system, name, known.get(name))).items
+        yield from attempt(ctx, name, partial(removed.left, ctx, name)).items
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
     late = yield from _mount_chosen(ctx, system, choices, deadline)
@@ -170,11 +171,11 @@ def _read_all(
         partial(_answered, ctx, system),
         stopped=unresponsive.Stillness(ctx.host, {name: name for name in names}).all,
     )
-    yield from (item for found in facts.values() if isinstance(found, list) for item in found)
+    yield from (item for found in facts.values() if isinstance(found, tuple) for item in found)
     for name in sorted(silent):
         record(ctx, partial(unresponsive.note, ctx.host, name))
         yield _hangs(ctx, name, "does not answer")
-    return {name: found for name, found in facts.items() if not isinstance(found, list)}, silent
+    return {name: found for name, found in facts.items() if not isinstance(found, tuple)}, silent
 
 
 def _mount_chosen(
@@ -224,14 +225,6 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
         yield from (item for found in planned.values() for item in found)
 
 
-def _clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
-    """Clean up after what has gone of one disk (None: all of it), and report its remaining users."""
-    from agent.disks import removed
-
-    yield from _guarded(ctx, name, partial(removed.forget, ctx, system, name, disk))
-    yield from _guarded(ctx, name, partial(removed.left, ctx, name))
-
-
 # -- acting ---------------------------------------------------------------------------------------
 
 
@@ -259,13 +252,13 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
                 TURNS.end(ctx.host, device.name)
 
 
-def _switched(ctx: Context, system: System) -> list[Item]:
+def _switched(ctx: Context, system: System) -> Sequence[Item]:
     """Enable or disable autofs to match the mount mode. Return what was done, or a failure."""
     if not has_automounter(ctx):
-        return []
+        return ()
     from agent.disks import mode_autofs
 
-    done = _guarded(ctx, "autofs", partial(mode_autofs.settle, ctx, system))
+    done = attempt(ctx, "autofs", partial(mode_autofs.settle, ctx, system)).items
     mode_autofs.write_map(ctx)
     return done
 
@@ -332,7 +325,7 @@ def _work_on(
     action: str,
     work: Callable[[Context], Iterable[Item]],
     still: unresponsive.Stillness | None = None,
-) -> list[Item]:
+) -> tuple[Item, ...]:
     """Do the work on one device in a thread that may outlast the stage. The status shows what it waits for
     under the device's name, not under that of a later step.
     """
@@ -348,14 +341,14 @@ def _work_on(
 
     try:
         own_context = replace(ctx, waiting=waiting)
-        return _guarded(ctx, name, lambda: work(own_context))
+        return attempt(ctx, name, lambda: work(own_context)).items
     finally:
         if shown:
             record(ctx, lambda: ctx.status.merge("work", name, None))
 
 
-def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
-    """Return the disk, None if it has gone, or a list with the failure."""
+def _read(ctx: Context, system: System, name: str) -> Disk | tuple[Item, ...] | None:
+    """Return the disk, None if it has gone, or the failure."""
     found: Disk | None = None
 
     def read() -> Iterable[Item]:
@@ -363,24 +356,11 @@ def _read(ctx: Context, system: System, name: str) -> Disk | list[Item] | None:
         found = system.read(ctx.host, name)
         return ()
 
-    return _guarded(ctx, name, read) or found
+    return attempt(ctx, name, read).items or found
 
 
-def _guarded(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> list[Item]:
-    """Do the work on one device. Its failure becomes an item, so that the other devices are handled."""
-    done = list[Item]()
-    try:
-        done.extend(work())
-    except AgentError as error:
-        done.append(failed(name, error.message, error.hint))
-    except Exception as error:
-        done += _defect(ctx, name, error)
-    return done
-
-
-def _defect(ctx: Context, name: str, error: Exception) -> list[Item]:
-    Journal(ctx.host).defect(name, error)
-    return [failed(name, f"unexpected {type(error).__name__}", "see: journalctl -b -t gandi-agent")]
+def _defect(ctx: Context, name: str, error: Exception) -> tuple[Item, ...]:
+    return (defect(ctx, name, error),)
 
 
 def _hangs(ctx: Context, name: str, why: str) -> Item:
@@ -397,7 +377,7 @@ def _hangs(ctx: Context, name: str, why: str) -> Item:
 def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
     """Handle a disk that answers too late for the stage as if it had just been added."""
     _await(ctx, name)
-    _record(ctx, name, _guarded(ctx, name, lambda: handle(ctx, name, "add", system=system)))
+    _record(ctx, name, attempt(ctx, name, lambda: handle(ctx, name, "add", system=system)).items)
 
 
 def _await(ctx: Context, name: str) -> None:

@@ -26,7 +26,7 @@ import pytest
 
 from agent import sources, stages
 from agent.__main__ import main
-from agent.context import context
+from agent.context import attempt, context
 from agent.host.descriptor_walk import Place, walk
 from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
@@ -98,7 +98,7 @@ class Machine:
         ctx.host.sweep()
         for step in stages.STAGES[stages.Stage.BOOTSTRAP]:
             if step.name == "swap":
-                report = stages.attempt(ctx, "swap", lambda: swap.apply(ctx, lambda _host: [name]))
+                report = attempt(ctx, "swap", lambda: swap.apply(ctx, lambda _host: [name]))
             elif step.name in ("source", "hostname", "resolver", "users", "files"):
                 report = stages.run_step(ctx, step)
             else:

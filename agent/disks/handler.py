@@ -284,7 +284,7 @@ def _is_full(host: Host, device: Device) -> bool:
     """Return whether the filesystem on a whole disk fills it: that is then stored with the mountpoint, in
     one write. A partition is checked after the mount, as everything that may grow (growth/sizing.py).
     """
-    if not device.uuid or device.partition or not filesystem.grower(device.fstype, device.node, ""):
+    if not device.uuid or device.partition or device.fstype not in filesystem.GROWERS:
         return False
     try:
         spans = filesystem.unmounted_size(host, device.fstype, device.node)

@@ -141,23 +141,23 @@ def _system_partition(facts: Facts) -> str:
 
 
 def _content(facts: Facts) -> str:
-    device = facts.device
+    device, fstype = facts.device, facts.device.fstype
     if not device.partition and facts.disk.partitions:
         return PARTED
     if "ID_FS_AMBIVALENT" in device.udev:
         return "more than one signature on it"
-    if not device.fstype:
+    if not fstype:
         # A partition inherits this property from its disk.
         is_table = not device.partition and "ID_PART_TABLE_TYPE" in device.udev
         if device.error:
             return f"cannot be read: {device.error}"
         return "an empty partition table" if is_table else "no filesystem on it"
-    if device.fstype in _SIGNATURES:
-        return _SIGNATURES[device.fstype]
-    if device.usage != "filesystem" or device.fstype.endswith("_member"):
-        return f"holds {device.fstype}"
-    if device.fstype not in MOUNTED_TYPES:
-        return f"{device.fstype} is not mounted by itself"
+    if fstype in _SIGNATURES:
+        return _SIGNATURES[fstype]
+    if device.usage != "filesystem" or fstype.endswith("_member"):
+        return f"holds {fstype}"
+    if fstype not in MOUNTED_TYPES:
+        return f"{fstype} is not mounted by itself"
     if device.udev.get("ID_BTRFS_READY") == "0":
         return "a btrfs of several devices that are not all there"
     return ""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXT = frozenset({"ext2", "ext3", "ext4"})
 #: Commands that grow a mounted filesystem, by device or by mountpoint (resize2fs(8), xfs_growfs(8),
 #: btrfs-filesystem(8)).
-_GROWERS = {
+GROWERS = {
     **dict.fromkeys(EXT, ("resize2fs", "{node}")),
     "xfs": ("xfs_growfs", "{at}"),
     "btrfs": ("btrfs", "filesystem", "resize", "max", "{at}"),
@@ -44,7 +44,7 @@ _BTRFS, _BTRFS_MAGIC = 65536, b"_BHRfS_M"
 
 def grower(fstype: str, node: str, at: str) -> tuple[str, ...]:
     """Return the command that grows the mounted filesystem to its device's size, () if there is none."""
-    return tuple(word.format(node=node, at=at) for word in _GROWERS.get(fstype, ()))
+    return tuple(word.format(node=node, at=at) for word in GROWERS.get(fstype, ()))
 
 
 def size(host: Host, fstype: str, node: str, at: str) -> int:

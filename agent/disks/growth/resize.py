@@ -35,7 +35,7 @@ def grow(
     """Grow the filesystem of ``device``, mounted at ``at``, if the disk has grown. Yields nothing if it has
     not. Raises HostError if growing fails; it is not tried again for this attachment and size.
     """
-    if not filesystem.grower(device.fstype, device.node, at):
+    if device.fstype not in filesystem.GROWERS:
         return
     spans = filesystem.size(ctx.host, device.fstype, device.node, at)
     case = _case(ctx, disk, device, spans, root=root)
@@ -68,7 +68,7 @@ def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
     mounts a disk when its folder is accessed, and the agent accesses those of enlarged disks, and no others.
     Raises HostError if the disk cannot be read.
     """
-    if not filesystem.grower(device.fstype, device.node, ""):
+    if device.fstype not in filesystem.GROWERS:
         return False
     spans = filesystem.unmounted_size(ctx.host, device.fstype, device.node)
     return isinstance(sizing.decide(_case(ctx, disk, device, spans)), sizing.Grow)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent import stages
 from agent.context import context
+from agent.daemon.dispatcher import Devices
 from agent.disks import handler as handler
 from agent.disks.base import diskseq
 from agent.disks.base.record import DiskState, Records
@@ -18,6 +21,7 @@ from agent.host.host import Host
 from agent.lib import timed_wait
 from agent.lib.records import replace
 from agent.report import Outcome
+from agent.udev.monitor import Uevent
 from tests.unit.disks.facts import part, parted, whole
 from tests.unit.sysfs import Sysfs, virtio
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from agent.block.storage import Disk
     from agent.context import Context
+    from agent.daemon.dispatcher import Handle
     from agent.disks.base.system import System
     from agent.host.descriptor_walk import Place
 
@@ -81,16 +86,22 @@ def look(ctx: Context, disk: Disk) -> list[Outcome]:
     return [item.outcome for item in handler.handle(ctx, "vdb", "add", system=on(ctx, disk))]
 
 
-def test_a_mount_writes_three_files_and_takes_two_locks(
+def test_an_event_of_a_new_disk_writes_three_files_and_takes_three_locks(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a new disk: the record "mounting", the permanent state, the record "mounted"."""
+    """The record "mounting", the permanent state, the record "mounted", the outcome; the locks on the disk,
+    on decisions and on status.json.
+    """
     disk = replace(whole(), device=replace(whole().device, size=SIZE))
-    cost = Cost(monkeypatch)
-    assert look(ctx, disk) == [Outcome.CHANGED]
+    ctx.host.write(stages.MOUNTING, "")
+    handle: Handle = partial(handler.handle, system=on(ctx, disk))
+    devices, cost = Devices(ctx, handlers={"disk": handle}), Cost(monkeypatch)
+    devices.look([Uevent("add", "block", "vdb", "/devices/vdb", "disk", "disk")])
+    assert devices.workers.settle(60)
     cost.written.remove("mountinfo")
-    assert cost.written == ["vdb.json", "disks.json", "vdb.json"]
-    assert cost.locks == 2
+    assert cost.written == ["vdb.json", "disks.json", "vdb.json", "status.json"]
+    assert cost.locks == 3
+    assert ctx.status.read()["devices"]["vdb"]["outcome"] == Outcome.CHANGED
     assert ctx.state.disks()["aaaa-1"]["size"] == SIZE
     assert Records(ctx.host).all()["vdb"].state == DiskState.MOUNTED
 

@@ -11,6 +11,7 @@ import json
 from enum import StrEnum
 
 from agent.lib.canonical_json import canonical
+from agent.lib.digest import sha256
 from agent.lib.records import asdict, dataclass, replace
 
 TYPE_CHECKING = False
@@ -133,6 +134,12 @@ class Script:
     name: str
     digest: str
     arguments: tuple[str, ...] = ()
+
+
+def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:
+    """Return the record of a delivered program; its digest covers its name, content and arguments."""
+    parts = [name, sha256(content).hexdigest(), *arguments]
+    return Script(name, sha256(canonical(parts)).hexdigest(), arguments)
 
 
 @dataclass(frozen=True, slots=True)

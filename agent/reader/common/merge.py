@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.config.model import File, Identity, InstanceConfig, User
+from agent.config.model import File, Identity, InstanceConfig, User, program
 from agent.lib.digest import sha256
 from agent.lib.records import replace
 from agent.reader.common import fields, password_hashes, values
 from agent.reader.common.bounds import is_text
 from agent.reader.common.problem import Problem, bounded, shown
-from agent.reader.common.program_digest import program
 from agent.reader.common.result import Reading
 
 TYPE_CHECKING = False

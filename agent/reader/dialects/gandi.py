@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.model import Identity, InstanceConfig, Nic, Route, Script, User
+from agent.config.model import Identity, InstanceConfig, Nic, Route, Script, User, program
 from agent.lib.records import dataclass, field, replace
 from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
@@ -13,7 +13,6 @@ from agent.reader.common.archive_layout import CONFIG, SCRIPT
 from agent.reader.common.document import read_json
 from agent.reader.common.lenient import part, parts, validate, value
 from agent.reader.common.problem import Problem, bounded
-from agent.reader.common.program_digest import program
 from agent.reader.common.result import Reading
 
 TYPE_CHECKING = False

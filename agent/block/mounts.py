@@ -10,7 +10,7 @@ import os
 import re
 from functools import lru_cache
 
-from agent.block import storage, unread
+from agent.block import storage
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import lines, words
@@ -30,6 +30,9 @@ _IN_UNIT = r"^[ \t\r]*(What|Where)[ \t]*=[ \t]*(.*?)[ \t\r]*$"
 #: The mountpoints of the system's own disks.
 _SYSTEM = frozenset({"/", "/usr", "/boot"})
 _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
+
+#: Whether this process has reported a line of mountinfo in another format.
+_is_reported = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +67,20 @@ def mounts(host: Host) -> tuple[Mount, ...]:
     for line in lines(host.read(MOUNTINFO, limit=16 << 20) or ""):
         mount = _mount(line)
         if mount is None:
-            unread.report(host, MOUNTINFO, line)
+            _report(host, line)
         else:
             parsed.append(_with_members(host, mount) if mount.fstype == "btrfs" else mount)
     return tuple(parsed)
+
+
+def _report(host: Host, line: str) -> None:
+    """Write to the journal that a line of mountinfo is left out; once, since it is read for each event."""
+    global _is_reported
+    if not _is_reported:
+        _is_reported = True
+        from agent.systemd.journal import Journal
+
+        Journal(host).unread(MOUNTINFO, line)
 
 
 @lru_cache(maxsize=512)

@@ -126,7 +126,7 @@ def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: py
     """A future kernel may write one; it is reported once, however often the file is read."""
     said: list[str] = []
     monkeypatch.setattr(Journal, "send", lambda _self, message, *_rest, **_fields: said.append(message))
-    monkeypatch.setattr("agent.block.unread._reported", set())
+    monkeypatch.setattr("agent.block.mounts._is_reported", False)
     _mountinfo(tmp_path, *UNREADABLE, "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
     for _ in range(2):
         assert [mount.at for mount in mounts.mounts(Host(tmp_path))] == ["/tmp"]

@@ -141,7 +141,9 @@ def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
     from agent.disks.base.record import DiskState, Records
 
     records = Records(ctx.host).done()
-    unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {record.at for record in records.values()}
+    unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {
+        record.mountpoint for record in records.values()
+    }
     for disk in ctx.state.disks().values():
         if disk.get("at") in unrecorded:  # for example by PID 1, after the daemon examined the disk
             yield f"{disk['at']} was mounted without the daemon"

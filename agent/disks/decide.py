@@ -94,7 +94,7 @@ def choose(
             choice = Choice(disk, device, decision, settings.mount_mode, grows, is_root, before, entry)
             if claim and isinstance(decision, MountAt):
                 try:
-                    choice = _claimed(ctx, records, choice, decision.at)
+                    choice = _claimed(ctx, records, choice, decision.mountpoint)
                     pending[device.number] = choice.record.filesystem
                 except HostError as error:
                     why = Leave(error.message, remedy=error.hint or "make room in /run")
@@ -112,7 +112,7 @@ def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
     claim = replace(
         renewed(before, choice.disk, device),
         state=DiskState.MOUNTING,
-        at=at,
+        mountpoint=at,
         # The automounter's folder is not even looked for: that access would mount, or be answered with "no".
         made=is_direct and _makes_folder(ctx.host, choice.remembered, at),
         pid=me["pid"],

@@ -171,7 +171,7 @@ class _Detach:
                 why += f"; not looked at: {holders.named(users.missed)}"
             raise HostError(why, hint=error.hint) from error
         for name, known in self.records.items():
-            if known.made and host.remove(known.at):
+            if known.made and host.remove(known.mountpoint):
                 records.put(name, replace(known, state=DiskState.RELEASED, made=False))
 
     def _put_back(self, done: list[Mount | Device]) -> None:

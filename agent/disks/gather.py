@@ -56,7 +56,7 @@ def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Di
 
 def _is_released(record: Record, mounted: Container[str]) -> bool:
     if record.state == DiskState.MOUNTED:
-        return record.number not in mounted
+        return record.devno not in mounted
     return record.state == DiskState.RELEASED
 
 
@@ -70,18 +70,20 @@ def _filesystems(
     host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
 ) -> Iterator[Filesystem]:
     """Yield what is mounted, or is offered to autofs: data disks from the records, others from udev."""
-    ours = {record.number: record for record in records.values()}
+    ours = {record.devno: record for record in records.values()}
     mounted: dict[str, str] = {}
     for mount in found:
         for number in mount.numbers:
             mounted.setdefault(number, mount.at)
     for record in ours.values():
-        if record.state == DiskState.OFFERED and record.number not in mounted:
+        if record.state == DiskState.OFFERED and record.devno not in mounted:
             yield record.filesystem
     for number, at in mounted.items():
         if number in ours:
             record = ours[number]
-            yield Filesystem(number, record.uuid, os.fsencode(record.label), at, ours=record.at == at)
+            yield Filesystem(
+                number, record.uuid, os.fsencode(record.label), at, ours=record.mountpoint == at
+            )
         elif not number.startswith(_NO_DEVICE) and (name := storage.name_of(host, number)):
             disk = system.read(host, storage.whole(host, name))
             for device in disk.devices if disk else ():

@@ -66,7 +66,7 @@ def look(
         disk = system.read(ctx.host, name) if scsi_rescan.is_filled(ctx, name) else disk
     records = Records(ctx.host)
     present = {(device.name, disk.sequence) for device in disk.devices} if disk else set()
-    if any((device, known.sequence) not in present for device, known in records.of(name).items()):
+    if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
 
         yield from attempt(ctx, name, partial(removed.forget, ctx, system, name, disk)).items
@@ -274,7 +274,7 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
         case MountMode.NOTIFY:
             from agent.disks import mode_notify
 
-            yield from mode_notify.tell(ctx, disk, device, decision.at)
+            yield from mode_notify.tell(ctx, disk, device, decision.mountpoint)
         case _:
             is_full = choice.grows and "size" not in choice.remembered and _is_full(ctx.host, device)
             yield from mounting.mount(ctx, system, disk, device, decision, choice.record, grown=is_full)
@@ -296,7 +296,7 @@ def _is_full(host: Host, device: Device) -> bool:
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     if not choice.grows:
         return
-    at = choice.decision.at if isinstance(choice.decision, MountAt | Mounted) else ""
+    at = choice.decision.mountpoint if isinstance(choice.decision, MountAt | Mounted) else ""
     if choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt):
         from agent.disks import mode_autofs
         from agent.disks.growth import resize

@@ -81,12 +81,12 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
     disks = {name: system.read(host, name) for name in {record.disk for record in records.values()}}
     devices = {device.name: device for disk in disks.values() if disk for device in disk.devices}
     for name, record in records.items():
-        device, unit = devices.get(name), units.of_path(record.at, "mount")
+        device, unit = devices.get(name), units.of_path(record.mountpoint, "mount")
         if (
             device is not None
             and record.state == DiskState.MOUNTED
-            and any(mount.at == record.at and device.number in mount.numbers for mount in mounted)
-            and record.at.rpartition("/")[0] == root
+            and any(mount.at == record.mountpoint and device.number in mount.numbers for mount in mounted)
+            and record.mountpoint.rpartition("/")[0] == root
             and _UUID.fullmatch(record.uuid)
             and uuids.count(record.uuid.lower()) == 1
             and _leads_to(host, record.uuid, device)
@@ -94,12 +94,12 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
             and len(unit) <= transient.LONGEST
         ):
             options = policy.options(settings, device)
-            if not (_ODD.search(record.at) or _ODD.search(options)):
+            if not (_ODD.search(record.mountpoint) or _ODD.search(options)):
                 yield unit, (record.uuid, _text(record, device, options))
 
 
 def _text(record: Record, device: Device, options: str) -> str:
-    at, given = (text.replace("%", "%%") for text in (record.at, options))
+    at, given = (text.replace("%", "%%") for text in (record.mountpoint, options))
     return _TEXT.format(at=at, uuid=record.uuid, fstype=device.fstype, options=given)
 
 

@@ -92,9 +92,9 @@ def settle(ctx: Context, system: System) -> Iterator[Item]:
 
 def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
     """Add the device to the map; its mountpoint is stored as in direct mode."""
-    records, at = Records(ctx.host), decision.at
+    records, at = Records(ctx.host), decision.mountpoint
     known = records.current(disk, device)
-    record = replace(renewed(known, disk, device), state=DiskState.OFFERED, at=at)
+    record = replace(renewed(known, disk, device), state=DiskState.OFFERED, mountpoint=at)
     records.put(device.name, record)
     if device.uuid:
         ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
@@ -117,7 +117,7 @@ def write_map(ctx: Context) -> None:
 
 def _entry(name: str, record: Record) -> str:
     """Return a line of the map. The folder's name has no white space (policy.safe)."""
-    key, node = record.at.rpartition("/")[2], devnode(name)
+    key, node = record.mountpoint.rpartition("/")[2], devnode(name)
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
 
@@ -138,7 +138,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
     if not host.which("automount"):
         raise HostError("CONFIG_MOUNT_MODE=autofs: autofs is not installed", hint="run: apt install autofs")
     for name, record in Records(host).all().items():
-        if record.state == DiskState.MOUNTED and _is_mounted(host, record.at):
+        if record.state == DiskState.MOUNTED and _is_mounted(host, record.mountpoint):
             yield from _give_up(ctx, system, name, record)
     if not host.exists(LINK):
         host.symlink(LINK, SHIPPED)
@@ -153,16 +153,16 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
 
 
 def _give_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    if found := holders.of(ctx.host, (record.at,)).found:
+    if found := holders.of(ctx.host, (record.mountpoint,)).found:
         raise HostError(
-            f"CONFIG_MOUNT_MODE=autofs: {record.at} is in use: {holders.named(found)}",
+            f"CONFIG_MOUNT_MODE=autofs: {record.mountpoint} is in use: {holders.named(found)}",
             hint="end them, then run: systemctl reload gandi-agent",
         )
-    system.release(ctx.host, record.at)
+    system.release(ctx.host, record.mountpoint)
     if record.made:
-        ctx.host.remove(record.at)
+        ctx.host.remove(record.mountpoint)
     Records(ctx.host).put(name, record.cleared())
-    yield changed(name, f"unmounted from {record.at}: the automounter takes over")
+    yield changed(name, f"unmounted from {record.mountpoint}: the automounter takes over")
 
 
 def _switch_off(ctx: Context) -> Iterator[Item]:

@@ -33,7 +33,7 @@ def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     if known.state == DiskState.ANNOUNCED:
         yield skipped(device.name, "mount mode notify: announced to the users")
         return
-    records.put(device.name, replace(renewed(known, disk, device), state=DiskState.ANNOUNCED, at=at))
+    records.put(device.name, replace(renewed(known, disk, device), state=DiskState.ANNOUNCED, mountpoint=at))
     text = announcement(device.node, device.label, device.size, device.fstype, at)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)

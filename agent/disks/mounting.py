@@ -41,7 +41,7 @@ def mount(
     """Mount the device and record it. ``claim``: its present record, in the state "mounting"; ``grown``: its
     filesystem fills the disk. Raises HostError if the superblock cannot be read or the mount fails.
     """
-    host, at = ctx.host, decision.at
+    host, at = ctx.host, decision.mountpoint
     if _is_locked(ctx, disk):
         yield skipped(device.name, "locked by a program that works on it; looked at again when it ends")
         return
@@ -85,25 +85,26 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
 
     node = devnode(name)
     gone = environment(node, "remove")
-    yield from hooks.run(ctx, "pre-disk-detach", node, record.at, environment=gone)
+    yield from hooks.run(ctx, "pre-disk-detach", node, record.mountpoint, environment=gone)
     if _is_left(ctx, node, record):
         try:
-            system.unmount(ctx.host, record.at)
+            system.unmount(ctx.host, record.mountpoint)
         except HostError:
             # PID 1 may have been faster: then the unit has gone with the mount.
             if _is_left(ctx, node, record):
                 raise
         if _is_left(ctx, node, record):
             raise HostError(
-                f"{record.at}: still mounted from {name}, which has gone", hint=f"run: umount -l {record.at}"
+                f"{record.mountpoint}: still mounted from {name}, which has gone",
+                hint=f"run: umount -l {record.mountpoint}",
             )
     if record.made:
-        ctx.host.remove(record.at)
+        ctx.host.remove(record.mountpoint)
         if _was_made(ctx, record.uuid):
             ctx.state.remember_disk(record.uuid, made=None)
     Records(ctx.host).put(name, None)
-    yield changed(name, f"gone, was mounted at {record.at}")
-    yield from hooks.run(ctx, "post-disk-detach", node, record.at, environment=gone)
+    yield changed(name, f"gone, was mounted at {record.mountpoint}")
+    yield from hooks.run(ctx, "post-disk-detach", node, record.mountpoint, environment=gone)
 
 
 def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
@@ -146,8 +147,8 @@ def _is_left(ctx: Context, node: str, record: Record) -> bool:
     """Return whether a device that has gone is still mounted. A mount of btrfs has no device's number, and
     its source leads to no device any more: so the source is compared.
     """
-    here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.at)
-    return any(record.number in mount.numbers or mount.source == node for mount in here)
+    here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.mountpoint)
+    return any(record.devno in mount.numbers or mount.source == node for mount in here)
 
 
 def _is_locked(ctx: Context, disk: Disk) -> bool:
@@ -201,7 +202,11 @@ def _remember(ctx: Context, disk: Disk, device: Device, claim: Record, *, grown:
     size = {"size": disk.device.size} if grown else {}
     try:
         ctx.state.remember_disk(
-            device.uuid, at=claim.at, on=identity(disk, device) or None, made=claim.made or None, **size
+            device.uuid,
+            at=claim.mountpoint,
+            on=identity(disk, device) or None,
+            made=claim.made or None,
+            **size,
         )
     except HostError as error:
         yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
@@ -218,7 +223,7 @@ def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) ->
 
     records, alias = Records(ctx.host), holders.alias(ctx.host, at, device.fstype)
     known = renewed(records.current(disk, device), disk, device)
-    record = replace(known, state=DiskState.MOUNTED, at=at, made=made, alias=alias)
+    record = replace(known, state=DiskState.MOUNTED, mountpoint=at, made=made, alias=alias)
     records.put(device.name, record)
     used_by = () if ctx.host.dry_run else services_file.read(ctx.host, at)
     if used_by:

@@ -179,12 +179,12 @@ def _claim(facts: Facts) -> str:
 def _duplicate(facts: Facts) -> str:
     device = facts.device
     for other in facts.machine.filesystems:
-        if other.number == device.number:
+        if other.devno == device.number:
             continue
         if device.uuid and device.uuid.lower() == other.uuid.lower():
-            return f"the same filesystem UUID as what is mounted at {other.at}"
+            return f"the same filesystem UUID as what is mounted at {other.mountpoint}"
         if device.label and device.label == other.label and not other.ours:
-            return f"the same label as what is mounted at {other.at}"
+            return f"the same label as what is mounted at {other.mountpoint}"
     return ""
 
 
@@ -292,7 +292,7 @@ def _taken(facts: Facts) -> set[str]:
     here = identity(facts.disk, facts.device)
     return {
         *(mount.at for mount in machine.mounts),
-        *(other.at for other in machine.filesystems if other.number != facts.device.number),
+        *(other.mountpoint for other in machine.filesystems if other.devno != facts.device.number),
         *(claim.where.rstrip("/") for claim in machine.claims if claim.where),
         *(path for path, place in machine.places.items() if place is Place.OTHER),
         # A filesystem that this one has overwritten no longer keeps its stored mountpoint.

@@ -38,12 +38,12 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     present = {device.name for device in disk.devices} if disk else set[str]()
     records = Records(ctx.host)
     for device, known in records.of(name).items():
-        if disk is None or known.sequence != disk.sequence:
+        if disk is None or known.diskseq != disk.sequence:
             yield from guarded(device, _forget(ctx, system, device, known))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
             # The disk is the same: an administrator is changing its partition table.
             if known.made:
-                ctx.host.remove(known.at)
+                ctx.host.remove(known.mountpoint)
             records.put(device, replace(known, state=DiskState.RELEASED, made=False))
             yield changed(device, "its partition has gone: released to the administrator")
 
@@ -102,12 +102,12 @@ def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel's answer is certain; the search may have run out of time.
-        yield failed(device, f"taken away while in use at {known.at}", "by whom: gandi-agent disks")
+        yield failed(device, f"taken away while in use at {known.mountpoint}", "by whom: gandi-agent disks")
         return
     if not found:
         Records(ctx.host).put(key, None)
         return
-    why = f"taken away while in use at {known.at}: held by {holders.named(found)}"
+    why = f"taken away while in use at {known.mountpoint}: held by {holders.named(found)}"
     yield failed(device, why, _hint(found))
 
 
@@ -119,9 +119,9 @@ def _hint(found: tuple[Holder, ...]) -> str:
 def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
     from agent.disks.usage import holders
 
-    return holders.Search() if _reused(ctx, known) else holders.on(ctx.host, known.numbers, *seconds)
+    return holders.Search() if _reused(ctx, known) else holders.on(ctx.host, known.devnos, *seconds)
 
 
 def _reused(ctx: Context, known: Record) -> bool:
     """Return whether another disk has got the device number, as it can once the removed one is unused."""
-    return any(known.numbers & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))
+    return any(known.devnos & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))

@@ -28,14 +28,14 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Filesystem:
-    """A filesystem that is mounted or about to be. ``number`` is the device's major:minor, ``at`` the
-    mountpoint; ``ours``: the agent mounted it as a data disk.
+    """A filesystem that is mounted or about to be. ``devno`` is the device's major:minor; ``ours``: the
+    agent mounted it as a data disk.
     """
 
-    number: str
+    devno: str
     uuid: str
     label: bytes
-    at: str
+    mountpoint: str
     ours: bool = False
 
 
@@ -58,18 +58,18 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class MountAt:
-    """Mount the device at ``at``. ``warning`` is part of the report, unless it is ""."""
+    """Mount the device. ``warning`` is part of the report, unless it is ""."""
 
-    at: str
+    mountpoint: str
     options: str
     warning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """The device is mounted at ``at`` already, by the agent or by another program."""
+    """The device is mounted already, by the agent or by another program."""
 
-    at: str
+    mountpoint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Turns:
         """
         me = processes.me()
         return {
-            known.number: known.filesystem
+            known.devno: known.filesystem
             for device, known in records.items()
             if known.is_being_mounted and (known.process != me or device in self._before)
         }
@@ -82,8 +82,8 @@ class Turns:
         records, before = Records(host), self._before.pop(device, None)
         known = records.get(device) if before else None
         if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
-            here = (mount for mount in mounts.mounts(host) if mount.at == known.at)
-            if not any(known.number in mount.numbers for mount in here):
+            here = (mount for mount in mounts.mounts(host) if mount.at == known.mountpoint)
+            if not any(known.devno in mount.numbers for mount in here):
                 records.put(device, replace(before, checked=known.checked))
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Facts = dict[str, Any]
 
+#: The present names of the fields that had others.
+_RENAMED = {"sequence": "diskseq", "number": "devno", "at": "mountpoint"}
 #: In the order of their removal.
 FILES = ("pending.json", "begun.json", "gone.json", "once.json", "disks.json")
 
@@ -34,7 +36,7 @@ def records(host: Host, folder: str) -> dict[str, Facts]:
     found: dict[str, Facts] = {}
     processes = _read(host, folder, "pending.json")
     for name, facts in _converted(host, folder, "begun.json"):
-        process = processes.get(facts["number"], {})
+        process = processes.get(facts["devno"], {})
         state = {"state": "mounting", "pid": process.get("pid", 0), "started": process.get("started", 0)}
         found[name] = facts | state
     found |= dict(_converted(host, folder, "disks.json"))
@@ -47,7 +49,8 @@ def records(host: Host, folder: str) -> dict[str, Facts]:
 def _converted(host: Host, folder: str, file: str) -> list[tuple[str, Facts]]:
     found: list[tuple[str, Facts]] = []
     try:
-        for name, facts in _read(host, folder, file).items():
+        for name, older in _read(host, folder, file).items():
+            facts = {_RENAMED.get(key, key): value for key, value in older.items()}
             kind = facts.pop("kind")
             found.append((name, facts | {"state": "announced" if kind == "told" else kind}))
     except (KeyError, TypeError, AttributeError):
@@ -61,11 +64,11 @@ def _add_tried(host: Host, found: dict[str, Facts], tried: Facts) -> None:
     """
     for what, value in tried.items():
         word, _, name = what.partition(" ")
-        sequence, _, size = str(value).partition(" ")
+        diskseq, _, size = str(value).partition(" ")
         if devno := storage.number_of(host, name):
-            new = {"disk": storage.whole(host, name), "sequence": sequence, "number": devno, "state": "new"}
+            new = {"disk": storage.whole(host, name), "diskseq": diskseq, "devno": devno, "state": "new"}
             facts = found.setdefault(name, new | {"uuid": "", "label": "", "services": []})
-            if facts["sequence"] == sequence:
+            if facts["diskseq"] == diskseq:
                 facts |= {"checked": True} if word == "fsck" else {}
                 facts |= {"not_grown": number(size)} if number(size) else {}
 

@@ -60,16 +60,16 @@ _UNTOUCHED = (DiskState.NEW, DiskState.MOUNTING)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The record of one device. ``sequence`` is its diskseq, ``number`` its major:minor, ``at`` its
-    mountpoint; ``made``: the mountpoint's folder was made for it.
+    """The record of one device. ``diskseq`` is the kernel's number of its disk's attachment, ``devno`` is
+    major:minor; ``made``: the mountpoint's folder was made for it.
     """
 
     disk: str
-    sequence: str
+    diskseq: str
     uuid: str
     label: str
-    number: str
-    at: str = ""
+    devno: str
+    mountpoint: str = ""
     made: bool = False
     state: str = DiskState.MOUNTED
     #: The units that the disk's own file names as its users (services_file.py).
@@ -86,9 +86,9 @@ class Record:
     started: int = 0
 
     @property
-    def numbers(self) -> frozenset[str]:
+    def devnos(self) -> frozenset[str]:
         """The device numbers of its files."""
-        return frozenset({self.number, self.alias} - {""})
+        return frozenset({self.devno, self.alias} - {""})
 
     @property
     def process(self) -> dict[str, int]:
@@ -107,12 +107,14 @@ class Record:
 
     @property
     def filesystem(self) -> Filesystem:
-        """The filesystem that is, or is about to be, mounted at ``at``."""
-        return Filesystem(self.number, self.uuid, os.fsencode(self.label), self.at, ours=True)
+        """The filesystem that is, or is about to be, mounted at ``mountpoint``."""
+        return Filesystem(self.devno, self.uuid, os.fsencode(self.label), self.mountpoint, ours=True)
 
     def cleared(self) -> Record:
         """Return the record of the device after what was done to it is undone."""
-        return replace(self, state=DiskState.NEW, at="", made=False, services=(), alias="", pid=0, started=0)
+        return replace(
+            self, state=DiskState.NEW, mountpoint="", made=False, services=(), alias="", pid=0, started=0
+        )
 
 
 def fresh(disk: Disk, device: Device) -> Record:
@@ -131,7 +133,7 @@ def fresh(disk: Disk, device: Device) -> Record:
 
 def current(known: Record | None, disk: Disk, device: Device) -> Record:
     """Return the record if it is of the device's present attachment, or a fresh one."""
-    return known if known and known.sequence == disk.sequence else fresh(disk, device)
+    return known if known and known.diskseq == disk.sequence else fresh(disk, device)
 
 
 def renewed(known: Record, disk: Disk, device: Device) -> Record:
@@ -188,7 +190,7 @@ class Records:
         """Return whether the disk was attached while the machine runs, and has not been handled yet."""
         from agent.disks.base import diskseq
 
-        known = (record.sequence for record in self.of(disk.name).values())
+        known = (record.diskseq for record in self.of(disk.name).values())
         return diskseq.is_after_coldplug(self.host, disk.sequence) and disk.sequence not in known
 
     def put(self, key: str, record: Record | None) -> None:
@@ -232,7 +234,7 @@ class Records:
 
 def key_removed(device: str, known: Record) -> str:
     """Return the key for the record of a device that was removed while it was mounted."""
-    return f"{device}@{known.sequence}"
+    return f"{device}@{known.diskseq}"
 
 
 @contextlib.contextmanager

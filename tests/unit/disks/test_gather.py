@@ -82,4 +82,4 @@ def test_what_the_automounter_is_offered_is_taken(tmp_path: Path) -> None:
     }
     known = gather.gather(Host(tmp_path), System(), Settings(), records)
     assert known.places == {}, "a look would mount"
-    assert [(found.at, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]
+    assert [(found.mountpoint, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]

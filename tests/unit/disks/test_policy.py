@@ -26,7 +26,7 @@ def reason(given: Facts) -> str:
 def place(given: Facts) -> str:
     decision = decide(given)
     assert isinstance(decision, MountAt), decision
-    return decision.at
+    return decision.mountpoint
 
 
 def test_an_ordinary_disk_is_mounted() -> None:

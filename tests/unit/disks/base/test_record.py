@@ -104,9 +104,9 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
 ) -> None:
     """A command decides while the daemon mounts: a mountpoint is assigned once."""
     host, turns, disk = records.host, Turns(), whole()
-    known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, at="/srv/data")
+    known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, mountpoint="/srv/data")
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"]))
-    assert [(found.at, found.ours) for found in turns.pending(Records(host).all()).values()] == [
+    assert [(found.mountpoint, found.ours) for found in turns.pending(Records(host).all()).values()] == [
         ("/srv/data", True)
     ]
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"] - 1))
@@ -123,7 +123,12 @@ def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_m
     host, turns, disk, me = records.host, Turns(), whole(), processes.me()
     before = replace(records.current(disk, disk.device), state=DiskState.ANNOUNCED)
     claim = replace(
-        before, state=DiskState.MOUNTING, at="/srv/data", pid=me["pid"], started=me["started"], checked=True
+        before,
+        state=DiskState.MOUNTING,
+        mountpoint="/srv/data",
+        pid=me["pid"],
+        started=me["started"],
+        checked=True,
     )
     turns.begin(records, "vdb", claim, before)
     if is_mounted:  # and that could not be recorded
@@ -142,7 +147,7 @@ def test_the_files_of_an_older_version_are_taken_over(tmp_path: Path) -> None:
     for file in OLDER.iterdir():
         host.write(f"/run/gandi/{file.name}", file.read_bytes(), mode=0o600)
     records = Records(host)
-    states = {name: (known.state, known.sequence, known.at) for name, known in records.all().items()}
+    states = {name: (known.state, known.diskseq, known.mountpoint) for name, known in records.all().items()}
     assert states == {
         "vdb": (DiskState.NEW, "5", ""),
         "vdb1": (DiskState.MOUNTED, "5", "/srv/data"),
@@ -160,7 +165,7 @@ def test_the_files_of_an_older_version_are_taken_over(tmp_path: Path) -> None:
     assert not any(known.is_being_mounted for known in records.all().values()), (
         "the process that was about to mount it has ended"
     )
-    assert {key: known.numbers for key, known in records.removed().items()} == {"vdg@3": {"254:96", "0:41"}}
+    assert {key: known.devnos for key, known in records.removed().items()} == {"vdg@3": {"254:96", "0:41"}}
     assert host.read(diskseq.FILE) == "4\n"
     assert sorted(os.listdir(tmp_path / "run/gandi")) == ["coldplug", "disks", "locks"]
 

@@ -58,7 +58,7 @@ def test_by_the_mount(line: str, ctx: Context) -> None:
     assert (found.disk.name, found.device.name, found.at) == ("vda", "vda2", "/")
     facts = gather(ctx.host, system(), Settings(), {})
     assert facts.root_disks == {"vda"}
-    assert {(f.uuid, f.label, f.at) for f in facts.filesystems} >= {("1", b"root", "/")}
+    assert {(f.uuid, f.label, f.mountpoint) for f in facts.filesystems} >= {("1", b"root", "/")}
 
 
 def test_by_the_name_of_its_partition(ctx: Context) -> None:

@@ -11,7 +11,7 @@ from agent.config.settings import MountMode
 from agent.context import record
 from agent.disks import gather, policy
 from agent.disks.base.facts import Facts, Format, Leave, MountAt, Mounted
-from agent.disks.base.locks import TURNS
+from agent.disks.base.locks import LOCKS
 from agent.disks.base.record import DiskState, Records, current, renewed
 from agent.host import processes
 from agent.lib.errors import HostError
@@ -66,10 +66,10 @@ def choose(
     modes notify and off too. ``is_new``: it has not been handled since it was attached. Raises Busy.
     """
     settings, chosen = effective(ctx, insist=insist), list[Choice]()
-    with TURNS.deciding(ctx.host) if claim else contextlib.nullcontext():
+    with LOCKS.decisions(ctx.host) if claim else contextlib.nullcontext():
         records = Records(ctx.host)
         every = records.all()
-        pending = TURNS.pending(every)
+        pending = LOCKS.pending_mounts(every)
         done = {name: known for name, known in every.items() if known.is_done}
         known = gather.gather(ctx.host, system, settings, done)
         released = gather.released(known, done, disks)
@@ -120,7 +120,7 @@ def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
     )
     # Records of offered and announced devices stay as they are.
     if is_direct or before.state not in (DiskState.OFFERED, DiskState.ANNOUNCED):
-        TURNS.begin(records, device.name, claim, before)
+        LOCKS.begin_mount(records, device.name, claim, before)
     return replace(choice, record=claim)
 
 

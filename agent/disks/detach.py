@@ -14,7 +14,7 @@ from agent.block import mounts, storage
 from agent.context import record
 from agent.disks import handler as handler
 from agent.disks.base.automounter import has_automounter
-from agent.disks.base.locks import TURNS
+from agent.disks.base.locks import LOCKS
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD, environment
 from agent.disks.usage import holders, stop_services
@@ -72,7 +72,7 @@ def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Ite
     ConfigError as ``find``, Busy, and HostError.
     """
     disk = find(ctx, system, what)
-    with TURNS.of(ctx.host, disk.name, PATIENCE):
+    with LOCKS.disk(ctx.host, disk.name, PATIENCE):
         known = system.read(ctx.host, disk.name)
         if known is None or known.sequence != disk.sequence:
             raise HostError(f"{disk.device.node}: has just gone")
@@ -87,7 +87,7 @@ def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[
     Raises ConfigError as ``find``, and Busy.
     """
     disk = find(ctx, system, what)
-    with TURNS.of(ctx.host, disk.name, PATIENCE):
+    with LOCKS.disk(ctx.host, disk.name, PATIENCE):
         work = handler.look(ctx, disk.name, system, explicit=True, insist=True)
         yield from _noted(ctx, disk.name, "mount", work)
 
@@ -232,7 +232,7 @@ def _refused(ctx: Context, disk: Disk) -> str:
     """Return why the agent must not detach the disk, or ""."""
     if disk.name in mounts.root_disks(ctx.host):
         return "the system itself is on it"
-    pending = TURNS.pending(Records(ctx.host).of(disk.name))
+    pending = LOCKS.pending_mounts(Records(ctx.host).of(disk.name))
     for device in disk.devices:
         if device.number in pending:
             return f"{device.name} is being mounted now: try again in a moment"

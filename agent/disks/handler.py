@@ -19,7 +19,7 @@ from agent.disks import mounting
 from agent.disks.base import filesystem
 from agent.disks.base.automounter import has_automounter
 from agent.disks.base.facts import Format, Leave, MountAt, Mounted
-from agent.disks.base.locks import TURNS
+from agent.disks.base.locks import LOCKS
 from agent.disks.base.record import Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
@@ -49,7 +49,7 @@ def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) ->
     if unresponsive.is_silent(ctx.host, name):
         _hangs(ctx, name, "does not answer")
         _await(ctx, name)
-    with TURNS.of(ctx.host, name):
+    with LOCKS.disk(ctx.host, name):
         yield from look(ctx, name, system, explicit=action == "add")
 
 
@@ -249,7 +249,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
             try:
                 yield from _begin(ctx, system, choice, decision)
             finally:
-                TURNS.end(ctx.host, device.name)
+                LOCKS.end_mount(ctx.host, device.name)
 
 
 def _switched(ctx: Context, system: System) -> Sequence[Item]:
@@ -315,7 +315,7 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
 
 def _grow_locked(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     """Grow the device after the mount stage, under the disk's lock."""
-    with TURNS.of(ctx.host, choice.disk.name):
+    with LOCKS.disk(ctx.host, choice.disk.name):
         yield from _grow(ctx, system, choice)
 
 

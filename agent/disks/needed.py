@@ -42,10 +42,10 @@ def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     may_be_ours = action == "remove" or host.exists(RECORDS) or has_automounter(ctx)
     if not may_be_ours and name in mounts.root_disks(host):
         if ctx.settings.grow_root:
-            from agent.disks.base.locks import TURNS
+            from agent.disks.base.locks import LOCKS
             from agent.disks.growth import root
 
-            with TURNS.of(host, name):
+            with LOCKS.disk(host, name):
                 yield from root.grow_on(ctx, name)
     elif not may_be_ours and _is_swap(host, name, mounts.swaps(host)):
         yield skipped(name, "in use as swap")

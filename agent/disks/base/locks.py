@@ -30,20 +30,20 @@ _DECISION = 60.0
 
 
 @dataclass(slots=True)
-class Turns:
+class Locks:
     """Serialise the work on each disk and all decisions; keep the mountpoints that are assigned."""
 
-    _deciding: threading.Lock = field(default_factory=threading.Lock)
-    _making: threading.Lock = field(default_factory=threading.Lock)
-    _disks: dict[str, threading.Lock] = field(default_factory=dict)
+    _decision_lock: threading.Lock = field(default_factory=threading.Lock)
+    _table_lock: threading.Lock = field(default_factory=threading.Lock)
+    _disk_locks: dict[str, threading.Lock] = field(default_factory=dict)
     #: The former records of the devices that this process is about to mount.
     _before: dict[str, Record] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def of(self, host: Host, name: str, patience: float = PATIENCE) -> Iterator[None]:
+    def disk(self, host: Host, name: str, patience: float = PATIENCE) -> Iterator[None]:
         """Hold the lock on the disk. Raises Busy if it is not free within ``patience`` seconds."""
-        with self._making:
-            lock = self._disks.setdefault(name, threading.Lock())
+        with self._table_lock:
+            lock = self._disk_locks.setdefault(name, threading.Lock())
         deadline = time.monotonic() + patience
         if not lock.acquire(timeout=patience):
             raise Busy(f"{name}: still being worked on after {patience:g} s", hint="see: gandi-agent status")
@@ -54,12 +54,12 @@ class Turns:
             lock.release()
 
     @contextlib.contextmanager
-    def deciding(self, host: Host) -> Iterator[None]:
+    def decisions(self, host: Host) -> Iterator[None]:
         """Hold the lock on decisions. Raises Busy if another process does not free it."""
-        with self._deciding, record.exclusive(host, "decisions", _DECISION):
+        with self._decision_lock, record.exclusive(host, "decisions", _DECISION):
             yield
 
-    def pending(self, records: Mapping[str, Record]) -> dict[str, Filesystem]:
+    def pending_mounts(self, records: Mapping[str, Record]) -> dict[str, Filesystem]:
         """Return what any process is about to mount, by device number. ``records`` are read before the
         kernel's mounts: what is no longer pending is among them then.
         """
@@ -70,15 +70,15 @@ class Turns:
             if known.is_being_mounted and (known.process != me or device in self._before)
         }
 
-    def begin(self, records: Records, device: str, claim: Record, before: Record) -> None:
+    def begin_mount(self, records: Records, device: str, claim: Record, before: Record) -> None:
         """Store the record of a device that is about to be mounted. The caller holds the lock on decisions.
         Raises HostError.
         """
         records.put(device, claim)
         self._before[device] = before
 
-    def end(self, host: Host, device: str) -> None:
-        """End what ``begin`` began. If the device is not mounted, restore its former record."""
+    def end_mount(self, host: Host, device: str) -> None:
+        """End what ``begin_mount`` began. If the device is not mounted, restore its former record."""
         records, before = Records(host), self._before.pop(device, None)
         known = records.get(device) if before else None
         if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
@@ -88,4 +88,4 @@ class Turns:
 
 
 #: The locks of this process on the machine's disks.
-TURNS = Turns()
+LOCKS = Locks()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.block import mounts, storage
 from agent.disks.base import partition_table
-from agent.disks.base.locks import TURNS
+from agent.disks.base.locks import LOCKS
 from agent.disks.base.system import SYSTEMD
 from agent.disks.growth import resize
 from agent.lib.errors import HostError
@@ -62,7 +62,7 @@ def grow_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     if isinstance(found, str):
         yield skipped("root disk", found)
         return
-    with TURNS.of(ctx.host, found.disk.name):
+    with LOCKS.disk(ctx.host, found.disk.name):
         # Find it again: a growth that was under way has changed the sizes.
         found = find(ctx, system)
         if isinstance(found, Root):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.disks.base import diskseq
-from agent.disks.base.locks import Turns
+from agent.disks.base.locks import Locks
 from agent.disks.base.record import DiskState, Record, Records, renewed
 from agent.host import processes
 from agent.host.host import Host
@@ -103,24 +103,24 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
     records: Records, other: dict[str, int]
 ) -> None:
     """A command decides while the daemon mounts: a mountpoint is assigned once."""
-    host, turns, disk = records.host, Turns(), whole()
+    host, locks, disk = records.host, Locks(), whole()
     known = replace(records.current(disk, disk.device), state=DiskState.MOUNTING, mountpoint="/srv/data")
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"]))
-    assert [(found.mountpoint, found.ours) for found in turns.pending(Records(host).all()).values()] == [
-        ("/srv/data", True)
-    ]
+    assert [
+        (found.mountpoint, found.ours) for found in locks.pending_mounts(Records(host).all()).values()
+    ] == [("/srv/data", True)]
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"] - 1))
-    assert turns.pending(Records(host).all()) == {}, "another process has that number now"
+    assert locks.pending_mounts(Records(host).all()) == {}, "another process has that number now"
     me = processes.me()
     records.put("vdb", replace(known, pid=me["pid"], started=me["started"]))
-    assert turns.pending(Records(host).all()) == {}, "a thread that has ended"
-    turns.begin(records, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
-    assert list(turns.pending(Records(host).all())) == ["254:16"]
+    assert locks.pending_mounts(Records(host).all()) == {}, "a thread that has ended"
+    locks.begin_mount(records, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
+    assert list(locks.pending_mounts(Records(host).all())) == ["254:16"]
 
 
 @pytest.mark.parametrize("is_mounted", [False, True])
 def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_mounted: bool) -> None:
-    host, turns, disk, me = records.host, Turns(), whole(), processes.me()
+    host, locks, disk, me = records.host, Locks(), whole(), processes.me()
     before = replace(records.current(disk, disk.device), state=DiskState.ANNOUNCED)
     claim = replace(
         before,
@@ -130,11 +130,11 @@ def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_m
         started=me["started"],
         checked=True,
     )
-    turns.begin(records, "vdb", claim, before)
+    locks.begin_mount(records, "vdb", claim, before)
     if is_mounted:  # and that could not be recorded
         host.write("/proc/self/mountinfo", "40 1 254:16 / /srv/data rw - ext4 /dev/vdb rw\n")
-    turns.end(host, "vdb")
-    assert turns.pending(Records(host).all()) == {}
+    locks.end_mount(host, "vdb")
+    assert locks.pending_mounts(Records(host).all()) == {}
     assert records.get("vdb") == (claim if is_mounted else replace(before, checked=True))
 
 

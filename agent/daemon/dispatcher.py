@@ -14,7 +14,7 @@ import time
 from agent import stages
 from agent.block import storage
 from agent.context import attempt, record
-from agent.daemon.activity import UnderWay
+from agent.daemon.activity import Activity
 from agent.daemon.worker_pool import Workers
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import number
@@ -144,7 +144,7 @@ class Devices:
 
     ctx: Context
     workers: Workers = field(init=False)
-    under_way: UnderWay = field(init=False)
+    activity: Activity = field(init=False)
     handlers: dict[str, Handle] = field(default_factory=lambda: HANDLERS)
     _waiting: dict[str, list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -156,7 +156,7 @@ class Devices:
 
     def __post_init__(self) -> None:
         self.workers = Workers(AT_ONCE, Journal(self.ctx.host).defect)
-        self.under_way = UnderWay(self.ctx)
+        self.activity = Activity(self.ctx)
 
     def look(self, events: Iterable[Uevent]) -> None:
         """Queue the events that have a handler; those of disks only if ``mounting``."""
@@ -248,13 +248,13 @@ class Devices:
 
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
         """Do the work, show it as work in progress, and record its outcome."""
-        self.under_way.begin(device, action)
-        ctx = replace(self.ctx, waiting=lambda why: self.under_way.wait(device, why))
+        self.activity.begin(device, action)
+        ctx = replace(self.ctx, waiting=lambda why: self.activity.set_waiting(device, why))
         before = ctx.config
         report = attempt(ctx, device, lambda: work(ctx))
         if ctx.config is not before:  # a drive was applied: later stages use its configuration
             self.ctx.config, self.ctx.files, self.ctx.secrets = ctx.config, ctx.files, ctx.secrets
-        self.under_way.end(device)
+        self.activity.end(device)
         if self._closed:
             return
         record(ctx, lambda: stages.note_settings(ctx))

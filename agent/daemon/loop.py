@@ -96,7 +96,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self.devices = Devices(self.ctx)
-        self.devices.under_way.wake = lambda: self.call(lambda: None)
+        self.devices.activity.wake = lambda: self.call(lambda: None)
         self.runner = Workers(1, Journal(self.ctx.host).defect)
         self._server = control_socket.Server(self.listener, self.selector, self._request)
         self._watchdog = Watchdog.from_environment()
@@ -133,7 +133,7 @@ class Daemon:
         now = time.monotonic()
         everything = self._all_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
-        times += [self.devices.under_way.due(), self._rest.wake_at]
+        times += [self.devices.activity.next_show(), self._rest.wake_at]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
         for key, mask in ready:
@@ -141,7 +141,7 @@ class Daemon:
         now = time.monotonic()
         self._watchdog.tick(now)
         self._server.tick(now)
-        self.devices.under_way.show(now)
+        self.devices.activity.show_due(now)
         if self._listen_at is not None and now >= self._listen_at:
             self._catch_up()
             self._listen_at = None
@@ -187,7 +187,7 @@ class Daemon:
         Delete the work in progress of an earlier daemon.
         """
         for name in self.ctx.status.read()["work"]:
-            if name not in list(Stage) and not self.devices.under_way.has(name):
+            if name not in list(Stage) and not self.devices.activity.has(name):
                 self.ctx.status.merge("work", name, None)
         self.ctx.status.merge("daemon", "process", {"since": int(time.time())} | processes.me())
 
@@ -241,7 +241,7 @@ class Daemon:
         match words(line.strip(WHITE)):
             case ["ping"]:
                 # From ``status``: show all work in progress, however recent.
-                self.devices.under_way.show(float("inf"))
+                self.devices.activity.show_due(float("inf"))
                 self._server.answer(connection, "ok")
             case ["stage", name] if name in list(Stage):
                 self._join(connection, Stage(name))
@@ -286,7 +286,7 @@ class Daemon:
         log, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
         try:
             report = stages.run(
-                self.ctx, stage, lambda step: log(*step.lines()), at=self.devices.under_way.at
+                self.ctx, stage, lambda step: log(*step.lines()), at=self.devices.activity.set_step
             )
             status = int(report.failed)
             if not report.steps:

@@ -158,19 +158,19 @@ def test_work_that_waits_for_nothing_is_shown_when_it_lasts(devices: Devices, se
     before = time.monotonic()
     devices.look([event("add")])
     assert seen.started.wait(10)
-    due = devices.under_way.due()
+    due = devices.activity.next_show()
     assert due is not None
     assert before < due - 0.5
-    devices.under_way.show(due - 0.01)
+    devices.activity.show_due(due - 0.01)
     assert devices.ctx.status.read()["work"] == {}
-    devices.under_way.show(due)
+    devices.activity.show_due(due)
     work = devices.ctx.status.read()["work"]["vdb"]
     assert (work["step"], work["waiting"]) == ("add", "")
-    assert devices.under_way.due() is None
+    assert devices.activity.next_show() is None
     seen.hold["vdb"].set()
     settle(devices)
     assert devices.ctx.status.read()["work"] == {}
-    assert not devices.under_way.has("vdb")
+    assert not devices.activity.has("vdb")
 
 
 def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, seen: Seen) -> None:

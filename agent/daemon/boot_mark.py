@@ -26,19 +26,19 @@ _HOOKS = ("post-vm-config", "post-disk-attach")
 _DRIVES = ("iso9660", "vfat")
 
 
-def leave(ctx: Context) -> str:
+def write(ctx: Context) -> str:
     """Write the mark if this boot is complete, nothing failed and no work is in progress.
 
     Return "" or the reason why it was not written. Raise HostError if writing fails.
     """
     from agent.disks import known_mounts
 
-    host, left = ctx.host, known_mounts.leave(ctx)
-    why = next(_against(ctx, left), "")
+    host, mounted_by_pid1 = ctx.host, known_mounts.write_units(ctx)
+    why = next(_reasons(ctx, mounted_by_pid1), "")
     if why:
         settled.withdraw(host)
         return why
-    orders = list(_orders(ctx, left))
+    orders = list(_orders(ctx, mounted_by_pid1))
     paths = [order.removeprefix("watch ") for order in orders if order.startswith("watch ")]
     facts = host.run((settled.CHECK, "--facts", *paths), changes=False).stdout
     unknown = [line for line in lines(facts) if line.startswith(("unknown ", "odd ", "no "))]
@@ -52,16 +52,16 @@ def leave(ctx: Context) -> str:
 # -- reasons not to write it -------------------------------------------------------------
 
 
-def _against(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+def _reasons(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     """Yield what a boot has to repeat or has not finished, the cheapest checks first.
 
-    ``left``: UUIDs of the filesystems that PID 1 mounts from the agent's units.
+    ``mounted_by_pid1``: UUIDs of the filesystems that PID 1 mounts from the agent's units.
     """
     status = ctx.status.read()
     yield from _unfinished(ctx, status)
     yield from _each_boot(ctx)
     yield from _media(ctx)
-    yield from _disks(ctx, left)
+    yield from _disks(ctx, mounted_by_pid1)
 
 
 def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _is_drive(ctx: Context, label: str) -> bool:
     return label.lower() in (*LABELS, ctx.settings.configdrive_label.lower(), "config")
 
 
-def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+def _disks(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     """Yield the disks that the mount stage has to mount, since PID 1 does not."""
     from agent.block import mounts
     from agent.disks.base.record import DiskState, Records
@@ -148,7 +148,7 @@ def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
         if disk.get("at") in unrecorded:  # for example by PID 1, after the daemon examined the disk
             yield f"{disk['at']} was mounted without the daemon"
     for name, record in records.items():
-        if record.state != DiskState.RELEASED and record.uuid not in left:
+        if record.state != DiskState.RELEASED and record.uuid not in mounted_by_pid1:
             yield f"{name} is mounted at each boot"
     if any(record.state == DiskState.MOUNTING for record in Records(ctx.host).all().values()):
         yield "a disk is being mounted"
@@ -157,12 +157,12 @@ def _disks(ctx: Context, left: frozenset[str]) -> Iterator[str]:
 # -- orders for the next boot ------------------------------------------------------------
 
 
-def _orders(ctx: Context, left: frozenset[str]) -> Iterator[str]:
+def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     from agent.state import boot_cache
 
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
-    if left:
+    if mounted_by_pid1:
         yield f"start {settled.DISKS}"
     yield from (f"getty {unit}" for unit in host.names(_GETTYS))
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):

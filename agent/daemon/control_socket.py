@@ -109,7 +109,7 @@ class Server:
         if not newline:
             return len(connection.received) < REQUEST_LIMIT
         connection.deadline = None
-        if rest or _has_left(connection.peer):
+        if rest or _is_closed(connection.peer):
             return False  # gave up while the daemon was stopped, and ran the stage itself
         self.handle(connection, line.decode("ascii", "replace"))
         return True
@@ -121,7 +121,7 @@ class Server:
             connection.peer.close()
 
 
-def _has_left(peer: socket.socket) -> bool:
+def _is_closed(peer: socket.socket) -> bool:
     try:
         return not peer.recv(1, socket.MSG_PEEK)
     except BlockingIOError:

@@ -83,7 +83,7 @@ class Rest:
         def leave() -> None:
             from agent.daemon import boot_mark
 
-            why = boot_mark.leave(self.ctx)
+            why = boot_mark.write(self.ctx)
             self.ctx.status.merge("daemon", "next boot", why or "no stage runs unless something is new")
 
         record(self.ctx, leave)

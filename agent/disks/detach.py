@@ -88,7 +88,7 @@ def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[
     """
     disk = find(ctx, system, what)
     with LOCKS.disk(ctx.host, disk.name, PATIENCE):
-        work = handler.look(ctx, disk.name, system, explicit=True, insist=True)
+        work = handler.handle_locked(ctx, disk.name, system, explicit=True, insist=True)
         yield from _noted(ctx, disk.name, "mount", work)
 
 
@@ -142,7 +142,7 @@ class _Detach:
             stop_services.start(ctx.host, stopped)
             yield failed(name, f"not detached: {error.message}", error.hint)
             return
-        yield from (changed(known, f"unmounted from {at}") for known, at in self._left())
+        yield from (changed(known, f"unmounted from {at}") for known, at in self._mounted_devices())
         yield from self._hooks("post-disk-detach")
         yield changed(
             name, "detached: the platform may take it (to have it back: gandi-agent mount " + name + ")"
@@ -213,12 +213,12 @@ class _Detach:
                 raise HostError(error.message, hint=hint) from error
 
     def _hooks(self, name: str) -> Iterator[Item]:
-        for device, at in self._left():
+        for device, at in self._mounted_devices():
             found = next(each for each in self.disk.devices if each.name == device)
             given = environment(found.node, "remove", found.udev)
             yield from hooks.run(self.ctx, name, found.node, at, environment=given)
 
-    def _left(self) -> list[tuple[str, str]]:
+    def _mounted_devices(self) -> list[tuple[str, str]]:
         """Return each mounted device with its first mountpoint."""
         places = dict[str, str]()
         for device in self.disk.devices:

@@ -50,10 +50,10 @@ def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) ->
         _hangs(ctx, name, "does not answer")
         _await(ctx, name)
     with LOCKS.disk(ctx.host, name):
-        yield from look(ctx, name, system, explicit=action == "add")
+        yield from handle_locked(ctx, name, system, explicit=action == "add")
 
 
-def look(
+def handle_locked(
     ctx: Context, name: str, system: System, *, explicit: bool = False, insist: bool = False
 ) -> Iterator[Item]:
     """Handle one disk in its present state. The caller holds its lock; ``explicit`` and ``insist`` are those
@@ -63,13 +63,13 @@ def look(
     if disk and disk.bus is Bus.SCSI and not disk.device.size:
         from agent.disks import scsi_rescan
 
-        disk = system.read(ctx.host, name) if scsi_rescan.is_filled(ctx, name) else disk
+        disk = system.read(ctx.host, name) if scsi_rescan.gets_size(ctx, name) else disk
     records = Records(ctx.host)
     present = {(device.name, disk.sequence) for device in disk.devices} if disk else set()
     if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
 
-        yield from attempt(ctx, name, partial(removed.forget, ctx, system, name, disk)).items
+        yield from attempt(ctx, name, partial(removed.clean_up, ctx, system, name, disk)).items
     switched = _switched(ctx, system)
     yield from switched
     if disk:
@@ -77,7 +77,7 @@ def look(
         yield from _act(ctx, system, disk, records, explicit=explicit, insist=insist, is_stuck=is_stuck)
     from agent.disks import removed
 
-    yield from attempt(ctx, name, partial(removed.left, ctx, name)).items
+    yield from attempt(ctx, name, partial(removed.report_users, ctx, name)).items
 
 
 def _act(
@@ -134,8 +134,8 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     names = system.names(ctx.host)
     known, silent = yield from _read_all(ctx, system, names)
     for name in sorted(Records(ctx.host).disks() - (set(names) - set(known))):
-        yield from attempt(ctx, name, partial(removed.forget, ctx, system, name, known.get(name))).items
-        yield from attempt(ctx, name, partial(removed.left, ctx, name)).items
+        yield from attempt(ctx, name, partial(removed.clean_up, ctx, system, name, known.get(name))).items
+        yield from attempt(ctx, name, partial(removed.report_users, ctx, name)).items
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
     late = yield from _mount_chosen(ctx, system, choices, deadline)
@@ -239,7 +239,7 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
                 yield skipped(device.name, reason)
         case Mounted(at):
             if not choice.record.is_done and choice.remembered.get("at") == at:
-                mounting.adopt(ctx, choice.disk, device, at)
+                mounting.record_existing_mount(ctx, choice.disk, device, at)
                 yield unchanged(device.name, f"mounted at {at}")
         case Format(fstype):
             from agent.disks import mkfs
@@ -258,7 +258,7 @@ def _switched(ctx: Context, system: System) -> Sequence[Item]:
         return ()
     from agent.disks import mode_autofs
 
-    done = attempt(ctx, "autofs", partial(mode_autofs.settle, ctx, system)).items
+    done = attempt(ctx, "autofs", partial(mode_autofs.switch, ctx, system)).items
     mode_autofs.write_map(ctx)
     return done
 
@@ -274,7 +274,7 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
         case MountMode.NOTIFY:
             from agent.disks import mode_notify
 
-            yield from mode_notify.tell(ctx, disk, device, decision.mountpoint)
+            yield from mode_notify.announce(ctx, disk, device, decision.mountpoint)
         case _:
             is_full = choice.grows and "size" not in choice.remembered and _is_full(ctx.host, device)
             yield from mounting.mount(ctx, system, disk, device, decision, choice.record, grown=is_full)
@@ -302,7 +302,7 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         from agent.disks.growth import resize
 
         if resize.wants_to_grow(ctx, choice.disk, choice.device):
-            mode_autofs.look_at(ctx.host, at)
+            mode_autofs.trigger_mount(ctx.host, at)
     if at and (device := mounting.as_mounted(ctx, choice.device, at)):
         from agent.disks.growth import resize
 

@@ -56,7 +56,7 @@ StartupCPUWeight=1000
 """
 
 
-def leave(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
+def write_units(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
     """Write a unit for each data disk that the agent has mounted, and remove other such units. Return the
     UUIDs of the filesystems that PID 1 mounts at the next boot.
 

@@ -76,7 +76,7 @@ def root(host: Host) -> str:
     return "/srv"
 
 
-def settle(ctx: Context, system: System) -> Iterator[Item]:
+def switch(ctx: Context, system: System) -> Iterator[Item]:
     """Enable or disable the automounter to match the settings.
 
     Raises HostError if a mount of the other mode is in use: then neither mode mounts anything new.
@@ -121,7 +121,7 @@ def _entry(name: str, record: Record) -> str:
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
 
-def look_at(host: Host, at: str) -> None:
+def trigger_mount(host: Host, at: str) -> None:
     """Access the folder, so that the automounter mounts its disk. During a boot, wait for the automounter,
     which starts after the agent. Raises HostError.
     """
@@ -139,7 +139,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
         raise HostError("CONFIG_MOUNT_MODE=autofs: autofs is not installed", hint="run: apt install autofs")
     for name, record in Records(host).all().items():
         if record.state == DiskState.MOUNTED and _is_mounted(host, record.mountpoint):
-            yield from _give_up(ctx, system, name, record)
+            yield from _unmount_direct(ctx, system, name, record)
     if not host.exists(LINK):
         host.symlink(LINK, SHIPPED)
     is_active = units.active(host, _UNIT)
@@ -152,7 +152,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
     yield changed("autofs", f"mounts data disks below {root(host)}")
 
 
-def _give_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
+def _unmount_direct(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
     if found := holders.of(ctx.host, (record.mountpoint,)).found:
         raise HostError(
             f"CONFIG_MOUNT_MODE=autofs: {record.mountpoint} is in use: {holders.named(found)}",
@@ -219,7 +219,7 @@ def _is_held(host: Host, folder: str) -> bool:
 
 def _state(host: Host) -> str:
     """Return the mode's state. "former": nothing was done in this boot, but the link of an earlier one is
-    left; it is neither ON nor OUT, so ``settle`` acts.
+    left; it is neither ON nor OUT, so ``switch`` acts.
     """
     return host.read(_ON) or ("former" if _linked(host) else _State.OUT)
 

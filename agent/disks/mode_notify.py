@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TERMINAL, _TIMEOUT = 5, 20.0
 
 
-def tell(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+def announce(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
     """Announce the device to the users, once for each attachment."""
     records = Records(ctx.host)
     known = records.current(disk, device)

@@ -72,12 +72,12 @@ def mount(
     yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
 
 
-def adopt(ctx: Context, disk: Disk, device: Device, at: str) -> None:
+def record_existing_mount(ctx: Context, disk: Disk, device: Device, at: str) -> None:
     """Record a mount of the agent without a record: the daemon died between mounting and writing it."""
     _record(ctx, disk, device, at, made=_was_made(ctx, device.uuid))
 
 
-def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
+def clean_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
     """Clean up after a device that has gone: its mount (PID 1 ends it too), its folder if the agent made it,
     the record. Hooks get the former mountpoint. Raises HostError if it stays mounted.
     """
@@ -86,14 +86,14 @@ def forget(ctx: Context, system: System, name: str, record: Record) -> Iterator[
     node = devnode(name)
     gone = environment(node, "remove")
     yield from hooks.run(ctx, "pre-disk-detach", node, record.mountpoint, environment=gone)
-    if _is_left(ctx, node, record):
+    if _is_still_mounted(ctx, node, record):
         try:
             system.unmount(ctx.host, record.mountpoint)
         except HostError:
             # PID 1 may have been faster: then the unit has gone with the mount.
-            if _is_left(ctx, node, record):
+            if _is_still_mounted(ctx, node, record):
                 raise
-        if _is_left(ctx, node, record):
+        if _is_still_mounted(ctx, node, record):
             raise HostError(
                 f"{record.mountpoint}: still mounted from {name}, which has gone",
                 hint=f"run: umount -l {record.mountpoint}",
@@ -143,7 +143,7 @@ def _mounted(ctx: Context, number: str, at: str) -> mounts.Mount | None:
     return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == at), None)
 
 
-def _is_left(ctx: Context, node: str, record: Record) -> bool:
+def _is_still_mounted(ctx: Context, node: str, record: Record) -> bool:
     """Return whether a device that has gone is still mounted. A mount of btrfs has no device's number, and
     its source leads to no device any more: so the source is compared.
     """

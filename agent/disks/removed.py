@@ -31,7 +31,7 @@ _PATIENCE = 60.0
 _DELETED = " (deleted)"
 
 
-def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
+def clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
     """Clean up after devices of this disk that have gone or were replaced. ``disk`` is None if the disk has
     gone; do not call this for one that could not be read.
     """
@@ -39,7 +39,7 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
     records = Records(ctx.host)
     for device, known in records.of(name).items():
         if disk is None or known.diskseq != disk.sequence:
-            yield from guarded(device, _forget(ctx, system, device, known))
+            yield from guarded(device, _clean_up(ctx, system, device, known))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
             # The disk is the same: an administrator is changing its partition table.
             if known.made:
@@ -48,11 +48,11 @@ def forget(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterat
             yield changed(device, "its partition has gone: released to the administrator")
 
 
-def left(ctx: Context, name: str) -> Iterator[Item]:
+def report_users(ctx: Context, name: str) -> Iterator[Item]:
     """Yield a failure for each device of a removed disk of this name that is still in use, also as swap."""
     for key, known in Records(ctx.host).removed().items():
         if known.disk == name:
-            yield from _left(ctx, key, known)
+            yield from _report_user(ctx, key, known)
     for swap in lost_swap(ctx, name):
         item = failed(
             swap,
@@ -74,13 +74,13 @@ def lost_swap(ctx: Context, name: str) -> list[str]:
     return found
 
 
-def held(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
+def in_use(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
     """Return the removed devices that are still in use, by key, with their users. Changes nothing."""
     found = {key: (known, _holders(ctx, known).found) for key, known in Records(ctx.host).removed().items()}
     return {key: value for key, value in found.items() if value[1]}
 
 
-def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
+def _clean_up(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
     from agent.disks.usage import holders
 
     records = Records(ctx.host)
@@ -90,16 +90,16 @@ def _forget(ctx: Context, system: System, device: str, known: Record) -> Iterato
     # Stored first: if this process is killed before the end, the next one can still report the users.
     key = key_removed(device, known)
     records.put(key, replace(known, state=DiskState.REMOVED))
-    yield from mounting.forget(ctx, system, device, known)
-    if not holders.left(ctx.host, device, known.fstype, known.uuid):
+    yield from mounting.clean_up(ctx, system, device, known)
+    if not holders.may_be_in_use(ctx.host, device, known.fstype, known.uuid):
         records.put(key, None)
 
 
-def _left(ctx: Context, key: str, known: Record) -> Iterator[Item]:
+def _report_user(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     from agent.disks.usage import holders
 
     found, device = _holders(ctx, known, _PATIENCE).found, key.partition("@")[0]
-    alive = holders.announced(ctx.host, device, known.fstype, known.uuid)
+    alive = holders.is_in_sysfs(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel's answer is certain; the search may have run out of time.
         yield failed(device, f"taken away while in use at {known.mountpoint}", "by whom: gandi-agent disks")

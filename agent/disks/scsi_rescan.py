@@ -42,10 +42,10 @@ def rescan(host: Host, controller: str) -> None:
     for address in listed(host, _DISKS):
         if address.partition(":")[0] == controller:
             with suppress(HostError):  # it has gone since
-                _ask(host, address)
+                _rescan_disk(host, address)
 
 
-def is_filled(ctx: Context, name: str) -> bool:
+def gets_size(ctx: Context, name: str) -> bool:
     """Return whether a SCSI disk that the kernel takes for empty has a size after some rescans, within
     seconds. The kernel would send no event.
     """
@@ -55,7 +55,7 @@ def is_filled(ctx: Context, name: str) -> bool:
         if not storage.devpath(ctx.host, name):
             return False
         with suppress(HostError):  # it has gone since
-            _ask(ctx.host, _address(ctx.host, name))
+            _rescan_disk(ctx.host, _address(ctx.host, name))
         if storage.size_now(ctx.host, name):
             return True
     return False
@@ -65,5 +65,5 @@ def _address(host: Host, name: str) -> str:
     return os.path.basename(os.path.realpath(host.path(f"{storage.BLOCK}/{name}/device")))
 
 
-def _ask(host: Host, address: str) -> None:
+def _rescan_disk(host: Host, address: str) -> None:
     host.sysfs_write(f"{_DISKS}/{address}/device/rescan", "1")

@@ -78,7 +78,7 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
     records, status, left = Records(ctx.host).done(), ctx.status.read(), boot_mounts.ours(ctx.host)
     rows = [_row(choice, records, status, left) for choice in choose(ctx, system, present, claim=False)]
     rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
-    return rows + [_gone(key, *value) for key, value in removed.held(ctx).items()]
+    return rows + [_gone(key, *value) for key, value in removed.in_use(ctx).items()]
 
 
 def resources(ctx: Context, *, system: System = SYSTEMD) -> list[Resource]:

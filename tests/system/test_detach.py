@@ -307,7 +307,7 @@ def test_who_sits_on_a_disk_that_was_taken_away_is_named_until_he_leaves(
         assert [item.outcome for item in again] == [Outcome.FAILED], "also of a daemon that has just started"
         (row,) = survey.disks(ctx, system=replace(away, names=lambda _host: []))
         assert (row.state, row.holders[0].pid) == ("gone", pid)
-    assert removed.held(ctx) == {}
+    assert removed.in_use(ctx) == {}
     assert list(handler.handle(ctx, disk.name, "remove", system=away)) == []
 
 

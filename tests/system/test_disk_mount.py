@@ -519,7 +519,7 @@ def test_a_device_that_fails_costs_its_neighbour_nothing(
         raise HostError("/run/gandi/disks/vdb.json: cannot be written: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(mounting, "adopt", full)
+        patch.setattr(mounting, "record_existing_mount", full)
         items = look(ctx, disk)
     assert [item.outcome for item in items] == [Outcome.FAILED, Outcome.CHANGED]
     assert mounted()[disk.part(2)] == f"{tmp_path}/srv/data2"

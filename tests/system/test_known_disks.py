@@ -55,7 +55,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
-        uuids = known_mounts.leave(ctx, system=real)
+        uuids = known_mounts.write_units(ctx, system=real)
         (unit,) = boot_mounts.ours(ctx.host)
         text = (folder / unit).read_text()
         assert uuids == {sh("blkid", "-p", "-o", "value", "-s", "UUID", disk.node)}
@@ -63,14 +63,14 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
         assert "\nType=ext4\nOptions=rw,nosuid,nodev,noatime\nLazyUnmount=yes\n" in text
         assert os.readlink(folder / "gandi-disks.target.wants" / unit) == f"../{unit}"
         assert sh("systemd-escape", "--path", "--suffix=mount", f"{tmp_path}/srv/data") == unit
-        assert known_mounts.leave(ctx, system=real) == uuids
+        assert known_mounts.write_units(ctx, system=real) == uuids
         # A unit that the administrator changed is kept, and its disk counts as not mounted by PID 1.
         (folder / unit).write_text(text + "# mine\n")
-        assert known_mounts.leave(ctx, system=real) == frozenset()
+        assert known_mounts.write_units(ctx, system=real) == frozenset()
         assert (folder / unit).read_text().endswith("# mine\n")
         (folder / unit).write_text(text)
         sh("umount", disk.node)
-        assert known_mounts.leave(ctx, system=real) == frozenset()
+        assert known_mounts.write_units(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -102,13 +102,13 @@ def test_none_is_left_where_a_boot_does_more_or_less_than_mount(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
-        assert known_mounts.leave(ctx, system=real)
+        assert known_mounts.write_units(ctx, system=real)
         if setting == "a hook":
             setting = f"GANDI_HOOK_DIR={tmp_path}"
             (tmp_path / "post-disk-attach").write_text("#!/bin/sh\n")
         with (tmp_path / "etc/default/gandi").open("a") as settings:
             settings.write(f"{setting}\n")
-        assert known_mounts.leave(ctx, system=real) == frozenset()
+        assert known_mounts.write_units(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -125,7 +125,7 @@ def test_one_that_may_want_a_check_is_left_to_the_stage(
     list(handler.mount_all(ctx, system=real))
     assert os.path.ismount(tmp_path / "srv/data")
     with linked(disk):
-        assert known_mounts.leave(ctx, system=real) == frozenset()
+        assert known_mounts.write_units(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 
 
@@ -138,4 +138,4 @@ def test_a_copy_that_udevs_link_leads_to_is_no_known_disk(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(copy):
-        assert known_mounts.leave(ctx, system=real) == frozenset()
+        assert known_mounts.write_units(ctx, system=real) == frozenset()

@@ -43,7 +43,7 @@ sys.path.insert(0, "/usr/lib/gandi-agent")
 from agent.context import context
 from agent.host.host import Host
 from agent.disks import known_mounts
-print(*sorted(known_mounts.leave(context(Host()))))
+print(*sorted(known_mounts.write_units(context(Host()))))
 """
 
 

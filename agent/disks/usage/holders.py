@@ -36,7 +36,14 @@ _SHOWN = 200
 _NAMED = 5
 #: Filesystem types for which /sys/fs shows each filesystem in use: folder of the type there; below it one by
 #: device name, or for btrfs by UUID.
-_ANNOUNCED = {"ext2": "ext4", "ext3": "ext4", "ext4": "ext4", "xfs": "xfs", "f2fs": "f2fs", "btrfs": "btrfs"}
+_IN_SYSFS = {
+    "ext2": "ext4",
+    "ext3": "ext4",
+    "ext4": "ext4",
+    "xfs": "xfs",
+    "f2fs": "f2fs",
+    "btrfs": "btrfs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +143,16 @@ def kernel(host: Host, mountpoint: str) -> list[Holder]:
     return found + [Holder(0, "swap", path) for path in mounts.swap_names(host) if path.startswith(inside)]
 
 
-def left(host: Host, name: str, fstype: str, uuid: str) -> bool:
+def may_be_in_use(host: Host, name: str, fstype: str, uuid: str) -> bool:
     """Return whether a filesystem that is mounted nowhere may still be in use. For types without a folder in
     /sys/fs only a search shows it: then True.
     """
-    return fstype not in _ANNOUNCED or announced(host, name, fstype, uuid)
+    return fstype not in _IN_SYSFS or is_in_sysfs(host, name, fstype, uuid)
 
 
-def announced(host: Host, name: str, fstype: str, uuid: str) -> bool:
+def is_in_sysfs(host: Host, name: str, fstype: str, uuid: str) -> bool:
     """Return whether /sys/fs shows the filesystem of this device."""
-    kind = _ANNOUNCED.get(fstype, "")
+    kind = _IN_SYSFS.get(fstype, "")
     return bool(kind) and host.exists(f"/sys/fs/{kind}/{uuid if kind == 'btrfs' else name}")
 
 

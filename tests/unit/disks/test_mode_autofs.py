@@ -82,7 +82,7 @@ def test_a_file_of_the_administrators_own_says_where(ctx: Context, own: str | No
 def test_a_mode_whose_program_is_missing_says_what_to_install(ctx: Context) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_MOUNT_MODE=autofs\n")
     with pytest.raises(HostError, match="not installed") as caught:
-        list(mode_autofs.settle(ctx, SYSTEMD))
+        list(mode_autofs.switch(ctx, SYSTEMD))
     assert "apt install autofs" in caught.value.hint
     assert not os.path.lexists(ctx.host.path("/etc/auto.master.d/gandi.autofs"))
 
@@ -91,13 +91,13 @@ def test_a_mode_whose_program_is_missing_says_what_to_install(ctx: Context) -> N
 def test_the_link_of_a_former_boot_goes_when_the_mode_has_changed(ctx: Context, settings: str) -> None:
     ctx.host.write("/etc/default/gandi", settings)
     ctx.host.symlink(mode_autofs.LINK, mode_autofs.SHIPPED)
-    assert [item.name for item in mode_autofs.settle(ctx, SYSTEMD)] == ["autofs"]
+    assert [item.name for item in mode_autofs.switch(ctx, SYSTEMD)] == ["autofs"]
     assert not os.path.lexists(ctx.host.path("/etc/auto.master.d") + "/gandi.autofs")
-    assert list(mode_autofs.settle(ctx, SYSTEMD)) == []
+    assert list(mode_autofs.switch(ctx, SYSTEMD)) == []
     assert not ctx.host.exists("/run/gandi/autofs")
 
 
 def test_a_file_of_the_administrators_own_stays_in_every_mode(ctx: Context) -> None:
     ctx.host.write(mode_autofs.LINK, "/data /etc/auto.mine\n")
-    assert list(mode_autofs.settle(ctx, SYSTEMD)) == []
+    assert list(mode_autofs.switch(ctx, SYSTEMD)) == []
     assert ctx.host.read(mode_autofs.LINK) == "/data /etc/auto.mine\n"

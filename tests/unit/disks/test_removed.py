@@ -41,7 +41,7 @@ def test_a_swap_disk_that_was_taken_away_is_critical(
     host.write("/proc/swaps", HEAD + line)
     ctx = context(host)
     assert removed.lost_swap(ctx, disk) == lost
-    items = list(removed.left(ctx, disk))
+    items = list(removed.report_users(ctx, disk))
     assert [(item.name, item.outcome) for item in items] == [(name, Outcome.FAILED) for name in lost]
     assert all(item.detail.startswith("CRITICAL") for item in items)
 
@@ -81,7 +81,7 @@ def test_what_is_still_mounted_is_unmounted_before_its_folder_goes(
         host.write(mounts.MOUNTINFO, "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
 
     record = Record("vdg", "9", "", "data", number, "/srv/data", made=True)
-    done = list(mounting.forget(context(host), replace(SYSTEMD, unmount=unmount), "vdg", record))
+    done = list(mounting.clean_up(context(host), replace(SYSTEMD, unmount=unmount), "vdg", record))
     assert [item.outcome for item in done] == [Outcome.CHANGED]
     assert unmounted == ["/srv/data"]
     assert not host.exists("/srv/data")

@@ -74,7 +74,7 @@ def test_a_disk_that_seems_empty_is_asked_until_it_has_a_size(
     pauses = list[float]()
     monkeypatch.setattr("time.sleep", pauses.append)
     kernel(ctx).answers = ["0", "0", "2048"]
-    assert scsi_rescan.is_filled(ctx, "sda")
+    assert scsi_rescan.gets_size(ctx, "sda")
     assert kernel(ctx).asked == ["0:0:0:0"] * 3
     assert pauses == [0.0, 0.5, 1.0]
 
@@ -83,6 +83,6 @@ def test_one_that_is_empty_is_left_in_the_end(ctx: Context, monkeypatch: pytest.
     pauses = list[float]()
     monkeypatch.setattr("time.sleep", pauses.append)
     kernel(ctx).answers = ["0"] * 9
-    assert not scsi_rescan.is_filled(ctx, "sda")
+    assert not scsi_rescan.gets_size(ctx, "sda")
     assert sum(pauses) < 10
-    assert not scsi_rescan.is_filled(ctx, "gone")
+    assert not scsi_rescan.gets_size(ctx, "gone")

@@ -44,7 +44,7 @@ def ctx(tmp_path: Path) -> Context:
 def test_after_a_complete_boot_it_has_the_orders_and_the_facts(ctx: Context) -> None:
     items = [{"name": "swap", "outcome": "unchanged", "detail": "/dev/vdb, switched on"}]
     ctx.status.merge("stages", "bootstrap", {"state": "done", "steps": [{"step": "swap", "items": items}]})
-    assert boot_mark.leave(ctx) == ""
+    assert boot_mark.write(ctx) == ""
     text = ctx.host.read(settled.MARK) or ""
     orders, facts = text.split("\nfacts\n")
     assert "swap vdb" in orders.splitlines()
@@ -55,9 +55,9 @@ def test_after_a_complete_boot_it_has_the_orders_and_the_facts(ctx: Context) -> 
 @pytest.mark.parametrize("state", ["failed", "running"])
 @pytest.mark.parametrize("stage", Stage)
 def test_none_unless_every_stage_has_ended_well(ctx: Context, stage: Stage, state: str) -> None:
-    assert boot_mark.leave(ctx) == ""
+    assert boot_mark.write(ctx) == ""
     ctx.status.merge("stages", stage, {"state": state, "steps": []})
-    assert boot_mark.leave(ctx) == f"stage {stage}: {state}"
+    assert boot_mark.write(ctx) == f"stage {stage}: {state}"
     assert not ctx.host.exists(settled.MARK)
 
 
@@ -132,9 +132,9 @@ def test_none_where_the_next_boot_has_something_to_do(
     ctx: Context, make: Any, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Checked, "facts", FACTS)
-    assert boot_mark.leave(ctx) == ""
+    assert boot_mark.write(ctx) == ""
     make(ctx)
-    assert why in boot_mark.leave(ctx)
+    assert why in boot_mark.write(ctx)
     assert not ctx.host.exists(settled.MARK)
 
 
@@ -142,17 +142,17 @@ def test_a_machine_without_a_configuration_is_never_settled(tmp_path: Path) -> N
     made = context(Checked(tmp_path))
     for stage in Stage:
         made.status.merge("stages", stage, {"state": "done", "steps": []})
-    assert boot_mark.leave(made) == "no configuration yet"
+    assert boot_mark.write(made) == "no configuration yet"
     made.host.write("/etc/default/gandi", "CONFIG_DATASOURCE=none\n")
-    assert boot_mark.leave(made) == ""
+    assert boot_mark.write(made) == ""
 
 
 def test_in_a_boot_without_stages_it_keeps_its_orders(ctx: Context) -> None:
     for stage in Stage:
         ctx.status.merge("stages", stage, None)
-    assert boot_mark.leave(ctx) == "stage bootstrap: not run"
+    assert boot_mark.write(ctx) == "stage bootstrap: not run"
     ctx.host.write(settled.FLAG, 'swap vdb\nseen nics {"here": {}, "were": []}\nconsume \nfolder cpu0 7\n')
-    assert boot_mark.leave(ctx) == ""
+    assert boot_mark.write(ctx) == ""
     text = ctx.host.read(settled.MARK) or ""
     assert text.startswith("swap vdb\n")
     assert 'seen nics {"here": {}, "were": []}' in text
@@ -178,5 +178,5 @@ def test_an_archive_is_kept_that_was_understood_and_has_no_secret(
     assert ctx.host.exists(settled.ARCHIVE) == kept
     if kept:
         assert (tmp_path / "var/lib/gandi/archive").stat().st_mode & 0o777 == 0o600
-        assert boot_mark.leave(ctx) == ""
+        assert boot_mark.write(ctx) == ""
         assert "archive 1024\n" in (ctx.host.read(settled.MARK) or "")

@@ -110,7 +110,7 @@ HANDLERS: dict[str, Handle] = {
     "nic": _nics,
 }
 #: Roles with devices that are examined all at once, so that hundreds of events are one job.
-TOGETHER = frozenset({"cpu", "memory", "nic"})
+HANDLED_AS_ONE = frozenset({"cpu", "memory", "nic"})
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -131,7 +131,7 @@ def target(event: Uevent) -> tuple[str, str]:
 
     For a partition: its whole disk, "change". For a CPU, a memory block or a NIC: its role, "change".
     """
-    if event.role in TOGETHER:
+    if event.role in HANDLED_AS_ONE:
         return event.role, "change"
     if event.devtype == "partition":
         return event.devpath.rsplit("/", 2)[-2], "change"
@@ -158,18 +158,19 @@ class Devices:
         self.workers = Workers(AT_ONCE, Journal(self.ctx.host).defect)
         self.activity = Activity(self.ctx)
 
-    def look(self, events: Iterable[Uevent]) -> None:
+    def queue(self, events: Iterable[Uevent]) -> None:
         """Queue the events that have a handler; those of disks only if ``mounting``."""
         for event in events:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
                 if event.resized and event.sysname.startswith("sd"):
-                    self._look_beside(event.sysname)
+                    self._rescan_controller(event.sysname)
 
-    def look_again(self, present: list[Uevent]) -> None:
+    def queue_all(self, present: list[Uevent]) -> None:
         """Queue all present devices, and a removal for each known device that has gone without an event."""
-        self.look(present)
-        names, known = {event.sysname for event in present} | TOGETHER, self.ctx.status.read()["devices"]
+        self.queue(present)
+        names = {event.sysname for event in present} | HANDLED_AS_ONE
+        known = self.ctx.status.read()["devices"]
         roles = {name: str(entry.get("role", "")) for name, entry in known.items()}
         for name, role in (roles | dict.fromkeys(_disks(self.ctx), "disk")).items():
             if name not in names and role in self.handlers:
@@ -181,7 +182,7 @@ class Devices:
             self._mounting = self.ctx.host.exists(stages.MOUNTING) or self._installed_later()
         return self._mounting
 
-    def look_for_drives(self) -> None:
+    def queue_drives(self) -> None:
         """Queue the present configuration drives: one may have come before events were handled."""
         from agent.daemon import configdrive
 
@@ -191,7 +192,7 @@ class Devices:
 
         self.workers.submit("configuration drives", look)
 
-    def unfinished(self) -> bool:
+    def has_unfinished(self) -> bool:
         """Return whether udev has yet to examine a disk or an optical drive for the first time, or a NIC has
         come since the network was configured.
         """
@@ -219,7 +220,7 @@ class Devices:
             record(self.ctx, lambda: self.ctx.host.write(stages.MOUNTING, b""))
         return booted
 
-    def _look_beside(self, disk: str) -> None:
+    def _rescan_controller(self, disk: str) -> None:
         """Rescan the disk's SCSI controller: of several disks enlarged at once it may report only some."""
         from agent.disks import scsi_rescan
 
@@ -243,7 +244,7 @@ class Devices:
                 del self._waiting[device]
         if self.ctx.host.debug:
             self.ctx.host.debug(f"event: {role} {device}: {action}, then {later or 'nothing'}")
-        if not self._going_down(action):
+        if not self._is_stopping(action):
             self._do(role, device, action, lambda ctx: self.handlers[role](ctx, device, action))
 
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
@@ -272,7 +273,7 @@ class Devices:
                 if re.fullmatch(rf"{re.escape(device)}{between}[0-9]+", name):
                     self.ctx.status.merge("devices", name, None)
 
-    def _going_down(self, action: str) -> bool:
+    def _is_stopping(self, action: str) -> bool:
         """Return whether the system is stopping: mounts then end by themselves, and what is seen must be
         neither handled nor recorded.
 

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 #: Seconds without work after which the filter is put on the socket. During a boot it would cost more than
 #: it saves.
-_SETTLED = 10.0
+_QUIET = 10.0
 #: Seconds between two checks while threads work (their end does not wake the loop), or the boot is not over.
-_LOOK = 5.0
+_CHECK = 5.0
 
 
 @dataclass(slots=True)
-class Rest:
+class IdleExit:
     """Whether the daemon may exit, checked in each turn of the loop. Times are monotonic seconds."""
 
     ctx: Context
@@ -39,11 +39,11 @@ class Rest:
     #: Whether writing the settled mark was tried since the last work.
     _marked: bool = False
 
-    def stir(self) -> None:
+    def reset(self) -> None:
         """Note that there was work: the idle time begins again."""
         self._since = None
 
-    def may_leave(self, now: float, uevents: Uevents, *, at_work: bool) -> bool:
+    def may_exit(self, now: float, uevents: Uevents, *, at_work: bool) -> bool:
         """Return whether the daemon may exit now.
 
         Puts the filter on the socket of device events first; without the filter the daemon does not exit.
@@ -52,29 +52,29 @@ class Rest:
         leaves = seconds > 0 and uevents.given is not None
         if at_work:
             self._since = None
-            self._work_again()
-            self.wake_at = now + min(_LOOK, seconds or _LOOK) if leaves or self._filtered is None else None
+            self._remove_mark()
+            self.wake_at = now + min(_CHECK, seconds or _CHECK) if leaves or self._filtered is None else None
             return False
         self._since = now if self._since is None else self._since
-        quiet = self._since + (min(_SETTLED, seconds) if leaves else _SETTLED)
+        quiet = self._since + (min(_QUIET, seconds) if leaves else _QUIET)
         if self._filtered is None and now >= quiet:
             self._filtered = self._filter(uevents)
         if self._filtered is None:
             self.wake_at = quiet
             return False
         if not leaves and now >= quiet:
-            self._leave_mark()
+            self._write_mark()
         due = self._since + seconds
         leaves = leaves and self._filtered
         if leaves and now >= due:
             if self._boot_is_over():
-                self._leave_mark()
+                self._write_mark()
                 return True
-            due = now + _LOOK
+            due = now + _CHECK
         self.wake_at = due if leaves else None
         return False
 
-    def _leave_mark(self) -> None:
+    def _write_mark(self) -> None:
         """Write the settled mark for the next boot, or record in the status why it is not written."""
         if self._marked or not self._boot_is_over():
             return
@@ -88,7 +88,7 @@ class Rest:
 
         record(self.ctx, leave)
 
-    def _work_again(self) -> None:
+    def _remove_mark(self) -> None:
         if self._marked:
             self._marked = False
             record(self.ctx, lambda: settled.withdraw(self.ctx.host))

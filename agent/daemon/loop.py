@@ -22,7 +22,7 @@ from agent import stages
 from agent.context import record
 from agent.daemon import control_socket
 from agent.daemon.dispatcher import Devices
-from agent.daemon.idle_exit import Rest
+from agent.daemon.idle_exit import IdleExit
 from agent.daemon.worker_pool import Workers
 from agent.disks import needed
 from agent.host import processes
@@ -81,15 +81,15 @@ class Daemon:
     _runs: dict[Stage, list[Connection]] = field(default_factory=dict)
     _uevents: Uevents = field(init=False)
     #: Ignore events with SEQNUM <= this: the mount stage has scanned since. None before a mount stage.
-    _seen: int | None = None
+    _last_seqnum: int | None = None
     #: When to scan all devices (monotonic seconds), once device events are handled; None: not needed.
-    _all_at: float | None = 0.0
-    _rest: Rest = field(init=False)
+    _scan_at: float | None = 0.0
+    _idle_exit: IdleExit = field(init=False)
     _calls: deque[Callable[[], None]] = field(default_factory=deque)
     _wake: tuple[int, int] = (-1, -1)
     _ending: bool = False
     _ready: bool = False
-    _left: bool = False
+    _is_idle_exit: bool = False
     #: When to begin to handle device events (monotonic seconds); None once begun.
     _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
@@ -101,7 +101,7 @@ class Daemon:
         self._server = control_socket.Server(self.listener, self.selector, self._request)
         self._watchdog = Watchdog.from_environment()
         self._uevents = Uevents(self.ctx.host, self.given)
-        self._rest = Rest(self.ctx)
+        self._idle_exit = IdleExit(self.ctx)
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
@@ -128,12 +128,12 @@ class Daemon:
     # -- one turn of the loop --------------------------------------------------------
 
     def _turn(self) -> None:
-        if not self._ready and self._all_at is None:
+        if not self._ready and self._scan_at is None:
             self._get_ready("READY=1")  # no STATUS: that of the device with the first event stays
         now = time.monotonic()
-        everything = self._all_at if self._listen_at is None else None
+        everything = self._scan_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
-        times += [self.devices.activity.next_show(), self._rest.wake_at]
+        times += [self.devices.activity.next_show(), self._idle_exit.wake_at]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
         for key, mask in ready:
@@ -146,27 +146,27 @@ class Daemon:
             self._catch_up()
             self._listen_at = None
             self._listen(now)
-        if self._listen_at is None and self._all_at is not None and now >= self._all_at:
-            self._all_at = None
-            self.devices.look_again(self._uevents.present())
-        if self._rest.may_leave(now, self._uevents, at_work=self._at_work()) and not ready:
+        if self._listen_at is None and self._scan_at is not None and now >= self._scan_at:
+            self._scan_at = None
+            self.devices.queue_all(self._uevents.present())
+        if self._idle_exit.may_exit(now, self._uevents, at_work=self._at_work()) and not ready:
             # Stay if something arrived while that was decided; what arrives later starts the next daemon.
-            self._ending = self._left = not self.selector.select(0)
+            self._ending = self._is_idle_exit = not self.selector.select(0)
 
     def _woken(self) -> None:
         for number in os.read(self._wake[0], 4096):
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._ending = True
             elif number == signal.SIGHUP:
-                self._rest.stir()
+                self._idle_exit.reset()
                 record(self.ctx, lambda: stages.note_settings(self.ctx))
-                self._look_at_everything()
+                self._scan_all()
         while self._calls:
             self._calls.popleft()()
 
     def _at_work(self) -> bool:
         """Return whether a stage, a request or a job is pending; each worker thread has a job."""
-        waits = self._listen_at is not None or self._all_at is not None or bool(self._calls)
+        waits = self._listen_at is not None or self._scan_at is not None or bool(self._calls)
         return waits or bool(self._runs or self._server.connections) or threading.active_count() > 1
 
     def _watch_signals(self) -> None:
@@ -201,9 +201,9 @@ class Daemon:
         while self._calls:
             self._calls.popleft()()
         self._server.close()
-        left = {"left": int(time.time())} if self._left else None
+        left = {"left": int(time.time())} if self._is_idle_exit else None
         record(self.ctx, lambda: self.ctx.status.merge("daemon", "process", left))
-        if self._left:
+        if self._is_idle_exit:
             status_line("nothing to do; the next device event or request starts it")
 
     # -- devices ---------------------------------------------------------------------
@@ -213,27 +213,27 @@ class Daemon:
         gc.freeze()
         gc.enable()
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
-        if self._drain() and self._all_at is not None:
-            self._all_at = now + _EVENTS_FIRST
+        if self._drain() and self._scan_at is not None:
+            self._scan_at = now + _EVENTS_FIRST
 
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""
         events, lost = self._uevents.drain()
         new = [event for event in events if self._is_new(event)]
         if new:
-            self._rest.stir()
-            self.devices.look(new)
+            self._idle_exit.reset()
+            self.devices.queue(new)
         if lost:
             Journal(self.ctx.host).overflow()
-            self._look_at_everything()
+            self._scan_all()
         return bool(new)
 
     def _is_new(self, event: Uevent) -> bool:
-        return event.number > (self._seen or 0)
+        return event.number > (self._last_seqnum or 0)
 
-    def _look_at_everything(self) -> None:
+    def _scan_all(self) -> None:
         """Scan all devices in this turn, or as soon as device events are handled."""
-        self._all_at = 0.0
+        self._scan_at = 0.0
 
     # -- stages ----------------------------------------------------------------------
 
@@ -254,7 +254,8 @@ class Daemon:
             self._runs[stage] = []
             if stage is Stage.MOUNT:
                 if self._listen_at is not None:
-                    self._seen, self._all_at = self._uevents.told(), None  # before the stage scans
+                    self._last_seqnum = self._uevents.last_seqnum()  # before the stage scans
+                    self._scan_at = None
             else:
                 self._catch_up()
             if stage is Stage.POSTBOOT and self._listen_at is not None:
@@ -310,7 +311,7 @@ class Daemon:
             return
         if self.ctx.medium is None:
             # One may have come after the first stage scanned, and before events were handled.
-            self.devices.look_for_drives()
-        if self._seen is not None and (status or self.devices.unfinished()):
+            self.devices.queue_drives()
+        if self._last_seqnum is not None and (status or self.devices.has_unfinished()):
             # What the stage could not see yet: its event was sent before and is ignored by SEQNUM.
-            self._look_at_everything()
+            self._scan_all()

@@ -110,7 +110,7 @@ class Uevents:
         events = (self._device(key, properties) for key, properties in database.tagged(self.host, TAG))
         return sorted((event for event in events if event), key=lambda event: event.devpath)
 
-    def told(self) -> int:
+    def last_seqnum(self) -> int:
         """Return the SEQNUM of the kernel's last event; later events have larger ones."""
         return number(attribute(self.host, "/sys/kernel/uevent_seqnum")) or 0
 

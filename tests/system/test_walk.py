@@ -92,7 +92,7 @@ def test_from_an_event_to_the_mount(
     def come(disk: LoopDisk) -> None:
         event = monitor.read(message("add", "gandi", f"/devices/{disk.name}", DEVTYPE="disk"))
         assert event is not None
-        devices.look([event])
+        devices.queue([event])
         assert devices.workers.settle(60)
 
     come(disks[0])  # whatever is imported late is, then

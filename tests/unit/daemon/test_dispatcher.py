@@ -141,7 +141,7 @@ def test_every_role_that_has_a_handler_is_named_by_our_rules() -> None:
 
 def test_a_look_is_shown_while_it_lasts_and_recorded(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"] = threading.Event()
-    devices.look([event("add"), event("add", "lo", role="nic")])
+    devices.queue([event("add"), event("add", "lo", role="nic")])
     assert seen.started.wait(10)
     work = devices.ctx.status.read()["work"]["vdb"]
     assert (work["step"], work["waiting"]) == ("add", "the test")
@@ -156,7 +156,7 @@ def test_a_look_is_shown_while_it_lasts_and_recorded(devices: Devices, seen: See
 def test_work_that_waits_for_nothing_is_shown_when_it_lasts(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"], seen.waits_for = threading.Event(), ""
     before = time.monotonic()
-    devices.look([event("add")])
+    devices.queue([event("add")])
     assert seen.started.wait(10)
     due = devices.activity.next_show()
     assert due is not None
@@ -175,10 +175,10 @@ def test_work_that_waits_for_nothing_is_shown_when_it_lasts(devices: Devices, se
 
 def test_a_storm_of_events_for_a_busy_disk_is_one_more_look(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"] = threading.Event()
-    devices.look([event("change")])
+    devices.queue([event("change")])
     assert seen.started.wait(10)
-    devices.look([event("change") for _ in range(200)])
-    devices.look([event("add", "vdc")])
+    devices.queue([event("change") for _ in range(200)])
+    devices.queue([event("add", "vdc")])
     seen.hold["vdb"].set()
     settle(devices)
     assert sorted(seen.looks) == [("vdb", "change"), ("vdb", "change"), ("vdc", "add")]
@@ -200,7 +200,7 @@ def test_a_scsi_disk_that_was_enlarged_has_the_others_asked_too(devices: Devices
     scsi_disk(sysfs, "sdb", "0:0:1:0", "8:16")
     virtio(sysfs)
     devices.ctx.host = Asked(sysfs.root)
-    devices.look(
+    devices.queue(
         [
             Uevent("change", "block", "vdb", "/devices/vdb", "disk", "disk", resized=True),
             event("change", "sdb"),
@@ -209,9 +209,9 @@ def test_a_scsi_disk_that_was_enlarged_has_the_others_asked_too(devices: Devices
     settle(devices)
     assert not asked
     enlarged = Uevent("change", "block", "sda", "/devices/sda", "disk", "disk", resized=True)
-    devices.look([enlarged])
+    devices.queue([enlarged])
     assert now.wait(10)
-    devices.look([enlarged] * 5)
+    devices.queue([enlarged] * 5)
     release.set()
     settle(devices)
     assert asked == [("0:0:0:0", "1"), ("0:0:1:0", "1")] * 2
@@ -222,20 +222,20 @@ def test_hundreds_of_blocks_are_one_look_and_one_more(devices: Devices, seen: Se
     devices.handlers = {"memory": seen}
     seen.hold["memory"] = threading.Event()
     blocks = [Uevent("add", "memory", f"memory{n}", "/devices/system/m", "", "memory") for n in range(400)]
-    devices.look(blocks[:1])
+    devices.queue(blocks[:1])
     assert seen.started.wait(10)
-    devices.look(blocks)
+    devices.queue(blocks)
     seen.hold["memory"].set()
     settle(devices)
     assert seen.looks == [("memory", "change")] * 2
-    devices.look_again([])
+    devices.queue_all([])
     settle(devices)
     assert set(devices.ctx.status.read()["devices"]) == {"memory"}
 
 
 def test_a_disk_that_hangs_holds_up_no_other(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"] = threading.Event()
-    devices.look([event("add", name) for name in ("vdb", "vdc", "vdd")])
+    devices.queue([event("add", name) for name in ("vdb", "vdc", "vdd")])
     for _ in range(500):
         if {"vdc", "vdd"} <= set(devices.ctx.status.read()["devices"]):
             break
@@ -252,7 +252,7 @@ def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
     names = [f"vd{number}" for number in range(64)]
     seen.hold["vd5"] = threading.Event()
     for action in ("add", "change", "change"):
-        devices.look([event(action, name) for name in names])
+        devices.queue([event(action, name) for name in names])
     for _ in range(2000):
         if devices.workers.busy() == ("vd5",):
             break
@@ -267,7 +267,7 @@ def test_of_64_disks_in_a_burst_none_is_lost_and_one_that_hangs_costs_one_place(
 def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: Devices) -> None:
     for name in ("vdb", "vdb1", "vdba", "nvme0n1", "nvme0n1p1", "nvme0n11"):
         devices.ctx.status.merge("devices", name, {"outcome": "changed", "items": []})
-    devices.look([event("remove"), event("remove", "nvme0n1")])
+    devices.queue([event("remove"), event("remove", "nvme0n1")])
     settle(devices)
     assert set(devices.ctx.status.read()["devices"]) == {"vdba", "nvme0n11"}
 
@@ -275,12 +275,12 @@ def test_what_is_gone_leaves_no_record_and_neither_do_its_partitions(devices: De
 def test_what_went_while_nobody_listened_is_looked_at_too(devices: Devices, seen: Seen) -> None:
     ctx = devices.ctx
     for name in ("vdb", "vdc"):
-        devices.look([event("add", name)])
+        devices.queue([event("add", name)])
     Records(ctx.host).put("vdd1", Record("vdd", "7", "", "", "254:49", "/srv/data"))
     ctx.status.merge("devices", "root disk", {"role": "", "outcome": "changed", "items": []})
     settle(devices)
     seen.looks.clear()
-    devices.look_again([event("change", "vdc")])
+    devices.queue_all([event("change", "vdc")])
     settle(devices)
     assert sorted(seen.looks) == [("vdb", "remove"), ("vdc", "change"), ("vdd", "remove")]
     assert set(ctx.status.read()["devices"]) == {"vdc", "root disk"}
@@ -290,11 +290,11 @@ def test_a_handler_that_fails_is_a_record_and_not_an_end(
     devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen.result = failed("vdb1", "no", "do something")
-    devices.look([event("remove")])
+    devices.queue([event("remove")])
     settle(devices)
     assert devices.ctx.status.read()["devices"]["vdb"]["items"][0]["hint"] == "do something"
     devices.handlers = {"disk": lambda ctx, device, action: iter([][0])}
-    devices.look([event("add", "vdc")])
+    devices.queue([event("add", "vdc")])
     settle(devices)
     assert "IndexError" in str(devices.ctx.status.read()["devices"]["vdc"])
 
@@ -304,18 +304,18 @@ def test_nothing_is_seen_as_wanted_while_the_machine_goes_down(
     devices: Devices, host: SystemdSays, seen: Seen, action: str, looks: int
 ) -> None:
     host.word = "stopping"
-    devices.look([event(action)])
+    devices.queue([event(action)])
     settle(devices)
     assert len(seen.looks) == looks
 
 
 def test_a_closed_daemon_acts_and_records_no_more(devices: Devices, seen: Seen) -> None:
     seen.hold["vdb"] = threading.Event()
-    devices.look([event("add"), event("remove")])
+    devices.queue([event("add"), event("remove")])
     assert seen.started.wait(10)
     devices.close()
     seen.hold["vdb"].set()
-    devices.look([event("add", "vdc")])
+    devices.queue([event("add", "vdc")])
     settle(devices)
     assert seen.looks == [("vdb", "add")]
     assert devices.ctx.status.read()["devices"] == {}
@@ -324,11 +324,11 @@ def test_a_closed_daemon_acts_and_records_no_more(devices: Devices, seen: Seen) 
 def test_disks_are_left_until_the_mount_stage_has_begun(host: SystemdSays, seen: Seen) -> None:
     devices = Devices(context(host), {"disk": seen})
     devices.ctx.status.merge("stages", "bootstrap", {"state": "done"})
-    devices.look([event("add")])
+    devices.queue([event("add")])
     settle(devices)
     assert (seen.looks, host.asked) == ([], 0)
     host.write(stages.MOUNTING, b"")
-    devices.look([event("change")])
+    devices.queue([event("change")])
     settle(devices)
     assert seen.looks == [("vdb", "change")]
 
@@ -339,7 +339,7 @@ def test_installed_on_a_machine_that_has_booted_it_acts_at_once(
 ) -> None:
     host.word = word
     devices = Devices(context(host), {"disk": seen})
-    devices.look([event("add")] * 3)
+    devices.queue([event("add")] * 3)
     settle(devices)
     assert bool(seen.looks) is acts
     assert host.exists(stages.MOUNTING) is acts
@@ -359,9 +359,9 @@ def test_a_configuration_that_a_drive_brought_is_the_daemons(devices: Devices) -
         return iter(())
 
     devices.handlers = {"disk": handle}
-    devices.look([event("add", "vdb")])
+    devices.queue([event("add", "vdb")])
     assert begun.wait(10)
-    devices.look([event("add", "sr0")])
+    devices.queue([event("add", "sr0")])
     for _ in range(500):
         if devices.ctx.config is new:
             break
@@ -378,7 +378,7 @@ def test_a_device_that_poses_as_a_drive_is_told(devices: Devices, host: SystemdS
     udev.parent.mkdir(parents=True)
     udev.write_text("E:ID_FS_LABEL=cidata\n")
     devices.handlers = HANDLERS
-    devices.look([event("change", "loop0", "drive")])
+    devices.queue([event("change", "loop0", "drive")])
     settle(devices)
     assert "never read" in str(devices.ctx.status.read()["devices"]["loop0"])
 
@@ -387,7 +387,7 @@ def test_a_drive_that_came_unheard_is_looked_at(
     devices: Devices, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(configdrive, "present", lambda _ctx: ["sr0", "vdc"])
-    devices.look_for_drives()
+    devices.queue_drives()
     for _ in range(500):
         if len(seen.looks) == 2:
             break

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.context import Context, context
-from agent.daemon.idle_exit import Rest
+from agent.daemon.idle_exit import IdleExit
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.stages import Stage
@@ -56,50 +56,50 @@ def ctx(host: SystemdSays) -> Context:
 
 
 def test_it_leaves_after_the_time_without_work_and_not_before(ctx: Context, systemds: Socket) -> None:
-    rest = Rest(ctx)
+    rest = IdleExit(ctx)
     asked = {
-        now: rest.may_leave(now, systemds, at_work=now < 100) for now in (0.0, 99.0, 100.0, 110.0, 159.9)
+        now: rest.may_exit(now, systemds, at_work=now < 100) for now in (0.0, 99.0, 100.0, 110.0, 159.9)
     }
     assert not any(asked.values())
     assert (rest.wake_at, systemds.filters) == (160.0, 1)
-    assert rest.may_leave(160.0, systemds, at_work=False)
+    assert rest.may_exit(160.0, systemds, at_work=False)
     assert systemds.filters == 1
 
 
 def test_work_begins_the_time_anew(ctx: Context, systemds: Socket) -> None:
-    rest = Rest(ctx)
-    rest.may_leave(0.0, systemds, at_work=False)
-    assert not rest.may_leave(60.0, systemds, at_work=True)
+    rest = IdleExit(ctx)
+    rest.may_exit(0.0, systemds, at_work=False)
+    assert not rest.may_exit(60.0, systemds, at_work=True)
     assert rest.wake_at == 65.0, "threads that end wake nobody"
-    assert not rest.may_leave(70.0, systemds, at_work=False)
-    rest.stir()
-    assert not rest.may_leave(130.0, systemds, at_work=False)
-    assert rest.may_leave(190.0, systemds, at_work=False)
+    assert not rest.may_exit(70.0, systemds, at_work=False)
+    rest.reset()
+    assert not rest.may_exit(130.0, systemds, at_work=False)
+    assert rest.may_exit(190.0, systemds, at_work=False)
 
 
 def test_resident_it_stays_and_is_woken_for_the_filter_alone(ctx: Context, systemds: Socket) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_IDLE_EXIT=0\n")
-    rest = Rest(ctx)
-    assert not rest.may_leave(0.0, systemds, at_work=False)
+    rest = IdleExit(ctx)
+    assert not rest.may_exit(0.0, systemds, at_work=False)
     assert (rest.wake_at, systemds.filters) == (10.0, 0)
-    assert not rest.may_leave(10.0, systemds, at_work=False)
+    assert not rest.may_exit(10.0, systemds, at_work=False)
     assert (rest.wake_at, systemds.filters) == (None, 1)
-    assert not rest.may_leave(1e6, systemds, at_work=True)
+    assert not rest.may_exit(1e6, systemds, at_work=True)
     assert rest.wake_at is None
 
 
 def test_without_a_socket_that_outlives_it_it_stays(ctx: Context, host: SystemdSays) -> None:
-    own, rest = Socket(host), Rest(ctx)
+    own, rest = Socket(host), IdleExit(ctx)
     for now in (0.0, 10.0, 1e6):
-        assert not rest.may_leave(now, own, at_work=False)
+        assert not rest.may_exit(now, own, at_work=False)
     assert (rest.wake_at, own.filters) == (None, 1)
 
 
 def test_without_the_filter_it_stays_and_says_why(ctx: Context, systemds: Socket) -> None:
     systemds.refuses = True
-    rest = Rest(ctx)
+    rest = IdleExit(ctx)
     for now in (0.0, 10.0, 1e6):
-        assert not rest.may_leave(now, systemds, at_work=False)
+        assert not rest.may_exit(now, systemds, at_work=False)
     assert (rest.wake_at, systemds.filters) == (None, 1)
     assert "no filter" in ctx.status.read()["notes"]["device events"]
 
@@ -110,7 +110,7 @@ def test_it_waits_for_the_end_of_the_boot(
 ) -> None:
     """Without a last stage, the state of systemd decides."""
     ctx.status.merge("stages", Stage.POSTBOOT, None)
-    host.word, rest = word, Rest(ctx)
-    assert not any(rest.may_leave(now, systemds, at_work=False) for now in (0.0, 10.0))
-    assert rest.may_leave(60.0, systemds, at_work=False) is over
+    host.word, rest = word, IdleExit(ctx)
+    assert not any(rest.may_exit(now, systemds, at_work=False) for now in (0.0, 10.0))
+    assert rest.may_exit(60.0, systemds, at_work=False) is over
     assert over or rest.wake_at == 65.0

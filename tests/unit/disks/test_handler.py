@@ -96,7 +96,7 @@ def test_an_event_of_a_new_disk_writes_three_files_and_takes_three_locks(
     ctx.host.write(stages.MOUNTING, "")
     handle: Handle = partial(handler.handle, system=on(ctx, disk))
     devices, cost = Devices(ctx, handlers={"disk": handle}), Cost(monkeypatch)
-    devices.look([Uevent("add", "block", "vdb", "/devices/vdb", "disk", "disk")])
+    devices.queue([Uevent("add", "block", "vdb", "/devices/vdb", "disk", "disk")])
     assert devices.workers.settle(60)
     cost.written.remove("mountinfo")
     assert cost.written == ["vdb.json", "disks.json", "vdb.json", "status.json"]

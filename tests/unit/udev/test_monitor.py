@@ -82,4 +82,4 @@ def test_how_far_the_kernel_has_told(sysfs: Sysfs, text: str | None, number: int
     (sysfs.root / "sys/kernel").mkdir(parents=True)
     if text:
         (sysfs.root / "sys/kernel/uevent_seqnum").write_text(text)
-    assert Uevents(Host(sysfs.root)).told() == number
+    assert Uevents(Host(sysfs.root)).last_seqnum() == number

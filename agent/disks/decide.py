@@ -103,7 +103,7 @@ def choose(
     return chosen
 
 
-def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
+def _claimed(ctx: Context, records: Records, choice: Choice, mountpoint: str) -> Choice:
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
     before another process handles the disk. Raises HostError if it cannot be recorded.
     """
@@ -112,9 +112,9 @@ def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
     claim = replace(
         renewed(before, choice.disk, device),
         state=DiskState.MOUNTING,
-        mountpoint=at,
+        mountpoint=mountpoint,
         # The automounter's folder is not even looked for: that access would mount, or be answered with "no".
-        made=is_direct and _makes_folder(ctx.host, choice.remembered, at),
+        made=is_direct and _makes_folder(ctx.host, choice.remembered, mountpoint),
         pid=me["pid"],
         started=me["started"],
     )
@@ -124,9 +124,11 @@ def _claimed(ctx: Context, records: Records, choice: Choice, at: str) -> Choice:
     return replace(choice, record=claim)
 
 
-def _makes_folder(host: Host, remembered: Mapping[str, Any], at: str) -> bool:
+def _makes_folder(host: Host, remembered: Mapping[str, Any], mountpoint: str) -> bool:
     """Return whether the agent makes the folder for the filesystem now, or made it for an earlier mount."""
-    return not host.exists(at) or (remembered.get("at") == at and bool(remembered.get("made")))
+    return not host.exists(mountpoint) or (
+        remembered.get("at") == mountpoint and bool(remembered.get("made"))
+    )
 
 
 def _explained(facts: Facts, decision: Decision) -> str:
@@ -147,10 +149,10 @@ def _named(decision: Decision) -> str:
     match decision:
         case Leave(reason):
             return f"leave it: {reason}"
-        case Mounted(at):
-            return f"keep it mounted at {at}"
-        case MountAt(at, options, warning):
-            return f"mount it at {at} with {options}{f' ({warning})' if warning else ''}"
+        case Mounted(mountpoint):
+            return f"keep it mounted at {mountpoint}"
+        case MountAt(mountpoint, options, warning):
+            return f"mount it at {mountpoint} with {options}{f' ({warning})' if warning else ''}"
         case Format(fstype):
             return f"format it as {fstype} if it is blank"
 

@@ -142,7 +142,9 @@ class _Detach:
             stop_services.start(ctx.host, stopped)
             yield failed(name, f"not detached: {error.message}", error.hint)
             return
-        yield from (changed(known, f"unmounted from {at}") for known, at in self._mounted_devices())
+        yield from (
+            changed(known, f"unmounted from {mountpoint}") for known, mountpoint in self._mounted_devices()
+        )
         yield from self._hooks("post-disk-detach")
         yield changed(
             name, "detached: the platform may take it (to have it back: gandi-agent mount " + name + ")"
@@ -199,7 +201,7 @@ class _Detach:
         inside = [
             holders.Holder(0, "mount", mount.at)
             for mount in mounts.mounts(self.ctx.host)
-            if mount.at not in mine and any(mount.at.startswith(f"{at}/") for at in mine)
+            if mount.at not in mine and any(mount.at.startswith(f"{mountpoint}/") for mountpoint in mine)
         ]
         search = holders.of(self.ctx.host, mine)
         return replace(search, found=(*inside, *search.found))
@@ -213,10 +215,10 @@ class _Detach:
                 raise HostError(error.message, hint=hint) from error
 
     def _hooks(self, name: str) -> Iterator[Item]:
-        for device, at in self._mounted_devices():
+        for device, mountpoint in self._mounted_devices():
             found = next(each for each in self.disk.devices if each.name == device)
             given = environment(found.node, "remove", found.udev)
-            yield from hooks.run(self.ctx, name, found.node, at, environment=given)
+            yield from hooks.run(self.ctx, name, found.node, mountpoint, environment=given)
 
     def _mounted_devices(self) -> list[tuple[str, str]]:
         """Return each mounted device with its first mountpoint."""

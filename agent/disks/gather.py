@@ -78,17 +78,21 @@ def _filesystems(
     for record in ours.values():
         if record.state == DiskState.OFFERED and record.devno not in mounted:
             yield record.filesystem
-    for number, at in mounted.items():
+    for number, mountpoint in mounted.items():
         if number in ours:
             record = ours[number]
             yield Filesystem(
-                number, record.uuid, os.fsencode(record.label), at, ours=record.mountpoint == at
+                number,
+                record.uuid,
+                os.fsencode(record.label),
+                mountpoint,
+                ours=record.mountpoint == mountpoint,
             )
         elif not number.startswith(_NO_DEVICE) and (name := storage.name_of(host, number)):
             disk = system.read(host, storage.whole(host, name))
             for device in disk.devices if disk else ():
                 if device.number == number:
-                    yield Filesystem(number, device.uuid, device.label, at)
+                    yield Filesystem(number, device.uuid, device.label, mountpoint)
 
 
 def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:

@@ -237,10 +237,10 @@ def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
         case Leave(reason, quiet):
             if not quiet:
                 yield skipped(device.name, reason)
-        case Mounted(at):
-            if not choice.record.is_done and choice.remembered.get("at") == at:
-                mounting.record_existing_mount(ctx, choice.disk, device, at)
-                yield unchanged(device.name, f"mounted at {at}")
+        case Mounted(mountpoint):
+            if not choice.record.is_done and choice.remembered.get("at") == mountpoint:
+                mounting.record_existing_mount(ctx, choice.disk, device, mountpoint)
+                yield unchanged(device.name, f"mounted at {mountpoint}")
         case Format(fstype):
             from agent.disks import mkfs
 
@@ -296,17 +296,17 @@ def _is_full(host: Host, device: Device) -> bool:
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     if not choice.grows:
         return
-    at = choice.decision.mountpoint if isinstance(choice.decision, MountAt | Mounted) else ""
+    mountpoint = choice.decision.mountpoint if isinstance(choice.decision, MountAt | Mounted) else ""
     if choice.mode is MountMode.AUTOFS and isinstance(choice.decision, MountAt):
         from agent.disks import mode_autofs
         from agent.disks.growth import resize
 
         if resize.wants_to_grow(ctx, choice.disk, choice.device):
-            mode_autofs.trigger_mount(ctx.host, at)
-    if at and (device := mounting.as_mounted(ctx, choice.device, at)):
+            mode_autofs.trigger_mount(ctx.host, mountpoint)
+    if mountpoint and (device := mounting.as_mounted(ctx, choice.device, mountpoint)):
         from agent.disks.growth import resize
 
-        yield from resize.grow(ctx, system, choice.disk, device, at)
+        yield from resize.grow(ctx, system, choice.disk, device, mountpoint)
     elif choice.device.fstype in storage.STACKED:
         from agent.disks.growth import stacked
 

@@ -99,8 +99,8 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
 
 
 def _text(record: Record, device: Device, options: str) -> str:
-    at, given = (text.replace("%", "%%") for text in (record.mountpoint, options))
-    return _TEXT.format(at=at, uuid=record.uuid, fstype=device.fstype, options=given)
+    mountpoint, given = (text.replace("%", "%%") for text in (record.mountpoint, options))
+    return _TEXT.format(at=mountpoint, uuid=record.uuid, fstype=device.fstype, options=given)
 
 
 def _leads_to(host: Host, uuid: str, device: Device) -> bool:

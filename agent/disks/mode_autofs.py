@@ -92,17 +92,17 @@ def switch(ctx: Context, system: System) -> Iterator[Item]:
 
 def offer(ctx: Context, disk: Disk, device: Device, decision: MountAt) -> Iterator[Item]:
     """Add the device to the map; its mountpoint is stored as in direct mode."""
-    records, at = Records(ctx.host), decision.mountpoint
+    records, mountpoint = Records(ctx.host), decision.mountpoint
     known = records.current(disk, device)
-    record = replace(renewed(known, disk, device), state=DiskState.OFFERED, mountpoint=at)
+    record = replace(renewed(known, disk, device), state=DiskState.OFFERED, mountpoint=mountpoint)
     records.put(device.name, record)
     if device.uuid:
-        ctx.state.remember_disk(device.uuid, at=at, on=identity(disk, device) or None)
+        ctx.state.remember_disk(device.uuid, at=mountpoint, on=identity(disk, device) or None)
     write_map(ctx)
     if known != record:
-        yield changed(device.name, f"mounted at {at} on access")
+        yield changed(device.name, f"mounted at {mountpoint} on access")
     else:
-        yield skipped(device.name, f"mounted at {at} on access")
+        yield skipped(device.name, f"mounted at {mountpoint} on access")
 
 
 def write_map(ctx: Context) -> None:
@@ -121,16 +121,16 @@ def _entry(name: str, record: Record) -> str:
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
 
-def trigger_mount(host: Host, at: str) -> None:
+def trigger_mount(host: Host, mountpoint: str) -> None:
     """Access the folder, so that the automounter mounts its disk. During a boot, wait for the automounter,
     which starts after the agent. Raises HostError.
     """
-    folder = at.rpartition("/")[0]
+    folder = mountpoint.rpartition("/")[0]
     if not _wait(host, lambda: _is_held(host, folder), _START_TIMEOUT):
         raise HostError(
             f"the automounter does not take care of {folder}", hint=f"see: systemctl status {_UNIT}"
         )
-    host.run(("stat", "--", f"{at}/."), timeout=60.0)
+    host.run(("stat", "--", f"{mountpoint}/."), timeout=60.0)
 
 
 def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
@@ -231,5 +231,5 @@ def _linked(host: Host) -> bool:
         return False
 
 
-def _is_mounted(host: Host, at: str) -> bool:
-    return any(mount.at == at for mount in mounts.mounts(host))
+def _is_mounted(host: Host, mountpoint: str) -> bool:
+    return any(mount.at == mountpoint for mount in mounts.mounts(host))

@@ -26,15 +26,17 @@ if TYPE_CHECKING:
 _TERMINAL, _TIMEOUT = 5, 20.0
 
 
-def announce(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item]:
+def announce(ctx: Context, disk: Disk, device: Device, mountpoint: str) -> Iterator[Item]:
     """Announce the device to the users, once for each attachment."""
     records = Records(ctx.host)
     known = records.current(disk, device)
     if known.state == DiskState.ANNOUNCED:
         yield skipped(device.name, "mount mode notify: announced to the users")
         return
-    records.put(device.name, replace(renewed(known, disk, device), state=DiskState.ANNOUNCED, mountpoint=at))
-    text = announcement(device.node, device.label, device.size, device.fstype, at)
+    records.put(
+        device.name, replace(renewed(known, disk, device), state=DiskState.ANNOUNCED, mountpoint=mountpoint)
+    )
+    text = announcement(device.node, device.label, device.size, device.fstype, mountpoint)
     try:
         ctx.host.run(("wall", "--timeout", str(_TERMINAL)), stdin=text.encode(), timeout=_TIMEOUT)
     except HostError as error:
@@ -44,10 +46,10 @@ def announce(ctx: Context, disk: Disk, device: Device, at: str) -> Iterator[Item
     )
 
 
-def announcement(node: str, label: bytes, size: int, fstype: str, at: str) -> str:
+def announcement(node: str, label: bytes, size: int, fstype: str, mountpoint: str) -> str:
     """Return the text for the users' terminals; ``size`` in bytes."""
     name = f" ({safe(label)})" if label else ""
     return block(
         f"Disk {node}{name}, {gib(size)}, {fstype}, has been attached.",
-        f"To mount it at {at}: gandi-agent mount {os.path.basename(node)}",
+        f"To mount it at {mountpoint}: gandi-agent mount {os.path.basename(node)}",
     )

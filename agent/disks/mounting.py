@@ -41,7 +41,7 @@ def mount(
     """Mount the device and record it. ``claim``: its present record, in the state "mounting"; ``grown``: its
     filesystem fills the disk. Raises HostError if the superblock cannot be read or the mount fails.
     """
-    host, at = ctx.host, decision.mountpoint
+    host, mountpoint = ctx.host, decision.mountpoint
     if _is_locked(ctx, disk):
         yield skipped(device.name, "locked by a program that works on it; looked at again when it ends")
         return
@@ -51,30 +51,36 @@ def mount(
     yield from _remember(ctx, disk, device, claim, grown=grown)
     made = False
     try:
-        made = host.mkdir(at) or claim.made
-        system.mount(host, device.node, at, device.fstype, decision.options)
-        if not host.dry_run and not is_mounted(ctx, device.number, at):
-            raise HostError(f"{device.node}: not mounted at {at}", hint=f"see: systemctl status {at}")
+        made = host.mkdir(mountpoint) or claim.made
+        system.mount(host, device.node, mountpoint, device.fstype, decision.options)
+        if not host.dry_run and not is_mounted(ctx, device.number, mountpoint):
+            raise HostError(
+                f"{device.node}: not mounted at {mountpoint}", hint=f"see: systemctl status {mountpoint}"
+            )
     except HostError:
         if made:
-            host.remove(at)
+            host.remove(mountpoint)
         if _is_claimed(ctx, device):
             yield skipped(device.name, "in exclusive use by another program")
             return
         raise
-    _record(ctx, disk, device, at, made=made)
-    yield changed(device.name, f"mounted at {at}" + (f", {decision.warning}" if decision.warning else ""))
-    if problem := _own(ctx, device, at):
+    _record(ctx, disk, device, mountpoint, made=made)
+    yield changed(
+        device.name, f"mounted at {mountpoint}" + (f", {decision.warning}" if decision.warning else "")
+    )
+    if problem := _own(ctx, device, mountpoint):
         yield failed(device.name, problem, "check CONFIG_MOUNT_OWNER")
     from agent.programs import hooks
 
     attached = environment(device.node, "add", device.udev)
-    yield from hooks.run(ctx, "post-disk-attach", device.node, device.fstype, at, environment=attached)
+    yield from hooks.run(
+        ctx, "post-disk-attach", device.node, device.fstype, mountpoint, environment=attached
+    )
 
 
-def record_existing_mount(ctx: Context, disk: Disk, device: Device, at: str) -> None:
+def record_existing_mount(ctx: Context, disk: Disk, device: Device, mountpoint: str) -> None:
     """Record a mount of the agent without a record: the daemon died between mounting and writing it."""
-    _record(ctx, disk, device, at, made=_was_made(ctx, device.uuid))
+    _record(ctx, disk, device, mountpoint, made=_was_made(ctx, device.uuid))
 
 
 def clean_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
@@ -113,34 +119,34 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
     """
     used = {mount.at for mount in mounts.mounts(ctx.host)}
     for uuid, known in ctx.state.disks().items():
-        at = known.get("at", "")
-        if at and known.get("made") and uuid not in present and at not in used:
+        mountpoint = known.get("at", "")
+        if mountpoint and known.get("made") and uuid not in present and mountpoint not in used:
             try:
-                if ctx.host.remove(at):
-                    yield changed(at, "removed: its disk has gone")
+                if ctx.host.remove(mountpoint):
+                    yield changed(mountpoint, "removed: its disk has gone")
                 if not ctx.host.dry_run:
                     ctx.state.remember_disk(uuid, made=None)
             except HostError as error:
-                yield skipped(at, f"not removed, though its disk has gone: {error.message}")
+                yield skipped(mountpoint, f"not removed, though its disk has gone: {error.message}")
 
 
-def is_mounted(ctx: Context, number: str, at: str) -> bool:
+def is_mounted(ctx: Context, number: str, mountpoint: str) -> bool:
     """Return whether the device is mounted at this mountpoint."""
-    return _mounted(ctx, number, at) is not None
+    return _mounted(ctx, number, mountpoint) is not None
 
 
-def as_mounted(ctx: Context, device: Device, at: str) -> Device | None:
+def as_mounted(ctx: Context, device: Device, mountpoint: str) -> Device | None:
     """Return the device if it is mounted at this mountpoint, or None. If udev has no filesystem type, as of
     a disk with read errors, it is taken from the kernel.
     """
-    mount = _mounted(ctx, device.number, at)
+    mount = _mounted(ctx, device.number, mountpoint)
     if mount is None or device.fstype:
         return device if mount else None
     return replace(device, udev={**device.udev, "ID_FS_TYPE": mount.fstype})
 
 
-def _mounted(ctx: Context, number: str, at: str) -> mounts.Mount | None:
-    return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == at), None)
+def _mounted(ctx: Context, number: str, mountpoint: str) -> mounts.Mount | None:
+    return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == mountpoint), None)
 
 
 def _is_still_mounted(ctx: Context, node: str, record: Record) -> bool:
@@ -217,32 +223,32 @@ def _was_made(ctx: Context, uuid: str) -> bool:
     return bool(ctx.state.disks().get(uuid, {}).get("made"))
 
 
-def _record(ctx: Context, disk: Disk, device: Device, at: str, *, made: bool) -> None:
+def _record(ctx: Context, disk: Disk, device: Device, mountpoint: str, *, made: bool) -> None:
     """Record the mount, then add the services in the disk's own file: reading that may take long."""
     from agent.disks.usage import holders, services_file
 
-    records, alias = Records(ctx.host), holders.alias(ctx.host, at, device.fstype)
+    records, alias = Records(ctx.host), holders.alias(ctx.host, mountpoint, device.fstype)
     known = renewed(records.current(disk, device), disk, device)
-    record = replace(known, state=DiskState.MOUNTED, mountpoint=at, made=made, alias=alias)
+    record = replace(known, state=DiskState.MOUNTED, mountpoint=mountpoint, made=made, alias=alias)
     records.put(device.name, record)
-    used_by = () if ctx.host.dry_run else services_file.read(ctx.host, at)
+    used_by = () if ctx.host.dry_run else services_file.read(ctx.host, mountpoint)
     if used_by:
         records.put(device.name, replace(record, services=used_by))
 
 
-def _own(ctx: Context, device: Device, at: str) -> str:
+def _own(ctx: Context, device: Device, mountpoint: str) -> str:
     """Give the mountpoint the owner and mode of CONFIG_MOUNT_OWNER. Return what went wrong, or "". FAT has
     neither: mount options set them.
     """
     if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
         return ""
     user, group, mode = ctx.settings.mount_owner.split(":")
-    if not ctx.host.effect(f"chown {user}:{group} {at}, chmod {mode} {at}"):
+    if not ctx.host.effect(f"chown {user}:{group} {mountpoint}, chmod {mode} {mountpoint}"):
         return ""
     try:
         # By descriptor: a user who may change a folder on the way could put a link there. By chown(1): it
         # finds every user of the system.
-        with ctx.host.opened(at, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
+        with ctx.host.opened(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW) as folder:
             path = f"/proc/{os.getpid()}/fd/{folder}"
             ctx.host.run(("chown", "--", f"{user}:{group}", path))
             ctx.host.run(("chmod", "--", mode, path))

@@ -65,8 +65,8 @@ def decide(facts: Facts) -> Decision:
     for rule in _FOREIGN:
         if reason := rule(facts):
             return Leave(reason, quiet=rule is _root)
-    if at := mounted_at(facts.machine, facts.device):
-        return Mounted(at)
+    if mountpoint := mounted_at(facts.machine, facts.device):
+        return Mounted(mountpoint)
     to_format = _to_format(facts)
     for rule in _UNFIT:
         if reason := "" if rule is _content and to_format else rule(facts):
@@ -255,9 +255,9 @@ def _place(facts: Facts) -> MountAt:
     fresh = (f"{machine.disk_root}/{numbered(wanted, number)}" for number in itertools.count(1))
     first = (known,) if known.rpartition("/")[0] == machine.disk_root else ()
     taken = _taken(facts)
-    at = next(path for path in itertools.chain(first, fresh) if path not in taken)
-    warning = "over a folder that is not empty" if machine.places.get(at) is Place.FULL else ""
-    return MountAt(at, options(facts.settings, facts.device), warning)
+    mountpoint = next(path for path in itertools.chain(first, fresh) if path not in taken)
+    warning = "over a folder that is not empty" if machine.places.get(mountpoint) is Place.FULL else ""
+    return MountAt(mountpoint, options(facts.settings, facts.device), warning)
 
 
 def safe(label: bytes) -> str:

@@ -120,27 +120,27 @@ def _row(
 ) -> Row:
     """Return the row of a device; ``left``: the units by which PID 1 may have mounted it for the agent."""
     device = choice.device
-    state, decision, at, reason = _decided(choice, records.get(device.name), left)
+    state, decision, mountpoint, reason = _decided(choice, records.get(device.name), left)
     label = device.label.decode("utf-8", "replace")
     trouble = None if isinstance(choice.decision, Leave) else _trouble(choice, status)
     if trouble:  # a mounted device with a failure is still mounted
         state, reason = (state if isinstance(choice.decision, Mounted) else trouble[0]), trouble[1]
-    return Row(device.name, device.size, device.fstype, label, state, decision, at, reason)
+    return Row(device.name, device.size, device.fstype, label, state, decision, mountpoint, reason)
 
 
 def _decided(choice: Choice, known: Record | None, left: Container[str]) -> tuple[str, str, str, str]:
     """Return state, decision, mountpoint and reason, from the device alone."""
     done = known.state if known else ""
     match choice.decision:
-        case Mounted(at):
-            is_own = known or units.of_path(at, "mount") in left
-            return "mounted", "keep", at, "" if is_own else "not by the agent"
-        case MountAt(at, _, warning) if done == DiskState.OFFERED:
-            return "offered", "keep", at, warning or "mounted on access"
-        case MountAt(at) if done == DiskState.ANNOUNCED:
-            return "announced", "keep", at, "mount mode notify"
-        case MountAt(at, _, warning):
-            return "not mounted", "mount", at, warning
+        case Mounted(mountpoint):
+            is_own = known or units.of_path(mountpoint, "mount") in left
+            return "mounted", "keep", mountpoint, "" if is_own else "not by the agent"
+        case MountAt(mountpoint, _, warning) if done == DiskState.OFFERED:
+            return "offered", "keep", mountpoint, warning or "mounted on access"
+        case MountAt(mountpoint) if done == DiskState.ANNOUNCED:
+            return "announced", "keep", mountpoint, "mount mode notify"
+        case MountAt(mountpoint, _, warning):
+            return "not mounted", "mount", mountpoint, warning
         case Format(fstype):
             return "blank", "format", "", f"CONFIG_DISK_FORMAT={fstype}"
         case Leave(reason, remedy=remedy) if remedy:

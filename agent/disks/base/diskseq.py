@@ -25,7 +25,7 @@ def note_coldplug(host: Host) -> None:
         host.write(FILE, f"{max((number(count) or 0 for count in counts), default=0)}\n")
 
 
-def is_after_coldplug(host: Host, sequence: str) -> bool:
+def is_after_coldplug(host: Host, diskseq: str) -> bool:
     """Return whether a disk with this diskseq was attached after the start of the mount stage; False without
     a diskseq. If no count is stored, store the present one and return False.
     """
@@ -33,5 +33,5 @@ def is_after_coldplug(host: Host, sequence: str) -> bool:
     if first is None:
         note_coldplug(host)
         return False
-    count = number(sequence)
+    count = number(diskseq)
     return count is not None and count > first

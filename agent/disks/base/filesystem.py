@@ -42,22 +42,22 @@ _XFS_MAGIC = b"XFSB"
 _BTRFS, _BTRFS_MAGIC = 65536, b"_BHRfS_M"
 
 
-def grower(fstype: str, node: str, at: str) -> tuple[str, ...]:
+def grower(fstype: str, node: str, mountpoint: str) -> tuple[str, ...]:
     """Return the command that grows the mounted filesystem to its device's size, () if there is none."""
-    return tuple(word.format(node=node, at=at) for word in GROWERS.get(fstype, ()))
+    return tuple(word.format(node=node, at=mountpoint) for word in GROWERS.get(fstype, ()))
 
 
-def size(host: Host, fstype: str, node: str, at: str) -> int:
+def size(host: Host, fstype: str, node: str, mountpoint: str) -> int:
     """Return the present size of the mounted filesystem in bytes. Raises HostError if it cannot be read."""
     try:
         if fstype in EXT:
             return _ext_size(superblock(host, node))
         if fstype == "xfs":
-            return _xfs_size(host, at)
-        statistics = os.statvfs(host.path(at))
+            return _xfs_size(host, mountpoint)
+        statistics = os.statvfs(host.path(mountpoint))
         return statistics.f_blocks * statistics.f_frsize
     except OSError as error:
-        raise HostError(f"{at}: its size cannot be asked: {error.strerror}") from error
+        raise HostError(f"{mountpoint}: its size cannot be asked: {error.strerror}") from error
 
 
 def unmounted_size(host: Host, fstype: str, node: str) -> int:
@@ -121,9 +121,9 @@ def _ext_size(block: bytes) -> int:
     return blocks << (10 + _u32(block, 0x18))
 
 
-def _xfs_size(host: Host, at: str) -> int:
+def _xfs_size(host: Host, mountpoint: str) -> int:
     geometry = bytearray(_XFS_GEOMETRY_BYTES)
-    with host.opened(at, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+    with host.opened(mountpoint, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         fcntl.ioctl(descriptor, _XFS_GEOMETRY, geometry)
     block_size, blocks = struct.unpack_from("=I", geometry, 0)[0], struct.unpack_from("=Q", geometry, 32)[0]
     return int(block_size) * int(blocks)

@@ -60,33 +60,33 @@ def _answered(host: Host, name: str) -> dict[str, str]:
     return {"USEC_INITIALIZED": "0", **found} if found else found
 
 
-def mount(host: Host, node: str, at: str, fstype: str, options: str) -> None:
+def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> None:
     """Mount by a transient unit that is bound to the device. Raises HostError."""
-    transient.mount(host, node, at, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
+    transient.mount(host, node, mountpoint, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
 
 
-def unmount(host: Host, at: str) -> None:
+def unmount(host: Host, mountpoint: str) -> None:
     """Stop the mount unit of a device that has gone, also if it is in use. A mount by the automounter has no
     lazy unit: for it, run umount(8) in PID 1's mount namespace. Raises HostError.
     """
     try:
-        transient.unmount(host, at, timeout=60)
+        transient.unmount(host, mountpoint, timeout=60)
     except HostError:
-        if not _is_mounted(host, at):
+        if not _is_mounted(host, mountpoint):
             raise
-    if _is_mounted(host, at):
-        command = ("umount", "--lazy", "--no-canonicalize", "--", at)  # stat(2) fails on a dead path
-        transient.run(host, unit_name("umount", at.strip("/")), command, timeout=60)
+    if _is_mounted(host, mountpoint):
+        command = ("umount", "--lazy", "--no-canonicalize", "--", mountpoint)  # stat(2) fails on a dead path
+        transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=60)
 
 
-def _is_mounted(host: Host, at: str) -> bool:
-    return any(mount.at == at for mount in mounts.mounts(host))
+def _is_mounted(host: Host, mountpoint: str) -> bool:
+    return any(mount.at == mountpoint for mount in mounts.mounts(host))
 
 
-def release(host: Host, at: str) -> None:
+def release(host: Host, mountpoint: str) -> None:
     """Unmount with umount(8) in PID 1's mount namespace. Raises HostError if the filesystem is in use."""
-    command = ("umount", "--", at)
-    transient.run(host, unit_name("umount", at.strip("/")), command, timeout=RELEASE_TIMEOUT)
+    command = ("umount", "--", mountpoint)
+    transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=RELEASE_TIMEOUT)
 
 
 def write(host: Host, unit: str, disk: str, argv: Sequence[str], stdin: str = "") -> None:

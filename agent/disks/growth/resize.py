@@ -30,14 +30,14 @@ _QUIET = (sizing.NOT_GROWN, sizing.FULL)
 
 
 def grow(
-    ctx: Context, system: System, disk: Disk, device: Device, at: str, *, root: bool = False
+    ctx: Context, system: System, disk: Disk, device: Device, mountpoint: str, *, root: bool = False
 ) -> Iterator[Item]:
-    """Grow the filesystem of ``device``, mounted at ``at``, if the disk has grown. Yields nothing if it has
-    not. Raises HostError if growing fails; it is not tried again for this attachment and size.
+    """Grow the mounted filesystem of ``device`` if the disk has grown. Yields nothing if it has not. Raises
+    HostError if growing fails; it is not tried again for this attachment and size.
     """
     if device.fstype not in filesystem.GROWERS:
         return
-    spans = filesystem.size(ctx.host, device.fstype, device.node, at)
+    spans = filesystem.size(ctx.host, device.fstype, device.node, mountpoint)
     case = _case(ctx, disk, device, spans, root=root)
     decision = sizing.decide(case)
     if isinstance(decision, Leave):
@@ -53,14 +53,14 @@ def grow(
         yield not_again(case)
         return
     ctx.waiting(f"{device.name} to grow")
-    yield _do(ctx, system, case, decision, at)
+    yield _do(ctx, system, case, decision, mountpoint)
     if decision.warning:
         yield failed(device.name, decision.warning)
     if not root:
         given = environment(device.node, "change", device.udev)
         from agent.programs import hooks
 
-        yield from hooks.run(ctx, "post-disk-grow", device.node, at, environment=given)
+        yield from hooks.run(ctx, "post-disk-grow", device.node, mountpoint, environment=given)
 
 
 def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
@@ -74,7 +74,7 @@ def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
     return isinstance(sizing.decide(_case(ctx, disk, device, spans)), sizing.Grow)
 
 
-def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, at: str) -> Item:
+def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, mountpoint: str) -> Item:
     host, disk, device = ctx.host, case.disk, case.device
     if case.table and case.table.covered and not case.settled:
         # Writing the table removes the evidence that the disk has grown; a power failure must not lose it.
@@ -82,13 +82,13 @@ def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow, 
     try:
         if decision.partition and case.table:
             partition_table.extend(host, system, case.table, disk, device)
-        argv = filesystem.grower(device.fstype, device.node, at)
+        argv = filesystem.grower(device.fstype, device.node, mountpoint)
         system.write(host, unit_name("grow", device.name), disk.device.node, argv)
         if host.dry_run:
             return changed(device.name, "would grow")
-        spans = filesystem.size(host, device.fstype, device.node, at)
+        spans = filesystem.size(host, device.fstype, device.node, mountpoint)
         if spans <= case.spans:
-            raise HostError(f"{at}: still {gib(spans)} after {argv[0]}", hint=hint(device))
+            raise HostError(f"{mountpoint}: still {gib(spans)} after {argv[0]}", hint=hint(device))
     except HostError:
         give_up(ctx, case)
         raise

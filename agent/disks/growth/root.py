@@ -34,7 +34,7 @@ class Root:
 
     disk: Disk
     device: Device
-    at: str
+    mountpoint: str
 
 
 def find(ctx: Context, system: System) -> Root | str:
@@ -50,9 +50,9 @@ def find(ctx: Context, system: System) -> Root | str:
         return _by_mount(ctx, system, name, "/")
     for disk in filter(None, (system.read(ctx.host, each) for each in system.names(ctx.host))):
         for part in disk.partitions:
-            at = next((mount.at for mount in found if part.number in mount.numbers), "")
-            if part.part_name == PARTITION_NAME and at:
-                return Root(disk, _probed(ctx, part), at)
+            mountpoint = next((mount.at for mount in found if part.number in mount.numbers), "")
+            if part.part_name == PARTITION_NAME and mountpoint:
+                return Root(disk, _probed(ctx, part), mountpoint)
     return "the root filesystem is on no block device"
 
 
@@ -89,11 +89,11 @@ def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
 
         grown = list(stacked.pass_on(ctx, system, root.disk, root.device, root=True))
     else:
-        grown = list(resize.grow(ctx, system, root.disk, root.device, root.at, root=True))
+        grown = list(resize.grow(ctx, system, root.disk, root.device, root.mountpoint, root=True))
     yield from grown or [unchanged(root.device.name, "has the size of its disk")]
 
 
-def _by_mount(ctx: Context, system: System, name: str, at: str) -> Root | str:
+def _by_mount(ctx: Context, system: System, name: str, mountpoint: str) -> Root | str:
     (bottom, *others) = sorted(storage.bottoms(ctx.host, name))
     if others:
         return f"the root filesystem is on {name}, which lies on several devices: it is not grown"
@@ -103,7 +103,7 @@ def _by_mount(ctx: Context, system: System, name: str, at: str) -> Root | str:
             found = _probed(ctx, device)
             if bottom != name and found.fstype not in storage.STACKED:
                 return f"the root filesystem is on {name}, a device that is not grown"
-            return Root(disk, found, at)
+            return Root(disk, found, mountpoint)
     return f"{bottom}: no longer there"
 
 

@@ -37,12 +37,12 @@ LUKS, PV = "crypto_LUKS", "LVM2_member"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of growing: a text for the report, "" if there was nothing to grow; ``at``: the mountpoint
+    """The result of growing: a text for the report, "" if there was nothing to grow; ``mountpoint``: that
     of the filesystem that has grown, or "".
     """
 
     what: str
-    at: str = ""
+    mountpoint: str = ""
 
 
 def pass_on(
@@ -83,9 +83,9 @@ def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) 
         yield changed(device.name, done.what)
     if decision.warning:
         yield failed(device.name, decision.warning)
-    if done.at and not case.root:
+    if done.mountpoint and not case.root:
         given = environment(device.node, "change", device.udev)
-        yield from hooks.run(ctx, "post-disk-grow", device.node, done.at, environment=given)
+        yield from hooks.run(ctx, "post-disk-grow", device.node, done.mountpoint, environment=given)
 
 
 def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) -> Done | Leave:
@@ -120,10 +120,12 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
     volume = pv.volumes[0] if before.volume and len(pv.volumes) == 1 else None
     name = storage.name_of(host, volume.number) if volume else ""
     fstype = storage.probe(host, devnode(name)).get("ID_FS_TYPE", "") if name else ""
-    at = _mounted_at(ctx, volume.number) if volume else ""
-    if volume and not (at and filesystem.grower(fstype, devnode(name), at)):
+    mountpoint = _mounted_at(ctx, volume.number) if volume else ""
+    if volume and not (mountpoint and filesystem.grower(fstype, devnode(name), mountpoint)):
         return Leave(f"{pv.group}/{volume.name} is not mounted with a filesystem that grows")
-    reserved = volume and before.size - filesystem.size(host, fstype, devnode(name), at) >= filesystem.SLACK
+    reserved = (
+        volume and before.size - filesystem.size(host, fstype, devnode(name), mountpoint) >= filesystem.SLACK
+    )
     ctx.state.remember_disk(uuid, lvm=asdict(before))
     after = lvm.resize(host, write, node, pv)
     due = "its filesystem is smaller than its volume: both stay" if reserved else lvm.due(after, before)
@@ -137,18 +139,18 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
 def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Leave:
     """Grow the mounted filesystem on a device of the device mapper."""
     host, node = ctx.host, devnode(name)
-    at = _mounted_at(ctx, storage.number_of(host, name))
-    argv = filesystem.grower(fstype, node, at) if at else ()
+    mountpoint = _mounted_at(ctx, storage.number_of(host, name))
+    argv = filesystem.grower(fstype, node, mountpoint) if mountpoint else ()
     if not argv:
         return Leave(f"what is on it ({fstype or 'nothing known'}) is not mounted, or does not grow")
-    before, size = filesystem.size(host, fstype, node, at), storage.size_now(host, name)
+    before, size = filesystem.size(host, fstype, node, mountpoint), storage.size_now(host, name)
     if size - before < filesystem.SLACK:
         return Done("")
     write(argv)
-    spans = filesystem.size(host, fstype, node, at)
+    spans = filesystem.size(host, fstype, node, mountpoint)
     if spans <= before:
-        raise HostError(f"{at}: still {gib(spans)} after {argv[0]}")
-    return Done(f"{at} grown from {gib(before)} to {gib(spans)}", at)
+        raise HostError(f"{mountpoint}: still {gib(spans)} after {argv[0]}")
+    return Done(f"{mountpoint} grown from {gib(before)} to {gib(spans)}", mountpoint)
 
 
 def _mounted_at(ctx: Context, number: str) -> str:

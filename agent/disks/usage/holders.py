@@ -83,7 +83,7 @@ def of(host: Host, mountpoints: Collection[str]) -> Search:
         return Search()
     numbers = frozenset(number for mount in top.values() for number in mount.numbers | known_as(host, mount))
     search = on(host, numbers)
-    inside = dict.fromkeys(holder for at in top for holder in kernel(host, at))
+    inside = dict.fromkeys(holder for mountpoint in top for holder in kernel(host, mountpoint))
     return replace(search, found=(*inside, *search.found))
 
 

@@ -25,13 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:_.@\\-]{0,240}")
 _NEVER = ("ssh", "gandi-", "systemd-")
 
 
-def read(host: Host, at: str) -> tuple[str, ...]:
-    """Return the units that the disk mounted at ``at`` names, as ``NAME.service``; none if its file is
-    missing or cannot be read.
+def read(host: Host, mountpoint: str) -> tuple[str, ...]:
+    """Return the units that the disk mounted there names, as ``NAME.service``; none if its file is missing
+    or cannot be read.
     """
     data = b""
     with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
-        folder = os.open(host.path(at), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(host.path(mountpoint), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, folder)
         inner = os.open(FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         opened.callback(os.close, inner)

@@ -55,7 +55,7 @@ def test_by_the_mount(line: str, ctx: Context) -> None:
     mountinfo(ctx, "1 1 0:2 / / rw - rootfs rootfs rw", line)
     found = root.find(ctx, system())
     assert isinstance(found, root.Root)
-    assert (found.disk.name, found.device.name, found.at) == ("vda", "vda2", "/")
+    assert (found.disk.name, found.device.name, found.mountpoint) == ("vda", "vda2", "/")
     facts = gather(ctx.host, system(), Settings(), {})
     assert facts.root_disks == {"vda"}
     assert {(f.uuid, f.label, f.mountpoint) for f in facts.filesystems} >= {("1", b"root", "/")}
@@ -67,7 +67,7 @@ def test_by_the_name_of_its_partition(ctx: Context) -> None:
     )
     found = root.find(ctx, system(vda2="gandiroot"))
     assert isinstance(found, root.Root)
-    assert (found.device.name, found.at) == ("vda2", "/media/lower")
+    assert (found.device.name, found.mountpoint) == ("vda2", "/media/lower")
     assert root.find(ctx, system()) == "the root filesystem is on no block device"
 
 
@@ -77,7 +77,7 @@ def test_on_a_volume(ctx: Context) -> None:
     udev = UDEV | {"ID_FS_USAGE": "raid", "ID_FS_TYPE": "LVM2_member"}
     found = root.find(ctx, System(read=lambda host, name: storage.read(host, name, lambda _name: udev)))
     assert isinstance(found, root.Root)
-    assert (found.disk.name, found.device.name, found.at) == ("vda", "vda2", "/")
+    assert (found.disk.name, found.device.name, found.mountpoint) == ("vda", "vda2", "/")
     assert gather(ctx.host, system(), Settings(), {}).root_disks == {"vda"}
 
 

@@ -11,7 +11,8 @@ from agent import __version__
 from agent.lib.digest import sha256
 from agent.lib.records import dataclass
 from agent.reader.common.archive_layout import BLOCK, CONFIG, OFFSETS, SCRIPT, modules_release
-from agent.reader.common.document import read_json, too_large
+from agent.reader.common.bounds import read_json
+from agent.reader.common.document import too_large
 from agent.reader.common.problem import Problem
 from agent.reader.common.result import Reading, encoded, told
 from agent.reader.formats import tar_archive

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     import pytest
 
-#: Files of the package, and calls from one of them to another, at the most. The aim is 30 and 300, and 25.
-EVENT, BYTES = (34, 320), 27
+#: Files of the package, and calls from one of them to another, at the most; the calls vary with the machine.
+#: One file, chroot_path.py, is passed only below a root that is not the running system's.
+EVENT, BYTES = (34, 320), 26
 _PACKAGE = str(Path(child.__file__).parents[1]) + os.sep
 
 

@@ -1,4 +1,4 @@
-"""Limits of a delivered document, enforced before its values are read.
+"""Decode a delivered JSON document, and enforce limits before its values are read.
 
 An ``Unreadable`` replaces each value beyond a limit. No reader of values accepts one, so it is reported with
 its path like any other invalid value, and the rest of the document is applied.
@@ -28,6 +28,7 @@ _SEARCHED = 2 << 20
 #: Replaces such a part in the text. A document that contains it itself only loses that value.
 _CUT, _CUT_KEY = '{"\\u0000cut": 0}', "\0cut"
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]+|[\]}]+', re.DOTALL)
+_REMEDY = "the platform must deliver a correct document"
 
 
 @dataclass(slots=True)
@@ -39,6 +40,32 @@ class Unreadable:
 
 _DEEP = Unreadable(f"nested more than {DEEPEST} deep")
 _NUMBER = Unreadable("a number that is too large, or not one of JSON")
+
+
+def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] | None:
+    """Return the document, or None and a problem if it is not a JSON object. Values beyond the limits, and
+    text that is not UTF-8, become problems later.
+    """
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    what = "not a JSON object"
+    try:
+        document = load(raw.decode("utf-8", "surrogateescape"), name, problems)
+        if isinstance(document, dict):
+            return document
+    except json.JSONDecodeError as error:
+        what = _not_utf8(raw) or f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+    except (RecursionError, MemoryError):
+        what = "nested too deeply, or too large to be held in memory"
+    problems.append(Problem(name, what, _REMEDY))
+    return None
+
+
+def _not_utf8(raw: bytes) -> str:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8 at byte {error.start}"
+    return ""
 
 
 def load(text: str, name: str, problems: list[Problem]) -> Any:

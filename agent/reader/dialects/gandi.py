@@ -10,7 +10,7 @@ from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
 from agent.reader.common import fields, password_hashes
 from agent.reader.common.archive_layout import CONFIG, SCRIPT
-from agent.reader.common.document import read_json
+from agent.reader.common.bounds import read_json
 from agent.reader.common.lenient import part, parts, validate, value
 from agent.reader.common.problem import Problem, bounded
 from agent.reader.common.result import Reading

@@ -10,7 +10,8 @@ from agent.lib.records import dataclass
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.archive_layout import CONFIG
-from agent.reader.common.document import read_json, small
+from agent.reader.common.bounds import read_json
+from agent.reader.common.document import small
 from agent.reader.common.drive_names import Names
 from agent.reader.common.lenient import named, part, parts, validate, value
 from agent.reader.common.merge import Draft

@@ -10,7 +10,8 @@ from agent.config.model import File
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
-from agent.reader.common.document import read_json, small
+from agent.reader.common.bounds import read_json
+from agent.reader.common.document import small
 from agent.reader.common.drive_names import Names
 from agent.reader.common.lenient import named, parts, validate, value
 from agent.reader.common.merge import DEFAULT, Draft, Form

@@ -11,7 +11,6 @@ import os
 import re
 from enum import StrEnum
 
-from agent.host import terminal
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, fields, replace
 from agent.lib.text import WHITE, lines, words
@@ -251,6 +250,8 @@ class SettingsFile:
         debug = self.settings.debug
         self._look()
         if self.settings.debug != debug:  # what --debug has switched on is left alone
+            from agent.host import terminal
+
             self.host.debug = None if debug else terminal.debug
         return self.settings
 

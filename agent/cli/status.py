@@ -10,7 +10,7 @@ from agent.cli import status_text, verdict
 from agent.context import context
 from agent.daemon import control_socket
 from agent.disks import gather
-from agent.disks.decide import effective
+from agent.disks.decide import effective_settings
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
@@ -124,7 +124,7 @@ def _data_disks(ctx: Context) -> int:
     """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
     read the agent's records, and a boot with nothing new has none.
     """
-    root, found = gather.canonical(ctx.host, effective(ctx).disk_root), mounts.mounts(ctx.host)
+    root, found = gather.canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
     system = {number for mount in found if mount.at == "/" for number in mount.numbers}
     data = (m for m in found if m.at.rpartition("/")[0] == root and m.source.startswith("/dev/"))
     return len({mount.numbers for mount in data if not mount.numbers & system})

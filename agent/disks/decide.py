@@ -65,7 +65,7 @@ def choose(
     released, or as tried and failed. ``insist``: they asked for this very disk, so it is mounted in mount
     modes notify and off too. ``is_new``: it has not been handled since it was attached. Raises Busy.
     """
-    settings, chosen = effective(ctx, insist=insist), list[Choice]()
+    settings, chosen = effective_settings(ctx, insist=insist), list[Choice]()
     with LOCKS.decisions(ctx.host) if claim else contextlib.nullcontext():
         records = Records(ctx.host)
         every = records.all()
@@ -88,7 +88,7 @@ def choose(
             if ctx.host.debug:
                 ctx.host.debug(_explained(facts, decision))
             before = current(every.get(device.name), disk, device)
-            grows = settings.grow_disks and not policy.grown_apart(facts)
+            grows = settings.grow_disks and not policy.why_not_grown(facts)
             is_root = disk.name in known.root_disks
             entry = remembered.get(device.uuid, {}) if device.uuid else {}
             choice = Choice(disk, device, decision, settings.mount_mode, grows, is_root, before, entry)
@@ -157,7 +157,7 @@ def _named(decision: Decision) -> str:
             return f"format it as {fstype} if it is blank"
 
 
-def effective(ctx: Context, *, insist: bool = False) -> Settings:
+def effective_settings(ctx: Context, *, insist: bool = False) -> Settings:
     """Return the settings for choosing a mountpoint: with autofs, CONFIG_DISK_ROOT is its folder."""
     settings = ctx.settings
     match settings.mount_mode:

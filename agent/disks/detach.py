@@ -57,7 +57,7 @@ def find(ctx: Context, system: System, what: str) -> Disk:
             disks += [disk] if disk else []
     found = _by_place(host, disks, what) or _by_content(disks, what)
     if not found:
-        more = f"; could not be read: {holders.named(unread)}" if unread else ""
+        more = f"; could not be read: {holders.summary(unread)}" if unread else ""
         raise ConfigError(
             f"{what}: no such disk, mountpoint, label or serial number{more}", hint="gandi-agent disks"
         )
@@ -135,7 +135,7 @@ class _Detach:
         yield from (changed(unit, "stopped") for unit in stopped)
         try:
             self._sync()
-            if why := holders.named(self._users().found):
+            if why := holders.summary(self._users().found):
                 raise HostError(f"in use: {why}", hint="end them, then try again; nothing has been changed")
             self._release()
         except HostError as error:
@@ -168,9 +168,9 @@ class _Detach:
         except HostError as error:
             self._put_back(done)
             users = self._users()
-            why = f"in use: {holders.named(users.found)}" if users.found else error.message
+            why = f"in use: {holders.summary(users.found)}" if users.found else error.message
             if users.missed:
-                why += f"; not looked at: {holders.named(users.missed)}"
+                why += f"; not looked at: {holders.summary(users.missed)}"
             raise HostError(why, hint=error.hint) from error
         for name, known in self.records.items():
             if known.made and host.remove(known.mountpoint):
@@ -203,7 +203,7 @@ class _Detach:
             for mount in mounts.mounts(self.ctx.host)
             if mount.at not in mine and any(mount.at.startswith(f"{mountpoint}/") for mountpoint in mine)
         ]
-        search = holders.of(self.ctx.host, mine)
+        search = holders.find_by_mountpoint(self.ctx.host, mine)
         return replace(search, found=(*inside, *search.found))
 
     def _sync(self) -> None:

@@ -47,8 +47,8 @@ def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) ->
     the release of its devices. Raises Busy, and HostError if the disk cannot be read.
     """
     if unresponsive.is_silent(ctx.host, name):
-        _hangs(ctx, name, "does not answer")
-        _await(ctx, name)
+        _report_hang(ctx, name, "does not answer")
+        _wait_for_answer(ctx, name)
     with LOCKS.disk(ctx.host, name):
         yield from handle_locked(ctx, name, system, explicit=action == "add")
 
@@ -159,7 +159,7 @@ def _read_all(
     ctx: Context, system: System, names: Sequence[str]
 ) -> Generator[Item, None, tuple[dict[str, Disk | None], set[str]]]:
     """Read all disks in parallel. Return those that could be read, None for one that has gone, and the names
-    of those that do not answer; ``_answered`` handles these later.
+    of those that do not answer; ``_handle_late`` handles these later.
     """
     from agent.lib.parallel import together
 
@@ -168,13 +168,13 @@ def _read_all(
         {name: partial(_read, ctx, system, name) for name in names},
         _FACTS_TIMEOUT,
         partial(_defect, ctx),
-        partial(_answered, ctx, system),
+        partial(_handle_late, ctx, system),
         stopped=unresponsive.Stillness(ctx.host, {name: name for name in names}).all,
     )
     yield from (item for found in facts.values() if isinstance(found, tuple) for item in found)
     for name in sorted(silent):
         record(ctx, partial(unresponsive.note, ctx.host, name))
-        yield _hangs(ctx, name, "does not answer")
+        yield _report_hang(ctx, name, "does not answer")
     return {name: found for name, found in facts.items() if not isinstance(found, tuple)}, silent
 
 
@@ -189,7 +189,7 @@ def _mount_chosen(
     still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
     work = {
         choice.device.name: partial(
-            _work_on, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
+            _run_in_thread, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
         )
         for choice in choices
     }
@@ -204,7 +204,7 @@ def _mount_chosen(
             why = f"not ready within {ctx.settings.mount_timeout} s; the work goes on"
             yield failed(name, why, "see: gandi-agent status")
         else:
-            yield _hangs(ctx, name, still.why(name))
+            yield _report_hang(ctx, name, still.why(name))
     return late
 
 
@@ -214,7 +214,7 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
 
     work = {
         choice.device.name: partial(
-            _work_on, ctx, choice, "grow", partial(_grow_locked, system=system, choice=choice)
+            _run_in_thread, ctx, choice, "grow", partial(_grow_locked, system=system, choice=choice)
         )
         for choice in choices
         if choice.grows
@@ -310,7 +310,7 @@ def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
     elif choice.device.fstype in storage.STACKED:
         from agent.disks.growth import stacked
 
-        yield from stacked.pass_on(ctx, system, choice.disk, choice.device)
+        yield from stacked.grow(ctx, system, choice.disk, choice.device)
 
 
 def _grow_locked(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
@@ -319,7 +319,7 @@ def _grow_locked(ctx: Context, system: System, choice: Choice) -> Iterator[Item]
         yield from _grow(ctx, system, choice)
 
 
-def _work_on(
+def _run_in_thread(
     ctx: Context,
     choice: Choice,
     action: str,
@@ -363,7 +363,7 @@ def _defect(ctx: Context, name: str, error: Exception) -> tuple[Item, ...]:
     return (defect(ctx, name, error),)
 
 
-def _hangs(ctx: Context, name: str, why: str) -> Item:
+def _report_hang(ctx: Context, name: str, why: str) -> Item:
     """Record a device that the boot does not wait for as failed, until the end of its work is recorded.
     Return the item for the stage, which does not fail.
     """
@@ -374,13 +374,13 @@ def _hangs(ctx: Context, name: str, why: str) -> Item:
     return skipped(name, why)
 
 
-def _answered(ctx: Context, system: System, name: str, _found: object) -> None:
+def _handle_late(ctx: Context, system: System, name: str, _found: object) -> None:
     """Handle a disk that answers too late for the stage as if it had just been added."""
-    _await(ctx, name)
+    _wait_for_answer(ctx, name)
     _record(ctx, name, attempt(ctx, name, lambda: handle(ctx, name, "add", system=system)).items)
 
 
-def _await(ctx: Context, name: str) -> None:
+def _wait_for_answer(ctx: Context, name: str) -> None:
     """Wait until the disk answers or has gone."""
     ctx.waiting("its answer")
     while unresponsive.is_silent(ctx.host, name):

@@ -116,7 +116,7 @@ def write_map(ctx: Context) -> None:
 
 
 def _entry(name: str, record: Record) -> str:
-    """Return a line of the map. The folder's name has no white space (policy.safe)."""
+    """Return a line of the map. The folder's name has no white space (policy.folder_name)."""
     key, node = record.mountpoint.rpartition("/")[2], devnode(name)
     return f"{key}\t-fstype={record.fstype},{OPTIONS}\t:{node}\n"
 
@@ -153,9 +153,9 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
 
 
 def _unmount_direct(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    if found := holders.of(ctx.host, (record.mountpoint,)).found:
+    if found := holders.find_by_mountpoint(ctx.host, (record.mountpoint,)).found:
         raise HostError(
-            f"CONFIG_MOUNT_MODE=autofs: {record.mountpoint} is in use: {holders.named(found)}",
+            f"CONFIG_MOUNT_MODE=autofs: {record.mountpoint} is in use: {holders.summary(found)}",
             hint="end them, then run: systemctl reload gandi-agent",
         )
     system.release(ctx.host, record.mountpoint)
@@ -190,7 +190,7 @@ def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
     host = ctx.host
     if not _wait(host, lambda: not _is_held(host, folder), seconds):
         below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
-        used = holders.named(holders.of(host, below).found)
+        used = holders.summary(holders.find_by_mountpoint(host, below).found)
         raise HostError(
             f"the automounter still holds {folder}: {used or 'it does not answer'}",
             hint="end them, then run: systemctl reload autofs gandi-agent",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from agent.disks.base.record import DiskState, Records, renewed
-from agent.disks.policy import safe
+from agent.disks.policy import folder_name
 from agent.host.terminal import block
 from agent.lib.errors import HostError
 from agent.lib.records import replace
@@ -48,7 +48,7 @@ def announce(ctx: Context, disk: Disk, device: Device, mountpoint: str) -> Itera
 
 def announcement(node: str, label: bytes, size: int, fstype: str, mountpoint: str) -> str:
     """Return the text for the users' terminals; ``size`` in bytes."""
-    name = f" ({safe(label)})" if label else ""
+    name = f" ({folder_name(label)})" if label else ""
     return block(
         f"Disk {node}{name}, {gib(size)}, {fstype}, has been attached.",
         f"To mount it at {mountpoint}: gandi-agent mount {os.path.basename(node)}",

@@ -80,7 +80,7 @@ def mounted_at(machine: Machine, device: Device) -> str:
     return next((mount.at for mount in machine.mounts if device.number in mount.numbers), "")
 
 
-def grown_apart(facts: Facts) -> str:
+def why_not_grown(facts: Facts) -> str:
     """Return why a device must not be grown, also if the agent has not mounted it, or ""."""
     return next((reason for rule in (*_FOREIGN, _unwanted) if (reason := rule(facts))), "")
 
@@ -250,9 +250,9 @@ def _to_format(facts: Facts) -> str:
 
 def _place(facts: Facts) -> MountAt:
     machine, device = facts.machine, facts.device
-    wanted = safe(device.label) or device.name.replace("!", "_")
+    wanted = folder_name(device.label) or device.name.replace("!", "_")
     known = str(facts.remembered.get(device.uuid, {}).get("at", ""))
-    fresh = (f"{machine.disk_root}/{numbered(wanted, number)}" for number in itertools.count(1))
+    fresh = (f"{machine.disk_root}/{numbered_name(wanted, number)}" for number in itertools.count(1))
     first = (known,) if known.rpartition("/")[0] == machine.disk_root else ()
     taken = _taken(facts)
     mountpoint = next(path for path in itertools.chain(first, fresh) if path not in taken)
@@ -260,7 +260,7 @@ def _place(facts: Facts) -> MountAt:
     return MountAt(mountpoint, options(facts.settings, facts.device), warning)
 
 
-def safe(label: bytes) -> str:
+def folder_name(label: bytes) -> str:
     """Return a label, which may be any bytes, as a folder's name: Unicode letters, digits and ``._+-`` stay,
     every other character becomes ``_``; "" stays "".
 
@@ -273,7 +273,7 @@ def safe(label: bytes) -> str:
     return _cut(name, LONGEST)
 
 
-def numbered(name: str, number: int) -> str:
+def numbered_name(name: str, number: int) -> str:
     """Return the name for the ``number``-th filesystem with it: unchanged, then with ``_2``, ``_3``."""
     if number < 2:
         return name

@@ -107,7 +107,7 @@ def _report_user(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     if not found:
         Records(ctx.host).put(key, None)
         return
-    why = f"taken away while in use at {known.mountpoint}: held by {holders.named(found)}"
+    why = f"taken away while in use at {known.mountpoint}: held by {holders.summary(found)}"
     yield failed(device, why, _hint(found))
 
 
@@ -119,7 +119,9 @@ def _hint(found: tuple[Holder, ...]) -> str:
 def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
     from agent.disks.usage import holders
 
-    return holders.Search() if _reused(ctx, known) else holders.on(ctx.host, known.devnos, *seconds)
+    return (
+        holders.Search() if _reused(ctx, known) else holders.find_by_devno(ctx.host, known.devnos, *seconds)
+    )
 
 
 def _reused(ctx: Context, known: Record) -> bool:

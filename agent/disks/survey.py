@@ -14,7 +14,7 @@ from agent.disks.base.facts import Format, Leave, MountAt, Mounted
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
-from agent.disks.usage.holders import Holder, named
+from agent.disks.usage.holders import Holder, summary
 from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.parallel import together
@@ -169,5 +169,5 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
 
 def _gone(key: str, known: Record, held: Sequence[Holder]) -> Row:
     device = key.partition("@")[0]
-    reason = f"taken away while in use: held by {named(held)}"
+    reason = f"taken away while in use: held by {summary(held)}"
     return Row(device, 0, known.fstype, known.label, "gone", "none", known.mountpoint, reason, tuple(held))

@@ -145,7 +145,7 @@ def test_a_busy_disk_is_not_detached_and_who_holds_it_is_named(
         items = given_up(ctx, disk)
         assert items[-1].outcome is Outcome.FAILED
         assert f"({pid}): {at}" in items[-1].detail
-        assert holders.of(ctx.host, (str(at),)).found[0].pid == pid
+        assert holders.find_by_mountpoint(ctx.host, (str(at),)).found[0].pid == pid
     assert where(disk) == at
     assert Records(ctx.host).all() == before
     assert given_up(ctx, disk)[-1].outcome is Outcome.CHANGED

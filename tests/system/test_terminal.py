@@ -134,7 +134,7 @@ def test_detach_names_who_is_there(mounted: tuple[Path, list[LoopDisk], list[Mou
     # Processes that do not use the disk are read completely.
     with crowded(elsewhere, list(PROCESSES)), crowded(at, list(PROCESSES)) as pids:
         said, took = on_terminal(root, disks, "detach", str(at), status=1)
-        search = holders.of(Host(), (str(at),))
+        search = holders.find_by_mountpoint(Host(), (str(at),))
     print(f"detach: {took:.1f} s, with harmless names {harmless:.1f} s")
     assert took < harmless + LONGER
     assert HARMLESS.fullmatch(said)

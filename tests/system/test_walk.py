@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.block import mounts
 from agent.config.model import Identity
 from agent.context import context as machine_context
 from agent.daemon.dispatcher import Devices
@@ -84,6 +85,14 @@ def test_from_an_event_to_the_mount(
         real.mount(*how)
         walk.is_over = True
 
+    every = mounts.mounts
+
+    def own(host: Host) -> tuple[mounts.Mount, ...]:
+        """Return the mounts without those of tests that run at the same time."""
+        aside = f"{tmp_path}/"
+        return tuple(m for m in every(host) if m.at == "/" or m.at.startswith(aside) or m.number[:2] == "0:")
+
+    monkeypatch.setattr(mounts, "mounts", own)
     defaults = handler.handle.__kwdefaults__
     assert defaults is not None
     monkeypatch.setitem(defaults, "system", replace(real, mount=mount))

@@ -50,7 +50,7 @@ def grow(
         yield skipped(device.name, "not grown: a btrfs of several devices (run: btrfs filesystem resize)")
         return
     if given_up(ctx, case):
-        yield not_again(case)
+        yield already_failed(case)
         return
     ctx.waiting(f"{device.name} to grow")
     yield _do(ctx, system, case, decision, mountpoint)
@@ -127,7 +127,7 @@ def give_up(ctx: Context, case: sizing.Case) -> None:
     records.put(case.device.name, replace(known, not_grown=case.disk.device.size))
 
 
-def not_again(case: sizing.Case) -> Item:
+def already_failed(case: sizing.Case) -> Item:
     """Return the item for a growth that has failed before."""
     again = f"to try again: udevadm trigger --action=add {case.disk.device.node}"
     return failed(

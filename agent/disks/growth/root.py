@@ -87,7 +87,7 @@ def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
     if root.device.fstype in storage.STACKED:
         from agent.disks.growth import stacked
 
-        grown = list(stacked.pass_on(ctx, system, root.disk, root.device, root=True))
+        grown = list(stacked.grow(ctx, system, root.disk, root.device, root=True))
     else:
         grown = list(resize.grow(ctx, system, root.disk, root.device, root.mountpoint, root=True))
     yield from grown or [unchanged(root.device.name, "has the size of its disk")]

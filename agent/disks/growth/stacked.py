@@ -45,9 +45,7 @@ class Done:
     mountpoint: str = ""
 
 
-def pass_on(
-    ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False
-) -> Iterator[Item]:
+def grow(ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False) -> Iterator[Item]:
     """Grow what is on ``device``, an encrypted device or a physical volume, by what the disk has gained.
     Yields nothing if the disk has not grown. ``root``: it is the root disk, see sizing.Case. Raises
     HostError if growing fails.
@@ -61,7 +59,7 @@ def pass_on(
     elif isinstance(decision, Leave):
         yield skipped(device.name, f"not grown: {decision.reason}")
     elif resize.given_up(ctx, case):
-        yield resize.not_again(case)
+        yield resize.already_failed(case)
     else:
         yield from _do(ctx, system, case, decision)
 

@@ -68,26 +68,28 @@ class Search:
     missed: tuple[str, ...] = ()
 
 
-def named(things: Sequence[object]) -> str:
+def summary(things: Sequence[object]) -> str:
     """Return the first few as one line, with the number of the others."""
     more = f" and {len(things) - _NAMED} more" if len(things) > _NAMED else ""
     return "; ".join(str(thing) for thing in things[:_NAMED]) + more
 
 
-def of(host: Host, mountpoints: Collection[str]) -> Search:
+def find_by_mountpoint(host: Host, mountpoints: Collection[str]) -> Search:
     """Return the users of the filesystems at these mountpoints, through any of their mounts. All processes
     are searched once, for any number of filesystems.
     """
     top = {mount.at: mount for mount in mounts.mounts(host) if mount.at in mountpoints}
     if not top:
         return Search()
-    numbers = frozenset(number for mount in top.values() for number in mount.numbers | known_as(host, mount))
-    search = on(host, numbers)
-    inside = dict.fromkeys(holder for mountpoint in top for holder in kernel(host, mountpoint))
+    numbers = frozenset(
+        number for mount in top.values() for number in mount.numbers | devnos_of(host, mount)
+    )
+    search = find_by_devno(host, numbers)
+    inside = dict.fromkeys(holder for mountpoint in top for holder in used_by_kernel(host, mountpoint))
     return replace(search, found=(*inside, *search.found))
 
 
-def known_as(host: Host, mount: mounts.Mount) -> frozenset[str]:
+def devnos_of(host: Host, mount: mounts.Mount) -> frozenset[str]:
     """Return the device numbers that stat(2) and the kernel give to the files of a mounted filesystem."""
     try:
         return frozenset({mount.number, _spelled(os.stat(host.path(mount.at)).st_dev)})
@@ -105,7 +107,7 @@ def alias(host: Host, mountpoint: str, fstype: str) -> str:
         return ""
 
 
-def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search:
+def find_by_devno(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search:
     """Return the processes that use a filesystem with these device numbers, mounted or not. The search takes
     at most ``seconds``.
     """
@@ -132,7 +134,7 @@ def on(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT) -> Search
     return Search(holders, (*unsearched, *(missed[pid] for pid in sorted(missed) if pid not in found)))
 
 
-def kernel(host: Host, mountpoint: str) -> list[Holder]:
+def used_by_kernel(host: Host, mountpoint: str) -> list[Holder]:
     """Return the loop devices and swap files below the mountpoint, which the kernel uses."""
     inside = mountpoint.rstrip("/") + "/"
     found = [

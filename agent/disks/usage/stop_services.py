@@ -80,7 +80,9 @@ def _unit(host: Host, place: str) -> str:
 
 def _groups(host: Host, place: str) -> set[str]:
     """Return the control groups of the processes of no login session that use the mountpoint."""
-    found = (_group(host, holder.pid) for holder in holders.of(host, (place,)).found if holder.pid)
+    found = (
+        _group(host, holder.pid) for holder in holders.find_by_mountpoint(host, (place,)).found if holder.pid
+    )
     return {group for group in found if group}
 
 

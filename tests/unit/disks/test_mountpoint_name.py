@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.disks.policy import LONGEST, numbered, safe
+from agent.disks.policy import LONGEST, folder_name, numbered_name
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,12 @@ from agent.disks.policy import LONGEST, numbered, safe
     ],
 )
 def test_names(label: bytes, name: str) -> None:
-    assert safe(label) == name
+    assert folder_name(label) == name
 
 
 @given(st.binary(max_size=600), st.integers(1, 999))
 def test_no_label_leaves_its_folder(label: bytes, number: int) -> None:
-    name = numbered(safe(label), number)
+    name = numbered_name(folder_name(label), number)
     assert "/" not in name
     assert "\0" not in name
     assert not name.startswith(".")
@@ -50,6 +50,6 @@ def test_no_label_leaves_its_folder(label: bytes, number: int) -> None:
 
 
 def test_numbers_fit_into_the_longest_name() -> None:
-    assert numbered("data", 1) == "data"
-    assert numbered("data", 2) == "data_2"
-    assert numbered("é" * 127, 10) == "é" * 126 + "_10"
+    assert numbered_name("data", 1) == "data"
+    assert numbered_name("data", 2) == "data_2"
+    assert numbered_name("é" * 127, 10) == "é" * 126 + "_10"

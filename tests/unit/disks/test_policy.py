@@ -10,7 +10,7 @@ from agent.block.mounts import Claim, Mount
 from agent.block.storage import Device, Disk
 from agent.config.settings import MountMode, Settings
 from agent.disks.base.facts import Facts, Filesystem, Format, Leave, MountAt, Mounted, Place
-from agent.disks.policy import decide, grown_apart
+from agent.disks.policy import decide, why_not_grown
 from agent.lib.records import replace
 from tests.unit.disks.facts import facts, part, parted, whole
 
@@ -37,7 +37,7 @@ def test_an_ordinary_disk_is_mounted() -> None:
 def test_attachments_that_are_not_the_platforms(why: str) -> None:
     given = facts(replace(whole(), excluded=why, bus=None))
     assert reason(given) == why
-    assert grown_apart(given) == why
+    assert why_not_grown(given) == why
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_what_is_mounted_stays() -> None:
     mount = Mount("/mnt", "/dev/vdb", "ext4", frozenset({"254:16"}))
     claims = (Claim("/dev/vdb", "/mnt", "fstab"),)
     assert decide(facts(whole(), mounts=(mount,), claims=claims)) == Mounted("/mnt")
-    assert grown_apart(facts(whole(), mounts=(mount,), claims=claims)) == ""
+    assert why_not_grown(facts(whole(), mounts=(mount,), claims=claims)) == ""
 
 
 @pytest.mark.parametrize(

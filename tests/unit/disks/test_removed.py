@@ -11,7 +11,7 @@ from agent.context import context
 from agent.disks import mounting, removed
 from agent.disks.base.record import Record
 from agent.disks.base.system import SYSTEMD
-from agent.disks.usage.holders import Holder, named
+from agent.disks.usage.holders import Holder, summary
 from agent.host.host import Host
 from agent.lib.records import replace
 from agent.report import Outcome
@@ -55,8 +55,8 @@ def test_a_swap_disk_that_is_there_is_fine(tmp_path: Path) -> None:
 
 def test_many_holders_are_one_line() -> None:
     many = [Holder(pid, "sh", f"/srv/data/{pid}") for pid in range(1, 9)]
-    assert named(many[:2]) == "sh (1): /srv/data/1; sh (2): /srv/data/2"
-    assert named(many).endswith("; sh (5): /srv/data/5 and 3 more")
+    assert summary(many[:2]) == "sh (1): /srv/data/1; sh (2): /srv/data/2"
+    assert summary(many).endswith("; sh (5): /srv/data/5 and 3 more")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def look(machine: Machine, size: int, write: Callable[..., None] | None = None) 
     disk = whole(ID_FS_TYPE="LVM2_member", ID_FS_USAGE="raid", ID_FS_UUID="pv-1")
     device = replace(disk.device, size=size, holders=("dm-0",))
     system = System(write=write or machine.write_metadata)
-    return list(stacked.pass_on(ctx, system, replace(disk, device=device), device))
+    return list(stacked.grow(ctx, system, replace(disk, device=device), device))
 
 
 def test_the_disk_is_known_first_and_grown_later(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_hostile_names_cost_nothing(tmp_path: Path) -> None:
         process(tmp_path, 100 + number, name, anonymous + elsewhere + line(b"/srv/d/" + name))
     process(tmp_path, 99, b"innocent", anonymous + b"".join(line(name, b"00:00") for name in NAMES))
     begun = time.monotonic()
-    search = holders.on(Host(tmp_path), NUMBERS, 20.0)
+    search = holders.find_by_devno(Host(tmp_path), NUMBERS, 20.0)
     assert time.monotonic() - begun < 10, "not the bound"
     assert search.missed == ()
     assert [os.fsencode(holder.name) for holder in search.found] == NAMES
@@ -55,7 +55,7 @@ def test_hostile_names_cost_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("maps", [b"\n", b"\xff\x00 \n", b"a b c d e f g\n", b"zz", b"1-2 r 0 zz:zz 1 /x\n"])
 def test_lines_that_are_none_are_passed_over(maps: bytes, tmp_path: Path) -> None:
     process(tmp_path, 7, b"odd", maps + b"\n" + line(b"/srv/d/file"))
-    (holder,) = holders.on(Host(tmp_path), NUMBERS).found
+    (holder,) = holders.find_by_devno(Host(tmp_path), NUMBERS).found
     assert (holder.pid, holder.path) == (7, "/srv/d/file")
 
 
@@ -63,7 +63,7 @@ def test_who_cannot_be_looked_at_is_named_and_costs_itself(tmp_path: Path) -> No
     process(tmp_path, 7, b"a\nb", None)
     process(tmp_path, 8, b"found", line(b"/srv/d/file"))
     (tmp_path / "proc/9").mkdir()  # it has just ended
-    search = holders.on(Host(tmp_path), NUMBERS)
+    search = holders.find_by_devno(Host(tmp_path), NUMBERS)
     assert [holder.pid for holder in search.found] == [8]
     assert search.missed == ("a\\x0ab (7): Is a directory",)
 
@@ -75,7 +75,7 @@ def test_a_defect_is_no_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(holders, "_mapped", broken)
     process(tmp_path, 7, b"a")
     begun = time.monotonic()
-    search = holders.on(Host(tmp_path), NUMBERS, 60.0)
+    search = holders.find_by_devno(Host(tmp_path), NUMBERS, 60.0)
     assert time.monotonic() - begun < 10
     assert search.missed == ("the processes, after 0 (unexpected ValueError)",)
 
@@ -84,7 +84,7 @@ def test_looking_that_takes_too_long_is_named(tmp_path: Path) -> None:
     folder = process(tmp_path, 7, b"a")
     (folder / "maps").unlink()
     os.mkfifo(folder / "maps")  # opening it waits for a writer
-    search = holders.on(Host(tmp_path), NUMBERS, 0.2)
+    search = holders.find_by_devno(Host(tmp_path), NUMBERS, 0.2)
     assert search.missed == ("all processes (not within 0.2 s)",)
     os.close(os.open(folder / "maps", os.O_WRONLY))
 
@@ -107,6 +107,6 @@ def test_processes_are_looked_at_once_for_all_filesystems(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(holders, "_mapped", counted)
-        search = holders.of(Host(tmp_path), ("/srv/d", "/srv/e", "/srv/f"))
+        search = holders.find_by_mountpoint(Host(tmp_path), ("/srv/d", "/srv/e", "/srv/f"))
     assert [holder.pid for holder in search.found] == [7, 8]
     assert sorted(looks) == [7, 8]

@@ -56,7 +56,7 @@ class Machine(Host):
 
 @pytest.fixture(autouse=True)
 def _one_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holders, "of", lambda _host, _place: FOUND)
+    monkeypatch.setattr(holders, "find_by_mountpoint", lambda _host, _place: FOUND)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_the_table_takes_a_mount_by_such_a_unit_for_the_agents(
     real = system(disk)
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
-        known_mounts.leave(ctx, system=real)
+        known_mounts.write_units(ctx, system=real)
     shutil.rmtree(tmp_path / "run/disks")  # as in a boot in which only PID 1 has mounted it
     (row,) = survey.disks(ctx, system=real)
     assert (row.state, row.reason) == ("mounted", "")

@@ -52,15 +52,17 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
         from agent.stages import exit_status
 
         hint = (f"  try: {error.hint}",) if error.hint else ()
-        terminal.complain(f"gandi-agent: {error.message}", *hint)
+        terminal.print_error(f"gandi-agent: {error.message}", *hint)
         return exit_status(error)
     except BrokenPipeError:  # the reader (head, less) has ended; the rest is discarded
-        terminal.discard()
+        terminal.discard_output()
         return 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # the interpreter would print its text unescaped
-        terminal.complain(f"gandi-agent: unexpected {type(error).__name__}", *terminal.trace(error))
+        terminal.print_error(
+            f"gandi-agent: unexpected {type(error).__name__}", *terminal.traceback_lines(error)
+        )
         return 1
 
 
@@ -87,10 +89,10 @@ def _run_stage(host: Host, name: str) -> int:
     _root_only("run-stage")
     ctx, stage = context(host), stages.Stage(name)
     if stages.is_mount_due(host) and stage is not stages.Stage.MOUNT:
-        stages.run(ctx, stages.Stage.MOUNT, lambda step: terminal.say(*step.lines()))
-    report = stages.run(ctx, stage, lambda step: terminal.say(*step.lines()))
+        stages.run(ctx, stages.Stage.MOUNT, lambda step: terminal.print_lines(*step.lines()))
+    report = stages.run(ctx, stage, lambda step: terminal.print_lines(*step.lines()))
     if not report.steps:
-        terminal.say(stages.NOTHING)
+        terminal.print_lines(stages.NO_STEPS)
     return int(report.failed)
 
 
@@ -169,7 +171,7 @@ def _rerun(host: Host, _chosen: Namespace) -> int:
 def _clean(host: Host, chosen: Namespace) -> int:
     from agent.cli import clean
 
-    return clean.clean(clean.tree(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
+    return clean.clean(clean.image_host(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
 
 
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 
-def _silent(_what: str) -> None:
+def _ignore_wait(_what: str) -> None:
     """Ignore the reason for a wait."""
 
 
@@ -32,23 +32,23 @@ def _silent(_what: str) -> None:
 class Medium:
     """The medium that this boot's configuration was read from, for the steps that use it later.
 
-    Names are the kernel's, ``number`` is major:minor. ``swap`` is the device that becomes swap, the disk or
+    Names are the kernel's, ``devno`` is major:minor. ``swap_device`` becomes swap: the disk or
     its only partition; "" for a drive, which is never written to.
     """
 
     source: str
     disk: str
-    number: str
-    swap: str = ""
+    devno: str
+    swap_device: str = ""
     #: Where the archive is on the disk, in bytes.
     offset: int = 0
     length: int = 0
     #: Archives of kernel modules, with their offsets on the disk.
     modules: tuple[Piece, ...] = ()
     #: Given by an operator and not found by a source: ``disk`` is then shown as they spelled it.
-    named: bool = False
+    is_given: bool = False
     #: Why it must not be made swap; "" for one that was read whole and is stored.
-    left: str = ""
+    not_swap_reason: str = ""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Context:
     """
 
     host: Host
-    file: SettingsFile
+    settings_file: SettingsFile
     state: State
     status: StatusFile
     config: InstanceConfig | None = None
@@ -69,12 +69,12 @@ class Context:
     #: The medium of this boot; None without one, or when it needs no more work.
     medium: Medium | None = None
     #: Progress callback: called with the reason for a wait, and with "" when the wait ends.
-    waiting: Callable[[str], None] = _silent
+    on_wait: Callable[[str], None] = _ignore_wait
 
     @property
     def settings(self) -> Settings:
         """Return the settings in force now; costs one stat(2) when the file has not changed."""
-        return self.file.current()
+        return self.settings_file.current()
 
 
 def context(host: Host) -> Context:
@@ -82,16 +82,16 @@ def context(host: Host) -> Context:
     return Context(host, SettingsFile(host), State(host), StatusFile(host))
 
 
-def working(ctx: Context, who: str, step: str, why: str) -> None:
-    """Record for ``status`` and systemctl(1) which step a stage or a device (``who``) is at, and why it
+def report_progress(ctx: Context, worker: str, step: str, why: str) -> None:
+    """Record for ``status`` and systemctl(1) which step a stage or a device (``worker``) is at, and why it
     waits ("": it does not). With step "" the record is removed.
     """
     if not step:
-        record(ctx, lambda: ctx.status.merge("work", who, None))
+        record(ctx, lambda: ctx.status.merge("work", worker, None))
         return
-    now = {"step": step, "waiting": why, "since": int(time.time())} | processes.me()
-    record(ctx, lambda: ctx.status.merge("work", who, now))
-    status_line(f"{who}: {step}" + (f": waiting for {why}" if why else ""))
+    now = {"step": step, "waiting": why, "since": int(time.time())} | processes.this_process()
+    record(ctx, lambda: ctx.status.merge("work", worker, now))
+    status_line(f"{worker}: {step}" + (f": waiting for {why}" if why else ""))
 
 
 def record(ctx: Context, write: Callable[[], object]) -> None:

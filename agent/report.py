@@ -32,7 +32,7 @@ VERSION = 1
 #: Seconds to wait for another writer, which needs milliseconds.
 _LOCK_TIMEOUT = 5.0
 #: Held by one thread of this process at a time: waiting for it needs no polling, unlike the file's lock.
-_turn = threading.Lock()
+_thread_lock = threading.Lock()
 
 
 class Outcome(StrEnum):
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
 
 
 #: Precedence: a step has the first of these that one of its items has.
-_WEIGHT = (Outcome.FAILED, Outcome.CHANGED, Outcome.KEPT, Outcome.UNCHANGED, Outcome.SKIPPED)
+_PRECEDENCE = (Outcome.FAILED, Outcome.CHANGED, Outcome.KEPT, Outcome.UNCHANGED, Outcome.SKIPPED)
 KEPT_BY_ADMIN = "changed by admin"
 #: Ends the source step's detail in the boot that begins a new instance: its first boot.
 NEW_INSTANCE = "a new instance"
@@ -113,7 +113,7 @@ class StepReport:
     def outcome(self) -> Outcome:
         """The items' outcome that comes first in _WEIGHT; unchanged without items."""
         found = {item.outcome for item in self.items}
-        return next((outcome for outcome in _WEIGHT if outcome in found), Outcome.UNCHANGED)
+        return next((outcome for outcome in _PRECEDENCE if outcome in found), Outcome.UNCHANGED)
 
     @property
     def failed(self) -> bool:
@@ -161,17 +161,17 @@ class StatusFile:
         empty: dict[str, Any] = {"version": VERSION, "stages": {}, "devices": {}, "work": {}, "notes": {}}
         return empty | document
 
-    def merge(self, section: str, key: str, value: object | None, *, once: str = "") -> None:
-        """Put ``value`` at section/key (None removes it). ``once`` names a field of a record that keeps its
-        first value. Raise Busy if the lock is not free in time.
+    def merge(self, section: str, key: str, value: object | None, *, preserve: str = "") -> None:
+        """Put ``value`` at section/key (None removes it). ``preserve`` names a field of a record that keeps
+        its first value. Raise Busy if the lock is not free in time.
         """
-        with _turn, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
+        with _thread_lock, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
             if not timed_wait.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()
             entries = document.setdefault(section, {})
-            if isinstance(value, dict) and once in entries.get(key, {}):
-                value |= {once: entries[key][once]}
+            if isinstance(value, dict) and preserve in entries.get(key, {}):
+                value |= {preserve: entries[key][preserve]}
             if value is None:
                 entries.pop(key, None)
             else:
@@ -181,8 +181,8 @@ class StatusFile:
 
     def stage_started(self, stage: str) -> None:
         """Record that the stage runs in this process; its present step is in section ``work``."""
-        value = {"state": "running", "since": int(time.time()), "steps": []} | processes.me()
-        self.merge("stages", stage, value, once="uptime")
+        value = {"state": "running", "since": int(time.time()), "steps": []} | processes.this_process()
+        self.merge("stages", stage, value, preserve="uptime")
 
     def stage_ended(self, report: StageReport) -> None:
         """Record the report of a stage that has ended. ``uptime`` is when it first ended in this boot, in
@@ -200,7 +200,7 @@ class StatusFile:
             "uptime": round(time.monotonic(), 1),
             "steps": steps,
         }
-        self.merge("stages", report.stage, value, once="uptime")
+        self.merge("stages", report.stage, value, preserve="uptime")
 
 
 def items(records: Iterable[Item]) -> list[dict[str, str]]:

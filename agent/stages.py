@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import partial
 
 from agent.config.settings import variable
-from agent.context import attempt, record, working
+from agent.context import attempt, record, report_progress
 from agent.lib import timed_wait
 from agent.lib.errors import AgentError, Busy, HostError
 from agent.lib.records import asdict, dataclass
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-    Tell = Callable[[StepReport], None]
-    At = Callable[[str, str, str], None]
+    OnReport = Callable[[StepReport], None]
+    OnProgress = Callable[[str, str, str], None]
 
 
 class Stage(StrEnum):
@@ -46,16 +46,16 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``place`` is ``module:function``; the function takes a Context and yields Items."""
+    """One step. ``entry_point`` is ``module:function``; the function takes a Context and yields Items."""
 
     name: str
-    place: str
+    entry_point: str
     #: Fields of Settings that must all be true, else the step is skipped.
     settings: tuple[str, ...] = ()
     #: Skipped without a configuration.
     needs_config: bool = False
     #: Field of the configuration that it works from; where that is empty, the step is not imported.
-    part: str = ""
+    config_field: str = ""
     #: Sets the system up as the platform's images are; skipped with CONFIG_DATASOURCE=none (hot-plug only).
     setup: bool = False
     #: Runs also for an image that is not booted (``apply --root``).
@@ -65,7 +65,7 @@ class Step:
         """Import the step's module and return its function."""
         import importlib
 
-        module, _, name = self.place.partition(":")
+        module, _, name = self.entry_point.partition(":")
         found: Callable[[Context], Iterable[Item]] = getattr(importlib.import_module(module), name)
         return found
 
@@ -93,9 +93,9 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
             offline=True,
         ),
         Step("users", "agent.steps.users:apply", needs_config=True, offline=True),
-        Step("files", "agent.steps.files:apply", part="files", offline=True),
-        Step("metadata", "agent.steps.metadata:apply", part="metadata"),
-        Step("boot programs", "agent.steps.boot:apply", part="boot"),
+        Step("files", "agent.steps.files:apply", config_field="files", offline=True),
+        Step("metadata", "agent.steps.metadata:apply", config_field="metadata"),
+        Step("boot programs", "agent.steps.boot:apply", config_field="boot"),
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
@@ -120,7 +120,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
 }
 
 #: Reported for a stage without steps.
-NOTHING = "nothing to do"
+NO_STEPS = "nothing to do"
 LOCK = "/run/gandi/stage.lock"
 #: Flag, made when the mount stage begins: from then on any daemon of this boot handles disk events.
 MOUNTING = "/run/gandi/mounting"
@@ -129,23 +129,23 @@ MOUNTING = "/run/gandi/mounting"
 NO_DISKS = "/run/gandi/no-disks"
 #: Seconds to wait for another process's stage. Longer than the watchdog needs to end a daemon that hangs
 #: (WatchdogSec and TimeoutStopSec of gandi-agent.service: 50 s).
-PATIENCE = 90.0
+LOCK_TIMEOUT = 90.0
 #: The same for work that came up during the boot and can be done after it.
-PATIENCE_LATER = 300.0
+LOCK_TIMEOUT_AFTER_BOOT = 300.0
 
 
 @contextlib.contextmanager
-def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
+def stage_lock(host: Host, what: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the stage lock; ``what`` names the holder to other processes.
 
     Withdraw the mark of a settled machine. Raise Busy, naming the holder, when the lock is not free within
-    ``patience`` seconds. The kernel releases it when its holder dies.
+    ``timeout`` seconds. The kernel releases it when its holder dies.
     """
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
-        if not timed_wait.lock(lock, patience):
+        if not timed_wait.lock(lock, timeout):
             holder = (host.read(LOCK) or "").strip(WHITE) or "another process"
             raise Busy(
-                f"{what}: not run: {holder} holds {LOCK} and did not end within {patience:g} s",
+                f"{what}: not run: {holder} holds {LOCK} and did not end within {timeout:g} s",
                 hint="wait for that process, or end it, then start the unit again",
             )
         os.ftruncate(lock, 0)
@@ -153,7 +153,7 @@ def alone(host: Host, what: str, patience: float = PATIENCE) -> Iterator[None]:
             os.pwrite(lock, f"process {os.getpid()} ({what})\n".encode(), 0)
         host.sweep()
         with contextlib.suppress(HostError):  # read-only: gandi-check uses no mark that it cannot write
-            settled.withdraw(host)
+            settled.remove_mark(host)
         try:
             yield
         finally:
@@ -173,16 +173,21 @@ def exit_status(error: AgentError) -> int:
 
 
 def run(
-    ctx: Context, stage: Stage, tell: Tell, *, patience: float = PATIENCE, at: At | None = None
+    ctx: Context,
+    stage: Stage,
+    on_report: OnReport,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    on_progress: OnProgress | None = None,
 ) -> StageReport:
     """Run a stage, record it for ``status``, and return its report.
 
-    ``tell`` is called with each step's report. ``at`` is called with the stage, the step and the reason for
-    a wait ("" for none), and with step "" at the end; by default it updates the status. Raise Busy if
-    another process runs a stage for longer than ``patience`` seconds.
+    ``on_report`` is called with each step's report. ``on_progress`` is called with the stage, the step and
+    the reason for a wait ("" for none), and with step "" at the end; by default it updates the status. Raise
+    Busy if another process runs a stage for longer than ``lock_timeout`` seconds.
     """
-    at = at or partial(working, ctx)
-    with alone(ctx.host, f"stage {stage}", patience):
+    on_progress = on_progress or partial(report_progress, ctx)
+    with stage_lock(ctx.host, f"stage {stage}", lock_timeout):
         begun, done, journal = time.monotonic(), list[StepReport](), Journal(ctx.host)
         record(ctx, lambda: ctx.status.stage_started(stage))
         record(ctx, lambda: note_settings(ctx))
@@ -190,39 +195,39 @@ def run(
             record(ctx, lambda: ctx.host.write(MOUNTING, b""))
         elif stage is Stage.CONFIG:  # the mount stage has run: from now on its unit runs it when started
             record(ctx, lambda: ctx.host.remove(NO_DISKS))
-        for report in steps(ctx, stage, at=partial(at, stage)):
+        for report in steps(ctx, stage, on_progress=partial(on_progress, stage)):
             done.append(report)
             journal.step(stage, report)
-            tell(report)
+            on_report(report)
         ended = StageReport(stage, tuple(done), time.monotonic() - begun)
         journal.stage(ended)
         record(ctx, lambda: ctx.status.stage_ended(ended))
-        at(stage, "", "")
+        on_progress(stage, "", "")
         status_line(f"stage {stage}: {'failed' if ended.failed else 'done'}")
     return ended
 
 
 def steps(
-    ctx: Context, stage: Stage, *, at: Callable[[str, str], None] = lambda _step, _why: None
+    ctx: Context, stage: Stage, *, on_progress: Callable[[str, str], None] = lambda _step, _why: None
 ) -> Iterator[StepReport]:
-    """Run a stage's steps in order; ``at`` is called with the step and the reason for a wait, or ""."""
+    """Run a stage's steps in order; ``on_progress`` gets the step, and the reason for a wait or ""."""
     if ctx.config is None and stage is not Stage.BOOTSTRAP:
-        yield from _remembered(ctx)
+        yield from _load_stored_config(ctx)
     for step in STAGES[stage]:
-        at(step.name, "")
-        ctx.waiting, before = partial(at, step.name), ctx.waiting
+        on_progress(step.name, "")
+        ctx.on_wait, before = partial(on_progress, step.name), ctx.on_wait
         report = run_step(ctx, step)
-        ctx.waiting = before
+        ctx.on_wait = before
         yield report
 
 
-def again(ctx: Context, name: str) -> Iterator[Item]:
+def rerun_step(ctx: Context, name: str) -> Iterator[Item]:
     """Run one step again on a running machine, under the stage lock, and yield its items. Raise Busy as
     ``run``.
     """
-    with alone(ctx.host, f"step {name}", PATIENCE_LATER):
+    with stage_lock(ctx.host, f"step {name}", LOCK_TIMEOUT_AFTER_BOOT):
         if ctx.config is None:
-            unread = [item for report in _remembered(ctx) for item in report.items]
+            unread = [item for report in _load_stored_config(ctx) for item in report.items]
             yield from unread
             if unread:  # without the document, the step would undo what it applied from it
                 return
@@ -237,7 +242,7 @@ def run_step(ctx: Context, step: Step) -> StepReport:
         ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
-    if step.part and not getattr(ctx.config, step.part, None):
+    if step.config_field and not getattr(ctx.config, step.config_field, None):
         return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
 
@@ -261,7 +266,7 @@ def _reason_to_skip(ctx: Context, step: Step) -> str:
     return "no configuration" if step.needs_config and ctx.config is None else ""
 
 
-def _remembered(ctx: Context) -> Iterator[StepReport]:
+def _load_stored_config(ctx: Context) -> Iterator[StepReport]:
     """Put the stored configuration in force, for a process that has not run the bootstrap stage; yield a
     report when that fails.
     """
@@ -269,7 +274,7 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
     def load() -> Iterator[Item]:
         from agent import sources
 
-        ctx.config = None if sources.off(ctx) else ctx.state.config()
+        ctx.config = None if sources.why_disabled(ctx) else ctx.state.config()
         return iter(())
 
     report = attempt(ctx, "configuration", load)
@@ -279,10 +284,10 @@ def _remembered(ctx: Context) -> Iterator[StepReport]:
 
 def note_settings(ctx: Context) -> None:
     """Report the settings' problems in the journal and the status, once for as long as they are the same."""
-    ctx.file.current()
-    problems = [asdict(problem) for problem in ctx.file.problems]
+    ctx.settings_file.current()
+    problems = [asdict(problem) for problem in ctx.settings_file.problems]
     if problems == ctx.status.read()["notes"].get("settings", []):
         return
-    for problem in ctx.file.problems:
-        Journal(ctx.host).setting(ctx.file.name, problem)
+    for problem in ctx.settings_file.problems:
+        Journal(ctx.host).setting(ctx.settings_file.name, problem)
     record(ctx, lambda: ctx.status.merge("notes", "settings", problems or None))

@@ -39,7 +39,7 @@ def _read(host: Host, owner: Account) -> str:
     path = passwd.keys_file(host, owner)
     inside = _below_home(path, owner)
     if inside is None:
-        there = host.as_it_is(path)
+        there = host.read_file(path)
         data = there.content if there else None
     else:
         data = untrusted_dir.read(host, owner.home, inside, (owner.uid, owner.gid))
@@ -52,7 +52,7 @@ def _write(host: Host, owner: Account, content: str) -> None:
     inside = _below_home(path, owner)
     if inside is None:
         # Outside the home the file is the administrator's: keep owner and mode. sshd reads it as the user.
-        there = host.as_it_is(path)
+        there = host.read_file(path)
         host.write(path, data, mode=there.mode if there else 0o644, owner=there.owner if there else (0, 0))
     else:
         untrusted_dir.write(host, owner.home, inside, data, (owner.uid, owner.gid))

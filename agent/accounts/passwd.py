@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 #: Uids of ordinary accounts on Debian and RPM systems (login.defs: UID_MIN, UID_MAX).
-ORDINARY = range(1000, 60001)
+USER_UIDS = range(1000, 60001)
 #: sshd_config(5): the first file in the default of AuthorizedKeysFile.
 _KEYS_FILE = ".ssh/authorized_keys"
 #: Blanks as in OpenSSH's servconf.c, where a form feed also ends a line.
@@ -41,9 +41,9 @@ class Account:
     shell: str = ""
 
     @property
-    def ordinary(self) -> bool:
+    def is_regular_user(self) -> bool:
         """Whether this is neither root nor a system account."""
-        return self.uid in ORDINARY
+        return self.uid in USER_UIDS
 
 
 def account(host: Host, name: str) -> Account | None:
@@ -73,7 +73,7 @@ def group(host: Host, name: str) -> int | None:
     return next((gid for gid in map(number, found) if gid is not None), None)
 
 
-def in_group(host: Host, name: str, group: str) -> bool:
+def is_in_group(host: Host, name: str, group: str) -> bool:
     """Return whether the account is listed as a member of the group."""
     return any(f[0] == group and name in f[3].split(",") for f in _records(host, "/etc/group", 4))
 
@@ -89,7 +89,7 @@ def keys_file(host: Host, owner: Account) -> str:
     return path if path.startswith("/") else f"{owner.home.rstrip('/')}/{path}"
 
 
-def blob(line: str) -> str | None:
+def key_blob(line: str) -> str | None:
     """Return the type and base64 of the key in a line of authorized_keys, which identify it; None if it
     has no key.
     """
@@ -97,7 +97,7 @@ def blob(line: str) -> str | None:
     return f"{found[0]} {found[1]}" if found and re.fullmatch(_BLOB, found[1]) else None
 
 
-def comment(line: str) -> str:
+def key_comment(line: str) -> str:
     """Return the comment after the key, "" without one or without a key."""
     found = public_key.split(line)
     return found[2] if found else ""
@@ -109,7 +109,7 @@ def fingerprint(line: str) -> str:
     """
     import base64
 
-    found = blob(line)
+    found = key_blob(line)
     if found is None:
         raise ValueError("not an OpenSSH key")
     raw = found.split(" ")[1]

@@ -29,8 +29,8 @@ _COST, _BLOCK, _PARALLEL = 1 << 12, 8, 1
 _SALT = 16
 
 
-def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
-    """Settle the password of an account. Plain text takes precedence over a hash. An account that is also
+def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
+    """Reconcile the password of an account. Plain text takes precedence over a hash. An account that is also
     to be locked gets the password and then the lock.
     """
     host, name = state.host, user.name
@@ -39,7 +39,7 @@ def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
         yield _plain(state, user, plain, live)
     elif user.password is not None:
         hashed = f"!{user.password}" if user.locked else user.password
-        yield state.settle(
+        yield state.reconcile(
             f"password:{name}",
             delivered=hashed,
             wanted=hashed,
@@ -47,7 +47,7 @@ def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
             apply=lambda: _chpasswd(host, name, hashed, "--encrypted"),
         )
     elif user.locked:
-        yield state.settle(
+        yield state.reconcile(
             f"lock:{name}",
             delivered="locked",
             wanted="locked",
@@ -57,33 +57,33 @@ def settle(state: State, user: User, plain: str | None) -> Iterator[Item]:
 
 
 def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
-    """Settle a plain password. The system hashes it, so compare whether the same password was delivered
+    """Reconcile a plain password. The system hashes it, so compare whether the same password was delivered
     before, and whether the system's hash is still the one that it made then.
     """
     if "\n" in plain:
         raise ConfigError("the password has more than one line", hint="deliver another one")
     name, item = user.name, f"password:{user.name}"
-    known = recognised(state, name, plain)
-    salted = known or hashed(plain)
+    known = delivered_hash(state, name, plain)
+    salted = known or scrypt_hash(plain)
 
     def apply() -> None:
         _chpasswd(state.host, name, plain)
         if user.locked:
             state.host.run(("usermod", "--lock", "--", name))
-        remember(state, name, salted)
+        record_hash(state, name, salted)
 
-    settled = state.settle(
+    result = state.reconcile(
         item,
         delivered=salted,
-        wanted=live if known and live and state.is_ours(item, live) else salted,
+        wanted=live if known and live and state.is_as_applied(item, live) else salted,
         live=live,
         apply=apply,
-        left=lambda: passwd.password(state.host, name),
+        read_back=lambda: passwd.password(state.host, name),
     )
-    if settled.outcome is Outcome.KEPT and not known:
+    if result.outcome is Outcome.KEPT and not known:
         # First delivery, on a machine that was set up before the agent: recognise the next one.
-        remember(state, name, salted)
-    return settled
+        record_hash(state, name, salted)
+    return result
 
 
 def _chpasswd(host: Host, name: str, password: str, *options: str) -> None:
@@ -98,20 +98,22 @@ def _lock(host: Host, name: str) -> None:
         _chpasswd(host, name, "*", "--encrypted")
 
 
-def recognised(state: State, account: str, plain: str) -> str | None:
+def delivered_hash(state: State, account: str, plain: str) -> str | None:
     """Return the stored hash if ``plain`` is the password that was last stored for the account, else
     None.
     """
-    stored = _stored(state).get(account, "")
-    return stored if stored and hashed(plain, stored.partition("$")[0]) == stored else None
+    stored = _stored_hashes(state).get(account, "")
+    return stored if stored and scrypt_hash(plain, stored.partition("$")[0]) == stored else None
 
 
-def remember(state: State, account: str, salted: str) -> None:
-    """Store the result of ``hashed`` for ``recognised``."""
-    state.host.write(state.file(_FILE), canonical(_stored(state) | {account: salted}), mode=0o600)
+def record_hash(state: State, account: str, salted: str) -> None:
+    """Store the result of ``scrypt_hash`` for ``delivered_hash``."""
+    state.host.write(
+        state.path_for_writing(_FILE), canonical(_stored_hashes(state) | {account: salted}), mode=0o600
+    )
 
 
-def hashed(plain: str, salt: str = "") -> str:
+def scrypt_hash(plain: str, salt: str = "") -> str:
     """Return the password's scrypt hash as ``salt$hash`` in hexadecimal, by default with a new salt."""
     from hashlib import scrypt
 
@@ -122,7 +124,7 @@ def hashed(plain: str, salt: str = "") -> str:
     return f"{salt}${data.hex()}"
 
 
-def _stored(state: State) -> dict[str, str]:
+def _stored_hashes(state: State) -> dict[str, str]:
     name = f"{state.folder()}/{_FILE}"
     try:
         found = json.loads(state.host.read(name) or "{}")

@@ -45,7 +45,7 @@ _SYNC_TIMEOUT = 300.0
 _BLOCK = 512
 
 
-def tidy(host: Host) -> Iterator[Item]:
+def remove_stale_locks(host: Host) -> Iterator[Item]:
     """Remove lock files and half-written files of an interrupted program; nothing if another holds the lock.
 
     shadow removes a lock itself only if no process has its PID: after a boot another program may have that
@@ -61,7 +61,7 @@ def tidy(host: Host) -> Iterator[Item]:
         yield changed("account files", f"removed leftovers of an interrupted program: {', '.join(gone)}")
 
 
-def complete(host: Host, name: str, *, home: bool) -> None:
+def complete_account(host: Host, name: str, *, home: bool) -> None:
     """Create the missing parts of an account that has a line in passwd, with ``home`` its home too, and wait
     until they are on the disk. Raise HostError if one cannot be created.
     """
@@ -186,7 +186,7 @@ def _complete_home(host: Host, user: Account) -> None:
         info = os.lstat(host.path(user.home))
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
             # useradd creates it as root and changes the owner afterwards.
-            host.give(user.home, mode, owner)
+            host.set_mode_and_owner(user.home, mode, owner)
     _copy(host, _SKELETON, user.home, owner)
 
 
@@ -217,7 +217,7 @@ def _is_partial(host: Host, copy: str, content: bytes) -> bool:
         return True
     if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size != len(content):
         return stat.S_ISREG(info.st_mode) and info.st_size < len(content)
-    there = host.as_it_is(copy)
+    there = host.read_file(copy)
     written = there.content if there else b""
     blocks = [slice(n, n + _BLOCK) for n in range(0, len(content), _BLOCK)]
     apart = [written[block] for block in blocks if written[block] != content[block]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EDGE = 4 << 20
 
 
-def why_not(host: Host, device: Device) -> str:
+def why_not_blank(host: Host, device: Device) -> str:
     """Return why the device may not be treated as blank, or "".
 
     A blank device is writable; has no partitions, no holders and no exclusive opener; libblkid finds no

@@ -32,11 +32,11 @@ class _How(ctypes.Structure):
 
 
 @contextlib.contextmanager
-def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
+def mounted(node: str, fstype: str, devno: str) -> Iterator[int]:
     """Mount the filesystem of a block device read-only, with nosuid, nodev, noexec and nosymfollow; yield a
     descriptor of its root folder.
 
-    Raise HostError if it cannot be mounted, or if the device is not ``number`` (``major:minor``).
+    Raise HostError if it cannot be mounted, or if the device is not ``devno`` (``major:minor``).
     """
     try:
         setting = _call(_FSOPEN, fstype.encode(), _CLOEXEC)
@@ -53,8 +53,8 @@ def mounted(node: str, fstype: str, number: str) -> Iterator[int]:
         raise HostError(f"{node}: cannot be mounted as {fstype}: {error.strerror}", hint=hint) from error
     try:
         device = os.fstat(root).st_dev
-        if f"{os.major(device)}:{os.minor(device)}" != number:
-            raise HostError(f"{node}: no longer device {number}: replaced by another disk")
+        if f"{os.major(device)}:{os.minor(device)}" != devno:
+            raise HostError(f"{node}: no longer device {devno}: replaced by another disk")
         yield root
     finally:
         os.close(root)

@@ -37,28 +37,28 @@ _is_reported = False
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo (proc_pid_mountinfo(5)). ``at`` is the mountpoint; ``numbers`` are its block
-    devices, as major:minor; ``number`` is the one in the line (for btrfs not that of a device).
+    """One line of mountinfo (proc_pid_mountinfo(5)). ``devnos`` are its block devices, as major:minor;
+    ``devno`` is the one in the line (for btrfs not that of a device).
     """
 
-    at: str
+    mountpoint: str
     source: str
     fstype: str
-    numbers: frozenset[str]
+    devnos: frozenset[str]
     root: str = "/"
     options: str = ""
-    number: str = ""
+    devno: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A device that the administrator manages: ``what`` is its specification as written, ``where`` its
-    mountpoint (or ""), ``by`` the file and line that say so.
+    mountpoint (or ""), ``origin`` the file and line that say so.
     """
 
     what: str
     where: str
-    by: str
+    origin: str
 
 
 def mounts(host: Host) -> tuple[Mount, ...]:
@@ -97,15 +97,17 @@ def _mount(line: str) -> Mount | None:
         fstype, source = fields[end + 1 : end + 3]
     except ValueError:
         return None
-    number, root, at, options = fields[2:6]
-    return Mount(_plain(at), _plain(source), fstype, frozenset({number}), _plain(root), options, number)
+    devno, root, at, options = fields[2:6]
+    return Mount(
+        _unescape(at), _unescape(source), fstype, frozenset({devno}), _unescape(root), options, devno
+    )
 
 
 def _with_members(host: Host, mount: Mount) -> Mount:
     """Return the mount of a btrfs with its device numbers: mountinfo has an anonymous one (0:N)."""
     name = os.path.basename(mount.source)
-    numbers = {storage.number_of(host, member) for member in btrfs_members(host, name) or (name,)}
-    return replace(mount, numbers=frozenset(numbers - {""}))
+    numbers = {storage.devno_of(host, member) for member in btrfs_members(host, name) or (name,)}
+    return replace(mount, devnos=frozenset(numbers - {""}))
 
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
@@ -120,15 +122,15 @@ def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
 def root_disks(host: Host, found: Iterable[Mount] | None = None) -> frozenset[str]:
     """Return the disks of the system itself, by ``found`` or the present mounts."""
     here = mounts(host) if found is None else found
-    numbers = {number for mount in here if mount.at in _SYSTEM for number in mount.numbers}
+    numbers = {number for mount in here if mount.mountpoint in _SYSTEM for number in mount.devnos}
     names = (storage.name_of(host, number) for number in numbers)
-    return frozenset(disk for name in names if name for disk in storage.beneath(host, name))
+    return frozenset(disk for name in names if name for disk in storage.underlying_disks(host, name))
 
 
 def swaps(host: Host) -> frozenset[str]:
     """Return the numbers (major:minor) of the block devices in use as swap."""
     names = (os.path.basename(name) for name in swap_names(host))
-    return frozenset(storage.number_of(host, name) for name in names) - {""}
+    return frozenset(storage.devno_of(host, name) for name in names) - {""}
 
 
 def swap_names(host: Host) -> list[str]:
@@ -136,7 +138,7 @@ def swap_names(host: Host) -> list[str]:
     in `` (deleted)``.
     """
     entries = map(words, lines(host.read("/proc/swaps") or "")[1:])
-    return [_plain(fields[0]) for fields in entries if fields]
+    return [_unescape(fields[0]) for fields in entries if fields]
 
 
 def claims(host: Host) -> tuple[Claim, ...]:
@@ -146,7 +148,7 @@ def claims(host: Host) -> tuple[Claim, ...]:
     return (*_table(host, "/etc/fstab", 0, 1), *_table(host, "/etc/crypttab", 1, None), *_units(host))
 
 
-def claimed(device: Device, what: str) -> bool:
+def is_claimed_as(device: Device, what: str) -> bool:
     """Return whether a device specification of fstab(5), crypttab(5) or a unit means this device."""
     what = what.replace('"', "").replace("'", "")
     if not what:
@@ -176,8 +178,8 @@ def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Clai
     for number, line in enumerate(lines(host.read(name) or ""), start=1):
         fields = words(line)
         if len(fields) > 1 and not fields[0].startswith("#"):
-            at = "" if where is None else _plain(fields[where])
-            yield Claim(_plain(fields[what]), at if at.startswith("/") else "", f"{name} line {number}")
+            at = "" if where is None else _unescape(fields[where])
+            yield Claim(_unescape(fields[what]), at if at.startswith("/") else "", f"{name} line {number}")
 
 
 def _units(host: Host) -> Iterator[Claim]:
@@ -192,7 +194,7 @@ def _units(host: Host) -> Iterator[Claim]:
                     yield Claim(settings.get("What", ""), settings.get("Where", ""), f"{folder}/{name}")
 
 
-def _plain(text: str) -> str:
+def _unescape(text: str) -> str:
     """Return the text without the octal escapes of getmntent(3)."""
     if "\\" not in text:
         return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 
-from agent.block.transport import Bus, attachment
+from agent.block.transport import Transport, attachment
 from agent.host.sysfs import attribute, devnode, listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
@@ -39,12 +39,12 @@ _PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A whole disk, or a partition. ``number`` is major:minor; ``partition`` is 0 for the whole disk;
+    """A whole disk, or a partition. ``devno`` is major:minor; ``partition`` is 0 for the whole disk;
     ``udev`` has udev's properties.
     """
 
     name: str
-    number: str
+    devno: str
     size: int
     start: int = 0
     partition: int = 0
@@ -96,13 +96,13 @@ class Disk:
 
     device: Device
     partitions: tuple[Device, ...] = ()
-    bus: Bus | None = None
+    transport: Transport | None = None
     #: Why a disk with this attachment is never a data disk; "" for those that may be one.
     excluded: str = ""
     #: The kernel's number of this attachment (diskseq), unique in a boot; "" before Linux 5.15.
-    sequence: str = ""
+    diskseq: str = ""
     #: Bytes of a logical sector, the unit of the disk's partition table.
-    sector: int = SECTOR
+    sector_size: int = SECTOR
 
     @property
     def name(self) -> str:
@@ -131,7 +131,7 @@ def names(host: Host) -> list[str]:
     return [name for _, name in sorted(disks)]
 
 
-def whole(host: Host, name: str) -> str:
+def whole_disk(host: Host, name: str) -> str:
     """Return the whole disk of a device: ``name`` itself if it is one, or does not exist any more."""
     path = devpath(host, name)
     return path.split("/")[-2] if path and host.exists(f"{path}/partition") else name
@@ -143,31 +143,31 @@ def devpath(host: Host, name: str) -> str:
     return path if host.live else path.removeprefix(os.path.realpath(host.root))
 
 
-def number_of(host: Host, name: str) -> str:
+def devno_of(host: Host, name: str) -> str:
     """Return ``major:minor`` of a block device by its kernel name, "" if there is none."""
     return attribute(host, f"{BLOCK}/{name}/dev") if name else ""
 
 
-def name_of(host: Host, number: str) -> str:
+def name_of(host: Host, devno: str) -> str:
     """Return the kernel name of ``major:minor``, "" if there is no such block device."""
-    return os.path.basename(_followed(host, f"/sys/dev/block/{number}"))
+    return os.path.basename(_followed(host, f"/sys/dev/block/{devno}"))
 
 
-def with_parts(host: Host, disk: str) -> list[str]:
+def with_partitions(host: Host, disk: str) -> list[str]:
     """Return the kernel names of a disk and of its partitions, in order."""
     parts = _partitions(host, devpath(host, disk))
     return [disk, *sorted(parts, key=lambda part: (len(part), part))]
 
 
-def beneath(host: Host, name: str) -> set[str]:
+def underlying_disks(host: Host, name: str) -> set[str]:
     """Return the whole disks below a device, through dm and md; for a disk, the disk itself."""
-    return {whole(host, bottom) for bottom in bottoms(host, name)}
+    return {whole_disk(host, bottom) for bottom in underlying_devices(host, name)}
 
 
-def bottoms(host: Host, name: str) -> set[str]:
+def underlying_devices(host: Host, name: str) -> set[str]:
     """Return the disks and partitions below a device, through dm and md; for one of them, itself."""
     slaves = listed(host, f"{BLOCK}/{name}/slaves")
-    return {bottom for slave in slaves for bottom in bottoms(host, slave)} if slaves else {name}
+    return {bottom for slave in slaves for bottom in underlying_devices(host, slave)} if slaves else {name}
 
 
 def read(
@@ -186,7 +186,10 @@ def read(
     whole = _device(host, path, properties(name), probe=not excluded)
     parts = [_device(host, f"{path}/{entry}", properties(entry), probe=not excluded) for entry in inside]
     if opened and not excluded:
-        whole, parts = whole if parts else _tried(host, whole), [_tried(host, part) for part in parts]
+        whole, parts = (
+            whole if parts else _with_read_error(host, whole),
+            [_with_read_error(host, part) for part in parts],
+        )
     return Disk(
         whole,
         tuple(sorted(parts, key=lambda part: part.start)),
@@ -210,7 +213,7 @@ def probe(host: Host, node: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs if key.startswith("ID_")}
 
 
-def size_now(host: Host, name: str) -> int:
+def current_size(host: Host, name: str) -> int:
     """Return the device's present size in bytes, 0 if it is gone."""
     return (number(attribute(host, f"{BLOCK}/{name}/size")) or 0) * SECTOR
 
@@ -248,16 +251,16 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
     # counts. A partition inherits ID_PART_TABLE_TYPE from its disk: it does not describe its own content.
     answers = ("USEC_INITIALIZED", "ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
     answered = any(answer in udev for answer in answers[: 3 if device.partition else 4])
-    return _probed(host, device) if probe and size and not answered else device
+    return _with_probe(host, device) if probe and size and not answered else device
 
 
-def _probed(host: Host, device: Device) -> Device:
+def _with_probe(host: Host, device: Device) -> Device:
     from agent.lib.records import replace
 
     return replace(device, udev=probe(host, device.node) | dict(device.udev))
 
 
-def _tried(host: Host, device: Device) -> Device:
+def _with_read_error(host: Host, device: Device) -> Device:
     """Return the device with its read error, if nothing was found on it and it cannot be read."""
     contents = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
     if not device.size or any(name in device.udev for name in contents):

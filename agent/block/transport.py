@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 
-class Bus(StrEnum):
+class Transport(StrEnum):
     """The attachments that the platform uses for disks."""
 
     VIRTIO = "virtio-blk"
@@ -43,7 +43,7 @@ _REMOTE = (
 _OPTICAL = "5"
 
 
-def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
+def attachment(host: Host, path: str) -> tuple[Transport | None, str]:
     """Return the bus of the disk at a sysfs path, and why it is never a data disk (or "")."""
     if _optical(host, path):
         return None, "an optical drive"
@@ -53,7 +53,7 @@ def attachment(host: Host, path: str) -> tuple[Bus | None, str]:
     return bus, why
 
 
-def undelivered(host: Host, path: str) -> str:
+def why_not_platform_disk(host: Host, path: str) -> str:
     """Return why a configuration drive on the disk at a sysfs path is ignored, or "": only the platform's
     buses count, with optical drives. A drive that a local user can make or plug in could give them root's
     access.
@@ -67,7 +67,7 @@ def _optical(host: Host, path: str) -> bool:
     return is_sr or attribute(host, f"{path}/device/type") == _OPTICAL
 
 
-def _attached(host: Host, path: str) -> tuple[Bus | None, str]:
+def _attached(host: Host, path: str) -> tuple[Transport | None, str]:
     name = path.rpartition("/")[2]
     parts, subsystems = path.split("/"), _subsystems(host, path)
     if path.startswith("/sys/devices/virtual/block/"):
@@ -79,29 +79,31 @@ def _attached(host: Host, path: str) -> tuple[Bus | None, str]:
     if "scsi" in subsystems:
         return _scsi(parts, subsystems)
     if "virtio" in subsystems:
-        return Bus.VIRTIO, ""
+        return Transport.VIRTIO, ""
     if "xen" in subsystems:
-        return Bus.XEN, ""
+        return Transport.XEN, ""
     return None, f"not on a disk bus of the platform ({', '.join(sorted(subsystems)) or 'none'})"
 
 
-def _scsi(parts: list[str], subsystems: set[str]) -> tuple[Bus | None, str]:
+def _scsi(parts: list[str], subsystems: set[str]) -> tuple[Transport | None, str]:
     for pattern, what in _REMOTE:
         if any(re.fullmatch(pattern, part) for part in parts):
             return None, what
     if not subsystems & _SCSI_ON:
         return None, "a SCSI disk without a bus (made by software)"
-    return (Bus.SATA if any(re.fullmatch(r"ata[0-9]+", part) for part in parts) else Bus.SCSI), ""
+    return (
+        Transport.SATA if any(re.fullmatch(r"ata[0-9]+", part) for part in parts) else Transport.SCSI
+    ), ""
 
 
-def _nvme(host: Host, path: str) -> tuple[Bus | None, str]:
+def _nvme(host: Host, path: str) -> tuple[Transport | None, str]:
     """Judge an NVMe disk by its controllers: the parent, or with native multipath those linked from it."""
     parent = path.rpartition("/")[0]
     linked = [entry for entry in listed(host, parent) if re.fullmatch(r"nvme[0-9]+", entry)]
     controllers = [f"{parent}/{entry}" for entry in linked] or [parent]
     transports = {attribute(host, f"{controller}/transport") for controller in controllers}
     if transports == {"pcie"}:
-        return Bus.NVME, ""
+        return Transport.NVME, ""
     return None, f"an NVMe disk over {', '.join(sorted(transports)).strip(', ') or 'an unknown transport'}"
 
 

@@ -2,8 +2,8 @@
 
 A read of a hanging disk never returns: no signal and no timeout interrupts it, and the process cannot end.
 So each disk is first read in a thread of its own. A disk with requests in flight that completes none of them
-for PATIENCE seconds is silent: it is not opened again until one of its requests has completed. A slow disk
-that completes requests is waited for.
+for STALL_TIMEOUT seconds is silent: it is not opened again until one of its requests has completed. A slow
+disk that completes requests is waited for.
 
 The kernel counts requests in /sys/class/block/NAME/stat and inflight (Documentation/block/stat.rst). A
 silent disk is noted by a file in /run/gandi/silent, so that later parts of a boot do not wait again: it has
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 #: Seconds without a completed request after which a disk is not waited for.
-PATIENCE = 2.0
+STALL_TIMEOUT = 2.0
 #: Seconds to wait for a disk when the counters do not show whether it hangs.
 _LONGEST = 15.0
 _FOLDER = "/run/gandi/silent"
@@ -40,7 +40,7 @@ _ENDED = (0, 4, 11, 15)
 
 
 @dataclass(slots=True)
-class Stillness:
+class StallDetector:
     """Find which of the awaited disks have stopped. ``disks`` maps each name to its whole disk."""
 
     host: Host
@@ -48,25 +48,25 @@ class Stillness:
     _waits: dict[str, tuple[str, float]] = field(default_factory=dict)
     _seen: dict[str, tuple[str, float]] = field(default_factory=dict)
 
-    def all(self, names: Iterable[str]) -> bool:
-        """Return whether all have been still for PATIENCE seconds; it must be called repeatedly."""
-        return all([self._is_still(name) for name in names])
+    def all_stalled(self, names: Iterable[str]) -> bool:
+        """Return whether all have been stalled for STALL_TIMEOUT seconds; it must be called repeatedly."""
+        return all([self._is_stalled(name) for name in names])
 
-    def waiting(self, name: str, why: str) -> None:
+    def note_wait(self, name: str, why: str) -> None:
         """Set what the work on a disk waits for, of unknown duration (a check); "" when the wait ends."""
         self._waits[name] = (why, time.monotonic())
 
-    def why(self, name: str) -> str:
+    def reason(self, name: str) -> str:
         """Return why the work on a disk is not waited for."""
-        return f"waits for {self._waits[name][0]}" if self._is_held(name) else "does not answer"
+        return f"waits for {self._waits[name][0]}" if self._is_waiting(name) else "does not answer"
 
-    def _is_held(self, name: str) -> bool:
+    def _is_waiting(self, name: str) -> bool:
         why, since = self._waits.get(name, ("", 0.0))
-        return bool(why) and time.monotonic() >= since + PATIENCE
+        return bool(why) and time.monotonic() >= since + STALL_TIMEOUT
 
-    def _is_still(self, name: str) -> bool:
+    def _is_stalled(self, name: str) -> bool:
         now, disk = time.monotonic(), self.disks[name]
-        if self._is_held(name):
+        if self._is_waiting(name):
             return True
         ended, is_busy = _requests(self.host, disk)
         if not is_busy:
@@ -74,30 +74,30 @@ class Stillness:
             return False
         before, since = self._seen.get(disk, ("", 0.0))
         if before != ended:
-            since = now - PATIENCE if not before and is_silent(self.host, disk) else now
+            since = now - STALL_TIMEOUT if not before and is_unresponsive(self.host, disk) else now
             self._seen[disk] = ended, since
-        return now >= since + PATIENCE
+        return now >= since + STALL_TIMEOUT
 
 
-def find(host: Host, disks: Iterable[str]) -> set[str]:
-    """Return the disks (kernel names) that do not answer. Takes PATIENCE seconds if one has stopped, at most
-    _LONGEST.
+def find_unresponsive(host: Host, disks: Iterable[str]) -> set[str]:
+    """Return the disks (kernel names) that do not answer. Takes STALL_TIMEOUT seconds if one has stopped, at
+    most _LONGEST.
     """
-    from agent.lib.parallel import together
+    from agent.lib.parallel import run_parallel
 
     if host.offline:
         return set()
-    noted = {name for name in disks if is_silent(host, name)}
+    noted = {name for name in disks if is_unresponsive(host, name)}
     asked = [name for name in disks if name not in noted]
-    still = Stillness(host, {name: name for name in asked})
+    still = StallDetector(host, {name: name for name in asked})
     work = {name: lambda name=name: _read(host, name) for name in asked}
-    _, late = together(work, _LONGEST, lambda _name, _error: None, stopped=still.all)
+    _, late = run_parallel(work, _LONGEST, lambda _name, _error: None, should_stop=still.all_stalled)
     for name in late:
-        note(host, name)
+        record_unresponsive(host, name)
     return noted | late
 
 
-def is_silent(host: Host, disk: str) -> bool:
+def is_unresponsive(host: Host, disk: str) -> bool:
     """Return whether the disk was noted as silent, and has completed no request since."""
     noted = host.read(f"{_FOLDER}/{disk}")
     if noted is None:
@@ -106,7 +106,7 @@ def is_silent(host: Host, disk: str) -> bool:
     return is_busy and noted == ended
 
 
-def note(host: Host, disk: str) -> None:
+def record_unresponsive(host: Host, disk: str) -> None:
     """Note the disk as silent: it is not waited for until it answers."""
     if host.dry_run:
         return

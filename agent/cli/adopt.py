@@ -18,11 +18,11 @@ def adopt(host: Host) -> int:
     state = State(host)
     known = state.identity()
     if known is not None:
-        terminal.say(f"this machine is already recorded: {known.source} {known.id}")
+        terminal.print_lines(f"this machine is already recorded: {known.source} {known.id}")
         return 0
-    uuid = machine_uuid.machine(host)
-    machine = Identity(adopted.SOURCE, uuid or machine_uuid.fallback(host) or "unnamed")
-    adopted.begin(host, machine, (nic.mac for nic in interfaces.physical(host)))
-    state.adopt(machine, dmi=uuid)
-    terminal.say(f"recorded as configured already, left unchanged: {machine.id}")
+    uuid = machine_uuid.read_uuid(host)
+    machine = Identity(adopted.SOURCE, uuid or machine_uuid.fallback_id(host) or "unnamed")
+    adopted.record_adoption(host, machine, (nic.mac for nic in interfaces.physical(host)))
+    state.set_instance(machine, dmi_uuid=uuid)
+    terminal.print_lines(f"recorded as configured already, left unchanged: {machine.id}")
     return 0

@@ -15,7 +15,7 @@ from agent.host.host import Host
 from agent.image import delivery
 from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
-from agent.sources import Found
+from agent.sources import FoundMedium
 from agent.state import settled
 from agent.steps import source as source_step
 from agent.steps.hostkeys import KEYGEN, MAKER
@@ -48,7 +48,7 @@ def apply(
     host.run(("true",))
     worst = 0
     for report in steps(context(host), source, chosen):
-        terminal.say(*report.lines())
+        terminal.print_lines(*report.lines())
         worst = max(worst, int(report.failed))
     return worst
 
@@ -56,28 +56,28 @@ def apply(
 def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
     """Store the document, run the steps, and remove what the first boot must make: host keys, machine-id."""
     ctx.host.sweep()
-    settled.withdraw(ctx.host)
-    yield attempt(ctx, "source", lambda: _take(ctx, source))
+    settled.remove_mark(ctx.host)
+    yield attempt(ctx, "source", lambda: _apply_source(ctx, source))
     if ctx.config is None:
         return
     for stage in chosen:
         for step in stages.STAGES[stage]:
             if step.offline:
                 yield stages.run_step(ctx, step)
-    yield attempt(ctx, "first boot", lambda: renew(ctx.host))
+    yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host))
 
 
-def _take(ctx: Context, source: str) -> Iterator[Item]:
+def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
     parsed = delivery.read(Host(), source)
     name = parsed.config.identity.source if parsed.config else ""
-    found = Found(Medium(name, source, "", named=True), parsed)
-    yield from source_step.take(ctx, found, parsed, ctx.state.config())
+    found = FoundMedium(Medium(name, source, "", is_given=True), parsed)
+    yield from source_step.put_in_force(ctx, found, parsed, ctx.state.config())
 
 
-def renew(host: Host) -> Iterator[Item]:
+def remove_host_identity(host: Host) -> Iterator[Item]:
     """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
     item = next(clean.host_keys(host))
-    if item.outcome is Outcome.CHANGED and not units.enabled(host, KEYGEN):
+    if item.outcome is Outcome.CHANGED and not units.is_enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
         item = changed("host keys", f"made now, since {KEYGEN} is not enabled in the image")

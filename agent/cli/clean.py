@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 #: Seconds to wait for a stage that runs.
-_PATIENCE = 10.0
+_LOCK_TIMEOUT = 10.0
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
 #: Remains of an interrupted gandi-hostkeys in /etc/ssh: its mark, and the folder of unfinished keys.
@@ -39,7 +39,7 @@ _DOCUMENTS, _LOGS = "/gandi", "/var/log"
 _LOG = re.compile(r"gandi(?:[-.].*)?")
 
 
-def tree(root: Path) -> Host:
+def image_host(root: Path) -> Host:
     """Return the system below ``root``: the running one or an image's. Raise ConfigError without one."""
     host = Host(root.resolve(), offline=root.resolve() != root.resolve().parent)
     if not host.exists("/etc/passwd"):
@@ -55,18 +55,20 @@ def clean(host: Host, *, dry_run: bool = False) -> int:
     if dry_run or not runs:
         _clean(host)
         return 0
-    with stages.alone(host, "clean", _PATIENCE):
+    with stages.stage_lock(host, "clean", _LOCK_TIMEOUT):
         _clean(host)
-    terminal.say("power off now; the next boot is treated as a first boot")
+    terminal.print_lines("power off now; the next boot is treated as a first boot")
     return 0
 
 
 def _clean(host: Host) -> None:
-    for item in (*_memory(host), *host_keys(host), *machine_id(host)):
-        terminal.say(f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item)
+    for item in (*_remove_state(host), *host_keys(host), *machine_id(host)):
+        terminal.print_lines(
+            f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item
+        )
 
 
-def _memory(host: Host) -> Iterator[Item]:
+def _remove_state(host: Host) -> Iterator[Item]:
     """Remove the agent's state, the delivered document and log files."""
     folders = [f"{json_file.FOLDER}/{name}" for name in listed(host, json_file.FOLDER)]
     folders += [f"{_DOCUMENTS}/{name}" for name in listed(host, _DOCUMENTS) if _delivered(name)]
@@ -75,7 +77,7 @@ def _memory(host: Host) -> Iterator[Item]:
     empty = host.exists(_DOCUMENTS) and all(map(_delivered, listed(host, _DOCUMENTS)))
     if empty and host.remove(_DOCUMENTS):
         removed.append(_DOCUMENTS)
-    removed += boot_mounts.clear(host)
+    removed += boot_mounts.remove_all(host)
     for name in removed:
         yield changed(name, "removed")
     if not removed:

@@ -92,7 +92,7 @@ def collect(host: Host, out: str | None) -> int:
     files["problems.txt"] = terminal.block(*problems).encode()
     path = out or f"{name}.tar"
     _write(host, path, _archive(name, files, int(now)))
-    terminal.say(*problems, f"made {path}")
+    terminal.print_lines(*problems, f"made {path}")
     return 0
 
 
@@ -147,19 +147,19 @@ def _write(host: Host, path: str, data: bytes) -> None:
 
 
 def _status_text(ctx: Context) -> Iterable[str]:
-    return status.text(status.find_out(ctx))
+    return status.text(status.gather_facts(ctx))
 
 
 def _status_json(ctx: Context) -> Iterable[str]:
-    return lines(json.dumps(status.document(status.find_out(ctx)), indent=1, sort_keys=True))
+    return lines(json.dumps(status.document(status.gather_facts(ctx)), indent=1, sort_keys=True))
 
 
 def _config_text(ctx: Context) -> Iterable[str]:
-    return plan.config_lines(ctx, plan.in_force(ctx))
+    return plan.config_lines(ctx, plan.effective_settings(ctx))
 
 
 def _config_json(ctx: Context) -> Iterable[str]:
-    return lines(json.dumps(plan.in_force(ctx), indent=1, sort_keys=True))
+    return lines(json.dumps(plan.effective_settings(ctx), indent=1, sort_keys=True))
 
 
 def _udev(ctx: Context) -> Iterable[str]:

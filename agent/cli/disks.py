@@ -32,14 +32,14 @@ def disks(host: Host, *, as_json: bool) -> int:
 
     rows = survey.disks(context(host))
     if as_json:
-        terminal.document([asdict(row) for row in rows])
+        terminal.print_json([asdict(row) for row in rows])
     elif rows:
         table = [
             (row.device, _size(row), _content(row), row.state, row.mountpoint, row.reason) for row in rows
         ]
         _table(("DEVICE", "SIZE", "CONTENT", "STATE", "MOUNTPOINT", "WHY"), table)
     else:
-        terminal.say("no disks")
+        terminal.print_lines("no disks")
     return 0
 
 
@@ -49,7 +49,7 @@ def resources(host: Host, *, as_json: bool) -> int:
 
     found = survey.resources(context(host))
     if as_json:
-        terminal.document([asdict(resource) for resource in found])
+        terminal.print_json([asdict(resource) for resource in found])
     else:
         table = [(r.kind, r.name, r.state, r.decision, r.reason) for r in found]
         _table(("KIND", "NAME", "STATE", "DECISION", "WHY"), table)
@@ -80,11 +80,11 @@ def _print_items(ctx: Context, verb: str, work: Iterable[Item]) -> int:
     """
     done, begun = list[Item](), time.monotonic()
     for item in work:
-        terminal.say(item)
+        terminal.print_lines(item)
         done.append(item)
     Journal(ctx.host).device(verb, StepReport(verb, tuple(done), time.monotonic() - begun))
     if not done:
-        terminal.say("nothing on it to mount")
+        terminal.print_lines("nothing on it to mount")
         return 1
     outcomes = {item.outcome for item in done}
     if verb == "detach":
@@ -107,7 +107,7 @@ def _table(head: Sequence[str], table: Sequence[Sequence[str]]) -> None:
         max(len(line[column]) for line in lines if len(line[column]) <= _WIDEST)
         for column in range(len(head))
     ]
-    terminal.say(
+    terminal.print_lines(
         *(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip(" ")
             for line in lines

@@ -19,9 +19,9 @@ def get(host: Host, key: str | None) -> int:
 
     state = State(host)
     if key is None:
-        terminal.say(*instance_metadata.keys(host, state))
+        terminal.print_lines(*instance_metadata.keys(host, state))
         return 0
-    terminal.raw(instance_metadata.value(host, state, key))
+    terminal.print_bytes(instance_metadata.value(host, state, key))
     return 0
 
 
@@ -32,14 +32,14 @@ def validate(host: Host, path: str) -> int:
     parsed = delivery.read(host, path)
     for problem in parsed.problems:
         word = "ignored" if problem.harmless else "error"
-        terminal.say(f"{path}: {word}: {problem.path}: {problem.message}")
+        terminal.print_lines(f"{path}: {word}: {problem.path}: {problem.message}")
         if problem.hint:
-            terminal.say(f"  try: {problem.hint}")
+            terminal.print_lines(f"  try: {problem.hint}")
     errors = sum(not problem.harmless for problem in parsed.problems)
     if errors or parsed.config is None:
-        terminal.say(f"{path}: {errors} error{'' if errors == 1 else 's'}")
+        terminal.print_lines(f"{path}: {errors} error{'' if errors == 1 else 's'}")
         return 1
-    terminal.say(f"{path}: valid ({parsed.config.identity.source})")
+    terminal.print_lines(f"{path}: valid ({parsed.config.identity.source})")
     return 0
 
 
@@ -47,7 +47,7 @@ def schema() -> int:
     """Print the JSON Schema of the native document."""
     from agent.reader import json_schema
 
-    terminal.document(json_schema.of_native(), sort_keys=True)
+    terminal.print_json(json_schema.of_native(), sort_keys=True)
     return 0
 
 
@@ -65,7 +65,7 @@ def seed(host: Host, kind: str, config: str, script: str | None, out: str, size:
             media.iso(host, out, media.drive(**files))
         case _:
             media.folder(host, out, media.drive(**files))
-    terminal.say(f"made {out}")
+    terminal.print_lines(f"made {out}")
     return 0
 
 
@@ -80,5 +80,5 @@ def ganeti() -> int:
     """Print the native document of the instance that Ganeti creates, made from its environment variables."""
     from agent.image import ganeti as dialect
 
-    terminal.document(dialect.document(os.environ))
+    terminal.print_json(dialect.document(os.environ))
     return 0

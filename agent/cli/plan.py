@@ -28,7 +28,7 @@ def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
     """Print what the stages would do now, and change nothing; return 1 if a step would fail."""
     worst, ctx = 0, context(Host(host.root, dry_run=True, debug=host.debug))
     for stage in chosen:
-        terminal.say(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NOTHING}")
+        terminal.print_lines(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NO_STEPS}")
         worst = max(worst, _plan_stage(ctx, stage))
     return worst
 
@@ -37,16 +37,16 @@ def _plan_stage(ctx: Context, stage: stages.Stage) -> int:
     worst = 0
     for report, effects in stages.plan(ctx, stage):
         shown = [effect for effect in effects if not _is_bookkeeping(effect)]
-        terminal.say(f"  {report.step}: {_would(report.outcome)}")
+        terminal.print_lines(f"  {report.step}: {_planned_outcome(report.outcome)}")
         for item in report.items:
             detail = f": {item.detail}" if item.detail else ""
-            terminal.say(f"    {item.name}: {_would(item.outcome)}{detail}")
-        terminal.say(*(f"      {doing}" for doing in shown))
+            terminal.print_lines(f"    {item.name}: {_planned_outcome(item.outcome)}{detail}")
+        terminal.print_lines(*(f"      {doing}" for doing in shown))
         worst = max(worst, int(report.outcome is Outcome.FAILED))
     return worst
 
 
-def _would(outcome: Outcome) -> str:
+def _planned_outcome(outcome: Outcome) -> str:
     words = {Outcome.CHANGED: "would change", Outcome.FAILED: "would fail"}
     return words.get(outcome, str(outcome))
 
@@ -59,21 +59,21 @@ def _is_bookkeeping(effect: str) -> bool:
 def config_show(host: Host, *, as_json: bool) -> int:
     """Print the settings with their origins and, for root, the document without secrets. Return 0."""
     ctx = context(host)
-    found = in_force(ctx)
+    found = effective_settings(ctx)
     if as_json:
-        terminal.document(found, sort_keys=True)
+        terminal.print_json(found, sort_keys=True)
         return 0
-    terminal.say(*config_lines(ctx, found))
+    terminal.print_lines(*config_lines(ctx, found))
     return 0
 
 
 def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of ``config show`` for the result of ``in_force``."""
+    """Yield the lines of ``config show`` for the result of ``effective_settings``."""
     for name, entry in found["settings"].items():
         yield f"{name}={entry['value']}  ({entry['origin']})"
     for problem in found["problems"]:
         hint = f" ({problem['hint']})" if problem["hint"] else ""
-        yield f"{ctx.file.name}:{problem['line']}: {problem['message']}{hint}"
+        yield f"{ctx.settings_file.name}:{problem['line']}: {problem['message']}{hint}"
     yield ""
     if found["document"] is None:
         yield "document: shown to root only" if os.geteuid() else "document: none yet"
@@ -82,13 +82,13 @@ def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
         yield from _outline(found["document"], "  ")
 
 
-def in_force(ctx: Context) -> dict[str, Any]:
+def effective_settings(ctx: Context) -> dict[str, Any]:
     """Return what --json prints: the settings, their problems, and the document.
 
     The document is None if there is none yet, or for users other than root.
     """
     settings, document = _settings(ctx), _document(ctx)
-    problems = [asdict(problem) for problem in ctx.file.problems]
+    problems = [asdict(problem) for problem in ctx.settings_file.problems]
     return {"settings": settings, "problems": problems, "document": document}
 
 
@@ -109,18 +109,18 @@ def _outline(value: Any, indent: str) -> Iterator[str]:
 def _settings(ctx: Context) -> dict[str, dict[str, str]]:
     """Return each variable's value as spelled in the file, and its origin: ``default`` or file:line."""
     now = ctx.settings
-    written = lines(ctx.host.read(ctx.file.name) or "")
-    bad = {problem.line for problem in ctx.file.problems}
+    written = lines(ctx.host.read(ctx.settings_file.name) or "")
+    bad = {problem.line for problem in ctx.settings_file.problems}
     found = {}
     for name in sorted((field.name for field in fields(Settings)), key=variable):
         pattern = re.compile(rf"[ \t\r]*(?:export[ \t]+)?{variable(name)}=")
         where = [n for n, line in enumerate(written, 1) if n not in bad and pattern.match(line)]
-        origin = f"{ctx.file.name}:{where[-1]}" if where else "default"
-        found[variable(name)] = {"value": _spelled(getattr(now, name)), "origin": origin}
+        origin = f"{ctx.settings_file.name}:{where[-1]}" if where else "default"
+        found[variable(name)] = {"value": _setting_text(getattr(now, name)), "origin": origin}
     return found
 
 
-def _spelled(value: object) -> str:
+def _setting_text(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     text = " ".join(value) if isinstance(value, tuple) else str(value)

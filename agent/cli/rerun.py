@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 #: Seconds to wait for a stage that runs.
-_PATIENCE = 10.0
+_LOCK_TIMEOUT = 10.0
 
 
 def script(host: Host) -> int:
@@ -28,7 +28,7 @@ def script(host: Host) -> int:
         raise ConfigError(
             "rerun: this machine's document has no script", hint="see: gandi-agent config show"
         )
-    with stages.alone(host, "rerun script", _PATIENCE):
+    with stages.stage_lock(host, "rerun script", _LOCK_TIMEOUT):
         if transient.is_running(host, step.UNIT):
             raise ConfigError(
                 f"rerun: {step.UNIT}.service still runs", hint=f"wait for it, or: systemctl kill {step.UNIT}"
@@ -41,5 +41,5 @@ def script(host: Host) -> int:
             )
         step.forget(ctx)
         report = attempt(ctx, "scripts", lambda: step.apply(ctx))
-    terminal.say(*report.lines())
+    terminal.print_lines(*report.lines())
     return int(report.failed)

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 WAIT = 300.0
 #: Seconds between two checks of --wait, each one stat(). The standard library has no inotify, and the
 #: daemon, which could notify, may be dead or closed to the user.
-_LOOK = 0.25
+_POLL_INTERVAL = 0.25
 #: Seconds between two queries of systemd while waiting.
-_ASK_SYSTEMD = 5.0
+_SYSTEMD_INTERVAL = 5.0
 #: State of a daemon that has exited because it was idle.
-AT_REST = "at rest (systemd starts it for the next device event or request)"
+NOT_RUNNING = "at rest (systemd starts it for the next device event or request)"
 _UNITS = tuple(f"gandi-{stage}.service" for stage in Stage)
 
 
@@ -44,31 +44,31 @@ def status(host: Host, *, form: str, wait: float | None) -> int:
     Return the exit status: 0 (done), 1 (failed) or 2 (not ended, with ``wait`` after that many seconds).
     """
     ctx = context(host)
-    facts = _wait(ctx, wait) if wait is not None else find_out(ctx)
+    facts = _wait(ctx, wait) if wait is not None else gather_facts(ctx)
     match form:
         case "json":
-            terminal.document(document(facts), sort_keys=True)
+            terminal.print_json(document(facts), sort_keys=True)
         case "short":
-            terminal.say(verdict.line(facts))
+            terminal.print_lines(verdict.verdict(facts))
         case _:
-            terminal.say(*text(facts))
+            terminal.print_lines(*text(facts))
             if wait is not None and status_text.exit_status(facts) == 2:
                 for line in status_text.unfinished(facts):
-                    terminal.say(f"still running after {wait:g} s: {line}")
+                    terminal.print_lines(f"still running after {wait:g} s: {line}")
     return status_text.exit_status(facts)
 
 
 def text(facts: status_text.Facts) -> list[str]:
     """Return the lines of the text form: the verdict, then the whole view."""
-    return [verdict.line(facts), *status_text.render(facts)]
+    return [verdict.verdict(facts), *status_text.render(facts)]
 
 
-def find_out(ctx: Context) -> status_text.Facts:
+def gather_facts(ctx: Context) -> status_text.Facts:
     """Return the current state of everything that the view shows."""
     # Query the daemon first: it then writes its work in progress to the status.
     daemon = _daemon(ctx.host, ctx.status.read())
     document = ctx.status.read()
-    ctx.file.current()
+    ctx.settings_file.current()
     at_work = (*document["work"].values(), *document["stages"].values())
     return status_text.Facts(
         document=document,
@@ -76,11 +76,11 @@ def find_out(ctx: Context) -> status_text.Facts:
         now=int(time.time()),
         instance=_instance(ctx),
         units=_units(ctx.host),
-        settings_file=ctx.file.name,
+        settings_file=ctx.settings_file.name,
         settled=settled.is_settled(ctx.host),
         data_disks=_data_disks(ctx),
-        settings=[asdict(problem) for problem in ctx.file.problems],
-        alive=frozenset(processes.key(entry) for entry in at_work if processes.lives(entry)),
+        settings=[asdict(problem) for problem in ctx.settings_file.problems],
+        alive=frozenset(processes.key(entry) for entry in at_work if processes.is_alive(entry)),
     )
 
 
@@ -88,17 +88,17 @@ def _wait(ctx: Context, seconds: float) -> status_text.Facts:
     """Return the facts once all stages have ended, or after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
-        facts, stamp, checked_at = find_out(ctx), _stamp(ctx), time.monotonic()
+        facts, stamp, checked_at = gather_facts(ctx), _modification_times(ctx), time.monotonic()
         if status_text.exit_status(facts) != 2:
             return facts
-        while _stamp(ctx) == stamp and time.monotonic() - checked_at < _ASK_SYSTEMD:
+        while _modification_times(ctx) == stamp and time.monotonic() - checked_at < _SYSTEMD_INTERVAL:
             left = deadline - time.monotonic()
             if left <= 0:
-                return find_out(ctx)
-            time.sleep(min(_LOOK, left))
+                return gather_facts(ctx)
+            time.sleep(min(_POLL_INTERVAL, left))
 
 
-def _stamp(ctx: Context) -> tuple[int, int]:
+def _modification_times(ctx: Context) -> tuple[int, int]:
     """Return a value that changes whenever status.json is replaced."""
     try:
         info = os.stat(ctx.host.path(STATUS))
@@ -116,7 +116,7 @@ def document(facts: status_text.Facts) -> dict[str, object]:
         "settings": {"file": facts.settings_file, "problems": facts.settings},
         "states": {stage: status_text.stage_state(facts, stage) for stage in Stage},
         "state": verdict.WORDS[status_text.exit_status(facts)],
-        "verdict": verdict.line(facts),
+        "verdict": verdict.verdict(facts),
     }
 
 
@@ -125,15 +125,15 @@ def _data_disks(ctx: Context) -> int:
     read the agent's records, and a boot with nothing new has none.
     """
     root, found = gather.canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
-    system = {number for mount in found if mount.at == "/" for number in mount.numbers}
-    data = (m for m in found if m.at.rpartition("/")[0] == root and m.source.startswith("/dev/"))
-    return len({mount.numbers for mount in data if not mount.numbers & system})
+    system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
+    data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
+    return len({mount.devnos for mount in data if not mount.devnos & system})
 
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:
     process = document.get("daemon", {}).get("process", {})
-    if not processes.lives(process):
-        return AT_REST if "left" in process or host.exists(settled.ASLEEP) else "not running"
+    if not processes.is_alive(process):
+        return NOT_RUNNING if "left" in process or host.exists(settled.ASLEEP) else "not running"
     pid = process["pid"]
     if processes.state(pid) in ("T", "t"):
         return f"stopped (process {pid}); systemd's watchdog ends it"

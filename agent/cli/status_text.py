@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.host import processes
 from agent.lib.records import dataclass, field
 from agent.report import Outcome
-from agent.stages import NOTHING, Stage
+from agent.stages import NO_STEPS, Stage
 from agent.state.settled import NOTHING_NEW
 
 TYPE_CHECKING = False
@@ -112,7 +112,7 @@ def _stage(facts: Facts, stage: Stage) -> list[str]:
         return [f"{stage}: {NOTHING_NEW}"]
     if state in ("done", "failed") and entry.get("state") == state:
         steps = entry.get("steps", [])
-        note = "" if steps else f" ({NOTHING})"
+        note = "" if steps else f" ({NO_STEPS})"
         return [f"{stage}: {state}{note} [{entry['seconds']:.2f} s]", *(x for s in steps for x in _step(s))]
     if state == "failed":
         return [

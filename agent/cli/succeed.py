@@ -15,7 +15,7 @@ import stat
 
 from agent.host import trees
 from agent.host.sysfs import listed
-from agent.host.terminal import say
+from agent.host.terminal import print_lines
 from agent.lib.text import WHITE, lines, words
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ _FILES = (
     "/usr/lib/sysctl.d/90-gandi.conf",
 )
 #: Kept if changed, since they are still read: settings, kernel parameters, the library of plugins.
-_STAY = frozenset({SETTINGS, "/etc/gandi/sysctl.conf", "/etc/gandi/plugins-lib"})
+_KEPT_WHERE_CHANGED = frozenset({SETTINGS, "/etc/gandi/sysctl.conf", "/etc/gandi/plugins-lib"})
 _HOOKS = "/etc/gandi/hooks/"
 _SHARE = "/usr/share/gandi"
 _UNITS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
@@ -51,14 +51,16 @@ _UNIT = re.compile(r"gandi-.*")
 def succeed(host: Host) -> int:
     """Take over, once, and print what was done. Return 0."""
     if not host.exists(RECORD):
-        say("there is no old package to take over from")
+        print_lines("there is no old package to take over from")
         return 0
-    shipped = _shipped(host.read(f"{RECORD}/shipped") or "")
+    shipped = _conffile_digests(host.read(f"{RECORD}/shipped") or "")
     for name in _old_files(host, shipped):
-        _retire(host, name, shipped.get(name))
+        _remove_or_rename(host, name, shipped.get(name))
     _unlink(host)
     if SETTINGS in shipped:
-        say(f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do")
+        print_lines(
+            f"gandi-agent: warning: purging the old package removes {SETTINGS}: save that before you do"
+        )
     keep_mode(host, (host.read(f"{RECORD}/mode") or "").strip(WHITE))
     if host.live and host.exists("/run/udev/control"):
         host.run(("udevadm", "control", "--reload"), check=False)
@@ -66,13 +68,13 @@ def succeed(host: Host) -> int:
     return 0
 
 
-def _shipped(text: str) -> dict[str, str]:
+def _conffile_digests(text: str) -> dict[str, str]:
     """Return path -> MD5 of each file of the old package, from dpkg's records: lines ``MD5 PATH``."""
     entries = (words(line, 1) for line in lines(text))
-    return {_merged(fields[1]): fields[0] for fields in entries if len(fields) == 2}
+    return {_without_usr(fields[1]): fields[0] for fields in entries if len(fields) == 2}
 
 
-def _merged(name: str) -> str:
+def _without_usr(name: str) -> str:
     """Return the path as spelled in this module: where the agent runs, / and /usr are merged."""
     return re.sub(r"^/usr(?=/lib/udev/)", "", name)
 
@@ -110,26 +112,30 @@ def _is_file(host: Host, name: str) -> bool:
         return False
 
 
-def _retire(host: Host, name: str, md5: str | None) -> None:
+def _remove_or_rename(host: Host, name: str, md5: str | None) -> None:
     """Remove a file that is as shipped; move away, or keep, one that is not."""
-    file = host.as_it_is(name)
+    file = host.read_file(name)
     data, file_mode = (file.content, file.mode) if file else (b"", 0o644)
     as_shipped = md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == md5
     if name == SETTINGS or (not as_shipped and name.startswith(_HOOKS)):
         return
-    if not as_shipped and name in _STAY:
-        say(f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is")
+    if not as_shipped and name in _KEPT_WHERE_CHANGED:
+        print_lines(
+            f"gandi-agent: warning: {name} was changed on this machine: it is kept, and read as it is"
+        )
         return
     if not as_shipped:
-        kept = _free(host, f"{OLD}/{name.rpartition('/')[2]}", data)
+        kept = _free_name(host, f"{OLD}/{name.rpartition('/')[2]}", data)
         host.write(kept, data, mode=file_mode & 0o777)
-        say(f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used")
+        print_lines(
+            f"gandi-agent: warning: {name} was changed on this machine: it is in {kept} now, and not used"
+        )
     host.remove(name)
     if as_shipped:
-        say(f"removed {name}")
+        print_lines(f"removed {name}")
 
 
-def _free(host: Host, name: str, data: bytes) -> str:
+def _free_name(host: Host, name: str, data: bytes) -> str:
     """Return the first of name, name.1, ... that is free, or has this content from an interrupted run."""
     names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
     folder = host.path(OLD)
@@ -175,11 +181,11 @@ def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old
 
 def keep_mode(host: Host, mode: str) -> None:
     """Add the former mount mode to the settings, unless they contain one."""
-    file = host.as_it_is(SETTINGS)
+    file = host.read_file(SETTINGS)
     text = file.content.decode("utf-8", "surrogateescape") if file else ""
     if not mode or re.search(rf"^[ \t]*(?:export[ \t]+)?{_SETTING}=", text, re.MULTILINE):
         return
     mode_of_file, owner = (file.mode, file.owner) if file else (0o644, (0, 0))
     text += "" if not text or text.endswith("\n") else "\n"
     host.write(SETTINGS, f"{text}{_SETTING}={mode}\n", mode=mode_of_file, owner=owner)
-    say(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")
+    print_lines(f"disks: {_SETTING}={mode}, as before, added to {SETTINGS}")

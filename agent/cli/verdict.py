@@ -21,7 +21,7 @@ WORDS = ("ready", "failed", "starting")
 _NAMED = 3
 
 
-def line(facts: Facts) -> str:
+def verdict(facts: Facts) -> str:
     """Return the verdict: the state, the duration of the boot or what it waits for, and failures."""
     state = exit_status(facts)
     failures = _failures(facts)

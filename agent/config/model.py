@@ -163,7 +163,7 @@ class InstanceConfig:
     #: The document had errors, so items may be missing here: nothing is withdrawn because it is missing.
     partial: bool = False
 
-    def identified(self, identity: Identity) -> InstanceConfig:
+    def with_identity(self, identity: Identity) -> InstanceConfig:
         """Return the configuration with another identity."""
         return replace(self, identity=identity)
 

@@ -172,7 +172,7 @@ def _seconds(value: str) -> int:
     raise ConfigError(f"{value!r} is not a number of seconds", hint="write a whole number, 0 or more")
 
 
-def _one_of(*choices: str) -> Callable[[str], str]:
+def _choice(*choices: str) -> Callable[[str], str]:
     def read(value: str) -> str:
         if value.lower() in choices:
             return value.lower()
@@ -197,12 +197,12 @@ def _owner(value: str) -> str:
 
 
 def _format(value: str) -> str:
-    return "" if value in ("", "0") else _one_of("ext4", "xfs", "btrfs")(value)
+    return "" if value in ("", "0") else _choice("ext4", "xfs", "btrfs")(value)
 
 
 def _memory(value: str) -> str:
     return (
-        "auto" if value == "1" else _one_of("auto", "online", "online_movable", "online_kernel", "0")(value)
+        "auto" if value == "1" else _choice("auto", "online", "online_movable", "online_kernel", "0")(value)
     )
 
 
@@ -211,7 +211,7 @@ _BY_TYPE: dict[str, Callable[[str], object]] = {
     "int": _seconds,
     "str": str,
     "tuple[str, ...]": lambda value: tuple(words(value)),
-    "MountMode": lambda value: MountMode(_one_of(*MountMode)(value)),
+    "MountMode": lambda value: MountMode(_choice(*MountMode)(value)),
 }
 _READERS: dict[str, Callable[[str], object]] = {
     item.name: _BY_TYPE[str(item.type)] for item in fields(Settings)
@@ -224,8 +224,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "memory_online": _memory,
     # An empty value means the default; the setting for no source is "none".
     "datasource": lambda value: tuple(words(value.replace(",", " "))) or ("auto",),
-    "renderer": _one_of("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
-    "decompress_kernel": _one_of("auto", "0", "1"),
+    "renderer": _choice("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
+    "decompress_kernel": _choice("auto", "0", "1"),
 }
 
 
@@ -248,14 +248,14 @@ class SettingsFile:
         invalid line raises nothing: see ``problems``. CONFIG_DEBUG takes effect here.
         """
         debug = self.settings.debug
-        self._look()
+        self._reload_if_changed()
         if self.settings.debug != debug:  # what --debug has switched on is left alone
             from agent.host import terminal
 
             self.host.debug = None if debug else terminal.debug
         return self.settings
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         """Read the file again if it has changed."""
         try:
             info = os.stat(self.host.path(self.name))

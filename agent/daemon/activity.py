@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from agent.context import record, working
+from agent.context import record, report_progress
 from agent.lib.records import dataclass, field
 
 TYPE_CHECKING = False
@@ -93,4 +93,4 @@ class Activity:
             work = self._work.get(device)
             if work and not (first and work.shown):
                 work.shown = True
-                working(self.ctx, device, work.action, why)
+                report_progress(self.ctx, device, work.action, why)

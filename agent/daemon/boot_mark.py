@@ -36,14 +36,14 @@ def write(ctx: Context) -> str:
     host, mounted_by_pid1 = ctx.host, known_mounts.write_units(ctx)
     why = next(_reasons(ctx, mounted_by_pid1), "")
     if why:
-        settled.withdraw(host)
+        settled.remove_mark(host)
         return why
     orders = list(_orders(ctx, mounted_by_pid1))
     paths = [order.removeprefix("watch ") for order in orders if order.startswith("watch ")]
     facts = host.run((settled.CHECK, "--facts", *paths), changes=False).stdout
     unknown = [line for line in lines(facts) if line.startswith(("unknown ", "odd ", "no "))]
     if unknown or not facts:
-        settled.withdraw(host)
+        settled.remove_mark(host)
         return f"not everything is known ({', '.join(unknown)})"
     host.write(settled.MARK, "\n".join([*orders, _FACTS, facts]), mode=0o600, sync=True)
     return ""
@@ -78,7 +78,7 @@ def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
     for name, entry in status["devices"].items():
         if entry.get("outcome") == Outcome.FAILED:
             yield f"{name} has failed"
-    if ctx.file.problems:
+    if ctx.settings_file.problems:
         yield "a line of the settings cannot be used"
     if transient.is_running(host, UNIT):
         yield "a program of the document's still runs"
@@ -96,7 +96,7 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
     host, settings = ctx.host, ctx.settings
     for folder in (settings.plugin_dir, plugins.BOOTSTRAP):
-        for name in plugins.chosen(host, folder):
+        for name in plugins.enabled_programs(host, folder):
             yield f"{folder}/{name} runs at each boot"
     for name in _HOOKS:
         if host.exists(f"{settings.hook_dir}/{name}"):
@@ -115,7 +115,7 @@ def _media(ctx: Context) -> Iterator[str]:
     from agent.state import adopted
     from agent.udev import database
 
-    if sources.off(ctx):
+    if sources.why_disabled(ctx):
         return
     identity = ctx.state.identity()
     if identity is None:
@@ -123,7 +123,7 @@ def _media(ctx: Context) -> Iterator[str]:
     elif identity.source not in (sources.ARCHIVE, adopted.SOURCE):
         yield f"configured by a drive ({identity.source})"
     for disk in storage.names(ctx.host):
-        for name in storage.with_parts(ctx.host, disk):
+        for name in storage.with_partitions(ctx.host, disk):
             found = database.block(ctx.host, name)
             if found.get("ID_FS_TYPE") in _DRIVES and _is_drive(ctx, found.get("ID_FS_LABEL", "")):
                 yield f"{devnode(name)} is a configuration drive"
@@ -141,7 +141,7 @@ def _disks(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     from agent.disks.base.record import DiskState, Records
 
     records = Records(ctx.host).done()
-    unrecorded = {mount.at for mount in mounts.mounts(ctx.host)} - {
+    unrecorded = {mount.mountpoint for mount in mounts.mounts(ctx.host)} - {
         record.mountpoint for record in records.values()
     }
     for disk in ctx.state.disks().values():
@@ -168,7 +168,7 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):
         yield f"watch {folder}"
         yield from (f"watch {folder}/{name}" for name in host.names(folder) if "\n" not in name)
-    if size := settled.archived(ctx):
+    if size := settled.archive_size(ctx):
         yield f"archive {size}"
     if nics := boot_cache.load(host, boot_cache.NICS):
         macs = sorted(mac for _name, mac in nics["here"].values())

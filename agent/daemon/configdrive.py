@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.reader.client import Parsed
     from agent.report import Item
-    from agent.sources import Found
+    from agent.sources import FoundMedium
 
 #: The steps that apply what can change while the machine runs.
 LIVE = ("hostname", "network", "resolver", "users", "metadata", "timezone")
@@ -35,57 +35,59 @@ _PATIENCE = 300.0
 def present(ctx: Context) -> list[str]:
     """Return the disks that are configuration drives."""
     label = ctx.settings.configdrive_label
-    disks = () if sources.off(ctx) else storage.names(ctx.host)
-    return [disk for disk in disks if config_drives.carries(ctx.host, disk, label)]
+    disks = () if sources.why_disabled(ctx) else storage.names(ctx.host)
+    return [disk for disk in disks if config_drives.may_have_drive(ctx.host, disk, label)]
 
 
 def handle(ctx: Context, disk: str) -> Iterator[Item]:
     """If the disk is a configuration drive, choose among all drives and apply what is new on the chosen."""
-    if sources.off(ctx) or not config_drives.carries(ctx.host, disk, ctx.settings.configdrive_label):
+    if sources.why_disabled(ctx) or not config_drives.may_have_drive(
+        ctx.host, disk, ctx.settings.configdrive_label
+    ):
         return
     stored = ctx.state.config()
     if stored is not None and not ctx.settings.reload:
         yield skipped("configuration drive", "not read while the machine runs: CONFIG_RELOAD=0")
         return
-    findings = sources.find_drive(ctx, source.known(ctx) if stored else "")
-    yield from source.noted(ctx, findings)
+    findings = sources.find_drive(ctx, source.last_digest(ctx) if stored else "")
+    yield from source.report_notes(ctx, findings)
     found = findings.found
-    if found is None or found.parsed is None or found.parsed.same:
+    if found is None or found.parsed is None or found.parsed.is_unchanged:
         return
     if why := _another(ctx, found.parsed, stored):
         item = skipped(devnode(found.medium.disk), why)
-        yield from source.noted(ctx, sources.Findings(None, (item,)))
+        yield from source.report_notes(ctx, sources.SearchResult(None, (item,)))
         return
-    with stages.alone(ctx.host, f"the drive {found.medium.disk}", _PATIENCE):
+    with stages.stage_lock(ctx.host, f"the drive {found.medium.disk}", _PATIENCE):
         yield from _apply(ctx, found, found.parsed)
 
 
 def strays(ctx: Context) -> Iterator[Item]:
     """Report the devices that look like a configuration drive and are none."""
-    found = tuple(config_drives.strays(ctx.host, ctx.settings.configdrive_label))
-    yield from source.noted(ctx, sources.Findings(None, found))
+    found = tuple(config_drives.excluded_drives(ctx.host, ctx.settings.configdrive_label))
+    yield from source.report_notes(ctx, sources.SearchResult(None, found))
 
 
 def _another(ctx: Context, parsed: Parsed, stored: InstanceConfig | None) -> str:
     """Return why the drive is left for the next boot (it has another identity), or ""."""
     if stored is None or parsed.config is None:
         return ""
-    named, running = source.identified(ctx, parsed.config.identity), stored.identity
+    named, running = source.complete_identity(ctx, parsed.config.identity), stored.identity
     if config_drives.same_identity(named, running):
         return ""
     return f"describes another machine ({named.source} {named.id}) than this one: it waits for a boot"
 
 
-def _apply(ctx: Context, found: Found, parsed: Parsed) -> Iterator[Item]:
+def _apply(ctx: Context, found: FoundMedium, parsed: Parsed) -> Iterator[Item]:
     # Read again: a stage that ran in between may have stored it.
     stored = ctx.state.config()
     new = stored is None
     if parsed.config is not None and not new and not parsed.secrets:
         # A drive may omit its id, or spell it differently.
-        named = source.identified(ctx, parsed.config.identity)
-        if parsed.config.identified(named) == stored:
+        named = source.complete_identity(ctx, parsed.config.identity)
+        if parsed.config.with_identity(named) == stored:
             return
-    yield from source.take(ctx, found, parsed, stored)
+    yield from source.put_in_force(ctx, found, parsed, stored)
     if parsed.config is None:
         return
     for step in _late(ctx) if new else _live():
@@ -106,4 +108,6 @@ def _late(ctx: Context) -> Iterator[stages.Step]:
     }
     for stage, steps in stages.STAGES.items():
         if stage in over:
-            yield from (step for step in steps if step.needs_config or step.part or step.name in LIVE)
+            yield from (
+                step for step in steps if step.needs_config or step.config_field or step.name in LIVE
+            )

@@ -172,7 +172,7 @@ def listener(host: Host) -> socket.socket:
         )
     host.remove(SOCKET)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    if host.effect(f"listen on {SOCKET}"):
+    if host.allows(f"listen on {SOCKET}"):
         umask = os.umask(0o177)
         try:
             with host.place(SOCKET, follow=False) as place:

@@ -64,7 +64,7 @@ def _may_be_drive(host: Host, disk: str) -> bool:
 
     Most disks have none: the modules that read drives are not imported for them.
     """
-    records = [database.block(host, name) for name in storage.with_parts(host, disk)]
+    records = [database.block(host, name) for name in storage.with_partitions(host, disk)]
     return any("USEC_INITIALIZED" not in record or record.get("ID_FS_TYPE") in _DRIVES for record in records)
 
 
@@ -78,20 +78,20 @@ def _cpus(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     from agent.hotplug import cpu
     from agent.network import virtio_queues
 
-    yield from cpu.look(ctx)
-    yield from virtio_queues.tune(ctx)
+    yield from cpu.handle(ctx)
+    yield from virtio_queues.reconcile(ctx)
 
 
 def _memory(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     from agent.hotplug import memory
 
-    return memory.look(ctx)
+    return memory.handle(ctx)
 
 
 def _nics(ctx: Context, _sysname: str, _action: str) -> Iterator[Item]:
     from agent.hotplug import nic
 
-    return nic.handle(ctx, lambda: stages.again(ctx, "network"))
+    return nic.handle(ctx, lambda: stages.rerun_step(ctx, "network"))
 
 
 def _disks(ctx: Context) -> set[str]:
@@ -163,7 +163,7 @@ class Devices:
         for event in events:
             if event.role in self.handlers and (event.role != "disk" or self.mounting()):
                 self._queue(event.role, *target(event))
-                if event.resized and event.sysname.startswith("sd"):
+                if event.is_resized and event.sysname.startswith("sd"):
                     self._rescan_controller(event.sysname)
 
     def queue_all(self, present: list[Uevent]) -> None:
@@ -199,7 +199,7 @@ class Devices:
         from agent.hotplug import nic
 
         host = self.ctx.host
-        return nic.differ(self.ctx) or any(
+        return nic.has_changes(self.ctx) or any(
             "USEC_INITIALIZED" not in database.block(host, name)
             for name in storage.names(host)
             if not storage.devpath(host, name).startswith(_VIRTUAL)
@@ -250,7 +250,7 @@ class Devices:
     def _do(self, role: str, device: str, action: str, work: Callable[[Context], Iterable[Item]]) -> None:
         """Do the work, show it as work in progress, and record its outcome."""
         self.activity.begin(device, action)
-        ctx = replace(self.ctx, waiting=lambda why: self.activity.set_waiting(device, why))
+        ctx = replace(self.ctx, on_wait=lambda why: self.activity.set_waiting(device, why))
         before = ctx.config
         report = attempt(ctx, device, lambda: work(ctx))
         if ctx.config is not before:  # a drive was applied: later stages use its configuration

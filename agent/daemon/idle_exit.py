@@ -49,7 +49,7 @@ class IdleExit:
         Puts the filter on the socket of device events first; without the filter the daemon does not exit.
         """
         seconds = self.ctx.settings.idle_exit
-        leaves = seconds > 0 and uevents.given is not None
+        leaves = seconds > 0 and uevents.inherited is not None
         if at_work:
             self._since = None
             self._remove_mark()
@@ -91,11 +91,11 @@ class IdleExit:
     def _remove_mark(self) -> None:
         if self._marked:
             self._marked = False
-            record(self.ctx, lambda: settled.withdraw(self.ctx.host))
+            record(self.ctx, lambda: settled.remove_mark(self.ctx.host))
 
     def _filter(self, uevents: Uevents) -> bool:
         try:
-            uevents.only_ours()
+            uevents.attach_tag_filter()
         except HostError as error:
             reason = f"{error.message}; each device event costs a look, and the daemon stays"
             record(self.ctx, lambda: self.ctx.status.merge("notes", "device events", reason))

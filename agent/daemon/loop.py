@@ -106,7 +106,7 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or until there has been no work for CONFIG_IDLE_EXIT seconds."""
         self._watch_signals()
-        record(self.ctx, lambda: settled.wake(self.ctx.host))
+        record(self.ctx, lambda: settled.daemon_started(self.ctx.host))
         self.ctx.host.sweep()
         restarted = self.ctx.host.exists(stages.MOUNTING)
         self._listen_at = time.monotonic() + (0.0 if restarted else _LISTEN_ANYWAY)
@@ -148,7 +148,7 @@ class Daemon:
             self._listen(now)
         if self._listen_at is None and self._scan_at is not None and now >= self._scan_at:
             self._scan_at = None
-            self.devices.queue_all(self._uevents.present())
+            self.devices.queue_all(self._uevents.enumerate())
         if self._idle_exit.may_exit(now, self._uevents, at_work=self._at_work()) and not ready:
             # Stay if something arrived while that was decided; what arrives later starts the next daemon.
             self._ending = self._is_idle_exit = not self.selector.select(0)
@@ -189,7 +189,7 @@ class Daemon:
         for name in self.ctx.status.read()["work"]:
             if name not in list(Stage) and not self.devices.activity.has(name):
                 self.ctx.status.merge("work", name, None)
-        self.ctx.status.merge("daemon", "process", {"since": int(time.time())} | processes.me())
+        self.ctx.status.merge("daemon", "process", {"since": int(time.time())} | processes.this_process())
 
     def _end(self) -> None:
         notify("STOPPING=1")
@@ -229,7 +229,7 @@ class Daemon:
         return bool(new)
 
     def _is_new(self, event: Uevent) -> bool:
-        return event.number > (self._last_seqnum or 0)
+        return event.seqnum > (self._last_seqnum or 0)
 
     def _scan_all(self) -> None:
         """Scan all devices in this turn, or as soon as device events are handled."""
@@ -287,11 +287,11 @@ class Daemon:
         log, status = partial(Journal(self.ctx.host).line, f"gandi-{stage}"), 1
         try:
             report = stages.run(
-                self.ctx, stage, lambda step: log(*step.lines()), at=self.devices.activity.set_step
+                self.ctx, stage, lambda step: log(*step.lines()), on_progress=self.devices.activity.set_step
             )
             status = int(report.failed)
             if not report.steps:
-                log(stages.NOTHING)
+                log(stages.NO_STEPS)
         except AgentError as error:
             log(str(error))
             status = stages.exit_status(error)
@@ -306,7 +306,7 @@ class Daemon:
         if stage is Stage.BOOTSTRAP:
             from agent.reader import client
 
-            client.dismiss()
+            client.stop_prepared()
         if stage is not Stage.MOUNT:
             return
         if self.ctx.medium is None:

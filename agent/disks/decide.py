@@ -83,7 +83,7 @@ def choose(
             now = replace(known, filesystems=(*known.filesystems, *pending.values()))
             facts = Facts(disk, device, now, _as_if_direct(settings), remembered, is_new)
             decision = policy.decide(facts)
-            if device.number in pending:
+            if device.devno in pending:
                 decision = Leave("being mounted now", quiet=True)
             if ctx.host.debug:
                 ctx.host.debug(_explained(facts, decision))
@@ -95,7 +95,7 @@ def choose(
             if claim and isinstance(decision, MountAt):
                 try:
                     choice = _claimed(ctx, records, choice, decision.mountpoint)
-                    pending[device.number] = choice.record.filesystem
+                    pending[device.devno] = choice.record.filesystem
                 except HostError as error:
                     why = Leave(error.message, remedy=error.hint or "make room in /run")
                     choice = replace(choice, decision=why)
@@ -107,7 +107,7 @@ def _claimed(ctx: Context, records: Records, choice: Choice, mountpoint: str) ->
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
     before another process handles the disk. Raises HostError if it cannot be recorded.
     """
-    device, before, me = choice.device, choice.record, processes.me()
+    device, before, me = choice.device, choice.record, processes.this_process()
     is_direct = choice.mode is MountMode.DIRECT
     claim = replace(
         renewed(before, choice.disk, device),

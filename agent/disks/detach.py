@@ -74,7 +74,7 @@ def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Ite
     disk = find(ctx, system, what)
     with LOCKS.disk(ctx.host, disk.name, PATIENCE):
         known = system.read(ctx.host, disk.name)
-        if known is None or known.sequence != disk.sequence:
+        if known is None or known.diskseq != disk.diskseq:
             raise HostError(f"{disk.device.node}: has just gone")
         if why := _refused(ctx, known):
             yield failed(disk.name, f"not detached: {why}")
@@ -120,16 +120,16 @@ class _Detach:
     undo: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        host, numbers = self.ctx.host, {device.number for device in self.disk.devices}
-        self.mounts = [mount for mount in mounts.mounts(host) if mount.numbers & numbers]
+        host, numbers = self.ctx.host, {device.devno for device in self.disk.devices}
+        self.mounts = [mount for mount in mounts.mounts(host) if mount.devnos & numbers]
         swapped = mounts.swaps(host)
-        self.swaps = [device for device in self.disk.devices if device.number in swapped]
+        self.swaps = [device for device in self.disk.devices if device.devno in swapped]
         self.records = Records(host).of(self.disk.name)
 
     def run(self) -> Iterator[Item]:
         ctx, name = self.ctx, self.disk.name
         yield from self._hooks("pre-disk-detach")
-        places = [mount.at for mount in self.mounts]
+        places = [mount.mountpoint for mount in self.mounts]
         services = sorted({unit for known in self.records.values() for unit in known.services})
         stopped = stop_services.stop(ctx.host, services, places)
         yield from (changed(unit, "stopped") for unit in stopped)
@@ -163,7 +163,7 @@ class _Detach:
                 host.run(("swapoff", device.node), timeout=_SWAPOFF_TIMEOUT)
                 done.append(device)
             for mount in reversed(self.mounts):
-                self.system.release(host, mount.at)
+                self.system.release(host, mount.mountpoint)
                 done.append(mount)
         except HostError as error:
             self._put_back(done)
@@ -183,7 +183,7 @@ class _Detach:
             if isinstance(entry, storage.Device):
                 host.run(("swapon", entry.node), check=False)
             else:
-                self.system.mount(host, entry.source, entry.at, entry.fstype, entry.options)
+                self.system.mount(host, entry.source, entry.mountpoint, entry.fstype, entry.options)
         for device in self.disk.devices:
             records.put(device.name, self.records.get(device.name))
         self._offer()
@@ -197,11 +197,11 @@ class _Detach:
 
     def _users(self) -> holders.Search:
         """Return the users of the disk's mounted filesystems, mounts inside them included."""
-        mine = {mount.at for mount in self.mounts}
+        mine = {mount.mountpoint for mount in self.mounts}
         inside = [
-            holders.Holder(0, "mount", mount.at)
+            holders.Holder(0, "mount", mount.mountpoint)
             for mount in mounts.mounts(self.ctx.host)
-            if mount.at not in mine and any(mount.at.startswith(f"{mountpoint}/") for mountpoint in mine)
+            if mount.mountpoint not in mine and any(mount.mountpoint.startswith(f"{own}/") for own in mine)
         ]
         search = holders.find_by_mountpoint(self.ctx.host, mine)
         return replace(search, found=(*inside, *search.found))
@@ -209,9 +209,9 @@ class _Detach:
     def _sync(self) -> None:
         for mount in self.mounts:
             try:
-                self.ctx.host.run(("sync", "--file-system", mount.at), timeout=_SYNC_TIMEOUT)
+                self.ctx.host.run(("sync", "--file-system", mount.mountpoint), timeout=_SYNC_TIMEOUT)
             except HostError as error:
-                hint = f"see: journalctl -k; to give up what cannot be written: umount {mount.at}"
+                hint = f"see: journalctl -k; to give up what cannot be written: umount {mount.mountpoint}"
                 raise HostError(error.message, hint=hint) from error
 
     def _hooks(self, name: str) -> Iterator[Item]:
@@ -225,8 +225,8 @@ class _Detach:
         places = dict[str, str]()
         for device in self.disk.devices:
             for mount in self.mounts:
-                if device.number in mount.numbers:
-                    places.setdefault(device.name, mount.at)
+                if device.devno in mount.devnos:
+                    places.setdefault(device.name, mount.mountpoint)
         return list(places.items())
 
 
@@ -236,7 +236,7 @@ def _refused(ctx: Context, disk: Disk) -> str:
         return "the system itself is on it"
     pending = LOCKS.pending_mounts(Records(ctx.host).of(disk.name))
     for device in disk.devices:
-        if device.number in pending:
+        if device.devno in pending:
             return f"{device.name} is being mounted now: try again in a moment"
         if device.holders:
             return f"{device.name} is held by {', '.join(device.holders)}: close it there first"
@@ -249,7 +249,7 @@ def _by_place(host: Host, disks: list[Disk], what: str) -> list[Disk]:
     if what.startswith("/"):
         path = os.path.realpath(host.path(what))
         names = {os.path.relpath(path, host.path("/dev")).replace("/", "!")} if "/dev/" in path else set()
-        numbers = {number for m in mounts.mounts(host) if m.at == path for number in m.numbers}
+        numbers = {number for m in mounts.mounts(host) if m.mountpoint == path for number in m.devnos}
         names |= {storage.name_of(host, number) for number in numbers}
     return [disk for disk in disks if names & {device.name for device in disk.devices}]
 

@@ -47,7 +47,7 @@ def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Di
     mounted and that are mounted nowhere now, and new devices of such disks (partitions that they make).
     ``records`` must have none of former attachments.
     """
-    numbers = {number for mount in machine.mounts for number in mount.numbers}
+    numbers = {number for mount in machine.mounts for number in mount.devnos}
     names = {name for name, record in records.items() if _is_released(record, numbers)}
     released_disks = {records[name].disk for name in names}
     present = {device.name for disk in disks if disk.name in released_disks for device in disk.devices}
@@ -73,26 +73,26 @@ def _filesystems(
     ours = {record.devno: record for record in records.values()}
     mounted: dict[str, str] = {}
     for mount in found:
-        for number in mount.numbers:
-            mounted.setdefault(number, mount.at)
+        for devno in mount.devnos:
+            mounted.setdefault(devno, mount.mountpoint)
     for record in ours.values():
         if record.state == DiskState.OFFERED and record.devno not in mounted:
             yield record.filesystem
-    for number, mountpoint in mounted.items():
-        if number in ours:
-            record = ours[number]
+    for devno, mountpoint in mounted.items():
+        if devno in ours:
+            record = ours[devno]
             yield Filesystem(
-                number,
+                devno,
                 record.uuid,
                 os.fsencode(record.label),
                 mountpoint,
                 ours=record.mountpoint == mountpoint,
             )
-        elif not number.startswith(_NO_DEVICE) and (name := storage.name_of(host, number)):
-            disk = system.read(host, storage.whole(host, name))
+        elif not devno.startswith(_NO_DEVICE) and (name := storage.name_of(host, devno)):
+            disk = system.read(host, storage.whole_disk(host, name))
             for device in disk.devices if disk else ():
-                if device.number == number:
-                    yield Filesystem(number, device.uuid, device.label, mountpoint)
+                if device.devno == devno:
+                    yield Filesystem(devno, device.uuid, device.label, mountpoint)
 
 
 def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
@@ -100,7 +100,7 @@ def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tu
     disk that hangs there would block every decision. In an automounter's folder nothing is read: that would
     make it mount.
     """
-    mounted = {mount.at: mount.fstype for mount in found}
+    mounted = {mount.mountpoint: mount.fstype for mount in found}
     if mounted.get(root) == "autofs":
         return
     for name in listed(host, root):

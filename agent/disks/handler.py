@@ -12,9 +12,9 @@ import time
 from functools import partial
 
 from agent.block import storage, unresponsive
-from agent.block.transport import Bus
+from agent.block.transport import Transport
 from agent.config.settings import MountMode
-from agent.context import attempt, defect, record, working
+from agent.context import attempt, defect, record, report_progress
 from agent.disks import mounting
 from agent.disks.base import filesystem
 from agent.disks.base.automounter import has_automounter
@@ -46,7 +46,7 @@ def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) ->
     """Handle an event of one disk, by its kernel name. Its present state decides; the action "add" only ends
     the release of its devices. Raises Busy, and HostError if the disk cannot be read.
     """
-    if unresponsive.is_silent(ctx.host, name):
+    if unresponsive.is_unresponsive(ctx.host, name):
         _report_hang(ctx, name, "does not answer")
         _wait_for_answer(ctx, name)
     with LOCKS.disk(ctx.host, name):
@@ -60,12 +60,12 @@ def handle_locked(
     of ``decide.choose``.
     """
     disk = system.read(ctx.host, name)
-    if disk and disk.bus is Bus.SCSI and not disk.device.size:
+    if disk and disk.transport is Transport.SCSI and not disk.device.size:
         from agent.disks import scsi_rescan
 
         disk = system.read(ctx.host, name) if scsi_rescan.gets_size(ctx, name) else disk
     records = Records(ctx.host)
-    present = {(device.name, disk.sequence) for device in disk.devices} if disk else set()
+    present = {(device.name, disk.diskseq) for device in disk.devices} if disk else set()
     if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
 
@@ -114,9 +114,9 @@ def _act(
 def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     """Mount all present data disks in parallel; mountpoints are assigned in bus order.
 
-    This waits CONFIG_MOUNT_TIMEOUT seconds in all, and unresponsive.PATIENCE seconds for a disk that does
-    not answer or for a check: all services, ssh too, wait as long. The work on such a disk goes on, and its
-    end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
+    This waits CONFIG_MOUNT_TIMEOUT seconds in all, and unresponsive.STALL_TIMEOUT seconds for a disk that
+    does not answer or for a check: all services, ssh too, wait as long. The work on such a disk goes on, and
+    its end is recorded with the devices. Growth begins afterwards, and the boot does not wait for it.
     """
     deadline = time.monotonic() + ctx.settings.mount_timeout
     from agent.disks import removed
@@ -161,19 +161,19 @@ def _read_all(
     """Read all disks in parallel. Return those that could be read, None for one that has gone, and the names
     of those that do not answer; ``_handle_late`` handles these later.
     """
-    from agent.lib.parallel import together
+    from agent.lib.parallel import run_parallel
 
-    ctx.waiting("the facts about all disks")
-    facts, silent = together(
+    ctx.on_wait("the facts about all disks")
+    facts, silent = run_parallel(
         {name: partial(_read, ctx, system, name) for name in names},
         _FACTS_TIMEOUT,
         partial(_defect, ctx),
         partial(_handle_late, ctx, system),
-        stopped=unresponsive.Stillness(ctx.host, {name: name for name in names}).all,
+        should_stop=unresponsive.StallDetector(ctx.host, {name: name for name in names}).all_stalled,
     )
     yield from (item for found in facts.values() if isinstance(found, tuple) for item in found)
     for name in sorted(silent):
-        record(ctx, partial(unresponsive.note, ctx.host, name))
+        record(ctx, partial(unresponsive.record_unresponsive, ctx.host, name))
         yield _report_hang(ctx, name, "does not answer")
     return {name: found for name, found in facts.items() if not isinstance(found, tuple)}, silent
 
@@ -184,18 +184,22 @@ def _mount_chosen(
     """Carry out all decisions in parallel, until ``deadline`` by time.monotonic(). Return the names of the
     devices that are not ready by then, or hang; the work on them goes on.
     """
-    from agent.lib.parallel import together
+    from agent.lib.parallel import run_parallel
 
-    still = unresponsive.Stillness(ctx.host, {choice.device.name: choice.disk.name for choice in choices})
+    still = unresponsive.StallDetector(
+        ctx.host, {choice.device.name: choice.disk.name for choice in choices}
+    )
     work = {
         choice.device.name: partial(
             _run_in_thread, ctx, choice, "mount", partial(_mount, system=system, choice=choice), still
         )
         for choice in choices
     }
-    ctx.waiting(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
+    ctx.on_wait(", ".join(choice.device.name for choice in choices if isinstance(choice.decision, MountAt)))
     left = max(deadline - time.monotonic(), 0.0)
-    done, late = together(work, left, partial(_defect, ctx), partial(_record, ctx), stopped=still.all)
+    done, late = run_parallel(
+        work, left, partial(_defect, ctx), partial(_record, ctx), should_stop=still.all_stalled
+    )
     for name in work:
         yield from done.get(name, ())
     is_over = time.monotonic() >= deadline
@@ -204,13 +208,13 @@ def _mount_chosen(
             why = f"not ready within {ctx.settings.mount_timeout} s; the work goes on"
             yield failed(name, why, "see: gandi-agent status")
         else:
-            yield _report_hang(ctx, name, still.why(name))
+            yield _report_hang(ctx, name, still.reason(name))
     return late
 
 
 def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterator[Item]:
     """Begin to grow the devices that may grow. A boot does not wait for it; a dry run reports it."""
-    from agent.lib.parallel import together
+    from agent.lib.parallel import run_parallel
 
     work = {
         choice.device.name: partial(
@@ -220,7 +224,7 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
         if choice.grows
     }
     timeout = _FACTS_TIMEOUT if ctx.host.dry_run else 0.0
-    planned, _ = together(work, timeout, partial(_defect, ctx), partial(_record, ctx))
+    planned, _ = run_parallel(work, timeout, partial(_defect, ctx), partial(_record, ctx))
     if ctx.host.dry_run:
         yield from (item for found in planned.values() for item in found)
 
@@ -324,7 +328,7 @@ def _run_in_thread(
     choice: Choice,
     action: str,
     work: Callable[[Context], Iterable[Item]],
-    still: unresponsive.Stillness | None = None,
+    still: unresponsive.StallDetector | None = None,
 ) -> tuple[Item, ...]:
     """Do the work on one device in a thread that may outlast the stage. The status shows what it waits for
     under the device's name, not under that of a later step.
@@ -334,13 +338,13 @@ def _run_in_thread(
     def waiting(why: str) -> None:
         nonlocal shown
         if still:
-            still.waiting(name, why)
+            still.note_wait(name, why)
         if why or shown:
             shown = True
-            working(ctx, name, action, why)
+            report_progress(ctx, name, action, why)
 
     try:
-        own_context = replace(ctx, waiting=waiting)
+        own_context = replace(ctx, on_wait=waiting)
         return attempt(ctx, name, lambda: work(own_context)).items
     finally:
         if shown:
@@ -382,10 +386,10 @@ def _handle_late(ctx: Context, system: System, name: str, _found: object) -> Non
 
 def _wait_for_answer(ctx: Context, name: str) -> None:
     """Wait until the disk answers or has gone."""
-    ctx.waiting("its answer")
-    while unresponsive.is_silent(ctx.host, name):
-        time.sleep(unresponsive.PATIENCE)  # the kernel sends no event when a disk answers again
-    ctx.waiting("")
+    ctx.on_wait("its answer")
+    while unresponsive.is_unresponsive(ctx.host, name):
+        time.sleep(unresponsive.STALL_TIMEOUT)  # the kernel sends no event when a disk answers again
+    ctx.on_wait("")
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:

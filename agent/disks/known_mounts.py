@@ -64,9 +64,11 @@ def write_units(ctx: Context, *, system: System = SYSTEMD) -> frozenset[str]:
     and what conflicts with an administrator's unit.
     """
     host, wanted = ctx.host, dict(_wanted(ctx, system))
-    for unit in set(boot_mounts.ours(host)) - set(wanted):
-        boot_mounts.forget(host, unit)
-    return frozenset(uuid for unit, (uuid, text) in wanted.items() if boot_mounts.leave(host, unit, text))
+    for unit in set(boot_mounts.agent_units(host)) - set(wanted):
+        boot_mounts.remove_unit(host, unit)
+    return frozenset(
+        uuid for unit, (uuid, text) in wanted.items() if boot_mounts.write_unit(host, unit, text)
+    )
 
 
 def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -85,7 +87,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
         if (
             device is not None
             and record.state == DiskState.MOUNTED
-            and any(mount.at == record.mountpoint and device.number in mount.numbers for mount in mounted)
+            and any(m.mountpoint == record.mountpoint and device.devno in m.devnos for m in mounted)
             and record.mountpoint.rpartition("/")[0] == root
             and _UUID.fullmatch(record.uuid)
             and uuids.count(record.uuid.lower()) == 1

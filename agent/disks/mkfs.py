@@ -33,10 +33,10 @@ def apply(ctx: Context, system: System, disk: Disk, fstype: str) -> Iterator[Ite
     Raises HostError if the disk has no such filesystem afterwards.
     """
     host, device = ctx.host, disk.device
-    if why := blank.why_not(host, device):
+    if why := blank.why_not_blank(host, device):
         yield skipped(device.name, f"not formatted: not blank: {why}")
         return
-    ctx.waiting(f"{device.name} to be formatted")
+    ctx.on_wait(f"{device.name} to be formatted")
     unit = unit_name("format", device.name)
     system.write(host, unit, device.node, (*_MAKERS[fstype], device.node))
     if not host.dry_run and storage.probe(host, device.node).get("ID_FS_TYPE") != fstype:

@@ -142,8 +142,8 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
             yield from _unmount_direct(ctx, system, name, record)
     if not host.exists(LINK):
         host.symlink(LINK, SHIPPED)
-    is_active = units.active(host, _UNIT)
-    if not is_active and not units.enabled(host, _UNIT):
+    is_active = units.is_active(host, _UNIT)
+    if not is_active and not units.is_enabled(host, _UNIT):
         host.write(_STARTED, "")
     host.write(_ON, _State.ON)
     write_map(ctx)
@@ -173,7 +173,7 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
             host.remove(LINK)
         host.remove(MAP)
         host.write(_ON, _State.LEAVING)
-        if units.active(host, _UNIT):
+        if units.is_active(host, _UNIT):
             host.run(("systemctl", "stop" if was_started else "reload", _UNIT))
         yield changed("autofs", f"mounts nothing below {folder} any more")
     if not host.exists(LINK):  # a file of the administrator's own keeps the folder
@@ -189,7 +189,9 @@ def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
     """Wait until the automounter has released the folder. Raises HostError if it does not."""
     host = ctx.host
     if not _wait(host, lambda: not _is_held(host, folder), seconds):
-        below = [mount.at for mount in mounts.mounts(host) if mount.at.startswith(f"{folder}/")]
+        below = [
+            mount.mountpoint for mount in mounts.mounts(host) if mount.mountpoint.startswith(f"{folder}/")
+        ]
         used = holders.summary(holders.find_by_mountpoint(host, below).found)
         raise HostError(
             f"the automounter still holds {folder}: {used or 'it does not answer'}",
@@ -214,7 +216,7 @@ def _wait(host: Host, until: Callable[[], bool], seconds: float) -> bool:
 
 
 def _is_held(host: Host, folder: str) -> bool:
-    return any(mount.at == folder and mount.fstype == "autofs" for mount in mounts.mounts(host))
+    return any(mount.mountpoint == folder and mount.fstype == "autofs" for mount in mounts.mounts(host))
 
 
 def _state(host: Host) -> str:
@@ -232,4 +234,4 @@ def _linked(host: Host) -> bool:
 
 
 def _is_mounted(host: Host, mountpoint: str) -> bool:
-    return any(mount.at == mountpoint for mount in mounts.mounts(host))
+    return any(mount.mountpoint == mountpoint for mount in mounts.mounts(host))

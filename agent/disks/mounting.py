@@ -53,7 +53,7 @@ def mount(
     try:
         made = host.mkdir(mountpoint) or claim.made
         system.mount(host, device.node, mountpoint, device.fstype, decision.options)
-        if not host.dry_run and not is_mounted(ctx, device.number, mountpoint):
+        if not host.dry_run and not is_mounted(ctx, device.devno, mountpoint):
             raise HostError(
                 f"{device.node}: not mounted at {mountpoint}", hint=f"see: systemctl status {mountpoint}"
             )
@@ -117,7 +117,7 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
     """Remove the empty folders that were made for filesystems which are no longer there. ``present``: the
     UUIDs of those that are.
     """
-    used = {mount.at for mount in mounts.mounts(ctx.host)}
+    used = {mount.mountpoint for mount in mounts.mounts(ctx.host)}
     for uuid, known in ctx.state.disks().items():
         mountpoint = known.get("at", "")
         if mountpoint and known.get("made") and uuid not in present and mountpoint not in used:
@@ -130,31 +130,32 @@ def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
                 yield skipped(mountpoint, f"not removed, though its disk has gone: {error.message}")
 
 
-def is_mounted(ctx: Context, number: str, mountpoint: str) -> bool:
+def is_mounted(ctx: Context, devno: str, mountpoint: str) -> bool:
     """Return whether the device is mounted at this mountpoint."""
-    return _mounted(ctx, number, mountpoint) is not None
+    return _mounted(ctx, devno, mountpoint) is not None
 
 
 def as_mounted(ctx: Context, device: Device, mountpoint: str) -> Device | None:
     """Return the device if it is mounted at this mountpoint, or None. If udev has no filesystem type, as of
     a disk with read errors, it is taken from the kernel.
     """
-    mount = _mounted(ctx, device.number, mountpoint)
+    mount = _mounted(ctx, device.devno, mountpoint)
     if mount is None or device.fstype:
         return device if mount else None
     return replace(device, udev={**device.udev, "ID_FS_TYPE": mount.fstype})
 
 
-def _mounted(ctx: Context, number: str, mountpoint: str) -> mounts.Mount | None:
-    return next((m for m in mounts.mounts(ctx.host) if number in m.numbers and m.at == mountpoint), None)
+def _mounted(ctx: Context, devno: str, mountpoint: str) -> mounts.Mount | None:
+    found = (m for m in mounts.mounts(ctx.host) if m.mountpoint == mountpoint)
+    return next((mount for mount in found if devno in mount.devnos), None)
 
 
 def _is_still_mounted(ctx: Context, node: str, record: Record) -> bool:
     """Return whether a device that has gone is still mounted. A mount of btrfs has no device's number, and
     its source leads to no device any more: so the source is compared.
     """
-    here = (mount for mount in mounts.mounts(ctx.host) if mount.at == record.mountpoint)
-    return any(record.devno in mount.numbers or mount.source == node for mount in here)
+    here = (mount for mount in mounts.mounts(ctx.host) if mount.mountpoint == record.mountpoint)
+    return any(record.devno in mount.devnos or mount.source == node for mount in here)
 
 
 def _is_locked(ctx: Context, disk: Disk) -> bool:
@@ -185,13 +186,13 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device, claim: Reco
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
-    if why and (not disk.sequence or not claim.checked):
-        ctx.waiting(f"the check of {device.name}: {why}")
+    if why and (not disk.diskseq or not claim.checked):
+        ctx.on_wait(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
         with contextlib.suppress(HostError):
             # Exit status 1 means repaired: the superblock shows whether it was.
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
-        ctx.waiting("")
+        ctx.on_wait("")
         # The check's close() makes udev send another event, which must not run it again.
         Records(ctx.host).put(device.name, replace(claim, checked=True))
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
@@ -243,7 +244,7 @@ def _own(ctx: Context, device: Device, mountpoint: str) -> str:
     if not ctx.settings.mount_owner or device.fstype in FAT or device.readonly:
         return ""
     user, group, mode = ctx.settings.mount_owner.split(":")
-    if not ctx.host.effect(f"chown {user}:{group} {mountpoint}, chmod {mode} {mountpoint}"):
+    if not ctx.host.allows(f"chown {user}:{group} {mountpoint}, chmod {mode} {mountpoint}"):
         return ""
     try:
         # By descriptor: a user who may change a folder on the way could put a link there. By chown(1): it

@@ -38,7 +38,7 @@ def mount(ctx: Context) -> Iterator[Item]:
 
 def handle(ctx: Context, sysname: str, action: str) -> Iterator[Item]:
     """Handle an event of one disk. On a disk of the system itself, only the root filesystem may grow."""
-    host, name = ctx.host, storage.whole(ctx.host, sysname)
+    host, name = ctx.host, storage.whole_disk(ctx.host, sysname)
     may_be_ours = action == "remove" or host.exists(RECORDS) or has_automounter(ctx)
     if not may_be_ours and name in mounts.root_disks(host):
         if ctx.settings.grow_root:
@@ -70,5 +70,5 @@ def has_data_disk(ctx: Context) -> bool:
 
 def _is_swap(host: Host, disk: str, swaps: frozenset[str]) -> bool:
     """Return whether the whole disk, or each of its partitions, is in use as swap."""
-    whole, *parts = (storage.number_of(host, name) for name in storage.with_parts(host, disk))
+    whole, *parts = (storage.devno_of(host, name) for name in storage.with_partitions(host, disk))
     return swaps.issuperset(parts or [whole])

@@ -10,7 +10,7 @@ import itertools
 import os
 
 from agent.block import storage
-from agent.block.mounts import claimed
+from agent.block.mounts import is_claimed_as
 from agent.config.settings import MountMode
 from agent.disks.base.facts import Decision, Facts, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.reader.dialects import DIALECTS
@@ -77,7 +77,7 @@ def decide(facts: Facts) -> Decision:
 
 def mounted_at(machine: Machine, device: Device) -> str:
     """Return the device's first mountpoint, or ""."""
-    return next((mount.at for mount in machine.mounts if device.number in mount.numbers), "")
+    return next((mount.mountpoint for mount in machine.mounts if device.devno in mount.devnos), "")
 
 
 def why_not_grown(facts: Facts) -> str:
@@ -121,7 +121,7 @@ _FOREIGN: tuple[Callable[[Facts], str], ...] = (_attachment, _flagged, _root)
 
 def _used(facts: Facts) -> str:
     device = facts.device
-    if device.number in facts.machine.swaps:
+    if device.devno in facts.machine.swaps:
         return "in use as swap"
     # For LVM and LUKS, _content has a better reason than the name of the device on it.
     if device.holders and device.fstype not in storage.STACKED:
@@ -133,7 +133,7 @@ def _system_partition(facts: Facts) -> str:
     device = facts.device
     if device.part_name == SWAP_NAME:
         return "the swap disk"
-    if facts.settings.swap_device and claimed(device, facts.settings.swap_device):
+    if facts.settings.swap_device and is_claimed_as(device, facts.settings.swap_device):
         return "the swap disk (CONFIG_SWAP_DEVICE)"
     if int(device.udev.get("ID_PART_ENTRY_FLAGS", "0"), 16) & _NO_AUTO and device.partition:
         return "its partition says that it is not to be mounted automatically"
@@ -171,15 +171,15 @@ def _config_drive(facts: Facts) -> str:
 
 def _claim(facts: Facts) -> str:
     for claim in facts.machine.claims:
-        if claim.what and claimed(facts.device, claim.what):
-            return f"the administrator's: {claim.by}"
+        if claim.what and is_claimed_as(facts.device, claim.what):
+            return f"the administrator's: {claim.origin}"
     return ""
 
 
 def _duplicate(facts: Facts) -> str:
     device = facts.device
     for other in facts.machine.filesystems:
-        if other.devno == device.number:
+        if other.devno == device.devno:
             continue
         if device.uuid and device.uuid.lower() == other.uuid.lower():
             return f"the same filesystem UUID as what is mounted at {other.mountpoint}"
@@ -291,8 +291,8 @@ def _taken(facts: Facts) -> set[str]:
     others = {uuid: entry for uuid, entry in facts.remembered.items() if uuid != facts.device.uuid}
     here = identity(facts.disk, facts.device)
     return {
-        *(mount.at for mount in machine.mounts),
-        *(other.mountpoint for other in machine.filesystems if other.devno != facts.device.number),
+        *(mount.mountpoint for mount in machine.mounts),
+        *(other.mountpoint for other in machine.filesystems if other.devno != facts.device.devno),
         *(claim.where.rstrip("/") for claim in machine.claims if claim.where),
         *(path for path, place in machine.places.items() if place is Place.OTHER),
         # A filesystem that this one has overwritten no longer keeps its stored mountpoint.

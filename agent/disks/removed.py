@@ -38,7 +38,7 @@ def clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iter
     present = {device.name for device in disk.devices} if disk else set[str]()
     records = Records(ctx.host)
     for device, known in records.of(name).items():
-        if disk is None or known.diskseq != disk.sequence:
+        if disk is None or known.diskseq != disk.diskseq:
             yield from guarded(device, _clean_up(ctx, system, device, known))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
             # The disk is the same: an administrator is changing its partition table.
@@ -126,4 +126,4 @@ def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
 
 def _reused(ctx: Context, known: Record) -> bool:
     """Return whether another disk has got the device number, as it can once the removed one is unused."""
-    return any(known.devnos & (mount.numbers | {mount.number}) for mount in mounts.mounts(ctx.host))
+    return any(known.devnos & (mount.devnos | {mount.devno}) for mount in mounts.mounts(ctx.host))

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 
 from agent.block import storage
-from agent.block.transport import Bus, attachment
+from agent.block.transport import Transport, attachment
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 
@@ -32,7 +32,7 @@ _PAUSES = (0.0, 0.5, 1.0, 2.0, 4.0)
 def controller(host: Host, name: str) -> str:
     """Return the number of the SCSI host of a disk from the platform, or "" for a disk of another kind."""
     path = storage.devpath(host, name)
-    if not path or attachment(host, path)[0] is not Bus.SCSI:
+    if not path or attachment(host, path)[0] is not Transport.SCSI:
         return ""
     return _address(host, name).partition(":")[0]
 
@@ -50,13 +50,13 @@ def gets_size(ctx: Context, name: str) -> bool:
     seconds. The kernel would send no event.
     """
     for pause in _PAUSES:
-        ctx.waiting(f"the size of {name}")
+        ctx.on_wait(f"the size of {name}")
         time.sleep(pause)
         if not storage.devpath(ctx.host, name):
             return False
         with suppress(HostError):  # it has gone since
             _rescan_disk(ctx.host, _address(ctx.host, name))
-        if storage.size_now(ctx.host, name):
+        if storage.current_size(ctx.host, name):
             return True
     return False
 

@@ -17,7 +17,7 @@ from agent.disks.decide import choose
 from agent.disks.usage.holders import Holder, summary
 from agent.host import processes
 from agent.lib.errors import HostError
-from agent.lib.parallel import together
+from agent.lib.parallel import run_parallel
 from agent.lib.records import dataclass
 from agent.report import Outcome
 from agent.systemd import boot_mounts, units
@@ -71,11 +71,11 @@ def disks(ctx: Context, *, system: System = SYSTEMD) -> list[Row]:
     """
     names = system.names(ctx.host)
     work = {name: partial(_read, ctx, system, name) for name in names}
-    found, silent = together(work, _TIMEOUT, partial(_defect, ctx))
+    found, silent = run_parallel(work, _TIMEOUT, partial(_defect, ctx))
     present = [disk for disk in map(found.get, names) if isinstance(disk, Disk) and disk.device.size]
     unread = {name: why for name, why in found.items() if isinstance(why, str)}
     unread |= dict.fromkeys(silent, "it does not answer")
-    records, status, left = Records(ctx.host).done(), ctx.status.read(), boot_mounts.ours(ctx.host)
+    records, status, left = Records(ctx.host).done(), ctx.status.read(), boot_mounts.agent_units(ctx.host)
     rows = [_row(choice, records, status, left) for choice in choose(ctx, system, present, claim=False)]
     rows += [Row(name, 0, "", "", "failed", "none", "", unread[name]) for name in names if name in unread]
     return rows + [_gone(key, *value) for key, value in removed.in_use(ctx).items()]
@@ -155,7 +155,7 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
     names = (choice.device.name, choice.disk.name)
     for name in names:
         work = status["work"].get(name)
-        if work and processes.lives(work):
+        if work and processes.is_alive(work):
             return "at work", f"{work.get('step', '')}: {work.get('waiting') or 'running'}"
     entries = [item for name in names for item in status["devices"].get(name, {}).get("items", ())]
     if not any(name in status["devices"] for name in names):  # not looked at since the boot

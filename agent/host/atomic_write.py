@@ -22,16 +22,16 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def may_own() -> bool:
+def can_chown() -> bool:
     """Return whether this process can change owners: not in the tests of an ordinary user."""
     return os.geteuid() == 0
 
 
-def same(place: Place, content: bytes, mode: int, owner: tuple[int, int]) -> bool:
+def is_same(place: Place, content: bytes, mode: int, owner: tuple[int, int]) -> bool:
     """Return whether a regular file with that content, mode and owner (uid, gid) exists already."""
     if place.info is None or not _fits(place.info, len(content), mode, owner):
         return False
-    with regular(place) as descriptor:
+    with open_regular(place) as descriptor:
         if descriptor is None or not _fits(os.fstat(descriptor), len(content), mode, owner):
             return False
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
@@ -40,11 +40,11 @@ def same(place: Place, content: bytes, mode: int, owner: tuple[int, int]) -> boo
 
 def _fits(info: os.stat_result, size: int, mode: int, owner: tuple[int, int]) -> bool:
     fits = stat.S_ISREG(info.st_mode) and info.st_size == size and stat.S_IMODE(info.st_mode) == mode
-    return fits and not (may_own() and (info.st_uid, info.st_gid) != owner)
+    return fits and not (can_chown() and (info.st_uid, info.st_gid) != owner)
 
 
 @contextlib.contextmanager
-def regular(place: Place) -> Iterator[int | None]:
+def open_regular(place: Place) -> Iterator[int | None]:
     """Open the regular file for reading and yield its descriptor, None if there is none. Raise OSError,
     ELOOP for a link.
     """
@@ -83,7 +83,7 @@ def replace(
         with open(os.open(temporary, _NEW, 0o600, dir_fd=place.folder), "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
-            if may_own():
+            if can_chown():
                 os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             file.flush()

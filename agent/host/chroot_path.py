@@ -9,7 +9,7 @@ from agent.lib.errors import HostError
 _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
-def beneath(root: str, name: str) -> str:
+def resolve_in_root(root: str, name: str) -> str:
     """Return the real path of ``name`` below ``root``, with symbolic links followed as in a chroot.
 
     The last component may be missing; a link there is followed too. Raise HostError for a loop of links.

@@ -48,7 +48,7 @@ class Place:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self.leave(0)
+        self.close_to_depth(0)
 
     @property
     def folder(self) -> int:
@@ -56,11 +56,11 @@ class Place:
         return self._folders[-1]
 
     @property
-    def above(self) -> str:
+    def folder_path(self) -> str:
         """The path of that folder below the root, without links, as of the walk."""
         return "/" + "/".join(self._names)
 
-    def roots_alone(self) -> bool:
+    def is_root_only(self) -> bool:
         """Return whether only root can change the folders on the path; in a test, this process's user counts
         as root too.
 
@@ -71,14 +71,14 @@ class Place:
         are_roots = all(_roots(info, stat.S_IWGRP | stat.S_IWOTH) for info in infos)
         return are_roots and not _by_fuse({info.st_dev for info in infos})
 
-    def make(self, mode: int, owner: tuple[int, int] | None) -> None:
+    def make_folder(self, mode: int, owner: tuple[int, int] | None) -> None:
         """Make a folder with that mode, whatever the umask, and that owner (None: this process's). Until it
         has both, no other user has access. Raise OSError.
         """
         os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
-        self.give(mode, owner)
+        self.set_mode_and_owner(mode, owner)
 
-    def give(self, mode: int, owner: tuple[int, int] | None) -> None:
+    def set_mode_and_owner(self, mode: int, owner: tuple[int, int] | None) -> None:
         """Set the owner (None: keep it) and mode of an existing folder. Raise OSError, also for a link."""
         with self._readable(self.name) as folder:
             info = os.fstat(folder)
@@ -139,7 +139,7 @@ class Place:
         self._names.append(name)
         return True
 
-    def leave(self, depth: int) -> None:
+    def close_to_depth(self, depth: int) -> None:
         """Close the descriptors of all but the first ``depth`` folders. The root is the first: 0 closes all,
         at the block's end.
         """
@@ -149,9 +149,9 @@ class Place:
 
     def up(self) -> None:
         """Go one folder up; the root's parent is the root, as in a chroot."""
-        self.leave(max(1, len(self._folders) - 1))
+        self.close_to_depth(max(1, len(self._folders) - 1))
 
-    def look(self) -> os.stat_result | None:
+    def lstat(self) -> os.stat_result | None:
         """Return the status of the name now (for a link, its own); None if it does not exist."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
@@ -164,9 +164,9 @@ class Place:
         """
         target = os.readlink(link, dir_fd=self.folder)
         info = os.stat(link, dir_fd=self.folder, follow_symlinks=False)
-        if not (_roots(info, 0) and self.roots_alone()):
+        if not (_roots(info, 0) and self.is_root_only()):
             raise HostError(
-                f"{self.above.rstrip('/')}/{link} is a symbolic link that a user may have put there;"
+                f"{self.folder_path.rstrip('/')}/{link} is a symbolic link that a user may have put there;"
                 " not followed",
                 hint="replace the link by its target, or let only root write to each folder of the path",
             )
@@ -184,7 +184,7 @@ def walk(root: str, name: str, *, follow: bool = True, make: bool = False) -> Pl
     try:
         _go(place, name, follow=follow, make=make)
     except BaseException:
-        place.leave(0)
+        place.close_to_depth(0)
         raise
     return place
 
@@ -205,7 +205,7 @@ def _go(place: Place, name: str, *, follow: bool, make: bool) -> None:
                 raise HostError(f"{name}: too many symbolic links")
             target = _target(place, part)
             if target.startswith("/"):
-                place.leave(1)
+                place.close_to_depth(1)
             pending.extend(_parts(target))
     place.name, place.info = ".", os.fstat(place.folder)
 
@@ -213,7 +213,7 @@ def _go(place: Place, name: str, *, follow: bool, make: bool) -> None:
 def _is_link(place: Place, name: str, *, follow: bool) -> bool:
     """Set the place's name to this last component; return whether it is a link to follow."""
     place.name = name
-    place.info = place.look()
+    place.info = place.lstat()
     return follow and place.info is not None and stat.S_ISLNK(place.info.st_mode)
 
 

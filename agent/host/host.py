@@ -12,7 +12,7 @@ import os
 import stat
 
 from agent.host import atomic_write, temporary_files
-from agent.host.chroot_path import beneath
+from agent.host.chroot_path import resolve_in_root
 from agent.host.descriptor_walk import walk
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
@@ -93,7 +93,7 @@ class Host:
         Symbolic links are followed as in a chroot, so an absolute link in an image never leads out of it.
         The last component may be missing; a link there is followed too.
         """
-        return name if self.live else beneath(self._root, name)
+        return name if self.live else resolve_in_root(self._root, name)
 
     def read_bytes(self, name: str, *, limit: int | None = None) -> bytes | None:
         """Return the file's content, or its first ``limit`` bytes; None if there is no such file.
@@ -103,7 +103,7 @@ class Host:
         """
         most = READ_LIMIT + 1 if limit is None else limit
         try:
-            descriptor = os.open(self._harmless(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(self._checked_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -151,8 +151,8 @@ class Host:
         are made (0755). Raise HostError with the system's reason.
         """
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        with self._way(name, "written", make=True) as place:
-            if place is not None and atomic_write.same(place, content, mode, owner):
+        with self._open_place(name, "written", make=True) as place:
+            if place is not None and atomic_write.is_same(place, content, mode, owner):
                 return False
             if self._plan(f"write {name} ({mode:04o}, {len(content)} bytes)") or place is None:
                 return True
@@ -163,11 +163,11 @@ class Host:
         """Write the chunks to the file, owned by root. For large files and many at once: they are not
         flushed to the disk. Raise HostError, and whatever the iteration raises.
         """
-        with self._way(name, "written", make=True) as place:
+        with self._open_place(name, "written", make=True) as place:
             if not self._plan(f"write {name} ({mode:04o})") and place is not None:
                 atomic_write.replace(place, chunks, mode, (0, 0), flush=False)
 
-    def as_it_is(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
+    def read_file(self, name: str, *, limit: int = READ_LIMIT) -> File | None:
         """Return content, mode and owner of a file that will be rewritten with parts of them; None if it
         is missing.
 
@@ -175,16 +175,16 @@ class Host:
         regular file, is larger than ``limit`` bytes, or has several hard links in a folder that users can
         change: a link may name a file that they must not get a copy of.
         """
-        with self._way(name, "read", make=False) as place:
+        with self._open_place(name, "read", make=False) as place:
             if place is None or place.info is None:
                 return None
-            with atomic_write.regular(place) as descriptor:
+            with atomic_write.open_regular(place) as descriptor:
                 info = os.fstat(descriptor) if descriptor is not None else None
                 if descriptor is None or info is None:
                     raise HostError(
                         f"{name}: not a regular file", hint="remove it, or replace it by a regular file"
                     )
-                if info.st_nlink != 1 and not place.roots_alone():
+                if info.st_nlink != 1 and not place.is_root_only():
                     raise HostError(
                         f"{name}: has several hard links", hint="replace it by a file with one hard link"
                     )
@@ -197,28 +197,28 @@ class Host:
         """Make the folder, and missing parents (0755); return False if it exists, with whatever mode. Raise
         HostError.
         """
-        with self._way(name, "made", make=True) as place:
+        with self._open_place(name, "made", make=True) as place:
             if place is not None and place.info is not None and stat.S_ISDIR(place.info.st_mode):
                 return False
             if self._plan(f"mkdir {name} ({mode:04o})") or place is None:
                 return True
             try:
-                place.make(mode, owner if atomic_write.may_own() else None)
+                place.make_folder(mode, owner if atomic_write.can_chown() else None)
             except FileExistsError:
                 return False  # another thread or process was faster
         return True
 
-    def give(self, name: str, mode: int, owner: tuple[int, int]) -> None:
+    def set_mode_and_owner(self, name: str, mode: int, owner: tuple[int, int]) -> None:
         """Set mode and owner (uid, gid) of an existing folder; a link is not followed. Raise HostError."""
-        with self._way(name, "given to its owner", make=False, follow=False) as place:
+        with self._open_place(name, "given to its owner", make=False, follow=False) as place:
             if place is not None and not self._plan(f"give {name} to {owner[0]}:{owner[1]} ({mode:04o})"):
-                place.give(mode, owner if atomic_write.may_own() else None)
+                place.set_mode_and_owner(mode, owner if atomic_write.can_chown() else None)
 
     def remove(self, name: str) -> bool:
         """Remove the file, link or empty folder; return False if it does not exist, or a folder is not
         empty. Raise HostError.
         """
-        with self._way(name, "removed", make=False, follow=False) as place:
+        with self._open_place(name, "removed", make=False, follow=False) as place:
             if place is None or place.info is None:
                 return False
             if self._plan(f"remove {name}"):
@@ -235,7 +235,7 @@ class Host:
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, reached as by ``remove``; none if it is missing or not a folder."""
-        with self._way(folder, "listed", make=False, follow=False) as place:
+        with self._open_place(folder, "listed", make=False, follow=False) as place:
             if place is None or place.info is None or not stat.S_ISDIR(place.info.st_mode):
                 return []
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -244,7 +244,7 @@ class Host:
 
     def symlink(self, name: str, target: str) -> bool:
         """Make ``name`` a link to ``target``, replacing a file or link; return False if it already is."""
-        with self._way(name, "linked", make=True, follow=False) as place:
+        with self._open_place(name, "linked", make=True, follow=False) as place:
             if place is not None and place.leads_to(target):
                 return False
             if self._plan(f"link {name} -> {target}") or place is None:
@@ -263,7 +263,7 @@ class Host:
         if self.dry_run and flags & _WRITING:
             raise HostError(f"{name}: not opened for writing in a dry run")
         try:
-            path = self._harmless(name)
+            path = self._checked_path(name)
             if flags & _BY_PLACE:
                 with self.place(name, follow=flags & _NEW != _NEW, make=make) as place:
                     flags |= os.O_NOFOLLOW | os.O_CLOEXEC
@@ -287,7 +287,7 @@ class Host:
             name = f"{os.getcwd()}/{name}"  # an argument of the command line
         return walk(self._root, name, follow=follow, make=make)
 
-    def put(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
+    def write_at(self, place: Place, content: bytes, *, mode: int, owner: tuple[int, int]) -> None:
         """Write a file in a place that ``place`` returned. Raise OSError."""
         atomic_write.replace(place, (content,), mode, owner)
 
@@ -341,7 +341,7 @@ class Host:
         except OSError as error:
             raise HostError(f"{name}: the kernel refused {value!r}: {error.strerror}") from error
 
-    def effect(self, description: str) -> bool:
+    def allows(self, description: str) -> bool:
         """Return whether an effect without a method of its own (a system call) may happen; in a dry run,
         record it and return False.
         """
@@ -354,7 +354,7 @@ class Host:
             self.planned.append(what)
         return self.dry_run
 
-    def _harmless(self, name: str) -> str:
+    def _checked_path(self, name: str) -> str:
         """Return the path to open. Raise HostError for a device node of an image: it stands for a device of
         this machine, and opening it may have an effect. No program of the image runs that could make one
         after the check.
@@ -367,10 +367,12 @@ class Host:
         return path
 
     @contextlib.contextmanager
-    def _way(self, name: str, done: str, *, make: bool, follow: bool = True) -> Iterator[Place | None]:
+    def _open_place(
+        self, name: str, failed_action: str, *, make: bool, follow: bool = True
+    ) -> Iterator[Place | None]:
         """Yield the place of ``name``; None if a folder on the path is missing and not to be made.
 
-        Raise HostError ("cannot be ``done``") for a system call that fails in the block.
+        Raise HostError ("cannot be ``failed_action``") for a system call that fails in the block.
         """
         try:
             try:
@@ -386,7 +388,7 @@ class Host:
             with place or contextlib.nullcontext():
                 yield place
         except OSError as error:
-            raise HostError(f"{name}: cannot be {done}: {error.strerror}") from error
+            raise HostError(f"{name}: cannot be {failed_action}: {error.strerror}") from error
 
 
 def _read(descriptor: int, most: int) -> bytes:

@@ -1,7 +1,7 @@
 """The identity of this machine: the UUID that the hypervisor assigns, in one spelling.
 
 The same UUID may appear in two byte orders (SMBIOS stores the first three fields little-endian; older
-hypervisors and kernels did not swap them) and in either case; ``same`` allows for both.
+hypervisors and kernels did not swap them) and in either case; ``is_same_uuid`` allows for both.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _PLACEHOLDERS = frozenset(
 )
 
 
-def machine(host: Host) -> str:
+def read_uuid(host: Host) -> str:
     """Return the hypervisor's UUID of this machine in lower case; "" if it has none, or a placeholder."""
     if host.offline:
         return ""  # /sys, if present, is that of the machine on which the image is made
-    return next((uuid for name in FILES if (uuid := normal(host.read(name) or ""))), "")
+    return next((uuid for name in FILES if (uuid := normalise(host.read(name) or ""))), "")
 
 
 def is_xen_pv(host: Host) -> bool:
     """Return whether this machine is a paravirtual Xen guest (the kernel's sysfs-hypervisor-xen)."""
     if host.offline:
-        return False  # as in ``machine``
+        return False  # as in ``read_uuid``
     kind, guest = (host.read(f"/sys/hypervisor/{name}") or "" for name in ("type", "guest_type"))
     return (kind.strip(WHITE), guest.strip(WHITE)) == ("xen", "PV")
 
 
-def fallback(host: Host) -> str:
+def fallback_id(host: Host) -> str:
     """Return the machine-id, the identity of a machine without a UUID; "" if it has none yet."""
     if host.offline:
         return ""  # the first boot replaces it
@@ -54,22 +54,22 @@ def fallback(host: Host) -> str:
     return text if re.fullmatch(r"[0-9a-f]{32}", text) else ""
 
 
-def normal(text: str) -> str:
+def normalise(text: str) -> str:
     """Return a UUID in lower case, "" for a placeholder or anything else."""
     uuid = text.strip(WHITE).lower()
     is_uuid = [len(part) for part in uuid.split("-")] == _FIELDS and _CHARACTERS.issuperset(uuid)
     if not is_uuid or len(set(uuid) - {"-"}) == 1:
         return ""
-    return "" if {uuid, swapped(uuid)} & _PLACEHOLDERS else uuid
+    return "" if {uuid, swap_bytes(uuid)} & _PLACEHOLDERS else uuid
 
 
-def swapped(uuid: str) -> str:
+def swap_bytes(uuid: str) -> str:
     """Return the UUID with its first three fields in the other byte order."""
     *fields, clock, node = uuid.split("-")
     return "-".join([*(bytes.fromhex(field)[::-1].hex() for field in fields), clock, node])
 
 
-def same(one: str, other: str) -> bool:
+def is_same_uuid(one: str, other: str) -> bool:
     """Return whether two spellings mean the same machine."""
-    one, other = normal(one), normal(other)
-    return bool(one) and one in (other, swapped(other) if other else "")
+    one, other = normalise(one), normalise(other)
+    return bool(one) and one in (other, swap_bytes(other) if other else "")

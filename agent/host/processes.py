@@ -18,16 +18,16 @@ _ENDED = frozenset({"Z", "X", "x"})
 _mine: tuple[int, int] = (0, 0)
 
 
-def me() -> dict[str, int]:
+def this_process() -> dict[str, int]:
     """Return the record of this process: its id, and its start time in clock ticks since the boot."""
     global _mine
     pid = os.getpid()
     if _mine[0] != pid:
-        _mine = (pid, started(pid))
+        _mine = (pid, start_time(pid))
     return {"pid": pid, "started": _mine[1]}
 
 
-def started(pid: int) -> int:
+def start_time(pid: int) -> int:
     """Return the start time of a process in clock ticks since the boot; 0 if it has ended, or without /proc
     (an image's programs have none).
     """
@@ -44,7 +44,7 @@ def key(record: Mapping[str, object]) -> tuple[int, int]:
     return (pid, started) if isinstance(pid, int) and isinstance(started, int) else (0, 0)
 
 
-def lives(record: Mapping[str, object]) -> bool:
+def is_alive(record: Mapping[str, object]) -> bool:
     """Return whether the process that a record names still runs: a process with that id and start time.
     Where /proc hides the processes of other users (hidepid=), only the id is compared.
     """

@@ -50,10 +50,10 @@ def devnode(name: str) -> str:
 
 def online_cpus(host: Host) -> set[int]:
     """Return the numbers of the CPUs that are online."""
-    return members(attribute(host, "/sys/devices/system/cpu/online"))
+    return parse_list(attribute(host, "/sys/devices/system/cpu/online"))
 
 
-def members(text: str) -> set[int]:
+def parse_list(text: str) -> set[int]:
     """Return the numbers of a list in the kernel's format: ``0-2,5`` (cpumap_print_to_pagebuf)."""
     numbers = set[int]()
     for part in filter(None, text.split(",")):
@@ -62,8 +62,8 @@ def members(text: str) -> set[int]:
     return numbers
 
 
-def spelled(numbers: set[int], prefix: str = "") -> str:
-    """Return the numbers as a list in the kernel's format, each after ``prefix``; see ``members``."""
+def format_list(numbers: set[int], prefix: str = "") -> str:
+    """Return the numbers as a list in the kernel's format, each after ``prefix``; see ``parse_list``."""
     parts, ordered = list[list[int]](), sorted(numbers)
     for value in ordered:
         if parts and parts[-1][-1] == value - 1:

@@ -53,7 +53,7 @@ def name(place: Place) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _noted(place: Place, temporary: str) -> Iterator[None]:
-    above = place.above
+    above = place.folder_path
     if above in FOLDERS:
         yield
         return
@@ -91,7 +91,7 @@ def sweep(root: str) -> list[str]:
 
 
 def _swept(root: str, place: Place, entry: str, *, is_note: bool) -> list[str]:
-    path = f"{place.above}/{entry}"
+    path = f"{place.folder_path}/{entry}"
     try:
         if is_note:
             path = os.readlink(entry, dir_fd=place.folder)
@@ -113,7 +113,7 @@ def _spelled(stem: str) -> str:
     global _me
     pid = os.getpid()
     if _me[0] != pid:
-        _me = (pid, f"{pid}-{processes.started(pid)}-{_boot()}")
+        _me = (pid, f"{pid}-{processes.start_time(pid)}-{_boot()}")
     return f".{stem}.gandi-{_me[1]}-{next(_count)}"
 
 
@@ -129,7 +129,7 @@ def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
 def _lives(maker: tuple[str, ...]) -> bool:
     """Return whether that process still runs: in this boot, with that id and start time."""
     pid, started, boot = maker
-    return boot == _boot() and processes.lives({"pid": number(pid), "started": number(started)})
+    return boot == _boot() and processes.is_alive({"pid": number(pid), "started": number(started)})
 
 
 def _boot() -> str:

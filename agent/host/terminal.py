@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 
-def say(*lines: object) -> None:
+def print_lines(*lines: object) -> None:
     """Print each argument as one line on standard output, and flush it."""
     _write(sys.stdout, block(*lines))
 
 
-def complain(*lines: object) -> None:
+def print_error(*lines: object) -> None:
     """Print each argument as one line on standard error."""
     _write(sys.stderr, block(*lines))
 
 
 def debug(line: str) -> None:
     """Print one line on standard error; if that is the journal, as an entry of priority debug."""
-    complain(f"<7>{line}" if _is_journal() else line)
+    print_error(f"<7>{line}" if _is_journal() else line)
 
 
 def block(*lines: object) -> str:
@@ -38,31 +38,31 @@ def block(*lines: object) -> str:
     return "".join(f"{printable(str(line))}\n" for line in lines)
 
 
-def document(value: object, *, head: str = "", sort_keys: bool = False) -> None:
+def print_json(value: object, *, head: str = "", sort_keys: bool = False) -> None:
     """Print ``head`` and ``value`` as JSON, with all characters beyond ASCII escaped."""
     import json
 
-    say(*split(head + json.dumps(value, indent=1, sort_keys=sort_keys)))
+    print_lines(*split(head + json.dumps(value, indent=1, sort_keys=sort_keys)))
 
 
-def raw(value: bytes) -> None:
+def print_bytes(value: bytes) -> None:
     """Write bytes to standard output: to a terminal as printable lines, otherwise unchanged."""
     if sys.stdout.isatty():
-        say(*split(value.decode("utf-8", "surrogateescape")))
+        print_lines(*split(value.decode("utf-8", "surrogateescape")))
         return
     sys.stdout.flush()
     sys.stdout.buffer.write(value)
     sys.stdout.flush()
 
 
-def trace(error: BaseException) -> list[str]:
+def traceback_lines(error: BaseException) -> list[str]:
     """Return the traceback of an exception as lines, without its text, which may contain a secret."""
     import traceback
 
     return split("".join(traceback.format_tb(error.__traceback__)))
 
 
-def discard() -> None:
+def discard_output() -> None:
     """Discard all further standard output: its reader (head, less) has closed the pipe."""
     from agent.host.host import Host
 

@@ -58,10 +58,10 @@ def write(host: Host, home: str, parts: Sequence[str], content: bytes, owner: tu
 
     Raise HostError for a link in the path, another user's folder, or with the system's reason.
     """
-    if not host.effect(f"write {'/'.join((home, *parts))} (0600, {len(content)} bytes)"):
+    if not host.allows(f"write {'/'.join((home, *parts))} (0600, {len(content)} bytes)"):
         return
     with _refusals(home, parts), _inside(host, home, parts, owner, make=True) as place:
-        host.put(place, content, mode=0o600, owner=owner)
+        host.write_at(place, content, mode=0o600, owner=owner)
 
 
 @contextlib.contextmanager

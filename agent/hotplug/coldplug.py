@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 
 def apply(ctx: Context) -> Iterator[Item]:
     """Record the CPUs and NICs that are present, and bring offline memory online."""
-    nic.first(ctx)
-    yield from cpu.look(ctx)
+    nic.record_first_scan(ctx)
+    yield from cpu.handle(ctx)
     yield from memory.apply(ctx)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from agent.host.sysfs import numbered, online_cpus, spelled
+from agent.host.sysfs import format_list, numbered, online_cpus
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.report import Outcome, changed, failed, skipped, unchanged
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 _SYS = "/sys/devices/system/cpu"
 #: Seconds to wait for a new CPU's ``online`` file, which older kernels make after the event.
-_PATIENCE = 2.0
+_TIMEOUT = 2.0
 #: Seconds between two checks for it.
 _TICK = 0.05
 #: Why a known CPU is left offline.
-ADMINS = "offline since the boot, or taken offline by the administrator"
+LEFT_OFFLINE = "offline since the boot, or taken offline by the administrator"
 
 _lock = threading.Lock()
 
@@ -59,7 +59,7 @@ def present(host: Host) -> list[Cpu]:
     return sorted(cpus, key=lambda cpu: cpu.number)
 
 
-def policy(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[bool, str]:
+def decide(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[bool, str]:
     """Return whether to bring a CPU online, and the reason. Pure.
 
     ``known`` has the folder of each known CPU by name, None before the first scan; ``wanted`` is
@@ -68,33 +68,35 @@ def policy(cpu: Cpu, known: Mapping[str, int] | None, *, wanted: bool) -> tuple[
     if cpu.online:
         return False, "online"
     if known is None or known.get(cpu.name) == cpu.folder:
-        return False, ADMINS
+        return False, LEFT_OFFLINE
     return (True, "added while the machine runs") if wanted else (False, "CONFIG_CPU_ONLINE=0")
 
 
-def look(ctx: Context) -> Iterator[Item]:
+def handle(ctx: Context) -> Iterator[Item]:
     """Bring new CPUs online; at the first scan of a boot, only record those present."""
     with _lock:
         known, there = boot_cache.load(ctx.host, boot_cache.CPUS), present(ctx.host)
         brought = set[str]()
         for cpu in there:
-            act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
+            act, why = decide(cpu, known, wanted=ctx.settings.cpu_online)
             if ctx.host.debug:
                 ctx.host.debug(f"{cpu.name}: {'bring online' if act else 'leave'}: {why}")
             if act:
-                item = _bring(ctx.host, cpu)
+                item = _bring_online(ctx.host, cpu)
                 if item.outcome is Outcome.CHANGED:
                     brought.add(cpu.name)
                 yield item
-            elif not cpu.online and why != ADMINS:
+            elif not cpu.online and why != LEFT_OFFLINE:
                 yield skipped(cpu.name, why)
-        _remember(ctx.host, known, there, brought)
+        _record_present(ctx.host, known, there, brought)
     online = online_cpus(ctx.host)
-    named = f"{spelled(online, 'cpu')} ({len(online)})" if online else "none in /sys"
+    named = f"{format_list(online, 'cpu')} ({len(online)})" if online else "none in /sys"
     yield unchanged("CPUs online", named)
 
 
-def _remember(host: Host, known: Mapping[str, int] | None, there: list[Cpu], brought: set[str]) -> None:
+def _record_present(
+    host: Host, known: Mapping[str, int] | None, there: list[Cpu], brought: set[str]
+) -> None:
     """Record the present CPUs that were present at the first scan or have been online since."""
     keep = {
         cpu.name: cpu.folder
@@ -105,12 +107,12 @@ def _remember(host: Host, known: Mapping[str, int] | None, there: list[Cpu], bro
         boot_cache.store(host, boot_cache.CPUS, keep)
 
 
-def _bring(host: Host, cpu: Cpu) -> Item:
+def _bring_online(host: Host, cpu: Cpu) -> Item:
     file = f"{_SYS}/{cpu.name}/online"
-    if not _appears(host, file):
+    if not _wait_for_file(host, file):
         return failed(
             cpu.name,
-            f"{file} is not there after {_PATIENCE:g} s",
+            f"{file} is not there after {_TIMEOUT:g} s",
             "see the kernel's log: journalctl -k -g cpu",
         )
     try:
@@ -122,11 +124,11 @@ def _bring(host: Host, cpu: Cpu) -> Item:
     return changed(cpu.name, "online")
 
 
-def _appears(host: Host, file: str) -> bool:
+def _wait_for_file(host: Host, file: str) -> bool:
     """Wait until the file exists, by checking again and again: sysfs sends no event for it. Return False
-    after _PATIENCE seconds.
+    after _TIMEOUT seconds.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while not host.exists(file):
         if time.monotonic() >= deadline:
             return False
@@ -138,6 +140,6 @@ def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of ``gandi-agent resources``: name, state, action and reason of each CPU."""
     known = boot_cache.load(ctx.host, boot_cache.CPUS)
     for cpu in present(ctx.host):
-        act, why = policy(cpu, known, wanted=ctx.settings.cpu_online)
+        act, why = decide(cpu, known, wanted=ctx.settings.cpu_online)
         state = "online" if cpu.online else "offline"
         yield cpu.name, state, "bring online" if act else "leave", why

@@ -15,7 +15,7 @@ import errno
 import threading
 import time
 
-from agent.host.sysfs import attribute, numbered, spelled
+from agent.host.sysfs import attribute, format_list, numbered
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import words
@@ -35,7 +35,7 @@ _SYS = "/sys/devices/system/memory"
 DELAYS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 #: The errors of a temporary refusal.
 _TEMPORARY = (errno.ENOMEM, errno.EBUSY, errno.EAGAIN)
-ADMINS = "taken offline by the administrator"
+TAKEN_OFFLINE = "taken offline by the administrator"
 NEW = "plugged in"
 #: The zone in ``valid_zones`` that online_movable needs; any other one is the kernel's.
 _MOVABLE = "Movable"
@@ -58,7 +58,7 @@ class Block:
 
 
 @dataclass(slots=True)
-class Work:
+class ScanResult:
     """The results of one scan, by block number."""
 
     #: The blocks brought online, by zone.
@@ -66,7 +66,7 @@ class Work:
     #: The reason of each refused block.
     refused: dict[int, str] = field(default_factory=dict)
     #: The reason of each block that was refused temporarily, and is retried.
-    later: dict[int, str] = field(default_factory=dict)
+    retried: dict[int, str] = field(default_factory=dict)
 
 
 def present(host: Host) -> list[Block]:
@@ -77,7 +77,7 @@ def present(host: Host) -> list[Block]:
     return sorted((block for block in blocks if block.state), key=lambda block: block.number)
 
 
-def way(setting: str, kernel: str) -> tuple[str, str]:
+def online_method(setting: str, kernel: str) -> tuple[str, str]:
     """Return what to write into the ``state`` of a new block ("" for nothing), and the reason. Pure.
 
     ``setting`` is CONFIG_MEMORY_ONLINE, ``kernel`` the content of auto_online_blocks ("" without that file).
@@ -89,19 +89,19 @@ def way(setting: str, kernel: str) -> tuple[str, str]:
     return ("online" if setting == "auto" else setting), NEW
 
 
-def fits(how: str, zones: str) -> str:
-    """Return why writing ``how`` cannot bring a block online, "" if it can. Pure.
+def why_impossible(state: str, zones: str) -> str:
+    """Return why writing ``state`` cannot bring a block online, "" if it can. Pure.
 
     ``zones`` is the content of the block's ``valid_zones`` ("" without that file).
     """
     possible = words(zones)
-    if not possible or (how == "online" and possible != ["none"]):
+    if not possible or (state == "online" and possible != ["none"]):
         return ""
     movable = _MOVABLE in possible
     kernels = set(possible) - {_MOVABLE, "none"}
-    if (how == "online_movable" and movable) or (how == "online_kernel" and kernels):
+    if (state == "online_movable" and movable) or (state == "online_kernel" and kernels):
         return ""
-    return f"{how} is not possible there: valid_zones says {zones}"
+    return f"{state} is not possible there: valid_zones says {zones}"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -111,7 +111,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     return _scan(ctx, boot_cache.load(ctx.host, boot_cache.MEMORY) or {}, DELAYS[:3])
 
 
-def look(ctx: Context) -> Iterator[Item]:
+def handle(ctx: Context) -> Iterator[Item]:
     """Bring new blocks online; if there was no scan in this boot, only record the blocks present."""
     known = boot_cache.load(ctx.host, boot_cache.MEMORY)
     if known is None:
@@ -121,8 +121,8 @@ def look(ctx: Context) -> Iterator[Item]:
 
 def _scan(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> Iterator[Item]:
     with _lock:
-        host, work = ctx.host, Work()
-        how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
+        host, work = ctx.host, ScanResult()
+        how, why = online_method(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
         left = [] if how else _new(host, known)
         if host.debug:
             new = [block.name for block in _new(host, known)]
@@ -130,14 +130,14 @@ def _scan(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
         if how:
             for delay in (0.0, *delays):
                 if delay:
-                    ctx.waiting(f"{_range(work.later)}: {_first(work.later)}")
+                    ctx.on_wait(f"{_range(work.retried)}: {_first(work.retried)}")
                     # No event is sent when memory or a lock becomes free.
                     time.sleep(delay)
-                _bring(host, _untried(_new(host, known), work), how, work)
-                if not work.later:
+                _bring_online(host, _untried(_new(host, known), work), how, work)
+                if not work.retried:
                     break
-            ctx.waiting("")
-        count = _remember(host, known, work)
+            ctx.on_wait("")
+        count = _record_present(host, known, work)
     yield from _items(host, work)
     if left:
         yield skipped(_range(block.number for block in left), why)
@@ -152,7 +152,7 @@ def _new(host: Host, known: Mapping[str, int]) -> list[Block]:
     ]
 
 
-def _untried(blocks: list[Block], work: Work) -> list[Block]:
+def _untried(blocks: list[Block], work: ScanResult) -> list[Block]:
     """Return the blocks except those that were refused, and those that this scan brought online before and
     that are offline again: by the administrator.
     """
@@ -160,15 +160,15 @@ def _untried(blocks: list[Block], work: Work) -> list[Block]:
     return [block for block in blocks if block.number not in done]
 
 
-def _bring(host: Host, blocks: list[Block], how: str, work: Work) -> None:
-    work.later = {}
+def _bring_online(host: Host, blocks: list[Block], state: str, work: ScanResult) -> None:
+    work.retried = {}
     for block in blocks:
         folder = f"{_SYS}/{block.name}"
-        if why := fits(how, attribute(host, f"{folder}/valid_zones")):
+        if why := why_impossible(state, attribute(host, f"{folder}/valid_zones")):
             work.refused[block.number] = why
             continue
         try:
-            host.sysfs_write(f"{folder}/state", how)
+            host.sysfs_write(f"{folder}/state", state)
         except HostError as error:
             _note(host, block, error, work)
         else:
@@ -176,7 +176,7 @@ def _bring(host: Host, blocks: list[Block], how: str, work: Work) -> None:
             work.online.setdefault(zone, set()).add(block.number)
 
 
-def _note(host: Host, block: Block, error: HostError, work: Work) -> None:
+def _note(host: Host, block: Block, error: HostError, work: ScanResult) -> None:
     """Note a refusal, to be retried or not; ignore it if the block has gone or another program has brought
     it online.
     """
@@ -184,10 +184,10 @@ def _note(host: Host, block: Block, error: HostError, work: Work) -> None:
         return
     cause = error.__cause__
     number, text = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, error.message)
-    (work.later if number in _TEMPORARY else work.refused)[block.number] = text or error.message
+    (work.retried if number in _TEMPORARY else work.refused)[block.number] = text or error.message
 
 
-def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
+def _record_present(host: Host, known: Mapping[str, int], work: ScanResult) -> int:
     """Record the present blocks that have been online; return the number of all that are present."""
     brought, there = set().union(*work.online.values()), present(host)
     keep = {
@@ -200,21 +200,21 @@ def _remember(host: Host, known: Mapping[str, int], work: Work) -> int:
     return len(there)
 
 
-def _items(host: Host, work: Work) -> Iterator[Item]:
+def _items(host: Host, work: ScanResult) -> Iterator[Item]:
     """Yield one item for each zone of blocks brought online, and for each reason of a refusal."""
     for zone, numbers in sorted(work.online.items()):
         where = f" ({zone})" if zone else ""
         yield changed(_range(numbers), f"{_size(host, len(numbers))} online{where}")
     for refused, hint in (
         (work.refused, "see the kernel's log: journalctl -k -g memory"),
-        (work.later, "free some memory; it is retried when a block is added, or by: udevadm trigger"),
+        (work.retried, "free some memory; it is retried when a block is added, or by: udevadm trigger"),
     ):
         for why in dict.fromkeys(refused.values()):
             yield failed(_range(n for n, text in refused.items() if text == why), why, hint)
 
 
 def _range(numbers: Iterable[int]) -> str:
-    return f"memory{spelled(set(numbers))}"
+    return f"memory{format_list(set(numbers))}"
 
 
 def _first(refused: Mapping[int, str]) -> str:
@@ -231,7 +231,7 @@ def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     same answer share a row.
     """
     host, known = ctx.host, boot_cache.load(ctx.host, boot_cache.MEMORY)
-    how, why = way(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
+    how, why = online_method(ctx.settings.memory_online, attribute(host, f"{_SYS}/auto_online_blocks"))
     group, numbers = ("", "", ""), set[int]()
     for block in present(host):
         answer = _answer(block, known, how, why)
@@ -248,5 +248,5 @@ def _answer(block: Block, known: Mapping[str, int] | None, how: str, why: str) -
     if block.state != "offline":
         return block.state, "leave", block.state
     if known is None or known.get(block.name) == block.folder:
-        return "offline", "leave", ADMINS
+        return "offline", "leave", TAKEN_OFFLINE
     return "offline", "bring online" if how else "leave", why

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 #: Seconds to wait until udev has named a new NIC.
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _lock = threading.Lock()
 
 
-def first(ctx: Context) -> None:
+def record_first_scan(ctx: Context) -> None:
     """Record the present NICs as present from the start, unless the network step has recorded them."""
-    nic_inventory.begin(ctx, present(ctx.host))
+    nic_inventory.record_first_scan(ctx, present(ctx.host))
 
 
 def present(host: Host) -> list[Interface]:
@@ -38,10 +38,12 @@ def present(host: Host) -> list[Interface]:
     return [nic for nic in interfaces.physical(host) if nic.index and nic.mac]
 
 
-def differ(ctx: Context) -> bool:
+def has_changes(ctx: Context) -> bool:
     """Return whether NICs, or settings that concern them, have changed since they were last handled."""
-    before = nic_inventory.before(ctx.host)
-    return before is not None and (before != _by_index(present(ctx.host)) or nic_inventory.outdated(ctx))
+    before = nic_inventory.recorded(ctx.host)
+    return before is not None and (
+        before != _by_index(present(ctx.host)) or nic_inventory.have_settings_changed(ctx)
+    )
 
 
 def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
@@ -50,33 +52,33 @@ def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[It
     After a failure they are not recorded as handled, so the next event tries again.
     """
     with _lock:
-        first(ctx)
-        _named(ctx)
-        if differ(ctx):
-            yield from _follow(ctx, configure)
+        record_first_scan(ctx)
+        _wait_for_names(ctx)
+        if has_changes(ctx):
+            yield from _configure(ctx, configure)
         else:
             yield unchanged("network interfaces", f"{len(present(ctx.host))} present, none added or removed")
-        yield from virtio_queues.tune(ctx)
+        yield from virtio_queues.reconcile(ctx)
 
 
-def _named(ctx: Context) -> None:
+def _wait_for_names(ctx: Context) -> None:
     """Wait until udev has named all new NICs: the event may be that of another one."""
-    before = nic_inventory.before(ctx.host) or {}
+    before = nic_inventory.recorded(ctx.host) or {}
 
     def unnamed() -> list[str]:
         new = (nic for nic in present(ctx.host) if str(nic.index) not in before)
-        return [nic.name for nic in new if not interfaces.named_by_udev(ctx.host, nic)]
+        return [nic.name for nic in new if not interfaces.is_named_by_udev(ctx.host, nic)]
 
     if ctx.host.live and (waiting := unnamed()):
-        ctx.waiting(f"udev to name {', '.join(waiting)}")
-        interfaces.wait(ctx.host, lambda: not unnamed(), _PATIENCE)
-        ctx.waiting("")
+        ctx.on_wait(f"udev to name {', '.join(waiting)}")
+        interfaces.wait_for_change(ctx.host, lambda: not unnamed(), _TIMEOUT)
+        ctx.on_wait("")
 
 
-def _follow(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
+def _configure(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:
     from agent.programs import hooks
 
-    before, there = nic_inventory.before(ctx.host) or {}, present(ctx.host)
+    before, there = nic_inventory.recorded(ctx.host) or {}, present(ctx.host)
     now, broken = _by_index(there), False
     for item in configure():
         broken = broken or item.outcome is Outcome.FAILED
@@ -104,13 +106,13 @@ def _by_index(there: Iterable[Interface]) -> dict[str, tuple[str, str]]:
 def survey(ctx: Context) -> Iterator[tuple[str, str, str, str]]:
     """Yield the rows of ``gandi-agent resources``: name, state, action and reason of each physical NIC."""
     host, settings = ctx.host, ctx.settings
-    before = nic_inventory.before(host) or {}
-    pairs = ctx.state.pairs() if ctx.state.identity() else {}
+    before = nic_inventory.recorded(host) or {}
+    pairs = ctx.state.nic_pairs() if ctx.state.identity() else {}
     documented = {mac: number for number, mac in pairs.items()}
     for nic in present(host):
         state = (host.read(f"/sys/class/net/{nic.name}/operstate") or "").strip(WHITE) or "unknown"
-        if virtio_queues.has_several(host, nic):
-            state += f", {virtio_queues.in_use(host, nic)} queues"
+        if virtio_queues.is_multiqueue(host, nic):
+            state += f", {virtio_queues.queue_count(host, nic)} queues"
         if not settings.network:
             answer = "leave", "CONFIG_NETWORK=0"
         elif nic.mac in documented:

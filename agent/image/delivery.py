@@ -96,7 +96,7 @@ def _archive(path: str, medium: int) -> Parsed | None:
     if found.foreign:
         what = f"{path}: its archive is not the platform's: {found.foreign}"
         raise ConfigError(what, hint="every member must be below gandi/")
-    return found if found.ours else None
+    return found if found.is_recognised else None
 
 
 @contextlib.contextmanager

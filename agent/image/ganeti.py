@@ -98,7 +98,7 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     nic: dict[str, Any] = {"number": number, "mac": variables.required(f"{prefix}MAC", fields.mac)}
     addresses = _operator_addresses(variables) if number == 0 else []
     addresses += [
-        one for one in _ganeti_address(variables, prefix) if not _of_family(addresses, one.version)
+        one for one in _ganeti_address(variables, prefix) if not _addresses_of_family(addresses, one.version)
     ]
     if not addresses:
         return nic | {"dhcp4": True}
@@ -106,13 +106,14 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     routes = [
         _default(gateway, addresses)
         for names in (("NETWORK_GATEWAY", "OSP_GATEWAY"), ("NETWORK_GATEWAY6", "OSP_GATEWAY6"))
-        if (gateway := _gateway(variables, prefix, *names)) and _of_family(addresses, gateway.version)
+        if (gateway := _gateway(variables, prefix, *names))
+        and _addresses_of_family(addresses, gateway.version)
     ]
     if routes:
         nic["routes"] = routes
     if any(route["to"] == _EVERYWHERE[6] for route in routes):
         nic["ra_gateway"] = False
-    if _of_family(addresses, 6):
+    if _addresses_of_family(addresses, 6):
         nic["ra_address"] = False
     return nic
 
@@ -148,12 +149,12 @@ def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fie
 
 
 def _default(gateway: fields.IP, addresses: Sequence[Interface]) -> dict[str, Any]:
-    inside = any(gateway in address.network for address in _of_family(addresses, gateway.version))
+    inside = any(gateway in address.network for address in _addresses_of_family(addresses, gateway.version))
     route = {"to": _EVERYWHERE[gateway.version], "via": str(gateway)}
     return route if inside and not gateway.is_link_local else route | {"on_link": True}
 
 
-def _of_family(addresses: Sequence[Interface], version: int) -> list[Interface]:
+def _addresses_of_family(addresses: Sequence[Interface], version: int) -> list[Interface]:
     return [address for address in addresses if address.version == version]
 
 

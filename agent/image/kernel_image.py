@@ -64,7 +64,7 @@ _TOOLS = {
 _GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
 
 
-def wanted(host: Host, setting: str) -> str:
+def why_skipped(host: Host, setting: str) -> str:
     """Return why kernels stay packed, by CONFIG_DECOMPRESS_KERNEL and the machine; "" to unpack them."""
     if setting == "0":
         return "CONFIG_DECOMPRESS_KERNEL=0"
@@ -87,16 +87,16 @@ def unpack_all(host: Host, names: list[str]) -> Iterator[Item]:
 
 
 def _items(host: Host, name: str) -> Iterator[Item]:
-    yield unpack(host, name)
+    yield unpack_image(host, name)
 
 
-def unpack(host: Host, name: str) -> Item:
+def unpack_image(host: Host, name: str) -> Item:
     """Replace a bzImage with the ELF image in it, with the file's owner and mode.
 
     Raise ConfigError for a file that is not a kernel image or is damaged, HostError if it cannot be unpacked
     here. The file is then unchanged.
     """
-    there = host.as_it_is(name, limit=LIMIT)
+    there = host.read_file(name, limit=LIMIT)
     if there is None:
         raise ConfigError(f"{name}: no such file")
     data = there.content
@@ -236,11 +236,11 @@ def decompress(host: Host, names: list[str], *, setting: str, force: bool, quiet
     from agent.host import terminal
     from agent.report import Outcome
 
-    why = "" if force else wanted(host, setting)
+    why = "" if force else why_skipped(host, setting)
     items = [skipped("kernel images", why)] if why else unpack_all(host, names or installed(host))
     worst = 0
     for item in items:
         worst = max(worst, int(item.outcome is Outcome.FAILED))
         if not quiet or item.outcome in (Outcome.CHANGED, Outcome.FAILED):
-            terminal.say(item)
+            terminal.print_lines(item)
     return worst

@@ -66,7 +66,7 @@ def swap(host: Host, out: str, data: bytes, *, size: int = SWAP_SIZE, offset: in
         raise ConfigError(
             f"{out}: {len(data)} bytes at {offset} do not fit into {size}", hint="make it larger: --size"
         )
-    _make_way(host, out)
+    _remove_existing(host, out)
     try:
         with host.opened(out, os.O_RDWR | os.O_CREAT | os.O_EXCL) as image:
             os.ftruncate(image, size)
@@ -103,7 +103,7 @@ def iso(
     staging = f"{out}.{os.getpid()}"
     if host.exists(staging):
         raise ConfigError(f"{staging}: exists already", hint="remove it, or choose another name")
-    _make_way(host, out)
+    _remove_existing(host, out)
     try:
         folder(host, staging, files)
         # Create the file first for its mode: the tool writes into an existing file.
@@ -113,7 +113,7 @@ def iso(
         trees.remove(host, staging)
 
 
-def _make_way(host: Host, out: str) -> None:
+def _remove_existing(host: Host, out: str) -> None:
     """Remove an existing image: a new file is created private, this one may not be. Raise ConfigError."""
     if host.exists(out) and not os.path.isfile(host.path(out)):
         raise ConfigError(f"{out}: is not a regular file", hint="name a file; copy it to a disk yourself")

@@ -6,8 +6,8 @@ import threading
 import time
 from queue import Empty, SimpleQueue
 
-#: Seconds between two calls of ``stopped``.
-GLANCE = 0.25
+#: Seconds between two calls of ``should_stop``.
+POLL_INTERVAL = 0.25
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 
-def together(
+def run_parallel(
     work: Mapping[str, Callable[[], Result]],
     timeout: float,
-    broken: Callable[[str, Exception], Result],
-    late: Callable[[str, Result], None] = lambda _name, _result: None,
+    on_error: Callable[[str, Exception], Result],
+    on_late: Callable[[str, Result], None] = lambda _name, _result: None,
     *,
-    stopped: Callable[[Collection[str]], bool] | None = None,
+    should_stop: Callable[[Collection[str]], bool] | None = None,
 ) -> tuple[dict[str, Result], set[str]]:
     """Run all functions of ``work`` in threads; return the results by name, and the names of the functions
     that have not ended within ``timeout`` seconds.
 
-    A late function runs on, and its thread calls ``late`` with its name and result. If a function raises,
-    its result is that of ``broken``, called with its name and the exception; the others are not affected.
-    ``stopped`` is called every GLANCE seconds with the names of the functions that run: if it returns True,
-    they count as late at once. The threads do not keep the process alive: work that must outlive it belongs
-    in a unit of its own.
+    A late function runs on, and its thread calls ``on_late`` with its name and result. If a function raises,
+    its result is that of ``on_error``, called with its name and the exception; the others are not affected.
+    ``should_stop`` is called every GLANCE seconds with the names of the functions that run: if it returns
+    True, they count as late at once. The threads do not keep the process alive: work that must outlive it
+    belongs in a unit of its own.
     """
     answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
     over, lock = threading.Event(), threading.Lock()
@@ -41,12 +41,12 @@ def together(
         try:
             result = function()
         except Exception as error:
-            result = broken(name, error)
+            result = on_error(name, error)
         with lock:
             if not over.is_set():
                 answers.put((name, result))
                 return
-        late(name, result)
+        on_late(name, result)
 
     for name, function in work.items():
         threading.Thread(target=do, args=(name, function), name=name, daemon=True).start()
@@ -55,9 +55,9 @@ def together(
     while len(done) < len(work):
         left = max(deadline - time.monotonic(), 0.0)
         try:
-            name, result = answers.get(timeout=min(left, GLANCE) if stopped else left)
+            name, result = answers.get(timeout=min(left, POLL_INTERVAL) if should_stop else left)
         except Empty:
-            if stopped and left > GLANCE and not stopped(set(work) - set(done)):
+            if should_stop and left > POLL_INTERVAL and not should_stop(set(work) - set(done)):
                 continue
             break
         done[name] = result

@@ -26,7 +26,7 @@ def lock(descriptor: int, seconds: float) -> bool:
             return True
 
 
-def ended(process: int, seconds: float) -> bool:
+def wait_for_exit(process: int, seconds: float) -> bool:
     """Wait until the process has ended (a child is then a zombie); return False if it still runs after
     ``seconds``.
     """

@@ -9,7 +9,7 @@ and ``reload`` touch the system. A new one takes a module, its row in ``managers
 from __future__ import annotations
 
 from agent.lib.errors import ConfigError
-from agent.network.managers import MANAGERS, in_charge
+from agent.network.managers import MANAGERS, active_manager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def renderer(host: Host, setting: str) -> Renderer:
 
     Raise ConfigError if there is none.
     """
-    name = in_charge(host, setting)
+    name = active_manager(host, setting)
     if name:
         return load(name)
     supported = ", ".join(manager.name for manager in MANAGERS)

@@ -37,14 +37,18 @@ HOOKS = (
 )
 
 
-def settle(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
+def reconcile(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
     """Install the hooks if /etc/resolv.conf is ``exposed`` to the clients; otherwise remove them.
 
     A hook file that the administrator wrote is kept. ``prefix`` begins the names of the items.
     """
     for hook in HOOKS:
         name = f"{prefix} ({hook.client})"
-        live, written, text = ctx.host.read(hook.path), name in ctx.state.applied(name), _HEADER + hook.line
+        live, written, text = (
+            ctx.host.read(hook.path),
+            name in ctx.state.recorded_items(name),
+            _HEADER + hook.line,
+        )
         if written and not exposed:
             yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, hook.path))
         elif exposed and live not in (None, text) and not written:
@@ -55,12 +59,12 @@ def settle(ctx: Context, prefix: str, *, exposed: bool) -> Iterator[Item]:
                     f" to ignore the resolvers of leases, add the line: {hook.line[:-1]}",
                 )
         elif exposed and ctx.host.which(hook.client):
-            yield ctx.state.settle(
+            yield ctx.state.reconcile(
                 name,
                 delivered=hook.line,
                 wanted=text,
                 live=live,
                 apply=partial(ctx.host.write, hook.path, text),
-                own=True,
+                exclusive=True,
                 detail=hook.path,
             )

@@ -46,7 +46,7 @@ def queues(index: int) -> tuple[int, int]:
 
 def set_queues(host: Host, index: int, count: int) -> None:
     """Set the number of queue pairs (``ethtool -L … combined``). Raise HostError as ``queues`` does."""
-    if host.effect(f"ethtool -L, NIC number {index}, combined {count}"):
+    if host.allows(f"ethtool -L, NIC number {index}, combined {count}"):
         _ethtool(_CHANNELS_SET, _device(index) + _attribute(_COMBINED_COUNT, struct.pack("=I", count)))
 
 

@@ -12,7 +12,7 @@ import re
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
-from agent.network.ifupdown_virtual import made
+from agent.network.ifupdown_virtual import stanza_lines
 from agent.network.interfaces import FALLBACK, ConfigFile, family, is_default
 from agent.network.multihoming import PRIORITY
 from agent.systemd import transient, units
@@ -61,10 +61,10 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
         if stanzas:
             stanzas[-1] += _routes(link, wanted)
     stanzas = old + new or [[f"iface {name} inet manual"]]
-    stanzas[0] += [*made(link), *([] if link.master else _settings(link)), *_common(link)]
+    stanzas[0] += [*stanza_lines(link), *([] if link.master else _settings(link)), *_common(link)]
     waits = (nic.dhcp4 or nic.dhcp6) and not link.master
-    lines = [] if waits and not link.required and not link.virtual else [f"auto {name}"]
-    lines += [] if link.virtual else [f"allow-hotplug {name}"]
+    lines = [] if waits and not link.required and not link.is_virtual else [f"auto {name}"]
+    lines += [] if link.is_virtual else [f"allow-hotplug {name}"]
     lines += ["\n    ".join(stanza) for stanza in stanzas]
     text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(lines) + "\n"
     return (ConfigFile(paths(link.key)[0], text),)
@@ -211,7 +211,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     changed = list(links)
     if not changed or not host.live:
         return
-    running = units.active(host, "networking.service")
+    running = units.is_active(host, "networking.service")
     first: HostError | None = None
     for link in changed:
         try:
@@ -225,12 +225,12 @@ def reload(host: Host, links: Iterable[Link]) -> None:
 def _restart(host: Host, link: Link, *, running: bool) -> None:
     if running:
         host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
-    if running and link.virtual:
+    if running and link.is_virtual:
         # Not ifup@.service: that waits for the NIC, which only ifup creates. In a transient unit, so that
         # the DHCP client it starts survives the daemon's exit.
         unit, keep = f"gandi-ifup-{re.sub(_UNSAFE, '-', link.name)}", (("KillMode", "s", "process"),)
         transient.run(host, unit, ("ifup", link.name), timeout=_IFUP_TIMEOUT, properties=keep)
-    elif not link.virtual and (running or not link.required):
+    elif not link.is_virtual and (running or not link.required):
         # ifupdown's unit for one NIC. It is ordered after network-pre.target, so waiting for it in a boot
         # would be a deadlock.
         host.run(("systemctl", "--no-block", "restart", f"ifup@{link.name}.service"), check=False)

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from agent.network.interfaces import Link
 
 
-def made(link: Link) -> list[str]:
+def stanza_lines(link: Link) -> list[str]:
     """Return the options that create the NIC before it is up and delete it after it is down; none for a
     physical NIC.
     """
-    if not link.virtual:
+    if not link.is_virtual:
         return []
     below = link.ports or ((link.parent,) if link.parent else ())
     address = f" address {link.nic.mac}" if link.nic.mac else ""
     on = f" link {link.parent.name}" if link.parent else ""
     return [
-        *(f"pre-up ifup {nic.name} || true" for nic in below if nic.virtual),
+        *(f"pre-up ifup {nic.name} || true" for nic in below if nic.is_virtual),
         f"pre-up ip link add{on} name {link.name}{address} type {_type(link)} || true",
         *(line for port in link.ports for line in _joined(link, port)),
         *([f"pre-up ip link set dev {link.parent.name} up"] if link.parent else []),

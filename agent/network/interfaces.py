@@ -49,12 +49,14 @@ _SET_BY_HAND = "3"
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A physical NIC. ``mac`` is in lower case, ``index`` is the ifindex, ``place`` sorts in bus order."""
+    """A physical NIC. ``mac`` is in lower case, ``index`` is the ifindex, ``bus_position`` sorts in bus
+    order.
+    """
 
     name: str
     mac: str
     index: int = 0
-    place: str = ""
+    bus_position: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +114,18 @@ class Link:
         return self.interface.name
 
     @property
-    def virtual(self) -> bool:
+    def is_virtual(self) -> bool:
         """Return whether the agent's files create the NIC (a bond, bridge or VLAN)."""
         return self.nic.kind is not Kind.PHYSICAL
 
     @property
-    def hears_routers(self) -> bool:
+    def accepts_router_advertisements(self) -> bool:
         """Return whether to accept router advertisements, for a manager that applies all of one or nothing:
         only if an address or a default route is wanted of them.
         """
         return self.nic.accept_ra and (self.nic.ra_address or self.nic.ra_gateway)
 
-    def way_out(self, family: int) -> bool:
+    def has_default_route(self, family: int) -> bool:
         """Return whether the NIC has, or may get, a default route of that family (4 or 6)."""
         nic = self.nic
         dynamic = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
@@ -152,10 +154,10 @@ def is_default(route: Route, wanted: int) -> bool:
 def physical(host: Host) -> list[Interface]:
     """Return this machine's physical NICs in bus order."""
     nics = [_interface(host, name) for name in listed(host, _SYS) if _is_physical(host, name)]
-    return sorted(nics, key=lambda nic: (nic.place, nic.index, nic.name))
+    return sorted(nics, key=lambda nic: (nic.bus_position, nic.index, nic.name))
 
 
-def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
+def identified_by_document(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
     """Return, for an image that does not run, the NICs that its document identifies by itself: by name or
     MAC; with ``by_name``, by name only.
     """
@@ -164,18 +166,18 @@ def foretold(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
     ]
 
 
-def named_by_udev(host: Host, interface: Interface) -> bool:
+def is_named_by_udev(host: Host, interface: Interface) -> bool:
     """Return whether udev has processed the NIC; before that its name may still change."""
-    return database.finished(host, interface.index)
+    return database.is_initialized(host, interface.index)
 
 
-def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
-    """Wait until ``ready()``, which is called again at each change of a NIC; return whether it was.
+def wait_for_change(host: Host, is_ready: Callable[[], bool], timeout: float) -> bool:
+    """Wait until ``is_ready()``, which is called again at each change of a NIC; return whether it was.
 
     The wait ends when udev's queue has been empty and no NIC has changed for _CALM seconds, or after
-    ``patience`` seconds; ``ready`` is then called a last time.
+    ``timeout`` seconds; ``is_ready`` is then called a last time.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     with socket.socket(
         socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
     ) as events:
@@ -183,12 +185,12 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
         poll = select.poll()
         poll.register(events, select.POLLIN)
         calm = time.monotonic()
-        while not ready():
+        while not is_ready():
             now = time.monotonic()
             if host.exists(_QUEUE):
                 calm = now
             if now >= deadline or now - calm >= _CALM:
-                return ready()
+                return is_ready()
             # No event is sent when the queue becomes empty: hence the tick.
             if poll.poll(_TICK * 1000):
                 _drain(events)
@@ -197,7 +199,9 @@ def wait(host: Host, ready: Callable[[], bool], patience: float) -> bool:
 
 
 def _drain(events: socket.socket) -> None:
-    """Discard the queued messages. ENOBUFS (messages were lost) is ignored: ``ready`` examines all NICs."""
+    """Discard the queued messages. ENOBUFS (messages were lost) is ignored: ``is_ready`` examines all
+    NICs.
+    """
     with contextlib.suppress(OSError):
         while events.recv(1 << 16):
             pass
@@ -210,7 +214,7 @@ def names(host: Host, interface: Interface) -> frozenset[str]:
     return frozenset({interface.name, *alternatives} - {""})
 
 
-def by_dhcp(interface: Interface, *, required: bool) -> Link:
+def fallback_link(interface: Interface, *, required: bool) -> Link:
     """Return the link of a NIC outside the document, which gets its addresses by DHCP."""
     nic = Nic(number=-1, mac=interface.mac, dhcp4=True)
     metric = None if required else FALLBACK_METRIC

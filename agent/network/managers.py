@@ -22,14 +22,14 @@ _NETPLAN_FOLDERS = ("/run/netplan", "/etc/netplan", "/usr/lib/netplan")
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """A network manager. ``name`` is its name in CONFIG_RENDERER; ``ours`` is the prefix of each path that
+    """A network manager. ``name`` is its name in CONFIG_RENDERER; ``path_prefix`` is that of each path that
     its renderer writes for a NIC.
     """
 
     name: str
-    ours: str
+    path_prefix: str
     #: Returns whether it is in charge.
-    manages: Callable[[Host], bool]
+    is_active: Callable[[Host], bool]
 
 
 def _netplan(host: Host) -> bool:
@@ -39,15 +39,15 @@ def _netplan(host: Host) -> bool:
 
 
 def _networkd(host: Host) -> bool:
-    return units.enabled(host, NETWORKD_UNIT)
+    return units.is_enabled(host, NETWORKD_UNIT)
 
 
 def _networkmanager(host: Host) -> bool:
-    return units.enabled(host, NETWORKMANAGER_UNIT)
+    return units.is_enabled(host, NETWORKMANAGER_UNIT)
 
 
 def _ifupdown(host: Host) -> bool:
-    return bool(host.which("ifup")) and units.enabled(host, "networking.service")
+    return bool(host.which("ifup")) and units.is_enabled(host, "networking.service")
 
 
 #: In order of precedence. netplan, where it has files, configures the next two; networkd is only enabled on
@@ -60,18 +60,18 @@ MANAGERS = (
 )
 
 
-def in_charge(host: Host, setting: str) -> str:
+def active_manager(host: Host, setting: str) -> str:
     """Return the manager that CONFIG_RENDERER (``setting``) names, or with ``auto`` the one in charge; "" if
     there is none.
     """
     for manager in MANAGERS:
-        if setting == manager.name or (setting == "auto" and manager.manages(host)):
+        if setting == manager.name or (setting == "auto" and manager.is_active(host)):
             return manager.name
     # An image made for netplan may have no netplan file yet.
     return "netplan" if setting == "auto" and host.which("netplan") else ""
 
 
-def left_over(host: Host, current: str) -> list[str]:
+def inactive_with_files(host: Host, current: str) -> list[str]:
     """Return the managers other than ``current`` for which files of the agent exist."""
     names = [manager.name for manager in MANAGERS]
     return [name for name in names if name != current and keys(host, name)]
@@ -79,11 +79,11 @@ def left_over(host: Host, current: str) -> list[str]:
 
 def keys(host: Host, name: str) -> list[str]:
     """Return the keys of the NICs for which files of the agent exist for that manager."""
-    folder, prefix = next(_place(manager.ours) for manager in MANAGERS if manager.name == name)
+    folder, prefix = next(_split_prefix(manager.path_prefix) for manager in MANAGERS if manager.name == name)
     files = (file for file in listed(host, folder) if file.startswith(prefix))
     return [file.removeprefix(prefix).partition(".")[0] for file in files]
 
 
-def _place(ours: str) -> tuple[str, str]:
-    folder, _, prefix = ours.rpartition("/")
+def _split_prefix(path_prefix: str) -> tuple[str, str]:
+    folder, _, prefix = path_prefix.rpartition("/")
     return folder, prefix

@@ -26,13 +26,13 @@ _STEP = 100
 _FAMILIES = (4, 6)
 
 
-def routed(links: Iterable[Link]) -> tuple[Link, ...]:
+def with_source_routing(links: Iterable[Link]) -> tuple[Link, ...]:
     """Return the links with metrics, tables and rules for each family with several default routes; links of
     other families are unchanged.
     """
     by_number = {link.nic.number: link for link in links}
     for wanted in _FAMILIES:
-        ways = [link for link in by_number.values() if not link.master and link.way_out(wanted)]
+        ways = [link for link in by_number.values() if not link.master and link.has_default_route(wanted)]
         if len(ways) > 1:
             ways = _by_metric(ways, wanted)
             by_number |= {link.nic.number: link for link in _with_tables(ways, wanted)}

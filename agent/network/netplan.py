@@ -63,9 +63,12 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
     sections = [
         # netplan passes ``optional`` only to its own wait-online drop-in, by name, not to networkd.
         ("Link", [] if link.required else ["RequiredForOnline=no"]),
-        ("IPv6AcceptRA", networkd.advertised(link) if link.hears_routers and not link.master else []),
+        (
+            "IPv6AcceptRA",
+            networkd.advertised(link) if link.accepts_router_advertisements and not link.master else [],
+        ),
     ]
-    if any(lines for _, lines in sections) and not link.virtual:
+    if any(lines for _, lines in sections) and not link.is_virtual:
         files.append(ConfigFile(drop_in, networkd.text(sections)))
     if link.required:
         # netplan's own drop-in waits for every NIC that any file matches: with a wildcard of the image, for
@@ -94,11 +97,11 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
 
 
 def _name(link: Link) -> str:
-    return link.name if link.virtual else f"{_ID}{link.key}"
+    return link.name if link.is_virtual else f"{_ID}{link.key}"
 
 
 def _definition(link: Link) -> dict[str, object]:
-    tree: dict[str, object] = _made(link) if link.virtual else {"match": _match(link)}
+    tree: dict[str, object] = _made(link) if link.is_virtual else {"match": _match(link)}
     if link.nic.mtu:
         tree["mtu"] = link.nic.mtu
     if not link.required:
@@ -135,7 +138,7 @@ def _bond(link: Link) -> dict[str, object]:
 def _addresses(link: Link) -> dict[str, object]:
     nic = link.nic
     tree: dict[str, object] = {"dhcp4": nic.dhcp4, "dhcp6": nic.dhcp6}
-    tree["accept-ra"] = link.hears_routers
+    tree["accept-ra"] = link.accepts_router_advertisements
     if nic.dhcp4 and link.metric4 is not None:
         tree["dhcp4-overrides"] = {"route-metric": link.metric4}
     if nic.dhcp6 and link.metric6 is not None:
@@ -200,10 +203,10 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     host.run((next((name for name in _GENERATORS if host.exists(name)), _GENERATORS[0]),))
     # Its units have changed too: those with the NICs that the boot waits for.
     host.run(("systemctl", "daemon-reload"))
-    if units.active(host, NETWORKD_UNIT):
+    if units.is_active(host, NETWORKD_UNIT):
         networkd.reload(host, touched)
-    if units.active(host, NETWORKMANAGER_UNIT):
+    if units.is_active(host, NETWORKMANAGER_UNIT):
         networkmanager.activate(host, [f"{_FOR_NETWORKMANAGER}{_name(link)}" for link in touched])
     for unit in (NETWORKD_UNIT, NETWORKMANAGER_UNIT):
-        if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.active(host, unit):
+        if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.is_active(host, unit):
             host.run(("systemctl", "--no-block", "start", unit))

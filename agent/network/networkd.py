@@ -50,7 +50,7 @@ def paths(key: str) -> tuple[str, ...]:
 def render(link: Link) -> tuple[ConfigFile, ...]:
     """Return the .network file, for a virtual NIC after the .netdev file."""
     netdev, network = paths(link.key)
-    made = (ConfigFile(netdev, text(_netdev(link))),) if link.virtual else ()
+    made = (ConfigFile(netdev, text(_netdev(link))),) if link.is_virtual else ()
     return *made, ConfigFile(network, text(_sections(link)))
 
 
@@ -89,7 +89,7 @@ def _sections(link: Link) -> list[Section]:
 
 def _match(link: Link) -> Section:
     nic, mac = link.nic, link.interface.mac
-    if link.virtual or not mac or (nic.name and not nic.mac):
+    if link.is_virtual or not mac or (nic.name and not nic.mac):
         return "Match", [f"Name={link.name}"]
     # A bond gives all its ports one address: a port is matched by its permanent one.
     key = "PermanentMACAddress" if link.master and link.master.nic.kind is Kind.BOND else "MACAddress"
@@ -223,7 +223,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Make a running systemd-networkd read its files again and configure the NICs with changed ones."""
     if not list(links) or not host.live or not host.exists(_RUNS):
         return
-    if not units.active(host, NETWORKD_UNIT):
+    if not units.is_active(host, NETWORKD_UNIT):
         return
     # A reload runs networkctl, which needs the system bus. A restart needs none, and keeps addresses.
     verb = "reload" if host.exists("/run/dbus/system_bus_socket") else "restart"

@@ -77,14 +77,14 @@ def _connection(link: Link) -> dict[str, object]:
 
 def _by_mac(link: Link) -> bool:
     named = link.nic.name and not link.nic.mac
-    return bool(link.interface.mac) and not link.virtual and not named
+    return bool(link.interface.mac) and not link.is_virtual and not named
 
 
 def _ethernet(link: Link) -> dict[str, object]:
     keys: dict[str, object] = {}
     if _by_mac(link):
         keys["mac-address"] = link.interface.mac.upper()
-    if link.virtual and link.nic.mac:
+    if link.is_virtual and link.nic.mac:
         keys["cloned-mac-address"] = link.nic.mac.upper()
     return keys | ({"mtu": link.nic.mtu} if link.nic.mtu else {})
 
@@ -124,7 +124,7 @@ def _has_ipv4(link: Link) -> bool:
 
 def _ipv6(link: Link) -> dict[str, object]:
     nic, addresses = link.nic, _addresses(link, 6)
-    if link.hears_routers:
+    if link.accepts_router_advertisements:
         keys: dict[str, object] = {"method": "auto", "ignore-auto-routes": not nic.ra_gateway}
         keys |= {"ignore-auto-dns": not nic.ra_dns}
         keys = {key: value for key, value in keys.items() if value}
@@ -200,7 +200,7 @@ def prepare(host: Host, link: Link) -> None:
 def reload(host: Host, links: Iterable[Link]) -> None:
     """Make a running NetworkManager read its files again and activate the changed profiles."""
     touched = list(links)
-    if touched and units.active(host, NETWORKMANAGER_UNIT):
+    if touched and units.is_active(host, NETWORKMANAGER_UNIT):
         activate(host, [f"{_PREFIX}{link.key}" for link in touched])
 
 

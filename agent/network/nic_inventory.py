@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from agent.network.interfaces import Interface
 
 #: Seconds that the boot waits for the document's NICs to appear.
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 
 
-def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name: bool) -> list[Interface]:
+def wait_for_nics(
+    ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name: bool
+) -> list[Interface]:
     """Wait for the document's NICs, then return the physical NICs of this machine.
 
     The wait ends when there are as many NICs as in the document, among them all with a known MAC (the
@@ -32,7 +34,7 @@ def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name
     named each.
     """
     if ctx.host.offline:
-        return interfaces.foretold(nics, by_name=by_name)
+        return interfaces.identified_by_document(nics, by_name=by_name)
     gone = set(unplugged(ctx.host, interfaces.physical(ctx.host)))
     macs = [nic.mac or stored.get(nic.number) for nic in nics]
     awaited = {mac for mac in macs if mac} - gone
@@ -45,20 +47,20 @@ def find(ctx: Context, nics: tuple[Nic, ...], stored: dict[int, str], *, by_name
         present = interfaces.physical(ctx.host)
         # With several NICs, kernel parameters are written by name too.
         if by_name or len(present) > min(len(nics), 1):
-            if not all(interfaces.named_by_udev(ctx.host, interface) for interface in present):
+            if not all(interfaces.is_named_by_udev(ctx.host, interface) for interface in present):
                 return False
             # udev writes its record after the rename: a name read before the record may be the old one.
             present = interfaces.physical(ctx.host)
         return len(present) >= expected and awaited <= {interface.mac for interface in present}
 
     if not complete() and ctx.host.live and not ctx.host.dry_run:
-        ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces")
-        interfaces.wait(ctx.host, complete, _PATIENCE)
-        ctx.waiting("")
+        ctx.on_wait(f"udev to find {len(nics) or 'the'} network interfaces")
+        interfaces.wait_for_change(ctx.host, complete, _TIMEOUT)
+        ctx.on_wait("")
     return present
 
 
-def begin(ctx: Context, there: Iterable[Interface]) -> None:
+def record_first_scan(ctx: Context, there: Iterable[Interface]) -> None:
     """Record the NICs present at the first scan of this boot; later, only ``store`` changes the record."""
     if not ctx.host.offline and _record(ctx.host) is None:
         store(ctx, there)
@@ -71,13 +73,13 @@ def store(ctx: Context, there: Iterable[Interface]) -> None:
     boot_cache.store(ctx.host, boot_cache.NICS, {"here": here, "were": sorted(were), "by": _settings(ctx)})
 
 
-def before(host: Host) -> dict[str, tuple[str, str]] | None:
+def recorded(host: Host) -> dict[str, tuple[str, str]] | None:
     """Return name and MAC by ifindex of the NICs at the last scan; None before the first scan."""
     record = _record(host)
     return None if record is None else {index: (name, mac) for index, (name, mac) in record["here"].items()}
 
 
-def outdated(ctx: Context) -> bool:
+def have_settings_changed(ctx: Context) -> bool:
     """Return whether the settings that concern NICs have changed since the last scan."""
     record = _record(ctx.host)
     return record is not None and record.get("by") != _settings(ctx)
@@ -88,7 +90,7 @@ def _settings(ctx: Context) -> list[object]:
     return [now.network, list(now.nodhcp), now.renderer, now.ipv6_slaac, now.sysctl]
 
 
-def held(host: Host, there: Iterable[Interface]) -> list[Interface]:
+def seen_before(host: Host, there: Iterable[Interface]) -> list[Interface]:
     """Return those of the NICs that were seen in this boot before."""
     were = set((_record(host) or {}).get("were", ()))
     return [nic for nic in there if nic.mac in were]

@@ -21,7 +21,7 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
     Left out: a physical NIC without an interface, and a virtual NIC with none of its parts present.
     """
     ordered = sorted(nics, key=lambda nic: nic.number)
-    there = _made(ordered, physical)
+    there = _resolve_interfaces(ordered, physical)
     links = {
         nic.number: Link(
             there[nic.number],
@@ -33,10 +33,12 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
         for nic in ordered
         if nic.number in there
     }
-    return multihoming.routed(_awaited([_related(link, links) for link in links.values()]))
+    return multihoming.with_source_routing(
+        _with_required([_with_relations(link, links) for link in links.values()])
+    )
 
 
-def _made(nics: list[Nic], physical: Mapping[int, Interface]) -> dict[int, Interface]:
+def _resolve_interfaces(nics: list[Nic], physical: Mapping[int, Interface]) -> dict[int, Interface]:
     """Return the interface of each NIC by number, including the virtual ones that can be made of others."""
     there, virtual = dict(physical), [nic for nic in nics if nic.kind is not Kind.PHYSICAL]
     while ready := [nic for nic in virtual if _has_part(nic, there)]:
@@ -50,7 +52,7 @@ def _has_part(nic: Nic, there: Mapping[int, Interface]) -> bool:
     return not parts or any(number in there for number in parts)
 
 
-def _related(link: Link, links: Mapping[int, Link]) -> Link:
+def _with_relations(link: Link, links: Mapping[int, Link]) -> Link:
     number, others = link.nic.number, links.values()
     return replace(
         link,
@@ -61,7 +63,7 @@ def _related(link: Link, links: Mapping[int, Link]) -> Link:
     )
 
 
-def _awaited(links: list[Link]) -> list[Link]:
+def _with_required(links: list[Link]) -> list[Link]:
     """Mark one link as required: the first with a gateway or DHCPv4, else the first.
 
     Optional links are only considered if all are optional. One is required even then: a manager with no

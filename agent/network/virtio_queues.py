@@ -27,40 +27,40 @@ _SYS = "/sys/class/net"
 _MULTIQUEUE = 22
 
 
-def tune(ctx: Context) -> Iterator[Item]:
+def reconcile(ctx: Context) -> Iterator[Item]:
     """Set the number of queue pairs of every virtio NIC that supports several."""
     if not ctx.settings.multiqueue or ctx.host.offline:
         return
     before = boot_cache.load(ctx.host, boot_cache.QUEUES) or {}
     left, cpus = dict[str, int](), len(online_cpus(ctx.host)) or 1
     for interface in interfaces.physical(ctx.host):
-        if has_several(ctx.host, interface):
-            item = _settle(ctx.host, interface, min(MOST, cpus), before.get(str(interface.index)), left)
+        if is_multiqueue(ctx.host, interface):
+            item = _reconcile(ctx.host, interface, min(MOST, cpus), before.get(str(interface.index)), left)
             if item is not None:
                 yield item
     if left != before:
         boot_cache.store(ctx.host, boot_cache.QUEUES, left)
 
 
-def has_several(host: Host, interface: Interface) -> bool:
+def is_multiqueue(host: Host, interface: Interface) -> bool:
     """Return whether it is a virtio NIC that supports several queue pairs."""
     features = attribute(host, f"{_SYS}/{interface.name}/device/features")
     return features[_MULTIQUEUE : _MULTIQUEUE + 1] == "1"
 
 
-def in_use(host: Host, interface: Interface) -> int:
+def queue_count(host: Host, interface: Interface) -> int:
     """Return the number of queue pairs in use: sysfs lists no others."""
     return sum(name.startswith("tx-") for name in listed(host, f"{_SYS}/{interface.name}/queues"))
 
 
-def _settle(
+def _reconcile(
     host: Host, interface: Interface, wanted: int, last: int | None, left: dict[str, int]
 ) -> Item | None:
     """Set the queue pairs of one NIC; return None if the NIC has gone.
 
     ``last`` is the number that the agent left before; ``left`` gets the number left now, by ifindex.
     """
-    name, index, live = f"queues:{interface.name}", str(interface.index), in_use(host, interface)
+    name, index, live = f"queues:{interface.name}", str(interface.index), queue_count(host, interface)
     if not live:
         return None
     if last is not None:

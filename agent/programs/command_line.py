@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HEAD = 4
 
 
-def command(path: str, head: bytes, script: Script) -> tuple[str, ...]:
+def argv(path: str, head: bytes, script: Script) -> tuple[str, ...]:
     """Return the argv of a delivered program; ``head`` is the first ``HEAD`` bytes of its file.
 
     The program named ``run`` is text for /bin/sh, whatever its first bytes are.

@@ -62,13 +62,13 @@ def execute(
     if why := _disabled(host, path):
         yield skipped(name, why)
         return
-    why, remedy = ownership.untrusted(os.path.realpath(host.path("/")), path)
+    why, remedy = ownership.why_untrusted(os.path.realpath(host.path("/")), path)
     if why:
         yield failed(
             name, f"not run: {why}", f"it runs as root, so only root may be able to change it: {remedy}"
         )
         return
-    ctx.waiting(f"{name} (at most {timeout:g} s)")
+    ctx.on_wait(f"{name} (at most {timeout:g} s)")
     try:
         head = host.read_bytes(path, limit=command_line.HEAD) or b""
         transient.run(
@@ -85,7 +85,7 @@ def execute(
     else:
         yield changed(name, "would run" if host.dry_run else "was run")
     finally:
-        ctx.waiting("")
+        ctx.on_wait("")
 
 
 def _disabled(host: Host, path: str) -> str:

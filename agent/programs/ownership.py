@@ -23,7 +23,7 @@ _WRITE = 2
 _LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
-def untrusted(root: str, name: str) -> tuple[str, str]:
+def why_untrusted(root: str, name: str) -> tuple[str, str]:
     """Return why users other than root can change the file at a path, and the remedy; two empty strings if
     only root can.
 
@@ -32,7 +32,7 @@ def untrusted(root: str, name: str) -> tuple[str, str]:
     """
     try:
         for place in _path_components(root, name):
-            why, remedy = writable(place)
+            why, remedy = why_writable(place)
             if why:
                 shown = place if root == "/" else place.removeprefix(root) or "/"
                 return f"{shown} {why}", f"{remedy} {shown}"
@@ -41,7 +41,7 @@ def untrusted(root: str, name: str) -> tuple[str, str]:
     return "", ""
 
 
-def writable(place: str, *, sticky: bool = True) -> tuple[str, str]:
+def why_writable(place: str, *, sticky: bool = True) -> tuple[str, str]:
     """Return who besides root may write to a file or folder, and the command that fixes it; two empty
     strings if only root may. Links are not followed: only their owner counts.
 

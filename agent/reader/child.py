@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
         left = left[os.write(1, left) :]
 
 
-def be(words: list[str], medium: int, answers: int) -> NoReturn:
+def become_reader(words: list[str], medium: int, answers: int) -> NoReturn:
     """Run as the reader in a forked process and end it; ``words`` are main's arguments."""
     try:
         os.dup2(medium, 0)

@@ -59,7 +59,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """The reader's answer. ``config`` is None if it could not be read, or the delivery is the ``same``."""
+    """The reader's answer. ``config`` is None if it could not be read, or ``is_unchanged``."""
 
     config: model.InstanceConfig | None
     #: The customer's programs by name.
@@ -70,31 +70,32 @@ class Parsed:
     #: The digest of everything that was delivered.
     digest: str
     #: Whether the digest equals the one of the last delivery.
-    same: bool
+    is_unchanged: bool
     #: Whether the medium has the marks of this dialect.
-    ours: bool
+    is_recognised: bool
     #: False if it is damaged or truncated.
-    whole: bool
+    is_complete: bool
     #: Its place on the medium, in bytes: offset and length.
     extent: tuple[int, int]
     modules: tuple[Piece, ...]
     #: Why the medium is not the platform's, or "".
     foreign: str = ""
     #: Whether ``extent`` begins not with an archive but with the mark of one that was being overwritten.
-    wiped: bool = False
+    is_being_overwritten: bool = False
     #: The end of another archive before ``extent``, in bytes of the disk; 0 if there is none.
-    before: int = 0
+    previous_end: int = 0
     #: Plain passwords by account ("": the default user's): kept in this process's memory, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
 
 
-def parse_disk(descriptor: int, *, known: str = "") -> Parsed:
+def parse_disk(descriptor: int, *, known_digest: str = "") -> Parsed:
     """Find and read the platform's archive on the disk ``descriptor``.
 
-    ``known`` is the digest of the last delivery: with it the archive is only compared, without pydantic and
-    without a configuration in the answer. Raise HostError if the reader fails or does not end in time.
+    ``known_digest`` is the digest of the last delivery: with it the archive is only compared, without
+    pydantic and without a configuration in the answer. Raise HostError if the reader fails or does not end
+    in time.
     """
-    return _read("gandi", "disk", descriptor, known)
+    return _read("gandi", "disk", descriptor, known_digest)
 
 
 def parse_files(dialect: str, files: Mapping[str, bytes]) -> Parsed:
@@ -127,7 +128,7 @@ def _may_hold_texts(dialect: str, files: Mapping[str, bytes]) -> bool:
 def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
     # The folders of modules are taken from this process: *.pth files are not read again.
     packages = [] if known else [one for one in sys.path if one.endswith(_PACKAGES)]
-    status, output = _answered([dialect, place, known, *packages], descriptor)
+    status, output = _run_reader([dialect, place, known, *packages], descriptor)
     if status:
         raise HostError(f"the {dialect} reader ended {_how(status)}", hint=_HINT)
     try:
@@ -162,20 +163,20 @@ def _wait(ours: socket.socket, theirs: socket.socket) -> NoReturn:
         if descriptors:
             from agent.reader import child
 
-            child.be(json.loads(words), *descriptors)
+            child.become_reader(json.loads(words), *descriptors)
     finally:
         os._exit(0)
 
 
-def dismiss() -> None:
+def stop_prepared() -> None:
     """End the reader of ``prepare`` if it was not used."""
-    if prepared := _taken():
+    if prepared := _take_prepared():
         process, ours = prepared
         ours.close()
         os.waitpid(process, 0)
 
 
-def _taken() -> tuple[int, socket.socket] | None:
+def _take_prepared() -> tuple[int, socket.socket] | None:
     global _prepared
     taken, _prepared = _prepared, None
     return taken
@@ -183,7 +184,7 @@ def _taken() -> tuple[int, socket.socket] | None:
 
 def _start(words: list[str], descriptor: int, writing: int) -> int:
     """Start a reader of the medium on ``descriptor`` that answers on ``writing``; return its process id."""
-    if prepared := _taken():
+    if prepared := _take_prepared():
         process, ours = prepared
         with ours:
             socket.send_fds(ours, [json.dumps(words).encode()], [descriptor, writing])
@@ -195,7 +196,7 @@ def _start(words: list[str], descriptor: int, writing: int) -> int:
     )
 
 
-def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
+def _run_reader(words: list[str], descriptor: int) -> tuple[int, bytes]:
     """Run the reader; return its wait status and output. Raise HostError if it cannot start or is killed."""
     reading, writing = os.pipe()
     try:
@@ -208,13 +209,13 @@ def _answered(words: list[str], descriptor: int) -> tuple[int, bytes]:
     output, status, deadline = None, None, time.monotonic() + TIMEOUT
     try:
         output = _collect(reading, deadline)
-        if output is not None and timed_wait.ended(process, deadline - time.monotonic()):
+        if output is not None and timed_wait.wait_for_exit(process, deadline - time.monotonic()):
             _, status = os.waitpid(process, 0)
     finally:
         os.close(reading)
         if status is None:
             os.kill(process, 9)
-            if timed_wait.ended(process, _GONE):
+            if timed_wait.wait_for_exit(process, _GONE):
                 os.waitpid(process, 0)
     if output is None or status is None:
         raise HostError(f"the reader took more than {TIMEOUT:g} s, or its answer was too large", hint=_HINT)
@@ -227,7 +228,7 @@ def _fork(words: list[str], descriptor: int, writing: int) -> int:
         return process
     from agent.reader import child
 
-    child.be(words, descriptor, writing)
+    child.become_reader(words, descriptor, writing)
 
 
 def _spawn(words: list[str], descriptor: int, writing: int) -> int:
@@ -280,13 +281,13 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
             for path, message, hint, harmless in answer["problems"]
         ),
         digest=str(answer.get("digest", "")),
-        same=bool(answer.get("same")),
-        ours=bool(answer.get("ours", True)),
-        whole=bool(answer.get("whole", True)),
+        is_unchanged=bool(answer.get("same")),
+        is_recognised=bool(answer.get("ours", True)),
+        is_complete=bool(answer.get("whole", True)),
         extent=(int(start), int(length)),
         modules=tuple(Piece(str(name), int(at), int(size)) for name, at, size in answer.get("modules", ())),
         foreign=shown(str(answer.get("foreign", ""))),
-        wiped=bool(answer.get("wiped")),
-        before=before,
+        is_being_overwritten=bool(answer.get("wiped")),
+        previous_end=before,
         secrets={str(name): str(secret) for name, secret in answer.get("secrets", {}).items()},
     )

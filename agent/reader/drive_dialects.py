@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 
 from agent.reader.common.document import too_large
-from agent.reader.common.result import encoded, told
+from agent.reader.common.result import encoded, problem_rows
 from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
@@ -91,4 +91,4 @@ def _answer(parse: Parse) -> dict[str, Any]:
     except MemoryError:
         reading = too_large("the drive")
     answer = encoded(reading)
-    return answer | {"problems": told(reading.problems)}
+    return answer | {"problems": problem_rows(reading.problems)}

@@ -14,7 +14,7 @@ from agent.reader.common.archive_layout import BLOCK, CONFIG, OFFSETS, SCRIPT, m
 from agent.reader.common.bounds import read_json
 from agent.reader.common.document import too_large
 from agent.reader.common.problem import Problem
-from agent.reader.common.result import Reading, encoded, told
+from agent.reader.common.result import Reading, encoded, problem_rows
 from agent.reader.formats import tar_archive
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def _answer(parse: Parse | None, known: str) -> dict[str, Any]:
     }
     if parse is not None and raw is not None:
         answer |= _document(found, parse, raw, script)
-    return answer | {"whole": found.whole, "problems": told(found.problems)}
+    return answer | {"whole": found.is_complete, "problems": problem_rows(found.problems)}
 
 
 def _chosen() -> tuple[_Delivery | None, int]:
@@ -97,7 +97,7 @@ def _chosen() -> tuple[_Delivery | None, int]:
     """
     late, early = OFFSETS
     first = _at(early)
-    if first and (first.archive.foreign or not first.archive.whole or first.archive.length > late):
+    if first and (first.archive.foreign or not first.archive.is_complete or first.archive.length > late):
         return first, 0
     second = _at(late)
     return (second, first.archive.length if first else 0) if second else (first, 0)
@@ -107,14 +107,14 @@ def _at(offset: int) -> _Delivery | None:
     """Return the platform's archive, a foreign one, or the agent's mark, at ``offset``; otherwise None."""
     block = os.pread(0, BLOCK, offset)
     if (size := tar_archive.marked(block)) is not None:
-        return _Delivery(tar_archive.Archive(offset, BLOCK + size, whole=True), wiped=True)
+        return _Delivery(tar_archive.Archive(offset, BLOCK + size, is_complete=True), wiped=True)
     if tar_archive.header(block) is None:
         return None
     found = tar_archive.read(0, offset)
     if found.foreign:
         return _Delivery(found)
     raw, script = (_content(found, name) for name in (CONFIG, SCRIPT))
-    is_ours = found.ours and (raw is not None or any(not p.harmless for p in found.problems))
+    is_ours = found.is_recognised and (raw is not None or any(not p.harmless for p in found.problems))
     return _Delivery(found, raw, script) if is_ours else None
 
 
@@ -124,7 +124,7 @@ def _content(found: Archive, name: str) -> bytes | None:
     try:
         return member.read(0) if member else None
     except tar_archive.Damaged as error:
-        found.whole = False
+        found.is_complete = False
         found.problems.append(Problem(name, str(error), "the platform must deliver it again"))
         return None
 

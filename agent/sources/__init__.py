@@ -1,7 +1,7 @@
 """The sources of a configuration, their order, and how long to wait for one.
 
 A source finds a medium and passes its bytes to the reader; it changes nothing. To add one: a module here
-with a function ``look``, and a line in ``SOURCES``. Another platform's drive is a row in reader/dialects.
+with a function ``search``, and a line in ``SOURCES``. Another platform's drive is a row in reader/dialects.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import importlib
 import time
 
 from agent.block import storage, unresponsive
-from agent.block.transport import undelivered
+from agent.block.transport import why_not_platform_disk
 from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
@@ -36,19 +36,19 @@ _AUTO = ((ARCHIVE,), DRIVES)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a module has to look for: ``sources``, those of its sources that are wanted; ``known``, the
-    digest of the last delivery; ``label``, the setting CONFIG_CONFIGDRIVE_LABEL.
+class SearchRequest:
+    """What a module has to look for: ``sources``, those of its sources that are wanted; ``known_digest``,
+    the digest of the last delivery; ``label``, the setting CONFIG_CONFIGDRIVE_LABEL.
     """
 
     host: Host
     sources: tuple[str, ...]
-    known: str = ""
+    known_digest: str = ""
     label: str = "config"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMedium:
     """A medium and what the reader made of it. ``parsed`` is None for an archive that was applied and is
     only to be overwritten further.
     """
@@ -58,14 +58,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class SearchResult:
     """The result of a look: the medium to use, None without one, and notes on others."""
 
-    found: Found | None = None
+    found: FoundMedium | None = None
     notes: tuple[Item, ...] = ()
 
 
-def off(ctx: Context) -> str:
+def why_disabled(ctx: Context) -> str:
     """Return why the agent does not configure this machine, "" if it does.
 
     Either CONFIG_DATASOURCE is none, or it is auto and another tool configures the machine.
@@ -80,86 +80,96 @@ def off(ctx: Context) -> str:
     )
 
 
-def turns(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def search_groups(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """Return the sources of CONFIG_DATASOURCE in groups; a group is searched only if those before it have
     found nothing. Raise ConfigError for an unknown name.
     """
     if NONE in names:
         return ()
-    asked, seen = list[tuple[str, ...]](), set[str]()
+    groups, seen = list[tuple[str, ...]](), set[str]()
     for name in names:
         if name not in (AUTO, *SOURCES):
             known = ", ".join((AUTO, NONE, *SOURCES))
             raise ConfigError(f"CONFIG_DATASOURCE: {name!r} is not a source", hint=f"write one of: {known}")
-        for turn in _AUTO if name == AUTO else ((name,),):
-            asked += [left] if (left := tuple(one for one in turn if one not in seen)) else []
-            seen.update(turn)
-    return tuple(asked)
+        for group in _AUTO if name == AUTO else ((name,),):
+            groups += [left] if (left := tuple(one for one in group if one not in seen)) else []
+            seen.update(group)
+    return tuple(groups)
 
 
-def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-    """Return the medium to use. ``known`` is the digest of the last delivery.
+def find(
+    ctx: Context, known_digest: str, *, wait_for_medium: bool, wait_for_drivers: bool = False
+) -> SearchResult:
+    """Return the medium to use. ``known_digest`` is the digest of the last delivery.
 
-    ``patient``: the machine has no configuration of its own, so wait for a medium until all disks have
-    appeared, at most CONFIG_SOURCE_TIMEOUT seconds. A drive does not end the wait: another medium may take
-    precedence, or contradict it. ``drivers``: wait only for disks that are seen already and have no driver
-    yet. Raise ConfigError for a wrong setting or contradicting media, HostError if the reader failed.
+    ``wait_for_medium``: the machine has no configuration of its own, so wait for a medium until all disks
+    have appeared, at most CONFIG_SOURCE_TIMEOUT seconds. A drive does not end the wait: another medium may
+    take precedence, or contradict it. ``wait_for_drivers``: wait only for disks that are seen already and
+    have no driver yet. Raise ConfigError for a wrong setting or contradicting media, HostError if the
+    reader failed.
     """
-    asked, seen = turns(ctx.settings.datasource), storage.names(ctx.host)
-    findings = _first(ctx, asked, known)
-    drivers = drivers and not patient and findings.found is None
-    if not asked or not (patient or drivers) or _comes_first(findings):
+    groups, seen = search_groups(ctx.settings.datasource), storage.names(ctx.host)
+    findings = _search(ctx, groups, known_digest)
+    wait_for_drivers = wait_for_drivers and not wait_for_medium and findings.found is None
+    if not groups or not (wait_for_medium or wait_for_drivers) or _is_final(findings):
         return findings
     from agent.sources.arrivals import Arrivals
 
     deadline = time.monotonic() + ctx.settings.source_timeout
     with Arrivals(ctx.host) as arrivals:
-        ctx.waiting("all disks to appear" if findings.found else "a configuration medium")
+        ctx.on_wait("all disks to appear" if findings.found else "a configuration medium")
         more = True
-        while more and not _comes_first(findings):
-            more = arrivals.wait(deadline, drivers_only=drivers)
+        while more and not _is_final(findings):
+            more = arrivals.wait(deadline, drivers_only=wait_for_drivers)
             there = storage.names(ctx.host)
-            if (findings.found is None and not drivers) or (there != seen and (drivers or not more)):
-                findings, seen = _first(ctx, asked, known), there
-        ctx.waiting("")
+            if (findings.found is None and not wait_for_drivers) or (
+                there != seen and (wait_for_drivers or not more)
+            ):
+                findings, seen = _search(ctx, groups, known_digest), there
+        ctx.on_wait("")
     return findings
 
 
-def _comes_first(findings: Findings) -> bool:
+def _is_final(findings: SearchResult) -> bool:
     """Return whether no medium that appears later could take precedence, or contradict it."""
     return findings.found is not None and findings.found.medium.source == ARCHIVE
 
 
-def find_drive(ctx: Context, known: str) -> Findings:
+def find_drive(ctx: Context, known_digest: str) -> SearchResult:
     """Return the drive to use on a running machine; a swap archive is read at boot only."""
-    drives = (tuple(one for one in turn if one != ARCHIVE) for turn in turns(ctx.settings.datasource))
-    return _first(ctx, tuple(turn for turn in drives if turn), known)
+    drives = (
+        tuple(one for one in group if one != ARCHIVE) for group in search_groups(ctx.settings.datasource)
+    )
+    return _search(ctx, tuple(group for group in drives if group), known_digest)
 
 
-def _first(ctx: Context, asked: tuple[tuple[str, ...], ...], known: str) -> Findings:
-    notes: dict[Item, None] = dict.fromkeys(_silent(ctx, known))
-    for turn in asked:
-        module = importlib.import_module(SOURCES[turn[0]])
-        looked: Findings = module.look(Asked(ctx.host, turn, known, ctx.settings.configdrive_label))
-        notes |= dict.fromkeys(looked.notes)
+def _search(ctx: Context, groups: tuple[tuple[str, ...], ...], known_digest: str) -> SearchResult:
+    notes: dict[Item, None] = dict.fromkeys(_unresponsive_disks(ctx, known_digest))
+    for group in groups:
+        module = importlib.import_module(SOURCES[group[0]])
+        request = SearchRequest(ctx.host, group, known_digest, ctx.settings.configdrive_label)
+        result: SearchResult = module.search(request)
+        notes |= dict.fromkeys(result.notes)
         if ctx.host.debug:
-            medium = looked.found.medium if looked.found else None
-            ctx.host.debug(f"source: searched {', '.join(turn)}: {medium.disk if medium else 'no medium'}")
-        if looked.found:
-            return Findings(looked.found, tuple(notes))
-    return Findings(None, tuple(notes))
+            medium = result.found.medium if result.found else None
+            ctx.host.debug(f"source: searched {', '.join(group)}: {medium.disk if medium else 'no medium'}")
+        if result.found:
+            return SearchResult(result.found, tuple(notes))
+    return SearchResult(None, tuple(notes))
 
 
-def _silent(ctx: Context, known: str) -> Iterator[Item]:
+def _unresponsive_disks(ctx: Context, known_digest: str) -> Iterator[Item]:
     """Yield a note on each of the platform's disks that does not answer; such a disk is not opened here.
 
     It is a failure if the machine has no configuration yet, since that may be on the disk.
     """
     host = ctx.host
-    platform = [name for name in storage.names(host) if not undelivered(host, storage.devpath(host, name))]
-    for name in sorted(unresponsive.find(host, platform)):
+    platform = [
+        name for name in storage.names(host) if not why_not_platform_disk(host, storage.devpath(host, name))
+    ]
+    for name in sorted(unresponsive.find_unresponsive(host, platform)):
         why = "does not answer: not searched for a configuration"
-        if known:
+        if known_digest:
             yield skipped(devnode(name), why)
         else:
             yield failed(devnode(name), why, "see: journalctl -k; reboot when it answers")

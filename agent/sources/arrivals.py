@@ -62,21 +62,21 @@ class Arrivals:
     def wait(self, deadline: float, *, drivers_only: bool = False) -> bool:
         """Wait for a uevent, or _LOOK_AGAIN seconds; return False if there is nothing more to wait for.
 
-        That is so when ``deadline`` (monotonic seconds) has passed or ``pending`` is false, with
-        ``drivers_only`` when ``probing`` is false. Raise HostError if the socket fails.
+        That is so when ``deadline`` (monotonic seconds) has passed or ``is_pending`` is false, with
+        ``drivers_only`` when ``is_probing`` is false. Raise HostError if the socket fails.
         """
         left = deadline - time.monotonic()
-        pending = self.probing() if drivers_only else self.pending()
+        pending = self.is_probing() if drivers_only else self.is_pending()
         if left <= 0 or self._socket is None or not pending:
             return False
         ready, _, _ = select.select([self._socket], [], [], min(left, _LOOK_AGAIN))
         while ready:
-            self._hear(self._socket)
+            self._receive(self._socket)
             ready, _, _ = select.select([self._socket], [], [], 0)
         return True
 
     @staticmethod
-    def _hear(events: socket.socket) -> None:
+    def _receive(events: socket.socket) -> None:
         try:
             events.recv(1 << 16, socket.MSG_DONTWAIT)
         except OSError as error:
@@ -84,7 +84,7 @@ class Arrivals:
             if error.errno != errno.ENOBUFS:
                 raise HostError(f"kernel uevents cannot be received: {error.strerror}") from error
 
-    def pending(self) -> bool:
+    def is_pending(self) -> bool:
         """Return whether udev is busy or a storage device has no driver yet."""
         if self._udev_is_busy():
             return True
@@ -94,7 +94,7 @@ class Arrivals:
             or any(self._unbound("scsi", "type", kind) for kind in _SCSI_STORAGE)
         )
 
-    def probing(self) -> bool:
+    def is_probing(self) -> bool:
         """Return whether a disk or drive that the kernel has found is still being set up: a driver is bound
         but there is no block device yet, or udev may still load the driver. Once udev is idle, a device
         without a driver does not count.
@@ -119,7 +119,7 @@ class Arrivals:
         """
         if not self.host.exists("/run/udev/queue"):
             return False
-        hung = [name for name in storage.names(self.host) if unresponsive.is_silent(self.host, name)]
+        hung = [name for name in storage.names(self.host) if unresponsive.is_unresponsive(self.host, name)]
         return not hung or any(
             name not in hung and "USEC_INITIALIZED" not in database.block(self.host, name)
             for name in storage.names(self.host)

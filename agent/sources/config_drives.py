@@ -12,7 +12,7 @@ import re
 
 from agent import __version__
 from agent.block import storage, unresponsive
-from agent.block.transport import undelivered
+from agent.block.transport import why_not_platform_disk
 from agent.context import Medium
 from agent.host import machine_uuid
 from agent.host.sysfs import devnode
@@ -22,8 +22,8 @@ from agent.lib.records import dataclass, replace
 from agent.reader.common.problem import Problem, shown
 from agent.reader.dialects import DIALECTS, DRIVES
 from agent.report import Item, failed, skipped
-from agent.sources import Asked, Findings, Found
-from agent.sources.superblock import Labelled, labelled
+from agent.sources import FoundMedium, SearchRequest, SearchResult
+from agent.sources.superblock import LabelledDevice, labelled
 from agent.udev import database
 
 TYPE_CHECKING = False
@@ -50,77 +50,81 @@ _MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for na
 class Drive:
     """A drive that was read: its dialect, its files, and a digest of them."""
 
-    device: Labelled
+    device: LabelledDevice
     dialect: str
     tree: Tree
     digest: str
 
 
-def places(host: Host) -> list[str]:
+def candidate_devices(host: Host) -> list[str]:
     """Return the kernel names of all devices that may be a drive, in bus order, each disk before its
     partitions.
     """
     return [
         device
         for name in storage.names(host)
-        if not _why_not(host, name) and not unresponsive.is_silent(host, name)
-        for device in storage.with_parts(host, name)
+        if not _why_excluded(host, name) and not unresponsive.is_unresponsive(host, name)
+        for device in storage.with_partitions(host, name)
     ]
 
 
-def look(asked: Asked, places: Places = places) -> Findings:
+def search(request: SearchRequest, candidates: Places = candidate_devices) -> SearchResult:
     """Return the drive to use, parsed, and a note on each other one with the reason.
 
     Raise ConfigError, naming both, for two drives that describe different machines.
     """
-    labels, notes = _labels(asked.label), list(strays(asked.host, asked.label))
-    if asked.host.debug:
-        for name in storage.names(asked.host):
-            asked.host.debug(f"source drives: {name}: {_why_not(asked.host, name) or 'may be a drive'}")
-    drives = [drive for name in places(asked.host) for drive in _read_from(asked, name, labels, notes)]
-    found = _choose(drives, asked.known, notes)
-    return Findings(found, tuple(notes))
+    labels, notes = _labels(request.label), list(excluded_drives(request.host, request.label))
+    if request.host.debug:
+        for name in storage.names(request.host):
+            request.host.debug(
+                f"source drives: {name}: {_why_excluded(request.host, name) or 'may be a drive'}"
+            )
+    drives = [
+        drive for name in candidates(request.host) for drive in _read_from(request, name, labels, notes)
+    ]
+    found = _choose(drives, request.known_digest, notes)
+    return SearchResult(found, tuple(notes))
 
 
 def _read_from(
-    asked: Asked, name: str, labels: Mapping[str, tuple[str, ...]], notes: list[Item]
+    request: SearchRequest, name: str, labels: Mapping[str, tuple[str, ...]], notes: list[Item]
 ) -> Iterable[Drive]:
     """Yield the drive on the device if it is of a wanted source; else add the reason to ``notes``."""
-    device = labelled(asked.host, name, labels)
-    if device is None or not set(labels[device.label]) & set(asked.sources):
-        if asked.host.debug:
+    device = labelled(request.host, name, labels)
+    if device is None or not set(labels[device.label]) & set(request.sources):
+        if request.host.debug:
             why = f"labelled {device.label}" if device else "no filesystem with a drive's label"
-            asked.host.debug(f"source drives: {name}: not read: {why}")
+            request.host.debug(f"source drives: {name}: not read: {why}")
         return
     try:
         drive = _read(device, labels[device.label])
     except AgentError as error:
         notes.append(failed(device.node, error.message.removeprefix(f"{device.node}: "), error.hint))
         return
-    if asked.host.debug:
+    if request.host.debug:
         dialect = drive.dialect if drive else "no"
-        asked.host.debug(f"source drives: {name}: read: labelled {device.label}, {dialect} configuration")
+        request.host.debug(f"source drives: {name}: read: labelled {device.label}, {dialect} configuration")
     if drive is None:
         notes.append(skipped(device.node, f"labelled {device.label}, but contains no configuration"))
-    elif drive.dialect in asked.sources:
+    elif drive.dialect in request.sources:
         yield drive
 
 
-def carries(host: Host, disk: str, label: str) -> bool:
+def may_have_drive(host: Host, disk: str, label: str) -> bool:
     """Return whether a disk, or a partition of it, may be a drive. ``label``: CONFIG_CONFIGDRIVE_LABEL."""
-    if _why_not(host, disk) or unresponsive.is_silent(host, disk):
+    if _why_excluded(host, disk) or unresponsive.is_unresponsive(host, disk):
         return False
-    return any(labelled(host, name, _labels(label)) for name in storage.with_parts(host, disk))
+    return any(labelled(host, name, _labels(label)) for name in storage.with_partitions(host, disk))
 
 
-def strays(host: Host, label: str) -> Iterable[Item]:
+def excluded_drives(host: Host, label: str) -> Iterable[Item]:
     """Yield a note on each device with a drive's label where no platform puts a drive.
 
     The label is udev's. The device is not opened at all: a user who made it could also make it hang.
     """
     for disk in storage.names(host):
-        if why := _why_not(host, disk):
-            for name in storage.with_parts(host, disk):
+        if why := _why_excluded(host, disk):
+            for name in storage.with_partitions(host, disk):
                 found = database.block(host, name).get("ID_FS_LABEL", "").lower()
                 if found in _labels(label):
                     yield skipped(devnode(name), f"labelled {found}, but {why}: never read")
@@ -131,17 +135,17 @@ def _labels(setting: str) -> Mapping[str, tuple[str, ...]]:
     return LABELS if not own or own in LABELS else {own: ("cloudstack",)} | LABELS
 
 
-def _why_not(host: Host, disk: str) -> str:
-    return undelivered(host, storage.devpath(host, disk))
+def _why_excluded(host: Host, disk: str) -> str:
+    return why_not_platform_disk(host, storage.devpath(host, disk))
 
 
-def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
+def _read(device: LabelledDevice, dialects: tuple[str, ...]) -> Drive | None:
     """Return the drive with its files and the dialect by their names, None without a configuration."""
     from agent.block import detached_mount
     from agent.sources.drive_files import Tree
 
     tree = Tree()
-    with detached_mount.mounted(device.node, device.fstype, device.number) as root:
+    with detached_mount.mounted(device.node, device.fstype, device.devno) as root:
         try:
             tree.add_folder(root)
         except OSError as error:
@@ -152,7 +156,7 @@ def _read(device: Labelled, dialects: tuple[str, ...]) -> Drive | None:
 
 def dialect_of(tree: Tree, dialects: Iterable[str] = DRIVES) -> str:
     """Return the first dialect with a mark among the drive's file names, "" if there is none."""
-    names = {*tree.files, *tree.left}
+    names = {*tree.files, *tree.skipped}
     return next((d for d in dialects if any(_MARKS[d].fullmatch(name) for name in names)), "")
 
 
@@ -162,7 +166,7 @@ def _digest(dialect: str, tree: Tree) -> str:
     for name, content in sorted(tree.files.items()):
         digest.update(f"\0{name}\0{len(content)}\0".encode())
         digest.update(content)
-    for name in sorted(tree.left):
+    for name in sorted(tree.skipped):
         digest.update(f"\0{name}".encode())
     return digest.hexdigest()
 
@@ -170,19 +174,19 @@ def _digest(dialect: str, tree: Tree) -> str:
 # -- which one counts -----------------------------------------------------------------------------
 
 
-def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
+def _choose(drives: list[Drive], known_digest: str, notes: list[Item]) -> FoundMedium | None:
     """Return the first drive in bus order that can be parsed; add notes on the others to ``notes``."""
     if len({drive.digest for drive in drives}) > 1:
-        known = ""  # parse them all, to compare what they say
-    read = [(drive, _parsed(drive, known)) for drive in drives]
-    usable = [(drive, parsed) for drive, parsed in read if parsed.same or parsed.config]
+        known_digest = ""  # parse them all, to compare what they say
+    read = [(drive, _parsed(drive, known_digest)) for drive in drives]
+    usable = [(drive, parsed) for drive, parsed in read if parsed.is_unchanged or parsed.config]
     if not usable:
         return _found(*read[0]) if read else None
     first, chosen = usable[0]
     for other, parsed in read:
         if other is first:
             continue
-        if parsed.config is None and not parsed.same:
+        if parsed.config is None and not parsed.is_unchanged:
             notes += [failed(f"{other.device.node}: {p.path}", p.message, p.hint) for p in parsed.problems]
         elif not _same_machine(chosen, parsed):
             raise ConfigError(
@@ -196,24 +200,24 @@ def _choose(drives: list[Drive], known: str, notes: list[Item]) -> Found | None:
     return _found(first, chosen)
 
 
-def _parsed(drive: Drive, known: str) -> Parsed:
-    """Parse the drive's files; for a drive with the digest ``known``, start no parser."""
+def _parsed(drive: Drive, known_digest: str) -> Parsed:
+    """Parse the drive's files; for a drive with the digest ``known_digest``, start no parser."""
     from agent.reader import client
 
-    if known and drive.digest == known:
+    if known_digest and drive.digest == known_digest:
         return client.Parsed(
             config=None,
             files={},
             raw=None,
             problems=(),
             digest=drive.digest,
-            same=True,
-            ours=True,
-            whole=True,
+            is_unchanged=True,
+            is_recognised=True,
+            is_complete=True,
             extent=(0, 0),
             modules=(),
         )
-    return replace(read_tree(drive.dialect, drive.tree), digest=drive.digest, same=False)
+    return replace(read_tree(drive.dialect, drive.tree), digest=drive.digest, is_unchanged=False)
 
 
 def read_tree(dialect: str, tree: Tree) -> Parsed:
@@ -223,22 +227,22 @@ def read_tree(dialect: str, tree: Tree) -> Parsed:
     found = client.parse_files(dialect, tree.files)
     left = tuple(
         Problem(shown(name), f"left out: {why}", "the platform must deliver a correct drive")
-        for name, why in sorted(tree.left.items())
+        for name, why in sorted(tree.skipped.items())
     )
     return replace(found, problems=(*found.problems, *left))
 
 
 def _same_machine(one: Parsed, other: Parsed) -> bool:
     if one.config is None or other.config is None:
-        return one.same and other.same
+        return one.is_unchanged and other.is_unchanged
     return same_identity(one.config.identity, other.config.identity)
 
 
 def same_identity(one: Identity, other: Identity) -> bool:
     """Return whether two identities are the same machine: same source and id, UUIDs in any spelling."""
-    return one == other or (one.source == other.source and machine_uuid.same(one.id, other.id))
+    return one == other or (one.source == other.source and machine_uuid.is_same_uuid(one.id, other.id))
 
 
-def _found(drive: Drive, parsed: Parsed) -> Found:
+def _found(drive: Drive, parsed: Parsed) -> FoundMedium:
     device = drive.device
-    return Found(Medium(drive.dialect, device.name, device.number), parsed)
+    return FoundMedium(Medium(drive.dialect, device.name, device.devno), parsed)

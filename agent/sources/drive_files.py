@@ -36,10 +36,10 @@ _NAME = re.compile(r"[A-Za-z0-9._:;+@=, -]{1,128}")
 
 @dataclass(slots=True)
 class Tree:
-    """What was read: ``files``, path on the drive -> content; ``left``, path -> why it was left out."""
+    """What was read: ``files``, path on the drive -> content; ``skipped``, path -> why it was left out."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     _names: int = 0
     _bytes: int = 0
 
@@ -62,7 +62,7 @@ class Tree:
             elif kind == "file":
                 self._add_file(root, path)
             elif kind != "folder":
-                self.left[path] = f"{kind}, not a file"
+                self.skipped[path] = f"{kind}, not a file"
 
     def _add_file(self, root: int, path: str) -> None:
         descriptor = detached_mount.opened(root, path)
@@ -78,7 +78,7 @@ class Tree:
         finally:
             os.close(descriptor)
         if len(content) > most:
-            self.left[path] = (
+            self.skipped[path] = (
                 f"larger than {FILE >> 20} MiB, or the drive's files than {ALL >> 20} MiB together"
             )
             return

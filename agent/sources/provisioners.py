@@ -26,7 +26,7 @@ def active(host: Host) -> str:
     if _cloud_init(host):
         return "cloud-init"
     return next(
-        (name for name, all_ in _UNITS.items() if any(units.enabled(host, unit) for unit in all_)), ""
+        (name for name, all_ in _UNITS.items() if any(units.is_enabled(host, unit) for unit in all_)), ""
     )
 
 

@@ -29,11 +29,11 @@ _NO_NAME = frozenset({"", "no name"})
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledDevice:
     """A device with a filesystem that has one of the known labels (in lower case)."""
 
     name: str
-    number: str
+    devno: str
     fstype: str
     label: str
 
@@ -43,7 +43,7 @@ class Labelled:
         return devnode(self.name)
 
 
-def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
+def labelled(host: Host, name: str, labels: Collection[str]) -> LabelledDevice | None:
     """Return the device if it has one of the labels (lower case), None also if it cannot be read."""
     guess = _guess(host, name)
     if guess is None or (guess not in labels and guess not in _NO_NAME):
@@ -53,12 +53,12 @@ def labelled(host: Host, name: str, labels: Collection[str]) -> Labelled | None:
     label = next((label for label in names if label in labels), "")
     if not label or found.get("ID_FS_TYPE") not in FILESYSTEMS or "ID_FS_AMBIVALENT" in found:
         return None
-    return Labelled(name, storage.number_of(host, name), found["ID_FS_TYPE"], label)
+    return LabelledDevice(name, storage.devno_of(host, name), found["ID_FS_TYPE"], label)
 
 
 def _guess(host: Host, name: str) -> str | None:
     """Return the label in the superblock, in lower case; None without one of these filesystems."""
-    if storage.size_now(host, name) < _VOLUME + _SECTOR:
+    if storage.current_size(host, name) < _VOLUME + _SECTOR:
         return None
     try:
         # O_NONBLOCK: without it, opening an optical drive closes its tray.

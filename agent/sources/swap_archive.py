@@ -17,7 +17,7 @@ from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.reader.common import archive_layout
 from agent.report import failed, skipped
-from agent.sources import Asked, Findings, Found
+from agent.sources import FoundMedium, SearchRequest, SearchResult
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,29 +44,29 @@ def platform_disks(host: Host) -> Iterable[str]:
     return [
         name
         for name in storage.names(host)
-        if attachment(host, storage.devpath(host, name))[0] and not unresponsive.is_silent(host, name)
+        if attachment(host, storage.devpath(host, name))[0] and not unresponsive.is_unresponsive(host, name)
     ]
 
 
-def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) -> Findings:
+def search(request: SearchRequest, disks: Callable[[Host], Iterable[str]] = platform_disks) -> SearchResult:
     """Return the first disk with an archive, parsed, and notes on archives that are not used.
 
     Raise HostError if a disk could not be read and no other has an archive.
     """
-    host = asked.host
+    host = request.host
     broken: dict[str, HostError] = {}
     notes: list[Item] = []
     carriers: list[Disk] = []
     for name in disks(host):
         try:
-            if disk := _carrier(host, name):
+            if disk := _candidate(host, name):
                 carriers.append(disk)
         except HostError as error:
             broken[name] = error
     carriers.sort(key=_rank)
     for place, disk in enumerate(carriers):
         try:
-            found = _read(host, disk, asked.known)
+            found = _read(host, disk, request.known_digest)
         except HostError as error:
             broken[disk.name] = error
             continue
@@ -78,13 +78,13 @@ def look(asked: Asked, disks: Callable[[Host], Iterable[str]] = platform_disks) 
             others = (other.device.node for other in carriers[place + 1 :])
             why = f"also carries an archive, neither read nor changed; {disk.device.node} counts"
             unread = (failed(f"/dev/{one}", error.message, error.hint) for one, error in broken.items())
-            return Findings(found, (*unread, *notes, *(skipped(other, why) for other in others)))
+            return SearchResult(found, (*unread, *notes, *(skipped(other, why) for other in others)))
     if broken:
         raise next(iter(broken.values()))
-    return Findings(None, tuple(notes))
+    return SearchResult(None, tuple(notes))
 
 
-def facts(host: Host, name: str) -> Disk | None:
+def probe_disk(host: Host, name: str) -> Disk | None:
     """Return the disk with libblkid's present results instead of udev's record, None if it is gone."""
 
     def asked(part: str) -> dict[str, str]:
@@ -93,14 +93,14 @@ def facts(host: Host, name: str) -> Disk | None:
     return storage.read(host, name, asked)
 
 
-def foreign(host: Host, disk: Disk) -> str:
+def why_foreign(host: Host, disk: Disk) -> str:
     """Return why the disk must be neither read nor formatted; "" for a swap disk or one with no content."""
     table, parts = disk.device.udev.get("ID_PART_TABLE_TYPE", ""), disk.partitions
-    in_use = mounts.swaps(host) | {number for mount in mounts.mounts(host) for number in mount.numbers}
+    in_use = mounts.swaps(host) | {number for mount in mounts.mounts(host) for number in mount.devnos}
     for device in disk.devices:
         if why := _content(device):
             return why
-        if device.holders or device.number in in_use:
+        if device.holders or device.devno in in_use:
             return f"{device.name} is in use"
     if table not in ("", "gpt"):
         return f"has a partition table ({table})"
@@ -130,10 +130,10 @@ def _rank(disk: Disk) -> int:
     return 1 if disk.device.label == b"swap" else 2 if disk.name == "xvdz" else 3
 
 
-def _carrier(host: Host, name: str) -> Disk | None:
+def _candidate(host: Host, name: str) -> Disk | None:
     """Return a disk that may carry an archive, or None. Raise HostError if it cannot be read."""
-    disk = facts(host, name) if _marked(host, name) else None
-    why = foreign(host, disk) if disk else "no tar header where an archive would begin"
+    disk = probe_disk(host, name) if _has_tar_magic(host, name) else None
+    why = why_foreign(host, disk) if disk else "no tar header where an archive would begin"
     if host.debug:
         host.debug(f"source archive: {name}: {f'not searched: {why}' if why else 'may carry an archive'}")
     return disk if not why else None
@@ -143,9 +143,9 @@ class _Foreign(Exception):
     """Why an archive, or the disk that it is on, is not the platform's."""
 
 
-def _marked(host: Host, name: str) -> bool:
+def _has_tar_magic(host: Host, name: str) -> bool:
     """Return whether there is the magic of a tar header, by two reads and without a process."""
-    if storage.size_now(host, name) <= max(archive_layout.OFFSETS):
+    if storage.current_size(host, name) <= max(archive_layout.OFFSETS):
         return False
     try:
         with host.opened(devnode(name), os.O_RDONLY) as disk:
@@ -156,24 +156,24 @@ def _marked(host: Host, name: str) -> bool:
         return False
 
 
-def _read(host: Host, disk: Disk, known: str) -> Found | None:
+def _read(host: Host, disk: Disk, known_digest: str) -> FoundMedium | None:
     """Return the disk's archive, None without one. Raise _Foreign if it is not the platform's, HostError
     if it cannot be read.
     """
     with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
         info = os.fstat(descriptor)
-        if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.number:
+        if f"{os.major(info.st_rdev)}:{os.minor(info.st_rdev)}" != disk.device.devno:
             raise HostError(f"{disk.device.node}: replaced by another device while it was read")
-        return _found(descriptor, disk, known)
+        return _found(descriptor, disk, known_digest)
 
 
-def _found(descriptor: int, disk: Disk, known: str) -> Found | None:
+def _found(descriptor: int, disk: Disk, known_digest: str) -> FoundMedium | None:
     """Return what the reader finds on the open disk. Raise as ``_read``."""
     from agent.reader.client import parse_disk
 
     try:
-        parsed = parse_disk(descriptor, known=known)
-        if known and parsed.ours and not parsed.same:
+        parsed = parse_disk(descriptor, known_digest=known_digest)
+        if known_digest and parsed.is_recognised and not parsed.is_unchanged:
             # The reader imports the parts for a document before it reads the medium, or not at all.
             parsed = parse_disk(descriptor)
     except HostError as error:
@@ -181,16 +181,18 @@ def _found(descriptor: int, disk: Disk, known: str) -> Found | None:
     if parsed.foreign:
         raise _Foreign(parsed.foreign)
     offset, length = parsed.extent
-    medium = Medium(NAME, disk.name, disk.device.number, target(disk).name, offset, 0)
+    medium = Medium(NAME, disk.name, disk.device.devno, target(disk).name, offset, 0)
     block = archive_layout.BLOCK
-    if parsed.wiped and _bytes(descriptor, disk, block, offset) == archive_layout.mark(length - block):
+    if parsed.is_being_overwritten and _bytes(descriptor, disk, block, offset) == archive_layout.mark(
+        length - block
+    ):
         # mkswap may have been cut within its page.
-        _nothing_before(descriptor, disk, offset, max(parsed.before, PAGE))
-        return Found(_sized(medium, disk, length), None)
-    if not parsed.ours:
+        _nothing_before(descriptor, disk, offset, max(parsed.previous_end, PAGE))
+        return FoundMedium(_sized(medium, disk, length), None)
+    if not parsed.is_recognised:
         return None
-    _nothing_before(descriptor, disk, offset, parsed.before)
-    return Found(_sized(medium, disk, length, parsed.modules), parsed)
+    _nothing_before(descriptor, disk, offset, parsed.previous_end)
+    return FoundMedium(_sized(medium, disk, length, parsed.modules), parsed)
 
 
 def _nothing_before(descriptor: int, disk: Disk, offset: int, start: int) -> None:
@@ -219,6 +221,6 @@ def _sized(medium: Medium, disk: Disk, length: int, modules: tuple[Piece, ...] =
 
     longest = min(LONGEST, disk.device.size - medium.offset)
     if not 0 < length <= longest:
-        return replace(medium, left="its archive states an impossible length")
+        return replace(medium, not_swap_reason="its archive states an impossible length")
     inside = [m for m in modules if medium.offset < m.offset and m.offset + m.size <= medium.offset + length]
     return replace(medium, length=length, modules=tuple(inside))

@@ -39,14 +39,14 @@ _REPAIRS = frozenset({"localhost", "fstab", "cron"})
 _RESET = "password"
 
 
-def begin(host: Host, identity: Identity, nics: Iterable[str]) -> None:
+def record_adoption(host: Host, identity: Identity, nics: Iterable[str]) -> None:
     """Record that this machine is adopted, with the MACs of its NICs."""
     json_file.store(
         host, FILE, {"instance": asdict(identity), "nics": sorted(nics), "document": "", "done": []}
     )
 
 
-def take(host: Host, config: InstanceConfig) -> None:
+def record_first_document(host: Host, config: InstanceConfig) -> None:
     """Record the first document of an adopted machine, before the machine becomes its instance."""
     from agent.config.model import dump
 
@@ -55,12 +55,12 @@ def take(host: Host, config: InstanceConfig) -> None:
     json_file.store(host, FILE, found | {"instance": asdict(config.identity)} | said)
 
 
-def nics(host: Host) -> frozenset[str]:
+def nic_macs(host: Host) -> frozenset[str]:
     """Return the MACs of the NICs that an adopted machine had; none on any other machine."""
     return frozenset((json_file.load(host, FILE) or {}).get("nics", ()))
 
 
-def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
+def is_kept(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
     """Return whether an item that was never applied to the instance stays as it is."""
     kind = item.partition(":")[0]
     if kind in _REPAIRS:
@@ -70,7 +70,7 @@ def keeps(host: Host, identity: Identity | None, folder: str, item: str) -> bool
     return kind != _RESET or found.get("boot") == (host.read(_BOOT) or "")
 
 
-def untouched(host: Host, identity: Identity | None, folder: str) -> bool:
+def has_first_document_only(host: Host, identity: Identity | None, folder: str) -> bool:
     """Return whether the machine is adopted and the platform has delivered at most its first document."""
     return _in_force(host, identity, folder) is not None
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 MACHINE_ID, HOST_KEYS = "machine-id", "host-keys"
 
 
-def expect(ctx: Context) -> None:
+def schedule(ctx: Context) -> None:
     """Write all notes for the instance that the machine is about to become."""
     for what in (MACHINE_ID, HOST_KEYS):
-        ctx.host.write(ctx.state.file(f"renew/{what}"), b"", mode=0o600)
+        ctx.host.write(ctx.state.path_for_writing(f"renew/{what}"), b"", mode=0o600)
 
 
 def is_due(ctx: Context, what: str) -> bool:
@@ -37,6 +37,6 @@ def is_late(ctx: Context) -> bool:
     return ctx.host.live and ("mount" in begun or begun.get("bootstrap", {}).get("state") != "running")
 
 
-def done(ctx: Context, what: str) -> None:
+def mark_done(ctx: Context, what: str) -> None:
     """Remove the note: it was regenerated, or is to stay as it is."""
     ctx.host.remove(f"{ctx.state.folder()}/renew/{what}")

@@ -45,7 +45,7 @@ def is_settled(host: Host) -> bool:
     return host.exists(FLAG)
 
 
-def withdraw(host: Host) -> None:
+def remove_mark(host: Host) -> None:
     """Remove the mark before something begins; on return its removal survives a power cut.
 
     Raise HostError if it cannot be removed.
@@ -55,10 +55,10 @@ def withdraw(host: Host) -> None:
             os.fsync(folder)
 
 
-def wake(host: Host) -> None:
+def daemon_started(host: Host) -> None:
     """Withdraw the mark as the daemon starts, and stop udev's rules from starting one."""
     host.remove(ASLEEP)
-    withdraw(host)
+    remove_mark(host)
 
 
 # -- the archive that was applied last ---------------------------------------------------
@@ -88,7 +88,7 @@ def forget_archive(host: Host) -> None:
     host.remove(ARCHIVE)
 
 
-def archived(ctx: Context) -> int:
+def archive_size(ctx: Context) -> int:
     """Return the size in bytes of the archive that is kept and in force, 0 if there is none."""
     if ctx.state.identity() is None or not ctx.host.exists(f"{ctx.state.folder()}/delivered"):
         return 0

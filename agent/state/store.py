@@ -13,8 +13,8 @@
     disks.json                  filesystem UUID -> mountpoint and other facts
     adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
 
-``State.settle`` is the one place of the rule of three values: it makes every step idempotent and keeps the
-administrator's changes.
+``State.reconcile`` is the one place of the rule of three values: it makes every step idempotent and keeps
+the administrator's changes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class State:
 
     host: Host
     #: Path of its files; "" for the folder of the current instance.
-    place: str = ""
+    path: str = ""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _unstored: model.Identity | None = None
 
@@ -64,34 +64,35 @@ class State:
 
     def identity(self) -> model.Identity | None:
         """Return the current instance, None on a machine that was never set up."""
-        return self._unstored or self._named()
+        return self._unstored or self._stored_identity()
 
-    def assume(self, identity: model.Identity) -> None:
-        """Make this the instance for this process only, until ``adopt``.
+    def use_unstored_instance(self, identity: model.Identity) -> None:
+        """Make this the instance for this process only, until ``set_instance``.
 
-        Until then files are stored under its name, and applied items are not recorded. Where ``adopt`` is
-        never called (the disk is full), programs that run once are not run: it could not be recorded.
+        Until then files are stored under its name, and applied items are not recorded. Where
+        ``set_instance`` is never called (the disk is full), programs that run once are not run: it could not
+        be recorded.
         """
         self._unstored = identity
 
-    def adopt(self, identity: model.Identity, *, dmi: str = "") -> bool:
+    def set_instance(self, identity: model.Identity, *, dmi_uuid: str = "") -> bool:
         """Make this the instance; return True when it is not the stored one, or that cannot be read."""
         try:
-            is_new = identity != self._named()
+            is_new = identity != self._stored_identity()
         except json_file.Damaged:
             is_new = True
         if is_new:
-            json_file.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi})
+            json_file.store(self.host, _INSTANCE, asdict(identity) | {"dmi": dmi_uuid})
         self._unstored = identity if self.host.dry_run else None
         return is_new
 
-    def _named(self) -> model.Identity | None:
+    def _stored_identity(self) -> model.Identity | None:
         from agent.config import model  # late: a disk event does not need it
 
         found = json_file.load(self.host, _INSTANCE)
         return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
 
-    def dmi(self) -> str:
+    def dmi_uuid(self) -> str:
         """Return the machine's DMI UUID at the instance's first boot, "" if unknown."""
         found = json_file.load(self.host, _INSTANCE)
         return str(found.get("dmi", "")) if found else ""
@@ -101,8 +102,8 @@ class State:
 
         Raise HostError on a machine without an instance.
         """
-        if self.place:
-            return self.place
+        if self.path:
+            return self.path
         identity = self.identity()
         if identity is None:
             raise HostError("no instance is known yet", hint="run: gandi-agent status")
@@ -120,8 +121,8 @@ class State:
                 self.host.remove(self.user_data())
             for name, content in sorted(files.items()):
                 path, mode = (USER_DATA, 0o600) if name == USER_DATA else (f"scripts/{name}", 0o700)
-                self.host.write(self.file(path), content, mode=mode, sync=True)
-            self.host.write(self.file("config.json"), model.dump(config), mode=0o600, sync=True)
+                self.host.write(self.path_for_writing(path), content, mode=mode, sync=True)
+            self.host.write(self.path_for_writing("config.json"), model.dump(config), mode=0o600, sync=True)
 
     def config(self) -> model.InstanceConfig | None:
         """Return the last good configuration, None if there never was one.
@@ -153,7 +154,7 @@ class State:
 
     # -- once ------------------------------------------------------------------------
 
-    def done(self, mark: str) -> bool:
+    def is_done(self, mark: str) -> bool:
         """Return whether a program or step that runs once per instance was started, or counts as done."""
         name, folder = json_file.safe_name(mark), self.folder()
         if self.host.exists(f"{folder}/done/{name}"):
@@ -161,18 +162,18 @@ class State:
         with self._lock:
             before_us = adopted.counts_as_done(self.host, self.identity(), folder, name)
         if before_us:
-            self.mark(mark)
+            self.mark_done(mark)
         return before_us
 
-    def mark(self, mark: str) -> None:
+    def mark_done(self, mark: str) -> None:
         """Record that it has been started; on return that survives a power cut."""
         self.host.write(self.mark_file(mark), b"", mode=0o600, sync=True)
 
     def mark_file(self, mark: str) -> str:
         """Return the path of the mark, for a program that writes it itself; create its folder."""
-        return self.file(f"done/{json_file.safe_name(mark)}")
+        return self.path_for_writing(f"done/{json_file.safe_name(mark)}")
 
-    def file(self, name: str) -> str:
+    def path_for_writing(self, name: str) -> str:
         """Return the path of a file in the instance's folder; create the folder it is in."""
         path = f"{self.folder()}/{name}"
         json_file.folder(self.host, path.rpartition("/")[0])
@@ -180,7 +181,7 @@ class State:
 
     # -- three values ----------------------------------------------------------------
 
-    def settle(
+    def reconcile(
         self,
         name: str,
         *,
@@ -188,9 +189,9 @@ class State:
         wanted: str,
         live: str | None,
         apply: Callable[[], object],
-        left: Callable[[], str | None] | None = None,
+        read_back: Callable[[], str | None] | None = None,
         parts: str | None = None,
-        own: bool = False,
+        exclusive: bool = False,
         detail: str = "",
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
@@ -199,12 +200,13 @@ class State:
         ``wanted``: the same as this system spells it (the rendered file, the line).
         ``live``: how it is now, None if it is absent.
         ``apply``: make it as wanted; may raise.
-        ``left``: return how it is after ``apply``, where that is the system's choice (a hash it makes).
+        ``read_back``: return how it is after ``apply``, where that is the system's choice (a hash it makes).
         ``parts``: for an item of several files, of which ``live`` shows one, or for a line in a shared file,
-        which does not show who added it. That the item is begun is stored first, with this text (``begun``),
-        and removed when ``apply`` has returned; ``apply`` must be able to go on from any part.
-        ``own``: only the agent writes its file, so one that is as wanted without a record was applied by a
-        run that was cut short, and may be withdrawn.
+        which does not show who added it. That the item is begun is stored first, with this text
+        (``begun_parts``), and removed when ``apply`` has returned; ``apply`` must be able to go on from any
+        part.
+        ``exclusive``: only the agent writes its file, so one that is as wanted without a record was applied
+        by a run that was cut short, and may be withdrawn.
 
         The first that holds decides:
 
@@ -218,36 +220,36 @@ class State:
         with self._lock:
             known = self._applied().get(name)
             is_new = known is None or known["delivered"] != digest(delivered)
-            was_cut = is_new and parts is not None and self.begun(name) is not None
+            was_cut = is_new and parts is not None and self.begun_parts(name) is not None
             if self.host.debug:
                 self.host.debug(_compared(name, delivered, wanted, live, known, was_cut=was_cut))
             if live == wanted and not was_cut:
-                found = not own and (known is None or "found" in known)
+                found = not exclusive and (known is None or "found" in known)
                 self._remember(name, delivered, wanted, found=found)
                 if parts is not None:
-                    self.ended(name)
+                    self.clear_begun(name)
                 return unchanged(name, detail)
             is_first = known is None and not was_cut
-            if is_first and adopted.keeps(self.host, self.identity(), self.folder(), name):
+            if is_first and adopted.is_kept(self.host, self.identity(), self.folder(), name):
                 self._remember(name, delivered, _BEFORE_US)
                 return kept(name, "as it was before the agent")
             ours = known is not None and live is not None and known["left"] == digest(live)
             if not is_new and not ours:
                 return kept(name)
             if parts is not None and not was_cut:
-                self._begin(name, parts)
+                self._record_begun(name, parts)
         apply()
         with self._lock:
-            self._remember(name, delivered, wanted if left is None else left() or "")
+            self._remember(name, delivered, wanted if read_back is None else read_back() or "")
             if parts is not None:
-                self.ended(name)
+                self.clear_begun(name)
         return changed(name, detail)
 
-    def begun(self, name: str) -> str | None:
+    def begun_parts(self, name: str) -> str | None:
         """Return the ``parts`` stored when the item was begun, None if it is not begun."""
         return self._begun().get(name)
 
-    def ended(self, name: str) -> None:
+    def clear_begun(self, name: str) -> None:
         """Remove the record that the item is begun: it is complete, or nothing of it was made."""
         with self._lock:
             items = self._begun()
@@ -258,7 +260,7 @@ class State:
             else:
                 self.host.remove(self._begun_file())
 
-    def _begin(self, name: str, parts: str) -> None:
+    def _record_begun(self, name: str, parts: str) -> None:
         try:
             json_file.store(self.host, self._begun_file(), {"items": self._begun() | {name: parts}})
         except HostError:
@@ -291,17 +293,17 @@ class State:
         self.forget(name)
         return changed(name, detail or "no longer delivered, removed")
 
-    def is_ours(self, name: str, live: str) -> bool:
+    def is_as_applied(self, name: str, live: str) -> bool:
         """Return whether the item's live value is as the agent left it when it was last applied."""
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
-    def remember(self, name: str, value: str) -> None:
-        """Record a value under a name, for a later ``is_ours``."""
+    def record_value(self, name: str, value: str) -> None:
+        """Record a value under a name, for a later ``is_as_applied``."""
         with self._lock:
             self._remember(name, value, value)
 
-    def applied(self, prefix: str) -> tuple[str, ...]:
+    def recorded_items(self, prefix: str) -> tuple[str, ...]:
         """Return the names of recorded items that begin with ``prefix``."""
         return tuple(name for name in self._applied() if name.startswith(prefix))
 
@@ -333,15 +335,15 @@ class State:
 
     # -- NICs ------------------------------------------------------------------------
 
-    def pairs(self) -> dict[int, str]:
+    def nic_pairs(self) -> dict[int, str]:
         """Return the MAC (lower case) that each NIC of the document was paired with, by NIC number."""
         found = json_file.load(self.host, f"{self.folder()}/nics.json") or {}
         return {int(number): mac for number, mac in found.get("pairs", {}).items()}
 
-    def store_pairs(self, pairs: Mapping[int, str]) -> None:
+    def store_nic_pairs(self, pairs: Mapping[int, str]) -> None:
         """Store the pairs; from then on they decide."""
         with self._lock:
-            if self._unstored is None and dict(pairs) != self.pairs():
+            if self._unstored is None and dict(pairs) != self.nic_pairs():
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
                 json_file.store(self.host, f"{self.folder()}/nics.json", value)
 

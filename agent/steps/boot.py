@@ -8,7 +8,7 @@ the agent's cgroup and sandbox, and not ordered after basic.target, which waits 
 from __future__ import annotations
 
 from agent.lib.errors import HostError
-from agent.programs.command_line import HEAD, command
+from agent.programs.command_line import HEAD, argv
 from agent.report import changed, guarded, skipped, unchanged
 from agent.state import adopted
 from agent.systemd import transient
@@ -30,7 +30,9 @@ STARTED = "/run/gandi/boot"
 def apply(ctx: Context) -> Iterator[Item]:
     """Run each program that has not been started in this boot."""
     programs = ctx.config.boot if ctx.config else ()
-    before_us = programs and adopted.untouched(ctx.host, ctx.state.identity(), ctx.state.folder())
+    before_us = programs and adopted.has_first_document_only(
+        ctx.host, ctx.state.identity(), ctx.state.folder()
+    )
     for script in programs:
         if before_us:
             yield skipped(script.name, "this machine stays as it was before the agent")
@@ -50,15 +52,15 @@ def _run(ctx: Context, script: Script) -> Iterator[Item]:
     if head is None:
         raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
     ctx.host.write(mark, b"")
-    ctx.waiting(f"{script.name} (at most {TIMEOUT} s)")
+    ctx.on_wait(f"{script.name} (at most {TIMEOUT} s)")
     try:
         transient.run(
             ctx.host,
             f"gandi-boot-{script.name}",
-            command(path, head, script),
+            argv(path, head, script),
             timeout=min(ctx.settings.script_timeout or TIMEOUT, TIMEOUT),
             description="Program of the platform's document, at each boot",
         )
     finally:
-        ctx.waiting("")
+        ctx.on_wait("")
     yield changed(script.name, "run")

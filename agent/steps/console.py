@@ -45,7 +45,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield skipped("consoles", "the kernel command line has systemd.getty_auto=0")
         return
     for unit in dict.fromkeys(map(_unit, consoles)):
-        if units.masked(host, unit) or units.masked(host, _template(unit)):
+        if units.is_masked(host, unit) or units.is_masked(host, _template(unit)):
             yield kept(unit)
         elif _wanted(host, unit):
             yield unchanged(unit)

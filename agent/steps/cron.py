@@ -39,20 +39,20 @@ _JOB = re.compile(
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle each job's time as one item; yield nothing if there is no /etc/crontab."""
+    """Reconcile each job's time as one item; yield nothing if there is no /etc/crontab."""
     text = ctx.host.read(FILE)
     if text is None or not (seed := _seed(ctx)):
         return
     for found in _JOB.finditer(text):
-        yield _settle(ctx, found[2], tuple(words(found[1])), seed)
+        yield _reconcile(ctx, found[2], tuple(words(found[1])), seed)
 
 
-def _settle(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
+def _reconcile(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
     state, name, now = ctx.state.system(), f"cron:{job}", " ".join(live)
-    if live != SHIPPED[job] and live != spread(job, seed) and not state.is_ours(name, now):
+    if live != SHIPPED[job] and live != spread_times(job, seed) and not state.is_as_applied(name, now):
         return kept(name)
-    wanted = " ".join(spread(job, seed))
-    return state.settle(
+    wanted = " ".join(spread_times(job, seed))
+    return state.reconcile(
         name,
         delivered=seed,
         wanted=wanted,
@@ -62,7 +62,7 @@ def _settle(ctx: Context, job: str, live: tuple[str, ...], seed: str) -> Item:
     )
 
 
-def spread(job: str, seed: str) -> tuple[str, ...]:
+def spread_times(job: str, seed: str) -> tuple[str, ...]:
     """Return the five time fields of a job for a machine's seed."""
     number = int(digest(f"{seed}\n{job}")[:12], 16)
     _, hour, *days = SHIPPED[job]
@@ -77,12 +77,12 @@ def _seed(ctx: Context) -> str:
     return (
         f"{now.source} {now.id}"
         if now
-        else machine_uuid.machine(ctx.host) or machine_uuid.fallback(ctx.host)
+        else machine_uuid.read_uuid(ctx.host) or machine_uuid.fallback_id(ctx.host)
     )
 
 
 def _write(host: Host, job: str, wanted: str) -> None:
-    there, (minute, hour, *days) = host.as_it_is(FILE), words(wanted)
+    there, (minute, hour, *days) = host.read_file(FILE), words(wanted)
 
     def line(found: re.Match[str]) -> str:
         return f"{minute} {hour}\t{' '.join(days)}\t" if found[2] == job else found[0]

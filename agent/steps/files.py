@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle each file, in the document's order."""
+    """Reconcile each file, in the document's order."""
     for file in ctx.config.files if ctx.config else ():
-        yield from guarded(f"file:{file.path}", _settle(ctx, file))
+        yield from guarded(f"file:{file.path}", _reconcile(ctx, file))
 
 
-def _settle(ctx: Context, file: File) -> Iterator[Item]:
+def _reconcile(ctx: Context, file: File) -> Iterator[Item]:
     content, owner = _content(ctx, file), _owner(ctx.host, file)
-    there = _there(ctx.host, file.path)
+    there = _live(ctx.host, file.path)
     live, mode, live_owner = (there.content, there.mode, there.owner) if there else (None, file.mode, owner)
-    settle = partial(ctx.state.settle, f"file:{file.path}")
+    reconcile = partial(ctx.state.reconcile, f"file:{file.path}")
     if file.append:
         after = (live or b"") + content
-        yield settle(
+        yield reconcile(
             delivered=f"{file.digest} appended",
             wanted="there",
             live="there" if live is not None and content in live else None,
             apply=lambda: ctx.host.write(file.path, after, mode=mode, owner=live_owner),
         )
     else:
-        yield settle(
+        yield reconcile(
             delivered=f"{file.digest} {file.owner}:{file.group} {file.mode:o}",
             wanted=_described(content, file.mode, owner),
             live=None if live is None else _described(live, mode, live_owner),
@@ -81,15 +81,15 @@ def _number(text: str, what: str) -> int:
     raise ConfigError(f"there is no {what} {text}", hint=f"deliver a {what} that the machine has")
 
 
-def _there(host: Host, name: str) -> Live | None:
+def _live(host: Host, name: str) -> Live | None:
     """Return the file at a path, None if there is none.
 
     Raise ConfigError for a path that is relative, ends in "/" or contains "..", HostError as
-    ``Host.as_it_is``.
+    ``Host.read_file``.
     """
     if not name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
         raise ConfigError(f"{name}: not an absolute path of a file", hint="deliver one that has no .. in it")
-    return host.as_it_is(name)
+    return host.read_file(name)
 
 
 def _described(content: bytes, mode: int, owner: tuple[int, int]) -> str:

@@ -46,24 +46,24 @@ WANTED = Counters(MOUNTS, MONTHS * _MONTH)
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the limits as one item; yield nothing on another filesystem."""
-    root = [mount for mount in mounts.mounts(ctx.host) if mount.at == "/"]
+    """Reconcile the limits as one item; yield nothing on another filesystem."""
+    root = [mount for mount in mounts.mounts(ctx.host) if mount.mountpoint == "/"]
     if not root or not root[-1].fstype.startswith("ext"):
         return
-    node = f"/dev/block/{next(iter(root[-1].numbers))}"
+    node = f"/dev/block/{next(iter(root[-1].devnos))}"
     live = read(ctx, node)
     if live is None:
         return
     state, name = ctx.state.system(), "fsck"
-    if live.mounts > 0 and live != WANTED and not state.applied(name):
+    if live.mounts > 0 and live != WANTED and not state.recorded_items(name):
         yield unchanged(name, f"already set: {live}")
         return
-    yield state.settle(
+    yield state.reconcile(
         name,
         delivered=str(WANTED),
         wanted=str(WANTED),
         live=str(live),
-        apply=lambda: _set(ctx, node),
+        apply=lambda: _set_counters(ctx, node),
         detail=str(WANTED),
     )
 
@@ -79,7 +79,7 @@ def read(ctx: Context, node: str) -> Counters | None:
     )
 
 
-def _set(ctx: Context, node: str) -> None:
+def _set_counters(ctx: Context, node: str) -> None:
     # It writes only the superblock, at once, so it needs no unit that outlives the agent.
     argv = ("tune2fs", "-c", str(MOUNTS), "-i", f"{MONTHS}m", os.path.realpath(ctx.host.path(node)))
     ctx.host.run(argv, timeout=_TIMEOUT)

@@ -48,12 +48,12 @@ def apply(ctx: Context) -> Iterator[Item]:
         # The keys must be gone from the disk before the note that they are due for removal is.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
-        if host.live and (regenerate.is_late(ctx) or not units.enabled(host, KEYGEN)):
+        if host.live and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN)):
             # The unit has already run in this boot, or is not enabled.
             host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
-    regenerate.done(ctx, regenerate.HOST_KEYS)
+    regenerate.mark_done(ctx, regenerate.HOST_KEYS)
 
 
 def keys(host: Host) -> list[str]:

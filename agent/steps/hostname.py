@@ -26,14 +26,14 @@ _LONGEST = 64
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the name in each place, as one item each."""
+    """Reconcile the name in each place, as one item each."""
     config = ctx.config
     if config is None or not config.hostname:
         return
     name, host = config.hostname, ctx.host
     # A longer one has at least one dot; systemd ignores an /etc/hostname that the kernel would not take.
     short = name if len(name) <= _LONGEST else name.partition(".")[0]
-    yield ctx.state.settle(
+    yield ctx.state.reconcile(
         "hostname",
         delivered=name,
         wanted=short,
@@ -44,7 +44,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     yield _hosts(ctx, config, name)
     mailname = _line(host, "/etc/mailname")
     if mailname is not None:
-        yield ctx.state.settle(
+        yield ctx.state.reconcile(
             "mailname",
             delivered=name,
             wanted=name,
@@ -68,8 +68,8 @@ def _line(host: Host, name: str) -> str | None:
 def _hosts(ctx: Context, config: InstanceConfig, name: str) -> Item:
     text = ctx.host.read("/etc/hosts") or "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     wanted = f"{address(config)}\t{' '.join(dict.fromkeys((name, name.partition('.')[0])))}"
-    own = own_line(text, name, wanted, ctx.state)
-    return ctx.state.settle(
+    own = agents_line(text, name, wanted, ctx.state)
+    return ctx.state.reconcile(
         "hosts",
         delivered=wanted,
         wanted=wanted,
@@ -89,7 +89,7 @@ def address(config: InstanceConfig) -> str:
     return addresses[0] if addresses else _NO_ADDRESS
 
 
-def own_line(text: str, name: str, wanted: str, state: State) -> str | None:
+def agents_line(text: str, name: str, wanted: str, state: State) -> str | None:
     """Return the line of /etc/hosts for this machine's name, or None.
 
     In this order: the wanted line, the line that the agent wrote last, one that has the name, Debian's
@@ -99,7 +99,7 @@ def own_line(text: str, name: str, wanted: str, state: State) -> str | None:
     short = name.partition(".")[0]
     tests = (
         lambda line: line == wanted,
-        lambda line: state.is_ours("hosts", line),
+        lambda line: state.is_as_applied("hosts", line),
         lambda line: name in _names(line) or short in _names(line),
         lambda line: words(line)[0] == _NO_ADDRESS,
     )

@@ -38,8 +38,8 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     host = ctx.host
     old = (host.read(FILE) or "").strip(WHITE)
-    if not _ID.fullmatch(old) or _made_now(host):
-        regenerate.done(ctx, regenerate.MACHINE_ID)
+    if not _ID.fullmatch(old) or _is_new_this_boot(host):
+        regenerate.mark_done(ctx, regenerate.MACHINE_ID)
         yield unchanged("machine-id", "made in this boot")
         return
     new = random_id()
@@ -48,7 +48,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         host.write(DBUS, f"{new}\n")
     if host.live:
         _move_journal(host, old, new)
-    regenerate.done(ctx, regenerate.MACHINE_ID)
+    regenerate.mark_done(ctx, regenerate.MACHINE_ID)
     yield changed("machine-id", "new")
 
 
@@ -60,7 +60,7 @@ def random_id() -> str:
     return data.hex()
 
 
-def _made_now(host: Host) -> bool:
+def _is_new_this_boot(host: Host) -> bool:
     """Return whether systemd made the machine-id in this boot.
 
     Either it is a file mounted over /etc/machine-id, as systemd does while / is read-only, or it was written

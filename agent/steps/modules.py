@@ -54,18 +54,18 @@ def apply(ctx: Context) -> Iterator[Item]:
     piece = max(fitting, key=lambda one: one.name.endswith(".bz2"))
     node = devnode(medium.disk)
     mark = f"modules-{digest(f'{piece.name} {piece.size} {_fingerprint(ctx.host, node, piece)}')[:32]}"
-    if ctx.state.done(mark):
+    if ctx.state.is_done(mark):
         yield unchanged("modules", release)
         return
     if not ctx.host.exists("/lib/modules") or not os.access(ctx.host.path("/lib/modules"), os.W_OK):
         yield skipped("modules", "/lib/modules is not writable")
         return
-    if ctx.host.effect(f"unpack {piece.name} below /lib/modules and /boot"):
+    if ctx.host.allows(f"unpack {piece.name} below /lib/modules and /boot"):
         yield from _unpack(ctx.host, node, piece)
     ctx.host.run(("depmod", release), timeout=_DEPMOD_TIMEOUT)
     # Without this, a power cut could keep the mark and leave the modules empty.
     ctx.host.run(("sync",), timeout=_SYNC_TIMEOUT)
-    ctx.state.mark(mark)
+    ctx.state.mark_done(mark)
     yield changed("modules", release)
 
 

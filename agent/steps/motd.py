@@ -33,16 +33,16 @@ LINES = f"""\
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the program, or the link, as one item."""
-    host, settle = ctx.host, partial(ctx.state.system().settle, "motd")
+    """Reconcile the program, or the link, as one item."""
+    host, reconcile = ctx.host, partial(ctx.state.system().reconcile, "motd")
     if host.exists(PROGRAMS):
         live, write = host.read(FILE), partial(host.write, FILE, LINES, mode=0o755)
-        yield settle(delivered=FILE, wanted=LINES, live=live, apply=write, detail=FILE)
+        yield reconcile(delivered=FILE, wanted=LINES, live=live, apply=write, detail=FILE)
     elif host.exists(TEXTS):
         if host.live:
             host.write(TEXT, host.run((PROGRAM,), changes=False).stdout)
         live, link = _live(host), partial(host.symlink, LINK, TEXT)
-        yield settle(delivered=LINK, wanted=TEXT, live=live, apply=link, detail=LINK)
+        yield reconcile(delivered=LINK, wanted=TEXT, live=live, apply=link, detail=LINK)
     else:
         yield skipped("motd", f"there is neither {PROGRAMS} nor {TEXTS}")
 

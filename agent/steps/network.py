@@ -21,7 +21,7 @@ from agent.lib.errors import ConfigError
 from agent.lib.records import asdict, replace
 from agent.network import interfaces, nic_inventory, sysctls, virtio_queues
 from agent.network.interfaces import Interface
-from agent.network.managers import keys, left_over
+from agent.network.managers import inactive_with_files, keys
 from agent.network.pairing import pair
 from agent.network.plan import plan
 from agent.report import Outcome, changed, kept, skipped, unchanged
@@ -43,12 +43,12 @@ _SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle every NIC; then have a running manager apply what has changed.
+    """Reconcile every NIC; then have a running manager apply what has changed.
 
     Raise ConfigError if no known manager is in charge, but the document has NICs or one is set in the
     settings.
     """
-    if why := sources.off(ctx):
+    if why := sources.why_disabled(ctx):
         yield skipped("network", why)
         return
     nics = ctx.config.nics if ctx.config else ()
@@ -59,14 +59,14 @@ def apply(ctx: Context) -> Iterator[Item]:
             raise
         yield skipped("network", f"{error.message}, and no document has a NIC: left as it is")
         return
-    stored = ctx.state.pairs() if ctx.config else {}
-    there = nic_inventory.find(ctx, _plugged(nics), stored, by_name=renderer.BY_NAME)
+    stored = ctx.state.nic_pairs() if ctx.config else {}
+    there = nic_inventory.wait_for_nics(ctx, _physical(nics), stored, by_name=renderer.BY_NAME)
     pairing = _pair(ctx, nics, there, stored)
-    yield from _leave_others(ctx, renderer, pairing)
-    yield from _leave_strays(ctx, renderer, pairing)
+    yield from _remove_inactive_managers_files(ctx, renderer, pairing)
+    yield from _remove_stale_fallbacks(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
     touched: list[Link] = []
-    yield from _settle_delivered(ctx, renderer, delivered, touched)
+    yield from _reconcile_delivered(ctx, renderer, delivered, touched)
     gone = nic_inventory.unplugged(ctx.host, there)
     here = {link.nic.number for link in delivered}
     for nic in (nic for nic in nics if nic.number not in here):
@@ -74,46 +74,46 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield _unplugged(ctx, renderer, nic) if unplugged else _missing(ctx.host, nic)
     if ctx.config and not ctx.config.partial:
         yield from _withdraw(ctx, renderer, "nic:", {f"nic:{nic.number}" for nic in nics})
-    left = {one: why for one in pairing.interfaces if (why := _left_alone(ctx, renderer, one))}
+    left = {one: why for one in pairing.interfaces if (why := _why_unmanaged(ctx, renderer, one))}
     yield from (skipped(one.name, why) for one, why in left.items())
     leased = [one for one in pairing.interfaces if one not in left]
-    first = None if delivered else _first(ctx.host, renderer, leased)
-    yield from _settle_leased(ctx, renderer, leased, first, touched)
-    yield from _take_back(ctx, renderer, gone)
+    first = None if delivered else _preferred_interface(ctx.host, renderer, leased)
+    yield from _reconcile_leased(ctx, renderer, leased, first, touched)
+    yield from _remove_unplugged(ctx, renderer, gone)
     if ctx.config:
         yield from _withdraw(ctx, renderer, "dhcp:", {f"dhcp:{one.mac}" for one in leased})
         yield from _parameters(ctx, delivered)
     renderer.reload(ctx.host, touched)
-    nic_inventory.begin(ctx, there)
-    yield from virtio_queues.tune(ctx)
+    nic_inventory.record_first_scan(ctx, there)
+    yield from virtio_queues.reconcile(ctx)
 
 
-def _settle_delivered(
+def _reconcile_delivered(
     ctx: Context, renderer: Renderer, delivered: tuple[Link, ...], touched: list[Link]
 ) -> Iterator[Item]:
-    """Settle the document's NICs; add those with changed files to ``touched``."""
+    """Reconcile the document's NICs; add those with changed files to ``touched``."""
     for link in delivered:
-        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
-        if not link.virtual:
+        yield _collect_changed(_reconcile(ctx, renderer, link, _item(link)), link, touched)
+        if not link.is_virtual:
             yield from _replace_fallback(ctx, renderer, link.interface)
 
 
-def _settle_leased(
+def _reconcile_leased(
     ctx: Context, renderer: Renderer, leased: list[Interface], first: Interface | None, touched: list[Link]
 ) -> Iterator[Item]:
-    """Settle DHCP on NICs outside the document; the boot waits for ``first`` only. Fill ``touched`` too."""
+    """Reconcile DHCP on NICs outside the document; the boot waits for ``first`` only. ``touched``: too."""
     for one in leased:
-        link = interfaces.by_dhcp(one, required=one is first)
-        yield _note(_settle(ctx, renderer, link, _item(link)), link, touched)
+        link = interfaces.fallback_link(one, required=one is first)
+        yield _collect_changed(_reconcile(ctx, renderer, link, _item(link)), link, touched)
 
 
-def _plugged(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
+def _physical(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
     return tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL)
 
 
 def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
     """Pair the document's physical NICs with interfaces, and remember the pairs."""
-    pairing = pair(_plugged(nics), there, stored, held=nic_inventory.held(ctx.host, there))
+    pairing = pair(_physical(nics), there, stored, held=nic_inventory.seen_before(ctx.host, there))
     if ctx.host.debug:
         pairs = [(nic.number, nic.mac, nic.name, one.name, one.mac) for nic, one in pairing.pairs]
         ctx.host.debug(
@@ -122,7 +122,7 @@ def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: d
             f" in no document: {[one.name for one in pairing.interfaces]}"
         )
     if ctx.config:
-        ctx.state.store_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
+        ctx.state.store_nic_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
     return pairing
 
 
@@ -143,24 +143,24 @@ def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
     return ctx.state.withdraw(name, live=live, undo=undo, detail="unplugged, removed")
 
 
-def _first(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
+def _preferred_interface(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
     """Return the NIC for the preferred default route if the document has no NIC; None for no NIC.
 
     It is the one that its files name already, so that a NIC added before it on the bus takes no connection
     away; else the first.
     """
     for one in leased:
-        link = interfaces.by_dhcp(one, required=True)
+        link = interfaces.fallback_link(one, required=True)
         if _live(host, renderer, link.key) == _text(renderer, link):
             return one
     return next(iter(leased), None)
 
 
-def _take_back(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Item]:
+def _remove_unplugged(ctx: Context, renderer: Renderer, gone: set[str]) -> Iterator[Item]:
     """Remove the agent's DHCP files of unplugged NICs, also of those that no instance's state records."""
-    for name, mac in (nic_inventory.before(ctx.host) or {}).values():
+    for name, mac in (nic_inventory.recorded(ctx.host) or {}).values():
         one = Interface(name, mac)
-        key = interfaces.by_dhcp(one, required=False).key
+        key = interfaces.fallback_link(one, required=False).key
         if mac in gone and _live(ctx.host, renderer, key) in _fallbacks(renderer, one):
             _remove(ctx.host, renderer.paths(key))
             yield changed(f"dhcp:{mac}", f"{name} was unplugged, removed")
@@ -196,7 +196,7 @@ def _remove(host: Host, paths: Iterable[str]) -> None:
         host.remove(path)
 
 
-def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
+def _reconcile(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
     files, wanted = renderer.render(link), _text(renderer, link)
     live = _live(ctx.host, renderer, link.key)
 
@@ -206,7 +206,7 @@ def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
         for file in files:
             ctx.host.write(file.path, file.text, mode=file.mode)
 
-    if link.fallback and (ctx.config is None or name not in ctx.state.applied(name)):
+    if link.fallback and (ctx.config is None or name not in ctx.state.recorded_items(name)):
         # No record of it: a file that is there is either as the agent writes it, or the administrator's.
         if live is not None and live not in _fallbacks(renderer, link.interface):
             return kept(name)
@@ -215,80 +215,82 @@ def _settle(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
                 return unchanged(name, link.name)
             write()
             return changed(name, link.name)
-    return ctx.state.settle(
+    return ctx.state.reconcile(
         name,
         delivered="dhcp" if link.fallback else canonical(asdict(link.nic)).decode(),
         wanted=wanted,
         live=live,
         apply=write,
-        own=True,
+        exclusive=True,
         detail=link.name,
     )
 
 
-def _note(item: Item, link: Link, touched: list[Link]) -> Item:
+def _collect_changed(item: Item, link: Link, touched: list[Link]) -> Item:
     if item.outcome is Outcome.CHANGED:
         touched.append(link)
     return item
 
 
-def _left_alone(ctx: Context, renderer: Renderer, one: Interface) -> str:
+def _why_unmanaged(ctx: Context, renderer: Renderer, interface: Interface) -> str:
     """Return why a NIC that is in no document is not configured, or ""."""
-    names = interfaces.names(ctx.host, one)
+    names = interfaces.names(ctx.host, interface)
     if names & set(ctx.settings.nodhcp):
         return "in CONFIG_NODHCP"
-    if found := renderer.configures(ctx.host, names, one.mac):
+    if found := renderer.configures(ctx.host, names, interface.mac):
         return f"configured by {found}"
-    return "as it was before the agent" if one.mac in adopted.nics(ctx.host) else ""
+    return "as it was before the agent" if interface.mac in adopted.nic_macs(ctx.host) else ""
 
 
-def _fallbacks(renderer: Renderer, one: Interface) -> set[str]:
+def _fallbacks(renderer: Renderer, interface: Interface) -> set[str]:
     """Return the texts that the agent may have written for DHCP on that NIC."""
-    return {_text(renderer, interfaces.by_dhcp(one, required=required)) for required in (True, False)}
+    return {
+        _text(renderer, interfaces.fallback_link(interface, required=required)) for required in (True, False)
+    }
 
 
-def _replace_fallback(ctx: Context, renderer: Renderer, one: Interface) -> Iterator[Item]:
+def _replace_fallback(ctx: Context, renderer: Renderer, interface: Interface) -> Iterator[Item]:
     """Remove the agent's DHCP files of a NIC that the document has now, recorded or not."""
-    fallback = interfaces.by_dhcp(one, required=False)
-    if _live(ctx.host, renderer, fallback.key) in _fallbacks(renderer, one):
+    fallback = interfaces.fallback_link(interface, required=False)
+    if _live(ctx.host, renderer, fallback.key) in _fallbacks(renderer, interface):
         _remove(ctx.host, renderer.paths(fallback.key))
         ctx.state.forget(_item(fallback))
-        yield changed(_item(fallback), f"{one.name} is in the document now, removed")
+        yield changed(_item(fallback), f"{interface.name} is in the document now, removed")
 
 
 def _withdraw(ctx: Context, renderer: Renderer, kind: str, current: set[str]) -> Iterator[Item]:
     """Withdraw the items of a kind ("nic:" or "dhcp:") that are not in ``current``, with their files."""
-    for name in ctx.state.applied(kind):
+    for name in ctx.state.recorded_items(kind):
         if name not in current:
             live = _live(ctx.host, renderer, _key(name))
             undo = partial(_remove, ctx.host, renderer.paths(_key(name)))
             yield ctx.state.withdraw(name, live=live, undo=undo)
 
 
-def _leave_others(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
+def _remove_inactive_managers_files(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
     """Remove the agent's files for managers that are no longer in charge."""
-    for other in map(network.load, left_over(ctx.host, renderer.NAME)):
+    for other in map(network.load, inactive_with_files(ctx.host, renderer.NAME)):
         if ctx.config:
-            for name in (*ctx.state.applied("nic:"), *ctx.state.applied("dhcp:")):
+            for name in (*ctx.state.recorded_items("nic:"), *ctx.state.recorded_items("dhcp:")):
                 live = _live(ctx.host, other, _key(name))
                 if live is None:
                     continue
-                if ctx.state.is_ours(name, live):
-                    yield _left_behind(ctx.host, other, _key(name))
+                if ctx.state.is_as_applied(name, live):
+                    yield _remove_files(ctx.host, other, _key(name))
                 # Also where the administrator changed it: the manager in charge needs it written again.
                 ctx.state.forget(name)
         for one in pairing.interfaces:
-            key = interfaces.by_dhcp(one, required=False).key
+            key = interfaces.fallback_link(one, required=False).key
             if _live(ctx.host, other, key) in _fallbacks(other, one):
-                yield _left_behind(ctx.host, other, key)
+                yield _remove_files(ctx.host, other, key)
 
 
-def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
+def _remove_stale_fallbacks(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterator[Item]:
     """Remove DHCP files for an absent NIC that has the name of a present one (an image was booted, and then
     copied): a manager that matches by name would configure the present one twice.
     """
     here = (*(one for _, one in pairing.pairs), *pairing.interfaces)
-    own = {interfaces.by_dhcp(one, required=False).key for one in here}
+    own = {interfaces.fallback_link(one, required=False).key for one in here}
     for key in keys(ctx.host, renderer.NAME) if renderer.BY_NAME else ():
         if not key.startswith(interfaces.FALLBACK) or key in own:
             continue
@@ -301,21 +303,26 @@ def _leave_strays(ctx: Context, renderer: Renderer, pairing: Pairing) -> Iterato
             yield changed(f"dhcp:{mac}", "there is another NIC of that name now, removed")
 
 
-def _left_behind(host: Host, other: Renderer, key: str) -> Item:
+def _remove_files(host: Host, other: Renderer, key: str) -> Item:
     _remove(host, other.paths(key))
     return changed(other.paths(key)[-1], f"{other.NAME} is no longer in charge, removed")
 
 
 def _parameters(ctx: Context, delivered: tuple[Link, ...]) -> Iterator[Item]:
-    """Settle the sysctl.d(5) file with kernel parameters of single NICs; udev applies it to later NICs."""
+    """Reconcile the sysctl.d(5) file of single NICs' kernel parameters; udev applies it to later NICs."""
     if not ctx.settings.sysctl:
         return
     name, wanted, live = "nic parameters", sysctls.render(delivered), ctx.host.read(sysctls.FILE)
     if wanted:
-        yield ctx.state.settle(
-            name, delivered=wanted, wanted=wanted, live=live, apply=partial(_set, ctx.host, wanted), own=True
+        yield ctx.state.reconcile(
+            name,
+            delivered=wanted,
+            wanted=wanted,
+            live=live,
+            apply=partial(_set, ctx.host, wanted),
+            exclusive=True,
         )
-    elif name in ctx.state.applied(name):
+    elif name in ctx.state.recorded_items(name):
         yield ctx.state.withdraw(name, live=live, undo=partial(ctx.host.remove, sysctls.FILE))
 
 

@@ -27,7 +27,7 @@ BOOTSTRAP = "/usr/share/gandi/bootstrap.d"
 #: The hook at the end of the config stage.
 CONFIGURED = "post-vm-config"
 #: Seconds for one, and for all of a folder.
-TIMEOUT, ALL = 120.0, 240.0
+TIMEOUT, TOTAL_TIMEOUT = 120.0, 240.0
 #: Names that are not run: backups of editors and package managers, and a name that the old package reserved.
 _NOT = re.compile(r"\..*|.*~|.*\.dpkg-.*|.*\.rpm.*|pre-first", re.DOTALL)
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
@@ -36,7 +36,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 def plugins(ctx: Context) -> Iterator[Item]:
     """Run the plugins of GANDI_PLUGIN_DIR; first link the shell library if nothing is in its place."""
     folder = ctx.settings.plugin_dir.rstrip("/")
-    names = chosen(ctx.host, folder)
+    names = enabled_programs(ctx.host, folder)
     if names and not os.path.lexists(_unfollowed(ctx.host)):
         ctx.host.symlink(LIB, SHIPPED_LIB)
     yield from _run(ctx, folder, names, "gandi-plugin", "config")
@@ -44,7 +44,7 @@ def plugins(ctx: Context) -> Iterator[Item]:
 
 def bootstrap(ctx: Context) -> Iterator[Item]:
     """Run other packages' programs for the bootstrap stage."""
-    yield from _run(ctx, BOOTSTRAP, chosen(ctx.host, BOOTSTRAP), "gandi-bootstrap", "bootstrap")
+    yield from _run(ctx, BOOTSTRAP, enabled_programs(ctx.host, BOOTSTRAP), "gandi-bootstrap", "bootstrap")
 
 
 def hook(ctx: Context) -> Iterator[Item]:
@@ -56,7 +56,7 @@ def hook(ctx: Context) -> Iterator[Item]:
     yield from hooks.run(ctx, CONFIGURED, environment={})
 
 
-def chosen(host: Host, folder: str) -> list[str]:
+def enabled_programs(host: Host, folder: str) -> list[str]:
     """Return the names of a folder's executable regular files, or links to such, in byte order."""
     try:
         names = os.listdir(host.path(folder))
@@ -67,12 +67,14 @@ def chosen(host: Host, folder: str) -> list[str]:
 
 
 def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> Iterator[Item]:
-    deadline = time.monotonic() + ALL
+    deadline = time.monotonic() + TOTAL_TIMEOUT
     for name in names:
         left = min(TIMEOUT, deadline - time.monotonic())
         if left < 1:
             yield failed(
-                name, f"not run: those before it took {ALL:g} s", "move long work into systemd units"
+                name,
+                f"not run: those before it took {TOTAL_TIMEOUT:g} s",
+                "move long work into systemd units",
             )
             continue
         from agent.programs import hooks  # late: most machines have no plugin

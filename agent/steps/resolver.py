@@ -11,7 +11,7 @@ import os
 
 from agent.lib.records import dataclass
 from agent.lib.text import lines, words
-from agent.network.managers import NETWORKMANAGER_UNIT, in_charge
+from agent.network.managers import NETWORKMANAGER_UNIT, active_manager
 from agent.report import Outcome, skipped
 from agent.state.json_file import digest
 from agent.systemd import units
@@ -69,7 +69,7 @@ class Place:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the resolvers as one item."""
+    """Reconcile the resolvers as one item."""
     config = ctx.config
     if config is None:
         return
@@ -82,10 +82,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     current, text = host.read(place.path), place.render(wanted)
     ours = {_NAMESERVER} | ({_OPTION} if wanted.options else set()) | ({_SEARCH} if wanted.search else set())
     live = current if place.whole else _lines(current or "", ours, ours=True) or None
-    if live is None and not ctx.state.is_ours(_KEPT_IN, place.path):
+    if live is None and not ctx.state.is_as_applied(_KEPT_IN, place.path):
         # Not removed by the administrator: another program manages the resolvers from now on.
         ctx.state.forget(_ITEM)
-    item = ctx.state.settle(
+    item = ctx.state.reconcile(
         _ITEM,
         delivered="\n".join(sorted(_offered(config, place)) + list(wanted.search)),
         wanted=text,
@@ -96,7 +96,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         detail=", ".join(wanted.servers),
     )
     if item.outcome is not Outcome.KEPT:
-        ctx.state.remember(_KEPT_IN, place.path)
+        ctx.state.record_value(_KEPT_IN, place.path)
     yield item
     if item.outcome is not Outcome.KEPT:
         yield from _leases(ctx, place)
@@ -184,7 +184,7 @@ def _by_resolved(host: Host) -> bool:
     # Whether the target exists does not count: systemd-resolved makes it later in the boot.
     link = _link(host)
     ours = "systemd/resolve/" in link or link.endswith("lib/systemd/resolv.conf")
-    return ours and host.exists(_RESOLVED) and not units.masked(host, "systemd-resolved.service")
+    return ours and host.exists(_RESOLVED) and not units.is_masked(host, "systemd-resolved.service")
 
 
 def _by_resolvconf(host: Host) -> bool:
@@ -193,19 +193,19 @@ def _by_resolvconf(host: Host) -> bool:
 
 def _by_networkmanager(ctx: Context) -> bool:
     """Return whether NetworkManager replaces /etc/resolv.conf when it starts."""
-    manager = in_charge(ctx.host, ctx.settings.renderer)
-    return manager in ("networkmanager", "netplan") and units.enabled(ctx.host, NETWORKMANAGER_UNIT)
+    manager = active_manager(ctx.host, ctx.settings.renderer)
+    return manager in ("networkmanager", "netplan") and units.is_enabled(ctx.host, NETWORKMANAGER_UNIT)
 
 
 def _leases(ctx: Context, place: Place) -> Iterator[Item]:
     """Keep ifupdown's DHCP clients from replacing /etc/resolv.conf while the agent writes that file; undo it
     once another program does.
     """
-    exposed = place.path == RESOLV_CONF and in_charge(ctx.host, ctx.settings.renderer) == "ifupdown"
-    if exposed or ctx.state.applied(_LEASES):
+    exposed = place.path == RESOLV_CONF and active_manager(ctx.host, ctx.settings.renderer) == "ifupdown"
+    if exposed or ctx.state.recorded_items(_LEASES):
         from agent.network import dhcp_leases
 
-        yield from dhcp_leases.settle(ctx, _LEASES, exposed=exposed)
+        yield from dhcp_leases.reconcile(ctx, _LEASES, exposed=exposed)
 
 
 def _write(host: Host, path: str, text: str) -> None:

@@ -20,7 +20,7 @@ from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import lines, number, words
 from agent.network import online
-from agent.programs.command_line import HEAD, command
+from agent.programs.command_line import HEAD, argv
 from agent.report import changed, failed, skipped, unchanged
 from agent.systemd import transient, units
 
@@ -37,7 +37,7 @@ UNIT = "gandi-script"
 #: How this boot's programs ended, one per line: name, exit status, seconds.
 ENDED = "/run/gandi/programs.ended"
 #: Seconds that the last stage waits for the programs to end, so that it can report how they did.
-PATIENCE = 60.0
+WAIT_TIMEOUT = 60.0
 #: Seconds to wait for network-online.target, longer than the wait of any unit before it (ifupdown 300,
 #: networkd 120, NetworkManager 60). After that the programs are left to the next boot.
 _UNTIL_ONLINE = 330.0
@@ -105,9 +105,9 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
         if ctx.host.dry_run:
             return
         process = units.main_process(ctx.host, f"{UNIT}.service")
-    ctx.waiting(f"{scripts[0].name} (at most {PATIENCE:g} s)")
-    running = bool(process) and not timed_wait.ended(process, PATIENCE)
-    ctx.waiting("")
+    ctx.on_wait(f"{scripts[0].name} (at most {WAIT_TIMEOUT:g} s)")
+    running = bool(process) and not timed_wait.wait_for_exit(process, WAIT_TIMEOUT)
+    ctx.on_wait("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
 
 
@@ -119,8 +119,8 @@ def _wait_online(ctx: Context) -> None:
     """
     if online.is_online(ctx.host):
         return
-    ctx.waiting(f"{online.TARGET} (at most {_UNTIL_ONLINE:g} s)")
-    if ctx.host.effect(f"wait for {online.TARGET}"):
+    ctx.on_wait(f"{online.TARGET} (at most {_UNTIL_ONLINE:g} s)")
+    if ctx.host.allows(f"wait for {online.TARGET}"):
         from agent.systemd import libsystemd
 
         ended = "refused"
@@ -130,7 +130,7 @@ def _wait_online(ctx: Context) -> None:
             raise HostError(
                 f"{online.TARGET}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"
             )
-    ctx.waiting("")
+    ctx.on_wait("")
 
 
 def _start(ctx: Context, scripts: list[Script]) -> None:
@@ -154,7 +154,7 @@ def _command(ctx: Context, script: Script) -> tuple[str, ...]:
     head = ctx.host.read_bytes(path, limit=HEAD)
     if head is None:
         raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
-    return command(path, head, script)
+    return argv(path, head, script)
 
 
 def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
@@ -163,7 +163,7 @@ def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int) -> str:
     return shlex.join(("once", name, mark, *limit, *words)) + "\n"
 
 
-def ended(host: Host) -> dict[str, tuple[int, int]]:
+def finished(host: Host) -> dict[str, tuple[int, int]]:
     """Return exit status and seconds, by name, of each program that has ended in this boot."""
     found = dict[str, tuple[int, int]]()
     for name, *numbers in map(words, filter(None, lines(host.read(ENDED) or ""))):
@@ -175,7 +175,7 @@ def ended(host: Host) -> dict[str, tuple[int, int]]:
 
 def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
     name, hint = script.name, f"see: journalctl -b -u {UNIT}.service"
-    done = ended(ctx.host).get(name)
+    done = finished(ctx.host).get(name)
     if done is not None:
         status, seconds = done
         if status == 0:
@@ -201,4 +201,4 @@ def _mark(ctx: Context, script: Script) -> str:
 
 
 def _started(ctx: Context, script: Script) -> bool:
-    return ctx.state.done(_mark_name(script))
+    return ctx.state.is_done(_mark_name(script))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.reader.client import Parsed
     from agent.reader.common.problem import Problem
-    from agent.sources import Findings, Found
+    from agent.sources import FoundMedium, SearchResult
 
 #: A copy of the document as it was delivered, for the customer's scripts.
 DOCUMENT = "/gandi/config"
@@ -42,63 +42,69 @@ def apply(ctx: Context) -> Iterator[Item]:
     Set ``ctx.config``, ``ctx.secrets`` (plain passwords) and ``ctx.medium`` (for the steps that use it).
     """
     ctx.config, ctx.medium, ctx.files, ctx.secrets = None, None, {}, {}
-    if why := sources.off(ctx):
+    if why := sources.why_disabled(ctx):
         yield skipped("source", why)
         return
-    yield from _mended(ctx)
+    yield from _restore_identity(ctx)
     stored, broken = _stored(ctx)
     if broken:
         yield broken
     # With another UUID this is most likely a clone: its own medium may still have to appear.
-    patient = (stored is None and not _set_up_before_us(ctx)) or _elsewhere(ctx)
+    patient = (stored is None and not _is_adopted(ctx)) or _has_another_uuid(ctx)
     # Where a drive configured this machine, wait for disks without a driver: what that drive says now may be
     # for another machine.
     drivers = stored is not None and stored.identity.source != sources.ARCHIVE
     try:
-        findings = sources.find(ctx, known(ctx) if stored else "", patient=patient, drivers=drivers)
+        findings = sources.find(
+            ctx, last_digest(ctx) if stored else "", wait_for_medium=patient, wait_for_drivers=drivers
+        )
     except AgentError as error:
         yield failed("source", error.message, error.hint)
         yield from _from_store(ctx, stored, None, "no medium that can be used")
         return
-    yield from noted(ctx, findings)
+    yield from report_notes(ctx, findings)
     found = findings.found
     if found is None or found.parsed is None:
         yield from _from_store(ctx, stored, found)
     else:
-        yield from take(ctx, found, found.parsed, stored)
+        yield from put_in_force(ctx, found, found.parsed, stored)
 
 
-def noted(ctx: Context, findings: Findings) -> Iterator[Item]:
+def report_notes(ctx: Context, findings: SearchResult) -> Iterator[Item]:
     """Yield the notes on media that are not used, and log each to the journal."""
     for item in findings.notes:
         Journal(ctx.host).medium(item)
         yield item
 
 
-def take(ctx: Context, found: Found, parsed: Parsed, stored: InstanceConfig | None) -> Iterator[Item]:
+def put_in_force(
+    ctx: Context, found: FoundMedium, parsed: Parsed, stored: InstanceConfig | None
+) -> Iterator[Item]:
     """Put what the reader made of a medium in force; if that is not usable, the stored configuration."""
-    yield from _told(parsed.problems)
-    if parsed.same:
+    yield from _problem_items(parsed.problems)
+    if parsed.is_unchanged:
         ctx.config, ctx.medium = stored, found.medium
         yield unchanged("source", f"{_place(found)}, delivered again")
     elif parsed.config is None:
-        ctx.medium = replace(found.medium, left="its configuration cannot be read")
+        ctx.medium = replace(found.medium, not_swap_reason="its configuration cannot be read")
         yield from _from_store(ctx, stored, None, "nothing usable on the medium")
     else:
         ctx.secrets = parsed.secrets
-        yield from _adopt(ctx, found, parsed, parsed.config, stored)
-    if ctx.medium and not parsed.whole:
-        ctx.medium = replace(ctx.medium, left=ctx.medium.left or "its archive is damaged")
+        yield from _store_and_apply(ctx, found, parsed, parsed.config, stored)
+    if ctx.medium and not parsed.is_complete:
+        ctx.medium = replace(
+            ctx.medium, not_swap_reason=ctx.medium.not_swap_reason or "its archive is damaged"
+        )
 
 
 def _from_store(
-    ctx: Context, stored: InstanceConfig | None, found: Found | None, want: str = "no medium"
+    ctx: Context, stored: InstanceConfig | None, found: FoundMedium | None, want: str = "no medium"
 ) -> Iterator[Item]:
     """Keep the stored configuration, since no medium can be used; ``want`` says why, for the report."""
     ctx.config = stored
     if found is not None:
-        ctx.medium = found.medium if stored else replace(found.medium, left="nothing is stored")
-    if stored is None and _set_up_before_us(ctx):
+        ctx.medium = found.medium if stored else replace(found.medium, not_swap_reason="nothing is stored")
+    if stored is None and _is_adopted(ctx):
         yield skipped("source", f"{want}: this machine stays as it was before the agent")
         return
     if stored is None:
@@ -106,32 +112,32 @@ def _from_store(
         yield skipped("source", f"{want}, nothing stored: no configuration")
         return
     yield unchanged("source", f"the stored configuration ({stored.identity.source})")
-    if _elsewhere(ctx):
+    if _has_another_uuid(ctx):
         what = "the machine's UUID has changed and no medium names it: taken for the same instance"
         yield Item("instance", Outcome.KEPT, what, "before cloning a machine, run: gandi-agent clean")
 
 
-def _adopt(
-    ctx: Context, found: Found, parsed: Parsed, config: InstanceConfig, stored: InstanceConfig | None
+def _store_and_apply(
+    ctx: Context, found: FoundMedium, parsed: Parsed, config: InstanceConfig, stored: InstanceConfig | None
 ) -> Iterator[Item]:
     """Store the new document, then put it in force; one that cannot be stored is applied from memory."""
     named = bool(config.identity.id) or config.identity.source == sources.ARCHIVE
-    config = config.identified(identified(ctx, config.identity))
+    config = config.with_identity(complete_identity(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
     # A clone of an adopted machine is a new instance.
-    before_us = _set_up_before_us(ctx) and not _elsewhere(ctx)
+    before_us = _is_adopted(ctx) and not _has_another_uuid(ctx)
     try:
         is_another = ctx.state.identity() != config.identity
-        ctx.state.assume(config.identity)
+        ctx.state.use_unstored_instance(config.identity)
         if is_another and not before_us:
-            regenerate.expect(ctx)
+            regenerate.schedule(ctx)
         _store(ctx, config, parsed, named=named)
         if before_us:
-            adopted.take(ctx.host, config)
-        is_new = ctx.state.adopt(config.identity, dmi=machine_uuid.machine(ctx.host))
+            adopted.record_first_document(ctx.host, config)
+        is_new = ctx.state.set_instance(config.identity, dmi_uuid=machine_uuid.read_uuid(ctx.host))
     except HostError as error:
         ctx.files = parsed.files
-        ctx.medium = replace(found.medium, left="its configuration could not be stored")
+        ctx.medium = replace(found.medium, not_swap_reason="its configuration could not be stored")
         hint = "free space below /var/lib/gandi, or make / writable, then reboot"
         yield failed("source", f"applied from memory, not stored: {error.message}", hint)
         return
@@ -162,14 +168,14 @@ def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool)
         ctx.host.mkdir("/gandi", mode=0o700)
         ctx.host.write(DOCUMENT, parsed.raw, mode=0o600, sync=True)
     harmless = all(problem.harmless for problem in parsed.problems)
-    if parsed.whole and harmless and named and not parsed.secrets:
+    if parsed.is_complete and harmless and named and not parsed.secrets:
         ctx.host.write(delivered, parsed.digest, mode=0o600)
     else:
         # Without it the next delivery is read again, and its problems are reported again.
         ctx.host.remove(delivered)
 
 
-def identified(ctx: Context, given: Identity) -> Identity:
+def complete_identity(ctx: Context, given: Identity) -> Identity:
     """Return the identity with an id: the medium's, else the machine's UUID, else its machine-id.
 
     One that is the stored identity in another spelling is returned as it is stored.
@@ -177,35 +183,37 @@ def identified(ctx: Context, given: Identity) -> Identity:
     now = ctx.state.identity()
     ours = now if now is not None and now.source == given.source else None
     if given.id:
-        return ours if ours and machine_uuid.same(ours.id, given.id) else given
-    uuid = machine_uuid.machine(ctx.host)
+        return ours if ours and machine_uuid.is_same_uuid(ours.id, given.id) else given
+    uuid = machine_uuid.read_uuid(ctx.host)
     # A machine without a UUID gives no other id: it stays the same instance.
-    if ours and (not uuid or machine_uuid.same(ours.id, uuid)):
+    if ours and (not uuid or machine_uuid.is_same_uuid(ours.id, uuid)):
         return ours
-    return Identity(given.source, uuid or machine_uuid.fallback(ctx.host) or "unnamed")
+    return Identity(given.source, uuid or machine_uuid.fallback_id(ctx.host) or "unnamed")
 
 
-def known(ctx: Context) -> str:
+def last_digest(ctx: Context) -> str:
     """Return the digest of the last delivery if that was for this machine, else "".
 
     A drive with a digest names its machine. An archive does not, so the machine's UUID decides.
     """
     now = ctx.state.identity()
-    if now is None or (now.source == sources.ARCHIVE and identified(ctx, Identity(now.source, "")) != now):
+    if now is None or (
+        now.source == sources.ARCHIVE and complete_identity(ctx, Identity(now.source, "")) != now
+    ):
         return ""
     return ctx.host.read(f"{ctx.state.folder()}/delivered") or ""
 
 
-def _set_up_before_us(ctx: Context) -> bool:
+def _is_adopted(ctx: Context) -> bool:
     """Return whether the machine was adopted and has not had a document since."""
     now = ctx.state.identity()
     return now is not None and now.source == adopted.SOURCE
 
 
-def _elsewhere(ctx: Context) -> bool:
+def _has_another_uuid(ctx: Context) -> bool:
     """Return whether the machine's UUID differs from the one at the instance's first boot."""
-    now, then = machine_uuid.machine(ctx.host), ctx.state.dmi()
-    return bool(now and then and not machine_uuid.same(now, then))
+    now, then = machine_uuid.read_uuid(ctx.host), ctx.state.dmi_uuid()
+    return bool(now and then and not machine_uuid.is_same_uuid(now, then))
 
 
 def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
@@ -215,7 +223,7 @@ def _stored(ctx: Context) -> tuple[InstanceConfig | None, Item | None]:
         return None, failed("stored configuration", error.message, error.hint)
 
 
-def _mended(ctx: Context) -> Iterator[Item]:
+def _restore_identity(ctx: Context) -> Iterator[Item]:
     """Repair a damaged instance.json from the configuration that was stored last.
 
     Without this the machine would be set up as a new instance. Raise Damaged if nothing is stored,
@@ -234,11 +242,11 @@ def _mended(ctx: Context) -> Iterator[Item]:
             name = model.load(ctx.host.read_bytes(last) or b"").identity
         except ValueError as unreadable:
             raise HostError(f"{last}: {unreadable}", hint=error.hint) from error
-        ctx.state.adopt(name)
+        ctx.state.set_instance(name)
         yield changed("instance", f"{error.message}; restored from the stored configuration")
 
 
-def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:
+def _problem_items(problems: tuple[Problem, ...]) -> Iterator[Item]:
     for problem in problems:
         if problem.harmless:
             yield Item(problem.path, Outcome.SKIPPED, problem.message, problem.hint)
@@ -246,6 +254,6 @@ def _told(problems: tuple[Problem, ...]) -> Iterator[Item]:
             yield failed(problem.path, problem.message, problem.hint)
 
 
-def _place(found: Found) -> str:
+def _place(found: FoundMedium) -> str:
     disk = found.medium.disk
-    return disk if found.medium.named else devnode(disk)
+    return disk if found.medium.is_given else devnode(disk)

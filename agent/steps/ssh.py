@@ -54,7 +54,7 @@ _HINT = "correct it, then: systemctl restart gandi-bootstrap"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the drop-in.
+    """Reconcile the drop-in.
 
     Raise ConfigError if sshd refuses the configuration also without it, HostError if it had to be
     removed.
@@ -63,7 +63,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not host.exists(SSHD):
         yield skipped("ssh", "sshd is not installed")
         return
-    if ctx.state.done(_MARK):
+    if ctx.state.is_done(_MARK):
         yield unchanged("ssh", "settled when this machine was set up")
         return
     files = _files(host, CONFIG)
@@ -72,12 +72,12 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     former = files.get(DROP_IN)
     if former is not None and not _is_ours(former):
-        ctx.state.mark(_MARK)
+        ctx.state.mark_done(_MARK)
         yield kept("ssh")
         return
     wanted = _wanted(ctx, files)
     if not wanted:
-        ctx.state.mark(_MARK)
+        ctx.state.mark_done(_MARK)
         yield unchanged("ssh", "each option is set by the administrator")
         return
     host.write(DROP_IN, _HEADER + "".join(f"{name} {value}\n" for name, value in wanted.items()))
@@ -92,7 +92,7 @@ def apply(ctx: Context) -> Iterator[Item]:
             _check_without(host)
             raise
     if has_keys or is_shipped:
-        ctx.state.mark(_MARK)
+        ctx.state.mark_done(_MARK)
     _reload(host)
     yield changed("ssh", ", ".join(f"{name} {value}" for name, value in wanted.items()))
 
@@ -169,7 +169,7 @@ def _matching(host: Host, pattern: str) -> list[str]:
 def _check(host: Host, wanted: dict[str, str]) -> None:
     """Raise HostError if sshd refuses the drop-in, or it has no effect."""
     host.mkdir(_RUN)
-    effect = _ask(host)
+    effect = _effective_options(host)
     if isinstance(effect, str):
         raise HostError(f"sshd refuses {DROP_IN}, which was removed: {effect}", hint=_HINT)
     for name, value in wanted.items():
@@ -183,13 +183,13 @@ def _check(host: Host, wanted: dict[str, str]) -> None:
 
 def _check_without(host: Host) -> None:
     """Raise ConfigError if sshd refuses its configuration without the drop-in."""
-    if isinstance(refused := _ask(host), str):
+    if isinstance(refused := _effective_options(host), str):
         raise ConfigError(
             f"sshd refuses its configuration without {DROP_IN}: {refused}; nothing changed", hint=_HINT
         )
 
 
-def _ask(host: Host) -> dict[str, str] | str:
+def _effective_options(host: Host) -> dict[str, str] | str:
     """Return each option's value in force, or, as text, why sshd would not start (with file and line)."""
     done = host.run((SSHD, "-T"), check=False, changes=False)
     if done.returncode:
@@ -202,5 +202,5 @@ def _reload(host: Host) -> None:
     """Reload sshd if it runs already, without waiting for it."""
     if host.live:
         unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
-        if units.active(host, unit):
+        if units.is_active(host, unit):
             host.run(("systemctl", "--no-block", "reload", unit), check=False)

@@ -53,21 +53,21 @@ def apply(ctx: Context, disks: Disks = source.platform_disks) -> Iterator[Item]:
 
 def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
     node = devnode(medium.disk)
-    if medium.left:
-        what = f"{node}: left as it is, not used as swap: {medium.left}"
+    if medium.not_swap_reason:
+        what = f"{node}: left as it is, not used as swap: {medium.not_swap_reason}"
         yield failed("swap", what, "it becomes swap once the platform's archive is whole and stored")
         return
-    disk = source.facts(ctx.host, medium.disk)
-    why = "has gone" if disk is None else source.foreign(ctx.host, disk)
-    if disk is None or why or disk.device.number != medium.number or disk.device.readonly:
+    disk = source.probe_disk(ctx.host, medium.disk)
+    why = "has gone" if disk is None else source.why_foreign(ctx.host, disk)
+    if disk is None or why or disk.device.devno != medium.devno or disk.device.readonly:
         yield failed("swap", f"{node}: not touched: {why or 'is read-only, or another disk than before'}")
         return
     target = source.target(disk)
     with _locked(ctx.host, disk):
-        if ctx.host.effect(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
+        if ctx.host.allows(f"overwrite {medium.length} bytes of {node} from {medium.offset}"):
             _overwrite(ctx, disk, medium)
         _format(ctx.host, target)
-        if (medium.offset >= source.PAGE or target is not disk.device) and ctx.host.effect(
+        if (medium.offset >= source.PAGE or target is not disk.device) and ctx.host.allows(
             f"clear the mark on {node}"
         ):
             _clear_mark(ctx.host, disk, medium)
@@ -78,7 +78,7 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
 def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
     """Zero the archive, after a synced mark in its first block that says how many bytes may be zeroed."""
     own = mark(medium.length - BLOCK)
-    with _alone(ctx.host, disk) as descriptor:
+    with _exclusive(ctx.host, disk) as descriptor:
         # Where the mark is there already, the run that wrote it has kept a copy of the archive.
         if os.pread(descriptor, BLOCK, medium.offset) != own:
             settled.keep_archive(ctx, medium, descriptor)
@@ -91,7 +91,7 @@ def _overwrite(ctx: Context, disk: Disk, medium: Medium) -> None:
 
 
 def _clear_mark(host: Host, disk: Disk, medium: Medium) -> None:
-    with _alone(host, disk) as descriptor:
+    with _exclusive(host, disk) as descriptor:
         os.pwrite(descriptor, bytes(BLOCK), medium.offset)
         os.fsync(descriptor)
 
@@ -115,13 +115,13 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
     Cheap signs, read without a process; the caller looks closer.
     """
     host, wanted = ctx.host, _configured(ctx)
-    mounted = {number for mount in mounts.mounts(host) for number in mount.numbers}
+    mounted = {number for mount in mounts.mounts(host) for number in mount.devnos}
     found = []
     for name in disks(host):
-        _, *parts = storage.with_parts(host, name)
+        _, *parts = storage.with_partitions(host, name)
         # Without a partition name from the kernel (None), libblkid decides later. Mounted ones are not swap.
         named = len(parts) == 1 and _partition_name(host, parts[0]) in (source.PARTITION, None)
-        named = named and storage.number_of(host, parts[0]) not in mounted
+        named = named and storage.devno_of(host, parts[0]) not in mounted
         if named or wanted in (name, *parts) or (not parts and _signed(host, devnode(name))):
             found.append(name)
     return found
@@ -130,22 +130,22 @@ def _candidates(ctx: Context, disks: Disks) -> list[str]:
 def _existing(ctx: Context, name: str) -> Iterator[Item]:
     """Switch on a swap disk without an archive; format it first if it is blank and named as swap."""
     host, active = ctx.host, mounts.swaps(ctx.host)
-    for device in storage.with_parts(host, name):
-        if storage.number_of(host, device) in active:
+    for device in storage.with_partitions(host, name):
+        if storage.devno_of(host, device) in active:
             yield unchanged("swap", devnode(device))
             return
-    disk = source.facts(host, name)
+    disk = source.probe_disk(host, name)
     if disk is None:
         return
     wanted = _configured(ctx)
-    target, why = _target(disk, wanted, source.foreign(host, disk))
+    target, why = _target(disk, wanted, source.why_foreign(host, disk))
     if why and target.fstype != "swap" and target.part_name != source.PARTITION and target.name != wanted:
         return  # used otherwise, and nothing names it as swap: a root disk with one partition
-    if claim := next((c for c in mounts.claims(host) if mounts.claimed(target, c.what)), None):
-        yield skipped("swap", f"{target.node}: left to the administrator ({claim.by})")
+    if claim := next((c for c in mounts.claims(host) if mounts.is_claimed_as(target, c.what)), None):
+        yield skipped("swap", f"{target.node}: left to the administrator ({claim.origin})")
     elif why:
         yield skipped("swap", f"{target.node}: left as it is: {why}")
-    elif target.fstype == "" and (taken := _taken(host, target, wanted)):
+    elif target.fstype == "" and (taken := _why_in_use(host, target, wanted)):
         yield skipped("swap", f"{target.node}: not formatted: not blank, {taken}")
     else:
         bare = target.fstype == ""
@@ -170,14 +170,14 @@ def _target(disk: Disk, wanted: str, foreign: str) -> tuple[Device, str]:
     return target, f"holds {other}" if other else busy
 
 
-def _taken(host: Host, target: Device, wanted: str) -> str:
+def _why_in_use(host: Host, target: Device, wanted: str) -> str:
     """Return why a device without a signature must not be formatted, "" if it may.
 
     A partition's name, or the setting, is required but does not prove that the device is blank.
     """
     if target.part_name != source.PARTITION and target.name != wanted:
         return "nothing names it"
-    return blank.why_not(host, target)
+    return blank.why_not_blank(host, target)
 
 
 def _configured(ctx: Context) -> str:
@@ -218,7 +218,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(host: Host, disk: Disk) -> Iterator[int]:
+def _exclusive(host: Host, disk: Disk) -> Iterator[int]:
     """Open the whole disk for writing, exclusively (O_EXCL fails if it is mounted or swap).
 
     Raise HostError if it cannot be opened, or a read or write on it fails.

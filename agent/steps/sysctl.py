@@ -49,7 +49,7 @@ TEXT = """\
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the file and the link; apply all files in order when one of the two has changed."""
+    """Reconcile the file and the link; apply all files in order when one of the two has changed."""
     host = ctx.host
     items = [_file(ctx)]
     if item := _customers(host):
@@ -60,7 +60,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _file(ctx: Context) -> Item:
-    return ctx.state.system().settle(
+    return ctx.state.system().reconcile(
         "sysctl",
         delivered=FILE,
         wanted=TEXT,

@@ -34,7 +34,7 @@ _CHECKED = ("ext2", "ext3", "ext4", "vfat", "f2fs")
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the two lines of localhost and the root filesystem's, as one item each."""
+    """Reconcile the two lines of localhost and the root filesystem's, as one item each."""
     for address in _LOCAL:
         yield from guarded(f"localhost:{address}", _localhost(ctx, address))
     yield from guarded("fstab", _root(ctx))
@@ -44,7 +44,7 @@ def _localhost(ctx: Context, address: str) -> Iterator[Item]:
     text, line = ctx.host.read(HOSTS) or "", f"{address}\t{_LOCAL[address]}\n"
     entries = (words(one.partition("#")[0]) for one in lines(text))
     there = any(one and one[0] == address and "localhost" in one[1:] for one in entries)
-    yield ctx.state.system().settle(
+    yield ctx.state.system().reconcile(
         f"localhost:{address}",
         delivered="localhost",
         wanted="localhost",
@@ -70,7 +70,7 @@ def _root(ctx: Context) -> Iterator[Item]:
     if spec is not None and spec != f"UUID={uuid}" and not _KERNELS_NAME.fullmatch(spec):
         yield unchanged("fstab", f"/ is {spec}")
         return
-    yield ctx.state.system().settle(
+    yield ctx.state.system().reconcile(
         "fstab",
         delivered="UUID",
         wanted=f"UUID={uuid}",
@@ -82,8 +82,8 @@ def _root(ctx: Context) -> Iterator[Item]:
 
 def _root_filesystem(host: Host) -> tuple[str, str]:
     """Return UUID and type of the filesystem at /, "" and "" if it has no UUID."""
-    found = [mount for mount in mounts.mounts(host) if mount.at == "/"]
-    for number in found[-1].numbers if found else ():
+    found = [mount for mount in mounts.mounts(host) if mount.mountpoint == "/"]
+    for number in found[-1].devnos if found else ():
         uuid = database.block(host, storage.name_of(host, number)).get("ID_FS_UUID", "")
         if uuid:
             return uuid, found[-1].fstype

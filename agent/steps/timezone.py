@@ -41,7 +41,7 @@ class Wanted:
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle the timezone as one item. Raise ConfigError if the document's is not known here."""
+    """Reconcile the timezone as one item. Raise ConfigError if the document's is not known here."""
     wanted = _wanted(ctx)
     if wanted is None:
         return
@@ -55,10 +55,10 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield skipped("timezone", f"{zone}: not in {_ZONES}: install tzdata")
         return
     state = ctx.state if ctx.config else ctx.state.system()
-    if wanted.weak and live not in (*_UNSET, zone) and not state.applied("timezone"):
+    if wanted.weak and live not in (*_UNSET, zone) and not state.recorded_items("timezone"):
         yield kept("timezone", f"{live}, set in the image")
         return
-    yield state.settle(
+    yield state.reconcile(
         "timezone", delivered=zone, wanted=zone, live=live, apply=lambda: _set(host, zone), detail=zone
     )
 

@@ -1,4 +1,4 @@
-"""Step: create the document's accounts, and settle their groups, shells, sudo rules, passwords and keys.
+"""Step: create the document's accounts, and reconcile their groups, shells, sudo rules, passwords and keys.
 
 An account is created once; after a power cut or on a full disk, the next run makes what is missing of it.
 One that the administrator removed stays removed, and nothing else is done for it. A key or a sudo rule that
@@ -41,38 +41,38 @@ _HOME, _GROUP = "home", "group"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Settle every account, then withdraw the keys and sudo rules that are no longer delivered."""
+    """Reconcile every account, then withdraw the keys and sudo rules that are no longer delivered."""
     config = ctx.config
     if config is None:
         return
-    users = everyone(ctx, config.users)
-    yield from _tidied(ctx)
+    users = merge_users(ctx, config.users)
+    yield from _remove_stale_locks(ctx)
     for user in users:
         for item in guarded(f"user:{user.name}", _account(ctx, user)):
             yield item
             if item.outcome is Outcome.FAILED and not ctx.host.live:
                 # Programs of an image all run with the same PID, which is in the lock file: to the next one,
                 # the lock of one that was killed seems to be in use.
-                yield from _tidied(ctx)
+                yield from _remove_stale_locks(ctx)
     if config.partial:
         return
     wanted = {_key_item(user.name, key) for user in users for key in user.keys}
     wanted |= {f"sudo:{user.name}" for user in users if user.sudo}
     for kind, withdraw in (("key:", _withdraw), ("sudo:", _withdraw_rules)):
-        for name in ctx.state.applied(kind):
+        for name in ctx.state.recorded_items(kind):
             if name not in wanted:
                 yield from guarded(name, withdraw(ctx, name))
 
 
-def _tidied(ctx: Context) -> Iterator[Item]:
+def _remove_stale_locks(ctx: Context) -> Iterator[Item]:
     """Remove what a killed program of the passwd package has left, if a name in /etc looks like it."""
     if any(n.startswith(_FILES) and n.removesuffix("-") not in _FILES[:6] for n in listed(ctx.host, "/etc")):
         from agent.accounts import shadow
 
-        yield from guarded("account files", shadow.tidy(ctx.host))
+        yield from guarded("account files", shadow.remove_stale_locks(ctx.host))
 
 
-def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
+def merge_users(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
     """Return each account once, by name, those with nothing but a delivered password too.
 
     The empty name stands for CONFIG_DEFAULT_USER, which becomes an administrator.
@@ -81,11 +81,11 @@ def everyone(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
     found = dict[str, User]()
     for user in (*users, *map(User, ctx.secrets)):
         named = user if user.name else replace(user, name=default, admin=True)
-        found[named.name] = _both(found[named.name], named) if named.name in found else named
+        found[named.name] = _merge(found[named.name], named) if named.name in found else named
     return tuple(found.values())
 
 
-def _both(one: User, other: User) -> User:
+def _merge(one: User, other: User) -> User:
     """Merge two entries for one account; if they differ, the first counts."""
     return replace(
         one,
@@ -102,7 +102,7 @@ def _both(one: User, other: User) -> User:
 def _account(ctx: Context, user: User) -> Iterator[Item]:
     name = user.name
     if name != "root":
-        made = _settle_account(ctx, user)
+        made = _reconcile_account(ctx, user)
         yield made
         if made.outcome is Outcome.KEPT:
             return
@@ -118,13 +118,13 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
             yield replace(item, name=known_as)
 
 
-def _settle_account(ctx: Context, user: User) -> Item:
+def _reconcile_account(ctx: Context, user: User) -> Item:
     there = passwd.account(ctx.host, user.name)
-    if there is not None and not there.ordinary:
+    if there is not None and not there.is_regular_user:
         raise ConfigError(
             f"{user.name} is a system account (uid {there.uid})", hint="deliver another user name"
         )
-    return ctx.state.settle(
+    return ctx.state.reconcile(
         f"user:{user.name}",
         delivered=user.name,
         wanted="there",
@@ -145,16 +145,16 @@ def _create(ctx: Context, user: User) -> None:
     from agent.accounts import shadow
 
     item = f"user:{user.name}"
-    home = ctx.state.begun(item) == _HOME
+    home = ctx.state.begun_parts(item) == _HOME
     if passwd.account(ctx.host, user.name) is None:
         try:
             _useradd(ctx, user)
         except HostError:
             if passwd.account(ctx.host, user.name) is None:
                 # Nothing was made: an account that appears later is the administrator's.
-                ctx.state.ended(item)
+                ctx.state.clear_begun(item)
             raise
-    shadow.complete(ctx.host, user.name, home=home)
+    shadow.complete_account(ctx.host, user.name, home=home)
 
 
 def _useradd(ctx: Context, user: User) -> None:
@@ -180,17 +180,17 @@ def _join(ctx: Context, item: str, delivered: str, name: str, group: str) -> Ite
     def apply() -> None:
         if passwd.group(ctx.host, group) is None:
             ctx.host.run(("groupadd", "--", group))
-        if ctx.state.begun(item) == _GROUP:
+        if ctx.state.begun_parts(item) == _GROUP:
             from agent.accounts import shadow
 
             shadow.complete_group(ctx.host, group)
         ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
 
-    return ctx.state.settle(
+    return ctx.state.reconcile(
         item,
         delivered=delivered,
         wanted=group,
-        live=group if passwd.in_group(ctx.host, name, group) else None,
+        live=group if passwd.is_in_group(ctx.host, name, group) else None,
         apply=apply,
         parts="" if passwd.group(ctx.host, group) is not None else _GROUP,
     )
@@ -202,7 +202,7 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
         return
     if not ctx.host.exists(shell):
         raise ConfigError(f"{shell} is not on this machine", hint="install it, or deliver another shell")
-    yield ctx.state.settle(
+    yield ctx.state.reconcile(
         f"shell:{user.name}",
         delivered=shell,
         wanted=shell,
@@ -217,7 +217,7 @@ def _password(ctx: Context, user: User) -> Iterator[Item]:
     from agent.accounts import passwords
 
     default = ctx.secrets.get("") if user.name == ctx.settings.default_user else None
-    yield from passwords.settle(ctx.state, user, ctx.secrets.get(user.name) or default)
+    yield from passwords.reconcile(ctx.state, user, ctx.secrets.get(user.name) or default)
 
 
 # -- sudo ----------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def _rules(ctx: Context, user: User) -> Iterator[Item]:
         ctx.host.write(path, text, mode=0o440)
 
     live = ctx.host.read(path)
-    yield ctx.state.settle(item, delivered=text, wanted=text, live=live, apply=write, own=True)
+    yield ctx.state.reconcile(item, delivered=text, wanted=text, live=live, apply=write, exclusive=True)
 
 
 def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
@@ -262,23 +262,23 @@ def _key_item(name: str, key: str) -> str:
 
 def _key_shown(name: str, key: str) -> str:
     """Return the key's name in reports: by its comment, else the beginning of its fingerprint."""
-    comment = shown(passwd.comment(key))[:_COMMENT]
+    comment = shown(passwd.key_comment(key))[:_COMMENT]
     return f"key:{name}:{comment or passwd.fingerprint(key)[:_FINGERPRINT]}"
 
 
 def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
     owner, line = _owner(ctx, name), key.strip(BLANKS)
     lines = authorized_keys.lines(ctx.host, owner)
-    there = any(passwd.blob(other) == passwd.blob(line) for other in lines)
+    there = any(passwd.key_blob(other) == passwd.key_blob(line) for other in lines)
 
     def add() -> None:
         if not there:
             authorized_keys.add(ctx.host, owner, line)
 
-    yield ctx.state.settle(
+    yield ctx.state.reconcile(
         _key_item(name, key),
         # Without the comment, so that a changed one does not bring back a key that was removed.
-        delivered=passwd.blob(key) or key,
+        delivered=passwd.key_blob(key) or key,
         wanted=line,
         live=line if there else None,
         apply=add,
@@ -293,7 +293,7 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     lines = authorized_keys.lines(ctx.host, owner) if owner else []
     same = [line for line in lines if _is(line, wanted)]
     # Of several lines with the key, prefer the one that the agent wrote.
-    line = next((line for line in same if ctx.state.is_ours(item, line)), same[0] if same else None)
+    line = next((line for line in same if ctx.state.is_as_applied(item, line)), same[0] if same else None)
 
     def undo() -> None:
         if owner and line is not None:

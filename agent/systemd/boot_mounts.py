@@ -23,14 +23,14 @@ _OURS = "# Made by gandi-agent, and the administrator's once it is changed: "
 _LIMIT = 1 << 16
 
 
-def signed(text: str) -> str:
+def with_header(text: str) -> str:
     """Return the unit's text with the line in front that marks it as the agent's."""
     return f"{_OURS}{sha256(os.fsencode(text)).hexdigest()}\n{text}"
 
 
 def is_ours(text: str) -> bool:
     """Return whether the agent has written the unit and it is unchanged since."""
-    return text.startswith(_OURS) and text == signed(text.partition("\n")[2])
+    return text.startswith(_OURS) and text == with_header(text.partition("\n")[2])
 
 
 def read(host: Host, unit: str) -> str | None:
@@ -41,32 +41,32 @@ def read(host: Host, unit: str) -> str | None:
     return host.read(name, limit=_LIMIT)
 
 
-def ours(host: Host) -> list[str]:
+def agent_units(host: Host) -> list[str]:
     """Return the names of the agent's mount units."""
     mounts = (name for name in listed(host, FOLDER) if name.endswith(".mount"))
     return [name for name in mounts if is_ours(read(host, name) or "")]
 
 
-def leave(host: Host, unit: str, text: str) -> bool:
+def write_unit(host: Host, unit: str, text: str) -> bool:
     """Write a unit and its link in ``WANTS``; return False if one of that name is not the agent's."""
     name, exists = f"{FOLDER}/{unit}", os.path.lexists(f"{host.path(FOLDER)}/{unit}")
     if exists and not is_ours(read(host, unit) or ""):
         return False
-    host.write(name, signed(text), sync=True)
+    host.write(name, with_header(text), sync=True)
     host.symlink(f"{WANTS}/{unit}", f"../{unit}")
     return True
 
 
-def forget(host: Host, unit: str) -> None:
+def remove_unit(host: Host, unit: str) -> None:
     """Remove one of the agent's units and its link in ``WANTS``."""
     host.remove(f"{WANTS}/{unit}")
     host.remove(f"{FOLDER}/{unit}")
     host.remove(WANTS)  # only if it is empty
 
 
-def clear(host: Host) -> list[str]:
+def remove_all(host: Host) -> list[str]:
     """Remove all of the agent's units and return their paths."""
-    names = ours(host)
+    names = agent_units(host)
     for unit in names:
-        forget(host, unit)
+        remove_unit(host, unit)
     return [f"{FOLDER}/{unit}" for unit in names]

@@ -93,9 +93,9 @@ class Journal:
             libsystemd.journal_send(*(field.encode() for field in fields))
         except (OSError, HostError):
             # journald takes no entry now (it restarts, or its disk is full): print the text alone.
-            from agent.host.terminal import complain
+            from agent.host.terminal import print_error
 
-            complain(*fields[0].removeprefix("MESSAGE=").split("\n"))
+            print_error(*fields[0].removeprefix("MESSAGE=").split("\n"))
 
     def stage(self, report: StageReport) -> None:
         """Log how a stage ended."""
@@ -164,11 +164,11 @@ class Journal:
 
     def defect(self, where: str, error: BaseException) -> None:
         """Log an unexpected exception: its type and traceback, never its text, which can hold a secret."""
-        from agent.host.terminal import trace
+        from agent.host.terminal import traceback_lines
 
         kind = type(error).__name__
         text = f"{where}: unexpected {kind}"
-        self.send(Message.DEFECT, Priority.ERROR, text, *trace(error), where=where, error=kind)
+        self.send(Message.DEFECT, Priority.ERROR, text, *traceback_lines(error), where=where, error=kind)
 
 
 def _fields(item: Item) -> dict[str, str]:

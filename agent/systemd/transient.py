@@ -69,7 +69,7 @@ def run(
     from agent.systemd import libsystemd
 
     service = f"{unit}.service"
-    if not host.effect(f"run {' '.join(argv)} in {service}"):
+    if not host.allows(f"run {' '.join(argv)} in {service}"):
         return
     if is_running(host, unit):
         with contextlib.suppress(HostError):  # it may have ended, and be forgotten, before this call
@@ -102,7 +102,7 @@ def start(
     from agent.systemd import libsystemd
 
     all_properties = (*_service(host, unit, argv, "exec", description, environment or {}), *properties)
-    if host.effect(f"start {' '.join(argv)} in {unit}.service"):
+    if host.allows(f"start {' '.join(argv)} in {unit}.service"):
         libsystemd.start_transient(f"{unit}.service", all_properties, timeout=_EXECUTED)
 
 
@@ -133,7 +133,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
         extra = (f"--property={name}={' '.join(values)}" for name, _, *values in mount_properties)
         switches = ("--collect", "--fsck=no", "--automount=no", f"--type={fstype}", f"--options={options}")
         host.run(("systemd-mount", *switches, *extra, device, mountpoint), timeout=timeout)
-    elif host.effect(f"mount {device} at {mountpoint} ({fstype}, {options})"):
+    elif host.allows(f"mount {device} at {mountpoint} ({fstype}, {options})"):
         properties = (("What", "s", device), ("Type", "s", fstype), ("Options", "s", options))
         if boot_mounts.is_ours(boot_mounts.read(host, unit) or ""):
             # It is for a boot without stages. PID 1 has loaded it only if another unit refers to it.
@@ -143,7 +143,7 @@ def mount(host: Host, device: str, mountpoint: str, *, fstype: str, options: str
                 # PID 1's own mount, of a disk that hung, is about to end. A mount that has not begun is not
                 # stopped: that would cancel the start of units that require it.
                 host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
-            boot_mounts.forget(host, unit)
+            boot_mounts.remove_unit(host, unit)
             if is_loaded:
                 host.run(("systemctl", "daemon-reload"))
             if state not in ("", "inactive"):

@@ -1,5 +1,5 @@
-"""Facts about systemd's units. All but ``active``, ``main_process`` and ``system_state`` read files alone,
-so that they hold for an image and before PID 1 answers.
+"""Facts about systemd's units. All but ``is_active``, ``main_process`` and ``system_state`` read files
+alone, so that they hold for an image and before PID 1 answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def of_path(path: str, kind: str) -> str:
     return f"{escaped}.{kind}"
 
 
-def masked(host: Host, unit: str) -> bool:
+def is_masked(host: Host, unit: str) -> bool:
     """Return whether the administrator has masked the unit (systemctl mask: a link to /dev/null)."""
     try:
         return os.readlink(os.path.join(host.path(_ETC), unit)) == "/dev/null"
@@ -38,15 +38,15 @@ def masked(host: Host, unit: str) -> bool:
         return False
 
 
-def enabled(host: Host, unit: str) -> bool:
+def is_enabled(host: Host, unit: str) -> bool:
     """Return whether the unit is enabled (systemctl enable: a link in a ``.wants``) and not masked."""
     folder = host.path(_ETC)
     wants = [name for name in listed(host, _ETC) if name.endswith(".wants")]
     wanted = any(os.path.islink(os.path.join(folder, name, unit)) for name in wants)
-    return wanted and not masked(host, unit)
+    return wanted and not is_masked(host, unit)
 
 
-def active(host: Host, unit: str) -> bool:
+def is_active(host: Host, unit: str) -> bool:
     """Return whether the unit is active in the running system; False if PID 1 does not answer.
 
     A unit that was not started in this boot has no link below /run (since systemd 237): PID 1, which is busy

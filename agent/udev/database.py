@@ -23,7 +23,7 @@ _CLASS = "/sys/class/block"
 _DATA = "/run/udev/data"
 #: In a record while udev processes the device. Since systemd 255 a record exists from the beginning, before
 #: the device has its name.
-_AT_WORK = "E:ID_PROCESSING=1"
+_PROCESSING = "E:ID_PROCESSING=1"
 
 
 def block(host: Host, name: str) -> dict[str, str]:
@@ -57,10 +57,10 @@ def interface(host: Host, index: int) -> dict[str, str]:
     return _properties(_record(host, f"n{index}"))
 
 
-def finished(host: Host, index: int) -> bool:
+def is_initialized(host: Host, index: int) -> bool:
     """Return whether udev has processed a network interface: until then its name may change."""
     record = host.read(f"{_DATA}/n{index}")
-    return record is not None and _AT_WORK not in lines(record)
+    return record is not None and _PROCESSING not in lines(record)
 
 
 def tagged(host: Host, tag: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -51,7 +51,7 @@ _AT_ONCE = 4096
 @dataclass(frozen=True, slots=True)
 class Uevent:
     """A device to examine. ``devpath`` is its path below /sys, also after it has gone; ``role`` is
-    GANDI_ROLE of 86-gandi-agent.rules; ``number`` is the kernel's SEQNUM, 0 without an event; ``resized``
+    GANDI_ROLE of 86-gandi-agent.rules; ``seqnum`` is the kernel's SEQNUM, 0 without an event; ``is_resized``
     means that the kernel has reported another size.
     """
 
@@ -61,23 +61,23 @@ class Uevent:
     devpath: str
     devtype: str = ""
     role: str = ""
-    number: int = 0
-    resized: bool = False
+    seqnum: int = 0
+    is_resized: bool = False
 
 
 @dataclass(slots=True)
 class Uevents:
     """The socket of events, and the enumeration of devices. It receives events from when it is made, here or
-    by systemd (``given``). Raise OSError if it cannot be made.
+    by systemd (``inherited``). Raise OSError if it cannot be made.
     """
 
     host: Host
-    given: socket.socket | None = None
+    inherited: socket.socket | None = None
     receive_buffer: int = RECEIVE_BUFFER
     socket: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.socket = self.given or _listening(self.receive_buffer)
+        self.socket = self.inherited or _open_socket(self.receive_buffer)
         self.socket.settimeout(0)
 
     def fileno(self) -> int:
@@ -100,12 +100,12 @@ class Uevents:
                 lost = True
                 continue
             if _TAGGED in message:
-                event = read(message)
+                event = parse(message)
                 events += [event] if event else []
                 lost = lost or event is None
         return events, lost
 
-    def present(self) -> list[Uevent]:
+    def enumerate(self) -> list[Uevent]:
         """Return a "change" event for each tagged device that is present, in bus order."""
         events = (self._device(key, properties) for key, properties in database.tagged(self.host, TAG))
         return sorted((event for event in events if event), key=lambda event: event.devpath)
@@ -114,7 +114,7 @@ class Uevents:
         """Return the SEQNUM of the kernel's last event; later events have larger ones."""
         return number(attribute(self.host, "/sys/kernel/uevent_seqnum")) or 0
 
-    def only_ours(self) -> None:
+    def attach_tag_filter(self) -> None:
         """Make the kernel drop events of devices without the tag. On systemd's socket, the filter outlives
         this process. Raise HostError.
         """
@@ -152,7 +152,7 @@ class Uevents:
                 return ""
 
 
-def read(message: bytes) -> Uevent | None:
+def parse(message: bytes) -> Uevent | None:
     """Parse a message of udevd (struct monitor_netlink_header); return None for any other message."""
     if len(message) < _HEADER.size:
         return None
@@ -171,12 +171,12 @@ def read(message: bytes) -> Uevent | None:
         devpath=devpath,
         devtype=properties.get("DEVTYPE", ""),
         role=properties.get("GANDI_ROLE", ""),
-        number=number(properties.get("SEQNUM", "")) or 0,
-        resized=properties.get("RESIZE") == "1",
+        seqnum=number(properties.get("SEQNUM", "")) or 0,
+        is_resized=properties.get("RESIZE") == "1",
     )
 
 
-def _listening(receive_buffer: int) -> socket.socket:
+def _open_socket(receive_buffer: int) -> socket.socket:
     """Make the socket of a daemon that systemd passes none."""
     monitor = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, PROTOCOL)
     with contextlib.suppress(PermissionError):  # without CAP_NET_ADMIN, the default size is kept

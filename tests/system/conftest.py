@@ -11,7 +11,7 @@ import pytest
 from agent import sources
 from agent.disks import needed
 from agent.disks.base import diskseq, record
-from agent.sources import Asked, Findings
+from agent.sources import SearchRequest, SearchResult
 from agent.sources import swap_archive as swap_source
 from tests.system.disks import LoopDisk, sh
 from tests.system.drivedisks import attach, on_ext4
@@ -87,8 +87,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ma
     def make(*disks: LoopDisk, settings: str = "") -> Machine:
         made = Machine(tmp_path / "root", disks, settings)
 
-        def find(ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-            return swap_source.look(Asked(ctx.host, ("gandi",), known), made.names)
+        def find(
+            ctx: Context, known_digest: str, *, wait_for_medium: bool, wait_for_drivers: bool = False
+        ) -> SearchResult:
+            return swap_source.search(SearchRequest(ctx.host, ("gandi",), known_digest), made.names)
 
         monkeypatch.setattr(sources, "find", find)
         return made

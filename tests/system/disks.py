@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agent.block import storage
 from agent.block.mounts import mounts
-from agent.block.transport import Bus
+from agent.block.transport import Transport
 from agent.config.settings import SettingsFile
 from agent.context import Context
 from agent.disks.base.system import System
@@ -106,7 +106,7 @@ class LoopDisk:
         """Detach the disk at the end of a test."""
         for mount in mounts(Host()):
             if self.is_source(mount.source):
-                sh("umount", "--lazy", mount.at)
+                sh("umount", "--lazy", mount.mountpoint)
         subprocess.run(("partx", "--delete", self.node), check=False, capture_output=True)
         # The kernel keeps that flag for the next disk on this loop device.
         subprocess.run(("blockdev", "--setrw", self.node), check=False, capture_output=True)
@@ -140,7 +140,11 @@ def system(*disks: LoopDisk) -> System:
             return None
         parts = tuple(_asked(host, part) for part in found.partitions)
         return replace(
-            found, device=_asked(host, found.device), partitions=parts, bus=Bus.VIRTIO, excluded=""
+            found,
+            device=_asked(host, found.device),
+            partitions=parts,
+            transport=Transport.VIRTIO,
+            excluded="",
         )
 
     return System(read, lambda _host: [disk.name for disk in disks], _mount, _unmount, _write, _release)

@@ -17,7 +17,7 @@ from agent.block import detached_mount, storage
 from agent.host.host import Host
 from agent.sources import config_drives
 from agent.sources.drive_files import Tree
-from agent.sources.superblock import Labelled
+from agent.sources.superblock import LabelledDevice
 from tests import drives as media
 from tests.system.disks import MIB, LoopDisk, sh
 
@@ -44,10 +44,12 @@ def attach(tmp_path: Path) -> Iterator[Callable[[Path], LoopDisk]]:
 def on_ext4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
     """Make images of a folder with a filesystem of this kernel; the device is accepted as a drive."""
 
-    def probed(host: Host, name: str, labels: object) -> Labelled | None:
+    def probed(host: Host, name: str, labels: object) -> LabelledDevice | None:
         found = storage.probe(host, f"/dev/{name}")
         label = found.get("ID_FS_LABEL", "").lower()
-        return Labelled(name, storage.number_of(host, name), found["ID_FS_TYPE"], label) if label else None
+        return (
+            LabelledDevice(name, storage.devno_of(host, name), found["ID_FS_TYPE"], label) if label else None
+        )
 
     monkeypatch.setattr(config_drives, "labelled", probed)
 
@@ -68,7 +70,7 @@ def make_folder(path: Path, content: dict[str, bytes]) -> Path:
 
 def read_tree(disk: LoopDisk) -> Tree:
     tree = Tree()
-    with detached_mount.mounted(disk.node, "ext4", storage.number_of(Host(), disk.name)) as root:
+    with detached_mount.mounted(disk.node, "ext4", storage.devno_of(Host(), disk.name)) as root:
         tree.add_folder(root)
     return tree
 

@@ -51,7 +51,7 @@ def broken(ctx: Context) -> Iterator[Item]:
 def slow(ctx: Context) -> Iterator[Item]:
     """Wait for the test's file; report the wait unless the test asks not to."""
     if not ctx.host.exists("/silent"):
-        ctx.waiting("the test")
+        ctx.on_wait("the test")
     ctx.host.write("/begun", str(os.getpid()))
     until(Path(ctx.host.path("/go")))
     yield changed("slow")
@@ -121,7 +121,7 @@ def main(verb: str, root: str, stage: str = "") -> int:
     here = f"{__name__ if __name__ != '__main__' else 'tests.system.machine'}"
     one, other = Step("quick", f"{here}:quick"), Step("slow", f"{here}:slow")
     stages.STAGES = {s: () for s in Stage} | {Stage.BOOTSTRAP: (one,), Stage.CONFIG: (one, other)}
-    (stages.run.__kwdefaults__ or {})["patience"] = PATIENCE
+    (stages.run.__kwdefaults__ or {})["lock_timeout"] = PATIENCE
     if host.exists("/broken"):
         stages.STAGES[Stage.MOUNT] = (Step("broken", f"{here}:broken"),)
     HANDLERS["disk"] = look

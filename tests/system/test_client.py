@@ -167,7 +167,7 @@ def test_a_daemon_stopped_in_the_middle_holds_the_lock_and_is_named(m: Machine) 
 
 def test_a_lock_held_by_somebody_else_ends_the_daemons_stage_with_75(m: Machine) -> None:
     m.daemon()
-    with stages.alone(Host(m.root), "the test"):
+    with stages.stage_lock(Host(m.root), "the test"):
         assert m.client("bootstrap") == (75, "")
     assert m.client("bootstrap")[0] == 0
 

@@ -32,7 +32,7 @@ from agent.host.host import Completed, Host
 from agent.lib.records import dataclass
 from agent.reader.common import archive_layout
 from agent.reader.formats import tar_archive
-from agent.sources import Asked, Findings
+from agent.sources import SearchRequest, SearchResult
 from agent.sources import swap_archive as swap_source
 from agent.steps import swap
 from agent.steps.hostkeys import MAKER
@@ -90,8 +90,12 @@ class Machine:
         """Read the swap disk, make it swap, and apply the rest, as the bootstrap stage does."""
         name = self.swap.removeprefix("/dev/")
 
-        def find(ctx: Any, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-            return swap_source.look(Asked(ctx.host, ("gandi",), known), lambda _host: [name])
+        def find(
+            ctx: Any, known_digest: str, *, wait_for_medium: bool, wait_for_drivers: bool = False
+        ) -> SearchResult:
+            return swap_source.search(
+                SearchRequest(ctx.host, ("gandi",), known_digest), lambda _host: [name]
+            )
 
         sources.find = find
         ctx = context(Booted(self.root))

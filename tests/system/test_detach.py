@@ -74,7 +74,7 @@ def look(ctx: Context, disk: LoopDisk, action: str = "change") -> list[Item]:
 
 
 def where(disk: LoopDisk) -> Path:
-    return Path(next((mount.at for mount in mounts(Host()) if mount.source == disk.node), ""))
+    return Path(next((mount.mountpoint for mount in mounts(Host()) if mount.source == disk.node), ""))
 
 
 def given_up(ctx: Context, disk: LoopDisk, what: str = "") -> list[Item]:
@@ -115,7 +115,7 @@ def test_what_brings_a_detached_disk_back(
         case _:
             later = replace(
                 real,
-                read=lambda host, name: (found := real.read(host, name)) and replace(found, sequence="n"),
+                read=lambda host, name: (found := real.read(host, name)) and replace(found, diskseq="n"),
             )
             list(handler.handle(ctx, disk.name, "change", system=later))
     assert where(disk) == at
@@ -208,7 +208,7 @@ def test_the_partitions_of_a_disk_go_together_or_not_at_all(
     assert refused == [False]
     assert os.path.ismount(one)
     assert os.path.ismount(two)
-    options = next(mount.options for mount in mounts(Host()) if mount.at == str(two))
+    options = next(mount.options for mount in mounts(Host()) if mount.mountpoint == str(two))
     assert {"nosuid", "nodev", "noatime"} <= set(options.split(","))
     assert given_up(ctx, disk)[-1].outcome is Outcome.CHANGED
     assert os.listdir(tmp_path / "srv") == []

@@ -86,7 +86,7 @@ def test_what_else_is_not_blank(make_disk: Callable[[int], LoopDisk]) -> None:
     def why() -> str:
         found = storage.read(host, disk.name, lambda _name: {})
         assert found is not None
-        return blank.why_not(host, found.device)
+        return blank.why_not_blank(host, found.device)
 
     assert why() == ""
     held = os.open(disk.node, os.O_RDONLY | os.O_EXCL)

@@ -175,7 +175,7 @@ def test_growth_after_the_mount_stage_is_shown_under_its_own_name(
         assert go.wait(20)
         real.write(ctx.host, unit, node, argv, stdin)
 
-    ctx.waiting = said.append
+    ctx.on_wait = said.append
     list(handler.mount_all(ctx, system=replace(real, write=write)))
     said.clear()
     assert begun.wait(20)

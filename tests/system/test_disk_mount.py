@@ -44,7 +44,7 @@ def look(ctx: Context, disk: LoopDisk, on: System | None = None) -> list[Item]:
 
 def mounted() -> dict[str, str]:
     """Where each loop device is mounted."""
-    return {mount.source.removeprefix("/dev/"): mount.at for mount in mounts(Host())}
+    return {mount.source.removeprefix("/dev/"): mount.mountpoint for mount in mounts(Host())}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_another_disk_in_the_place_of_the_last_one_is_not_taken_for_it(
 
     def later(host: object, name: str) -> object:
         found = real.read(ctx.host, name)
-        return replace(found, sequence="another") if found else None
+        return replace(found, diskseq="another") if found else None
 
     items = look(ctx, disk, replace(real, read=later))  # type: ignore[arg-type]  # only the sequence differs
     assert items[0].detail.startswith("gone, was mounted at")

@@ -168,7 +168,7 @@ def test_a_read_only_disk_is_mounted_so(make_disk: Callable[[int], LoopDisk], tm
     (item,) = handler.handle(ctx, disk.name, "add", system=system(disk))
     assert item.outcome is Outcome.CHANGED
     (mount,) = (mount for mount in mounts.mounts(Host()) if mount.source == disk.node)
-    assert os.statvfs(mount.at).f_flag & os.ST_RDONLY
+    assert os.statvfs(mount.mountpoint).f_flag & os.ST_RDONLY
 
 
 def test_two_partitions_of_one_label_and_one_in_the_way(
@@ -180,7 +180,7 @@ def test_two_partitions_of_one_label_and_one_in_the_way(
         sh(*EXT4, f"/dev/{disk.part(number)}")
     (tmp_path / "srv/data").write_text("a file that is in the way")
     list(handler.handle(ctx, disk.name, "add", system=system(disk)))
-    places = {m.source: m.at for m in mounts.mounts(Host()) if disk.is_source(m.source)}
+    places = {m.source: m.mountpoint for m in mounts.mounts(Host()) if disk.is_source(m.source)}
     assert places == {
         f"/dev/{disk.part(1)}": f"{tmp_path}/srv/data_2",
         f"/dev/{disk.part(2)}": f"{tmp_path}/srv/data_3",

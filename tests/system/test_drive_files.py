@@ -26,9 +26,9 @@ ALL = ("cloudstack", "openstack", "nocloud", "native")
 
 def test_the_mount_is_seen_by_nobody(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:
     disk = attach(on_ext4(make_folder(tmp_path / "t", {"meta-data": b"i-1"}), "cidata"))
-    number = storage.number_of(Host(), disk.name)
+    number = storage.devno_of(Host(), disk.name)
     with detached_mount.mounted(disk.node, "ext4", number) as root:
-        assert not [mount for mount in mounts(Host()) if number in mount.numbers]
+        assert not [mount for mount in mounts(Host()) if number in mount.devnos]
         flags = os.fstatvfs(root).f_flag
         assert flags & os.ST_RDONLY
         assert flags & os.ST_NOSUID
@@ -80,7 +80,7 @@ def test_only_regular_files_are_read(attach: Attach, tmp_path: Path, on_ext4: On
         "openstack/latest/meta_data.json",
         "openstack/latest/set-id",
     ]
-    assert sorted(found.left) == [
+    assert sorted(found.skipped) == [
         "cloudstack",
         "openstack/2018-08-27",
         "openstack/latest/a_null",
@@ -105,7 +105,7 @@ def test_sizes_are_bounded(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> N
     found = read_tree(attach(on_ext4(tree, "config-2", 200 * MIB)))
     assert sum(map(len, found.files.values())) <= drive_files.ALL
     assert sorted(found.files) == [f"openstack/latest/{n}" for n in "abcd"]
-    assert sorted(found.left) == [f"openstack/latest/{n}" for n in ("0-huge", "e", "f")]
+    assert sorted(found.skipped) == [f"openstack/latest/{n}" for n in ("0-huge", "e", "f")]
 
 
 def test_folders_without_end_and_names_of_any_kind(attach: Attach, tmp_path: Path, on_ext4: OnExt4) -> None:

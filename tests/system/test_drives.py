@@ -13,8 +13,8 @@ from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.reader import client
 from agent.report import Outcome
-from agent.sources import Asked, Findings, config_drives, superblock
-from agent.sources.superblock import Labelled
+from agent.sources import SearchRequest, SearchResult, config_drives, superblock
+from agent.sources.superblock import LabelledDevice
 from tests import drives as media
 from tests.system.disks import MIB, LoopDisk, sh
 from tests.system.drivedisks import Attach, OnExt4, blank, make_folder
@@ -37,16 +37,18 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         )
         config = None if named == b"broken" else InstanceConfig(Identity(dialect, named.decode()))
         return client.Parsed(
-            config=config, files={}, raw=None, problems=(), digest="", same=False, ours=True, whole=True,
-            extent=(0, 0), modules=(),
+            config=config, files={}, raw=None, problems=(), digest="", is_unchanged=False,
+            is_recognised=True, is_complete=True, extent=(0, 0), modules=(),
         )  # fmt: skip
 
     monkeypatch.setattr(client, "parse_files", parse_files)
     return started
 
 
-def _look(*disks: LoopDisk, sources: tuple[str, ...] = ALL, known: str = "") -> Findings:
-    return config_drives.look(Asked(Host(), sources, known), lambda _host: [disk.name for disk in disks])
+def _look(*disks: LoopDisk, sources: tuple[str, ...] = ALL, known: str = "") -> SearchResult:
+    return config_drives.search(
+        SearchRequest(Host(), sources, known), lambda _host: [disk.name for disk in disks]
+    )
 
 
 # -- labels ---------------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def test_a_drive_is_known_by_its_label(
 ) -> None:
     disk = attach(make(tmp_path / "d.img", media.nocloud("i-1"), label))
     device = superblock.labelled(Host(), disk.name, (*config_drives.LABELS, "config"))
-    assert device == Labelled(disk.name, storage.number_of(Host(), disk.name), fstype, found)
+    assert device == LabelledDevice(disk.name, storage.devno_of(Host(), disk.name), fstype, found)
 
 
 def test_a_drive_with_another_label_starts_no_process(
@@ -104,8 +106,8 @@ def test_a_users_file_at_the_place_of_a_superblock_makes_no_drive(
 
 def test_a_loop_device_is_no_place_for_a_drive(attach: Attach, tmp_path: Path) -> None:
     disk = attach(media.make_iso(tmp_path / "a.iso", media.nocloud("evil"), "cidata"))
-    assert disk.name not in config_drives.places(Host())
-    assert not config_drives.carries(Host(), disk.name, "config")
+    assert disk.name not in config_drives.candidate_devices(Host())
+    assert not config_drives.may_have_drive(Host(), disk.name, "config")
 
 
 # -- which one is used ----------------------------------------------------------------------------
@@ -167,7 +169,7 @@ def test_a_known_delivery_starts_no_reader(
     again = _look(disk, known=first.parsed.digest).found
     assert again is not None
     assert again.parsed is not None
-    assert again.parsed.same
+    assert again.parsed.is_unchanged
     assert read == ["nocloud"]
 
 

@@ -56,7 +56,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
     list(handler.mount_all(ctx, system=real))
     with linked(disk):
         uuids = known_mounts.write_units(ctx, system=real)
-        (unit,) = boot_mounts.ours(ctx.host)
+        (unit,) = boot_mounts.agent_units(ctx.host)
         text = (folder / unit).read_text()
         assert uuids == {sh("blkid", "-p", "-o", "value", "-s", "UUID", disk.node)}
         assert f"\nWhere={tmp_path}/srv/data\n" in text
@@ -86,7 +86,7 @@ def test_the_table_takes_a_mount_by_such_a_unit_for_the_agents(
     shutil.rmtree(tmp_path / "run/disks")  # as in a boot in which only PID 1 has mounted it
     (row,) = survey.disks(ctx, system=real)
     assert (row.state, row.reason) == ("mounted", "")
-    boot_mounts.clear(ctx.host)
+    boot_mounts.remove_all(ctx.host)
     (row,) = survey.disks(ctx, system=real)
     assert (row.state, row.reason) == ("mounted", "not by the agent")
 

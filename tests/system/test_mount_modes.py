@@ -95,7 +95,7 @@ def test_the_table_names_what_hangs_what_failed_and_what_is_at_work(
 
     item = {"name": bad.name, "outcome": "failed", "detail": "its filesystem needs a check by hand"}
     ctx.status.merge("devices", bad.name, {"outcome": "failed", "items": [item]})
-    work = {"step": "change", "waiting": "the check of it", "since": 0} | processes.me()
+    work = {"step": "change", "waiting": "the check of it", "since": 0} | processes.this_process()
     ctx.status.merge("work", busy.name, work)
     monkeypatch.setattr(survey, "_TIMEOUT", 2.0)
     rows = {row.device: row for row in survey.disks(ctx, system=replace(every, read=read))}

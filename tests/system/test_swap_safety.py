@@ -14,7 +14,7 @@ from agent.host.host import Host
 from agent.reader.common import archive_layout
 from agent.reader.formats import tar_archive as archive
 from agent.report import Outcome
-from agent.sources import Asked
+from agent.sources import SearchRequest
 from agent.sources import swap_archive as swap_source
 from tests import media
 from tests.media import OFFSET, md_superblock
@@ -286,7 +286,7 @@ def test_a_loop_device_is_no_disk_of_the_platform(make_disk: MakeDisk) -> None:
     """Any local user can make one through udisks."""
     disk, _ = carrier(make_disk, "raw")
     assert disk.name not in swap_source.platform_disks(Host())
-    found = swap_source.look(Asked(Host(), ("gandi",))).found
+    found = swap_source.search(SearchRequest(Host(), ("gandi",))).found
     assert found is None or found.medium.disk != disk.name
 
 

@@ -72,7 +72,9 @@ def test_a_power_cut_anywhere(
     assert ctx.medium is not None
     if cut in ("after mark", "in the middle"):
         length = ctx.medium.length
-        ctx.host.write(ctx.state.file("delivered"), "digest")  # as for a document without a plain password
+        ctx.host.write(
+            ctx.state.path_for_writing("delivered"), "digest"
+        )  # as for a document without a plain password
         with open(disk.node, "rb") as device:
             settled.keep_archive(ctx, ctx.medium, device.fileno())
         put(disk, ctx.medium.offset, archive_layout.mark(length - archive_layout.BLOCK))

@@ -88,7 +88,7 @@ def mounted(attached: tuple[Path, list[LoopDisk]]) -> tuple[Path, list[LoopDisk]
     said, took = on_terminal(root, disks, "mount-all")
     print(f"{COUNT} disks mounted in {took:.1f} s")
     assert HARMLESS.fullmatch(said)
-    found = [mount for mount in mounts(Host()) if mount.at.startswith(f"{root}/srv/")]
+    found = [mount for mount in mounts(Host()) if mount.mountpoint.startswith(f"{root}/srv/")]
     assert len(found) > COUNT // 2
     lines = said.splitlines()
     assert lines[0].startswith("disks: ")
@@ -126,7 +126,7 @@ def test_disks_and_status(
 
 def test_detach_names_who_is_there(mounted: tuple[Path, list[LoopDisk], list[Mount]]) -> None:
     root, disks, found = mounted
-    at = next(Path(mount.at) for mount in found if mount.fstype == "ext4")
+    at = next(Path(mount.mountpoint) for mount in found if mount.fstype == "ext4")
     with crowded(at, [f"name{number}".encode() for number in range(len(PROCESSES))]):
         _, harmless = on_terminal(root, disks, "detach", str(at), status=1)
     elsewhere = root / "elsewhere"

@@ -39,7 +39,7 @@ def test_what_carries_our_tag_arrives_with_its_role() -> None:
     send(message("change", "gandi", DEVPATH, RESIZE="1"))
     assert readable(uevents, 5)
     assert uevents.drain() == (
-        [Uevent("change", "mem", "null", DEVPATH, "", "disk", 1, resized=True)],
+        [Uevent("change", "mem", "null", DEVPATH, "", "disk", 1, is_resized=True)],
         False,
     )
     assert uevents.drain() == ([], False)
@@ -63,8 +63,8 @@ def test_what_carries_another_tag_is_nothing_and_with_the_filter_wakes_nobody() 
     send(message("add", "systemd", DEVPATH))
     assert readable(uevents, 5)
     assert uevents.drain() == ([], False)
-    uevents.only_ours()
-    uevents.only_ours()  # as the next daemon does, on the same socket
+    uevents.attach_tag_filter()
+    uevents.attach_tag_filter()  # as the next daemon does, on the same socket
     for number in range(500):
         send(message("add", "systemd", f"{DEVPATH}{number}"))
     assert not readable(uevents, 0.3)

@@ -39,7 +39,7 @@ class Machine:
 
     def context(self) -> Context:
         ctx = context(self.host)
-        ctx.state.adopt(IDENTITY)
+        ctx.state.set_instance(IDENTITY)
         ctx.config = self.config
         return ctx
 
@@ -94,8 +94,8 @@ def test_a_first_boot_makes_the_accounts(machine: Machine) -> None:
     assert set(outcomes.values()) <= {"changed", "unchanged"}, outcomes
     made = passwd.account(machine.host, "gandi1")
     assert made is not None
-    assert made.ordinary
-    assert passwd.in_group(machine.host, "gandi1", "sudo")
+    assert made.is_regular_user
+    assert passwd.is_in_group(machine.host, "gandi1", "sudo")
     assert [_shadow(machine, name) for name in ("root", "gandi1")] == [HASH, HASH]
     assert machine.keys("/home/gandi1") == [KEY, OTHER]
     assert machine.keys("/root") == [KEY]
@@ -330,7 +330,7 @@ def test_groups_and_a_shell(machine: Machine) -> None:
     made = passwd.account(machine.host, "gandi1")
     assert made is not None
     assert made.shell == "/bin/sh"
-    assert all(passwd.in_group(machine.host, "gandi1", group) for group in user.groups)
+    assert all(passwd.is_in_group(machine.host, "gandi1", group) for group in user.groups)
     machine.command("usermod", "--shell", "/bin/bash", "gandi1")
     assert machine.boot()["shell:gandi1"] == "kept changed by admin"
 
@@ -362,7 +362,7 @@ def test_what_names_no_account_goes_to_the_default_one(machine: Machine) -> None
     said = _deliver(machine, {"": PLAIN}, User("", keys=(KEY,)), User("debian", keys=(OTHER,)))
     assert said["user:debian"] == "changed"
     assert _log_in(machine, "debian", PLAIN)
-    assert passwd.in_group(machine.host, "debian", "sudo")
+    assert passwd.is_in_group(machine.host, "debian", "sudo")
     assert machine.keys("/home/debian") == [KEY, OTHER]
     assert set(_deliver(machine, {}, User("", keys=(KEY,))).values()) == {
         "unchanged",

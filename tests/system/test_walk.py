@@ -90,7 +90,11 @@ def test_from_an_event_to_the_mount(
     def own(host: Host) -> tuple[mounts.Mount, ...]:
         """Return the mounts without those of tests that run at the same time."""
         aside = f"{tmp_path}/"
-        return tuple(m for m in every(host) if m.at == "/" or m.at.startswith(aside) or m.number[:2] == "0:")
+        return tuple(
+            m
+            for m in every(host)
+            if m.mountpoint == "/" or m.mountpoint.startswith(aside) or m.devno[:2] == "0:"
+        )
 
     monkeypatch.setattr(mounts, "mounts", own)
     defaults = handler.handle.__kwdefaults__
@@ -100,7 +104,7 @@ def test_from_an_event_to_the_mount(
     monkeypatch.setattr(Devices, "mounting", lambda _self: True)
 
     def come(disk: LoopDisk) -> None:
-        event = monitor.read(message("add", "gandi", f"/devices/{disk.name}", DEVTYPE="disk"))
+        event = monitor.parse(message("add", "gandi", f"/devices/{disk.name}", DEVTYPE="disk"))
         assert event is not None
         devices.queue([event])
         assert devices.workers.settle(60)
@@ -133,7 +137,7 @@ def test_from_bytes_to_the_hostname(tmp_path: Path) -> None:
         ctx.config = client._parsed(json.loads(answer)).config
         list(hostname.apply(ctx))
 
-    ctx.state.adopt(Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    ctx.state.set_instance(Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
     deliver("first")
     walk = Walk()
     with walked(walk):

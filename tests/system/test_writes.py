@@ -72,7 +72,7 @@ def root() -> Iterator[Path]:
 
 def ctx(root: Path, **what: object) -> Context:
     found = context(Host(root))
-    found.state.adopt(IDENTITY)
+    found.state.set_instance(IDENTITY)
     found.config = InstanceConfig(IDENTITY, **what)  # type: ignore[arg-type]  # fields by name
     return found
 
@@ -259,7 +259,7 @@ def test_a_device_is_replaced_and_not_opened(root: Path, kind: int) -> None:
     os.mknod(root / "home/ann/file", kind | 0o666, os.makedev(1, 3))
     host = Host(root)
     with pytest.raises(HostError, match="not a regular file"):
-        host.as_it_is("/home/ann/file")
+        host.read_file("/home/ann/file")
     assert host.write("/home/ann/file", "x")
     assert (root / "home/ann/file").read_text() == "x"
 

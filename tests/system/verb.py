@@ -38,7 +38,7 @@ def main(root: Path, names: str, verb: str, *arguments: str) -> int:
     ctx.status.stage_ended(StageReport("mount", (step,), step.seconds))
     for item in step.items:
         ctx.status.merge("devices", item.name, {"outcome": item.outcome, "items": items([item])})
-    terminal.say(*step.lines())
+    terminal.print_lines(*step.lines())
     return 0
 
 

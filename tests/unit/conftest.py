@@ -1,4 +1,4 @@
-"""PID 1, which is not here, stood in for by what notes what it is asked for."""
+"""A fake of PID 1, which records the calls that would go to it."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
     from agent.systemd.libsystemd import Property
 
 #: The values of a unit's properties, by name.
-Said = dict[str, tuple[str, ...]]
+UnitProperties = dict[str, tuple[str, ...]]
 
 
 @dataclass(slots=True)
-class AskedPid1:
-    """What was asked for, in order; a test says what comes of it by the last three."""
+class FakePid1:
+    """The recorded calls, in order; a test sets their results by the last three fields."""
 
     #: Transient units, each with its properties.
-    started: list[tuple[str, Said]] = field(default_factory=list)
+    started: list[tuple[str, UnitProperties]] = field(default_factory=list)
     #: Other units that were started, or whose start was joined.
     joined: list[str] = field(default_factory=list)
-    #: Units that PID 1 was asked about.
-    asked: list[str] = field(default_factory=list)
+    #: Units whose state was queried.
+    queried: list[str] = field(default_factory=list)
     #: Seconds that were waited for the start of each.
     timeouts: dict[str, float] = field(default_factory=dict)
     #: What a transient unit does; it may raise HostError.
-    begins: Callable[[str, Said], object] = lambda _unit, _said: None
+    begins: Callable[[str, UnitProperties], object] = lambda _unit, _said: None
     #: How the start of another ends; it may raise HostError.
     ends: Callable[[str], str] = lambda _unit: "done"
     #: The state of a unit.
     state: Callable[[str], str] = lambda _unit: "inactive"
 
     def start_transient(self, unit: str, properties: Sequence[Property], *, timeout: float) -> None:
-        """As ``pid1.start_transient``; a property that could not be sent fails here too."""
-        said = Said()
+        """As ``libsystemd.start_transient``; a property that could not be sent fails here too."""
+        said = UnitProperties()
         for name, kind, *values in properties:
             assert kind in ("s", "b", "as", "t", "ay", "a(sasb)")
             assert list(libsystemd._arguments(name, kind, *values))
@@ -50,15 +50,15 @@ class AskedPid1:
         self.begins(unit, said)
 
     def start(self, unit: str, *, timeout: float) -> str:
-        """As ``pid1.start``."""
+        """As ``libsystemd.start``."""
         self.joined.append(unit)
         self.timeouts[unit] = timeout
         return self.ends(unit)
 
     def active_state(self, unit: str, *, timeout: float) -> str:
-        """As ``pid1.active_state``."""
+        """As ``libsystemd.active_state``."""
         assert timeout > 0
-        self.asked.append(unit)
+        self.queried.append(unit)
         return self.state(unit)
 
 
@@ -69,9 +69,9 @@ def _no_pid1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked_pid1(monkeypatch: pytest.MonkeyPatch) -> AskedPid1:
+def fake_pid1(monkeypatch: pytest.MonkeyPatch) -> FakePid1:
     """No unit is started; all are inactive."""
-    asked = AskedPid1()
+    fake = FakePid1()
     for name in ("start_transient", "start", "active_state"):
-        monkeypatch.setattr(libsystemd, name, getattr(asked, name))
-    return asked
+        monkeypatch.setattr(libsystemd, name, getattr(fake, name))
+    return fake

@@ -19,7 +19,7 @@ from agent.disks import decide, policy
 from agent.host import terminal
 from agent.host.host import Host
 from agent.network.interfaces import Interface
-from agent.sources import Asked, config_drives, swap_archive
+from agent.sources import SearchRequest, config_drives, swap_archive
 from agent.stages import Stage, Step
 from agent.state.store import State
 from agent.steps import network
@@ -151,20 +151,20 @@ def test_a_disk_with_its_facts_and_the_reason() -> None:
 
 def test_the_three_values_of_an_item_and_never_what_they_are(host: Host, said: list[str]) -> None:
     state = State(host)
-    state.adopt(model.Identity("gandi", "1"))
+    state.set_instance(model.Identity("gandi", "1"))
     live: list[str | None] = [None]
 
-    def settle(value: str) -> None:
+    def reconcile(value: str) -> None:
         def apply() -> None:
             live[0] = value
 
-        state.settle("password:root", delivered=value, wanted=value, live=live[0], apply=apply)
+        state.reconcile("password:root", delivered=value, wanted=value, live=live[0], apply=apply)
 
-    settle("secret-1")
-    settle("secret-1")
+    reconcile("secret-1")
+    reconcile("secret-1")
     live[0] = "secret-of-the-administrator"
-    settle("secret-1")
-    settle("secret-2")
+    reconcile("secret-1")
+    reconcile("secret-2")
     head = "item password:root: delivered when last applied:"
     assert said == [
         f"{head} never; live: missing; live as last left: unknown",
@@ -181,8 +181,8 @@ def test_each_medium_that_was_looked_at_and_why_it_is_none(
     sysfs = Sysfs(tmp_path)
     virtio(sysfs, "vda", "254:0", slot="04.0")
     sysfs.disk("virtual/block/loop0", "7:0")
-    config_drives.look(Asked(host, ("nocloud",)))
-    swap_archive.look(Asked(host, ("gandi",)))
+    config_drives.search(SearchRequest(host, ("nocloud",)))
+    swap_archive.search(SearchRequest(host, ("gandi",)))
     assert said == [
         "source drives: vda: may be a drive",
         "source drives: loop0: a virtual device (loop)",

@@ -18,7 +18,7 @@ from agent import stages
 from agent.__main__ import main
 from agent.cli import clean, status
 from agent.config import model
-from agent.context import Context, context, working
+from agent.context import Context, context, report_progress
 from agent.host import processes
 from agent.host.host import Completed, Host
 from agent.report import Item, StageReport, StepReport, changed, failed
@@ -94,8 +94,8 @@ def test_run_stage_says_that_an_empty_stage_is_empty(host: Host, capsys: pytest.
 def test_run_stage_held_up_is_75_on_stderr(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(stages.run.__kwdefaults__ or {}, "patience", 0.0)
-    with stages.alone(host, "the test"):
+    monkeypatch.setitem(stages.run.__kwdefaults__ or {}, "lock_timeout", 0.0)
+    with stages.stage_lock(host, "the test"):
         assert main(["run-stage", "config"], host) == 75
     error = capsys.readouterr().err
     assert error.startswith("gandi-agent: stage config: not run: process ")
@@ -166,7 +166,7 @@ def test_a_wait_that_is_over_adds_nothing_to_json(host: Host, capsys: pytest.Cap
 
 
 def test_status_knows_a_daemon_by_its_process(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
-    mine = processes.me()
+    mine = processes.this_process()
     context(host).status.merge("daemon", "process", {"since": 1} | mine)
     main(["status"], host)
     assert f"running (process {os.getpid()}), but it does not answer" in capsys.readouterr().out
@@ -197,7 +197,7 @@ def test_wait_ends_with_the_last_stage(host: Host, capsys: pytest.CaptureFixture
 def test_wait_always_ends_and_names_the_blocker(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     ctx = context(host)
     ctx.status.stage_started("bootstrap")
-    working(ctx, "bootstrap", "source", "a configuration medium")
+    report_progress(ctx, "bootstrap", "source", "a configuration medium")
     assert main(["status", "--wait=0.4"], host) == 2
     assert (
         "still running after 0.4 s: stage bootstrap: running, at source, waiting for a configuration medium"
@@ -232,7 +232,7 @@ def test_config_show_says_where_each_setting_is_from_and_no_secret(
 ) -> None:
     host.write("/etc/default/gandi", "#\nexport CONFIG_DISK_ROOT=/data\nCONFIG_NETWORK=maybe\n")
     ctx = context(host)
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     ctx.state.store_config(CONFIG, {})
     assert main(["config", "show"], host) == 0
     shown = capsys.readouterr().out
@@ -276,9 +276,9 @@ def test_plan_changes_nothing_and_names_each_effect(
 @root_only
 def test_clean_forgets_the_instance_and_its_disks(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     ctx = context(host)
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     ctx.state.store_config(CONFIG, {"script": b"#!/bin/sh\n"})
-    ctx.state.mark("script")
+    ctx.state.mark_done("script")
     ctx.state.remember_disk("u-u-i-d", at="/srv/x")
     assert main(["clean"], host) == 0
     assert "changed: /var/lib/gandi/instance.json: removed" in capsys.readouterr().out

@@ -160,7 +160,7 @@ def test_the_units_that_were_left_for_pid_1_go_with_the_package(tree: Path) -> N
     wants = folder / "gandi-disks.target.wants"
     host = Host(tree)
     for name in ("srv-data", "srv-changed"):
-        assert boot_mounts.leave(host, f"{name}.mount", f"[Mount]\nWhere=/{name}\n")
+        assert boot_mounts.write_unit(host, f"{name}.mount", f"[Mount]\nWhere=/{name}\n")
     with (folder / "srv-changed.mount").open("a") as unit:
         unit.write("Options=ro\n")
     (folder / "srv-his.mount").write_text("[Mount]\nWhere=/srv/his\n")

@@ -91,13 +91,13 @@ def test_a_setting_sets_no_other(odd: str) -> None:
 
 @every_character
 def test_dpkgs_records_are_whole_lines(odd: str) -> None:
-    assert list(succeed._shipped(f"0  etc/a{odd}1  etc/b\n").values()) == ["0"]
+    assert list(succeed._conffile_digests(f"0  etc/a{odd}1  etc/b\n").values()) == ["0"]
 
 
 @pytest.mark.parametrize("odd", ["", "²", "-", "1_0", "0x10", "9" * 30, "1\v2"], ids=ascii)
 def test_what_is_no_number_is_none(tmp_path: Path, odd: str) -> None:
     host = _holding(tmp_path, "sys/class/block/vdb/size", f"{odd}\n")
-    assert storage.size_now(host, "vdb") == 0
+    assert storage.current_size(host, "vdb") == 0
     (tmp_path / f"sys/class/net/eth{odd or 'x'}").mkdir(parents=True)
     assert sysfs.numbered(host, "/sys/class/net", "eth") == {}
 

@@ -41,7 +41,7 @@ def defective(ctx: Context) -> Iterator[Item]:
 
 
 def waits(ctx: Context) -> Iterator[Item]:
-    ctx.waiting("vdb")
+    ctx.on_wait("vdb")
     yield changed("vdb", str(ctx.status.read()["work"]["bootstrap"]["waiting"]))
 
 
@@ -69,7 +69,7 @@ def bootstrap(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 
 def run(ctx: Context, stage: Stage = Stage.BOOTSTRAP) -> list[StepReport]:
     told: list[StepReport] = []
-    report = stages.run(ctx, stage, told.append, patience=0.0)
+    report = stages.run(ctx, stage, told.append, lock_timeout=0.0)
     assert tuple(told) == report.steps
     return told
 
@@ -142,7 +142,7 @@ def test_a_later_stage_in_a_process_of_its_own_uses_the_stored_configuration(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(stages.STAGES, Stage.POSTBOOT, (step("fine", needs_config=True),))
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     ctx.state.store_config(CONFIG, {})
     assert [report.outcome for report in run(ctx, Stage.POSTBOOT)] == [Outcome.CHANGED]
     assert ctx.config == CONFIG
@@ -152,7 +152,7 @@ def test_a_damaged_stored_configuration_fails_and_skips_what_needs_it(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(stages.STAGES, Stage.POSTBOOT, (step("fine", needs_config=True), step("waits")))
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     ctx.host.write(f"{ctx.state.folder()}/config.json", b"{")
     first, second, *_ = run(ctx, Stage.POSTBOOT)
     assert (first.step, first.outcome) == ("configuration", Outcome.FAILED)
@@ -163,11 +163,11 @@ def test_a_step_that_is_run_again_has_the_stored_configuration_or_is_not_run(
     ctx: Context, bootstrap: list[Step]
 ) -> None:
     bootstrap += [step("fine", needs_config=True)]
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     ctx.state.store_config(CONFIG, {})
-    with stages.alone(ctx.host, "stage mount"):
+    with stages.stage_lock(ctx.host, "stage mount"):
         again = context(ctx.host)
-        thread = threading.Thread(target=lambda: done.extend(stages.again(again, "fine")))
+        thread = threading.Thread(target=lambda: done.extend(stages.rerun_step(again, "fine")))
         done = list[Item]()
         thread.start()
         thread.join(0.3)
@@ -175,7 +175,7 @@ def test_a_step_that_is_run_again_has_the_stored_configuration_or_is_not_run(
     thread.join(10)
     assert [item.outcome for item in done] == [Outcome.CHANGED]
     ctx.host.write(f"{ctx.state.folder()}/config.json", b"{")
-    broken = list(stages.again(context(ctx.host), "fine"))
+    broken = list(stages.rerun_step(context(ctx.host), "fine"))
     assert [(item.name, item.outcome) for item in broken] == [("configuration", Outcome.FAILED)]
 
 
@@ -196,7 +196,7 @@ def test_an_empty_stage_is_done_and_the_mount_stage_leaves_its_mark(
 
 def test_a_stage_that_is_held_up_names_the_holder(ctx: Context, bootstrap: list[Step]) -> None:
     bootstrap.append(step("fine"))
-    with stages.alone(ctx.host, "stage mount"), pytest.raises(Busy) as caught:
+    with stages.stage_lock(ctx.host, "stage mount"), pytest.raises(Busy) as caught:
         run(ctx)
     assert f"process {os.getpid()} (stage mount)" in str(caught.value)
     assert stages.exit_status(caught.value) == 75
@@ -208,7 +208,7 @@ def test_stages_in_two_threads_never_overlap(ctx: Context, monkeypatch: pytest.M
     gate = threading.Lock()
 
     def work() -> None:
-        with stages.alone(ctx.host, "x", patience=10):
+        with stages.stage_lock(ctx.host, "x", timeout=10):
             with gate:
                 inside[0] += 1
                 worst[0] = max(worst[0], inside[0])

@@ -20,7 +20,7 @@ def stored(*nics: model.Nic, **more: object) -> tuple[GuestFile, ...]:
     config = model.InstanceConfig(identity, nics=nics, **more)  # type: ignore[arg-type]  # its fields
     with tempfile.TemporaryDirectory() as folder:
         state = State(Host(Path(folder)))
-        state.adopt(identity)
+        state.set_instance(identity)
         state.store_config(config, {})
         files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         return tuple(

@@ -25,7 +25,7 @@ def test_the_unpacked_kernel_boots(machine: Rig, image: Image, tmp_path: Path) -
     unpacked = folder / "vmlinuz"
     unpacked.unlink()
     shutil.copy(image.kernel, unpacked)
-    assert kernel_image.unpack(Host(), str(unpacked)).outcome == "changed"
+    assert kernel_image.unpack_image(Host(), str(unpacked)).outcome == "changed"
     assert unpacked.read_bytes()[:4] == b"\x7fELF"
     packed = image.kernel.read_bytes()
     disk = tmp_path / "packed.img"

@@ -42,7 +42,7 @@ def ctx(tree: Path) -> Iterator[Context]:
     """A new instance with a key for root; files that a test leaves in the tree are removed."""
     main = (tree / "etc/ssh/sshd_config").read_text()
     found = context(Tree(tree))
-    found.state.adopt(IDENTITY)
+    found.state.set_instance(IDENTITY)
     found.config = InstanceConfig(IDENTITY, users=(User("root", keys=(sample.KEY,)),))
     yield found
     (tree / "etc/ssh/sshd_config").write_text(main)

@@ -63,7 +63,7 @@ class Locks:
         """Return what any process is about to mount, by device number. ``records`` are read before the
         kernel's mounts: what is no longer pending is among them then.
         """
-        me = processes.me()
+        me = processes.this_process()
         return {
             known.devno: known.filesystem
             for device, known in records.items()
@@ -81,9 +81,14 @@ class Locks:
         """End what ``begin_mount`` began. If the device is not mounted, restore its former record."""
         records, before = Records(host), self._before.pop(device, None)
         known = records.get(device) if before else None
-        if before and known and known.state == DiskState.MOUNTING and known.process == processes.me():
-            here = (mount for mount in mounts.mounts(host) if mount.at == known.mountpoint)
-            if not any(known.devno in mount.numbers for mount in here):
+        if (
+            before
+            and known
+            and known.state == DiskState.MOUNTING
+            and known.process == processes.this_process()
+        ):
+            here = (mount for mount in mounts.mounts(host) if mount.mountpoint == known.mountpoint)
+            if not any(known.devno in mount.devnos for mount in here):
                 records.put(device, replace(before, checked=known.checked))
 
 

@@ -65,8 +65,13 @@ def _add_tried(host: Host, found: dict[str, Facts], tried: Facts) -> None:
     for what, value in tried.items():
         word, _, name = what.partition(" ")
         diskseq, _, size = str(value).partition(" ")
-        if devno := storage.number_of(host, name):
-            new = {"disk": storage.whole(host, name), "diskseq": diskseq, "devno": devno, "state": "new"}
+        if devno := storage.devno_of(host, name):
+            new = {
+                "disk": storage.whole_disk(host, name),
+                "diskseq": diskseq,
+                "devno": devno,
+                "state": "new",
+            }
             facts = found.setdefault(name, new | {"uuid": "", "label": "", "services": []})
             if facts["diskseq"] == diskseq:
                 facts |= {"checked": True} if word == "fsck" else {}

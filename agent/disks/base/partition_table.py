@@ -60,7 +60,7 @@ class Table:
 
 def read(host: Host, disk: Disk) -> Table:
     """Read the table from the disk. Raises HostError if the disk cannot be read."""
-    sector, end = disk.sector, disk.device.size
+    sector, end = disk.sector_size, disk.device.size
     try:
         with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
             first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, _GPT_HEADER, sector)
@@ -104,7 +104,7 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
         return
     if not read(host, disk).backed:
         raise HostError(f"{disk.device.node}: its GPT has no second header")
-    if table.limit - device.end >= _ALIGNED and storage.size_now(host, device.name) <= device.size:
+    if table.limit - device.end >= _ALIGNED and storage.current_size(host, device.name) <= device.size:
         raise HostError(
             f"{device.node}: still {device.size} bytes after its table was written",
             hint=f"see: journalctl -b -u {unit_name('grow', disk.name)}.service",
@@ -119,7 +119,7 @@ def _size(table: Table, disk: Disk, device: Device) -> str:
     """
     if table.kind is Kind.GPT:
         return ", +"
-    return f", {(table.limit // _ALIGNED * _ALIGNED - device.start) // disk.sector}"
+    return f", {(table.limit // _ALIGNED * _ALIGNED - device.start) // disk.sector_size}"
 
 
 def renew_guids(host: Host, system: System, disk: Disk) -> None:

@@ -103,7 +103,7 @@ class Record:
     @property
     def is_being_mounted(self) -> bool:
         """Whether a process that still runs is about to mount the device."""
-        return self.state == DiskState.MOUNTING and processes.lives(self.process)
+        return self.state == DiskState.MOUNTING and processes.is_alive(self.process)
 
     @property
     def filesystem(self) -> Filesystem:
@@ -122,10 +122,10 @@ def fresh(disk: Disk, device: Device) -> Record:
     label = os.fsdecode(device.label)
     return Record(
         disk.name,
-        disk.sequence,
+        disk.diskseq,
         device.uuid,
         label,
-        device.number,
+        device.devno,
         state=DiskState.NEW,
         fstype=device.fstype,
     )
@@ -133,7 +133,7 @@ def fresh(disk: Disk, device: Device) -> Record:
 
 def current(known: Record | None, disk: Disk, device: Device) -> Record:
     """Return the record if it is of the device's present attachment, or a fresh one."""
-    return known if known and known.diskseq == disk.sequence else fresh(disk, device)
+    return known if known and known.diskseq == disk.diskseq else fresh(disk, device)
 
 
 def renewed(known: Record, disk: Disk, device: Device) -> Record:
@@ -191,7 +191,7 @@ class Records:
         from agent.disks.base import diskseq
 
         known = (record.diskseq for record in self.of(disk.name).values())
-        return diskseq.is_after_coldplug(self.host, disk.sequence) and disk.sequence not in known
+        return diskseq.is_after_coldplug(self.host, disk.diskseq) and disk.diskseq not in known
 
     def put(self, key: str, record: Record | None) -> None:
         """Store the record, or remove it if None."""

@@ -80,7 +80,7 @@ def unmount(host: Host, mountpoint: str) -> None:
 
 
 def _is_mounted(host: Host, mountpoint: str) -> bool:
-    return any(mount.at == mountpoint for mount in mounts.mounts(host))
+    return any(mount.mountpoint == mountpoint for mount in mounts.mounts(host))
 
 
 def release(host: Host, mountpoint: str) -> None:

@@ -46,15 +46,15 @@ def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
     command = ("cryptsetup", "status", name)
     output = host.run(command, changes=False).stdout
     offset = re.search(r"^[ \t]*offset:[ \t]*([0-9]+)", output, re.MULTILINE)
-    before = storage.size_now(host, holder)
-    gained = storage.size_now(host, device.name) - before - (int(offset[1]) * SECTOR if offset else 0)
+    before = storage.current_size(host, holder)
+    gained = storage.current_size(host, device.name) - before - (int(offset[1]) * SECTOR if offset else 0)
     if gained < SECTOR:
         return holder, name
     key = unlocks(host, name)
     if key is None:
         return Leave(f"encrypted: run cryptsetup resize {name}")
     write(("cryptsetup", "resize", "--batch-mode", *key, name))
-    if storage.size_now(host, holder) <= before:
+    if storage.current_size(host, holder) <= before:
         raise HostError(f"/dev/mapper/{name}: no larger after cryptsetup resize")
     return holder, name
 

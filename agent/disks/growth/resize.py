@@ -52,7 +52,7 @@ def grow(
     if given_up(ctx, case):
         yield already_failed(case)
         return
-    ctx.waiting(f"{device.name} to grow")
+    ctx.on_wait(f"{device.name} to grow")
     yield _do(ctx, system, case, decision, mountpoint)
     if decision.warning:
         yield failed(device.name, decision.warning)

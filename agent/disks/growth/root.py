@@ -40,9 +40,9 @@ class Root:
 def find(ctx: Context, system: System) -> Root | str:
     """Find the root disk. Return it, or why there is none that can grow."""
     found = mounts.mounts(ctx.host)
-    top = [mount for mount in found if mount.at == "/"]
+    top = [mount for mount in found if mount.mountpoint == "/"]
     name = (
-        next((n for n in (storage.name_of(ctx.host, m) for m in sorted(top[-1].numbers)) if n), "")
+        next((n for n in (storage.name_of(ctx.host, m) for m in sorted(top[-1].devnos)) if n), "")
         if top
         else ""
     )
@@ -50,7 +50,7 @@ def find(ctx: Context, system: System) -> Root | str:
         return _by_mount(ctx, system, name, "/")
     for disk in filter(None, (system.read(ctx.host, each) for each in system.names(ctx.host))):
         for part in disk.partitions:
-            mountpoint = next((mount.at for mount in found if part.number in mount.numbers), "")
+            mountpoint = next((mount.mountpoint for mount in found if part.devno in mount.devnos), "")
             if part.part_name == PARTITION_NAME and mountpoint:
                 return Root(disk, _probed(ctx, part), mountpoint)
     return "the root filesystem is on no block device"
@@ -94,10 +94,10 @@ def apply(ctx: Context, system: System, root: Root) -> Iterator[Item]:
 
 
 def _by_mount(ctx: Context, system: System, name: str, mountpoint: str) -> Root | str:
-    (bottom, *others) = sorted(storage.bottoms(ctx.host, name))
+    (bottom, *others) = sorted(storage.underlying_devices(ctx.host, name))
     if others:
         return f"the root filesystem is on {name}, which lies on several devices: it is not grown"
-    disk = system.read(ctx.host, storage.whole(ctx.host, bottom))
+    disk = system.read(ctx.host, storage.whole_disk(ctx.host, bottom))
     for device in disk.devices if disk else ():
         if disk and device.name == bottom:
             found = _probed(ctx, device)

@@ -66,7 +66,7 @@ def grow(ctx: Context, system: System, disk: Disk, device: Device, *, root: bool
 
 def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) -> Iterator[Item]:
     disk, device = case.disk, case.device
-    ctx.waiting(f"{device.name} to grow")
+    ctx.on_wait(f"{device.name} to grow")
     try:
         done = _chain(ctx, system, case, decision)
     except HostError as error:
@@ -137,11 +137,11 @@ def _volume(ctx: Context, write: Write, node: str, uuid: str) -> Done | Leave:
 def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Leave:
     """Grow the mounted filesystem on a device of the device mapper."""
     host, node = ctx.host, devnode(name)
-    mountpoint = _mounted_at(ctx, storage.number_of(host, name))
+    mountpoint = _mounted_at(ctx, storage.devno_of(host, name))
     argv = filesystem.grower(fstype, node, mountpoint) if mountpoint else ()
     if not argv:
         return Leave(f"what is on it ({fstype or 'nothing known'}) is not mounted, or does not grow")
-    before, size = filesystem.size(host, fstype, node, mountpoint), storage.size_now(host, name)
+    before, size = filesystem.size(host, fstype, node, mountpoint), storage.current_size(host, name)
     if size - before < filesystem.SLACK:
         return Done("")
     write(argv)
@@ -152,4 +152,4 @@ def _filesystem(ctx: Context, write: Write, name: str, fstype: str) -> Done | Le
 
 
 def _mounted_at(ctx: Context, number: str) -> str:
-    return next((mount.at for mount in mounts.mounts(ctx.host) if number in mount.numbers), "")
+    return next((mount.mountpoint for mount in mounts.mounts(ctx.host) if number in mount.devnos), "")

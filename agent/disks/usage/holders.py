@@ -17,7 +17,7 @@ import threading
 from agent.block import mounts
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
-from agent.lib.parallel import together
+from agent.lib.parallel import run_parallel
 from agent.lib.records import dataclass, replace
 from agent.lib.text import printable
 from agent.systemd.journal import Journal
@@ -78,12 +78,10 @@ def find_by_mountpoint(host: Host, mountpoints: Collection[str]) -> Search:
     """Return the users of the filesystems at these mountpoints, through any of their mounts. All processes
     are searched once, for any number of filesystems.
     """
-    top = {mount.at: mount for mount in mounts.mounts(host) if mount.at in mountpoints}
+    top = {mount.mountpoint: mount for mount in mounts.mounts(host) if mount.mountpoint in mountpoints}
     if not top:
         return Search()
-    numbers = frozenset(
-        number for mount in top.values() for number in mount.numbers | devnos_of(host, mount)
-    )
+    numbers = frozenset(number for mount in top.values() for number in mount.devnos | devnos_of(host, mount))
     search = find_by_devno(host, numbers)
     inside = dict.fromkeys(holder for mountpoint in top for holder in used_by_kernel(host, mountpoint))
     return replace(search, found=(*inside, *search.found))
@@ -92,9 +90,9 @@ def find_by_mountpoint(host: Host, mountpoints: Collection[str]) -> Search:
 def devnos_of(host: Host, mount: mounts.Mount) -> frozenset[str]:
     """Return the device numbers that stat(2) and the kernel give to the files of a mounted filesystem."""
     try:
-        return frozenset({mount.number, _spelled(os.stat(host.path(mount.at)).st_dev)})
+        return frozenset({mount.devno, _spelled(os.stat(host.path(mount.mountpoint)).st_dev)})
     except OSError:
-        return frozenset({mount.number})
+        return frozenset({mount.devno})
 
 
 def alias(host: Host, mountpoint: str, fstype: str) -> str:
@@ -127,7 +125,7 @@ def find_by_devno(host: Host, numbers: frozenset[str], seconds: float = _TIMEOUT
         Journal(host).defect("holders", error)
         return f"the processes, after {len(found)} (unexpected {type(error).__name__})"
 
-    done, late = together({"look": look}, seconds, broken)
+    done, late = run_parallel({"look": look}, seconds, broken)
     is_over.set()
     unsearched = [f"all processes (not within {seconds:g} s)"] if late else list(filter(None, done.values()))
     holders = tuple(found[pid] for pid in sorted(found))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 #: Maximum values of a document, and maximum items of one list or dictionary. No machine needs more, and each
 #: invalid one takes time to report.
-MOST, ITEMS = 30_000, 5000
+MAX_VALUES, MAX_ITEMS = 30_000, 5000
 #: Maximum levels of lists and dictionaries.
-DEEPEST = 40
+MAX_DEPTH = 40
 #: Maximum characters of a number: int() refuses more than 4300 digits, and float() is slow with a million.
 _DIGITS = 400
 #: Maximum characters of a document that is searched for parts nested too deeply.
@@ -38,7 +38,7 @@ class Unreadable:
     why: str
 
 
-_DEEP = Unreadable(f"nested more than {DEEPEST} deep")
+_DEEP = Unreadable(f"nested more than {MAX_DEPTH} deep")
 _NUMBER = Unreadable("a number that is too large, or not one of JSON")
 
 
@@ -83,15 +83,15 @@ def load(text: str, name: str, problems: list[Problem]) -> Any:
         Problem(shown(key), "the key appears twice; the last one is used", "write it once")
         for key in sorted(hooks.twice - hooks.odd)[:10]
     )
-    return held(value)
+    return limited(value)
 
 
-def held(document: Any) -> Any:
+def limited(document: Any) -> Any:
     """Return the document with Unreadable in place of what is beyond the limits; the root has no limit."""
     holder: list[Any] = [document]
     level: list[tuple[Any, Any]] = [(holder, 0)] if isinstance(document, list | dict) else []
     count = 0
-    for depth in range(DEEPEST + 1):
+    for depth in range(MAX_DEPTH + 1):
         below: list[tuple[Any, Any]] = []
         for container, key in level:
             value = container[key]
@@ -122,11 +122,11 @@ def odd_key(name: str, key: str, hint: str) -> Problem:
 
 def _beyond(value: list[Any] | dict[str, Any], depth: int, count: int) -> Unreadable | None:
     """Return the replacement for a list or dictionary beyond a limit, else None."""
-    if depth and len(value) > ITEMS:
-        return Unreadable(f"{len(value)} items; at most {ITEMS} are read")
-    if depth and count + len(value) >= MOST:
-        return Unreadable(f"more than {MOST} values, with those before it")
-    return _DEEP if depth == DEEPEST else None
+    if depth and len(value) > MAX_ITEMS:
+        return Unreadable(f"{len(value)} items; at most {MAX_ITEMS} are read")
+    if depth and count + len(value) >= MAX_VALUES:
+        return Unreadable(f"more than {MAX_VALUES} values, with those before it")
+    return _DEEP if depth == MAX_DEPTH else None
 
 
 class _Hooks:
@@ -171,12 +171,12 @@ def _without_depths(text: str) -> str:
     for found in _BRACKETS.finditer(text):
         first, size = found[0][0], len(found[0])
         if first in "[{":
-            if depth <= DEEPEST < depth + size:
-                begun = found.start() + DEEPEST - depth
+            if depth <= MAX_DEPTH < depth + size:
+                begun = found.start() + MAX_DEPTH - depth
             depth += size
         elif first in "]}":
-            if depth - size <= DEEPEST < depth:
+            if depth - size <= MAX_DEPTH < depth:
                 pieces += [text[kept:begun], _CUT]
-                kept = found.start() + depth - DEEPEST
+                kept = found.start() + depth - MAX_DEPTH
             depth -= size
     return "".join([*pieces, text[kept:]])

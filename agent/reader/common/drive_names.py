@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SHORT_STEM, _SHORT_END = 8, 3
 
 
-class Names:
+class DriveNames:
     """The file names of a drive."""
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -15,9 +15,9 @@ import difflib
 import re
 
 from agent.lib import records
-from agent.reader.common.bounds import ITEMS, Unreadable
+from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
-from agent.reader.common.problem import TOLD, Problem, bounded, shown
+from agent.reader.common.problem import MAX_PROBLEMS, Problem, bounded, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def validate(
                 # A required value that an earlier round left out is missing now: it is reported already.
                 if not (missing and wrong["loc"] in told):
                     # Searching for a similar key is slow, and no more problems than these are shown.
-                    likely = known if len(problems) < TOLD else frozenset[str]()
+                    likely = known if len(problems) < MAX_PROBLEMS else frozenset[str]()
                     problems.append(_problem(wrong, likely, exact=exact))
                 told.add(wrong["loc"])
                 _leave_out(document, wrong["loc"][:-1] if missing or exact else wrong["loc"])
@@ -149,7 +149,7 @@ def validate(
 
 def _many_unknown(document: dict[str, Any], known: set[str]) -> list[Problem]:
     """Remove the unknown keys of a document with so many keys that reporting each would take long."""
-    if len(document) <= ITEMS:
+    if len(document) <= MAX_ITEMS:
         return []
     unknown = [key for key in document if key.replace("-", "_") not in known]
     for key in unknown:
@@ -196,7 +196,7 @@ def _problem(wrong: ErrorDetails, known: frozenset[str], *, exact: bool = False)
     """Return the problem for an error of the validator, with the type of the value, never the value."""
     kind, location = wrong["type"], wrong["loc"]
     if kind == "unexpected_keyword_argument":
-        return Problem(path(location), "unknown key", _near(str(location[-1]), known), harmless=True)
+        return Problem(path(location), "unknown key", _similar_key(str(location[-1]), known), harmless=True)
     if kind == "missing":
         return Problem(path(location), "missing", "without it the item around it is left out")
     said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
@@ -214,7 +214,7 @@ def _kind(given: object) -> str:
     return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")
 
 
-def _near(key: str, known: frozenset[str]) -> str:
+def _similar_key(key: str, known: frozenset[str]) -> str:
     near = difflib.get_close_matches(key[:80], known, n=1)
     return f"did you mean {near[0]}?" if near else "it has no effect"
 

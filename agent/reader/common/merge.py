@@ -40,7 +40,7 @@ _PASSWORD = 512
 _METADATA, _METADATA_TEXT = 500, 8 << 10
 
 
-class Form(StrEnum):
+class PasswordForm(StrEnum):
     """How a document writes a password."""
 
     HASH = "hash"
@@ -91,20 +91,20 @@ class Draft:
         problems = [*self.problems, *password_hashes.weak(config.users)]
         return Reading(config, self.kept, bounded(problems), self.secrets)
 
-    def tell(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
+    def add_problem(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
         """Add one problem."""
         self.problems.append(Problem(path, message, hint, harmless))
 
-    def told(self, document: str, problems: Iterable[Problem]) -> None:
+    def add_problems(self, document: str, problems: Iterable[Problem]) -> None:
         """Add the problems of a document, each path prefixed with its name."""
         self.problems.extend(replace(problem, path=f"{document}: {problem.path}") for problem in problems)
 
-    def user(self, user: User, secret: str = "") -> None:
+    def add_user(self, user: User, secret: str = "") -> None:
         """Add an account; ``secret`` is its plain password. To a known one, add only what it lacks."""
         known = self._users.get(user.name)
         # The default account is not counted among the named ones.
         if known is None and user.name != DEFAULT and len(self._users.keys() - {DEFAULT}) >= USERS:
-            self.tell("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
+            self.add_problem("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
             self.plain += bool(secret)
             return
         has_password = user.name in self.secrets or bool(known and known.password)
@@ -126,69 +126,77 @@ class Draft:
             locked=known.locked and not (user.password or secret),
         )
 
-    def password(self, name: str, written: str, path: str, *, form: Form = Form.EITHER) -> None:
+    def add_password(
+        self, name: str, written: str, path: str, *, form: PasswordForm = PasswordForm.EITHER
+    ) -> None:
         """Add an account's password, a crypt(3) hash or plain text: by ``form``, or else by its first
         characters. An invalid value that begins like a hash is a problem, never a plain password.
         """
-        if not self.usable(written, path):
+        if not self.is_valid_password(written, path):
             return
-        if form is Form.PLAIN or (form is Form.EITHER and not password_hashes.is_meant(written)):
-            self.user(User(name), written)
+        if form is PasswordForm.PLAIN or (
+            form is PasswordForm.EITHER and not password_hashes.is_meant(written)
+        ):
+            self.add_user(User(name), written)
             return
         try:
             hashed, locked = password_hashes.shadow_field(written)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            self.tell(path, what, hint)
+            self.add_problem(path, what, hint)
         else:
-            self.user(User(name, password=hashed, locked=locked))
+            self.add_user(User(name, password=hashed, locked=locked))
             known = self._users[name]
             if locked and known.password is None and name not in self.secrets:
                 self._users[name] = replace(known, locked=True)
 
-    def usable(self, secret: str, path: str) -> bool:
+    def is_valid_password(self, secret: str, path: str) -> bool:
         """Return whether plain text can be a password, or add a problem: chpasswd(8) reads one line per
         account.
         """
         if set(secret) & set("\r\n\0") or len(secret) > _PASSWORD or not is_text(secret):
-            self.tell(path, "not one line of text", f"write at most {_PASSWORD} characters, no line break")
+            self.add_problem(
+                path, "not one line of text", f"write at most {_PASSWORD} characters, no line break"
+            )
             return False
         return True
 
-    def keys(self, name: str, lines: Iterable[object], path: str) -> None:
+    def add_keys(self, name: str, lines: Iterable[object], path: str) -> None:
         """Add public keys of an account, each once; a problem names the line of an invalid one."""
         found, wrong = fields.keys(list(lines))
         for number, what, hint in wrong:
-            self.tell(f"{path} line {number}", what, hint)
+            self.add_problem(f"{path} line {number}", what, hint)
         self._keys_size += sum(map(len, found.values()))
         if self._keys_size > KEYS:
-            self.tell(
+            self.add_problem(
                 path, f"more than {KEYS} characters, with all keys before: left out", "deliver fewer keys"
             )
         elif found:
-            self.user(User(name, keys=tuple(found.values())))
+            self.add_user(User(name, keys=tuple(found.values())))
 
-    def program(
+    def add_program(
         self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
     ) -> None:
         """Add a program: run once at the end of the first boot, or with ``boot`` early at each boot."""
         if self._has_room(content, path):
             stored = self._unused_name(name)
-            self.keep(stored, content, path)
+            self.store_content(stored, content, path)
             (self._boot if boot else self._scripts).append(program(stored, content, arguments))
 
-    def file(self, file: File, content: bytes, path: str) -> None:
+    def add_file(self, file: File, content: bytes, path: str) -> None:
         """Add a file to write; its name and digest are set here."""
         if file.path in self._files and not file.append:
-            self.tell(path, "the file appears twice; the first is used", "write it once", harmless=True)
+            self.add_problem(
+                path, "the file appears twice; the first is used", "write it once", harmless=True
+            )
             return
         if self._has_room(content, path):
             name = self._unused_name(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
-            self.keep(name, content, path)
+            self.store_content(name, content, path)
             place = f"{file.path}\0{name}" if file.append else file.path
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
 
-    def keep(self, name: str, content: bytes, path: str) -> None:
+    def store_content(self, name: str, content: bytes, path: str) -> None:
         """Store content under a name; if that is too much in all, add a problem instead."""
         if self._has_room(content, path):
             self._size += len(content)
@@ -197,18 +205,18 @@ class Draft:
     def _has_room(self, content: bytes, path: str) -> bool:
         if self._size + len(content) > KEPT or len(self.kept) >= ITEMS:
             what = f"more than {KEPT} bytes, or {ITEMS} items, with all before it: left out"
-            self.tell(path, what, "deliver less")
+            self.add_problem(path, what, "deliver less")
             return False
         return True
 
-    def say(self, name: str, value: object) -> None:
+    def add_metadata(self, name: str, value: object) -> None:
         """Add an item of metadata for ``gandi-agent get``; only text and numbers are kept."""
         if isinstance(value, str | int | float) and len(self.metadata) < _METADATA:
             try:
                 written = values.word(value)[:_METADATA_TEXT]
                 self.metadata.setdefault(shown(fields.text(name)), written)
             except ValueError:
-                self.tell(
+                self.add_problem(
                     "the metadata", "text that is not UTF-8: left out", "write it as UTF-8", harmless=True
                 )
 

@@ -10,7 +10,7 @@ from agent.lib.text import printable
 #: Maximum characters of delivered text (a key, a member's name) in a message.
 _SHOWN = 80
 #: Problems that are listed; the others are only counted.
-TOLD = 50
+MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,14 @@ def shown(text: str) -> str:
 
 
 def bounded(problems: list[Problem]) -> list[Problem]:
-    """Return the problems without duplicates, at most ``TOLD`` and the number of the others."""
+    """Return the problems without duplicates, at most ``MAX_PROBLEMS`` and the number of the others."""
     once = list(dict.fromkeys(problems))
-    more = len(once) - TOLD
+    more = len(once) - MAX_PROBLEMS
     if more <= 0:
         return once
     # Problems that leave something out come before harmless ones.
     once.sort(key=lambda problem: problem.harmless)
-    return [*once[:TOLD], Problem("the document", f"{more} more problems", "correct those above first")]
+    return [
+        *once[:MAX_PROBLEMS],
+        Problem("the document", f"{more} more problems", "correct those above first"),
+    ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 #: Maximum bytes of a configuration in the answer. NICs depend on each other: their maximum fits into it.
-ROOM = 4 << 20
+MAX_SIZE = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Reading:
     dialect: str = ""
 
 
-def told(problems: list[Problem]) -> list[list[str | bool]]:
+def problem_rows(problems: list[Problem]) -> list[list[str | bool]]:
     """Return the problems as the answer contains them."""
     return [[p.path, p.message, p.hint, p.harmless] for p in problems]
 
@@ -53,21 +53,21 @@ def _fitting(config: InstanceConfig, problems: list[Problem]) -> dict[str, Any]:
         size = len(canonical(document))
     except MemoryError:
         return to_dict(_trimmed(config, problems))
-    return document if size <= ROOM else to_dict(_trimmed(config, problems))
+    return document if size <= MAX_SIZE else to_dict(_trimmed(config, problems))
 
 
 def _trimmed(config: InstanceConfig, problems: list[Problem]) -> InstanceConfig:
     every: dict[str, Any] = {one.name: getattr(config, one.name) for one in fields(config)}
     many = {name: value for name, value in every.items() if isinstance(value, tuple)}
     sizes = {key: [_size(item) for item in items] for key, items in many.items()}
-    over = sum(map(sum, sizes.values())) - ROOM
+    over = sum(map(sum, sizes.values())) - MAX_SIZE
     del sizes["nics"]
     for key in sorted(sizes, key=lambda one: sum(sizes[one]), reverse=True):
         while over > 0 and sizes[key]:
             over -= sizes[key].pop()
         gone = len(many[key]) - len(sizes[key])
         if gone:
-            what = f"the last {gone} of {len(many[key])} are left out: more than {ROOM} bytes in all"
+            what = f"the last {gone} of {len(many[key])} are left out: more than {MAX_SIZE} bytes in all"
             problems.append(Problem(key, what, "deliver less"))
             many[key] = many[key][: len(sizes[key])]
     return InstanceConfig(**every | many | {"partial": True})

@@ -9,8 +9,8 @@ from __future__ import annotations
 from agent.lib.text import WHITE, delivered_lines
 from agent.reader.common import fields, values
 from agent.reader.common.document import read_text, small
-from agent.reader.common.drive_names import Names
-from agent.reader.common.merge import DEFAULT, Draft, Form
+from agent.reader.common.drive_names import DriveNames
+from agent.reader.common.merge import DEFAULT, Draft, PasswordForm
 from agent.reader.dialects import openstack
 from agent.reader.formats import user_data
 
@@ -41,7 +41,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     draft = drive.draft
     password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
     if password.strip(WHITE) not in ("", SAVED):
-        draft.password(DEFAULT, password, "vm_password.txt", form=Form.PLAIN)
+        draft.add_password(DEFAULT, password, "vm_password.txt", form=PasswordForm.PLAIN)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")
     if user is not None:
@@ -59,7 +59,7 @@ class _Drive:
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = files
-        self.names = Names(files)
+        self.names = DriveNames(files)
         self.draft = Draft(SOURCE)
 
     def text(self, wanted: str) -> str:
@@ -77,13 +77,13 @@ class _Drive:
             text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
             if text and self._is_valid(key, text):
                 said[key] = text
-                draft.say(key, text)
+                draft.add_metadata(key, text)
         draft.id = self._value("instance-id", values.instance, said) or self._value(
             "vm-id", values.instance, said
         )
         draft.hostname = draft.hostname or self._value("local-hostname", fields.hostname, said)
         keys = self.text("cloudstack/metadata/public-keys.txt")
-        draft.keys(DEFAULT, delivered_lines(keys), "public-keys.txt")
+        draft.add_keys(DEFAULT, delivered_lines(keys), "public-keys.txt")
         name = self.names.find(f"{_OPENSTACK}/meta_data.json")
         if name is not None and not (draft.id and draft.hostname and keys):
             found = openstack.metadata(name, self.files[name], draft)
@@ -96,7 +96,7 @@ class _Drive:
         try:
             fields.address(text)
         except ValueError:
-            self.draft.tell(
+            self.draft.add_problem(
                 f"{key}.txt", "not an IP address: ignored", "nothing depends on it", harmless=True
             )
             return False
@@ -107,5 +107,5 @@ class _Drive:
             return reader(said.get(key, ""))
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            self.draft.tell(f"{key}.txt", what, hint)
+            self.draft.add_problem(f"{key}.txt", what, hint)
             return ""

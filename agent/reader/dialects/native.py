@@ -12,7 +12,7 @@ from agent.reader.common import fields, network_fields, values
 from agent.reader.common.archive_layout import CONFIG
 from agent.reader.common.bounds import read_json
 from agent.reader.common.document import small
-from agent.reader.common.drive_names import Names
+from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import named, part, parts, validate, value
 from agent.reader.common.merge import Draft
 from agent.reader.common.problem import Problem
@@ -158,7 +158,7 @@ class Document:
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the configuration in a drive's files: the document, and the script beside it if present."""
-    names = Names(files)
+    names = DriveNames(files)
     draft = Draft(SOURCE)
     name = next((found for wanted in DOCUMENTS if (found := names.find(wanted))), None)
     if name is None:
@@ -176,7 +176,7 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     """Return the configuration; the platform's ``script`` runs before the document's."""
     draft = draft or Draft(SOURCE)
     if document.get("version") is None:
-        draft.tell("version", "missing", f"write {VERSION}: the version of this format")
+        draft.add_problem("version", "missing", f"write {VERSION}: the version of this format")
     parsed, problems = validate(Document, document)
     draft.problems.extend(problems)
     draft.id, draft.hostname, draft.timezone = parsed.id, parsed.hostname, parsed.timezone
@@ -187,12 +187,12 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     )
     for place, user in enumerate(parsed.users or ()):
         if user is not None:
-            usable = draft.usable(user.plain_password, f"users[{place}].plain_password")
-            draft.user(_user(user), user.plain_password if usable else "")
+            usable = draft.is_valid_password(user.plain_password, f"users[{place}].plain_password")
+            draft.add_user(_user(user), user.plain_password if usable else "")
     for name, text in (parsed.metadata or {}).items():
-        draft.say(name, text)
+        draft.add_metadata(name, text)
     if script:
-        draft.program("script", script, "the script")
+        draft.add_program("script", script, "the script")
     for key in ("scripts", "boot"):
         for place, spec in enumerate(getattr(parsed, key) or ()):
             _program(spec, f"{key}[{place}]", draft, boot=key == "boot")
@@ -273,7 +273,7 @@ def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | N
     try:
         return fields.unpacked(spec.content)
     except ValueError:
-        draft.tell(f"{path}.content", "its base64 is damaged: left out", "encode it again, whole")
+        draft.add_problem(f"{path}.content", "its base64 is damaged: left out", "encode it again, whole")
         return None
 
 
@@ -282,15 +282,15 @@ def _program(spec: ProgramSpec | None, path: str, draft: Draft, *, boot: bool) -
         return
     arguments = tuple(word for word in spec.arguments or () if word is not None)
     if len(arguments) < len(spec.arguments or ()):
-        draft.tell(path, "an argument cannot be read: not run", "correct it")
+        draft.add_problem(path, "an argument cannot be read: not run", "correct it")
         return
     content = _content(spec, path, draft)
     if content is not None:
-        draft.program(spec.name, content, path, arguments=arguments, boot=boot)
+        draft.add_program(spec.name, content, path, arguments=arguments, boot=boot)
 
 
 def _file(spec: FileSpec | None, path: str, draft: Draft) -> None:
     content = _content(spec, path, draft) if spec is not None else None
     if spec is not None and content is not None:
         file = File(spec.path, "", "", spec.owner, spec.group, spec.mode, spec.append)
-        draft.file(file, content, path)
+        draft.add_file(file, content, path)

@@ -9,7 +9,7 @@ from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.document import read_text, small
-from agent.reader.common.drive_names import Names
+from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import validate, value
 from agent.reader.common.merge import DEFAULT, Draft
 from agent.reader.formats import cloudinit_v1, netplan_v2, user_data, yaml_events
@@ -44,13 +44,13 @@ class MetaData:
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the drive's configuration."""
-    names, draft = Names(files), Draft(SOURCE)
+    names, draft = DriveNames(files), Draft(SOURCE)
     user, vendor = names.find("user-data"), names.find("vendor-data")
     if user is not None:
         user_data.read(files[user], user, draft)
     found = names.find("meta-data")
     if found is None:
-        draft.tell("the drive", "no meta-data", "add one; it may be empty")
+        draft.add_problem("the drive", "no meta-data", "add one; it may be empty")
     else:
         _describe(found, _mapping(found, files, draft), draft)
     network = names.find("network-config")
@@ -68,7 +68,7 @@ def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, A
     document = yaml_events.read(name, text, draft.problems) if text.strip(WHITE) else None
     if document is None or isinstance(document, dict):
         return document or {}
-    draft.tell(name, "not a dictionary: left out", "write keys, each with its value")
+    draft.add_problem(name, "not a dictionary: left out", "write keys, each with its value")
     return {}
 
 
@@ -76,16 +76,16 @@ def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
     said = {key.replace("-", "_"): text for key, text in document.items()}
     known = {key: said[key] for key in MetaData.__slots__ if key in said}
     found, problems = validate(MetaData, known)
-    draft.told(name, problems)
+    draft.add_problems(name, problems)
     draft.id = found.instance_id
     draft.hostname = draft.hostname or found.local_hostname or found.hostname
-    draft.keys(DEFAULT, found.public_keys, f"{name}: public-keys")
+    draft.add_keys(DEFAULT, found.public_keys, f"{name}: public-keys")
     for key, text in document.items():
         if key.replace("_", "-") == "network-interfaces":
             hint = "write it as network-config"
-            draft.tell(f"{name}: network-interfaces", "this key is not handled", hint, harmless=True)
+            draft.add_problem(f"{name}: network-interfaces", "this key is not handled", hint, harmless=True)
         else:
-            draft.say(key, text)
+            draft.add_metadata(key, text)
 
 
 def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
@@ -102,4 +102,6 @@ def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
         case "2":
             netplan_v2.read(document, name, draft)
         case _:
-            draft.tell(f"{name}: version", "neither 1 nor 2: left out", "write the version of its format")
+            draft.add_problem(
+                f"{name}: version", "neither 1 nor 2: left out", "write the version of its format"
+            )

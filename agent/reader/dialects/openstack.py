@@ -12,9 +12,9 @@ from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.bounds import read_json
 from agent.reader.common.document import small
-from agent.reader.common.drive_names import Names
+from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import named, parts, validate, value
-from agent.reader.common.merge import DEFAULT, Draft, Form
+from agent.reader.common.merge import DEFAULT, Draft, PasswordForm
 from agent.reader.formats import openstack_network_data, user_data
 
 TYPE_CHECKING = False
@@ -69,16 +69,16 @@ class MetaData:
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the drive's configuration."""
-    names, draft = Names(files), Draft(SOURCE)
+    names, draft = DriveNames(files), Draft(SOURCE)
     folder = newest(names)
     name = names.find(f"{folder}/meta_data.json")
     found = MetaData()
     if name is None:
-        draft.tell("the drive", f"no {folder}/meta_data.json", "the platform must deliver it")
+        draft.add_problem("the drive", f"no {folder}/meta_data.json", "the platform must deliver it")
     else:
         found = metadata(name, files[name], draft)
     if found.admin_pass:
-        draft.password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=Form.PLAIN)
+        draft.add_password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=PasswordForm.PLAIN)
     user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
     if user is not None:
         user_data.read(files[user], user, draft)
@@ -91,7 +91,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     return draft.reading()
 
 
-def newest(names: Names) -> str:
+def newest(names: DriveNames) -> str:
     """Return the folder of the newest known version with metadata."""
     folders = [f"openstack/{version}" for version in VERSIONS]
     return next((f for f in folders if names.find(f"{f}/meta_data.json")), "openstack/latest")
@@ -101,7 +101,7 @@ def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
     """Return ``meta_data.json``; add its errors to the draft."""
     document = _json(name, raw, draft)
     found, problems = validate(MetaData, document or {}, partly=True)
-    draft.told(name, [problem for problem in problems if not problem.harmless])
+    draft.add_problems(name, [problem for problem in problems if not problem.harmless])
     return found
 
 
@@ -111,18 +111,18 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
     draft.hostname = draft.hostname or found.hostname
     keys = [line for text in (found.public_keys or {}).values() for line in fields.items(text)]
     more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
-    draft.keys(DEFAULT, keys, f"{name}: public_keys")
-    draft.keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
+    draft.add_keys(DEFAULT, keys, f"{name}: public_keys")
+    draft.add_keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
     for key in ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index"):
         if getattr(found, key):
-            draft.say(key, getattr(found, key))
+            draft.add_metadata(key, getattr(found, key))
     for key, text in (found.meta or {}).items():
         # Nova puts the password there too.
         if key != "admin_pass":
-            draft.say(f"meta.{key}", text)
+            draft.add_metadata(f"meta.{key}", text)
 
 
-def network(wanted: str, files: Mapping[str, bytes], names: Names, draft: Draft) -> None:
+def network(wanted: str, files: Mapping[str, bytes], names: DriveNames, draft: Draft) -> None:
     """Add ``network_data.json`` to the draft, if it exists and is not empty."""
     name = names.find(wanted)
     document = _json(name, files[name], draft) if name is not None else None
@@ -144,13 +144,14 @@ def _json(name: str, raw: bytes, draft: Draft) -> dict[str, Any] | None:
     return None if held is None else read_json(name, held, problems)
 
 
-def _inject(found: MetaData, name: str, files: Mapping[str, bytes], names: Names, draft: Draft) -> None:
+def _inject(found: MetaData, name: str, files: Mapping[str, bytes], names: DriveNames, draft: Draft) -> None:
     for place, file in enumerate(found.files or ()):
         if file is None:
             continue
         path = f"{name}: files[{place}]"
         content = names.find("openstack/" + file.content_path.strip("/"))
         if content is None:
-            draft.tell(f"{path}.content_path", "not on the drive: left out", "the platform must deliver it")
+            what = "not on the drive: left out"
+            draft.add_problem(f"{path}.content_path", what, "the platform must deliver it")
         else:
-            draft.file(File(file.path, "", ""), files[content], path)
+            draft.add_file(File(file.path, "", ""), files[content], path)

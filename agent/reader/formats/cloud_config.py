@@ -13,7 +13,7 @@ from agent.lib.text import WHITE
 from agent.reader.common import fields, password_hashes, values
 from agent.reader.common.bounds import Unreadable
 from agent.reader.common.lenient import part, parts, validate, value
-from agent.reader.common.merge import DEFAULT, USERS, Form
+from agent.reader.common.merge import DEFAULT, USERS, PasswordForm
 from agent.reader.common.values import Choice
 from agent.reader.formats import yaml_events
 from agent.reader.formats.gzip_data import gunzip
@@ -126,18 +126,18 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
     if document is None:
         return
     if not isinstance(document, dict):
-        draft.tell(name, "not a dictionary: left out", "write keys, each with its value")
+        draft.add_problem(name, "not a dictionary: left out", "write keys, each with its value")
         return
     _normalise_users(document)
     found, problems = validate(CloudConfig, document, partly=True)
-    draft.told(name, problems)
+    draft.add_problems(name, problems)
     draft.hostname = draft.hostname or found.hostname or found.fqdn
     draft.timezone = draft.timezone or found.timezone
     _passwords(found, name, draft)
     for place, account in enumerate(found.users or ()):
         if account is not None:
             _account(account, f"{name}: users[{place}]", draft)
-    draft.keys(DEFAULT, found.ssh_authorized_keys, f"{name}: ssh_authorized_keys")
+    draft.add_keys(DEFAULT, found.ssh_authorized_keys, f"{name}: ssh_authorized_keys")
     for place, file in enumerate(found.write_files or ()):
         if file is not None:
             _file(file, f"{name}: write_files[{place}]", draft)
@@ -145,9 +145,11 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
         wanted = getattr(found, key) or ()
         if wanted and None not in wanted:
             script = "".join(f"{line}\n" for line in ("#!/bin/sh", *wanted))
-            draft.program(f"{prefix}{key}", script.encode(), f"{name}: {key}", boot=boot)
+            draft.add_program(f"{prefix}{key}", script.encode(), f"{name}: {key}", boot=boot)
         elif wanted:
-            draft.tell(f"{name}: {key}", "a command cannot be read: none of them is run", "correct it")
+            draft.add_problem(
+                f"{name}: {key}", "a command cannot be read: none of them is run", "correct it"
+            )
 
 
 def _normalise_users(document: dict[str, Any]) -> None:
@@ -167,12 +169,12 @@ def _normalise_users(document: dict[str, Any]) -> None:
 
 def _account(account: Account, path: str, draft: Draft) -> None:
     if account.name is None:
-        draft.tell(f"{path}.name", "empty: left out", "name the account")
+        draft.add_problem(f"{path}.name", "empty: left out", "name the account")
         return
     field, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
     hashed, is_locked = password_hashes.shadow_field(field) if field else (None, False)
     draft.plain += bool(plain)
-    if not draft.usable(plain, f"{path}.plain_text_passwd"):
+    if not draft.is_valid_password(plain, f"{path}.plain_text_passwd"):
         plain = ""
     user = User(
         account.name,
@@ -183,20 +185,29 @@ def _account(account: Account, path: str, draft: Draft) -> None:
         # As in cloud-init: locked unless the document says otherwise, even with a password.
         locked=account.lock_passwd or is_locked,
     )
-    draft.user(user, plain if plain and not field else "")
-    draft.keys(user.name, account.ssh_authorized_keys, f"{path}.ssh_authorized_keys")
+    draft.add_user(user, plain if plain and not field else "")
+    draft.add_keys(user.name, account.ssh_authorized_keys, f"{path}.ssh_authorized_keys")
 
 
 def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
     if found.password:
-        draft.password(DEFAULT, found.password, f"{name}: password")
+        draft.add_password(DEFAULT, found.password, f"{name}: password")
     given = found.chpasswd or Passwords()
     pairs = [
-        (f"list line {n}", *(line.partition(":")[::2] if isinstance(line, str) else (line, "")), Form.EITHER)
+        (
+            f"list line {n}",
+            *(line.partition(":")[::2] if isinstance(line, str) else (line, "")),
+            PasswordForm.EITHER,
+        )
         for n, line in enumerate(given.list, start=1)
     ]
     users = [
-        (f"users[{n}]", one.name or "", one.password, Form.HASH if one.type == "hash" else Form.PLAIN)
+        (
+            f"users[{n}]",
+            one.name or "",
+            one.password,
+            PasswordForm.HASH if one.type == "hash" else PasswordForm.PLAIN,
+        )
         for n, one in enumerate(given.users or ())
         if one
     ]
@@ -208,13 +219,13 @@ def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
                 raise ValueError("no account; write NAME:PASSWORD")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            draft.tell(path, what, hint)
+            draft.add_problem(path, what, hint)
             continue
         if password in ("", "R", "RANDOM"):
             what = "a random password: not handled" if password else "no password: left out"
-            draft.tell(path, what, "give the password, or its crypt(3) hash")
+            draft.add_problem(path, what, "give the password, or its crypt(3) hash")
         else:
-            draft.password(account, password, path, form=form)
+            draft.add_password(account, password, path, form=form)
 
 
 def _file(file: Written, path: str, draft: Draft) -> None:
@@ -232,9 +243,9 @@ def _file(file: Written, path: str, draft: Draft) -> None:
         )
     except ValueError as error:
         what, _, hint = str(error).partition("; ")
-        draft.tell(path, f"{what}: left out", hint)
+        draft.add_problem(path, f"{what}: left out", hint)
     else:
-        draft.file(made, found, path)
+        draft.add_file(made, found, path)
 
 
 def _unpacked(packed: bytes, encoding: str) -> bytes:

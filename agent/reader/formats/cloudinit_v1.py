@@ -131,7 +131,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         elif entry is not None and entry.type == "route":
             _global_route(entry, f"{name}: config[{place}]", list(links.values()), draft)
     draft.nics = assemble([*links.values(), *unnamed], problems)
-    draft.told(name, problems)
+    draft.add_problems(name, problems)
 
 
 def _link(path: str, entry: Entry, full_path: str, draft: Draft) -> Link:
@@ -196,7 +196,7 @@ def _with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
                 address = ipaddress.ip_interface(f"{address.ip}/{length}")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            draft.tell(f"{path}.address", f"{what}: left out", hint)
+            draft.add_problem(f"{path}.address", f"{what}: left out", hint)
             return nic
         nic = replace(nic, addresses=(*nic.addresses, str(address)))
     return replace(nic, routes=(*nic.routes, *routes))
@@ -210,7 +210,7 @@ def _route(written: str, mask: str, said: V1Route | Entry, path: str, draft: Dra
         destination = network_fields.toward(network_fields.destination(written), said.gateway)
     except ValueError as error:
         what, _, hint = str(error).partition("; ")
-        draft.tell(path, f"{what}: left out", hint)
+        draft.add_problem(path, f"{what}: left out", hint)
         return None
     return Route(destination, str(said.gateway) if said.gateway else None, metric=said.metric)
 
@@ -238,4 +238,4 @@ def _global_route(entry: Entry, path: str, links: list[Link], draft: Draft) -> N
             if entry.gateway is not None and entry.gateway in ipaddress.ip_interface(address).network:
                 link.nic = replace(link.nic, routes=(*link.nic.routes, route))
                 return
-    draft.tell(path, "its gateway is in no NIC's network: left out", "write the route into a subnet")
+    draft.add_problem(path, "its gateway is in no NIC's network: left out", "write the route into a subnet")

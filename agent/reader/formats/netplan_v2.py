@@ -118,7 +118,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         if device is not None
     ]
     draft.nics = assemble(links, problems)
-    draft.told(name, problems)
+    draft.add_problems(name, problems)
 
 
 def _link(path: str, key: str, kind: Kind, device: Device) -> Link:

@@ -97,7 +97,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
             continue
         path = f"{name}: networks[{place}]"
         if network.link not in nics:
-            draft.tell(f"{path}.link", "no such link: left out", "name the id of one of the links")
+            draft.add_problem(f"{path}.link", "no such link: left out", "name the id of one of the links")
         else:
             nics[network.link] = _with_network(nics[network.link], network, path, draft)
     names = _names(found)
@@ -107,7 +107,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
         if link is not None
     ]
     nics_made = assemble(links, problems)
-    draft.told(name, problems)
+    draft.add_problems(name, problems)
     draft.nics = draft.nics or nics_made
     draft.nameservers.extend(_resolvers(found.services))
 
@@ -183,7 +183,7 @@ def _address(network: DataNetwork, path: str, draft: Draft) -> Interface | None:
             return ipaddress.ip_interface(f"{address.ip}/{length}")
     except ValueError as error:
         what, _, hint = str(error).partition("; ")
-        draft.tell(f"{path}.{key}", f"{what}: left out", hint)
+        draft.add_problem(f"{path}.{key}", f"{what}: left out", hint)
         return None
     return address
 
@@ -200,7 +200,7 @@ def _routes(network: DataNetwork, path: str, draft: Draft) -> list[Route]:
                 raise ValueError(f"not an IPv{version} gateway; correct it")
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            draft.tell(f"{path}.routes[{place}]", f"{what}: left out", hint)
+            draft.add_problem(f"{path}.routes[{place}]", f"{what}: left out", hint)
         else:
             routes.append(Route(destination, str(route.gateway) if route.gateway else None))
     return routes

@@ -85,9 +85,9 @@ class Archive:
     length: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     #: Whether the end mark was found.
-    whole: bool = False
+    is_complete: bool = False
     #: Whether a member is below gandi/.
-    ours: bool = False
+    is_recognised: bool = False
     #: Why it is not the platform's, so that none of it is used; "" if every member is below gandi/.
     foreign: str = ""
     problems: list[Problem] = field(default_factory=list)
@@ -130,11 +130,11 @@ def read(descriptor: int, offset: int) -> Archive:
             archive.foreign = _foreign(head) if count < MEMBERS else f"more than {MEMBERS} members in it"
             if archive.foreign:
                 return archive
-            if not archive.whole:
+            if not archive.is_complete:
                 _take(archive, head, place)
     except Damaged as error:
         # After the end mark, damage may be the rest of an older archive.
-        if not archive.whole:
+        if not archive.is_complete:
             archive.problems.append(
                 Problem("the archive", str(error), "the platform must deliver it again; nothing is wiped")
             )
@@ -157,9 +157,9 @@ def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
         block = _pread(descriptor, BLOCK, place)
         place += BLOCK
         if not any(block):
-            if not archive.whole:
+            if not archive.is_complete:
                 archive.length = place + BLOCK - archive.offset
-                archive.whole = True
+                archive.is_complete = True
             following = _next_archive(descriptor, place)
             if following is None:
                 return
@@ -168,7 +168,7 @@ def _members(descriptor: int, archive: Archive) -> Iterator[tuple[Header, int]]:
         head = header(block)
         if head is None:
             raise Damaged(f"damaged {place - BLOCK - archive.offset} bytes after its beginning")
-        if not archive.whole:
+        if not archive.is_complete:
             archive.length = place - archive.offset
         if head.kind in _EXTENDING:
             _extend(overrides, head.kind, _extended(descriptor, head, place))
@@ -203,9 +203,9 @@ def _take(archive: Archive, head: Header, place: int) -> None:
     """Add a member of the platform, or the reason why it is not used."""
     name = _plain(head.name)
     if _is_folder(head) and name in ("", "gandi"):
-        archive.ours |= name == "gandi"
+        archive.is_recognised |= name == "gandi"
         return
-    archive.ours = True
+    archive.is_recognised = True
     limit = MODULES_LIMIT if modules_release(name) else LIMITS.get(name)
     if head.kind not in _REGULAR:
         why = f"{_KINDS.get(head.kind, 'of an unknown type')}, not a regular file"

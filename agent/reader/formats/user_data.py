@@ -91,9 +91,9 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
         return
     if draft.plain > plain:
         hint = "give a crypt(3) hash instead, and it is stored"
-        draft.tell(name, "contains a password in plain text: not stored", hint, harmless=True)
+        draft.add_problem(name, "contains a password in plain text: not stored", hint, harmless=True)
     elif USER_DATA not in draft.kept:
-        draft.keep(USER_DATA, held, name)
+        draft.store_content(USER_DATA, held, name)
 
 
 def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
@@ -104,24 +104,24 @@ def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
             raw = gunzip(raw, LIMIT)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
-            draft.tell(name, what, hint)
+            draft.add_problem(name, what, hint)
             return
     shared.left -= len(raw)
     if shared.left < 0:
-        draft.tell(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
+        draft.add_problem(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
         return
     head = raw.lstrip(_WHITE)[:2048]
     foreign = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
     if head.startswith(b"#!"):
-        draft.program(f"{prefix or 'user-'}script", raw.lstrip(_WHITE), name)
+        draft.add_program(f"{prefix or 'user-'}script", raw.lstrip(_WHITE), name)
     elif foreign:
-        draft.tell(name, f"{foreign}: not handled", _EXPLAINED)
+        draft.add_problem(name, f"{foreign}: not handled", _EXPLAINED)
     elif head.startswith(b"#cloud-config"):
         cloud_config.read(read_text(raw), name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
         _parts(raw.lstrip(_WHITE), name, shared, depth)
     elif head:
-        draft.tell(name, "neither a script nor #cloud-config: only stored", _EXPLAINED, harmless=True)
+        draft.add_problem(name, "neither a script nor #cloud-config: only stored", _EXPLAINED, harmless=True)
 
 
 def _parts(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
@@ -130,14 +130,16 @@ def _parts(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
     if held is None:
         return
     if depth >= _DEEPEST or len(_MULTIPART.findall(held)) > _DEEPEST:
-        draft.tell(name, "MIME parts nested too deeply: left out", "deliver one multipart message")
+        draft.add_problem(name, "MIME parts nested too deeply: left out", "deliver one multipart message")
         return
     if any(len(header[0]) > _HEADER for header in _HEADERS.finditer(held)):
-        draft.tell(name, f"a MIME header of more than {_HEADER} bytes: left out", _AGAIN)
+        draft.add_problem(name, f"a MIME header of more than {_HEADER} bytes: left out", _AGAIN)
         return
     for number, content in enumerate(_contents(held, name, draft), start=1):
         if number > _PARTS:
-            draft.tell(name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer")
+            draft.add_problem(
+                name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer"
+            )
             return
         _part(content, f"{name}, part {number}", shared, depth + 1)
 
@@ -151,7 +153,7 @@ def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:
         raise  # a defect of the agent, not of the message
     except Exception:
         # The email package promises no exception and raises many kinds on damaged headers.
-        draft.tell(name, "a damaged MIME message: left out", _AGAIN)
+        draft.add_problem(name, "a damaged MIME message: left out", _AGAIN)
         return []
     return [content for content in contents if content.strip(_WHITE)]
 

@@ -95,7 +95,7 @@ def _read_yaml(yaml: Any, name: str, text: str, problems: list[Problem]) -> Any:
         try:
             for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
                 builder.take(event)
-            return bounds.held(builder.value)
+            return bounds.limited(builder.value)
         except (yaml.YAMLError, _Wrong) as error:
             what, is_one_value = _reason(yaml, error)
         rest = _without_key(text, builder.at) if is_one_value else None

@@ -35,7 +35,7 @@ def test_accounts_are_read_from_passwd(host: Host) -> None:
     ordinary = {
         name
         for name in ("root", "daemon", "admin1", "nobody")
-        if (a := accounts.account(host, name)) and a.ordinary
+        if (a := accounts.account(host, name)) and a.is_regular_user
     }
     assert ordinary == {"admin1"}
 
@@ -45,8 +45,8 @@ def test_shadow_and_groups(host: Host) -> None:
     assert accounts.password(host, "daemon") is None
     assert accounts.admin_group(host) == "sudo"
     assert (accounts.group(host, "wheel"), accounts.group(host, "absent")) == (10, None)
-    assert accounts.in_group(host, "admin1", "sudo")
-    assert not accounts.in_group(host, "admin", "sudo")
+    assert accounts.is_in_group(host, "admin1", "sudo")
+    assert not accounts.is_in_group(host, "admin", "sudo")
     host.write("/etc/group", "wheel:x:10:\n")
     assert accounts.admin_group(host) == "wheel"
     host.write("/etc/group", "")
@@ -100,7 +100,7 @@ def test_where_sshd_looks(host: Host, main: str | None, drop_in: str | None, exp
     ],
 )
 def test_a_key_line_is_known_by_its_type_and_blob(text: str, key: bool) -> None:
-    found = accounts.blob(text)
+    found = accounts.key_blob(text)
     assert (found is not None and found.endswith(ED25519)) is key
 
 
@@ -121,7 +121,7 @@ def test_what_a_user_says_of_itself_hides_no_account(host: Host, odd: str) -> No
     assert accounts.account(host, "admin1") == accounts.Account(
         "admin1", 1000, 1000, "/home/admin1", "/bin/bash"
     )
-    assert accounts.in_group(host, "admin1", "sudo")
+    assert accounts.is_in_group(host, "admin1", "sudo")
     host.write("/etc/passwd", f"admin1:x:²:1000::/home/admin1:/bin/bash\nx{odd}y:x:0:0::/:/\n")
     assert accounts.account(host, "admin1") is None
     assert accounts.account(host, "y") is None

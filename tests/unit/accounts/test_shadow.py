@@ -34,11 +34,11 @@ def put(host: Host, name: str, age: float, content: bytes = b"1\0") -> None:
 def test_on_a_machine_that_runs_only_what_is_older_than_the_boot_goes(host: Host) -> None:
     for name, age in (("passwd.lock", HOUR + 60), ("shadow.lock", HOUR - 60), ("group.lock", -HOUR)):
         put(host, name, age)
-    (item,) = shadow.tidy(host)
+    (item,) = shadow.remove_stale_locks(host)
     assert item.outcome is Outcome.CHANGED
     assert item.detail.endswith("program: group.lock, passwd.lock")
     assert sorted(os.listdir(host.path("/etc"))) == [".pwd.lock", "shadow.lock"]
-    assert list(shadow.tidy(host)) == []
+    assert list(shadow.remove_stale_locks(host)) == []
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_on_a_machine_that_runs_only_what_is_older_than_the_boot_goes(host: Host
 )
 def test_what_is_taken_for_a_lock(host: Host, name: str, content: bytes, is_lock: bool) -> None:
     put(host, name, 2 * HOUR, content)
-    assert bool(list(shadow.tidy(host))) is is_lock
+    assert bool(list(shadow.remove_stale_locks(host))) is is_lock
 
 
 def test_a_plan_removes_nothing(host: Host) -> None:
     put(host, "passwd.lock", 2 * HOUR)
     host.dry_run = True
-    (item,) = shadow.tidy(host)
+    (item,) = shadow.remove_stale_locks(host)
     assert item.outcome is Outcome.CHANGED
     assert host.planned == ["remove /etc/passwd.lock"]
     assert host.exists("/etc/passwd.lock")

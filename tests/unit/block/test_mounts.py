@@ -44,15 +44,15 @@ DEVICE = Device(
     ],
 )
 def test_ways_to_name_a_device(what: str) -> None:
-    assert mounts.claimed(DEVICE, what)
+    assert mounts.is_claimed_as(DEVICE, what)
 
 
 @pytest.mark.parametrize(
     "what", ["", "none", "/dev/vdb", "UUID=", "LABEL=", "UUID=x", "LABEL=data", "tmpfs", "host:/x=y"]
 )
 def test_names_of_something_else(what: str) -> None:
-    assert not mounts.claimed(DEVICE, what)
-    assert not mounts.claimed(Device("vdc", "254:32", 1), what)
+    assert not mounts.is_claimed_as(DEVICE, what)
+    assert not mounts.is_claimed_as(Device("vdc", "254:32", 1), what)
 
 
 def test_claims(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_mountinfo(tmp_path: Path) -> None:
     )
     (tmp_path / "proc/swaps").write_text("Filename Type Size Used Priority\n/dev/vdb1 partition 1 0 -2\n")
     found = mounts.mounts(Host(tmp_path))
-    assert [(m.at, m.numbers, m.root) for m in found] == [
+    assert [(m.mountpoint, m.devnos, m.root) for m in found] == [
         ("/", frozenset({"254:0"}), "/"),
         ("/srv/my data", frozenset({"254:17"}), "/sub"),
         ("/tmp", frozenset({"0:41"}), "/"),
@@ -118,7 +118,7 @@ UNREADABLE = (
 def test_a_users_subtype_is_a_part_of_its_line(tmp_path: Path, odd: str) -> None:
     _mountinfo(tmp_path, FUSE.format(odd=odd), "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
     plain = odd.replace("\\040", " ")
-    found = [(mount.at, mount.source) for mount in mounts.mounts(Host(tmp_path))]
+    found = [(mount.mountpoint, mount.source) for mount in mounts.mounts(Host(tmp_path))]
     assert found == [("/home/u/mnt", f"a{plain}b"), ("/tmp", "tmpfs")]
 
 
@@ -129,7 +129,7 @@ def test_a_line_that_cannot_be_read_costs_itself(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("agent.block.mounts._is_reported", False)
     _mountinfo(tmp_path, *UNREADABLE, "31 27 0:41 / /tmp rw - tmpfs tmpfs rw")
     for _ in range(2):
-        assert [mount.at for mount in mounts.mounts(Host(tmp_path))] == ["/tmp"]
+        assert [mount.mountpoint for mount in mounts.mounts(Host(tmp_path))] == ["/tmp"]
     assert said == [Message.UNREAD]
 
 

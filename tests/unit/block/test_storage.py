@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.block import storage
-from agent.block.transport import Bus, attachment
+from agent.block.transport import Transport, attachment
 from agent.host.host import Host
 from tests.unit.sysfs import PCI, Sysfs, virtio
 
@@ -29,13 +29,13 @@ def answered(_name: str) -> dict[str, str]:
 
 def attached(
     sysfs: Sysfs, host: Host, path: str, subsystems: dict[str, str], **attributes: str
-) -> tuple[Bus | None, str]:
+) -> tuple[Transport | None, str]:
     for place, name in subsystems.items():
         sysfs.subsystem(place, name)
     folder = sysfs.disk(path, "8:0", **attributes)
     disk = storage.read(host, folder.name, answered)
     assert disk is not None
-    return disk.bus, disk.excluded
+    return disk.transport, disk.excluded
 
 
 SCSI = {
@@ -49,23 +49,23 @@ SCSI = {
 @pytest.mark.parametrize(
     ("path", "subsystems", "bus"),
     [
-        (f"{PCI}/virtio2/block/vdb", {PCI: "pci", f"{PCI}/virtio2": "virtio"}, Bus.VIRTIO),
+        (f"{PCI}/virtio2/block/vdb", {PCI: "pci", f"{PCI}/virtio2": "virtio"}, Transport.VIRTIO),
         (
             "platform/a0.virtio_mmio/virtio0/block/vdb",
             {"platform/a0.virtio_mmio/virtio0": "virtio"},
-            Bus.VIRTIO,
+            Transport.VIRTIO,
         ),
-        (f"{PCI}/virtio3/host0/target0:0:0/0:0:0:0/block/sda", SCSI, Bus.SCSI),
+        (f"{PCI}/virtio3/host0/target0:0:0/0:0:0:0/block/sda", SCSI, Transport.SCSI),
         (
             f"{PCI}/ata3/host2/target2:0:0/2:0:0:0/block/sdb",
             {PCI: "pci", f"{PCI}/ata3/host2": "scsi", f"{PCI}/ata3/host2/target2:0:0": "scsi"},
-            Bus.SATA,
+            Transport.SATA,
         ),
-        ("vbd-51728/block/xvdb", {"vbd-51728": "xen"}, Bus.XEN),
+        ("vbd-51728/block/xvdb", {"vbd-51728": "xen"}, Transport.XEN),
     ],
 )
 def test_buses_of_the_platform(
-    path: str, subsystems: dict[str, str], bus: Bus, sysfs: Sysfs, host: Host
+    path: str, subsystems: dict[str, str], bus: Transport, sysfs: Sysfs, host: Host
 ) -> None:
     assert attached(sysfs, host, path, subsystems) == (bus, "")
 
@@ -122,10 +122,10 @@ def test_removable(sysfs: Sysfs, host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("transport", "bus"), [("pcie", Bus.NVME), ("tcp", None), ("rdma", None), ("fc", None)]
+    ("transport", "bus"), [("pcie", Transport.NVME), ("tcp", None), ("rdma", None), ("fc", None)]
 )
 @pytest.mark.parametrize("multipath", [False, True])
-def test_nvme(transport: str, bus: Bus | None, multipath: bool, sysfs: Sysfs, host: Host) -> None:
+def test_nvme(transport: str, bus: Transport | None, multipath: bool, sysfs: Sysfs, host: Host) -> None:
     controller = f"{PCI}/nvme/nvme0"
     sysfs.subsystem(PCI, "pci")
     sysfs.subsystem(controller, "nvme", transport=transport)
@@ -157,8 +157,8 @@ def test_partitions_stand_in_the_order_of_their_places(sysfs: Sysfs, host: Host)
     assert read is not None
     assert [part.name for part in read.partitions] == ["vdb2", "vdb1"]
     assert (read.partitions[0].start, read.partitions[0].end) == (51200, 76800)
-    assert read.sequence == "9"
-    assert storage.whole(host, "vdb2") == "vdb"
+    assert read.diskseq == "9"
+    assert storage.whole_disk(host, "vdb2") == "vdb"
     assert storage.names(host) == ["vdb"]
     assert storage.name_of(host, "254:18") == "vdb2"
 
@@ -166,8 +166,8 @@ def test_partitions_stand_in_the_order_of_their_places(sysfs: Sysfs, host: Host)
 def test_a_disk_that_has_gone(host: Host, sysfs: Sysfs) -> None:
     virtio(sysfs)
     assert storage.read(host, "vdz", answered) is None
-    assert storage.whole(host, "vdz1") == "vdz1"
-    assert storage.size_now(host, "vdz") == 0
+    assert storage.whole_disk(host, "vdz1") == "vdz1"
+    assert storage.current_size(host, "vdz") == 0
 
 
 def test_what_a_volume_lies_on(sysfs: Sysfs, host: Host) -> None:
@@ -176,8 +176,8 @@ def test_what_a_volume_lies_on(sysfs: Sysfs, host: Host) -> None:
     mapped = sysfs.disk("virtual/block/dm-0", "253:0")
     (mapped / "slaves").mkdir()
     sysfs.link("devices/virtual/block/dm-0/slaves/vdb1", piece)
-    assert storage.beneath(host, "dm-0") == {"vdb"}
-    assert storage.beneath(host, "vdb1") == {"vdb"}
+    assert storage.underlying_disks(host, "dm-0") == {"vdb"}
+    assert storage.underlying_disks(host, "vdb1") == {"vdb"}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block import unresponsive
-from agent.block.unresponsive import PATIENCE, Stillness
+from agent.block.unresponsive import STALL_TIMEOUT, StallDetector
 from agent.host.host import Host
 
 if TYPE_CHECKING:
@@ -47,47 +47,47 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_disk_is_still_when_none_of_its_requests_ends(disks: Disks, clock: list[float]) -> None:
-    still = Stillness(disks.host, {"vdb": "vdb"})
+    still = StallDetector(disks.host, {"vdb": "vdb"})
     disks.set("vdb", reads=7, under_way=1)
-    assert not still.all(["vdb"])
-    clock[0] += PATIENCE - 0.1
-    assert not still.all(["vdb"])
+    assert not still.all_stalled(["vdb"])
+    clock[0] += STALL_TIMEOUT - 0.1
+    assert not still.all_stalled(["vdb"])
     clock[0] += 0.1
-    assert still.all(["vdb"])
-    assert still.why("vdb") == "does not answer"
+    assert still.all_stalled(["vdb"])
+    assert still.reason("vdb") == "does not answer"
 
 
 def test_one_that_is_slow_or_has_nothing_to_do_is_not(disks: Disks, clock: list[float]) -> None:
-    still = Stillness(disks.host, {"vdb1": "vdb", "vdc": "vdc"})
+    still = StallDetector(disks.host, {"vdb1": "vdb", "vdc": "vdc"})
     for second in range(20):
         disks.set("vdb", reads=7 + second, under_way=32)
         disks.set("vdc", reads=7, under_way=0)
         clock[0] += 1
-        assert not still.all(["vdb1"])
-        assert not still.all(["vdc"])
+        assert not still.all_stalled(["vdb1"])
+        assert not still.all_stalled(["vdc"])
 
 
 def test_while_another_moves_all_are_waited_for(disks: Disks, clock: list[float]) -> None:
-    still = Stillness(disks.host, {"vdb": "vdb", "vdc": "vdc"})
+    still = StallDetector(disks.host, {"vdb": "vdb", "vdc": "vdc"})
     for second in range(5):
         disks.set("vdb", reads=7, under_way=1)
         disks.set("vdc", reads=7 + second, under_way=1)
-        assert not still.all(["vdb", "vdc"])
+        assert not still.all_stalled(["vdb", "vdc"])
         clock[0] += 1
-    assert still.all(["vdb"])  # at once when the other one has ended
+    assert still.all_stalled(["vdb"])  # at once when the other one has ended
 
 
 def test_a_check_is_waited_for_no_longer_however_the_disk_moves(disks: Disks, clock: list[float]) -> None:
-    still = Stillness(disks.host, {"vdb": "vdb"})
+    still = StallDetector(disks.host, {"vdb": "vdb"})
     disks.set("vdb", reads=7, under_way=0)
-    still.waiting("vdb", "the check of vdb")
-    assert not still.all(["vdb"])
-    clock[0] += PATIENCE
-    assert still.all(["vdb"])
-    assert still.why("vdb") == "waits for the check of vdb"
-    still.waiting("vdb", "")
-    clock[0] += PATIENCE
-    assert not still.all(["vdb"])
+    still.note_wait("vdb", "the check of vdb")
+    assert not still.all_stalled(["vdb"])
+    clock[0] += STALL_TIMEOUT
+    assert still.all_stalled(["vdb"])
+    assert still.reason("vdb") == "waits for the check of vdb"
+    still.note_wait("vdb", "")
+    clock[0] += STALL_TIMEOUT
+    assert not still.all_stalled(["vdb"])
 
 
 def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,23 +103,23 @@ def test_one_that_hangs_costs_the_patience_once(disks: Disks, monkeypatch: pytes
     disks.set("vdb", reads=7, under_way=1)
     disks.set("vdc", reads=7, under_way=0)
     begun = time.monotonic()
-    assert unresponsive.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
-    assert PATIENCE <= time.monotonic() - begun < PATIENCE + 1
+    assert unresponsive.find_unresponsive(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert STALL_TIMEOUT <= time.monotonic() - begun < STALL_TIMEOUT + 1
     assert sorted(read) == ["vdb", "vdc"]
     begun = time.monotonic()
-    assert unresponsive.find(disks.host, ["vdb", "vdc"]) == {"vdb"}
-    assert time.monotonic() - begun < PATIENCE / 2
+    assert unresponsive.find_unresponsive(disks.host, ["vdb", "vdc"]) == {"vdb"}
+    assert time.monotonic() - begun < STALL_TIMEOUT / 2
     assert sorted(read) == ["vdb", "vdc", "vdc"]
     go.set()
 
 
 def test_it_counts_again_when_it_has_answered_or_another_has_come(disks: Disks) -> None:
     disks.set("vdb", reads=7, under_way=1)
-    unresponsive.note(disks.host, "vdb")
-    assert unresponsive.is_silent(disks.host, "vdb")
+    unresponsive.record_unresponsive(disks.host, "vdb")
+    assert unresponsive.is_unresponsive(disks.host, "vdb")
     disks.set("vdb", reads=8, under_way=1)
-    assert not unresponsive.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_unresponsive(disks.host, "vdb")
     disks.set("vdb", reads=7, under_way=0)
-    assert not unresponsive.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_unresponsive(disks.host, "vdb")
     disks.set("vdb", reads=7, under_way=1, sequence=2)
-    assert not unresponsive.is_silent(disks.host, "vdb")
+    assert not unresponsive.is_unresponsive(disks.host, "vdb")

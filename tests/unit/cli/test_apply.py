@@ -107,10 +107,10 @@ def test_only_the_stages_that_are_named(image: Context, medium: str) -> None:
 
 def test_the_machine_that_it_is_made_on_leaves_no_trace(image: Context, medium: str) -> None:
     outcomes(image, medium)
-    assert machine_uuid.machine(image.host) == machine_uuid.fallback(image.host) == ""
+    assert machine_uuid.read_uuid(image.host) == machine_uuid.fallback_id(image.host) == ""
     stored = image.state.identity()
     assert stored is not None
-    assert (stored.source, stored.id, image.state.dmi()) == ("gandi", "unnamed", "")
+    assert (stored.source, stored.id, image.state.dmi_uuid()) == ("gandi", "unnamed", "")
     files = list((Path(image.host.root) / "etc/systemd/network").iterdir())
     assert [path.name for path in files] == ["10-gandi-nic0.network"]
     assert "MACAddress=52:54:00:00:00:10" in files[0].read_text()
@@ -152,7 +152,9 @@ def test_a_folder_without_a_configuration(image: Context, tmp_path: Path) -> Non
 )
 def test_nics_that_the_document_tells_apart(*, by_name: bool, expected: list[tuple[str, str]]) -> None:
     nics = (Nic(0, mac="aa:00:00:00:00:01"), Nic(1, name="ens3"), Nic(2))
-    assert [(one.name, one.mac) for one in interfaces.foretold(nics, by_name=by_name)] == expected
+    assert [
+        (one.name, one.mac) for one in interfaces.identified_by_document(nics, by_name=by_name)
+    ] == expected
 
 
 def test_a_nic_that_only_the_running_machine_has_a_name_for_is_left_to_its_first_boot(

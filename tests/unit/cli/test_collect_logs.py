@@ -87,7 +87,7 @@ def collected(host: Host, name: str = "/logs.tar") -> dict[str, str]:
 @root_only
 def test_no_secret_is_in_the_archive(host: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     ctx = context(host)
-    ctx.state.adopt(CONFIG.identity)
+    ctx.state.set_instance(CONFIG.identity)
     programs = {"script": SECRETS["script"], "file0": SECRETS["file"], USER_DATA: SECRETS["user data"]}
     ctx.state.store_config(CONFIG, {name: text.encode() for name, text in programs.items()})
     host.write("/gandi/config", DOCUMENT, mode=0o600)

@@ -24,9 +24,9 @@ def host(tmp_path: Path) -> Host:
     """A machine on which the script was started."""
     host = Host(tmp_path)
     state = context(host).state
-    state.adopt(IDENTITY)
+    state.set_instance(IDENTITY)
     state.store_config(InstanceConfig(IDENTITY, scripts=(SCRIPT,)), {"script": b"#!/bin/sh\n"})
-    state.mark(f"script-{SCRIPT.digest[:32]}")
+    state.mark_done(f"script-{SCRIPT.digest[:32]}")
     return host
 
 
@@ -61,7 +61,7 @@ def test_not_while_it_runs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transient, "is_running", lambda _host, unit: unit == script.UNIT)
     with pytest.raises(ConfigError, match="still runs"):
         rerun.script(host)
-    assert context(host).state.done(f"script-{SCRIPT.digest[:32]}")
+    assert context(host).state.is_done(f"script-{SCRIPT.digest[:32]}")
 
 
 def test_not_while_something_of_it_is_left(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

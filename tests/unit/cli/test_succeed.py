@@ -40,7 +40,7 @@ OWN = {
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A machine with the old package's files and the record of preinst."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("agent.host.atomic_write.may_own", lambda: False)
+    monkeypatch.setattr("agent.host.atomic_write.can_chown", lambda: False)
     md5 = hashlib.md5(SHIPPED.encode()).hexdigest()
     record = "".join(f"{md5} /{name}\n" for name in FILES)
     for name, text in {**FILES, **OWN, "var/lib/gandi/succession/shipped": record}.items():

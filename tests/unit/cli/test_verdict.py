@@ -109,10 +109,10 @@ FAILED_UNIT = {"gandi-mount.service": {"ActiveState": "failed", "Result": "timeo
     ],
 )
 def test_one_line_says_how_the_machine_is(stages: dict[str, Any], more: dict[str, Any], line: str) -> None:
-    assert verdict.line(facts(stages, **more)) == line
+    assert verdict.verdict(facts(stages, **more)) == line
 
 
 def test_many_names_are_counted() -> None:
     items = [{"name": f"user:u{number}", "outcome": "failed"} for number in range(9)]
-    said = verdict.line(facts(boot(bootstrap=ended(USERS | {"items": items}))))
+    said = verdict.verdict(facts(boot(bootstrap=ended(USERS | {"items": items}))))
     assert said.endswith("1 step failed: users (user:u0, user:u1, user:u2 and 6 more)")

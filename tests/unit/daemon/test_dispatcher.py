@@ -103,7 +103,7 @@ class Seen:
     def __call__(self, ctx: Context, device: str, action: str) -> Iterator[Item]:
         self.looks.append((device, action))
         if self.waits_for:
-            ctx.waiting(self.waits_for)
+            ctx.on_wait(self.waits_for)
         self.started.set()
         if device in self.hold:
             assert self.hold[device].wait(10)
@@ -202,13 +202,13 @@ def test_a_scsi_disk_that_was_enlarged_has_the_others_asked_too(devices: Devices
     devices.ctx.host = Asked(sysfs.root)
     devices.queue(
         [
-            Uevent("change", "block", "vdb", "/devices/vdb", "disk", "disk", resized=True),
+            Uevent("change", "block", "vdb", "/devices/vdb", "disk", "disk", is_resized=True),
             event("change", "sdb"),
         ]
     )
     settle(devices)
     assert not asked
-    enlarged = Uevent("change", "block", "sda", "/devices/sda", "disk", "disk", resized=True)
+    enlarged = Uevent("change", "block", "sda", "/devices/sda", "disk", "disk", is_resized=True)
     devices.queue([enlarged])
     assert now.wait(10)
     devices.queue([enlarged] * 5)

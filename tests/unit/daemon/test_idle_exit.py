@@ -28,7 +28,7 @@ class Socket(Uevents):
     filters: int = 0
     refuses: bool = False
 
-    def only_ours(self) -> None:
+    def attach_tag_filter(self) -> None:
         self.filters += 1
         if self.refuses:
             raise HostError("no filter")

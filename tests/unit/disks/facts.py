@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.block.storage import Device, Disk
-from agent.block.transport import Bus
+from agent.block.transport import Transport
 from agent.config.settings import Settings
 from agent.disks.base.facts import Facts, Machine
 from agent.lib.records import replace
@@ -17,13 +17,17 @@ EXT4 = {"ID_FS_TYPE": "ext4", "ID_FS_USAGE": "filesystem", "ID_FS_UUID": "aaaa-1
 def whole(**udev: str) -> Disk:
     """Return a virtio disk with a filesystem and no partitions; an empty value removes a udev property."""
     properties = {key: value for key, value in (EXT4 | udev).items() if value}
-    return Disk(Device("vdb", "254:16", GIB, udev=properties), (), Bus.VIRTIO, "", "7")
+    return Disk(Device("vdb", "254:16", GIB, udev=properties), (), Transport.VIRTIO, "", "7")
 
 
 def parted(*parts: Device, **udev: str) -> Disk:
     """Return a disk with a GPT and these partitions."""
     return Disk(
-        Device("vdb", "254:16", GIB, udev={"ID_PART_TABLE_TYPE": "gpt", **udev}), parts, Bus.VIRTIO, "", "7"
+        Device("vdb", "254:16", GIB, udev={"ID_PART_TABLE_TYPE": "gpt", **udev}),
+        parts,
+        Transport.VIRTIO,
+        "",
+        "7",
     )
 
 

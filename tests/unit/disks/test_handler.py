@@ -75,7 +75,7 @@ def on(ctx: Context, disk: Disk) -> System:
     """Return a system with this disk, in which a mount only adds a line to the mount table."""
 
     def mount(host: Host, node: str, at: str, fstype: str, _options: str) -> None:
-        number = next(device.number for device in disk.devices if device.node == node)
+        number = next(device.devno for device in disk.devices if device.node == node)
         text = host.read(MOUNTINFO)
         host.write(MOUNTINFO, f"{text}40 1 {number} / {at} rw - {fstype} {node} rw\n")
 

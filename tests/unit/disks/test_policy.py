@@ -35,7 +35,7 @@ def test_an_ordinary_disk_is_mounted() -> None:
 
 @pytest.mark.parametrize("why", ["an iSCSI disk", "a USB disk", "a virtual device (loop)"])
 def test_attachments_that_are_not_the_platforms(why: str) -> None:
-    given = facts(replace(whole(), excluded=why, bus=None))
+    given = facts(replace(whole(), excluded=why, transport=None))
     assert reason(given) == why
     assert why_not_grown(given) == why
 
@@ -308,7 +308,7 @@ def test_what_is_never_formatted(given: Facts, why: str) -> None:
 
 def test_two_partitions_of_one_label_get_two_places() -> None:
     one, two = part(1), part(2, ID_FS_UUID="bbbb-2")
-    used = Filesystem(one.number, one.uuid, one.label, "/srv/data", ours=True)
+    used = Filesystem(one.devno, one.uuid, one.label, "/srv/data", ours=True)
     disk = parted(one, two)
     assert place(facts(disk, two, filesystems=(used,))) == "/srv/data_2"
     copy = part(2)

@@ -45,7 +45,7 @@ def unharmed(root: Path) -> bool:
 EFFECTS: dict[str, Callable[[Host, str], object]] = {
     "write": lambda host, name: host.write(name, "x", owner=ME),
     "chunks": lambda host, name: host.write_chunks(name, [b"x"]),
-    "as it is": lambda host, name: host.as_it_is(name),
+    "as it is": lambda host, name: host.read_file(name),
     "mkdir": lambda host, name: host.mkdir(f"{name}/below"),
     "remove": lambda host, name: host.remove(f"{name}/below"),
     "symlink": lambda host, name: host.symlink(f"{name}/below", "x"),
@@ -182,7 +182,7 @@ def test_what_is_no_file_is_not_read(root: Path, host: Host, kind: str) -> None:
     target = root / "home/user/name"
     os.mkfifo(target) if kind == "FIFO" else target.mkdir()
     with pytest.raises(HostError, match="not a regular file"):
-        host.as_it_is("/home/user/name")
+        host.read_file("/home/user/name")
     if kind == "FIFO":
         assert host.write("/home/user/name", "x", owner=ME)
         assert target.read_text() == "x"
@@ -191,11 +191,11 @@ def test_what_is_no_file_is_not_read(root: Path, host: Host, kind: str) -> None:
 def test_a_second_name_of_another_file_is_neither_read_nor_written_to(root: Path, host: Host) -> None:
     os.link(root / "etc/shadow", root / "home/user/name")
     with pytest.raises(HostError, match="several hard links"):
-        host.as_it_is("/home/user/name")
+        host.read_file("/home/user/name")
     host.write("/home/user/name", "x", owner=ME)
     assert unharmed(root)
     os.link(root / "etc/shadow", root / "var/lib/name")
-    there = host.as_it_is("/var/lib/name")
+    there = host.read_file("/var/lib/name")
     assert there is not None, "in a folder of root's it is the administrator's doing"
     assert (there.content, there.mode, there.owner) == (SECRET.encode(), 0o600, ME)
 
@@ -203,7 +203,7 @@ def test_a_second_name_of_another_file_is_neither_read_nor_written_to(root: Path
 def test_too_much_is_not_read(root: Path, host: Host) -> None:
     (root / "etc/large").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(HostError, match="larger than 1 MiB"):
-        host.as_it_is("/etc/large", limit=1 << 20)
+        host.read_file("/etc/large", limit=1 << 20)
 
 
 @pytest.mark.parametrize("effect", ["write", "chunks", "mkdir", "symlink"])
@@ -315,8 +315,8 @@ def test_a_write_costs_few_system_calls(root: Path, monkeypatch: pytest.MonkeyPa
 def test_the_end_of_the_way_is_told(root: Path) -> None:
     (root / "srv").symlink_to("/home/user/../user")
     with walk(os.fspath(root), "/srv/x") as place:
-        assert (place.above, place.name, place.info) == ("/home/user", "x", None)
-        assert not place.roots_alone()
+        assert (place.folder_path, place.name, place.info) == ("/home/user", "x", None)
+        assert not place.is_root_only()
     with walk(os.fspath(root), "/etc/shadow") as place:
-        assert place.roots_alone()
-        assert atomic_write.same(place, SECRET.encode(), 0o600, ME)
+        assert place.is_root_only()
+        assert atomic_write.is_same(place, SECRET.encode(), 0o600, ME)

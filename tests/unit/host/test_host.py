@@ -115,7 +115,7 @@ def test_a_dry_run_records_and_changes_nothing(tmp_path: Path) -> None:
     assert host.symlink("/l", "f")
     host.run(["false"])
     host.sysfs_write("/sys/x", "1")
-    assert not host.effect("format everything")
+    assert not host.allows("format everything")
     assert list(tmp_path.iterdir()) == []
     assert [line.split()[0] for line in host.planned] == ["write", "mkdir", "link", "run", "echo", "format"]
 

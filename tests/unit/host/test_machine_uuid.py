@@ -20,19 +20,19 @@ def put(root: Path, name: str, text: str) -> None:
 
 def test_dmi_in_capitals(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID.upper() + "\n")
-    assert machine_uuid.machine(Host(tmp_path)) == UUID
+    assert machine_uuid.read_uuid(Host(tmp_path)) == UUID
 
 
 def test_xen_comes_first(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID)
     put(tmp_path, "/sys/hypervisor/uuid", "11111111-2222-3333-4444-555555555555\n")
-    assert machine_uuid.machine(Host(tmp_path)) == "11111111-2222-3333-4444-555555555555"
+    assert machine_uuid.read_uuid(Host(tmp_path)) == "11111111-2222-3333-4444-555555555555"
 
 
 def test_dom0s_zeros_do_not_hide_dmi(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID)
     put(tmp_path, "/sys/hypervisor/uuid", "00000000-0000-0000-0000-000000000000\n")
-    assert machine_uuid.machine(Host(tmp_path)) == UUID
+    assert machine_uuid.read_uuid(Host(tmp_path)) == UUID
 
 
 @pytest.mark.parametrize(
@@ -49,21 +49,21 @@ def test_dom0s_zeros_do_not_hide_dmi(tmp_path: Path) -> None:
     ],
 )
 def test_placeholders_are_no_identity(text: str) -> None:
-    assert machine_uuid.normal(text) == ""
-    assert not machine_uuid.same(text, text)
+    assert machine_uuid.normalise(text) == ""
+    assert not machine_uuid.is_same_uuid(text, text)
 
 
 def test_same_in_either_byte_order_and_case() -> None:
-    assert machine_uuid.swapped(UUID) == SWAPPED
-    assert machine_uuid.same(UUID, SWAPPED.upper())
-    assert machine_uuid.same(SWAPPED, UUID)
-    assert machine_uuid.same(UUID, UUID)
-    assert not machine_uuid.same(UUID, UUID.replace("3332", "3333"))
+    assert machine_uuid.swap_bytes(UUID) == SWAPPED
+    assert machine_uuid.is_same_uuid(UUID, SWAPPED.upper())
+    assert machine_uuid.is_same_uuid(SWAPPED, UUID)
+    assert machine_uuid.is_same_uuid(UUID, UUID)
+    assert not machine_uuid.is_same_uuid(UUID, UUID.replace("3332", "3333"))
 
 
 def test_machine_id_is_the_fallback(tmp_path: Path) -> None:
-    assert machine_uuid.fallback(Host(tmp_path)) == ""
+    assert machine_uuid.fallback_id(Host(tmp_path)) == ""
     put(tmp_path, "/etc/machine-id", "uninitialized\n")
-    assert machine_uuid.fallback(Host(tmp_path)) == ""
+    assert machine_uuid.fallback_id(Host(tmp_path)) == ""
     put(tmp_path, "/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
-    assert machine_uuid.fallback(Host(tmp_path)) == "0123456789abcdef0123456789abcdef"
+    assert machine_uuid.fallback_id(Host(tmp_path)) == "0123456789abcdef0123456789abcdef"

@@ -27,8 +27,8 @@ def of(pid: int) -> dict[str, int]:
 
 
 def test_this_process() -> None:
-    assert processes.me() == of(os.getpid())
-    assert processes.lives(processes.me())
+    assert processes.this_process() == of(os.getpid())
+    assert processes.is_alive(processes.this_process())
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_this_process() -> None:
     ],
 )
 def test_a_number_alone_names_no_process(record: dict[str, object]) -> None:
-    assert not processes.lives(record)
+    assert not processes.is_alive(record)
 
 
 def test_a_name_like_the_fields_after_it_misleads_nobody(tmp_path: Path) -> None:
     program = tmp_path / "a) Z 1 ("
     os.symlink(os.path.realpath(sys.executable), program)
     with subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert processes.lives(of(process.pid))
+        assert processes.is_alive(of(process.pid))
         assert processes.state(process.pid) in ("R", "S", "D")
 
 
@@ -63,14 +63,14 @@ def test_one_that_has_ended_and_is_not_waited_for_is_over() -> None:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert processes.state(process.pid) == "Z"
-        assert not processes.lives(record)
+        assert not processes.is_alive(record)
 
 
 def test_a_child_is_not_its_parent() -> None:
-    processes.me()
+    processes.this_process()
     reader, writer = os.pipe()
     if not (child := os.fork()):
-        os.write(writer, f"{processes.me()['pid']}".encode())
+        os.write(writer, f"{processes.this_process()['pid']}".encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert int(os.read(reader, 32)) == child

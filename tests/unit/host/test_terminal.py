@@ -35,15 +35,15 @@ ALL = [*(os.fsdecode(label) for label in (*LABELS, *PROCESSES)), "\ud800 alone",
 def test_no_text_gets_through(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(buffer, encoding=encoding, errors="strict"))
-    terminal.say(*ALL)
-    terminal.say(failed("vdb", "\n".join(ALL)))
+    terminal.print_lines(*ALL)
+    terminal.print_lines(failed("vdb", "\n".join(ALL)))
     lines = buffer.getvalue().decode(encoding)
     assert HARMLESS.fullmatch(lines)
     assert lines.count("\n") == len(ALL) + 1, "each argument is one line"
 
 
 def test_json_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.document({text: ALL for text in ALL})
+    terminal.print_json({text: ALL for text in ALL})
     assert re.fullmatch(r"[ -~\n]+", capsys.readouterr().out)
 
 
@@ -53,16 +53,16 @@ def test_bytes_for_a_program_stay_as_they_are_and_a_terminal_gets_lines(
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, encoding="utf-8")
     monkeypatch.setattr("sys.stdout", stream)
-    terminal.raw(b"\x1b[2Ja\xff\nb")
+    terminal.print_bytes(b"\x1b[2Ja\xff\nb")
     assert buffer.getvalue() == b"\x1b[2Ja\xff\nb"
     monkeypatch.setattr(stream, "isatty", lambda: True)
-    terminal.raw(b"\x1b[2Ja\xff\nb")
+    terminal.print_bytes(b"\x1b[2Ja\xff\nb")
     assert buffer.getvalue().endswith(b"\nb\\x1b[2Ja\\xff\nb\n")
 
 
 def test_a_closed_stream_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", None)
-    terminal.say("nothing")
+    terminal.print_lines("nothing")
 
 
 @pytest.mark.parametrize("odd", ALL, ids=ascii)
@@ -95,9 +95,9 @@ def test_what_was_typed_is_named_harmlessly(capsys: pytest.CaptureFixture[str]) 
 def test_every_locale(locale: str) -> None:
     """In a process of its own, since the interpreter chooses the encoding by the locale."""
     names = [*LABELS, *PROCESSES]
-    line = "import os, sys; from agent.host.terminal import say, complain; "
+    line = "import os, sys; from agent.host.terminal import print_error, print_lines; "
     line += "texts = list(map(os.fsdecode, sys.stdin.buffer.read().split(b'\\0'))); "
-    line += "say(*texts); complain(*texts)"
+    line += "print_lines(*texts); print_error(*texts)"
     done = subprocess.run(
         [sys.executable, "-c", line],
         cwd=TREE,

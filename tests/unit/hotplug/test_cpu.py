@@ -8,7 +8,7 @@ import pytest
 
 from agent.context import Context, context
 from agent.host.host import Host
-from agent.host.sysfs import members, spelled
+from agent.host.sysfs import format_list, parse_list
 from agent.hotplug import cpu
 from agent.lib.errors import HostError
 
@@ -36,9 +36,9 @@ def online(root: Path, name: str, *, state: str = "1") -> None:
     """Bring a CPU online or take it offline."""
     folder, number = root / SYS, int(name.removeprefix("cpu"))
     (folder / name / "online").write_text(f"{state}\n")
-    now = members((folder / "online").read_text().strip())
+    now = parse_list((folder / "online").read_text().strip())
     now = now | {number} if state == "1" else now - {number}
-    (folder / "online").write_text(spelled(now) + "\n")
+    (folder / "online").write_text(format_list(now) + "\n")
 
 
 def add(root: Path, number: int, *, folder_only: bool = False) -> Path:
@@ -63,7 +63,7 @@ def ctx(tmp_path: Path) -> Context:
 def look(ctx: Context) -> dict[str, str]:
     """Scan once, as a daemon that has just started."""
     again = context(ctx.host)
-    return {item.name: str(item.outcome) for item in cpu.look(again)}
+    return {item.name: str(item.outcome) for item in cpu.handle(again)}
 
 
 def writes(ctx: Context) -> list[str]:
@@ -147,7 +147,7 @@ def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
     """Older kernels send the event before they make the ``online`` file."""
     look(ctx)
     late = add(tmp_path, 2, folder_only=True)
-    monkeypatch.setattr(cpu, "_PATIENCE", 0.1)
+    monkeypatch.setattr(cpu, "_TIMEOUT", 0.1)
     assert look(ctx)["cpu2"] == "failed"
     ticks: list[float] = []
 
@@ -156,7 +156,7 @@ def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
         if len(ticks) == 2:
             (late / "online").write_text("0\n")
 
-    monkeypatch.setattr(cpu, "_PATIENCE", 60.0)
+    monkeypatch.setattr(cpu, "_TIMEOUT", 60.0)
     monkeypatch.setattr("agent.hotplug.cpu.time.sleep", tick)
     assert look(ctx)["cpu2"] == "changed"
     assert len(ticks) == 2
@@ -166,9 +166,9 @@ def test_the_file_that_comes_late_is_waited_for_and_not_for_ever(
     ("text", "numbers"), [("", set()), ("0", {0}), ("0-2,5", {0, 1, 2, 5}), ("1,3-4", {1, 3, 4})]
 )
 def test_lists_as_the_kernel_spells_them(text: str, numbers: set[int]) -> None:
-    assert members(text) == numbers
-    assert spelled(numbers) == text
-    assert spelled(numbers, "cpu").replace("cpu", "") == text
+    assert parse_list(text) == numbers
+    assert format_list(numbers) == text
+    assert format_list(numbers, "cpu").replace("cpu", "") == text
 
 
 def test_cpus_are_named(ctx: Context, tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ def test_cpus_are_named(ctx: Context, tmp_path: Path) -> None:
     add(tmp_path, 3)
     for numbers, said in (("0", "cpu0 (1)"), ("0,2-3", "cpu0,cpu2-cpu3 (3)")):
         (tmp_path / SYS / "online").write_text(f"{numbers}\n")
-        assert [str(item) for item in cpu.look(ctx)] == [f"unchanged: CPUs online: {said}"]
+        assert [str(item) for item in cpu.handle(ctx)] == [f"unchanged: CPUs online: {said}"]

@@ -70,7 +70,7 @@ def boot(host: Host) -> dict[str, str]:
 
 def look(host: Host) -> dict[str, str]:
     """Scan once, as a daemon that has just started."""
-    return {item.name: f"{item.outcome}: {item.detail}" for item in memory.look(context(host))}
+    return {item.name: f"{item.outcome}: {item.detail}" for item in memory.handle(context(host))}
 
 
 def setting(host: Host, value: str) -> Context:
@@ -92,7 +92,7 @@ def setting(host: Host, value: str) -> Context:
     ],
 )
 def test_the_way(value: str, kernel: str, expected: str) -> None:
-    how, why = memory.way(value, kernel)
+    how, why = memory.online_method(value, kernel)
     assert how == expected
     assert why
 
@@ -111,7 +111,7 @@ def test_the_way(value: str, kernel: str, expected: str) -> None:
     ],
 )
 def test_the_zones(how: str, zones: str, possible: bool) -> None:  # a column of the table
-    assert (memory.fits(how, zones) == "") is possible
+    assert (memory.why_impossible(how, zones) == "") is possible
 
 
 def test_hundreds_of_blocks_are_one_piece_of_work(host: Kernel, tmp_path: Path, naps: list[float]) -> None:

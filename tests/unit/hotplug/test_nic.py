@@ -47,7 +47,7 @@ def ctx(tmp_path: Path) -> Context:
     plug(tmp_path, 2)
     add_nic(tmp_path, "veth0", "52:54:00:00:00:77", index=9)
     found = context(Host(tmp_path))
-    nic.first(found)
+    nic.record_first_scan(found)
     return found
 
 
@@ -120,7 +120,7 @@ def test_a_new_one_has_its_name_from_udev_first(
         record.write_text("E:ID_NET_NAME_SLOT=ens3\n")
         return ready()
 
-    monkeypatch.setattr(interfaces, "wait", wait)
+    monkeypatch.setattr(interfaces, "wait_for_change", wait)
     live = context(Booting(tmp_path))
     assert list(nic.handle(live, lambda: ()))
     assert hook_runs == ["post-iface-attach add ens3"]
@@ -145,9 +145,9 @@ def test_a_changed_setting_is_a_reason(ctx: Context, hook_runs: list[str]) -> No
 def test_one_that_came_before_the_first_look_is_no_news(tmp_path: Path, hook_runs: list[str]) -> None:
     plug(tmp_path, 2)
     found = context(Host(tmp_path))
-    assert not nic.differ(found)
+    assert not nic.has_changes(found)
     assert not handle(found)
-    assert nic_inventory.before(found.host) == {"2": ("ens2", "52:54:00:00:00:02")}
+    assert nic_inventory.recorded(found.host) == {"2": ("ens2", "52:54:00:00:00:02")}
 
 
 def test_the_answers(ctx: Context, tmp_path: Path) -> None:

@@ -82,10 +82,10 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_packing(packing: str, file: Path) -> None:
     file.write_bytes(bzimage(PACKINGS[packing](ELF)))
     file.chmod(0o600)
-    assert kernel_image.unpack(Host(), str(file)).outcome is Outcome.CHANGED
+    assert kernel_image.unpack_image(Host(), str(file)).outcome is Outcome.CHANGED
     assert file.read_bytes() == ELF
     assert file.stat().st_mode & 0o777 == 0o600
-    assert kernel_image.unpack(Host(), str(file)).outcome is Outcome.UNCHANGED
+    assert kernel_image.unpack_image(Host(), str(file)).outcome is Outcome.UNCHANGED
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -122,7 +122,7 @@ def test_what_is_damaged_is_refused_and_left(name: str, file: Path) -> None:
     file.write_bytes(data)
     before = file.stat()
     with pytest.raises(ConfigError, match=why):
-        kernel_image.unpack(Host(), str(file))
+        kernel_image.unpack_image(Host(), str(file))
     assert (file.read_bytes(), file.stat().st_mtime_ns) == (data, before.st_mtime_ns)
 
 
@@ -132,14 +132,14 @@ def test_a_tool_writes_no_more_than_the_image_says(packing: str, file: Path) -> 
     data = bzimage(PACKINGS[packing](ELF)[:-4] + struct.pack("<I", 1000))
     file.write_bytes(data)
     with pytest.raises(AgentError, match="damaged"):
-        kernel_image.unpack(Host(), str(file))
+        kernel_image.unpack_image(Host(), str(file))
     assert file.read_bytes() == data
 
 
 def test_a_tool_that_is_missing_is_named_by_its_package(tmp_path: Path, file: Path) -> None:
     file.write_bytes(bzimage(sized(b"\x28\xb5\x2f\xfd" + bytes(400))))
     with pytest.raises(HostError) as error:
-        kernel_image.unpack(Host(tmp_path), "/boot/vmlinuz-6.12")
+        kernel_image.unpack_image(Host(tmp_path), "/boot/vmlinuz-6.12")
     assert error.value.hint == "install the package zstd"
 
 
@@ -155,10 +155,12 @@ def sysfs(root: Path, kind: str, guest: str) -> Host:
 )
 def test_only_xen_pv_needs_it(tmp_path: Path, kind: str, guest: str, is_pv: bool) -> None:
     host = sysfs(tmp_path, kind, guest)
-    assert (kernel_image.wanted(host, "auto") == "") is is_pv
-    assert kernel_image.wanted(host, "1") == ""
-    assert kernel_image.wanted(host, "0") == "CONFIG_DECOMPRESS_KERNEL=0"
-    assert kernel_image.wanted(Host(tmp_path, offline=True), "auto"), "another machine's /sys says nothing"
+    assert (kernel_image.why_skipped(host, "auto") == "") is is_pv
+    assert kernel_image.why_skipped(host, "1") == ""
+    assert kernel_image.why_skipped(host, "0") == "CONFIG_DECOMPRESS_KERNEL=0"
+    assert kernel_image.why_skipped(Host(tmp_path, offline=True), "auto"), (
+        "another machine's /sys says nothing"
+    )
 
 
 def test_elsewhere_the_installed_kernels_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from functools import partial
 
-from agent.lib.parallel import together
+from agent.lib.parallel import run_parallel
 
 
 def raised(name: str, error: Exception) -> str:
@@ -20,7 +20,7 @@ def test_all_results_are_there_and_the_work_overlaps() -> None:
         meet.wait(10)  # returns only when all three run at the same time
         return name.upper()
 
-    done, late = together({name: partial(work, name) for name in "abc"}, 10, raised)
+    done, late = run_parallel({name: partial(work, name) for name in "abc"}, 10, raised)
     assert done == {"a": "A", "b": "B", "c": "C"}
     assert late == set()
 
@@ -38,7 +38,7 @@ def test_the_late_are_named_and_their_results_come_later() -> None:
         arrived.set()
 
     begun = time.monotonic()
-    done, late = together({"s": slow, "q": lambda: "quick"}, 0.2, raised, take)
+    done, late = run_parallel({"s": slow, "q": lambda: "quick"}, 0.2, raised, take)
     assert time.monotonic() - begun < 5
     assert (done, late) == ({"q": "quick"}, {"s"})
     go.set()
@@ -47,13 +47,13 @@ def test_the_late_are_named_and_their_results_come_later() -> None:
 
 
 def test_nothing_to_do() -> None:
-    assert together({}, 0, raised) == ({}, set())
+    assert run_parallel({}, 0, raised) == ({}, set())
 
 
 def test_what_raises_has_answered() -> None:
     """It counts as ended at once, not as late, and does not affect the others."""
     begun = time.monotonic()
-    done, late = together({"a": lambda: str(int("x")), "b": lambda: "fine"}, 60, raised)
+    done, late = run_parallel({"a": lambda: str(int("x")), "b": lambda: "fine"}, 60, raised)
     assert time.monotonic() - begun < 10
     assert (done, late) == ({"a": "a: ValueError", "b": "fine"}, set())
 
@@ -70,7 +70,7 @@ def test_what_raises_late_is_told_as_well() -> None:
         told.append((name, result))
         arrived.set()
 
-    assert together({"s": slow}, 0.1, raised, take) == ({}, {"s"})
+    assert run_parallel({"s": slow}, 0.1, raised, take) == ({}, {"s"})
     go.set()
     assert arrived.wait(10)
     assert told == [("s", "s: OSError")]

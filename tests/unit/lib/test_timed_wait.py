@@ -30,13 +30,13 @@ def test_a_lock_is_taken_or_given_up_in_time(tmp_path: Path) -> None:
 def test_a_process_is_waited_for_in_time() -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
-        assert not timed_wait.ended(process.pid, 0.1)
+        assert not timed_wait.wait_for_exit(process.pid, 0.1)
         process.kill()
-        assert timed_wait.ended(process.pid, 10)
+        assert timed_wait.wait_for_exit(process.pid, 10)
     finally:
         process.kill()
         process.wait()
-    assert timed_wait.ended(process.pid, 0), "one that has been reaped"
+    assert timed_wait.wait_for_exit(process.pid, 0), "one that has been reaped"
 
 
 def test_a_writer_that_hangs_does_not_hang_the_others(

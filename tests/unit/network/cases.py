@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.config.model import Bond, Kind, Nic, Route
 from agent.lib.records import replace
-from agent.network.interfaces import Interface, Link, by_dhcp
+from agent.network.interfaces import Interface, Link, fallback_link
 from agent.network.plan import plan
 
 #: The machine's interfaces: number 0 is eth0.
@@ -123,6 +123,6 @@ CASES: dict[str, tuple[Link, ...]] = {
             routes=(Route("0.0.0.0/0", "10.255.255.1", on_link=True),),
         ),
     ),
-    "in-no-document": (by_dhcp(ETH0, required=True),),
-    "extra-in-no-document": (by_dhcp(ETH1, required=False),),
+    "in-no-document": (fallback_link(ETH0, required=True),),
+    "extra-in-no-document": (fallback_link(ETH1, required=False),),
 }

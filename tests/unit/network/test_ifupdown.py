@@ -12,7 +12,7 @@ from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.network import ifupdown
 from agent.systemd import units
-from tests.unit.conftest import AskedPid1
+from tests.unit.conftest import FakePid1
 
 from .cases import CASES
 
@@ -122,7 +122,7 @@ class Running(Host):
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
-    monkeypatch.setattr(units, "active", lambda _host, unit: unit == "networking.service")
+    monkeypatch.setattr(units, "is_active", lambda _host, unit: unit == "networking.service")
     host = Running(tmp_path)
     host.asked = []
     return host
@@ -135,10 +135,10 @@ def test_a_nic_that_does_not_go_down_keeps_no_other_from_coming_up(running: Runn
 
 
 def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(
-    running: Running, asked_pid1: AskedPid1
+    running: Running, fake_pid1: FakePid1
 ) -> None:
-    ifupdown.reload(running, [link for link in CASES["vlan-beside-addresses"] if link.virtual])
-    ((unit, said),) = asked_pid1.started
+    ifupdown.reload(running, [link for link in CASES["vlan-beside-addresses"] if link.is_virtual])
+    ((unit, said),) = fake_pid1.started
     program, *arguments = said["ExecStart"]
     # The path depends on the build host.
     assert (unit, os.path.basename(program), arguments) == ("gandi-ifup-eth0-7.service", "ifup", ["eth0.7"])

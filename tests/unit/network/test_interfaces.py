@@ -57,10 +57,10 @@ def test_a_member_of_a_bond_is_known_by_its_own_address(tmp_path: Path) -> None:
 
 def test_udev_has_named_it_when_its_record_is_there(tmp_path: Path) -> None:
     one = interfaces.Interface("eth0", "52:54:00:00:00:01", index=7)
-    assert not interfaces.named_by_udev(Host(tmp_path), one)
+    assert not interfaces.is_named_by_udev(Host(tmp_path), one)
     (tmp_path / "run/udev/data").mkdir(parents=True)
     (tmp_path / "run/udev/data/n7").touch()
-    assert interfaces.named_by_udev(Host(tmp_path), one)
+    assert interfaces.is_named_by_udev(Host(tmp_path), one)
 
 
 def test_udevs_names_for_a_nic_are_read_without_a_process(

@@ -9,7 +9,7 @@ import pytest
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.network import load, renderer
-from agent.network.managers import MANAGERS, in_charge, left_over
+from agent.network.managers import MANAGERS, active_manager, inactive_with_files
 
 UNITS = {
     "networkd": "systemd-networkd.service",
@@ -48,7 +48,7 @@ def test_the_one_in_charge_among_those_that_are_enabled(
 ) -> None:
     for manager in enabled:
         _enable(tmp_path, manager)
-    assert in_charge(Host(tmp_path), "auto") == expected
+    assert active_manager(Host(tmp_path), "auto") == expected
 
 
 def test_a_unit_without_its_program_or_masked_is_not_in_charge(tmp_path: Path) -> None:
@@ -56,15 +56,15 @@ def test_a_unit_without_its_program_or_masked_is_not_in_charge(tmp_path: Path) -
     (tmp_path / "usr/sbin/ifup").unlink()
     _enable(tmp_path, "networkd")
     (tmp_path / "etc/systemd/system/systemd-networkd.service").symlink_to("/dev/null")
-    assert in_charge(Host(tmp_path), "auto") == ""
+    assert active_manager(Host(tmp_path), "auto") == ""
 
 
 def test_netplan_without_a_file_leaves_it_to_what_is_enabled(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.write("/usr/sbin/netplan", "", mode=0o755)
-    assert in_charge(host, "auto") == "netplan"
+    assert active_manager(host, "auto") == "netplan"
     _enable(tmp_path, "networkd")
-    assert in_charge(host, "auto") == "networkd"
+    assert active_manager(host, "auto") == "networkd"
 
 
 @pytest.mark.parametrize("name", [manager.name for manager in MANAGERS])
@@ -85,5 +85,5 @@ def test_what_is_ours_of_another_manager_is_found(tmp_path: Path) -> None:
     for manager in MANAGERS:
         for path in load(manager.name).paths("nic0"):
             host.write(path, "")
-    assert left_over(host, "networkd") == ["netplan", "networkmanager", "ifupdown"]
-    assert left_over(Host(tmp_path / "empty"), "networkd") == []
+    assert inactive_with_files(host, "networkd") == ["netplan", "networkmanager", "ifupdown"]
+    assert inactive_with_files(Host(tmp_path / "empty"), "networkd") == []

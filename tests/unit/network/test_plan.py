@@ -137,7 +137,7 @@ _NICS = st.lists(
 def test_every_way_out_has_a_metric_of_its_own(nics: list[Nic]) -> None:
     links = _links(*nics).values()
     for family in (4, 6):
-        ways = [link for link in links if link.way_out(family)]
+        ways = [link for link in links if link.has_default_route(family)]
         if len(ways) < 2:
             continue
         metrics = [link.metric4 if family == 4 else link.metric6 for link in ways]

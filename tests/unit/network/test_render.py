@@ -43,4 +43,4 @@ def test_every_file_is_one_of_those_that_are_looked_for(manager: Manager, case: 
     for link in CASES[case]:
         files = [file.path for file in renderer.render(link)]
         assert set(files) <= set(renderer.paths(link.key))
-        assert any(path.startswith(manager.ours) for path in files)
+        assert any(path.startswith(manager.path_prefix) for path in files)

@@ -68,9 +68,9 @@ def nics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nics:
 
 
 def tune(nics: Nics) -> dict[str, str]:
-    """Run ``tune`` once, as a daemon that has just started."""
+    """Run ``reconcile`` once, as a daemon that has just started."""
     ctx: Context = context(Host(nics.root))
-    return {item.name: f"{item.outcome}: {item.detail}" for item in queues.tune(ctx)}
+    return {item.name: f"{item.outcome}: {item.detail}" for item in queues.reconcile(ctx)}
 
 
 def test_they_follow_the_cpus_up_and_down_and_end_at_eight(nics: Nics, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.programs import hooks
 from agent.report import Outcome
-from tests.unit.conftest import AskedPid1, Said
+from tests.unit.conftest import FakePid1, UnitProperties
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ NAME = "post-disk-attach"
 
 
 @pytest.fixture
-def machine(tmp_path: Path, asked_pid1: AskedPid1) -> Host:
+def machine(tmp_path: Path, fake_pid1: FakePid1) -> Host:
     """A machine with a hook that prints its user."""
     path = tmp_path / "etc/gandi/hooks" / NAME
     path.parent.mkdir(parents=True)
@@ -35,10 +35,10 @@ def run(machine: Host, *args: str, **environment: str) -> list[tuple[str, str]]:
     return [(item.name, item.outcome.value) for item in done]
 
 
-def test_a_hook_is_run_by_argv_in_a_unit_of_its_own(machine: Host, asked_pid1: AskedPid1) -> None:
+def test_a_hook_is_run_by_argv_in_a_unit_of_its_own(machine: Host, fake_pid1: FakePid1) -> None:
     done = run(machine, "/dev/vdb", "ext4", "/srv/a $b", DEVNAME="/dev/vdb", ACTION="add", ID_SERIAL="x y")
     assert done == [(NAME, "changed")]
-    ((unit, said),) = asked_pid1.started
+    ((unit, said),) = fake_pid1.started
     assert unit == f"gandi-hook-{NAME}-vdb.service"
     assert said["ExecStart"] == (f"/etc/gandi/hooks/{NAME}", "/dev/vdb", "ext4", "/srv/a $$b")
     expected = {
@@ -51,19 +51,19 @@ def test_a_hook_is_run_by_argv_in_a_unit_of_its_own(machine: Host, asked_pid1: A
     assert {"ACTION=add", "DEVNAME=/dev/vdb", "ID_SERIAL=x y"} <= set(said["Environment"])
 
 
-def test_variables_that_systemd_would_refuse_are_left_out(machine: Host, asked_pid1: AskedPid1) -> None:
+def test_variables_that_systemd_would_refuse_are_left_out(machine: Host, fake_pid1: FakePid1) -> None:
     odd = {".PRIVATE": "1", "A-B": "1", "BYTES": os.fsdecode(b"\xff"), "NUL": "a\0b", "OK": "1"}
     list(hooks.run(context(machine), NAME, environment=odd))
-    ((_, said),) = asked_pid1.started
+    ((_, said),) = fake_pid1.started
     assert set(said["Environment"]) == {"HOME=/root", "OK=1"}
 
 
 def test_without_an_interpreter_line_it_is_a_shell_script(
-    machine: Host, asked_pid1: AskedPid1, tmp_path: Path
+    machine: Host, fake_pid1: FakePid1, tmp_path: Path
 ) -> None:
     (tmp_path / "etc/gandi/hooks" / NAME).write_text("echo $1\n")
     run(machine, "x")
-    ((_, said),) = asked_pid1.started
+    ((_, said),) = fake_pid1.started
     assert said["ExecStart"] == ("/bin/sh", f"/etc/gandi/hooks/{NAME}", "x")
 
 
@@ -71,27 +71,27 @@ def test_no_hook_is_nothing(tmp_path: Path) -> None:
     assert run(Host(tmp_path)) == []
 
 
-def test_a_hook_that_fails_is_reported(machine: Host, asked_pid1: AskedPid1) -> None:
-    def fails(unit: str, _said: Said) -> None:
+def test_a_hook_that_fails_is_reported(machine: Host, fake_pid1: FakePid1) -> None:
+    def fails(unit: str, _said: UnitProperties) -> None:
         raise HostError(f"{unit}: its start ended as: failed")
 
-    asked_pid1.begins = fails
+    fake_pid1.begins = fails
     assert run(machine) == [(NAME, "failed")]
 
 
-def test_an_image_that_does_not_run_has_no_hooks(machine: Host, asked_pid1: AskedPid1) -> None:
+def test_an_image_that_does_not_run_has_no_hooks(machine: Host, fake_pid1: FakePid1) -> None:
     machine.offline = True
     assert run(machine) == []
-    assert asked_pid1.started == []
+    assert fake_pid1.started == []
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o600])
 def test_what_is_not_executable_is_switched_off(
-    machine: Host, asked_pid1: AskedPid1, tmp_path: Path, mode: int
+    machine: Host, fake_pid1: FakePid1, tmp_path: Path, mode: int
 ) -> None:
     (tmp_path / "etc/gandi/hooks" / NAME).chmod(mode)
     assert run(machine) == [(NAME, "skipped")]
-    assert asked_pid1.started == []
+    assert fake_pid1.started == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="ownership is root's to give")
@@ -107,16 +107,16 @@ def test_what_is_not_executable_is_switched_off(
     ],
 )
 def test_what_others_could_have_written_is_refused(
-    machine: Host, asked_pid1: AskedPid1, tmp_path: Path, place: str, owner: tuple[int, int], mode: int
+    machine: Host, fake_pid1: FakePid1, tmp_path: Path, place: str, owner: tuple[int, int], mode: int
 ) -> None:
     assert run(machine) == [(NAME, "changed")]
-    asked_pid1.started.clear()
+    fake_pid1.started.clear()
     os.chown(tmp_path / place, *owner)
     os.chmod(tmp_path / place, mode)
     done = list(hooks.run(context(machine), NAME, environment={}))
     assert [item.outcome for item in done] == [Outcome.FAILED]
     assert f"/{place}" in done[0].detail
-    assert asked_pid1.started == []
+    assert fake_pid1.started == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="ownership is root's to give")

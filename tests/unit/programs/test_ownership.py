@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.programs.ownership import untrusted, writable, writers
+from agent.programs.ownership import why_untrusted, why_writable, writers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def judged(tree: Path) -> tuple[str, str]:
-    return untrusted(str(tree), "/etc/hooks/hook")
+    return why_untrusted(str(tree), "/etc/hooks/hook")
 
 
 @pytest.mark.parametrize("place", ["etc/hooks/hook", "etc/hooks", "etc"])
@@ -108,7 +108,7 @@ def test_a_link_on_the_way_that_its_owner_can_replace(tree: Path, link: str) -> 
 def test_in_a_folder_like_tmp_the_file_alone_counts(tree: Path) -> None:
     (tree / "etc/hooks").chmod(0o1777)
     assert judged(tree) == ("", "")
-    assert writable(str(tree / "etc/hooks"), sticky=False)[0]
+    assert why_writable(str(tree / "etc/hooks"), sticky=False)[0]
 
 
 def test_a_loop_of_links_and_what_is_missing_are_refused(tree: Path) -> None:

@@ -40,7 +40,7 @@ def read(
     swap_image(image, max(size, offset + len(archive)), offset, archive=archive)
     descriptor = os.open(image, os.O_RDONLY)
     try:
-        return client.parse_disk(descriptor, known=known)
+        return client.parse_disk(descriptor, known_digest=known)
     finally:
         os.close(descriptor)
 
@@ -54,7 +54,7 @@ def test_an_archive(image: Path, offset: int) -> None:
     assert parsed.config.hostname == "vm1"
     assert parsed.files["script"] == b"#!/bin/sh\n\xff"
     assert parsed.raw == json.dumps(DOCUMENT).encode()
-    assert (parsed.ours, parsed.whole, parsed.problems) == (True, True, ())
+    assert (parsed.is_recognised, parsed.is_complete, parsed.problems) == (True, True, ())
     (modules,) = parsed.modules
     assert image.read_bytes()[modules.offset :][: modules.size] == b"gz"
     start, length = parsed.extent
@@ -65,9 +65,9 @@ def test_an_archive(image: Path, offset: int) -> None:
 def test_the_same_delivery_is_known_again_without_pydantic(image: Path) -> None:
     first = read(image, make_archive(DOCUMENT, b"x"))
     again = read(image, make_archive(DOCUMENT, b"x", mtime=1_800_000_000), known=first.digest)
-    assert again.same
+    assert again.is_unchanged
     assert again.config is None
-    assert not read(image, make_archive(DOCUMENT, b"y"), known=first.digest).same
+    assert not read(image, make_archive(DOCUMENT, b"y"), known=first.digest).is_unchanged
     timed = (sys.executable, "-X", "importtime", "-I", "-S", str(READER), "gandi", "disk", first.digest)
     with image.open("rb") as medium:
         done = subprocess.run(timed, stdin=medium, capture_output=True, check=True, text=True)
@@ -161,14 +161,14 @@ def test_keys_twice_and_a_byte_order_mark(image: Path) -> None:
 
 def test_no_archive_of_ours(image: Path) -> None:
     parsed = read(image, b"")
-    assert (parsed.ours, parsed.config, parsed.raw) == (False, None, None)
+    assert (parsed.is_recognised, parsed.config, parsed.raw) == (False, None, None)
 
 
 def test_an_archive_without_a_configuration_is_not_recognised(image: Path) -> None:
-    assert not read(image, make_archive(None, b"#!/bin/sh\n")).ours
+    assert not read(image, make_archive(None, b"#!/bin/sh\n")).is_recognised
     cut = read(image, make_archive(DOCUMENT)[:1024], size=OFFSET + 1024)
-    assert cut.ours, "but one that is cut short before it is told"
-    assert not cut.whole
+    assert cut.is_recognised, "but one that is cut short before it is told"
+    assert not cut.is_complete
 
 
 def _probe(tmp_path: Path, code: str, *, forked: bool = False) -> subprocess.CompletedProcess[str]:

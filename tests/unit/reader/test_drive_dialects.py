@@ -44,7 +44,7 @@ def test_each_dialect(dialect: str) -> None:
     assert parsed.config.scripts
     assert {script.name for script in parsed.config.scripts} <= set(parsed.files)
     assert all(problem.harmless for problem in parsed.problems), parsed.problems
-    assert (parsed.ours, parsed.whole, parsed.same) == (True, True, False)
+    assert (parsed.is_recognised, parsed.is_complete, parsed.is_unchanged) == (True, True, False)
 
 
 def test_secrets_are_no_part_of_the_configuration() -> None:
@@ -65,7 +65,7 @@ def _imported(dialect: str, files: dict[str, bytes], monkeypatch: pytest.MonkeyP
         ran.append([line.rpartition("|")[2].strip() for line in done.stderr.splitlines()])
         return 0, done.stdout.encode()
 
-    monkeypatch.setattr(client, "_answered", read)
+    monkeypatch.setattr(client, "_run_reader", read)
     parse_files(dialect, files)
     return {*ran[-1]}
 
@@ -87,7 +87,7 @@ def test_a_swap_archive_with_a_native_document(tmp_path: Any) -> None:
     swap_image(image, 8 << 20, OFFSET, archive=archive)
     with image.open("rb") as medium:
         parsed = client.parse_disk(medium.fileno())
-        assert client.parse_disk(medium.fileno(), known=parsed.digest).same
+        assert client.parse_disk(medium.fileno(), known_digest=parsed.digest).is_unchanged
     assert parsed.config is not None
     assert (parsed.config.identity.source, parsed.config.identity.id) == ("native", "vm-1")
     assert [script.name for script in parsed.config.scripts] == ["script", "hello"]

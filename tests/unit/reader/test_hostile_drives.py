@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.config import model
-from agent.reader.common.problem import TOLD
+from agent.reader.common.problem import MAX_PROBLEMS
 from agent.reader.common.result import Reading
 from agent.reader.dialects import cloudstack, gandi, nocloud, openstack
 from agent.reader.dialects import native as native_dialect
@@ -212,7 +212,7 @@ def test_keys_that_are_none_are_told_and_counted() -> None:
     reading = _held_in_time(gandi.parse_files, {"gandi/config": json.dumps(document).encode()})
     assert reading.config is not None
     assert reading.config.partial
-    assert len(reading.problems) == TOLD + 1
+    assert len(reading.problems) == MAX_PROBLEMS + 1
     assert "more problems" in reading.problems[-1].message
 
 

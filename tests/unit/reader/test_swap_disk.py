@@ -44,7 +44,7 @@ def read(tmp_path: Path, places: dict[int, bytes], *, known: str = "") -> Parsed
             image.write(content)
         image.truncate(2 << 20)
     with disk.open("rb") as image:
-        return client.parse_disk(image.fileno(), known=known)
+        return client.parse_disk(image.fileno(), known_digest=known)
 
 
 def _hostname(parsed: Parsed) -> str | None:
@@ -55,36 +55,40 @@ def _hostname(parsed: Parsed) -> str | None:
 def test_the_later_place_counts_and_the_end_of_the_earlier_is_given(tmp_path: Path) -> None:
     parsed = read(tmp_path, {EARLY: EARLY_ARCHIVE, LATE: LATE_ARCHIVE})
     assert (_hostname(parsed), parsed.extent[0]) == ("late", LATE)
-    assert parsed.before == read(tmp_path, {EARLY: EARLY_ARCHIVE}).extent[1]
+    assert parsed.previous_end == read(tmp_path, {EARLY: EARLY_ARCHIVE}).extent[1]
 
 
 def test_an_archive_within_another_is_a_part_of_it(tmp_path: Path) -> None:
     filled = member("gandi/6.1-modules.tar.gz", b"m" * (700 << 10)) + EARLY_ARCHIVE
     parsed = read(tmp_path, {EARLY: filled, LATE: LATE_ARCHIVE})
-    assert (_hostname(parsed), parsed.extent[0], parsed.before) == ("early", EARLY, 0)
+    assert (_hostname(parsed), parsed.extent[0], parsed.previous_end) == ("early", EARLY, 0)
 
 
 def test_where_the_end_of_the_earlier_is_unknown_the_later_is_not_read(tmp_path: Path) -> None:
     cut = EARLY_ARCHIVE[: 3 * BLOCK] + b"\xff" * BLOCK
     parsed = read(tmp_path, {EARLY: cut, LATE: LATE_ARCHIVE})
-    assert (parsed.extent[0], parsed.whole, parsed.ours) == (EARLY, False, True)
+    assert (parsed.extent[0], parsed.is_complete, parsed.is_recognised) == (EARLY, False, True)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
 def test_the_mark_says_how_far_it_reaches(tmp_path: Path, offset: int) -> None:
     parsed = read(tmp_path, {offset: mark(4096)})
-    assert (parsed.wiped, parsed.ours, parsed.extent) == (True, False, (offset, BLOCK + 4096))
+    assert (parsed.is_being_overwritten, parsed.is_recognised, parsed.extent) == (
+        True,
+        False,
+        (offset, BLOCK + 4096),
+    )
 
 
 def test_an_archive_of_others_is_named(tmp_path: Path) -> None:
     parsed = read(tmp_path, {EARLY: EARLY_ARCHIVE, LATE: member("etc/passwd", b"x") + bytes(1024)})
-    assert (parsed.foreign, parsed.ours) == ("etc/passwd in it", False)
+    assert (parsed.foreign, parsed.is_recognised) == ("etc/passwd in it", False)
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff", b"7"])
 def test_the_magic_alone_is_no_archive(tmp_path: Path, fill: bytes) -> None:
     parsed = read(tmp_path, {LATE: fill * 257 + b"ustar\x0000" + fill * 247})
-    assert (parsed.ours, parsed.foreign, parsed.config, parsed.problems) == (False, "", None, ())
+    assert (parsed.is_recognised, parsed.foreign, parsed.config, parsed.problems) == (False, "", None, ())
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,7 @@ def test_an_answer_of_another_dialect_again_is_no_answer(
         asked.append(words[0])
         return 0, b'{"dialect": "native"}'
 
-    monkeypatch.setattr(client, "_answered", answered)
+    monkeypatch.setattr(client, "_run_reader", answered)
     with pytest.raises(HostError, match="no answer"):
         read(tmp_path, {LATE: LATE_ARCHIVE})
     assert asked == ["gandi", "native"]
@@ -120,8 +124,8 @@ def test_an_answer_of_another_dialect_again_is_no_answer(
 def test_a_known_delivery_at_either_place(tmp_path: Path, started: list[list[str]]) -> None:
     both = {EARLY: EARLY_ARCHIVE, LATE: LATE_ARCHIVE}
     first = read(tmp_path, both)
-    assert read(tmp_path, both, known=first.digest).same
-    assert not read(tmp_path, {EARLY: EARLY_ARCHIVE}, known=first.digest).same
+    assert read(tmp_path, both, known=first.digest).is_unchanged
+    assert not read(tmp_path, {EARLY: EARLY_ARCHIVE}, known=first.digest).is_unchanged
     assert [words[2:] for words in started[1:]] == [[first.digest]] * 2
 
 

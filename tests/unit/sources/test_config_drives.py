@@ -9,7 +9,7 @@ import pytest
 
 from agent.block import storage, transport
 from agent.host.host import Host
-from agent.sources import Asked, config_drives, superblock
+from agent.sources import SearchRequest, config_drives, superblock
 from tests.unit.sysfs import PCI, Sysfs, virtio
 
 SCSI = f"{PCI}/host0/target0:0:0/0:0:0:0"
@@ -62,8 +62,8 @@ def test_where_a_drive_counts(
     for place, name in subsystems.items():
         sysfs.subsystem(place, name)
     name = sysfs.disk(path, "11:0", removable="1").name
-    assert transport.undelivered(host, storage.devpath(host, name)).startswith(why)
-    assert (config_drives.places(host) == [name]) is not bool(why)
+    assert transport.why_not_platform_disk(host, storage.devpath(host, name)).startswith(why)
+    assert (config_drives.candidate_devices(host) == [name]) is not bool(why)
 
 
 def test_a_partition_is_a_place_and_the_bus_gives_the_order(sysfs: Sysfs, host: Host) -> None:
@@ -71,7 +71,7 @@ def test_a_partition_is_a_place_and_the_bus_gives_the_order(sysfs: Sysfs, host: 
     sysfs.partition(later, 15, "254:15", 1)
     sysfs.partition(later, 2, "254:2", 2)
     virtio(sysfs, "vdz", "254:32", slot="04.0")
-    assert config_drives.places(host) == ["vdz", "vda", "vda2", "vda15"]
+    assert config_drives.candidate_devices(host) == ["vdz", "vda", "vda2", "vda15"]
 
 
 @pytest.mark.parametrize("label", ["cidata", "CIDATA", "config-2", "config", "gandi"])
@@ -81,33 +81,33 @@ def test_a_loop_device_with_our_label_is_named_and_never_opened(
     sysfs.disk("virtual/block/loop0", "7:0")
     _udev(host, "7:0", label)
     monkeypatch.setattr(Host, "opened", lambda *_: pytest.fail("opened"))
-    findings = config_drives.look(Asked(host, ("nocloud", "openstack", "cloudstack", "native")))
+    findings = config_drives.search(SearchRequest(host, ("nocloud", "openstack", "cloudstack", "native")))
     assert findings.found is None
     (note,) = findings.notes
     assert (
         str(note)
         == f"skipped: /dev/loop0: labelled {label.lower()}, but a virtual device (loop): never read"
     )
-    assert not config_drives.carries(host, "loop0", "config")
+    assert not config_drives.may_have_drive(host, "loop0", "config")
 
 
 def test_other_labels_are_of_no_interest(sysfs: Sysfs, host: Host) -> None:
     sysfs.disk("virtual/block/loop0", "7:0")
     _udev(host, "7:0", "snap")
     sysfs.disk("virtual/block/loop1", "7:1")
-    assert config_drives.look(Asked(host, ("nocloud",))).notes == ()
+    assert config_drives.search(SearchRequest(host, ("nocloud",))).notes == ()
 
 
 def test_the_setting_names_cloudstacks_label(sysfs: Sysfs, host: Host) -> None:
     sysfs.disk("virtual/block/loop0", "7:0")
     _udev(host, "7:0", "Settings")
-    assert len(list(config_drives.strays(host, "settings"))) == 1
-    assert list(config_drives.strays(host, "config")) == []
+    assert len(list(config_drives.excluded_drives(host, "settings"))) == 1
+    assert list(config_drives.excluded_drives(host, "config")) == []
 
 
 def test_an_empty_setting_is_no_label(sysfs: Sysfs, host: Host) -> None:
     sysfs.disk("virtual/block/loop0", "7:0")
-    assert list(config_drives.strays(host, "")) == []
+    assert list(config_drives.excluded_drives(host, "")) == []
 
 
 def test_a_drive_without_a_medium(sysfs: Sysfs, host: Host) -> None:

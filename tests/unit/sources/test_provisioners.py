@@ -59,10 +59,10 @@ def test_an_agent_that_is_enabled(tmp_path: Path, unit: str, name: str) -> None:
 
 def test_the_administrator_decides_which_of_the_two(tmp_path: Path) -> None:
     ctx = context(Host(tmp_path))
-    assert sources.off(ctx) == ""
+    assert sources.why_disabled(ctx) == ""
     _enable(tmp_path, "walinuxagent.service")
-    assert "left to waagent" in sources.off(ctx)
+    assert "left to waagent" in sources.why_disabled(ctx)
     _put(tmp_path, "etc/default/gandi", "CONFIG_DATASOURCE=openstack\n")
-    assert sources.off(ctx) == ""
+    assert sources.why_disabled(ctx) == ""
     _put(tmp_path, "etc/default/gandi", "CONFIG_DATASOURCE=none\n")
-    assert sources.off(ctx) == "CONFIG_DATASOURCE=none"
+    assert sources.why_disabled(ctx) == "CONFIG_DATASOURCE=none"

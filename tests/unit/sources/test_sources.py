@@ -15,7 +15,7 @@ from agent.context import Medium, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.reader.dialects import DRIVES
-from agent.sources import Asked, Findings, Found, config_drives, swap_archive
+from agent.sources import FoundMedium, SearchRequest, SearchResult, config_drives, swap_archive
 from agent.sources.arrivals import Arrivals
 
 BESIDE_OPENSTACK = tuple(name for name in DRIVES if name != "openstack")
@@ -34,18 +34,18 @@ BESIDE_OPENSTACK = tuple(name for name in DRIVES if name != "openstack")
     ],
 )
 def test_the_setting_orders_and_limits(setting: tuple[str, ...], order: tuple[tuple[str, ...], ...]) -> None:
-    assert sources.turns(setting) == order
+    assert sources.search_groups(setting) == order
 
 
 def test_an_unknown_source_is_told() -> None:
     with pytest.raises(ConfigError, match="'ec2' is not a source") as caught:
-        sources.turns(("ec2",))
+        sources.search_groups(("ec2",))
     assert "gandi" in caught.value.hint
 
 
 def test_every_source_can_be_asked() -> None:
     for module in sources.SOURCES.values():
-        assert callable(importlib.import_module(module).look)
+        assert callable(importlib.import_module(module).search)
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _find(root: Path, *, patient: bool = True) -> tuple[Found | None, float]:
+def _find(root: Path, *, patient: bool = True) -> tuple[FoundMedium | None, float]:
     began = time.monotonic()
-    findings = sources.find(context(Host(root)), "", patient=patient)
+    findings = sources.find(context(Host(root)), "", wait_for_medium=patient)
     return findings.found, time.monotonic() - began
 
 
@@ -100,21 +100,21 @@ def test_a_storage_device_without_a_driver_is_still_to_come(
     device = root / f"sys/bus/{bus}/devices/dev0"
     device.mkdir(parents=True)
     (device / attribute).write_text(value)
-    assert Arrivals(Host(root)).pending() is pending
+    assert Arrivals(Host(root)).is_pending() is pending
     os.symlink("/", device / "driver")
-    assert not Arrivals(Host(root)).pending()
+    assert not Arrivals(Host(root)).is_pending()
 
 
 def test_a_medium_that_arrives_late_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "run/udev/queue").touch()
     looks: list[str] = []
-    medium = Found(Medium("gandi", "vdb", "254:16", "vdb", 0, 0), None)
+    medium = FoundMedium(Medium("gandi", "vdb", "254:16", "vdb", 0, 0), None)
 
-    def look(asked: Asked) -> Findings:
-        looks.append(asked.known)
-        return Findings(medium if len(looks) == 3 else None)
+    def look(asked: SearchRequest) -> SearchResult:
+        looks.append(asked.known_digest)
+        return SearchResult(medium if len(looks) == 3 else None)
 
-    monkeypatch.setattr(swap_archive, "look", look)
+    monkeypatch.setattr(swap_archive, "search", look)
     found, _ = _find(root)
     assert found is medium
     assert len(looks) == 3
@@ -127,15 +127,15 @@ def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
     (root / "run/udev/queue").touch()
     disks, looks = [["sda"], ["sda"], ["sda"], ["sda", "sr0"]], list[tuple[str, ...]]()
     monkeypatch.setattr(storage, "names", lambda _host: disks.pop(0) if len(disks) > 1 else disks[0])
-    monkeypatch.setattr(swap_archive, "look", lambda _asked: Findings())
+    monkeypatch.setattr(swap_archive, "search", lambda _asked: SearchResult())
 
-    def look(asked: Asked) -> Findings:
+    def look(asked: SearchRequest) -> SearchResult:
         looks.append(asked.sources)
         if len(looks) > 1:
             raise ConfigError("two machines")
-        return Findings(Found(Medium("nocloud", "sda", "8:0"), None))
+        return SearchResult(FoundMedium(Medium("nocloud", "sda", "8:0"), None))
 
-    monkeypatch.setattr(config_drives, "look", look)
+    monkeypatch.setattr(config_drives, "search", look)
     with pytest.raises(ConfigError):
         _find(root)
     assert looks == [DRIVES, DRIVES]
@@ -144,14 +144,14 @@ def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
 def test_a_drive_that_was_found_is_not_read_again_for_nothing(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = list[Asked]()
-    drive = Found(Medium("nocloud", "sda", "8:0"), None)
+    looks = list[SearchRequest]()
+    drive = FoundMedium(Medium("nocloud", "sda", "8:0"), None)
 
-    def look(asked: Asked) -> Findings:
+    def look(asked: SearchRequest) -> SearchResult:
         looks.append(asked)
-        return Findings(drive)
+        return SearchResult(drive)
 
-    monkeypatch.setattr(config_drives, "look", look)
+    monkeypatch.setattr(config_drives, "search", look)
     assert _find(root)[0] is drive
     (root / "run/udev/queue").touch()
     found, seconds = _find(root)
@@ -175,9 +175,9 @@ def test_a_drive_that_the_kernel_has_found_gets_its_driver_first(
         (device / name).mkdir()
     if busy:
         (root / "run/udev/queue").touch()
-    assert Arrivals(Host(str(root))).probing() is probing
+    assert Arrivals(Host(str(root))).is_probing() is probing
     began = time.monotonic()
-    sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    sources.find(context(Host(str(root))), "", wait_for_medium=False, wait_for_drivers=True)
     assert (time.monotonic() - began > 0.9) is probing, "CONFIG_SOURCE_TIMEOUT"
 
 
@@ -186,9 +186,9 @@ def test_a_drive_that_came_with_its_driver_is_found(root: Path, monkeypatch: pyt
     names = [[], ["sr0"], ["sr0"]]
     monkeypatch.setattr(Arrivals, "wait", lambda *_, **__: waits.pop(0))
     monkeypatch.setattr(storage, "names", lambda _host: names.pop(0) if len(names) > 1 else names[0])
-    drive = Found(Medium("nocloud", "sr0", "11:0"), None)
-    looks = [Findings(), Findings(drive)]
-    monkeypatch.setattr(swap_archive, "look", lambda _asked: Findings())
-    monkeypatch.setattr(config_drives, "look", lambda _asked: looks.pop(0))
-    found = sources.find(context(Host(str(root))), "", patient=False, drivers=True)
+    drive = FoundMedium(Medium("nocloud", "sr0", "11:0"), None)
+    looks = [SearchResult(), SearchResult(drive)]
+    monkeypatch.setattr(swap_archive, "search", lambda _asked: SearchResult())
+    monkeypatch.setattr(config_drives, "search", lambda _asked: looks.pop(0))
+    found = sources.find(context(Host(str(root))), "", wait_for_medium=False, wait_for_drivers=True)
     assert found.found is drive

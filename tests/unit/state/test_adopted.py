@@ -25,19 +25,19 @@ def host(tmp_path: Path) -> Host:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
     host = Host(tmp_path)
-    adopted.begin(host, Identity(adopted.SOURCE, UUID), ["52:54:00:00:00:10"])
-    State(host).adopt(Identity(adopted.SOURCE, UUID), dmi=UUID)
+    adopted.record_adoption(host, Identity(adopted.SOURCE, UUID), ["52:54:00:00:00:10"])
+    State(host).set_instance(Identity(adopted.SOURCE, UUID), dmi_uuid=UUID)
     return host
 
 
 def take(host: Host, config: InstanceConfig) -> State:
     """Put a document in force, as steps/source.py does."""
     state = State(host)
-    state.assume(config.identity)
+    state.use_unstored_instance(config.identity)
     state.store_config(config, {})
     if (known := State(host).identity()) and known.source == adopted.SOURCE:
-        adopted.take(host, config)
-    state.adopt(config.identity)
+        adopted.record_first_document(host, config)
+    state.set_instance(config.identity)
     return state
 
 
@@ -45,9 +45,9 @@ def document(hostname: str) -> InstanceConfig:
     return InstanceConfig(identity=Identity("gandi", UUID), hostname=hostname)
 
 
-def settle(state: State, name: str, delivered: str, live: str | None) -> tuple[Outcome, list[str]]:
+def reconcile(state: State, name: str, delivered: str, live: str | None) -> tuple[Outcome, list[str]]:
     done = list[str]()
-    item = state.settle(
+    item = state.reconcile(
         name, delivered=delivered, wanted=delivered, live=live, apply=lambda: done.append(delivered)
     )
     return item.outcome, done
@@ -61,57 +61,57 @@ def test_the_first_document_changes_nothing_and_a_later_one_what_it_changes(host
         ("timezone", "mine"),
         ("resolvers", None),
     ):
-        assert settle(state, name, "one", live) == (Outcome.KEPT, [])
-        assert settle(state, name, "one", live) == (Outcome.KEPT, []), "nor at the next boot"
-    assert settle(state, "sysctl", "ours", None) == (Outcome.CHANGED, ["ours"]), "not the platform's"
+        assert reconcile(state, name, "one", live) == (Outcome.KEPT, [])
+        assert reconcile(state, name, "one", live) == (Outcome.KEPT, []), "nor at the next boot"
+    assert reconcile(state, "sysctl", "ours", None) == (Outcome.CHANGED, ["ours"]), "not the platform's"
     state = take(host, document("two"))
-    assert settle(state, "hostname", "two", "mine") == (Outcome.CHANGED, ["two"])
-    assert settle(state, "resolvers", "one", None) == (Outcome.KEPT, [])
-    assert settle(state, "user:new", "new", None) == (Outcome.CHANGED, ["new"])
+    assert reconcile(state, "hostname", "two", "mine") == (Outcome.CHANGED, ["two"])
+    assert reconcile(state, "resolvers", "one", None) == (Outcome.KEPT, [])
+    assert reconcile(state, "user:new", "new", None) == (Outcome.CHANGED, ["new"])
 
 
 def test_what_runs_once_counts_as_done_until_somebody_wants_it_again(host: Host) -> None:
-    assert State(host).done("ssh"), "also before there is a document"
+    assert State(host).is_done("ssh"), "also before there is a document"
     state = take(host, document("one"))
-    assert state.done("ssh")
-    assert state.done("script-1")
+    assert state.is_done("ssh")
+    assert state.is_done("script-1")
     host.remove(state.mark_file("script-1"))
-    assert not state.done("script-1")
+    assert not state.is_done("script-1")
     state = take(host, document("two"))
-    assert state.done("ssh"), "it was asked for, and counted as done, before"
-    assert not state.done("script-2"), "a new script runs"
+    assert state.is_done("ssh"), "it was asked for, and counted as done, before"
+    assert not state.is_done("script-2"), "a new script runs"
 
 
 def test_the_administrators_files_are_not_repaired(host: Host) -> None:
     for hostname in ("one", "two"):
         system = take(host, document(hostname)).system()
-        assert settle(system, "fstab", "UUID", "mine") == (Outcome.KEPT, [])
-        assert settle(system, "localhost:::1", "localhost", None) == (Outcome.KEPT, [])
+        assert reconcile(system, "fstab", "UUID", "mine") == (Outcome.KEPT, [])
+        assert reconcile(system, "localhost:::1", "localhost", None) == (Outcome.KEPT, [])
 
 
 def test_another_instance_is_a_new_one(host: Host) -> None:
     state = State(host)
-    state.adopt(Identity("gandi", "another"))
-    assert settle(state, "hostname", "one", "mine") == (Outcome.CHANGED, ["one"])
-    assert not state.done("ssh")
+    state.set_instance(Identity("gandi", "another"))
+    assert reconcile(state, "hostname", "one", "mine") == (Outcome.CHANGED, ["one"])
+    assert not state.is_done("ssh")
 
 
 def test_a_password_that_is_reset_later_is_applied(host: Host, tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/shadow").write_text("root:$6$mine$hash:1::::::\n")
     state, user = take(host, document("one")), User("root")
-    assert next(passwords.settle(state, user, "first")).outcome is Outcome.KEPT
-    assert next(passwords.settle(state, user, "first")).outcome is Outcome.KEPT, (
+    assert next(passwords.reconcile(state, user, "first")).outcome is Outcome.KEPT
+    assert next(passwords.reconcile(state, user, "first")).outcome is Outcome.KEPT, (
         "with another salt, and recognised"
     )
-    assert settle(state, "password:someone", "x", None)[0] is Outcome.KEPT
+    assert reconcile(state, "password:someone", "x", None)[0] is Outcome.KEPT
     (tmp_path / BOOT).write_text("second\n")
-    assert settle(state, "password:other", "x", None)[0] is Outcome.CHANGED
+    assert reconcile(state, "password:other", "x", None)[0] is Outcome.CHANGED
 
 
 def test_the_nics_of_that_time_are_remembered(host: Host, tmp_path: Path) -> None:
-    assert adopted.nics(host) == {"52:54:00:00:00:10"}
-    assert adopted.nics(Host(tmp_path / "elsewhere")) == frozenset()
+    assert adopted.nic_macs(host) == {"52:54:00:00:00:10"}
+    assert adopted.nic_macs(Host(tmp_path / "elsewhere")) == frozenset()
 
 
 def test_the_verb_stores_the_identity_once(
@@ -119,7 +119,7 @@ def test_the_verb_stores_the_identity_once(
 ) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-    monkeypatch.setattr("agent.host.atomic_write.may_own", lambda: False)
+    monkeypatch.setattr("agent.host.atomic_write.can_chown", lambda: False)
     assert adopt(Host(tmp_path)) == 0
     assert State(Host(tmp_path)).identity() == Identity("adopted", "0123456789abcdef0123456789abcdef")
     assert adopt(Host(tmp_path)) == 0

@@ -17,7 +17,7 @@ from agent.state.store import State
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     state = State(Host(tmp_path))
-    state.adopt(Identity("openstack", "one"))
+    state.set_instance(Identity("openstack", "one"))
     state.store_config(InstanceConfig(Identity("openstack", "one")), {"user-data": b"#!/bin/sh\n\xff"})
     instance_metadata.publish(state.host, {"availability-zone": "nova", "name": "vm1"})
     return state

@@ -35,7 +35,7 @@ class Checked(Host):
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     made = context(Checked(tmp_path))
-    made.state.adopt(Identity("gandi", "one"))
+    made.state.set_instance(Identity("gandi", "one"))
     for stage in Stage:
         made.status.merge("stages", stage, {"state": "done", "steps": []})
     return made
@@ -70,11 +70,11 @@ def _cut(ctx: Context) -> None:
 
 
 def _begun(ctx: Context) -> None:
-    ctx.host.write(ctx.state.file("begun.json"), b"{}")
+    ctx.host.write(ctx.state.path_for_writing("begun.json"), b"{}")
 
 
 def _renewed(ctx: Context) -> None:
-    ctx.host.write(ctx.state.file("renew/machine-id"), b"")
+    ctx.host.write(ctx.state.path_for_writing("renew/machine-id"), b"")
 
 
 def _plugin(ctx: Context) -> None:
@@ -91,11 +91,11 @@ def _bootstrap(ctx: Context) -> None:
 
 def _odd_settings(ctx: Context) -> None:
     ctx.host.write("/etc/default/gandi", "CONFIG_MOTD=maybe\n")
-    ctx.file.current()
+    ctx.settings_file.current()
 
 
 def _drive(ctx: Context) -> None:
-    ctx.state.adopt(Identity("openstack", "two"))
+    ctx.state.set_instance(Identity("openstack", "two"))
 
 
 def _unknown_disk(ctx: Context) -> None:
@@ -171,7 +171,7 @@ def test_an_archive_is_kept_that_was_understood_and_has_no_secret(
     disk = tmp_path / "disk"
     disk.write_bytes(bytes(512 << 10) + b"a" * 1024 + bytes(64 << 10))
     if delivered:
-        ctx.host.write(ctx.state.file("delivered"), "digest", mode=0o600)
+        ctx.host.write(ctx.state.path_for_writing("delivered"), "digest", mode=0o600)
     medium = Medium("gandi", "vdb", "1:2", "vdb", 512 << 10, size)
     with disk.open("rb") as file:
         settled.keep_archive(ctx, medium, file.fileno())

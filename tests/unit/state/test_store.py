@@ -21,23 +21,23 @@ from agent.state.store import FOLDER, State
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     state = State(Host(tmp_path))
-    state.adopt(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    state.set_instance(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
     return state
 
 
 class Live:
-    """A value of the machine, and a call that settles it."""
+    """A value of the machine, and a call that reconciles it."""
 
     def __init__(self, state: State, value: str | None) -> None:
         self.state, self.value = state, value
 
-    def settle(self, delivered: str, wanted: str | None = None) -> Outcome:
+    def reconcile(self, delivered: str, wanted: str | None = None) -> Outcome:
         text = delivered if wanted is None else wanted
 
         def apply() -> None:
             self.value = text
 
-        item = self.state.settle("x", delivered=delivered, wanted=text, live=self.value, apply=apply)
+        item = self.state.reconcile("x", delivered=delivered, wanted=text, live=self.value, apply=apply)
         if item.outcome is Outcome.KEPT:
             assert item.detail == KEPT_BY_ADMIN
         return item.outcome
@@ -45,35 +45,35 @@ class Live:
 
 def test_first_delivery_is_applied_and_the_second_is_unchanged(state: State) -> None:
     live = Live(state, None)
-    assert live.settle("a") is Outcome.CHANGED
-    assert live.settle("a") is Outcome.UNCHANGED
+    assert live.reconcile("a") is Outcome.CHANGED
+    assert live.reconcile("a") is Outcome.UNCHANGED
 
 
 def test_the_administrator_wins_until_the_platform_delivers_something_else(state: State) -> None:
     live = Live(state, None)
-    live.settle("a")
+    live.reconcile("a")
     live.value = "mine"
-    assert live.settle("a") is Outcome.KEPT
+    assert live.reconcile("a") is Outcome.KEPT
     assert live.value == "mine"
     live.value = None
-    assert live.settle("a") is Outcome.KEPT, "what the administrator removed stays away"
-    assert live.settle("b") is Outcome.CHANGED
+    assert live.reconcile("a") is Outcome.KEPT, "what the administrator removed stays away"
+    assert live.reconcile("b") is Outcome.CHANGED
     assert live.value == "b"
 
 
 def test_what_is_already_so_is_recorded_as_applied(state: State) -> None:
     live = Live(state, "a")
-    assert live.settle("a") is Outcome.UNCHANGED
+    assert live.reconcile("a") is Outcome.UNCHANGED
     live.value = "mine"
-    assert live.settle("a") is Outcome.KEPT
+    assert live.reconcile("a") is Outcome.KEPT
 
 
 def test_a_new_way_of_writing_the_same_delivery_is_no_change_of_the_administrators(state: State) -> None:
     live = Live(state, None)
-    live.settle("a", wanted="[old spelling]")
-    assert live.settle("a", wanted="[new spelling]") is Outcome.CHANGED
+    live.reconcile("a", wanted="[old spelling]")
+    assert live.reconcile("a", wanted="[new spelling]") is Outcome.CHANGED
     live.value = "mine"
-    assert live.settle("a", wanted="[newest spelling]") is Outcome.KEPT
+    assert live.reconcile("a", wanted="[newest spelling]") is Outcome.KEPT
 
 
 def test_a_failed_application_is_tried_again(state: State) -> None:
@@ -82,16 +82,16 @@ def test_a_failed_application_is_tried_again(state: State) -> None:
 
     for _ in range(2):
         with pytest.raises(HostError):
-            state.settle("x", delivered="a", wanted="a", live=None, apply=refuse)
-    assert Live(state, None).settle("a") is Outcome.CHANGED
+            state.reconcile("x", delivered="a", wanted="a", live=None, apply=refuse)
+    assert Live(state, None).reconcile("a") is Outcome.CHANGED
 
 
 def test_marks_last_and_belong_to_their_instance(state: State) -> None:
-    assert not state.done("script-1")
-    state.mark("script-1")
-    assert State(state.host).done("script-1")
-    state.adopt(model.Identity("gandi", "another"))
-    assert not state.done("script-1")
+    assert not state.is_done("script-1")
+    state.mark_done("script-1")
+    assert State(state.host).is_done("script-1")
+    state.set_instance(model.Identity("gandi", "another"))
+    assert not state.is_done("script-1")
 
 
 def test_the_configuration_survives_and_is_private(state: State) -> None:
@@ -112,7 +112,7 @@ def test_the_configuration_survives_and_is_private(state: State) -> None:
 def test_an_id_of_any_shape_is_a_folder_of_its_own(state: State) -> None:
     folders = set()
     for hostile in ("../../etc", "a/b", "a_b", "x" * 5000, "\n", "é"):
-        state.adopt(model.Identity("configdrive", hostile))
+        state.set_instance(model.Identity("configdrive", hostile))
         folder = state.folder()
         assert Path(folder).parent == Path(f"{FOLDER}/instances")
         assert len(Path(folder).name.encode()) < 255
@@ -129,7 +129,7 @@ def test_a_newer_or_damaged_file_says_so(state: State) -> None:
         path.write_text(text)
         with pytest.raises(Damaged, match="damaged"):
             state.identity()
-    assert state.adopt(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    assert state.set_instance(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
     assert state.identity() == model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
 
 
@@ -143,22 +143,22 @@ def test_an_item_of_several_files_that_was_cut_is_applied_again(state: State) ->
     """The live value shows only the first of them."""
     calls = list[str | None]()
 
-    def settle(live: str | None, *, cut: bool = False) -> Outcome:
+    def reconcile(live: str | None, *, cut: bool = False) -> Outcome:
         def apply() -> None:
-            calls.append(state.begun("x"))
+            calls.append(state.begun_parts("x"))
             if cut:
                 raise HostError("no power")
 
-        return state.settle("x", delivered="a", wanted="a", live=live, apply=apply, parts="home").outcome
+        return state.reconcile("x", delivered="a", wanted="a", live=live, apply=apply, parts="home").outcome
 
     for live in (None, "a"):
         with pytest.raises(HostError):
-            settle(live, cut=True)
-    assert State(state.host).begun("x") == "home", "it survives the process"
-    assert settle("a") is Outcome.CHANGED
+            reconcile(live, cut=True)
+    assert State(state.host).begun_parts("x") == "home", "it survives the process"
+    assert reconcile("a") is Outcome.CHANGED
     assert calls == ["home"] * 3
-    assert settle("a") is Outcome.UNCHANGED
-    assert settle(None) is Outcome.KEPT, "the administrator removed it"
+    assert reconcile("a") is Outcome.UNCHANGED
+    assert reconcile(None) is Outcome.KEPT, "the administrator removed it"
     assert not state.host.exists(f"{state.folder()}/begun.json")
 
 
@@ -166,9 +166,9 @@ def test_an_item_that_is_there_whole_is_not_begun(state: State) -> None:
     def apply() -> None:
         pytest.fail("applied")
 
-    item = state.settle("x", delivered="a", wanted="a", live="a", apply=apply, parts="home")
+    item = state.reconcile("x", delivered="a", wanted="a", live="a", apply=apply, parts="home")
     assert item.outcome is Outcome.UNCHANGED
-    assert state.begun("x") is None
+    assert state.begun_parts("x") is None
 
 
 @pytest.mark.parametrize("one_disk", [True, False])
@@ -177,7 +177,7 @@ def test_what_cannot_be_noted_is_applied_from_memory_only_where_another_disk_hol
 ) -> None:
     for folder in ("etc", "var/lib"):
         (Path(state.host.root) / folder).mkdir(parents=True, exist_ok=True)
-    state.assume(model.Identity("gandi", "other"))
+    state.use_unstored_instance(model.Identity("gandi", "other"))
     real = os.stat
 
     class Other:
@@ -192,13 +192,13 @@ def test_what_cannot_be_noted_is_applied_from_memory_only_where_another_disk_hol
     )
     done = list[str]()
 
-    def settle() -> Outcome:
+    def reconcile() -> Outcome:
         apply = partial(done.append, "a")
-        return state.settle("x", delivered="a", wanted="a", live=None, apply=apply, parts="").outcome
+        return state.reconcile("x", delivered="a", wanted="a", live=None, apply=apply, parts="").outcome
 
     if one_disk:
         with pytest.raises(HostError):
-            settle()
+            reconcile()
     else:
-        assert settle() is Outcome.CHANGED
+        assert reconcile() is Outcome.CHANGED
     assert done == ([] if one_disk else ["a"])

@@ -47,7 +47,7 @@ class Machine:
         if not same_boot:
             shutil.rmtree(self.root / "run/gandi", ignore_errors=True)
         ctx = context(Host(self.root, dry_run=dry_run))
-        ctx.state.adopt(IDENTITY)
+        ctx.state.set_instance(IDENTITY)
         ctx.config = self.config
         return ctx
 

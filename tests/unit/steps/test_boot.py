@@ -44,7 +44,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 def _context(root: Path) -> Context:
     ctx = context(Live(root))
-    ctx.state.adopt(IDENTITY)
+    ctx.state.set_instance(IDENTITY)
     ctx.config = InstanceConfig(IDENTITY, boot=SCRIPTS)
     ctx.state.store_config(ctx.config, {"bootcmd-1": b"echo one", "bootcmd-2": b"#!/bin/sh\nfalse\n"})
     return ctx

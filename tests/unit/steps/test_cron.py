@@ -73,7 +73,7 @@ def test_a_copy_gets_times_of_its_own(machine: Machine) -> None:
     machine.run(cron.apply)
     before = times(machine)
     ctx = machine.context()
-    ctx.state.adopt(Identity("gandi", "another"))
+    ctx.state.set_instance(Identity("gandi", "another"))
     list(cron.apply(ctx))
     assert times(machine) != before
 
@@ -84,7 +84,7 @@ def test_without_a_table_there_is_nothing_to_do(machine: Machine) -> None:
 
 @pytest.mark.parametrize("job", cron.SHIPPED)
 def test_a_fleet_is_spread(job: str) -> None:
-    found = {cron.spread(job, f"gandi {number}") for number in range(600)}
+    found = {cron.spread_times(job, f"gandi {number}") for number in range(600)}
     assert len(found) > (50 if job == "hourly" else 250)
     hours = {time[1] for time in found}
     assert hours == ({"*"} if job == "hourly" else {str(hour) for hour in cron.HOURS})

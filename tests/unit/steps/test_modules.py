@@ -71,7 +71,7 @@ def apply(root: Path, archives: dict[str, bytes]) -> tuple[list[Item], Image]:
     (root / "dev/vdb").write_bytes(data + b"\xff" * 4096)
     host = Image(root)
     ctx = Context(host, SettingsFile(host), State(host), StatusFile(host))
-    ctx.state.adopt(Identity("gandi", "1"))
+    ctx.state.set_instance(Identity("gandi", "1"))
     ctx.medium = Medium("gandi", "vdb", "254:16", "vdb", 0, len(data), tuple(pieces))
     return list(modules.apply(ctx)), host
 

@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.model import Nic, Route
 from agent.context import context
-from agent.host.chroot_path import beneath
+from agent.host.chroot_path import resolve_in_root
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.network import interfaces, networkd
@@ -108,7 +108,7 @@ class Booting(Host):
         return True
 
     def path(self, name: str) -> str:
-        return beneath(os.fspath(self.root), name)
+        return resolve_in_root(os.fspath(self.root), name)
 
 
 def test_another_nic_does_not_take_the_place_of_one_whose_driver_is_late(
@@ -128,7 +128,7 @@ def test_another_nic_does_not_take_the_place_of_one_whose_driver_is_late(
         late.symlink_to(place)
         return ready()
 
-    monkeypatch.setattr(interfaces, "wait", wait)
+    monkeypatch.setattr(interfaces, "wait_for_change", wait)
     networked.put("/etc/default/gandi", "CONFIG_NODHCP=ens0\n")
     outcomes = []
     for _ in range(2):

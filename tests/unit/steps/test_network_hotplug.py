@@ -36,7 +36,7 @@ def _again(machine: Machine) -> dict[str, str]:
     """Run the step again in the same boot, after a NIC was plugged in or out, and record the NICs."""
     found = machine.run(network.apply, same_boot=True)
     ctx = machine.context(same_boot=True)
-    nic_inventory.store(ctx, nic_inventory.find(ctx, (), {}, by_name=False))
+    nic_inventory.store(ctx, nic_inventory.wait_for_nics(ctx, (), {}, by_name=False))
     return found
 
 

@@ -157,7 +157,7 @@ def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
 ) -> None:
     """udev's record of a NIC is written after its rename: here between the agent's two reads."""
     nics = plugged.root / "sys/class/net"
-    named = interfaces.named_by_udev
+    named = interfaces.is_named_by_udev
 
     def rename(host: Host, one: interfaces.Interface) -> bool:
         if (nics / "ens1").is_symlink():
@@ -166,7 +166,7 @@ def test_a_name_that_was_read_before_udev_gave_another_is_not_used(
 
     for index in (2, 3):
         plugged.put(f"/run/udev/data/n{index}")
-    monkeypatch.setattr(interfaces, "named_by_udev", rename)
+    monkeypatch.setattr(interfaces, "is_named_by_udev", rename)
     _use(plugged, "ifupdown")
     assert plugged.run(network.apply)["nic:1"] == "changed: enp0s5"
     assert "iface enp0s5 inet static" in plugged.text(load("ifupdown").paths("nic1")[0])

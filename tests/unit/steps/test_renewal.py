@@ -13,7 +13,7 @@ import pytest
 from agent.context import Context, Medium
 from agent.host.host import Completed, Host
 from agent.reader import client
-from agent.sources import Found
+from agent.sources import FoundMedium
 from agent.state import regenerate
 from agent.state.store import State
 from agent.steps import hostkeys, machineid, source
@@ -33,7 +33,7 @@ def _image(machine: Machine) -> None:
 
 
 def expect(machine: Machine) -> None:
-    regenerate.expect(machine.context())
+    regenerate.schedule(machine.context())
 
 
 def present(machine: Machine) -> list[str]:
@@ -128,7 +128,11 @@ def deliver(machine: Machine, ctx: Context) -> None:
     parsed = client.parse_files(
         "gandi", {"gandi/config": b'{"vm_hostname": "vm1", "nameservers": [], "vif": []}'}
     )
-    list(source.take(ctx, Found(Medium("gandi", "vda", "254:0"), parsed), parsed, ctx.state.config()))
+    list(
+        source.put_in_force(
+            ctx, FoundMedium(Medium("gandi", "vda", "254:0"), parsed), parsed, ctx.state.config()
+        )
+    )
 
 
 def test_it_is_noted_before_the_machine_becomes_another(
@@ -138,7 +142,7 @@ def test_it_is_noted_before_the_machine_becomes_another(
     machine.put("/sys/class/dmi/id/product_uuid", OTHER)
     ctx = machine.context()
     with monkeypatch.context() as patch:
-        patch.setattr(State, "adopt", lambda *_a, **_k: pytest.fail("the power is gone"))
+        patch.setattr(State, "set_instance", lambda *_a, **_k: pytest.fail("the power is gone"))
         with pytest.raises(pytest.fail.Exception):
             deliver(machine, ctx)
     assert machine.run(hostkeys.apply) == {}, "still the old one"

@@ -22,7 +22,7 @@ from agent.programs import command_line as programs
 from agent.report import Item
 from agent.steps import script
 from agent.systemd import units
-from tests.unit.conftest import AskedPid1, Said
+from tests.unit.conftest import FakePid1, UnitProperties
 
 from .conftest import IDENTITY
 
@@ -38,7 +38,7 @@ class Systemd(Host):
         #: The result of that wait.
         self.network: HostError | str = "done"
         #: The properties of the service.
-        self.said = Said()
+        self.said = UnitProperties()
 
     @property
     def unit(self) -> subprocess.Popen[bytes] | None:
@@ -53,7 +53,7 @@ class Systemd(Host):
     def path(self, name: str) -> str:
         return f"{self.root}/{name.lstrip('/')}"
 
-    def begins(self, unit: str, said: Said) -> None:
+    def begins(self, unit: str, said: UnitProperties) -> None:
         """Start the transient service."""
         self.said, command = said, said["ExecStart"]
         file = Path(self.path(command[-1]))
@@ -87,9 +87,9 @@ class Systemd(Host):
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_pid1: AskedPid1) -> Iterator[Systemd]:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_pid1: FakePid1) -> Iterator[Systemd]:
     host = Systemd(tmp_path)
-    asked_pid1.begins, asked_pid1.ends, asked_pid1.state = host.begins, host.ends, host.state
+    fake_pid1.begins, fake_pid1.ends, fake_pid1.state = host.begins, host.ends, host.state
     monkeypatch.setattr(units, "main_process", Systemd.main_process)
     yield host
     for unit in host.units:
@@ -101,7 +101,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked_pid1: AskedPid1)
 def _context(host: Host, programs: dict[str, tuple[str, tuple[str, ...]]], **what: Any) -> Context:
     """Return a context with a document with these programs: text and arguments by name."""
     ctx = context(host)
-    ctx.state.adopt(IDENTITY)
+    ctx.state.set_instance(IDENTITY)
     scripts = tuple(Script(name, f"{hash(it):x}" * 4, it[1]) for name, it in programs.items())
     ctx.config = replace(InstanceConfig(IDENTITY), scripts=scripts, **what)
     ctx.state.store_config(ctx.config, {name: text.encode() for name, (text, _) in programs.items()})
@@ -172,7 +172,7 @@ def test_a_failure_is_told_and_does_not_stop_the_next(host: Systemd, tmp_path: P
 
 
 def test_the_boot_goes_on_while_a_program_runs(host: Systemd, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(script, "PATIENCE", 1.5)
+    monkeypatch.setattr(script, "WAIT_TIMEOUT", 1.5)
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     ctx = _context(host, {"script": (f"#!/bin/sh\nread line <{gate}\n", ()), "run": ("true", ())})
@@ -185,11 +185,11 @@ def test_the_boot_goes_on_while_a_program_runs(host: Systemd, tmp_path: Path, mo
     gate.write_text("go\n")
     assert host.unit is not None
     assert host.unit.wait(10) == 0
-    assert {name: status for name, (status, _) in script.ended(host).items()} == {"script": 0, "run": 0}
+    assert {name: status for name, (status, _) in script.finished(host).items()} == {"script": 0, "run": 0}
 
 
 def test_a_power_cut_in_the_first_leaves_the_second(host: Systemd, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(script, "PATIENCE", 1.5)
+    monkeypatch.setattr(script, "WAIT_TIMEOUT", 1.5)
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     ctx = _context(host, {"script": (f"#!/bin/sh\nread line <{gate}\n", ()), "run": ("true", ())})
@@ -227,7 +227,7 @@ def test_what_could_not_be_stored_is_not_run(host: Systemd) -> None:
     ],
 )
 def test_what_runs_a_program(name: str, head: bytes, expected: tuple[str, ...]) -> None:
-    assert programs.command("/x", head, Script(name, "d", ("a",))) == expected
+    assert programs.argv("/x", head, Script(name, "d", ("a",))) == expected
 
 
 def test_an_image_runs_nothing(tmp_path: Path) -> None:

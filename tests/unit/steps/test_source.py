@@ -16,7 +16,7 @@ from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.reader import client
 from agent.report import Item, Outcome
-from agent.sources import Findings, Found
+from agent.sources import FoundMedium, SearchResult
 from agent.steps import source
 from tests.media import make_archive
 from tests.unit.reader.dialects.test_gandi import DOCUMENT, HASH
@@ -44,19 +44,21 @@ class Machine:
     def deliver(self, script: bytes | None = b"#!/bin/sh\n", **changes: Any) -> None:
         self.archive = make_archive(copy.deepcopy(DOCUMENT) | changes, script)
 
-    def find(self, _ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-        self.asked.append(known)
+    def find(
+        self, _ctx: Context, known_digest: str, *, wait_for_medium: bool, wait_for_drivers: bool = False
+    ) -> SearchResult:
+        self.asked.append(known_digest)
         if not self.archive:
-            return Findings()
+            return SearchResult()
         descriptor = os.memfd_create("medium")
         try:
             os.pwrite(descriptor, self.archive, 0)
-            parsed = client.parse_disk(descriptor, known=known)
-            if known and not parsed.same:
+            parsed = client.parse_disk(descriptor, known_digest=known_digest)
+            if known_digest and not parsed.is_unchanged:
                 parsed = client.parse_disk(descriptor)
         finally:
             os.close(descriptor)
-        return Findings(Found(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed))
+        return SearchResult(FoundMedium(Medium("gandi", "vdb", "254:16", "vdb", *parsed.extent), parsed))
 
     def boot(self, *, dry_run: bool = False) -> tuple[Context, dict[str, Item]]:
         ctx = context(Host(self.root, dry_run=dry_run))
@@ -93,7 +95,7 @@ def test_the_first_boot_stores_everything_private(machine: Machine) -> None:
     assert ctx.config is not None
     assert ctx.config.identity.id == UUID
     assert ctx.medium is not None
-    assert ctx.medium.left == ""
+    assert ctx.medium.not_swap_reason == ""
     document = machine.root / "gandi/config"
     assert document.read_bytes() == json.dumps(DOCUMENT).encode()
     assert document.stat().st_mode & 0o777 == 0o600
@@ -206,7 +208,7 @@ def test_a_document_that_cannot_be_read_leaves_the_stored_one_in_force(machine: 
     assert items["gandi/config"].outcome is Outcome.FAILED
     assert items["source"].detail.startswith("the stored configuration")
     assert ctx.medium is not None
-    assert ctx.medium.left
+    assert ctx.medium.not_swap_reason
     assert json.loads((machine.root / "gandi/config").read_text()) == DOCUMENT
 
 
@@ -227,7 +229,7 @@ def test_a_cut_archive_is_applied_and_left_on_the_medium(machine: Machine) -> No
     assert ctx.config.hostname == "vm1"
     assert items["the archive"].outcome is Outcome.FAILED
     assert ctx.medium is not None
-    assert "damaged" in ctx.medium.left
+    assert "damaged" in ctx.medium.not_swap_reason
 
 
 def _refuse(machine: Machine, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
@@ -254,14 +256,14 @@ def test_what_cannot_be_stored_is_applied_from_memory(
         assert ctx.config is not None
         assert ctx.files["run"] == b"touch /x\n"
         assert ctx.medium is not None
-        assert ctx.medium.left, "nothing is wiped"
+        assert ctx.medium.not_swap_reason, "nothing is wiped"
         done: list[str] = []
-        ctx.state.settle("x", delivered="a", wanted="a", live=None, apply=lambda: done.append("x"))
+        ctx.state.reconcile("x", delivered="a", wanted="a", live=None, apply=lambda: done.append("x"))
         assert done == ["x"], "later steps work"
     ctx, items = machine.boot()
     assert items["source"].detail.endswith("a new instance")
     assert ctx.medium is not None
-    assert not ctx.medium.left
+    assert not ctx.medium.not_swap_reason
 
 
 @pytest.mark.parametrize("part", ["config.json", "instance.json", "gandi/config", "delivered"])
@@ -297,7 +299,7 @@ def test_a_power_cut_while_a_clone_is_taken_over(
 def test_a_damaged_stored_configuration_is_written_anew(machine: Machine) -> None:
     machine.deliver()
     ctx, _ = machine.boot()
-    stored = machine.root / ctx.state.file("config.json").lstrip("/")
+    stored = machine.root / ctx.state.path_for_writing("config.json").lstrip("/")
     stored.write_bytes(b"{")
     ctx, items = machine.boot()
     assert items["stored configuration"].outcome is Outcome.FAILED

@@ -20,14 +20,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path, monkeypatch)
     machine.put("proc/sys/kernel/random/boot_id", "first\n")
     host, identity = Host(tmp_path), Identity(adopted.SOURCE, UUID)
-    adopted.begin(host, identity, [])
-    State(host).adopt(identity, dmi=UUID)
+    adopted.record_adoption(host, identity, [])
+    State(host).set_instance(identity, dmi_uuid=UUID)
     return machine
 
 
 def _untouched(machine: Machine) -> bool:
     state = context(Host(machine.root)).state
-    return adopted.untouched(state.host, state.identity(), state.folder())
+    return adopted.has_first_document_only(state.host, state.identity(), state.folder())
 
 
 def test_without_a_medium_it_stays_as_it_was(machine: Machine) -> None:
@@ -65,7 +65,7 @@ def test_a_power_cut_before_it_has_its_name_costs_nothing(
 ) -> None:
     machine.deliver()
     with monkeypatch.context() as cut:
-        cut.setattr(State, "adopt", lambda *_args, **_named: 1 / 0)
+        cut.setattr(State, "set_instance", lambda *_args, **_named: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             machine.boot()
     _, items = machine.boot()

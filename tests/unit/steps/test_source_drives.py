@@ -19,7 +19,7 @@ from agent.lib.errors import ConfigError
 from agent.reader.client import Parsed
 from agent.reader.common.problem import Problem
 from agent.report import Item, Outcome, StepReport, changed, skipped, unchanged
-from agent.sources import Findings, Found, config_drives
+from agent.sources import FoundMedium, SearchResult, config_drives
 from agent.stages import Stage, Step
 from agent.steps import source
 
@@ -29,8 +29,8 @@ UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
 def parsed(config: InstanceConfig | None, digest: str = "", **more: Any) -> Parsed:
     named = model.dump(config).hex() if config else ""
     said: dict[str, Any] = {
-        "files": {}, "raw": None, "problems": (), "same": False, "ours": True, "whole": True,
-        "extent": (0, 0), "modules": (),
+        "files": {}, "raw": None, "problems": (), "is_unchanged": False, "is_recognised": True,
+        "is_complete": True, "extent": (0, 0), "modules": (),
     }  # fmt: skip
     return Parsed(config=config, digest=digest or named + str(more.get("secrets", "")), **(said | more))
 
@@ -45,26 +45,28 @@ class Machine:
         self.ran: list[str] = []
         self.patient: list[bool] = []
         monkeypatch.setattr(sources, "find", self.find_at_boot)
-        monkeypatch.setattr(sources, "find_drive", lambda ctx, known: self.find(known))
-        monkeypatch.setattr(config_drives, "carries", lambda *_: self.drive is not None)
+        monkeypatch.setattr(sources, "find_drive", lambda ctx, known_digest: self.find(known_digest))
+        monkeypatch.setattr(config_drives, "may_have_drive", lambda *_: self.drive is not None)
         monkeypatch.setattr(stages, "run_step", self.step)
         (root / "run/gandi").mkdir(parents=True)
 
-    def find_at_boot(self, _ctx: Context, known: str, *, patient: bool, drivers: bool = False) -> Findings:
-        self.patient.append(patient)
-        return self.find(known)
+    def find_at_boot(
+        self, _ctx: Context, known_digest: str, *, wait_for_medium: bool, wait_for_drivers: bool = False
+    ) -> SearchResult:
+        self.patient.append(wait_for_medium)
+        return self.find(known_digest)
 
-    def find(self, known: str) -> Findings:
+    def find(self, known_digest: str) -> SearchResult:
         match self.drive:
             case None:
-                return Findings(None, self.notes)
+                return SearchResult(None, self.notes)
             case Exception():
                 raise self.drive
             case parsed:
-                if known == parsed.digest:
-                    parsed = Parsed(None, {}, None, (), known, True, True, True, (0, 0), ())
+                if known_digest == parsed.digest:
+                    parsed = Parsed(None, {}, None, (), known_digest, True, True, True, (0, 0), ())
                 source = parsed.config.identity.source if parsed.config else "cloudstack"
-                return Findings(Found(Medium(source, "sr0", "11:0"), parsed), self.notes)
+                return SearchResult(FoundMedium(Medium(source, "sr0", "11:0"), parsed), self.notes)
 
     def step(self, ctx: Context, step: Step) -> StepReport:
         self.ran.append(step.name)

@@ -105,13 +105,13 @@ def test_only_what_no_file_says(machine: Machine, sshd: list[Sshd], place: str, 
 def test_a_copy_has_its_own_and_leaves_an_edited_one(machine: Machine, sshd: list[Sshd]) -> None:
     machine.run(ssh.apply)
     ctx = machine.context()
-    ctx.state.adopt(Identity("gandi", "another"))
+    ctx.state.set_instance(Identity("gandi", "another"))
     ctx.config = replace(machine.config, users=(User("root", password="$6$a$b"),))
     assert [item.outcome for item in ssh.apply(ctx)] == ["changed"]
     assert written(machine) == BOTH[:1]
     with (machine.root / ssh.DROP_IN[1:]).open("a") as file:
         file.write("PermitRootLogin yes\n")
-    ctx.state.adopt(Identity("gandi", "a third"))
+    ctx.state.set_instance(Identity("gandi", "a third"))
     assert [item.outcome for item in ssh.apply(ctx)] == ["kept"]
     assert written(machine) == [BOTH[0], "PermitRootLogin yes"]
 

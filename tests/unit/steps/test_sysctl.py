@@ -33,7 +33,7 @@ def test_a_changed_or_removed_file_stays_so(machine: Machine) -> None:
 
 
 def test_the_file_of_an_older_version_is_replaced(machine: Machine) -> None:
-    machine.context().state.system().settle(
+    machine.context().state.system().reconcile(
         "sysctl",
         delivered=sysctl.FILE,
         wanted="old",

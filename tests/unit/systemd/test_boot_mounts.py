@@ -30,26 +30,26 @@ def host(tmp_path: Path) -> Host:
 
 
 def test_it_is_written_wanted_claimed_by_nobody_and_taken_away(host: Host, tmp_path: Path) -> None:
-    assert boot_mounts.leave(host, UNIT, TEXT)
+    assert boot_mounts.write_unit(host, UNIT, TEXT)
     link = tmp_path / "etc/systemd/system/gandi-disks.target.wants" / UNIT
     assert link.read_text().endswith(TEXT)
-    assert boot_mounts.ours(host) == [UNIT]
+    assert boot_mounts.agent_units(host) == [UNIT]
     assert claims(host) == ()
-    assert boot_mounts.leave(host, UNIT, TEXT + "Options=ro\n")
+    assert boot_mounts.write_unit(host, UNIT, TEXT + "Options=ro\n")
     assert link.read_text().endswith("Options=ro\n")
-    assert boot_mounts.clear(host) == [f"/etc/systemd/system/{UNIT}"]
+    assert boot_mounts.remove_all(host) == [f"/etc/systemd/system/{UNIT}"]
     assert list((tmp_path / "etc/systemd/system").iterdir()) == []
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_one_that_was_changed_is_the_administrators(host: Host, tmp_path: Path, change: str) -> None:
-    boot_mounts.leave(host, UNIT, TEXT)
+    boot_mounts.write_unit(host, UNIT, TEXT)
     path = tmp_path / "etc/systemd/system" / UNIT
     his = CHANGES[change](path.read_text())
     path.write_text(his)
-    assert boot_mounts.ours(host) == []
-    assert not boot_mounts.leave(host, UNIT, TEXT)
-    assert boot_mounts.clear(host) == []
+    assert boot_mounts.agent_units(host) == []
+    assert not boot_mounts.write_unit(host, UNIT, TEXT)
+    assert boot_mounts.remove_all(host) == []
     assert path.read_text() == his
     assert [claim.where for claim in claims(host)] == ([] if change == "empty" else ["/srv/data"])
 
@@ -58,8 +58,8 @@ def test_one_that_was_changed_is_the_administrators(host: Host, tmp_path: Path, 
 def test_a_link_of_that_name_stays(host: Host, tmp_path: Path, target: str) -> None:
     path = tmp_path / "etc/systemd/system" / UNIT
     path.parent.mkdir(parents=True)
-    (path.parent / "elsewhere").write_text(boot_mounts.signed(TEXT))
+    (path.parent / "elsewhere").write_text(boot_mounts.with_header(TEXT))
     path.symlink_to(target)
-    assert not boot_mounts.leave(host, UNIT, TEXT)
-    assert boot_mounts.clear(host) == []
+    assert not boot_mounts.write_unit(host, UNIT, TEXT)
+    assert boot_mounts.remove_all(host) == []
     assert path.is_symlink()

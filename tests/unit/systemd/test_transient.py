@@ -12,7 +12,7 @@ import pytest
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
 from agent.systemd import libsystemd, transient, units
-from tests.unit.conftest import AskedPid1, Said
+from tests.unit.conftest import FakePid1, UnitProperties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,43 +42,43 @@ class Asked(Host):
 GROW, UNIT = ("resize2fs", "/dev/vdb"), "gandi-grow-vdb.service"
 
 
-def test_a_unit_that_pid_1_does_not_know_is_not_asked_about(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_a_unit_that_pid_1_does_not_know_is_not_asked_about(tmp_path: Path, fake_pid1: FakePid1) -> None:
     host = Asked(tmp_path)
     transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
-    assert [unit for unit, _ in asked_pid1.started] == [UNIT]
-    assert (asked_pid1.asked, asked_pid1.joined, host.argvs) == ([], [], [])
+    assert [unit for unit, _ in fake_pid1.started] == [UNIT]
+    assert (fake_pid1.queried, fake_pid1.joined, host.argvs) == ([], [], [])
 
 
 @pytest.mark.parametrize(
     ("state", "joins"),
     [("activating", True), ("active", True), ("deactivating", True), ("failed", False), ("inactive", False)],
 )
-def test_one_that_runs_is_joined(tmp_path: Path, asked_pid1: AskedPid1, state: str, joins: bool) -> None:
+def test_one_that_runs_is_joined(tmp_path: Path, fake_pid1: FakePid1, state: str, joins: bool) -> None:
     host = Asked(tmp_path)
     host.knows("gandi-grow-vdb")
-    asked_pid1.state = lambda _unit: state
+    fake_pid1.state = lambda _unit: state
     transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
-    assert asked_pid1.asked == [UNIT]
-    assert asked_pid1.joined == ([UNIT] if joins else [])
-    assert [unit for unit, _ in asked_pid1.started] == ([] if joins else [UNIT])
+    assert fake_pid1.queried == [UNIT]
+    assert fake_pid1.joined == ([UNIT] if joins else [])
+    assert [unit for unit, _ in fake_pid1.started] == ([] if joins else [UNIT])
 
 
-def test_one_that_ended_before_it_could_be_joined_is_no_error(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_one_that_ended_before_it_could_be_joined_is_no_error(tmp_path: Path, fake_pid1: FakePid1) -> None:
     def gone(unit: str) -> str:
         raise HostError(f"systemd refuses StartUnit: Unit {unit} not found.")
 
     host = Asked(tmp_path)
     host.knows("gandi-grow-vdb")
-    asked_pid1.state, asked_pid1.ends = lambda _unit: "activating", gone
+    fake_pid1.state, fake_pid1.ends = lambda _unit: "activating", gone
     transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
-    assert (asked_pid1.joined, asked_pid1.started) == ([UNIT], [])
+    assert (fake_pid1.joined, fake_pid1.started) == ([UNIT], [])
 
 
-def test_a_command_that_fails_is_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
-    def fails(unit: str, _said: Said) -> None:
+def test_a_command_that_fails_is_named(tmp_path: Path, fake_pid1: FakePid1) -> None:
+    def fails(unit: str, _said: UnitProperties) -> None:
         raise HostError(f"{unit}: its start ended as: failed")
 
-    asked_pid1.begins = fails
+    fake_pid1.begins = fails
     with pytest.raises(
         HostError,
         match=r"^resize2fs /dev/vdb: failed in gandi-grow-vdb\.service: its start ended as: failed",
@@ -87,61 +87,61 @@ def test_a_command_that_fails_is_named(tmp_path: Path, asked_pid1: AskedPid1) ->
     assert raised.value.hint == f"see: journalctl -b -u {UNIT}"
 
 
-def test_pid_1_ends_a_command_before_its_client_stops_waiting(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_pid_1_ends_a_command_before_its_client_stops_waiting(tmp_path: Path, fake_pid1: FakePid1) -> None:
     transient.run(Asked(tmp_path), "gandi-grow-vdb", GROW, timeout=5)
-    ((_, said),) = asked_pid1.started
+    ((_, said),) = fake_pid1.started
     assert said["TimeoutStartUSec"] == ("5000000",)
-    assert asked_pid1.timeouts[UNIT] > 5
+    assert fake_pid1.timeouts[UNIT] > 5
 
 
-def test_no_unit_waits_for_basic_target(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_no_unit_waits_for_basic_target(tmp_path: Path, fake_pid1: FakePid1) -> None:
     host = Asked(tmp_path)
     transient.run(host, "a", ("true",), timeout=5)
     transient.start(host, "b", ("true",))
     kinds = {"a.service": ("oneshot",), "b.service": ("exec",)}
-    assert {unit: said["Type"] for unit, said in asked_pid1.started} == kinds
-    for _, said in asked_pid1.started:
+    assert {unit: said["Type"] for unit, said in fake_pid1.started} == kinds
+    for _, said in fake_pid1.started:
         assert (said["DefaultDependencies"], said["Conflicts"]) == (("no",), ("shutdown.target",))
 
 
-def test_a_program_is_named_by_its_place(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_a_program_is_named_by_its_place(tmp_path: Path, fake_pid1: FakePid1) -> None:
     """An older systemd requires an absolute path."""
     host = Asked(tmp_path)
     host.write("/sbin/resize2fs", "")
     transient.start(host, "a", GROW)
-    assert asked_pid1.started[0][1]["ExecStart"] == ("/sbin/resize2fs", "/dev/vdb")
+    assert fake_pid1.started[0][1]["ExecStart"] == ("/sbin/resize2fs", "/dev/vdb")
 
 
-def test_a_dollar_in_an_argument_is_no_variable(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_a_dollar_in_an_argument_is_no_variable(tmp_path: Path, fake_pid1: FakePid1) -> None:
     argv, sent = ("/srv/$a", "$HOME", "${B}$$", "c"), ("/srv/$a", "$$HOME", "$${B}$$$$", "c")
     transient.run(Asked(tmp_path), "a", argv, timeout=5)
     transient.start(Asked(tmp_path), "b", argv)
-    assert [said["ExecStart"] for _, said in asked_pid1.started] == [sent, sent]
+    assert [said["ExecStart"] for _, said in fake_pid1.started] == [sent, sent]
 
 
-def test_what_is_read_by_a_command_is_a_whole_line(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_what_is_read_by_a_command_is_a_whole_line(tmp_path: Path, fake_pid1: FakePid1) -> None:
     transient.run(Asked(tmp_path), "a", ("cat",), timeout=5, stdin="one line")
     transient.run(Asked(tmp_path), "b", ("cat",), timeout=5)
-    (_, given), (_, nothing) = asked_pid1.started
+    (_, given), (_, nothing) = fake_pid1.started
     assert (given["StandardInput"], given["StandardInputData"]) == (("data",), ("one line\n",))
     assert not {"StandardInput", "StandardInputData"} & set(nothing)
 
 
-def test_nothing_is_run_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_nothing_is_run_in_a_plan(tmp_path: Path, fake_pid1: FakePid1) -> None:
     host = Host(tmp_path, dry_run=True)
     transient.run(host, "gandi-grow-vdb", GROW, timeout=5)
     transient.start(host, "a", ("true",))
     assert host.planned == [f"run resize2fs /dev/vdb in {UNIT}", "start true in a.service"]
-    assert asked_pid1 == AskedPid1(), "asked for something"
+    assert fake_pid1 == FakePid1(), "asked for something"
 
 
-def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, fake_pid1: FakePid1) -> None:
     host = Asked(tmp_path)
     transient.mount(host, "/dev/vdb", "/srv/my-data", fstype="ext4", options="rw", timeout=5)
-    ((unit, said),) = asked_pid1.started
+    ((unit, said),) = fake_pid1.started
     assert unit == r"srv-my\x2ddata.mount"
     assert (said["What"], said["Type"], said["Options"]) == (("/dev/vdb",), ("ext4",), ("rw",))
-    assert asked_pid1.timeouts == {unit: 5}
+    assert fake_pid1.timeouts == {unit: 5}
     assert said["LazyUnmount"] == ("yes",)
     assert said["DefaultDependencies"] == ("no",)
     assert said["Before"] == ("shutdown.target", "local-fs.target")
@@ -150,32 +150,32 @@ def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, asked_pid1:
 
 @pytest.mark.parametrize(("state", "reloads"), [("inactive", True), ("failed", True), ("active", False)])
 def test_a_mount_that_has_ended_and_is_kept_by_who_requires_it_is_made_again(
-    tmp_path: Path, asked_pid1: AskedPid1, state: str, reloads: bool
+    tmp_path: Path, fake_pid1: FakePid1, state: str, reloads: bool
 ) -> None:
     host, text = Asked(tmp_path), tmp_path / "run/systemd/transient/srv-data.mount"
     host.write("/run/systemd/transient/srv-data.mount", "")
-    asked_pid1.state = lambda _unit: state
+    fake_pid1.state = lambda _unit: state
     transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert [unit for unit, _ in asked_pid1.started] == ["srv-data.mount"]
-    assert asked_pid1.asked == ["srv-data.mount"]
+    assert [unit for unit, _ in fake_pid1.started] == ["srv-data.mount"]
+    assert fake_pid1.queried == ["srv-data.mount"]
     assert (not text.exists(), ("systemctl", "daemon-reload") in host.argvs) == (reloads, reloads)
 
 
-def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, fake_pid1: FakePid1) -> None:
     """A folder's name may have 255 bytes, and is up to four times as long in a unit's name."""
     host, at = Asked(tmp_path), "/srv/" + "é" * 100
     transient.mount(host, "/dev/vdb", at, fstype="btrfs", options="rw", timeout=5)
-    assert asked_pid1.started == []
+    assert fake_pid1.started == []
     ((*argv, device, where),) = host.argvs
     assert (argv[0], device, where) == ("systemd-mount", "/dev/vdb", at)
     assert {"--property=LazyUnmount=yes", "--property=DefaultDependencies=no"} <= set(argv)
     assert {"--property=Before=shutdown.target local-fs.target", f"--property=Where={at}"} <= set(argv)
 
 
-def test_nothing_is_mounted_in_a_plan(tmp_path: Path, asked_pid1: AskedPid1) -> None:
+def test_nothing_is_mounted_in_a_plan(tmp_path: Path, fake_pid1: FakePid1) -> None:
     host = Host(tmp_path, dry_run=True)
     transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert asked_pid1.started == []
+    assert fake_pid1.started == []
     assert host.planned == ["mount /dev/vdb at /srv/data (ext4, rw)"]
 
 
@@ -202,7 +202,7 @@ def test_nobody_answers_where_systemd_does_not_run(monkeypatch: pytest.MonkeyPat
         libsystemd.system_state(timeout=1)
     with pytest.raises(HostError, match="systemd cannot be reached: "):
         libsystemd.main_process("ssh.service", timeout=1)
-    assert not units.active(Host(), "ssh.service")
+    assert not units.is_active(Host(), "ssh.service")
     assert units.main_process(Host(), "ssh.service") == 0
 
 

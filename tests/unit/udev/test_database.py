@@ -68,8 +68,8 @@ def test_no_such_device(host: Host) -> None:
 
 def test_a_nic_has_its_name_when_udev_has_finished_with_it(host: Host, tmp_path: Path) -> None:
     record = tmp_path / "run/udev/data/n3"
-    assert not database.finished(host, 3)
+    assert not database.is_initialized(host, 3)
     record.write_text("E:ID_PROCESSING=1\nV:1\n")
-    assert not database.finished(host, 3)
+    assert not database.is_initialized(host, 3)
     record.write_text("E:ID_NET_NAME_PATH=enp0s4\nI:2188093\nV:1\n")
-    assert database.finished(host, 3)
+    assert database.is_initialized(host, 3)

@@ -27,7 +27,7 @@ def tag(sysfs: Sysfs, key: str, record: str = "I:77\nE:GANDI_ROLE=disk\n") -> No
 
 
 def present(sysfs: Sysfs) -> list[Uevent]:
-    return Uevents(Host(sysfs.root)).present()
+    return Uevents(Host(sysfs.root)).enumerate()
 
 
 def test_disks_and_partitions_come_in_the_order_of_their_buses(sysfs: Sysfs) -> None:

@@ -36,7 +36,7 @@ def records(tmp_path: Path) -> Records:
 def other() -> Iterator[dict[str, int]]:
     """Another running process."""
     with subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) as sleeper:
-        yield {"pid": sleeper.pid, "started": processes.started(sleeper.pid)}
+        yield {"pid": sleeper.pid, "started": processes.start_time(sleeper.pid)}
         sleeper.kill()
 
 
@@ -70,7 +70,7 @@ def test_a_record_is_of_one_attachment(records: Records) -> None:
     disk, device = whole(), whole().device
     records.put("vdb", replace(records.current(disk, device), state=DiskState.RELEASED, checked=True))
     assert records.current(disk, device).state == DiskState.RELEASED
-    again, other = renewed(records.current(disk, device), disk, device), replace(disk, sequence="8")
+    again, other = renewed(records.current(disk, device), disk, device), replace(disk, diskseq="8")
     assert (again.state, again.checked) == (DiskState.NEW, True)
     assert not renewed(records.current(other, device), other, device).checked
     assert records.current(other, device).state == DiskState.NEW
@@ -79,21 +79,21 @@ def test_a_record_is_of_one_attachment(records: Records) -> None:
 def test_a_disk_is_new_until_it_has_a_record_of_any_kind(records: Records) -> None:
     disk = parted(part(1))
     assert records.is_new(disk)
-    assert not records.is_new(replace(disk, sequence="4")), "it was there at coldplug"
-    assert not records.is_new(replace(disk, sequence="")), "the kernel does not count"
+    assert not records.is_new(replace(disk, diskseq="4")), "it was there at coldplug"
+    assert not records.is_new(replace(disk, diskseq="")), "the kernel does not count"
     known = replace(records.current(disk, part(1)), state=DiskState.MOUNTED)
     records.put("vdb1", known)
     assert not records.is_new(disk)
     records.put("vdb1", known.cleared())
     assert not records.is_new(disk), "unmounted again"
-    assert records.is_new(replace(disk, sequence="8")), "another one in its place"
+    assert records.is_new(replace(disk, diskseq="8")), "another one in its place"
     assert records.done() == {}
     assert not records.has_done("vdb")
 
 
 def test_before_the_mount_stage_no_disk_is_new(tmp_path: Path) -> None:
     virtio(Sysfs(tmp_path))  # diskseq 9
-    records, later = Records(Host(tmp_path)), replace(whole(), sequence="10")
+    records, later = Records(Host(tmp_path)), replace(whole(), diskseq="10")
     assert not records.is_new(later)
     assert records.host.read(diskseq.FILE) == "9\n"
     assert records.is_new(later)
@@ -111,7 +111,7 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
     ] == [("/srv/data", True)]
     records.put("vdb", replace(known, pid=other["pid"], started=other["started"] - 1))
     assert locks.pending_mounts(Records(host).all()) == {}, "another process has that number now"
-    me = processes.me()
+    me = processes.this_process()
     records.put("vdb", replace(known, pid=me["pid"], started=me["started"]))
     assert locks.pending_mounts(Records(host).all()) == {}, "a thread that has ended"
     locks.begin_mount(records, "vdb", replace(known, pid=me["pid"], started=me["started"]), known)
@@ -120,7 +120,7 @@ def test_what_is_about_to_be_mounted_counts_while_its_process_lives(
 
 @pytest.mark.parametrize("is_mounted", [False, True])
 def test_what_could_not_be_mounted_is_on_record_as_before(records: Records, is_mounted: bool) -> None:
-    host, locks, disk, me = records.host, Locks(), whole(), processes.me()
+    host, locks, disk, me = records.host, Locks(), whole(), processes.this_process()
     before = replace(records.current(disk, disk.device), state=DiskState.ANNOUNCED)
     claim = replace(
         before,

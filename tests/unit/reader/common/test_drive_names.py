@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.reader.common.drive_names import Names
+from agent.reader.common.drive_names import DriveNames
 
 WANTED = "cloudstack/metadata/local-hostname.txt"
 
@@ -21,7 +21,7 @@ WANTED = "cloudstack/metadata/local-hostname.txt"
     ],
 )
 def test_found(found: str) -> None:
-    assert Names([found, "x/y"]).find(WANTED) == found
+    assert DriveNames([found, "x/y"]).find(WANTED) == found
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def test_found(found: str) -> None:
     ],
 )
 def test_not_found(other: str) -> None:
-    assert Names([other]).find(WANTED) is None
+    assert DriveNames([other]).find(WANTED) is None
 
 
 def test_the_proper_spelling_first() -> None:
     names = ["CLOUDSTA/METADATA/LOCAL_HO.TXT", "cloudstack/metadata/local_hostname.txt"]
-    assert Names(names).find(WANTED) == names[1]
-    assert Names([*names, WANTED]).find(WANTED) == WANTED
+    assert DriveNames(names).find(WANTED) == names[1]
+    assert DriveNames([*names, WANTED]).find(WANTED) == WANTED
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_the_proper_spelling_first() -> None:
     ],
 )
 def test_in_the_root(found: str, wanted: str) -> None:
-    assert Names([found]).find(wanted) == found
+    assert DriveNames([found]).find(wanted) == found

@@ -6,7 +6,7 @@ import pytest
 
 from agent.config.model import User
 from agent.reader.common import password_hashes
-from agent.reader.common.merge import Draft, Form
+from agent.reader.common.merge import Draft, PasswordForm
 
 _43, _86 = "a" * 43, "a" * 86
 #: Of the password "hunter2" by libxcrypt, one of each method.
@@ -97,21 +97,23 @@ def test_a_weak_method_is_a_warning() -> None:
 @pytest.mark.parametrize(
     ("written", "form", "user", "secret"),
     [
-        (TAKEN["SHA-512"], Form.EITHER, User("bob", TAKEN["SHA-512"]), None),
-        (TAKEN["SHA-512"], Form.PLAIN, User("bob"), TAKEN["SHA-512"]),
-        ("$6$rounds=999999999$salt$" + _86, Form.EITHER, None, None),
-        ("hunter2", Form.EITHER, User("bob"), "hunter2"),
-        ("$ecret", Form.EITHER, User("bob"), "$ecret"),
-        ("hunter2", Form.HASH, None, None),
-        ("hunter2hunter", Form.HASH, None, None),
-        ("*", Form.HASH, User("bob", locked=True), None),
-        ("!", Form.PLAIN, User("bob"), "!"),
-        ("!" + TAKEN["MD5"], Form.HASH, User("bob", TAKEN["MD5"], locked=True), None),
+        (TAKEN["SHA-512"], PasswordForm.EITHER, User("bob", TAKEN["SHA-512"]), None),
+        (TAKEN["SHA-512"], PasswordForm.PLAIN, User("bob"), TAKEN["SHA-512"]),
+        ("$6$rounds=999999999$salt$" + _86, PasswordForm.EITHER, None, None),
+        ("hunter2", PasswordForm.EITHER, User("bob"), "hunter2"),
+        ("$ecret", PasswordForm.EITHER, User("bob"), "$ecret"),
+        ("hunter2", PasswordForm.HASH, None, None),
+        ("hunter2hunter", PasswordForm.HASH, None, None),
+        ("*", PasswordForm.HASH, User("bob", locked=True), None),
+        ("!", PasswordForm.PLAIN, User("bob"), "!"),
+        ("!" + TAKEN["MD5"], PasswordForm.HASH, User("bob", TAKEN["MD5"], locked=True), None),
     ],
 )
-def test_a_password_of_a_drive(written: str, form: Form, user: User | None, secret: str | None) -> None:
+def test_a_password_of_a_drive(
+    written: str, form: PasswordForm, user: User | None, secret: str | None
+) -> None:
     draft = Draft("test")
-    draft.password("bob", written, "here", form=form)
+    draft.add_password("bob", written, "here", form=form)
     reading = draft.reading()
     assert reading.config is not None
     assert reading.config.users == ((user,) if user else ())
@@ -122,10 +124,10 @@ def test_a_password_of_a_drive(written: str, form: Form, user: User | None, secr
 
 def test_a_lock_that_comes_later_is_not_lost() -> None:
     draft = Draft("test")
-    draft.user(User("bob", groups=("adm",)))
-    draft.password("bob", "*", "here", form=Form.HASH)
-    draft.user(User("eve", TAKEN["yescrypt"]))
-    draft.password("eve", "*", "here", form=Form.HASH)
+    draft.add_user(User("bob", groups=("adm",)))
+    draft.add_password("bob", "*", "here", form=PasswordForm.HASH)
+    draft.add_user(User("eve", TAKEN["yescrypt"]))
+    draft.add_password("eve", "*", "here", form=PasswordForm.HASH)
     config = draft.reading().config
     assert config is not None
     assert [(user.name, user.locked) for user in config.users] == [("bob", True), ("eve", False)]

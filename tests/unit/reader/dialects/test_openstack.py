@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
-from agent.reader.common.drive_names import Names
+from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.result import Reading
 from agent.reader.dialects import openstack
 from agent.reader.formats import yaml_events
@@ -185,7 +185,7 @@ def test_an_empty_network_says_nothing() -> None:
     ],
 )
 def test_the_newest_known_version_counts(there: tuple[str, ...], counts: str) -> None:
-    names = Names([f"openstack/{version}/meta_data.json" for version in there])
+    names = DriveNames([f"openstack/{version}/meta_data.json" for version in there])
     assert openstack.newest(names) == f"openstack/{counts}"
 
 

@@ -63,8 +63,8 @@ def test_members_and_extent(kind: int, prefix: str) -> None:
         kind=kind,
     )
     found = read(b"\xaa" * 1024 + data, 1024)
-    assert found.whole
-    assert found.ours
+    assert found.is_complete
+    assert found.is_recognised
     assert not found.problems
     assert set(found.members) == {"gandi/config", "gandi/6.12.0-amd64-modules.tar.bz2"}
     place = found.members["gandi/config"]
@@ -90,14 +90,14 @@ def test_hostile_members_are_named_and_the_rest_is_taken(bad: Add, said: str) ->
     assert set(found.members) == {"gandi/config"}
     assert [problem.harmless for problem in found.problems] == [False]
     assert said in found.problems[0].message
-    assert found.whole
+    assert found.is_complete
 
 
 def test_a_pax_record_that_states_a_length_of_thousands_of_digits() -> None:
     length = "000050000" + "0" * 5000
     content = f"{length} path=x\n".ljust(60_000, "y").encode()
     found = read(tar(member("pax", content, type=tarfile.XHDTYPE), member("gandi/config", b"{}")))
-    assert not found.whole
+    assert not found.is_complete
     assert "pax" in found.problems[0].message
 
 
@@ -122,7 +122,7 @@ def test_a_sparse_member_of_ten_gigabytes() -> None:
         found = read(sparse + tar(*GOOD))
         assert set(found.members) == {"gandi/config", "gandi/script"}
         assert "sparse" in found.problems[0].message
-        assert found.whole
+        assert found.is_complete
 
 
 def test_a_member_that_states_ten_gigabytes() -> None:
@@ -133,13 +133,13 @@ def test_a_member_that_states_ten_gigabytes() -> None:
     found = read(tar(GOOD[0])[:1024] + bytes(data))
     assert set(found.members) == {"gandi/config"}
     assert [p.path for p in found.problems] == ["gandi/script", "the archive"]
-    assert not found.whole
+    assert not found.is_complete
 
 
 @pytest.mark.parametrize("cut", [513, 1024, 1030, 1536, 2048])
 def test_cut_short(cut: int) -> None:
     found = read(tar(*GOOD)[:cut])
-    assert not found.whole
+    assert not found.is_complete
     assert "cut short" in found.problems[-1].message
     assert "nothing is wiped" in found.problems[-1].hint
 
@@ -150,7 +150,7 @@ def test_a_damaged_header_is_not_taken_for_the_end() -> None:
     found = read(bytes(data))
     assert set(found.members) == {"gandi/config"}
     assert found.problems[-1].message == "damaged 1024 bytes after its beginning"
-    assert not found.whole
+    assert not found.is_complete
 
 
 def test_limits() -> None:
@@ -220,7 +220,7 @@ def test_an_archive_behind_the_end_mark_is_looked_at(blocks: int) -> None:
     more = first + tar(member("gandi/config", b"{}{}")) + tar(member("home/x", b"mine"))
     assert read(more).foreign == "home/x in it", "also behind the second"
     found = read(first + tar(member("gandi/config", b"not this one"), member("gandi/other", b"x")))
-    assert (found.foreign, found.whole, found.problems) == ("", True, [])
+    assert (found.foreign, found.is_complete, found.problems) == ("", True, [])
     assert found.members["gandi/config"].size == 2
     assert found.length <= len(first) + archive_layout.BLOCK
 
@@ -228,13 +228,13 @@ def test_an_archive_behind_the_end_mark_is_looked_at(blocks: int) -> None:
 @pytest.mark.parametrize("left", [b"\xff" * 4096, b"ustar" * 900, tar(member("home/x", b"y" * 900))[512:]])
 def test_what_was_on_the_disk_before_is_no_archive_behind_it(left: bytes) -> None:
     found = read(tar(*GOOD) + left)
-    assert (found.foreign, found.whole, found.problems) == ("", True, [])
+    assert (found.foreign, found.is_complete, found.problems) == ("", True, [])
 
 
 def test_a_damaged_rest_of_an_older_archive_is_no_damage() -> None:
     older = tar(member("gandi/script", b"x" * 600), member("gandi/other", b"y" * 600))
     found = read(tar(*GOOD) + older[:2048] + b"\xff" * 4096)
-    assert (found.foreign, found.whole, found.problems) == ("", True, [])
+    assert (found.foreign, found.is_complete, found.problems) == ("", True, [])
 
 
 @pytest.mark.parametrize("record", ["path", "size", "GNU.sparse.name", "GNU.sparse.map"])
@@ -246,7 +246,7 @@ def test_a_global_header_that_names_members_is_damage(record: str) -> None:
         for add in GOOD:
             add(file)
     found = read(target.getvalue())
-    assert not found.whole
+    assert not found.is_complete
     assert "renames or resizes" in found.problems[0].message
 
 
@@ -257,7 +257,11 @@ def test_a_global_header_that_only_comments_is_none() -> None:
         for add in GOOD:
             add(file)
     found = read(target.getvalue())
-    assert (found.foreign, found.whole, set(found.members)) == ("", True, {"gandi/config", "gandi/script"})
+    assert (found.foreign, found.is_complete, set(found.members)) == (
+        "",
+        True,
+        {"gandi/config", "gandi/script"},
+    )
 
 
 def test_only_the_mark_itself_is_the_mark() -> None:
@@ -286,7 +290,7 @@ def test_an_unknown_member_is_named_safely_and_harmless() -> None:
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 4096, b"ustar" * 200, os.urandom(2048), b"\xff" * 1024])
 def test_what_is_no_archive(garbage: bytes) -> None:
     assert tar_archive.header(garbage[:512]) is None
-    assert not read(garbage).ours
+    assert not read(garbage).is_recognised
     assert not read(garbage).members
 
 

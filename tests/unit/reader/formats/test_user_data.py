@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.config.model import File, InstanceConfig, User
-from agent.reader.common.merge import KEPT, Draft, Form
+from agent.reader.common.merge import KEPT, Draft, PasswordForm
 from agent.reader.common.result import Reading
 from agent.reader.formats import user_data, yaml_events
 from tests.unit.reader import drives
@@ -301,7 +301,7 @@ def test_no_problem_quotes_a_value() -> None:
 
 def test_user_data_with_a_password_in_plain_text_is_not_kept_though_another_one_counts() -> None:
     draft = Draft("test")
-    draft.password("", "first", "vm_password.txt", form=Form.PLAIN)
+    draft.add_password("", "first", "vm_password.txt", form=PasswordForm.PLAIN)
     user_data.read(b"#cloud-config\npassword: s3cr3t\n", "user-data", draft)
     reading = draft.reading()
     assert reading.secrets == {"": "first"}

@@ -16,7 +16,7 @@ from agent.host.host import Host
 from agent.config.model import Identity, InstanceConfig
 from agent.steps import hostname
 ctx = context(Host())
-ctx.state.adopt(Identity("gandi", "1"))
+ctx.state.set_instance(Identity("gandi", "1"))
 for name in sys.argv[1:]:
     ctx.config = InstanceConfig(ctx.state.identity(), hostname=name)
     outcomes = [str(item.outcome) for item in hostname.apply(ctx)]

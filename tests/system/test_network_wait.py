@@ -20,7 +20,7 @@ if queue == "busy":
 brings = subprocess.Popen(command) if command else None
 begun = time.monotonic()
 there = lambda: "nic9" in subprocess.run(["ip", "-br", "link"], capture_output=True, text=True).stdout
-print(interfaces.wait(Host(root), there, patience), f"{time.monotonic() - begun:.1f}")
+print(interfaces.wait_for_change(Host(root), there, patience), f"{time.monotonic() - begun:.1f}")
 """
 
 

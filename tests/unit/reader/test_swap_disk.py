@@ -116,7 +116,7 @@ def test_an_answer_of_another_dialect_again_is_no_answer(
         return 0, b'{"dialect": "native"}'
 
     monkeypatch.setattr(client, "_run_reader", answered)
-    with pytest.raises(HostError, match="no answer"):
+    with pytest.raises(HostError, match="answer is not valid"):
         read(tmp_path, {LATE: LATE_ARCHIVE})
     assert asked == ["gandi", "native"]
 

@@ -63,7 +63,7 @@ def handle(ctx: Context, disk: str) -> Iterator[Item]:
 
 
 def strays(ctx: Context) -> Iterator[Item]:
-    """Report the devices that look like a configuration drive and are none."""
+    """Report the devices that look like a configuration drive but are not."""
     found = tuple(config_drives.excluded_drives(ctx.host, ctx.settings.configdrive_label))
     yield from source.report_notes(ctx, sources.SearchResult(None, found))
 

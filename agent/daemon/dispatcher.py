@@ -274,7 +274,7 @@ class Devices:
                     self.ctx.status.merge("devices", name, None)
 
     def _is_stopping(self, action: str) -> bool:
-        """Return whether the system is stopping: mounts then end by themselves, and what is seen must be
+        """Return whether the system is stopping: mounts then end by themselves, which is
         neither handled nor recorded.
 
         For ``add`` PID 1 is not queried: a new device must not wait for that.

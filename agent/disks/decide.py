@@ -62,8 +62,8 @@ def choose(
     decision is taken from then on; without, nothing is changed.
 
     ``explicit``: the disk has just been added, or the administrator asked for it, so nothing counts as
-    released, or as tried and failed. ``insist``: they asked for this very disk, so it is mounted in mount
-    modes notify and off too. ``is_new``: it has not been handled since it was attached. Raises Busy.
+    released, or as tried and failed. ``insist``: they asked for this disk, so it is mounted in mount
+    modes notify and off too. ``is_new``: it has not been handled since it was attached. Raise Busy.
     """
     settings, chosen = effective_settings(ctx, insist=insist), list[Choice]()
     with LOCKS.decisions(ctx.host) if claim else contextlib.nullcontext():
@@ -105,7 +105,7 @@ def choose(
 
 def _claimed(ctx: Context, records: Records, choice: Choice, mountpoint: str) -> Choice:
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
-    before another process handles the disk. Raises HostError if it cannot be recorded.
+    before another process handles the disk. Raise HostError if it cannot be recorded.
     """
     device, before, me = choice.device, choice.record, processes.this_process()
     is_direct = choice.mode is MountMode.DIRECT

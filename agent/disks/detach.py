@@ -43,7 +43,7 @@ _SWAPOFF_TIMEOUT = 600.0
 
 def find(ctx: Context, system: System, what: str) -> Disk:
     """Return the disk for an administrator's argument: a kernel name or device path (its own or a
-    partition's), mountpoint, label or serial number. Raises ConfigError if there is none, or more than one.
+    partition's), mountpoint, label or serial number. Raise ConfigError if there is none, or more than one.
     """
     host = ctx.host
     disks: list[Disk] = []
@@ -68,7 +68,7 @@ def find(ctx: Context, system: System, what: str) -> Disk:
 
 
 def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Item]:
-    """Detach the disk. The last item is the result: failed, and nothing has changed; or changed. Raises
+    """Detach the disk. The last item is the result: failed, and nothing has changed; or changed. Raise
     ConfigError as ``find``, Busy, and HostError.
     """
     disk = find(ctx, system, what)
@@ -84,7 +84,7 @@ def detach(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Ite
 
 def take_back(ctx: Context, what: str, *, system: System = SYSTEMD) -> Iterator[Item]:
     """Mount the disk now, even if it was released; the settings and the disk decide whether and where.
-    Raises ConfigError as ``find``, and Busy.
+    Raise ConfigError as ``find``, and Busy.
     """
     disk = find(ctx, system, what)
     with LOCKS.disk(ctx.host, disk.name, PATIENCE):
@@ -147,7 +147,7 @@ class _Detach:
         )
         yield from self._hooks("post-disk-detach")
         yield changed(
-            name, "detached: the platform may take it (to have it back: gandi-agent mount " + name + ")"
+            name, "detached: the platform may detach it (to mount it again: gandi-agent mount " + name + ")"
         )
 
     def _release(self) -> None:

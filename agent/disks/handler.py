@@ -44,7 +44,7 @@ _FACTS_TIMEOUT = 15.0
 
 def handle(ctx: Context, name: str, action: str, *, system: System = SYSTEMD) -> Iterator[Item]:
     """Handle an event of one disk, by its kernel name. Its present state decides; the action "add" only ends
-    the release of its devices. Raises Busy, and HostError if the disk cannot be read.
+    the release of its devices. Raise Busy, and HostError if the disk cannot be read.
     """
     if unresponsive.is_unresponsive(ctx.host, name):
         _report_hang(ctx, name, "does not answer")
@@ -233,7 +233,7 @@ def _grow_all(ctx: Context, system: System, choices: Sequence[Choice]) -> Iterat
 
 
 def _mount(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:
-    """Carry out the decision on one device. Raises HostError."""
+    """Carry out the decision on one device. Raise HostError."""
     device = choice.device
     match choice.decision:
         case Leave(reason, remedy=remedy) if remedy:

@@ -106,7 +106,7 @@ def _text(record: Record, device: Device, options: str) -> str:
 
 
 def _leads_to(host: Host, uuid: str, device: Device) -> bool:
-    """Return whether udev's link by the UUID leads to this very device, and not to a copy of it."""
+    """Return whether udev's link by the UUID leads to this device, and not to a copy of it."""
     link = host.path(f"/dev/disk/by-uuid/{uuid}")
     return os.path.realpath(link) == os.path.realpath(host.path(device.node))
 

@@ -30,7 +30,7 @@ _MAKERS = {
 def apply(ctx: Context, system: System, disk: Disk, fstype: str) -> Iterator[Item]:
     """Format the disk. The writer's close() makes udev send an event, and the agent mounts the disk then.
 
-    Raises HostError if the disk has no such filesystem afterwards.
+    Raise HostError if the disk has no such filesystem afterwards.
     """
     host, device = ctx.host, disk.device
     if why := blank.why_not_blank(host, device):

@@ -79,7 +79,7 @@ def root(host: Host) -> str:
 def switch(ctx: Context, system: System) -> Iterator[Item]:
     """Enable or disable the automounter to match the settings.
 
-    Raises HostError if a mount of the other mode is in use: then neither mode mounts anything new.
+    Raise HostError if a mount of the other mode is in use: then neither mode mounts anything new.
     """
     if (wanted(ctx), _state(ctx.host)) in ((True, _State.ON), (False, _State.OUT)):
         return
@@ -123,13 +123,11 @@ def _entry(name: str, record: Record) -> str:
 
 def trigger_mount(host: Host, mountpoint: str) -> None:
     """Access the folder, so that the automounter mounts its disk. During a boot, wait for the automounter,
-    which starts after the agent. Raises HostError.
+    which starts after the agent. Raise HostError.
     """
     folder = mountpoint.rpartition("/")[0]
     if not _wait(host, lambda: _is_held(host, folder), _START_TIMEOUT):
-        raise HostError(
-            f"the automounter does not take care of {folder}", hint=f"see: systemctl status {_UNIT}"
-        )
+        raise HostError(f"the automounter does not serve {folder}", hint=f"see: systemctl status {_UNIT}")
     host.run(("stat", "--", f"{mountpoint}/."), timeout=60.0)
 
 
@@ -186,7 +184,7 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
 
 
 def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
-    """Wait until the automounter has released the folder. Raises HostError if it does not."""
+    """Wait until the automounter has released the folder. Raise HostError if it does not."""
     host = ctx.host
     if not _wait(host, lambda: not _is_held(host, folder), seconds):
         below = [
@@ -194,7 +192,7 @@ def _wait_for_end(ctx: Context, folder: str, seconds: float) -> None:
         ]
         used = holders.summary(holders.find_by_mountpoint(host, below).found)
         raise HostError(
-            f"the automounter still holds {folder}: {used or 'it does not answer'}",
+            f"the automounter still uses {folder}: {used or 'it does not answer'}",
             hint="end them, then run: systemctl reload autofs gandi-agent",
         )
 

@@ -39,7 +39,7 @@ def mount(
     grown: bool = False,
 ) -> Iterator[Item]:
     """Mount the device and record it. ``claim``: its present record, in the state "mounting"; ``grown``: its
-    filesystem fills the disk. Raises HostError if the superblock cannot be read or the mount fails.
+    filesystem fills the disk. Raise HostError if the superblock cannot be read or the mount fails.
     """
     host, mountpoint = ctx.host, decision.mountpoint
     if _is_locked(ctx, disk):
@@ -85,7 +85,7 @@ def record_existing_mount(ctx: Context, disk: Disk, device: Device, mountpoint: 
 
 def clean_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
     """Clean up after a device that has gone: its mount (PID 1 ends it too), its folder if the agent made it,
-    the record. Hooks get the former mountpoint. Raises HostError if it stays mounted.
+    the record. Hooks get the former mountpoint. Raise HostError if it stays mounted.
     """
     from agent.programs import hooks
 
@@ -181,7 +181,7 @@ def _is_claimed(ctx: Context, device: Device) -> bool:
 
 def _check(ctx: Context, system: System, disk: Disk, device: Device, claim: Record) -> str:
     """Run the check that the superblock requires, once for each attachment. Return what is wrong afterwards,
-    or "". Raises HostError if there is no superblock.
+    or "". Raise HostError if there is no superblock.
     """
     if device.fstype not in filesystem.EXT or device.readonly:
         return ""
@@ -216,7 +216,7 @@ def _remember(ctx: Context, disk: Disk, device: Device, claim: Record, *, grown:
             **size,
         )
     except HostError as error:
-        yield failed(device.name, f"its mountpoint is not remembered: {error.message}", error.hint)
+        yield failed(device.name, f"its mountpoint could not be stored: {error.message}", error.hint)
 
 
 def _was_made(ctx: Context, uuid: str) -> bool:

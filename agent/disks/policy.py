@@ -301,7 +301,7 @@ def _taken(facts: Facts) -> set[str]:
 
 
 def identity(disk: Disk, device: Device) -> str:
-    """Return a name for this partition of this very disk, or "" if the disk has no serial number."""
+    """Return a name for this partition of this disk, or "" if the disk has no serial number."""
     return f"{disk.identity} {device.partition}" if disk.identity else ""
 
 

@@ -56,7 +56,7 @@ def report_users(ctx: Context, name: str) -> Iterator[Item]:
     for swap in lost_swap(ctx, name):
         item = failed(
             swap,
-            "CRITICAL: taken away while it was in use as swap: what was on it is lost, and the processes "
+            "CRITICAL: removed while it was in use as swap: what was on it is lost, and the processes "
             "that need it will be ended by the kernel",
             "restart the machine; to detach a swap disk: gandi-agent detach",
         )
@@ -102,12 +102,12 @@ def _report_user(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     alive = holders.is_in_sysfs(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel's answer is certain; the search may have run out of time.
-        yield failed(device, f"taken away while in use at {known.mountpoint}", "by whom: gandi-agent disks")
+        yield failed(device, f"removed while in use at {known.mountpoint}", "see: gandi-agent disks")
         return
     if not found:
         Records(ctx.host).put(key, None)
         return
-    why = f"taken away while in use at {known.mountpoint}: held by {holders.summary(found)}"
+    why = f"removed while in use at {known.mountpoint}: held by {holders.summary(found)}"
     yield failed(device, why, _hint(found))
 
 

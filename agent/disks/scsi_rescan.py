@@ -1,7 +1,7 @@
 """Rescan SCSI disks: the kernel may have missed their new sizes.
 
 A virtio controller has room for eight messages (VIRTIO_SCSI_EVENT_LEN of Linux's virtio_scsi): if more disks
-are enlarged at a time, the kernel receives only "something happened", and searches for added and removed
+are enlarged at a time, the kernel learns only that a disk changed, and searches for added and removed
 disks. Also, a disk that is asked for its size while others are being attached reports that change instead;
 after a few such replies the kernel (sd_mod) takes the disk for empty. Neither causes an event. After a
 rescan, a new size causes an event as usual.

@@ -169,5 +169,5 @@ def _trouble(choice: Choice, status: Mapping[str, Any]) -> tuple[str, str] | Non
 
 def _gone(key: str, known: Record, held: Sequence[Holder]) -> Row:
     device = key.partition("@")[0]
-    reason = f"taken away while in use: held by {summary(held)}"
+    reason = f"removed while in use: held by {summary(held)}"
     return Row(device, 0, known.fstype, known.label, "gone", "none", known.mountpoint, reason, tuple(held))

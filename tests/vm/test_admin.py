@@ -181,7 +181,7 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
             interval=1,
         )
         vm.run(f"gandi-agent disks | grep -q 'gone .*/srv/{name} .*sleep ({pid})'")
-    vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: taken away while it was in use as swap'")
+    vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: removed while it was in use as swap'")
     vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
     vm.run("systemctl restart gandi-agent && udevadm settle")
     vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2", interval=1)

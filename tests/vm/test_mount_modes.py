@@ -85,7 +85,7 @@ def test_modes_and_the_ways_between_them(machine: Rig, platform: State, tmp_path
     holder = vm.spawn("cd /srv/data && exec sleep 502", timeout=600)
     vm.wait_until("pgrep -fx 'sleep 502'")
     switch(vm, "CONFIG_MOUNT_MODE=direct")
-    vm.wait_until(told("automounter still holds /srv: sleep"), interval=0.5)
+    vm.wait_until(told("automounter still uses /srv: sleep"), interval=0.5)
     vm.run("pkill -fx 'sleep 502'")
     holder.result()
     vm.run("systemctl reload autofs; systemctl reload-or-restart gandi-agent")

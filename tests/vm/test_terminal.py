@@ -104,7 +104,7 @@ def test_labels_and_names_of_others(booted: Machine, tmp_path: Path) -> None:
         disk for disk, row in zip(disks, rows[:: PARTITIONS + 1], strict=True) if _has(rows, row, at)
     )
     vm.qmp.call("device_del", id=f"{taken.id}-dev")
-    vm.wait_until("gandi-agent status | grep -q 'taken away while in use'", timeout=120, interval=2)
+    vm.wait_until("gandi-agent status | grep -q 'removed while in use'", timeout=120, interval=2)
     for verb in ("status", "disks"):
         said, _ = on_terminal(vm, verb)
         assert HARMLESS.fullmatch(said)

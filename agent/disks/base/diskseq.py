@@ -19,7 +19,7 @@ FILE = "/run/gandi/coldplug"
 
 
 def note_coldplug(host: Host) -> None:
-    """Store the present count: all disks up to it count as attached before the boot. Raises HostError."""
+    """Store the present count: all disks up to it count as attached before the boot. Raise HostError."""
     if not host.dry_run:
         counts = (attribute(host, f"{storage.BLOCK}/{name}/diskseq") for name in storage.names(host))
         host.write(FILE, f"{max((number(count) or 0 for count in counts), default=0)}\n")

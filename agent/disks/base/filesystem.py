@@ -48,7 +48,7 @@ def grower(fstype: str, node: str, mountpoint: str) -> tuple[str, ...]:
 
 
 def size(host: Host, fstype: str, node: str, mountpoint: str) -> int:
-    """Return the present size of the mounted filesystem in bytes. Raises HostError if it cannot be read."""
+    """Return the present size of the mounted filesystem in bytes. Raise HostError if it cannot be read."""
     try:
         if fstype in EXT:
             return _ext_size(superblock(host, node))
@@ -57,11 +57,11 @@ def size(host: Host, fstype: str, node: str, mountpoint: str) -> int:
         statistics = os.statvfs(host.path(mountpoint))
         return statistics.f_blocks * statistics.f_frsize
     except OSError as error:
-        raise HostError(f"{mountpoint}: its size cannot be asked: {error.strerror}") from error
+        raise HostError(f"{mountpoint}: its size cannot be read: {error.strerror}") from error
 
 
 def unmounted_size(host: Host, fstype: str, node: str) -> int:
-    """Return the size of a filesystem that is not mounted in bytes, by its superblock. Raises HostError if
+    """Return the size of a filesystem that is not mounted in bytes, by its superblock. Raise HostError if
     it cannot be read.
     """
     if fstype in EXT:
@@ -80,7 +80,7 @@ def unmounted_size(host: Host, fstype: str, node: str) -> int:
 
 
 def superblock(host: Host, node: str) -> bytes:
-    """Return the ext superblock of a device. Raises HostError if there is none."""
+    """Return the ext superblock of a device. Raise HostError if there is none."""
     with host.opened(node, os.O_RDONLY) as descriptor:
         block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
     if len(block) < _SUPERBLOCK or _u16(block, 0x38) != _EXT_MAGIC:

@@ -41,7 +41,7 @@ class Locks:
 
     @contextlib.contextmanager
     def disk(self, host: Host, name: str, patience: float = PATIENCE) -> Iterator[None]:
-        """Hold the lock on the disk. Raises Busy if it is not free within ``patience`` seconds."""
+        """Hold the lock on the disk. Raise Busy if it is not free within ``patience`` seconds."""
         with self._table_lock:
             lock = self._disk_locks.setdefault(name, threading.Lock())
         deadline = time.monotonic() + patience
@@ -55,7 +55,7 @@ class Locks:
 
     @contextlib.contextmanager
     def decisions(self, host: Host) -> Iterator[None]:
-        """Hold the lock on decisions. Raises Busy if another process does not free it."""
+        """Hold the lock on decisions. Raise Busy if another process does not free it."""
         with self._decision_lock, record.exclusive(host, "decisions", _DECISION):
             yield
 
@@ -72,7 +72,7 @@ class Locks:
 
     def begin_mount(self, records: Records, device: str, claim: Record, before: Record) -> None:
         """Store the record of a device that is about to be mounted. The caller holds the lock on decisions.
-        Raises HostError.
+        Raise HostError.
         """
         records.put(device, claim)
         self._before[device] = before

@@ -59,7 +59,7 @@ class Table:
 
 
 def read(host: Host, disk: Disk) -> Table:
-    """Read the table from the disk. Raises HostError if the disk cannot be read."""
+    """Read the table from the disk. Raise HostError if the disk cannot be read."""
     sector, end = disk.sector_size, disk.device.size
     try:
         with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
@@ -90,7 +90,7 @@ def is_extended(device: Device) -> bool:
 def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
     """Grow the last partition to the end of the disk, in the table and in the kernel.
 
-    If it ends there already, this completes a table without a backup header (``backed``). Raises HostError
+    If it ends there already, this completes a table without a backup header (``backed``). Raise HostError
     if the partition is no larger in the kernel afterwards, or the backup header is still missing.
     """
     number = str(device.partition)
@@ -123,7 +123,7 @@ def _size(table: Table, disk: Disk, device: Device) -> str:
 
 
 def renew_guids(host: Host, system: System, disk: Disk) -> None:
-    """Give a cloned disk and each of its partitions new GUIDs. Raises HostError if the disk's GUID is still
+    """Give a cloned disk and each of its partitions new GUIDs. Raise HostError if the disk's GUID is still
     blank afterwards.
     """
     from uuid import uuid4

@@ -241,7 +241,7 @@ def key_removed(device: str, known: Record) -> str:
 def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
     """Hold the lock file ``what``, a name without "/"; the kernel frees it when the process dies.
 
-    Raises Busy after ``patience`` seconds. A dry run takes no lock: it changes nothing.
+    Raise Busy after ``patience`` seconds. A dry run takes no lock: it changes nothing.
     """
     if host.dry_run:
         yield

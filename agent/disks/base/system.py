@@ -61,13 +61,13 @@ def _answered(host: Host, name: str) -> dict[str, str]:
 
 
 def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> None:
-    """Mount by a transient unit that is bound to the device. Raises HostError."""
+    """Mount by a transient unit that is bound to the device. Raise HostError."""
     transient.mount(host, node, mountpoint, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
 
 
 def unmount(host: Host, mountpoint: str) -> None:
     """Stop the mount unit of a device that has gone, also if it is in use. A mount by the automounter has no
-    lazy unit: for it, run umount(8) in PID 1's mount namespace. Raises HostError.
+    lazy unit: for it, run umount(8) in PID 1's mount namespace. Raise HostError.
     """
     try:
         transient.unmount(host, mountpoint, timeout=60)
@@ -84,7 +84,7 @@ def _is_mounted(host: Host, mountpoint: str) -> bool:
 
 
 def release(host: Host, mountpoint: str) -> None:
-    """Unmount with umount(8) in PID 1's mount namespace. Raises HostError if the filesystem is in use."""
+    """Unmount with umount(8) in PID 1's mount namespace. Raise HostError if the filesystem is in use."""
     command = ("umount", "--", mountpoint)
     transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=RELEASE_TIMEOUT)
 

@@ -37,7 +37,7 @@ def resize(host: Host, write: Write, device: Device) -> tuple[str, str] | Leave:
     """Grow the opened device to the size of ``device``. Return its kernel name and its name in /dev/mapper,
     or why it is not grown.
 
-    Raises HostError if it is no larger after the resize.
+    Raise HostError if it is no larger after the resize.
     """
     (holder,) = device.holders if len(device.holders) == 1 else ("",)
     name = attribute(host, f"{storage.BLOCK}/{holder}/dm/name") if holder else ""

@@ -64,10 +64,10 @@ class Before:
 
 
 def read(host: Host, node: str) -> Pv:
-    """Read the physical volume on a device. Raises HostError if LVM finds none there."""
+    """Read the physical volume on a device. Raise HostError if LVM finds none there."""
     (found, *_) = _report(host, "pvs", "pv", _PV, node) or [{}]
     if not found:
-        raise HostError(f"{node}: LVM knows no physical volume there")
+        raise HostError(f"{node}: not a physical volume of LVM")
     extent = int(found["vg_extent_size"] or 0)
     extents, group = int(found["pv_pe_count"] or 0), found["vg_name"]
     room = int(found["dev_size"]) - int(found["pe_start"]) - extents * extent
@@ -86,13 +86,13 @@ def before(pv: Pv, known: Mapping[str, Any] | None) -> Before:
 
 
 def resize(host: Host, write: Write, node: str, pv: Pv) -> Pv:
-    """Grow the physical volume to the size of its device. Raises HostError if it is still smaller."""
+    """Grow the physical volume to the size of its device. Raise HostError if it is still smaller."""
     if pv.room < pv.extent or not pv.group:
         return pv
     write(("pvresize", "--quiet", node))
     now = read(host, node)
     if now.room >= now.extent:
-        raise HostError(f"{node}: still {now.room} bytes beside it after pvresize")
+        raise HostError(f"{node}: still {now.room} bytes unused after pvresize")
     return now
 
 
@@ -112,7 +112,7 @@ def due(pv: Pv, before: Before) -> Lv | str:
 
 
 def extend(host: Host, write: Write, node: str, pv: Pv, volume: Lv) -> None:
-    """Extend the logical volume to its new size, on this physical volume only. Raises HostError if it has
+    """Extend the logical volume to its new size, on this physical volume only. Raise HostError if it has
     another size afterwards.
     """
     if volume in pv.volumes:

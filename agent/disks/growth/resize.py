@@ -32,7 +32,7 @@ _QUIET = (sizing.NOT_GROWN, sizing.FULL)
 def grow(
     ctx: Context, system: System, disk: Disk, device: Device, mountpoint: str, *, root: bool = False
 ) -> Iterator[Item]:
-    """Grow the mounted filesystem of ``device`` if the disk has grown. Yields nothing if it has not. Raises
+    """Grow the mounted filesystem of ``device`` if the disk has grown. Yield nothing if it has not. Raise
     HostError if growing fails; it is not tried again for this attachment and size.
     """
     if device.fstype not in filesystem.GROWERS:
@@ -66,7 +66,7 @@ def grow(
 def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:
     """Return whether a filesystem that is not mounted yet would grow, as far as its superblock shows: autofs
     mounts a disk when its folder is accessed, and the agent accesses those of enlarged disks, and no others.
-    Raises HostError if the disk cannot be read.
+    Raise HostError if the disk cannot be read.
     """
     if device.fstype not in filesystem.GROWERS:
         return False

@@ -47,7 +47,7 @@ class Done:
 
 def grow(ctx: Context, system: System, disk: Disk, device: Device, *, root: bool = False) -> Iterator[Item]:
     """Grow what is on ``device``, an encrypted device or a physical volume, by what the disk has gained.
-    Yields nothing if the disk has not grown. ``root``: it is the root disk, see sizing.Case. Raises
+    Yield nothing if the disk has not grown. ``root``: it is the root disk, see sizing.Case. Raise
     HostError if growing fails.
     """
     known = ctx.state.disks().get(device.uuid, {})

@@ -192,7 +192,7 @@ def _name(host: Host, pid: int) -> str:
 
 
 def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
-    """Return a folder or an open file of the process on the filesystem, or "". Raises OSError if the process
+    """Return a folder or an open file of the process on the filesystem, or "". Raise OSError if the process
     has ended or may not be read.
     """
     folder = f"{host.path('/proc')}/{pid}"
@@ -207,7 +207,7 @@ def _held(host: Host, pid: int, numbers: frozenset[str]) -> str:
 
 def _mapped(host: Host, pid: int, numbers: frozenset[str]) -> str:
     """Return a file of the filesystem that the process has mapped, or "" (proc_pid_maps(5): of a file's
-    name, only newlines are escaped). Raises OSError as ``_held``.
+    name, only newlines are escaped). Raise OSError as ``_held``.
     """
     pairs = (each.partition(":") for each in numbers)
     wanted = {b"%02x:%02x" % (int(major), int(minor)) for major, _, minor in pairs}

@@ -137,7 +137,9 @@ def _write(host: Host, path: str, data: bytes) -> None:
             while rest:
                 rest = rest[os.write(file, rest) :]
     except HostError as error:
-        raise HostError(error.message, hint="another name: gandi-agent collect-logs -o FILE") from error
+        is_unusable = isinstance(error.__cause__, FileExistsError | FileNotFoundError)
+        hint = "another name: gandi-agent collect-logs -o FILE" if is_unusable else error.hint
+        raise HostError(error.message, hint=hint) from error
     except OSError as error:
         host.remove(path)
         raise HostError(f"{path}: cannot be written: {error.strerror}", hint="free space: see df") from error

@@ -139,7 +139,7 @@ def _explained(facts: Facts, decision: Decision) -> str:
         f" ({device.usage or 'no usage'}), label {device.label!r}, UUID {device.uuid or 'none'},"
         f" partition {device.partition} {device.part_name!r}, read-only {device.readonly},"
         f" held by {device.holders}, error {device.error!r}, excluded {facts.disk.excluded!r},"
-        f" new {facts.is_new}, released {device.name in machine.released},"
+        f" new {facts.is_new} (with CONFIG_DISK_FORMAT only), released {device.name in machine.released},"
         f" remembered {facts.remembered.get(device.uuid, {})}, mount mode {facts.settings.mount_mode},"
         f" root disks {sorted(machine.root_disks)}"
     )

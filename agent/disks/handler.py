@@ -23,7 +23,6 @@ from agent.disks.base.locks import LOCKS
 from agent.disks.base.record import Records
 from agent.disks.base.system import SYSTEMD
 from agent.disks.decide import choose
-from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Item, Outcome, failed, items, skipped, unchanged
 
@@ -31,11 +30,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from agent.block.storage import Device, Disk
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.disks.base.system import System
     from agent.disks.decide import Choice
-    from agent.host.host import Host
 
 #: Seconds that the mount stage waits for the facts about all disks; a disk that does not answer by then is
 #: handled later.
@@ -70,14 +68,23 @@ def handle_locked(
         from agent.disks import removed
 
         yield from attempt(ctx, name, partial(removed.clean_up, ctx, system, name, disk)).items
+    # Not after the mount: the users of the disk before are found by the number that both have.
+    is_reported = disk is not None and records.is_devno_reused(disk)
+    if is_reported:
+        yield from _report_users(ctx, name)
     switched = _switched(ctx, system)
     yield from switched
     if disk:
         is_stuck = any(item.outcome is Outcome.FAILED for item in switched)
         yield from _act(ctx, system, disk, records, explicit=explicit, insist=insist, is_stuck=is_stuck)
+    if not is_reported:
+        yield from _report_users(ctx, name)
+
+
+def _report_users(ctx: Context, name: str) -> Sequence[Item]:
     from agent.disks import removed
 
-    yield from attempt(ctx, name, partial(removed.report_users, ctx, name)).items
+    return attempt(ctx, name, partial(removed.report_users, ctx, name)).items
 
 
 def _act(
@@ -135,7 +142,7 @@ def mount_all(ctx: Context, *, system: System = SYSTEMD) -> Iterator[Item]:
     known, silent = yield from _read_all(ctx, system, names)
     for name in sorted(Records(ctx.host).disks() - (set(names) - set(known))):
         yield from attempt(ctx, name, partial(removed.clean_up, ctx, system, name, known.get(name))).items
-        yield from attempt(ctx, name, partial(removed.report_users, ctx, name)).items
+        yield from _report_users(ctx, name)
     disks = [disk for name in names if (disk := known.get(name)) and not disk.excluded]
     choices = choose(ctx, system, disks, explicit=True)
     late = yield from _mount_chosen(ctx, system, choices, deadline)
@@ -280,21 +287,10 @@ def _begin(ctx: Context, system: System, choice: Choice, decision: MountAt) -> I
 
             yield from mode_notify.announce(ctx, disk, device, decision.mountpoint)
         case _:
-            is_full = choice.grows and "size" not in choice.remembered and _is_full(ctx.host, device)
+            is_full = (
+                choice.grows and "size" not in choice.remembered and filesystem.fills_disk(ctx.host, device)
+            )
             yield from mounting.mount(ctx, system, disk, device, decision, choice.record, grown=is_full)
-
-
-def _is_full(host: Host, device: Device) -> bool:
-    """Return whether the filesystem on a whole disk fills it: that is then stored with the mountpoint, in
-    one write. A partition is checked after the mount, as everything that may grow (growth/sizing.py).
-    """
-    if not device.uuid or device.partition or device.fstype not in filesystem.GROWERS:
-        return False
-    try:
-        spans = filesystem.unmounted_size(host, device.fstype, device.node)
-    except HostError:
-        return False  # checked again after the mount
-    return device.size - spans < filesystem.SLACK
 
 
 def _grow(ctx: Context, system: System, choice: Choice) -> Iterator[Item]:

@@ -123,15 +123,19 @@ class Place:
 
     def enter(self, name: str, *, make: bool) -> bool:
         """Go one folder down; return False for a link, or for anything but a folder. With ``make``, make a
-        missing folder (0755). Raise OSError.
+        missing folder (0755, whatever the umask). Raise OSError.
         """
         try:
             folder = os.open(name, _FOLDER, dir_fd=self.folder)
         except FileNotFoundError:
             if not make:
                 raise
-            with contextlib.suppress(FileExistsError):
+            try:
                 os.mkdir(name, 0o755, dir_fd=self.folder)
+            except FileExistsError:
+                return self.enter(name, make=False)
+            with self._readable(name) as made:
+                os.fchmod(made, 0o755)
             return self.enter(name, make=False)
         except NotADirectoryError:
             return False

@@ -30,9 +30,9 @@ def run_parallel(
 
     A late function runs on, and its thread calls ``on_late`` with its name and result. If a function raises,
     its result is that of ``on_error``, called with its name and the exception; the others are not affected.
-    ``should_stop`` is called every GLANCE seconds with the names of the functions that run: if it returns
-    True, they count as late at once. The threads do not keep the process alive: work that must outlive it
-    belongs in a unit of its own.
+    ``should_stop`` is called every POLL_INTERVAL seconds with the names of the functions that run: if it
+    returns True, they count as late at once. The threads do not keep the process alive: work that must
+    outlive it belongs in a unit of its own.
     """
     answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
     over, lock = threading.Event(), threading.Lock()

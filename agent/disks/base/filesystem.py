@@ -14,6 +14,7 @@ from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from agent.block.storage import Device
     from agent.host.host import Host
 
 EXT = frozenset({"ext2", "ext3", "ext4"})
@@ -79,10 +80,26 @@ def unmounted_size(host: Host, fstype: str, node: str) -> int:
     raise HostError(f"{node}: no superblock of {fstype}")
 
 
+def fills_disk(host: Host, device: Device) -> bool:
+    """Return whether the filesystem on a whole disk fills it: that is then stored with the mountpoint, in
+    one write. A partition is checked after the mount, as everything that may grow (growth/sizing.py).
+    """
+    if not device.uuid or device.partition or device.fstype not in GROWERS:
+        return False
+    try:
+        spans = unmounted_size(host, device.fstype, device.node)
+    except HostError:
+        return False  # checked again after the mount
+    return device.size - spans < SLACK
+
+
 def superblock(host: Host, node: str) -> bytes:
-    """Return the ext superblock of a device. Raise HostError if there is none."""
-    with host.opened(node, os.O_RDONLY) as descriptor:
-        block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
+    """Return the ext superblock of a device. Raise HostError if there is none, or it cannot be read."""
+    try:
+        with host.opened(node, os.O_RDONLY) as descriptor:
+            block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
+    except OSError as error:
+        raise HostError(f"{node}: cannot be read: {error.strerror}") from error
     if len(block) < _SUPERBLOCK or _u16(block, 0x38) != _EXT_MAGIC:
         raise HostError(f"{node}: no ext superblock")
     return block

@@ -171,6 +171,13 @@ class Records:
         """Return the records of devices that were removed while mounted, by key (``vdb1@7``)."""
         return self._some("", removed=True)
 
+    def is_devno_reused(self, disk: Disk) -> bool:
+        """Return whether a removed disk of the same name had a device number of this one: Xen's driver frees
+        it although the filesystem is still in use.
+        """
+        now = {device.devno for device in disk.devices}
+        return any(known.disk == disk.name and known.devnos & now for known in self.removed().values())
+
     def disks(self) -> set[str]:
         """Return the names of the disks that have a record."""
         return {known.disk for known in (self.all() | self.removed()).values()}
@@ -209,6 +216,8 @@ class Records:
         """
         for name in devices:
             known = every.get(name)
+            if known and (known.checked or known.not_grown):
+                known = self.get(name)  # another thread may have changed it since
             if known and not known.is_being_mounted and (known.checked or known.not_grown):
                 every[name] = replace(known, checked=False, not_grown=0)
                 self.put(name, every[name])

@@ -160,7 +160,8 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the configuration in a drive's files: the document, and the script beside it if present."""
     names = DriveNames(files)
     draft = Draft(SOURCE)
-    name = next((found for wanted in DOCUMENTS if (found := names.find(wanted))), None)
+    wanted = next((document for document in DOCUMENTS if names.find(document)), "")
+    name = names.find(wanted)
     if name is None:
         what = f"no {DOCUMENTS[0]}"
         return Reading(None, {}, [Problem("the drive", what, "put it into the root of the drive")])
@@ -169,7 +170,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     if document is None:
         return Reading(None, {}, draft.problems)
     script = next((files[found] for wanted in SCRIPTS if (found := names.find(wanted))), None)
-    return (reading if name == CONFIG else parse)(document, script, draft)
+    return (reading if wanted == CONFIG else parse)(document, script, draft)
 
 
 def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = None) -> Reading:
@@ -207,7 +208,8 @@ def reading(document: dict[str, Any], script: bytes | None, draft: Draft | None 
     """
     if not document.keys() & ({one.name for one in fields_of(Document)} - {"version"}):
         what = "has no key of the format but version: not used"
-        return Reading(None, {}, [Problem(CONFIG, what, "the platform must deliver a correct document")])
+        problem = Problem(CONFIG, what, "the platform must deliver a correct document")
+        return Reading(None, {}, [*(draft.problems if draft else ()), problem])
     return parse(document, script, draft)
 
 

@@ -246,10 +246,16 @@ def test_a_folder_has_its_mode_whatever_the_umask(root: Path, host: Host) -> Non
     try:
         host.mkdir("/srv/disk")
         host.mkdir("/srv/closed", mode=0o700)
+        host.write("/srv/on/the/way/file", "x")
+        with host.opened("/srv/locks/lock", os.O_RDWR | os.O_CREAT, make=True):
+            pass
     finally:
         os.umask(before)
-    modes = [stat.S_IMODE((root / "srv" / name).stat().st_mode) for name in ("disk", "closed")]
-    assert modes == [0o755, 0o700]
+    modes = {
+        name: stat.S_IMODE((root / "srv" / name).stat().st_mode)
+        for name in ("disk", "closed", "on", "on/the/way", "locks")
+    }
+    assert modes == {"disk": 0o755, "closed": 0o700, "on": 0o755, "on/the/way": 0o755, "locks": 0o755}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give things away")

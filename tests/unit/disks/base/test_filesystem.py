@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.disks.base import filesystem
 from agent.disks.base.filesystem import grower, wants_check
+from agent.host.host import Host
+from agent.lib.errors import HostError
+from tests.unit.disks.facts import whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOW = 1_700_000_000
 DAY = 86400
@@ -35,6 +44,26 @@ def block(state: int = 1, count: int = 0, limit: int = -1, checked: int = 0, int
 )
 def test_checks(superblock: bytes, why: str) -> None:
     assert wants_check(superblock, NOW) == why
+
+
+def test_a_disk_that_cannot_be_read_is_an_error_of_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, disk = Host(tmp_path), whole()
+    host.write(disk.device.node, "")
+
+    def refuse(*_where: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.pread", refuse)
+    for read in (
+        lambda: filesystem.superblock(host, disk.device.node),
+        lambda: filesystem.unmounted_size(host, "ext4", disk.device.node),
+        lambda: filesystem.unmounted_size(host, "xfs", disk.device.node),
+    ):
+        with pytest.raises(HostError, match="cannot be read: Input/output error"):
+            read()
+    assert not filesystem.fills_disk(host, disk.device)
 
 
 def test_growers_are_asked_by_device_or_by_mountpoint() -> None:

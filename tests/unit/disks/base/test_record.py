@@ -48,6 +48,26 @@ def test_what_was_tried_is_forgotten_and_nothing_else(records: Records) -> None:
     assert records.all() == {"vdb1": replace(tried, checked=False, not_grown=0), "vdb12": tried}
 
 
+def test_a_new_try_keeps_what_another_thread_recorded_meanwhile(records: Records) -> None:
+    tried = Record("vdb", "7", "u", "data", "254:17", "/srv/data", checked=True)
+    snapshot = {"vdb1": tried}
+    records.put("vdb1", replace(tried, services=("db.service",)))
+    records.try_again(snapshot, ["vdb1"])
+    assert records.all() == snapshot == {"vdb1": replace(tried, checked=False, services=("db.service",))}
+
+
+def test_a_device_number_is_reused_after_a_removal_in_use(records: Records) -> None:
+    """Xen's driver frees it although the filesystem is still in use."""
+    disk = whole()
+    assert not records.is_devno_reused(disk)
+    left = replace(records.current(disk, disk.device), diskseq="5", state=DiskState.REMOVED)
+    records.put("vdc@5", replace(left, disk="vdc"))
+    assert not records.is_devno_reused(disk)
+    records.put("vdb@5", left)
+    assert records.is_devno_reused(disk)
+    assert not records.is_devno_reused(replace(disk, device=replace(disk.device, devno="254:99")))
+
+
 def test_a_plan_writes_no_record(records: Records) -> None:
     known = records.current(whole(), whole().device)
     plan = Records(Host(records.host.root, dry_run=True))

@@ -145,8 +145,13 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
         host.write(_STARTED, "")
     host.write(_ON, _State.ON)
     write_map(ctx)
-    # Never waited for: during a boot it starts long after the agent.
-    host.run(("systemctl", "--no-block", "reload" if is_active else "start", _UNIT))
+    if is_active:
+        # It exits if its maps are empty, as after the last folder was removed: then the reload is lost.
+        host.run(("systemctl", "reload", _UNIT), check=False)
+        is_active = _wait(host, lambda: _is_held(host, root(host)), _TIMEOUT) or units.is_active(host, _UNIT)
+    if not is_active:
+        # Never waited for: during a boot it starts long after the agent.
+        host.run(("systemctl", "--no-block", "start", _UNIT))
     yield changed("autofs", f"mounts data disks below {root(host)}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,3 +102,11 @@ def test_a_file_of_the_administrators_own_stays_in_every_mode(ctx: Context) -> N
     ctx.host.write(mode_autofs.LINK, "/data /etc/auto.mine\n")
     assert list(mode_autofs.switch(ctx, SYSTEMD)) == []
     assert ctx.host.read(mode_autofs.LINK) == "/data /etc/auto.mine\n"
+
+
+def test_a_plan_does_not_wait_for_what_it_does_not_change(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/mountinfo").write_text("")
+    begun = time.monotonic()
+    assert mode_autofs._wait(Host(tmp_path, dry_run=True), lambda: False, 60.0)
+    assert time.monotonic() - begun < 30

@@ -14,7 +14,6 @@ import time
 from enum import StrEnum
 
 from agent.host import processes
-from agent.lib import timed_wait
 from agent.lib.errors import AgentError, Busy
 from agent.lib.records import asdict, dataclass
 
@@ -166,7 +165,7 @@ class StatusFile:
         its first value. Raise Busy if the lock is not free in time.
         """
         with _thread_lock, self.host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
-            if not timed_wait.lock(lock, _LOCK_TIMEOUT):
+            if not processes.lock(lock, _LOCK_TIMEOUT):
                 raise Busy(f"{STATUS}: another process has held {LOCK} for {_LOCK_TIMEOUT:g} s")
             document = self.read()
             entries = document.setdefault(section, {})

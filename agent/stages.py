@@ -15,7 +15,7 @@ from functools import partial
 
 from agent.config.settings import variable
 from agent.context import attempt, record, report_progress
-from agent.lib import timed_wait
+from agent.host import processes
 from agent.lib.errors import AgentError, Busy, HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import WHITE
@@ -142,7 +142,7 @@ def stage_lock(host: Host, what: str, timeout: float = LOCK_TIMEOUT) -> Iterator
     ``timeout`` seconds. The kernel releases it when its holder dies.
     """
     with host.opened(LOCK, os.O_RDWR | os.O_CREAT, make=True) as lock:
-        if not timed_wait.lock(lock, timeout):
+        if not processes.lock(lock, timeout):
             holder = (host.read(LOCK) or "").strip(WHITE) or "another process"
             raise Busy(
                 f"{what}: not run: {holder} holds {LOCK} and did not end within {timeout:g} s",

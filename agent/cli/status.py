@@ -9,8 +9,7 @@ from agent.block import mounts
 from agent.cli import status_text, verdict
 from agent.context import context
 from agent.daemon import control_socket
-from agent.disks import gather
-from agent.disks.decide import effective_settings
+from agent.disks.decide import canonical, effective_settings
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
@@ -124,7 +123,7 @@ def _data_disks(ctx: Context) -> int:
     """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
     read the agent's records, and a boot with nothing new has none.
     """
-    root, found = gather.canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
+    root, found = canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
     system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
     data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
     return len({mount.devnos for mount in data if not mount.devnos & system})

@@ -1,25 +1,30 @@
 """Decide what to do with each device of some disks. Decisions are made one after the other, so that two
-devices never get the same mountpoint; they are carried out in parallel.
+devices never get the same mountpoint; they are carried out in parallel. The facts about the rest of the
+machine are gathered again for each decision.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from functools import partial
 
+from agent.block import mounts, storage
 from agent.config.settings import MountMode
 from agent.context import record
-from agent.disks import gather, policy
-from agent.disks.base.facts import Facts, Format, Leave, MountAt, Mounted
+from agent.disks import policy
+from agent.disks.base.facts import Facts, Filesystem, Format, Leave, Machine, MountAt, Mounted, Place
 from agent.disks.base.locks import LOCKS
 from agent.disks.base.record import DiskState, Records, current, renewed
 from agent.host import processes
+from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from agent.block.storage import Device, Disk
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
     from agent.disks.base.record import Record
     from agent.disks.base.system import System
     from agent.host.host import Host
+
+#: The major number of mounts without a block device (Documentation/admin-guide/devices.txt).
+_NO_DEVICE = "0:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +79,13 @@ def choose(
         every = records.all()
         pending = LOCKS.pending_mounts(every)
         done = {name: known for name, known in every.items() if known.is_done}
-        known = gather.gather(ctx.host, system, settings, done)
-        released = gather.released(known, done, disks)
+        known = gather(ctx.host, system, settings, done)
+        free = released(known, done, disks)
         if explicit and claim:
-            _take_back(ctx, records, every, released & set(done), disks)
+            _take_back(ctx, records, every, free & set(done), disks)
             names = [device.name for disk in disks for device in disk.devices]
             record(ctx, partial(records.try_again, every, names))
-        known = replace(known, released=frozenset() if explicit else released)
+        known = replace(known, released=frozenset() if explicit else free)
         remembered = ctx.state.disks()
         for disk, device in ((each, device) for each in disks for device in each.devices):
             now = replace(known, filesystems=(*known.filesystems, *pending.values()))
@@ -101,6 +109,40 @@ def choose(
                     choice = replace(choice, decision=why)
             chosen.append(choice)
     return chosen
+
+
+def gather(host: Host, system: System, settings: Settings, records: Mapping[str, Record]) -> Machine:
+    """Return the present facts about the machine, except for ``released``."""
+    found = mounts.mounts(host)
+    root = canonical(host, settings.disk_root)
+    machine = Machine(
+        disk_root=root,
+        mounts=found,
+        swaps=mounts.swaps(host),
+        claims=mounts.claims(host),
+        root_disks=mounts.root_disks(host, found),
+        filesystems=tuple(_filesystems(host, system, found, records)),
+        places=dict(_places(host, root, found)),
+    )
+    return machine
+
+
+def released(machine: Machine, records: Mapping[str, Record], disks: Iterable[Disk]) -> frozenset[str]:
+    """Return the devices that belong to the administrator: those that were detached, those that the agent
+    mounted and that are mounted nowhere now, and new devices of such disks (partitions that they make).
+    ``records`` must have none of former attachments.
+    """
+    numbers = {number for mount in machine.mounts for number in mount.devnos}
+    names = {name for name, known in records.items() if _is_released(known, numbers)}
+    released_disks = {records[name].disk for name in names}
+    present = {device.name for disk in disks if disk.name in released_disks for device in disk.devices}
+    return frozenset(names | (present - set(records)))
+
+
+def canonical(host: Host, name: str) -> str:
+    """Return the folder's path with links resolved: systemd mounts at no other path."""
+    path = os.path.realpath(host.path(name))
+    return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
 
 
 def _claimed(ctx: Context, records: Records, choice: Choice, mountpoint: str) -> Choice:
@@ -190,3 +232,64 @@ def _take_back(
         if every[name].disk in here:
             every[name] = every[name].cleared()
             records.put(name, every[name])
+
+
+def _is_released(known: Record, mounted: Container[str]) -> bool:
+    if known.state == DiskState.MOUNTED:
+        return known.devno not in mounted
+    return known.state == DiskState.RELEASED
+
+
+def _filesystems(
+    host: Host, system: System, found: tuple[mounts.Mount, ...], records: Mapping[str, Record]
+) -> Iterator[Filesystem]:
+    """Yield what is mounted, or is offered to autofs: data disks from the records, others from udev."""
+    ours = {known.devno: known for known in records.values()}
+    mounted: dict[str, str] = {}
+    for mount in found:
+        for devno in mount.devnos:
+            mounted.setdefault(devno, mount.mountpoint)
+    for known in ours.values():
+        if known.state == DiskState.OFFERED and known.devno not in mounted:
+            yield known.filesystem
+    for devno, mountpoint in mounted.items():
+        if devno in ours:
+            known = ours[devno]
+            yield Filesystem(
+                devno,
+                known.uuid,
+                os.fsencode(known.label),
+                mountpoint,
+                ours=known.mountpoint == mountpoint,
+            )
+        elif not devno.startswith(_NO_DEVICE) and (name := storage.name_of(host, devno)):
+            disk = system.read(host, storage.whole_disk(host, name))
+            for device in disk.devices if disk else ():
+                if device.devno == devno:
+                    yield Filesystem(devno, device.uuid, device.label, mountpoint)
+
+
+def _places(host: Host, root: str, found: Iterable[mounts.Mount]) -> Iterator[tuple[str, Place]]:
+    """Yield the entries of the folder. Mountpoints are left out: they are taken anyway, and a server or a
+    disk that hangs there would block every decision. In an automounter's folder nothing is read: that would
+    make it mount.
+    """
+    mounted = {mount.mountpoint: mount.fstype for mount in found}
+    if mounted.get(root) == "autofs":
+        return
+    for name in listed(host, root):
+        if f"{root}/{name}" in mounted:
+            continue
+        path = os.path.join(host.path(root), name)
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+            kind = (Place.FULL if _has_any(path) else Place.EMPTY) if is_folder else Place.OTHER
+        except OSError:
+            # It has gone since: the agent must not use it.
+            kind = Place.OTHER
+        yield f"{root}/{name}", kind
+
+
+def _has_any(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(True for _ in entries)

@@ -10,7 +10,7 @@ import re
 
 from agent.block import mounts
 from agent.config.settings import MountMode
-from agent.disks import gather, policy
+from agent.disks import decide, policy
 from agent.disks.base import filesystem
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
@@ -78,7 +78,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
     if not is_direct or host.exists(os.path.join(settings.hook_dir, _HOOK)):
         return
     mounted, records = mounts.mounts(host), Records(host).done()
-    root = gather.canonical(host, settings.disk_root)
+    root = decide.canonical(host, settings.disk_root)
     uuids = [record.uuid.lower() for record in records.values()]
     disks = {name: system.read(host, name) for name in {record.disk for record in records.values()}}
     devices = {device.name: device for disk in disks.values() if disk for device in disk.devices}

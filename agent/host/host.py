@@ -11,7 +11,7 @@ import contextlib
 import os
 import stat
 
-from agent.host import atomic_write, temporary_files
+from agent.host import atomic_write
 from agent.host.chroot_path import resolve_in_root
 from agent.host.descriptor_walk import walk
 from agent.lib.errors import HostError
@@ -293,7 +293,7 @@ class Host:
 
     def sweep(self) -> list[str]:
         """Remove the temporary files that interrupted runs have left; return their paths."""
-        return [] if self.dry_run else temporary_files.sweep(self._root)
+        return [] if self.dry_run else atomic_write.sweep(self._root)
 
     # -- commands and the kernel -----------------------------------------------------
 

@@ -1,10 +1,15 @@
-"""Processes as records name them: by process id and start time. The kernel reuses the id of a process that
-has ended, so the id alone does not show whether the process that wrote a record still runs.
+"""Processes as records name them, and waits with a timeout for their locks (flock(2)) and their ends.
+
+A record names a process by its id and start time: the kernel reuses the id of a process that has ended, so
+the id alone does not show whether the process that wrote a record still runs.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import select
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +20,8 @@ if TYPE_CHECKING:
 _STATE, _START = 0, 19
 #: States of a process that has ended.
 _ENDED = frozenset({"Z", "X", "x"})
+#: Seconds between two attempts to take a lock.
+_RETRY = 0.05
 _mine: tuple[int, int] = (0, 0)
 
 
@@ -64,6 +71,37 @@ def state(pid: int) -> str:
         return _fields(pid)[_STATE]
     except OSError:
         return ""
+
+
+def lock(descriptor: int, seconds: float) -> bool:
+    """Take the exclusive lock of an open file; return False if another process holds it for ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            # flock(2) has no timeout, and a thread that blocks in it cannot be interrupted.
+            time.sleep(_RETRY)
+        else:
+            return True
+
+
+def wait_for_exit(process: int, seconds: float) -> bool:
+    """Wait until the process has ended (a child is then a zombie); return False if it still runs after
+    ``seconds``.
+    """
+    try:
+        descriptor = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def _fields(pid: int) -> list[str]:

@@ -19,7 +19,7 @@ import time
 from base64 import b64decode
 
 from agent.config import model
-from agent.lib import timed_wait
+from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import printable
@@ -209,13 +209,13 @@ def _run_reader(words: list[str], descriptor: int) -> tuple[int, bytes]:
     output, status, deadline = None, None, time.monotonic() + TIMEOUT
     try:
         output = _collect(reading, deadline)
-        if output is not None and timed_wait.wait_for_exit(process, deadline - time.monotonic()):
+        if output is not None and processes.wait_for_exit(process, deadline - time.monotonic()):
             _, status = os.waitpid(process, 0)
     finally:
         os.close(reading)
         if status is None:
             os.kill(process, 9)
-            if timed_wait.wait_for_exit(process, _GONE):
+            if processes.wait_for_exit(process, _GONE):
                 os.waitpid(process, 0)
     if output is None or status is None:
         raise HostError(f"the reader took more than {TIMEOUT:g} s, or its answer was too large", hint=_HINT)

@@ -16,7 +16,7 @@ import os
 import shlex
 import time
 
-from agent.lib import timed_wait
+from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.text import lines, number, words
 from agent.network import online
@@ -106,7 +106,7 @@ def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
             return
         process = units.main_process(ctx.host, f"{UNIT}.service")
     ctx.on_wait(f"{scripts[0].name} (at most {WAIT_TIMEOUT:g} s)")
-    running = bool(process) and not timed_wait.wait_for_exit(process, WAIT_TIMEOUT)
+    running = bool(process) and not processes.wait_for_exit(process, WAIT_TIMEOUT)
     ctx.on_wait("")
     yield from (_outcome(ctx, script, running=running) for script in scripts)
 

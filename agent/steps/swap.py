@@ -13,8 +13,8 @@ import contextlib
 import os
 
 from agent.block import blank, mounts, storage
+from agent.host import processes
 from agent.host.sysfs import devnode
-from agent.lib import timed_wait
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
 from agent.reader.common.archive_layout import BLOCK, mark
@@ -212,7 +212,7 @@ def _locked(host: Host, disk: Disk) -> Iterator[None]:
     """
     node = disk.device.node
     with host.opened(node, os.O_RDONLY) as descriptor:
-        if not timed_wait.lock(descriptor, _LOCK_TIMEOUT):
+        if not processes.lock(descriptor, _LOCK_TIMEOUT):
             raise HostError(f"{node}: locked by another program for {_LOCK_TIMEOUT:g} s")
         yield
 

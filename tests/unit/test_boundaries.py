@@ -198,16 +198,14 @@ def test_delivered_bytes_are_parsed_in_the_reader_alone(name: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
-    own = {f"agent.host.{name}" for name in ("commands", "atomic_write", "temporary_files")}
+    own = {f"agent.host.{name}" for name in ("commands", "atomic_write")}
     used = own & _imports(_tree(module))
-    allowed = {"host/host.py": own, "host/atomic_write.py": {"agent.host.temporary_files"}}
+    allowed = {"host/host.py": own}
     assert used <= allowed.get(str(module.relative_to(PACKAGE)), set())
 
 
 #: The modules that may change a name, in a descriptor that Host.place returned.
-WRITERS = tuple(
-    f"host/{name}.py" for name in ("atomic_write", "untrusted_dir", "temporary_files", "descriptor_walk")
-)
+WRITERS = tuple(f"host/{name}.py" for name in ("atomic_write", "untrusted_dir", "descriptor_walk"))
 #: Functions that change a name, and the arguments by which they do so by descriptor.
 CHANGES: dict[str, tuple[str, ...]] = {}
 CHANGES |= {name: ("dir_fd",) for name in ("mkdir", "rmdir", "unlink", "remove", "mkfifo", "mknod", "utime")}

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from agent import report
+from agent.host import processes
 from agent.host.host import Host
+from agent.lib.errors import Busy
 from agent.report import (
+    LOCK,
     STATUS,
     Item,
     Outcome,
@@ -92,3 +96,17 @@ def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path: Path, text: str) -> N
     host = Host(tmp_path)
     host.write(STATUS, text)
     assert StatusFile(host).read()["stages"] == {}
+
+
+def test_a_writer_that_hangs_does_not_hang_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "_LOCK_TIMEOUT", 0.1)
+    host = Host(tmp_path)
+    StatusFile(host).merge("notes", "x", 1)
+    with host.opened(LOCK, os.O_RDWR) as held:
+        assert processes.lock(held, 0)
+        with pytest.raises(Busy, match="another process has held"):
+            StatusFile(host).merge("notes", "x", 2)
+    StatusFile(host).merge("notes", "x", 3)
+    assert StatusFile(host).read()["notes"] == {"x": 3}

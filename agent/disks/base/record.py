@@ -16,7 +16,6 @@ from enum import StrEnum
 from agent.disks.base.facts import Filesystem
 from agent.host import processes
 from agent.host.sysfs import listed
-from agent.lib import timed_wait
 from agent.lib.errors import Busy
 from agent.lib.records import asdict, dataclass, replace
 
@@ -256,7 +255,7 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
         yield
         return
     with host.opened(f"{FOLDER}/locks/{what}", os.O_RDWR | os.O_CREAT, make=True) as lock:
-        if not timed_wait.lock(lock, patience):
+        if not processes.lock(lock, patience):
             raise Busy(
                 f"{what}: another process still works on it after {patience:g} s",
                 hint="see: gandi-agent status",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,21 +15,20 @@ from agent.disks import handler as handler
 from agent.disks.base import diskseq
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
-from agent.host import atomic_write
+from agent.host import atomic_write, processes
 from agent.host.host import Host
-from agent.lib import timed_wait
 from agent.lib.records import replace
-from agent.report import Outcome
+from agent.report import Item, Outcome
 from agent.udev.monitor import Uevent
 from tests.unit.disks.facts import part, parted, whole
 from tests.unit.sysfs import Sysfs, virtio
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.block.storage import Disk
     from agent.context import Context
-    from agent.daemon.dispatcher import Handle
     from agent.disks.base.system import System
     from agent.host.descriptor_walk import Place
 
@@ -43,7 +41,7 @@ class Cost:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.written, self.locks = list[str](), 0
-        write, lock = atomic_write.replace, timed_wait.lock
+        write, lock = atomic_write.replace, processes.lock
 
         def counted(place: Place, *arguments: Any, **how: Any) -> None:
             self.written.append(place.name)
@@ -54,7 +52,7 @@ class Cost:
             return lock(descriptor, seconds)
 
         monkeypatch.setattr(atomic_write, "replace", counted)
-        monkeypatch.setattr(timed_wait, "lock", locked)
+        monkeypatch.setattr(processes, "lock", locked)
 
 
 @pytest.fixture
@@ -86,21 +84,26 @@ def look(ctx: Context, disk: Disk) -> list[Outcome]:
     return [item.outcome for item in handler.handle(ctx, "vdb", "add", system=on(ctx, disk))]
 
 
-def test_an_event_of_a_new_disk_writes_three_files_and_takes_three_locks(
+def test_a_new_disk_is_mounted_in_three_writes_under_two_locks_and_reported_in_one_of_each(
     ctx: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record "mounting", the permanent state, the record "mounted", the outcome; the locks on the disk,
-    on decisions and on status.json.
+    """The record "mounting", the permanent state and the record "mounted", under the locks on the disk and
+    on decisions; then the outcome of the event, under the lock on status.json.
     """
     disk = replace(whole(), device=replace(whole().device, size=SIZE))
     ctx.host.write(stages.MOUNTING, "")
-    handle: Handle = partial(handler.handle, system=on(ctx, disk))
-    devices, cost = Devices(ctx, handlers={"disk": handle}), Cost(monkeypatch)
+    cost, mounted = Cost(monkeypatch), list[tuple[list[str], int]]()
+
+    def handle(ctx: Context, name: str, action: str) -> Iterator[Item]:
+        yield from handler.handle(ctx, name, action, system=on(ctx, disk))
+        cost.written.remove("mountinfo")
+        mounted.append((list(cost.written), cost.locks))
+
+    devices = Devices(ctx, handlers={"disk": handle})
     devices.queue([Uevent("add", "block", "vdb", "/devices/vdb", "disk", "disk")])
     assert devices.workers.settle(60)
-    cost.written.remove("mountinfo")
-    assert cost.written == ["vdb.json", "disks.json", "vdb.json", "status.json"]
-    assert cost.locks == 3
+    assert mounted == [(["vdb.json", "disks.json", "vdb.json"], 2)]
+    assert (cost.written[3:], cost.locks) == (["status.json"], 3)
     assert ctx.status.read()["devices"]["vdb"]["outcome"] == Outcome.CHANGED
     assert ctx.state.disks()["aaaa-1"]["size"] == SIZE
     assert Records(ctx.host).all()["vdb"].state == DiskState.MOUNTED

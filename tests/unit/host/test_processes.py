@@ -1,10 +1,12 @@
-"""A record names its process by id and start time."""
+"""A record names its process by id and start time; waits for processes end after their timeout."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,3 +78,25 @@ def test_a_child_is_not_its_parent() -> None:
     assert int(os.read(reader, 32)) == child
     os.close(reader)
     os.close(writer)
+
+
+def test_a_lock_is_taken_or_given_up_in_time(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as mine, (tmp_path / "lock").open("w") as others:
+        assert processes.lock(mine.fileno(), 0)
+        began = time.monotonic()
+        assert not processes.lock(others.fileno(), 0.2)
+        assert 0.2 <= time.monotonic() - began < 5
+        fcntl.flock(mine, fcntl.LOCK_UN)
+        assert processes.lock(others.fileno(), 0)
+
+
+def test_a_process_is_waited_for_in_time() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        assert not processes.wait_for_exit(process.pid, 0.1)
+        process.kill()
+        assert processes.wait_for_exit(process.pid, 10)
+    finally:
+        process.kill()
+        process.wait()
+    assert processes.wait_for_exit(process.pid, 0), "one that has been reaped"

@@ -10,7 +10,7 @@ from agent.block import storage
 from agent.config.settings import Settings
 from agent.context import Context, context
 from agent.disks.base.system import System
-from agent.disks.gather import gather
+from agent.disks.decide import gather
 from agent.disks.growth import root
 from agent.host.host import Host
 from tests.unit.sysfs import Sysfs, virtio

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from agent.block.mounts import Mount
 from agent.block.storage import Device, Disk
 from agent.config.settings import Settings
-from agent.disks import gather
+from agent.disks import decide
 from agent.disks.base.facts import Machine, Place
 from agent.disks.base.record import DiskState, Record
 from agent.disks.base.system import System
@@ -36,7 +36,7 @@ def test_a_mountpoint_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
         return real(path)
 
     monkeypatch.setattr(os, "lstat", lstat)
-    known = gather.gather(Host(tmp_path), System(), Settings(), {})
+    known = decide.gather(Host(tmp_path), System(), Settings(), {})
     assert known.places == {
         "/srv/empty": Place.EMPTY,
         "/srv/full": Place.FULL,
@@ -63,9 +63,9 @@ def test_what_is_the_administrators() -> None:
     }
     disks = [disk("vdb", "vdb1", "vdb2", "vdb3"), disk("vdc", "vdc1"), disk("vdd"), disk("vde"), disk("vdf")]
     expected = {"vdb", "vdb2", "vdb3", "vdc", "vdc1"}
-    assert gather.released(known, records, disks) == expected
+    assert decide.released(known, records, disks) == expected
     del records["vdb2"]
-    assert gather.released(known, records, disks) == {"vdc", "vdc1"}
+    assert decide.released(known, records, disks) == {"vdc", "vdc1"}
 
 
 def disk(name: str, *partitions: str) -> Disk:
@@ -80,6 +80,6 @@ def test_what_the_automounter_is_offered_is_taken(tmp_path: Path) -> None:
         "vdd": record("vdd", "254:48", DiskState.OFFERED),
         "vde": record("vde", "254:64", DiskState.ANNOUNCED),
     }
-    known = gather.gather(Host(tmp_path), System(), Settings(), records)
+    known = decide.gather(Host(tmp_path), System(), Settings(), records)
     assert known.places == {}, "a look would mount"
     assert [(found.mountpoint, found.ours) for found in known.filesystems] == [("/srv/vdd", True)]

@@ -14,12 +14,12 @@ from types import FrameType
 
 import pytest
 
-from agent.host import atomic_write, temporary_files, untrusted_dir
+from agent.host import atomic_write, untrusted_dir
 from agent.host.host import Host
 
 ME = (os.geteuid(), os.getegid())
 #: Only these make and remove such names.
-WATCHED = ("agent/host/atomic_write.py", "agent/host/temporary_files.py")
+WATCHED = ("agent/host/atomic_write.py",)
 
 WORK: dict[str, Callable[[Host], object]] = {
     "status": lambda host: host.write("/run/gandi/status.json", "after", owner=ME),
@@ -92,7 +92,7 @@ def test_a_kill_at_any_line_leaves_nothing(root: Path, what: str) -> None:
 
 def test_what_is_being_written_is_left_alone(root: Path) -> None:
     host = Host(root)
-    with host.place("/etc/hosts") as place, temporary_files.name(place) as name:
+    with host.place("/etc/hosts") as place, atomic_write.temporary_name(place) as name:
         (root / "etc" / name).write_text("half")
         there = left(root)
         assert len(there) == 2
@@ -108,7 +108,7 @@ def test_a_process_is_known_by_number_start_and_boot(root: Path, which: int) -> 
     host = Host(root)
     with (
         host.place("/run/gandi/file") as place,
-        temporary_files.name(place) as name,
+        atomic_write.temporary_name(place) as name,
         subprocess.Popen(["sleep", "600"]) as other,
         contextlib.ExitStack() as stack,
     ):
@@ -148,7 +148,7 @@ def test_a_note_leads_through_no_link_of_a_users(root: Path) -> None:
 
 def test_what_cannot_be_noted_is_written_all_the_same(root: Path) -> None:
     """Without room for the note there may be room for the file, on another filesystem."""
-    for folder in temporary_files.FOLDERS:
+    for folder in atomic_write.FOLDERS:
         os.rmdir(root / folder.lstrip("/"))
         (root / folder.lstrip("/")).touch()
     host = Host(root)

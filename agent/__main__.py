@@ -114,7 +114,7 @@ def _config(host: Host, chosen: Namespace) -> int:
 
     match chosen.what:
         case "validate":
-            return documents.validate(host, chosen.path)
+            return documents.validate(host, chosen.path, as_json=chosen.json)
         case "schema":
             return documents.schema()
         case _:
@@ -296,6 +296,7 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     validate.add_argument(
         "path", metavar="PATH", help="a file, a folder laid out as a drive, a device; - is stdin"
     )
+    validate.add_argument("--json", action="store_true", help="print JSON, for programs")
     about.add_parser("schema", help="the JSON Schema of the native document")
     get = verbs.add_parser("get", help="the platform's metadata of this machine")
     get.add_argument("key", nargs="?", metavar="KEY", help="default: every key")

@@ -26,6 +26,7 @@ complete -c gandi-agent -n '__gandi_agent_after config show' -l json -d 'print J
 complete -c gandi-agent -n '__gandi_agent_after config; and not __fish_seen_subcommand_from show validate schema' -a validate -d 'the errors of a document, a drive or an image'
 complete -c gandi-agent -n '__gandi_agent_after config validate' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after config validate' -F -d 'a file, a folder laid out as a drive, a device; - is stdin'
+complete -c gandi-agent -n '__gandi_agent_after config validate' -l json -d 'print JSON, for programs'
 complete -c gandi-agent -n '__gandi_agent_after config; and not __fish_seen_subcommand_from show validate schema' -a schema -d 'the JSON Schema of the native document'
 complete -c gandi-agent -n '__gandi_agent_after config schema' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__fish_use_subcommand' -a get -d 'the platform\'s metadata of this machine'

@@ -6,6 +6,7 @@ import os
 
 from agent.host import terminal
 from agent.lib.errors import ConfigError
+from agent.reader.common import problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,22 +26,40 @@ def get(host: Host, key: str | None) -> int:
     return 0
 
 
-def validate(host: Host, path: str) -> int:
-    """Print each problem of a document or medium with place and remedy; return 1 if it is not valid."""
+#: The exit status of ``validate`` if something well-formed will not happen. 2 is that of wrong arguments.
+UNSUPPORTED = 3
+_WORDS = {problem.ERROR: "error", problem.UNSUPPORTED: "unsupported", problem.HARMLESS: "ignored"}
+
+
+def validate(host: Host, path: str, *, as_json: bool = False) -> int:
+    """Print each problem of a document or medium with place and remedy. Return 0 if everything delivered
+    will happen, 1 if there are errors, UNSUPPORTED if something will not happen although it is well-formed.
+    """
     from agent.image import delivery
 
     parsed = delivery.read(host, path)
-    for problem in parsed.problems:
-        word = "ignored" if problem.harmless else "error"
-        terminal.print_lines(f"{path}: {word}: {problem.path}: {problem.message}")
-        if problem.hint:
-            terminal.print_lines(f"  try: {problem.hint}")
-    errors = sum(not problem.harmless for problem in parsed.problems)
-    if errors or parsed.config is None:
+    counted = {severity: sum(one.severity == severity for one in parsed.problems) for severity in _WORDS}
+    is_wrong = bool(counted[problem.ERROR]) or parsed.config is None
+    status = 1 if is_wrong else UNSUPPORTED if counted[problem.UNSUPPORTED] else 0
+    source = parsed.config.identity.source if parsed.config else None
+    if as_json:
+        found = [
+            {"path": one.path, "message": one.message, "hint": one.hint, "severity": _WORDS[one.severity]}
+            for one in parsed.problems
+        ]
+        terminal.print_json({"source": source, "valid": not is_wrong, "status": status, "problems": found})
+        return status
+    for one in parsed.problems:
+        terminal.print_lines(f"{path}: {_WORDS[one.severity]}: {one.path}: {one.message}")
+        if one.hint:
+            terminal.print_lines(f"  try: {one.hint}")
+    if is_wrong:
+        errors = counted[problem.ERROR]
         terminal.print_lines(f"{path}: {errors} error{'' if errors == 1 else 's'}")
-        return 1
-    terminal.print_lines(f"{path}: valid ({parsed.config.identity.source})")
-    return 0
+    else:
+        left = f", but {counted[problem.UNSUPPORTED]} of it not supported" if status else ""
+        terminal.print_lines(f"{path}: valid ({source}){left}")
+    return status
 
 
 def schema() -> int:

@@ -8,8 +8,8 @@ Stored as canonical JSON (sorted keys, no spaces): equal configurations are equa
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 
+from agent.config import nics
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
 from agent.lib.records import asdict, dataclass, replace
@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from agent.config.nics import Nic
 
 #: Written into each stored document; load() refuses a newer one.
 VERSION = 1
@@ -29,70 +31,6 @@ class Identity:
 
     source: str
     id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A route of a NIC; ``on_link`` if the gateway is outside the networks of its addresses."""
-
-    destination: str
-    gateway: str | None = None
-    on_link: bool = False
-    metric: int | None = None
-
-
-class Kind(StrEnum):
-    """The kind of a NIC."""
-
-    PHYSICAL = "physical"
-    BOND = "bond"
-    VLAN = "vlan"
-    BRIDGE = "bridge"
-
-
-@dataclass(frozen=True, slots=True)
-class Bond:
-    """The options of a bond, by the kernel's names (bonding.rst); ``miimon`` is in milliseconds."""
-
-    mode: str = "active-backup"
-    miimon: int | None = None
-    xmit_hash_policy: str | None = None
-    lacp_rate: str | None = None
-    primary: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Nic:
-    """One NIC. ``number`` is unique, defines the order, and is how other NICs refer to it.
-
-    A physical NIC is paired with an interface of the machine by ``mac`` (lower case) if given, else by
-    ``name`` if given, else by its number. A NIC of another ``kind`` is created as ``name`` (required), with
-    ``mac`` if given. ``ports`` are the numbers of the NICs in a bond or bridge; a VLAN has ``parent``, the
-    number of the NIC below, and its id in ``vlan``. ``addresses`` are ``address/prefix``. ``accept_ra`` is
-    the kernel's setting for router advertisements; ``ra_address``, ``ra_dns`` and ``ra_gateway`` set what
-    they may configure. The boot does not wait for an ``optional`` NIC.
-    """
-
-    number: int
-    mac: str | None = None
-    name: str | None = None
-    kind: Kind = Kind.PHYSICAL
-    ports: tuple[int, ...] = ()
-    parent: int | None = None
-    vlan: int | None = None
-    bond: Bond | None = None
-    addresses: tuple[str, ...] = ()
-    routes: tuple[Route, ...] = ()
-    nameservers: tuple[str, ...] = ()
-    search: tuple[str, ...] = ()
-    mtu: int | None = None
-    optional: bool = False
-    dhcp4: bool = False
-    dhcp6: bool = False
-    accept_ra: bool = True
-    ra_address: bool = True
-    ra_dns: bool = True
-    ra_gateway: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +108,8 @@ class InstanceConfig:
 
 def to_dict(config: InstanceConfig) -> dict[str, Any]:
     """Return the configuration as a document of JSON's types, for ``from_dict``."""
-    return asdict(config) | {"version": VERSION}
+    document = asdict(replace(config, nics=()))
+    return document | {"nics": [nics.to_dict(nic) for nic in config.nics], "version": VERSION}
 
 
 def dump(config: InstanceConfig) -> bytes:
@@ -194,7 +133,7 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
         return InstanceConfig(
             identity=Identity(**document.pop("identity")),
             nameservers=tuple(document.pop("nameservers")),
-            nics=tuple(_nic(nic) for nic in document.pop("nics")),
+            nics=tuple(nics.from_dict(nic) for nic in document.pop("nics")),
             users=tuple(map(_user, document.pop("users"))),
             scripts=tuple(map(_script, document.pop("scripts"))),
             boot=tuple(map(_script, document.pop("boot"))),
@@ -213,13 +152,3 @@ def _script(script: dict[str, Any]) -> Script:
 
 def _user(user: dict[str, Any]) -> User:
     return User(**user | {name: tuple(user[name]) for name in ("keys", "groups", "sudo")})
-
-
-def _nic(nic: dict[str, Any]) -> Nic:
-    made = {
-        "kind": Kind(nic["kind"]),
-        "bond": Bond(**nic["bond"]) if nic["bond"] else None,
-        "routes": tuple(Route(**route) for route in nic["routes"]),
-    }
-    lists = {name: tuple(nic[name]) for name in ("addresses", "nameservers", "search", "ports")}
-    return Nic(**nic | made | lists)

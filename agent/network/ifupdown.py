@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.model import Route
+    from agent.config.nics import Route
     from agent.host.host import Host
     from agent.network.interfaces import Link
 

@@ -8,7 +8,7 @@ physical one by ``ip link set``.
 
 from __future__ import annotations
 
-from agent.config.model import Bond, Kind
+from agent.config.nics import Bond, Kind
 from agent.network.interfaces import MIIMON
 
 TYPE_CHECKING = False

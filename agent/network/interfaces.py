@@ -13,7 +13,7 @@ import select
 import socket
 import time
 
-from agent.config.model import Kind, Nic
+from agent.config.nics import Kind, Nic
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE, number
@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.config.model import Route
+    from agent.config.nics import Route
     from agent.host.host import Host
 
 _SYS = "/sys/class/net"

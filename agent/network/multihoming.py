@@ -9,7 +9,7 @@ containers and tunnels add their routes.
 
 from __future__ import annotations
 
-from agent.config.model import Route
+from agent.config.nics import Route
 from agent.lib.records import replace
 from agent.network.interfaces import Link, Rule, Table, family, is_default
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from agent.config.model import Bond, Kind
+from agent.config.nics import Bond, Kind
 from agent.network import networkd
 from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.model import Route
+    from agent.config.nics import Route
     from agent.host.host import Host
     from agent.network.interfaces import Link, Rule
 

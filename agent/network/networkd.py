@@ -8,7 +8,7 @@ take over the MAC of a NIC.
 
 from __future__ import annotations
 
-from agent.config.model import Bond, Kind
+from agent.config.nics import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
 from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.config.model import Nic, Route
+    from agent.config.nics import Nic, Route
     from agent.host.host import Host
     from agent.network.interfaces import Link, Rule
 

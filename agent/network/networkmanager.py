@@ -6,7 +6,7 @@ document wants no such address, advertisements are accepted only if they supply 
 
 from __future__ import annotations
 
-from agent.config.model import Bond, Kind
+from agent.config.nics import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import WHITE, lines
 from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile, family
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.model import Route
+    from agent.config.nics import Route
     from agent.host.host import Host
     from agent.network.interfaces import Link
 

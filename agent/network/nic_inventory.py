@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from agent.config.model import Nic
+    from agent.config.nics import Nic
     from agent.context import Context
     from agent.host.host import Host
     from agent.network.interfaces import Interface

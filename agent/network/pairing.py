@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from agent.config.model import Nic
+    from agent.config.nics import Nic
     from agent.network.interfaces import Interface
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config.model import Kind
+from agent.config.nics import Kind
 from agent.lib.records import replace
 from agent.network import multihoming
 from agent.network.interfaces import Interface, Link, with_router_advertisements
@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.model import Nic
+    from agent.config.nics import Nic
 
 
 def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool) -> tuple[Link, ...]:

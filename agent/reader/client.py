@@ -24,7 +24,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.lib.text import printable
 from agent.reader.common.archive_layout import OFFSETS
-from agent.reader.common.problem import Problem, shown
+from agent.reader.common.problem import ERROR, HARMLESS, UNSUPPORTED, Problem, shown
 from agent.reader.dialects import DIALECTS
 
 TYPE_CHECKING = False
@@ -266,6 +266,11 @@ def _how(status: int) -> str:
     return f"by signal {-code}" if code < 0 else f"with exit status {code}"
 
 
+def _severity(given: object) -> str:
+    """Return the severity; one that the child may not send counts as an error."""
+    return given if given in (UNSUPPORTED, HARMLESS) else ERROR
+
+
 def _parsed(answer: dict[str, Any]) -> Parsed:
     config, raw = answer.get("config"), answer.get("raw")
     start, length = answer.get("extent", (0, 0))
@@ -277,8 +282,8 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
         raw=b64decode(raw) if raw is not None else None,
         problems=tuple(
-            Problem(shown(path), printable(message), printable(hint), harmless)
-            for path, message, hint, harmless in answer["problems"]
+            Problem(shown(path), printable(message), printable(hint), _severity(severity))
+            for path, message, hint, severity in answer["problems"]
         ),
         digest=str(answer.get("digest", "")),
         is_unchanged=bool(answer.get("same")),

@@ -13,7 +13,7 @@ from agent.lib.records import dataclass
 from agent.reader.common.archive_layout import BLOCK, CONFIG, OFFSETS, SCRIPT, modules_release
 from agent.reader.common.bounds import read_json
 from agent.reader.common.document import too_large
-from agent.reader.common.problem import Problem
+from agent.reader.common.problem import HARMLESS, Problem
 from agent.reader.common.result import Reading, encoded, problem_rows
 from agent.reader.formats import tar_archive
 
@@ -114,7 +114,7 @@ def _at(offset: int) -> _Delivery | None:
     if found.foreign:
         return _Delivery(found)
     raw, script = (_content(found, name) for name in (CONFIG, SCRIPT))
-    is_ours = found.is_recognised and (raw is not None or any(not p.harmless for p in found.problems))
+    is_ours = found.is_recognised and (raw is not None or any(p.is_error for p in found.problems))
     return _Delivery(found, raw, script) if is_ours else None
 
 
@@ -156,7 +156,7 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
     if reading.secrets and kept is not None:
         hint = "give a crypt(3) hash instead, and it is kept as /gandi/config"
         found.problems.append(
-            Problem(CONFIG, "contains a password in plain text: not kept", hint, harmless=True)
+            Problem(CONFIG, "contains a password in plain text: not kept", hint, severity=HARMLESS)
         )
         kept = None
     return answer | {"raw": kept}

@@ -15,10 +15,10 @@ import re
 from functools import partial
 
 from agent import network, sources
-from agent.config.model import Kind
+from agent.config.nics import Kind, to_dict
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError
-from agent.lib.records import asdict, replace
+from agent.lib.records import replace
 from agent.network import interfaces, nic_inventory, sysctls, virtio_queues
 from agent.network.interfaces import Interface
 from agent.network.managers import inactive_with_files, keys
@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.config.model import Nic
+    from agent.config.nics import Nic
     from agent.context import Context
     from agent.host.host import Host
     from agent.network import Renderer
@@ -217,7 +217,7 @@ def _reconcile(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
             return changed(name, link.name)
     return ctx.state.reconcile(
         name,
-        delivered="dhcp" if link.fallback else canonical(asdict(link.nic)).decode(),
+        delivered="dhcp" if link.fallback else canonical(to_dict(link.nic)).decode(),
         wanted=wanted,
         live=live,
         apply=write,

@@ -167,8 +167,8 @@ def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool)
     if parsed.raw is not None:
         ctx.host.mkdir("/gandi", mode=0o700)
         ctx.host.write(DOCUMENT, parsed.raw, mode=0o600, sync=True)
-    harmless = all(problem.harmless for problem in parsed.problems)
-    if parsed.is_complete and harmless and named and not parsed.secrets:
+    has_errors = any(problem.is_error for problem in parsed.problems)
+    if parsed.is_complete and not has_errors and named and not parsed.secrets:
         ctx.host.write(delivered, parsed.digest, mode=0o600)
     else:
         # Without it the next delivery is read again, and its problems are reported again.
@@ -248,10 +248,10 @@ def _restore_identity(ctx: Context) -> Iterator[Item]:
 
 def _problem_items(problems: tuple[Problem, ...]) -> Iterator[Item]:
     for problem in problems:
-        if problem.harmless:
-            yield Item(problem.path, Outcome.SKIPPED, problem.message, problem.hint)
-        else:
+        if problem.is_error:
             yield failed(problem.path, problem.message, problem.hint)
+        else:
+            yield Item(problem.path, Outcome.SKIPPED, problem.message, problem.hint)
 
 
 def _place(found: FoundMedium) -> str:

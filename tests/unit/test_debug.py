@@ -13,6 +13,7 @@ import pytest
 from agent import stages
 from agent.__main__ import main
 from agent.config import model
+from agent.config.nics import Nic
 from agent.config.settings import SettingsFile
 from agent.context import Context, context
 from agent.disks import decide, policy
@@ -192,7 +193,7 @@ def test_each_medium_that_was_looked_at_and_why_it_is_none(
 
 
 def test_which_nic_is_which_interface(host: Host, said: list[str]) -> None:
-    nics = (model.Nic(0), model.Nic(1, mac="52:54:00:00:00:09"))
+    nics = (Nic(0), Nic(1, mac="52:54:00:00:00:09"))
     there = [Interface("ens3", "52:54:00:00:00:03")]
     network._pair(context(host), nics, there, {0: "52:54:00:00:00:03"})
     (line,) = said

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from agent.config import model
+from agent.config.nics import Nic
 from agent.host.host import Host
 from agent.state.store import State
 from tests.vm.rig import GuestFile
@@ -14,7 +15,7 @@ from tests.vm.rig import GuestFile
 NO_MEDIUM = "echo CONFIG_SOURCE_TIMEOUT=0 >> /etc/default/gandi"
 
 
-def stored(*nics: model.Nic, **more: object) -> tuple[GuestFile, ...]:
+def stored(*nics: Nic, **more: object) -> tuple[GuestFile, ...]:
     """Return the files of a stored document with these NICs, for an image."""
     identity = model.Identity("native", "one")
     config = model.InstanceConfig(identity, nics=nics, **more)  # type: ignore[arg-type]  # its fields

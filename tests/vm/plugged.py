@@ -4,7 +4,7 @@ booted once for all hot-plug tests.
 
 from __future__ import annotations
 
-from agent.config.model import Nic, Route
+from agent.config.nics import Nic, Route
 from tests.vm import rig
 from tests.vm.documents import stored
 from tests.vm.rig import Image, ImageSpec, Machine, MachineSpec, State, build, newest_deb, saved

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.model import Nic, Route
+from agent.config.nics import Nic, Route
 from tests.vm.conftest import Rig
 from tests.vm.documents import NO_MEDIUM, stored
 from tests.vm.rig import GuestFile, ImageSpec, Machine, MachineSpec, newest_deb

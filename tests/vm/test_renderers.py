@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.model import Bond, Kind, Route
-from agent.config.model import Nic as Wanted
+from agent.config.nics import Bond, Kind, Route
+from agent.config.nics import Nic as Wanted
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.documents import NO_MEDIUM, stored

@@ -4,6 +4,11 @@ pydantic reports all errors of a document at once with their paths. So a documen
 one place, and its valid items are applied all the same. Each part of a document is a frozen dataclass with
 fields made by ``value``, ``part``, ``parts`` and ``named``.
 
+What a part does not declare is not ignored: ``unused`` names its keys that are documented and not handled,
+as harmless or as refused. A refused key, and an unknown one, costs the item that has it, which would mean
+something else without the key. The spelling of a key is free where it can only mean one thing: ``-`` for
+``_``, upper case, blanks around it; so is one value in place of a list of one.
+
 Only pydantic's core is used, with schemas that are plain dicts, as pydantic_core.core_schema describes them.
 Importing pydantic itself and making five models from annotations costs three times as much as the core and
 this module, at each first boot.
@@ -15,18 +20,21 @@ import difflib
 import re
 
 from agent.lib import records
+from agent.lib.records import dataclass, field
+from agent.lib.text import WHITE
 from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
-from agent.reader.common.problem import MAX_PROBLEMS, Problem, bounded, shown
+from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, TypeVar
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, TypeAlias, TypeVar
 
     from pydantic_core import CoreSchema, ErrorDetails
 
     Part = TypeVar("Part")
+    Location: TypeAlias = tuple[int | str, ...]
 
 #: Maximum rounds. Each leaves out at least one item on each invalid path, so nesting limits their number.
 _ROUNDS = 20
@@ -34,7 +42,9 @@ _ROUNDS = 20
 
 #: Marks a field without a default: if it is missing, the item that contains it is left out.
 REQUIRED: Any = object()
-_SCHEMA, _ALSO, _EXACT = "schema", "also", "exact"
+#: What an unknown key costs: the item that has it, only itself, or nothing.
+ITEM, ITSELF, NOTHING = "item", "itself", "nothing"
+_SCHEMA, _EXACT, _SPLIT = "schema", "exact", "split"
 _DEFECT = "deliver less of it, to find out which item it is"
 #: Message and hint for the validator's own errors.
 _SHAPES = {
@@ -42,27 +52,64 @@ _SHAPES = {
     "dict_type": ("not a dictionary", "write it in braces: {...}"),
     "dataclass_type": ("not a dictionary", "write it in braces: {...}"),
 }
+#: Between values that are written as one string.
+_SEPARATORS = re.compile(r"[ \t\n\r,]+")
+_LOST = "the item around it is left out"
 _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
 
 
-def value(
-    reader: Callable[[object], Any], default: Any = REQUIRED, *, also: str = "", exact: bool = False
-) -> Any:
-    """Declare a field for one value, read by ``reader``; ``also`` is a second spelling of its key. With
-    ``exact`` an invalid value leaves out the item around it, since the default would change its meaning.
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """The keys of a part that are documented and not handled, each with the reason; spelled with ``_``.
+
+    ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it; at the top of a
+    document it costs itself, and is unsupported. ``unknown``: what any other key costs.
     """
-    return _field(_read_by(reader), default, also, exact=exact)
+
+    harmless: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    unknown: str = ITSELF
 
 
-def part(of: type) -> Any:
-    """Declare a field for a part of the document, or None."""
-    return _field(_nullable(schema(of)), None)
+#: By part.
+UNUSED: dict[type, Unused] = {}
+_NONE = Unused()
+_ANY: Any = {"type": "any"}
 
 
-def parts(of: type | Callable[[object], Any]) -> Any:
-    """Declare a field for a list of parts or values; None without a list, and for each invalid item."""
+def unused(
+    of: type,
+    *,
+    harmless: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None,
+    unknown: str = ITEM,
+) -> None:
+    """Declare the keys of a part that it does not handle (see ``Unused``)."""
+    UNUSED[of] = Unused(harmless or {}, refused or {}, unknown)
+
+
+def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, exact: bool = False) -> Any:
+    """Declare a field for one value, read by ``reader``. With ``exact`` an invalid value leaves out the item
+    around it, since the default would change its meaning.
+    """
+    return _field(_read_by(reader), default, exact=exact)
+
+
+def part(of: type, *, exact: bool = False) -> Any:
+    """Declare a field for a part of the document, or None. With ``exact``, what leaves out the part leaves
+    out the item around it too.
+    """
+    return _field(_nullable(schema(of)), None, exact=exact)
+
+
+def parts(of: type | Callable[[object], Any], *, split: bool = False, exact: bool = False) -> Any:
+    """Declare a field for a list of parts or values; None without a list, and for each invalid item. A
+    single one may be written without the list; with ``split``, several may be written in one string, with
+    blanks or commas between them. ``exact`` is about what is no list.
+    """
     one = schema(of) if isinstance(of, type) else _read_by(of)
-    return _field(_nullable({"type": "list", "items_schema": _nullable(one)}), None)
+    many: CoreSchema = {"type": "list", "items_schema": _nullable(one), "metadata": {_SPLIT: split}}
+    return _field(_nullable(many), None, exact=exact)
 
 
 def _read_by(reader: Callable[[object], Any]) -> CoreSchema:
@@ -80,11 +127,11 @@ def named(of: type | Callable[[object], Any]) -> Any:
     return _field(_nullable(many), None)
 
 
-def _field(of: CoreSchema, default: Any, also: str = "", *, exact: bool = False) -> Any:
+def _field(of: CoreSchema, default: Any, *, exact: bool = False) -> Any:
     if default is REQUIRED:
-        return records.field(metadata={_SCHEMA: of, _ALSO: also})
+        return records.field(metadata={_SCHEMA: of})
     with_default = {"type": "default", "schema": of, "default": default, "metadata": {_EXACT: exact}}
-    return records.field(default=default, metadata={_SCHEMA: with_default, _ALSO: also})
+    return records.field(default=default, metadata={_SCHEMA: with_default})
 
 
 def schema(of: type) -> CoreSchema:
@@ -106,44 +153,29 @@ def schema(of: type) -> CoreSchema:
 
 
 def _declared(one: records.Field[Any]) -> Any:
-    declared = {"type": "dataclass-field", "name": one.name, "schema": one.metadata[_SCHEMA]}
-    also = one.metadata[_ALSO]
-    return declared | ({"validation_alias": [[one.name], [also]]} if also else {})
+    return {"type": "dataclass-field", "name": one.name, "schema": one.metadata[_SCHEMA]}
 
 
-def validate(
-    of: type[Part], document: dict[str, Any], *, partly: bool = False
-) -> tuple[Part, list[Problem]]:
+def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Problem]]:
     """Return the valid part of the document, and a problem for each item that was left out.
-
-    ``partly``: the agent handles only a part of this format. Another key is not an error, and is reported
-    once for all items that have it.
 
     Every field of ``of`` needs a default, or must be in a list with items that may be None: a list item that
     is invalid as a whole becomes None. ``document`` is modified.
     """
     whole = schema(of)
     validator = SchemaValidator(whole, {"hide_input_in_errors": True})
-    known = frozenset(_keys(whole))
     problems = _many_unknown(document, {one["name"] for one in _declarations(whole)})
-    told: set[tuple[int | str, ...]] = set()
+    reading = _Reading(whole, problems)
+    reading.normalise(whole, document, ())
     for _ in range(_ROUNDS):
         try:
-            told_once = _unhandled(problems) if partly else problems
-            return validator.validate_python(document), bounded(told_once)
+            return validator.validate_python(document), bounded(problems)
         except ValidationError as error:
             for wrong in error.errors(include_url=False, include_context=False):
                 if not wrong["loc"]:
                     what = f"not taken as a whole: {wrong['type']}"
                     return of(), bounded([*problems, Problem("the document", what, _DEFECT)])
-                missing, exact = wrong["type"] == "missing", _is_exact(whole, wrong["loc"])
-                # A required value that an earlier round left out is missing now: it is reported already.
-                if not (missing and wrong["loc"] in told):
-                    # Searching for a similar key is slow, and no more problems than these are shown.
-                    likely = known if len(problems) < MAX_PROBLEMS else frozenset[str]()
-                    problems.append(_problem(wrong, likely, exact=exact))
-                told.add(wrong["loc"])
-                _leave_out(document, wrong["loc"][:-1] if missing or exact else wrong["loc"])
+                reading.leave_out(document, wrong)
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
@@ -151,10 +183,10 @@ def _many_unknown(document: dict[str, Any], known: set[str]) -> list[Problem]:
     """Remove the unknown keys of a document with so many keys that reporting each would take long."""
     if len(document) <= MAX_ITEMS:
         return []
-    unknown = [key for key in document if key.replace("-", "_") not in known]
+    unknown = [key for key in document if _plain(key) not in known]
     for key in unknown:
         del document[key]
-    return [Problem("the document", f"{len(unknown)} unknown keys", "they have no effect", harmless=True)]
+    return [Problem("the document", f"{len(unknown)} unknown keys", "they have no effect", UNSUPPORTED)]
 
 
 def _declarations(whole: Any) -> list[Any]:
@@ -162,14 +194,129 @@ def _declarations(whole: Any) -> list[Any]:
     return declared
 
 
-def _unhandled(problems: Iterable[Problem]) -> list[Problem]:
-    told = []
-    for problem in problems:
-        if problem.harmless:
-            key = re.sub(r"\[[0-9]+\]", "[]", problem.path)
-            problem = Problem(key, "this key is not handled", "it has no effect", harmless=True)
-        told.append(problem)
-    return list(dict.fromkeys(told))
+def _plain(key: str) -> str:
+    """Return a key as parts declare it."""
+    return key.strip(WHITE).lower().replace("-", "_")
+
+
+class _Reading:
+    """One document: its problems, the places that were reported, and the keys as they were written."""
+
+    def __init__(self, whole: Any, problems: list[Problem]) -> None:
+        self.whole = whole
+        self.problems = problems
+        self.known = frozenset(_keys(whole))
+        self._reported: set[Location] = set()
+        self._written: dict[Location, str] = {}
+
+    def normalise(self, core: Any, given: Any, at: Location) -> Any:
+        """Return the value with the keys of its parts as they are declared, and with a list in place of the
+        only value of one. Dictionaries and lists are changed in place.
+        """
+        core = _bare(core)
+        match core:
+            case {"items_schema": inner}:
+                given = _as_list(core, given)
+                for place, one in enumerate(given if isinstance(given, list) else ()):
+                    given[place] = self.normalise(inner, one, (*at, place))
+            case {"values_schema": inner} if isinstance(given, dict):
+                for key, one in given.items():
+                    given[key] = self.normalise(inner, one, (*at, key))
+            case {"type": "dataclass"} if isinstance(given, dict):
+                self._normalise_part(core, given, at)
+        return given
+
+    def _normalise_part(self, core: Any, given: dict[str, Any], at: Location) -> None:
+        declared = {one["name"]: one["schema"] for one in _declarations(core)}
+        unhandled = UNUSED.get(core["cls"], _NONE)
+        for key in list(given):
+            name = _plain(key)
+            is_known = name in declared or name in unhandled.harmless or name in unhandled.refused
+            if name != key and is_known:
+                if name in given:
+                    what = "the key appears in two spellings: this one is left out"
+                    self.problems.append(Problem(path((*at, key)), what, "write one of them"))
+                    del given[key]
+                    continue
+                given[name] = given.pop(key)
+                self._written[*at, name] = key
+            if name in declared and name in given:
+                given[name] = self.normalise(declared[name], given[name], (*at, name))
+
+    def leave_out(self, document: dict[str, Any], wrong: ErrorDetails) -> None:
+        """Report an error of the validator, and leave out the item that it costs."""
+        kind, place = wrong["type"], tuple(wrong["loc"])
+        if kind == "unexpected_keyword_argument":
+            problem, costs_item = self._unhandled(place)
+            lost = place[:-1] if costs_item else place
+        else:
+            lost = place[:-1] if kind == "missing" else place
+            problem = self._problem(wrong, costs_item=kind != "missing" and _is_exact(self.whole, lost))
+        while len(lost) > 1 and _is_exact(self.whole, lost):
+            lost = lost[:-1]
+        # A required value that an earlier round left out is missing now: it is reported already.
+        if not (kind == "missing" and place in self._reported):
+            self.problems.append(problem)
+        self._reported.add(place)
+        _leave_out(document, lost)
+
+    def _unhandled(self, place: Location) -> tuple[Problem, bool]:
+        """Return the problem of a key that is not declared, and whether it costs the item that has it."""
+        *above, key = place
+        unhandled = UNUSED.get(_part_at(self.whole, above), _NONE)
+        at = self.spelled(place)
+        if why := unhandled.harmless.get(str(key)):
+            return Problem(_any_item(at), f"no effect: {why}", "", HARMLESS), False
+        why = unhandled.refused.get(str(key))
+        if why and above:
+            return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
+        if why:
+            return Problem(at, f"not supported: {why}", "do it in another way", UNSUPPORTED), False
+        hint = self._similar_key(str(key))
+        if unhandled.unknown == ITEM and above:
+            return Problem(at, f"unknown key: {_LOST}", hint), True
+        severity = HARMLESS if unhandled.unknown == NOTHING else UNSUPPORTED
+        return Problem(_any_item(at), "unknown key: it has no effect", hint, severity), False
+
+    def _problem(self, wrong: ErrorDetails, *, costs_item: bool) -> Problem:
+        """Return the problem for an invalid value, with its type, never the value."""
+        kind, at = wrong["type"], self.spelled(tuple(wrong["loc"]))
+        if kind == "missing":
+            return Problem(at, "missing", f"without it {_LOST}")
+        said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
+        said, hint = _SHAPES.get(kind, (said, hint or "correct it in the document and deliver it again"))
+        lost = f": {_LOST}" if costs_item else ""
+        return Problem(at, f"{said} (given: {_kind(wrong['input'])}){lost}", hint)
+
+    def spelled(self, place: Location) -> str:
+        """Return the place as messages show it, with the keys as they were written."""
+        return path(self._written.get(place[: n + 1], step) for n, step in enumerate(place))
+
+    def _similar_key(self, key: str) -> str:
+        # Searching for a similar key is slow, and no more problems than these are shown.
+        likely = self.known if len(self.problems) < MAX_PROBLEMS else ()
+        near = difflib.get_close_matches(_plain(key)[:80], likely, n=1)
+        return f"did you mean {near[0]}?" if near else "remove it, or correct its name"
+
+
+def _bare(core: Any) -> Any:
+    while core["type"] in ("default", "nullable"):
+        core = core["schema"]
+    return core
+
+
+def _as_list(core: Any, given: Any) -> Any:
+    """Return a list in place of its only item, and of a string of several where the field allows that."""
+    if isinstance(given, str) and core["metadata"][_SPLIT]:
+        return [one for one in _SEPARATORS.split(given) if one]
+    is_part = _bare(core["items_schema"])["type"] == "dataclass"
+    is_one = isinstance(given, str | int | float) and not isinstance(given, bool)
+    return [given] if is_one and not is_part else given
+
+
+def _any_item(place: str) -> str:
+    """Return the place for all items of its lists: what is not handled is reported once."""
+    return re.sub(r"\[[0-9]+\]", "[]", place)
 
 
 def path(location: Iterable[int | str]) -> str:
@@ -178,31 +325,28 @@ def path(location: Iterable[int | str]) -> str:
     return text.removeprefix(".")
 
 
-def _is_exact(core: Any, location: Iterable[int | str]) -> bool:
-    """Return whether the field at that place was declared ``exact``."""
-    for step in location:
-        while core["type"] in ("default", "nullable"):
-            core = core["schema"]
-        match core:
+def _core_at(whole: Any, place: Iterable[int | str]) -> Any:
+    """Return the schema at a place, with its default."""
+    core = whole
+    for step in place:
+        match _bare(core):
             case {"items_schema": inner} | {"values_schema": inner}:
                 core = inner
             case {"type": "dataclass", "schema": {"fields": declared}}:
-                found = (one["schema"] for one in declared if one["name"] == step)
-                core = next(found, {"type": "any"})
-    return bool(core.get("metadata", {}).get(_EXACT))
+                core = next((one["schema"] for one in declared if one["name"] == step), _ANY)
+            case _:
+                return _ANY
+    return core
 
 
-def _problem(wrong: ErrorDetails, known: frozenset[str], *, exact: bool = False) -> Problem:
-    """Return the problem for an error of the validator, with the type of the value, never the value."""
-    kind, location = wrong["type"], wrong["loc"]
-    if kind == "unexpected_keyword_argument":
-        return Problem(path(location), "unknown key", _similar_key(str(location[-1]), known), harmless=True)
-    if kind == "missing":
-        return Problem(path(location), "missing", "without it the item around it is left out")
-    said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
-    said, hint = _SHAPES.get(kind, (said, hint or "correct it in the document and deliver it again"))
-    lost = ": the item around it is left out" if exact else ""
-    return Problem(path(location), f"{said} (given: {_kind(wrong['input'])}){lost}", hint)
+def _is_exact(whole: Any, place: Iterable[int | str]) -> bool:
+    """Return whether the field at that place was declared ``exact``."""
+    return bool(_core_at(whole, place).get("metadata", {}).get(_EXACT))
+
+
+def _part_at(whole: Any, place: Iterable[int | str]) -> Any:
+    """Return the part at that place, None if there is none."""
+    return _bare(_core_at(whole, place)).get("cls")
 
 
 def _kind(given: object) -> str:
@@ -212,11 +356,6 @@ def _kind(given: object) -> str:
     if given is None or isinstance(given, bool):
         return "null" if given is None else "true or false"
     return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")
-
-
-def _similar_key(key: str, known: frozenset[str]) -> str:
-    near = difflib.get_close_matches(key[:80], known, n=1)
-    return f"did you mean {near[0]}?" if near else "it has no effect"
 
 
 def _leave_out(document: Any, location: tuple[int | str, ...]) -> None:

@@ -13,14 +13,15 @@ from agent.lib.digest import sha256
 from agent.lib.records import replace
 from agent.reader.common import fields, password_hashes, values
 from agent.reader.common.bounds import is_text
-from agent.reader.common.problem import Problem, bounded, shown
+from agent.reader.common.problem import ERROR, HARMLESS, Problem, bounded, shown
 from agent.reader.common.result import Reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.model import Nic, Script
+    from agent.config.model import Script
+    from agent.config.nics import Nic
 
 #: Stands for the account of CONFIG_DEFAULT_USER, which documents do not name.
 DEFAULT = ""
@@ -86,14 +87,14 @@ class Draft:
             search=tuple(dict.fromkeys(self.search)),
             metadata=tuple(sorted(self.metadata.items())),
             timezone=self.timezone or None,
-            partial=any(not problem.harmless for problem in self.problems),
+            partial=any(problem.is_error for problem in self.problems),
         )
         problems = [*self.problems, *password_hashes.weak(config.users)]
         return Reading(config, self.kept, bounded(problems), self.secrets)
 
-    def add_problem(self, path: str, message: str, hint: str = "", *, harmless: bool = False) -> None:
+    def add_problem(self, path: str, message: str, hint: str = "", *, severity: str = ERROR) -> None:
         """Add one problem."""
-        self.problems.append(Problem(path, message, hint, harmless))
+        self.problems.append(Problem(path, message, hint, severity))
 
     def add_problems(self, document: str, problems: Iterable[Problem]) -> None:
         """Add the problems of a document, each path prefixed with its name."""
@@ -187,7 +188,7 @@ class Draft:
         """Add a file to write; its name and digest are set here."""
         if file.path in self._files and not file.append:
             self.add_problem(
-                path, "the file appears twice; the first is used", "write it once", harmless=True
+                path, "the file appears twice; the first is used", "write it once", severity=HARMLESS
             )
             return
         if self._has_room(content, path):
@@ -216,9 +217,8 @@ class Draft:
                 written = values.word(value)[:_METADATA_TEXT]
                 self.metadata.setdefault(shown(fields.text(name)), written)
             except ValueError:
-                self.add_problem(
-                    "the metadata", "text that is not UTF-8: left out", "write it as UTF-8", harmless=True
-                )
+                what = "text that is not UTF-8: left out"
+                self.add_problem("the metadata", what, "write it as UTF-8", severity=HARMLESS)
 
     def _unused_name(self, name: str) -> str:
         taken = {*self.kept, USER_DATA}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from agent.reader.common.problem import Problem
+from agent.reader.common.problem import HARMLESS, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def weak(users: Iterable[User]) -> list[Problem]:
             f"the password of {user.name or 'the default user'}",
             "an MD5 hash, which is quickly cracked by anyone who can read it",
             _REMEDY,
-            harmless=True,
+            severity=HARMLESS,
         )
         for user in users
         if user.password is not None and user.password.startswith("$1$")

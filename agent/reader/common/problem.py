@@ -7,6 +7,9 @@ from __future__ import annotations
 from agent.lib.records import dataclass
 from agent.lib.text import printable
 
+#: The severities of problems. An *error* means that something delivered is lost; *unsupported*, that
+#: something well-formed will not happen; *harmless*, that nothing is missing.
+ERROR, UNSUPPORTED, HARMLESS = "error", "unsupported", "harmless"
 #: Maximum characters of delivered text (a key, a member's name) in a message.
 _SHOWN = 80
 #: Problems that are listed; the others are only counted.
@@ -15,15 +18,22 @@ MAX_PROBLEMS = 50
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """``path`` is the place (``vif[0].pna[1].pna_address``), ``hint`` the remedy.
-
-    ``harmless``: something was ignored (an unknown key), but nothing that was requested is missing.
-    """
+    """``path`` is the place (``vif[0].pna[1].pna_address``), ``hint`` the remedy."""
 
     path: str
     message: str
     hint: str = ""
-    harmless: bool = False
+    severity: str = ERROR
+
+    @property
+    def harmless(self) -> bool:
+        """Whether nothing that was delivered is missing."""
+        return self.severity == HARMLESS
+
+    @property
+    def is_error(self) -> bool:
+        """Whether something that was delivered is lost."""
+        return self.severity == ERROR
 
 
 def shown(text: str) -> str:
@@ -39,7 +49,7 @@ def bounded(problems: list[Problem]) -> list[Problem]:
     if more <= 0:
         return once
     # Problems that leave something out come before harmless ones.
-    once.sort(key=lambda problem: problem.harmless)
+    once.sort(key=lambda problem: (ERROR, UNSUPPORTED, HARMLESS).index(problem.severity))
     return [
         *once[:MAX_PROBLEMS],
         Problem("the document", f"{more} more problems", "correct those above first"),

@@ -31,9 +31,9 @@ class Reading:
     dialect: str = ""
 
 
-def problem_rows(problems: list[Problem]) -> list[list[str | bool]]:
+def problem_rows(problems: list[Problem]) -> list[list[str]]:
     """Return the problems as the answer contains them."""
-    return [[p.path, p.message, p.hint, p.harmless] for p in problems]
+    return [[p.path, p.message, p.hint, p.severity] for p in problems]
 
 
 def encoded(reading: Reading) -> dict[str, Any]:

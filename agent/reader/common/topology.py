@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.model import Kind
+from agent.config.nics import Kind
 from agent.lib.records import dataclass, replace
 from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.config.model import Nic
+    from agent.config.nics import Nic
 
 #: Maximum resolvers and maximum search domains of a NIC: more than any network manager uses.
 NAMES = 256

@@ -11,6 +11,7 @@ from agent.reader.common import fields, values
 from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.merge import DEFAULT, Draft, PasswordForm
+from agent.reader.common.problem import HARMLESS
 from agent.reader.dialects import openstack
 from agent.reader.formats import user_data
 
@@ -97,7 +98,7 @@ class _Drive:
             fields.address(text)
         except ValueError:
             self.draft.add_problem(
-                f"{key}.txt", "not an IP address: ignored", "nothing depends on it", harmless=True
+                f"{key}.txt", "not an IP address: ignored", "nothing depends on it", severity=HARMLESS
             )
             return False
         return True

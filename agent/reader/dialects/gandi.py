@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.model import Identity, InstanceConfig, Nic, Route, Script, User, program
+from agent.config.model import Identity, InstanceConfig, Script, User, program
+from agent.config.nics import Nic, Route
 from agent.lib.records import dataclass, field, replace
 from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
@@ -132,7 +133,7 @@ def parse(
         nics=_with_routes(nics),
         users=users,
         scripts=scripts,
-        partial=any(not problem.harmless for problem in problems),
+        partial=any(problem.is_error for problem in problems),
     )
     return config, files, problems
 

@@ -5,7 +5,8 @@ The format is declared only here; ``gandi-agent config schema`` makes its JSON S
 
 from __future__ import annotations
 
-from agent.config.model import Bond, File, Kind, Nic, Route, User
+from agent.config.model import File, User
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
@@ -13,7 +14,7 @@ from agent.reader.common.archive_layout import CONFIG
 from agent.reader.common.bounds import read_json
 from agent.reader.common.document import small
 from agent.reader.common.drive_names import DriveNames
-from agent.reader.common.lenient import named, part, parts, validate, value
+from agent.reader.common.lenient import named, part, parts, unused, validate, value
 from agent.reader.common.merge import Draft
 from agent.reader.common.problem import Problem
 from agent.reader.common.result import Reading
@@ -83,7 +84,7 @@ class NicSpec:
     ports: list[str | None] | None = parts(reference)
     parent: str | None = value(optional_reference, None)
     vlan: int | None = value(network_fields.VLAN, None)
-    bond: BondSpec | None = part(BondSpec)
+    bond: BondSpec | None = part(BondSpec, exact=True)
     addresses: list[Interface | None] | None = parts(network_fields.interface)
     routes: list[RouteSpec | None] | None = parts(RouteSpec)
     nameservers: list[IP | None] | None = parts(fields.address)
@@ -136,6 +137,10 @@ class ProgramSpec:
     name: str = value(values.program_name, "script")
     encoding: str = value(Choice(("text", "base64")), "text", exact=True)
     arguments: list[str | None] | None = parts(fields.text)
+
+
+for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec):
+    unused(_item)
 
 
 @dataclass(frozen=True, slots=True)

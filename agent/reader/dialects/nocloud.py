@@ -12,6 +12,7 @@ from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import validate, value
 from agent.reader.common.merge import DEFAULT, Draft
+from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.formats import cloudinit_v1, netplan_v2, user_data, yaml_events
 
 TYPE_CHECKING = False
@@ -82,8 +83,8 @@ def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
     draft.add_keys(DEFAULT, found.public_keys, f"{name}: public-keys")
     for key, text in document.items():
         if key.replace("_", "-") == "network-interfaces":
-            hint = "write it as network-config"
-            draft.add_problem(f"{name}: network-interfaces", "this key is not handled", hint, harmless=True)
+            what, hint = "not supported", "write it as network-config"
+            draft.add_problem(f"{name}: network-interfaces", what, hint, severity=UNSUPPORTED)
         else:
             draft.add_metadata(key, text)
 

@@ -100,7 +100,7 @@ def newest(names: DriveNames) -> str:
 def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
     """Return ``meta_data.json``; add its errors to the draft."""
     document = _json(name, raw, draft)
-    found, problems = validate(MetaData, document or {}, partly=True)
+    found, problems = validate(MetaData, document or {})
     draft.add_problems(name, [problem for problem in problems if not problem.harmless])
     return found
 

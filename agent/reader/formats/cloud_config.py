@@ -68,7 +68,7 @@ class Account:
     groups: tuple[str, ...] = value(words, ())
     sudo: tuple[str, ...] = value(rules, ())
     shell: str | None = value(values.path, None)
-    ssh_authorized_keys: tuple[object, ...] = value(fields.items, (), also="ssh-authorized-keys")
+    ssh_authorized_keys: tuple[object, ...] = value(fields.items, ())
     passwd: str | None = value(fields.shadow_field, None)
     hashed_passwd: str | None = value(fields.shadow_field, None)
     plain_text_passwd: str = value(fields.text, "")
@@ -129,7 +129,7 @@ def read(text: str, name: str, draft: Draft, prefix: str) -> None:
         draft.add_problem(name, "not a dictionary: left out", "write keys, each with its value")
         return
     _normalise_users(document)
-    found, problems = validate(CloudConfig, document, partly=True)
+    found, problems = validate(CloudConfig, document)
     draft.add_problems(name, problems)
     draft.hostname = draft.hostname or found.hostname or found.fqdn
     draft.timezone = draft.timezone or found.timezone

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass, replace
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import part, parts, validate, value
@@ -72,13 +72,11 @@ class Subnet:
 class Params:
     """``params`` of a bond. Those of a bridge are not handled."""
 
-    bond_mode: str = value(network_fields.bond_mode, "balance-rr", also="bond-mode")
-    bond_miimon: int | None = value(network_fields.MILLISECONDS, None, also="bond-miimon")
-    bond_xmit_hash_policy: str | None = value(
-        network_fields.xmit_hash_policy, None, also="bond-xmit-hash-policy"
-    )
-    bond_lacp_rate: str | None = value(network_fields.lacp_rate, None, also="bond-lacp-rate")
-    bond_primary: str = value(values.line, "", also="bond-primary")
+    bond_mode: str = value(network_fields.bond_mode, "balance-rr")
+    bond_miimon: int | None = value(network_fields.MILLISECONDS, None)
+    bond_xmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
+    bond_lacp_rate: str | None = value(network_fields.lacp_rate, None)
+    bond_primary: str = value(values.line, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class Entry:
     params: Params | None = part(Params)
     vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(network_fields.VLAN, None)
-    accept_ra: bool = value(values.boolean, default=True, also="accept-ra")
+    accept_ra: bool = value(values.boolean, default=True)
     interface: str = value(values.line, "")
     address: tuple[str, ...] = value(servers, ())
     search: tuple[str, ...] = value(domains, ())
@@ -115,7 +113,7 @@ class V1:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft."""
-    found, problems = validate(V1, document, partly=True)
+    found, problems = validate(V1, document)
     links: dict[str, Link] = {}
     unnamed: list[Link] = []
     for place, entry in enumerate(found.config or ()):

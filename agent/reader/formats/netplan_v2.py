@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import named, part, parts, validate, value
@@ -59,7 +59,7 @@ class PlanRoute:
     to: str = value(network_fields.destination)
     via: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(network_fields.METRIC, None)
-    on_link: bool = value(values.boolean, default=False, also="on-link")
+    on_link: bool = value(values.boolean, default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,9 @@ class Parameters:
     """``parameters`` of a bond. Those of a bridge are not handled."""
 
     mode: str = value(network_fields.bond_mode, "balance-rr")
-    mii_monitor_interval: int | None = value(network_fields.MILLISECONDS, None, also="mii-monitor-interval")
-    transmit_hash_policy: str | None = value(
-        network_fields.xmit_hash_policy, None, also="transmit-hash-policy"
-    )
-    lacp_rate: str | None = value(network_fields.lacp_rate, None, also="lacp-rate")
+    mii_monitor_interval: int | None = value(network_fields.MILLISECONDS, None)
+    transmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
+    lacp_rate: str | None = value(network_fields.lacp_rate, None)
     primary: str = value(values.line, "")
 
 
@@ -89,7 +87,7 @@ class Device:
     mtu: int | None = value(network_fields.MTU, None)
     dhcp4: bool = value(values.boolean, default=False)
     dhcp6: bool = value(values.boolean, default=False)
-    accept_ra: bool = value(values.boolean, default=True, also="accept-ra")
+    accept_ra: bool = value(values.boolean, default=True)
     optional: bool = value(values.boolean, default=False)
     interfaces: list[str | None] | None = parts(values.line)
     parameters: Parameters | None = part(Parameters)
@@ -110,7 +108,7 @@ class Plan:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft."""
-    found, problems = validate(Plan, document, partly=True)
+    found, problems = validate(Plan, document)
     links = [
         _link(f"{section}.{shown(key)}", key, kind, device)
         for section, kind in _SECTIONS.items()

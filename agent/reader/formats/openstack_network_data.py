@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import dataclass, replace
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import parts, validate, value
@@ -89,7 +89,7 @@ class NetworkData:
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft, unless it already has NICs."""
-    found, problems = validate(NetworkData, document, partly=True)
+    found, problems = validate(NetworkData, document)
     problems = [problem for problem in problems if not problem.harmless]
     nics = {link.id: _nic(link) for link in found.links or () if link is not None}
     for place, network in enumerate(found.networks or ()):

@@ -22,7 +22,7 @@ from agent.reader.common.archive_layout import (
     mark,
     modules_release,
 )
-from agent.reader.common.problem import Problem, shown
+from agent.reader.common.problem import HARMLESS, Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _take(archive: Archive, head: Header, place: int) -> None:
         pass  # The platform's own program: the agent does the same without it.
     elif limit is None:
         archive.problems.append(
-            Problem(shown(head.name), "ignored: the agent reads no member of that name", harmless=True)
+            Problem(shown(head.name), "ignored: the agent reads no member of that name", severity=HARMLESS)
         )
     elif name in archive.members:
         archive.problems.append(Problem(name, "appears twice; the first is used", "deliver it once"))

@@ -13,6 +13,7 @@ from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common.document import read_text, small
 from agent.reader.common.merge import USER_DATA
+from agent.reader.common.problem import HARMLESS
 from agent.reader.formats import cloud_config
 from agent.reader.formats.gzip_data import GZIP, gunzip
 
@@ -91,7 +92,7 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
         return
     if draft.plain > plain:
         hint = "give a crypt(3) hash instead, and it is stored"
-        draft.add_problem(name, "contains a password in plain text: not stored", hint, harmless=True)
+        draft.add_problem(name, "contains a password in plain text: not stored", hint, severity=HARMLESS)
     elif USER_DATA not in draft.kept:
         draft.store_content(USER_DATA, held, name)
 
@@ -121,7 +122,8 @@ def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
     elif _MESSAGE_HEAD.match(head):
         _parts(raw.lstrip(_WHITE), name, shared, depth)
     elif head:
-        draft.add_problem(name, "neither a script nor #cloud-config: only stored", _EXPLAINED, harmless=True)
+        what = "neither a script nor #cloud-config: only stored"
+        draft.add_problem(name, what, _EXPLAINED, severity=HARMLESS)
 
 
 def _parts(raw: bytes, name: str, shared: _Shared, depth: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 from agent import stages
 from agent.__main__ import main
 from agent.cli import apply
-from agent.config.model import Nic
+from agent.config.nics import Nic
 from agent.context import Context, context
 from agent.host import machine_uuid
 from agent.host.host import Host

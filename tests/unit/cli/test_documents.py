@@ -91,11 +91,16 @@ def test_everything_that_is_wrong_is_said_with_its_remedy(
     assert "  try: " in out
 
 
-def test_what_is_ignored_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_will_not_happen_has_its_own_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "more.json"
     path.write_text(json.dumps(CONFIG | {"colour": "red"}))
-    assert main(["config", "validate", str(path)]) == 0
-    assert "ignored: colour: " in capsys.readouterr().out
+    assert main(["config", "validate", str(path)]) == 3
+    assert "unsupported: colour: " in capsys.readouterr().out
+    assert main(["config", "validate", "--json", str(path)]) == 3
+    found = json.loads(capsys.readouterr().out)
+    (problem,) = found.pop("problems")
+    assert (problem["path"], problem["severity"]) == ("colour", "unsupported")
+    assert found == {"source": "gandi", "valid": True, "status": 3}
 
 
 def test_the_schema_describes_what_is_read(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from agent.config import model
-from agent.config.model import Bond, File, Identity, InstanceConfig, Kind, Nic, Route, Script, User
+from agent.config.model import File, Identity, InstanceConfig, Script, User
+from agent.config.nics import Bond, Kind, Nic, Route
 
 CONFIG = InstanceConfig(
     identity=Identity("native", "vm-1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import replace
 from agent.network.interfaces import Interface, Link, fallback_link
 from agent.network.plan import plan

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.model import Nic
+from agent.config.nics import Nic
 from agent.network.interfaces import Interface
 from agent.network.pairing import pair
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import replace
 from agent.network.interfaces import Interface, Link, Rule, is_default
 from agent.network.plan import plan

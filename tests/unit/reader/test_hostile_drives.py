@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import model
+from agent.config import model, nics
 from agent.reader.common.problem import MAX_PROBLEMS
 from agent.reader.common.result import Reading
 from agent.reader.dialects import cloudstack, gandi, nocloud, openstack
@@ -94,7 +94,7 @@ def hold(parse: Parse, files: Mapping[str, bytes]) -> Reading:
         assert len(set(numbers)) == len(numbers)
         for nic in reading.config.nics:
             assert {*nic.ports} <= {*numbers}
-            assert nic.kind is not model.Kind.VLAN or (nic.parent in numbers and nic.vlan)
+            assert nic.kind is not nics.Kind.VLAN or (nic.parent in numbers and nic.vlan)
         assert not set(reading.secrets) - {user.name for user in reading.config.users}
     assert len(reading.problems) <= 60
     for problem in reading.problems:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import model
+from agent.config import model, nics
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.report import KEPT_BY_ADMIN, Outcome
@@ -98,7 +98,7 @@ def test_the_configuration_survives_and_is_private(state: State) -> None:
     config = model.InstanceConfig(
         identity=state.identity() or model.Identity("", ""),
         hostname="vm1",
-        nics=(model.Nic(0, addresses=("192.0.2.1/24",), routes=(model.Route("0.0.0.0/0", "192.0.2.254"),)),),
+        nics=(nics.Nic(0, addresses=("192.0.2.1/24",), routes=(nics.Route("0.0.0.0/0", "192.0.2.254"),)),),
         users=(model.User("root", "$6$x$y", ("ssh-ed25519 AAAA",)),),
         scripts=(model.Script("script", "d", ("a", "b c")),),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.model import Nic
+from agent.config.nics import Nic
 from agent.steps import hostname
 
 from .conftest import Machine

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.model import Nic, Route
+from agent.config.nics import Nic, Route
 from agent.context import context
 from agent.host.chroot_path import resolve_in_root
 from agent.host.host import Host

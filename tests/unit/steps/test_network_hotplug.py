@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.model import Nic
+from agent.config.nics import Nic
 from agent.context import context
 from agent.host.host import Host
 from agent.network import networkd, nic_inventory

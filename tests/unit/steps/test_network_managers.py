@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.context import context
 from agent.host.host import Host
 from agent.network import interfaces, load, sysctls

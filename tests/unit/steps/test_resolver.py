@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from agent.config.model import Identity, InstanceConfig, Nic
+from agent.config.model import Identity, InstanceConfig
+from agent.config.nics import Nic
 from agent.lib.records import replace
 from agent.network import dhcp_leases
 from agent.steps import resolver

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.reader.common.problem import Problem
 from agent.reader.common.topology import MOST, Link, assemble
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import model
-from agent.config.model import InstanceConfig, Nic, Route, User
-from agent.reader.common.problem import Problem
+from agent.config.model import InstanceConfig, User
+from agent.config.nics import Nic, Route
+from agent.reader.common.problem import UNSUPPORTED, Problem
 from agent.reader.dialects.gandi import parse, reading
 
 HASH = "$y$j9T$abcdefghijklmnop$" + "a" * 43
@@ -170,7 +171,7 @@ def test_a_private_gateway_where_there_is_no_public_one() -> None:
         ("vm_hostname", "../../etc", "vm_hostname", "not a host name"),
         ("vm_hostname", "vm1\n127.0.0.1 bank", "vm_hostname", "not a host name"),
         ("vm_hostname", "x" * 70, "vm_hostname", "not a host name"),
-        ("nameservers", "1.2.3.4", "nameservers", "list"),
+        ("nameservers", {"a": 1}, "nameservers", "list"),
         ("nameservers__1", "nine", "nameservers[1]", "not an IP address"),
         ("nameservers__0", 3, "nameservers[0]", "not an IP address"),
         ("vif", {"a": 1}, "vif", "list"),
@@ -241,15 +242,15 @@ def test_a_script_whose_arguments_cannot_be_read_is_not_run(arguments: Any) -> N
     ("path", "value", "told", "hint"),
     [
         ("vm_hostnme", "x", "vm_hostnme", "did you mean vm_hostname?"),
-        ("vif__0__qos", {"a": [1]}, "vif[0].qos", "it has no effect"),
+        ("vif__0__qos", {"a": [1]}, "vif[].qos", "remove it"),
         ("vm_conf__pasword", "hunter2", "vm_conf.pasword", "did you mean password?"),
-        ("vif__0__pna__0__pbn__pbn_vlan", 7, "vif[0].pna[0].pbn.pbn_vlan", ""),
+        ("vif__0__pna__0__pbn__pbn_vlan", 7, "vif[].pna[].pbn.pbn_vlan", ""),
     ],
 )
-def test_unknown_keys_are_harmless(path: str, value: Any, told: str, hint: str) -> None:
+def test_unknown_keys_cost_nothing_else(path: str, value: Any, told: str, hint: str) -> None:
     config, _, problems = read(**{path: value})
     assert config == read()[0]
-    assert [(p.path, p.harmless) for p in problems] == [(told, True)]
+    assert [(p.path, p.severity) for p in problems] == [(told, UNSUPPORTED)]
     assert hint in problems[0].hint
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import Bond, File, InstanceConfig, Kind, Route, Script, User
+from agent.config.model import File, InstanceConfig, Script, User
+from agent.config.nics import Bond, Kind, Route
 from agent.reader import json_schema
 from agent.reader.common.problem import Problem
 from agent.reader.dialects import native
@@ -57,7 +58,7 @@ def test_the_whole_document() -> None:
     [
         ({"hostname": 5}, "hostname", "not a string (given: a number)", "quotes"),
         ({"hostname": "-"}, "hostname", "not a host name (given: a string)", "letters"),
-        ({"nameservers": "x"}, "nameservers", "not a list (given: a string)", "[...]"),
+        ({"nameservers": {"a": 1}}, "nameservers", "not a list (given: a dictionary)", "[...]"),
         ({"metadata": [1]}, "metadata", "not a dictionary (given: a list)", "{...}"),
         ({"files": [None, True]}, "files[1]", "not a dictionary (given: true or false)", "{...}"),
         ({"users": [{"name": {}}]}, "users[0].name", "not a string (given: a dictionary)", "quotes"),

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
+from agent.config.model import InstanceConfig, User
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.reader.common.result import Reading
 from agent.reader.dialects import nocloud
 from agent.reader.formats import yaml_events

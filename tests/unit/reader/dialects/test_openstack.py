@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import Bond, InstanceConfig, Kind, Nic, Route, User
+from agent.config.model import InstanceConfig, User
+from agent.config.nics import Bond, Kind, Nic, Route
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.result import Reading
 from agent.reader.dialects import openstack

@@ -56,6 +56,10 @@ CAMPAIGNS = {
             f"{_VM}/test_later_boots.py::test_no_medium_and_another_uuid_is_the_same_instance",
         ),
     ),
+    "beside": Campaign(
+        "NoCloud seeds through cloud-init and through the agent make the same machine",
+        (f"{_VM}/test_beside_cloud_init.py",),
+    ),
     "automounter": Campaign(
         "the automounter at a boot, and with the administrator's own file",
         (f"{_VM}/test_mount_modes.py::test_the_automounter_at_a_boot_and_with_the_administrators_file",),

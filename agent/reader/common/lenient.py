@@ -63,11 +63,13 @@ class Unused:
     """The keys of a part that are documented and not handled, each with the reason; spelled with ``_``.
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it; at the top of a
-    document it costs itself, and is unsupported. ``unknown``: what any other key costs.
+    document it costs itself, and is unsupported. A key of ``unsupported`` costs only itself: its item means
+    the same without it. ``unknown``: what any other key costs.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    unsupported: Mapping[str, str] = field(default_factory=dict)
     unknown: str = ITSELF
 
 
@@ -82,10 +84,11 @@ def unused(
     *,
     harmless: Mapping[str, str] | None = None,
     refused: Mapping[str, str] | None = None,
+    unsupported: Mapping[str, str] | None = None,
     unknown: str = ITEM,
 ) -> None:
     """Declare the keys of a part that it does not handle (see ``Unused``)."""
-    UNUSED[of] = Unused(harmless or {}, refused or {}, unknown)
+    UNUSED[of] = Unused(harmless or {}, refused or {}, unsupported or {}, unknown)
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, exact: bool = False) -> Any:
@@ -195,8 +198,9 @@ def _declarations(whole: Any) -> list[Any]:
 
 
 def _plain(key: str) -> str:
-    """Return a key as parts declare it."""
-    return key.strip(WHITE).lower().replace("-", "_")
+    """Return a key as parts declare it: ``from``, which Python reserves, as ``from_``."""
+    name = key.strip(WHITE).lower().replace("-", "_")
+    return "from_" if name == "from" else name
 
 
 class _Reading:
@@ -231,7 +235,8 @@ class _Reading:
         unhandled = UNUSED.get(core["cls"], _NONE)
         for key in list(given):
             name = _plain(key)
-            is_known = name in declared or name in unhandled.harmless or name in unhandled.refused
+            documented = (unhandled.harmless, unhandled.refused, unhandled.unsupported)
+            is_known = name in declared or any(name in keys for keys in documented)
             if name != key and is_known:
                 if name in given:
                     what = "the key appears in two spellings: this one is left out"
@@ -270,7 +275,7 @@ class _Reading:
         why = unhandled.refused.get(str(key))
         if why and above:
             return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
-        if why:
+        if why := why or unhandled.unsupported.get(str(key)):
             return Problem(at, f"not supported: {why}", "do it in another way", UNSUPPORTED), False
         hint = self._similar_key(str(key))
         if unhandled.unknown == ITEM and above:
@@ -296,7 +301,7 @@ class _Reading:
         # Searching for a similar key is slow, and no more problems than these are shown.
         likely = self.known if len(self.problems) < MAX_PROBLEMS else ()
         near = difflib.get_close_matches(_plain(key)[:80], likely, n=1)
-        return f"did you mean {near[0]}?" if near else "remove it, or correct its name"
+        return f"did you mean {near[0].removesuffix('_')}?" if near else "remove it, or correct its name"
 
 
 def _bare(core: Any) -> Any:

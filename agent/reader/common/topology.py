@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.nics import Kind
-from agent.lib.records import dataclass, replace
+from agent.config.nics import Bridge, Kind
+from agent.lib.records import dataclass, field, replace
 from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from agent.config.nics import Nic
 
 #: Maximum resolvers and maximum search domains of a NIC: more than any network manager uses.
@@ -29,6 +31,7 @@ class Link:
 
     ``refs`` are the names by which other links of the document refer to it. ``ports``, ``parent`` and
     ``primary`` are such names; ``ports_key`` and ``parent_key`` are the dialect's keys for them in a path.
+    ``by_port`` has the values of a bridge's options that are by port, by these names.
     """
 
     path: str
@@ -38,6 +41,7 @@ class Link:
     parent: str | None = None
     primary: str | None = None
     number: int | None = None
+    by_port: dict[str, dict[str, int]] = field(default_factory=dict)
     ports_key: str = "ports"
     parent_key: str = "parent"
 
@@ -76,6 +80,18 @@ def _head(found: ipaddress.IPv4Address | ipaddress.IPv6Address, length: int) -> 
     return int(found) >> (found.max_prefixlen - length)
 
 
+def _final_name(nic: Nic) -> str | None:
+    """Return the name that the interface will have, as far as the document says."""
+    return (nic.options.set_name if nic.options else None) or nic.name
+
+
+def _same_name(nic: Nic, other: Nic) -> bool:
+    """Return whether both are the same interface, or will have the same name."""
+    if nic.name and nic.kind is other.kind and nic.name == other.name:
+        return True
+    return _final_name(nic) is not None and _final_name(nic) == _final_name(other)
+
+
 class _Assembly:
     """The links of one document while they are checked; ``named`` finds each by its references."""
 
@@ -110,9 +126,10 @@ class _Assembly:
 
     def _admit(self, link: Link) -> None:
         """Add a link, unless its names or MAC address are taken or it has no valid name."""
+        self._name_once(link)
         nic = link.nic
         twice = next((ref for ref in link.refs if ref in self.named), None)
-        same_name = nic.name and any(other.nic.name == nic.name for other in self.links)
+        same_name = any(_same_name(nic, other.nic) for other in self.links)
         physical = [other.nic for other in self.links if not other.virtual]
         if twice is not None or same_name:
             name = shown(twice or nic.name or "")
@@ -126,6 +143,17 @@ class _Assembly:
             link.ports = tuple(dict.fromkeys(link.ports))
             self.links.append(link)
             self.named.update(dict.fromkeys(link.refs, link))
+
+    def _name_once(self, link: Link) -> None:
+        """Remove the name to give to a NIC if another one has it."""
+        options = link.nic.options
+        if (
+            options
+            and options.set_name
+            and any(_final_name(other.nic) == options.set_name for other in self.links)
+        ):
+            self._report(link, "set-name", "another NIC has the name: not renamed", "name each NIC once")
+            link.nic = replace(link.nic, options=replace(options, set_name=None))
 
     def _break_cycles(self) -> None:
         """Leave out each link that depends on itself."""
@@ -157,6 +185,9 @@ class _Assembly:
                 what = f"no NIC {shown(link.parent)}" if link.parent else "a VLAN without a parent"
                 self._leave_out(link, link.parent_key, what, "name a NIC that is described here")
                 return True
+            if self.named[link.parent].nic.loopback:
+                self._leave_out(link, link.parent_key, "lo has no VLANs", "name another NIC")
+                return True
             if nic.vlan is None:
                 self._leave_out(link, "", "a VLAN without an id", "write one from 1 to 4094")
                 return True
@@ -175,6 +206,8 @@ class _Assembly:
         below = self.named.get(port)
         if below is None:
             return f"no NIC {shown(port)}"
+        if below.nic.loopback:
+            return f"lo cannot be a port of a {link.nic.kind}"
         # The kernel refuses both (bond_enslave, br_add_if).
         if below.nic.kind is Kind.BRIDGE or (below.nic.kind is link.nic.kind is Kind.BOND):
             return f"{shown(port)} is a {below.nic.kind}, which cannot be a port of a {link.nic.kind}"
@@ -218,17 +251,28 @@ class _Assembly:
         """Remove the addresses of a port; set ``on_link`` for gateways outside the addresses' networks."""
         nic = link.nic
         if above is not None:
-            if nic.addresses or nic.routes or nic.dhcp4 or nic.dhcp6:
+            if nic.addresses or nic.routes or nic.rules or nic.dhcp4 or nic.dhcp6:
                 what = f"has addresses or routes, but is a port of {shown(above.nic.name or '')}"
                 self._report(link, "", f"{what}: not applied", "give them to the bond or bridge")
-            link.nic = replace(nic, addresses=(), routes=(), dhcp4=False, dhcp6=False, accept_ra=False)
+            link.nic = replace(
+                nic, addresses=(), routes=(), rules=(), dhcp4=False, dhcp6=False, accept_ra=False
+            )
             return
         networks = _Networks(nic.addresses)
         leased = {4: nic.dhcp4, 6: nic.dhcp6}
         routes = []
         for route in nic.routes:
-            if route.gateway and (":" in route.gateway) != (":" in route.destination):
-                what = "a route with a gateway of another IP version than its destination: left out"
+            if route.gateway and route.type != "unicast":
+                what = f"a route of type {route.type} has no gateway: it is set without one"
+                self._report(link, "routes", what, "remove the gateway")
+                route = replace(route, gateway=None, on_link=False)
+            source = route.options.source if route.options else None
+            wrong = [
+                one for one in (route.gateway, source) if one and (":" in one) != (":" in route.destination)
+            ]
+            if wrong:
+                which = "gateway" if wrong[0] == route.gateway else "source address"
+                what = f"a route with a {which} of another IP version than its destination: left out"
                 self._report(link, "routes", what, "correct one of them")
                 continue
             outside = bool(route.gateway) and networks.outside(route.gateway or "", leased)
@@ -262,7 +306,9 @@ class _Assembly:
             link.nic = replace(link.nic, addresses=tuple(mine))
 
     def _numbered(self) -> tuple[Nic, ...]:
-        """Return the NICs by number. Those without one take free numbers in order, physical NICs first."""
+        """Return the NICs by number. Those without one take free numbers in order, physical NICs first, and
+        lo, which is not paired by its number, last.
+        """
         numbers: dict[int, int] = {}
         for link in [one for one in self.links if one.number is not None]:
             if link.number in numbers.values():
@@ -270,7 +316,7 @@ class _Assembly:
             else:
                 numbers[id(link)] = link.number or 0
         free = (number for number in range(10_000 + MOST) if number not in set(numbers.values()))
-        for link in sorted(self.links, key=lambda one: one.virtual):
+        for link in sorted(self.links, key=lambda one: (one.nic.loopback, one.virtual)):
             if id(link) not in numbers:
                 numbers[id(link)] = next(free)
         return tuple(sorted((self._finished(link, numbers) for link in self.links), key=lambda n: n.number))
@@ -292,4 +338,19 @@ class _Assembly:
                 self._report(link, key, f"more than {NAMES}: the first are used", "write fewer")
                 link.nic = replace(link.nic, **{key: getattr(link.nic, key)[:NAMES]})
         parent = number(link.parent)
-        return replace(link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond)
+        bridge = self._bridge(link, numbers)
+        return replace(
+            link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond, bridge=bridge
+        )
+
+    def _bridge(self, link: Link, numbers: dict[int, int]) -> Bridge | None:
+        """Return the options of a bridge, with those by port by the ports' numbers."""
+        bridge = link.nic.bridge
+        for key, by_name in link.by_port.items():
+            mine = [(port, of) for port, of in by_name.items() if port in link.ports]
+            if len(mine) < len(by_name):
+                what = "names a NIC that is not one of its ports: not applied to it"
+                self._report(link, key.replace("_", "-"), what, "name its ports")
+            by_number: Any = {key: tuple((numbers[id(self.named[port])], of) for port, of in mine)}
+            bridge = replace(bridge or Bridge(), **by_number)
+        return bridge

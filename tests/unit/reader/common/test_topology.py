@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Bridge, Kind, Nic, NicOptions, Route, RouteOptions, Rule
 from agent.reader.common.problem import Problem
 from agent.reader.common.topology import MOST, Link, assemble
 
@@ -27,6 +27,20 @@ def bridge(name: str, *ports: str, **given: Any) -> Link:
 def vlan(name: str, parent: str | None, number: int | None = 5, **given: Any) -> Link:
     made = Nic(0, name=name, kind=Kind.VLAN, vlan=number, **given)
     return Link(f"vlans.{name}", made, (name,), parent=parent)
+
+
+def lo() -> Link:
+    return nic("lo", loopback=True, addresses=("198.51.100.7/32",))
+
+
+def renamed(name: str, to: str) -> Link:
+    return nic(name, options=NicOptions(set_name=to))
+
+
+def priorities(name: str, *ports: str, **given: int) -> Link:
+    made = bridge(name, *ports)
+    made.by_port = {"port_priority": given}
+    return made
 
 
 def build(*links: Link) -> tuple[dict[str | None, Nic], list[Problem]]:
@@ -87,7 +101,45 @@ REFUSED = [
         "families",
         [nic("a", routes=(Route("::/0", "1.2.3.4"),))],
         "nics.a.routes",
-        "another IP version",
+        "a gateway of another IP version",
+        None,
+    ),
+    (
+        "family of the source",
+        [nic("a", routes=(Route("::/0", options=RouteOptions("1.2.3.4")),))],
+        "nics.a.routes",
+        "a source address of another IP version",
+        None,
+    ),
+    (
+        "gateway to nowhere",
+        [nic("a", routes=(Route("1.0.0.0/8", "1.2.3.4", type="throw"),))],
+        "nics.a.routes",
+        "type throw has no gateway",
+        None,
+    ),
+    ("port of lo", [bridge("br", "lo"), lo()], "bridges.br.ports", "lo cannot be a port", {"br", "lo"}),
+    ("VLAN of lo", [vlan("v", "lo"), lo()], "vlans.v.parent", "lo has no VLANs", {"lo"}),
+    (
+        "name to give twice",
+        [renamed("a", "x"), renamed("b", "x")],
+        "nics.b.set-name",
+        "another NIC has the name",
+        {"a", "b"},
+    ),
+    (
+        "name to give is taken",
+        [nic("a"), renamed("b", "a")],
+        "nics.b.set-name",
+        "another NIC has the name",
+        {"a", "b"},
+    ),
+    ("name that was given", [renamed("a", "x"), bridge("x")], "bridges.x", "twice", {"a"}),
+    (
+        "option of what is no port",
+        [priorities("br", "a", b=1), nic("a"), nic("b")],
+        "bridges.br.port-priority",
+        "not one of its ports",
         None,
     ),
 ]
@@ -140,6 +192,40 @@ def test_numbers_that_are_given_stay() -> None:
     found, (problem,) = build(other, two, twice)
     assert (found["b"].number, found["a"].number, found["c"].number) == (0, 1, 2)
     assert problem.path == "nics.c.number"
+
+
+def test_lo_takes_no_number_of_a_nic() -> None:
+    found, problems = build(lo(), nic("a"), bridge("br"))
+    assert not problems
+    assert {name: one.number for name, one in found.items()} == {"a": 0, "br": 1, "lo": 2}
+    assert found["lo"].loopback
+
+
+def test_nics_may_swap_their_names() -> None:
+    found, problems = build(renamed("a", "b"), renamed("b", "a"))
+    assert not problems
+    assert [one.options for one in found.values()] == [NicOptions(set_name="b"), NicOptions(set_name="a")]
+
+
+def test_options_by_port_are_by_the_ports_numbers() -> None:
+    made = priorities("br", "a", "b", b=7)
+    made.by_port["path_cost"] = {"a": 9}
+    found, problems = build(made, nic("a"), nic("b"))
+    assert not problems
+    assert found["br"].bridge == Bridge(port_priority=((1, 7),), path_cost=((0, 9),))
+
+
+def test_a_route_that_leads_nowhere_keeps_its_type() -> None:
+    given = Route("1.0.0.0/8", "1.2.3.4", on_link=True, table=5, type="blackhole")
+    found, problems = build(nic("a", routes=(given,)))
+    assert [problem.is_error for problem in problems] == [True]
+    assert found["a"].routes == (Route("1.0.0.0/8", table=5, type="blackhole"),)
+
+
+def test_a_port_has_no_rules() -> None:
+    found, (problem,) = build(bridge("br", "a"), nic("a", rules=(Rule(5, "1.2.3.4/32"),)))
+    assert not found["a"].rules
+    assert "port of br" in problem.message
 
 
 def test_too_many() -> None:

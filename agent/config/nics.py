@@ -128,7 +128,9 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Dhcp:
-    """The options of DHCP for one IP version. None for the manager's default."""
+    """The options of DHCP for one IP version. None for the manager's default. ``use_domains`` is "yes", "no"
+    or "route": for looking names up, not for completing them.
+    """
 
     use_dns: bool | None = None
     use_domains: str | None = None

@@ -1,180 +1,398 @@
-"""network-config version 2: netplan's keys for ethernets, bonds, bridges and VLANs.
+"""network-config version 2: netplan's ethernets, bonds, bridges and VLANs as NICs of the model.
 
-Format: netplan-yaml(5). A key that the model has no place for is reported and has no effect.
+Format: netplan-yaml(5). The keys are declared in ``agent.reader.formats.netplan_keys``.
 """
 
 from __future__ import annotations
 
-import re
-
-from agent.config.nics import Bond, Kind, Nic, Route
-from agent.lib.records import dataclass
-from agent.reader.common import fields, network_fields, values
-from agent.reader.common.lenient import named, part, parts, validate, value
-from agent.reader.common.problem import shown
+from agent.config.nics import (
+    AddressOptions,
+    Bond,
+    BondOptions,
+    Bridge,
+    Dhcp,
+    Kind,
+    Match,
+    Nic,
+    NicOptions,
+    Route,
+    RouteOptions,
+    Rule,
+)
+from agent.lib.records import fields, replace
+from agent.reader.common import network_fields
+from agent.reader.common.lenient import validate
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED, Problem, shown
 from agent.reader.common.topology import Link, assemble
+from agent.reader.formats.netplan_keys import BondDevice, BridgeDevice, Ethernet, Plan, VlanDevice
+from agent.reader.formats.netplan_values import MAIN_TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeVar
 
     from agent.reader.common.merge import Draft
-    from agent.reader.common.network_fields import Interface
+    from agent.reader.formats.netplan_keys import Device, Overrides, PlanRoute, Policy
+    from agent.reader.formats.netplan_values import Address
 
-_SECTIONS = {
-    "ethernets": Kind.PHYSICAL,
-    "bonds": Kind.BOND,
-    "bridges": Kind.BRIDGE,
-    "vlans": Kind.VLAN,
+    Record = TypeVar("Record")
+
+_SECTIONS: tuple[tuple[str, Kind, type[Device]], ...]
+_SECTIONS = (
+    ("ethernets", Kind.PHYSICAL, Ethernet),
+    ("bonds", Kind.BOND, BondDevice),
+    ("bridges", Kind.BRIDGE, BridgeDevice),
+    ("vlans", Kind.VLAN, VlanDevice),
+)
+#: The sections of which each entry is refused, by what it is.
+_REFUSED = {
+    "vrfs": "a VRF",
+    "tunnels": "a tunnel",
+    "wifis": "a Wi-Fi interface",
+    "modems": "a modem",
+    "dummy_devices": "a dummy interface",
+    "virtual_ethernets": "a virtual Ethernet pair",
+    "nm_devices": "a connection of NetworkManager",
 }
-
-
-def address(written: object) -> Interface:
-    """Return an address; in a dictionary of an address and its options, the options are ignored."""
-    if isinstance(written, dict) and len(written) == 1:
-        written = next(iter(written))
-    return network_fields.interface(written)
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """``match``."""
-
-    macaddress: str | None = value(fields.mac, None)
-    name: str = value(values.line, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Nameservers:
-    """``nameservers``."""
-
-    addresses: list[fields.IP | None] | None = parts(fields.address)
-    search: list[str | None] | None = parts(network_fields.search_domain)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRoute:
-    """``routes[]``."""
-
-    to: str = value(network_fields.destination)
-    via: fields.IP | None = value(fields.optional_address, None)
-    metric: int | None = value(network_fields.METRIC, None)
-    on_link: bool = value(values.boolean, default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """``parameters`` of a bond. Those of a bridge are not handled."""
-
-    mode: str = value(network_fields.bond_mode, "balance-rr")
-    mii_monitor_interval: int | None = value(network_fields.MILLISECONDS, None)
-    transmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
-    lacp_rate: str | None = value(network_fields.lacp_rate, None)
-    primary: str = value(values.line, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """An entry of any section."""
-
-    match: Match | None = part(Match)
-    macaddress: str | None = value(fields.mac, None)
-    addresses: list[Interface | None] | None = parts(address)
-    gateway4: fields.IP | None = value(fields.optional_address, None)
-    gateway6: fields.IP | None = value(fields.optional_address, None)
-    routes: list[PlanRoute | None] | None = parts(PlanRoute)
-    nameservers: Nameservers | None = part(Nameservers)
-    mtu: int | None = value(network_fields.MTU, None)
-    dhcp4: bool = value(values.boolean, default=False)
-    dhcp6: bool = value(values.boolean, default=False)
-    accept_ra: bool = value(values.boolean, default=True)
-    optional: bool = value(values.boolean, default=False)
-    interfaces: list[str | None] | None = parts(values.line)
-    parameters: Parameters | None = part(Parameters)
-    id: int | None = value(network_fields.VLAN, None)
-    link: str = value(values.line, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The document."""
-
-    version: Any = value(values.word, "")
-    ethernets: dict[str, Device | None] | None = named(Device)
-    bonds: dict[str, Device | None] | None = named(Device)
-    bridges: dict[str, Device | None] | None = named(Device)
-    vlans: dict[str, Device | None] | None = named(Device)
+#: The keys that lo may have.
+_OF_LO = {"match", "addresses", "routes", "routing_policy", "optional"}
+#: The addresses that the kernel gives to lo.
+_LO_HAS = ("127.0.0.1/8", "::1/128")
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft."""
-    found, problems = validate(Plan, document)
+    problems = _section_renderers(document)
+    found, more = validate(Plan, document)
+    problems += more
+    isolated = _refused(found, problems)
     links = [
-        _link(f"{section}.{shown(key)}", key, kind, device)
-        for section, kind in _SECTIONS.items()
+        _Entry(f"{section}.{shown(key)}", key, kind, device or empty(), problems).link()
+        for section, kind, empty in _SECTIONS
         for key, device in (getattr(found, section) or {}).items()
-        if device is not None
     ]
-    draft.nics = assemble(links, problems)
+    draft.nics = assemble(
+        [one for one in links if one and not _is_isolated(one, isolated, problems)], problems
+    )
     draft.add_problems(name, problems)
 
 
-def _link(path: str, key: str, kind: Kind, device: Device) -> Link:
-    match, parameters = device.match or Match(), device.parameters or Parameters()
-    servers = device.nameservers or Nameservers()
-    bond = Bond(
-        parameters.mode,
-        parameters.mii_monitor_interval,
-        parameters.transmit_hash_policy,
-        parameters.lacp_rate,
-    )
-    nic = Nic(
-        number=0,
-        mac=match.macaddress if kind is Kind.PHYSICAL else device.macaddress,
-        name=_name(key, kind, device),
-        kind=kind,
-        vlan=device.id if kind is Kind.VLAN else None,
-        bond=bond if kind is Kind.BOND else None,
-        addresses=tuple(str(one) for one in device.addresses or () if one),
-        routes=_routes(device),
-        nameservers=tuple(str(one) for one in servers.addresses or () if one),
-        search=tuple(one for one in servers.search or () if one),
-        mtu=device.mtu,
-        optional=device.optional,
-        dhcp4=device.dhcp4,
-        dhcp6=device.dhcp6,
-        accept_ra=device.accept_ra,
-    )
-    has_ports = kind in (Kind.BOND, Kind.BRIDGE)
-    return Link(
-        path=path,
-        nic=nic,
-        refs=(key,),
-        ports=tuple(one for one in device.interfaces or () if one) if has_ports else (),
-        parent=device.link if kind is Kind.VLAN else None,
-        primary=parameters.primary or None if kind is Kind.BOND else None,
-        ports_key="interfaces",
-        parent_key="link",
-    )
+def _section_renderers(document: dict[str, Any]) -> list[Problem]:
+    """Remove the ``renderer`` of each section, which is beside its devices."""
+    problems = []
+    for section, inside in document.items():
+        if isinstance(inside, dict) and isinstance(inside.get("renderer"), str):
+            del inside["renderer"]
+            why = "no effect: CONFIG_RENDERER decides which network manager is configured"
+            problems.append(Problem(f"{shown(section)}.renderer", why, "", HARMLESS))
+    return problems
 
 
-def _name(key: str, kind: Kind, device: Device) -> str | None:
-    """Return the interface's name, None for a NIC that is matched by MAC address or pattern."""
-    if kind is Kind.PHYSICAL and device.match is not None:
-        if device.match.macaddress or not device.match.name or re.search(r"[*?\[]", device.match.name):
-            return None
-        key = device.match.name
+def _refused(found: Plan, problems: list[Problem]) -> set[str]:
+    """Report each entry of the sections that are not supported; return the ports of VRFs."""
+    isolated: set[str] = set()
+    for section, what in _REFUSED.items():
+        entries: dict[str, Any] = getattr(found, section) or {}
+        for key, entry in entries.items():
+            path, hint = f"{section.replace('_', '-')}.{shown(key)}", "configure it in the machine"
+            problems.append(Problem(path, f"not supported: {what}", hint, UNSUPPORTED))
+            ports = entry.get("interfaces") if isinstance(entry, dict) else None
+            if section == "vrfs" and isinstance(ports, list):
+                isolated.update(port for port in ports if isinstance(port, str))
+    return isolated
+
+
+def _is_isolated(link: Link, isolated: set[str], problems: list[Problem]) -> bool:
+    """Return whether the NIC is a port of a VRF; report it: its routes would be in the main table."""
+    if isolated.isdisjoint(link.refs):
+        return False
+    what = "a port of a VRF, which is not supported: left out"
+    problems.append(Problem(link.path, what, "take it out of the VRF", UNSUPPORTED))
+    return True
+
+
+def _unless_default(record: Record) -> Record | None:
+    """Return the record, None if it has the default for everything."""
+    return None if record == type(record)() else record
+
+
+class _Entry:
+    """One entry of a section, and its place."""
+
+    def __init__(self, path: str, key: str, kind: Kind, device: Device, problems: list[Problem]) -> None:
+        self.path = path
+        self.key = key
+        self.kind = kind
+        self.device = device
+        self.problems = problems
+        match = device.match if isinstance(device, Ethernet) else None
+        name = match.name if match else key
+        is_by_name = not match or not (match.macaddress or match.driver)
+        self.is_loopback = kind is Kind.PHYSICAL and name == "lo" and is_by_name
+        self.addresses = self._addresses()
+
+    def report(self, key: str, what: str, hint: str, severity: str = "error") -> None:
+        self.problems.append(Problem(f"{self.path}.{key}" if key else self.path, what, hint, severity))
+
+    def link(self) -> Link | None:
+        """Return the NIC with its references; None if it was left out."""
+        match self.device:
+            case Ethernet() as device:
+                return self._physical(device)
+            case BondDevice() as device:
+                ports, primary = device.interfaces, device.parameters.primary if device.parameters else ""
+                nic = replace(self._nic(), bond=_bond(device))
+                return self._link(nic, ports=_valid(ports), primary=primary or None)
+            case BridgeDevice() as device:
+                nic = replace(self._nic(), bridge=_bridge(device))
+                return self._link(nic, ports=_valid(device.interfaces), by_port=_by_port(device))
+            case VlanDevice() as device:
+                return self._link(replace(self._nic(), vlan=device.id), parent=device.link)
+        raise TypeError(type(self.device))
+
+    def _link(self, nic: Nic, **given: Any) -> Link:
+        return Link(self.path, nic, (self.key,), ports_key="interfaces", parent_key="link", **given)
+
+    def _nic(self) -> Nic:
+        """Return the NIC with what all kinds have."""
+        device = self.device
+        virtual = self.kind is not Kind.PHYSICAL
+        servers = device.nameservers
+        ra = device.ra_overrides
+        if ra and ra.table:
+            what = "not supported: routers' routes in another table: their default route is not used"
+            self.report(
+                "ra-overrides.table", what, "write the routes as routes, with their table", UNSUPPORTED
+            )
+        return Nic(
+            number=0,
+            mac=device.macaddress if virtual else None,
+            name=_interface_name(self.key) if virtual else None,
+            kind=self.kind,
+            addresses=tuple(str(one.interface) for one in self.addresses),
+            routes=self._routes(),
+            rules=self._rules(),
+            nameservers=tuple(map(str, _valid(servers.addresses))) if servers else (),
+            search=_valid(servers.search) if servers else (),
+            mtu=device.mtu,
+            # netplan-yaml(5): an activation mode makes a NIC optional.
+            optional=device.optional or device.activation_mode is not None,
+            dhcp4=device.dhcp4,
+            dhcp6=device.dhcp6,
+            accept_ra=device.accept_ra,
+            ra_dns=ra.use_dns if ra else True,
+            ra_gateway=not (ra and ra.table),
+            options=_unless_default(self._options()),
+        )
+
+    def _physical(self, device: Ethernet) -> Link | None:
+        match = device.match
+        name = match.name if match else self.key
+        for place, driver in enumerate(match.driver if match else ()):
+            if driver is None:
+                self.report(f"match.driver[{place}]", "not a driver's name: left out", "correct it")
+        if self.is_loopback:
+            return self._loopback(device)
+        if match is None:
+            if _interface_name(self.key) is None:
+                what = "no interface can have this name: left out"
+                self.report("", what, "write match, or an interface's name in place of the key")
+                return None
+            if device.set_name:
+                self.report("set-name", "without match: not renamed", "write which NIC it is as match")
+        mac = match.macaddress if match else None
+        # A name is kept apart from the MAC address, which alone identifies a NIC for some documents.
+        exact = name and mac is None and _interface_name(name)
+        pattern = None if exact else name
+        if match is not None and not (mac or name or match.driver):
+            pattern = "*"
+        nic = self._nic()
+        options = replace(nic.options or NicOptions(), set_mac=device.macaddress)
+        if match:
+            options = replace(options, set_name=device.set_name)
+        drivers = _valid(match.driver) if match else ()
+        nic = replace(
+            nic,
+            mac=mac,
+            name=name if exact else None,
+            match=_unless_default(Match(pattern, drivers)),
+            options=_unless_default(replace(options, wake_on_lan=device.wakeonlan)),
+        )
+        return self._link(nic)
+
+    def _loopback(self, device: Ethernet) -> Link:
+        for one in fields(Ethernet):
+            if one.name not in _OF_LO and getattr(device, one.name) != one.default:
+                hint = "write it for a NIC: lo has addresses, routes and rules"
+                self.report(one.name.replace("_", "-"), "lo cannot have it: not applied", hint)
+        nic = self._nic()
+        options = NicOptions(addresses=nic.options.addresses) if nic.options else NicOptions()
+        made = Nic(
+            number=0,
+            name="lo",
+            loopback=True,
+            addresses=nic.addresses,
+            routes=nic.routes,
+            rules=nic.rules,
+            optional=nic.optional,
+            options=_unless_default(options),
+        )
+        return self._link(made)
+
+    def _addresses(self) -> list[Address]:
+        found = []
+        for place, one in enumerate(self.device.addresses or ()):
+            if one is None:
+                continue
+            if one.interface.is_loopback and not self.is_loopback:
+                self.report(f"addresses[{place}]", "an address of lo: left out", "write it for lo")
+            elif str(one.interface) in _LO_HAS:
+                self.report(f"addresses[{place}]", "no effect: lo has it already", "", HARMLESS)
+            else:
+                found.append(one)
+        return found
+
+    def _routes(self) -> tuple[Route, ...]:
+        device = self.device
+        gateways = [one for one in (device.gateway4, device.gateway6) if one is not None]
+        routes = [Route(network_fields.anywhere(one.version), str(one)) for one in gateways]
+        return (*routes, *(_route(one) for one in device.routes or () if one is not None))
+
+    def _rules(self) -> tuple[Rule, ...]:
+        found = []
+        for place, one in enumerate(self.device.routing_policy or ()):
+            if one is None:
+                continue
+            wrong = _wrong_rule(one)
+            if wrong:
+                self.report(f"routing-policy[{place}]", f"{wrong}: left out", "write from or to, or both")
+            else:
+                made = Rule(one.table, one.from_, one.to, one.priority, one.mark, one.type_of_service)
+                found.append(made)
+        return tuple(found)
+
+    def _options(self) -> NicOptions:
+        device = self.device
+        local = device.link_local
+        generation = device.ipv6_address_generation
+        if generation and device.ipv6_address_token:
+            what = "not with ipv6-address-token: not applied"
+            self.report("ipv6-address-generation", what, "write one of them")
+            generation = None
+        return NicOptions(
+            dhcp4=_dhcp(device.dhcp4_overrides, device.dhcp_identifier),
+            dhcp6=_dhcp(device.dhcp6_overrides, None),
+            addresses=tuple(
+                AddressOptions(str(one.interface), one.label, one.lifetime)
+                for one in self.addresses
+                if one.label or one.lifetime
+            ),
+            # A list in which all is wrong is no empty list, which turns the addresses off.
+            link_local=None if local is None or (local and not any(local)) else _valid(local),
+            ipv6_mtu=device.ipv6_mtu,
+            ipv6_privacy=device.ipv6_privacy,
+            ipv6_address_generation=generation,
+            ipv6_address_token=device.ipv6_address_token,
+            critical=device.critical,
+            ignore_carrier=device.ignore_carrier,
+            activation_mode=device.activation_mode,
+        )
+
+
+def _valid(found: Any) -> tuple[Any, ...]:
+    return tuple(one for one in found or () if one is not None and one != "")
+
+
+def _interface_name(written: str) -> str | None:
+    """Return the name if an interface can have it."""
     try:
-        return network_fields.interface_name(key)
+        return network_fields.interface_name(written)
     except ValueError:
         return None
 
 
-def _routes(device: Device) -> tuple[Route, ...]:
-    gateways = [gateway for gateway in (device.gateway4, device.gateway6) if gateway is not None]
-    routes = [Route(network_fields.anywhere(gateway.version), str(gateway)) for gateway in gateways]
-    for one in device.routes or ():
-        if one is not None:
-            gateway = str(one.via) if one.via else None
-            routes.append(Route(network_fields.toward(one.to, one.via), gateway, one.on_link, one.metric))
-    return tuple(routes)
+def _route(one: PlanRoute) -> Route:
+    options = RouteOptions(
+        str(one.from_) if one.from_ else None,
+        one.scope,
+        one.mtu,
+        one.congestion_window,
+        one.advertised_receive_window,
+    )
+    return Route(
+        network_fields.toward(one.to, one.via or one.from_),
+        str(one.via) if one.via else None,
+        one.on_link,
+        one.metric,
+        None if one.table == MAIN_TABLE else one.table,
+        one.type,
+        _unless_default(options),
+    )
+
+
+def _wrong_rule(one: Policy) -> str:
+    if not one.from_ and not one.to:
+        return "a rule for all packets"
+    if one.from_ and one.to and (":" in one.from_) != (":" in one.to):
+        return "a rule from one IP version to the other"
+    return ""
+
+
+def _dhcp(said: Overrides | None, identifier: str | None) -> Dhcp | None:
+    if said is None:
+        return Dhcp(identifier=identifier) if identifier else None
+    given = {one.name: getattr(said, one.name) for one in fields(type(said))}
+    given["hostname"] = said.hostname or None
+    return _unless_default(Dhcp(**given, identifier=identifier))
+
+
+def _first(*given: Any) -> Any:
+    """Return the first value that is given, of the spellings of one key."""
+    return next((one for one in given if one is not None), None)
+
+
+def _bond(device: BondDevice) -> Bond:
+    said = device.parameters
+    if said is None:
+        return Bond("balance-rr")
+    options = BondOptions(
+        min_links=said.min_links,
+        ad_select=said.ad_select,
+        all_slaves_active=_first(said.all_members_active, said.all_slaves_active),
+        arp_interval=said.arp_interval,
+        arp_ip_target=tuple(map(str, _valid(said.arp_ip_targets))),
+        arp_validate=said.arp_validate,
+        arp_all_targets=said.arp_all_targets,
+        updelay=said.up_delay,
+        downdelay=said.down_delay,
+        fail_over_mac=said.fail_over_mac_policy,
+        num_grat_arp=_first(said.gratuitous_arp, said.gratuitious_arp),
+        packets_per_slave=_first(said.packets_per_member, said.packets_per_slave),
+        primary_reselect=said.primary_reselect_policy,
+        resend_igmp=said.resend_igmp,
+        lp_interval=said.learn_packet_interval,
+    )
+    miimon = said.mii_monitor_interval
+    if miimon is None and said.arp_interval:
+        miimon = 0  # The kernel has one of the two checks, and the agent's default is this one.
+    return Bond(
+        said.mode, miimon, said.transmit_hash_policy, said.lacp_rate, options=_unless_default(options)
+    )
+
+
+def _bridge(device: BridgeDevice) -> Bridge | None:
+    said = device.parameters
+    if said is None:
+        return None
+    ageing = _first(said.ageing_time, said.aging_time)
+    made = Bridge(said.stp, ageing, said.priority, said.forward_delay, said.hello_time, said.max_age)
+    return _unless_default(made)
+
+
+def _by_port(device: BridgeDevice) -> dict[str, dict[str, int]]:
+    said = device.parameters
+    given = {"port_priority": said.port_priority, "path_cost": said.path_cost} if said else {}
+    valid = {
+        key: {port: of for port, of in (by or {}).items() if of is not None} for key, by in given.items()
+    }
+    return {key: by for key, by in valid.items() if by}

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agent.config.model import InstanceConfig, User
-from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, Kind, Match, Nic, NicOptions, Route
 from agent.reader.common.result import Reading
 from agent.reader.dialects import nocloud
 from agent.reader.formats import yaml_events
@@ -77,11 +77,10 @@ def test_without_a_yaml_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_version_2() -> None:
     nics, reading = network(drives.NETPLAN)
-    assert [(p.path, p.harmless) for p in reading.problems] == [
-        ("network-config: ethernets.lan.set-name", True)
-    ]
+    assert not reading.problems
     lan = nics["52:54:00:12:34:56"]
     assert (lan.name, lan.dhcp4, lan.optional) == (None, True, True)
+    assert lan.options == NicOptions(set_name="lan0")
     bond = nics["bond0"]
     assert bond.bond == Bond("802.3ad", 100, "layer3+4", "fast")
     assert bond.ports == (nics["enp2s0"].number, nics["enp3s0"].number)
@@ -107,6 +106,7 @@ def test_a_nic_is_matched_by_name(match: str, name: str | None) -> None:
     nics, reading = network(text)
     assert not reading.problems
     assert list(nics) == [name]
+    assert nics[name].match == (None if name else Match("en*"))
 
 
 def test_gateways_and_addresses_with_options() -> None:

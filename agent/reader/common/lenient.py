@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 #: Maximum rounds. Each leaves out at least one item on each invalid path, so nesting limits their number.
 _ROUNDS = 20
 
-
 #: Marks a field without a default: if it is missing, the item that contains it is left out.
 REQUIRED: Any = object()
 #: What an unknown key costs: the item that has it, only itself, or nothing.
@@ -62,9 +61,9 @@ _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", d
 class Unused:
     """The keys of a part that are documented and not handled, each with the reason; spelled with ``_``.
 
-    ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it; at the top of a
-    document it costs itself, and is unsupported. A key of ``unsupported`` costs only itself: its item means
-    the same without it. ``unknown``: what any other key costs.
+    ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
+    ``unsupported`` costs itself, as its item means the same without it; and so does, at the top of a
+    document, a refused one. ``unknown``: what any other key costs.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +72,6 @@ class Unused:
     unknown: str = ITSELF
 
 
-#: By part.
 UNUSED: dict[type, Unused] = {}
 _NONE = Unused()
 _ANY: Any = {"type": "any"}
@@ -232,12 +230,11 @@ class _Reading:
 
     def _normalise_part(self, core: Any, given: dict[str, Any], at: Location) -> None:
         declared = {one["name"]: one["schema"] for one in _declarations(core)}
-        unhandled = UNUSED.get(core["cls"], _NONE)
+        others = UNUSED.get(core["cls"], _NONE)
+        known = {*declared, *others.harmless, *others.refused, *others.unsupported}
         for key in list(given):
             name = _plain(key)
-            documented = (unhandled.harmless, unhandled.refused, unhandled.unsupported)
-            is_known = name in declared or any(name in keys for keys in documented)
-            if name != key and is_known:
+            if name != key and name in known:
                 if name in given:
                     what = "the key appears in two spellings: this one is left out"
                     self.problems.append(Problem(path((*at, key)), what, "write one of them"))
@@ -313,7 +310,10 @@ def _bare(core: Any) -> Any:
 def _as_list(core: Any, given: Any) -> Any:
     """Return a list in place of its only item, and of a string of several where the field allows that."""
     if isinstance(given, str) and core["metadata"][_SPLIT]:
-        return [one for one in _SEPARATORS.split(given) if one]
+        found = [one for one in _SEPARATORS.split(given) if one]
+        if len(found) > MAX_ITEMS:
+            return Unreadable(f"{len(found)} items; at most {MAX_ITEMS} are read")
+        return found if found or not given.strip(WHITE) else given
     is_part = _bare(core["items_schema"])["type"] == "dataclass"
     is_one = isinstance(given, str | int | float) and not isinstance(given, bool)
     return [given] if is_one and not is_part else given

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from agent.config.nics import (
     AddressOptions,
-    Bond,
-    BondOptions,
-    Bridge,
     Dhcp,
     Kind,
     Match,
@@ -24,18 +21,18 @@ from agent.reader.common import network_fields
 from agent.reader.common.lenient import validate
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED, Problem, shown
 from agent.reader.common.topology import Link, assemble
+from agent.reader.formats import netplan_virtual
 from agent.reader.formats.netplan_keys import BondDevice, BridgeDevice, Ethernet, Plan, VlanDevice
 from agent.reader.formats.netplan_values import MAIN_TABLE
+from agent.reader.formats.netplan_virtual import unless_default, valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any
 
     from agent.reader.common.merge import Draft
     from agent.reader.formats.netplan_keys import Device, Overrides, PlanRoute, Policy
     from agent.reader.formats.netplan_values import Address
-
-    Record = TypeVar("Record")
 
 _SECTIONS: tuple[tuple[str, Kind, type[Device]], ...]
 _SECTIONS = (
@@ -96,9 +93,9 @@ def _refused(found: Plan, problems: list[Problem]) -> set[str]:
         for key, entry in entries.items():
             path, hint = f"{section.replace('_', '-')}.{shown(key)}", "configure it in the machine"
             problems.append(Problem(path, f"not supported: {what}", hint, UNSUPPORTED))
-            ports = entry.get("interfaces") if isinstance(entry, dict) else None
-            if section == "vrfs" and isinstance(ports, list):
-                isolated.update(port for port in ports if isinstance(port, str))
+            ports = entry.get("interfaces") if section == "vrfs" and isinstance(entry, dict) else ()
+            many = ports if isinstance(ports, list) else [ports]
+            isolated.update(port for port in many if isinstance(port, str))
     return isolated
 
 
@@ -109,11 +106,6 @@ def _is_isolated(link: Link, isolated: set[str], problems: list[Problem]) -> boo
     what = "a port of a VRF, which is not supported: left out"
     problems.append(Problem(link.path, what, "take it out of the VRF", UNSUPPORTED))
     return True
-
-
-def _unless_default(record: Record) -> Record | None:
-    """Return the record, None if it has the default for everything."""
-    return None if record == type(record)() else record
 
 
 class _Entry:
@@ -141,11 +133,12 @@ class _Entry:
                 return self._physical(device)
             case BondDevice() as device:
                 ports, primary = device.interfaces, device.parameters.primary if device.parameters else ""
-                nic = replace(self._nic(), bond=_bond(device))
-                return self._link(nic, ports=_valid(ports), primary=primary or None)
+                nic = replace(self._nic(), bond=netplan_virtual.bond(device.parameters, self.report))
+                return self._link(nic, ports=valid(ports), primary=primary or None)
             case BridgeDevice() as device:
-                nic = replace(self._nic(), bridge=_bridge(device))
-                return self._link(nic, ports=_valid(device.interfaces), by_port=_by_port(device))
+                nic = replace(self._nic(), bridge=netplan_virtual.bridge(device.parameters, self.report))
+                by_port = netplan_virtual.by_port(device.parameters)
+                return self._link(nic, ports=valid(device.interfaces), by_port=by_port)
             case VlanDevice() as device:
                 return self._link(replace(self._nic(), vlan=device.id), parent=device.link)
         raise TypeError(type(self.device))
@@ -172,8 +165,8 @@ class _Entry:
             addresses=tuple(str(one.interface) for one in self.addresses),
             routes=self._routes(),
             rules=self._rules(),
-            nameservers=tuple(map(str, _valid(servers.addresses))) if servers else (),
-            search=_valid(servers.search) if servers else (),
+            nameservers=tuple(map(str, valid(servers.addresses))) if servers else (),
+            search=valid(servers.search) if servers else (),
             mtu=device.mtu,
             # netplan-yaml(5): an activation mode makes a NIC optional.
             optional=device.optional or device.activation_mode is not None,
@@ -182,7 +175,7 @@ class _Entry:
             accept_ra=device.accept_ra,
             ra_dns=ra.use_dns if ra else True,
             ra_gateway=not (ra and ra.table),
-            options=_unless_default(self._options()),
+            options=unless_default(self._options()),
         )
 
     def _physical(self, device: Ethernet) -> Link | None:
@@ -210,13 +203,13 @@ class _Entry:
         options = replace(nic.options or NicOptions(), set_mac=device.macaddress)
         if match:
             options = replace(options, set_name=device.set_name)
-        drivers = _valid(match.driver) if match else ()
+        drivers = valid(match.driver) if match else ()
         nic = replace(
             nic,
             mac=mac,
             name=name if exact else None,
-            match=_unless_default(Match(pattern, drivers)),
-            options=_unless_default(replace(options, wake_on_lan=device.wakeonlan)),
+            match=unless_default(Match(pattern, drivers)),
+            options=unless_default(replace(options, wake_on_lan=device.wakeonlan)),
         )
         return self._link(nic)
 
@@ -235,7 +228,7 @@ class _Entry:
             routes=nic.routes,
             rules=nic.rules,
             optional=nic.optional,
-            options=_unless_default(options),
+            options=unless_default(options),
         )
         return self._link(made)
 
@@ -288,7 +281,7 @@ class _Entry:
                 if one.label or one.lifetime
             ),
             # A list in which all is wrong is no empty list, which turns the addresses off.
-            link_local=None if local is None or (local and not any(local)) else _valid(local),
+            link_local=None if local is None or (local and not any(local)) else valid(local),
             ipv6_mtu=device.ipv6_mtu,
             ipv6_privacy=device.ipv6_privacy,
             ipv6_address_generation=generation,
@@ -297,10 +290,6 @@ class _Entry:
             ignore_carrier=device.ignore_carrier,
             activation_mode=device.activation_mode,
         )
-
-
-def _valid(found: Any) -> tuple[Any, ...]:
-    return tuple(one for one in found or () if one is not None and one != "")
 
 
 def _interface_name(written: str) -> str | None:
@@ -326,7 +315,7 @@ def _route(one: PlanRoute) -> Route:
         one.metric,
         None if one.table == MAIN_TABLE else one.table,
         one.type,
-        _unless_default(options),
+        unless_default(options),
     )
 
 
@@ -343,56 +332,4 @@ def _dhcp(said: Overrides | None, identifier: str | None) -> Dhcp | None:
         return Dhcp(identifier=identifier) if identifier else None
     given = {one.name: getattr(said, one.name) for one in fields(type(said))}
     given["hostname"] = said.hostname or None
-    return _unless_default(Dhcp(**given, identifier=identifier))
-
-
-def _first(*given: Any) -> Any:
-    """Return the first value that is given, of the spellings of one key."""
-    return next((one for one in given if one is not None), None)
-
-
-def _bond(device: BondDevice) -> Bond:
-    said = device.parameters
-    if said is None:
-        return Bond("balance-rr")
-    options = BondOptions(
-        min_links=said.min_links,
-        ad_select=said.ad_select,
-        all_slaves_active=_first(said.all_members_active, said.all_slaves_active),
-        arp_interval=said.arp_interval,
-        arp_ip_target=tuple(map(str, _valid(said.arp_ip_targets))),
-        arp_validate=said.arp_validate,
-        arp_all_targets=said.arp_all_targets,
-        updelay=said.up_delay,
-        downdelay=said.down_delay,
-        fail_over_mac=said.fail_over_mac_policy,
-        num_grat_arp=_first(said.gratuitous_arp, said.gratuitious_arp),
-        packets_per_slave=_first(said.packets_per_member, said.packets_per_slave),
-        primary_reselect=said.primary_reselect_policy,
-        resend_igmp=said.resend_igmp,
-        lp_interval=said.learn_packet_interval,
-    )
-    miimon = said.mii_monitor_interval
-    if miimon is None and said.arp_interval:
-        miimon = 0  # The kernel has one of the two checks, and the agent's default is this one.
-    return Bond(
-        said.mode, miimon, said.transmit_hash_policy, said.lacp_rate, options=_unless_default(options)
-    )
-
-
-def _bridge(device: BridgeDevice) -> Bridge | None:
-    said = device.parameters
-    if said is None:
-        return None
-    ageing = _first(said.ageing_time, said.aging_time)
-    made = Bridge(said.stp, ageing, said.priority, said.forward_delay, said.hello_time, said.max_age)
-    return _unless_default(made)
-
-
-def _by_port(device: BridgeDevice) -> dict[str, dict[str, int]]:
-    said = device.parameters
-    given = {"port_priority": said.port_priority, "path_cost": said.path_cost} if said else {}
-    valid = {
-        key: {port: of for port, of in (by or {}).items() if of is not None} for key, by in given.items()
-    }
-    return {key: by for key, by in valid.items() if by}
+    return unless_default(Dhcp(**given, identifier=identifier))

@@ -253,6 +253,7 @@ def test_bond_parameters(parameters: str, bond: Bond) -> None:
         ("parameters: {up-delay: 1.5}", "bonds.b.parameters.up-delay", ERROR, True),
         ("parameters: {arp-ip-targets: ['fe80::1']}", "bonds.b.parameters.arp-ip-targets[0]", ERROR, True),
         ("parameters: {unknown: 1}", "bonds.b.parameters.unknown", UNSUPPORTED, True),
+        ("dhcp4: perhaps", "bonds.b.dhcp4", ERROR, True),
         ("match: {name: x}", "bonds.b.match", UNSUPPORTED, True),
         ("wakeonlan: true", "bonds.b.wakeonlan", UNSUPPORTED, True),
         ("openvswitch: {lacp: active}", "bonds.b.openvswitch", ERROR, False),
@@ -273,6 +274,7 @@ def test_a_wrong_bond(keys: str, place: str, severity: str, *, stays: bool) -> N
         ("", None, None),
         ("ageing-time: 1500ms", None, "ageing-time"),
         ("hello-time: 0", None, "hello-time"),
+        ("ageing-time: 30, aging-time: 40", Bridge(ageing_time=30), "aging-time"),
         ("port-priority: {a: 64}", None, "port-priority.a"),
     ],
 )

@@ -22,6 +22,7 @@ from agent.config.nics import (
     RouteOptions,
     Rule,
 )
+from agent.reader.common.bounds import Unreadable
 from agent.reader.common.merge import Draft
 from agent.reader.common.problem import ERROR, HARMLESS, UNSUPPORTED, Problem
 from agent.reader.formats import netplan_v2, yaml_events
@@ -192,28 +193,42 @@ def test_everything_has_its_place() -> None:
     assert [nics.from_dict(nics.to_dict(nic)) for nic in found.values()] == list(found.values())
 
 
-def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the place of each leaf."""
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the place of each value, those inside of others included."""
     inside = value.items() if isinstance(value, dict) else enumerate(value)
     for key, one in inside:
-        if isinstance(one, dict | list) and one:
-            yield from leaves(one, (*at, key))
-        else:
-            yield (*at, key)
+        yield (*at, key)
+        if isinstance(one, dict | list):
+            yield from places(one, (*at, key))
 
 
-def test_no_leaf_is_lost() -> None:
+def container(document: Any, place: tuple[Any, ...]) -> Any:
+    """Return what the value of the place is in."""
+    for step in place[:-1]:
+        document = document[step]
+    return document
+
+
+def test_no_value_is_lost() -> None:
     document = load(WHOLE)
     whole = read_document(copy.deepcopy(document))
-    places = [place for place in leaves(document) if place != ("version",)]
-    assert len(places) > 90
-    for place in places:
+    given = [place for place in places(document) if place != ("version",)]
+    assert len(given) > 120
+    for place in given:
         without = copy.deepcopy(document)
-        inner: Any = without
-        for step in place[:-1]:
-            inner = inner[step]
-        del inner[place[-1]]
+        del container(without, place)[place[-1]]
         assert read_document(without) != whole, place
+
+
+@pytest.mark.parametrize("wrong", ["lo", {"a": "b"}, [[None]], Unreadable("too much")], ids=repr)
+def test_anything_anywhere_gives_a_model(wrong: Any) -> None:
+    document = load(WHOLE)
+    for place in places(document):
+        changed = copy.deepcopy(document)
+        container(changed, place)[place[-1]] = wrong
+        found, problems = read_document(changed)
+        assert [nics.from_dict(nics.to_dict(nic)) for nic in found] == list(found)
+        assert all(problem.hint or problem.harmless for problem in problems), problems
 
 
 @pytest.mark.parametrize(
@@ -316,10 +331,11 @@ def test_each_entry_of_an_unsupported_section_is_named(section: str) -> None:
     ]
 
 
-def test_a_port_of_a_vrf_does_not_land_in_the_main_table() -> None:
+@pytest.mark.parametrize("ports", ["[e1]", "e1"])
+def test_a_port_of_a_vrf_does_not_land_in_the_main_table(ports: str) -> None:
     found, problems = read(
         "ethernets: {e0: {dhcp4: true}, e1: {addresses: [10.0.0.5/24], gateway4: 10.0.0.1}}\n"
-        "vrfs: {red: {table: 5, interfaces: [e1]}}"
+        f"vrfs: {{red: {{table: 5, interfaces: {ports}}}}}"
     )
     assert set(found) == {"e0"}
     assert [(p.path, p.severity) for p in problems] == [

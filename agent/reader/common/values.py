@@ -47,9 +47,9 @@ class Whole:
 
 def boolean(value: object) -> bool:
     """Return true or false, also in the spellings of YAML 1.1."""
-    if value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on")):
+    if value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on", "y")):
         return True
-    if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off")):
+    if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off", "n")):
         return False
     raise ValueError("neither true nor false; write one of them, without quotes")
 

@@ -38,6 +38,7 @@ def eth0(**given: Any) -> Nic:
         ("", {}),
         ("mtu: 1400", {"mtu": 1400}),
         ("dhcp4: yes, dhcp6: 'on'", {"dhcp4": True, "dhcp6": True}),
+        ("dhcp4: y, accept-ra: N", {"dhcp4": True, "accept_ra": False}),
         ("accept-ra: 0", {"accept_ra": False}),
         ("accept-ra: '2'", {"accept_ra": True}),
         ("Accept_RA: off", {"accept_ra": False}),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _RENDERER = "CONFIG_RENDERER decides which network manager is configured"
-#: In milliseconds and in seconds.
+#: A time in milliseconds.
 _MS = Time(1, 0, 1_000_000)
 
 

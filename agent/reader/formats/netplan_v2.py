@@ -194,7 +194,7 @@ class _Entry:
             if device.set_name:
                 self.report("set-name", "without match: not renamed", "write which NIC it is as match")
         mac = match.macaddress if match else None
-        # A name is kept apart from the MAC address, which alone identifies a NIC for some documents.
+        # Beside a MAC address, Nic.name is no condition: the native format pairs by the address alone.
         exact = name and mac is None and _interface_name(name)
         pattern = None if exact else name
         if match is not None and not (mac or name or match.driver):

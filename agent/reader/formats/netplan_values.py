@@ -166,7 +166,7 @@ def token(value: object) -> str | None:
 
 
 def route_type(value: object) -> str:
-    """Return the type of a route; those that need other hosts' cooperation are refused."""
+    """Return the type of a route, by ip-route(8), of those that the model has."""
     if stripped(value).lower() in _OTHER_ROUTE_TYPES:
         raise ValueError(f"a type that is not supported; write one of: {', '.join(_ROUTE_TYPES.words)}")
     return _ROUTE_TYPES(value)

@@ -120,14 +120,23 @@ class CloudConfig:
     timezone: str = value(values.timezone, "")
 
 
-def read(text: str, name: str, draft: Draft, prefix: str) -> None:
-    """Add the document's configuration to the draft."""
+def parse(text: str, name: str, draft: Draft) -> dict[str, Any] | None:
+    """Return the document's values, {} for an empty one; None and a problem if it cannot be read."""
+    if not text.strip(WHITE):
+        return {}
+    count = len(draft.problems)
     document = yaml_events.read(name, text, draft.problems)
-    if document is None:
-        return
-    if not isinstance(document, dict):
+    if isinstance(document, dict):
+        return document
+    if document is None and len(draft.problems) == count:
+        return {}
+    if document is not None:
         draft.add_problem(name, "not a dictionary: left out", "write keys, each with its value")
-        return
+    return None
+
+
+def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> None:
+    """Add the document's configuration to the draft; ``prefix`` is that of its programs' names."""
     _normalise_users(document)
     found, problems = validate(CloudConfig, document)
     draft.add_problems(name, problems)

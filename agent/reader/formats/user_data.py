@@ -118,7 +118,9 @@ def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
     elif foreign:
         draft.add_problem(name, f"{foreign}: not handled", _EXPLAINED)
     elif head.startswith(b"#cloud-config"):
-        cloud_config.read(read_text(raw), name, draft, prefix)
+        document = cloud_config.parse(read_text(raw), name, draft)
+        if document is not None:
+            cloud_config.apply(document, name, draft, prefix)
     elif _MESSAGE_HEAD.match(head):
         _parts(raw.lstrip(_WHITE), name, shared, depth)
     elif head:

@@ -65,6 +65,11 @@ class File:
     append: bool = False
 
 
+#: How often a program at the end of the boot runs: once for each instance, at each boot, or once on a
+#: machine.
+PER_INSTANCE, PER_BOOT, PER_ONCE = "per-instance", "per-boot", "per-once"
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A program of the customer's. Its content is stored beside the document under ``name``."""
@@ -72,12 +77,15 @@ class Script:
     name: str
     digest: str
     arguments: tuple[str, ...] = ()
+    frequency: str = PER_INSTANCE
 
 
-def program(name: str, content: bytes, arguments: tuple[str, ...] = ()) -> Script:
+def program(
+    name: str, content: bytes, arguments: tuple[str, ...] = (), frequency: str = PER_INSTANCE
+) -> Script:
     """Return the record of a delivered program; its digest covers its name, content and arguments."""
     parts = [name, sha256(content).hexdigest(), *arguments]
-    return Script(name, sha256(canonical(parts)).hexdigest(), arguments)
+    return Script(name, sha256(canonical(parts)).hexdigest(), arguments, frequency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +97,9 @@ class InstanceConfig:
     nameservers: tuple[str, ...] = ()
     nics: tuple[Nic, ...] = ()
     users: tuple[User, ...] = ()
-    #: Run in this order, once, at the end of the boot.
+    #: Run in this order at the end of the boot, each as often as its frequency says.
     scripts: tuple[Script, ...] = ()
-    #: Run at each boot, at the end of bootstrap (cloud-config's bootcmd).
+    #: Run at each boot, at the end of bootstrap (boothooks and cloud-config's bootcmd).
     boot: tuple[Script, ...] = ()
     files: tuple[File, ...] = ()
     search: tuple[str, ...] = ()
@@ -109,6 +117,10 @@ class InstanceConfig:
 def to_dict(config: InstanceConfig) -> dict[str, Any]:
     """Return the configuration as a document of JSON's types, for ``from_dict``."""
     document = asdict(replace(config, nics=()))
+    for script in (*document["scripts"], *document["boot"]):
+        # As 0.1 wrote it: a document that is equal must be equal bytes.
+        if script["frequency"] == PER_INSTANCE:
+            del script["frequency"]
     return document | {"nics": [nics.to_dict(nic) for nic in config.nics], "version": VERSION}
 
 

@@ -92,6 +92,7 @@ def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
 
 def _each_boot(ctx: Context) -> Iterator[str]:
     """Yield what runs at each boot, or has no effect beyond it."""
+    from agent.config.model import PER_BOOT
     from agent.steps import plugins
 
     host, settings = ctx.host, ctx.settings
@@ -102,7 +103,7 @@ def _each_boot(ctx: Context) -> Iterator[str]:
         if host.exists(f"{settings.hook_dir}/{name}"):
             yield f"the hook {name} runs at each boot"
     config = ctx.config or (ctx.state.config() if ctx.state.identity() else None)
-    if config and config.boot:
+    if config and (config.boot or any(script.frequency == PER_BOOT for script in config.scripts)):
         yield "the document has programs that run at each boot"
     if config and config.metadata:
         yield "the document has metadata, which are made known at each boot"

@@ -1,4 +1,5 @@
-"""Step: run the document's programs for each boot, before the network is up (cloud-config's bootcmd).
+"""Step: run the document's programs for each boot, before the network is up (boothooks, cloud-config's
+bootcmd). As in cloud-init they have the instance's id in INSTANCE_ID.
 
 They run one after the other, each until it ends, in a transient unit without default dependencies: outside
 the agent's cgroup and sandbox, and not ordered after basic.target, which waits for this stage
@@ -60,6 +61,7 @@ def _run(ctx: Context, script: Script) -> Iterator[Item]:
             argv(path, head, script),
             timeout=min(ctx.settings.script_timeout or TIMEOUT, TIMEOUT),
             description="Program of the platform's document, at each boot",
+            environment={"INSTANCE_ID": identity.id} if (identity := ctx.state.identity()) else {},
         )
     finally:
         ctx.on_wait("")

@@ -1,4 +1,5 @@
-"""Step: run the customer's programs, each once, in order, in one transient unit.
+"""Step: run the customer's programs in order, in one transient unit: each once for the instance, at each
+boot, or once on this machine.
 
 The unit runs a shell file that is written here, so the programs' arguments are in no property of the unit
 (while a program runs, they are in its argv). The file marks each program as started, so that after a power
@@ -16,6 +17,7 @@ import os
 import shlex
 import time
 
+from agent.config.model import PER_BOOT, PER_INSTANCE, PER_ONCE
 from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.text import lines, number, words
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 UNIT = "gandi-script"
 #: How this boot's programs ended, one per line: name, exit status, seconds.
 ENDED = "/run/gandi/programs.ended"
+#: Folder of the marks of programs that run at each boot.
+_BOOT = "/run/gandi/programs"
 #: Seconds that the last stage waits for the programs to end, so that it can report how they did.
 WAIT_TIMEOUT = 60.0
 #: Seconds to wait for network-online.target, longer than the wait of any unit before it (ifupdown 300,
@@ -80,6 +84,8 @@ def apply(ctx: Context) -> Iterator[Item]:
     for script in scripts:
         if _started(ctx, script):
             yield unchanged(script.name, "was started before")
+        elif script.frequency == PER_BOOT and _is_before_us(ctx):
+            yield skipped(script.name, "this machine stays as it was before the agent")
         elif script.name in ctx.files:
             yield skipped(script.name, "not run: it could not be stored, and would run again at each boot")
         else:
@@ -92,6 +98,8 @@ def forget(ctx: Context) -> None:
     """Remove the programs' marks, so that the next run starts them again."""
     for script in ctx.config.scripts if ctx.config else ():
         ctx.host.remove(_mark(ctx, script))
+        if script.frequency == PER_ONCE:
+            ctx.host.remove(ctx.state.mark_file(_mark_name(script)))
 
 
 def _run(ctx: Context, scripts: list[Script]) -> Iterator[Item]:
@@ -197,8 +205,22 @@ def _mark_name(script: Script) -> str:
 
 
 def _mark(ctx: Context, script: Script) -> str:
-    return ctx.state.mark_file(_mark_name(script))
+    """Return the path of the program's mark; create its folder."""
+    name = _mark_name(script)
+    if script.frequency == PER_BOOT:
+        ctx.host.mkdir(_BOOT, mode=0o755)
+        return f"{_BOOT}/{name}"
+    return (ctx.state.system() if script.frequency == PER_ONCE else ctx.state).mark_file(name)
 
 
 def _started(ctx: Context, script: Script) -> bool:
-    return ctx.state.is_done(_mark_name(script))
+    if script.frequency != PER_INSTANCE and ctx.host.exists(_mark(ctx, script)):
+        return True
+    # An adopted machine counts what runs once as done, for its instance.
+    return script.frequency != PER_BOOT and ctx.state.is_done(_mark_name(script))
+
+
+def _is_before_us(ctx: Context) -> bool:
+    from agent.state import adopted
+
+    return adopted.has_first_document_only(ctx.host, ctx.state.identity(), ctx.state.folder())

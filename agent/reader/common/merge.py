@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.config.model import File, Identity, InstanceConfig, User, program
+from agent.config.model import PER_INSTANCE, File, Identity, InstanceConfig, User, program
 from agent.lib.digest import sha256
 from agent.lib.records import replace
 from agent.reader.common import fields, password_hashes, values
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 DEFAULT = ""
 #: The name under which user data is stored unchanged.
 USER_DATA = "user-data"
+#: The kinds of programs for the end of the boot, in their order, which is cloud-init's; those of a kind run
+#: in the order of their files' names. Programs that have neither run where cloud-init runs runcmd.
+KINDS = ("per-once", "per-boot", "per-instance", "script")
+_RUNCMD = (KINDS.index("script"), "runcmd")
 #: Maximum bytes of all stored content: in base64 it fits into the answer that the parser client accepts.
 KEPT = 10 << 20
 #: Maximum programs and files in all.
@@ -69,7 +73,7 @@ class Draft:
         self._size = 0
         self._keys_size = 0
         self._users: dict[str, User] = {}
-        self._scripts: list[Script] = []
+        self._scripts: list[tuple[tuple[int, str], Script]] = []
         self._boot: list[Script] = []
         self._files: dict[str, File] = {}
 
@@ -81,7 +85,7 @@ class Draft:
             nameservers=tuple(dict.fromkeys(self.nameservers)),
             nics=self.nics,
             users=tuple(self._users.values()),
-            scripts=tuple(self._scripts),
+            scripts=tuple(script for _, script in sorted(self._scripts, key=lambda one: one[0])),
             boot=tuple(self._boot),
             files=tuple(self._files.values()),
             search=tuple(dict.fromkeys(self.search)),
@@ -176,13 +180,28 @@ class Draft:
             self.add_user(User(name, keys=tuple(found.values())))
 
     def add_program(
-        self, name: str, content: bytes, path: str, *, arguments: tuple[str, ...] = (), boot: bool = False
+        self,
+        name: str,
+        content: bytes,
+        path: str,
+        *,
+        arguments: tuple[str, ...] = (),
+        boot: bool = False,
+        frequency: str = PER_INSTANCE,
+        order: tuple[int, str] = _RUNCMD,
     ) -> None:
-        """Add a program: run once at the end of the first boot, or with ``boot`` early at each boot."""
-        if self._has_room(content, path):
-            stored = self._unused_name(name)
-            self.store_content(stored, content, path)
-            (self._boot if boot else self._scripts).append(program(stored, content, arguments))
+        """Add a program: run at the end of the boot, as often as ``frequency`` says and in the order of
+        (index of KINDS, name of its file), or with ``boot`` early at each boot.
+        """
+        if not self._has_room(content, path):
+            return
+        stored = self._unused_name(name)
+        self.store_content(stored, content, path)
+        made = program(stored, content, arguments, frequency)
+        if boot:
+            self._boot.append(made)
+        else:
+            self._scripts.append((order, made))
 
     def add_file(self, file: File, content: bytes, path: str) -> None:
         """Add a file to write; its name and digest are set here."""

@@ -9,6 +9,7 @@ import pytest
 from agent.config import model
 from agent.config.model import File, Identity, InstanceConfig, Script, User
 from agent.config.nics import Bond, Kind, Nic, Route
+from agent.lib.records import replace
 
 CONFIG = InstanceConfig(
     identity=Identity("native", "vm-1"),
@@ -40,6 +41,14 @@ def test_a_document_and_its_bytes_are_the_same_configuration() -> None:
     assert model.from_dict(json.loads(json.dumps(document))) == CONFIG
     assert model.load(model.dump(CONFIG)) == CONFIG
     assert json.loads(model.dump(CONFIG)) == json.loads(json.dumps(document))
+
+
+def test_a_program_without_a_new_frequency_is_stored_as_before() -> None:
+    once = model.program("once", b"", (), model.PER_ONCE)
+    document = model.to_dict(replace(CONFIG, scripts=(*CONFIG.scripts, once)))
+    assert ["frequency" in script for script in document["scripts"]] == [False, True]
+    assert model.from_dict(document).scripts == (*CONFIG.scripts, once)
+    assert once.digest == model.program("once", b"").digest, "its mark is the same"
 
 
 def test_what_is_read_stays_as_it_was() -> None:

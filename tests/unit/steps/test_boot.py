@@ -33,7 +33,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The units that PID 1 was asked to run; the first one with "2" in its name fails."""
     asked: list[tuple[str, ...]] = []
 
-    def run(_host: Host, unit: str, argv: tuple[str, ...], **_more: object) -> None:
+    def run(
+        _host: Host, unit: str, argv: tuple[str, ...], *, environment: dict[str, str], **_more: object
+    ) -> None:
+        assert environment == {"INSTANCE_ID": IDENTITY.id}
         asked.append((unit, *argv))
         if unit.endswith("2"):
             raise HostError("it failed")

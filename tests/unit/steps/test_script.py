@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import InstanceConfig, Script
+from agent.config.model import InstanceConfig, Script, program
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.programs import command_line as programs
 from agent.report import Item
+from agent.state import adopted
 from agent.steps import script
 from agent.systemd import units
 from tests.unit.conftest import FakePid1, UnitProperties
@@ -233,3 +235,52 @@ def test_what_runs_a_program(name: str, head: bytes, expected: tuple[str, ...]) 
 def test_an_image_runs_nothing(tmp_path: Path) -> None:
     ctx = _context(Host(tmp_path), {"script": ("#!/bin/sh\n", ())})
     assert _outcomes(ctx) == ["scripts skipped they run when this machine boots"]
+
+
+def _frequent(host: Host, tmp_path: Path, instance: str = "") -> Context:
+    """Return a context with a program of each frequency, which writes its name."""
+    ctx = context(host)
+    identity = replace(IDENTITY, id=instance or IDENTITY.id)
+    ctx.state.set_instance(identity)
+    programs = {name: f"echo {name} >>{tmp_path}/log\n".encode() for name in ("once", "boot", "instance")}
+    scripts = tuple(program(name, content, (), f"per-{name}") for name, content in programs.items())
+    ctx.config = InstanceConfig(identity, scripts=scripts)
+    ctx.state.store_config(ctx.config, programs)
+    return ctx
+
+
+def _boot(host: Systemd, ctx: Context) -> list[str]:
+    """Run the step as after a boot, with an empty /run; return the names that were written."""
+    shutil.rmtree(host.path("/run"), ignore_errors=True)
+    log = Path(host.path("/log"))
+    log.unlink(missing_ok=True)
+    _outcomes(ctx)
+    return log.read_text().split() if log.exists() else []
+
+
+def test_each_runs_as_often_as_it_is_to(host: Systemd, tmp_path: Path) -> None:
+    assert _boot(host, _frequent(host, tmp_path)) == ["once", "boot", "instance"]
+    assert _boot(host, _frequent(host, tmp_path)) == ["boot"]
+    assert _outcomes(_frequent(host, tmp_path)) == [
+        f"{name} unchanged was started before" for name in ("once", "boot", "instance")
+    ], "the stage runs a second time in this boot"
+    assert _boot(host, _frequent(host, tmp_path, "another")) == ["boot", "instance"]
+    assert _boot(host, _frequent(host, tmp_path, "another")) == ["boot"]
+
+
+def test_all_of_them_run_again_on_request(host: Systemd, tmp_path: Path) -> None:
+    ctx = _frequent(host, tmp_path)
+    _boot(host, ctx)
+    script.forget(ctx)
+    assert _boot(host, ctx) == ["once", "boot", "instance"]
+
+
+def test_an_adopted_machines_first_document_runs_none_of_them(host: Systemd, tmp_path: Path) -> None:
+    ctx = _frequent(host, tmp_path)
+    adopted.record_adoption(host, IDENTITY, ())
+    assert ctx.config is not None
+    adopted.record_first_document(host, ctx.config)
+    assert _boot(host, ctx) == []
+    assert _boot(host, ctx) == []
+    ctx.state.store_config(replace(ctx.config, hostname="vm2"), {})
+    assert _boot(host, ctx) == ["boot"], "what runs once counts as done"

@@ -45,9 +45,11 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
         draft.add_password(DEFAULT, password, "vm_password.txt", form=PasswordForm.PLAIN)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")
+    said = drive.metadata()
     if user is not None:
-        user_data.read(files[user], user, draft)
-    drive.describe()
+        # CloudStack joins the user data of a template and of a machine.
+        user_data.read(files[user], user, draft, metadata=said, is_joined=True)
+    drive.describe(said)
     openstack.network(f"{_OPENSTACK}/network_data.json", files, drive.names, draft)
     vendor = drive.names.find(f"{_OPENSTACK}/vendor_data.json")
     if vendor is not None:
@@ -71,14 +73,16 @@ class _Drive:
         held = small(name, self.files[name], _LIMIT, self.draft.problems)
         return read_text(held) if held else ""
 
-    def describe(self) -> None:
+    def metadata(self) -> dict[str, str]:
+        """Return the valid values of the metadata."""
+        texts = {key: self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE) for key in _METADATA}
+        return {key: text for key, text in texts.items() if text and self._is_valid(key, text)}
+
+    def describe(self, said: Mapping[str, str]) -> None:
         """Add identity, hostname, keys and metadata to the draft."""
-        draft, said = self.draft, {}
-        for key in _METADATA:
-            text = self.text(f"cloudstack/metadata/{key}.txt").strip(WHITE)
-            if text and self._is_valid(key, text):
-                said[key] = text
-                draft.add_metadata(key, text)
+        draft = self.draft
+        for key, text in said.items():
+            draft.add_metadata(key, text)
         draft.id = self._value("instance-id", values.instance, said) or self._value(
             "vm-id", values.instance, said
         )
@@ -103,7 +107,7 @@ class _Drive:
             return False
         return True
 
-    def _value(self, key: str, reader: Callable[[object], str], said: dict[str, str]) -> str:
+    def _value(self, key: str, reader: Callable[[object], str], said: Mapping[str, str]) -> str:
         try:
             return reader(said.get(key, ""))
         except ValueError as error:

@@ -47,18 +47,19 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the drive's configuration."""
     names, draft = DriveNames(files), Draft(SOURCE)
     user, vendor = names.find("user-data"), names.find("vendor-data")
-    if user is not None:
-        user_data.read(files[user], user, draft)
     found = names.find("meta-data")
+    metadata = _mapping(found, files, draft) if found is not None else {}
+    if user is not None:
+        user_data.read(files[user], user, draft, metadata=metadata)
     if found is None:
         draft.add_problem("the drive", "no meta-data", "add one; it may be empty")
     else:
-        _describe(found, _mapping(found, files, draft), draft)
+        _describe(found, metadata, draft)
     network = names.find("network-config")
     if network is not None:
         _network(network, _mapping(network, files, draft), draft)
     if vendor is not None:
-        user_data.read(files[vendor], vendor, draft, vendor=True)
+        user_data.read(files[vendor], vendor, draft, vendor=True, metadata=metadata)
     return draft.reading()
 
 

@@ -81,14 +81,23 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
         draft.add_password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=PasswordForm.PLAIN)
     user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
     if user is not None:
-        user_data.read(files[user], user, draft)
+        user_data.read(files[user], user, draft, metadata=instance_data(found))
     if name is not None:
         describe(found, name, draft)
         _inject(found, name, files, names, draft)
     network(f"{folder}/network_data.json", files, names, draft)
     if vendor is not None:
-        vendor_data(vendor, files[vendor], draft)
+        vendor_data(vendor, files[vendor], draft, instance_data(found))
     return draft.reading()
+
+
+def instance_data(found: MetaData) -> dict[str, object]:
+    """Return the metadata that templates may use, by cloud-init's names and the platform's own."""
+    names = ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index")
+    data: dict[str, object] = {name: text for name in names if (text := getattr(found, name))}
+    # Nova puts the password there too.
+    meta = {key: text for key, text in (found.meta or {}).items() if key != "admin_pass"}
+    return data | {"instance_id": found.uuid, "local_hostname": found.hostname, "meta": meta}
 
 
 def newest(names: DriveNames) -> str:
@@ -130,12 +139,15 @@ def network(wanted: str, files: Mapping[str, bytes], names: DriveNames, draft: D
         openstack_network_data.read(document, name, draft)
 
 
-def vendor_data(name: str, raw: bytes, draft: Draft) -> None:
+def vendor_data(
+    name: str, raw: bytes, draft: Draft, instance_data: Mapping[str, object] | None = None
+) -> None:
     """Add ``vendor_data.json`` to the draft: the text in ``cloud-init``, in the formats of user data."""
     document = _json(name, raw, draft) if raw.strip(WHITE.encode()) else None
     text = (document or {}).get("cloud-init")
     if isinstance(text, str):
-        user_data.read(text.encode("utf-8", "replace"), name, draft, vendor=True)
+        raw = text.encode("utf-8", "replace")
+        user_data.read(raw, name, draft, vendor=True, metadata=instance_data)
 
 
 def _json(name: str, raw: bytes, draft: Draft) -> dict[str, Any] | None:

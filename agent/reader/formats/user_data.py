@@ -1,93 +1,105 @@
-"""User data and vendor data: scripts and #cloud-config, also in gzip or in MIME parts.
+"""User data and vendor data: scripts, boothooks and #cloud-config, also in gzip, base64, templates, archives
+and MIME parts.
 
-Nothing is included from elsewhere, and nothing is run here. Any other content (text for an application) is
-only stored for ``gandi-agent get user-data``.
+Format: cloud-init, doc/rtd/explanation/format.rst. A part's type is that of its header, or else follows from
+its first line. Nothing is included from elsewhere, and nothing is run here. Any other content (text for an
+application) is only stored for ``gandi-agent get user-data``.
 """
 
 from __future__ import annotations
 
 import re
-from email.parser import BytesParser
+from copy import deepcopy
 
-from agent.lib.records import dataclass
-from agent.lib.text import WHITE
+from agent.lib.records import dataclass, field, replace
+from agent.lib.text import WHITE, number
+from agent.reader.common import fields
 from agent.reader.common.document import read_text, small
-from agent.reader.common.merge import USER_DATA
-from agent.reader.common.problem import HARMLESS
-from agent.reader.formats import cloud_config
+from agent.reader.common.merge import KINDS, USER_DATA, Draft
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED, shown
+from agent.reader.formats import cloud_config, cloud_config_archive, cloud_config_merge, mime, template
 from agent.reader.formats.gzip_data import GZIP, gunzip
+from agent.reader.formats.mime import Part
+from agent.reader.formats.part_types import (
+    ARCHIVE,
+    BOOTHOOK,
+    BY_CONTENT,
+    COMPRESSED,
+    CONFIG,
+    MESSAGE,
+    PROGRAMS,
+    REFUSED,
+    SCRIPT,
+    TEMPLATE,
+    begun,
+    mark,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from agent.reader.common.merge import Draft
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
 #: Maximum bytes, as delivered and unpacked: far more than any platform accepts.
 LIMIT = 4 << 20
 #: Maximum bytes that are read in all: packed parts in packed parts multiply.
 _ALL = 2 * LIMIT
-#: Maximum bytes of a MIME message: what the standard library's parser reads quickly.
-_MESSAGE = 1 << 20
-_PARTS, _DEEPEST = 50, 3
-#: Maximum bytes of a header with parameters: the parser needs seconds for a million.
-_HEADER = 8 << 10
-_HEADERS = re.compile(rb"(?i)(?:^|[\r\n])content-[a-z-]+:[^\n]*(?:\n[ \t][^\n]*)*")
+#: Maximum layers of gzip, base64 and templates around one part.
+_LAYERS = 4
 _WHITE = WHITE.encode()
-_MULTIPART = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
-_MESSAGE_HEAD = re.compile(rb"(?i)(?:content-type|mime-version|content-transfer-encoding):|From ")
-#: Types of user data in cloud-init that are not handled.
-_FOREIGN = {
-    b"#include": "includes from elsewhere",
-    b"#cloud-boothook": "a boothook",
-    b"#part-handler": "a part handler",
-    b"#upstart-job": "an upstart job",
-    b"#cloud-config-archive": "an archive of cloud-config",
-    b"#cloud-config-jsonp": "a JSON patch of cloud-config",
-    b"## template:": "a template",
-}
-_EXPLAINED = "only scripts, #cloud-config, gzip and MIME parts of these are read"
-_AGAIN = "make it again with a MIME tool"
-#: A message of each kind of part.
-_SAMPLE = b"""Content-Type: multipart/mixed; boundary=x
-
---x
-Content-Type: text/plain
-Content-Transfer-Encoding: base64
-
-eA==
---x
-Content-Type: text/plain; name*=utf-8''x
-Content-Transfer-Encoding: quoted-printable
-
-=78
---x--
-"""
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n \t]{8,}+={0,2}[\r\n \t]*+")
+#: In a first line: a key with its value, or how a line end is written elsewhere.
+_LOST_LINES = re.compile(r"[A-Za-z]:(?: |\Z)|\\n|%0[Aa]")
+_EXPLAINED = "begin it with #! for a script, with #cloud-config for configuration"
 
 
 @dataclass(slots=True)
-class _Shared:
-    """Shared by a document and its parts: the draft, the prefix of names, and the bytes ``left`` to read."""
+class _UserData:
+    """What the parts of one delivery contain so far, and the bytes ``left`` to read."""
 
     draft: Draft
     prefix: str
+    names: Mapping[str, str]
+    launch_index: int | None
+    is_joined: bool
     left: int = _ALL
+    count: int = 0
+    configs: list[tuple[str, dict[str, Any], cloud_config_merge.Rules]] = field(default_factory=list)
 
 
 def load() -> None:
-    """Import, while files can still be opened, what the standard library's MIME parser otherwise imports at
-    the first message.
+    """Import, while files can still be opened, what is otherwise imported at the first use."""
+    mime.load()
+    b"\xff\xfe".decode("utf-16")
+
+
+def read(
+    raw: bytes,
+    name: str,
+    draft: Draft,
+    *,
+    vendor: bool = False,
+    metadata: Mapping[str, object] | None = None,
+    is_joined: bool = False,
+) -> None:
+    """Add the configuration in the data to the draft; user data is also stored unchanged.
+
+    ``metadata``: the medium's, for templates and Launch-Index. With ``is_joined``, two cloud-configs may
+    have been joined to one text, without the first line of the second.
     """
-    _decoded(_SAMPLE)
-
-
-def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
-    """Add the configuration in the data to the draft; user data is also stored unchanged."""
     if not raw.strip(_WHITE):
         return
     held = small(name, raw, LIMIT, draft.problems)
     if held is None:
         return
-    plain = draft.plain
-    _part(held, name, _Shared(draft, "vendor-" if vendor else ""), 0)
+    plain, known = draft.plain, metadata or {}
+    index = next((known[key] for key in ("launch-index", "launch_index") if key in known), "")
+    data = _UserData(
+        draft, "vendor-" if vendor else "", template.names(known), number(str(index)), is_joined
+    )
+    _read(Part(name, held), data, 0)
+    _add_configs(name, data)
     if vendor:
         return
     if draft.plain > plain:
@@ -97,79 +109,235 @@ def read(raw: bytes, name: str, draft: Draft, *, vendor: bool = False) -> None:
         draft.store_content(USER_DATA, held, name)
 
 
-def _part(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
+def _read(part: Part, data: _UserData, depth: int) -> None:
     """Read one part, or the whole data."""
-    draft, prefix = shared.draft, shared.prefix
-    if raw.startswith(GZIP):
-        try:
-            raw = gunzip(raw, LIMIT)
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(name, what, hint)
-            return
-    shared.left -= len(raw)
-    if shared.left < 0:
-        draft.add_problem(name, f"more than {_ALL} bytes in all, unpacked: left out", "deliver less")
-        return
-    head = raw.lstrip(_WHITE)[:2048]
-    foreign = next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
-    if head.startswith(b"#!"):
-        draft.add_program(f"{prefix or 'user-'}script", raw.lstrip(_WHITE), name)
-    elif foreign:
-        draft.add_problem(name, f"{foreign}: not handled", _EXPLAINED)
-    elif head.startswith(b"#cloud-config"):
-        document = cloud_config.parse(read_text(raw), name, draft)
-        if document is not None:
-            cloud_config.apply(document, name, draft, prefix)
-    elif _MESSAGE_HEAD.match(head):
-        _parts(raw.lstrip(_WHITE), name, shared, depth)
-    elif head:
-        what = "neither a script nor #cloud-config: only stored"
-        draft.add_problem(name, what, _EXPLAINED, severity=HARMLESS)
-
-
-def _parts(raw: bytes, name: str, shared: _Shared, depth: int) -> None:
-    draft = shared.draft
-    held = small(name, raw, _MESSAGE, draft.problems)
-    if held is None:
-        return
-    if depth >= _DEEPEST or len(_MULTIPART.findall(held)) > _DEEPEST:
-        draft.add_problem(name, "MIME parts nested too deeply: left out", "deliver one multipart message")
-        return
-    if any(len(header[0]) > _HEADER for header in _HEADERS.finditer(held)):
-        draft.add_problem(name, f"a MIME header of more than {_HEADER} bytes: left out", _AGAIN)
-        return
-    for number, content in enumerate(_contents(held, name, draft), start=1):
-        if number > _PARTS:
-            draft.add_problem(
-                name, f"more than {_PARTS} MIME parts: the others are left out", "deliver fewer"
-            )
-            return
-        _part(content, f"{name}, part {number}", shared, depth + 1)
-
-
-def _contents(message: bytes, name: str, draft: Draft) -> list[bytes]:
-    """Return the decoded content of each part that has no parts itself."""
     try:
-        # Parse all of it before the first part is used: the configuration of a part is never undone.
-        contents = _decoded(message)
-    except (ImportError, OSError):
-        raise  # a defect of the agent, not of the message
-    except Exception:
-        # The email package promises no exception and raises many kinds on damaged headers.
-        draft.add_problem(name, "a damaged MIME message: left out", _AGAIN)
+        _unpack(part, data)
+        kind = _type(part)
+        if kind not in (MESSAGE, ARCHIVE):
+            data.count += 1
+            part.filename = part.filename.rpartition("/")[2] or f"part-{data.count:03}"
+            _use(part, kind, data)
+            return
+    except ValueError as error:
+        _report(part.name, data.draft, error)
+        return
+    for inner in _parts(part, kind, data, depth):
+        _read(inner, data, depth + 1)
+
+
+def _use(part: Part, kind: str, data: _UserData) -> None:
+    """Add a part of this type. Raise ValueError if it cannot be read."""
+    draft, prefix = data.draft, data.prefix or "user-"
+    if kind == CONFIG:
+        _config(part, data)
+    elif not _is_for_this_machine(part, part.launch_index, data):
+        pass
+    elif kind in PROGRAMS:
+        frequency, name = PROGRAMS[kind]
+        order = (KINDS.index(name), part.filename)
+        content = _script(part.content)
+        draft.add_program(f"{prefix}{name}", content, part.name, frequency=frequency, order=order)
+    elif kind == BOOTHOOK:
+        draft.add_program(f"{prefix}boothook", _boothook(part.content), part.name, boot=True)
+    elif kind in REFUSED:
+        severity, what, hint = REFUSED[kind]
+        draft.add_problem(part.name, what, hint, severity=severity)
+    else:
+        what = "neither a script nor #cloud-config" + (": left out" if data.prefix else ": only stored")
+        if kind:
+            what = f"of the type {shown(kind)}, which is not supported: left out"
+        draft.add_problem(part.name, what, _EXPLAINED, severity=UNSUPPORTED)
+
+
+def _report(name: str, draft: Draft, error: ValueError) -> None:
+    what, _, hint = str(error).partition("; ")
+    draft.add_problem(name, f"{what}: left out", hint)
+
+
+def _unpack(part: Part, data: _UserData) -> None:
+    """Remove the layers around the part's content: gzip, base64, templates, and what comes before its first
+    character. Raise ValueError if one is damaged, or for too many bytes in all.
+    """
+    for _ in range(_LAYERS):
+        content = part.content
+        data.left -= len(content)
+        if data.left < 0:
+            raise ValueError(f"more than {_ALL} bytes in all, unpacked; deliver less")
+        if content.startswith(GZIP):
+            content = gunzip(content, LIMIT)
+        elif content.startswith(_UTF16):
+            content = _from_utf16(content)
+        elif (head := template.HEAD.match(begun(content))) or part.type == TEMPLATE:
+            content = _rendered(begun(content), head, data)
+            part.type = "" if part.type == TEMPLATE else part.type
+        elif part.type in BY_CONTENT and not mark(begun(content)):
+            content = _from_base64(content)
+        if content is part.content:
+            part.content = begun(content)
+            return
+        part.content = content
+        if COMPRESSED.fullmatch(part.type):
+            part.type = ""
+    raise ValueError("packed in too many layers; deliver the content itself")
+
+
+def _from_utf16(content: bytes) -> bytes:
+    try:
+        return content.decode("utf-16").encode()
+    except UnicodeError:
+        raise ValueError("begins as UTF-16 and is not; write it as UTF-8") from None
+
+
+def _from_base64(content: bytes) -> bytes:
+    """Return what the content is in base64, if that begins with a known mark; else the content."""
+    if not _BASE64.fullmatch(content):
+        return content
+    try:
+        decoded = fields.unpacked(content)
+    except ValueError:
+        return content
+    is_known = decoded.startswith((GZIP, *_UTF16)) or mark(begun(decoded))
+    return decoded if is_known else content
+
+
+def _rendered(content: bytes, head: re.Match[bytes] | None, data: _UserData) -> bytes:
+    if head and head[1].lower() != b"jinja":
+        raise ValueError("a template in another language than jinja; write ## template: jinja")
+    content = content[head.end() :] if head else content
+    if template.HEAD.match(begun(content)):
+        raise ValueError("a template in a template; write one ## template: line")
+    return template.rendered(content, data.names)
+
+
+def _type(part: Part) -> str:
+    if part.type in BY_CONTENT:
+        return mark(part.content)
+    # Other content under this type is common; a script always has its first line.
+    return (mark(part.content) or SCRIPT) if part.type == SCRIPT else part.type
+
+
+def _parts(part: Part, kind: str, data: _UserData, depth: int) -> Iterable[Part]:
+    if kind == MESSAGE:
+        return mime.split(part.content, part.name, data.draft, depth)
+    if depth >= mime.DEEPEST:
+        data.draft.add_problem(part.name, "archives nested too deeply: left out", "deliver one archive")
         return []
-    return [content for content in contents if content.strip(_WHITE)]
+    inner = cloud_config_archive.split(read_text(part.content), part.name, data.draft)
+    return [replace(one, launch_index=one.launch_index or part.launch_index) for one in inner]
 
 
-def _decoded(message: bytes) -> list[bytes]:
-    parts = [part for part in BytesParser().parsebytes(message).walk() if not part.is_multipart()]
-    return [_headed(part.get_content_type(), part.get_payload(decode=True)) for part in parts]
+def _is_for_this_machine(part: Part, index: object, data: _UserData) -> bool:
+    """Return whether the part is for this machine's place among those that were launched together. Raise
+    ValueError if that cannot be read.
+    """
+    if index in ("", None):
+        return True
+    wanted = number(str(index).strip(WHITE))
+    if wanted is None:
+        raise ValueError("its Launch-Index is not a number; write 0 for the first machine")
+    if data.launch_index in (None, wanted):
+        return True
+    what = f"for the machine with Launch-Index {wanted}: not used here"
+    data.draft.add_problem(part.name, what, severity=HARMLESS)
+    return False
 
 
-def _headed(kind: str, content: object) -> bytes:
-    """Return a part's content, with a #cloud-config line if only its header has that type."""
-    if not isinstance(content, bytes):
-        return b""
-    bare = kind == "text/cloud-config" and not content.lstrip(_WHITE).startswith((b"#", GZIP))
-    return b"#cloud-config\n" + content if bare else content
+def _script(content: bytes) -> bytes:
+    """Return a script with the line ends that the kernel needs, if its first line has those of Windows.
+    Raise ValueError if its line ends were lost on the way.
+    """
+    first, line_end, rest = content.partition(b"\n")
+    if first.startswith(b"#!") and not line_end and (b"\\n" in first or b"%0A" in first.upper()):
+        raise ValueError("a script of one line, which names its interpreter; deliver real line ends")
+    if not first.endswith(b"\r") or not first.startswith(b"#!"):
+        return content
+    # A program with binary data after its first line needs them as they are.
+    return first[:-1] + b"\n" + (rest if b"\0" in rest else rest.replace(b"\r\n", b"\n"))
+
+
+def _boothook(content: bytes) -> bytes:
+    """Return the program of a boothook."""
+    content = begun(content[len("#cloud-boothook") :] if mark(content) == BOOTHOOK else content)
+    if not content:
+        raise ValueError("a boothook without commands; write them below its first line")
+    return _script(content)
+
+
+def _config(part: Part, data: _UserData) -> None:
+    """Add the part's cloud-configs to those of the delivery."""
+    texts = _joined(read_text(part.content)) if data.is_joined else [read_text(part.content)]
+    texts = [one for text in texts for one in _at_marks(text)]
+    if len(texts) > mime.PARTS:
+        raise ValueError(f"more than {mime.PARTS} documents; join them")
+    for place, text in enumerate(texts, start=1):
+        name = part.name if len(texts) == 1 else f"{part.name}, document {place}"
+        document = cloud_config.parse(text, name, data.draft)
+        if document is None or not _holds_anything(text, document, name, data.draft):
+            continue
+        index = [document.pop(key) for key in ("launch-index", "launch_index") if key in document]
+        try:
+            rules = cloud_config_merge.rules(document, part.merge_type)
+            is_ours = _is_for_this_machine(part, part.launch_index or next(iter(index), ""), data)
+        except ValueError as error:
+            _report(name, data.draft, error)
+            is_ours = False
+        if is_ours:
+            data.configs.append((name, document, rules))
+        else:
+            data.draft.plain += _plain_passwords(document)
+
+
+def _at_marks(text: str) -> list[str]:
+    """Return the documents of a text in which each begins with its own #cloud-config line."""
+    return re.split(r"(?<=\n)(?=#cloud-config[ \t]*(?:\n|\Z))", text)
+
+
+def _joined(text: str) -> list[str]:
+    """Return the documents of a text that CloudStack made of two, with an empty line between them and
+    without the first line of the second: a key of the first that appears again belongs to the second.
+    """
+    seen, first = set[str](), text.find("\n\n")
+    if first < 0:
+        return [text]
+    for key in re.finditer(r"^([A-Za-z][\w-]*)[ \t]*:(?=[ \t\n]|\Z)", text, re.MULTILINE):
+        if key[1] in seen and key.start() > first:
+            place = text.rfind("\n\n", 0, key.start()) + 2
+            return [text[:place], text[place:]]
+        seen.add(key[1])
+    return [text]
+
+
+def _holds_anything(text: str, document: dict[str, Any], name: str, draft: Draft) -> bool:
+    """Return whether the document holds anything. Add a problem if its first line does, which is a comment:
+    line ends were lost on the way.
+    """
+    first = text.partition("\n")[0].strip(WHITE)
+    more = first[len("#cloud-config") :].strip(WHITE) if first.lower().startswith("#cloud-config") else ""
+    if more and not more.startswith("#") and (not document or _LOST_LINES.search(more)):
+        what = "its first line is a comment, of which nothing is read"
+        what = what if document else f"says #cloud-config and holds nothing: {what}"
+        draft.add_problem(name, what, "begin a new line after #cloud-config; deliver real line ends")
+    return bool(document)
+
+
+def _add_configs(name: str, data: _UserData) -> None:
+    """Add the cloud-configs of the delivery, merged."""
+    draft = data.draft
+    document, lost = cloud_config_merge.combine(data.configs)
+    for loser, key, winner in lost:
+        what, hint = f"replaced by that of {winner}", "give merge_how to combine them"
+        draft.add_problem(f"{loser}: {shown(key)}", what, hint, severity=HARMLESS)
+    # A password that is replaced is still in the data, which would be stored.
+    draft.plain += sum(_plain_passwords(one) for _, one, _ in data.configs) if lost else 0
+    if document:
+        cloud_config.apply(
+            document, data.configs[0][0] if len(data.configs) == 1 else name, draft, data.prefix
+        )
+
+
+def _plain_passwords(document: dict[str, Any]) -> int:
+    """Return the number of plain passwords in a document that is not applied."""
+    draft = Draft("")
+    cloud_config.apply(deepcopy(document), "", draft, "")
+    return draft.plain

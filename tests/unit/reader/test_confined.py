@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from agent.reader import client
 from agent.reader.common.problem import shown
 from agent.reader.common.result import Reading
 from agent.reader.dialects import cloudstack, native, nocloud, openstack
-from agent.reader.formats import user_data, yaml_events
+from agent.reader.formats import mime, yaml_events
 from tests.unit.reader import drives
 
 READERS: dict[str, Callable[[Mapping[str, bytes]], Reading]] = {
@@ -49,6 +50,12 @@ USER_DATA = {
     "not YAML": b"#cloud-config\na: [\n",
     "no text": b"#cloud-config\n\xff",
     "misspelled": b"#cloud-config\nhostnme: x\ntimezone: Europe/Pari\nusers: [{name: -, passwd: x}]\n",
+    "UTF-16": "#cloud-config\nhostname: vm1\n".encode("utf-16"),
+    "base64 of gzip": b64encode(gzip.compress(b"#!/bin/sh\n")),
+    "template": b"## template: jinja\n#!/bin/sh\necho {{ ds.meta_data.uuid }}\n",
+    "not only names": b"## template: jinja\n#!/bin/sh\n{% if x %}\n",
+    "archive": b"#cloud-config-archive\n- '#!/bin/sh'\n- {content: 'a: 1', merge-type: dict()}\n",
+    "odd headers": message("7bit", b"a: 1", f"Launch-Index: \xe9\nMerge-Type: =?koi8-r?b?//8=?=\n{CONFIG}"),
     "something": b"what an application wants to know",
 }
 USER = "openstack/latest/user_data"
@@ -84,10 +91,10 @@ def _told(problems: Any) -> list[tuple[str, str, str, bool]]:
 
 
 def test_what_a_message_cannot_have_caused_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unable(_message: bytes) -> list[bytes]:
+    def unable(_message: bytes, _name: str) -> list[bytes]:
         raise ImportError("no more files")
 
-    monkeypatch.setattr(user_data, "_decoded", unable)
+    monkeypatch.setattr(mime, "_split", unable)
     files = drives.openstack() | {USER: USER_DATA["8bit"]}
     with pytest.raises(ImportError):
         openstack.parse_files(files)

@@ -128,7 +128,15 @@ def _user_data(raw: bytes) -> dict[str, bytes]:
 
 
 CHAIN = _many(200, lambda n: {"id": f"v{n}", "type": "vlan", "vlan_id": 1, "vlan_link": f"v{n + 1}"})
+
+
 #: Functions, since some of the drives are large.
+def _layers(content: bytes, count: int) -> bytes:
+    for _ in range(count):
+        content = gzip.compress(content, mtime=0)
+    return content
+
+
 LARGE: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
     "links": ("openstack", lambda: _openstack(links=_many(20_000, lambda n: {"id": f"l{n}"}))),
     "a chain of VLANs": ("openstack", lambda: _openstack(links=[*CHAIN, {"id": "v200"}])),
@@ -259,6 +267,32 @@ LARGE: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
             + b"Content-Type: multipart/mixed"
             + b";a=b" * 250_000
         ),
+    ),
+    "nearly base64": ("openstack", lambda: _user_data(b"A" * (1 << 20) + b"\n" * (2 << 20) + b"!")),
+    "a template of braces": (
+        "openstack",
+        lambda: _user_data(b"## template: jinja\n#!/bin/sh\n" + b"{{ v1.instance_id }}" * 200_000),
+    ),
+    "a template without an end": (
+        "openstack",
+        lambda: _user_data(b"## template: jinja\n" + b"{{" * (2 << 20)),
+    ),
+    "layers": ("openstack", lambda: _user_data(_layers(b"#!" + b"x" * (3 << 20), 6))),
+    "joined": (
+        "cloudstack",
+        lambda: (
+            drives.cloudstack()
+            | {
+                "cloudstack/userdata/user_data.txt": b"#cloud-config\n"
+                + b"a:\n" * 300_000
+                + b"\n\n"
+                + b"a:\n" * 9
+            }
+        ),
+    ),
+    "cloud-configs": (
+        "openstack",
+        lambda: _user_data((b"#cloud-config\n" + b"users: [{name: a}]\n" * 20 + b"\n") * 3000),
     ),
     "nothing but a name": ("openstack", lambda: {"x" * 4000: b""}),
     "two thousand files": ("cloudstack", lambda: {f"{n}/" + "x" * 200: b"" for n in range(2000)}),

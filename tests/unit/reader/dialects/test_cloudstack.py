@@ -9,6 +9,7 @@ import pytest
 from agent.config.model import InstanceConfig, User
 from agent.reader.common.result import Reading
 from agent.reader.dialects import cloudstack
+from agent.reader.formats import yaml_events
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import key
 
@@ -127,3 +128,21 @@ def test_wrong_values_are_named_by_their_file() -> None:
     assert [problem.path for problem in reading.problems] == ["local-hostname.txt", "public-keys.txt line 1"]
     assert config.users[0].keys == (key("x"),)
     assert config.partial
+
+
+def test_user_data_of_a_template_and_of_the_machine_joined_to_one_text() -> None:
+    text = b"""#cloud-config
+users: [{name: bob}]
+runcmd: [echo template]
+
+hostname: {{ ds.meta_data.local_hostname }}-x
+runcmd: [echo machine]
+merge_how: list(append)+dict(recurse_list)
+"""
+    yaml_events.load()
+    user = {"cloudstack/userdata/user_data.txt": b"## template: jinja\n" + text}
+    _, reading = read(drives.cloudstack() | user)
+    assert not reading.problems
+    assert reading.config is not None
+    assert reading.config.hostname == "VM-1-x"
+    assert reading.files["runcmd"] == b"#!/bin/sh\necho template\necho machine\n"

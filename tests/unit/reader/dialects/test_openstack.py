@@ -215,3 +215,15 @@ def test_an_injected_file_that_is_not_there() -> None:
     assert [p.path for p in reading.problems if not p.harmless] == [
         "openstack/latest/meta_data.json: files[0].content_path"
     ]
+
+
+def test_user_data_for_one_of_several_machines_and_with_its_metadata() -> None:
+    script = b"Content-Type: text/jinja2\nLaunch-Index: %d\n\n#!/bin/sh\necho {{ %s }}\n"
+    head = b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+    parts = [script % (0, b"v1.instance_id"), script % (3, b"ds.meta_data.meta.role")]
+    raw = head + b"\n--b\n".join(parts) + b"\n--b--\n"
+    config, reading = read(
+        drives.openstack(launch_index=3, meta={"role": "db"}) | {"openstack/latest/user_data": raw}
+    )
+    assert [one.name for one in config.scripts] == ["user-script"]
+    assert reading.files["user-script"].rstrip() == b"#!/bin/sh\necho db"

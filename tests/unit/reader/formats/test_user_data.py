@@ -15,6 +15,7 @@ import pytest
 
 from agent.config.model import File, InstanceConfig, User
 from agent.reader.common.merge import KEPT, Draft, PasswordForm
+from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.formats import user_data, yaml_events
 from tests.unit.reader import drives
@@ -84,9 +85,9 @@ def test_parts() -> None:
         (gzip.compress(SCRIPT, mtime=0)[:-9], "cut short"),
         (b"\x1f\x8b" + b"x" * 40, "damaged gzip"),
         (b"#!" + b"x" * (5 << 20), "at most"),
-        (b"#include\nhttp://example.org\n", "not handled"),
-        (b"## template: jinja\n#cloud-config\n", "a template"),
-        (b"#cloud-boothook\n", "a boothook"),
+        (b"#include\nhttp://example.org\n", "#include: no network"),
+        (b"## template: mako\n#cloud-config\n", "a template in another language"),
+        (b"#cloud-boothook\n", "a boothook without commands"),
         (b"#cloud-config\n- a\n", "not a dictionary"),
         (b"#cloud-config\na: [\n", "not YAML"),
         (b"#cloud-config\n\xff", "not a dictionary"),
@@ -137,7 +138,10 @@ def test_a_long_message_is_read_in_time(count: int) -> None:
 def test_an_applications_own_text_is_only_kept() -> None:
     config, reading = read(b'{"mine": true}')
     (problem,) = reading.problems
-    assert problem.harmless
+    assert (problem.severity, problem.message) == (
+        UNSUPPORTED,
+        "neither a script nor #cloud-config: only stored",
+    )
     assert not config.scripts
     assert reading.files == {"user-data": b'{"mine": true}'}
 

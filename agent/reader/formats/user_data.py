@@ -300,7 +300,7 @@ def _joined(text: str) -> list[str]:
     seen, first = set[str](), text.find("\n\n")
     if first < 0:
         return [text]
-    for key in re.finditer(r"^([A-Za-z][\w-]*)[ \t]*:(?=[ \t\n]|\Z)", text, re.MULTILINE):
+    for key in re.finditer(r"^([A-Za-z][A-Za-z0-9_-]*)[ \t]*:(?=[ \t\n]|\Z)", text, re.MULTILINE):
         if key[1] in seen and key.start() > first:
             place = text.rfind("\n\n", 0, key.start()) + 2
             return [text[:place], text[place:]]

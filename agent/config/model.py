@@ -83,8 +83,10 @@ class Script:
 def program(
     name: str, content: bytes, arguments: tuple[str, ...] = (), frequency: str = PER_INSTANCE
 ) -> Script:
-    """Return the record of a delivered program; its digest covers its name, content and arguments."""
-    parts = [name, sha256(content).hexdigest(), *arguments]
+    """Return the record of a delivered program. Its digest covers its name, content and arguments; without
+    the name if it runs once on a machine, as another instance's document may name it otherwise.
+    """
+    parts = ["" if frequency == PER_ONCE else name, sha256(content).hexdigest(), *arguments]
     return Script(name, sha256(canonical(parts)).hexdigest(), arguments, frequency)
 
 

@@ -201,7 +201,8 @@ def _outcome(ctx: Context, script: Script, *, running: bool) -> Item:
 
 
 def _mark_name(script: Script) -> str:
-    return f"{script.name}-{script.digest[:32]}"
+    name = PER_ONCE if script.frequency == PER_ONCE else script.name
+    return f"{name}-{script.digest[:32]}"
 
 
 def _mark(ctx: Context, script: Script) -> str:

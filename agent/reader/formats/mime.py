@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from email.errors import InvalidBase64LengthDefect
 from email.parser import BytesParser
 
 from agent.lib.records import dataclass
@@ -58,6 +59,8 @@ class Part:
     filename: str = ""
     launch_index: str = ""
     merge_type: str = ""
+    #: What is wrong with it and the remedy, as a reader's error, or "".
+    damage: str = ""
 
 
 def load() -> None:
@@ -105,13 +108,19 @@ def _split(message: bytes, name: str) -> list[Part]:
 
 def _part(part: Message, name: str) -> Part:
     content = part.get_payload(decode=True)
+    kind, damage = part.get_content_type(), ""
+    if any(isinstance(defect, InvalidBase64LengthDefect) for defect in part.defects):
+        damage = "damaged base64; encode it again, whole"
+    elif kind.startswith("multipart/"):
+        damage = f"a multipart message without its parts; {_AGAIN}"
     return Part(
         name,
         content if isinstance(content, bytes) else b"",
-        part.get_content_type(),
+        kind,
         _filename(part),
         _header(part, "Launch-Index"),
         _header(part, "Merge-Type") or _header(part, "X-Merge-Type"),
+        damage,
     )
 
 

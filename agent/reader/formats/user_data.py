@@ -112,6 +112,8 @@ def read(
 def _read(part: Part, data: _UserData, depth: int) -> None:
     """Read one part, or the whole data."""
     try:
+        if part.damage:
+            raise ValueError(part.damage)
         _unpack(part, data)
         kind = _type(part)
         if kind not in (MESSAGE, ARCHIVE):
@@ -290,7 +292,7 @@ def _config(part: Part, data: _UserData) -> None:
 
 def _at_marks(text: str) -> list[str]:
     """Return the documents of a text in which each begins with its own #cloud-config line."""
-    return re.split(r"(?<=\n)(?=#cloud-config[ \t]*(?:\n|\Z))", text)
+    return re.split(r"(?i)(?<=\n)(?=#cloud-config[ \t]*(?:\n|\Z))", text)
 
 
 def _joined(text: str) -> list[str]:

@@ -48,7 +48,7 @@ def test_a_program_without_a_new_frequency_is_stored_as_before() -> None:
     document = model.to_dict(replace(CONFIG, scripts=(*CONFIG.scripts, once)))
     assert ["frequency" in script for script in document["scripts"]] == [False, True]
     assert model.from_dict(document).scripts == (*CONFIG.scripts, once)
-    assert once.digest == model.program("once", b"").digest, "its mark is the same"
+    assert once.digest == model.program("other", b"", (), model.PER_ONCE).digest, "whatever its name"
 
 
 def test_what_is_read_stays_as_it_was() -> None:

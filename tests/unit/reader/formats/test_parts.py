@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -144,6 +146,23 @@ def test_an_unknown_type_is_named() -> None:
     assert (problem.path, problem.severity) == ("user-data, part 1", UNSUPPORTED)
     assert "text/x-lisp" in problem.message
     assert len(config.scripts) == 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (message(typed("text/x-shellscript", "x", Content_Transfer_Encoding="base64")), "damaged base64"),
+        (
+            "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=a\n\n--b\n\n#!/bin/sh\n",
+            "without its parts",
+        ),
+    ],
+)
+def test_a_damaged_message(raw: bytes | str, said: str) -> None:
+    config, reading = read(raw)
+    problem = _problem(reading)
+    assert (problem.severity, config.scripts) == (ERROR, ())
+    assert said in problem.message
 
 
 @pytest.mark.parametrize(
@@ -382,3 +401,48 @@ def test_a_wrong_archive(text: str, path: str, said: str) -> None:
     assert problem.path in (f"user-data{path}", f"user-data: {path}")
     assert said in problem.message
     assert config.hostname == ("vm1" if "vm1" in text else None)
+
+
+# -- nothing is lost without a word ------------------------------------------------------
+
+_ALL_KINDS = (
+    typed("text/cloud-config", "hostname: vm1\nruncmd: [a]"),
+    typed("text/cloud-config", "runcmd: [b]", Merge_Type="list(append)+dict(recurse_list)"),
+    typed("text/cloud-config", "hostname: vm2"),
+    typed("text/cloud-config-archive", "- '#!/bin/sh'\n- 'timezone: Etc/UTC'"),
+    typed("text/cloud-config-jsonp", "[]"),
+    typed("text/cloud-boothook", SCRIPT),
+    typed("text/x-shellscript", SCRIPT, Launch_Index="0"),
+    typed("text/x-shellscript", SCRIPT, Launch_Index="1"),
+    typed("text/x-shellscript-per-boot", SCRIPT, Content_Disposition="attachment; filename=b"),
+    typed("text/x-shellscript-per-boot", SCRIPT + "#", Content_Disposition="attachment; filename=a"),
+    typed("text/x-shellscript-per-once", SCRIPT),
+    typed("text/x-shellscript-per-instance", SCRIPT),
+    typed("text/x-include-url", "http://192.0.2.1/"),
+    typed("text/x-include-once-url", "http://192.0.2.1/"),
+    typed("text/part-handler", "def list_types(): pass"),
+    typed("text/upstart-job", "start on boot"),
+    typed("text/jinja2", "#!/bin/sh\necho {{ v1.instance_id }}"),
+    typed("text/plain", "what an application reads"),
+    typed("text/markdown", "# title"),
+)
+
+
+def _result(parts: Sequence[tuple[str, str]]) -> object:
+    config, reading = read(message(*parts), metadata={"launch_index": "0", "instance-id": "i-1"})
+    files = {name: text for name, text in reading.files.items() if name != "user-data"}
+    # Without the numbers of parts, which differ anyway.
+    said = sorted(re.sub(r"[0-9]+", "", f"{one.path} {one.message}") for one in reading.problems)
+    return config, files, said
+
+
+@pytest.mark.parametrize("left_out", range(len(_ALL_KINDS)))
+def test_each_part_changes_the_configuration_or_the_messages(left_out: int) -> None:
+    others = [part for n, part in enumerate(_ALL_KINDS) if n != left_out]
+    assert _result(others) != _result(_ALL_KINDS)
+
+
+@pytest.mark.parametrize("name", ["Merge-Type", "Launch-Index", "Content-Disposition"])
+def test_each_header_changes_the_configuration_or_the_messages(name: str) -> None:
+    without = [(re.sub(rf"\n{name}: .*", "", head), content) for head, content in _ALL_KINDS]
+    assert _result(without) != _result(_ALL_KINDS)

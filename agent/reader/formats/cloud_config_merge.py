@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from agent.lib.records import dataclass, field
+from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 
 TYPE_CHECKING = False
@@ -33,13 +33,18 @@ class Rules:
     dict: tuple[str, ...] | None = None
     list: tuple[str, ...] | None = None
     str: tuple[str, ...] | None = None
-    #: Whether the document gives none of its own.
-    is_default: bool = field(default=False)
+    #: Whether merging by them has left out a value for another one.
+    has_lost: bool = False
+
+    def prefer(self, value: Any, other: Any) -> Any:
+        """Return the value, which is used in place of the other one."""
+        self.has_lost |= value != other
+        return value
 
 
 def default() -> Rules:
     """Return the rules of a document that gives none."""
-    return Rules(dict=("replace",), list=(), str=(), is_default=True)
+    return Rules(dict=("replace",), list=(), str=())
 
 
 def rules(document: dict[str, Any], header: str) -> Rules:
@@ -105,13 +110,14 @@ def _of_list(given: Any) -> list[tuple[str, tuple[str, ...]]]:
 def merge(old: Any, new: Any, how: Rules) -> Any:
     """Return the earlier value with the later one merged into it."""
     match old:
-        case dict() if how.dict is not None:
-            return _dicts(old, new, how, how.dict) if isinstance(new, dict) else old
+        case dict() if how.dict is not None and isinstance(new, dict):
+            return _dicts(old, new, how, how.dict)
         case list() if how.list is not None:
             return _lists(old, new, how, how.list)
         case str() if how.str is not None:
-            return old + new if "append" in how.str and isinstance(new, str) else new
-    return old
+            is_more = "append" in how.str and isinstance(new, str)
+            return old + new if is_more else how.prefer(new, old)
+    return how.prefer(old, new)
 
 
 def _dicts(old: dict[str, Any], new: dict[str, Any], how: Rules, options: tuple[str, ...]) -> dict[str, Any]:
@@ -122,9 +128,11 @@ def _dicts(old: dict[str, Any], new: dict[str, Any], how: Rules, options: tuple[
         elif value is None and "allow_delete" in options:
             del merged[key]
         elif "replace" in options:
-            merged[key] = value
+            merged[key] = how.prefer(value, merged[key])
         elif isinstance(value, dict) or _recurses(value, options):
             merged[key] = merge(merged[key], value, how)
+        else:
+            how.prefer(merged[key], value)
     return merged
 
 
@@ -132,13 +140,16 @@ def _lists(old: list[Any], new: Any, how: Rules, options: tuple[str, ...]) -> An
     if "append" in options or "prepend" in options:
         more = new if isinstance(new, list) else [new]
         return [*old, *more] if "append" in options else [*more, *old]
-    if not isinstance(new, list):
-        return old if _keeps(options) else new
     if _keeps(options):
-        return old
+        return how.prefer(old, new)
+    if not isinstance(new, list):
+        return how.prefer(new, old)
     # As in cloud-init, place by place; what is longer in the later list has no place.
-    pairs = zip(old, new, strict=False)
-    placed = [merge(one, other, how) if _recurses(other, options) else other for one, other in pairs]
+    how.has_lost |= len(new) > len(old)
+    placed = [
+        merge(one, other, how) if _recurses(other, options) else how.prefer(other, one)
+        for one, other in zip(old, new, strict=False)
+    ]
     return [*placed, *old[len(placed) :]]
 
 
@@ -160,24 +171,29 @@ def _recurses(value: Any, options: tuple[str, ...]) -> bool:
 def combine(
     parts: list[tuple[str, dict[str, Any], Rules]],
 ) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
-    """Return the document that the parts (name, document, rules) make, in order, and what of them is lost in
-    merging: the part's name, the key, and the name of the part that has precedence.
+    """Return the document that the parts (name, document, rules) make, in order, and for each key of which
+    something is left out in merging: the part's name, the key, and what becomes of it.
     """
     whole: dict[str, Any] = {}
     owners: dict[str, str] = {}
     lost: list[tuple[str, str, str]] = []
-    for name, written, how in parts:
-        spelled = {_plain(key): key for key in whole}
+    for name, document, how in parts:
         # Another spelling of a key is the same key.
-        document = {spelled.get(_plain(key), key): value for key, value in written.items()}
-        merged = merge(whole, document, how)
-        for key in whole.keys() & document.keys():
-            old, new, now = whole[key], document[key], merged.get(key)
-            if old != new and now in (old, new):
-                loser, winner = (owners[key], name) if now == new else (name, owners[key])
-                lost.append((loser, key, winner))
-            if now != old:
-                owners[key] = name
-        owners |= dict.fromkeys(document.keys() - whole.keys(), name)
-        whole = merged
+        spelled = {_plain(key): key for key in whole}
+        for written, new in document.items():
+            key = spelled.get(_plain(written), written)
+            if key not in whole:
+                whole[key], owners[key] = new, name
+                continue
+            how.has_lost, old, owner = False, whole.pop(key), owners[key]
+            whole |= merge({key: old}, {key: new}, how)
+            now = whole.get(key)
+            owners[key] = owner if now == old else name
+            if how.has_lost and now in (old, new):
+                loser, winner = (owner, name) if now == new else (name, owner)
+                lost.append((loser, key, f"replaced by that of {winner}"))
+            elif how.has_lost:
+                lost.append(
+                    (name, key, f"combined with that of {owner}, by rules that leave out some of it")
+                )
     return whole, sorted(lost)

@@ -135,6 +135,10 @@ def _use(part: Part, kind: str, data: _UserData) -> None:
         _config(part, data)
     elif not _is_for_this_machine(part, part.launch_index, data):
         pass
+    elif kind in (*PROGRAMS, BOOTHOOK) and mark(part.content) not in ("", SCRIPT, kind):
+        raise ValueError(
+            "its header says that it is a script, and its first line does not; correct one of them"
+        )
     elif kind in PROGRAMS:
         frequency, name = PROGRAMS[kind]
         order = (KINDS.index(name), part.filename)
@@ -327,11 +331,12 @@ def _add_configs(name: str, data: _UserData) -> None:
     """Add the cloud-configs of the delivery, merged."""
     draft = data.draft
     document, lost = cloud_config_merge.combine(data.configs)
-    for loser, key, winner in lost:
-        what, hint = f"replaced by that of {winner}", "give merge_how to combine them"
-        draft.add_problem(f"{loser}: {shown(key)}", what, hint, severity=HARMLESS)
-    # A password that is replaced is still in the data, which would be stored.
-    draft.plain += sum(_plain_passwords(one) for _, one, _ in data.configs) if lost else 0
+    for part, key, what in lost:
+        hint = "give merge_how with other rules to combine them"
+        draft.add_problem(f"{part}: {shown(key)}", what, hint, severity=HARMLESS)
+    if len(data.configs) > 1:
+        # A password that is replaced is still in the data, which would be stored.
+        draft.plain += sum(_plain_passwords(one) for _, one, _ in data.configs)
     if document:
         cloud_config.apply(
             document, data.configs[0][0] if len(data.configs) == 1 else name, draft, data.prefix

@@ -113,7 +113,29 @@ def test_what_is_replaced_is_named_with_the_part_that_has_precedence() -> None:
         ("three", {"a": "3", "c": "3"}, merging.rules({}, "dict(no_replace)")),
     ]
     _, lost = merging.combine(parts)
-    assert lost == [("one", "a", "two"), ("three", "a", "two"), ("three", "c", "one")]
+    assert lost == [
+        ("one", "a", "replaced by that of two"),
+        ("three", "a", "replaced by that of two"),
+        ("three", "c", "replaced by that of one"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "first", "second", "leaves_out"),
+    [
+        ("dict(recurse_list)+list(append)", ["a"], ["b"], False),
+        ("dict(recurse_str)+str(append)", "a", "b", False),
+        ("dict()", {"k": "1"}, {"l": "2"}, False),
+        ("dict()", {"k": "1"}, {"k": "1", "l": "2"}, False),
+        ("dict()", {"k": "1", "m": "3"}, {"k": "2", "l": "2"}, True),
+        ("dict(recurse_list)+list()", ["a", "b"], ["c"], True),
+        ("dict(recurse_list)+list()", ["a"], ["a", "b"], True),
+        ("dict()", {"k": ["1"]}, {"k": "1", "l": "2"}, True),
+    ],
+)
+def test_what_rules_leave_out_is_reported(how: str, first: Any, second: Any, leaves_out: bool) -> None:
+    parts = [("one", {"a": first}, merging.default()), ("two", {"a": second}, merging.rules({}, how))]
+    assert bool(merging.combine(parts)[1]) is leaves_out
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ def test_an_unknown_type_is_named() -> None:
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
+        (message(typed("text/x-shellscript-per-boot", CONFIG)), "its first line does not"),
+        (message(typed("text/cloud-boothook", CONFIG)), "its first line does not"),
         (message(typed("text/x-shellscript", "x", Content_Transfer_Encoding="base64")), "damaged base64"),
         (
             "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=a\n\n--b\n\n#!/bin/sh\n",
@@ -327,6 +329,8 @@ def test_rules_that_cannot_be_read_cost_their_part() -> None:
 
 def test_a_password_that_is_replaced_is_still_not_stored() -> None:
     first, second = "password: s3cr3t", "password: $6$salt$" + "x" * 86
+    deleted = "password: null\nmerge_how: dict(allow_delete)"
+    assert not read(message(typed("text/cloud-config", first), typed("text/cloud-config", deleted)))[1].files
     for headers in ({}, {"Merge_Type": "no"}, {"Launch_Index": "7"}):
         raw = message(typed("text/cloud-config", first, **headers), typed("text/cloud-config", second))
         _, reading = read(raw, metadata={"launch_index": "0"})

@@ -10,6 +10,7 @@
     instances/<id>/done/        an empty file for each program or step that runs once and was started
     instances/<id>/renew/       an empty file for each thing still to be regenerated (regenerate.py)
     system/applied.json         as above, for items of the system that belong to no instance
+    system/done/                as above, for programs that run once on a machine
     disks.json                  filesystem UUID -> mountpoint and other facts
     adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
 

@@ -42,6 +42,11 @@ class Renderer(Protocol):
     def render(self, link: Link) -> tuple[ConfigFile, ...]:
         """Return those of these files that the NIC needs."""
 
+    def unsupported(self, link: Link) -> dict[str, str]:
+        """Return which of the NIC's values the manager cannot express, by their paths (``limits.rare``), and
+        why; ``render`` leaves them out.
+        """
+
     def prepare(self, host: Host, link: Link) -> None:
         """Give the agent's files precedence over others; called before they are written."""
 

@@ -13,7 +13,7 @@ from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.network.ifupdown_virtual import stanza_lines
-from agent.network.interfaces import FALLBACK, ConfigFile, family, is_default
+from agent.network.interfaces import FALLBACK, ConfigFile, family, rule_family
 from agent.network.multihoming import PRIORITY
 from agent.systemd import transient, units
 
@@ -110,6 +110,13 @@ def _common(link: Link) -> list[str]:
     return lines + ([f"dns-search {' '.join(nic.search)}"] if nic.search else [])
 
 
+def unsupported(link: Link) -> dict[str, str]:
+    """Return every rare value: this renderer writes none of them."""
+    from agent.network import limits
+
+    return {path: "not written" for _key, path, _value in limits.rare(link.nic)}
+
+
 def _routes(link: Link, wanted: int) -> list[str]:
     """Return the routes of a family, and the routes and rules of the NIC's own table."""
     name, table = link.name, link.table
@@ -118,7 +125,7 @@ def _routes(link: Link, wanted: int) -> list[str]:
     if table:
         own = (route for route in table.routes if _of(route, wanted))
         lines += [f"up {ip} route replace {_route(name, route)} table {table.number}" for route in own]
-        for rule in (rule for rule in table.rules if family(rule.source) == wanted):
+        for rule in (rule for rule in table.rules if rule_family(rule) == wanted):
             to = f" to {rule.destination}" if rule.destination else ""
             words = f"from {rule.source}{to} lookup {table.number} priority {PRIORITY}"
             # It may exist already: the kernel keeps rules when a NIC goes away.
@@ -131,7 +138,8 @@ def _of(route: Route, wanted: int) -> bool:
 
 
 def _route(name: str, route: Route) -> str:
-    metric = _BEFORE_DHCPCD if route.metric is None and is_default(route, 6) else route.metric
+    default = route.gateway is not None and route.destination == "::/0"
+    metric = _BEFORE_DHCPCD if route.metric is None and default else route.metric
     words = [route.destination]
     words += ["via", route.gateway] if route.gateway else []
     words += ["dev", name]

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.config.nics import Route
+    from agent.config.nics import Bond, Route, Rule
     from agent.host.host import Host
 
 _SYS = "/sys/class/net"
@@ -50,28 +50,25 @@ _SET_BY_HAND = "3"
 @dataclass(frozen=True, slots=True)
 class Interface:
     """A physical NIC. ``mac`` is in lower case, ``index`` is the ifindex, ``bus_position`` sorts in bus
-    order.
+    order. ``driver`` is read only for documents that match by driver (``with_drivers``).
     """
 
     name: str
     mac: str
     index: int = 0
     bus_position: str = ""
+    driver: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A routing rule: packets from the address ``source`` (and to the network ``destination``, if given) use
-    the NIC's own table.
-    """
-
-    source: str
-    destination: str | None = None
+#: The loopback interface: it has this name and number in every network namespace.
+LOOPBACK = Interface("lo", "", 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A NIC's own routing table, on a machine with several default routes (ip-rule(8))."""
+    """A NIC's own routing table, on a machine with several default routes (ip-rule(8)). Its routes and rules
+    carry its number.
+    """
 
     number: int
     routes: tuple[Route, ...]
@@ -86,8 +83,8 @@ class Link:
     ``fallback``: the NIC is outside the document and gets its addresses by DHCP and router advertisements;
     its routes have a larger metric than all others, unless the boot waits for it. ``routes`` are the
     document's, with the metrics that order several default routes; ``metric4`` and ``metric6`` are those for
-    routes from DHCP and router advertisements. Related links (``master`` to ``ports``) lack their own
-    relations.
+    routes from DHCP and router advertisements. ``table`` is the agent's addition. Related links (``master``
+    to ``ports``) lack their own relations.
     """
 
     interface: Interface
@@ -119,6 +116,16 @@ class Link:
         return self.nic.kind is not Kind.PHYSICAL
 
     @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """Return the document's routes and those of the NIC's own table."""
+        return self.routes + (self.table.routes if self.table else ())
+
+    @property
+    def all_rules(self) -> tuple[Rule, ...]:
+        """Return the document's rules and those for the NIC's own table."""
+        return self.nic.rules + (self.table.rules if self.table else ())
+
+    @property
     def accepts_router_advertisements(self) -> bool:
         """Return whether to accept router advertisements, for a manager that applies all of one or nothing:
         only if an address or a default route is wanted of them.
@@ -128,7 +135,11 @@ class Link:
     def has_default_route(self, family: int) -> bool:
         """Return whether the NIC has, or may get, a default route of that family (4 or 6)."""
         nic = self.nic
-        dynamic = nic.dhcp4 if family == 4 else nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
+        if family == 4:
+            leased = nic.options.dhcp4 if nic.options else None
+            dynamic = nic.dhcp4 and not (leased and leased.use_routes is False)
+        else:
+            dynamic = nic.dhcp6 or (nic.accept_ra and nic.ra_gateway)
         return dynamic or any(is_default(route, family) for route in nic.routes)
 
 
@@ -146,9 +157,26 @@ def family(address: str) -> int:
     return 6 if ":" in address else 4
 
 
+def rule_family(rule: Rule) -> int:
+    """Return the family (4 or 6) of a rule; without addresses it is for IPv4, as by ip-rule(8)."""
+    return family(rule.source or rule.destination or "")
+
+
+def bond_miimon(bond: Bond) -> int:
+    """Return the milliseconds between checks of the ports' carriers, 0 for none. The kernel has either these
+    or checks by ARP.
+    """
+    by_arp = bond.options and bond.options.arp_interval
+    return bond.miimon if bond.miimon is not None else 0 if by_arp else MIIMON
+
+
 def is_default(route: Route, wanted: int) -> bool:
-    """Return whether it is a default route of that family over a gateway."""
-    return route.gateway is not None and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
+    """Return whether it is a default route of that family over a gateway, in the main table."""
+    return (
+        route.gateway is not None
+        and route.table is None
+        and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
+    )
 
 
 def physical(host: Host) -> list[Interface]:
@@ -159,11 +187,37 @@ def physical(host: Host) -> list[Interface]:
 
 def identified_by_document(nics: Iterable[Nic], *, by_name: bool) -> list[Interface]:
     """Return, for an image that does not run, the NICs that its document identifies by itself: by name or
-    MAC; with ``by_name``, by name only.
+    MAC; with ``by_name``, by the name that they have or get.
     """
     return [
-        Interface(nic.name or "", nic.mac or "") for nic in nics if nic.name or (nic.mac and not by_name)
+        Interface(nic.name or "", nic.mac or "")
+        for nic in nics
+        if nic.name or (nic.mac and (not by_name or given_name(nic)))
     ]
+
+
+def is_plain(nic: Nic) -> bool:
+    """Return whether the NIC has ordinary values only, as most have: those that are not in ``limits``."""
+    rare = nic.rules or nic.bridge or nic.options or (nic.bond and nic.bond.options)
+    return not rare and all(
+        (route.table, route.type, route.options) == (None, "unicast", None) for route in nic.routes
+    )
+
+
+def given_name(nic: Nic) -> str | None:
+    """Return the name that the document gives to a physical NIC, None if it keeps its own."""
+    return nic.options.set_name if nic.options else None
+
+
+def with_drivers(host: Host, interfaces: Iterable[Interface]) -> list[Interface]:
+    """Return the NICs with their drivers: the name by ethtool(8), as udev has recorded it, else sysfs's."""
+    return [replace(one, driver=_driver(host, one)) for one in interfaces]
+
+
+def _driver(host: Host, interface: Interface) -> str:
+    recorded = database.interface(host, interface.index).get("ID_NET_DRIVER")
+    link = host.path(f"{_SYS}/{interface.name}/device/driver")
+    return recorded or (os.path.basename(os.path.realpath(link)) if os.path.lexists(link) else "")
 
 
 def is_named_by_udev(host: Host, interface: Interface) -> bool:

@@ -5,19 +5,23 @@ The default routes are ordered by metric: the document's metrics, then the NICs'
 address of a NIC other than the first are routed by that NIC's own table. Packets from an address of the
 first NIC use its table only towards the networks of the others: all else uses the main table, where
 containers and tunnels add their routes.
+
+A document with rules for a family does the policy routing of that family itself: the agent adds no tables
+and rules to it.
 """
 
 from __future__ import annotations
 
-from agent.config.nics import Route
+from agent.config.nics import Route, Rule
 from agent.lib.records import replace
-from agent.network.interfaces import Link, Rule, Table, family, is_default
+from agent.network.interfaces import Link, Table, family, is_default, rule_family
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Number of a NIC's table: this plus the NIC's number, beyond the kernel's (253 to 255) and usual choices.
+#: Number of a NIC's table: a multiple of this plus the NIC's number, beyond the kernel's (253 to 255) and
+#: usual choices.
 _TABLES = 10_000
 #: Priority of every rule: before the main table's (32766).
 PRIORITY = 10_000
@@ -35,8 +39,23 @@ def with_source_routing(links: Iterable[Link]) -> tuple[Link, ...]:
         ways = [link for link in by_number.values() if not link.master and link.has_default_route(wanted)]
         if len(ways) > 1:
             ways = _by_metric(ways, wanted)
-            by_number |= {link.nic.number: link for link in _with_tables(ways, wanted)}
+            if not any(
+                rule_family(rule) == wanted for link in by_number.values() for rule in link.nic.rules
+            ):
+                ways = _with_tables(ways, wanted, _first_table(by_number.values()))
+            by_number |= {link.nic.number: link for link in ways}
     return tuple(by_number.values())
+
+
+def _first_table(links: Iterable[Link]) -> int:
+    """Return the number of the table of NIC 0, so that no NIC's table is one of the document's."""
+    nics = [link.nic for link in links]
+    taken = {route.table for nic in nics for route in nic.routes}
+    taken |= {rule.table for nic in nics for rule in nic.rules}
+    first = _TABLES
+    while any(first + nic.number in taken for nic in nics):
+        first += _TABLES
+    return first
 
 
 def _by_metric(ways: list[Link], wanted: int) -> list[Link]:
@@ -54,10 +73,11 @@ def _by_metric(ways: list[Link], wanted: int) -> list[Link]:
 
 
 def _metric(link: Link, wanted: int) -> int | None:
-    return next((route.metric for route in link.routes if is_default(route, wanted)), None)
+    leased = link.metric4 if wanted == 4 else link.metric6
+    return next((route.metric for route in link.routes if is_default(route, wanted)), leased)
 
 
-def _with_tables(ways: list[Link], wanted: int) -> list[Link]:
+def _with_tables(ways: list[Link], wanted: int, first: int) -> list[Link]:
     """Return ``ways`` with a table for each link that has a gateway in the document. The first link stays
     the first even if its gateway only comes with a lease.
     """
@@ -66,18 +86,20 @@ def _with_tables(ways: list[Link], wanted: int) -> list[Link]:
     tables = dict[int, Link]()
     for link in static:
         targets = dict.fromkeys(others) if link is ways[0] else {None: None}
-        rules = [Rule(a, to) for a in _addresses(link, wanted) for to in targets]
-        own = [Route(net) for net in _networks(link, wanted)]
-        own += [replace(route, metric=None) for route in link.nic.routes if _of(route, wanted)]
-        tables[link.nic.number] = _add(link, own, rules)
+        table = first + link.nic.number
+        rules = [Rule(table, a, to, PRIORITY) for a in _addresses(link, wanted) for to in targets]
+        own = [Route(net, table=table) for net in _networks(link, wanted)]
+        main = (route for route in link.nic.routes if _of(route, wanted) and route.table is None)
+        own += [replace(route, metric=None, table=table) for route in main]
+        tables[link.nic.number] = _add(link, table, own, rules)
     return [tables.get(link.nic.number, link) for link in ways]
 
 
-def _add(link: Link, routes: list[Route], rules: list[Rule]) -> Link:
+def _add(link: Link, number: int, routes: list[Route], rules: list[Rule]) -> Link:
     """Return the link with these added to its table; unchanged without a rule, as nothing would use it."""
     if not rules:
         return link
-    have = link.table or Table(_TABLES + link.nic.number, (), ())
+    have = link.table or Table(number, (), ())
     more = replace(have, routes=have.routes + tuple(routes), rules=have.rules + tuple(rules))
     return replace(link, table=more)
 

@@ -14,16 +14,15 @@ from agent.config.nics import Bond, Kind
 from agent.network import networkd
 from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
-from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.nics import Route
+    from agent.config.nics import Route, Rule
     from agent.host.host import Host
-    from agent.network.interfaces import Link, Rule
+    from agent.network.interfaces import Link
 
 NAME = "netplan"
 BY_NAME = False
@@ -96,6 +95,16 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
     return lines
 
 
+def unsupported(link: Link) -> dict[str, str]:
+    """Return every rare value that this renderer does not write."""
+    from agent.network import limits
+
+    written = ("routes.table", "rules.")
+    return {
+        path: "not written" for key, path, _value in limits.rare(link.nic) if not key.startswith(written)
+    }
+
+
 def _name(link: Link) -> str:
     return link.name if link.is_virtual else f"{_ID}{link.key}"
 
@@ -152,11 +161,8 @@ def _addresses(link: Link) -> dict[str, object]:
 
 
 def _routing(link: Link) -> dict[str, object]:
-    routes = [_route(route) for route in link.routes]
-    rules: list[object] = []
-    if link.table:
-        routes += [_route(route) | {"table": link.table.number} for route in link.table.routes]
-        rules = [_rule(rule, link.table.number) for rule in link.table.rules]
+    routes = [_route(route) for route in link.all_routes]
+    rules = [_rule(rule) for rule in link.all_rules]
     tree: dict[str, object] = {"routes": routes, "routing-policy": rules}
     return {key: value for key, value in tree.items() if value}
 
@@ -167,12 +173,13 @@ def _route(route: Route) -> dict[str, object]:
     tree |= {"via": route.gateway} if route.gateway else {"scope": "link"}
     if route.on_link and route.gateway:
         tree["on-link"] = True
-    return tree | ({"metric": route.metric} if route.metric is not None else {})
+    tree |= {"metric": route.metric} if route.metric is not None else {}
+    return tree | ({"table": route.table} if route.table is not None else {})
 
 
-def _rule(rule: Rule, table: int) -> dict[str, object]:
-    to = {"to": rule.destination} if rule.destination else {}
-    return {"from": rule.source, **to, "table": table, "priority": PRIORITY}
+def _rule(rule: Rule) -> dict[str, object]:
+    keys = {"from": rule.source, "to": rule.destination, "table": rule.table, "priority": rule.priority}
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def configures(host: Host, names: frozenset[str], mac: str) -> str:

@@ -13,16 +13,15 @@ from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
 from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
 from agent.network.managers import NETWORKD_UNIT
-from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.config.nics import Nic, Route
+    from agent.config.nics import Nic, Route, Rule
     from agent.host.host import Host
-    from agent.network.interfaces import Link, Rule
+    from agent.network.interfaces import Link
 
     #: A section's name and its lines.
     Section = tuple[str, list[str]]
@@ -80,11 +79,9 @@ def _sections(link: Link) -> list[Section]:
     head = [_match(link), _link(link)]
     if link.master:
         return [*head, ("Network", _port(link, link.master))]
-    policy = link.table
-    rules = [("RoutingPolicyRule", _rule(rule, policy.number)) for rule in policy.rules] if policy else []
-    own = [("Route", _route(r, policy.number)) for r in policy.routes] if policy else []
-    main = [("Route", _route(route)) for route in link.routes]
-    return [*head, ("Network", _network(link)), *_dhcp(link), *main, *own, *rules]
+    routes = [("Route", _route(route)) for route in link.all_routes]
+    rules = [("RoutingPolicyRule", _rule(rule)) for rule in link.all_rules]
+    return [*head, ("Network", _network(link)), *_dhcp(link), *routes, *rules]
 
 
 def _match(link: Link) -> Section:
@@ -126,6 +123,16 @@ def _network(link: Link) -> list[str]:
     return lines + _vlans(link) + alone
 
 
+def unsupported(link: Link) -> dict[str, str]:
+    """Return every rare value that this renderer does not write."""
+    from agent.network import limits
+
+    written = ("routes.table", "rules.")
+    return {
+        path: "not written" for key, path, _value in limits.rare(link.nic) if not key.startswith(written)
+    }
+
+
 def _dhcp(link: Link) -> list[Section]:
     four = [f"RouteMetric={link.metric4}"] if link.metric4 is not None and link.nic.dhcp4 else []
     return [("DHCPv4", four), ("IPv6AcceptRA", advertised(link))]
@@ -146,17 +153,19 @@ def advertised(link: Link) -> list[str]:
     return [line for line, applies in options if applies] if nic.accept_ra else []
 
 
-def _route(route: Route, table: int | None = None) -> list[str]:
+def _route(route: Route) -> list[str]:
     lines = [f"Destination={route.destination}"]
     lines += [f"Gateway={route.gateway}"] if route.gateway else []
     lines += ["GatewayOnLink=yes"] if route.on_link and route.gateway else []
     lines += [f"Metric={route.metric}"] if route.metric is not None else []
-    return lines + ([f"Table={table}"] if table is not None else [])
+    return lines + ([f"Table={route.table}"] if route.table is not None else [])
 
 
-def _rule(rule: Rule, table: int) -> list[str]:
-    lines = [f"From={rule.source}"] + ([f"To={rule.destination}"] if rule.destination else [])
-    return [*lines, f"Table={table}", f"Priority={PRIORITY}"]
+def _rule(rule: Rule) -> list[str]:
+    lines = [f"From={rule.source}"] if rule.source else []
+    lines += [f"To={rule.destination}"] if rule.destination else []
+    lines += [f"Table={rule.table}"]
+    return lines + ([f"Priority={rule.priority}"] if rule.priority is not None else [])
 
 
 def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:

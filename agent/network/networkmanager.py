@@ -9,7 +9,7 @@ from __future__ import annotations
 from agent.config.nics import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import WHITE, lines
-from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile, family
+from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile, family, rule_family
 from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.network.multihoming import PRIORITY
 from agent.systemd import units
@@ -148,6 +148,13 @@ def _resolvers(link: Link, wanted: int) -> dict[str, object]:
     return keys | ({"dns-search": search} if search else {})
 
 
+def unsupported(link: Link) -> dict[str, str]:
+    """Return every rare value: this renderer writes none of them."""
+    from agent.network import limits
+
+    return {path: "not written" for _key, path, _value in limits.rare(link.nic)}
+
+
 def _routing(link: Link, wanted: int) -> dict[str, object]:
     keys: dict[str, object] = {}
     own: list[tuple[Route, int | None]] = [(route, None) for route in link.routes]
@@ -160,7 +167,7 @@ def _routing(link: Link, wanted: int) -> dict[str, object]:
         if options:
             keys[f"route{number}_options"] = ",".join(options)
     rules = link.table.rules if link.table else ()
-    for number, rule in enumerate((r for r in rules if family(r.source) == wanted), start=1):
+    for number, rule in enumerate((r for r in rules if rule_family(r) == wanted), start=1):
         to = f" to {rule.destination}" if rule.destination else ""
         where = f"table {link.table.number}" if link.table else ""
         keys[f"routing-rule{number}"] = f"priority {PRIORITY} from {rule.source}{to} {where}"

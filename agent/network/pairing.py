@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.lib.records import dataclass
+from agent.network.interfaces import given_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ def pair(
     stored: Mapping[int, str],
     held: Collection[Interface] = (),
 ) -> Pairing:
-    """Pair by the document's MAC; else by its name; else as ``stored`` (number → MAC); else number N with
-    the name ethN; else the rest in order, by number and by bus.
+    """Pair by the document's MAC; else by its name; else by its other conditions; else as ``stored`` (number
+    → MAC); else number N with the name ethN; else the rest in order, by number and by bus.
 
-    A NIC of which the document names the MAC or the name is not paired with any other interface. A NIC that
-    was paired before (``stored``) and is missing takes none of the ``held`` interfaces, which were present
-    earlier in this boot: it was unplugged.
+    A NIC for which the document has conditions is only paired with an interface that fulfils all of them. A
+    NIC that was paired before (``stored``) and is missing takes none of the ``held`` interfaces, which were
+    present earlier in this boot: it was unplugged. The loopback NIC is never paired.
     """
-    ordered = sorted(nics, key=lambda nic: nic.number)
+    ordered = sorted((nic for nic in nics if not nic.loopback), key=lambda nic: nic.number)
     unpaired = list(ordered)
     free = list(interfaces)
     paired: dict[int, Interface] = {}
@@ -47,19 +48,37 @@ def pair(
                 unpaired.remove(nic)
                 free.remove(match)
 
-    take(lambda nic, interface: nic.mac is not None and nic.mac == interface.mac)
-    take(lambda nic, interface: nic.mac is None and nic.name == interface.name)
-    take(lambda nic, interface: _free(nic) and stored.get(nic.number) == interface.mac)
+    def was(nic: Nic, interface: Interface) -> bool:
+        return stored.get(nic.number) == interface.mac
 
     def may_take(nic: Nic, interface: Interface) -> bool:
-        return _free(nic) and not (nic.number in stored and interface in held)
+        return fulfils(nic, interface) and not (nic.number in stored and interface in held)
 
+    take(lambda nic, interface: nic.mac is not None and fulfils(nic, interface))
+    take(lambda nic, interface: nic.name is not None and fulfils(nic, interface))
+    take(lambda nic, interface: nic.match is not None and was(nic, interface) and fulfils(nic, interface))
+    take(lambda nic, interface: nic.match is not None and may_take(nic, interface))
+    take(lambda nic, interface: was(nic, interface) and fulfils(nic, interface))
     take(lambda nic, interface: may_take(nic, interface) and interface.name == f"eth{nic.number}")
     take(may_take)
     pairs = tuple((nic, paired[nic.number]) for nic in ordered if nic.number in paired)
     return Pairing(pairs, tuple(unpaired), tuple(free))
 
 
-def _free(nic: Nic) -> bool:
-    """Return whether the document names neither MAC nor name, so that any interface may be taken."""
-    return nic.mac is None and nic.name is None
+def fulfils(nic: Nic, interface: Interface) -> bool:
+    """Return whether the interface fulfils every condition of the document for that NIC; the name that the
+    document gives to it counts as one that it asks for.
+    """
+    if nic.mac is not None and nic.mac != interface.mac:
+        return False
+    by_name = interface.name != given_name(nic)
+    if by_name and nic.name is not None and nic.name != interface.name:
+        return False
+    if nic.match is None:
+        return True
+    import fnmatch
+
+    if by_name and nic.match.name is not None and not fnmatch.fnmatchcase(interface.name, nic.match.name):
+        return False
+    drivers = nic.match.drivers
+    return not drivers or any(fnmatch.fnmatchcase(interface.driver, one) for one in drivers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.config.nics import Kind
 from agent.lib.records import replace
 from agent.network import multihoming
-from agent.network.interfaces import Interface, Link, with_router_advertisements
+from agent.network.interfaces import LOOPBACK, Interface, Link, with_router_advertisements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
     links = {
         nic.number: Link(
             there[nic.number],
-            with_router_advertisements(nic) if slaac else nic,
+            _with_loopback(nic) if nic.loopback else with_router_advertisements(nic) if slaac else nic,
             f"nic{nic.number}",
             required=False,
             routes=nic.routes,
+            metric4=_route_metric(nic, 4),
+            metric6=_route_metric(nic, 6),
         )
         for nic in ordered
         if nic.number in there
@@ -38,9 +40,21 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
     )
 
 
+def _with_loopback(nic: Nic) -> Nic:
+    """Return the loopback NIC without what needs a network: lo has no routers and no DHCP servers."""
+    return replace(nic, dhcp4=False, dhcp6=False, accept_ra=False)
+
+
+def _route_metric(nic: Nic, family: int) -> int | None:
+    """Return the metric that the document gives to the routes from DHCP and router advertisements."""
+    dhcp = nic.options and (nic.options.dhcp4 if family == 4 else nic.options.dhcp6)
+    return dhcp.route_metric if dhcp else None
+
+
 def _resolve_interfaces(nics: list[Nic], physical: Mapping[int, Interface]) -> dict[int, Interface]:
     """Return the interface of each NIC by number, including the virtual ones that can be made of others."""
     there, virtual = dict(physical), [nic for nic in nics if nic.kind is not Kind.PHYSICAL]
+    there |= {nic.number: LOOPBACK for nic in nics if nic.loopback}
     while ready := [nic for nic in virtual if _has_part(nic, there)]:
         there |= {nic.number: Interface(nic.name or "", nic.mac or "") for nic in ready}
         virtual = [nic for nic in virtual if nic.number not in there]
@@ -67,10 +81,15 @@ def _with_required(links: list[Link]) -> list[Link]:
     """Mark one link as required: the first with a gateway or DHCPv4, else the first.
 
     Optional links are only considered if all are optional. One is required even then: a manager with no
-    NIC to wait for waits until its timeout (systemd-networkd-wait-online: two minutes).
+    NIC to wait for waits until its timeout (systemd-networkd-wait-online: two minutes). lo does not count,
+    nor does a link that is not brought up.
     """
-    own = [link for link in links if not link.master]
+    own = [link for link in links if not link.master and not link.nic.loopback and not _stays_down(link)]
     candidates = [link for link in own if not link.nic.optional] or own
     uplinks = (link for link in candidates if link.nic.dhcp4 or any(route.gateway for route in link.routes))
     first = next(uplinks, candidates[0] if candidates else None)
     return [replace(link, required=link is first) for link in links]
+
+
+def _stays_down(link: Link) -> bool:
+    return link.nic.options is not None and link.nic.options.activation_mode is not None

@@ -23,7 +23,7 @@ _LOOSE = 2
 
 def render(links: Iterable[Link]) -> str:
     """Return the file's text, "" if no NIC needs a parameter."""
-    own = [link for link in links if not link.master]
+    own = [link for link in links if not link.master and not link.nic.loopback]
     # The NICs of an image that does not run have no names yet.
     lines = [line for at, link in enumerate(own) if link.name for line in _lines(link, first=at == 0)]
     header = "# Written by gandi-agent; once changed, it is left alone.\n"

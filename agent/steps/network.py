@@ -77,7 +77,11 @@ def apply(ctx: Context) -> Iterator[Item]:
     left = {one: why for one in pairing.interfaces if (why := _why_unmanaged(ctx, renderer, one))}
     yield from (skipped(one.name, why) for one, why in left.items())
     leased = [one for one in pairing.interfaces if one not in left]
-    first = None if delivered else _preferred_interface(ctx.host, renderer, leased)
+    first = (
+        None
+        if any(link.required for link in delivered)
+        else _preferred_interface(ctx.host, renderer, leased)
+    )
     yield from _reconcile_leased(ctx, renderer, leased, first, touched)
     yield from _remove_unplugged(ctx, renderer, gone)
     if ctx.config:
@@ -94,8 +98,15 @@ def _reconcile_delivered(
     """Reconcile the document's NICs; add those with changed files to ``touched``."""
     for link in delivered:
         yield _collect_changed(_reconcile(ctx, renderer, link, _item(link)), link, touched)
+        yield from _unsupported(renderer, link)
         if not link.is_virtual:
             yield from _replace_fallback(ctx, renderer, link.interface)
+
+
+def _unsupported(renderer: Renderer, link: Link) -> Iterator[Item]:
+    """Yield an item for each delivered value that the manager in charge cannot express."""
+    for path, why in () if interfaces.is_plain(link.nic) else renderer.unsupported(link).items():
+        yield skipped(f"{_item(link)} {path}", f"not applied: {renderer.NAME}: {why}")
 
 
 def _reconcile_leased(
@@ -108,11 +119,13 @@ def _reconcile_leased(
 
 
 def _physical(nics: tuple[Nic, ...]) -> tuple[Nic, ...]:
-    return tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL)
+    return tuple(nic for nic in nics if nic.kind is Kind.PHYSICAL and not nic.loopback)
 
 
 def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: dict[int, str]) -> Pairing:
     """Pair the document's physical NICs with interfaces, and remember the pairs."""
+    if any(nic.match and nic.match.drivers for nic in nics):
+        there = interfaces.with_drivers(ctx.host, there)
     pairing = pair(_physical(nics), there, stored, held=nic_inventory.seen_before(ctx.host, there))
     if ctx.host.debug:
         pairs = [(nic.number, nic.mac, nic.name, one.name, one.mac) for nic, one in pairing.pairs]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.nics import Nic
+from agent.config.nics import Match, Nic, NicOptions
 from agent.network.interfaces import Interface
 from agent.network.pairing import pair
 
@@ -75,3 +75,48 @@ def test_a_stored_pairing_survives_any_order_of_the_bus(
     moved = list(interfaces)
     shuffle.shuffle(moved)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
     assert {n.number: one.mac for n, one in pair(nics, moved, stored).pairs} == stored
+
+
+VIRTIO, E1000 = (
+    Interface(name, _mac(n), driver=d)
+    for n, (name, d) in enumerate([("ens3", "virtio_net"), ("eno1", "e1000")])
+)
+
+
+@pytest.mark.parametrize(
+    ("nic", "expected"),
+    [
+        (Nic(0, match=Match(name="en*")), {"ens3"}),
+        (Nic(0, match=Match(name="eno*")), {"eno1"}),
+        (Nic(0, match=Match(name="eth*")), set()),
+        (Nic(0, match=Match(drivers=("ixgbe", "e1000*"))), {"eno1"}),
+        (Nic(0, match=Match(drivers=("ixgbe",))), set()),
+        (Nic(0, match=Match(name="ens*", drivers=("e1000",))), set()),
+        (Nic(0, _mac(0), match=Match(drivers=("virtio*",))), {"ens3"}),
+        (Nic(0, _mac(0), match=Match(drivers=("e1000",))), set()),
+        (Nic(0, _mac(0), name="eno1"), set()),
+        (Nic(0, match=Match()), {"ens3"}),
+        (Nic(0, name="eth0", options=NicOptions(set_name="eno1")), {"eno1"}),
+        (Nic(0, match=Match(name="eth*"), options=NicOptions(set_name="eno1")), {"eno1"}),
+        (Nic(0, loopback=True), set()),
+    ],
+    ids=repr,
+)
+def test_a_nic_with_conditions_is_paired_with_what_fulfils_all_of_them(nic: Nic, expected: set[str]) -> None:
+    pairing = pair([nic], [VIRTIO, E1000], {})
+    assert {one.name for _, one in pairing.pairs} == expected
+    # Not by its number, by the order, nor by what it was before, either.
+    before = pair([nic], [VIRTIO, E1000], {0: VIRTIO.mac})
+    assert {one.name for _, one in before.pairs} == expected
+
+
+def test_a_nic_with_a_wide_match_stays_with_its_interface() -> None:
+    wide = Nic(0, match=Match(name="e*"))
+    assert pair([wide], [VIRTIO, E1000], {0: E1000.mac}).pairs == ((wide, E1000),)
+    # Its interface was unplugged: it takes none that was here before.
+    assert pair([wide], [VIRTIO], {0: E1000.mac}, held=[VIRTIO]).pairs == ()
+
+
+def test_a_wide_match_takes_nothing_from_a_narrow_one() -> None:
+    wide, mac, name = Nic(0, match=Match(name="e*")), Nic(1, VIRTIO.mac), Nic(2, name="eno1")
+    assert dict(pair([wide, mac, name], [VIRTIO, E1000], {}).pairs) == {mac: VIRTIO, name: E1000}

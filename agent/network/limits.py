@@ -1,0 +1,55 @@
+"""A NIC's rare values: each renderer names those that its manager cannot express. Pure.
+
+The ordinary values, which every manager can express, are not listed.
+"""
+
+from __future__ import annotations
+
+from agent.lib.records import fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from agent.config.nics import Nic
+
+    #: A value's key in the model ("routes.type"), its path ("routes[1].type"), and the value itself.
+    Rare = tuple[str, str, Any]
+
+#: Those of the ordinary values that are in the same records.
+_ORDINARY = (
+    *("routes.destination", "routes.gateway", "routes.on_link", "routes.metric"),
+    *("bond.mode", "bond.miimon", "bond.xmit_hash_policy", "bond.lacp_rate", "bond.primary"),
+    "addresses.address",
+)
+
+
+def rare(nic: Nic) -> list[Rare]:
+    """Return the rare values that are not the default. ``options`` is left out of keys and paths: they are
+    as near to a document's keys as the model is. The name is left out too, since the agent gives it.
+    """
+    found: list[Rare] = []
+    for name in ("routes", "rules", "bond", "bridge", "options"):
+        if part := getattr(nic, name):
+            found += _values("" if name == "options" else name, part)
+    return [one for one in found if one[0] not in (*_ORDINARY, "set_name", "wake_on_lan")]
+
+
+def _values(key: str, value: Any, path: str = "") -> Iterator[Rare]:
+    path = path or key
+    if isinstance(value, tuple) and value and hasattr(value[0], "__dataclass_fields__"):
+        for number, one in enumerate(value):
+            yield from _values(key, one, f"{path}[{number}]")
+    elif hasattr(value, "__dataclass_fields__"):
+        for one in fields(value):
+            inner = getattr(value, one.name)
+            if inner != one.default:
+                below = "" if one.name == "options" else one.name
+                yield from _values(_joined(key, below), inner, _joined(path, below))
+    else:
+        yield key, path, value
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name

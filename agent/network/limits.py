@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.config.nics import Nic
+    from agent.network import Renderer
+    from agent.network.interfaces import Link
 
     #: A value's key in the model ("routes.type"), its path ("routes[1].type"), and the value itself.
     Rare = tuple[str, str, Any]
@@ -23,6 +25,18 @@ _ORDINARY = (
     *("bond.mode", "bond.miimon", "bond.xmit_hash_policy", "bond.lacp_rate", "bond.primary"),
     "addresses.address",
 )
+
+#: The rare values of a port of a bond or bridge, which may be one itself.
+_OF_PORTS = ("bond.", "bridge.", "set_mac", "activation_mode")
+
+
+def unsupported(renderer: Renderer, link: Link) -> dict[str, str]:
+    """Return the values that do not apply to the NIC, by their paths, and why."""
+    found = renderer.unsupported(link)
+    if link.master:
+        of_addresses = (path for key, path, _value in rare(link.nic) if not key.startswith(_OF_PORTS))
+        found |= dict.fromkeys(of_addresses, f"a port of {link.master.name} has no addresses of its own")
+    return found
 
 
 def rare(nic: Nic) -> list[Rare]:

@@ -12,7 +12,7 @@ import os
 
 from agent.config.nics import Bond, Kind
 from agent.network import networkd
-from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
+from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_plain
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
 from agent.systemd import units
 
@@ -67,6 +67,10 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
             networkd.advertised(link) if link.accepts_router_advertisements and not link.master else [],
         ),
     ]
+    if not is_plain(link.nic) or (link.nic.dhcp4 and link.nic.dhcp6):
+        from agent.network import netplan_options
+
+        sections += netplan_options.drop_in(link)
     if any(lines for _, lines in sections) and not link.is_virtual:
         files.append(ConfigFile(drop_in, networkd.text(sections)))
     if link.required:
@@ -96,13 +100,10 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
 
 
 def unsupported(link: Link) -> dict[str, str]:
-    """Return every rare value that this renderer does not write."""
-    from agent.network import limits
+    """Return the values without a key, by their paths, and why."""
+    from agent.network import netplan_options
 
-    written = ("routes.table", "rules.")
-    return {
-        path: "not written" for key, path, _value in limits.rare(link.nic) if not key.startswith(written)
-    }
+    return netplan_options.unsupported(link)
 
 
 def _name(link: Link) -> str:
@@ -115,7 +116,12 @@ def _definition(link: Link) -> dict[str, object]:
         tree["mtu"] = link.nic.mtu
     if not link.required:
         tree["optional"] = True
-    return tree if link.master else tree | _addresses(link) | _routing(link)
+    tree |= {} if link.master else _addresses(link) | _routing(link)
+    if is_plain(link.nic) and not (link.nic.dhcp4 and link.nic.dhcp6):
+        return tree
+    from agent.network import netplan_options
+
+    return netplan_options.completed(link, tree, {port.nic.number: _name(port) for port in link.ports})
 
 
 def _match(link: Link) -> dict[str, object]:
@@ -135,7 +141,7 @@ def _made(link: Link) -> dict[str, object]:
 
 def _bond(link: Link) -> dict[str, object]:
     bond = link.nic.bond or Bond()
-    tree: dict[str, object] = {"mode": bond.mode, "mii-monitor-interval": bond.miimon or MIIMON}
+    tree: dict[str, object] = {"mode": bond.mode, "mii-monitor-interval": bond_miimon(bond)}
     if bond.xmit_hash_policy:
         tree["transmit-hash-policy"] = bond.xmit_hash_policy
     if bond.lacp_rate:
@@ -169,16 +175,39 @@ def _routing(link: Link) -> dict[str, object]:
 
 def _route(route: Route) -> dict[str, object]:
     tree: dict[str, object] = {"to": route.destination}
-    # Without a gateway, netplan requires the scope.
-    tree |= {"via": route.gateway} if route.gateway else {"scope": "link"}
+    if route.gateway:
+        tree["via"] = route.gateway
+    elif route.type == "unicast":
+        # Without a gateway, netplan requires the scope.
+        tree["scope"] = "link"
     if route.on_link and route.gateway:
         tree["on-link"] = True
+    tree |= {"type": route.type} if route.type != "unicast" else {}
     tree |= {"metric": route.metric} if route.metric is not None else {}
-    return tree | ({"table": route.table} if route.table is not None else {})
+    tree |= {"table": route.table} if route.table is not None else {}
+    if not (options := route.options):
+        return tree
+    keys = {
+        "from": options.source,
+        "scope": options.scope,
+        "mtu": options.mtu,
+        "congestion-window": options.initcwnd,
+        "advertised-receive-window": options.initrwnd,
+    }
+    return tree | {key: value for key, value in keys.items() if value is not None}
 
 
 def _rule(rule: Rule) -> dict[str, object]:
-    keys = {"from": rule.source, "to": rule.destination, "table": rule.table, "priority": rule.priority}
+    # netplan requires one of the addresses; a rule without them is for all of IPv4 (ip-rule(8)).
+    to = rule.destination if rule.source or rule.destination else "0.0.0.0/0"
+    keys = {
+        "from": rule.source,
+        "to": to,
+        "table": rule.table,
+        "priority": rule.priority,
+        "mark": rule.mark,
+        "type-of-service": rule.tos,
+    }
     return {key: value for key, value in keys.items() if value is not None}
 
 

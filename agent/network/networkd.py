@@ -11,7 +11,7 @@ from __future__ import annotations
 from agent.config.nics import Bond, Kind
 from agent.host.sysfs import listed
 from agent.lib.text import BLANKS, WHITE, lines, words
-from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile
+from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_plain
 from agent.network.managers import NETWORKD_UNIT
 from agent.systemd import units
 
@@ -49,8 +49,20 @@ def paths(key: str) -> tuple[str, ...]:
 def render(link: Link) -> tuple[ConfigFile, ...]:
     """Return the .network file, for a virtual NIC after the .netdev file."""
     netdev, network = paths(link.key)
-    made = (ConfigFile(netdev, text(_netdev(link))),) if link.is_virtual else ()
-    return *made, ConfigFile(network, text(_sections(link)))
+    device, sections = _netdev(link), _sections(link)
+    if not is_plain(link.nic) or (link.master and link.master.nic.bridge):
+        from agent.network import networkd_options
+
+        device, sections = networkd_options.device(link, device), networkd_options.network(link, sections)
+    made = (ConfigFile(netdev, text(device)),) if link.is_virtual else ()
+    return *made, ConfigFile(network, text(sections))
+
+
+def unsupported(link: Link) -> dict[str, str]:
+    """Return the values without a directive, by their paths, and why."""
+    from agent.network import networkd_options
+
+    return networkd_options.unsupported(link)
 
 
 def text(sections: Iterable[Section]) -> str:
@@ -63,25 +75,26 @@ def text(sections: Iterable[Section]) -> str:
 def _netdev(link: Link) -> list[Section]:
     nic = link.nic
     lines = [f"Name={link.name}", f"Kind={nic.kind}"] + ([f"MACAddress={nic.mac}"] if nic.mac else [])
-    return [("NetDev", lines), ("VLAN", [f"Id={nic.vlan}"] if nic.vlan is not None else []), _bond(nic)]
+    vlan = [f"Id={nic.vlan}"] if nic.vlan is not None else []
+    return [("NetDev", lines), ("VLAN", vlan), ("Bond", _bond(nic)), ("Bridge", [])]
 
 
-def _bond(nic: Nic) -> Section:
+def _bond(nic: Nic) -> list[str]:
     if nic.kind is not Kind.BOND:
-        return "Bond", []
+        return []
     bond = nic.bond or Bond()
-    lines = [f"Mode={bond.mode}", f"MIIMonitorSec={bond.miimon or MIIMON}ms"]
+    lines = [f"Mode={bond.mode}", f"MIIMonitorSec={bond_miimon(bond)}ms"]
     lines += [f"TransmitHashPolicy={bond.xmit_hash_policy}"] if bond.xmit_hash_policy else []
-    return "Bond", lines + ([f"LACPTransmitRate={bond.lacp_rate}"] if bond.lacp_rate else [])
+    return lines + ([f"LACPTransmitRate={bond.lacp_rate}"] if bond.lacp_rate else [])
 
 
 def _sections(link: Link) -> list[Section]:
     head = [_match(link), _link(link)]
     if link.master:
-        return [*head, ("Network", _port(link, link.master))]
+        return [*head, ("Network", _port(link, link.master)), ("Bridge", [])]
     routes = [("Route", _route(route)) for route in link.all_routes]
     rules = [("RoutingPolicyRule", _rule(rule)) for rule in link.all_rules]
-    return [*head, ("Network", _network(link)), *_dhcp(link), *routes, *rules]
+    return [*head, ("Network", _network(link)), *_dynamic(link), *routes, *rules]
 
 
 def _match(link: Link) -> Section:
@@ -89,7 +102,8 @@ def _match(link: Link) -> Section:
     if link.is_virtual or not mac or (nic.name and not nic.mac):
         return "Match", [f"Name={link.name}"]
     # A bond gives all its ports one address: a port is matched by its permanent one.
-    key = "PermanentMACAddress" if link.master and link.master.nic.kind is Kind.BOND else "MACAddress"
+    changes = (link.master and link.master.nic.kind is Kind.BOND) or (nic.options and nic.options.set_mac)
+    key = "PermanentMACAddress" if changes else "MACAddress"
     return "Match", [f"{key}={mac}", "Type=ether", "Kind=!*"]
 
 
@@ -123,19 +137,9 @@ def _network(link: Link) -> list[str]:
     return lines + _vlans(link) + alone
 
 
-def unsupported(link: Link) -> dict[str, str]:
-    """Return every rare value that this renderer does not write."""
-    from agent.network import limits
-
-    written = ("routes.table", "rules.")
-    return {
-        path: "not written" for key, path, _value in limits.rare(link.nic) if not key.startswith(written)
-    }
-
-
-def _dhcp(link: Link) -> list[Section]:
+def _dynamic(link: Link) -> list[Section]:
     four = [f"RouteMetric={link.metric4}"] if link.metric4 is not None and link.nic.dhcp4 else []
-    return [("DHCPv4", four), ("IPv6AcceptRA", advertised(link))]
+    return [("DHCPv4", four), ("DHCPv6", []), ("IPv6AcceptRA", advertised(link))]
 
 
 def advertised(link: Link) -> list[str]:
@@ -157,15 +161,25 @@ def _route(route: Route) -> list[str]:
     lines = [f"Destination={route.destination}"]
     lines += [f"Gateway={route.gateway}"] if route.gateway else []
     lines += ["GatewayOnLink=yes"] if route.on_link and route.gateway else []
+    lines += [f"Type={route.type}"] if route.type != "unicast" else []
     lines += [f"Metric={route.metric}"] if route.metric is not None else []
-    return lines + ([f"Table={route.table}"] if route.table is not None else [])
+    lines += [f"Table={route.table}"] if route.table is not None else []
+    if not (options := route.options):
+        return lines
+    lines += [f"PreferredSource={options.source}"] if options.source else []
+    lines += [f"Scope={options.scope}"] if options.scope else []
+    lines += [f"MTUBytes={options.mtu}"] if options.mtu else []
+    lines += [f"InitialCongestionWindow={options.initcwnd}"] if options.initcwnd else []
+    return lines + ([f"InitialAdvertisedReceiveWindow={options.initrwnd}"] if options.initrwnd else [])
 
 
 def _rule(rule: Rule) -> list[str]:
     lines = [f"From={rule.source}"] if rule.source else []
     lines += [f"To={rule.destination}"] if rule.destination else []
     lines += [f"Table={rule.table}"]
-    return lines + ([f"Priority={rule.priority}"] if rule.priority is not None else [])
+    lines += [f"Priority={rule.priority}"] if rule.priority is not None else []
+    lines += [f"FirewallMark={rule.mark}"] if rule.mark is not None else []
+    return lines + ([f"TypeOfService={rule.tos}"] if rule.tos is not None else [])
 
 
 def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:

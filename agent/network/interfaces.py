@@ -216,8 +216,9 @@ def with_drivers(host: Host, interfaces: Iterable[Interface]) -> list[Interface]
 
 def _driver(host: Host, interface: Interface) -> str:
     recorded = database.interface(host, interface.index).get("ID_NET_DRIVER")
-    link = host.path(f"{_SYS}/{interface.name}/device/driver")
-    return recorded or (os.path.basename(os.path.realpath(link)) if os.path.lexists(link) else "")
+    found = os.path.basename(os.path.realpath(host.path(f"{_SYS}/{interface.name}/device/driver")))
+    # A device without a driver lacks the link.
+    return recorded or (found if found != "driver" else "")
 
 
 def is_named_by_udev(host: Host, interface: Interface) -> bool:

@@ -30,8 +30,8 @@ def wait_for_nics(
 
     The wait ends when there are as many NICs as in the document, among them all with a known MAC (the
     document's, or ``stored`` by number), or when udev is idle: a driver may load late, and another NIC must
-    not take the place of its NIC. Where names count (``by_name``, or several NICs), udev must also have
-    named each.
+    not take the place of its NIC. Where names count (``by_name``, in the document, or with several NICs),
+    udev must also have named each.
     """
     if ctx.host.offline:
         return interfaces.identified_by_document(nics, by_name=by_name)
@@ -39,6 +39,7 @@ def wait_for_nics(
     macs = [nic.mac or stored.get(nic.number) for nic in nics]
     awaited = {mac for mac in macs if mac} - gone
     expected = max(sum(mac not in gone for mac in macs), 1)
+    named = any(nic.name or nic.match or interfaces.given_name(nic) for nic in nics)
     present: list[Interface] = []
 
     def complete() -> bool:
@@ -46,7 +47,7 @@ def wait_for_nics(
         nonlocal present
         present = interfaces.physical(ctx.host)
         # With several NICs, kernel parameters are written by name too.
-        if by_name or len(present) > min(len(nics), 1):
+        if by_name or named or len(present) > min(len(nics), 1):
             if not all(interfaces.is_named_by_udev(ctx.host, interface) for interface in present):
                 return False
             # udev writes its record after the rename: a name read before the record may be the old one.

@@ -62,6 +62,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     stored = ctx.state.nic_pairs() if ctx.config else {}
     there = nic_inventory.wait_for_nics(ctx, _physical(nics), stored, by_name=renderer.BY_NAME)
     pairing = _pair(ctx, nics, there, stored)
+    if ctx.config and (any(nic.options for nic in nics) or ctx.state.recorded_items("link:")):
+        items: list[Item] = []
+        pairing, there = _name(ctx, nics, pairing, there, items)
+        yield from items
     yield from _remove_inactive_managers_files(ctx, renderer, pairing)
     yield from _remove_stale_fallbacks(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
@@ -105,7 +109,11 @@ def _reconcile_delivered(
 
 def _unsupported(renderer: Renderer, link: Link) -> Iterator[Item]:
     """Yield an item for each delivered value that the manager in charge cannot express."""
-    for path, why in () if interfaces.is_plain(link.nic) else renderer.unsupported(link).items():
+    if interfaces.is_plain(link.nic):
+        return
+    from agent.network import limits
+
+    for path, why in limits.unsupported(renderer, link).items():
         yield skipped(f"{_item(link)} {path}", f"not applied: {renderer.NAME}: {why}")
 
 
@@ -137,6 +145,17 @@ def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: d
     if ctx.config:
         ctx.state.store_nic_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
     return pairing
+
+
+def _name(
+    ctx: Context, nics: tuple[Nic, ...], pairing: Pairing, there: list[Interface], items: list[Item]
+) -> tuple[Pairing, list[Interface]]:
+    """Set what udev sets of the NICs; return both arguments with the NICs' new names."""
+    from agent.network import link_files
+
+    now = link_files.apply(ctx, nics, pairing.pairs, items)
+    pairs = tuple((nic, now.get(one, one)) for nic, one in pairing.pairs)
+    return replace(pairing, pairs=pairs), [now.get(one, one) for one in there]
 
 
 def _missing(host: Host, nic: Nic) -> Item:

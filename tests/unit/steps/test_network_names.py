@@ -1,0 +1,120 @@
+"""Names of NICs, conditions, lo, and values that a manager cannot express."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config.nics import Dhcp, Match, Nic, NicOptions
+from agent.network import link_files
+from agent.steps import network
+from tests.unit.network.test_interfaces import add_nic
+
+from .conftest import Machine
+
+MACS = tuple(f"52:54:00:00:00:0{number}" for number in (0, 1))
+LAN = Nic(0, MACS[0], dhcp4=True, options=NicOptions(set_name="lan0"))
+LINK = link_files.path(0)
+
+
+@pytest.fixture
+def plugged(machine: Machine) -> Machine:
+    """A machine with two NICs that are down, and ifupdown."""
+    for number, mac in enumerate(MACS):
+        device = f"pci0000:00/0000:00:0{number}.0"
+        folder = add_nic(machine.root, f"ens{number}", mac, device=device, index=number + 2)
+        (folder / "flags").write_text("0x1002\n")
+    _use(machine, "ifupdown")
+    machine.deliver(nics=(LAN,))
+    return machine
+
+
+def _use(machine: Machine, manager: str) -> None:
+    machine.put("/etc/default/gandi", f"CONFIG_RENDERER={manager}\n")
+
+
+def test_the_name_is_udevs_from_the_next_boot_and_the_manager_s_at_once(plugged: Machine) -> None:
+    items = plugged.run(network.apply)
+    assert items["link:0"] == "changed: ens0, by udev from the next boot"
+    assert items["nic:0"] == "changed: lan0"
+    assert f"MACAddress={MACS[0]}\n" in plugged.text(LINK)
+    assert "\nName=lan0\n" in plugged.text(LINK)
+    assert "iface lan0 inet dhcp" in plugged.text("/etc/network/interfaces.d/gandi-nic0")
+    before = plugged.stamps()
+    plugged.run(network.apply)
+    assert plugged.stamps() == before
+
+
+def test_a_nic_that_is_up_keeps_its_name_until_the_next_boot(plugged: Machine) -> None:
+    (plugged.root / "sys/class/net/ens0/flags").write_text("0x1003\n")
+    items = plugged.run(network.apply)
+    assert items["nic:0 set_name"] == "skipped: ens0 is up: it is named lan0 at the next boot"
+    assert items["nic:0"] == "changed: ens0"
+    assert "\nName=lan0\n" in plugged.text(LINK)
+
+
+def test_the_admins_file_for_udev_decides(plugged: Machine) -> None:
+    plugged.run(network.apply)
+    plugged.put(LINK, "[Match]\nOriginalName=*\n")
+    items = plugged.run(network.apply)
+    assert items["link:0"] == "kept: changed by admin"
+    assert items["nic:0"] == "changed: ens0"
+
+
+def test_the_file_for_udev_goes_with_the_name(plugged: Machine) -> None:
+    plugged.run(network.apply)
+    plugged.deliver(nics=(Nic(0, MACS[0], dhcp4=True, options=NicOptions(wake_on_lan=False)),))
+    plugged.run(network.apply)
+    assert "NamePolicy=keep" in plugged.text(LINK)
+    assert "WakeOnLan=off\n" in plugged.text(LINK)
+    plugged.deliver(nics=(Nic(0, MACS[0], dhcp4=True),))
+    assert plugged.run(network.apply)["link:0"] == "changed: no longer delivered, removed"
+    assert not (plugged.root / LINK.lstrip("/")).exists()
+
+
+def test_a_nic_that_was_renamed_is_still_the_one_of_its_old_name(plugged: Machine) -> None:
+    plugged.deliver(nics=(Nic(0, name="eth7", dhcp4=True, options=NicOptions(set_name="ens1")),))
+    assert plugged.run(network.apply)["nic:0"] == "changed: ens1"
+
+
+@pytest.mark.parametrize("match", [Match(name="wl*"), Match(drivers=("e1000",))], ids=repr)
+def test_a_match_that_nothing_fulfils_takes_no_nic(plugged: Machine, match: Match) -> None:
+    plugged.deliver(nics=(Nic(0, match=match, addresses=("192.0.2.7/24",)),))
+    items = plugged.run(network.apply)
+    assert items["nic:0"] == "skipped: no interface on this machine matches it"
+    assert {name for name in items if name.startswith("dhcp:")} == {f"dhcp:{mac}" for mac in MACS}
+
+
+def test_a_match_by_driver_is_sysfs_s_or_what_udev_has_recorded(plugged: Machine) -> None:
+    for number, driver in enumerate(("virtio_net", "e1000")):
+        device = plugged.root / f"sys/devices/pci0000:00/0000:00:0{number}.0"
+        (device / "driver").symlink_to(f"/sys/bus/drivers/{driver}")
+    plugged.deliver(nics=(Nic(0, match=Match(drivers=("e1*",)), dhcp4=True),))
+    assert plugged.run(network.apply)["nic:0"] == "changed: ens1"
+    plugged.put("/run/udev/data/n2", "E:ID_NET_DRIVER=mlx5_core\nI:1\n")
+    plugged.deliver(nics=(Nic(0, match=Match(drivers=("mlx*",)), dhcp4=True),))
+    assert plugged.run(network.apply)["nic:0"] == "changed: ens0"
+
+
+def test_lo_gets_its_address_and_no_other_nic_does(plugged: Machine) -> None:
+    _use(plugged, "networkd")
+    plugged.deliver(nics=(Nic(0, loopback=True, addresses=("198.51.100.7/32",)),))
+    items = plugged.run(network.apply)
+    assert items["nic:0"] == "changed: lo"
+    text = plugged.text("/etc/systemd/network/10-gandi-nic0.network")
+    assert "Name=lo\n" in text
+    assert "Address=198.51.100.7/32\n" in text
+    others = [
+        plugged.text(f"/etc/systemd/network/10-gandi-dhcp-{mac.replace(':', '')}.network") for mac in MACS
+    ]
+    assert ["RequiredForOnline=yes\n" in other for other in others] == [True, False]
+    assert plugged.context().state.nic_pairs() == {}
+
+
+def test_what_the_manager_cannot_express_is_named(plugged: Machine) -> None:
+    _use(plugged, "networkd")
+    options = NicOptions(dhcp6=Dhcp(use_mtu=False, use_dns=False))
+    plugged.deliver(nics=(Nic(0, MACS[0], dhcp6=True, options=options),))
+    items = plugged.run(network.apply)
+    named = {name: item for name, item in items.items() if name.startswith("nic:0 ")}
+    assert list(named) == ["nic:0 dhcp6.use_mtu"]
+    assert named["nic:0 dhcp6.use_mtu"].startswith("skipped: not applied: networkd: DHCP for IPv6")

@@ -126,7 +126,7 @@ def _of_nic(link: Link) -> Tree:
     flags = {"critical": options.critical, "ignore-carrier": options.ignore_carrier}
     tree |= {key: True for key, wanted in flags.items() if wanted}
     if options.link_local is not None:
-        tree["link-local"] = [f"ipv{version}" for version in options.link_local]
+        tree["link-local"] = [f"ipv{version}" for version in dict.fromkeys(options.link_local)]
     four = options.dhcp4
     return tree | ({"dhcp-identifier": four.identifier} if four and four.identifier else {})
 

@@ -133,7 +133,7 @@ def _link(options: NicOptions) -> list[str]:
 
 def _network(options: NicOptions) -> list[str]:
     local = options.link_local
-    lines = [f"LinkLocalAddressing={_LINK_LOCAL[tuple(sorted(local))]}"] if local is not None else []
+    lines = [f"LinkLocalAddressing={_LINK_LOCAL[tuple(sorted(set(local)))]}"] if local is not None else []
     lines += _lines(_NETWORK, options)
     # "yes" keeps them over a restart too: "dhcp-on-stop" would drop them at the start.
     lines += ["KeepConfiguration=yes"] if options.critical else []

@@ -66,13 +66,14 @@ def pair(
 
 
 def fulfils(nic: Nic, interface: Interface) -> bool:
-    """Return whether the interface fulfils every condition of the document for that NIC; the name that the
-    document gives to it counts as one that it asks for.
+    """Return whether the interface fulfils every condition of the document for that NIC. A name is one only
+    without a MAC: version 0.1 paired by the MAC alone. The name that the document gives to the NIC is taken
+    for the one that it has.
     """
     if nic.mac is not None and nic.mac != interface.mac:
         return False
     by_name = interface.name != given_name(nic)
-    if by_name and nic.name is not None and nic.name != interface.name:
+    if by_name and nic.mac is None and nic.name is not None and nic.name != interface.name:
         return False
     if nic.match is None:
         return True

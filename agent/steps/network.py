@@ -22,7 +22,7 @@ from agent.lib.records import replace
 from agent.network import interfaces, nic_inventory, sysctls, virtio_queues
 from agent.network.interfaces import Interface
 from agent.network.managers import inactive_with_files, keys
-from agent.network.pairing import pair
+from agent.network.pairing import fulfils, pair
 from agent.network.plan import plan
 from agent.report import Outcome, changed, kept, skipped, unchanged
 from agent.state import adopted
@@ -66,6 +66,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         items: list[Item] = []
         pairing, there = _name(ctx, nics, pairing, there, items)
         yield from items
+    yield from _others_that_match(pairing)
     yield from _remove_inactive_managers_files(ctx, renderer, pairing)
     yield from _remove_stale_fallbacks(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
@@ -156,6 +157,15 @@ def _name(
     now = link_files.apply(ctx, nics, pairing.pairs, items)
     pairs = tuple((nic, now.get(one, one)) for nic, one in pairing.pairs)
     return replace(pairing, pairs=pairs), [now.get(one, one) for one in there]
+
+
+def _others_that_match(pairing: Pairing) -> Iterator[Item]:
+    """Yield an item for each NIC with conditions that further interfaces fulfil: it is one of them only."""
+    for nic, one in pairing.pairs:
+        others = [other.name for other in pairing.interfaces if nic.match and fulfils(nic, other)]
+        if others:
+            why = f"fits {', '.join(others)} too, not applied there: the NIC is {one.name}"
+            yield skipped(f"nic:{nic.number} match", why)
 
 
 def _missing(host: Host, nic: Nic) -> Item:

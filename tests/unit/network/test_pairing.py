@@ -94,7 +94,7 @@ VIRTIO, E1000 = (
         (Nic(0, match=Match(name="ens*", drivers=("e1000",))), set()),
         (Nic(0, _mac(0), match=Match(drivers=("virtio*",))), {"ens3"}),
         (Nic(0, _mac(0), match=Match(drivers=("e1000",))), set()),
-        (Nic(0, _mac(0), name="eno1"), set()),
+        (Nic(0, _mac(0), name="eno1"), {"ens3"}),
         (Nic(0, match=Match()), {"ens3"}),
         (Nic(0, name="eth0", options=NicOptions(set_name="eno1")), {"eno1"}),
         (Nic(0, match=Match(name="eth*"), options=NicOptions(set_name="eno1")), {"eno1"}),

@@ -84,6 +84,14 @@ def test_a_match_that_nothing_fulfils_takes_no_nic(plugged: Machine, match: Matc
     assert {name for name in items if name.startswith("dhcp:")} == {f"dhcp:{mac}" for mac in MACS}
 
 
+def test_a_match_that_fits_several_is_one_of_them_and_says_so(plugged: Machine) -> None:
+    plugged.deliver(nics=(Nic(0, match=Match(name="ens*"), addresses=("192.0.2.7/24",)),))
+    items = plugged.run(network.apply)
+    assert items["nic:0"] == "changed: ens0"
+    assert items["nic:0 match"] == "skipped: fits ens1 too, not applied there: the NIC is ens0"
+    assert f"dhcp:{MACS[1]}" in items
+
+
 def test_a_match_by_driver_is_sysfs_s_or_what_udev_has_recorded(plugged: Machine) -> None:
     for number, driver in enumerate(("virtio_net", "e1000")):
         device = plugged.root / f"sys/devices/pci0000:00/0000:00:0{number}.0"

@@ -75,7 +75,8 @@ def apply(ctx: Context, nics: Iterable[Nic], pairs: Iterable[Pair], done: list[I
         if name and name != interface.name and item.outcome is not Outcome.KEPT:
             names[interface] = (f"nic:{nic.number} set_name", name)
     wanted = {f"{ITEM}{nic.number}" for nic in nics if needs_file(nic)}
-    for recorded in ctx.state.recorded_items(ITEM):
+    is_whole = ctx.config is not None and not ctx.config.partial
+    for recorded in ctx.state.recorded_items(ITEM) if is_whole else ():
         if recorded not in wanted:
             file = path(int(recorded.removeprefix(ITEM)))
             undo = partial(ctx.host.remove, file)

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from agent.config.nics import Nic
+    from agent.config.nics import Nic, Route
 
 
 def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool) -> tuple[Link, ...]:
@@ -86,9 +86,13 @@ def _with_required(links: list[Link]) -> list[Link]:
     """
     own = [link for link in links if not link.master and not link.nic.loopback and not _stays_down(link)]
     candidates = [link for link in own if not link.nic.optional] or own
-    uplinks = (link for link in candidates if link.nic.dhcp4 or any(route.gateway for route in link.routes))
+    uplinks = (link for link in candidates if link.nic.dhcp4 or any(map(_leads_out, link.routes)))
     first = next(uplinks, candidates[0] if candidates else None)
     return [replace(link, required=link is first) for link in links]
+
+
+def _leads_out(route: Route) -> bool:
+    return route.gateway is not None and route.table is None
 
 
 def _stays_down(link: Link) -> bool:

@@ -205,3 +205,8 @@ def test_the_boot_does_not_wait_for_what_stays_down() -> None:
     off = Nic(0, dhcp4=True, options=NicOptions(activation_mode="off"))
     assert [link.required for link in _links(off, Nic(1)).values()] == [False, True]
     assert not _links(off)[0].required
+
+
+def test_the_boot_waits_for_a_gateway_of_the_main_table() -> None:
+    aside = replace(_out(0), routes=(Route("0.0.0.0/0", GATEWAYS[4], table=101),))
+    assert [link.required for link in _links(aside, Nic(1, dhcp4=True)).values()] == [False, True]

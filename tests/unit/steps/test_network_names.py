@@ -66,7 +66,9 @@ def test_the_file_for_udev_goes_with_the_name(plugged: Machine) -> None:
     plugged.run(network.apply)
     assert "NamePolicy=keep" in plugged.text(LINK)
     assert "WakeOnLan=off\n" in plugged.text(LINK)
-    plugged.deliver(nics=(Nic(0, MACS[0], dhcp4=True),))
+    plugged.deliver(nics=(Nic(0, MACS[0], dhcp4=True),), partial=True)
+    assert "link:0" not in plugged.run(network.apply)
+    plugged.deliver(partial=False)
     assert plugged.run(network.apply)["link:0"] == "changed: no longer delivered, removed"
     assert not (plugged.root / LINK.lstrip("/")).exists()
 

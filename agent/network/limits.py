@@ -40,8 +40,8 @@ def unsupported(renderer: Renderer, link: Link) -> dict[str, str]:
 
 
 def rare(nic: Nic) -> list[Rare]:
-    """Return the rare values that are not the default. ``options`` is left out of keys and paths: they are
-    as near to a document's keys as the model is. The name is left out too, since the agent gives it.
+    """Return the rare values that are not the default. Keys and paths leave out ``options``; what udev sets
+    (link_files.py) is not listed.
     """
     found: list[Rare] = []
     for name in ("routes", "rules", "bond", "bridge", "options"):

@@ -57,8 +57,14 @@ def account(host: Host, name: str) -> Account | None:
 
 def password(host: Host, name: str) -> str | None:
     """Return the account's password field of shadow(5), a secret: a hash or a lock; None without a line."""
-    # glibc and shadow accept lines with fewer than 9 fields.
-    return next((fields[1] for fields in _records(host, "/etc/shadow", 2) if fields[0] == name), None)
+    return field(host, "/etc/shadow", name, 1)
+
+
+def field(host: Host, file: str, name: str, place: int) -> str | None:
+    """Return a field, counted from 0, of the account's line in passwd(5) or shadow(5); None without it."""
+    # glibc and shadow accept lines of shadow(5) with fewer than 9 fields.
+    found = (fields[place] for fields in _records(host, file, place + 1) if fields[0] == name)
+    return next(found, None)
 
 
 def admin_group(host: Host) -> str | None:

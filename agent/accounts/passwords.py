@@ -44,15 +44,24 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
             delivered=hashed,
             wanted=hashed,
             live=live,
-            apply=lambda: _chpasswd(host, name, hashed, "--encrypted"),
+            apply=lambda: _set_hash(host, user, hashed),
+            # Recorded as begun: after a power cut the password may be set, and not expired.
+            parts="" if _expires(user) else None,
         )
     elif user.locked:
+        # Version 0.1 put the lock before the hash also where another one is delivered.
+        field = (
+            ""
+            if user.options is None or state.is_as_applied(f"lock:{name}", "locked")
+            else user.options.lock
+        )
+        is_locked = (live or "").startswith(("!", "*"))
         yield state.reconcile(
             f"lock:{name}",
             delivered="locked",
-            wanted="locked",
-            live="locked" if (live or "").startswith(("!", "*")) else "open",
-            apply=lambda: _lock(host, name),
+            wanted=field or "locked",
+            live=live if field else "locked" if is_locked else "open",
+            apply=lambda: _lock(host, name, field),
         )
 
 
@@ -70,6 +79,7 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
         _chpasswd(state.host, name, plain)
         if user.locked:
             state.host.run(("usermod", "--lock", "--", name))
+        _expire(state.host, user)
         record_hash(state, name, salted)
 
     result = state.reconcile(
@@ -79,6 +89,7 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
         live=live,
         apply=apply,
         read_back=lambda: passwd.password(state.host, name),
+        parts="" if _expires(user) else None,
     )
     if result.outcome is Outcome.KEPT and not known:
         # First delivery, on a machine that was set up before the agent: recognise the next one.
@@ -90,8 +101,26 @@ def _chpasswd(host: Host, name: str, password: str, *options: str) -> None:
     host.run(("chpasswd", *options), stdin=f"{name}:{password}\n".encode("utf-8", "surrogateescape"))
 
 
-def _lock(host: Host, name: str) -> None:
-    if passwd.password(host, name):
+def _set_hash(host: Host, user: User, hashed: str) -> None:
+    _chpasswd(host, user.name, hashed, "--encrypted")
+    _expire(host, user)
+
+
+def _expires(user: User) -> bool:
+    return bool(user.options and user.options.expire_password)
+
+
+def _expire(host: Host, user: User) -> None:
+    """Have the account change its password at the next login, if that is delivered (shadow(5), field 3)."""
+    if _expires(user):
+        host.run(("chage", "--lastday", "0", "--", user.name))
+
+
+def _lock(host: Host, name: str, field: str) -> None:
+    """Lock the account: put the delivered field in place of its hash, or the lock before the hash."""
+    if field:
+        _chpasswd(host, name, field, "--encrypted")
+    elif passwd.password(host, name):
         host.run(("usermod", "--lock", "--", name))
     else:
         # There is no hash to put the lock before, and with "!" alone an sshd without PAM refuses keys too.

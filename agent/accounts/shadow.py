@@ -16,7 +16,7 @@ import time
 from agent.accounts import passwd
 from agent.host.sysfs import listed
 from agent.lib import text
-from agent.lib.errors import HostError
+from agent.lib.errors import ConfigError, HostError
 from agent.report import changed
 
 TYPE_CHECKING = False
@@ -78,7 +78,8 @@ def complete_account(host: Host, name: str, *, home: bool) -> None:
         host.run(("chpasswd", "--encrypted"), stdin=f"{name}:!\n".encode())
     for group in _groups_not_in_gshadow(host, name):
         host.run(("usermod", "--append", "--groups", group, "--", name))
-    for file, option in (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")):
+    files = (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids"))
+    for file, option in files if user.is_regular_user else ():
         if found := _missing_subids(host, file, user):
             host.run(("usermod", option, f"{found[0]}-{found[1]}", "--", name))
     if home:
@@ -86,6 +87,14 @@ def complete_account(host: Host, name: str, *, home: bool) -> None:
     # shadow syncs each file before it renames it, but neither the rename nor the copied skeleton. The record
     # that the account exists must not reach the disk before these do.
     host.run(("sync", "--file-system", "/etc", *([user.home] if home else [])), timeout=_SYNC_TIMEOUT)
+
+
+def make_group(host: Host, name: str, *, create: bool = True) -> None:
+    """Make the group if it is missing. Raise ConfigError without ``create``."""
+    if passwd.group(host, name) is None:
+        if not create:
+            raise ConfigError(f"there is no group {name}", hint="deliver it too, or create_groups: true")
+        host.run(("groupadd", "--", name))
 
 
 def complete_group(host: Host, name: str) -> None:

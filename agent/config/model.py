@@ -12,14 +12,16 @@ import json
 from agent.config import nics
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
-from agent.lib.records import asdict, dataclass, replace
+from agent.lib.records import asdict, dataclass, fields, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, TypeVar
 
     from agent.config.nics import Nic
+
+    Part = TypeVar("Part", "AccountOptions", "Naming", "Sshd")
 
 #: Written into each stored document; load() refuses a newer one.
 VERSION = 1
@@ -31,6 +33,30 @@ class Identity:
 
     source: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOptions:
+    """What few documents deliver of an account; each default leaves it to useradd(8).
+
+    ``uid`` to ``log_init`` are for a new account only. ``inactive`` is in days, ``expires`` a date
+    (YYYY-MM-DD). ``lock``: the password field of shadow(5) of an account without a hash, ``!`` or ``*``.
+    ``expire_password``: a delivered password must be changed at the first login.
+    """
+
+    uid: int | None = None
+    system: bool = False
+    home: str = ""
+    create_home: bool = True
+    user_group: bool = True
+    log_init: bool = True
+    primary_group: str = ""
+    create_groups: bool = True
+    gecos: str | None = None
+    inactive: int | None = None
+    expires: str = ""
+    lock: str = ""
+    expire_password: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,44 @@ class User:
     shell: str | None = None
     sudo: tuple[str, ...] = ()
     locked: bool = False
+    options: AccountOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group, with the accounts that become its members."""
+
+    name: str
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How the machine's name is written. ``fqdn``: the name in /etc/hosts, before the hostname; with
+    ``prefer_fqdn`` it is the kernel's name too. ``hosts``: "" and "template" have the line in /etc/hosts,
+    "localhost" with 127.0.1.1, "off" has none. ``preserve``: the machine keeps the name that it has.
+    Without ``create_file`` a missing /etc/hostname is not made.
+    """
+
+    fqdn: str = ""
+    prefer_fqdn: bool = False
+    hosts: str = ""
+    preserve: bool = False
+    create_file: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sshd:
+    """What sshd accepts, None for what its configuration says; and its host keys: whether a new instance
+    loses the image's, which types are made (all if empty), and the paths of delivered keys' certificates.
+    """
+
+    passwords: bool | None = None
+    disable_root: bool | None = None
+    delete_keys: bool = True
+    key_types: tuple[str, ...] = ()
+    certificates: tuple[str, ...] = ()
+    has_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +154,14 @@ def program(
     return Script(name, sha256(canonical(parts)).hexdigest(), arguments, frequency)
 
 
+def merge_parts(one: Part | None, other: Part | None) -> Part | None:
+    """Merge two records of the same item; where both differ from the default, the first counts."""
+    if one is None or other is None:
+        return one or other
+    lacking = (f.name for f in fields(one) if getattr(one, f.name) == f.default)
+    return replace(one, **{name: getattr(other, name) for name in lacking})
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceConfig:
     """The configuration that the platform delivers for this machine."""
@@ -110,20 +182,37 @@ class InstanceConfig:
     timezone: str | None = None
     #: The document had errors, so items may be missing here: nothing is withdrawn because it is missing.
     partial: bool = False
+    groups: tuple[Group, ...] = ()
+    #: Files that are written at the end of the boot, before the scripts.
+    deferred: tuple[File, ...] = ()
+    naming: Naming | None = None
+    sshd: Sshd | None = None
 
     def with_identity(self, identity: Identity) -> InstanceConfig:
         """Return the configuration with another identity."""
         return replace(self, identity=identity)
 
 
+#: What version 0.1 had not.
+_ADDED = frozenset({"groups", "deferred", "naming", "sshd"})
+
+
 def to_dict(config: InstanceConfig) -> dict[str, Any]:
-    """Return the configuration as a document of JSON's types, for ``from_dict``."""
-    document = asdict(replace(config, nics=()))
+    """Return the configuration as a document of JSON's types, for ``from_dict``. What version 0.1 had not is
+    left out if it is empty: an older document is the same one after an upgrade.
+    """
+    document = asdict(replace(config, nics=(), users=()))
+    document = {name: value for name, value in document.items() if value or name not in _ADDED}
     for script in (*document["scripts"], *document["boot"]):
-        # As 0.1 wrote it: a document that is equal must be equal bytes.
         if script["frequency"] == PER_INSTANCE:
             del script["frequency"]
-    return document | {"nics": [nics.to_dict(nic) for nic in config.nics], "version": VERSION}
+    users = [_without_empty_options(asdict(user)) for user in config.users]
+    listed = {"nics": [nics.to_dict(nic) for nic in config.nics], "users": users}
+    return document | listed | {"version": VERSION}
+
+
+def _without_empty_options(user: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in user.items() if value is not None or name != "options"}
 
 
 def dump(config: InstanceConfig) -> bytes:
@@ -154,6 +243,10 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
             files=tuple(File(**file) for file in document.pop("files")),
             search=tuple(document.pop("search")),
             metadata=tuple((name, value) for name, value in document.pop("metadata")),
+            groups=tuple(Group(one["name"], tuple(one["members"])) for one in document.pop("groups", ())),
+            deferred=tuple(File(**file) for file in document.pop("deferred", ())),
+            naming=Naming(**naming) if (naming := document.pop("naming", None)) else None,
+            sshd=_sshd(sshd) if (sshd := document.pop("sshd", None)) else None,
             **document,
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -165,4 +258,10 @@ def _script(script: dict[str, Any]) -> Script:
 
 
 def _user(user: dict[str, Any]) -> User:
-    return User(**user | {name: tuple(user[name]) for name in ("keys", "groups", "sudo")})
+    options = user.get("options")
+    made = {"options": AccountOptions(**options)} if options else {}
+    return User(**user | {name: tuple(user[name]) for name in ("keys", "groups", "sudo")} | made)
+
+
+def _sshd(sshd: dict[str, Any]) -> Sshd:
+    return Sshd(**sshd | {name: tuple(sshd[name]) for name in ("key_types", "certificates")})

@@ -28,7 +28,7 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 #: Kinds of items (the name up to the colon) that a platform delivers; all others are the agent's own.
 _DELIVERED = frozenset(
     {
-        *("user", "group", "shell", "password", "lock", "sudo", "key", "file"),
+        *("user", "account", "groups", "group", "sshd", "shell", "password", "lock", "sudo", "key", "file"),
         *("hostname", "hosts", "mailname", "nic", "dhcp", "nic parameters", "resolvers", "timezone"),
     }
 )

@@ -3,7 +3,7 @@
 A file is written, with its owner and mode, when it is new in the document or has changed there since. One
 that the administrator changed is kept; none is ever removed. Content to append is appended once. Files are
 read and written by descriptor (agent/host/descriptor_walk.py): a user who owns a folder on the way could
-replace it by a link at any moment.
+replace it by a link at any moment. New folders below the owner's home are the owner's, others root's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from agent.accounts import passwd
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import number
-from agent.report import guarded
+from agent.report import guarded, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield from guarded(f"file:{file.path}", _reconcile(ctx, file))
 
 
+def apply_deferred(ctx: Context) -> Iterator[Item]:
+    """Reconcile each file that is due only after packages are installed, in the document's order."""
+    for file in ctx.config.deferred if ctx.config else ():
+        if not ctx.host.live and _is_owner_missing(ctx.host, file):
+            yield skipped(f"file:{file.path}", "left to the first boot: its owner does not exist yet")
+        else:
+            yield from guarded(f"file:{file.path}", _reconcile(ctx, file))
+
+
 def _reconcile(ctx: Context, file: File) -> Iterator[Item]:
     content, owner = _content(ctx, file), _owner(ctx.host, file)
     there = _live(ctx.host, file.path)
@@ -43,15 +52,25 @@ def _reconcile(ctx: Context, file: File) -> Iterator[Item]:
             delivered=f"{file.digest} appended",
             wanted="there",
             live="there" if live is not None and content in live else None,
-            apply=lambda: ctx.host.write(file.path, after, mode=mode, owner=live_owner),
+            apply=lambda: _write(ctx.host, file, after, mode, live_owner),
         )
     else:
         yield reconcile(
             delivered=f"{file.digest} {file.owner}:{file.group} {file.mode:o}",
             wanted=_described(content, file.mode, owner),
             live=None if live is None else _described(live, mode, live_owner),
-            apply=lambda: ctx.host.write(file.path, content, mode=file.mode, owner=owner),
+            apply=lambda: _write(ctx.host, file, content, file.mode, owner),
         )
+
+
+def _write(host: Host, file: File, content: bytes, mode: int, owner: tuple[int, int]) -> None:
+    user = passwd.account(host, file.owner)
+    home = user.home.rstrip("/") if user and user.uid else ""
+    if user and home and file.path.startswith(f"{home}/"):
+        folders = file.path.removeprefix(f"{home}/").split("/")[:-1]
+        for depth in range(1, len(folders) + 1):
+            host.mkdir("/".join((home, *folders[:depth])), owner=(user.uid, user.gid))
+    host.write(file.path, content, mode=mode, owner=owner)
 
 
 def _content(ctx: Context, file: File) -> bytes:
@@ -73,6 +92,14 @@ def _owner(host: Host, file: File) -> tuple[int, int]:
     group = passwd.group(host, file.group)
     uid = user.uid if user else _number(file.owner, "user")
     return uid, group if group is not None else _number(file.group, "group")
+
+
+def _is_owner_missing(host: Host, file: File) -> bool:
+    try:
+        _owner(host, file)
+    except ConfigError:
+        return True
+    return False
 
 
 def _number(text: str, what: str) -> int:

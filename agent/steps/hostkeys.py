@@ -26,6 +26,8 @@ FOLDER = "/etc/ssh"
 KEYGEN = "gandi-sshdkeygen.service"
 #: The unit's program.
 MAKER = "/usr/lib/gandi-agent/gandi-hostkeys"
+#: Read by it.
+TYPES = "/etc/ssh/.gandi-host-key-types"
 _KEY = re.compile(r"ssh_host_.*_key(?:\.pub|-cert\.pub)?")
 #: Seconds to make three keys on a slow machine.
 _TIMEOUT = 300.0
@@ -36,10 +38,13 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
     host = ctx.host
-    names = keys(host)
+    names, sshd = keys(host), ctx.config.sshd if ctx.config else None
+    _write_types(host, sshd.key_types if sshd else ())
     if not ctx.settings.ssh_hostkeys:
         # Decided once: a later change of the setting must not replace the keys of a machine in use.
         yield skipped("host keys", "CONFIG_SSH_HOSTKEYS=0")
+    elif sshd is not None and not sshd.delete_keys:
+        yield skipped("host keys", "ssh_deletekeys: false")
     elif not names:
         yield unchanged("host keys", "none in the image")
     else:
@@ -48,12 +53,26 @@ def apply(ctx: Context) -> Iterator[Item]:
         # The keys must be gone from the disk before the note that they are due for removal is.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
-        if host.live and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN)):
+        # Delivered keys are written by a later step.
+        is_delivered = sshd is not None and sshd.has_keys
+        if (
+            host.live
+            and not is_delivered
+            and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN))
+        ):
             # The unit has already run in this boot, or is not enabled.
             host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)
         yield changed("host keys", "new")
     regenerate.mark_done(ctx, regenerate.HOST_KEYS)
+
+
+def _write_types(host: Host, types: tuple[str, ...]) -> None:
+    """Write the types of keys to make, one on each line, for MAKER; without types it makes all."""
+    if types:
+        host.write(TYPES, "".join(f"{one}\n" for one in types))
+    else:
+        host.remove(TYPES)
 
 
 def keys(host: Host) -> list[str]:

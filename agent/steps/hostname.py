@@ -7,12 +7,13 @@ name follows /etc/hostname: when the administrator has changed that file, neithe
 from __future__ import annotations
 
 from agent.lib.text import WHITE, lines, words
+from agent.report import changed, skipped, unchanged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.model import InstanceConfig
+    from agent.config.model import InstanceConfig, Naming
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
@@ -30,27 +31,51 @@ def apply(ctx: Context) -> Iterator[Item]:
     config = ctx.config
     if config is None or not config.hostname:
         return
-    name, host = config.hostname, ctx.host
+    naming, host = config.naming, ctx.host
+    name = full = config.hostname
+    if naming is not None and naming.fqdn:
+        full = naming.fqdn
+        name = full if naming.prefer_fqdn else name
+    if naming is not None and naming.preserve:
+        yield skipped("hostname", "preserve_hostname: the machine keeps its own")
+    else:
+        yield _hostname(ctx, name, naming)
+    # As in cloud-init: a machine that keeps its name has the line only if that is delivered.
+    if naming is None or (naming.hosts != "off" and (naming.hosts or not naming.preserve)):
+        yield _hosts(ctx, config, full)
+    mailname = _line(host, "/etc/mailname")
+    if mailname is not None and not (naming and naming.preserve):
+        yield ctx.state.reconcile(
+            "mailname",
+            delivered=full,
+            wanted=full,
+            live=mailname,
+            apply=lambda: host.write("/etc/mailname", f"{full}\n"),
+        )
+
+
+def _hostname(ctx: Context, name: str, naming: Naming | None) -> Item:
+    host, live = ctx.host, _line(ctx.host, "/etc/hostname")
     # A longer one has at least one dot; systemd ignores an /etc/hostname that the kernel would not take.
     short = name if len(name) <= _LONGEST else name.partition(".")[0]
-    yield ctx.state.reconcile(
+    if naming is not None and not naming.create_file and live is None:
+        return _kernel_name(host, short)
+    return ctx.state.reconcile(
         "hostname",
         delivered=name,
         wanted=short,
-        live=_line(host, "/etc/hostname"),
+        live=live,
         apply=lambda: _rename(host, short),
         detail=short,
     )
-    yield _hosts(ctx, config, name)
-    mailname = _line(host, "/etc/mailname")
-    if mailname is not None:
-        yield ctx.state.reconcile(
-            "mailname",
-            delivered=name,
-            wanted=name,
-            live=mailname,
-            apply=lambda: host.write("/etc/mailname", f"{name}\n"),
-        )
+
+
+def _kernel_name(host: Host, name: str) -> Item:
+    """Set the kernel's name only, which it forgets at the end of each boot."""
+    if not host.live or _line(host, _KERNEL) == name:
+        return unchanged("hostname", name)
+    host.sysfs_write(_KERNEL, name)
+    return changed("hostname", name)
 
 
 def _rename(host: Host, name: str) -> None:
@@ -65,9 +90,12 @@ def _line(host: Host, name: str) -> str | None:
     return None if text is None else text.strip(WHITE)
 
 
-def _hosts(ctx: Context, config: InstanceConfig, name: str) -> Item:
+def _hosts(ctx: Context, config: InstanceConfig, full: str) -> Item:
+    name, hostname = full, config.hostname or full
     text = ctx.host.read("/etc/hosts") or "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-    wanted = f"{address(config)}\t{' '.join(dict.fromkeys((name, name.partition('.')[0])))}"
+    is_local = config.naming is not None and config.naming.hosts == "localhost"
+    names = dict.fromkeys((name, hostname, hostname.partition(".")[0]))
+    wanted = f"{_NO_ADDRESS if is_local else address(config)}\t{' '.join(names)}"
     own = agents_line(text, name, wanted, ctx.state)
     return ctx.state.reconcile(
         "hosts",

@@ -1,4 +1,5 @@
-"""Step: have sshd refuse root's password and empty passwords, by a drop-in, once for each instance.
+"""Step: have sshd refuse root's password and empty passwords, by a drop-in, once for each instance; and
+write what the document says of sshd (ssh_pwauth, disable_root) to a drop-in of its own, which is reconciled.
 
 The drop-in sets only options that no other file sets. PermitRootLogin is set only if a root key or
 another account to log in to was delivered: otherwise a machine with nothing but root's password would lock
@@ -20,7 +21,7 @@ from agent.accounts import passwd
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.text import WHITE, lines, words
-from agent.report import changed, kept, skipped, unchanged
+from agent.report import changed, failed, guarded, kept, skipped, unchanged
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 SSHD = "/usr/sbin/sshd"
 FOLDER, CONFIG = "/etc/ssh", "/etc/ssh/sshd_config"
 DROP_IN = "/etc/ssh/sshd_config.d/00-gandi.conf"
+#: The document's options; sshd reads it before DROP_IN, and the first value of an option counts.
+DELIVERED = "/etc/ssh/sshd_config.d/00-gandi-delivered.conf"
 #: Debian's openssh-server copies it to CONFIG (postinst); it includes the drop-ins first and has no Match.
 SHIPPED = "/usr/share/openssh/sshd_config"
 #: ``sshd -T`` fails without this folder, which sshd's unit makes when it starts.
@@ -47,6 +50,7 @@ _SPELLED = {"prohibit-password": ("prohibit-password", "without-password"), "no"
 _HEADER = (
     "# Written by gandi-agent when this machine was set up; it does not come back once it is removed.\n"
 )
+_DELIVERED_HEADER = "# Written by gandi-agent from the platform's document; what is changed here stays.\n"
 #: Depth of Include that sshd allows (sshd_config(5)).
 _DEEPEST = 16
 _SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
@@ -54,7 +58,7 @@ _HINT = "correct it, then: systemctl restart gandi-bootstrap"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
-    """Reconcile the drop-in.
+    """Reconcile the drop-ins.
 
     Raise ConfigError if sshd refuses the configuration also without it, HostError if it had to be
     removed.
@@ -63,6 +67,8 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not host.exists(SSHD):
         yield skipped("ssh", "sshd is not installed")
         return
+    if (ctx.config and ctx.config.sshd) or host.exists(DELIVERED):
+        yield from guarded("sshd options", _delivered(ctx))
     if ctx.state.is_done(_MARK):
         yield unchanged("ssh", "settled when this machine was set up")
         return
@@ -118,13 +124,52 @@ def _wanted(ctx: Context, files: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
 
 
-def _has_another_way_in(ctx: Context) -> bool:
-    """Return whether a delivered account can log in when root's password is refused."""
+def _delivered(ctx: Context) -> Iterator[Item]:
+    """Reconcile the drop-in of the document's options. Raise ConfigError if sshd does not read it."""
+    host, item, sshd = ctx.host, "sshd:options", ctx.config.sshd if ctx.config else None
+    options = list[str]()
+    if sshd is not None and sshd.passwords is not None:
+        options.append(f"PasswordAuthentication {'yes' if sshd.passwords else 'no'}")
+    if sshd is not None and sshd.disable_root:
+        if _has_another_way_in(ctx, is_root_refused=True):
+            options.append(f"{_ROOT} no")
+        else:
+            hint = "deliver another account with a key or a password"
+            yield failed("disable_root", "not done: no other account could log in", hint)
+    options += [f"HostCertificate {path}" for path in (sshd.certificates if sshd else ())]
+    live = host.read(DELIVERED)
+    if not options:
+        if ctx.config and not ctx.config.partial:
+            yield ctx.state.withdraw(item, live=live, undo=lambda: _remove(host))
+        return
+    if not any(fnmatch(DELIVERED, pattern) for pattern in _included(_files(host, CONFIG))):
+        what = f"{CONFIG} does not include {os.path.dirname(DELIVERED)}: sshd's options cannot be set"
+        raise ConfigError(what, hint="add the line Include /etc/ssh/sshd_config.d/*.conf at its top")
+    text = _DELIVERED_HEADER + "".join(f"{option}\n" for option in options)
+
+    def write() -> None:
+        host.write(DELIVERED, text)
+        _reload(host)
+
+    yield ctx.state.reconcile(
+        item, delivered=text, wanted=text, live=live, apply=write, exclusive=True, detail=", ".join(options)
+    )
+
+
+def _remove(host: Host) -> None:
+    host.remove(DELIVERED)
+    _reload(host)
+
+
+def _has_another_way_in(ctx: Context, *, is_root_refused: bool = False) -> bool:
+    """Return whether a delivered account can log in when root's password, or all of root, is refused."""
     for user in ctx.config.users if ctx.config else ():
         name = user.name or ctx.settings.default_user
         # The document holds no plain password: those are in ctx.secrets.
         password = (user.password and not user.locked) or ctx.secrets.get(user.name)
         way_in = user.keys or (password and name != "root")
+        if is_root_refused and name == "root":
+            continue
         if way_in and passwd.account(ctx.host, name):
             return True
     return False

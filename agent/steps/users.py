@@ -13,7 +13,7 @@ from functools import partial
 
 from agent.accounts import authorized_keys, passwd
 from agent.accounts.passwd import Account
-from agent.config.model import User
+from agent.config.model import User, merge_parts
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
@@ -25,6 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import Group
     from agent.context import Context
     from agent.report import Item
 
@@ -47,6 +48,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     users = merge_users(ctx, config.users)
     yield from _remove_stale_locks(ctx)
+    yield from _groups(ctx, config.groups)
     for user in users:
         for item in guarded(f"user:{user.name}", _account(ctx, user)):
             yield item
@@ -54,8 +56,22 @@ def apply(ctx: Context) -> Iterator[Item]:
                 # Programs of an image all run with the same PID, which is in the lock file: to the next one,
                 # the lock of one that was killed seems to be in use.
                 yield from _remove_stale_locks(ctx)
-    if config.partial:
-        return
+    for group in config.groups:
+        for name in group.members:
+            yield from guarded(f"group:{name}:{group.name}", _member(ctx, name, group.name))
+    if not config.partial:
+        yield from _withdraw_undelivered(ctx, users)
+
+
+def _groups(ctx: Context, groups: tuple[Group, ...]) -> Iterator[Item]:
+    """Make the document's groups, before the accounts, which may be in them."""
+    for group in groups:
+        from agent.accounts.groups import reconcile
+
+        yield from guarded(f"groups:{group.name}", reconcile(ctx.state, group.name))
+
+
+def _withdraw_undelivered(ctx: Context, users: tuple[User, ...]) -> Iterator[Item]:
     wanted = {_key_item(user.name, key) for user in users for key in user.keys}
     wanted |= {f"sudo:{user.name}" for user in users if user.sudo}
     for kind, withdraw in (("key:", _withdraw), ("sudo:", _withdraw_rules)):
@@ -91,6 +107,7 @@ def _merge(one: User, other: User) -> User:
         one,
         password=one.password if one.password is not None else other.password,
         shell=one.shell or other.shell,
+        options=merge_parts(one.options, other.options),
         admin=one.admin or other.admin,
         locked=one.locked or other.locked,
         keys=tuple(dict.fromkeys((*one.keys, *other.keys))),
@@ -107,8 +124,13 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
         if made.outcome is Outcome.KEPT:
             return
         yield from guarded(f"group:{name}", _admin(ctx, user))
+        is_made = user.options is None or user.options.create_groups
         for group in user.groups:
-            yield from guarded(f"group:{name}:{group}", _member(ctx, name, group))
+            yield from guarded(f"group:{name}:{group}", _member(ctx, name, group, create=is_made))
+    if user.options:
+        from agent.accounts import account_options
+
+        yield from account_options.reconcile(ctx.state, user)
     yield from guarded(f"shell:{name}", _shell(ctx, user))
     yield from guarded(f"password:{name}", _password(ctx, user))
     yield from guarded(f"sudo:{name}", _rules(ctx, user))
@@ -120,7 +142,7 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
 
 def _reconcile_account(ctx: Context, user: User) -> Item:
     there = passwd.account(ctx.host, user.name)
-    if there is not None and not there.is_regular_user:
+    if there is not None and not (there.is_regular_user or _is_named_system_account(user, there)):
         raise ConfigError(
             f"{user.name} is a system account (uid {there.uid})", hint="deliver another user name"
         )
@@ -130,15 +152,22 @@ def _reconcile_account(ctx: Context, user: User) -> Item:
         wanted="there",
         live="there" if there else None,
         apply=lambda: _create(ctx, user),
-        parts="" if there else _parts(ctx, user.name),
+        parts="" if there else _parts(ctx, user),
     )
 
 
-def _parts(ctx: Context, name: str) -> str:
-    """Return the parts to complete: the home, unless it exists before the account."""
+def _is_named_system_account(user: User, there: Account) -> bool:
+    return user.options is not None and (user.options.system or user.options.uid == there.uid)
+
+
+def _parts(ctx: Context, user: User) -> str:
+    """Return the parts to complete: the home, unless it exists before the account or is not to be made."""
     from agent.accounts import shadow
 
-    return "" if ctx.host.exists(shadow.new_home(ctx.host, name)) else _HOME
+    if user.options and not user.options.create_home:
+        return ""
+    home = (user.options and user.options.home) or shadow.new_home(ctx.host, user.name)
+    return "" if ctx.host.exists(home) else _HOME
 
 
 def _create(ctx: Context, user: User) -> None:
@@ -162,8 +191,17 @@ def _useradd(ctx: Context, user: User) -> None:
     group = passwd.admin_group(ctx.host) if user.admin else None
     also = ("--groups", group) if group else ()
     # The group may exist without the account; useradd would refuse to create it.
-    own = ("--user-group",) if passwd.group(ctx.host, user.name) is None else ("--gid", user.name)
-    ctx.host.run(("useradd", "--create-home", *shell, *also, *own, user.name))
+    own: tuple[str, ...] = (
+        ("--user-group",) if passwd.group(ctx.host, user.name) is None else ("--gid", user.name)
+    )
+    more: tuple[str, ...] = ("--create-home",)
+    if user.options:
+        from agent.accounts import account_options
+
+        own = account_options.useradd_group(ctx.host, user.options) or own
+        more = account_options.useradd_arguments(user.options)
+        shell = () if user.options.system else shell
+    ctx.host.run(("useradd", *more, *shell, *also, *own, user.name))
 
 
 def _admin(ctx: Context, user: User) -> Iterator[Item]:
@@ -172,17 +210,17 @@ def _admin(ctx: Context, user: User) -> Iterator[Item]:
         yield _join(ctx, f"group:{user.name}", "admin", user.name, group)
 
 
-def _member(ctx: Context, name: str, group: str) -> Iterator[Item]:
-    yield _join(ctx, f"group:{name}:{group}", group, name, group)
+def _member(ctx: Context, name: str, group: str, *, create: bool = True) -> Iterator[Item]:
+    yield _join(ctx, f"group:{name}:{group}", group, name, group, create=create)
 
 
-def _join(ctx: Context, item: str, delivered: str, name: str, group: str) -> Item:
+def _join(ctx: Context, item: str, delivered: str, name: str, group: str, *, create: bool = True) -> Item:
     def apply() -> None:
-        if passwd.group(ctx.host, group) is None:
-            ctx.host.run(("groupadd", "--", group))
-        if ctx.state.begun_parts(item) == _GROUP:
+        _owner(ctx, name)
+        if passwd.group(ctx.host, group) is None or ctx.state.begun_parts(item) == _GROUP:
             from agent.accounts import shadow
 
+            shadow.make_group(ctx.host, group, create=create)
             shadow.complete_group(ctx.host, group)
         ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
 
@@ -230,7 +268,9 @@ def _rules(ctx: Context, user: User) -> Iterator[Item]:
     if not ctx.host.which("visudo"):
         yield skipped(item, "sudo is not installed")
         return
-    text = "".join(f"{user.name} {rule}\n" for rule in user.sudo)
+    # A word in capitals is an alias, unless it is quoted.
+    name = f'"{user.name}"' if user.name.isupper() else user.name
+    text = "".join(f"{name} {rule}\n" for rule in user.sudo)
 
     def write() -> None:
         # One wrong line would make sudo refuse every user.
@@ -249,7 +289,7 @@ def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
 
 
 def _rules_file(name: str) -> str:
-    return _SUDOERS + name.replace(".", "_")
+    return _SUDOERS + name.replace(".", "%2E")
 
 
 # -- keys ----------------------------------------------------------------------------

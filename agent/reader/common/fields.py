@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 IP: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: User names that useradd accepts (is_valid_user_name in shadow's lib/chkname.c), as in Debian's useradd(8).
-USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}[a-z0-9_$-]?")
+#: User names that useradd and groupadd accept without --badname (is_valid_name in shadow's lib/chkname.c).
+USER = re.compile(r"(?!\.{1,2}\Z|[0-9]+\Z)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,30}[A-Za-z0-9_.$-]?")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _KEY_LINE = 16 << 10
@@ -146,7 +146,7 @@ def user(value: object) -> str | None:
     written = text(value)
     if written and not USER.fullmatch(written):
         raise ValueError(
-            "not a user name for useradd; write lower-case letters, digits, _ and -, at most 32"
+            "not a user name for useradd; write letters, digits, _, . and -, at most 32, not only digits"
         )
     return written or None
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.config.model import PER_INSTANCE, File, Identity, InstanceConfig, User, program
+from agent.config.model import (
+    PER_INSTANCE,
+    AccountOptions,
+    File,
+    Group,
+    Identity,
+    InstanceConfig,
+    User,
+    merge_parts,
+    program,
+)
 from agent.lib.digest import sha256
 from agent.lib.records import replace
 from agent.reader.common import fields, password_hashes, values
@@ -20,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.model import Script
+    from agent.config.model import Naming, Script, Sshd
     from agent.config.nics import Nic
 
 #: Stands for the account of CONFIG_DEFAULT_USER, which documents do not name.
@@ -61,6 +71,12 @@ class Draft:
         self.id = ""
         self.hostname = ""
         self.timezone = ""
+        self.naming: Naming | None = None
+        self.sshd: Sshd | None = None
+        #: The name of the account that stands for CONFIG_DEFAULT_USER, if a document names it.
+        self.default_user = ""
+        #: Whether keys that the platform adds to the documents' own are wanted.
+        self.platform_keys = True
         self.nics: tuple[Nic, ...] = ()
         self.nameservers: list[str] = []
         self.search: list[str] = []
@@ -76,9 +92,13 @@ class Draft:
         self._scripts: list[tuple[tuple[int, str], Script]] = []
         self._boot: list[Script] = []
         self._files: dict[str, File] = {}
+        self._is_default_user_lost = False
+        self._deferred: set[str] = set()
+        self._groups: dict[str, Group] = {}
 
     def reading(self) -> Reading:
         """Return the configuration with its files, problems and passwords."""
+        self._name_default_user()
         config = InstanceConfig(
             identity=Identity(self.source, self.id),
             hostname=self.hostname or None,
@@ -87,7 +107,11 @@ class Draft:
             users=tuple(self._users.values()),
             scripts=tuple(script for _, script in sorted(self._scripts, key=lambda one: one[0])),
             boot=tuple(self._boot),
-            files=tuple(self._files.values()),
+            files=tuple(file for key, file in self._files.items() if key not in self._deferred),
+            deferred=tuple(file for key, file in self._files.items() if key in self._deferred),
+            groups=tuple(self._groups.values()),
+            naming=self.naming,
+            sshd=self.sshd,
             search=tuple(dict.fromkeys(self.search)),
             metadata=tuple(sorted(self.metadata.items())),
             timezone=self.timezone or None,
@@ -127,22 +151,43 @@ class Draft:
             groups=_merged(known.groups, user.groups),
             shell=known.shell or user.shell,
             sudo=known.sudo or user.sudo,
+            options=merge_parts(known.options, user.options),
             # A later document does not lock an account that has a password.
             locked=known.locked and not (user.password or secret),
         )
 
+    def _name_default_user(self) -> None:
+        """Give the default account the name that a document has for it."""
+        if (self.default_user or self._is_default_user_lost) and DEFAULT in self._users:
+            user, secret = self._users.pop(DEFAULT), self.secrets.pop(DEFAULT, "")
+            if self.default_user:
+                self.add_user(replace(user, name=self.default_user, admin=True), secret)
+
+    def lose_default_user(self) -> None:
+        """Leave out what would go to the default account: the document's own one cannot be made."""
+        self._is_default_user_lost = True
+
     def add_password(
-        self, name: str, written: str, path: str, *, form: PasswordForm = PasswordForm.EITHER
+        self,
+        name: str,
+        written: str,
+        path: str,
+        *,
+        form: PasswordForm = PasswordForm.EITHER,
+        expire: bool = False,
     ) -> None:
-        """Add an account's password, a crypt(3) hash or plain text: by ``form``, or else by its first
-        characters. An invalid value that begins like a hash is a problem, never a plain password.
+        """Add an account's password, a crypt(3) hash, a lock (``!`` or ``*``) or plain text: by ``form``, or
+        else by its first characters. An invalid value that begins like a hash is a problem, never a plain
+        password. With ``expire`` it must be changed at the first login.
         """
         if not self.is_valid_password(written, path):
             return
-        if form is PasswordForm.PLAIN or (
-            form is PasswordForm.EITHER and not password_hashes.is_meant(written)
-        ):
-            self.add_user(User(name), written)
+        known = self._users.get(name)
+        is_first = name not in self.secrets and not (known and known.password)
+        options = AccountOptions(expire_password=True) if expire and is_first else None
+        is_plain = not (password_hashes.is_meant(written) or password_hashes.is_lock(written))
+        if form is PasswordForm.PLAIN or (form is PasswordForm.EITHER and is_plain):
+            self.add_user(User(name, options=options), written)
             return
         try:
             hashed, locked = password_hashes.shadow_field(written)
@@ -150,7 +195,9 @@ class Draft:
             what, _, hint = str(error).partition("; ")
             self.add_problem(path, what, hint)
         else:
-            self.add_user(User(name, password=hashed, locked=locked))
+            if hashed is None:
+                options = AccountOptions(lock=written)
+            self.add_user(User(name, password=hashed, locked=locked, options=options))
             known = self._users[name]
             if locked and known.password is None and name not in self.secrets:
                 self._users[name] = replace(known, locked=True)
@@ -166,8 +213,14 @@ class Draft:
             return False
         return True
 
-    def add_keys(self, name: str, lines: Iterable[object], path: str) -> None:
-        """Add public keys of an account, each once; a problem names the line of an invalid one."""
+    def add_keys(self, name: str, lines: Iterable[object], path: str, *, is_document: bool = False) -> None:
+        """Add public keys of an account, each once; a problem names the line of an invalid one. Those that
+        no cloud-config (``is_document``) has may be unwanted.
+        """
+        if not (self.platform_keys or is_document):
+            what = "the platform's keys are left out: allow_public_ssh_keys is false"
+            self.add_problem(path, what, severity=HARMLESS)
+            return
         found, wrong = fields.keys(list(lines))
         for number, what, hint in wrong:
             self.add_problem(f"{path} line {number}", what, hint)
@@ -203,8 +256,13 @@ class Draft:
         else:
             self._scripts.append((order, made))
 
-    def add_file(self, file: File, content: bytes, path: str) -> None:
-        """Add a file to write; its name and digest are set here."""
+    def add_group(self, group: Group) -> None:
+        """Add a group; to a known one, add members."""
+        known = self._groups.get(group.name, group)
+        self._groups[group.name] = replace(group, members=_merged(known.members, group.members))
+
+    def add_file(self, file: File, content: bytes, path: str, *, deferred: bool = False) -> None:
+        """Add a file to write, with ``deferred`` at the boot's end; its name and digest are set here."""
         if file.path in self._files and not file.append:
             self.add_problem(
                 path, "the file appears twice; the first is used", "write it once", severity=HARMLESS
@@ -215,6 +273,8 @@ class Draft:
             self.store_content(name, content, path)
             place = f"{file.path}\0{name}" if file.append else file.path
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
+            if deferred:
+                self._deferred.add(place)
 
     def store_content(self, name: str, content: bytes, path: str) -> None:
         """Store content under a name; if that is too much in all, add a problem instead."""

@@ -87,7 +87,7 @@ def group(value: object) -> str:
     written = stripped(value)
     if not USER.fullmatch(written):
         raise ValueError(
-            "not an account or group name; write lower-case letters, digits, _ and -, at most 32"
+            "not an account or group name; write letters, digits, _, . and -, at most 32, not only digits"
         )
     return written
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import shlex
 
-from agent.config.model import File, User
+from agent.config.model import File, Naming, merge_parts
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.reader.common import fields, password_hashes, values
-from agent.reader.common.bounds import Unreadable
-from agent.reader.common.lenient import part, parts, validate, value
-from agent.reader.common.merge import DEFAULT, USERS, PasswordForm
+from agent.reader.common import fields, values
+from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
 from agent.reader.common.values import Choice
-from agent.reader.formats import yaml_events
+from agent.reader.formats import cloud_accounts, cloud_ssh, yaml_events
 from agent.reader.formats.gzip_data import gunzip
 
 TYPE_CHECKING = False
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 #: cloud-init's names of encodings of a file's content.
 _PACKED = ("gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", "b64", "base64")
 _ENCODINGS = Choice(("", "text/plain", *_PACKED))
-#: Maximum groups of an account.
-_GROUPS = 256
 #: Maximum bytes of a file, unpacked.
 _FILE = 8 << 20
 
@@ -40,56 +36,24 @@ def command(written: object) -> str:
     return values.word(written)
 
 
-def words(written: object) -> tuple[str, ...]:
-    """Return group names, given as a list or separated by commas."""
-    named = written if isinstance(written, list) else fields.text(written).split(",", _GROUPS)
-    if len(named) > _GROUPS:
-        raise ValueError(f"more than {_GROUPS} names; write fewer")
-    return tuple(values.group(one) for one in named if one is not None and fields.stripped(one))
-
-
-def rules(written: object) -> tuple[str, ...]:
-    """Return rules of sudoers(5); none for null and false."""
-    if written is None or written is False or (isinstance(written, str) and written.lower() == "false"):
-        return ()
-    return tuple(values.line(one) for one in (written if isinstance(written, list) else [written]))
-
-
 def content(written: object) -> bytes:
     """Return a file's content, given as text or as YAML's !!binary."""
+    if written is None:
+        raise ValueError('empty, which would empty the file; write "" if that is meant')
     return written if isinstance(written, bytes) else fields.text(written).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """``users[]``."""
-
-    name: str | None = value(fields.user)
-    groups: tuple[str, ...] = value(words, ())
-    sudo: tuple[str, ...] = value(rules, ())
-    shell: str | None = value(values.path, None)
-    ssh_authorized_keys: tuple[object, ...] = value(fields.items, ())
-    passwd: str | None = value(fields.shadow_field, None)
-    hashed_passwd: str | None = value(fields.shadow_field, None)
-    plain_text_passwd: str = value(fields.text, "")
-    lock_passwd: bool = value(values.boolean, default=True)
+def host_name(written: object) -> str:
+    """Return a host name, also given as a number; "" for "" or null."""
+    is_number = isinstance(written, int) and not isinstance(written, bool)
+    return fields.hostname(str(written) if is_number else written)
 
 
-@dataclass(frozen=True, slots=True)
-class Password:
-    """``chpasswd.users[]``."""
-
-    name: str | None = value(fields.user)
-    password: str = value(fields.text, "")
-    type: str = value(Choice(("hash", "text")), "hash")
-
-
-@dataclass(frozen=True, slots=True)
-class Passwords:
-    """``chpasswd``."""
-
-    list: tuple[object, ...] = value(fields.items, ())
-    users: Any = parts(Password)
+def etc_hosts(written: object) -> str:
+    """Return a value of ``Naming.hosts``, for a boolean, localhost or template; "" for null."""
+    if written is None or (isinstance(written, str) and written.lower() in ("localhost", "template")):
+        return str(written or "").lower()
+    return "template" if values.boolean(written) else "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +66,34 @@ class Written:
     owner: str = value(values.line, "root:root", exact=True)
     permissions: int = value(values.mode, 0o644, exact=True)
     append: bool = value(values.boolean, default=False, exact=True)
+    defer: bool = value(values.boolean, default=False, exact=True)
+
+
+unused(Written, refused={"source": "content is not fetched from elsewhere"})
 
 
 @dataclass(frozen=True, slots=True)
-class CloudConfig:
+class CloudConfig(cloud_ssh.Ssh):
     """The document."""
 
-    hostname: str = value(fields.hostname, "")
-    fqdn: str = value(fields.hostname, "")
-    users: list[Account | None] | None = parts(Account)
-    ssh_authorized_keys: tuple[object, ...] = value(fields.items, ())
-    password: str = value(fields.text, "")
-    chpasswd: Passwords | None = part(Passwords)
+    hostname: str = value(host_name, "")
+    fqdn: str = value(host_name, "")
+    prefer_fqdn_over_hostname: bool = value(values.boolean, default=False)
+    manage_etc_hosts: str = value(etc_hosts, "")
+    preserve_hostname: bool = value(values.boolean, default=False)
+    create_hostname_file: bool = value(values.boolean, default=True)
     write_files: list[Written | None] | None = parts(Written)
     runcmd: list[str | None] | None = parts(command)
     bootcmd: list[str | None] | None = parts(command)
     timezone: str = value(values.timezone, "")
+
+
+unused(
+    CloudConfig,
+    harmless=cloud_ssh.HARMLESS,
+    refused=cloud_accounts.REFUSED | cloud_ssh.REFUSED,
+    unknown=ITSELF,
+)
 
 
 def parse(text: str, name: str, draft: Draft) -> dict[str, Any] | None:
@@ -137,104 +113,37 @@ def parse(text: str, name: str, draft: Draft) -> dict[str, Any] | None:
 
 def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> None:
     """Add the document's configuration to the draft; ``prefix`` is that of its programs' names."""
-    _normalise_users(document)
+    cloud_accounts.normalise(document)
+    names_user = bool(document.get("user"))
     found, problems = validate(CloudConfig, document)
     draft.add_problems(name, problems)
-    draft.hostname = draft.hostname or found.hostname or found.fqdn
+    _add_names(found, draft)
     draft.timezone = draft.timezone or found.timezone
-    _passwords(found, name, draft)
-    for place, account in enumerate(found.users or ()):
-        if account is not None:
-            _account(account, f"{name}: users[{place}]", draft)
-    draft.add_keys(DEFAULT, found.ssh_authorized_keys, f"{name}: ssh_authorized_keys")
+    cloud_accounts.apply(found, name, draft, names_user=names_user)
+    cloud_ssh.apply(found, name, draft)
     for place, file in enumerate(found.write_files or ()):
         if file is not None:
             _file(file, f"{name}: write_files[{place}]", draft)
     for key, boot in (("bootcmd", True), ("runcmd", False)):
-        wanted = getattr(found, key) or ()
-        if wanted and None not in wanted:
+        # An invalid one is reported, and costs itself; an empty one has no effect.
+        if wanted := [line for line in getattr(found, key) or () if line]:
             script = "".join(f"{line}\n" for line in ("#!/bin/sh", *wanted))
             draft.add_program(f"{prefix}{key}", script.encode(), f"{name}: {key}", boot=boot)
-        elif wanted:
-            draft.add_problem(
-                f"{name}: {key}", "a command cannot be read: none of them is run", "correct it"
-            )
 
 
-def _normalise_users(document: dict[str, Any]) -> None:
-    """Convert the other forms of ``users`` into a list of dictionaries."""
-    users = document.get("users")
-    if isinstance(users, dict):
-        users = [{"name": name} | (one if isinstance(one, dict) else {}) for name, one in users.items()]
-    if isinstance(users, str):
-        users = [one.strip(WHITE) for one in users.split(",", USERS)]
-        if len(users) > USERS:
-            document["users"] = users = Unreadable(f"more than {USERS} names")
-    if isinstance(users, list):
-        # "default" is the account that gets keys and passwords without a name, with or without this entry.
-        users = [{"name": user} if isinstance(user, str) else user for user in users if user != "default"]
-        document["users"] = users
-
-
-def _account(account: Account, path: str, draft: Draft) -> None:
-    if account.name is None:
-        draft.add_problem(f"{path}.name", "empty: left out", "name the account")
-        return
-    field, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
-    hashed, is_locked = password_hashes.shadow_field(field) if field else (None, False)
-    draft.plain += bool(plain)
-    if not draft.is_valid_password(plain, f"{path}.plain_text_passwd"):
-        plain = ""
-    user = User(
-        account.name,
-        password=hashed,
-        groups=account.groups,
-        shell=account.shell,
-        sudo=account.sudo,
-        # As in cloud-init: locked unless the document says otherwise, even with a password.
-        locked=account.lock_passwd or is_locked,
+def _add_names(found: CloudConfig, draft: Draft) -> None:
+    # The hostname of another document does not belong to this one's FQDN.
+    fqdn = found.fqdn if found.hostname and not draft.hostname else ""
+    draft.hostname = draft.hostname or found.hostname or found.fqdn
+    naming = Naming(
+        fqdn,
+        found.prefer_fqdn_over_hostname,
+        found.manage_etc_hosts,
+        found.preserve_hostname,
+        found.create_hostname_file,
     )
-    draft.add_user(user, plain if plain and not field else "")
-    draft.add_keys(user.name, account.ssh_authorized_keys, f"{path}.ssh_authorized_keys")
-
-
-def _passwords(found: CloudConfig, name: str, draft: Draft) -> None:
-    if found.password:
-        draft.add_password(DEFAULT, found.password, f"{name}: password")
-    given = found.chpasswd or Passwords()
-    pairs = [
-        (
-            f"list line {n}",
-            *(line.partition(":")[::2] if isinstance(line, str) else (line, "")),
-            PasswordForm.EITHER,
-        )
-        for n, line in enumerate(given.list, start=1)
-    ]
-    users = [
-        (
-            f"users[{n}]",
-            one.name or "",
-            one.password,
-            PasswordForm.HASH if one.type == "hash" else PasswordForm.PLAIN,
-        )
-        for n, one in enumerate(given.users or ())
-        if one
-    ]
-    for place, written, password, form in (*pairs, *users):
-        path = f"{name}: chpasswd.{place}"
-        try:
-            account = fields.user(fields.stripped(written))
-            if account is None:
-                raise ValueError("no account; write NAME:PASSWORD")
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(path, what, hint)
-            continue
-        if password in ("", "R", "RANDOM"):
-            what = "a random password: not handled" if password else "no password: left out"
-            draft.add_problem(path, what, "give the password, or its crypt(3) hash")
-        else:
-            draft.add_password(account, password, path, form=form)
+    if naming != Naming():
+        draft.naming = merge_parts(draft.naming, naming)
 
 
 def _file(file: Written, path: str, draft: Draft) -> None:
@@ -254,7 +163,7 @@ def _file(file: Written, path: str, draft: Draft) -> None:
         what, _, hint = str(error).partition("; ")
         draft.add_problem(path, f"{what}: left out", hint)
     else:
-        draft.add_file(made, found, path)
+        draft.add_file(made, found, path, deferred=file.defer)
 
 
 def _unpacked(packed: bytes, encoding: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import File, InstanceConfig, User
+from agent.config.model import AccountOptions, File, InstanceConfig, User
 from agent.reader.common.merge import KEPT, Draft, PasswordForm
 from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.common.result import Reading
@@ -23,6 +23,9 @@ from tests.unit.reader.dialects.test_gandi import HASH, key
 
 SCRIPT = b"#!/bin/sh\necho hello\n"
 CONFIG = b"#cloud-config\nhostname: vm1\n"
+#: A password is to be changed at the first login unless the document says otherwise.
+EXPIRED = AccountOptions(expire_password=True)
+KEPT_FOR_GOOD = {"chpasswd": {"expire": False}}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -156,9 +159,8 @@ def test_what_is_kept_is_bounded() -> None:
 def test_the_sample() -> None:
     config, reading = read(drives.CLOUD_CONFIG.encode())
     assert sorted((p.path, p.harmless) for p in reading.problems) == [
-        ("user-data: package_update", True),
-        ("user-data: packages", True),
-        ("user-data: users[].gecos", True),
+        ("user-data: package_update", False),
+        ("user-data: packages", False),
     ]
     assert (config.hostname, config.timezone) == ("from-user-data", "Europe/Paris")
     bob, alice = config.users
@@ -169,8 +171,9 @@ def test_the_sample() -> None:
         groups=("adm", "www-data"),
         shell="/bin/bash",
         sudo=("ALL=(ALL) NOPASSWD:ALL",),
+        options=AccountOptions(gecos="Bob"),
     )
-    assert alice == User("alice", locked=True)
+    assert alice == User("alice", locked=True, options=AccountOptions(gecos="Alice"))
     motd, packed = config.files
     assert motd == File("/etc/motd", motd.name, motd.digest, "root", "adm", 0o640)
     assert reading.files[packed.name] == b"hello"
@@ -183,13 +186,17 @@ def test_the_sample() -> None:
 @pytest.mark.parametrize(
     ("document", "users", "secrets"),
     [
-        ({"password": "s3cr3t"}, [User("")], {"": "s3cr3t"}),
-        ({"password": HASH}, [User("", HASH)], {}),
-        ({"chpasswd": {"list": "bob:x\ncarol:y"}}, [User("bob"), User("carol")], {"bob": "x", "carol": "y"}),
-        ({"chpasswd": {"list": ["bob:" + HASH]}}, [User("bob", HASH)], {}),
+        ({"password": "s3cr3t"} | KEPT_FOR_GOOD, [User("")], {"": "s3cr3t"}),
+        ({"password": HASH}, [User("", HASH, options=EXPIRED)], {}),
+        (
+            {"chpasswd": {"list": "bob:x\ncarol:y", "expire": False}},
+            [User("bob"), User("carol")],
+            {"bob": "x", "carol": "y"},
+        ),
+        ({"chpasswd": {"list": ["bob:" + HASH]}}, [User("bob", HASH, options=EXPIRED)], {}),
         (
             {"chpasswd": {"users": [{"name": "bob", "password": "x", "type": "text"}]}},
-            [User("bob")],
+            [User("bob", options=EXPIRED)],
             {"bob": "x"},
         ),
         ({"users": ["default", "bob"]}, [User("bob", locked=True)], {}),
@@ -200,7 +207,11 @@ def test_the_sample() -> None:
             [User("bob")],
             {"bob": "x"},
         ),
-        ({"users": ["bob"], "chpasswd": {"list": "bob:x"}}, [User("bob")], {"bob": "x"}),
+        (
+            {"users": ["bob"], "chpasswd": {"list": "bob:x"}},
+            [User("bob", options=EXPIRED)],
+            {"bob": "x"},
+        ),
         ({"ssh_authorized_keys": [key()]}, [User("", keys=(key(),))], {}),
         (
             {"users": [{"name": "bob", "ssh-authorized-keys": [key()], "groups": "a, b", "sudo": False}]},
@@ -220,16 +231,16 @@ def test_accounts(document: dict[str, Any], users: list[User], secrets: dict[str
 @pytest.mark.parametrize(
     ("document", "path", "said"),
     [
-        ({"users": [{"name": "Root"}]}, "users[0].name", "useradd"),
+        ({"users": [{"name": "ro ot"}]}, "users[0].name", "useradd"),
         ({"users": [{"shell": "/bin/sh"}]}, "users[0].name", "missing"),
         ({"users": [{"name": "a", "passwd": "plain"}]}, "users[0].passwd", "crypt"),
-        ({"users": [{"name": "a", "groups": "a b"}]}, "users[0].groups", "group"),
+        ({"users": [{"name": "a", "groups": "a b"}]}, "users[0].groups[0]", "group"),
         (
             {"users": [{"name": "a", "ssh_authorized_keys": ["x"]}]},
             "users[0].ssh_authorized_keys line 1",
             "key",
         ),
-        ({"chpasswd": {"list": "Root:x"}}, "chpasswd.list line 1", "useradd"),
+        ({"chpasswd": {"list": "ro ot:x"}}, "chpasswd.list line 1", "useradd"),
         ({"chpasswd": {"list": ":x"}}, "chpasswd.list line 1", "no account"),
         ({"chpasswd": {"list": "bob:" + "x" * 600}}, "chpasswd.list line 1", "one line"),
         ({"users": [{"name": ""}]}, "users[0].name", "empty"),
@@ -246,8 +257,7 @@ def test_accounts(document: dict[str, Any], users: list[User], secrets: dict[str
         ({"write_files": [{"path": "/x", "content": "x", "encoding": "gz"}]}, "write_files[0]", "gzip"),
         ({"write_files": [{"path": "/x", "permissions": 9}]}, "write_files[0].permissions", "file mode"),
         ({"write_files": [{"path": "/x", "owner": "a b"}]}, "write_files[0]", "account"),
-        ({"runcmd": "ls"}, "runcmd", "list"),
-        ({"runcmd": ["ls", {"a": 1}]}, "runcmd", "none of them is run"),
+        ({"runcmd": ["ls", {"a": 1}]}, "runcmd[1]", "not a string"),
         ({"timezone": "/etc/shadow"}, "timezone", "time zone"),
     ],
 )
@@ -261,16 +271,12 @@ def test_a_wrong_item(document: dict[str, Any], path: str, said: str) -> None:
 
 
 def test_each_key_that_is_not_handled_is_named_once() -> None:
-    users = [{"name": f"u{n}", "gecos": "x", "homedir": "/x"} for n in range(30)]
-    _, reading = cloud(users=users, packages=["a"], growpart={"mode": "auto"}, apt={"x": 1})
-    assert sorted(problem.path for problem in reading.problems) == [
-        "user-data: apt",
-        "user-data: growpart",
-        "user-data: packages",
-        "user-data: users[].gecos",
-        "user-data: users[].homedir",
+    _, reading = cloud(puppet={}, chef={"x": 1}, authkey_hash="sha512")
+    assert sorted((problem.path, problem.severity) for problem in reading.problems) == [
+        ("user-data: authkey_hash", "harmless"),
+        ("user-data: chef", "unsupported"),
+        ("user-data: puppet", "unsupported"),
     ]
-    assert all(problem.harmless for problem in reading.problems)
 
 
 def test_vendor_data_overrides_nothing() -> None:

@@ -1,0 +1,131 @@
+"""What few documents deliver of an account: its uid, home, primary group, comment and dates.
+
+For a new account it goes to useradd(8). Afterwards each is an item of its own; the uid and the home of an
+existing account are not changed, as its files would keep the old ones.
+"""
+
+from __future__ import annotations
+
+from agent.accounts import passwd
+from agent.lib.errors import ConfigError
+from agent.report import guarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.accounts.passwd import Account
+    from agent.config.model import AccountOptions, User
+    from agent.host.host import Host
+    from agent.report import Item
+    from agent.state.store import State
+
+#: Fields of shadow(5).
+_INACTIVE, _EXPIRES = 6, 7
+_COMMENT = 4
+
+
+def useradd_arguments(options: AccountOptions) -> tuple[str, ...]:
+    """Return the arguments of useradd(8) for a new account, without those for its groups."""
+    return (
+        "--create-home" if options.create_home else "--no-create-home",
+        *(("--home-dir", options.home) if options.home else ()),
+        *(("--uid", str(options.uid)) if options.uid is not None else ()),
+        *(("--system",) if options.system else ()),
+        *(() if options.log_init else ("--no-log-init",)),
+    )
+
+
+def useradd_group(host: Host, options: AccountOptions) -> tuple[str, ...]:
+    """Return the arguments of useradd(8) for a delivered primary group, which is made if it is missing, and
+    for no group of the account's own; () for neither.
+    """
+    if options.primary_group:
+        _make_group(host, options)
+        return ("--gid", options.primary_group)
+    return () if options.user_group else ("--no-user-group",)
+
+
+def reconcile(state: State, user: User) -> Iterator[Item]:
+    """Reconcile each delivered option of an existing account."""
+    options, there = user.options, passwd.account(state.host, user.name)
+    if options is None or there is None:
+        return
+    given = _Given(state, user.name, options, there)
+    for what, wanted, item in (
+        ("uid", options.uid is not None, given.uid),
+        ("home", options.home, given.home),
+        ("primary group", options.primary_group, given.primary_group),
+        ("comment", options.gecos is not None, given.comment),
+        ("inactive", options.inactive is not None, given.inactive),
+        ("expires", options.expires, given.expires),
+    ):
+        if wanted:
+            name = f"account:{user.name}:{what}"
+            yield from guarded(name, item(name))
+
+
+class _Given:
+    """The items of one account, each by a method that gets the item's name."""
+
+    def __init__(self, state: State, name: str, options: AccountOptions, there: Account) -> None:
+        self.state, self.name, self.options, self.there = state, name, options, there
+
+    def uid(self, item: str) -> Iterator[Item]:
+        yield self._item(item, str(self.options.uid), str(self.there.uid))
+
+    def home(self, item: str) -> Iterator[Item]:
+        yield self._item(item, self.options.home, self.there.home)
+
+    def primary_group(self, item: str) -> Iterator[Item]:
+        host, group = self.state.host, self.options.primary_group
+        is_its = passwd.group(host, group) == self.there.gid
+        made = None if is_its else self._with_group
+        yield self._item(item, group, group if is_its else str(self.there.gid), "--gid", made=made)
+
+    def comment(self, item: str) -> Iterator[Item]:
+        live = passwd.field(self.state.host, "/etc/passwd", self.name, _COMMENT)
+        yield self._item(item, self.options.gecos or "", live, "--comment")
+
+    def inactive(self, item: str) -> Iterator[Item]:
+        live = passwd.field(self.state.host, "/etc/shadow", self.name, _INACTIVE)
+        yield self._item(item, str(self.options.inactive), live, "--inactive")
+
+    def expires(self, item: str) -> Iterator[Item]:
+        import datetime
+
+        live = passwd.field(self.state.host, "/etc/shadow", self.name, _EXPIRES)
+        # shadow(5) counts the days from the first of January 1970.
+        day = datetime.date.fromisoformat(self.options.expires) - datetime.date(1970, 1, 1)
+        yield self._item(item, self.options.expires, live, "--expiredate", wanted=str(day.days))
+
+    def _with_group(self) -> None:
+        _make_group(self.state.host, self.options)
+
+    def _item(
+        self,
+        item: str,
+        value: str,
+        live: str | None,
+        option: str = "",
+        *,
+        wanted: str = "",
+        made: Callable[[], None] | None = None,
+    ) -> Item:
+        def apply() -> None:
+            if not option:
+                raise ConfigError(
+                    f"{self.name} exists with another one, {live}",
+                    hint=f"remove the account or change it by hand, or deliver {live}",
+                )
+            if made:
+                made()
+            self.state.host.run(("usermod", option, value, "--", self.name))
+
+        return self.state.reconcile(item, delivered=value, wanted=wanted or value, live=live, apply=apply)
+
+
+def _make_group(host: Host, options: AccountOptions) -> None:
+    from agent.accounts import shadow
+
+    shadow.make_group(host, options.primary_group, create=options.create_groups)

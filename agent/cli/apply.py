@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
     from agent.report import Item, StepReport
 
@@ -64,7 +65,7 @@ def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator
         for step in stages.STAGES[stage]:
             if step.offline:
                 yield stages.run_step(ctx, step)
-    yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host))
+    yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host, ctx.config))
 
 
 def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
@@ -74,10 +75,13 @@ def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
     yield from source_step.put_in_force(ctx, found, parsed, ctx.state.config())
 
 
-def remove_host_identity(host: Host) -> Iterator[Item]:
-    """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
-    item = next(clean.host_keys(host))
-    if item.outcome is Outcome.CHANGED and not units.is_enabled(host, KEYGEN):
+def remove_host_identity(host: Host, config: InstanceConfig | None) -> Iterator[Item]:
+    """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones. Host
+    keys that the document delivers stay.
+    """
+    item = next(clean.host_keys(host, config))
+    is_delivered = config is not None and config.sshd is not None and config.sshd.has_keys
+    if item.outcome is Outcome.CHANGED and not is_delivered and not units.is_enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
         item = changed("host keys", f"made now, since {KEYGEN} is not enabled in the image")

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from agent.config.model import InstanceConfig
     from agent.report import Item
 
 #: Seconds to wait for a stage that runs.
 _LOCK_TIMEOUT = 10.0
 MACHINE_ID = "/etc/machine-id"
 _DBUS_MACHINE_ID = "/var/lib/dbus/machine-id"
-#: Remains of an interrupted gandi-hostkeys in /etc/ssh: its mark, and the folder of unfinished keys.
-_UNFINISHED_KEYS = (".gandi-host-keys", ".gandi-host-keys.new")
+#: Files of gandi-hostkeys in /etc/ssh: the mark of a run that was cut, its keys, and the types to make.
+_KEY_FILES = (".gandi-host-keys", ".gandi-host-keys.new", ".gandi-host-key-types")
 #: Folders of the delivered document, and of the log files of the agent and its predecessors.
 _DOCUMENTS, _LOGS = "/gandi", "/var/log"
 _LOG = re.compile(r"gandi(?:[-.].*)?")
@@ -91,10 +92,10 @@ def _delivered(name: str) -> bool:
     return member in known or archive_layout.modules_release(member) is not None
 
 
-def host_keys(host: Host) -> Iterator[Item]:
-    """Remove the SSH host keys."""
+def host_keys(host: Host, config: InstanceConfig | None = None) -> Iterator[Item]:
+    """Remove the SSH host keys, except those that the document delivers."""
     present = listed(host, hostkeys.FOLDER)
-    names = [*hostkeys.keys(host), *(name for name in _UNFINISHED_KEYS if name in present)]
+    names = [*hostkeys.keys(host, config), *(name for name in _KEY_FILES if name in present)]
     for name in names:
         trees.remove(host, f"{hostkeys.FOLDER}/{name}")
     yield (changed if names else unchanged)("host keys", "none: the first boot makes them")

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
@@ -38,7 +39,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
     host = ctx.host
-    names, sshd = keys(host), ctx.config.sshd if ctx.config else None
+    names, sshd = keys(host, ctx.config), ctx.config.sshd if ctx.config else None
     _write_types(host, sshd.key_types if sshd else ())
     if not ctx.settings.ssh_hostkeys:
         # Decided once: a later change of the setting must not replace the keys of a machine in use.
@@ -53,7 +54,6 @@ def apply(ctx: Context) -> Iterator[Item]:
         # The keys must be gone from the disk before the note that they are due for removal is.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
-        # Delivered keys are written by a later step.
         is_delivered = sshd is not None and sshd.has_keys
         if (
             host.live
@@ -75,9 +75,13 @@ def _write_types(host: Host, types: tuple[str, ...]) -> None:
         host.remove(TYPES)
 
 
-def keys(host: Host) -> list[str]:
-    """Return the names of the host keys in FOLDER, of their public halves and of their certificates."""
-    return [name for name in listed(host, FOLDER) if _KEY.fullmatch(name)]
+def keys(host: Host, config: InstanceConfig | None = None) -> list[str]:
+    """Return the names of the host keys in FOLDER, of their public halves and of their certificates, without
+    those that the document delivers: a later step writes them.
+    """
+    delivered = {file.path for file in config.files} if config else set()
+    names = (name for name in listed(host, FOLDER) if _KEY.fullmatch(name))
+    return [name for name in names if f"{FOLDER}/{name}" not in delivered]
 
 
 def _reload(host: Host) -> None:

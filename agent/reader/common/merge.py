@@ -47,8 +47,8 @@ KEPT = 10 << 20
 ITEMS = 1000
 #: Maximum characters of all public keys.
 KEYS = 2 << 20
-#: Maximum accounts.
-USERS = 256
+#: Maximum accounts, and maximum groups.
+USERS = GROUPS = 256
 #: Maximum characters of a password (PAM_MAX_RESP_SIZE).
 _PASSWORD = 512
 #: Maximum items of metadata, and maximum characters of each.
@@ -256,8 +256,11 @@ class Draft:
         else:
             self._scripts.append((order, made))
 
-    def add_group(self, group: Group) -> None:
+    def add_group(self, group: Group, path: str) -> None:
         """Add a group; to a known one, add members."""
+        if len(self._groups) >= GROUPS and group.name not in self._groups:
+            self.add_problem(path, f"more than {GROUPS} groups: the others are left out", "deliver fewer")
+            return
         known = self._groups.get(group.name, group)
         self._groups[group.name] = replace(group, members=_merged(known.members, group.members))
 

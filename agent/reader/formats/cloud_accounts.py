@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: The name of the default account in ``users``.
 _DEFAULT = "default"
-#: Maximum groups, of an account and in all.
+#: Maximum groups of an account, and maximum names in one string.
 _GROUPS = 256
 #: Top-level keys about accounts that are not handled, with the reason.
 REFUSED = {"ssh_import_id": "keys are not fetched from the network; deliver ssh_authorized_keys"}
@@ -190,16 +190,16 @@ def normalise(document: dict[str, Any]) -> None:
         name = key.strip(WHITE).lower()
         if name in _KEYS and name not in document:
             document[name] = document.pop(key)
+    if document.get("user") in (None, "", [], {}):
+        document.pop("user", None)
     if user := document.get("user"):
-        document["user"] = _account(user) if isinstance(user, str) else user
+        document["user"] = {"name": user.strip(WHITE)} if isinstance(user, str) else user
         if isinstance(user, dict) and not {"name", "Name"} & user.keys():
             document["user"] = {"name": _DEFAULT} | user
     if "users" in document:
-        found = list(_users(document["users"]))
-        document["users"] = found if len(found) <= USERS else Unreadable(f"more than {USERS} names")
+        document["users"] = list(_users(document["users"]))
     if "groups" in document:
-        groups = list(_groups(document["groups"]))
-        document["groups"] = groups if len(groups) <= _GROUPS else Unreadable(f"more than {_GROUPS} names")
+        document["groups"] = list(_groups(document["groups"]))
     for account in (document.get("user"), *_listed(document.get("users"))):
         if isinstance(account, dict) and "groups" in account:
             account["groups"] = _names(account["groups"])
@@ -209,42 +209,51 @@ def _listed(written: Any) -> list[Any]:
     return written if isinstance(written, list) else []
 
 
-def _account(name: str) -> dict[str, Any]:
-    return {"name": name.strip(WHITE)}
-
-
 def _users(written: Any) -> Iterator[Any]:
     """Yield each account as a dictionary, and what cannot be one unchanged. ``default`` alone says nothing:
     keys and passwords without a name are that account's in any case.
     """
     if isinstance(written, dict):
-        for name, one in written.items():
-            if isinstance(one, dict):
-                yield {"name": name} | one
-            elif name != _DEFAULT and not _is_false(one):
-                yield _account(name)
+        yield from _users_of_dictionary(written)
         return
-    for one in _listed(written) or [written]:
+    for one in written if isinstance(written, list) else [written]:
         if isinstance(one, str):
-            yield from (_account(n) for n in one.split(",", USERS) if n.strip(WHITE) not in ("", _DEFAULT))
+            yield from ({"name": name} for name in _split(one, USERS) if name != _DEFAULT)
         elif one is not None:
             yield one
+
+
+def _users_of_dictionary(written: dict[str, Any]) -> Iterator[Any]:
+    for name, one in written.items():
+        if isinstance(one, dict):
+            yield {"name": name} | one
+        elif name != _DEFAULT and not _is_false(one):
+            yield {"name": name}
 
 
 def _groups(written: Any) -> Iterator[Any]:
-    for one in _listed(written) or [written]:
+    for one in written if isinstance(written, list) else [written]:
         if isinstance(one, dict):
             yield from ({"name": name, "members": _names(members)} for name, members in one.items())
         elif isinstance(one, str):
-            yield from ({"name": name} for name in _names(one))
+            yield from ({"name": name} for name in _split(one, _GROUPS))
         elif one is not None:
             yield one
+
+
+def _split(written: str, most: int) -> Iterator[str | Unreadable]:
+    """Yield the names in a string with commas between them."""
+    for name in written.split(",", most):
+        if "," in name:
+            yield Unreadable(f"more than {most} names")
+        elif name.strip(WHITE):
+            yield name.strip(WHITE)
 
 
 def _names(written: Any) -> Any:
     """Return a list of the names in a string with commas, in a list or in the keys of a dictionary."""
     if isinstance(written, str):
-        written = written.split(",", _GROUPS)
+        written = list(_split(written, _GROUPS))
     if isinstance(written, dict):
         written = list(written)
     if not isinstance(written, list):
@@ -265,7 +274,8 @@ def apply(found: Accounts, name: str, draft: Draft, *, names_user: bool) -> None
     _add_default_user(found.user, name, draft, names_user=names_user)
     for group in found.groups or ():
         if group is not None:
-            draft.add_group(Group(group.name, tuple(filter(None, group.members or ()))))
+            members = tuple(filter(None, group.members or ()))
+            draft.add_group(Group(group.name, members), f"{name}: groups")
     _add_passwords(found, name, draft)
     if found.user is not None:
         _add_account(found.user, f"{name}: user", draft, is_default=True)

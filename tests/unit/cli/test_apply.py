@@ -88,6 +88,7 @@ def test_only_steps_that_need_no_running_system(image: Context, medium: str) -> 
         "users": "unchanged",
         "files": "unchanged",
         "timezone": "changed",
+        "deferred files": "unchanged",
         "first boot": "changed",
     }
     assert set(result) == {"source", "first boot"} | _offline(*Stage)

@@ -99,8 +99,11 @@ PLACES: dict[str, tuple[str, Callable[[str], dict[str, bytes]]]] = {
     ),
     "openstack, keys": ("openstack", lambda shape: _openstack(f',"public_keys":{shape}')),
     "openstack, network": ("openstack", lambda shape: _openstack(network=f'{{"links":{shape}}}')),
-    "user data": ("openstack", lambda shape: _openstack(user=f"#cloud-config\nusers: {shape}\n")),
-    "user data in JSON": ("openstack", lambda shape: _openstack(user=f'#cloud-config\n{{"users":{shape}}}')),
+    "user data": ("openstack", lambda shape: _openstack(user=f"#cloud-config\nwrite_files: {shape}\n")),
+    "user data in JSON": (
+        "openstack",
+        lambda shape: _openstack(user=f'#cloud-config\n{{"write_files":{shape}}}'),
+    ),
     "nocloud, keys": ("nocloud", lambda shape: _nocloud(f"public-keys: {shape}\n")),
     "netplan": (
         "nocloud",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.model import User
+from agent.config.model import AccountOptions, User
 from agent.reader.common import password_hashes
 from agent.reader.common.merge import Draft, PasswordForm
 
@@ -104,7 +104,7 @@ def test_a_weak_method_is_a_warning() -> None:
         ("$ecret", PasswordForm.EITHER, User("bob"), "$ecret"),
         ("hunter2", PasswordForm.HASH, None, None),
         ("hunter2hunter", PasswordForm.HASH, None, None),
-        ("*", PasswordForm.HASH, User("bob", locked=True), None),
+        ("*", PasswordForm.HASH, User("bob", locked=True, options=AccountOptions(lock="*")), None),
         ("!", PasswordForm.PLAIN, User("bob"), "!"),
         ("!" + TAKEN["MD5"], PasswordForm.HASH, User("bob", TAKEN["MD5"], locked=True), None),
     ],

@@ -140,6 +140,21 @@ def test_groups(groups: str, expected: tuple[Group, ...]) -> None:
     assert config.groups == expected
 
 
+@pytest.mark.parametrize("nothing", ["", "[]", "null", "''", "{}"])
+def test_lists_without_an_item(nothing: str) -> None:
+    config, reading = read(f"users: {nothing}\ngroups: {nothing}\nuser: {nothing}\nssh_keys: {{}}\n")
+    assert not reading.problems
+    assert (config.users, config.groups) == ((), ())
+
+
+def test_more_names_than_are_read() -> None:
+    names = ",".join(f"x{n}" for n in range(300))
+    config, reading = read(f"users: '{names}'\ngroups: '{names}'\n")
+    assert (len(config.users), len(config.groups)) == (256, 256)
+    assert {problem.severity for problem in reading.problems} == {ERROR}
+    assert len(reading.problems) == 2
+
+
 def test_a_wrong_member_and_a_wrong_group_cost_themselves() -> None:
     config, reading = read("groups: [{dev: [carol, a b]}, 'x y']")
     assert config.groups == (Group("dev", ("carol",)),)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.steps import hostkeys
 from agent.steps.hostkeys import MAKER
 from tests.system.test_users import Machine, machine
 
@@ -224,3 +225,28 @@ def test_a_full_disk_is_named_and_with_room_the_keys_are_finished(
     _boot(machine, folder)
     _public(folder)
     assert _is_done(folder)
+
+
+@pytest.mark.parametrize(
+    ("types", "early", "all_kinds"),
+    [
+        (("ed25519",), ("ed25519",), ("ed25519",)),
+        (("rsa", "ecdsa"), ("ecdsa",), ("rsa", "ecdsa")),
+        # sshd would have no key to offer.
+        (("rsa",), ("rsa",), ("rsa",)),
+    ],
+)
+def test_only_the_types_that_the_document_names(
+    machine: Machine,
+    folder: Path,
+    types: tuple[str, ...],
+    early: tuple[str, ...],
+    all_kinds: tuple[str, ...],
+) -> None:
+    machine.file(hostkeys.TYPES).write_text("".join(f"{kind}\n" for kind in types))
+    _make(machine, "early")
+    _public(folder, early)
+    _boot(machine, folder)
+    _public(folder, all_kinds)
+    assert not _comes(folder, EARLY)
+    assert not _comes(folder, LATE)

@@ -7,7 +7,17 @@ import json
 import pytest
 
 from agent.config import model
-from agent.config.model import File, Identity, InstanceConfig, Script, User
+from agent.config.model import (
+    AccountOptions,
+    File,
+    Group,
+    Identity,
+    InstanceConfig,
+    Naming,
+    Script,
+    Sshd,
+    User,
+)
 from agent.config.nics import Bond, Kind, Nic, Route
 from agent.lib.records import replace
 
@@ -49,6 +59,33 @@ def test_a_program_without_a_new_frequency_is_stored_as_before() -> None:
     assert ["frequency" in script for script in document["scripts"]] == [False, True]
     assert model.from_dict(document).scripts == (*CONFIG.scripts, once)
     assert once.digest == model.program("other", b"", (), model.PER_ONCE).digest, "whatever its name"
+
+
+NEW = replace(
+    CONFIG,
+    users=(User("carol", options=AccountOptions(uid=1500, gecos="", lock="*")), User("dave")),
+    groups=(Group("dev", ("carol",)), Group("ops")),
+    deferred=(File("/y", "y", "03"),),
+    naming=Naming("vm1.example.org", hosts="off"),
+    sshd=Sshd(passwords=False, key_types=("rsa",), certificates=("/x",)),
+)
+
+
+def test_what_few_documents_deliver_is_stored_too() -> None:
+    assert model.from_dict(model.to_dict(NEW)) == NEW
+    assert model.load(model.dump(NEW)) == NEW
+
+
+def test_a_document_without_it_is_stored_as_version_0_1_did() -> None:
+    document = model.to_dict(CONFIG)
+    assert not {"groups", "deferred", "naming", "sshd"} & document.keys()
+    assert "options" not in document["users"][0]
+
+
+def test_of_two_records_the_first_value_counts() -> None:
+    one, other = AccountOptions(uid=1, gecos="a"), AccountOptions(uid=2, home="/x")
+    assert model.merge_parts(one, other) == AccountOptions(uid=1, home="/x", gecos="a")
+    assert model.merge_parts(None, other) == model.merge_parts(other, None) == other
 
 
 def test_what_is_read_stays_as_it_was() -> None:

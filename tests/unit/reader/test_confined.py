@@ -56,6 +56,7 @@ USER_DATA = {
     "not only names": b"## template: jinja\n#!/bin/sh\n{% if x %}\n",
     "archive": b"#cloud-config-archive\n- '#!/bin/sh'\n- {content: 'a: 1', merge-type: dict()}\n",
     "odd headers": message("7bit", b"a: 1", f"Launch-Index: \xe9\nMerge-Type: =?koi8-r?b?//8=?=\n{CONFIG}"),
+    "a date": b"#cloud-config\nusers: [{name: a, expiredate: 2032-09-01}, {name: b, expiredate: x}]\n",
     "something": b"what an application wants to know",
 }
 USER = "openstack/latest/user_data"

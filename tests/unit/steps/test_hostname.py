@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.config.model import Naming
 from agent.config.nics import Nic
 from agent.steps import hostname
 
@@ -102,3 +103,55 @@ def test_a_name_that_the_kernel_cannot_take_is_cut_to_its_first_label(named: Mac
     assert named.run(hostname.apply)["hostname"] == "changed: vm1"
     assert named.text("/etc/hostname") == "vm1\n"
     assert f"\t{name} vm1\n" in named.text("/etc/hosts")
+
+
+def test_hostname_and_fqdn(named: Machine) -> None:
+    named.put("/etc/mailname", "debian\n")
+    named.deliver(hostname="vm7", naming=Naming("vm7.lab.example"))
+    named.run(hostname.apply)
+    assert named.text("/etc/hostname") == "vm7\n"
+    assert named.text("/etc/mailname") == "vm7.lab.example\n"
+    assert named.text("/etc/hosts") == HOSTS.replace(
+        "127.0.1.1\tdebian", "203.0.113.10\tvm7.lab.example vm7"
+    )
+    before = named.stamps()
+    assert set(named.run(hostname.apply).values()) == {"unchanged", "unchanged: vm7"}
+    assert named.stamps() == before
+    named.deliver(naming=Naming("vm7.other.example"))
+    named.run(hostname.apply)
+    assert "vm7.other.example vm7\n" in named.text("/etc/hosts")
+    assert "lab" not in named.text("/etc/hosts")
+
+
+def test_the_fqdn_as_the_hostname(named: Machine) -> None:
+    named.deliver(hostname="alias", naming=Naming("vm7.lab.example", prefer_fqdn=True))
+    named.run(hostname.apply)
+    assert named.text("/etc/hostname") == "vm7.lab.example\n"
+    assert "203.0.113.10\tvm7.lab.example alias\n" in named.text("/etc/hosts")
+
+
+@pytest.mark.parametrize(
+    ("naming", "name", "line"),
+    [
+        (Naming(hosts="off"), "vm7", "127.0.1.1\tdebian"),
+        (Naming(hosts="template"), "vm7", "203.0.113.10\tvm7"),
+        (Naming(hosts="localhost"), "vm7", "127.0.1.1\tvm7"),
+        (Naming(preserve=True), "debian", "127.0.1.1\tdebian"),
+        (Naming(preserve=True, hosts="template"), "debian", "203.0.113.10\tvm7"),
+    ],
+)
+def test_what_is_left_to_the_machine(named: Machine, naming: Naming, name: str, line: str) -> None:
+    named.deliver(hostname="vm7", naming=naming)
+    outcomes = named.run(hostname.apply)
+    assert named.text("/etc/hostname") == f"{name}\n"
+    assert line in named.text("/etc/hosts").split("\n")
+    assert outcomes["hostname"].startswith("skipped" if naming.preserve else "changed")
+
+
+def test_no_hostname_file_is_made(machine: Machine) -> None:
+    machine.deliver(hostname="vm7", naming=Naming(create_file=False))
+    machine.run(hostname.apply)
+    assert not (machine.root / "etc/hostname").exists()
+    machine.put("/etc/hostname", "debian\n")
+    machine.run(hostname.apply)
+    assert machine.text("/etc/hostname") == "vm7\n", "one that exists is written"

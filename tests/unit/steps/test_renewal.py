@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.config.model import File, Sshd
 from agent.context import Context, Medium
 from agent.host.host import Completed, Host
 from agent.reader import client
@@ -86,6 +87,34 @@ def test_the_flag_counts_on_the_day_that_the_machine_is_set_up(machine: Machine)
     machine.put("/etc/default/gandi", "")
     assert machine.run(hostkeys.apply) == {}
     assert set(KEYS) <= set(present(machine))
+
+
+def test_the_images_keys_stay_if_the_document_says_so(machine: Machine) -> None:
+    expect(machine)
+    machine.deliver(sshd=Sshd(delete_keys=False))
+    assert machine.run(hostkeys.apply) == {"host keys": "skipped: ssh_deletekeys: false"}
+    assert set(KEYS) <= set(present(machine))
+
+
+def test_delivered_keys_stay(machine: Machine) -> None:
+    expect(machine)
+    file = File("/etc/ssh/ssh_host_ed25519_key", "x", "00", mode=0o600)
+    machine.deliver(sshd=Sshd(has_keys=True), files=(file,))
+    assert machine.run(hostkeys.apply) == {"host keys": "changed: new"}
+    assert [name for name in present(machine) if name in KEYS] == ["ssh_host_ed25519_key"]
+
+
+def test_the_types_are_those_of_the_new_instance(machine: Machine) -> None:
+    expect(machine)
+    machine.deliver(sshd=Sshd(key_types=("rsa", "ed25519")))
+    machine.run(hostkeys.apply)
+    assert machine.text(hostkeys.TYPES) == "rsa\ned25519\n"
+    machine.deliver(sshd=None)
+    machine.run(hostkeys.apply)
+    assert machine.text(hostkeys.TYPES) == "rsa\ned25519\n", "keys are made once"
+    expect(machine)
+    machine.run(hostkeys.apply)
+    assert not (machine.root / hostkeys.TYPES[1:]).exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.config import model
 from agent.config.model import Identity, User
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
@@ -204,3 +205,54 @@ def test_a_configuration_with_more_in_it_is_asked_about(
 
 def test_without_sshd(machine: Machine) -> None:
     assert machine.run(ssh.apply) == {"ssh": "skipped: sshd is not installed"}
+
+
+def delivered(machine: Machine) -> list[str]:
+    path = machine.root / ssh.DELIVERED[1:]
+    return (
+        [line for line in path.read_text().split("\n") if line[:1] not in ("", "#")] if path.exists() else []
+    )
+
+
+def test_the_documents_options(machine: Machine, sshd: list[Sshd]) -> None:
+    options = model.Sshd(passwords=False, certificates=("/etc/ssh/ssh_host_rsa_key-cert.pub",))
+    machine.deliver(sshd=options)
+    assert machine.run(ssh.apply)["sshd:options"].startswith("changed: PasswordAuthentication no")
+    lines = ["PasswordAuthentication no", "HostCertificate /etc/ssh/ssh_host_rsa_key-cert.pub"]
+    assert delivered(machine) == lines
+    assert sorted([ssh.DELIVERED, ssh.DROP_IN])[0] == ssh.DELIVERED, "sshd uses the first value"
+    before = machine.stamps()
+    assert machine.run(ssh.apply)["sshd:options"].startswith("unchanged")
+    assert machine.stamps() == before
+    machine.put(ssh.DELIVERED, "PasswordAuthentication yes\n")
+    assert machine.run(ssh.apply)["sshd:options"] == "kept: changed by admin"
+    machine.deliver(sshd=model.Sshd(passwords=True))
+    machine.run(ssh.apply)
+    assert delivered(machine) == ["PasswordAuthentication yes"]
+    machine.deliver(sshd=None)
+    assert machine.run(ssh.apply)["sshd:options"].startswith("changed: no longer delivered")
+    assert delivered(machine) == []
+
+
+def test_an_option_that_is_lost_by_a_mistake_stays(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    machine.run(ssh.apply)
+    machine.deliver(sshd=None, partial=True)
+    assert "sshd:options" not in machine.run(ssh.apply)
+    assert delivered(machine) == ["PasswordAuthentication no"]
+
+
+def test_root_is_refused_only_if_another_account_can_log_in(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.deliver(sshd=model.Sshd(disable_root=True), users=(User("root", keys=(KEY,)),))
+    outcomes = machine.run(ssh.apply)
+    assert outcomes["disable_root"].startswith("failed: not done")
+    assert delivered(machine) == []
+    machine.deliver(users=(User("root", keys=(KEY,)), User("admin1", keys=(KEY,))))
+    machine.run(ssh.apply)
+    assert delivered(machine) == ["PermitRootLogin no"]
+
+
+def test_a_configuration_that_does_not_read_the_options(machine: Machine, sshd: list[Sshd]) -> None:
+    machine.put(ssh.CONFIG, "UsePAM yes\n")
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    assert machine.run(ssh.apply)["sshd options"].startswith(f"failed: {ssh.CONFIG} does not include")

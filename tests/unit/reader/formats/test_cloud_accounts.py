@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from agent.config.model import AccountOptions, File, Group, InstanceConfig, Naming, Sshd, User, dump, load
@@ -383,3 +388,98 @@ def test_empty_and_wrong_commands_cost_themselves() -> None:
     assert (reading.files["runcmd"], reading.files["bootcmd"]) == (expected, expected)
     assert problems(reading) == {"runcmd[5]": ERROR, "bootcmd[5]": ERROR}
     assert not read("runcmd: [null, '']\n")[0].scripts
+
+
+# -- every key -----------------------------------------------------------------------
+
+EVERYTHING: dict[str, Any] = {
+    "hostname": "vm7",
+    "fqdn": "vm7.lab.example",
+    "prefer_fqdn_over_hostname": True,
+    "manage_etc_hosts": True,
+    "preserve_hostname": True,
+    "create_hostname_file": False,
+    "user": {"name": "carol", "shell": "/bin/zsh"},
+    "users": [
+        "bob",
+        {
+            "name": "dave",
+            "uid": 1500,
+            "system": True,
+            "homedir": "/srv/dave",
+            "no_user_group": True,
+            "no_log_init": True,
+            "primary_group": "people",
+            "groups": ["adm", "dev"],
+            "create_groups": False,
+            "gecos": "Dave",
+            "inactive": 5,
+            "expiredate": "2032-09-01",
+            "sudo": ["ALL=(ALL) ALL"],
+            "ssh_authorized_keys": [key()],
+            "passwd": HASH,
+            "lock_passwd": False,
+        },
+        {"name": "erin", "no_create_home": True, "hashed_passwd": HASH},
+        {"name": "frank", "plain_text_passwd": "x"},
+        {"name": "gail", "ssh_import_id": "gh:gail"},
+    ],
+    "groups": [{"dev": ["dave"]}, "ops"],
+    "ssh_authorized_keys": [key()],
+    "allow_public_ssh_keys": False,
+    "password": "s3cr3t",
+    "chpasswd": {"expire": False, "list": ["hugo:x"], "users": [{"name": "bob", "password": HASH}]},
+    "ssh_pwauth": False,
+    "disable_root": True,
+    "ssh_deletekeys": False,
+    "ssh_genkeytypes": ["rsa"],
+    "ssh_keys": {"rsa_private": PRIVATE, "rsa_public": key(), "rsa_certificate": key()},
+    "ssh": {"emit_keys_to_console": True},
+    "no_ssh_fingerprints": True,
+    "authkey_hash": "sha512",
+    "ssh_publish_hostkeys": False,
+    "ssh_import_id": "gh:carol",
+    "disable_root_opts": "no-pty",
+    "write_files": [
+        {
+            "path": "/a",
+            "content": "YQ==",
+            "encoding": "b64",
+            "owner": "bob:adm",
+            "permissions": "0600",
+            "append": True,
+            "defer": True,
+        },
+        {"path": "/b", "source": "https://192.0.2.1/b"},
+    ],
+    "runcmd": ["echo 1", ["echo", "2"]],
+    "bootcmd": ["echo 3"],
+}
+
+
+def _result(document: dict[str, Any]) -> Any:
+    draft = Draft("test")
+    user_data.read(b"#cloud-config\n" + json.dumps(document).encode(), "user-data", draft)
+    draft.add_keys("", [key("platform")], "public-keys.txt")
+    reading = draft.reading()
+    contents = {name: content for name, content in reading.files.items() if name != "user-data"}
+    return reading.config, contents, reading.secrets, reading.problems
+
+
+def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, one in inner:
+        yield from _leaves(one, (*path, step))
+    if path and not isinstance(value, dict | list):
+        yield path
+
+
+@pytest.mark.parametrize("leaf", _leaves(EVERYTHING), ids=str)
+def test_no_value_is_lost_without_a_word(leaf: tuple[Any, ...]) -> None:
+    document = copy.deepcopy(EVERYTHING)
+    *above, last = leaf
+    inside: Any = document
+    for step in above:
+        inside = inside[step]
+    del inside[last]
+    assert _result(document) != _result(copy.deepcopy(EVERYTHING))

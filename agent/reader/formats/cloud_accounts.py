@@ -27,7 +27,8 @@ _DEFAULT = "default"
 _GROUPS = 256
 #: Top-level keys about accounts that are not handled, with the reason.
 REFUSED = {"ssh_import_id": "keys are not fetched from the network; deliver ssh_authorized_keys"}
-_KEYS = ("user", "users", "groups")
+#: Keys that are read before the document is validated.
+_KEYS = ("user", "users", "groups", "name")
 
 
 # -- readers -------------------------------------------------------------------------
@@ -186,23 +187,31 @@ class Accounts:
 
 def normalise(document: dict[str, Any]) -> None:
     """Convert the other forms of ``user``, ``users`` and ``groups`` into dictionaries and lists of them."""
-    for key in [key for key in document if key not in _KEYS]:
-        name = key.strip(WHITE).lower()
-        if name in _KEYS and name not in document:
-            document[name] = document.pop(key)
+    _spell(document)
     if document.get("user") in (None, "", [], {}):
         document.pop("user", None)
     if user := document.get("user"):
         document["user"] = {"name": user.strip(WHITE)} if isinstance(user, str) else user
-        if isinstance(user, dict) and not {"name", "Name"} & user.keys():
-            document["user"] = {"name": _DEFAULT} | user
+        if isinstance(user, dict):
+            _spell(user)
+            user.setdefault("name", _DEFAULT)
     if "users" in document:
         document["users"] = list(_users(document["users"]))
     if "groups" in document:
         document["groups"] = list(_groups(document["groups"]))
     for account in (document.get("user"), *_listed(document.get("users"))):
-        if isinstance(account, dict) and "groups" in account:
-            account["groups"] = _names(account["groups"])
+        if isinstance(account, dict):
+            _spell(account)
+            if "groups" in account:
+                account["groups"] = _names(account["groups"])
+
+
+def _spell(document: dict[str, Any]) -> None:
+    """Spell the keys that are read here as they are declared."""
+    for key in [key for key in document if key not in _KEYS]:
+        name = key.strip(WHITE).lower()
+        if name in _KEYS and name not in document:
+            document[name] = document.pop(key)
 
 
 def _listed(written: Any) -> list[Any]:

@@ -72,6 +72,12 @@ def test_each_key_of_an_account_is_in_the_model() -> None:
         assert read(ACCOUNT.replace(f"{line}\n", ""))[0] != config, line
 
 
+def test_the_spelling_of_keys_is_free() -> None:
+    config, reading = read("Users: [{Name: bob, Groups: 'adm, dev'}]\nUSER: {NAME: carol, ' groups': a}\n")
+    assert not reading.problems
+    assert {user.name: user.groups for user in config.users} == {"carol": ("a",), "bob": ("adm", "dev")}
+
+
 def test_a_system_account_gets_no_home() -> None:
     config, _ = read("users: [{name: carol, system: true}, {name: dave, no_create_home: true}]")
     assert [user.options for user in config.users] == [
@@ -474,7 +480,7 @@ def _leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield path
 
 
-@pytest.mark.parametrize("leaf", _leaves(EVERYTHING), ids=str)
+@pytest.mark.parametrize("leaf", list(_leaves(EVERYTHING)), ids=str)
 def test_no_value_is_lost_without_a_word(leaf: tuple[Any, ...]) -> None:
     document = copy.deepcopy(EVERYTHING)
     *above, last = leaf

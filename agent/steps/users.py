@@ -238,7 +238,8 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
     shell, there = user.shell, passwd.account(ctx.host, user.name)
     if not shell:
         return
-    if not ctx.host.exists(shell):
+    # A missing one of these refuses logins as it would itself; the default shell would accept them.
+    if not ctx.host.exists(shell) and not shell.endswith(("/nologin", "/false")):
         raise ConfigError(f"{shell} is not on this machine", hint="install it, or deliver another shell")
     yield ctx.state.reconcile(
         f"shell:{user.name}",

@@ -96,6 +96,7 @@ def test_the_uid_of_an_existing_account_is_not_changed(machine: Machine) -> None
 
 
 def test_a_system_account(machine: Machine) -> None:
+    machine.file("/usr/sbin/nologin").unlink(missing_ok=True)
     text = "users: [{name: robot, system: true, shell: /usr/sbin/nologin}]"
     assert boot(machine, text)["user:robot"] == "changed"
     account = passwd.account(machine.host, "robot")

@@ -50,11 +50,8 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
         )
     elif user.locked:
         # Version 0.1 put the lock before the hash also where another one is delivered.
-        field = (
-            ""
-            if user.options is None or state.is_as_applied(f"lock:{name}", "locked")
-            else user.options.lock
-        )
+        field = user.options.lock if user.options else ""
+        field = "" if field and state.is_as_applied(f"lock:{name}", "locked") else field
         is_locked = (live or "").startswith(("!", "*"))
         yield state.reconcile(
             f"lock:{name}",

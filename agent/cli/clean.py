@@ -98,7 +98,9 @@ def host_keys(host: Host, config: InstanceConfig | None = None) -> Iterator[Item
     names = [*hostkeys.keys(host, config), *(name for name in _KEY_FILES if name in present)]
     for name in names:
         trees.remove(host, f"{hostkeys.FOLDER}/{name}")
-    yield (changed if names else unchanged)("host keys", "none: the first boot makes them")
+    is_delivered = config is not None and config.sshd is not None and config.sshd.has_keys
+    left = "only the delivered ones" if is_delivered else "none: the first boot makes them"
+    yield (changed if names else unchanged)("host keys", left)
 
 
 def machine_id(host: Host) -> Iterator[Item]:

@@ -54,12 +54,8 @@ def apply(ctx: Context) -> Iterator[Item]:
         # The keys must be gone from the disk before the note that they are due for removal is.
         with host.opened(FOLDER, os.O_RDONLY) as folder:
             os.fsync(folder)
-        is_delivered = sshd is not None and sshd.has_keys
-        if (
-            host.live
-            and not is_delivered
-            and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN))
-        ):
+        is_made = host.live and not (sshd and sshd.has_keys)
+        if is_made and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN)):
             # The unit has already run in this boot, or is not enabled.
             host.run((MAKER,), timeout=_TIMEOUT)
             _reload(host)

@@ -61,6 +61,12 @@ def word(value: object) -> str:
     return str(value) if isinstance(value, int | float) else text(value)
 
 
+def number_or_text(value: object) -> str:
+    """Return text, also given as a whole number; None becomes ""."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else text(value)
+
+
 def line(value: object) -> str:
     """Return one line of text without control characters."""
     written = stripped(value)

@@ -44,12 +44,6 @@ def rules(written: object) -> tuple[str, ...]:
     return tuple(rule for rule in map(values.line, many) if rule)
 
 
-def secret(written: object) -> str:
-    """Return a password, also given as a number."""
-    is_number = isinstance(written, int) and not isinstance(written, bool)
-    return str(written) if is_number else fields.text(written)
-
-
 def comment(written: object) -> str | None:
     """Return the comment field of passwd(5); None for null."""
     if written is None:
@@ -122,7 +116,7 @@ class Account:
     ssh_authorized_keys: tuple[object, ...] = value(keys, ())
     passwd: str | None = value(fields.shadow_field, None)
     hashed_passwd: str | None = value(fields.shadow_field, None)
-    plain_text_passwd: str = value(secret, "")
+    plain_text_passwd: str = value(values.number_or_text, "")
     lock_passwd: bool | None = value(values.boolean, None)
 
 
@@ -143,7 +137,7 @@ class Password:
     """``chpasswd.users[]``."""
 
     name: str | None = value(fields.user)
-    password: str = value(secret, "")
+    password: str = value(values.number_or_text, "")
     type: str = value(Choice(("hash", "text", "random")), "hash", exact=True)
 
 
@@ -178,7 +172,7 @@ class Accounts:
     groups: list[GroupEntry | None] | None = parts(GroupEntry)
     ssh_authorized_keys: tuple[object, ...] = value(keys, ())
     allow_public_ssh_keys: bool = value(values.boolean, default=True)
-    password: str = value(secret, "")
+    password: str = value(values.number_or_text, "")
     chpasswd: Passwords | None = part(Passwords)
 
 

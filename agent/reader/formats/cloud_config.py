@@ -37,16 +37,15 @@ def command(written: object) -> str:
 
 
 def content(written: object) -> bytes:
-    """Return a file's content, given as text or as YAML's !!binary."""
+    """Return a file's content, given as text, as a number or as YAML's !!binary."""
     if written is None:
         raise ValueError('empty, which would empty the file; write "" if that is meant')
-    return written if isinstance(written, bytes) else fields.text(written).encode()
+    return written if isinstance(written, bytes) else values.number_or_text(written).encode()
 
 
 def host_name(written: object) -> str:
     """Return a host name, also given as a number; "" for "" or null."""
-    is_number = isinstance(written, int) and not isinstance(written, bool)
-    return fields.hostname(str(written) if is_number else written)
+    return fields.hostname(values.number_or_text(written))
 
 
 def etc_hosts(written: object) -> str:

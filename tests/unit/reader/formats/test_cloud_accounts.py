@@ -380,6 +380,15 @@ def test_no_empty_file_in_place_of_content_that_is_not_there(more: str, place: s
     assert problems(reading) == {f"write_files[0].{place}": ERROR}
 
 
+def test_numbers_of_json_where_text_is_meant() -> None:
+    config, reading = read(
+        '{"hostname": 7, "password": 123456, "write_files": [{"path": "/a", "content": 5}, {"path": "/b"}]}'
+    )
+    assert not [problem for problem in reading.problems if not problem.harmless]
+    assert (config.hostname, reading.secrets) == ("7", {"": "123456"})
+    assert [reading.files[file.name] for file in config.files] == [b"5", b""]
+
+
 def test_a_deferred_file() -> None:
     config, reading = read("write_files: [{path: /a, content: a, defer: true}, {path: /b, content: b}]")
     assert not reading.problems

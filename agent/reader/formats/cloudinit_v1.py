@@ -1,18 +1,21 @@
 """network-config version 1: a list of devices with subnets, of resolvers, and of routes.
 
-Format: cloud-init, network-config-format-v1. A key that the model has no place for is reported.
+Format: cloud-init, network-config-format-v1 and its schema. What is missing has cloud-init's default: the
+prefix of an address is then /24 for IPv4 and /64 for IPv6.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
-from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.nics import Kind, Nic, NicOptions
 from agent.lib.records import dataclass, replace
 from agent.reader.common import fields, network_fields, values
-from agent.reader.common.lenient import part, parts, validate, value
+from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
+from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.common.topology import Link, assemble
 from agent.reader.common.values import Choice
+from agent.reader.formats import ifupdown_options, ip_subnets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,87 +23,76 @@ if TYPE_CHECKING:
 
     from agent.reader.common.merge import Draft
 
-_KINDS = {"physical": Kind.PHYSICAL, "bond": Kind.BOND, "bridge": Kind.BRIDGE, "vlan": Kind.VLAN}
-_DHCP4, _DHCP6 = ("dhcp", "dhcp4"), ("dhcp6", "ipv6_dhcpv6-stateful")
-_STATIC = ("static", "static6")
-_OTHERS = ("manual", "ipv6_slaac", "ipv6_dhcpv6-stateless")
+_KINDS = {
+    "physical": Kind.PHYSICAL,
+    "loopback": Kind.PHYSICAL,
+    "bond": Kind.BOND,
+    "bridge": Kind.BRIDGE,
+    "vlan": Kind.VLAN,
+}
+_LINK = ("name", "mac_address", "mtu", "subnets", "accept_ra", "optional", "keep_configuration")
+#: The keys that have a meaning in an entry of each type.
+_KEYS = {
+    "physical": (*_LINK, "wakeonlan"),
+    "loopback": ("name", "subnets"),
+    "bond": (*_LINK, "bond_interfaces", "params"),
+    "bridge": (*_LINK, "bridge_interfaces", "params"),
+    "vlan": (*_LINK, "vlan_link", "vlan_id"),
+    "nameserver": ("interface", "address", "search"),
+    "route": ("destination", "network", "netmask", "prefix", "gateway", "metric"),
+}
 
 
-def many(written: object) -> list[Any]:
-    """Return a list; a single value becomes a list of one, null an empty one."""
-    return written if isinstance(written, list) else [] if written is None else [written]
+def name(written: object) -> str | None:
+    """Return an interface name, which may be lo; None for an empty string or null."""
+    return "lo" if fields.stripped(written) == "lo" else network_fields.optional_name(written)
 
 
-def servers(written: object) -> tuple[str, ...]:
-    """Return addresses of resolvers."""
-    return tuple(str(fields.address(one)) for one in many(written))
-
-
-def domains(written: object) -> tuple[str, ...]:
-    """Return search domains."""
-    return tuple(network_fields.search_domain(one) for one in many(written))
-
-
-@dataclass(frozen=True, slots=True)
-class V1Route:
-    """``routes[]`` of a subnet."""
-
-    network: str = value(fields.text, "")
-    destination: str = value(fields.text, "")
-    netmask: str = value(values.word, "")
-    prefix: str = value(values.word, "")
-    gateway: fields.IP | None = value(fields.optional_address, None)
-    metric: int | None = value(network_fields.METRIC, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Subnet:
-    """``subnets[]``."""
-
-    type: str = value(Choice((*_DHCP4, *_DHCP6, *_STATIC, *_OTHERS)))
-    address: str = value(fields.text, "")
-    netmask: str = value(values.word, "")
-    gateway: fields.IP | None = value(fields.optional_address, None)
-    metric: int | None = value(network_fields.METRIC, None)
-    dns_nameservers: tuple[str, ...] = value(servers, ())
-    dns_search: tuple[str, ...] = value(domains, ())
-    routes: list[V1Route | None] | None = parts(V1Route)
-    control: str = value(Choice(("auto", "manual", "hotplug")), "auto")
-
-
-@dataclass(frozen=True, slots=True)
-class Params:
-    """``params`` of a bond. Those of a bridge are not handled."""
-
-    bond_mode: str = value(network_fields.bond_mode, "balance-rr")
-    bond_miimon: int | None = value(network_fields.MILLISECONDS, None)
-    bond_xmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
-    bond_lacp_rate: str | None = value(network_fields.lacp_rate, None)
-    bond_primary: str = value(values.line, "")
+def params(written: object) -> dict[str, Any]:
+    """Return the options of a bond or bridge, which are read later."""
+    if not isinstance(written, dict):
+        raise ValueError("not a dictionary; write it in braces: {...}")
+    return written
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """``config[]``: a device, resolvers, or a route."""
 
-    type: str = value(Choice((*_KINDS, "nameserver", "route", "loopback")))
-    name: str | None = value(network_fields.optional_name, None)
-    mac_address: str | None = value(fields.mac, None)
+    type: str = value(Choice((*_KINDS, "nameserver", "route")))
+    name: str | None = value(name, None)
+    mac_address: str | None = value(fields.mac, None, exact=True)
     mtu: int | None = value(network_fields.MTU, None)
-    subnets: list[Subnet | None] | None = parts(Subnet)
-    bond_interfaces: list[str | None] | None = parts(values.line)
-    bridge_interfaces: list[str | None] | None = parts(values.line)
-    params: Params | None = part(Params)
+    subnets: list[ip_subnets.Subnet | None] | None = parts(ip_subnets.Subnet)
+    accept_ra: bool = value(values.boolean, default=True)
+    optional: bool = value(values.boolean, default=False)
+    keep_configuration: bool = value(values.boolean, default=False)
+    wakeonlan: bool | None = value(values.boolean, None)
+    bond_interfaces: list[str | None] | None = parts(values.line, split=True)
+    bridge_interfaces: list[str | None] | None = parts(values.line, split=True)
+    params: dict[str, Any] | None = value(params, None)
     vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(network_fields.VLAN, None)
-    accept_ra: bool = value(values.boolean, default=True)
-    interface: str = value(values.line, "")
-    address: tuple[str, ...] = value(servers, ())
-    search: tuple[str, ...] = value(domains, ())
-    destination: str = value(fields.text, "")
-    netmask: str = value(values.word, "")
-    gateway: fields.IP | None = value(fields.optional_address, None)
-    metric: int | None = value(network_fields.METRIC, None)
+    interface: str | None = value(values.line, None, exact=True)
+    address: list[fields.IP | None] | None = parts(fields.address, split=True)
+    search: list[str | None] | None = parts(network_fields.search_domain, split=True)
+    destination: str = value(values.word, "", exact=True)
+    network: str = value(values.word, "", exact=True)
+    netmask: str = value(values.word, "", exact=True)
+    prefix: str = value(values.word, "", exact=True)
+    gateway: fields.IP | None = value(ip_subnets.gateway, None, exact=True)
+    metric: int | None = value(network_fields.METRIC, None, exact=True)
+
+
+# An unknown key costs only itself: it must not cost a machine its only NIC.
+unused(
+    Entry,
+    harmless={
+        "config_id": "a name for the person who wrote it",
+        "id": "a name for the person who wrote it",
+    },
+    unknown=ITSELF,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,129 +103,198 @@ class V1:
     config: list[Entry | None] | None = parts(Entry)
 
 
-def read(document: dict[str, Any], name: str, draft: Draft) -> None:
+def read(document: dict[str, Any], document_name: str, draft: Draft) -> None:
     """Add the network to the draft."""
     found, problems = validate(V1, document)
-    links: dict[str, Link] = {}
-    unnamed: list[Link] = []
-    for place, entry in enumerate(found.config or ()):
-        if entry is not None and entry.type in _KINDS:
-            link = _link(f"config[{place}]", entry, f"{name}: config[{place}]", draft)
-            if entry.name is None or entry.name in links:
-                unnamed.append(link)
-            else:
-                links[entry.name] = link
-    for place, entry in enumerate(found.config or ()):
-        if entry is not None and entry.type == "nameserver":
-            _resolvers(entry, links.get(entry.interface), draft)
-        elif entry is not None and entry.type == "route":
-            _global_route(entry, f"{name}: config[{place}]", list(links.values()), draft)
-    draft.nics = assemble([*links.values(), *unnamed], problems)
-    draft.add_problems(name, problems)
+    draft.add_problems(document_name, problems)
+    entries = [
+        (f"config[{place}]", entry) for place, entry in enumerate(found.config or ()) if entry is not None
+    ]
+    reading = _Reading(document_name, draft)
+    for path, entry in entries:
+        reading.check_keys(path, entry)
+        if entry.type in _KINDS:
+            reading.add_link(path, entry)
+    reading.add_ports()
+    for path, entry in entries:
+        if entry.type == "nameserver":
+            reading.add_resolvers(path, entry)
+        elif entry.type == "route":
+            reading.add_route(path, entry)
+    more: list[Any] = []
+    draft.nics = assemble(reading.links, more)
+    draft.add_problems(document_name, more)
 
 
-def _link(path: str, entry: Entry, full_path: str, draft: Draft) -> Link:
-    kind, params = _KINDS[entry.type], entry.params or Params()
-    bond = Bond(params.bond_mode, params.bond_miimon, params.bond_xmit_hash_policy, params.bond_lacp_rate)
-    nic = Nic(
+class _Reading:
+    """The links of one document, in order and by the names of their entries."""
+
+    def __init__(self, document_name: str, draft: Draft) -> None:
+        self.document_name = document_name
+        self.draft = draft
+        self.links: list[Link] = []
+        self.named: dict[str, Link] = {}
+
+    def report(self, path: str, what: str, hint: str, *, severity: str | None = None) -> None:
+        more = {"severity": severity} if severity else {}
+        self.draft.add_problem(f"{self.document_name}: {path}", what, hint, **more)
+
+    def check_keys(self, path: str, entry: Entry) -> None:
+        """Report each key that has no meaning in an entry of this type."""
+        for field in _FIELDS:
+            given, default = getattr(entry, field), getattr(_EMPTY, field)
+            kind = "loopback" if entry.name == "lo" and entry.type == "physical" else entry.type
+            if given != default and field not in _KEYS[kind]:
+                what = f"no effect in an entry of type {kind}"
+                self.report(f"{path}.{field}", what, "remove it, or correct the type", severity=UNSUPPORTED)
+
+    def add_link(self, path: str, entry: Entry) -> None:
+        """Add a device, unless it has nothing to be found by."""
+        kind = _KINDS[entry.type]
+        if entry.type == "loopback" or entry.name == "lo":
+            self._add_loopback(path, entry)
+            return
+        if entry.name is None:
+            without = "" if kind is Kind.PHYSICAL and entry.mac_address else ": left out"
+            self.report(path, f"a device without a name{without}", "name it, with at most 15 characters")
+            if without:
+                return
+        link = Link(
+            path=path,
+            nic=_nic(kind, entry),
+            refs=(entry.name,) if entry.name else (),
+            parent=entry.vlan_link if kind is Kind.VLAN else None,
+            ports_key=f"{entry.type}_interfaces",
+            parent_key="vlan_link",
+        )
+        if kind in (Kind.BOND, Kind.BRIDGE) and not self._set_params(path, entry, link):
+            return
+        link.nic = self._with_subnets(link.nic, path, entry)
+        self.links.append(link)
+        if entry.name:
+            self.named.setdefault(entry.name, link)
+
+    def _with_subnets(self, nic: Nic, path: str, entry: Entry) -> Nic:
+        for place, subnet in enumerate(entry.subnets or ()):
+            if subnet is not None:
+                place_of = f"{self.document_name}: {path}.subnets[{place}]"
+                nic = ip_subnets.with_subnet(nic, subnet, place_of, self.draft)
+        return ip_subnets.with_control(nic, [one.control for one in entry.subnets or () if one is not None])
+
+    def _add_loopback(self, path: str, entry: Entry) -> None:
+        """Add lo if it has more than its own addresses; its resolvers are the machine's."""
+        if entry.name != "lo" or _KINDS[entry.type] is not Kind.PHYSICAL:
+            what = "lo, and no other, is the loopback device: left out"
+            self.report(f"{path}.name", what, "correct the type or name")
+            return
+        nic = self._with_subnets(Nic(0, name="lo", loopback=True), path, entry)
+        self.draft.nameservers.extend(nic.nameservers)
+        self.draft.search.extend(nic.search)
+        if nic.dhcp4 or nic.dhcp6:
+            self.report(f"{path}.subnets", "lo gets no address by DHCP", "write them for another device")
+        nic = ip_subnets.bare_loopback(nic)
+        if nic.addresses or nic.routes:
+            self.links.append(Link(path=path, nic=nic, refs=("lo",)))
+
+    def _set_params(self, path: str, entry: Entry, link: Link) -> bool:
+        """Set the ports and options of a bond or bridge; return False if it is left out."""
+        problems = self.draft.problems
+        place, said = f"{self.document_name}: {path}.params", entry.params or {}
+        if entry.type == "bond":
+            bond = ifupdown_options.bond(said, place, problems)
+            if bond is None:
+                self.report(path, "a bond with an unknown mode: left out", "correct its mode")
+                return False
+            link.nic = replace(link.nic, bond=ifupdown_options.to_bond(bond))
+            link.ports = tuple(port for port in entry.bond_interfaces or () if port)
+            link.primary = bond.primary or None
+            return True
+        bridge = ifupdown_options.bridge(said, place, problems)
+        mac = link.nic.mac or bridge.hw
+        link.nic = replace(link.nic, bridge=ifupdown_options.to_bridge(bridge), mac=mac)
+        ports = (*(entry.bridge_interfaces or ()), *(bridge.ports or ()))
+        link.ports = tuple(dict.fromkeys(port for port in ports if port))
+        ifupdown_options.set_by_port(link, bridge)
+        return True
+
+    def add_ports(self) -> None:
+        """Add a NIC for each port without an entry, by its name: none is needed."""
+        for link in list(self.links):
+            for port in link.ports:
+                if port in self.named:
+                    self.named[port].nic = ip_subnets.as_port(self.named[port].nic)
+                elif nic := ip_subnets.plain_nic(port):
+                    self.named[port] = Link(path=f"{link.path}.{link.ports_key}", nic=nic, refs=(port,))
+                    self.links.append(self.named[port])
+
+    def add_resolvers(self, path: str, entry: Entry) -> None:
+        """Add resolvers to the machine, or to the NIC that they are for."""
+        servers = [str(one) for one in entry.address or () if one]
+        search = [one for one in entry.search or () if one]
+        if entry.interface is None or entry.interface == "lo":
+            self.draft.nameservers.extend(servers)
+            self.draft.search.extend(search)
+        elif link := self.named.get(entry.interface):
+            link.nic = ip_subnets.with_resolvers(link.nic, servers, search)
+        else:
+            what = f"no device {shown(entry.interface)}: left out"
+            self.report(f"{path}.interface", what, "name a device that is described here")
+
+    def add_route(self, path: str, entry: Entry) -> None:
+        """Add a route without a device to the NIC that has the gateway in one of its networks, else to the
+        only one that gets its network by DHCP.
+        """
+        place = f"{self.document_name}: {path}"
+        written = entry.destination or entry.network
+        said = ip_subnets.SubnetRoute(
+            destination=written,
+            netmask=entry.netmask,
+            prefix=entry.prefix,
+            gateway=entry.gateway,
+            metric=entry.metric,
+        )
+        route = ip_subnets.route(said, place, self.draft)
+        if route is None:
+            return
+        link = self._towards(entry.gateway)
+        if link is None:
+            self.report(
+                path, "its gateway is in no NIC's network: left out", "write the route into a subnet"
+            )
+        else:
+            link.nic = replace(link.nic, routes=(*link.nic.routes, route))
+
+    def _towards(self, gateway: fields.IP | None) -> Link | None:
+        if gateway is None:
+            return None
+        for link in self.links:
+            if any(gateway in ipaddress.ip_interface(one).network for one in link.nic.addresses):
+                return link
+        leased = [one for one in self.links if (one.nic.dhcp4 if gateway.version == 4 else one.nic.dhcp6)]
+        return leased[0] if len(leased) == 1 else None
+
+
+#: For comparisons with the defaults.
+_EMPTY = Entry(type="physical")
+_FIELDS = tuple(name for name in Entry.__slots__ if name != "type")
+
+
+def _nic(kind: Kind, entry: Entry) -> Nic:
+    is_renamed = kind is Kind.PHYSICAL and entry.mac_address is not None and entry.name is not None
+    options = NicOptions(
+        # A NIC that is matched by its MAC address gets the name.
+        set_name=entry.name if is_renamed else None,
+        wake_on_lan=entry.wakeonlan if kind is Kind.PHYSICAL else None,
+        critical=entry.keep_configuration,
+    )
+    return Nic(
         number=0,
         mac=entry.mac_address,
-        # A NIC that is matched by its MAC address keeps the name that the system gave it.
-        name=None if kind is Kind.PHYSICAL and entry.mac_address else entry.name,
+        name=None if is_renamed else entry.name,
         kind=kind,
         vlan=entry.vlan_id if kind is Kind.VLAN else None,
-        bond=bond if kind is Kind.BOND else None,
         mtu=entry.mtu,
+        optional=entry.optional,
         accept_ra=entry.accept_ra,
+        options=None if options == NicOptions() else options,
     )
-    for place, subnet in enumerate(entry.subnets or ()):
-        if subnet is not None:
-            nic = _with_subnet(nic, subnet, f"{full_path}.subnets[{place}]", draft)
-    ports = {Kind.BOND: entry.bond_interfaces, Kind.BRIDGE: entry.bridge_interfaces}.get(kind)
-    return Link(
-        path=path,
-        nic=nic,
-        refs=(entry.name,) if entry.name else (),
-        ports=tuple(port for port in ports or () if port),
-        parent=entry.vlan_link if kind is Kind.VLAN else None,
-        primary=params.bond_primary or None if kind is Kind.BOND else None,
-        ports_key=f"{entry.type}_interfaces",
-        parent_key="vlan_link",
-    )
-
-
-def _with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft) -> Nic:
-    """Return the NIC with one more subnet."""
-    nic = replace(
-        nic,
-        dhcp4=nic.dhcp4 or subnet.type in _DHCP4,
-        dhcp6=nic.dhcp6 or subnet.type in _DHCP6,
-        optional=nic.optional or subnet.control != "auto",
-        nameservers=tuple(dict.fromkeys((*nic.nameservers, *subnet.dns_nameservers))),
-        search=tuple(dict.fromkeys((*nic.search, *subnet.dns_search))),
-    )
-    routes = []
-    if subnet.gateway is not None:
-        gateway = subnet.gateway
-        routes.append(Route(network_fields.anywhere(gateway.version), str(gateway), metric=subnet.metric))
-    for place, route in enumerate(subnet.routes or ()):
-        if route is not None:
-            made = _route(
-                route.network or route.destination,
-                route.netmask or route.prefix,
-                route,
-                f"{path}.routes[{place}]",
-                draft,
-            )
-            routes.extend([made] if made else [])
-    if subnet.type in _STATIC:
-        try:
-            address = network_fields.interface(subnet.address)
-            if subnet.netmask and "/" not in subnet.address:
-                length = network_fields.prefix(subnet.netmask, address.version)
-                address = ipaddress.ip_interface(f"{address.ip}/{length}")
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(f"{path}.address", f"{what}: left out", hint)
-            return nic
-        nic = replace(nic, addresses=(*nic.addresses, str(address)))
-    return replace(nic, routes=(*nic.routes, *routes))
-
-
-def _route(written: str, mask: str, said: V1Route | Entry, path: str, draft: Draft) -> Route | None:
-    """Return a route to a destination with an optional netmask; None and a problem if it is invalid."""
-    try:
-        if mask and "/" not in written:
-            written = f"{written}/{network_fields.prefix(mask, 6 if ':' in written else 4)}"
-        destination = network_fields.toward(network_fields.destination(written), said.gateway)
-    except ValueError as error:
-        what, _, hint = str(error).partition("; ")
-        draft.add_problem(path, f"{what}: left out", hint)
-        return None
-    return Route(destination, str(said.gateway) if said.gateway else None, metric=said.metric)
-
-
-def _resolvers(entry: Entry, link: Link | None, draft: Draft) -> None:
-    if link is None:
-        draft.nameservers.extend(entry.address)
-        draft.search.extend(entry.search)
-        return
-    nic = link.nic
-    link.nic = replace(
-        nic,
-        nameservers=tuple(dict.fromkeys((*nic.nameservers, *entry.address))),
-        search=tuple(dict.fromkeys((*nic.search, *entry.search))),
-    )
-
-
-def _global_route(entry: Entry, path: str, links: list[Link], draft: Draft) -> None:
-    """Add a route without a device to the NIC that has the gateway in one of its networks."""
-    route = _route(entry.destination, entry.netmask, entry, path, draft)
-    if route is None:
-        return
-    for link in links:
-        for address in link.nic.addresses:
-            if entry.gateway is not None and entry.gateway in ipaddress.ip_interface(address).network:
-                link.nic = replace(link.nic, routes=(*link.nic.routes, route))
-                return
-    draft.add_problem(path, "its gateway is in no NIC's network: left out", "write the route into a subnet")

@@ -51,9 +51,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
         user_data.read(files[user], user, draft, metadata=said, is_joined=True)
     drive.describe(said)
     openstack.network(f"{_OPENSTACK}/network_data.json", files, drive.names, draft)
-    vendor = drive.names.find(f"{_OPENSTACK}/vendor_data.json")
-    if vendor is not None:
-        openstack.vendor_data(vendor, files[vendor], draft)
+    openstack.vendor_data(_OPENSTACK, files, drive.names, draft)
     return draft.reading()
 
 

@@ -12,8 +12,8 @@ from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import validate, value
 from agent.reader.common.merge import DEFAULT, Draft
-from agent.reader.common.problem import UNSUPPORTED
-from agent.reader.formats import cloudinit_v1, netplan_v2, user_data, yaml_events
+from agent.reader.common.problem import UNSUPPORTED, shown
+from agent.reader.formats import cloudinit_v1, interfaces_text, netplan_v2, user_data, yaml_events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,15 +47,15 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the drive's configuration."""
     names, draft = DriveNames(files), Draft(SOURCE)
     user, vendor = names.find("user-data"), names.find("vendor-data")
-    found = names.find("meta-data")
+    found, network = names.find("meta-data"), names.find("network-config")
     metadata = _mapping(found, files, draft) if found is not None else {}
     if user is not None:
         user_data.read(files[user], user, draft, metadata=metadata)
     if found is None:
         draft.add_problem("the drive", "no meta-data", "add one; it may be empty")
     else:
-        _describe(found, metadata, draft)
-    network = names.find("network-config")
+        has_network = network is not None and bool(files[network].strip(WHITE.encode()))
+        _describe(found, metadata, draft, has_network=has_network)
     if network is not None:
         _network(network, _mapping(network, files, draft), draft)
     if vendor is not None:
@@ -74,7 +74,7 @@ def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, A
     return {}
 
 
-def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
+def _describe(name: str, document: dict[str, Any], draft: Draft, *, has_network: bool) -> None:
     said = {key.replace("-", "_"): text for key, text in document.items()}
     known = {key: said[key] for key in MetaData.__slots__ if key in said}
     found, problems = validate(MetaData, known)
@@ -83,17 +83,30 @@ def _describe(name: str, document: dict[str, Any], draft: Draft) -> None:
     draft.hostname = draft.hostname or found.local_hostname or found.hostname
     draft.add_keys(DEFAULT, found.public_keys, f"{name}: public-keys")
     for key, text in document.items():
-        if key.replace("_", "-") == "network-interfaces":
-            what, hint = "not supported", "write it as network-config"
-            draft.add_problem(f"{name}: network-interfaces", what, hint, severity=UNSUPPORTED)
+        if key.strip(WHITE).lower().replace("_", "-") == "network-interfaces":
+            _interfaces(f"{name}: {key}", text, draft, is_used=not has_network)
         else:
             draft.add_metadata(key, text)
+
+
+def _interfaces(place: str, text: object, draft: Draft, *, is_used: bool) -> None:
+    """Add the text of interfaces(5) to the draft, unless there is a newer network document."""
+    if not is_used:
+        what, hint = "not used: network-config has precedence", "deliver one of them"
+        draft.add_problem(place, what, hint, severity=UNSUPPORTED)
+    elif not isinstance(text, str):
+        draft.add_problem(place, "not text: left out", "write it as a block of text, after |")
+    else:
+        interfaces_text.read(text, place, draft)
 
 
 def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
     """Add ``network-config`` of either version, at the top level or below ``network``, to the draft."""
     inner = document.get("network")
     if isinstance(inner, dict):
+        for key in [key for key in document if key != "network"]:
+            what, hint = "no effect beside network", "write it below network"
+            draft.add_problem(f"{name}: {shown(key)}", what, hint, severity=UNSUPPORTED)
         document = inner
     if not document or document.get("config") == "disabled":
         return

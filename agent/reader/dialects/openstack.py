@@ -1,7 +1,7 @@
 """The OpenStack config drive: ``openstack/VERSION/meta_data.json`` and the files beside it.
 
-Format: OpenStack Nova, doc/source/user/metadata.rst. Keys that are not declared here are ignored: newer
-versions of the platform add some.
+Format: OpenStack Nova, doc/source/user/metadata.rst. Keys that are not declared here have no effect: newer
+versions of the platform add some, which describe the machine.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from agent.config.model import File
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
-from agent.reader.common.bounds import read_json
-from agent.reader.common.document import small
+from agent.reader.common.bounds import load, read_json
+from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
-from agent.reader.common.lenient import named, parts, validate, value
+from agent.reader.common.lenient import NOTHING, named, part, parts, unused, validate, value
 from agent.reader.common.merge import DEFAULT, Draft, PasswordForm
-from agent.reader.formats import openstack_network_data, user_data
+from agent.reader.common.problem import UNSUPPORTED
+from agent.reader.formats import interfaces_text, openstack_network_data, user_data
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,12 +43,25 @@ class Key:
     type: str = value(fields.text, "ssh")
 
 
+unused(Key, harmless={"name": "a name for the person who reads it"}, unknown=NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class Injected:
     """``files[]``; the content is in another file on the drive."""
 
     path: str = value(values.path)
     content_path: str = value(fields.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """``network_config``: the file with the text of interfaces(5)."""
+
+    content_path: str = value(fields.text)
+
+
+unused(Content, harmless={"name": "a name for the person who reads it"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,18 @@ class MetaData:
     meta: dict[str, str] | None = named(values.word)
     files: list[Injected | None] | None = parts(Injected)
     admin_pass: str = value(fields.text, "")
+    network_config: Content | None = part(Content)
+
+
+unused(
+    MetaData,
+    harmless={
+        "dedicated_cpus": "it describes the machine",
+        "devices": "it describes the machine",
+        "random_seed": "the kernel's random numbers need no seed from a medium that others can read",
+    },
+    unknown=NOTHING,
+)
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
@@ -79,15 +105,17 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
         found = metadata(name, files[name], draft)
     if found.admin_pass:
         draft.add_password(DEFAULT, found.admin_pass, f"{name}: admin_pass", form=PasswordForm.PLAIN)
-    user, vendor = names.find(f"{folder}/user_data"), names.find(f"{folder}/vendor_data.json")
+    user = names.find(f"{folder}/user_data")
     if user is not None:
         user_data.read(files[user], user, draft, metadata=instance_data(found))
     if name is not None:
         describe(found, name, draft)
         _inject(found, name, files, names, draft)
-    network(f"{folder}/network_data.json", files, names, draft)
-    if vendor is not None:
-        vendor_data(vendor, files[vendor], draft, instance_data(found))
+    has_network = network(f"{folder}/network_data.json", files, names, draft)
+    if name is not None and found.network_config is not None:
+        path = f"{name}: network_config"
+        _interfaces(found.network_config, path, files, names, draft, is_used=not has_network)
+    vendor_data(folder, files, names, draft, instance_data(found))
     return draft.reading()
 
 
@@ -131,23 +159,81 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
             draft.add_metadata(f"meta.{key}", text)
 
 
-def network(wanted: str, files: Mapping[str, bytes], names: DriveNames, draft: Draft) -> None:
-    """Add ``network_data.json`` to the draft, if it exists and is not empty."""
+def network(wanted: str, files: Mapping[str, bytes], names: DriveNames, draft: Draft) -> bool:
+    """Add ``network_data.json`` to the draft; return whether it exists and is not empty."""
     name = names.find(wanted)
     document = _json(name, files[name], draft) if name is not None else None
     if document and name is not None:
         openstack_network_data.read(document, name, draft)
+    return bool(document)
+
+
+def _interfaces(
+    said: Content,
+    path: str,
+    files: Mapping[str, bytes],
+    names: DriveNames,
+    draft: Draft,
+    *,
+    is_used: bool,
+) -> None:
+    """Add the text of interfaces(5) to the draft, unless there is a newer network document."""
+    if not is_used:
+        what, hint = "not used: network_data.json has precedence", "deliver one of them"
+        draft.add_problem(path, what, hint, severity=UNSUPPORTED)
+        return
+    name = names.find("openstack/" + said.content_path.strip("/"))
+    if name is None:
+        what = "not on the drive: left out"
+        draft.add_problem(f"{path}.content_path", what, "the platform must deliver it")
+        return
+    held = small(name, files[name], LIMIT, draft.problems)
+    if held is not None:
+        interfaces_text.read(read_text(held), name, draft)
 
 
 def vendor_data(
-    name: str, raw: bytes, draft: Draft, instance_data: Mapping[str, object] | None = None
+    folder: str,
+    files: Mapping[str, bytes],
+    names: DriveNames,
+    draft: Draft,
+    instance_data: Mapping[str, object] | None = None,
 ) -> None:
-    """Add ``vendor_data.json`` to the draft: the text in ``cloud-init``, in the formats of user data."""
-    document = _json(name, raw, draft) if raw.strip(WHITE.encode()) else None
-    text = (document or {}).get("cloud-init")
-    if isinstance(text, str):
-        raw = text.encode("utf-8", "replace")
-        user_data.read(raw, name, draft, vendor=True, metadata=instance_data)
+    """Add ``vendor_data2.json`` and ``vendor_data.json`` to the draft. The first has precedence, and both
+    come after user data.
+    """
+    first, second = (names.find(f"{folder}/vendor_data{number}.json") for number in ("2", ""))
+    # A name that could be either, cut short, is the one that every platform writes.
+    for name in dict.fromkeys((None if first == second else first, second)):
+        if name is not None and files[name].strip(WHITE.encode()):
+            _vendor_document(name, files[name], draft, instance_data)
+
+
+def _vendor_document(
+    name: str, raw: bytes, draft: Draft, instance_data: Mapping[str, object] | None
+) -> None:
+    """Add one of them: a string or a list of these, each in one of the formats of user data; or an object
+    with these in ``cloud-init``, where other keys are for other programs.
+    """
+    held = small(name, raw, LIMIT, draft.problems)
+    if held is None:
+        return
+    try:
+        found = load(read_text(held), name, draft.problems)
+    except (ValueError, RecursionError):
+        draft.add_problem(name, "not JSON: left out", "the platform must deliver a correct document")
+        return
+    place = ""
+    if isinstance(found, dict):
+        found, place = found.get("cloud-init"), ".cloud-init"
+    for number, text in enumerate(found if isinstance(found, list) else [found]):
+        at = f"{name}{place}[{number}]" if isinstance(found, list) else f"{name}{place}"
+        if isinstance(text, str):
+            raw = text.encode("utf-8", "replace")
+            user_data.read(raw, at, draft, vendor=True, metadata=instance_data)
+        elif text is not None:
+            what = "neither text nor a list of texts: left out"
+            draft.add_problem(at, what, "write user data in it, as text")
 
 
 def _json(name: str, raw: bytes, draft: Draft) -> dict[str, Any] | None:

@@ -1,59 +1,67 @@
 """OpenStack's ``network_data.json``, also on CloudStack's drives: links, networks, services.
 
-Format: OpenStack Nova, doc/api_schemas/network_data.json. A guest has no use for the keys that are not
-declared here; they are ignored.
+Format: OpenStack Nova, doc/api_schemas/network_data.json; cloud-init also accepts the keys of its version 1.
+Newer versions of the platform may add keys that describe the network: unknown ones have no effect.
 """
 
 from __future__ import annotations
 
 import ipaddress
 
-from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.nics import Kind, Nic, NicOptions, Route
 from agent.lib.records import dataclass, replace
+from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
-from agent.reader.common.lenient import parts, validate, value
+from agent.reader.common.lenient import ITSELF, NOTHING, parts, unused, validate, value
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.common.topology import Link, assemble
 from agent.reader.common.values import Choice
+from agent.reader.formats import ifupdown_options, ip_subnets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from agent.reader.common.merge import Draft
     from agent.reader.common.network_fields import Interface
+    from agent.reader.common.problem import Problem
 
 _KINDS = {"bond": Kind.BOND, "vlan": Kind.VLAN}
 _DHCP4 = ("ipv4_dhcp", "dhcp", "dhcp4")
 _DHCP6 = ("ipv6_dhcp", "ipv6_dhcpv6-stateful", "dhcp6")
 #: Configured by router advertisements, which are accepted anyway.
 _ADVERTISED = ("ipv6_slaac", "ipv6_dhcpv6-stateless")
-_STATIC = ("ipv4", "ipv6")
+_STATIC = ("ipv4", "ipv6", "static", "static6")
+_LABEL = "a name for the platform"
+
+
+def raw(written: object) -> object:
+    """Return the value of a bond's option, which is read later."""
+    return written
 
 
 @dataclass(frozen=True, slots=True)
 class DataLink:
-    """``links[]``; every type except bond and vlan is a physical NIC for the guest."""
+    """``links[]``; every type except bond and vlan is a physical NIC for the guest. More options of a bond
+    have the names of ``ifupdown_options.BondParams``, after ``bond_``.
+    """
 
     id: str = value(values.line)
     type: str = value(fields.text, "phy")
-    ethernet_mac_address: str | None = value(fields.mac, None)
+    name: str | None = value(network_fields.optional_name, None)
+    ethernet_mac_address: str | None = value(fields.mac, None, exact=True)
     mtu: int | None = value(network_fields.MTU, None)
-    bond_mode: str = value(network_fields.bond_mode, "active-backup")
+    bond_mode: Any = value(raw, None)
     bond_links: list[str | None] | None = parts(values.line)
-    bond_miimon: int | None = value(network_fields.MILLISECONDS, None)
-    bond_xmit_hash_policy: str | None = value(network_fields.xmit_hash_policy, None)
+    bond_miimon: Any = value(raw, None)
+    bond_xmit_hash_policy: Any = value(raw, None)
     vlan_id: int | None = value(network_fields.VLAN, None)
     vlan_link: str = value(values.line, "")
     vlan_mac_address: str | None = value(fields.mac, None)
 
 
-@dataclass(frozen=True, slots=True)
-class DataRoute:
-    """``networks[].routes[]``."""
-
-    network: str = value(fields.text)
-    netmask: str = value(fields.text, "")
-    gateway: fields.IP | None = value(fields.optional_address, None)
+unused(DataLink, harmless={"vif_id": _LABEL}, unknown=NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,25 @@ class DataService:
     """``services[]``, of which only resolvers (``dns``) are used."""
 
     type: str = value(fields.text)
-    address: fields.IP = value(fields.address)
+    address: fields.IP | None = value(fields.optional_address, None)
+    search: list[str | None] | None = parts(network_fields.search_domain, split=True)
+
+
+unused(DataService, unknown=ITSELF)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRoute:
+    """``networks[].routes[]``."""
+
+    network: str = value(fields.text)
+    netmask: str = value(fields.text, "", exact=True)
+    gateway: fields.IP | None = value(fields.optional_address, None, exact=True)
+    metric: int | None = value(network_fields.METRIC, None, exact=True)
+    services: list[DataService | None] | None = parts(DataService)
+
+
+unused(DataRoute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +99,26 @@ class DataNetwork:
     ip_address: str = value(fields.text, "")
     netmask: str = value(fields.text, "")
     gateway: fields.IP | None = value(fields.optional_address, None)
+    metric: int | None = value(network_fields.METRIC, None)
     routes: list[DataRoute | None] | None = parts(DataRoute)
     services: list[DataService | None] | None = parts(DataService)
-    dns_nameservers: list[fields.IP | None] | None = parts(fields.address)
+    dns_nameservers: list[fields.IP | None] | None = parts(fields.address, split=True)
+    dns_search: list[str | None] | None = parts(network_fields.search_domain, split=True)
+
+
+unused(
+    DataNetwork,
+    harmless={
+        "broadcast": "it follows from the address and its netmask",
+        "id": _LABEL,
+        "network_id": _LABEL,
+    },
+    refused={
+        "pointopoint": "addresses with a peer are not set",
+        "scope": "addresses are set with the scope that follows from them",
+    },
+    unknown=NOTHING,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,134 +130,216 @@ class NetworkData:
     services: list[DataService | None] | None = parts(DataService)
 
 
+unused(NetworkData, unknown=NOTHING)
+
+
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft, unless it already has NICs."""
+    options = _bond_options(document)
     found, problems = validate(NetworkData, document)
-    problems = [problem for problem in problems if not problem.harmless]
-    nics = {link.id: _nic(link) for link in found.links or () if link is not None}
+    draft.add_problems(name, [problem for problem in problems if not problem.harmless])
+    names = _names(found)
+    links: list[Link] = []
+    for place, link in enumerate(found.links or ()):
+        if link is not None:
+            one = _link(link, names.get(place), place, options.get(place, {}), name, draft)
+            links += [one] if one is not None else []
+    named = {link.refs[0]: link for link in reversed(links)}
     for place, network in enumerate(found.networks or ()):
         if network is None:
             continue
         path = f"{name}: networks[{place}]"
-        if network.link not in nics:
+        if network.link not in named:
             draft.add_problem(f"{path}.link", "no such link: left out", "name the id of one of the links")
         else:
-            nics[network.link] = _with_network(nics[network.link], network, path, draft)
-    names = _names(found)
-    links = [
-        _link(link, replace(nics[link.id], name=names.get(place)), place)
-        for place, link in enumerate(found.links or ())
-        if link is not None
-    ]
-    nics_made = assemble(links, problems)
-    draft.add_problems(name, problems)
-    draft.nics = draft.nics or nics_made
-    draft.nameservers.extend(_resolvers(found.services))
+            above = named[network.link]
+            above.nic = _with_network(above.nic, network, path, draft)
+    for made in links:
+        made.nic = replace(made.nic, accept_ra=_accepts_ra(made, found.networks or ()))
+    more: list[Problem] = []
+    nics = assemble(links, more)
+    draft.add_problems(name, more)
+    draft.nics = draft.nics or nics
+    servers, search = _services(found.services, f"{name}: services", draft)
+    draft.nameservers.extend(servers)
+    draft.search.extend(search)
 
 
-def _nic(link: DataLink) -> Nic:
-    kind = _KINDS.get(link.type, Kind.PHYSICAL)
-    bond = Bond(link.bond_mode, link.bond_miimon, link.bond_xmit_hash_policy)
-    mac = link.vlan_mac_address if kind is Kind.VLAN else link.ethernet_mac_address
-    return Nic(
-        number=0,
-        mac=mac,
-        kind=kind,
-        vlan=link.vlan_id if kind is Kind.VLAN else None,
-        bond=bond if kind is Kind.BOND else None,
-        mtu=link.mtu,
-    )
+def _bond_options(document: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """Remove from each bond of the document its options that ``DataLink`` does not declare; return them by
+    the bond's place.
+    """
+    links = document.get("links")
+    taken: dict[int, dict[str, Any]] = {}
+    for place, link in enumerate(links if isinstance(links, list) else ()):
+        if isinstance(link, dict) and link.get("type") == "bond":
+            keys = [key for key in link if key.startswith("bond_") and key not in DataLink.__slots__]
+            taken[place] = {key: link.pop(key) for key in keys}
+    return taken
+
+
+def _accepts_ra(link: Link, networks: Iterable[DataNetwork | None]) -> bool:
+    """Return whether router advertisements count: not for a NIC with a static IPv6 address, unless one of
+    its networks is of a type that needs them.
+
+    Nova delivers the address and the routes of such a network, so its router adds nothing but addresses that
+    the platform's filters drop; cloud-init refuses advertisements there too.
+    """
+    types = {one.type for one in networks if one is not None and one.link in link.refs}
+    return bool(types & {*_DHCP6, *_ADVERTISED}) or not any(":" in one for one in link.nic.addresses)
 
 
 def _names(found: NetworkData) -> dict[int, str]:
-    """Return the interface name of each bond and VLAN, by place: its id if that is a valid name."""
+    """Return the interface name of each bond and VLAN, by place: its name, or its id if that is a valid
+    one.
+    """
     names: dict[int, str] = {}
     for place, link in enumerate(found.links or ()):
         if link is None or link.type not in _KINDS:
             continue
         try:
-            name = network_fields.interface_name(link.id)
+            name = link.name or network_fields.interface_name(link.id)
         except ValueError:
             name = f"{link.type}{place}" if link.vlan_id is None else f"vlan{link.vlan_id}"
         names[place] = name if name not in names.values() else f"{link.type}l{place}"
     return names
 
 
-def _link(link: DataLink, nic: Nic, place: int) -> Link:
-    bond, vlan = nic.kind is Kind.BOND, nic.kind is Kind.VLAN
-    return Link(
-        path=f"links[{place}]",
-        nic=nic,
+def _link(
+    link: DataLink,
+    name: str | None,
+    place: int,
+    options: dict[str, Any],
+    document: str,
+    draft: Draft,
+) -> Link | None:
+    """Return the link; None and a problem if it has nothing to be found by, or an unknown mode."""
+    path, kind = f"links[{place}]", _KINDS.get(link.type, Kind.PHYSICAL)
+    made = Link(
+        path=path,
+        nic=Nic(0, mac=link.ethernet_mac_address, name=name, kind=kind, mtu=link.mtu),
         refs=(link.id,),
-        ports=tuple(port for port in link.bond_links or () if port is not None) if bond else (),
-        parent=link.vlan_link if vlan else None,
         ports_key="bond_links",
         parent_key="vlan_link",
     )
+    if kind is Kind.VLAN:
+        made.nic = replace(made.nic, mac=link.vlan_mac_address, vlan=link.vlan_id)
+        made.parent = link.vlan_link
+    elif kind is Kind.BOND:
+        keys = ("bond_mode", "bond_miimon", "bond_xmit_hash_policy")
+        said = {key: of for key in keys if (of := getattr(link, key)) is not None}
+        bond = ifupdown_options.bond(
+            {"bond_mode": "active-backup"} | said | options, f"{document}: {path}", draft.problems
+        )
+        if bond is None:
+            draft.add_problem(
+                f"{document}: {path}", "a bond with an unknown mode: left out", "correct its mode"
+            )
+            return None
+        made.nic = replace(made.nic, bond=ifupdown_options.to_bond(bond))
+        made.ports = tuple(port for port in link.bond_links or () if port is not None)
+        made.primary = bond.primary or None
+    elif link.ethernet_mac_address is None and link.name is None:
+        what = "a link without a MAC address: left out"
+        draft.add_problem(f"{document}: {path}", what, "the platform must deliver it")
+        return None
+    elif link.name is not None:
+        # A NIC that is matched by its MAC address gets the name.
+        is_renamed = link.ethernet_mac_address is not None
+        made.nic = replace(
+            made.nic,
+            name=None if is_renamed else link.name,
+            options=NicOptions(set_name=link.name) if is_renamed else None,
+        )
+    return made
 
 
 def _with_network(nic: Nic, network: DataNetwork, path: str, draft: Draft) -> Nic:
     """Return the NIC with one more network."""
-    servers = [str(address) for address in network.dns_nameservers or () if address]
-    nameservers = dict.fromkeys((*nic.nameservers, *_resolvers(network.services), *servers))
-    nic = replace(
-        nic,
-        nameservers=tuple(nameservers),
-        dhcp4=nic.dhcp4 or network.type in _DHCP4,
-        dhcp6=nic.dhcp6 or network.type in _DHCP6,
-    )
+    servers, search = _services(network.services, f"{path}.services", draft)
+    servers += [str(address) for address in network.dns_nameservers or () if address]
+    search += [domain for domain in network.dns_search or () if domain]
+    for place, route in enumerate(network.routes or ()):
+        if route is not None:
+            more = _services(route.services, f"{path}.routes[{place}].services", draft)
+            servers, search = servers + more[0], search + more[1]
+    nic = ip_subnets.with_resolvers(nic, servers, search)
+    if network.type in (*_DHCP4, *_DHCP6):
+        kind = "dhcp4" if network.type in _DHCP4 else "dhcp6"
+        metric = None if network.gateway else network.metric
+        nic = ip_subnets.with_subnet(nic, ip_subnets.Subnet(kind, metric=metric), path, draft)
     if network.type in _STATIC:
         address = _address(network, path, draft)
         if address is None:
             return nic
         nic = replace(nic, addresses=(*nic.addresses, str(address)))
+    elif network.ip_address or network.netmask:
+        what = "no effect: the NIC gets its address from the network"
+        draft.add_problem(f"{path}.ip_address", what, severity=HARMLESS)
     return replace(nic, routes=(*nic.routes, *_routes(network, path, draft)))
 
 
 def _address(network: DataNetwork, path: str, draft: Draft) -> Interface | None:
-    version, key = (4 if network.type == "ipv4" else 6), "ip_address"
+    """Return the address; without a prefix it has /24 for IPv4 and /64 for IPv6, as in cloud-init."""
+    key = "ip_address"
     try:
-        address = network_fields.interface(network.ip_address)
-        if address.version != version:
-            raise ValueError(f"not an IPv{version} address; write one, or correct the type of the network")
-        if network.netmask and "/" not in network.ip_address:
-            key = "netmask"
-            length = network_fields.prefix(network.netmask, version)
-            return ipaddress.ip_interface(f"{address.ip}/{length}")
+        host, slash, mask = network.ip_address.strip(WHITE).partition("/")
+        version = network_fields.interface(host).version
+        if network.type in ("ipv4", "ipv6") and network.type != f"ipv{version}":
+            wanted = network.type[-1]
+            raise ValueError(f"not an IPv{wanted} address; write one, or correct the type of the network")
+        if not slash and network.netmask:
+            key, mask = "netmask", network.netmask
+        length = network_fields.prefix(mask, version) if mask else 24 if version == 4 else 64
+        return ipaddress.ip_interface(f"{host}/{length}")
     except ValueError as error:
         what, _, hint = str(error).partition("; ")
         draft.add_problem(f"{path}.{key}", f"{what}: left out", hint)
         return None
-    return address
 
 
 def _routes(network: DataNetwork, path: str, draft: Draft) -> list[Route]:
-    version = 6 if "6" in network.type else 4
-    routes = [Route(network_fields.anywhere(version), str(network.gateway))] if network.gateway else []
+    routes = []
+    if network.gateway is not None:
+        to = network_fields.anywhere(network.gateway.version)
+        routes.append(Route(to, str(network.gateway), metric=network.metric))
     for place, route in enumerate(network.routes or ()):
         if route is None:
             continue
         try:
-            destination = _destination(route, version)
-            if route.gateway is not None and route.gateway.version != version:
-                raise ValueError(f"not an IPv{version} gateway; correct it")
+            destination = _destination(route)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             draft.add_problem(f"{path}.routes[{place}]", f"{what}: left out", hint)
         else:
-            routes.append(Route(destination, str(route.gateway) if route.gateway else None))
+            metric = network.metric if route.metric is None else route.metric
+            routes.append(Route(destination, str(route.gateway) if route.gateway else None, metric=metric))
     return routes
 
 
-def _destination(route: DataRoute, version: int) -> str:
-    written = route.network
+def _destination(route: DataRoute) -> str:
+    written, gateway = route.network, route.gateway
+    version = 6 if ":" in written else 4
     if route.netmask and "/" not in written:
         written = f"{written}/{network_fields.prefix(route.netmask, version)}"
-    destination = network_fields.destination(written)
-    if (":" in destination) != (version == 6):
-        raise ValueError(f"not an IPv{version} destination; correct it")
-    return destination
+    if gateway is not None and gateway.version != version and written != "default":
+        raise ValueError(f"not an IPv{version} gateway; correct it")
+    return network_fields.toward(network_fields.destination(written), gateway)
 
 
-def _resolvers(services: list[DataService | None] | None) -> list[str]:
-    return [str(service.address) for service in services or () if service and service.type == "dns"]
+def _services(
+    services: list[DataService | None] | None, path: str, draft: Draft
+) -> tuple[list[str], list[str]]:
+    """Return the resolvers and the search domains."""
+    servers: list[str] = []
+    search: list[str] = []
+    for place, service in enumerate(services or ()):
+        if service is None:
+            continue
+        if service.type != "dns":
+            what, hint = "only resolvers (dns) are used", "deliver it in user data"
+            draft.add_problem(f"{path}[{place}].type", what, hint, severity=UNSUPPORTED)
+            continue
+        servers += [str(service.address)] if service.address else []
+        search += [domain for domain in service.search or () if domain]
+    return servers, search

@@ -53,7 +53,7 @@ NETWORK_DATA: dict[str, Any] = {
         {"type": "ipv4_dhcp", "link": "bond0", "id": "n1"},
         {"type": "ipv6", "link": "vlan-of-tenant-7", "id": "n2", "ip_address": "2001:db8:7::2/64"},
     ],
-    "services": [{"address": "198.51.100.1", "type": "dns"}, {"address": "198.51.100.2", "type": "ntp"}],
+    "services": [{"address": "198.51.100.1", "type": "dns"}],
 }
 
 META_DATA: dict[str, Any] = {

@@ -20,6 +20,7 @@ from agent.reader.dialects import native as native_dialect
 from agent.reader.formats import yaml_events
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import DOCUMENT
+from tests.unit.reader.formats.test_interfaces_text import WHOLE
 
 Parse = Callable[[Mapping[str, bytes]], Reading]
 DIALECTS: dict[str, tuple[Parse, dict[str, bytes]]] = {
@@ -27,6 +28,10 @@ DIALECTS: dict[str, tuple[Parse, dict[str, bytes]]] = {
     "openstack": (openstack.parse_files, drives.openstack()),
     "nocloud": (nocloud.parse_files, drives.nocloud()),
     "nocloud, version 1": (nocloud.parse_files, drives.nocloud(drives.VERSION_1)),
+    "interfaces(5)": (
+        nocloud.parse_files,
+        {"meta-data": json.dumps({"instance-id": "i", "network-interfaces": WHOLE}).encode()},
+    ),
     "native": (native_dialect.parse_files, drives.native()),
     "gandi": (gandi.parse_files, {"gandi/config": json.dumps(DOCUMENT).encode()}),
 }

@@ -110,6 +110,21 @@ PLACES: dict[str, tuple[str, Callable[[str], dict[str, bytes]]]] = {
         lambda shape: _nocloud(network=f"version: 2\nethernets:\n  eth0:\n    addresses: {shape}\n"),
     ),
     "version 1": ("nocloud", lambda shape: _nocloud(network=f"version: 1\nconfig: {shape}\n")),
+    "version 1, subnet": (
+        "nocloud",
+        lambda shape: _nocloud(
+            network="version: 1\nconfig:\n- type: physical\n  name: eth0\n  subnets:\n"
+            f"  - {{type: dhcp, dns_nameservers: {shape}}}\n"
+        ),
+    ),
+    "version 1, options": (
+        "nocloud",
+        lambda shape: _nocloud(
+            network="version: 1\nconfig:\n- type: bond\n  name: bond0\n  bond_interfaces: [eth0]\n"
+            f"  params: {{arp_ip_target: {shape}}}\n"
+        ),
+    ),
+    "interfaces(5)": ("nocloud", lambda shape: _nocloud(f"network-interfaces: {shape}\n")),
     "cloudstack": (
         "cloudstack",
         lambda shape: {
@@ -139,7 +154,7 @@ def test_a_shape_costs_itself(place: str, shape: str) -> None:
     parsed = parse_files(dialect, drive(SHAPES[shape]))
     config = _whole(parsed)
     assert parsed.problems, "what is wrong is named"
-    assert config.partial == any(not problem.harmless for problem in parsed.problems)
+    assert config.partial == any(problem.is_error for problem in parsed.problems)
 
 
 YAML = {
@@ -164,6 +179,27 @@ YAML = {
 def test_a_document_of_yaml_costs_itself(where: str, shape: str) -> None:
     head = "" if where == "network-config" else "#cloud-config\n"
     parsed = parse_files("nocloud", _nocloud() | {where: (head + YAML[shape]).encode()})
+    _whole(parsed)
+    assert parsed.problems
+
+
+INTERFACES = {
+    "many words": "iface eth0 inet dhcp\n dns-search " + _many("x", " "),
+    "many options": "iface eth0 inet dhcp\n" + "".join(f"o{n} x\n" for n in range(MIB // 12)),
+    "many continued lines": "iface eth0 inet dhcp\n" + "x \\\n" * (MIB // 4),
+    "many stanzas": "".join(f"iface e{n} inet dhcp\n" for n in range(MIB // 24)),
+    "many aliases": "".join(f"iface eth0:{n} inet static\naddress x\n" for n in range(MIB // 40)),
+    "many routes": "iface eth0 inet dhcp\n" + "up ip route add 10.0.0.0/8 dev eth0\n" * (MIB // 36),
+    "many names": "auto " + _many("x", " "),
+    "one line": "x" * MIB,
+    "blank": " " * MIB + "x",
+}
+
+
+@pytest.mark.parametrize("shape", INTERFACES)
+def test_a_text_of_interfaces_costs_itself(shape: str) -> None:
+    files = _openstack(',"network_config":{"content_path":"content/0000"}')
+    parsed = parse_files("openstack", files | {"openstack/content/0000": INTERFACES[shape].encode()})
     _whole(parsed)
     assert parsed.problems
 

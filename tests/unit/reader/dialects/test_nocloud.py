@@ -8,6 +8,7 @@ import pytest
 
 from agent.config.model import InstanceConfig, User
 from agent.config.nics import Bond, Kind, Match, Nic, NicOptions, Route
+from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.dialects import nocloud
 from agent.reader.formats import yaml_events
@@ -36,7 +37,7 @@ def network(text: str) -> tuple[dict[str | None, Nic], Reading]:
 
 def test_the_whole_drive() -> None:
     config, reading = read()
-    assert all(problem.harmless for problem in reading.problems), reading.problems
+    assert not any(problem.is_error for problem in reading.problems), reading.problems
     assert (config.identity.source, config.identity.id) == ("nocloud", "2026-01-01")
     assert config.hostname == "from-user-data"
     assert config.users[0].keys or config.users[1].keys
@@ -48,7 +49,7 @@ def test_the_whole_drive() -> None:
 @pytest.mark.parametrize("name", ["user-data", "vendor-data", "network-config", "meta-data"])
 def test_empty_files(name: str) -> None:
     _, reading = read(**{name.replace("-", "_"): b""})
-    assert all(problem.harmless for problem in reading.problems)
+    assert not any(problem.is_error for problem in reading.problems)
 
 
 @pytest.mark.parametrize("keys", [key(), [key()], {"me": key()}, {"me": [key()]}])
@@ -185,3 +186,39 @@ def test_no_network(text: str) -> None:
     nics, reading = network(text)
     assert not nics
     assert not reading.problems
+
+
+ENI = "auto eth0\niface eth0 inet static\n  address 192.0.2.10\n  gateway 192.0.2.1\n"
+
+
+@pytest.mark.parametrize("spelled", ["network-interfaces", "network_interfaces", "Network-Interfaces"])
+def test_the_text_of_interfaces_in_meta_data(spelled: str) -> None:
+    meta = json.dumps({"instance-id": "i", spelled: ENI}).encode()
+    reading = nocloud.parse_files({"meta-data": meta})
+    assert not reading.problems
+    assert reading.config is not None
+    (nic,) = reading.config.nics
+    assert (nic.name, nic.addresses, nic.routes) == (
+        "eth0",
+        ("192.0.2.10/24",),
+        (Route("0.0.0.0/0", "192.0.2.1"),),
+    )
+    reading = nocloud.parse_files({"meta-data": meta, "network-config": b"\n"})
+    assert reading.config is not None
+    assert len(reading.config.nics) == 1
+    newer = b"version: 2\nethernets: {eth1: {dhcp4: true}}\n"
+    reading = nocloud.parse_files({"meta-data": meta, "network-config": newer})
+    assert reading.config is not None
+    assert [nic.name for nic in reading.config.nics] == ["eth1"]
+    assert [(p.path, p.severity) for p in reading.problems] == [(f"meta-data: {spelled}", UNSUPPORTED)]
+
+
+def test_the_text_of_interfaces_that_is_none() -> None:
+    reading = nocloud.parse_files({"meta-data": b"network-interfaces: [1]\n"})
+    assert [(p.path, p.is_error) for p in reading.problems] == [("meta-data: network-interfaces", True)]
+
+
+def test_what_is_beside_the_network_is_named() -> None:
+    nics, reading = network("network: {version: 2, ethernets: {eth0: {}}}\nethernets: {eth1: {}}\n")
+    assert list(nics) == ["eth0"]
+    assert [(p.path, p.severity) for p in reading.problems] == [("network-config: ethernets", UNSUPPORTED)]

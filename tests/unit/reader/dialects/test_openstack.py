@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from agent.config.model import InstanceConfig, User
-from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.nics import Bond, BondOptions, Dhcp, Kind, Nic, NicOptions, Route
 from agent.reader.common.drive_names import DriveNames
+from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.dialects import openstack
 from agent.reader.formats import yaml_events
@@ -61,7 +62,7 @@ def test_the_whole_drive() -> None:
         "/etc/packed": b"hello",
         "/etc/banner": b"banner\n",
     }
-    assert all(problem.harmless for problem in reading.problems), reading.problems
+    assert not any(problem.is_error for problem in reading.problems), reading.problems
     assert not config.partial
 
 
@@ -108,7 +109,8 @@ def test_networks_without_addresses(kind: str, dhcp: tuple[bool, bool]) -> None:
         ("198.51.100.10", "24", "198.51.100.10/24"),
         ("198.51.100.10/25", "255.255.255.0", "198.51.100.10/25"),
         ("198.51.100.10", "255.255.255.255", "198.51.100.10/32"),
-        ("198.51.100.10", "", "198.51.100.10/32"),
+        ("198.51.100.10", "", "198.51.100.10/24"),
+        ("2001:db8::1", "", "2001:db8::1/64"),
         ("2001:db8::1", "ffff:ffff:ffff:ffff::", "2001:db8::1/64"),
         ("2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8::1/128"),
         ("2001:db8::1", "/56", "2001:db8::1/56"),
@@ -117,7 +119,7 @@ def test_networks_without_addresses(kind: str, dhcp: tuple[bool, bool]) -> None:
 )
 def test_netmasks(address: str, mask: str, written: str) -> None:
     data = {
-        "links": [{"id": "l"}],
+        "links": [{"id": "l", "ethernet_mac_address": drives.MAC}],
         "networks": [
             {
                 "link": "l",
@@ -134,6 +136,8 @@ def test_netmasks(address: str, mask: str, written: str) -> None:
 
 WRONG = [
     (("links", 0, "ethernet_mac_address"), "zz", "links[0].ethernet_mac_address", "MAC"),
+    (("links", 0, "ethernet_mac_address"), "", "links[0]", "without a MAC address"),
+    (("links", 3, "bond_mode"), "9", "links[3]", "unknown mode"),
     (("links", 0, "id"), None, "networks[0].link", "no such link"),
     (("links", 0, "mtu"), "big", "links[0].mtu", "whole number"),
     (("links", 2, "ethernet_mac_address"), "fa:16:3e:00:00:01", "links[2]", "twice"),
@@ -148,6 +152,7 @@ WRONG = [
     (("networks", 0, "link"), "l9", "networks[0].link", "no such link"),
     (("networks", 0, "routes", 0, "gateway"), "::1:2", "networks[0].routes[0]", "not an IPv4 gateway"),
     (("networks", 0, "routes", 0, "netmask"), "x", "networks[0].routes[0]", "not a netmask"),
+    (("networks", 0, "routes", 0, "gateway"), "x", "networks[0].routes[0].gateway", "item around it"),
     (("services", 0, "address"), "ns1", "services[0].address", "IP address"),
 ]
 
@@ -190,6 +195,171 @@ def test_the_newest_known_version_counts(there: tuple[str, ...], counts: str) ->
     assert openstack.newest(names) == f"openstack/{counts}"
 
 
+VIF = {"id": "l", "type": "ovs", "ethernet_mac_address": drives.MAC}
+
+
+@pytest.mark.parametrize(
+    ("types", "is_accepted"),
+    [
+        (("ipv6",), False),
+        (("static6",), False),
+        (("ipv6", "ipv4_dhcp"), False),
+        (("ipv6", "ipv6_slaac"), True),
+        (("ipv6_dhcpv6-stateful", "ipv6"), True),
+        (("ipv6_dhcp", "ipv6"), True),
+        (("ipv4",), True),
+    ],
+)
+def test_router_advertisements_count_where_a_network_needs_them(
+    types: tuple[str, ...], is_accepted: bool
+) -> None:
+    addresses = {"ipv4": "192.0.2.1/24", "ipv6": "2001:db8::1/64", "static6": "2001:db8::1/64"}
+    networks = [{"link": "l", "type": of, "ip_address": addresses.get(of)} for of in types]
+    (nic,), reading = network({"links": [VIF], "networks": networks})
+    assert not reading.problems
+    assert nic.accept_ra == is_accepted
+
+
+def test_what_cloud_init_also_reads() -> None:
+    """Search domains, a metric, names, and more options of a bond."""
+    data = {
+        "links": [
+            VIF | {"name": "lan"},
+            {"id": "p", "ethernet_mac_address": "fa:16:3e:00:00:01"},
+            {
+                "id": "b",
+                "type": "bond",
+                "name": "uplink",
+                "bond_mode": 4,
+                "bond_links": ["p"],
+                "bond_lacp_rate": "fast",
+                "bond_updelay": 200,
+            },
+        ],
+        "networks": [
+            {
+                "link": "l",
+                "type": "static",
+                "ip_address": "192.0.2.10",
+                "netmask": "255.255.255.0",
+                "gateway": "192.0.2.1",
+                "metric": 50,
+                "dns_nameservers": ["192.0.2.53"],
+                "dns_search": "a.example b.example",
+                "routes": [{"network": "10.0.0.0/8", "gateway": "192.0.2.2", "metric": 7}],
+            },
+            {"link": "b", "type": "ipv4_dhcp", "metric": 300},
+        ],
+        "services": [{"type": "dns", "address": "192.0.2.54", "search": ["c.example"]}],
+    }
+    (first, _, bond), reading = network(data)
+    assert not reading.problems
+    assert reading.config is not None
+    assert (reading.config.nameservers, reading.config.search) == (("192.0.2.54",), ("c.example",))
+    assert first.options == NicOptions(set_name="lan")
+    assert (first.nameservers, first.search) == (("192.0.2.53",), ("a.example", "b.example"))
+    assert first.routes == (
+        Route("0.0.0.0/0", "192.0.2.1", metric=50),
+        Route("10.0.0.0/8", "192.0.2.2", metric=7),
+    )
+    assert (bond.name, bond.options) == ("uplink", NicOptions(dhcp4=Dhcp(route_metric=300)))
+    assert bond.bond == Bond("802.3ad", None, None, "fast", options=BondOptions(updelay=200))
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "is_error"),
+    [
+        ({"services": [{"type": "ntp", "address": "192.0.2.1"}]}, "services[0].type", False),
+        ({"links": [VIF | {"bond_queue_id": 1}]}, "", False),
+        ({"links": [VIF | {"type": "bond", "bond_links": ["l"], "bond_queue_id": 1}]}, "links[0]", True),
+        ({"networks": [{"link": "l", "type": "ipv4", "pointopoint": "192.0.2.1"}]}, "networks[0]", True),
+        ({"networks": [{"link": "l", "type": "ipv6_slaac", "ip_address": "::2"}]}, "networks[0]", False),
+    ],
+)
+def test_what_is_not_handled_is_named(part: dict[str, Any], path: str, is_error: bool) -> None:
+    _, reading = network({"links": [VIF]} | part)
+    assert [p.path.partition(": ")[2][: len(path)] for p in reading.problems[:1]] == [path][: bool(path)]
+    assert any(problem.is_error for problem in reading.problems) == is_error
+
+
+VENDOR = "#cloud-config\ntimezone: Etc/UTC\n"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [VENDOR, [VENDOR], ["", VENDOR], {"cloud-init": VENDOR}, {"cloud-init": [VENDOR], "x": {"y": 1}}],
+)
+@pytest.mark.parametrize("name", ["vendor_data.json", "vendor_data2.json"])
+def test_vendor_data_in_each_form(document: Any, name: str) -> None:
+    files = {
+        "openstack/latest/meta_data.json": b"{}",
+        f"openstack/latest/{name}": json.dumps(document).encode(),
+    }
+    config, reading = read(files)
+    assert not reading.problems
+    assert config.timezone == "Etc/UTC"
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (b'{"cloud-init": {"a": 1}}', ".cloud-init"),
+        (b'["", 5]', "[1]"),
+        (b"true", ""),
+        (b"{", ""),
+    ],
+)
+def test_vendor_data_that_is_no_text(document: bytes, place: str) -> None:
+    files = {"openstack/latest/meta_data.json": b"{}", "openstack/latest/vendor_data2.json": document}
+    _, reading = read(files)
+    assert [p.path for p in reading.problems] == [f"openstack/latest/vendor_data2.json{place}"]
+    assert reading.problems[0].is_error
+
+
+def test_the_second_vendor_data_comes_before_the_first() -> None:
+    files = drives.openstack()
+    for number, zone in (("", "Europe/Rome"), ("2", "Europe/Oslo")):
+        vendor = {"cloud-init": f"#cloud-config\nhostname: v{number}\ntimezone: {zone}\n"}
+        files[f"openstack/latest/vendor_data{number}.json"] = json.dumps(vendor).encode()
+    assert read(files)[0].timezone == "Europe/Paris"
+    files["openstack/latest/user_data"] = b""
+    assert read(files)[0].timezone == "Europe/Oslo"
+
+
+ENI = b"""auto lo
+iface lo inet loopback
+        dns_nameservers 192.0.2.53
+auto eth0
+iface eth0 inet static
+        address 192.0.2.10
+        netmask 255.255.255.0
+        gateway 192.0.2.1
+"""
+
+
+def test_the_text_of_interfaces() -> None:
+    files = drives.openstack(network_config={"name": "network_config", "content_path": "/content/0001"})
+    files["openstack/content/0001"] = ENI
+    config, reading = read(files)
+    assert len(config.nics) == 5
+    (problem,) = [p for p in reading.problems if "network_config" in p.path]
+    assert (problem.severity, "precedence" in problem.message) == (UNSUPPORTED, True)
+    files["openstack/latest/network_data.json"] = b"{}"
+    config, reading = read(files)
+    (nic,) = config.nics
+    assert (nic.name, nic.addresses, nic.routes) == (
+        "eth0",
+        ("192.0.2.10/24",),
+        (Route("0.0.0.0/0", "192.0.2.1"),),
+    )
+    assert config.nameservers == ("192.0.2.53",)
+    del files["openstack/content/0001"]
+    _, reading = read(files)
+    assert [p.path for p in reading.problems if p.is_error] == [
+        "openstack/latest/meta_data.json: network_config.content_path"
+    ]
+
+
 def test_vendor_data_comes_after_and_overrides_nothing() -> None:
     vendor = "#cloud-config\nhostname: vendor\ntimezone: UTC\nruncmd: [echo vendor]\n"
     files = drives.openstack()
@@ -212,7 +382,7 @@ def test_an_injected_file_that_is_not_there() -> None:
     files = drives.openstack()
     del files["openstack/content/0000"]
     _, reading = read(files)
-    assert [p.path for p in reading.problems if not p.harmless] == [
+    assert [p.path for p in reading.problems if p.is_error] == [
         "openstack/latest/meta_data.json: files[0].content_path"
     ]
 

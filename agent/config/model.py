@@ -187,6 +187,8 @@ class InstanceConfig:
     deferred: tuple[File, ...] = ()
     naming: Naming | None = None
     sshd: Sshd | None = None
+    #: The document says that the network stays as the image has it.
+    network_disabled: bool = False
 
     def with_identity(self, identity: Identity) -> InstanceConfig:
         """Return the configuration with another identity."""
@@ -194,7 +196,7 @@ class InstanceConfig:
 
 
 #: What version 0.1 had not.
-_ADDED = frozenset({"groups", "deferred", "naming", "sshd"})
+_ADDED = frozenset({"groups", "deferred", "naming", "sshd", "network_disabled"})
 
 
 def to_dict(config: InstanceConfig) -> dict[str, Any]:

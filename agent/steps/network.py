@@ -51,6 +51,10 @@ def apply(ctx: Context) -> Iterator[Item]:
     if why := sources.why_disabled(ctx):
         yield skipped("network", why)
         return
+    if ctx.config and ctx.config.network_disabled:
+        yield unchanged("network", "the document leaves it as it is (config: disabled)")
+        yield from virtio_queues.reconcile(ctx)
+        return
     nics = ctx.config.nics if ctx.config else ()
     try:
         renderer = network.renderer(ctx.host, ctx.settings.renderer)

@@ -78,6 +78,7 @@ class Draft:
         #: Whether keys that the platform adds to the documents' own are wanted.
         self.platform_keys = True
         self.nics: tuple[Nic, ...] = ()
+        self.network_disabled = False
         self.nameservers: list[str] = []
         self.search: list[str] = []
         self.problems: list[Problem] = []
@@ -116,6 +117,7 @@ class Draft:
             metadata=tuple(sorted(self.metadata.items())),
             timezone=self.timezone or None,
             partial=any(problem.is_error for problem in self.problems),
+            network_disabled=self.network_disabled,
         )
         problems = [*self.problems, *password_hashes.weak(config.users)]
         return Reading(config, self.kept, bounded(problems), self.secrets)

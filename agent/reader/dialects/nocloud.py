@@ -109,6 +109,7 @@ def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
             draft.add_problem(f"{name}: {shown(key)}", what, hint, severity=UNSUPPORTED)
         document = inner
     if not document or document.get("config") == "disabled":
+        draft.network_disabled = bool(document)
         return
     version = document.get("version")
     match str(version):

@@ -78,6 +78,18 @@ def test_a_second_boot_rewrites_nothing(networked: Machine) -> None:
     assert networked.stamps() == before
 
 
+def test_a_network_that_the_document_disables_stays_as_it_is(networked: Machine) -> None:
+    networked.run(network.apply)
+    written = sorted((networked.root / ETC[1:]).iterdir())
+    networked.deliver(network_disabled=True)
+    outcomes = networked.run(network.apply)
+    assert outcomes == {"network": "unchanged: the document leaves it as it is (config: disabled)"}
+    assert written
+    assert sorted((networked.root / ETC[1:]).iterdir()) == written
+    networked.deliver(network_disabled=False)
+    assert "nic:0" in networked.run(network.apply)
+
+
 def test_a_changed_file_stays_until_that_nic_is_delivered_otherwise(networked: Machine) -> None:
     networked.run(network.apply)
     networked.put(networkd.paths("nic0")[-1], "mine")

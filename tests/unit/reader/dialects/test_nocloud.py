@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from agent.config import model
 from agent.config.model import InstanceConfig, User
 from agent.config.nics import Bond, Kind, Match, Nic, NicOptions, Route
 from agent.reader.common.problem import UNSUPPORTED
@@ -181,11 +182,17 @@ def test_a_wrong_network(text: str, path: str, said: str) -> None:
     assert all(problem.hint for problem in reading.problems)
 
 
-@pytest.mark.parametrize("text", ["network: {config: disabled}", "", "{}"])
-def test_no_network(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "is_disabled"),
+    [("network: {config: disabled}", True), ("config: disabled", True), ("", False), ("{}", False)],
+)
+def test_no_network(text: str, is_disabled: bool) -> None:
     nics, reading = network(text)
     assert not nics
     assert not reading.problems
+    assert reading.config is not None
+    assert reading.config.network_disabled == is_disabled
+    assert model.load(model.dump(reading.config)) == reading.config
 
 
 ENI = "auto eth0\niface eth0 inet static\n  address 192.0.2.10\n  gateway 192.0.2.1\n"

@@ -15,7 +15,7 @@ from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import NOTHING, named, part, parts, unused, validate, value
 from agent.reader.common.merge import DEFAULT, Draft, PasswordForm
-from agent.reader.common.problem import UNSUPPORTED
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.formats import interfaces_text, openstack_network_data, user_data
 
 TYPE_CHECKING = False
@@ -150,6 +150,10 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
     more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
     draft.add_keys(DEFAULT, keys, f"{name}: public_keys")
     draft.add_keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
+    for place, other in enumerate(found.keys or ()):
+        if other is not None and other.type != "ssh":
+            what = "no effect: only keys for ssh are used"
+            draft.add_problem(f"{name}: keys[{place}].type", what, severity=HARMLESS)
     for key in ("uuid", "hostname", "name", "availability_zone", "project_id", "launch_index"):
         if getattr(found, key):
             draft.add_metadata(key, getattr(found, key))

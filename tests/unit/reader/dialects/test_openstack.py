@@ -11,7 +11,7 @@ import pytest
 from agent.config.model import InstanceConfig, User
 from agent.config.nics import Bond, BondOptions, Dhcp, Kind, Nic, NicOptions, Route
 from agent.reader.common.drive_names import DriveNames
-from agent.reader.common.problem import UNSUPPORTED
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.dialects import openstack
 from agent.reader.formats import yaml_events
@@ -64,6 +64,13 @@ def test_the_whole_drive() -> None:
     }
     assert not any(problem.is_error for problem in reading.problems), reading.problems
     assert not config.partial
+
+
+def test_a_key_that_is_not_for_ssh_is_named() -> None:
+    _, reading = read(drives.openstack())
+    assert ("openstack/latest/meta_data.json: keys[1].type", HARMLESS) in [
+        (problem.path, problem.severity) for problem in reading.problems
+    ]
 
 
 def test_the_network() -> None:

@@ -12,16 +12,15 @@ import re
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.text import lines, words
+from agent.network import ifupdown_lines
 from agent.network.ifupdown_virtual import stanza_lines
-from agent.network.interfaces import FALLBACK, ConfigFile, family, rule_family
-from agent.network.multihoming import PRIORITY
+from agent.network.interfaces import FALLBACK, ConfigFile
 from agent.systemd import transient, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.nics import Route
     from agent.host.host import Host
     from agent.network.interfaces import Link
 
@@ -35,10 +34,6 @@ _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
 #: Keywords that begin a stanza, and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
-#: Metric of a static IPv6 default route. dhcpcd, the DHCP client, accepts router advertisements on its NIC
-#: whatever its configuration says, and gives their routes the metric of the lease, which may be the first
-#: that the agent assigns (100), or else 1000 plus the ifindex. The kernel's default would be 1024.
-_BEFORE_DHCPCD = 64
 _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
 #: Characters of a NIC's name that are replaced in the name of its transient unit.
 _UNSAFE = r"[^A-Za-z0-9]"
@@ -50,57 +45,61 @@ def paths(key: str) -> tuple[str, ...]:
 
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
-    """Return the file with the NIC's stanzas.
-
-    The boot waits for ``auto`` NICs. A physical NIC that needs an answer (DHCP) and is not required may be
-    unconnected, so it only gets ``allow-hotplug``. A virtual NIC is never hot-plugged: always ``auto``.
-    """
+    """Return the file with the NIC's stanzas."""
     name, nic = link.name, link.nic
-    old, new = ([], []) if link.master else (_ipv4(link), _ipv6(link))
-    for stanzas, wanted in ((old, 4), (new, 6)):
-        if stanzas:
-            stanzas[-1] += _routes(link, wanted)
-    stanzas = old + new or [[f"iface {name} inet manual"]]
-    stanzas[0] += [*stanza_lines(link), *([] if link.master else _settings(link)), *_common(link)]
-    waits = (nic.dhcp4 or nic.dhcp6) and not link.master
-    lines = [] if waits and not link.required and not link.is_virtual else [f"auto {name}"]
-    lines += [] if link.is_virtual else [f"allow-hotplug {name}"]
-    lines += ["\n    ".join(stanza) for stanza in stanzas]
+    stanzas = [[f"iface {name} inet loopback", *ifupdown_lines.of_loopback(link)]] if nic.loopback else []
+    for wanted, inet, of in ((4, "inet", _ipv4), (6, "inet6", _ipv6)):
+        if not link.master:
+            own = [] if nic.loopback else of(link)
+            lines = ifupdown_lines.routing(link, wanted)
+            if lines and not own:
+                own = [[f"iface {name} {inet} manual"]]
+            if lines:
+                own[-1] += lines
+            stanzas += own
+    stanzas = stanzas or [[f"iface {name} inet manual"]]
+    settings = [] if nic.loopback else ifupdown_lines.settings(link)
+    stanzas[0] += [*stanza_lines(link), *settings, *_common(link)]
+    lines = [*_brought_up(link), *("\n    ".join(stanza) for stanza in stanzas)]
     text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(lines) + "\n"
     return (ConfigFile(paths(link.key)[0], text),)
 
 
+def _brought_up(link: Link) -> list[str]:
+    """Return the lines that say when the NIC is brought up and down.
+
+    The boot waits for ``auto`` NICs. A physical NIC that needs an answer (DHCP) and is not required may be
+    unconnected, so it only gets ``allow-hotplug``. A virtual NIC is never hot-plugged: always ``auto``.
+    """
+    nic, lines = link.nic, list[str]()
+    if not _mode(link):
+        waits = (nic.dhcp4 or nic.dhcp6) and not link.master
+        lines += [] if waits and not link.required and not link.is_virtual else [f"auto {link.name}"]
+        lines += [] if link.is_virtual or nic.loopback else [f"allow-hotplug {link.name}"]
+    return lines + ([f"no-auto-down {link.name}"] if nic.options and nic.options.critical else [])
+
+
+def _mode(link: Link) -> str | None:
+    return link.nic.options.activation_mode if link.nic.options else None
+
+
 def _ipv4(link: Link) -> list[list[str]]:
-    dhcp = [[f"iface {link.name} inet dhcp"]] if link.nic.dhcp4 else []
-    if dhcp and link.metric4 is not None:
-        dhcp[0].append(f"metric {link.metric4}")
-    static = (address for address in link.nic.addresses if ":" not in address)
-    return dhcp + [[f"iface {link.name} inet static", f"address {address}"] for address in static]
+    nic, dhcp = link.nic, [f"iface {link.name} inet dhcp"]
+    if not nic.dhcp4:
+        return ifupdown_lines.addresses(link, 4)
+    given = nic.options.dhcp4 if nic.options else None
+    dhcp += [f"metric {link.metric4}"] if link.metric4 is not None else []
+    if given and given.hostname and given.send_hostname is not False:
+        dhcp.append(ifupdown_lines.command(f"hostname {given.hostname}"))
+    if given and given.identifier == "mac" and link.interface.mac:
+        # RFC 2132, section 9.14: the type of the hardware (1 for Ethernet) and the address.
+        dhcp.append(f"client 01:{link.interface.mac}")
+    return [dhcp, *ifupdown_lines.addresses(link, 4)]
 
 
 def _ipv6(link: Link) -> list[list[str]]:
-    name, nic = link.name, link.nic
-    stanzas = [[f"iface {name} inet6 dhcp"]] if nic.dhcp6 else []
-    for address in (address for address in nic.addresses if ":" in address):
-        # This method's default for accept_ra is 0. Without carrier, duplicate address detection never
-        # ends, and the boot would wait for it.
-        words = [f"address {address}", f"accept_ra {int(nic.accept_ra)}", f"autoconf {int(nic.ra_address)}"]
-        stanzas.append([f"iface {name} inet6 static", *words, "dad-attempts 0"])
-    return stanzas
-
-
-def _settings(link: Link) -> list[str]:
-    """Return the IPv6 settings that must be in force before the NIC first comes up, whichever family brings
-    it up: router advertisements may arrive at once. They are sysctls (ip-sysctl.rst); a failure to write
-    them is ignored, since the kernel may be without IPv6.
-    """
-    nic, folder = link.nic, f"/proc/sys/net/ipv6/conf/{link.name}"
-    off = {"accept_ra": nic.accept_ra, "autoconf": nic.ra_address, "accept_ra_defrtr": nic.ra_gateway}
-    values = [(key, 0) for key, wanted in off.items() if not wanted]
-    # The kernel's default metric is 1024, behind those of ``multihoming``.
-    behind = link.metric6 is not None and nic.accept_ra and nic.ra_gateway
-    values += [("ra_defrtr_metric", link.metric6 or 0)] if behind else []
-    return [f"pre-up echo {value} > {folder}/{key} || true" for key, value in values]
+    dhcp = [[f"iface {link.name} inet6 dhcp"]] if link.nic.dhcp6 else []
+    return dhcp + ifupdown_lines.addresses(link, 6)
 
 
 def _common(link: Link) -> list[str]:
@@ -111,41 +110,10 @@ def _common(link: Link) -> list[str]:
 
 
 def unsupported(link: Link) -> dict[str, str]:
-    """Return every rare value: this renderer writes none of them."""
-    from agent.network import limits
+    """Return which of the NIC's values are not written, by their paths, and why."""
+    from agent.network import ifupdown_limits
 
-    return {path: "not written" for _key, path, _value in limits.rare(link.nic)}
-
-
-def _routes(link: Link, wanted: int) -> list[str]:
-    """Return the routes of a family, and the routes and rules of the NIC's own table."""
-    name, table = link.name, link.table
-    ip = f"ip -{wanted}"
-    lines = [f"up {ip} route replace {_route(name, r)}" for r in link.routes if _of(r, wanted)]
-    if table:
-        own = (route for route in table.routes if _of(route, wanted))
-        lines += [f"up {ip} route replace {_route(name, route)} table {table.number}" for route in own]
-        for rule in (rule for rule in table.rules if rule_family(rule) == wanted):
-            to = f" to {rule.destination}" if rule.destination else ""
-            words = f"from {rule.source}{to} lookup {table.number} priority {PRIORITY}"
-            # It may exist already: the kernel keeps rules when a NIC goes away.
-            lines += [f"up {ip} rule add {words} || true", f"down {ip} rule del {words} || true"]
-    return lines
-
-
-def _of(route: Route, wanted: int) -> bool:
-    return family(route.destination + (route.gateway or "")) == wanted
-
-
-def _route(name: str, route: Route) -> str:
-    default = route.gateway is not None and route.destination == "::/0"
-    metric = _BEFORE_DHCPCD if route.metric is None and default else route.metric
-    words = [route.destination]
-    words += ["via", route.gateway] if route.gateway else []
-    words += ["dev", name]
-    words += ["onlink"] if route.on_link and route.gateway else []
-    words += ["metric", str(metric)] if metric is not None else []
-    return " ".join(words)
+    return ifupdown_limits.unsupported(link)
 
 
 def configures(host: Host, names: frozenset[str], _mac: str) -> str:
@@ -163,11 +131,13 @@ def _files(host: Host, *, but: str) -> list[str]:
 
 
 def prepare(host: Host, link: Link) -> None:
-    """Make ifupdown read the agent's folder, and comment out the NIC's stanzas in other files."""
+    """Make ifupdown read the agent's folder, and comment out the NIC's stanzas in other files; those of lo
+    only bring it up, and stay.
+    """
     main = host.read(INTERFACES)
     if main is None or not _sources(main):
         host.write(INTERFACES, (main if main is not None else _LOOPBACK) + f"\n{_SOURCE}\n")
-    for path in _files(host, but=_PREFIX):
+    for path in () if link.nic.loopback else _files(host, but=_PREFIX):
         text = host.read(path)
         if text is not None and without(text, link.interface.name) != text:
             host.write(path, without(text, link.interface.name))
@@ -231,8 +201,10 @@ def reload(host: Host, links: Iterable[Link]) -> None:
 
 
 def _restart(host: Host, link: Link, *, running: bool) -> None:
-    if running:
+    if running and _mode(link) != "manual":
         host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
+    if _mode(link):
+        return
     if running and link.is_virtual:
         # Not ifup@.service: that waits for the NIC, which only ifup creates. In a transient unit, so that
         # the DHCP client it starts survives the daemon's exit.

@@ -1,24 +1,20 @@
-"""Renderer for NetworkManager: one keyfile (nm-settings-keyfile(5)) for each NIC.
-
-NetworkManager processes router advertisements itself, and uses all addresses of one or none. Where the
-document wants no such address, advertisements are accepted only if they supply the default route.
-"""
+"""Renderer for NetworkManager: one keyfile (nm-settings-keyfile(5)) for each NIC."""
 
 from __future__ import annotations
 
-from agent.config.nics import Bond, Kind
+from agent.config.nics import Bond, Bridge, Kind
 from agent.host.sysfs import listed
+from agent.lib.records import asdict
 from agent.lib.text import WHITE, lines
-from agent.network.interfaces import FALLBACK, MIIMON, ConfigFile, family, rule_family
+from agent.network import networkmanager_ip
+from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon
 from agent.network.managers import NETWORKMANAGER_UNIT
-from agent.network.multihoming import PRIORITY
 from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.config.nics import Route
     from agent.host.host import Host
     from agent.network.interfaces import Link
 
@@ -34,9 +30,21 @@ _PREFIX = "gandi-"
 _PRIORITY = 100
 #: Seconds for nmcli, which is run without waiting for a NIC to be up.
 _TIMEOUT = 20.0
-#: Written as the gateway of a route without one: the metric is the next field.
-_NO_GATEWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - not an address to listen at
 _TYPES = {Kind.PHYSICAL: "ethernet"}
+#: wake-on-lan: by nothing, or by a magic packet.
+_WAKE = {False: 0, True: 64}
+#: The modes in which an option of a bond is allowed; all where it is not listed.
+_WITHOUT_LACP = ("balance-rr", "active-backup", "balance-xor", "broadcast")
+_MODES = {
+    "lacp_rate": ("802.3ad",),
+    "packets_per_slave": ("balance-rr",),
+    "primary": ("active-backup", "balance-tlb", "balance-alb"),
+    **dict.fromkeys(("arp_interval", "arp_ip_target", "arp_validate", "arp_all_targets"), _WITHOUT_LACP),
+}
+#: Options of a bridge that are in the profiles of its ports.
+_OF_PORTS = ("port_priority", "path_cost")
+#: The limits of a bridge's times in seconds.
+_LIMITS = {"forward_delay": (2, 30), "hello_time": (1, 10), "max_age": (6, 40)}
 
 
 def paths(key: str) -> tuple[str, ...]:
@@ -46,9 +54,13 @@ def paths(key: str) -> tuple[str, ...]:
 
 def render(link: Link) -> tuple[ConfigFile, ...]:
     """Return the keyfile, mode 0600: NetworkManager ignores one that other users can read."""
-    groups = [("connection", _connection(link)), ("ethernet", _ethernet(link)), *_made(link)]
-    if not link.master:
-        groups += [("ipv4", _ipv4(link)), ("ipv6", _ipv6(link))]
+    hardware = "loopback" if link.nic.loopback else "ethernet"
+    groups = [("connection", _connection(link)), (hardware, _ethernet(link)), *_made(link)]
+    if link.master:
+        groups.append(("bridge-port", _bridge_port(link, link.master)))
+    else:
+        ip = networkmanager_ip
+        groups += [("ipv4", ip.ipv4(link)), ("ipv6", ip.ipv6(link)), ("hostname", ip.hostname(link))]
     text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(
         f"[{name}]\n" + "".join(f"{key}={_value(value)}\n" for key, value in keys.items())
         for name, keys in groups
@@ -64,15 +76,21 @@ def _value(value: object) -> str:
 def _connection(link: Link) -> dict[str, object]:
     keys: dict[str, object] = {
         "id": f"{_PREFIX}{link.key}",
-        "type": _TYPES.get(link.nic.kind, str(link.nic.kind)),
+        "type": "loopback" if link.nic.loopback else _TYPES.get(link.nic.kind, str(link.nic.kind)),
         "autoconnect-priority": _PRIORITY,
     }
+    if _mode(link):
+        keys["autoconnect"] = False
     if not _by_mac(link):
         keys["interface-name"] = link.name
     if link.master:
         keys |= {"master": link.master.name, "slave-type": link.master.nic.kind}
     # A port does not bring up its master; a bond or bridge without this waits for its ports.
     return keys | ({"autoconnect-slaves": 1} if link.ports else {})
+
+
+def _mode(link: Link) -> str | None:
+    return link.nic.options.activation_mode if link.nic.options else None
 
 
 def _by_mac(link: Link) -> bool:
@@ -86,6 +104,9 @@ def _ethernet(link: Link) -> dict[str, object]:
         keys["mac-address"] = link.interface.mac.upper()
     if link.is_virtual and link.nic.mac:
         keys["cloned-mac-address"] = link.nic.mac.upper()
+    if (options := link.nic.options) and not link.nic.loopback:
+        keys |= {"cloned-mac-address": options.set_mac.upper()} if options.set_mac else {}
+        keys |= {"wake-on-lan": _WAKE[options.wake_on_lan]} if options.wake_on_lan is not None else {}
     return keys | ({"mtu": link.nic.mtu} if link.nic.mtu else {})
 
 
@@ -94,91 +115,66 @@ def _made(link: Link) -> list[Group]:
     if link.parent:
         return [("vlan", {"id": nic.vlan, "parent": link.parent.name})]
     if nic.kind is Kind.BRIDGE:
-        return [("bridge", {"stp": False})]
-    if nic.kind is not Kind.BOND:
-        return []
-    bond = nic.bond or Bond()
-    options = {
+        return [("bridge", {"stp": False} | bridge_options(link)[0])]
+    return [("bond", bond_options(link)[0])] if nic.kind is Kind.BOND else []
+
+
+def bond_options(link: Link) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the bond's options, and why others are left out: with one that its mode lacks, NetworkManager
+    refuses the whole profile.
+    """
+    bond, refused = link.nic.bond or Bond(), dict[str, str]()
+    miimon = bond_miimon(bond)
+    given: dict[str, object] = {
         "mode": bond.mode,
-        "miimon": bond.miimon or MIIMON,
+        "miimon": miimon,
         "xmit_hash_policy": bond.xmit_hash_policy,
         "lacp_rate": bond.lacp_rate,
         "primary": next((p.name for p in link.ports if p.nic.number == bond.primary), None),
     }
-    return [("bond", {key: value for key, value in options.items() if value})]
+    if bond.options:
+        given |= asdict(bond.options)
+        given["arp_ip_target"] = ",".join(bond.options.arp_ip_target) or None
+        given["all_slaves_active"] = _number(bond.options.all_slaves_active)
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if bond.mode not in _MODES.get(key, (bond.mode,)):
+            refused[key] = f"not in the mode {bond.mode}"
+        elif key in ("updelay", "downdelay") and not miimon:
+            refused[key] = "not without miimon"
+        elif key.startswith("arp_") and not {"arp_interval", "arp_ip_target"} <= given.keys():
+            refused[key] = "arp_interval and arp_ip_target need each other"
+    return {key: value for key, value in given.items() if key not in refused}, refused
 
 
-def _ipv4(link: Link) -> dict[str, object]:
-    addresses = _addresses(link, 4)
-    if not _has_ipv4(link):
-        # No other key is allowed with this method. An IPv4 resolver is reached by another NIC.
-        return {"method": "disabled"}
-    method = "auto" if link.nic.dhcp4 else "manual"
-    metric = {"route-metric": link.metric4} if link.metric4 is not None else {}
-    return {"method": method, **addresses, **metric, **_resolvers(link, 4), **_routing(link, 4)}
+def bridge_options(link: Link) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the bridge's options, and why others are left out: NetworkManager ignores one that is outside
+    the kernel's limits.
+    """
+    given = asdict(link.nic.bridge) if link.nic.bridge else {}
+    given = {key: of for key, of in given.items() if of is not None and key not in _OF_PORTS}
+    refused = dict[str, str]()
+    for key, (least, most) in _LIMITS.items():
+        if key in given and not least <= given[key] <= most:
+            refused[key] = f"not from {least} to {most}"
+    return {key.replace("_", "-"): of for key, of in given.items() if key not in refused}, refused
 
 
-def _has_ipv4(link: Link) -> bool:
-    return link.nic.dhcp4 or bool(_addresses(link, 4))
+def _bridge_port(link: Link, bridge: Link) -> dict[str, object]:
+    of = bridge.nic.bridge or Bridge()
+    given = {"priority": dict(of.port_priority), "path-cost": dict(of.path_cost)}
+    return {key: by[link.nic.number] for key, by in given.items() if link.nic.number in by}
 
 
-def _ipv6(link: Link) -> dict[str, object]:
-    nic, addresses = link.nic, _addresses(link, 6)
-    if link.accepts_router_advertisements:
-        keys: dict[str, object] = {"method": "auto", "ignore-auto-routes": not nic.ra_gateway}
-        keys |= {"ignore-auto-dns": not nic.ra_dns}
-        keys = {key: value for key, value in keys.items() if value}
-    else:
-        keys = {"method": "dhcp" if nic.dhcp6 else "manual" if addresses else "link-local"}
-    metric = {"route-metric": link.metric6} if link.metric6 is not None else {}
-    return {**keys, **addresses, **metric, **_resolvers(link, 6), **_routing(link, 6)}
-
-
-def _addresses(link: Link, wanted: int) -> dict[str, object]:
-    own = (address for address in link.nic.addresses if family(address) == wanted)
-    return {f"address{number}": address for number, address in enumerate(own, start=1)}
-
-
-def _resolvers(link: Link, wanted: int) -> dict[str, object]:
-    own = [server for server in link.nic.nameservers if family(server) == wanted]
-    keys: dict[str, object] = {"dns": "".join(f"{server};" for server in own)} if own else {}
-    # Search domains apply to both families: written once.
-    first = 4 if _has_ipv4(link) else 6
-    search = "".join(f"{domain};" for domain in link.nic.search) if wanted == first else ""
-    return keys | ({"dns-search": search} if search else {})
+def _number(value: bool | None) -> int | None:  # noqa: FBT001 - a value of the document
+    return None if value is None else int(value)
 
 
 def unsupported(link: Link) -> dict[str, str]:
-    """Return every rare value: this renderer writes none of them."""
-    from agent.network import limits
+    """Return which of the NIC's values are not written, by their paths, and why."""
+    from agent.network import networkmanager_limits
 
-    return {path: "not written" for _key, path, _value in limits.rare(link.nic)}
-
-
-def _routing(link: Link, wanted: int) -> dict[str, object]:
-    keys: dict[str, object] = {}
-    own: list[tuple[Route, int | None]] = [(route, None) for route in link.routes]
-    own += [(route, link.table.number) for route in link.table.routes] if link.table else []
-    mine = [(route, table) for route, table in own if family(route.destination) == wanted]
-    for number, (route, table) in enumerate(mine, start=1):
-        keys[f"route{number}"] = _route(route)
-        options = ["onlink=true"] if route.on_link and route.gateway else []
-        options += [f"table={table}"] if table is not None else []
-        if options:
-            keys[f"route{number}_options"] = ",".join(options)
-    rules = link.table.rules if link.table else ()
-    for number, rule in enumerate((r for r in rules if rule_family(r) == wanted), start=1):
-        to = f" to {rule.destination}" if rule.destination else ""
-        where = f"table {link.table.number}" if link.table else ""
-        keys[f"routing-rule{number}"] = f"priority {PRIORITY} from {rule.source}{to} {where}"
-    return keys
-
-
-def _route(route: Route) -> str:
-    words = [route.destination]
-    if route.gateway or route.metric is not None:
-        words.append(route.gateway or _NO_GATEWAY[family(route.destination)])
-    return ",".join(words + ([str(route.metric)] if route.metric is not None else []))
+    return networkmanager_limits.unsupported(link)
 
 
 def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFIX + FALLBACK) -> str:
@@ -208,7 +204,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Make a running NetworkManager read its files again and activate the changed profiles."""
     touched = list(links)
     if touched and units.is_active(host, NETWORKMANAGER_UNIT):
-        activate(host, [f"{_PREFIX}{link.key}" for link in touched])
+        activate(host, [f"{_PREFIX}{link.key}" for link in touched if not _mode(link)])
 
 
 def activate(host: Host, names: Iterable[str]) -> None:

@@ -1,0 +1,75 @@
+"""What NetworkManager cannot express of a NIC's rare values (``limits.rare``). Pure."""
+
+from __future__ import annotations
+
+from agent.config.nics import Kind
+from agent.network import limits
+from agent.network.interfaces import family
+from agent.network.networkmanager import bond_options, bridge_options
+from agent.network.networkmanager_ip import has_addresses, has_link_local, ignores_dns6, uses_ipv6
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from agent.config.nics import Dhcp
+    from agent.network.interfaces import Link
+
+_NOT_ON_LO = "lo has addresses, routes and rules only"
+_NOT_ON_A_PORT = "a port of a bond or bridge has no addresses"
+#: What the renderer writes for a port of a bond or bridge too.
+_FOR_PORTS = ("set_mac", "critical", "activation_mode")
+_FOR_LO = ("routes", "rules", "addresses", "critical", "activation_mode")
+#: Keys whose values are never written.
+_NEVER = {
+    "addresses.label": "a keyfile has no labels",
+    "addresses.lifetime": "a keyfile has no lifetimes",
+    "ignore_carrier": "it is a setting of NetworkManager.conf(5) for the machine",
+}
+
+
+def unsupported(link: Link) -> dict[str, str]:
+    """Return why a value is not written, by its path."""
+    found = {path: why for key, path, value in limits.rare(link.nic) if (why := _why(link, key, value))}
+    if link.nic.kind is Kind.BOND:
+        found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
+    if link.nic.kind is Kind.BRIDGE:
+        found |= {f"bridge.{key}": why for key, why in bridge_options(link)[1].items()}
+    for number, server in enumerate(link.nic.nameservers if not link.master else ()):
+        version = family(server)
+        if not has_addresses(link, version):
+            found[f"nameservers[{number}]"] = f"not allowed on a NIC without IPv{version}"
+    return found
+
+
+def _why(link: Link, key: str, value: object) -> str:
+    if link.nic.loopback and key.partition(".")[0] not in _FOR_LO:
+        return _NOT_ON_LO
+    if link.master and key not in _FOR_PORTS:
+        return _NOT_ON_A_PORT
+    if key in _NEVER and value != "forever":
+        return _NEVER[key]
+    if key == "link_local" and not has_link_local(link) and uses_ipv6(link):
+        return "every NIC with IPv6 has an IPv6 link-local address"
+    options = link.nic.options
+    if key.startswith("dhcp4.") and link.nic.dhcp4 and options and options.dhcp4:
+        return _why_leased(link, options.dhcp4, key)
+    if key.startswith("dhcp6.") and link.nic.dhcp6 and options and options.dhcp6:
+        return _why_leased(link, options.dhcp6, key)
+    return ""
+
+
+def _why_leased(link: Link, dhcp: Dhcp, key: str) -> str:
+    options = link.nic.options
+    version, _, of = key.partition(".")
+    match of:
+        case "use_domains" if dhcp.use_domains not in ("true", "yes") and dhcp.use_dns is not False:
+            return "domains and resolvers have one switch"
+        case "use_mtu" if version == "dhcp4" and dhcp.use_mtu is False and not link.nic.mtu:
+            return "an MTU of DHCP is used unless the NIC has one"
+        case "use_ntp" if dhcp.use_ntp:
+            return "it sets no clock"
+        case "use_dns" if version == "dhcp6" and ignores_dns6(link) is bool(dhcp.use_dns):
+            return "resolvers of DHCPv6 and of router advertisements have one switch"
+        case "use_hostname" if version == "dhcp6" and options and options.dhcp4:
+            other = options.dhcp4.use_hostname
+            return "" if other in (None, dhcp.use_hostname) else "DHCPv4 and DHCPv6 have one switch"
+    return ""

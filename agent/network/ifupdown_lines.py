@@ -27,6 +27,9 @@ _REACHABLE = ("unicast", "local")
 #: Values of the sysctl addr_gen_mode.
 _EUI64, _NO_LINK_LOCAL = 0, 1
 _OR_TRUE = " || true"
+#: Table, type and options of a route without rare values.
+_PLAIN = (None, "unicast", None)
+_RULE = (("up", "add"), ("down", "del"))
 
 
 def command(words: str) -> str:
@@ -93,12 +96,13 @@ def _added(name: str, address: str, *options: str) -> list[str]:
 
 def routing(link: Link, wanted: int) -> list[str]:
     """Return the routes and rules of a family. Routes over the NIC go away with the link, those that lead
-    nowhere do not.
+    nowhere do not. A rare route that the kernel refuses costs only itself: ifup would give up the NIC.
     """
     lines, ip = list[str](), f"ip -{wanted}"
     for route in (r for r in link.all_routes if family(r.destination + (r.gateway or "")) == wanted):
         words = _route(link.name, route)
-        lines.append(f"up {command(f'{ip} route replace {words}')}")
+        is_rare = route in link.routes and (route.table, route.type, route.options) != _PLAIN
+        lines.append(f"up {command(f'{ip} route replace {words}')}{_OR_TRUE if is_rare else ''}")
         if route.type not in _REACHABLE:
             lines.append(f"down {command(f'{ip} route del {words}')}{_OR_TRUE}")
     for rule in (r for r in link.all_rules if rule_family(r) == wanted):
@@ -106,9 +110,6 @@ def routing(link: Link, wanted: int) -> list[str]:
         # It may exist already: the kernel keeps rules when a NIC goes away.
         lines += [f"{when} {command(f'{ip} rule {verb} {words}')}{_OR_TRUE}" for when, verb in _RULE]
     return lines
-
-
-_RULE = (("up", "add"), ("down", "del"))
 
 
 def _route(name: str, route: Route) -> str:
@@ -151,12 +152,22 @@ def settings(link: Link) -> list[str]:
     # The kernel's default metric is 1024, behind those of ``multihoming``.
     behind = link.metric6 is not None and nic.accept_ra and nic.ra_gateway
     values += [("ra_defrtr_metric", link.metric6 or 0)] if behind else []
-    return [*_mac(link), *_sysctls(link, [*values, *_generation(link)]), *_token(link), *_ipv6_mtu(link)]
+    given, own = _sysctls(link, values), _generation(link)
+    return [*_mac(link), *given, *_sysctls(link, own), *_reset(link, own), *_token(link), *_ipv6_mtu(link)]
 
 
 def _sysctls(link: Link, values: list[tuple[str, int]]) -> list[str]:
-    folder = f"/proc/sys/net/ipv6/conf/{link.name}"
-    return [f"pre-up echo {value} > {command(f'{folder}/{key}')}{_OR_TRUE}" for key, value in values]
+    return [f"pre-up echo {value} > {_sysctl(link, key)}{_OR_TRUE}" for key, value in values]
+
+
+def _reset(link: Link, values: list[tuple[str, int]]) -> list[str]:
+    """Return the lines that give sysctls the value that every new NIC has."""
+    default = "/proc/sys/net/ipv6/conf/default"
+    return [f"post-down cat {default}/{key} > {_sysctl(link, key)}{_OR_TRUE}" for key, _ in values]
+
+
+def _sysctl(link: Link, key: str) -> str:
+    return command(f"/proc/sys/net/ipv6/conf/{link.name}/{key}")
 
 
 def _mac(link: Link) -> list[str]:
@@ -171,10 +182,9 @@ def _generation(link: Link) -> list[tuple[str, int]]:
     options = link.nic.options
     if not options:
         return []
-    has_link_local = options.link_local is None or 6 in options.link_local
     by_mac = options.ipv6_address_generation == "eui64"
     mode = _EUI64 if by_mac else None
-    values = [("addr_gen_mode", _NO_LINK_LOCAL if not has_link_local else mode)]
+    values = [("addr_gen_mode", _NO_LINK_LOCAL if options.link_local == () else mode)]
     if options.ipv6_privacy is not None:
         # 2: prefer the temporary address (RFC 8981).
         values.append(("use_tempaddr", 2 if options.ipv6_privacy else 0))
@@ -192,5 +202,4 @@ def _token(link: Link) -> list[str]:
 def _ipv6_mtu(link: Link) -> list[str]:
     """Return the line for the MTU of IPv6, which the kernel resets when the NIC comes up."""
     mtu = link.nic.options and link.nic.options.ipv6_mtu
-    path = command(f"/proc/sys/net/ipv6/conf/{link.name}/mtu")
-    return [f"up echo {mtu} > {path}{_OR_TRUE}"] if mtu else []
+    return [f"up echo {mtu} > {_sysctl(link, 'mtu')}{_OR_TRUE}"] if mtu else []

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Written as the gateway of a route without one: the metric is the next field.
 _NO_GATEWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - not an address to listen at
+#: All addresses of an IP version.
+_ANY = {4: "0.0.0.0/0", 6: "::/0"}
 #: Scopes by their names in ip-route(8), as the kernel numbers them (rtnetlink(7)).
 _SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}
 #: Priority of a rule without one, which NetworkManager requires: before the main table's (32766).
@@ -30,7 +32,7 @@ def ipv4(link: Link) -> Keys:
     without an address.
     """
     nic, addresses = link.nic, _addresses(link, 4)
-    local = nic.options is not None and 4 in (nic.options.link_local or ())
+    local = nic.options is not None and 4 in (nic.options.link_local or ()) and is_link_local_possible(link)
     if nic.loopback:
         # It has its own addresses with every method; "disabled" is not allowed.
         return {"method": "manual" if addresses else "auto", **addresses, **_routing(link, 4)}
@@ -89,6 +91,13 @@ def has_link_local(link: Link) -> bool:
     """Return whether the NIC is to have an IPv6 link-local address."""
     options = link.nic.options
     return options is None or options.link_local is None or 6 in options.link_local
+
+
+def is_link_local_possible(link: Link) -> bool:
+    """Return whether the NIC can have the link-local addresses of the document: it has one for IPv6 with
+    everything else of IPv6.
+    """
+    return has_link_local(link) or not uses_ipv6(link)
 
 
 def ignores_dns6(link: Link) -> bool:
@@ -166,21 +175,20 @@ def _route(route: Route) -> str:
 
 
 def _options(route: Route, wanted: int) -> list[str]:
-    options = ["onlink=true"] if route.on_link and route.gateway else []
-    options += [f"table={route.table}"] if route.table is not None else []
-    options += [f"type={route.type}"] if route.type != "unicast" else []
-    if not (of := route.options):
-        return options
-    # The kernel has no scopes for IPv6.
-    scope = _SCOPES.get(of.scope) if of.scope and wanted == 4 else None
-    given = {"scope": scope, "src": of.source, "mtu": of.mtu}
-    given |= {"initcwnd": of.initcwnd, "initrwnd": of.initrwnd}
-    return options + [f"{key}={value}" for key, value in given.items() if value is not None]
+    """Return the attributes of a route in the order of their names, as NetworkManager writes them."""
+    given: Keys = {"onlink": "true"} if route.on_link and route.gateway else {}
+    given |= {"table": route.table, "type": route.type if route.type != "unicast" else None}
+    if of := route.options:
+        given |= {"src": of.source, "mtu": of.mtu, "initcwnd": of.initcwnd, "initrwnd": of.initrwnd}
+        # The kernel has no scopes for IPv6.
+        given["scope"] = _SCOPES.get(of.scope) if of.scope and wanted == 4 else None
+    return [f"{key}={value}" for key, value in sorted(given.items()) if value is not None]
 
 
 def _rule(rule: Rule) -> str:
     words = [f"priority {rule.priority if rule.priority is not None else _BEFORE_MAIN}"]
-    words += [f"from {rule.source}"] if rule.source else []
+    # One without addresses is for IPv4 (``rule_family``).
+    words.append(f"from {rule.source or _ANY[rule_family(rule)]}")
     words += [f"to {rule.destination}"] if rule.destination else []
     words += [f"tos {rule.tos:#x}"] if rule.tos is not None else []
     words += [f"fwmark {rule.mark:#x}"] if rule.mark is not None else []

@@ -6,7 +6,7 @@ from agent.config.nics import Kind
 from agent.network import limits
 from agent.network.interfaces import family
 from agent.network.networkmanager import bond_options, bridge_options
-from agent.network.networkmanager_ip import has_addresses, has_link_local, ignores_dns6, uses_ipv6
+from agent.network.networkmanager_ip import has_addresses, ignores_dns6, is_link_local_possible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _why(link: Link, key: str, value: object) -> str:
         return _NOT_ON_A_PORT
     if key in _NEVER and value != "forever":
         return _NEVER[key]
-    if key == "link_local" and not has_link_local(link) and uses_ipv6(link):
+    if key == "link_local" and not is_link_local_possible(link):
         return "every NIC with IPv6 has an IPv6 link-local address"
     options = link.nic.options
     if key.startswith("dhcp4.") and link.nic.dhcp4 and options and options.dhcp4:

@@ -15,15 +15,21 @@ from agent.network import load
 from agent.network.interfaces import Link
 from agent.network.plan import plan
 from tests.unit.network.cases import CASES, INTERFACES
+from tests.unit.network.readback_cases import RARE
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged
 
+DOCUMENTS = CASES | RARE
 #: nm-settings-keyfile(5): the names that current versions of NetworkManager write.
 _NEW_NAMES = {
     "master": "controller",
     "slave-type": "port-type",
     "autoconnect-slaves": "autoconnect-ports",
+    # A ternary since 1.52, which keeps the old property beside it.
+    "dhcp-send-hostname": "dhcp-send-hostname-deprecated",
 }
+#: Values that are not written, because they are the default.
+_DEFAULTS = ("dhcp-send-hostname-deprecated=true", "stp=true")
 #: Runs networkd in a network namespace of its own until it has read everything; exit 124 is timeout(1)'s.
 _RUN_FOLDER = """
 mkdir -p /run/systemd/netif && chown -R systemd-network: /run/systemd/netif && chmod 755 /run/systemd
@@ -131,30 +137,31 @@ def _words(link: Link) -> set[str]:
     return found | ({str(link.table.number), "10000"} if link.table else set())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DOCUMENTS)
 def test_networkmanager_reads_what_was_written(networkmanager_tree: Path, case: str) -> None:
-    for text in _put(networkmanager_tree / "cases" / case, "networkmanager", CASES[case]):
+    for text in _put(networkmanager_tree / "cases" / case, "networkmanager", DOCUMENTS[case]):
         (networkmanager_tree / "keyfile").write_text(text)
         modify = "nmcli --offline connection modify connection.zone '' < /keyfile"
         said, status = _run(networkmanager_tree, modify)
         assert status == 0, said
-        read = set(said.splitlines())
+        read = {*said.splitlines(), *_DEFAULTS}
         lost = [line for line in map(_renamed, text.splitlines()) if "=" in line and line not in read]
         assert not lost
 
 
 def _renamed(line: str) -> str:
     key, equals, value = line.partition("=")
-    return _NEW_NAMES.get(key, key) + equals + value
+    # An address with the prefix of a single one is written without it.
+    return _NEW_NAMES.get(key, key) + equals + re.sub(r"(:[0-9a-f]+)/128\b(?= )", r"\1", value)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DOCUMENTS)
 def test_ifupdown_would_run_every_line(ifupdown_tree: Path, case: str) -> None:
     root = ifupdown_tree / "cases" / case
-    texts = _put(root, "ifupdown", CASES[case])
+    texts = _put(root, "ifupdown", DOCUMENTS[case])
     folder = f"/cases/{case}/etc/network"
     (ifupdown_tree / folder.lstrip("/") / "interfaces").write_text(f"source {folder}/interfaces.d/*\n")
-    names = " ".join(link.name for link in CASES[case])
+    names = " ".join(link.name for link in DOCUMENTS[case])
     read = f"mkdir -p /run/network; ifup -i {folder}/interfaces --no-act --force {names}"
     said, status = _run(ifupdown_tree, read)
     assert status == 0, said
@@ -163,7 +170,10 @@ def test_ifupdown_would_run_every_line(ifupdown_tree: Path, case: str) -> None:
     lost = [line for line in commands if line not in said and not line.startswith("ifup ")]
     assert not lost, said
     assert all(
-        a.partition("/")[0] in said for link in CASES[case] if not link.master for a in link.nic.addresses
+        a.partition("/")[0] in said
+        for link in DOCUMENTS[case]
+        if not link.master
+        for a in link.nic.addresses
     )
 
 
@@ -188,7 +198,7 @@ _DAEMON = """
 _MACHINE_ID = "echo 0123456789abcdef0123456789abcdef > /etc/machine-id\n"
 _BUS = """
 printf "[device]\nmatch-device=*\nmanaged=1\n" > /etc/NetworkManager/conf.d/99-veth.conf
-mkdir -p /run/dbus && dbus-daemon --system --fork
+rm -rf /run/dbus /run/NetworkManager; mkdir -p /run/dbus && dbus-daemon --system --fork
 """
 #: Which the kernel then holds.
 _WAYS = (
@@ -215,6 +225,55 @@ def test_ifupdown_makes_several_ways_out_and_takes_them_away(ifupdown_tree: Path
     assert "1000" not in down, down
 
 
+#: What the kernel holds of documents with rare values while they are up.
+_RARE_LINES = {
+    "routes-in-tables": (
+        r"32765:\s+from 203.0.113.10 lookup 101",
+        r"50:\s+from 2001:db8::10 to 2001:db8:9::/48 lookup 101",
+        r"60:\s+from all tos 0x10 fwmark 0x5 lookup 102",
+        r"default via 203.0.113.254 dev eth0 (proto static )?(metric 100 )?$",
+        r"default via 203.0.113.253 dev eth0 table 101",
+        r"default via fe80::1 dev eth0 table 101 .*metric 7 onlink",
+        r"10.0.0.0/8 dev eth0 table 102",
+    ),
+    "routes-that-lead-nowhere": (
+        r"blackhole 10.0.0.0/8",
+        r"unreachable 10.1.0.0/16 .*metric 5",
+        r"prohibit 10.2.0.0/16 table 7",
+        r"throw 10.3.0.0/16 table 7 .*metric 9",
+        r"local 10.4.0.0/16 dev eth0 table local",
+        r"blackhole 2001:db8:1::/48 .*metric 11",
+        r"unreachable 2001:db8:2::/48 dev lo table 7",
+    ),
+    "options-of-routes": (
+        r"10.0.0.0/8 via 203.0.113.1 dev eth0 .*src 203.0.113.10 .*mtu 1400 initcwnd 20 initrwnd 30",
+        r"10.1.0.0/16 dev eth0 .*scope host .*metric 3",
+        r"2001:db8:1::/48 via fe80::1 dev eth0 .*src 2001:db8::10 metric 9 onlink mtu 1300",
+    ),
+    "routes-without-addresses": (
+        r"2001:db8:1::/48 dev eth0",
+        r"2001:db8:2::/48 via fe80::1 dev eth0",
+        r"10.0.0.0/8 dev eth1",
+        r"blackhole 10.9.0.0/16",
+        r"99:\s+from 10.0.0.0/8 lookup 7",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", _RARE_LINES)
+def test_ifupdown_makes_rare_routes_and_takes_them_away(ifupdown_tree: Path, case: str) -> None:
+    root = ifupdown_tree / "cases/rare" / case
+    _put(root, "ifupdown", RARE[case][:2])
+    file = f"/cases/rare/{case}/etc/network/interfaces"
+    (root / "etc/network/interfaces").write_text(f"source {file}.d/*\n")
+    fresh = "rm -rf /run/network; mkdir -p /run/network"
+    said, status = _run(ifupdown_tree, fresh + _PLAYED.format(script=_IFUPDOWN.format(file=file)))
+    up, _, down = said.partition("==")
+    assert status == 0, said
+    assert [line for line in _RARE_LINES[case] if not re.search(line, up, re.MULTILINE)] == [], up
+    assert [line for line in _RARE_LINES[case] if re.search(line, down, re.MULTILINE)] == [], down
+
+
 def _named() -> tuple[Link, ...]:
     """Return the document with two gateways for NICs by name: the test's NICs have other MACs."""
     nics = [replace(link.nic, name=link.name) for link in CASES["two-gateways"]]
@@ -237,3 +296,23 @@ def test_networkmanager_makes_several_ways_out(networkmanager_tree: Path) -> Non
     said, status = _run(networkmanager_tree, _MACHINE_ID + _BUS + _PLAYED.format(script=script))
     assert status == 0, said
     assert [line for line in _WAYS if not re.search(line, said)] == [], said
+
+
+@pytest.mark.parametrize("case", _RARE_LINES)
+def test_networkmanager_makes_rare_routes(networkmanager_tree: Path, case: str) -> None:
+    nics = [replace(link.nic, name=link.name) for link in RARE[case][:2]]
+    for path in (networkmanager_tree / "etc/NetworkManager/system-connections").iterdir():
+        path.unlink()
+    links = plan(nics, dict(enumerate(INTERFACES)), slaac=False)
+    _put(networkmanager_tree, "networkmanager", links)
+    # It marks its routes and rules.
+    count = sum(len(link.all_routes) + len(link.all_rules) for link in links)
+    script = f"""
+  timeout 30 NetworkManager --no-daemon &
+  tries=0
+  until test $(state 2>&1 | grep -c "proto static") -ge {count}
+  do tries=$((tries + 1)); test $tries -lt 250; sleep 0.1; done
+  state; kill $!; wait"""
+    said, status = _run(networkmanager_tree, _MACHINE_ID + _BUS + _PLAYED.format(script=script))
+    assert status == 0, said
+    assert [line for line in _RARE_LINES[case] if not re.search(line, said, re.MULTILINE)] == [], said

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.nics import Dhcp, Nic, NicOptions, Route
 from agent.host.host import Completed, Host
-from agent.lib.errors import HostError
+from agent.lib.errors import ConfigError, HostError
 from agent.network import ifupdown
 from agent.systemd import units
 from tests.unit.conftest import FakePid1
 
-from .cases import CASES
+from .cases import CASES, links
+from .readback_cases import RARE
 
 PUBLIC = CASES["public"][0]
 
@@ -143,3 +145,35 @@ def test_what_asks_for_an_address_of_a_virtual_nic_outlives_the_daemon(
     # The path depends on the build host.
     assert (unit, os.path.basename(program), arguments) == ("gandi-ifup-eth0-7.service", "ifup", ["eth0.7"])
     assert said["KillMode"] == ("process",)
+
+
+@pytest.mark.parametrize(
+    "nic",
+    [
+        Nic(0, dhcp4=True, options=NicOptions(dhcp4=Dhcp(hostname="$(reboot)"))),
+        Nic(0, options=NicOptions(set_mac="02:00:00:00:00:01; reboot")),
+        Nic(0, options=NicOptions(ipv6_address_token="::1\n    up reboot")),
+        Nic(0, routes=(Route("10.0.0.0/8", type="`reboot`"),)),
+        Nic(0, routes=(Route("10.0.0.0/8", "10.0.0.1|reboot"),)),
+    ],
+    ids=["hostname", "mac", "token", "type", "gateway"],
+)
+def test_a_shell_gets_no_character_that_it_interprets(nic: Nic) -> None:
+    with pytest.raises(ConfigError, match="would interpret"):
+        ifupdown.render(links(nic)[0])
+
+
+def test_the_stanzas_of_lo_stay(host: Host) -> None:
+    host.write("/etc/network/interfaces", IMAGE)
+    ifupdown.prepare(host, RARE["loopback"][0])
+    assert host.read("/etc/network/interfaces") == IMAGE
+
+
+def test_a_nic_that_the_administrator_brings_up_is_not_brought_up(running: Running) -> None:
+    required, manual, off = RARE["how-it-is-brought-up"]
+    ifupdown.reload(running, [manual])
+    assert running.asked == []
+    ifupdown.reload(running, [off])
+    assert running.asked == [("ifdown", "--force", "eth2")]
+    with pytest.raises(HostError):
+        ifupdown.reload(running, [required])

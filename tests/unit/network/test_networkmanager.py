@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.nics import Bond, Kind, Nic
 from agent.host.host import Host
 from agent.network import netplan, networkmanager
+from agent.systemd import units
+
+from .cases import links
+from .readback_cases import RARE
 
 NAMES = frozenset({"eth0", "enp1s0"})
 MAC = "52:54:00:12:34:56"
@@ -70,3 +75,42 @@ def test_text_is_quoted_whatever_it_says() -> None:
         '      h: "no"',
         "  - f: null",
     ]
+
+
+def test_options_that_would_cost_the_profile_are_named(tmp_path: Path) -> None:
+    bond = Bond("balance-rr", 0, lacp_rate="fast", primary=0)
+    made = links(Nic(0), Nic(1, name="bond0", kind=Kind.BOND, ports=(0,), bond=bond))[1]
+    assert networkmanager.unsupported(made) == {
+        "bond.lacp_rate": "not in the mode balance-rr",
+        "bond.primary": "not in the mode balance-rr",
+    }
+    (file,) = networkmanager.render(made)
+    assert "[bond]\nmode=balance-rr\nmiimon=0\n\n" in file.text
+
+
+def test_what_a_keyfile_lacks_is_named() -> None:
+    named = {
+        case: [networkmanager.unsupported(link) for link in documents] for case, documents in RARE.items()
+    }
+    assert list(named["addresses-with-options"][0]) == [
+        "addresses[0].label",
+        "addresses[1].label",
+        "addresses[2].lifetime",
+        "addresses[3].lifetime",
+    ]
+    assert list(named["how-it-is-brought-up"][0]) == ["ignore_carrier"]
+    assert list(named["no-link-local-beside-ipv6"][0]) == ["link_local"]
+    assert list(named["resolver-without-its-ip-version"][0]) == ["nameservers[0]"]
+    assert list(named["dhcp-switches-apart"][0]) == ["dhcp6.use_dns", "dhcp6.use_hostname"]
+    assert list(named["bridge-outside-limits"][1]) == ["bridge.forward_delay"]
+    assert [one for found in named["routes-that-lead-nowhere"] for one in found] == []
+
+
+def test_a_nic_that_the_administrator_brings_up_is_not_activated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activated = list[str]()
+    monkeypatch.setattr(units, "is_active", lambda _host, _unit: True)
+    monkeypatch.setattr(networkmanager, "activate", lambda _host, names: activated.extend(names))
+    networkmanager.reload(Host(tmp_path), RARE["how-it-is-brought-up"])
+    assert activated == ["gandi-nic0"]

@@ -1,0 +1,309 @@
+"""Read the files of each renderer back, and compare them with the model: a value that is lost on the way is
+a disagreement, unless the renderer names it (``unsupported``).
+
+The readers have their own tables of the managers' keys, after the managers' documentation: nothing here is
+taken from a renderer but the text that it writes. A NIC is described by a flat dictionary: keys of the
+model, kernel names for bonds and bridges, and None for what is not written.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from agent.config.nics import Kind, Nic, Route, RouteOptions, Rule
+from agent.lib.records import asdict, fields, replace
+from agent.network import load
+from agent.network.interfaces import LOOPBACK, Interface, Link
+from agent.network.plan import plan
+
+from . import readback_ifupdown, readback_netplan, readback_networkd, readback_networkmanager
+
+Said = dict[str, Any]
+
+#: Numbers of routing tables (rtnetlink(7)).
+_LOCAL, _MAIN = 255, 254
+#: What each manager does if a DHCP option is not written; an option that is not here has no such default.
+_REQUESTED = {"use_dns": True, "use_hostname": True, "use_routes": True, "send_hostname": True}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "networkd": _REQUESTED
+    | {"use_ntp": True, "use_mtu": False, "use_domains": "false", "identifier": "duid"},
+    "netplan": _REQUESTED | {"use_ntp": True, "use_mtu": True, "use_domains": "false", "identifier": "duid"},
+    "ifupdown": _REQUESTED | {"use_ntp": True, "use_mtu": True, "use_domains": "true", "identifier": "duid"},
+    "networkmanager": _REQUESTED | {"use_ntp": False, "use_mtu": True, "use_domains": "true"},
+}
+_WORDS = {"yes": "true", "no": "false"}
+#: DHCPv6 has neither.
+_NOT_IN_DHCPV6 = ("use_routes", "use_mtu")
+#: Done by a systemd.link(5) file for each manager.
+_OF_LINK_FILES = ("set_name", "wake_on_lan")
+#: What a manager does without being told: its addresses stay when NetworkManager stops; ifupdown does not
+#: look at the carrier.
+_ALWAYS = {"networkmanager": ("critical",), "ifupdown": ("ignore_carrier",)}
+_READERS: dict[str, Callable[[tuple[Link, ...], dict[str, dict[str, str]]], dict[str, Said]]] = {
+    "networkd": readback_networkd.read,
+    "netplan": readback_netplan.read,
+    "ifupdown": readback_ifupdown.read,
+    "networkmanager": readback_networkmanager.read,
+}
+
+
+def disagreements(nics: Iterable[Nic], manager: str = "") -> list[str]:
+    """Return where a manager's files differ from the model, for one manager or for all four. The machine has
+    an interface for each physical NIC, with the NIC's MAC and name where it has them.
+    """
+    nics = list(nics)
+    there = {nic.number: _interface(nic) for nic in nics if nic.kind is Kind.PHYSICAL}
+    links = plan(nics, there, slaac=False)
+    found = [f"{nic.number}: not planned" for nic in nics if nic.number not in {x.nic.number for x in links}]
+    return found + of_links(links, manager)
+
+
+def _interface(nic: Nic) -> Interface:
+    if nic.loopback:
+        return LOOPBACK
+    given = nic.options.set_name if nic.options else None
+    name = given or nic.name or f"eth{nic.number}"
+    return Interface(name, nic.mac or f"52:54:00:99:{nic.number // 256:02x}:{nic.number % 256:02x}")
+
+
+def of_links(
+    links: tuple[Link, ...], manager: str = "", rendered: tuple[Link, ...] | None = None
+) -> list[str]:
+    """Return where a manager's files differ from planned links, as ``disagreements``; ``rendered`` are the
+    links that the files are made of, if they are others.
+    """
+    found = list[str]()
+    for name in [manager] if manager else _READERS:
+        renderer = load(name)
+        files = {link.key: {f.path: f.text for f in renderer.render(link)} for link in rendered or links}
+        read = _READERS[name](links, files)
+        for link in links:
+            wanted = _canonical(_expected(link, renderer.unsupported(link)), name, link)
+            there = _canonical(read[link.key], name, link)
+            found += [
+                f"{name}: {link.name} {key}: written {there.get(key)!r}, in the model {wanted.get(key)!r}"
+                for key in sorted(wanted.keys() | there.keys())
+                if wanted.get(key) != there.get(key)
+            ]
+    return found
+
+
+def _expected(link: Link, unsupported: Iterable[str]) -> Said:
+    # Planning changes metrics only.
+    assert [_way(route) for route in link.routes] == [_way(route) for route in link.nic.routes]
+    nic = replace(link.nic, routes=link.routes)
+    for path in unsupported:
+        nic = without(nic, path)
+    routes = [*nic.routes, *(link.table.routes if link.table else ())]
+    rules = [*nic.rules, *(link.table.rules if link.table else ())]
+    options = asdict(nic.options) if nic.options else {}
+    said: Said = {
+        "mtu": nic.mtu,
+        "mac": options.pop("set_mac", None) or (link.is_virtual and nic.mac) or None,
+    }
+    if link.is_virtual:
+        said |= {"kind": str(nic.kind), "vlan": nic.vlan, "parent": link.parent and link.parent.name}
+    said["ports"] = frozenset(port.name for port in link.ports)
+    said |= _bond(link, nic) | _bridge(link, nic)
+    said["activation_mode"] = options.pop("activation_mode", None)
+    if link.master:
+        return said
+    own = {one.address: one for one in nic.options.addresses} if nic.options else {}
+    said["addresses"] = frozenset(
+        (a, own[a].label if a in own else None, own[a].lifetime if a in own else None) for a in nic.addresses
+    )
+    said |= {"routes": frozenset(map(_route, routes)), "rules": frozenset(map(_rule, rules))}
+    said |= {"dhcp4": nic.dhcp4, "dhcp6": nic.dhcp6, "search": nic.search, "nameservers": nic.nameservers}
+    flags = {"address": nic.ra_address, "dns": nic.ra_dns, "gateway": nic.ra_gateway}
+    said["ra"] = frozenset(key for key, on in flags.items() if on and nic.accept_ra)
+    said["link_local"] = frozenset({6} if options.get("link_local") is None else options["link_local"])
+    for version, metric in (("dhcp4", link.metric4), ("dhcp6", link.metric6)):
+        dhcp = options.pop(version, None) or {}
+        said |= {f"{version}.{key}": of for key, of in dhcp.items() if key != "route_metric"}
+        said[f"metric{version[-1]}"] = metric
+    left = {k: v for k, v in options.items() if k not in ("addresses", "link_local", *_OF_LINK_FILES)}
+    return (
+        said
+        | {key: of or None for key, of in left.items() if key != "ipv6_privacy"}
+        | {"ipv6_privacy": options.get("ipv6_privacy")}
+    )
+
+
+def _way(route: Route) -> tuple[object, ...]:
+    return route.destination, route.gateway, route.table, route.type, route.options
+
+
+def without(nic: Nic, path: str) -> Nic:
+    """Return the NIC without a value that is named as not expressible, in lists with an empty place. A route
+    or a rule without its type, its table or one of its conditions would be another one: it goes as a whole.
+    """
+    found = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)", path)
+    assert found, path
+    key, rest = found[1], found[3]
+    record: Any = nic if key in ("routes", "rules", "nameservers", "bond", "bridge") else nic.options
+    changed = getattr(record, key)
+    if found[2]:
+        place = int(found[2])
+        whole = key == "rules" or rest in ("type", "table", "") or changed[place] is None
+        one = None if whole else _reset(changed[place], rest)
+        changed = (*changed[:place], one, *changed[place + 1 :])
+    else:
+        changed = _reset(changed, rest) if rest else _default(record, key)
+    record = _changed(record, key, changed)
+    return record if isinstance(record, Nic) else _changed(nic, "options", record)
+
+
+def _reset(record: Any, name: str) -> Any:
+    """Return the record with the default of a field that it, or the record in its ``options``, has."""
+    if hasattr(record, name):
+        return _changed(record, name, _default(record, name))
+    return _changed(record, "options", _reset(record.options, name))
+
+
+def _changed(record: Any, name: str, value: object) -> Any:
+    return replace(record, **{name: value})
+
+
+def _default(record: Any, name: str) -> object:
+    return next(field.default for field in fields(record) if field.name == name)
+
+
+def _bond(link: Link, nic: Nic) -> Said:
+    if nic.kind is not Kind.BOND:
+        return {}
+    given: Said = asdict(nic.bond) if nic.bond else {"mode": "active-backup"}
+    options = given.pop("options", None) or {}
+    primary = given.pop("primary", None)
+    # The agent's default is 100 ms, unless ARP is used: the kernel has one kind of checks or the other.
+    if given.get("miimon") is None:
+        given["miimon"] = 0 if options.get("arp_interval") else 100
+    given |= {key: of or None if key == "arp_ip_target" else of for key, of in options.items()}
+    names = {port.nic.number: port.name for port in link.ports}
+    return {f"bond.{key}": of for key, of in given.items()} | {"bond.primary": names.get(primary)}
+
+
+def _bridge(link: Link, nic: Nic) -> Said:
+    if nic.kind is not Kind.BRIDGE:
+        return {}
+    given = asdict(nic.bridge) if nic.bridge else {}
+    names = {port.nic.number: port.name for port in link.ports}
+    for key in ("port_priority", "path_cost"):
+        given[key] = frozenset((names[n], of) for n, of in given.get(key, ()) if n in names)
+    return {f"bridge.{key}": of for key, of in given.items()} | {"bridge.stp": bool(given.get("stp"))}
+
+
+def _route(route: Route | None) -> Any:
+    if route is None:
+        return None
+    options = route.options or RouteOptions()
+    return route_said(asdict(route) | asdict(options))
+
+
+def route_said(of: Said) -> tuple[tuple[str, object], ...]:
+    """Return a route in a form that can be compared: its keys, with the kernel's default values."""
+    kind, gateway = of.get("type") or "unicast", of.get("gateway")
+    ipv6 = ":" in of["destination"]
+    reach = "host" if kind == "local" else "link" if kind == "unicast" and not gateway else "global"
+    said = {
+        "destination": str(ipaddress.ip_network(of["destination"])),
+        "gateway": gateway and str(ipaddress.ip_address(gateway)),
+        "on_link": bool(gateway and of.get("on_link")),
+        "metric": of.get("metric"),
+        "table": of.get("table") or (_LOCAL if kind == "local" else _MAIN),
+        "type": kind,
+        "source": of.get("source"),
+        # The kernel has no scopes for IPv6.
+        "scope": None if ipv6 or kind not in ("unicast", "local") else of.get("scope") or reach,
+        **{key: of.get(key) for key in ("mtu", "initcwnd", "initrwnd")},
+    }
+    return tuple(sorted(said.items()))
+
+
+def _rule(rule: Rule | None) -> Any:
+    return None if rule is None else rule_said(asdict(rule))
+
+
+def rule_said(of: Said) -> tuple[tuple[str, object], ...]:
+    """Return a rule in a form that can be compared."""
+    networks = {key: of.get(key) and str(ipaddress.ip_network(of[key])) for key in ("source", "destination")}
+    others = {key: of.get(key) for key in ("table", "priority", "mark", "tos")}
+    return tuple(sorted((networks | others).items()))
+
+
+def _canonical(said: Said, manager: str, link: Link) -> Said:
+    """Return a description with each value that means the same to this manager in one form."""
+    said = dict(said)
+    for key in ("routes", "rules"):
+        said[key] = frozenset(one for one in said.get(key, ()) if one is not None)
+    said["addresses"] = frozenset(
+        (a, label, None if lifetime == "forever" else lifetime)
+        for a, label, lifetime in said.get("addresses", ())
+    )
+    # A manager may keep servers of each IP version by themselves.
+    servers = (server for server in said.get("nameservers", ()) if server)
+    said["nameservers"] = tuple(sorted(servers, key=lambda one: ":" in one))
+    said["ra"] = _advertised(frozenset(said.get("ra", ())), manager, link)
+    if manager == "networkmanager":
+        _one_switch(said)
+    for version, wanted in (("dhcp4", link.nic.dhcp4), ("dhcp6", link.nic.dhcp6)):
+        defaults = DEFAULTS[manager] if wanted else {}
+        options = {**{f"{version}.{key}": None for key in defaults}, **said}
+        for key, value in options.items():
+            name = key.removeprefix(f"{version}.")
+            if name != key:
+                value = _WORDS.get(value, value) if isinstance(value, str) else value
+                value = defaults.get(name) if value is None else value
+                said[key] = value if wanted and not (version == "dhcp6" and name in _NOT_IN_DHCPV6) else None
+    if said.get("dhcp4.send_hostname") is False:
+        said["dhcp4.hostname"] = None
+    nic = link.nic
+    said["metric4"] = said.get("metric4") if nic.dhcp4 else None
+    said["metric6"] = said.get("metric6") if nic.accept_ra and nic.ra_gateway else None
+    if manager == "networkmanager" and said["ra"]:
+        # With advertisements, their flag M says whether DHCPv6 is used.
+        said["dhcp6"] = None
+    said["link_local"] = frozenset(said.get("link_local", {6}))
+    if link.master or nic.loopback:
+        said |= dict.fromkeys(("link_local", "ra"))
+    for key in _ALWAYS.get(manager, ()):
+        said[key] = None
+    if manager in ("ifupdown", "networkmanager") and said.get("activation_mode"):
+        said["activation_mode"] = "manual"
+    if nic.kind is Kind.BOND:
+        said["bond.miimon"] = said.get("bond.miimon") or 0
+    if said.get("ipv6_privacy") is not None:
+        said["ipv6_privacy"] = "on" if said["ipv6_privacy"] else "off"
+    return {
+        key: of
+        for key, of in said.items()
+        if of is not None and of is not False and of not in ((), frozenset())
+    }
+
+
+def _one_switch(said: Said) -> None:
+    """Make equal what NetworkManager has one switch for: the host name of both DHCP versions; resolvers
+    and domains.
+    """
+    names = [said.get(f"{version}.use_hostname") for version in ("dhcp4", "dhcp6")]
+    used = names[0] if names[0] is not None else names[1]
+    said |= {f"{version}.use_hostname": used for version in ("dhcp4", "dhcp6")}
+    for version in ("dhcp4", "dhcp6"):
+        if said.get(f"{version}.use_dns") is False:
+            said[f"{version}.use_domains"] = "false"
+
+
+def _advertised(flags: frozenset[str], manager: str, link: Link) -> frozenset[str]:
+    """Return what is used of router advertisements, as far as the manager distinguishes it: the kernel reads
+    no resolvers; NetworkManager, and netplan for a virtual NIC, use all addresses of one or ignore it.
+    """
+    if manager == "ifupdown":
+        return flags - {"dns"}
+    coarse = manager == "networkmanager" or (manager == "netplan" and link.is_virtual)
+    if not coarse:
+        return flags if manager == "networkd" or flags & {"address", "gateway"} else frozenset()
+    if not flags & {"address", "gateway"}:
+        return frozenset()
+    return frozenset({"ra"}) if manager == "netplan" else flags - {"address"} | {"ra"}

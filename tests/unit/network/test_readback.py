@@ -1,0 +1,85 @@
+"""Four renderers say the same as the model: see ``readback``."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config.nics import Nic, NicOptions, Route
+from agent.lib.records import replace
+from agent.network import limits, load
+from agent.network.interfaces import Link
+from agent.network.managers import MANAGERS
+
+from . import readback_ifupdown
+from .cases import CASES
+from .readback import DEFAULTS as _DEFAULTS
+from .readback import disagreements, of_links, without
+from .readback_cases import RARE
+
+NAMES = [manager.name for manager in MANAGERS]
+DOCUMENTS = CASES | RARE
+#: Managers with renderers for rare values.
+RARELY = ("ifupdown", "networkmanager")
+WRITTEN = [(name, case) for name in NAMES for case in (DOCUMENTS if name in RARELY else CASES)]
+
+
+@pytest.mark.parametrize(("manager", "case"), WRITTEN)
+def test_what_is_written_is_what_the_model_has(manager: str, case: str) -> None:
+    assert of_links(DOCUMENTS[case], manager) == []
+
+
+@pytest.mark.parametrize("case", RARE)
+@pytest.mark.parametrize("manager", RARELY)
+def test_a_value_that_is_lost_is_a_disagreement(manager: str, case: str) -> None:
+    links, renderer = RARE[case], load(manager)
+    for link in links:
+        for key, path, value in limits.rare(link.nic):
+            lost = _lost(link, path)
+            if path in renderer.unsupported(link) or _is_default(manager, key, value, link):
+                continue
+            files = tuple(_with_master(lost if one is link else one, link, lost) for one in links)
+            assert of_links(links, manager, rendered=files), f"{path} is not read back"
+
+
+def _lost(link: Link, path: str) -> Link:
+    """Return the link without a value, as if its renderer had lost it."""
+    nic = without(link.nic, path)
+    routes = tuple(route for route in nic.routes if route is not None)
+    nic = replace(nic, routes=routes, rules=tuple(rule for rule in nic.rules if rule is not None))
+    return replace(link, nic=nic, routes=routes)
+
+
+def _with_master(link: Link, old: Link, new: Link) -> Link:
+    is_port = link.master is not None and link.master.nic.number == old.nic.number
+    return replace(link, master=new) if is_port else link
+
+
+def _is_default(manager: str, key: str, value: object, link: Link) -> bool:
+    """Return whether the manager does the same without the value."""
+    if (manager, key) in (("networkmanager", "critical"), ("ifupdown", "ignore_carrier")):
+        return True
+    if key.startswith("dhcp"):
+        if (manager, key) == ("networkmanager", "dhcp4.use_domains"):
+            # Domains go with the resolvers.
+            return True
+        version, _, option = key.partition(".")
+        of_ipv6 = version == "dhcp6" and option in ("use_routes", "use_mtu")
+        default = _DEFAULTS[manager].get(option)
+        return of_ipv6 or value == default or option == "route_metric"
+    return (key, value) == ("addresses.lifetime", "forever") or (key, value) == ("bridge.stp", False)
+
+
+def test_an_entry_point_for_documents() -> None:
+    nic = Nic(
+        0, addresses=("2001:db8::1/64",), routes=(Route("10.0.0.0/8"),), options=NicOptions(critical=True)
+    )
+    for manager in ("ifupdown", "networkmanager"):
+        assert disagreements([nic], manager) == []
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+def test_ifupdown_removes_what_it_adds(case: str) -> None:
+    for link in DOCUMENTS[case]:
+        (file,) = load("ifupdown").render(link)
+        assert readback_ifupdown.undone(file.text) == []
+    assert readback_ifupdown.undone("    up ip -4 rule add from 192.0.2.1 lookup 7 || true")

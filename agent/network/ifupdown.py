@@ -76,7 +76,8 @@ def _brought_up(link: Link) -> list[str]:
         waits = (nic.dhcp4 or nic.dhcp6) and not link.master
         lines += [] if waits and not link.required and not link.is_virtual else [f"auto {link.name}"]
         lines += [] if link.is_virtual or nic.loopback else [f"allow-hotplug {link.name}"]
-    return lines + ([f"no-auto-down {link.name}"] if nic.options and nic.options.critical else [])
+    stays = nic.options and nic.options.critical and not link.master
+    return lines + ([f"no-auto-down {link.name}"] if stays else [])
 
 
 def _mode(link: Link) -> str | None:

@@ -14,9 +14,6 @@ _DEFAULTS = (("use_domains", "true"), ("use_domains", "yes"), ("identifier", "du
 #: Values that dhcpcd has from its own configuration in Debian, whatever the stanza says.
 _DHCPCD = "dhcpcd has one configuration for all NICs, dhcpcd.conf(5)"
 _NOT_ON_LO = "lo has addresses, routes and rules only"
-_NOT_ON_A_PORT = "a port of a bond or bridge has no addresses"
-#: What the renderer writes for a port of a bond or bridge too.
-_FOR_PORTS = ("set_mac", "critical", "ignore_carrier", "activation_mode")
 _FOR_LO = ("routes", "rules", "addresses", "critical", "ignore_carrier", "activation_mode")
 
 
@@ -38,8 +35,6 @@ def unsupported(link: Link) -> dict[str, str]:
 def _why(link: Link, key: str, value: object) -> str:
     if link.nic.loopback:
         return "" if key.partition(".")[0] in _FOR_LO else _NOT_ON_LO
-    if link.master:
-        return "" if key in _FOR_PORTS else _NOT_ON_A_PORT
     version, _, of_dhcp = key.partition(".")
     if version in ("dhcp4", "dhcp6"):
         return _why_leased(link, version, of_dhcp, value)

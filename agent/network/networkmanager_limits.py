@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from agent.network.interfaces import Link
 
 _NOT_ON_LO = "lo has addresses, routes and rules only"
-_NOT_ON_A_PORT = "a port of a bond or bridge has no addresses"
-#: What the renderer writes for a port of a bond or bridge too.
-_FOR_PORTS = ("set_mac", "critical", "activation_mode")
 _FOR_LO = ("routes", "rules", "addresses", "critical", "activation_mode")
 #: Keys whose values are never written.
 _NEVER = {
@@ -43,8 +40,6 @@ def unsupported(link: Link) -> dict[str, str]:
 def _why(link: Link, key: str, value: object) -> str:
     if link.nic.loopback and key.partition(".")[0] not in _FOR_LO:
         return _NOT_ON_LO
-    if link.master and key not in _FOR_PORTS:
-        return _NOT_ON_A_PORT
     if key in _NEVER and value != "forever":
         return _NEVER[key]
     if key == "link_local" and not is_link_local_possible(link):

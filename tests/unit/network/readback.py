@@ -15,7 +15,7 @@ from typing import Any
 
 from agent.config.nics import Kind, Nic, Route, RouteOptions, Rule
 from agent.lib.records import asdict, fields, replace
-from agent.network import load
+from agent.network import limits, load
 from agent.network.interfaces import LOOPBACK, Interface, Link
 from agent.network.plan import plan
 
@@ -81,7 +81,7 @@ def of_links(
         files = {link.key: {f.path: f.text for f in renderer.render(link)} for link in rendered or links}
         read = _READERS[name](links, files)
         for link in links:
-            wanted = _canonical(_expected(link, renderer.unsupported(link)), name, link)
+            wanted = _canonical(_expected(link, limits.unsupported(renderer, link)), name, link)
             there = _canonical(read[link.key], name, link)
             found += [
                 f"{name}: {link.name} {key}: written {there.get(key)!r}, in the model {wanted.get(key)!r}"
@@ -229,8 +229,10 @@ def _rule(rule: Rule | None) -> Any:
 def rule_said(of: Said) -> tuple[tuple[str, object], ...]:
     """Return a rule in a form that can be compared."""
     networks = {key: of.get(key) and str(ipaddress.ip_network(of[key])) for key in ("source", "destination")}
+    version = 6 if any(":" in one for one in networks.values() if one) else 4
+    networks = {key: None if one in ("0.0.0.0/0", "::/0") else one for key, one in networks.items()}
     others = {key: of.get(key) for key in ("table", "priority", "mark", "tos")}
-    return tuple(sorted((networks | others).items()))
+    return tuple(sorted((networks | others | {"version": version}).items()))
 
 
 def _canonical(said: Said, manager: str, link: Link) -> Said:
@@ -261,7 +263,9 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
         said["dhcp4.hostname"] = None
     nic = link.nic
     said["metric4"] = said.get("metric4") if nic.dhcp4 else None
-    said["metric6"] = said.get("metric6") if nic.accept_ra and nic.ra_gateway else None
+    # netplan has one metric for both, and the drop-in that separates them is for physical NICs.
+    one_metric = manager == "netplan" and link.is_virtual and nic.dhcp4 and nic.dhcp6
+    said["metric6"] = said.get("metric6") if nic.accept_ra and nic.ra_gateway and not one_metric else None
     if manager == "networkmanager" and said["ra"]:
         # With advertisements, their flag M says whether DHCPv6 is used.
         said["dhcp6"] = None

@@ -171,6 +171,7 @@ def _address(one: Any) -> tuple[str, str | None, str | None]:
     if isinstance(one, str):
         return one, None, None
     ((address, options),) = one.items()
+    options = options or {}
     lifetime = options.get("lifetime")
     return address, options.get("label"), None if lifetime is None else str(lifetime)
 

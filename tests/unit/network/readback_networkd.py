@@ -195,6 +195,9 @@ def _network(link: Link, sections: Sections, said: Said) -> None:
             case _:
                 raise AssertionError(section)
     said["ra"] = advertised if accepts else set()
+    if said.get("kind") == "bridge" and not link.ports:
+        # Without ports it never has a carrier, and is configured without one.
+        said["ignore_carrier"] = None
 
 
 def token(keys: dict[str, str], said: Said) -> None:
@@ -232,14 +235,15 @@ def network_keys(lines: list[tuple[str, str]], said: Said) -> bool:
                 said["ipv6_address_generation"] = value
             case "KeepConfiguration":
                 said["critical"] = value != "no"
-            case "IgnoreCarrierLoss":
+            case "ConfigureWithoutCarrier" | "IgnoreCarrierLoss":
+                # The second one has the value of the first by default.
                 said["ignore_carrier"] = value != "no"
             case "Bond" | "Bridge":
                 said["master"] = value
             case "PrimarySlave":
                 said["primary"] = _YES[value]
             case _:
-                assert key in ("VLAN", "ConfigureWithoutCarrier"), key
+                assert key == "VLAN", key
     return accepts
 
 

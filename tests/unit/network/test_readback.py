@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from agent.config.nics import Nic, NicOptions, Route
@@ -12,33 +15,72 @@ from agent.network.managers import MANAGERS
 
 from . import readback_ifupdown
 from .cases import CASES
+from .rare_cases import RARE as OTHERS
 from .readback import DEFAULTS as _DEFAULTS
 from .readback import disagreements, of_links, without
-from .readback_cases import RARE
+from .readback_cases import RARE as OWN
 
 NAMES = [manager.name for manager in MANAGERS]
+RARE = OWN | {f"other-{case}": links for case, links in OTHERS.items()}
 DOCUMENTS = CASES | RARE
-#: Managers with renderers for rare values.
-RARELY = ("ifupdown", "networkmanager")
-WRITTEN = [(name, case) for name in NAMES for case in (DOCUMENTS if name in RARELY else CASES)]
 
 
-@pytest.mark.parametrize(("manager", "case"), WRITTEN)
+@pytest.mark.parametrize("case", DOCUMENTS)
+@pytest.mark.parametrize("manager", NAMES)
 def test_what_is_written_is_what_the_model_has(manager: str, case: str) -> None:
     assert of_links(DOCUMENTS[case], manager) == []
 
 
 @pytest.mark.parametrize("case", RARE)
-@pytest.mark.parametrize("manager", RARELY)
+@pytest.mark.parametrize("manager", NAMES)
 def test_a_value_that_is_lost_is_a_disagreement(manager: str, case: str) -> None:
     links, renderer = RARE[case], load(manager)
     for link in links:
         for key, path, value in limits.rare(link.nic):
             lost = _lost(link, path)
-            if path in renderer.unsupported(link) or _is_default(manager, key, value, link):
+            if path in limits.unsupported(renderer, link) or _is_default(manager, key, value, link):
                 continue
             files = tuple(_with_master(lost if one is link else one, link, lost) for one in links)
             assert of_links(links, manager, rendered=files), f"{path} is not read back"
+
+
+@pytest.mark.parametrize("case", DOCUMENTS)
+@pytest.mark.parametrize("manager", NAMES)
+def test_an_ordinary_value_that_is_lost_is_a_disagreement(manager: str, case: str) -> None:
+    links = DOCUMENTS[case]
+    for link in links:
+        named = limits.unsupported(load(manager), link)
+        for path, lost in [] if link.master else _without_each(link):
+            files = tuple(lost if one is link else one for one in links)
+            if path not in named:
+                assert of_links(links, manager, rendered=files), f"{path} is not read back"
+
+
+def _without_each(link: Link) -> Iterator[tuple[str, Link]]:
+    """Yield paths of ordinary values, and the link without each."""
+    nic = link.nic
+    for name in ("addresses", "nameservers", "search"):
+        for place, one in enumerate(getattr(nic, name)):
+            less = _changed(nic, name, tuple(other for other in getattr(nic, name) if other is not one))
+            if name == "addresses" and nic.options:
+                own = tuple(of for of in nic.options.addresses if of.address != one)
+                less = replace(less, options=replace(nic.options, addresses=own))
+            yield f"{name}[{place}]", replace(link, nic=less)
+    for place, route in enumerate(link.routes):
+        yield f"routes[{place}].type", replace(link, routes=tuple(r for r in link.routes if r is not route))
+    for route in link.table.routes if link.table else ():
+        assert link.table
+        table = replace(link.table, routes=tuple(r for r in link.table.routes if r is not route))
+        yield "table", replace(link, table=table)
+    for name, other in (("mtu", None), ("dhcp4", False), ("vlan", 4000)):
+        if getattr(nic, name):
+            yield name, replace(link, nic=_changed(nic, name, other))
+    if nic.bond and nic.bond.lacp_rate:
+        yield "bond.lacp_rate", replace(link, nic=replace(nic, bond=replace(nic.bond, lacp_rate=None)))
+
+
+def _changed(nic: Nic, name: str, value: Any) -> Nic:
+    return replace(nic, **{name: value})
 
 
 def _lost(link: Link, path: str) -> Link:
@@ -63,10 +105,15 @@ def _is_default(manager: str, key: str, value: object, link: Link) -> bool:
             # Domains go with the resolvers.
             return True
         version, _, option = key.partition(".")
+        if (manager, option) == ("networkmanager", "use_hostname") and link.nic.options:
+            other = link.nic.options.dhcp6 if version == "dhcp4" else link.nic.options.dhcp4
+            if other is not None and other.use_hostname == value:
+                return True
         of_ipv6 = version == "dhcp6" and option in ("use_routes", "use_mtu")
         default = _DEFAULTS[manager].get(option)
         return of_ipv6 or value == default or option == "route_metric"
-    return (key, value) == ("addresses.lifetime", "forever") or (key, value) == ("bridge.stp", False)
+    default = (("addresses.lifetime", "forever"), ("bridge.stp", False), ("routes.scope", "global"))
+    return (key, value) in default
 
 
 def test_an_entry_point_for_documents() -> None:

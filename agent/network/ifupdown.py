@@ -34,7 +34,7 @@ _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
 #: Keywords that begin a stanza, and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
-_IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 30.0, 60.0
+_IP_TIMEOUT, _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 5.0, 30.0, 60.0
 #: Characters of a NIC's name that are replaced in the name of its transient unit.
 _UNSAFE = r"[^A-Za-z0-9]"
 
@@ -135,6 +135,8 @@ def prepare(host: Host, link: Link) -> None:
     """Make ifupdown read the agent's folder, and comment out the NIC's stanzas in other files; those of lo
     only bring it up, and stay.
     """
+    if (old := host.read(paths(link.key)[0])) and units.is_active(host, "networking.service"):
+        _undo(host, old)
     main = host.read(INTERFACES)
     if main is None or not _sources(main):
         host.write(INTERFACES, (main if main is not None else _LOOPBACK) + f"\n{_SOURCE}\n")
@@ -142,6 +144,17 @@ def prepare(host: Host, link: Link) -> None:
         text = host.read(path)
         if text is not None and without(text, link.interface.name) != text:
             host.write(path, without(text, link.interface.name))
+
+
+def _undo(host: Host, old: str) -> None:
+    """Run the down lines of the NIC's file before it changes: ifdown runs after that, with the lines of
+    the new one only. A failure means that there is nothing to remove.
+    """
+    for line in lines(old):
+        fields = words(line)
+        if fields[:2] == ["down", "ip"]:
+            argv = fields[1:-2] if fields[-2:] == ["||", "true"] else fields[1:]
+            host.run(tuple(argv), timeout=_IP_TIMEOUT, check=False)
 
 
 def _sources(text: str) -> bool:

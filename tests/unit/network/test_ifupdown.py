@@ -177,3 +177,24 @@ def test_a_nic_that_the_administrator_brings_up_is_not_brought_up(running: Runni
     assert running.asked == [("ifdown", "--force", "eth2")]
     with pytest.raises(HostError):
         ifupdown.reload(running, [required])
+
+
+def test_what_the_old_file_has_added_is_removed_before_it_changes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[str, ...]]()
+
+    def run(_host: Host, argv: tuple[str, ...], **_how: object) -> Completed:
+        asked.append(argv)
+        return Completed(argv, 0, "", "")
+
+    monkeypatch.setattr(Host, "run", run)
+    old = RARE["routes-in-tables"][0]
+    host.write(ifupdown.paths(old.key)[0], ifupdown.render(old)[0].text)
+    # Nothing of it is in force yet.
+    ifupdown.prepare(host, PUBLIC)
+    assert asked == []
+    monkeypatch.setattr(units, "is_active", lambda _host, unit: unit == "networking.service")
+    ifupdown.prepare(host, PUBLIC)
+    assert asked[0] == ("ip", "-4", "rule", "del", "from", "203.0.113.10", "lookup", "101")
+    assert [argv[1:4] for argv in asked[1:]] == [("-4", "rule", "del"), ("-6", "rule", "del")]

@@ -19,16 +19,10 @@ _FOR_LO = ("routes", "rules", "addresses", "critical", "ignore_carrier", "activa
 
 def unsupported(link: Link) -> dict[str, str]:
     """Return why a value is not written, by its path."""
-    own = link.nic.options.addresses if link.nic.options else ()
-    labels = {one.label for one in own if has_label(link, one)}
-    found = {}
-    for key, path, value in limits.rare(link.nic):
-        if key == "addresses.label":
-            why = "" if value in labels else f"a label begins with {link.name}: and is for IPv4"
-        else:
-            why = _why(link, key, value)
-        if why:
-            found[path] = why
+    found = {path: why for key, path, value in limits.rare(link.nic) if (why := _why(link, key, value))}
+    for number, one in enumerate(link.nic.options.addresses if link.nic.options else ()):
+        if one.label and not has_label(link, one):
+            found[f"addresses[{number}].label"] = f"a label begins with {link.name}: and is for IPv4"
     return found
 
 
@@ -40,16 +34,21 @@ def _why(link: Link, key: str, value: object) -> str:
         return _why_leased(link, version, of_dhcp, value)
     if key == "link_local" and isinstance(value, tuple) and 4 in value:
         return "an IPv4 link-local address needs a program of its own"
-    if key == "ipv6_address_generation" and value == "stable-privacy":
-        return "the kernel has no secret for it"
+    if key == "ipv6_address_generation":
+        if value == "stable-privacy":
+            return "the kernel has no secret for it"
+        if link.nic.options and link.nic.options.link_local == ():
+            return "the kernel has one setting for it and for no link-local address"
     return ""
 
 
 def _why_leased(link: Link, version: str, key: str, value: object) -> str:
-    nic = link.nic
+    nic, own = link.nic, link.nic.options and link.nic.options.dhcp4
     if not (nic.dhcp4 if version == "dhcp4" else nic.dhcp6) or key == "route_metric":
         return ""
-    if version == "dhcp4" and (key == "hostname" or (key == "identifier" and link.interface.mac)):
+    if version == "dhcp4" and key == "hostname" and own and own.send_hostname is not False:
+        return ""
+    if version == "dhcp4" and key == "identifier" and link.interface.mac:
         return ""
     is_default = value is True or (key, value) in _DEFAULTS
     return "" if is_default else _DHCPCD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.config.nics import Bond, Bridge, Kind
 from agent.host.sysfs import listed
-from agent.lib.records import asdict
+from agent.lib.records import asdict, replace
 from agent.lib.text import WHITE, lines
 from agent.network import networkmanager_ip
 from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon
@@ -124,7 +124,8 @@ def bond_options(link: Link) -> tuple[dict[str, object], dict[str, str]]:
     refuses the whole profile.
     """
     bond, refused = link.nic.bond or Bond(), dict[str, str]()
-    miimon = bond_miimon(bond)
+    by_arp = bond.mode in _WITHOUT_LACP and bool(bond.options and bond.options.arp_ip_target)
+    miimon = bond_miimon(bond if by_arp else replace(bond, options=None))
     given: dict[str, object] = {
         "mode": bond.mode,
         "miimon": miimon,

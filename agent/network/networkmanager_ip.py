@@ -35,7 +35,7 @@ def ipv4(link: Link) -> Keys:
     local = nic.options is not None and 4 in (nic.options.link_local or ()) and is_link_local_possible(link)
     if nic.loopback:
         # It has its own addresses with every method; "disabled" is not allowed.
-        return {"method": "manual" if addresses else "auto", **addresses, **_routing(link, 4)}
+        return {"method": "manual" if addresses else "auto", **addresses, **_named(link, 4)}
     if not has_addresses(link, 4):
         return {"method": "link-local" if local else "disabled", **_routing(link, 4)}
     keys = {"method": "auto" if nic.dhcp4 else "manual", **addresses}
@@ -49,7 +49,7 @@ def ipv6(link: Link) -> Keys:
     """Return the keys of [ipv6]."""
     nic, addresses = link.nic, _addresses(link, 6)
     if nic.loopback:
-        return {"method": "manual" if addresses else "auto", **addresses, **_routing(link, 6)}
+        return {"method": "manual" if addresses else "auto", **addresses, **_named(link, 6)}
     if not uses_ipv6(link) and not has_link_local(link):
         return {"method": "disabled"}
     if link.accepts_router_advertisements:
@@ -64,6 +64,10 @@ def ipv6(link: Link) -> Keys:
         keys |= _generated(nic.options)
         keys |= _leased6(nic.options.dhcp6) if nic.dhcp6 and nic.options.dhcp6 else {}
     return {**keys, **_metric(link.metric6), **_resolvers(link, 6), **_routing(link, 6)}
+
+
+def _named(link: Link, wanted: int) -> Keys:
+    return (_resolvers(link, wanted) if has_addresses(link, wanted) else {}) | _routing(link, wanted)
 
 
 def hostname(link: Link) -> Keys:

@@ -6,7 +6,13 @@ from agent.config.nics import Kind
 from agent.network import limits
 from agent.network.interfaces import family
 from agent.network.networkmanager import bond_options, bridge_options
-from agent.network.networkmanager_ip import has_addresses, ignores_dns6, is_link_local_possible
+from agent.network.networkmanager_ip import (
+    has_addresses,
+    has_link_local,
+    ignores_dns6,
+    is_link_local_possible,
+    uses_ipv6,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +27,8 @@ _NEVER = {
     "addresses.lifetime": "a keyfile has no lifetimes",
     "ignore_carrier": "it is a setting of NetworkManager.conf(5) for the machine",
 }
+#: Whether domains are used, by the value; not for routing only.
+_USED = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def unsupported(link: Link) -> dict[str, str]:
@@ -34,6 +42,8 @@ def unsupported(link: Link) -> dict[str, str]:
         version = family(server)
         if not has_addresses(link, version):
             found[f"nameservers[{number}]"] = f"not allowed on a NIC without IPv{version}"
+    if link.nic.search and not link.master and not any(has_addresses(link, version) for version in (4, 6)):
+        found["search"] = "not allowed on a NIC without addresses"
     return found
 
 
@@ -44,6 +54,8 @@ def _why(link: Link, key: str, value: object) -> str:
         return _NEVER[key]
     if key == "link_local" and not is_link_local_possible(link):
         return "every NIC with IPv6 has an IPv6 link-local address"
+    if key.startswith("ipv6_") and not uses_ipv6(link) and not has_link_local(link):
+        return "IPv6 is off on this NIC"
     options = link.nic.options
     if key.startswith("dhcp4.") and link.nic.dhcp4 and options and options.dhcp4:
         return _why_leased(link, options.dhcp4, key)
@@ -52,11 +64,17 @@ def _why(link: Link, key: str, value: object) -> str:
     return ""
 
 
+def _are_domains_used(link: Link, dhcp: Dhcp, version: str) -> bool:
+    return dhcp.use_dns is not False if version == "dhcp4" else not ignores_dns6(link)
+
+
 def _why_leased(link: Link, dhcp: Dhcp, key: str) -> str:
     options = link.nic.options
     version, _, of = key.partition(".")
     match of:
-        case "use_domains" if dhcp.use_domains not in ("true", "yes") and dhcp.use_dns is not False:
+        case "use_domains" if _are_domains_used(link, dhcp, version) is not _USED.get(
+            dhcp.use_domains or ""
+        ):
             return "domains and resolvers have one switch"
         case "use_mtu" if version == "dhcp4" and dhcp.use_mtu is False and not link.nic.mtu:
             return "an MTU of DHCP is used unless the NIC has one"

@@ -143,7 +143,7 @@ def without(nic: Nic, path: str) -> Nic:
     found = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)", path)
     assert found, path
     key, rest = found[1], found[3]
-    record: Any = nic if key in ("routes", "rules", "nameservers", "bond", "bridge") else nic.options
+    record: Any = nic.options if nic.options and hasattr(nic.options, key) else nic
     changed = getattr(record, key)
     if found[2]:
         place = int(found[2])
@@ -249,7 +249,7 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     said["nameservers"] = tuple(sorted(servers, key=lambda one: ":" in one))
     said["ra"] = _advertised(frozenset(said.get("ra", ())), manager, link)
     if manager == "networkmanager":
-        _one_switch(said)
+        _one_switch(said, link)
     for version, wanted in (("dhcp4", link.nic.dhcp4), ("dhcp6", link.nic.dhcp6)):
         defaults = DEFAULTS[manager] if wanted else {}
         options = {**{f"{version}.{key}": None for key in defaults}, **said}
@@ -262,9 +262,9 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     if said.get("dhcp4.send_hostname") is False:
         said["dhcp4.hostname"] = None
     nic = link.nic
-    said["metric4"] = said.get("metric4") if nic.dhcp4 else None
     # netplan has one metric for both, and the drop-in that separates them is for physical NICs.
     one_metric = manager == "netplan" and link.is_virtual and nic.dhcp4 and nic.dhcp6
+    said["metric4"] = said.get("metric4") if nic.dhcp4 and not one_metric else None
     said["metric6"] = said.get("metric6") if nic.accept_ra and nic.ra_gateway and not one_metric else None
     if manager == "networkmanager" and said["ra"]:
         # With advertisements, their flag M says whether DHCPv6 is used.
@@ -272,6 +272,9 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     said["link_local"] = frozenset(said.get("link_local", {6}))
     if link.master or nic.loopback:
         said |= dict.fromkeys(("link_local", "ra"))
+    if manager == "networkd" and nic.kind is Kind.BRIDGE and not link.ports:
+        # It never has a carrier, and is configured without one.
+        said["ignore_carrier"] = None
     for key in _ALWAYS.get(manager, ()):
         said[key] = None
     if manager in ("ifupdown", "networkmanager") and said.get("activation_mode"):
@@ -287,7 +290,7 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     }
 
 
-def _one_switch(said: Said) -> None:
+def _one_switch(said: Said, link: Link) -> None:
     """Make equal what NetworkManager has one switch for: the host name of both DHCP versions; resolvers
     and domains.
     """
@@ -297,6 +300,15 @@ def _one_switch(said: Said) -> None:
     for version in ("dhcp4", "dhcp6"):
         if said.get(f"{version}.use_dns") is False:
             said[f"{version}.use_domains"] = "false"
+    given = link.nic.options.dhcp6 if link.nic.options else None
+    if link.accepts_router_advertisements and (given is None or given.use_dns is not link.nic.ra_dns):
+        # That of router advertisements.
+        said |= {"dhcp6.use_dns": None, "dhcp6.use_domains": None}
+    if link.nic.mtu:
+        said["dhcp4.use_mtu"] = None
+    if said.get("dhcp6.identifier") is None:
+        # DHCPv6 has no other.
+        said["dhcp6.identifier"] = "duid"
 
 
 def _advertised(flags: frozenset[str], manager: str, link: Link) -> frozenset[str]:

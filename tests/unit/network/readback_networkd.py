@@ -195,9 +195,6 @@ def _network(link: Link, sections: Sections, said: Said) -> None:
             case _:
                 raise AssertionError(section)
     said["ra"] = advertised if accepts else set()
-    if said.get("kind") == "bridge" and not link.ports:
-        # Without ports it never has a carrier, and is configured without one.
-        said["ignore_carrier"] = None
 
 
 def token(keys: dict[str, str], said: Said) -> None:

@@ -64,6 +64,9 @@ def _profile(link: Link, profile: configparser.ConfigParser) -> Said:
     if "ipv4" in profile:
         _ipv4(dict(profile["ipv4"]), said)
         _ipv6(dict(profile["ipv6"]), said)
+    if kind == "loopback":
+        # With this method too, lo has static addresses only.
+        said["dhcp4"] = False
     if "hostname" in profile:
         used = profile["hostname"]["from-dhcp"] == "1"
         said |= {f"{version}.use_hostname": used for version in ("dhcp4", "dhcp6")}

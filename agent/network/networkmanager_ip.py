@@ -184,8 +184,9 @@ def _options(route: Route, wanted: int) -> list[str]:
     given |= {"table": route.table, "type": route.type if route.type != "unicast" else None}
     if of := route.options:
         given |= {"src": of.source, "mtu": of.mtu, "initcwnd": of.initcwnd, "initrwnd": of.initrwnd}
-        # The kernel has no scopes for IPv6.
-        given["scope"] = _SCOPES.get(of.scope) if of.scope and wanted == 4 else None
+        # The kernel has no scopes for IPv6; that of a local route is always host.
+        scoped = wanted == 4 and route.type != "local"
+        given["scope"] = _SCOPES.get(of.scope) if of.scope and scoped else None
     return [f"{key}={value}" for key, value in sorted(given.items()) if value is not None]
 
 

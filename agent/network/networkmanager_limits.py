@@ -38,6 +38,10 @@ def unsupported(link: Link) -> dict[str, str]:
         found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
     if link.nic.kind is Kind.BRIDGE:
         found |= {f"bridge.{key}": why for key, why in bridge_options(link)[1].items()}
+    for number, route in enumerate(link.nic.routes):
+        scope = route.options.scope if route.options else None
+        if route.type == "local" and scope not in (None, "host") and family(route.destination) == 4:
+            found[f"routes[{number}].scope"] = "a local route has the scope host"
     for number, server in enumerate(link.nic.nameservers if not link.master else ()):
         version = family(server)
         if not has_addresses(link, version):

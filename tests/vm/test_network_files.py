@@ -15,6 +15,8 @@ from agent.network import load
 from agent.network.interfaces import Link
 from agent.network.plan import plan
 from tests.unit.network.cases import CASES, INTERFACES
+from tests.unit.network.random_nics import document
+from tests.unit.network.readback import links_of
 from tests.unit.network.readback_cases import RARE
 from tests.vm.rig import ImageSpec, Network
 from tests.vm.rig.tree import chroot, merged
@@ -153,6 +155,19 @@ def _renamed(line: str) -> str:
     key, equals, value = line.partition("=")
     # An address with the prefix of a single one is written without it.
     return _NEW_NAMES.get(key, key) + equals + re.sub(r"(:[0-9a-f]+)/128\b(?= )", r"\1", value)
+
+
+def test_networkmanager_refuses_no_profile(networkmanager_tree: Path) -> None:
+    """One value that it refuses would cost the NIC."""
+    folder = networkmanager_tree / "random"
+    folder.mkdir()
+    for seed in range(60):
+        for link in links_of(document(seed)):
+            (file,) = load("networkmanager").render(link)
+            (folder / f"{seed}-{link.name}").write_text(file.text)
+    modify = "nmcli --offline connection modify connection.zone '' < $file > /dev/null || echo $file"
+    said, status = _run(networkmanager_tree, f"for file in /random/*; do {modify}; done")
+    assert (said, status) == ("", 0)
 
 
 @pytest.mark.parametrize("case", DOCUMENTS)

@@ -55,10 +55,16 @@ def disagreements(nics: Iterable[Nic], manager: str = "") -> list[str]:
     an interface for each physical NIC, with the NIC's MAC and name where it has them.
     """
     nics = list(nics)
-    there = {nic.number: _interface(nic) for nic in nics if nic.kind is Kind.PHYSICAL}
-    links = plan(nics, there, slaac=False)
+    links = links_of(nics)
     found = [f"{nic.number}: not planned" for nic in nics if nic.number not in {x.nic.number for x in links}]
     return found + of_links(links, manager)
+
+
+def links_of(nics: Iterable[Nic]) -> tuple[Link, ...]:
+    """Return the links as planned on such a machine."""
+    nics = list(nics)
+    there = {nic.number: _interface(nic) for nic in nics if nic.kind is Kind.PHYSICAL}
+    return plan(nics, there, slaac=False)
 
 
 def _interface(nic: Nic) -> Interface:

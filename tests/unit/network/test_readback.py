@@ -15,6 +15,7 @@ from agent.network.managers import MANAGERS
 
 from . import readback_ifupdown
 from .cases import CASES
+from .random_nics import document
 from .rare_cases import RARE as OTHERS
 from .readback import DEFAULTS as _DEFAULTS
 from .readback import disagreements, of_links, without
@@ -114,6 +115,13 @@ def _is_default(manager: str, key: str, value: object, link: Link) -> bool:
         return of_ipv6 or value == default or option == "route_metric"
     default = (("addresses.lifetime", "forever"), ("bridge.stp", False), ("routes.scope", "global"))
     return (key, value) in default
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+@pytest.mark.parametrize("manager", ["networkd", "ifupdown", "networkmanager"])
+def test_values_in_any_combination(manager: str, first: int) -> None:
+    for seed in range(first, first + 20):
+        assert disagreements(document(seed), manager) == [], f"document({seed})"
 
 
 def test_an_entry_point_for_documents() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from agent.config.nics import Kind
 from agent.network import limits
 from agent.network.interfaces import family
-from agent.network.networkmanager import bond_options, bridge_options
 from agent.network.networkmanager_ip import (
     has_addresses,
     has_link_local,
@@ -13,6 +12,7 @@ from agent.network.networkmanager_ip import (
     is_link_local_possible,
     uses_ipv6,
 )
+from agent.network.networkmanager_virtual import bond_options, bridge_options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NOT_ON_LO = "lo has addresses, routes and rules only"
 _FOR_LO = ("routes", "rules", "addresses", "critical", "activation_mode")
-#: Keys whose values are never written.
+#: Keys of which no value is written.
 _NEVER = {
     "addresses.label": "a keyfile has no labels",
     "addresses.lifetime": "a keyfile has no lifetimes",

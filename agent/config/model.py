@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from agent.config.nics import Nic
+    from agent.config.system import System
 
     Part = TypeVar("Part", "AccountOptions", "Naming", "Sshd")
 
@@ -180,6 +181,8 @@ class InstanceConfig:
     #: Names and values of the medium's metadata, for ``gandi-agent get``.
     metadata: tuple[tuple[str, str], ...] = ()
     timezone: str | None = None
+    #: What the document says of the rest of the system; None for most machines.
+    system: System | None = None
     #: The document had errors, so items may be missing here: nothing is withdrawn because it is missing.
     partial: bool = False
     groups: tuple[Group, ...] = ()
@@ -196,19 +199,23 @@ class InstanceConfig:
 
 
 #: What version 0.1 had not.
-_ADDED = frozenset({"groups", "deferred", "naming", "sshd", "network_disabled"})
+_ADDED = frozenset({"groups", "deferred", "naming", "sshd", "network_disabled", "system"})
 
 
 def to_dict(config: InstanceConfig) -> dict[str, Any]:
     """Return the configuration as a document of JSON's types, for ``from_dict``. What version 0.1 had not is
     left out if it is empty: an older document is the same one after an upgrade.
     """
-    document = asdict(replace(config, nics=(), users=()))
+    document = asdict(replace(config, nics=(), users=(), system=None))
     document = {name: value for name, value in document.items() if value or name not in _ADDED}
     for script in (*document["scripts"], *document["boot"]):
         if script["frequency"] == PER_INSTANCE:
             del script["frequency"]
     users = [_without_empty_options(asdict(user)) for user in config.users]
+    if config.system:
+        from agent.config import system
+
+        document["system"] = system.to_dict(config.system)
     listed = {"nics": [nics.to_dict(nic) for nic in config.nics], "users": users}
     return document | listed | {"version": VERSION}
 
@@ -249,10 +256,19 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
             deferred=tuple(File(**file) for file in document.pop("deferred", ())),
             naming=Naming(**naming) if (naming := document.pop("naming", None)) else None,
             sshd=_sshd(sshd) if (sshd := document.pop("sshd", None)) else None,
+            system=_system(document.pop("system", None)),
             **document,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged document: {error}") from error
+
+
+def _system(given: dict[str, Any] | None) -> System | None:
+    if given is None:
+        return None
+    from agent.config import system
+
+    return system.from_dict(given)
 
 
 def _script(script: dict[str, Any]) -> Script:

@@ -39,6 +39,9 @@ class Root:
 
 def find(ctx: Context, system: System) -> Root | str:
     """Find the root disk. Return it, or why there is none that can grow."""
+    config = ctx.config or ctx.state.config()
+    if config and config.system and not config.system.grow_root:
+        return "not grown: the document says so (growpart, resize_rootfs)"
     found = mounts.mounts(ctx.host)
     top = [mount for mount in found if mount.mountpoint == "/"]
     name = (

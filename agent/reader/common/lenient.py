@@ -62,14 +62,16 @@ class Unused:
     """The keys of a part that are documented and not handled, each with the reason; spelled with ``_``.
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
-    ``unsupported`` costs itself, as its item means the same without it; and so does, at the top of a
-    document, a refused one. ``unknown``: what any other key costs.
+    ``unsupported`` costs itself, as its item means the same without it; and so does a refused one at the top
+    of a document, and of a ``section``, in which the keys are independent too. ``unknown``: what any other
+    key costs.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
     unknown: str = ITSELF
+    section: bool = False
 
 
 UNUSED: dict[type, Unused] = {}
@@ -84,9 +86,11 @@ def unused(
     refused: Mapping[str, str] | None = None,
     unsupported: Mapping[str, str] | None = None,
     unknown: str = ITEM,
+    section: bool = False,
 ) -> None:
     """Declare the keys of a part that it does not handle (see ``Unused``)."""
-    UNUSED[of] = Unused(harmless or {}, refused or {}, unsupported or {}, unknown)
+    kept = Unused(harmless or {}, refused or {}, unsupported or {}, ITSELF if section else unknown, section)
+    UNUSED[of] = kept
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, exact: bool = False) -> Any:
@@ -270,7 +274,7 @@ class _Reading:
         if why := unhandled.harmless.get(str(key)):
             return Problem(_any_item(at), f"no effect: {why}", "", HARMLESS), False
         why = unhandled.refused.get(str(key))
-        if why and above:
+        if why and above and not unhandled.section:
             return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
         if why := why or unhandled.unsupported.get(str(key)):
             return Problem(at, f"not supported: {why}", "do it in another way", UNSUPPORTED), False

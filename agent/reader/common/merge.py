@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import Naming, Script, Sshd
     from agent.config.nics import Nic
+    from agent.config.system import System
 
 #: Stands for the account of CONFIG_DEFAULT_USER, which documents do not name.
 DEFAULT = ""
@@ -77,6 +78,9 @@ class Draft:
         self.default_user = ""
         #: Whether keys that the platform adds to the documents' own are wanted.
         self.platform_keys = True
+        self.system: System | None = None
+        #: The user data say that the vendor data are not to be used.
+        self.ignores_vendor_data = False
         self.nics: tuple[Nic, ...] = ()
         self.network_disabled = False
         self.nameservers: list[str] = []
@@ -116,6 +120,7 @@ class Draft:
             search=tuple(dict.fromkeys(self.search)),
             metadata=tuple(sorted(self.metadata.items())),
             timezone=self.timezone or None,
+            system=self.system,
             partial=any(problem.is_error for problem in self.problems),
             network_disabled=self.network_disabled,
         )

@@ -13,7 +13,7 @@ from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
 from agent.reader.common.values import Choice
-from agent.reader.formats import cloud_accounts, cloud_ssh, yaml_events
+from agent.reader.formats import cloud_accounts, cloud_ssh, cloud_system, cloud_unhandled, yaml_events
 from agent.reader.formats.gzip_data import gunzip
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ unused(Written, refused={"source": "content is not fetched from elsewhere"})
 
 
 @dataclass(frozen=True, slots=True)
-class CloudConfig(cloud_ssh.Ssh):
+class CloudConfig(cloud_system.SystemKeys):
     """The document."""
 
     hostname: str = value(host_name, "")
@@ -89,8 +89,8 @@ class CloudConfig(cloud_ssh.Ssh):
 
 unused(
     CloudConfig,
-    harmless=cloud_ssh.HARMLESS,
-    refused=cloud_accounts.REFUSED | cloud_ssh.REFUSED,
+    harmless=cloud_unhandled.HARMLESS | cloud_ssh.HARMLESS,
+    refused=cloud_unhandled.REFUSED | cloud_accounts.REFUSED | cloud_ssh.REFUSED,
     unknown=ITSELF,
 )
 
@@ -113,6 +113,7 @@ def parse(text: str, name: str, draft: Draft) -> dict[str, Any] | None:
 def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> None:
     """Add the document's configuration to the draft; ``prefix`` is that of its programs' names."""
     cloud_accounts.normalise(document)
+    cloud_system.normalise(document)
     names_user = bool(document.get("user"))
     found, problems = validate(CloudConfig, document)
     draft.add_problems(name, problems)
@@ -120,6 +121,7 @@ def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> Non
     draft.timezone = draft.timezone or found.timezone
     cloud_accounts.apply(found, name, draft, names_user=names_user)
     cloud_ssh.apply(found, name, draft)
+    cloud_system.add(found, name, draft)
     for place, file in enumerate(found.write_files or ()):
         if file is not None:
             _file(file, f"{name}: write_files[{place}]", draft)

@@ -90,6 +90,10 @@ def read(
     """
     if not raw.strip(_WHITE):
         return
+    if vendor and draft.ignores_vendor_data:
+        what = "not used: the user data say so (vendor_data.enabled)"
+        draft.add_problem(name, what, severity=HARMLESS)
+        return
     held = small(name, raw, LIMIT, draft.problems)
     if held is None:
         return

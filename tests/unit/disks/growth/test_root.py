@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from agent.block import storage
+from agent.config.model import Identity, InstanceConfig
 from agent.config.settings import Settings
+from agent.config.system import System as DocumentSystem
 from agent.context import Context, context
 from agent.disks.base.system import System
 from agent.disks.decide import gather
@@ -86,3 +88,14 @@ def test_on_a_volume_of_several_devices(ctx: Context, tmp_path: Path) -> None:
     (slaves / "vda1").symlink_to((slaves / "vda2").resolve().parent / "vda1")
     mountinfo(ctx, "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw")
     assert "several devices" in str(root.find(ctx, system()))
+
+
+def test_a_document_that_says_not_to(ctx: Context) -> None:
+    mountinfo(ctx, "27 1 254:2 / / rw - ext4 /dev/vda2 rw")
+    config = InstanceConfig(Identity("nocloud", "1"), system=DocumentSystem(grow_root=False))
+    ctx.state.set_instance(config.identity)
+    ctx.state.store_config(config, {})
+    assert ctx.config is None, "a daemon that has run no stage reads what is stored"
+    assert "growpart" in str(root.find(ctx, system()))
+    ctx.config = InstanceConfig(config.identity, system=DocumentSystem(locale="C"))
+    assert isinstance(root.find(ctx, system()), root.Root)

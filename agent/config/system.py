@@ -1,0 +1,203 @@
+"""The rest of a document: what cloud-config says of the system beyond accounts, files and the network.
+
+Stored with the document (agent/config/model.py), and imported only for one that has such a part.
+"""
+
+from __future__ import annotations
+
+from agent.lib.records import asdict, dataclass, fields
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, TypeVar
+
+    One = TypeVar("One")
+
+
+@dataclass(frozen=True, slots=True)
+class Keyboard:
+    """The keyboard, in the names of xkeyboard-config(7)."""
+
+    layout: str
+    model: str = "pc105"
+    variant: str = ""
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ntp:
+    """Time servers. ``client`` is a program's name, "" for the one that is installed."""
+
+    servers: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CaCerts:
+    """Certificates in PEM, one each; with ``remove_defaults`` those of the image are not trusted."""
+
+    trusted: tuple[str, ...] = ()
+    remove_defaults: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package to install. With ``manager`` (apt) it is for systems with that package manager only."""
+
+    name: str
+    version: str = ""
+    manager: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """What the package manager does once: refresh its lists, upgrade, install, and reboot if that is due."""
+
+    names: tuple[Package, ...] = ()
+    update: bool = False
+    upgrade: bool = False
+    reboot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AptSource:
+    """A source of packages: a line of sources.list(5) and an armored key, either of which may be empty."""
+
+    name: str
+    source: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Apt:
+    """Sources of apt. ``proxies``: URLs by scheme. ``conf``: text of apt.conf(5)."""
+
+    sources: tuple[AptSource, ...] = ()
+    proxies: tuple[tuple[str, str], ...] = ()
+    conf: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of fstab(5)."""
+
+    spec: str
+    mountpoint: str
+    fstype: str = "auto"
+    options: str = "defaults,nofail"
+    dump: int = 0
+    passno: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SwapFile:
+    """A file to swap to. Sizes are in bytes; ``size`` None depends on the memory, up to ``maxsize`` (0: no
+    other limit than the free space).
+    """
+
+    path: str
+    size: int | None = None
+    maxsize: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """Power off, reboot or halt, once, after everything else. ``delay`` in minutes. ``timeout``: seconds to
+    wait for the end of the boot. ``condition``: a command that must succeed; () for none.
+    """
+
+    mode: str
+    delay: int = 0
+    message: str = ""
+    timeout: int = 30
+    condition: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What the document says of the system; a part that it does not have is None or empty."""
+
+    locale: str = ""
+    keyboard: Keyboard | None = None
+    ntp: Ntp | None = None
+    ca_certs: CaCerts | None = None
+    packages: Packages | None = None
+    apt: Apt | None = None
+    mounts: tuple[Mount, ...] = ()
+    swap: SwapFile | None = None
+    power: Power | None = None
+    final_message: str = ""
+    #: The root filesystem grows with its disk (growpart, resize_rootfs).
+    grow_root: bool = True
+
+
+#: The parts that are records.
+_PARTS: dict[str, type] = {
+    "keyboard": Keyboard,
+    "ntp": Ntp,
+    "ca_certs": CaCerts,
+    "swap": SwapFile,
+    "power": Power,
+}
+
+
+def to_dict(system: System) -> dict[str, Any]:
+    """Return the record as a document of JSON's types, without what has its default."""
+    plain = System()
+    return {
+        one.name: _asdict(getattr(system, one.name))
+        for one in fields(System)
+        if getattr(system, one.name) != getattr(plain, one.name)
+    }
+
+
+def _asdict(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [asdict(one) for one in value]
+    return value if isinstance(value, str | bool) else asdict(value)
+
+
+def from_dict(given: Mapping[str, Any]) -> System:
+    """Return the record of ``to_dict``'s document; lists may be tuples. Raise TypeError if it is damaged."""
+    found = dict(given)
+    for name, of in _PARTS.items():
+        if name in found:
+            found[name] = _record(of, found[name])
+    if "packages" in found:
+        packages = dict(found["packages"])
+        names = tuple(_record(Package, one) for one in packages.pop("names"))
+        found["packages"] = Packages(names, **packages)
+    if "apt" in found:
+        apt = dict(found["apt"])
+        sources = tuple(_record(AptSource, one) for one in apt.pop("sources"))
+        proxies = tuple((scheme, url) for scheme, url in apt.pop("proxies"))
+        found["apt"] = Apt(sources, proxies, **apt)
+    if "mounts" in found:
+        found["mounts"] = tuple(_record(Mount, one) for one in found["mounts"])
+    return System(**found)
+
+
+def _record(of: type[One], given: Mapping[str, Any]) -> One:
+    return of(**{name: tuple(one) if isinstance(one, list) else one for name, one in given.items()})
+
+
+def merged(first: System | None, more: System) -> System:
+    """Return the values of ``first``, and of ``more`` where it says nothing; parts are merged alike."""
+    return _merged(first, more) if first else more
+
+
+def _merged(first: Any, more: Any) -> Any:
+    of, chosen = type(first), {}
+    for one in fields(of):
+        mine, other = getattr(first, one.name), getattr(more, one.name)
+        if isinstance(mine, _RECORDS) and isinstance(other, _RECORDS):
+            chosen[one.name] = _merged(mine, other)
+        else:
+            chosen[one.name] = other if mine == one.default or mine is None else mine
+    return of(**chosen)
+
+
+#: The parts that are merged value by value, as cloud-init merges dictionaries.
+_RECORDS = (Keyboard, Ntp, CaCerts, Packages, Apt, SwapFile)

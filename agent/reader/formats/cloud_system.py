@@ -1,0 +1,312 @@
+"""The keys of ``#cloud-config`` about the system: packages, time, mounts, power; and those that are refused.
+
+Format: cloud-init's module reference.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.config import system
+from agent.lib.canonical_json import canonical
+from agent.lib.records import dataclass
+from agent.reader.common import values
+from agent.reader.common.lenient import ITSELF, named, part, parts, unused, value
+from agent.reader.common.values import Choice, Whole
+from agent.reader.formats import cloud_ssh
+from agent.reader.formats import cloud_system_values as written_as
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from agent.reader.common.merge import Draft
+
+#: Maximum bytes of all these parts: they have to fit into the answer beside accounts and NICs.
+_ALL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Keyboard:
+    """``keyboard``."""
+
+    layout: str = value(written_as.xkb, exact=True)
+    model: str = value(written_as.xkb, "pc105", exact=True)
+    variant: str = value(written_as.xkb, "", exact=True)
+    options: str = value(written_as.xkb, "", exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Ntp:
+    """``ntp``."""
+
+    enabled: bool = value(values.boolean, default=True, exact=True)
+    ntp_client: str = value(Choice(("", "auto", "systemd-timesyncd", "chrony")), "", exact=True)
+    servers: list[str | None] | None = parts(written_as.time_host)
+    pools: list[str | None] | None = parts(written_as.time_host)
+
+
+@dataclass(frozen=True, slots=True)
+class CaCerts:
+    """``ca_certs``."""
+
+    remove_defaults: bool = value(values.boolean, default=False, exact=True)
+    trusted: list[str | None] | None = parts(written_as.certificate)
+
+
+@dataclass(frozen=True, slots=True)
+class AptSource:
+    """``apt.sources.NAME``."""
+
+    source: str = value(written_as.source, "", exact=True)
+    key: str = value(written_as.armored, "", exact=True)
+    filename: str = value(values.line, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Apt:
+    """``apt``."""
+
+    sources: dict[str, AptSource | None] | None = named(AptSource)
+    proxy: str = value(written_as.proxy, "")
+    http_proxy: str = value(written_as.proxy, "")
+    https_proxy: str = value(written_as.proxy, "")
+    ftp_proxy: str = value(written_as.proxy, "")
+    conf: str = value(written_as.bounded_text, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """``swap``."""
+
+    filename: str = value(values.path, exact=True)
+    size: int | None = value(written_as.size, None, exact=True)
+    maxsize: int | None = value(written_as.size, None, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """``power_state``."""
+
+    mode: str = value(Choice(("poweroff", "reboot", "halt")), exact=True)
+    delay: int = value(written_as.delay, 0, exact=True)
+    message: str = value(values.line, "")
+    timeout: int | None = value(Whole(0, 86400), 30)
+    condition: tuple[str, ...] = value(written_as.condition, (), exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Grow:
+    """``growpart``."""
+
+    mode: str = value(written_as.mode, "auto", exact=True)
+    devices: list[str | None] | None = parts(written_as.grown, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class VendorData:
+    """``vendor_data``, ``vendor_data2``."""
+
+    enabled: bool = value(values.boolean, default=True, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SystemKeys(cloud_ssh.Ssh):
+    """The keys of the document that this module reads."""
+
+    locale: str = value(written_as.locale, "")
+    keyboard: Keyboard | None = part(Keyboard)
+    ntp: Ntp | None = part(Ntp)
+    ca_certs: CaCerts | None = part(CaCerts)
+    packages: list[system.Package | None] | None = parts(written_as.package)
+    package_update: bool = value(values.boolean, default=False)
+    package_upgrade: bool = value(values.boolean, default=False)
+    package_reboot_if_required: bool = value(values.boolean, default=False)
+    apt: Apt | None = part(Apt)
+    mounts: list[tuple[str | None, ...] | None] | None = parts(written_as.mount)
+    mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, ())
+    swap: Swap | None = part(Swap)
+    power_state: Power | None = part(Power)
+    final_message: str = value(written_as.message, "")
+    growpart: Grow | None = part(Grow)
+    resize_rootfs: bool = value(written_as.resized, default=True)
+    vendor_data: VendorData | None = part(VendorData)
+
+
+unused(Keyboard, unknown=ITSELF)
+unused(
+    Ntp,
+    refused={
+        "peers": "only servers and pools are written",
+        "allow": "this machine serves no time",
+        "config": "no template of the client's configuration is written: use write_files",
+    },
+)
+unused(CaCerts)
+unused(
+    AptSource,
+    refused={
+        "keyid": "a key is not fetched from the network: write it as key",
+        "keyserver": "a key is not fetched from the network: write it as key",
+        "append": "the file is always written whole",
+    },
+)
+unused(
+    Apt,
+    section=True,
+    harmless={"preserve_sources_list": "the image's sources are never removed"},
+    refused={
+        "primary": "the image's own mirrors are kept: write the mirror as an entry of sources",
+        "security": "the image's own mirrors are kept: write the mirror as an entry of sources",
+        "sources_list": "the image's own list is kept: write the lines as entries of sources",
+        "disable_suites": "the image's own sources are kept",
+        "add_apt_repo_match": "each entry of sources is written as it is",
+        "debconf_selections": "run debconf-set-selections in bootcmd",
+    },
+)
+unused(Swap)
+unused(Power)
+unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is not read"})
+unused(VendorData, refused={"prefix": "vendor data run without another program"})
+
+
+#: Earlier names of keys.
+_FORMER = {
+    "apt_update": "package_update",
+    "apt_upgrade": "package_upgrade",
+    "apt_reboot_if_required": "package_reboot_if_required",
+}
+
+
+def normalise(document: dict[str, Any]) -> None:
+    """Convert the other forms of keys that depend on more than one value."""
+    for former, key in _FORMER.items():
+        if former in document:
+            document.setdefault(key, document.pop(former))
+    listed = document.get("packages")
+    if isinstance(listed, list):
+        # Packages of one manager: each of them an item of its own, so that a wrong one costs only itself.
+        document["packages"] = [
+            one
+            for entry in listed
+            for one in (
+                [{kind: inner} for kind, several in entry.items() for inner in several]
+                if isinstance(entry, dict) and all(isinstance(several, list) for several in entry.values())
+                else [entry]
+            )
+        ]
+
+
+def add(found: SystemKeys, name: str, draft: Draft) -> None:
+    """Add what the document says of the system to the draft."""
+    if found.vendor_data and not found.vendor_data.enabled:
+        draft.ignores_vendor_data = True
+    more = system.System(
+        locale=found.locale,
+        keyboard=_keyboard(found.keyboard),
+        ntp=_ntp(found.ntp),
+        ca_certs=_ca_certs(found.ca_certs),
+        packages=_packages(found),
+        apt=_apt(found.apt),
+        mounts=tuple(_mount(one, found.mount_default_fields) for one in found.mounts or () if one),
+        swap=_swap(found.swap),
+        power=_power(found.power_state),
+        final_message=found.final_message,
+        grow_root=found.resize_rootfs and _grows(found.growpart),
+    )
+    if more == system.System():
+        return
+    whole = system.merged(draft.system, more)
+    if len(canonical(system.to_dict(whole))) > _ALL:
+        what = f"packages, certificates and mounts of more than {_ALL} bytes in all: left out"
+        draft.add_problem(name, what, "deliver less")
+        return
+    draft.system = whole
+
+
+def _keyboard(found: Keyboard | None) -> system.Keyboard | None:
+    if found is None or not found.layout:
+        return None
+    return system.Keyboard(found.layout, found.model, found.variant, found.options)
+
+
+def _ntp(found: Ntp | None) -> system.Ntp | None:
+    if found is None or not found.enabled:
+        return None
+    client = "" if found.ntp_client == "auto" else found.ntp_client
+    made = system.Ntp(_there(found.servers), _there(found.pools), client)
+    return None if made == system.Ntp() else made
+
+
+def _ca_certs(found: CaCerts | None) -> system.CaCerts | None:
+    if found is None or not (found.trusted or found.remove_defaults):
+        return None
+    return system.CaCerts(_there(found.trusted), found.remove_defaults)
+
+
+def _packages(found: SystemKeys) -> system.Packages | None:
+    made = system.Packages(
+        _there(found.packages),
+        found.package_update,
+        found.package_upgrade,
+        found.package_reboot_if_required,
+    )
+    return None if made in (system.Packages(), system.Packages(reboot=True)) else made
+
+
+def _apt(found: Apt | None) -> system.Apt | None:
+    if found is None:
+        return None
+    sources = tuple(
+        system.AptSource(_file_name(one.filename or key), one.source, one.key)
+        for key, one in (found.sources or {}).items()
+        if one and (one.source or one.key)
+    )
+    urls = {"http": found.http_proxy or found.proxy, "https": found.https_proxy, "ftp": found.ftp_proxy}
+    made = system.Apt(sources, tuple((kind, url) for kind, url in urls.items() if url), found.conf)
+    return None if made == system.Apt() else made
+
+
+def _file_name(text: str) -> str:
+    """Return a name of a file in sources.list.d, which may have letters, digits, ``_``, ``-`` and ``.``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", text.strip().rpartition("/")[2].removesuffix(".list"))[:100]
+
+
+def _mount(written: tuple[str | None, ...], preset: tuple[str | None, ...]) -> system.Mount:
+    # As cloud-init: the defaults are for all six fields, or for the last four.
+    preset = preset if len(preset) == 6 else (None, None, *preset)
+    plain = (None, None, "auto", "defaults,nofail", "0", "0")
+    chosen = [
+        next((one for one in (*each, "") if one is not None), "")
+        for each in zip(
+            *(row + (None,) * (6 - len(row)) for row in (written, preset[:6], plain)), strict=True
+        )
+    ]
+    spec, point, fstype, options, dump, passno = chosen
+    spec = f"/dev/{spec}" if written_as.KERNELS_NAME.fullmatch(spec) else spec
+    return system.Mount(spec, point, fstype, options, int(dump), int(passno))
+
+
+def _swap(found: Swap | None) -> system.SwapFile | None:
+    # A size of 0 is a machine without a swap file.
+    if found is None or found.size == 0:
+        return None
+    return system.SwapFile(found.filename, found.size, found.maxsize or 0)
+
+
+def _power(found: Power | None) -> system.Power | None:
+    if found is None:
+        return None
+    timeout = 30 if found.timeout is None else found.timeout
+    return system.Power(found.mode, found.delay, found.message, timeout, found.condition)
+
+
+def _grows(found: Grow | None) -> bool:
+    return found is None or (
+        found.mode not in ("off", "false") and (found.devices is None or "/" in found.devices)
+    )
+
+
+def _there(found: Any) -> tuple[Any, ...]:
+    """Return the items that could be read."""
+    return tuple(one for one in found or () if one is not None)

@@ -1,0 +1,215 @@
+"""Readers of the values of ``agent.reader.formats.cloud_system``."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from agent.config import system
+from agent.reader.common import fields, values
+from agent.reader.common.values import Choice
+
+#: Maximum characters of one text: a certificate, a key, a configuration.
+_TEXT = 256 << 10
+_PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@+._:~^=/-]{0,200}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^*-]{0,200}")
+_LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[A-Za-z0-9]{1,20})?")
+#: A part of xkeyboard-config(7); several are separated by commas.
+_XKB = re.compile(r"[A-Za-z0-9_,:()+-]{0,200}")
+_CERTIFICATE = re.compile(
+    r"\s*-----BEGIN (?:TRUSTED )?CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END (?:TRUSTED )?CERTIFICATE-----\s*"
+)
+_ARMOR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+_SOURCE = re.compile(r"deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?[^ \t\n\[]+[ \t]+[^ \t\n]+[^\n]*")
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.0)?\s*([BKMGT]?)(?:iB|B)?", re.IGNORECASE)
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+#: Names of mounts() for which cloud-init asks a metadata service.
+_ALIASES = re.compile(r"(?:ephemeral|ebs|root|swap|ami)[0-9]*(?:\.[0-9]+)?")
+#: Names of disks and partitions without /dev/.
+KERNELS_NAME = re.compile(r"(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?|md|dm-)[0-9]*")
+_WORD = re.compile(r"[^\s#]{1,500}")
+
+
+def bounded_text(written: object) -> str:
+    """Return text of at most 256 Ki characters."""
+    found = fields.text(written)
+    if len(found) > _TEXT:
+        raise ValueError(f"longer than {_TEXT} characters; write less")
+    return found
+
+
+def _is_boolean(written: object) -> bool:
+    """Return whether a value is true or false, also as YAML's words, which are read as text."""
+    return isinstance(written, bool) or (isinstance(written, str) and written in ("true", "false"))
+
+
+def locale(written: object) -> str:
+    """Return a locale's name; "" for null and false, which leave the image's."""
+    found = "" if _is_boolean(written) else fields.stripped(written)
+    if found and not _LOCALE.fullmatch(found):
+        raise ValueError("not a locale; write for example fr_FR.UTF-8")
+    return found
+
+
+def xkb(written: object) -> str:
+    """Return a name of xkeyboard-config(7)."""
+    found = fields.stripped(written)
+    if not _XKB.fullmatch(found):
+        raise ValueError("not a name of xkeyboard-config(7); write for example fr")
+    return found
+
+
+def time_host(written: object) -> str:
+    """Return a time server: a host name or an address."""
+    found = fields.stripped(written)
+    try:
+        return str(ipaddress.ip_address(found))
+    except ValueError:
+        if not fields.hostname(found):
+            raise ValueError("empty; write a host name or an address") from None
+    return fields.hostname(found)
+
+
+def certificate(written: object) -> str:
+    """Return a certificate in PEM, with a line end."""
+    found = bounded_text(written)
+    if not _CERTIFICATE.fullmatch(found):
+        raise ValueError("not one certificate in PEM; write it with its BEGIN and END lines")
+    return f"{found.strip()}\n"
+
+
+def package(written: object) -> system.Package:
+    """Return a package: a name, a list of name and version, or either below ``apt``."""
+    match written:
+        case {"apt": one, **rest} if not rest:
+            below = package(one)
+            return system.Package(below.name, below.version, "apt")
+        case {}:
+            raise ValueError("of a package manager other than apt: not supported; install it by runcmd")
+        case [name] | [name, None | ""]:
+            return package(name)
+        case [str(name), str() | int() | float() as number]:
+            version = fields.stripped(values.word(number))
+            if not _VERSION.fullmatch(version):
+                raise ValueError("not a version; write it in quotes, for example '1.2-3'")
+            return system.Package(package(name).name, version)
+        case str() if _PACKAGE.fullmatch(fields.stripped(written)):
+            return system.Package(fields.stripped(written))
+    raise ValueError("not a package; write a name, or [name, version]")
+
+
+def source(written: object) -> str:
+    """Return a source of packages: a line of sources.list(5), or paragraphs in deb822 format."""
+    found = bounded_text(written).strip()
+    if re.search(r"(?im)^types:", found) and re.search(r"(?im)^uris:", found):
+        return found
+    if found.startswith("ppa:"):
+        raise ValueError("a PPA needs the network to be read; write its deb line and its key")
+    if found and not _SOURCE.fullmatch(found):
+        raise ValueError("not a line of sources.list(5); write: deb URI SUITE COMPONENT")
+    return found
+
+
+def armored(written: object) -> str:
+    """Return an OpenPGP key in ASCII armor."""
+    found = bounded_text(written).strip()
+    if found and not found.startswith(_ARMOR):
+        raise ValueError(f"not an armored OpenPGP key; write its lines, from {_ARMOR} on")
+    return f"{found}\n" if found else ""
+
+
+def proxy(written: object) -> str:
+    """Return a proxy's URL; "" for an empty string or null."""
+    found = values.line(written)
+    if found and not re.fullmatch(r"(?:https?|ftp|socks5h)://[^\s\";]+|DIRECT", found):
+        raise ValueError("not a proxy's URL; write for example http://192.0.2.1:3128/")
+    return found
+
+
+def mount(written: object) -> tuple[str | None, ...]:
+    """Return the fields of a line of fstab(5), at most six; null stands for a default."""
+    if not isinstance(written, list) or not 1 <= len(written) <= 6:
+        raise ValueError("not a list of one to six fields of fstab(5); write [DEVICE, MOUNTPOINT]")
+    found = tuple(None if one is None else values.word(one).strip() for one in written)
+    if _ALIASES.fullmatch(found[0] or ""):
+        raise ValueError("a name that a metadata service resolves; write a path below /dev, UUID= or LABEL=")
+    if not _WORD.fullmatch(found[0] or ""):
+        raise ValueError("not a device; write a path below /dev, UUID= or LABEL=")
+    if len(found) < 2 or found[1] is None:
+        raise ValueError("removes an entry: not supported; leave it out of the image")
+    if found[1] not in ("none", "swap") and values.path(found[1]) in ("/", ""):
+        raise ValueError("not the mountpoint of a data disk; write a path below /")
+    defaults(list(found[2:]))
+    return found
+
+
+def defaults(written: object) -> tuple[str | None, ...]:
+    """Return default fields of fstab(5): the last four of at most six words or nulls."""
+    if not isinstance(written, list) or len(written) > 6:
+        raise ValueError("not a list of at most six fields of fstab(5); write null for each without default")
+    found = tuple(None if one is None else values.word(one).strip() for one in written)
+    if any(one is not None and not _WORD.fullmatch(one) for one in found):
+        raise ValueError("a field of fstab(5) is empty or has blanks; write it without")
+    if any(one is not None and one not in ("0", "1", "2") for one in found[-2:] if len(found) in (4, 6)):
+        raise ValueError("the last two fields are not numbers; write 0, 1 or 2")
+    return found
+
+
+def size(written: object) -> int | None:
+    """Return bytes, also of a number with a unit (``2G``); None for ``auto``, "" or null."""
+    if written is None or (isinstance(written, str) and written.strip().lower() in ("", "auto")):
+        return None
+    if isinstance(written, bool) or not (found := _SIZE.fullmatch(values.word(written).strip())):
+        raise ValueError("not a size; write bytes, a number with a unit (2G), or auto")
+    count = int(found[1]) * _UNITS[found[2].upper()]
+    if count > 1 << 50:
+        raise ValueError("larger than any disk; write fewer bytes")
+    return count
+
+
+def delay(written: object) -> int:
+    """Return minutes: ``now``, or a number that may begin with ``+``."""
+    found = fields.stripped(values.word(written)).removeprefix("+")
+    if found in ("now", ""):
+        return 0
+    if not re.fullmatch(r"[0-9]{1,5}", found):
+        raise ValueError('not a delay; write "now", or minutes: "+5"')
+    return int(found)
+
+
+def condition(written: object) -> tuple[str, ...]:
+    """Return the command of a condition; () for none, ``false`` for one that is never met."""
+    if written is None or _is_boolean(written):
+        return () if written is None or values.boolean(written) else ("false",)
+    if isinstance(written, list):
+        found = tuple(values.word(one) for one in written)
+    else:
+        found = ("/bin/sh", "-c", fields.text(written))
+    if not found or not found[-1]:
+        raise ValueError("an empty command; write true, false or a command")
+    return found
+
+
+def message(written: object) -> str:
+    """Return the final message."""
+    found = bounded_text(written)
+    if found.lstrip().startswith("## template:"):
+        raise ValueError("a template: not supported; write $UPTIME, $TIMESTAMP, $DATASOURCE or $VERSION")
+    return found.strip()
+
+
+def grown(written: object) -> str:
+    """Return a device that growpart names."""
+    if fields.stripped(written) != "/":
+        raise ValueError("only / is grown by this key; data disks grow as CONFIG_GROW_DISKS says")
+    return "/"
+
+
+def mode(written: object) -> str:
+    """Return growpart's mode: ``off`` or any other."""
+    return "off" if written is False else Choice(("auto", "growpart", "gpart", "off", "false"))(written)
+
+
+def resized(written: object) -> bool:
+    """Return whether the root filesystem is resized: a boolean or ``noblock``."""
+    return written == "noblock" or values.boolean(written)

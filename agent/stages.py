@@ -54,7 +54,8 @@ class Step:
     settings: tuple[str, ...] = ()
     #: Skipped without a configuration.
     needs_config: bool = False
-    #: Field of the configuration that it works from; where that is empty, the step is not imported.
+    #: Field of the configuration that it works from (``system.ntp``: of a part of it); where that is empty,
+    #: the step is not imported.
     config_field: str = ""
     #: Sets the system up as the platform's images are; skipped with CONFIG_DATASOURCE=none (hot-plug only).
     setup: bool = False
@@ -107,6 +108,10 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
         Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
         Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
+        Step("locale", "agent.steps.locale:apply", config_field="system.locale", offline=True),
+        Step("keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", offline=True),
+        Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", offline=True),
+        Step("ca certificates", "agent.steps.ca_certs:apply", config_field="system.ca_certs", offline=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
@@ -243,9 +248,16 @@ def run_step(ctx: Context, step: Step) -> StepReport:
         ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
-    if step.config_field and not getattr(ctx.config, step.config_field, None):
+    if step.config_field and not _field(ctx.config, step.config_field):
         return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
+
+
+def _field(config: object, path: str) -> object:
+    """Return a field of the configuration, or of a part of it; None if there is no such part."""
+    for name in path.split("."):
+        config = getattr(config, name, None)
+    return config
 
 
 def plan(ctx: Context, stage: Stage) -> Iterator[tuple[StepReport, tuple[str, ...]]]:

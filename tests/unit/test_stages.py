@@ -11,6 +11,7 @@ import pytest
 
 from agent import stages
 from agent.config import model, settings
+from agent.config.system import Ntp, System
 from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib import records
@@ -123,6 +124,8 @@ def test_hot_plug_alone_leaves_the_system_as_it_is(ctx: Context) -> None:
     whys = {report.step: [item.detail for item in report.items] for report in run(ctx, Stage.CONFIG)}
     assert whys.pop("plugins") == whys.pop("post-vm-config") == []
     assert whys.pop("resources") == ["none in /sys", "0 MiB in blocks"]
+    parts = [step.name for step in stages.STAGES[Stage.CONFIG] if step.config_field]
+    assert [whys.pop(name) for name in parts] == [[] for _ in parts], "without a document"
     assert set(whys) == {step.name for step in stages.STAGES[Stage.CONFIG] if step.setup}
     assert {"sysctl", "timezone", "motd"} <= set(whys)
     (fsck,) = (report for report in run(ctx, Stage.POSTBOOT) if report.step == "fsck")
@@ -272,3 +275,21 @@ def test_a_full_run_folder_costs_the_holders_name_and_not_the_stage(
     monkeypatch.setattr(os, "pwrite", full)
     bootstrap.append(step("fine"))
     assert [report.outcome for report in run(ctx)] == [Outcome.CHANGED]
+
+
+def test_a_step_for_a_part_is_not_imported_without_it(ctx: Context) -> None:
+    one = Step("ntp", "agent.steps.no_such_module:apply", config_field="system.ntp")
+    ctx.config = CONFIG
+    assert stages.run_step(ctx, one).items == ()
+    ctx.config = records.replace(CONFIG, system=System(locale="C"))
+    assert stages.run_step(ctx, one).items == ()
+    ctx.config = records.replace(CONFIG, system=System(ntp=Ntp(("192.0.2.1",))))
+    assert stages.run_step(ctx, one).outcome is Outcome.FAILED, "now it is"
+
+
+def test_the_fields_of_steps_are_in_the_model() -> None:
+    for one in (step for steps in stages.STAGES.values() for step in steps if step.config_field):
+        of: type = model.InstanceConfig
+        for name in one.config_field.split("."):
+            assert name in {field.name for field in records.fields(of)}, one.config_field
+            of = System

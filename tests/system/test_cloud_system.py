@@ -1,0 +1,82 @@
+"""What cloud-config says of the system, in a real Debian tree and by Debian's own programs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import stages
+from agent.config.model import Identity, InstanceConfig
+from agent.config.system import CaCerts, Keyboard, Ntp, System
+from agent.context import Context, context
+from agent.host.host import Host
+from tests.vm.rig import ImageSpec
+from tests.vm.rig.tree import chroot, merged
+
+IDENTITY = Identity("nocloud", "cloud-system")
+
+
+@pytest.fixture(scope="module")
+def tree() -> Iterator[Path]:
+    """A writable tree with the programs that the steps use."""
+    extra = ("locales", "ca-certificates", "keyboard-configuration", "systemd-timesyncd")
+    with merged(ImageSpec(extra=extra)) as tree:
+        yield tree
+
+
+def deliver(tree: Path, system: System) -> Context:
+    """Return the context of an image with this document."""
+    ctx = context(Host(tree, offline=True))
+    ctx.state.set_instance(IDENTITY)
+    ctx.config = InstanceConfig(IDENTITY, system=system)
+    ctx.state.store_config(ctx.config, {})
+    return ctx
+
+
+def run(ctx: Context, name: str) -> list[str]:
+    """Run a step by its name, and return its items."""
+    step = next(step for steps in stages.STAGES.values() for step in steps if step.name == name)
+    assert step.offline
+    return [str(item) for item in stages.run_step(ctx, step).items]
+
+
+def test_locale(tree: Path) -> None:
+    ctx = deliver(tree, System(locale="fr_FR.UTF-8"))
+    assert run(ctx, "locale") == ["changed: locale: fr_FR.UTF-8"]
+    assert "fr_FR.utf8" in chroot(tree, ["locale", "-a"]).split()
+    assert 'LANG="fr_FR.UTF-8"' in (tree / "etc/default/locale").read_text()
+    assert run(ctx, "locale") == ["unchanged: locale: fr_FR.UTF-8"]
+
+
+def test_keyboard(tree: Path) -> None:
+    ctx = deliver(tree, System(keyboard=Keyboard("fr", variant="latin9")))
+    assert run(ctx, "keyboard") == ["changed: keyboard: fr"]
+    said = chroot(tree, ["sh", "-c", '. /etc/default/keyboard; echo "$XKBLAYOUT $XKBVARIANT"'])
+    assert said == "fr latin9\n"
+
+
+def test_time_servers(tree: Path) -> None:
+    ctx = deliver(tree, System(ntp=Ntp(("192.0.2.1",), ("pool.example.org",))))
+    assert run(ctx, "ntp") == ["changed: ntp: systemd-timesyncd: 192.0.2.1, pool.example.org"]
+    said = chroot(tree, ["systemd-analyze", "cat-config", "systemd/timesyncd.conf"])
+    assert "NTP=192.0.2.1 pool.example.org" in said
+
+
+def test_certificates(tree: Path, tmp_path: Path) -> None:
+    made = tmp_path / "ca.pem"
+    options = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
+    argv = ["openssl", "req", "-x509", *options.split(), "-keyout", f"{tmp_path}/key", "-out", str(made)]
+    subprocess.run(argv, check=True, capture_output=True)
+    bundle = tree / "etc/ssl/certs/ca-certificates.crt"
+    ctx = deliver(tree, System(ca_certs=CaCerts((made.read_text(),))))
+    many = bundle.read_text().count("BEGIN")
+    assert run(ctx, "ca certificates") == ["changed: ca certificates: 1 trusted"]
+    assert made.read_text() in bundle.read_text()
+    assert bundle.read_text().count("BEGIN") == many + 1
+    ctx = deliver(tree, System(ca_certs=CaCerts((made.read_text(),), remove_defaults=True)))
+    assert run(ctx, "ca certificates") == ["changed: ca certificates: 1 trusted, none of the image"]
+    assert bundle.read_text() == made.read_text()
+    assert run(ctx, "ca certificates") == ["unchanged: ca certificates: 1 trusted, none of the image"]

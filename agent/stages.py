@@ -112,6 +112,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", offline=True),
         Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", offline=True),
         Step("ca certificates", "agent.steps.ca_certs:apply", config_field="system.ca_certs", offline=True),
+        Step("apt", "agent.steps.apt:apply", config_field="system.apt", offline=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),

@@ -11,7 +11,7 @@ from agent.reader.common.values import Choice
 
 #: Maximum characters of one text: a certificate, a key, a configuration.
 _TEXT = 256 << 10
-_PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@+._:~^=/-]{0,200}")
+_PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@+._:~^=/-]{0,200}(?<![-=])")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^*-]{0,200}")
 _LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[A-Za-z0-9]{1,20})?")
 #: A part of xkeyboard-config(7); several are separated by commas.
@@ -105,6 +105,8 @@ def source(written: object) -> str:
         return found
     if found.startswith("ppa:"):
         raise ValueError("a PPA needs the network to be read; write its deb line and its key")
+    if re.search(r"\$(?:MIRROR|PRIMARY|SECURITY)\b", found):
+        raise ValueError("the image's mirror is not known here; write its URI")
     if found and not _SOURCE.fullmatch(found):
         raise ValueError("not a line of sources.list(5); write: deb URI SUITE COMPONENT")
     return found

@@ -38,8 +38,8 @@ def test_it_is_taken_back_that_it_was_started(
     monkeypatch.setattr(Host, "path", lambda host, name: f"{host.root}/{name.lstrip('/')}")
     ran: list[str] = []
 
-    def run(_ctx: Context, scripts: list[Script]) -> tuple[Item, ...]:
-        ran.extend(one.name for one in scripts)
+    def run(_ctx: Context, jobs: list[script._Job]) -> tuple[Item, ...]:
+        ran.extend(one.script.name for one in jobs)
         return ()
 
     monkeypatch.setattr(script, "_run", run)

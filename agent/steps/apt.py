@@ -1,0 +1,129 @@
+"""Step: write the document's sources of packages, proxies and settings of apt (cloud-config's ``apt``).
+
+All are files of the agent's own, so the image's sources stay. A source is written in deb822 format
+(sources.list(5)) with its key in a keyring of its own, which is trusted for that source only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.lib import assignments
+from agent.lib.errors import ConfigError
+from agent.lib.text import words
+from agent.report import guarded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.config.system import Apt, AptSource
+    from agent.context import Context
+    from agent.host.host import Host
+    from agent.report import Item
+
+_SOURCES, _KEYRINGS = "/etc/apt/sources.list.d", "/etc/apt/keyrings"
+#: Keys here are trusted for each source.
+_TRUSTED = "/etc/apt/trusted.gpg.d"
+_PROXY, _CONF = "/etc/apt/apt.conf.d/90gandi-proxy", "/etc/apt/apt.conf.d/94gandi"
+_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
+_ITEM = "apt:"
+#: type, options in brackets, URI, suite, components.
+_LINE = re.compile(r"(deb|deb-src)[ \t]+(?:\[([^\]\n]*)\][ \t]*)?([^ \t]+)[ \t]+([^ \t]+)[ \t]*(.*)")
+#: Options of a line that have another name in deb822 format.
+_FIELDS = {"arch": "Architectures", "lang": "Languages", "target": "Targets", "pdiffs": "PDiffs"}
+
+
+def apply(ctx: Context) -> Iterator[Item]:
+    """Reconcile each file as one item. Raise ConfigError on a system without apt."""
+    config = ctx.config
+    apt = config.system.apt if config and config.system else None
+    if config is None or apt is None:
+        return
+    if not ctx.host.which("apt-get"):
+        raise ConfigError("apt: not installed", hint="deliver the sources of this system by write_files")
+    wanted: set[str] = set()
+    for source in apt.sources:
+        yield from guarded(f"{_ITEM}{source.name}", _source(ctx, source, wanted))
+    for path, text in _settings(apt).items():
+        yield _file(ctx, path, text, wanted)
+    if not config.partial:
+        for name in ctx.state.recorded_items(_ITEM):
+            path = name.removeprefix(_ITEM)
+            if path not in wanted:
+                yield _withdraw(ctx, name, path)
+
+
+def _source(ctx: Context, source: AptSource, wanted: set[str]) -> Iterator[Item]:
+    key = f"{_KEYRINGS if source.source else _TRUSTED}/gandi-{source.name}.asc"
+    sources = f"{_SOURCES}/gandi-{source.name}.sources"
+    wanted |= {key, sources}
+    text = deb822(source.source, key if source.key else "", _release(ctx.host)) if source.source else ""
+    if source.key:
+        yield _file(ctx, key, source.key, wanted)
+    if text:
+        yield _file(ctx, sources, f"{_HEADER}{text}", wanted)
+
+
+def _settings(apt: Apt) -> dict[str, str]:
+    proxies = "".join(f'Acquire::{scheme}::Proxy "{url}";\n' for scheme, url in apt.proxies)
+    found = {_PROXY: f"// {_HEADER[2:]}{proxies}" if proxies else "", _CONF: apt.conf}
+    return {path: text if text.endswith("\n") else f"{text}\n" for path, text in found.items() if text}
+
+
+def _file(ctx: Context, path: str, text: str, wanted: set[str]) -> Item:
+    wanted.add(path)
+    return ctx.state.reconcile(
+        f"{_ITEM}{path}",
+        delivered=text,
+        wanted=text,
+        live=ctx.host.read(path),
+        apply=lambda: ctx.host.write(path, text),
+    )
+
+
+def _withdraw(ctx: Context, name: str, path: str) -> Item:
+    return ctx.state.withdraw(name, live=ctx.host.read(path), undo=lambda: ctx.host.remove(path))
+
+
+def _release(host: Host) -> str:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        if found := assignments.value(host.read(path) or "", "VERSION_CODENAME"):
+            return found
+    return ""
+
+
+def deb822(source: str, key: str, release: str) -> str:
+    """Return a source in deb822 format, from that or from a line of sources.list(5).
+
+    ``key`` is the path of its keyring, "" without one; ``release`` is this system's code name. Raise
+    ConfigError if the source uses a value that is not known here.
+    """
+    for name, known, hint in (
+        ("KEY_FILE", key, "write the key as the source's key"),
+        ("RELEASE", release, "write the release's name"),
+    ):
+        if f"${name}" in source and not known:
+            raise ConfigError(f"${name}: not known", hint=hint)
+        source = source.replace(f"${name}", known)
+    match = _LINE.fullmatch(source)
+    if match is None:  # deb822 already
+        return "\n".join(_signed(one, key) for one in re.split(r"\n[ \t]*\n", source))
+    kind, options, uri, suite, components = match.groups()
+    fields = {
+        "Types": kind,
+        "URIs": uri,
+        "Suites": suite,
+        "Components": components.partition("#")[0].strip(),
+    }
+    for option in words(options or ""):
+        name, _, value = option.partition("=")
+        field = _FIELDS.get(name.lower(), "-".join(part.capitalize() for part in name.split("-")))
+        fields[field] = value.replace(",", " ")
+    fields.setdefault("Signed-By", key)
+    return "".join(f"{field}: {value}\n" for field, value in fields.items() if value)
+
+
+def _signed(paragraph: str, key: str) -> str:
+    is_signed = not key or re.search(r"(?im)^signed-by:", paragraph)
+    return f"{paragraph.strip()}\n" + ("" if is_signed else f"Signed-By: {key}\n")

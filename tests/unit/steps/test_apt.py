@@ -1,0 +1,112 @@
+"""Sources of packages, keys, proxies and settings of apt, each in a file of the agent's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config.system import Apt, AptSource, System
+from agent.lib.errors import ConfigError
+from agent.steps import apt
+from tests.unit.steps.conftest import Machine
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n"
+LINE = "deb [arch=amd64,arm64 trusted=no] http://192.0.2.1/debian $RELEASE main contrib"
+
+
+@pytest.fixture
+def debian(machine: Machine) -> Machine:
+    machine.put("/usr/bin/apt-get")
+    machine.put("/etc/os-release", "ID=debian\nVERSION_CODENAME=trixie\n")
+    return machine
+
+
+def deliver(machine: Machine, *sources: AptSource, partial: bool = False, **more: object) -> dict[str, str]:
+    machine.deliver(system=System(apt=Apt(sources, **more)), partial=partial)  # type: ignore[arg-type]
+    return machine.run(apt.apply)
+
+
+def test_a_source_with_its_key(debian: Machine) -> None:
+    assert set(deliver(debian, AptSource("one", LINE, KEY)).values()) == {"changed"}
+    assert debian.text("/etc/apt/keyrings/gandi-one.asc") == KEY
+    assert debian.text("/etc/apt/sources.list.d/gandi-one.sources").split("\n")[1:] == [
+        "Types: deb",
+        "URIs: http://192.0.2.1/debian",
+        "Suites: trixie",
+        "Components: main contrib",
+        "Architectures: amd64 arm64",
+        "Trusted: no",
+        "Signed-By: /etc/apt/keyrings/gandi-one.asc",
+        "",
+    ]
+    assert set(debian.run(apt.apply).values()) == {"unchanged"}
+
+
+def test_a_key_alone_is_trusted_for_all(debian: Machine) -> None:
+    assert deliver(debian, AptSource("one", "", KEY)) == {
+        "apt:/etc/apt/trusted.gpg.d/gandi-one.asc": "changed"
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "meant"),
+    [
+        ("deb http://x ./", "", "Types: deb\nURIs: http://x\nSuites: ./\n"),
+        (
+            "deb-src [ signed-by=/k.gpg check-valid-until=no ] http://x s m # text",
+            "/key",
+            "Types: deb-src\nURIs: http://x\nSuites: s\nComponents: m\nSigned-By: /k.gpg\n"
+            "Check-Valid-Until: no\n",
+        ),
+        (
+            "deb [signed-by=$KEY_FILE] http://x s m",
+            "/key",
+            "Types: deb\nURIs: http://x\nSuites: s\nComponents: m\nSigned-By: /key\n",
+        ),
+        (
+            "Types: deb\nURIs: http://x\nSuites: $RELEASE\n\nTypes: deb\nURIs: http://y\nSigned-By: /z",
+            "/key",
+            "Types: deb\nURIs: http://x\nSuites: trixie\nSigned-By: /key\n\n"
+            "Types: deb\nURIs: http://y\nSigned-By: /z\n",
+        ),
+    ],
+)
+def test_forms(source: str, key: str, meant: str) -> None:
+    assert apt.deb822(source, key, "trixie") == meant
+
+
+def test_a_value_that_is_not_known_costs_its_source(debian: Machine) -> None:
+    found = deliver(
+        debian, AptSource("bad", "deb [signed-by=$KEY_FILE] http://x s m"), AptSource("one", LINE)
+    )
+    assert found == {
+        "apt:bad": "failed: $KEY_FILE: not known",
+        "apt:/etc/apt/sources.list.d/gandi-one.sources": "changed",
+    }
+    with pytest.raises(ConfigError, match=r"\$RELEASE"):
+        apt.deb822(LINE, "", "")
+
+
+def test_proxies_and_settings(debian: Machine) -> None:
+    deliver(debian, proxies=(("http", "http://192.0.2.2:3128/"),), conf='APT::Get::Assume-Yes "1";')
+    assert debian.text("/etc/apt/apt.conf.d/90gandi-proxy").endswith(
+        'Acquire::http::Proxy "http://192.0.2.2:3128/";\n'
+    )
+    assert debian.text("/etc/apt/apt.conf.d/94gandi") == 'APT::Get::Assume-Yes "1";\n'
+
+
+def test_what_is_no_longer_delivered_goes_and_the_administrators_stays(debian: Machine) -> None:
+    one, two = AptSource("one", LINE, KEY), AptSource("two", "deb http://x ./")
+    deliver(debian, one, two)
+    debian.put("/etc/apt/sources.list.d/gandi-two.sources", "# mine\n")
+    assert deliver(debian, one, two)["apt:/etc/apt/sources.list.d/gandi-two.sources"].startswith("kept")
+    # A document with errors may lack one by mistake.
+    assert all(said == "unchanged" for said in deliver(debian, one, partial=True).values())
+    found = deliver(debian, two)
+    assert found["apt:/etc/apt/sources.list.d/gandi-one.sources"] == "changed: no longer delivered, removed"
+    assert found["apt:/etc/apt/keyrings/gandi-one.asc"] == "changed: no longer delivered, removed"
+    assert debian.text("/etc/apt/sources.list.d/gandi-two.sources") == "# mine\n"
+
+
+def test_a_system_without_apt(machine: Machine) -> None:
+    with pytest.raises(ConfigError, match="apt: not installed"):
+        deliver(machine, AptSource("one", LINE))

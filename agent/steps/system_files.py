@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
-from agent.block import mounts, storage
+from agent.block import fstab, mounts, storage
 from agent.lib.text import BLANKS, lines, words
 from agent.report import guarded, skipped, unchanged
 from agent.udev import database
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-HOSTS, FSTAB = "/etc/hosts", "/etc/fstab"
-#: A copy of the file from before the agent's first change.
-OLD_FSTAB = "/etc/fstab.gandi-old"
+HOSTS, FSTAB, OLD_FSTAB = "/etc/hosts", fstab.FSTAB, fstab.OLD_FSTAB
 _LOCAL = {"127.0.0.1": "localhost", "::1": "localhost ip6-localhost ip6-loopback"}
 #: Kernel names that depend on the order in which disks are found.
 _KERNELS_NAME = re.compile(r"/dev/(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?)[0-9]*")

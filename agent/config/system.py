@@ -72,11 +72,14 @@ class AptSource:
 
 @dataclass(frozen=True, slots=True)
 class Apt:
-    """Sources of apt. ``proxies``: URLs by scheme. ``conf``: text of apt.conf(5)."""
+    """Sources of apt. ``proxies``: URLs by scheme. ``conf``: text of apt.conf(5). ``mirrors``: URIs for the
+    distribution's own sources, by ``primary`` and ``security``.
+    """
 
     sources: tuple[AptSource, ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
     conf: str = ""
+    mirrors: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,9 @@ def from_dict(given: Mapping[str, Any]) -> System:
     if "apt" in found:
         apt = dict(found["apt"])
         sources = tuple(_record(AptSource, one) for one in apt.pop("sources"))
-        proxies = tuple((scheme, url) for scheme, url in apt.pop("proxies"))
-        found["apt"] = Apt(sources, proxies, **apt)
+        for name in ("proxies", "mirrors"):
+            apt[name] = tuple((kind, url) for kind, url in apt[name])
+        found["apt"] = Apt(sources, **apt)
     if "mounts" in found:
         found["mounts"] = tuple(_record(Mount, one) for one in found["mounts"])
     return System(**found)

@@ -133,7 +133,8 @@ def _message(message: str, source: str, version: str) -> str:
 
 def _power(power: Power) -> str:
     unless = "echo 'gandi-agent: power_state: its condition is not met'; exit 0"
-    text = f"timeout {power.timeout} systemctl is-system-running --wait >/dev/null\n"
+    wait = f"timeout {power.timeout} systemctl is-system-running --wait >/dev/null\n"
+    text = wait if power.timeout else ""  # timeout(1) takes 0 for no limit
     if power.condition:
         text += f"{shlex.join(power.condition)} || {{ {unless}; }}\n"
     if power.delay:

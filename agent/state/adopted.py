@@ -30,7 +30,7 @@ _DELIVERED = frozenset(
     {
         *("user", "account", "groups", "group", "sshd", "shell", "password", "lock", "sudo", "key", "file"),
         *("hostname", "hosts", "mailname", "nic", "dhcp", "nic parameters", "resolvers", "timezone"),
-        *("locale", "keyboard", "ntp", "ca certificates", "apt", "mount", "swap file"),
+        *("locale", "keyboard", "ntp", "ca certificates", "apt", "apt mirror", "mount", "swap file"),
     }
 )
 #: Kinds of items that repair the administrator's files; none is applied on an adopted machine.

@@ -1,12 +1,13 @@
 """Step: write the document's sources of packages, proxies and settings of apt (cloud-config's ``apt``).
 
-All are files of the agent's own, so the image's sources stay. A source is written in deb822 format
-(sources.list(5)) with its key in a keyring of its own, which is trusted for that source only.
+All are files of the agent's own; of the distribution's sources only the mirrors change. A source is written
+in deb822 format (sources.list(5)), with its key in a keyring of its own, trusted for that source only.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
@@ -26,6 +27,18 @@ _SOURCES, _KEYRINGS = "/etc/apt/sources.list.d", "/etc/apt/keyrings"
 #: Keys here are trusted for each source.
 _TRUSTED = "/etc/apt/trusted.gpg.d"
 _PROXY, _CONF = "/etc/apt/apt.conf.d/90gandi-proxy", "/etc/apt/apt.conf.d/94gandi"
+#: The distributions' own sources: lines, and paragraphs.
+_OWN_SOURCES = (
+    "/etc/apt/sources.list",
+    f"{_SOURCES}/debian.sources",
+    f"{_SOURCES}/ubuntu.sources",
+)
+#: The start of a line or field, and its URI.
+_ANY_URI = re.compile(r"(?im)^(URIs:[ \t]*)[^\n]+")
+_OWN_URI = re.compile(
+    r"(?m)^([ \t]*deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?)"
+    r"https?://[a-z0-9.-]+\.(?:debian\.org|ubuntu\.com)/[^ \t\n]*"
+)
 _HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 _ITEM = "apt:"
 #: type, options in brackets, URI, suite, components.
@@ -47,6 +60,8 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield from guarded(f"{_ITEM}{source.name}", _source(ctx, source, wanted))
     for path, text in _settings(apt).items():
         yield _file(ctx, path, text, wanted)
+    if apt.mirrors:
+        yield from guarded("apt mirrors", _mirrors(ctx, dict(apt.mirrors)))
     if not config.partial:
         for name in ctx.state.recorded_items(_ITEM):
             path = name.removeprefix(_ITEM)
@@ -84,6 +99,41 @@ def _file(ctx: Context, path: str, text: str, wanted: set[str]) -> Item:
 
 def _withdraw(ctx: Context, name: str, path: str) -> Item:
     return ctx.state.withdraw(name, live=ctx.host.read(path), undo=lambda: ctx.host.remove(path))
+
+
+def _mirrors(ctx: Context, mirrors: dict[str, str]) -> Iterator[Item]:
+    texts = {path: ctx.host.read(path) or "" for path in _OWN_SOURCES}
+    wanted = {path: with_mirrors(text, mirrors) for path, text in texts.items()}
+    for kind, uri in mirrors.items():
+        if not any(uri in text for text in wanted.values()):
+            raise ConfigError(
+                f"apt.{kind}: no source of the distribution's servers in {', '.join(_OWN_SOURCES)}",
+                hint="write the mirror as an entry of apt.sources",
+            )
+    for path, text in wanted.items():
+        if any(uri in text for uri in mirrors.values()):
+            yield ctx.state.reconcile(
+                f"apt mirror:{path}",
+                delivered="\n".join(f"{kind} {uri}" for kind, uri in mirrors.items()),
+                wanted=text,
+                live=texts[path],
+                apply=partial(ctx.host.write, path, text),
+            )
+
+
+def with_mirrors(text: str, mirrors: dict[str, str]) -> str:
+    """Return a sources file with these URIs, for suites of security updates and for the others.
+
+    In paragraphs every URI is replaced; in lines, which third parties' share, those of the distributions'
+    own servers.
+    """
+    pattern, separator = (_ANY_URI, r"(\n[ \t]*\n)") if _ANY_URI.search(text) else (_OWN_URI, r"(\n)")
+
+    def replaced(part: str) -> str:
+        uri = mirrors.get("security" if "-security" in part else "primary", "")
+        return pattern.sub(lambda found: found[1] + uri, part) if uri else part
+
+    return "".join(map(replaced, re.split(separator, text)))
 
 
 def _release(host: Host) -> str:

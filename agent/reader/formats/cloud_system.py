@@ -30,7 +30,7 @@ _ALL = 1 << 20
 class Keyboard:
     """``keyboard``."""
 
-    layout: str = value(written_as.xkb, exact=True)
+    layout: str = value(written_as.layout, exact=True)
     model: str = value(written_as.xkb, "pc105", exact=True)
     variant: str = value(written_as.xkb, "", exact=True)
     options: str = value(written_as.xkb, "", exact=True)
@@ -64,10 +64,20 @@ class AptSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """``apt.primary[]``, ``apt.security[]``."""
+
+    uri: str = value(written_as.mirror)
+    arches: bool = value(written_as.architectures, default=True, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Apt:
     """``apt``."""
 
     sources: dict[str, AptSource | None] | None = named(AptSource)
+    primary: list[Mirror | None] | None = parts(Mirror)
+    security: list[Mirror | None] | None = parts(Mirror)
     proxy: str = value(written_as.proxy, "")
     http_proxy: str = value(written_as.proxy, "")
     https_proxy: str = value(written_as.proxy, "")
@@ -79,8 +89,9 @@ class Apt:
 class Swap:
     """``swap``."""
 
-    filename: str = value(values.path, exact=True)
-    size: int | None = value(written_as.size, None, exact=True)
+    #: As in cloud-init, there is no swap file without a size.
+    size: int | None = value(written_as.size, exact=True)
+    filename: str = value(values.path, "/swap.img", exact=True)
     maxsize: int | None = value(written_as.size, None, exact=True)
 
 
@@ -152,12 +163,20 @@ unused(
     },
 )
 unused(
+    Mirror,
+    refused={
+        "search": "no list of mirrors is tried: write one as uri",
+        "search_dns": "no list of mirrors is tried: write one as uri",
+        "key": "write it as the key of an entry of sources",
+        "keyid": "a key is not fetched from the network",
+        "keyserver": "a key is not fetched from the network",
+    },
+)
+unused(
     Apt,
     section=True,
     harmless={"preserve_sources_list": "the image's sources are never removed"},
     refused={
-        "primary": "the image's own mirrors are kept: write the mirror as an entry of sources",
-        "security": "the image's own mirrors are kept: write the mirror as an entry of sources",
         "sources_list": "the image's own list is kept: write the lines as entries of sources",
         "disable_suites": "the image's own sources are kept",
         "add_apt_repo_match": "each entry of sources is written as it is",
@@ -225,7 +244,7 @@ def add(found: SystemKeys, name: str, draft: Draft) -> None:
 
 
 def _keyboard(found: Keyboard | None) -> system.Keyboard | None:
-    if found is None or not found.layout:
+    if found is None:
         return None
     return system.Keyboard(found.layout, found.model, found.variant, found.options)
 
@@ -257,13 +276,21 @@ def _packages(found: SystemKeys) -> system.Packages | None:
 def _apt(found: Apt | None) -> system.Apt | None:
     if found is None:
         return None
-    sources = tuple(
-        system.AptSource(_file_name(one.filename or key), one.source, one.key)
-        for key, one in (found.sources or {}).items()
-        if one and (one.source or one.key)
-    )
+    sources = dict[str, system.AptSource]()
+    for key, one in (found.sources or {}).items():
+        if one and (one.source or one.key):
+            name = _file_name(one.filename or key)
+            while name in sources:
+                name += "-2"
+            sources[name] = system.AptSource(name, one.source, one.key)
     urls = {"http": found.http_proxy or found.proxy, "https": found.https_proxy, "ftp": found.ftp_proxy}
-    made = system.Apt(sources, tuple((kind, url) for kind, url in urls.items() if url), found.conf)
+    mirrors = {"primary": found.primary, "security": found.security}
+    made = system.Apt(
+        tuple(sources.values()),
+        tuple((kind, url) for kind, url in urls.items() if url),
+        found.conf,
+        tuple((kind, _there(many)[0].uri) for kind, many in mirrors.items() if _there(many)),
+    )
     return None if made == system.Apt() else made
 
 

@@ -59,6 +59,13 @@ def xkb(written: object) -> str:
     return found
 
 
+def layout(written: object) -> str:
+    """Return the name of a keyboard layout."""
+    if not (found := xkb(written)):
+        raise ValueError("empty; write for example fr")
+    return found
+
+
 def time_host(written: object) -> str:
     """Return a time server: a host name or an address."""
     found = fields.stripped(written)
@@ -120,6 +127,21 @@ def armored(written: object) -> str:
     return f"{found}\n" if found else ""
 
 
+def architectures(written: object) -> bool:
+    """Return True for a mirror of each architecture: ``default``, alone or in a list."""
+    if written not in ("default", ["default"], [], None):
+        raise ValueError("a mirror for some architectures: not supported; write arches: [default]")
+    return True
+
+
+def mirror(written: object) -> str:
+    """Return the URI of a mirror."""
+    found = values.line(written)
+    if not re.fullmatch(r"(?:https?|ftp|file|mirror\+https?)://?[^\s\"#]+", found):
+        raise ValueError("not the URI of a mirror; write for example http://192.0.2.1/debian")
+    return found
+
+
 def proxy(written: object) -> str:
     """Return a proxy's URL; "" for an empty string or null."""
     found = values.line(written)
@@ -139,10 +161,9 @@ def mount(written: object) -> tuple[str | None, ...]:
         raise ValueError("not a device; write a path below /dev, UUID= or LABEL=")
     if len(found) < 2 or found[1] is None:
         raise ValueError("removes an entry: not supported; leave it out of the image")
-    if found[1] not in ("none", "swap") and values.path(found[1]) in ("/", ""):
-        raise ValueError("not the mountpoint of a data disk; write a path below /")
+    point = found[1] if found[1] in ("none", "swap") else values.path(found[1].rstrip("/") or "/")
     defaults(list(found[2:]))
-    return found
+    return found[0], point, *found[2:]
 
 
 def defaults(written: object) -> tuple[str | None, ...]:

@@ -107,6 +107,50 @@ def test_what_is_no_longer_delivered_goes_and_the_administrators_stays(debian: M
     assert debian.text("/etc/apt/sources.list.d/gandi-two.sources") == "# mine\n"
 
 
+PARAGRAPHS = """\
+# the distribution's
+Types: deb
+URIs: http://deb.debian.org/debian
+Suites: trixie trixie-updates
+Components: main
+
+Types: deb
+URIs: http://security.debian.org/debian-security
+Suites: trixie-security
+Components: main
+"""
+MIRRORS = (("primary", "http://192.0.2.3/debian"), ("security", "http://192.0.2.3/security"))
+
+
+def test_mirrors_in_paragraphs(debian: Machine) -> None:
+    path = "/etc/apt/sources.list.d/debian.sources"
+    debian.put(path, PARAGRAPHS)
+    assert deliver(debian, mirrors=MIRRORS) == {f"apt mirror:{path}": "changed"}
+    assert debian.text(path) == PARAGRAPHS.replace(
+        "http://deb.debian.org/debian", "http://192.0.2.3/debian"
+    ).replace("http://security.debian.org/debian-security", "http://192.0.2.3/security")
+    assert deliver(debian, mirrors=MIRRORS) == {f"apt mirror:{path}": "unchanged"}
+    debian.put(path, PARAGRAPHS)
+    assert deliver(debian, mirrors=MIRRORS) == {f"apt mirror:{path}": "kept: changed by admin"}
+    assert deliver(debian, mirrors=(("primary", "http://192.0.2.4/"),)) == {f"apt mirror:{path}": "changed"}
+    assert "URIs: http://security.debian.org/debian-security\n" in debian.text(path)
+
+
+def test_mirrors_in_lines(debian: Machine) -> None:
+    third = "deb https://packages.example.org/x trixie stable\n"
+    own = "deb [arch=amd64] http://deb.debian.org/debian trixie main\n"
+    debian.put("/etc/apt/sources.list", own + third)
+    assert deliver(debian, mirrors=MIRRORS[:1]) == {"apt mirror:/etc/apt/sources.list": "changed"}
+    replaced = own.replace("http://deb.debian.org/debian", "http://192.0.2.3/debian")
+    assert debian.text("/etc/apt/sources.list") == replaced + third
+
+
+def test_a_mirror_without_a_source_to_change(debian: Machine) -> None:
+    debian.put("/etc/apt/sources.list", "deb https://packages.example.org/x trixie stable\n")
+    (said,) = deliver(debian, mirrors=MIRRORS[:1]).values()
+    assert said.startswith("failed: apt.primary: no source of the distribution's servers")
+
+
 def test_a_system_without_apt(machine: Machine) -> None:
     with pytest.raises(ConfigError, match="apt: not installed"):
         deliver(machine, AptSource("one", LINE))

@@ -165,6 +165,7 @@ def test_the_power_state_comes_last_and_once(host: Systemd, log: Path) -> None:
         (Power("poweroff"), ["systemctl is-system-running", "systemctl poweroff"]),
         (Power("reboot", message="bye"), ["systemctl is-system-running", "systemctl reboot"]),
         (Power("halt", delay=5, message="in $5"), ["systemctl is-system-running", "shutdown +5 in $5"]),
+        (Power("poweroff", timeout=0), ["systemctl poweroff"]),
         (Power("reboot", condition=("false",)), ["systemctl is-system-running"]),
         (
             Power("reboot", condition=("/bin/sh", "-c", "test a = a")),

@@ -118,6 +118,22 @@ SAMPLES: dict[str, tuple[dict[str, Any], System | None]] = {
             )
         ),
     ),
+    "mirrors": (
+        {
+            "apt": {
+                "primary": [{"arches": ["default"], "uri": "http://192.0.2.3/debian"}],
+                "security": [{"uri": "http://192.0.2.3/security"}],
+            }
+        },
+        System(
+            apt=Apt(
+                mirrors=(
+                    ("primary", "http://192.0.2.3/debian"),
+                    ("security", "http://192.0.2.3/security"),
+                )
+            )
+        ),
+    ),
     "mounts": (
         {"mounts": [["vdb", "/data"], ["UUID=1-2", "/srv/b", "ext4", "ro", 0, 2], ["h:/x", "/n", "nfs"]]},
         System(
@@ -185,7 +201,8 @@ SUPERFLUOUS = {
     "no locale": 1,
     "ntp": 1,
     "ntp off": 1,
-    "no swap": 0,
+    "no swap": 1,
+    "mirrors": 1,
     "power without a condition": 2,
     "power that is never meant": 0,
     "growpart": 1,
@@ -247,12 +264,21 @@ def test_no_value_is_lost(name: str) -> None:
             "not fetched",
             None,
         ),
+        ({"apt": {"primary": [{"search": ["http://x"]}]}}, "apt.primary[0].search", "no list", None),
+        (
+            {"apt": {"security": [{"arches": ["arm64"], "uri": "http://x/y"}]}},
+            "apt.security[0].arches",
+            "some architectures",
+            None,
+        ),
         ({"apt": {"proxy": "x y"}}, "apt.proxy", "proxy", None),
         ({"mounts": [["ephemeral0", "/d"]]}, "mounts[0]", "metadata service", None),
         ({"mounts": [["vdb", None]]}, "mounts[0]", "removes an entry", None),
-        ({"mounts": [["vdb", "/"]]}, "mounts[0]", "", None),
+        ({"mounts": [["vdb", "/"]]}, "mounts[0]", "not an absolute path", None),
         ({"mounts": [["vdb", "/d", "ext4", "a b"]]}, "mounts[0]", "blanks", None),
-        ({"swap": {"filename": "swap"}}, "swap.filename", "absolute", None),
+        ({"swap": {"filename": "swap", "size": 1}}, "swap.filename", "absolute", None),
+        ({"swap": {"filename": "/swap"}}, "swap.size", "missing", None),
+        ({"keyboard": {"layout": ""}}, "keyboard.layout", "empty", None),
         ({"swap": {"filename": "/s", "size": "big"}}, "swap.size", "not a size", None),
         ({"power_state": {"mode": "sleep"}}, "power_state.mode", "known word", None),
         ({"power_state": {"mode": "reboot", "delay": "noon"}}, "power_state.delay", "not a delay", None),
@@ -289,8 +315,10 @@ def test_a_key_without_effect_is_named(key: str) -> None:
 
 
 def test_keys_of_apt_are_independent() -> None:
-    found, reading = read(apt={"primary": [{"arches": ["default"]}], "http_proxy": "http://192.0.2.2/"})
-    assert [(p.path, p.severity) for p in reading.problems] == [("user-data: apt.primary", UNSUPPORTED)]
+    found, reading = read(apt={"debconf_selections": {"a": "b"}, "http_proxy": "http://192.0.2.2/"})
+    assert [(p.path, p.severity) for p in reading.problems] == [
+        ("user-data: apt.debconf_selections", UNSUPPORTED)
+    ]
     assert found == System(apt=Apt(proxies=(("http", "http://192.0.2.2/"),)))
 
 

@@ -122,7 +122,7 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.POSTBOOT: (
         Step("root disk", "agent.disks.growth.root:grow_all", settings=("grow_root",)),
         Step("deferred files", "agent.steps.files:apply_deferred", config_field="deferred", offline=True),
-        Step("scripts", "agent.steps.script:apply", needs_config=True),
+        Step("scripts", "agent.steps.script:apply", needs_config=True, offline=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
     ),

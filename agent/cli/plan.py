@@ -146,4 +146,24 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     for file in document["files"]:
         del file["digest"]
     document["metadata"] = {name: "(set)" for name, _ in document["metadata"]}
+    if document["system"] is None:
+        del document["system"]
+    else:
+        _redact_system(document["system"])
     return document
+
+
+def _redact_system(system: dict[str, Any]) -> None:
+    """Remove what may hold a password: URLs and settings of apt, options of mounts, a command."""
+    for mount in system["mounts"]:
+        mount["options"] = "(set)"
+    if apt := system["apt"]:
+        apt["conf"] = "(set)" if apt["conf"] else ""
+        apt["sources"] = [{"name": source["name"]} for source in apt["sources"]]
+        for kind in ("proxies", "mirrors"):
+            apt[kind] = {name: "(set)" for name, _ in apt[kind]}
+    if system["power"] and system["power"]["condition"]:
+        system["power"]["condition"] = "(set)"
+    for name, part in list(system.items()):
+        if part in (None, "", ()):
+            del system[name]

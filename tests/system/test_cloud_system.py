@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import stages
+from agent.cli import apply
 from agent.config.model import Identity, InstanceConfig
 from agent.config.system import CaCerts, Keyboard, Ntp, System
 from agent.context import Context, context
@@ -80,3 +81,39 @@ def test_certificates(tree: Path, tmp_path: Path) -> None:
     assert run(ctx, "ca certificates") == ["changed: ca certificates: 1 trusted, none of the image"]
     assert bundle.read_text() == made.read_text()
     assert run(ctx, "ca certificates") == ["unchanged: ca certificates: 1 trusted, none of the image"]
+
+
+SEED = """\
+#cloud-config
+locale: de_DE.UTF-8
+keyboard: {layout: de}
+packages: [nginx]
+apt:
+  sources:
+    one: {source: "deb http://192.0.2.1/debian $RELEASE main"}
+mounts:
+  - [/dev/disk/by-label/data, /data, ext4]
+swap: {size: 16M}
+power_state: {mode: reboot}
+"""
+
+
+def test_an_image_gets_what_needs_no_running_system(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "user-data").write_text(SEED)
+    (tmp_path / "meta-data").write_text("instance-id: image-2\n")
+    # Without the last step, which needs the package in the tree (tests/system/test_offline.py).
+    reports = list(apply.steps(context(Host(tree, offline=True)), str(tmp_path), tuple(stages.Stage)))[:-1]
+    assert not [report.step for report in reports if report.failed]
+    said = "\n".join(line for report in reports for line in report.lines())
+    assert "locale: changed" in said
+    assert "Suites: trixie\n" in (tree / "etc/apt/sources.list.d/gandi-one.sources").read_text()
+    assert "\n/dev/disk/by-label/data /data ext4 defaults,nofail 0 0\n" in (tree / "etc/fstab").read_text()
+    # The rest is left to the first boot, and reported.
+    assert "skipped: swap file: it is made when this machine boots" in said
+    assert "skipped: scripts: they run when this machine boots" in said
+    ctx = context(Host(tree, offline=True))
+    stored = ctx.state.config()
+    assert stored is not None
+    assert stored.system is not None
+    assert stored.system.packages is not None
+    assert stored.system.power is not None

@@ -97,6 +97,9 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("files", "agent.steps.files:apply", config_field="files", offline=True),
         Step("metadata", "agent.steps.metadata:apply", config_field="metadata"),
         Step("boot programs", "agent.steps.boot:apply", config_field="boot"),
+        Step(
+            "filesystems", "agent.steps.filesystems:apply", config_field="system.filesystems", offline=True
+        ),
         Step("mounts", "agent.steps.mounts:apply", config_field="system.mounts", offline=True),
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),

@@ -83,6 +83,19 @@ class Apt:
 
 
 @dataclass(frozen=True, slots=True)
+class Filesystem:
+    """A filesystem to make on a device, or with ``partition`` on the one of that number. ``overwrite``: also
+    if the device is not blank.
+    """
+
+    device: str
+    fstype: str
+    label: str = ""
+    partition: str = ""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A line of fstab(5)."""
 
@@ -128,6 +141,7 @@ class System:
     ca_certs: CaCerts | None = None
     packages: Packages | None = None
     apt: Apt | None = None
+    filesystems: tuple[Filesystem, ...] = ()
     mounts: tuple[Mount, ...] = ()
     swap: SwapFile | None = None
     power: Power | None = None
@@ -178,8 +192,9 @@ def from_dict(given: Mapping[str, Any]) -> System:
         for name in ("proxies", "mirrors"):
             apt[name] = tuple((kind, url) for kind, url in apt[name])
         found["apt"] = Apt(sources, **apt)
-    if "mounts" in found:
-        found["mounts"] = tuple(_record(Mount, one) for one in found["mounts"])
+    for name, of in (("filesystems", Filesystem), ("mounts", Mount)):
+        if name in found:
+            found[name] = tuple(_record(of, one) for one in found[name])
     return System(**found)
 
 

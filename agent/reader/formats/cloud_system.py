@@ -86,6 +86,17 @@ class Apt:
 
 
 @dataclass(frozen=True, slots=True)
+class Filesystem:
+    """``fs_setup[]``."""
+
+    device: str = value(written_as.device, exact=True)
+    filesystem: str = value(Choice(("ext4", "xfs", "btrfs")), exact=True)
+    label: str = value(written_as.label, "", exact=True)
+    partition: str = value(written_as.partition, "", exact=True)
+    overwrite: bool = value(values.boolean, default=False, exact=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Swap:
     """``swap``."""
 
@@ -134,6 +145,7 @@ class SystemKeys(cloud_ssh.Ssh):
     package_upgrade: bool = value(values.boolean, default=False)
     package_reboot_if_required: bool = value(values.boolean, default=False)
     apt: Apt | None = part(Apt)
+    fs_setup: list[Filesystem | None] | None = parts(Filesystem)
     mounts: list[tuple[str | None, ...] | None] | None = parts(written_as.mount)
     mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, ())
     swap: Swap | None = part(Swap)
@@ -183,6 +195,14 @@ unused(
         "debconf_selections": "run debconf-set-selections in bootcmd",
     },
 )
+unused(
+    Filesystem,
+    refused={
+        "replace_fs": "a filesystem is replaced with overwrite only",
+        "extra_opts": "no options of mkfs are passed on",
+        "cmd": "no other command makes filesystems: run it by bootcmd",
+    },
+)
 unused(Swap)
 unused(Power)
 unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is not read"})
@@ -227,6 +247,7 @@ def add(found: SystemKeys, name: str, draft: Draft) -> None:
         ca_certs=_ca_certs(found.ca_certs),
         packages=_packages(found),
         apt=_apt(found.apt),
+        filesystems=_filesystems(found.fs_setup, name, draft),
         mounts=tuple(_mount(one, found.mount_default_fields) for one in found.mounts or () if one),
         swap=_swap(found.swap),
         power=_power(found.power_state),
@@ -297,6 +318,21 @@ def _apt(found: Apt | None) -> system.Apt | None:
 def _file_name(text: str) -> str:
     """Return a name of a file in sources.list.d, which may have letters, digits, ``_``, ``-`` and ``.``."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", text.strip().rpartition("/")[2].removesuffix(".list"))[:100]
+
+
+def _filesystems(
+    found: list[Filesystem | None] | None, name: str, draft: Draft
+) -> tuple[system.Filesystem, ...]:
+    made: list[system.Filesystem] = []
+    for place, one in enumerate(found or ()):
+        if one and one.overwrite and not one.device.startswith("/dev/disk/by-"):
+            what = "overwrite of a device that may have another name at the next boot: left out"
+            draft.add_problem(f"{name}: fs_setup[{place}]", what, "name it by a link in /dev/disk")
+        elif one:
+            made.append(
+                system.Filesystem(one.device, one.filesystem, one.label, one.partition, one.overwrite)
+            )
+    return tuple(made)
 
 
 def _mount(written: tuple[str | None, ...], preset: tuple[str | None, ...]) -> system.Mount:

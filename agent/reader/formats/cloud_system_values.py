@@ -150,6 +150,35 @@ def proxy(written: object) -> str:
     return found
 
 
+def device(written: object) -> str:
+    """Return the path of a device."""
+    found = fields.stripped(written)
+    if _ALIASES.fullmatch(found):
+        raise ValueError("a name that a metadata service resolves; write a path below /dev")
+    found = f"/dev/{found}" if KERNELS_NAME.fullmatch(found) else found
+    if not found.startswith("/dev/"):
+        raise ValueError("not a device; write a path below /dev, for example one of /dev/disk/by-id")
+    return values.path(found)
+
+
+def label(written: object) -> str:
+    """Return the label of a filesystem: at most 12 characters, which each kind of filesystem takes."""
+    found = fields.stripped(values.word(written))
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,11}|", found):
+        raise ValueError("not a label; write at most 12 letters, digits, _, . and -")
+    return found
+
+
+def partition(written: object) -> str:
+    """Return the number of a partition, "" for the whole device (``none``)."""
+    found = fields.stripped(values.word(written)) if written is not None else ""
+    if found in ("none", ""):
+        return ""
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", found):
+        raise ValueError("a partition is not searched for; write none, or its number")
+    return found
+
+
 def mount(written: object) -> tuple[str | None, ...]:
     """Return the fields of a line of fstab(5), at most six; null stands for a default."""
     if not isinstance(written, list) or not 1 <= len(written) <= 6:

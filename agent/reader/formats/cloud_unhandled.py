@@ -22,7 +22,6 @@ REFUSED = {
     "disk_setup": "no partition table is written: a blank disk is formatted as CONFIG_DISK_FORMAT says",
     "drivers": "no driver is fetched from the network: install it by packages or runcmd",
     "fan": "the network of fan is not configured: write its file by write_files",
-    "fs_setup": "no filesystem is made by document: a blank disk is formatted as CONFIG_DISK_FORMAT says",
     "landscape": _REGISTERED,
     "lxd": "LXD is not initialised: run lxd init by runcmd",
     "manage_resolv_conf": "resolvers are part of the network document",

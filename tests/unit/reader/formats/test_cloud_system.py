@@ -12,6 +12,7 @@ from agent.config.system import (
     Apt,
     AptSource,
     CaCerts,
+    Filesystem,
     Keyboard,
     Mount,
     Ntp,
@@ -134,6 +135,20 @@ SAMPLES: dict[str, tuple[dict[str, Any], System | None]] = {
             )
         ),
     ),
+    "filesystems": (
+        {
+            "fs_setup": [
+                {"device": "vdb", "filesystem": "ext4", "label": "data", "partition": "none"},
+                {"device": "/dev/disk/by-id/x", "filesystem": "xfs", "partition": 1, "overwrite": True},
+            ]
+        },
+        System(
+            filesystems=(
+                Filesystem("/dev/vdb", "ext4", "data"),
+                Filesystem("/dev/disk/by-id/x", "xfs", "", "1", overwrite=True),
+            )
+        ),
+    ),
     "mounts": (
         {"mounts": [["vdb", "/data"], ["UUID=1-2", "/srv/b", "ext4", "ro", 0, 2], ["h:/x", "/n", "nfs"]]},
         System(
@@ -202,6 +217,7 @@ SUPERFLUOUS = {
     "ntp": 1,
     "ntp off": 1,
     "no swap": 1,
+    "filesystems": 1,
     "mirrors": 1,
     "power without a condition": 2,
     "power that is never meant": 0,
@@ -276,6 +292,30 @@ def test_no_value_is_lost(name: str) -> None:
         ({"mounts": [["vdb", None]]}, "mounts[0]", "removes an entry", None),
         ({"mounts": [["vdb", "/"]]}, "mounts[0]", "not an absolute path", None),
         ({"mounts": [["vdb", "/d", "ext4", "a b"]]}, "mounts[0]", "blanks", None),
+        (
+            {"fs_setup": [{"device": "vdb", "filesystem": "ext4", "overwrite": True}]},
+            "fs_setup[0]",
+            "another name",
+            None,
+        ),
+        (
+            {"fs_setup": [{"device": "vdb", "filesystem": "ext4", "cmd": "mkfs"}]},
+            "fs_setup[0].cmd",
+            "no other command",
+            None,
+        ),
+        (
+            {"fs_setup": [{"device": "ephemeral0", "filesystem": "ext4"}]},
+            "fs_setup[0].device",
+            "metadata",
+            None,
+        ),
+        (
+            {"fs_setup": [{"device": "vdb", "filesystem": "ext4", "partition": "auto"}]},
+            "fs_setup[0].partition",
+            "searched",
+            None,
+        ),
         ({"swap": {"filename": "swap", "size": 1}}, "swap.filename", "absolute", None),
         ({"swap": {"filename": "/swap"}}, "swap.size", "missing", None),
         ({"keyboard": {"layout": ""}}, "keyboard.layout", "empty", None),

@@ -139,6 +139,7 @@ def _power(power: Power) -> str:
         text += f"{shlex.join(power.condition)} || {{ {unless}; }}\n"
     if power.delay:
         flag = {"poweroff": "-P", "reboot": "-r", "halt": "-H"}[power.mode]
-        return text + f"exec {shlex.join(('shutdown', flag, f'+{power.delay}', power.message))}\n"
+        said = (power.message,) if power.message else ()
+        return text + f"exec {shlex.join(('shutdown', flag, f'+{power.delay}', *said))}\n"
     message = (f"--message={power.message}",) if power.message else ()
     return text + f"exec {shlex.join(('systemctl', *message, power.mode))}\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from agent.lib.text import WHITE
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 def value(text: str, name: str) -> str | None:
     """Return a name's last value without its quotes, None if it has none."""
     found = re.findall(rf"(?m)^[ \t]*(?:export[ \t]+)?{name}=(.*)$", text)
-    return found[-1].strip().strip("\"'") if found else None
+    return found[-1].strip(WHITE).strip("\"'") if found else None
 
 
 def with_values(text: str, values: Mapping[str, str]) -> str:
@@ -23,5 +25,5 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
         line = f'{name}="{new}"\n'
         text, count = re.subn(rf"(?m)^[ \t]*(?:export[ \t]+)?{name}=.*\n?", lambda _, line=line: line, text)  # type: ignore[misc]
         if not count:
-            text = f"{text.rstrip()}\n{line}".lstrip()
+            text = f"{text.rstrip(WHITE)}\n{line}".lstrip(WHITE)
     return text

@@ -118,7 +118,7 @@ def _message(message: str, source: str, version: str) -> str:
     """Return a program that prints the message to the journal and the console, with its variables."""
     known = {"version": shlex.quote(f"gandi-agent {version}"), "datasource": shlex.quote(source)}
     known |= {"uptime": '"$uptime"', "timestamp": '"$(date -R)"'}
-    pieces = re.split(r"\$(?:\{(\w+)\}|(\w+))", message)
+    pieces = re.split(r"\$(?:\{([A-Za-z_]+)\}|([A-Za-z_]+))", message)
     words = [shlex.quote(pieces[0])]
     for braced, bare, text in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         name = braced or bare

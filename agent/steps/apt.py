@@ -11,7 +11,7 @@ from functools import partial
 
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.lib.text import words
+from agent.lib.text import WHITE, words
 from agent.report import guarded
 
 TYPE_CHECKING = False
@@ -164,7 +164,7 @@ def deb822(source: str, key: str, release: str) -> str:
         "Types": kind,
         "URIs": uri,
         "Suites": suite,
-        "Components": components.partition("#")[0].strip(),
+        "Components": components.partition("#")[0].strip(WHITE),
     }
     for option in words(options or ""):
         name, _, value = option.partition("=")
@@ -176,4 +176,4 @@ def deb822(source: str, key: str, release: str) -> str:
 
 def _signed(paragraph: str, key: str) -> str:
     is_signed = not key or re.search(r"(?im)^signed-by:", paragraph)
-    return f"{paragraph.strip()}\n" + ("" if is_signed else f"Signed-By: {key}\n")
+    return f"{paragraph.strip(WHITE)}\n" + ("" if is_signed else f"Signed-By: {key}\n")

@@ -9,7 +9,7 @@ import re
 
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.lib.text import lines
+from agent.lib.text import WHITE, lines
 from agent.programs import outside_sandbox
 
 TYPE_CHECKING = False
@@ -76,7 +76,7 @@ def _make(ctx: Context, wanted: str) -> None:
     if listed.search(text):
         ctx.host.write(_LIST, listed.sub(line, text, count=1))
     else:
-        ctx.host.write(_LIST, f"{text.rstrip()}\n{line}\n".lstrip())
+        ctx.host.write(_LIST, f"{text.rstrip(WHITE)}\n{line}\n".lstrip(WHITE))
     outside_sandbox.run(
         ctx, "gandi-locale", ("locale-gen",), timeout=_TIMEOUT, hint="use an image with the package locales"
     )

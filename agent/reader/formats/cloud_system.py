@@ -10,6 +10,7 @@ import re
 from agent.config import system
 from agent.lib.canonical_json import canonical
 from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.reader.common import values
 from agent.reader.common.lenient import ITSELF, named, part, parts, unused, value
 from agent.reader.common.values import Choice, Whole
@@ -317,7 +318,7 @@ def _apt(found: Apt | None) -> system.Apt | None:
 
 def _file_name(text: str) -> str:
     """Return a name of a file in sources.list.d, which may have letters, digits, ``_``, ``-`` and ``.``."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", text.strip().rpartition("/")[2].removesuffix(".list"))[:100]
+    return re.sub(r"[^A-Za-z0-9_-]", "-", text.strip(WHITE).rpartition("/")[2].removesuffix(".list"))[:100]
 
 
 def _filesystems(

@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from agent.config import system
+from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.values import Choice
 
@@ -17,17 +18,17 @@ _LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[
 #: A part of xkeyboard-config(7); several are separated by commas.
 _XKB = re.compile(r"[A-Za-z0-9_,:()+-]{0,200}")
 _CERTIFICATE = re.compile(
-    r"\s*-----BEGIN (?:TRUSTED )?CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END (?:TRUSTED )?CERTIFICATE-----\s*"
+    r"-----BEGIN (?:TRUSTED )?CERTIFICATE-----[ \t\r\nA-Za-z0-9+/=]+-----END (?:TRUSTED )?CERTIFICATE-----"
 )
 _ARMOR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _SOURCE = re.compile(r"deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?[^ \t\n\[]+[ \t]+[^ \t\n]+[^\n]*")
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.0)?\s*([BKMGT]?)(?:iB|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15})(?:\.0)?[ \t]*([BKMGT]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: Names of mounts() for which cloud-init asks a metadata service.
 _ALIASES = re.compile(r"(?:ephemeral|ebs|root|swap|ami)[0-9]*(?:\.[0-9]+)?")
 #: Names of disks and partitions without /dev/.
 KERNELS_NAME = re.compile(r"(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?|md|dm-)[0-9]*")
-_WORD = re.compile(r"[^\s#]{1,500}")
+_WORD = re.compile(r"[^\x00-\x20\x7f#]{1,500}")
 
 
 def bounded_text(written: object) -> str:
@@ -79,10 +80,10 @@ def time_host(written: object) -> str:
 
 def certificate(written: object) -> str:
     """Return a certificate in PEM, with a line end."""
-    found = bounded_text(written)
+    found = bounded_text(written).strip(WHITE)
     if not _CERTIFICATE.fullmatch(found):
         raise ValueError("not one certificate in PEM; write it with its BEGIN and END lines")
-    return f"{found.strip()}\n"
+    return f"{found}\n"
 
 
 def package(written: object) -> system.Package:
@@ -107,12 +108,12 @@ def package(written: object) -> system.Package:
 
 def source(written: object) -> str:
     """Return a source of packages: a line of sources.list(5), or paragraphs in deb822 format."""
-    found = bounded_text(written).strip()
+    found = bounded_text(written).strip(WHITE)
     if re.search(r"(?im)^types:", found) and re.search(r"(?im)^uris:", found):
         return found
     if found.startswith("ppa:"):
         raise ValueError("a PPA needs the network to be read; write its deb line and its key")
-    if re.search(r"\$(?:MIRROR|PRIMARY|SECURITY)\b", found):
+    if re.search(r"\$(?:MIRROR|PRIMARY|SECURITY)", found):
         raise ValueError("the image's mirror is not known here; write its URI")
     if found and not _SOURCE.fullmatch(found):
         raise ValueError("not a line of sources.list(5); write: deb URI SUITE COMPONENT")
@@ -121,7 +122,7 @@ def source(written: object) -> str:
 
 def armored(written: object) -> str:
     """Return an OpenPGP key in ASCII armor."""
-    found = bounded_text(written).strip()
+    found = bounded_text(written).strip(WHITE)
     if found and not found.startswith(_ARMOR):
         raise ValueError(f"not an armored OpenPGP key; write its lines, from {_ARMOR} on")
     return f"{found}\n" if found else ""
@@ -137,7 +138,7 @@ def architectures(written: object) -> bool:
 def mirror(written: object) -> str:
     """Return the URI of a mirror."""
     found = values.line(written)
-    if not re.fullmatch(r"(?:https?|ftp|file|mirror\+https?)://?[^\s\"#]+", found):
+    if not re.fullmatch(r"(?:https?|ftp|file|mirror\+https?)://?[^\x00-\x20\x7f\"#]+", found):
         raise ValueError("not the URI of a mirror; write for example http://192.0.2.1/debian")
     return found
 
@@ -145,7 +146,7 @@ def mirror(written: object) -> str:
 def proxy(written: object) -> str:
     """Return a proxy's URL; "" for an empty string or null."""
     found = values.line(written)
-    if found and not re.fullmatch(r"(?:https?|ftp|socks5h)://[^\s\";]+|DIRECT", found):
+    if found and not re.fullmatch(r"(?:https?|ftp|socks5h)://[^\x00-\x20\x7f\";]+|DIRECT", found):
         raise ValueError("not a proxy's URL; write for example http://192.0.2.1:3128/")
     return found
 
@@ -183,7 +184,7 @@ def mount(written: object) -> tuple[str | None, ...]:
     """Return the fields of a line of fstab(5), at most six; null stands for a default."""
     if not isinstance(written, list) or not 1 <= len(written) <= 6:
         raise ValueError("not a list of one to six fields of fstab(5); write [DEVICE, MOUNTPOINT]")
-    found = tuple(None if one is None else values.word(one).strip() for one in written)
+    found = tuple(None if one is None else values.word(one).strip(WHITE) for one in written)
     if _ALIASES.fullmatch(found[0] or ""):
         raise ValueError("a name that a metadata service resolves; write a path below /dev, UUID= or LABEL=")
     if not _WORD.fullmatch(found[0] or ""):
@@ -199,7 +200,7 @@ def defaults(written: object) -> tuple[str | None, ...]:
     """Return default fields of fstab(5): the last four of at most six words or nulls."""
     if not isinstance(written, list) or len(written) > 6:
         raise ValueError("not a list of at most six fields of fstab(5); write null for each without default")
-    found = tuple(None if one is None else values.word(one).strip() for one in written)
+    found = tuple(None if one is None else values.word(one).strip(WHITE) for one in written)
     if any(one is not None and not _WORD.fullmatch(one) for one in found):
         raise ValueError("a field of fstab(5) is empty or has blanks; write it without")
     if any(one is not None and one not in ("0", "1", "2") for one in found[-2:] if len(found) in (4, 6)):
@@ -209,9 +210,9 @@ def defaults(written: object) -> tuple[str | None, ...]:
 
 def size(written: object) -> int | None:
     """Return bytes, also of a number with a unit (``2G``); None for ``auto``, "" or null."""
-    if written is None or (isinstance(written, str) and written.strip().lower() in ("", "auto")):
+    if written is None or (isinstance(written, str) and written.strip(WHITE).lower() in ("", "auto")):
         return None
-    if isinstance(written, bool) or not (found := _SIZE.fullmatch(values.word(written).strip())):
+    if isinstance(written, bool) or not (found := _SIZE.fullmatch(values.word(written).strip(WHITE))):
         raise ValueError("not a size; write bytes, a number with a unit (2G), or auto")
     count = int(found[1]) * _UNITS[found[2].upper()]
     if count > 1 << 50:
@@ -245,9 +246,9 @@ def condition(written: object) -> tuple[str, ...]:
 def message(written: object) -> str:
     """Return the final message."""
     found = bounded_text(written)
-    if found.lstrip().startswith("## template:"):
+    if found.lstrip(WHITE).startswith("## template:"):
         raise ValueError("a template: not supported; write $UPTIME, $TIMESTAMP, $DATASOURCE or $VERSION")
-    return found.strip()
+    return found.strip(WHITE)
 
 
 def grown(written: object) -> str:

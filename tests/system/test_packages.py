@@ -25,11 +25,17 @@ REPOSITORY = "/srv/repository"
 
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Path]:
-    """A writable tree that has no sources of packages."""
+    """A writable tree of which the only source of packages is a delivered one."""
     with merged(ImageSpec()) as tree:
         for path in [tree / "etc/apt/sources.list", *(tree / "etc/apt/sources.list.d").iterdir()]:
             path.unlink(missing_ok=True)
         (tree / REPOSITORY[1:]).mkdir(parents=True)
+        ctx = context(Host(tree, offline=True))
+        ctx.state.set_instance(IDENTITY)
+        source = AptSource("local", f"deb [trusted=yes] file:{REPOSITORY} ./")
+        ctx.config = InstanceConfig(IDENTITY, system=System(apt=Apt((source,))))
+        (item,) = apt.apply(ctx)
+        assert str(item) == "changed: apt:/etc/apt/sources.list.d/gandi-local.sources"
         yield tree
 
 
@@ -74,13 +80,6 @@ def installed(tree: Path, name: str) -> str:
 def test_packages_of_a_delivered_source(tree: Path) -> None:
     for name, version in (("one", "1"), ("two", "1"), ("two", "2")):
         publish(tree, name, version)
-    ctx = context(Host(tree, offline=True))
-    ctx.state.set_instance(IDENTITY)
-    source = AptSource("local", f"deb [trusted=yes] file:{REPOSITORY} ./")
-    ctx.config = InstanceConfig(IDENTITY, system=System(apt=Apt((source,))))
-    assert [str(item) for item in apt.apply(ctx)] == [
-        "changed: apt:/etc/apt/sources.list.d/gandi-local.sources"
-    ]
     done = run(tree, Packages((Package("one"), Package("two", "1"))))
     assert done.returncode == 0, done.stdout + done.stderr
     assert (installed(tree, "one"), installed(tree, "two")) == ("installed 1", "installed 1")

@@ -1,0 +1,148 @@
+"""Nothing that a document says is lost silently: each value of each document of tests/corpus is removed in
+turn, replaced by one that cannot be read, and given an unknown key beside it.
+
+What is below a place that a problem names already, or in an item that is left out, is lost, but reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from agent.config.model import to_dict
+from agent.reader.common import lenient
+from agent.reader.common.problem import HARMLESS, Problem
+from agent.reader.common.result import Reading
+from tests import corpus
+from tests.corpus import changes, outcome
+from tests.corpus.changes import Place, Tree
+
+TREES = [found for one in corpus.documents() if (found := changes.tree(one)) is not None]
+INTERFACES = [one for one in corpus.documents() if one.group == "network/interfaces"]
+each_tree = pytest.mark.parametrize(
+    "tree", TREES, ids=lambda one: f"{one.document.group}/{one.document.name}"
+)
+#: Keys with values that are the documented default: without them the document says the same.
+DEFAULTS = {
+    *(("control", "auto"), ("mode", "balance-rr"), ("users", "default")),
+    *(("type", kind) for kind in ("unicast", "phy", "vif", "tap", "ovs", "hw_veb")),
+}
+#: Places that follow from others of their document, or that say that there is nothing to do.
+IMPLIED = {
+    ("netplan_other/routed-server", "ethernets.eth0.routes[0].on-link"),
+    ("netplan_other/config-disabled", "config"),
+    ("netplan_other/empty-network", "network.version"),
+    ("v1/without-config", "version"),
+}
+#: Lines of interfaces(5) that describe what each machine has.
+LOOPBACK = ("auto lo", "iface lo inet loopback")
+#: The problems of a document that is refused whole.
+WHOLE = ("wrong throughout", "not taken as a whole", "not a dictionary: left out")
+
+
+class Named:
+    """The places that problems name. An error may cost the item around it."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.places = {self._place(problem) for problem in problems}
+
+    @staticmethod
+    def _place(problem: Problem) -> str:
+        place = re.sub(r" line [0-9]+$", "", problem.path.partition(": ")[2])
+        above = place.rpartition(".")[0]
+        if place == "version" or not problem.is_error or not above:
+            return place.removeprefix("version")
+        item = re.match(r".*\[[0-9]*\]", above)
+        return item[0] if item else ".".join(above.split(".")[:2])
+
+    def __contains__(self, place: Place) -> bool:
+        above = {lenient.path(place[:n]) for n in range(len(place) + 1)}
+        # Messages leave out the key that is around all of a network document.
+        above |= {one.removeprefix("network.") for one in above}
+        return bool(self.places & (above | {re.sub(r"\[[0-9]+\]", "[]", one) for one in above}))
+
+
+def _read(tree: Tree, drive: corpus.Drive) -> Reading:
+    return outcome.read(tree.document.dialect, drive)
+
+
+def _said(reading: Reading) -> tuple[Any, ...]:
+    """Return all that is made of a drive: the model, the problems, the stored content, the passwords."""
+    config = to_dict(reading.config) if reading.config else {}
+    config.pop("partial", None)
+    return config, set(reading.problems), outcome.stored(reading), reading.secrets
+
+
+def _is_harmless(place: Place) -> bool:
+    """Return whether a key of the place is on a part's list of harmless keys."""
+    keys = {str(step).lower().replace("-", "_") for step in place}
+    return any(keys & set(one.harmless) for one in lenient.UNUSED.values())
+
+
+def _is_lost(tree: Tree, place: Place, value: Any, whole: tuple[Any, ...]) -> bool:
+    """Return whether the value has no part in what is made of the document. If it may be a default that is
+    written to be plain, the opposite must have a part in it.
+    """
+    key = next(str(step) for step in reversed(place) if isinstance(step, str))
+    is_implied = (
+        f"{tree.document.group.partition('/')[2]}/{tree.document.name}",
+        lenient.path(place),
+    ) in IMPLIED
+    if not value or is_implied or (key, value) in DEFAULTS or _is_harmless(place):
+        return False
+    if _said(_read(tree, tree.without(place))) != whole:
+        return False
+    other = changes.opposite(value)
+    return other is None or _said(_read(tree, tree.with_value(place, other))) == whole
+
+
+@each_tree
+def test_no_value_is_lost_silently(tree: Tree) -> None:
+    reading = _read(tree, tree.drive())
+    named, whole = Named(reading.problems), _said(reading)
+    places = [(place, value) for place, value in tree.places() if place and place not in named]
+    lost = [lenient.path(place) for place, value in places if _is_lost(tree, place, value, whole)]
+    assert not lost
+
+
+@each_tree
+def test_an_unknown_key_beside_any_other_is_reported(tree: Tree) -> None:
+    """Or it has an effect, where names are keys."""
+    reading = _read(tree, tree.drive())
+    named, whole = Named(reading.problems), _said(reading)
+    places = [place for place in tree.dictionaries() if place not in named]
+    added = {place: tree.with_value((*place, changes.UNKNOWN), "1") for place in places}
+    assert not [lenient.path(place) for place, drive in added.items() if _said(_read(tree, drive)) == whole]
+
+
+@each_tree
+def test_a_value_that_cannot_be_read_is_reported_and_costs_no_document(tree: Tree) -> None:
+    whole = _read(tree, tree.drive())
+    named = Named(whole.problems)
+    refused, silent = [], []
+    for place, _value in tree.places():
+        if not place or place in named or _is_harmless(place):
+            continue
+        found = _read(tree, tree.with_value(place, changes.WRONG))
+        new = set(found.problems) - set(whole.problems)
+        if found.config is None or any(one.message.startswith(WHOLE) for one in new):
+            refused.append(lenient.path(place))
+        if not any(one.severity != HARMLESS for one in new):
+            silent.append(lenient.path(place))
+    assert (refused, silent) == ([], [])
+
+
+@pytest.mark.parametrize("document", INTERFACES, ids=lambda one: one.name)
+def test_no_line_of_interfaces_is_lost_silently(document: corpus.Document) -> None:
+    lines = document.files[document.place].decode().splitlines(keepends=True)
+    whole = _said(outcome.read(document.dialect, document.files))
+    lost = []
+    for number, line in enumerate(lines):
+        is_content = line.strip() and not line.strip().startswith("#") and line.strip() not in LOOPBACK
+        drive = document.with_text("".join(lines[:number] + lines[number + 1 :]).encode())
+        if is_content and _said(outcome.read(document.dialect, drive)) == whole:
+            lost.append(line.strip())
+    assert not lost

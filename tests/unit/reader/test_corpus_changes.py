@@ -29,7 +29,7 @@ each_tree = pytest.mark.parametrize(
 DEFAULTS = {
     *(("control", "auto"), ("mode", "balance-rr"), ("mode", "auto"), ("users", "default")),
     *(("delay", "now"), ("timeout", "30"), ("size", "auto"), ("resize_rootfs", "noblock")),
-    *(("locale", "false"), ("ssh_pwauth", "unchanged")),
+    *(("locale", "false"), ("ssh_pwauth", "unchanged"), ("arches", "default")),
     *(("netmask", mask) for mask in ("255.255.255.0", "ffff:ffff:ffff:ffff::", "64")),
     *(("type", kind) for kind in ("unicast", "phy", "vif", "tap", "ovs", "hw_veb", "hash")),
     # The content says so too.
@@ -43,6 +43,8 @@ IMPLIED = {
     ("v1/without-config", "version"),
     ("config_system/vendor-data-disabled", "vendor_data.enabled"),
     ("config_system/ntp-disabled", "ntp.servers[0]"),
+    ("scripts/archive", "[1].filename"),  # There is no other script that it could run before.
+    ("scripts/archive-ordered-by-filename", "[1].filename"),
     ("scripts/archive-launch-index", "[0].launch-index"),
     ("scripts/archive-launch-index", "[1].launch-index"),
 }

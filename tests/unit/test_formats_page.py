@@ -6,7 +6,7 @@ import pytest
 
 from tests import corpus, formats_page
 from tests.corpus import outcome
-from tests.formats_page import ANY_OTHER, DOCUMENTED, HANDLED, Block, plain
+from tests.formats_page import ANY_OTHER, DOCUMENTED, HANDLED, REFUSED, UNSUPPORTED, Block, plain
 
 PAGE = formats_page.PAGE.read_text()
 PARTS = formats_page.parts()
@@ -18,7 +18,6 @@ USER_DATA = {
     "text/cloud-config-archive": '- {type: text/cloud-config, content: "hostname: vm7"}',
     "text/cloud-config": "hostname: vm7",
     "text/jinja2": "## template: jinja\n#cloud-config\nhostname: {{ instance_id }}",
-    "text/plain": "a text for an application",
     "text/x-include-url": "http://192.0.2.1/",
     "text/x-include-once-url": "http://192.0.2.1/",
     "text/cloud-config-jsonp": '[{"op": "add", "path": "/hostname", "value": "vm7"}]',
@@ -74,7 +73,8 @@ def test_a_type_of_user_data_is_treated_as_the_page_says(kind: str) -> None:
     message = f"Content-Type: {kind}\nMIME-Version: 1.0\n\n{USER_DATA.get(kind, SCRIPT)}\n"
     drive = {"meta-data": corpus.META_DATA, "user-data": message.encode()}
     problems = [one for one in outcome.read("nocloud", drive).problems if not one.harmless]
-    assert _becomes("user-data")[plain(kind)] == ("refused" if problems else HANDLED), problems
+    lost = REFUSED if any(one.is_error for one in problems) else UNSUPPORTED
+    assert _becomes("user-data")[plain(kind)] == (lost if problems else HANDLED), problems
 
 
 @pytest.mark.parametrize("name", DOCUMENTED["cloudstack"])

@@ -122,7 +122,8 @@ def rows(part: type, documented: str, given: dict[str, Row]) -> list[Row]:
         key = spelled.get(name, name.replace("_", mark))
         found[name] = Row(key, row.becomes if by_hand else HANDLED, note)
     unhandled = lenient.UNUSED.get(part, lenient.Unused())
-    refused = UNSUPPORTED if is_whole(part) else REFUSED
+    costs_itself = is_whole(part) or getattr(unhandled, "section", False)
+    refused = UNSUPPORTED if costs_itself else REFUSED
     for becomes, reasons in (
         (HARMLESS, unhandled.harmless),
         (UNSUPPORTED, unhandled.unsupported),

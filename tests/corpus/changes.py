@@ -23,7 +23,7 @@ Place = tuple[int | str, ...]
 _MARKS = re.compile(r"(?:## template: jinja\n)?#cloud-config(?:-archive)?[ \t]*\n")
 _MADE_OF_YAML = ("network/netplan_", "network/v1", "network/network_data", "userdata/")
 #: What no value may be, and a key that no format has.
-WRONG: Any = [{"a": {"b": []}}]
+WRONG: Any = [{"a": [[{"b": "c"}]]}]
 UNKNOWN = "unknown_key_of_the_test"
 _YES = {"true": "false", "yes": "no", "on": "off"}
 _OPPOSITE = _YES | {no: yes for yes, no in _YES.items()}

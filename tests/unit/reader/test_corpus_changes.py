@@ -30,6 +30,7 @@ DEFAULTS = {
     *(("control", "auto"), ("mode", "balance-rr"), ("mode", "auto"), ("users", "default")),
     *(("delay", "now"), ("timeout", "30"), ("size", "auto"), ("resize_rootfs", "noblock")),
     *(("locale", "false"), ("ssh_pwauth", "unchanged"), ("arches", "default")),
+    ("partition", "none"),
     *(("netmask", mask) for mask in ("255.255.255.0", "ffff:ffff:ffff:ffff::", "64")),
     *(("type", kind) for kind in ("unicast", "phy", "vif", "tap", "ovs", "hw_veb", "hash")),
     # The content says so too.

@@ -380,12 +380,9 @@ def _leave_out(document: Any, location: tuple[int | str, ...]) -> None:
 
 
 def _has(container: Any, step: int | str) -> bool:
-    match container, step:
-        case list(), int():
-            return step < len(container)
-        case dict(), str():
-            return step in container
-    return False
+    if isinstance(container, list):
+        return isinstance(step, int) and step < len(container)
+    return isinstance(container, dict) and step in container
 
 
 def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:

@@ -63,8 +63,7 @@ class Unused:
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
     ``unsupported`` costs itself, as its item means the same without it; and so does a refused one at the top
-    of a document, and of a ``section``, in which the keys are independent too. ``unknown``: what any other
-    key costs.
+    of a document, and of a ``section``, whose keys are independent too. ``unknown``: what any other costs.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)

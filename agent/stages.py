@@ -57,6 +57,8 @@ class Step:
     #: Field of the configuration that it works from (``system.ntp``: of a part of it); where that is empty,
     #: the step is not imported.
     config_field: str = ""
+    #: Few documents have that field: without it, the step is in no report.
+    rare: bool = False
     #: Sets the system up as the platform's images are; skipped with CONFIG_DATASOURCE=none (hot-plug only).
     setup: bool = False
     #: Runs also for an image that is not booted (``apply --root``).
@@ -98,9 +100,13 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("metadata", "agent.steps.metadata:apply", config_field="metadata"),
         Step("boot programs", "agent.steps.boot:apply", config_field="boot"),
         Step(
-            "filesystems", "agent.steps.filesystems:apply", config_field="system.filesystems", offline=True
+            "filesystems",
+            "agent.steps.filesystems:apply",
+            config_field="system.filesystems",
+            rare=True,
+            offline=True,
         ),
-        Step("mounts", "agent.steps.mounts:apply", config_field="system.mounts", offline=True),
+        Step("mounts", "agent.steps.mounts:apply", config_field="system.mounts", rare=True, offline=True),
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
@@ -112,19 +118,35 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
         Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
         Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
-        Step("locale", "agent.steps.locale:apply", config_field="system.locale", offline=True),
-        Step("keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", offline=True),
-        Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", offline=True),
-        Step("ca certificates", "agent.steps.ca_certs:apply", config_field="system.ca_certs", offline=True),
-        Step("swap file", "agent.steps.swap_file:apply", config_field="system.swap", offline=True),
-        Step("apt", "agent.steps.apt:apply", config_field="system.apt", offline=True),
+        Step("locale", "agent.steps.locale:apply", config_field="system.locale", rare=True, offline=True),
+        Step(
+            "keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", rare=True, offline=True
+        ),
+        Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", rare=True, offline=True),
+        Step(
+            "ca certificates",
+            "agent.steps.ca_certs:apply",
+            config_field="system.ca_certs",
+            rare=True,
+            offline=True,
+        ),
+        Step(
+            "swap file", "agent.steps.swap_file:apply", config_field="system.swap", rare=True, offline=True
+        ),
+        Step("apt", "agent.steps.apt:apply", config_field="system.apt", rare=True, offline=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
         Step("root disk", "agent.disks.growth.root:grow_all", settings=("grow_root",)),
-        Step("deferred files", "agent.steps.files:apply_deferred", config_field="deferred", offline=True),
+        Step(
+            "deferred files",
+            "agent.steps.files:apply_deferred",
+            config_field="deferred",
+            rare=True,
+            offline=True,
+        ),
         Step("scripts", "agent.steps.script:apply", needs_config=True, offline=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),
@@ -226,6 +248,8 @@ def steps(
     if ctx.config is None and stage is not Stage.BOOTSTRAP:
         yield from _load_stored_config(ctx)
     for step in STAGES[stage]:
+        if not is_due(ctx, step):
+            continue
         on_progress(step.name, "")
         ctx.on_wait, before = partial(on_progress, step.name), ctx.on_wait
         report = run_step(ctx, step)
@@ -245,6 +269,11 @@ def rerun_step(ctx: Context, name: str) -> Iterator[Item]:
                 return
         step = next(step for steps in STAGES.values() for step in steps if step.name == name)
         yield from run_step(ctx, step).items
+
+
+def is_due(ctx: Context, step: Step) -> bool:
+    """Return whether the step is run and reported: a rare one only if the document has its part."""
+    return not step.rare or bool(_field(ctx.config, step.config_field))
 
 
 def run_step(ctx: Context, step: Step) -> StepReport:

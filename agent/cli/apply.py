@@ -63,7 +63,7 @@ def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator
         return
     for stage in chosen:
         for step in stages.STAGES[stage]:
-            if step.offline:
+            if step.offline and stages.is_due(ctx, step):
                 yield stages.run_step(ctx, step)
     yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host, ctx.config))
 

@@ -63,7 +63,7 @@ class Unused:
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
     ``unsupported`` costs itself, as its item means the same without it; and so does a refused one at the top
-    of a document, and of a ``section``, whose keys are independent too. ``unknown``: what any other costs.
+    of a document, or of a ``section`` of independent keys. ``unknown``: what any other key costs.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)

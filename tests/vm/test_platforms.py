@@ -45,7 +45,7 @@ Content-Type: text/x-shellscript
 Content-Type: text/cloud-config
 
 timezone: Europe/Paris
-ntp: {{enabled: true}}
+puppet: {{install: true}}
 write_files: [{{path: /etc/part, content: x, owner: "nobody:root", permissions: "0640"}}]
 --==--
 """
@@ -149,7 +149,7 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: st
         assert vm.output("stat -c %a:%U /etc/part") == "640:nobody"
         assert vm.output("readlink /etc/localtime") == "/usr/share/zoneinfo/Europe/Paris"
         said = vm.journal("gandi-bootstrap")
-        assert said.count("user_data, part 2: ntp") == 1, said
+        assert said.count("user_data, part 2: puppet") == 1, said
     named(vm, "os1")
     assert keys(vm) == [sample.KEY]
     assert password_is(vm, "root", PASSWORD)

@@ -63,7 +63,8 @@ class Unused:
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
     ``unsupported`` costs itself, as its item means the same without it; and so does a refused one at the top
-    of a document, or of a ``section`` of independent keys. ``unknown``: what any other key costs.
+    of a document, or of a ``section`` of independent keys. ``unknown``: what any other key costs. With
+    ``is_quiet``, harmless keys are not reported: a platform writes them in each document.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Unused:
     unsupported: Mapping[str, str] = field(default_factory=dict)
     unknown: str = ITSELF
     section: bool = False
+    is_quiet: bool = False
 
 
 UNUSED: dict[type, Unused] = {}
@@ -86,10 +88,11 @@ def unused(
     unsupported: Mapping[str, str] | None = None,
     unknown: str = ITEM,
     section: bool = False,
+    is_quiet: bool = False,
 ) -> None:
     """Declare the keys of a part that it does not handle (see ``Unused``)."""
-    kept = Unused(harmless or {}, refused or {}, unsupported or {}, ITSELF if section else unknown, section)
-    UNUSED[of] = kept
+    unknown = ITSELF if section else unknown
+    UNUSED[of] = Unused(harmless or {}, refused or {}, unsupported or {}, unknown, section, is_quiet)
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, exact: bool = False) -> Any:
@@ -168,7 +171,7 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     """
     whole = schema(of)
     validator = SchemaValidator(whole, {"hide_input_in_errors": True})
-    problems = _many_unknown(document, {one["name"] for one in _declarations(whole)})
+    problems = _many_unknown(document, of)
     reading = _Reading(whole, problems)
     reading.normalise(whole, document, ())
     for _ in range(_ROUNDS):
@@ -183,19 +186,15 @@ def validate(of: type[Part], document: dict[str, Any]) -> tuple[Part, list[Probl
     return of(), [*bounded(problems), Problem("the document", "wrong throughout", "see the format")]
 
 
-def _many_unknown(document: dict[str, Any], known: set[str]) -> list[Problem]:
+def _many_unknown(document: dict[str, Any], of: type) -> list[Problem]:
     """Remove the unknown keys of a document with so many keys that reporting each would take long."""
     if len(document) <= MAX_ITEMS:
         return []
+    known = {one.name for one in records.fields(of)}
     unknown = [key for key in document if _plain(key) not in known]
     for key in unknown:
         del document[key]
     return [Problem("the document", f"{len(unknown)} unknown keys", "they have no effect", UNSUPPORTED)]
-
-
-def _declarations(whole: Any) -> list[Any]:
-    declared: list[Any] = whole["schema"]["fields"]
-    return declared
 
 
 def _plain(key: str) -> str:
@@ -215,9 +214,7 @@ class _Reading:
         self._written: dict[Location, str] = {}
 
     def normalise(self, core: Any, given: Any, at: Location) -> Any:
-        """Return the value with the keys of its parts as they are declared, and with a list in place of the
-        only value of one. Dictionaries and lists are changed in place.
-        """
+        """Return the value with keys as declared and a list in place of its only item; it is changed."""
         core = _bare(core)
         match core:
             case {"items_schema": inner}:
@@ -232,7 +229,7 @@ class _Reading:
         return given
 
     def _normalise_part(self, core: Any, given: dict[str, Any], at: Location) -> None:
-        declared = {one["name"]: one["schema"] for one in _declarations(core)}
+        declared = {one["name"]: one["schema"] for one in core["schema"]["fields"]}
         others = UNUSED.get(core["cls"], _NONE)
         known = {*declared, *others.harmless, *others.refused, *others.unsupported}
         for key in list(given):
@@ -252,26 +249,29 @@ class _Reading:
         """Report an error of the validator, and leave out the item that it costs."""
         kind, place = wrong["type"], tuple(wrong["loc"])
         if kind == "unexpected_keyword_argument":
-            problem, costs_item = self._unhandled(place)
+            found, costs_item = self._unhandled(place)
             lost = place[:-1] if costs_item else place
         else:
             lost = place[:-1] if kind == "missing" else place
-            problem = self._problem(wrong, costs_item=kind != "missing" and _is_exact(self.whole, lost))
+            found = self._problem(wrong, costs_item=kind != "missing" and _is_exact(self.whole, lost))
         while len(lost) > 1 and _is_exact(self.whole, lost):
             lost = lost[:-1]
         # A required value that an earlier round left out is missing now: it is reported already.
-        if not (kind == "missing" and place in self._reported):
-            self.problems.append(problem)
+        if found and not (kind == "missing" and place in self._reported):
+            self.problems.append(found)
         self._reported.add(place)
         _leave_out(document, lost)
 
-    def _unhandled(self, place: Location) -> tuple[Problem, bool]:
-        """Return the problem of a key that is not declared, and whether it costs the item that has it."""
+    def _unhandled(self, place: Location) -> tuple[Problem | None, bool]:
+        """Return the problem of a key that is not declared, if it is reported, and whether it costs the item
+        that has it.
+        """
         *above, key = place
         unhandled = UNUSED.get(_part_at(self.whole, above), _NONE)
         at = self.spelled(place)
         if why := unhandled.harmless.get(str(key)):
-            return Problem(_any_item(at), f"no effect: {why}", "", HARMLESS), False
+            said = None if unhandled.is_quiet else Problem(_any_item(at), f"no effect: {why}", "", HARMLESS)
+            return said, False
         why = unhandled.refused.get(str(key))
         if why and above and not unhandled.section:
             return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
@@ -379,8 +379,8 @@ def _leave_out(document: Any, location: tuple[int | str, ...]) -> None:
 
 
 def _has(container: Any, step: int | str) -> bool:
-    if isinstance(container, list):
-        return isinstance(step, int) and step < len(container)
+    if isinstance(step, int):
+        return isinstance(container, list) and step < len(container)
     return isinstance(container, dict) and step in container
 
 

@@ -43,7 +43,7 @@ class Key:
     type: str = value(fields.text, "ssh")
 
 
-unused(Key, harmless={"name": "a name for the person who reads it"}, unknown=NOTHING)
+unused(Key, harmless={"name": "a name for the person who reads it"}, unknown=NOTHING, is_quiet=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Content:
     content_path: str = value(fields.text)
 
 
-unused(Content, harmless={"name": "a name for the person who reads it"})
+unused(Content, harmless={"name": "a name for the person who reads it"}, is_quiet=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ unused(
         "random_seed": "the kernel's random numbers need no seed from a medium that others can read",
     },
     unknown=NOTHING,
+    is_quiet=True,
 )
 
 
@@ -138,7 +139,7 @@ def metadata(name: str, raw: bytes, draft: Draft) -> MetaData:
     """Return ``meta_data.json``; add its errors to the draft."""
     document = _json(name, raw, draft)
     found, problems = validate(MetaData, document or {})
-    draft.add_problems(name, [problem for problem in problems if not problem.harmless])
+    draft.add_problems(name, problems)
     return found
 
 

@@ -148,7 +148,7 @@ class SystemKeys(cloud_ssh.Ssh):
     apt: Apt | None = part(Apt)
     fs_setup: list[Filesystem | None] | None = parts(Filesystem)
     mounts: list[tuple[str | None, ...] | None] | None = parts(written_as.mount)
-    mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, ())
+    mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, (None,) * 4)
     swap: Swap | None = part(Swap)
     power_state: Power | None = part(Power)
     final_message: str = value(written_as.message, "")
@@ -337,16 +337,12 @@ def _filesystems(
 
 
 def _mount(written: tuple[str | None, ...], preset: tuple[str | None, ...]) -> system.Mount:
-    # As cloud-init: the defaults are for all six fields, or for the last four.
-    preset = preset if len(preset) == 6 else (None, None, *preset)
-    plain = (None, None, "auto", "defaults,nofail", "0", "0")
-    chosen = [
-        next((one for one in (*each, "") if one is not None), "")
-        for each in zip(
-            *(row + (None,) * (6 - len(row)) for row in (written, preset[:6], plain)), strict=True
-        )
-    ]
-    spec, point, fstype, options, dump, passno = chosen
+    plain = ("auto", "defaults,nofail", "0", "0")
+    given = (*written[2:], *(None,) * (6 - len(written)))
+    fstype, options, dump, passno = (
+        next(one for one in each if one is not None) for each in zip(given, preset, plain, strict=True)
+    )
+    spec, point = written[0] or "", written[1] or ""
     spec = f"/dev/{spec}" if written_as.KERNELS_NAME.fullmatch(spec) else spec
     return system.Mount(spec, point, fstype, options, int(dump), int(passno))
 

@@ -192,18 +192,27 @@ def mount(written: object) -> tuple[str | None, ...]:
     if len(found) < 2 or found[1] is None:
         raise ValueError("removes an entry: not supported; leave it out of the image")
     point = found[1] if found[1] in ("none", "swap") else values.path(found[1].rstrip("/") or "/")
-    defaults(list(found[2:]))
+    _checked(found[2:])
     return found[0], point, *found[2:]
 
 
 def defaults(written: object) -> tuple[str | None, ...]:
-    """Return default fields of fstab(5): the last four of at most six words or nulls."""
-    if not isinstance(written, list) or len(written) > 6:
-        raise ValueError("not a list of at most six fields of fstab(5); write null for each without default")
+    """Return defaults for the last four fields of fstab(5), given as six fields or as these; null: none."""
+    if written in (None, []):
+        return (None,) * 4
+    if not isinstance(written, list) or len(written) not in (4, 6):
+        raise ValueError("not a list of six fields of fstab(5); write null for each without default")
     found = tuple(None if one is None else values.word(one).strip(WHITE) for one in written)
+    if any(found[:-4]):
+        raise ValueError("a default device or mount point; write null for both")
+    return _checked(found[-4:])
+
+
+def _checked(found: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Return the last four fields of a line of fstab(5), or the first of these. Raise ValueError."""
     if any(one is not None and not _WORD.fullmatch(one) for one in found):
         raise ValueError("a field of fstab(5) is empty or has blanks; write it without")
-    if any(one is not None and one not in ("0", "1", "2") for one in found[-2:] if len(found) in (4, 6)):
+    if any(one is not None and one not in ("0", "1", "2") for one in found[2:]):
         raise ValueError("the last two fields are not numbers; write 0, 1 or 2")
     return found
 

@@ -61,7 +61,7 @@ class DataLink:
     vlan_mac_address: str | None = value(fields.mac, None)
 
 
-unused(DataLink, harmless={"vif_id": _LABEL}, unknown=NOTHING)
+unused(DataLink, harmless={"vif_id": _LABEL}, unknown=NOTHING, is_quiet=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,7 @@ unused(
         "scope": "addresses are set with the scope that follows from them",
     },
     unknown=NOTHING,
+    is_quiet=True,
 )
 
 
@@ -137,7 +138,7 @@ def read(document: dict[str, Any], name: str, draft: Draft) -> None:
     """Add the network to the draft, unless it already has NICs."""
     options = _bond_options(document)
     found, problems = validate(NetworkData, document)
-    draft.add_problems(name, [problem for problem in problems if not problem.harmless])
+    draft.add_problems(name, problems)
     names = _names(found)
     links: list[Link] = []
     for place, link in enumerate(found.links or ()):

@@ -277,7 +277,8 @@ def test_what_cloud_init_also_reads() -> None:
     ("part", "path", "is_error"),
     [
         ({"services": [{"type": "ntp", "address": "192.0.2.1"}]}, "services[0].type", False),
-        ({"links": [VIF | {"bond_queue_id": 1}]}, "", False),
+        ({"links": [VIF | {"bond_queue_id": 1}]}, "links[].bond_queue_id", False),
+        ({"networks": [{"link": "l", "type": "ipv6_slaac", "other": 1}]}, "networks[].other", False),
         ({"links": [VIF | {"type": "bond", "bond_links": ["l"], "bond_queue_id": 1}]}, "links[0]", True),
         ({"networks": [{"link": "l", "type": "ipv4", "pointopoint": "192.0.2.1"}]}, "networks[0]", True),
         ({"networks": [{"link": "l", "type": "ipv6_slaac", "ip_address": "::2"}]}, "networks[0]", False),
@@ -285,7 +286,7 @@ def test_what_cloud_init_also_reads() -> None:
 )
 def test_what_is_not_handled_is_named(part: dict[str, Any], path: str, is_error: bool) -> None:
     _, reading = network({"links": [VIF]} | part)
-    assert [p.path.partition(": ")[2][: len(path)] for p in reading.problems[:1]] == [path][: bool(path)]
+    assert [p.path.partition(": ")[2][: len(path)] for p in reading.problems[:1]] == [path]
     assert any(problem.is_error for problem in reading.problems) == is_error
 
 

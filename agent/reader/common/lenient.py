@@ -191,13 +191,13 @@ def _many_unknown(document: dict[str, Any], of: type) -> list[Problem]:
     if len(document) <= MAX_ITEMS:
         return []
     known = {one.name for one in records.fields(of)}
-    unknown = [key for key in document if _plain(key) not in known]
+    unknown = [key for key in document if plain(key) not in known]
     for key in unknown:
         del document[key]
     return [Problem("the document", f"{len(unknown)} unknown keys", "they have no effect", UNSUPPORTED)]
 
 
-def _plain(key: str) -> str:
+def plain(key: str) -> str:
     """Return a key as parts declare it: ``from``, which Python reserves, as ``from_``."""
     name = key.strip(WHITE).lower().replace("-", "_")
     return "from_" if name == "from" else name
@@ -233,7 +233,7 @@ class _Reading:
         others = UNUSED.get(core["cls"], _NONE)
         known = {*declared, *others.harmless, *others.refused, *others.unsupported}
         for key in list(given):
-            name = _plain(key)
+            name = plain(key)
             if name != key and name in known:
                 if name in given:
                     what = "the key appears in two spellings: this one is left out"
@@ -300,7 +300,7 @@ class _Reading:
     def _similar_key(self, key: str) -> str:
         # Searching for a similar key is slow, and no more problems than these are shown.
         likely = self.known if len(self.problems) < MAX_PROBLEMS else ()
-        near = difflib.get_close_matches(_plain(key)[:80], likely, n=1)
+        near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
         return f"did you mean {near[0].removesuffix('_')}?" if near else "remove it, or correct its name"
 
 

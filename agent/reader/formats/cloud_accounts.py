@@ -28,7 +28,7 @@ _GROUPS = 256
 #: Top-level keys about accounts that are not handled, with the reason.
 REFUSED = {"ssh_import_id": "keys are not fetched from the network; deliver ssh_authorized_keys"}
 #: Keys that are read before the document is validated.
-_KEYS = ("user", "users", "groups", "name")
+_KEYS = ("user", "users", "groups", "name", "packages", "ntp")
 
 
 # -- readers -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import values
 from agent.reader.common.lenient import ITSELF, named, part, parts, unused, value
+from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.common.values import Choice, Whole
 from agent.reader.formats import cloud_ssh
 from agent.reader.formats import cloud_system_values as written_as
@@ -145,6 +146,9 @@ class SystemKeys(cloud_ssh.Ssh):
     package_update: bool = value(values.boolean, default=False)
     package_upgrade: bool = value(values.boolean, default=False)
     package_reboot_if_required: bool = value(values.boolean, default=False)
+    apt_update: bool = value(values.boolean, default=False)
+    apt_upgrade: bool = value(values.boolean, default=False)
+    apt_reboot_if_required: bool = value(values.boolean, default=False)
     apt: Apt | None = part(Apt)
     fs_setup: list[Filesystem | None] | None = parts(Filesystem)
     mounts: list[tuple[str | None, ...] | None] | None = parts(written_as.mount)
@@ -210,19 +214,10 @@ unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is no
 unused(VendorData, refused={"prefix": "vendor data run without another program"})
 
 
-#: Earlier names of keys.
-_FORMER = {
-    "apt_update": "package_update",
-    "apt_upgrade": "package_upgrade",
-    "apt_reboot_if_required": "package_reboot_if_required",
-}
-
-
 def normalise(document: dict[str, Any]) -> None:
     """Convert the other forms of keys that depend on more than one value."""
-    for former, key in _FORMER.items():
-        if former in document:
-            document.setdefault(key, document.pop(former))
+    if document.get("ntp", {}) is None:
+        document["ntp"] = {}
     listed = document.get("packages")
     if isinstance(listed, list):
         # Packages of one manager: each of them an item of its own, so that a wrong one costs only itself.
@@ -244,10 +239,10 @@ def add(found: SystemKeys, name: str, draft: Draft) -> None:
     more = system.System(
         locale=found.locale,
         keyboard=_keyboard(found.keyboard),
-        ntp=_ntp(found.ntp),
+        ntp=_ntp(found.ntp, name, draft),
         ca_certs=_ca_certs(found.ca_certs),
         packages=_packages(found),
-        apt=_apt(found.apt),
+        apt=_apt(found.apt, f"{name}: apt", draft),
         filesystems=_filesystems(found.fs_setup, name, draft),
         mounts=tuple(_mount(one, found.mount_default_fields) for one in found.mounts or () if one),
         swap=_swap(found.swap),
@@ -271,12 +266,16 @@ def _keyboard(found: Keyboard | None) -> system.Keyboard | None:
     return system.Keyboard(found.layout, found.model, found.variant, found.options)
 
 
-def _ntp(found: Ntp | None) -> system.Ntp | None:
+def _ntp(found: Ntp | None, name: str, draft: Draft) -> system.Ntp | None:
     if found is None or not found.enabled:
         return None
     client = "" if found.ntp_client == "auto" else found.ntp_client
     made = system.Ntp(_there(found.servers), _there(found.pools), client)
-    return None if made == system.Ntp() else made
+    if made != system.Ntp():
+        return made
+    what, hint = "no servers and pools: the image's own stay in use", "write servers, or remove the key"
+    draft.add_problem(f"{name}: ntp", what, hint, severity=UNSUPPORTED)
+    return None
 
 
 def _ca_certs(found: CaCerts | None) -> system.CaCerts | None:
@@ -288,25 +287,33 @@ def _ca_certs(found: CaCerts | None) -> system.CaCerts | None:
 def _packages(found: SystemKeys) -> system.Packages | None:
     made = system.Packages(
         _there(found.packages),
-        found.package_update,
-        found.package_upgrade,
-        found.package_reboot_if_required,
+        found.package_update or found.apt_update,
+        found.package_upgrade or found.apt_upgrade,
+        found.package_reboot_if_required or found.apt_reboot_if_required,
     )
     return None if made in (system.Packages(), system.Packages(reboot=True)) else made
 
 
-def _apt(found: Apt | None) -> system.Apt | None:
+def _apt(found: Apt | None, path: str, draft: Draft) -> system.Apt | None:
     if found is None:
         return None
     sources = dict[str, system.AptSource]()
     for key, one in (found.sources or {}).items():
-        if one and (one.source or one.key):
+        if one and not (one.source or one.key):
+            draft.add_problem(f"{path}.sources.{shown(key)}", "no source and no key: left out", "write one")
+        elif one:
             name = _file_name(one.filename or key)
             while name in sources:
                 name += "-2"
             sources[name] = system.AptSource(name, one.source, one.key)
     urls = {"http": found.http_proxy or found.proxy, "https": found.https_proxy, "ftp": found.ftp_proxy}
+    if found.proxy and found.http_proxy not in ("", found.proxy):
+        what, hint = "not used: http_proxy has precedence", "write one of them"
+        draft.add_problem(f"{path}.proxy", what, hint, severity=UNSUPPORTED)
     mirrors = {"primary": found.primary, "security": found.security}
+    for kind in [kind for kind, many in mirrors.items() if len(_there(many)) > 1]:
+        what, hint = "the first mirror is used, no other", "write one"
+        draft.add_problem(f"{path}.{kind}", what, hint, severity=UNSUPPORTED)
     made = system.Apt(
         tuple(sources.values()),
         tuple((kind, url) for kind, url in urls.items() if url),

@@ -9,7 +9,6 @@ import re
 
 from agent.config.model import PER_BOOT, PER_INSTANCE, PER_ONCE
 from agent.lib.text import WHITE
-from agent.reader.common.problem import ERROR, UNSUPPORTED
 from agent.reader.formats import mime, template
 
 CONFIG, ARCHIVE, SCRIPT = "text/cloud-config", "text/cloud-config-archive", "text/x-shellscript"
@@ -40,13 +39,13 @@ PROGRAMS = {
 }
 _FETCHED = "no network is used for user data: left out", "deliver its content itself"
 _INSTEAD = "deliver a script or #cloud-config instead"
-#: Types of cloud-init that are not handled: severity, message, hint.
+#: Types of cloud-init that are not handled: message and hint of the error.
 REFUSED = {
-    _INCLUDE: (ERROR, f"#include: {_FETCHED[0]}", _FETCHED[1]),
-    _INCLUDE_ONCE: (ERROR, f"#include-once: {_FETCHED[0]}", _FETCHED[1]),
-    _PATCH: (ERROR, "a JSON patch of cloud-config: not supported, left out", "deliver it as #cloud-config"),
-    _HANDLER: (UNSUPPORTED, "a part handler: not supported", _INSTEAD),
-    _UPSTART: (UNSUPPORTED, "a job for Upstart: not supported", _INSTEAD),
+    _INCLUDE: (f"#include: {_FETCHED[0]}", _FETCHED[1]),
+    _INCLUDE_ONCE: (f"#include-once: {_FETCHED[0]}", _FETCHED[1]),
+    _PATCH: ("a JSON patch of cloud-config: not supported, left out", "deliver it as #cloud-config"),
+    _HANDLER: ("a part handler: not supported, left out", _INSTEAD),
+    _UPSTART: ("a job for Upstart: not supported, left out", _INSTEAD),
 }
 _WHITE, _BOM = WHITE.encode(), b"\xef\xbb\xbf"
 

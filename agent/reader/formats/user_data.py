@@ -13,7 +13,7 @@ from copy import deepcopy
 
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import WHITE, number
-from agent.reader.common import fields
+from agent.reader.common import fields, lenient
 from agent.reader.common.document import read_text, small
 from agent.reader.common.merge import KINDS, USER_DATA, Draft
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED, shown
@@ -151,8 +151,7 @@ def _use(part: Part, kind: str, data: _UserData) -> None:
     elif kind == BOOTHOOK:
         draft.add_program(f"{prefix}boothook", _boothook(part.content), part.name, boot=True)
     elif kind in REFUSED:
-        severity, what, hint = REFUSED[kind]
-        draft.add_problem(part.name, what, hint, severity=severity)
+        draft.add_problem(part.name, *REFUSED[kind])
     else:
         what = "neither a script nor #cloud-config" + (": left out" if data.prefix else ": only stored")
         if kind:
@@ -285,7 +284,8 @@ def _config(part: Part, data: _UserData) -> None:
         document = cloud_config.parse(text, name, data.draft)
         if document is None or not _holds_anything(text, document, name, data.draft):
             continue
-        index = [document.pop(key) for key in ("launch-index", "launch_index") if key in document]
+        spelled = [key for key in document if lenient.plain(key) == "launch_index"]
+        index = [document.pop(key) for key in spelled]
         try:
             rules = cloud_config_merge.rules(document, part.merge_type)
             is_ours = _is_for_this_machine(part, part.launch_index or next(iter(index), ""), data)

@@ -163,6 +163,19 @@ SAMPLES: dict[str, tuple[dict[str, Any], System | None]] = {
         {"mounts": [["/dev/vdb", "/d", None, "ro"]], "mount_default_fields": ["xfs", None, "0", "2"]},
         System(mounts=(Mount("/dev/vdb", "/d", "xfs", "ro", 0, 2),)),
     ),
+    "mounts with all default fields": (
+        {
+            "mounts": [["/dev/vdb", "/d", "ext4"], ["/dev/vdc", "/e", None, None, 1]],
+            "mount_default_fields": [None, None, "xfs", "ro", "0", 2],
+        },
+        System(
+            mounts=(Mount("/dev/vdb", "/d", "ext4", "ro", 0, 2), Mount("/dev/vdc", "/e", "xfs", "ro", 1, 2))
+        ),
+    ),
+    "former and current names": (
+        {"apt_update": True, "package_update": False, "apt_upgrade": False, "package_upgrade": True},
+        System(packages=Packages((), update=True, upgrade=True)),
+    ),
     "swap": (
         {"swap": {"filename": "/swap.img", "size": "auto", "maxsize": "2G"}},
         System(swap=SwapFile("/swap.img", None, 2 << 30)),
@@ -214,6 +227,7 @@ def _without_each_leaf(value: Any) -> Any:
 #: Values that are the default, or that another value of the sample makes superfluous.
 SUPERFLUOUS = {
     "no locale": 1,
+    "former and current names": 2,
     "ntp": 1,
     "ntp off": 1,
     "no swap": 1,
@@ -292,6 +306,8 @@ def test_no_value_is_lost(name: str) -> None:
         ({"mounts": [["vdb", None]]}, "mounts[0]", "removes an entry", None),
         ({"mounts": [["vdb", "/"]]}, "mounts[0]", "not an absolute path", None),
         ({"mounts": [["vdb", "/d", "ext4", "a b"]]}, "mounts[0]", "blanks", None),
+        ({"mounts": [["vdb", "/d", "ext4", "ro", "x"]]}, "mounts[0]", "not numbers", None),
+        ({"apt": {"sources": {"x": {"filename": "x"}}}}, "apt.sources.x", "no source and no key", None),
         (
             {"fs_setup": [{"device": "vdb", "filesystem": "ext4", "overwrite": True}]},
             "fs_setup[0]",
@@ -352,6 +368,33 @@ def test_a_key_without_effect_is_named(key: str) -> None:
     given: dict[str, Any] = {key: 1}
     _, reading = read(**given)
     assert [problem.severity for problem in reading.problems] == [HARMLESS]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 7])
+def test_default_fields_of_another_number(length: int) -> None:
+    plain = [None, None, "auto", "defaults,nofail", "0", "2", "0"]
+    found, reading = read(mounts=[["/dev/vdb", "/d"]], mount_default_fields=plain[7 - length :])
+    assert [(p.path, p.severity) for p in reading.problems] == [("user-data: mount_default_fields", ERROR)]
+    assert found == System(mounts=(Mount("/dev/vdb", "/d"),))
+
+
+@pytest.mark.parametrize("document", [{"ntp": {}}, {"ntp": None}, {"NTP": None}, {"ntp": {"enabled": True}}])
+def test_time_servers_without_one(document: dict[str, Any]) -> None:
+    found, reading = read(**document)
+    assert [(p.path, p.severity) for p in reading.problems] == [("user-data: ntp", UNSUPPORTED)]
+    assert found is None
+
+
+@pytest.mark.parametrize(
+    ("apt", "path"),
+    [
+        ({"proxy": "http://192.0.2.1/", "http_proxy": "http://192.0.2.2/"}, "apt.proxy"),
+        ({"primary": [{"uri": "http://192.0.2.1/d"}, {"uri": "http://192.0.2.2/d"}]}, "apt.primary"),
+    ],
+)
+def test_only_one_of_two_is_used(apt: dict[str, Any], path: str) -> None:
+    _, reading = read(apt=apt)
+    assert [(p.path, p.severity) for p in reading.problems] == [(f"user-data: {path}", UNSUPPORTED)]
 
 
 def test_keys_of_apt_are_independent() -> None:

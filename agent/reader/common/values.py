@@ -9,7 +9,7 @@ import re
 
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.reader.common.fields import USER, key, stripped, text
+from agent.reader.common.fields import USER, hostname, key, stripped, text
 
 #: Allowed names of programs: they become file names.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
@@ -65,6 +65,11 @@ def number_or_text(value: object) -> str:
     """Return text, also given as a whole number; None becomes ""."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number else text(value)
+
+
+def host_name(value: object) -> str:
+    """Return a host name, also given as a number; "" for "" or null."""
+    return hostname(number_or_text(value))
 
 
 def line(value: object) -> str:

@@ -10,7 +10,7 @@ from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
-from agent.reader.common.lenient import validate, value
+from agent.reader.common.lenient import plain, validate, value
 from agent.reader.common.merge import DEFAULT, Draft
 from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.formats import cloudinit_v1, interfaces_text, netplan_v2, user_data, yaml_events
@@ -38,8 +38,8 @@ class MetaData:
     """``meta-data``; all of its keys are available as metadata."""
 
     instance_id: str = value(values.instance, "")
-    local_hostname: str = value(fields.hostname, "")
-    hostname: str = value(fields.hostname, "")
+    local_hostname: str = value(values.host_name, "")
+    hostname: str = value(values.host_name, "")
     public_keys: tuple[str, ...] = value(public_keys, ())
 
 
@@ -75,15 +75,17 @@ def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, A
 
 
 def _describe(name: str, document: dict[str, Any], draft: Draft, *, has_network: bool) -> None:
-    said = {key.replace("-", "_"): text for key, text in document.items()}
-    known = {key: said[key] for key in MetaData.__slots__ if key in said}
+    known = {key: text for key, text in document.items() if plain(key) in MetaData.__slots__}
     found, problems = validate(MetaData, known)
     draft.add_problems(name, problems)
     draft.id = found.instance_id
     draft.hostname = draft.hostname or found.local_hostname or found.hostname
     draft.add_keys(DEFAULT, found.public_keys, f"{name}: public-keys")
     for key, text in document.items():
-        if key.strip(WHITE).lower().replace("_", "-") == "network-interfaces":
+        if plain(key) == "seedfrom":
+            what, hint = "nothing is fetched from the network", "deliver it all on the drive"
+            draft.add_problem(f"{name}: {key}", what, hint, severity=UNSUPPORTED)
+        elif plain(key) == "network_interfaces":
             _interfaces(f"{name}: {key}", text, draft, is_used=not has_network)
         else:
             draft.add_metadata(key, text)

@@ -69,7 +69,7 @@ class MetaData:
     """``meta_data.json``."""
 
     uuid: str = value(values.instance, "")
-    hostname: str = value(fields.hostname, "")
+    hostname: str = value(values.host_name, "")
     name: str = value(values.word, "")
     availability_zone: str = value(values.word, "")
     project_id: str = value(values.word, "")
@@ -78,7 +78,7 @@ class MetaData:
     keys: list[Key | None] | None = parts(Key)
     meta: dict[str, str] | None = named(values.word)
     files: list[Injected | None] | None = parts(Injected)
-    admin_pass: str = value(fields.text, "")
+    admin_pass: str = value(values.number_or_text, "")
     network_config: Content | None = part(Content)
 
 

@@ -43,11 +43,6 @@ def content(written: object) -> bytes:
     return written if isinstance(written, bytes) else values.number_or_text(written).encode()
 
 
-def host_name(written: object) -> str:
-    """Return a host name, also given as a number; "" for "" or null."""
-    return fields.hostname(values.number_or_text(written))
-
-
 def etc_hosts(written: object) -> str:
     """Return a value of ``Naming.hosts``, for a boolean, localhost or template; "" for null."""
     if written is None or (isinstance(written, str) and written.lower() in ("localhost", "template")):
@@ -75,8 +70,8 @@ unused(Written, refused={"source": "content is not fetched from elsewhere"})
 class CloudConfig(cloud_system.SystemKeys):
     """The document."""
 
-    hostname: str = value(host_name, "")
-    fqdn: str = value(host_name, "")
+    hostname: str = value(values.host_name, "")
+    fqdn: str = value(values.host_name, "")
     prefer_fqdn_over_hostname: bool = value(values.boolean, default=False)
     manage_etc_hosts: str = value(etc_hosts, "")
     preserve_hostname: bool = value(values.boolean, default=False)

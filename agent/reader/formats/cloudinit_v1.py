@@ -256,6 +256,9 @@ class _Reading:
         route = ip_subnets.route(said, place, self.draft)
         if route is None:
             return
+        if entry.gateway is None:
+            self.report(path, "a route without a gateway: left out", "write its gateway")
+            return
         link = self._towards(entry.gateway)
         if link is None:
             self.report(
@@ -264,9 +267,7 @@ class _Reading:
         else:
             link.nic = replace(link.nic, routes=(*link.nic.routes, route))
 
-    def _towards(self, gateway: fields.IP | None) -> Link | None:
-        if gateway is None:
-            return None
+    def _towards(self, gateway: fields.IP) -> Link | None:
         for link in self.links:
             if any(gateway in ipaddress.ip_interface(one).network for one in link.nic.addresses):
                 return link

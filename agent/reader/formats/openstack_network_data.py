@@ -41,23 +41,28 @@ def raw(written: object) -> object:
     return written
 
 
+def label(written: object) -> str:
+    """Return a name of a link, also given as a number."""
+    return values.line(values.word(written))
+
+
 @dataclass(frozen=True, slots=True)
 class DataLink:
     """``links[]``; every type except bond and vlan is a physical NIC for the guest. More options of a bond
     have the names of ``ifupdown_options.BondParams``, after ``bond_``.
     """
 
-    id: str = value(values.line)
+    id: str = value(label)
     type: str = value(fields.text, "phy")
     name: str | None = value(network_fields.optional_name, None)
     ethernet_mac_address: str | None = value(fields.mac, None, exact=True)
     mtu: int | None = value(network_fields.MTU, None)
     bond_mode: Any = value(raw, None)
-    bond_links: list[str | None] | None = parts(values.line)
+    bond_links: list[str | None] | None = parts(label)
     bond_miimon: Any = value(raw, None)
     bond_xmit_hash_policy: Any = value(raw, None)
     vlan_id: int | None = value(network_fields.VLAN, None)
-    vlan_link: str = value(values.line, "")
+    vlan_link: str = value(label, "")
     vlan_mac_address: str | None = value(fields.mac, None)
 
 
@@ -81,7 +86,7 @@ class DataRoute:
     """``networks[].routes[]``."""
 
     network: str = value(fields.text)
-    netmask: str = value(fields.text, "", exact=True)
+    netmask: str = value(values.word, "", exact=True)
     gateway: fields.IP | None = value(fields.optional_address, None, exact=True)
     metric: int | None = value(network_fields.METRIC, None, exact=True)
     services: list[DataService | None] | None = parts(DataService)
@@ -94,10 +99,10 @@ unused(DataRoute)
 class DataNetwork:
     """``networks[]``."""
 
-    link: str = value(values.line)
+    link: str = value(label)
     type: str = value(Choice((*_STATIC, *_DHCP4, *_DHCP6, *_ADVERTISED)))
     ip_address: str = value(fields.text, "")
-    netmask: str = value(fields.text, "")
+    netmask: str = value(values.word, "")
     gateway: fields.IP | None = value(fields.optional_address, None)
     metric: int | None = value(network_fields.METRIC, None)
     routes: list[DataRoute | None] | None = parts(DataRoute)

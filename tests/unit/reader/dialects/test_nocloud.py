@@ -62,6 +62,19 @@ def test_public_keys(keys: object) -> None:
     assert reading.config.identity.id == "5"
 
 
+@pytest.mark.parametrize("name", ["Instance-ID: 7\nLocal-Hostname: 42", "instance_id: '7'\nhostname: 42"])
+def test_spellings_and_numbers_of_meta_data(name: str) -> None:
+    config, reading = read(meta_data=name.encode(), user_data=None)
+    assert (config.identity.id, config.hostname) == ("7", "42")
+    assert not any(problem.is_error for problem in reading.problems)
+
+
+def test_a_seed_of_the_network_is_named() -> None:
+    _, reading = read(meta_data=b"seedfrom: http://192.0.2.1/")
+    (problem,) = [p for p in reading.problems if p.severity == UNSUPPORTED]
+    assert problem.path == "meta-data: seedfrom"
+
+
 def test_without_meta_data() -> None:
     reading = nocloud.parse_files({"user-data": b""})
     assert [problem.message for problem in reading.problems] == ["no meta-data"]
@@ -168,6 +181,11 @@ def test_version_1() -> None:
             "version: 1\nconfig: [{type: route, destination: 10.0.0.0/8, gateway: 10.0.0.1}]",
             "network-config: config[0]",
             "in no NIC's network",
+        ),
+        (
+            "version: 1\nconfig: [{type: route, destination: 10.0.0.0/8}]",
+            "network-config: config[0]",
+            "without a gateway",
         ),
         (
             "version: 1\nconfig: [{type: vlan, name: v, vlan_link: e, vlan_id: 1}]",

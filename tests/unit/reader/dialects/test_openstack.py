@@ -122,14 +122,16 @@ def test_networks_without_addresses(kind: str, dhcp: tuple[bool, bool]) -> None:
         ("2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8::1/128"),
         ("2001:db8::1", "/56", "2001:db8::1/56"),
         ("2001:db8::1/48", "", "2001:db8::1/48"),
+        ("2001:db8::1", 64, "2001:db8::1/64"),
+        ("198.51.100.10", 25, "198.51.100.10/25"),
     ],
 )
-def test_netmasks(address: str, mask: str, written: str) -> None:
+def test_netmasks(address: str, mask: str | int, written: str) -> None:
     data = {
-        "links": [{"id": "l", "ethernet_mac_address": drives.MAC}],
+        "links": [{"id": 7, "ethernet_mac_address": drives.MAC}],
         "networks": [
             {
-                "link": "l",
+                "link": "7",
                 "type": "ipv6" if ":" in address else "ipv4",
                 "ip_address": address,
                 "netmask": mask,

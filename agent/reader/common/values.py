@@ -46,10 +46,11 @@ class Whole:
 
 
 def boolean(value: object) -> bool:
-    """Return true or false, also in the spellings of YAML 1.1."""
-    if value is True or (isinstance(value, str) and value.lower() in ("true", "yes", "on", "y")):
+    """Return true or false, also in the spellings of YAML 1.1 and as 1 or 0."""
+    written = word(value).strip(WHITE).lower() if isinstance(value, bool | int | str) else ""
+    if written in ("true", "yes", "on", "y", "1"):
         return True
-    if value is False or (isinstance(value, str) and value.lower() in ("false", "no", "off", "n")):
+    if written in ("false", "no", "off", "n", "0"):
         return False
     raise ValueError("neither true nor false; write one of them, without quotes")
 

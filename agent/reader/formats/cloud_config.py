@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: cloud-init's names of encodings of a file's content.
 _PACKED = ("gz", "gzip", "gz+base64", "gzip+base64", "gz+b64", "gzip+b64", "b64", "base64")
-_ENCODINGS = Choice(("", "text/plain", *_PACKED))
+_ENCODINGS = Choice(("text/plain", "utf-8", "utf8", *_PACKED, ""))
 #: Maximum bytes of a file, unpacked.
 _FILE = 8 << 20
 

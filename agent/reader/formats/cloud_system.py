@@ -44,8 +44,8 @@ class Ntp:
 
     enabled: bool = value(values.boolean, default=True, exact=True)
     ntp_client: str = value(Choice(("", "auto", "systemd-timesyncd", "chrony")), "", exact=True)
-    servers: list[str | None] | None = parts(written_as.time_host)
-    pools: list[str | None] | None = parts(written_as.time_host)
+    servers: list[str | None] | None = parts(written_as.time_host, split=True)
+    pools: list[str | None] | None = parts(written_as.time_host, split=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class SystemKeys(cloud_ssh.Ssh):
     keyboard: Keyboard | None = part(Keyboard)
     ntp: Ntp | None = part(Ntp)
     ca_certs: CaCerts | None = part(CaCerts)
-    packages: list[system.Package | None] | None = parts(written_as.package)
+    packages: list[system.Package | None] | None = parts(written_as.package, split=True)
     package_update: bool = value(values.boolean, default=False)
     package_upgrade: bool = value(values.boolean, default=False)
     package_reboot_if_required: bool = value(values.boolean, default=False)

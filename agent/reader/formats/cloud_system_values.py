@@ -41,7 +41,8 @@ def bounded_text(written: object) -> str:
 
 def _is_boolean(written: object) -> bool:
     """Return whether a value is true or false, also as YAML's words, which are read as text."""
-    return isinstance(written, bool) or (isinstance(written, str) and written in ("true", "false"))
+    words = ("true", "false", "yes", "no", "on", "off")
+    return isinstance(written, bool) or (isinstance(written, str) and written.lower() in words)
 
 
 def locale(written: object) -> str:

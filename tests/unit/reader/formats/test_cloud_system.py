@@ -385,6 +385,27 @@ def test_time_servers_without_one(document: dict[str, Any]) -> None:
     assert found is None
 
 
+@pytest.mark.parametrize(("written", "command"), [("True", ()), ("Yes", ()), ("NO", ("false",))])
+def test_a_condition_in_the_spellings_of_yaml(written: str, command: tuple[str, ...]) -> None:
+    found, _ = read(power_state={"mode": "reboot", "condition": written})
+    assert found is not None
+    assert found.power == Power("reboot", condition=command)
+
+
+@pytest.mark.parametrize("written", [1, "1", " true\r", "YES"])
+def test_true_in_other_spellings(written: object) -> None:
+    found, reading = read(package_update=written)
+    assert not reading.problems
+    assert found == System(packages=Packages(update=True))
+
+
+def test_a_string_in_place_of_a_list() -> None:
+    found, reading = read(packages="vim git", ntp={"servers": "192.0.2.1, 192.0.2.2"})
+    assert not reading.problems
+    names = Packages((Package("vim"), Package("git")))
+    assert found == System(packages=names, ntp=Ntp(("192.0.2.1", "192.0.2.2")))
+
+
 @pytest.mark.parametrize(
     ("apt", "path"),
     [

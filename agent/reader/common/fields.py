@@ -135,7 +135,7 @@ def shadow_field(value: object) -> str | None:
     """Return a password field for shadow(5), a hash or a lock (``password_hashes.shadow_field``); None for
     an empty string or null.
     """
-    written = text(value)
+    written = stripped(value)
     if written:
         password_hashes.shadow_field(written)
     return written or None
@@ -143,7 +143,7 @@ def shadow_field(value: object) -> str | None:
 
 def user(value: object) -> str | None:
     """Return an account's name that useradd accepts; None for an empty string or null."""
-    written = text(value)
+    written = stripped(value)
     if written and not USER.fullmatch(written):
         raise ValueError(
             "not a user name for useradd; write letters, digits, _, . and -, at most 32, not only digits"

@@ -9,9 +9,8 @@ as harmless or as refused. A refused key, and an unknown one, costs the item tha
 something else without the key. The spelling of a key is free where it can only mean one thing: ``-`` for
 ``_``, upper case, blanks around it; so is one value in place of a list of one.
 
-Only pydantic's core is used, with schemas that are plain dicts, as pydantic_core.core_schema describes them.
-Importing pydantic itself and making five models from annotations costs three times as much as the core and
-this module, at each first boot.
+Only pydantic's core is used, with schemas that are plain dicts, as pydantic_core.core_schema describes them:
+importing pydantic and making five models from annotations costs three times as much at each first boot.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE
 from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
-from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, shown
+from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -242,7 +241,9 @@ class _Reading:
                     continue
                 given[name] = given.pop(key)
                 self._written[*at, name] = key
-            if name in declared and name in given:
+            if name in declared and given.get(name, "") is None and _takes_null(declared[name]):
+                del given[name]
+            elif name in declared and name in given:
                 given[name] = self.normalise(declared[name], given[name], (*at, name))
 
     def leave_out(self, document: dict[str, Any], wrong: ErrorDetails) -> None:
@@ -298,7 +299,7 @@ class _Reading:
         return path(self._written.get(place[: n + 1], step) for n, step in enumerate(place))
 
     def _similar_key(self, key: str) -> str:
-        # Searching for a similar key is slow, and no more problems than these are shown.
+        # A slow search: no more problems than these are shown.
         likely = self.known if len(self.problems) < MAX_PROBLEMS else ()
         near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
         return f"did you mean {near[0].removesuffix('_')}?" if near else "remove it, or correct its name"
@@ -308,6 +309,12 @@ def _bare(core: Any) -> Any:
     while core["type"] in ("default", "nullable"):
         core = core["schema"]
     return core
+
+
+def _takes_null(core: Any) -> bool:
+    """Return whether null is the same as a missing key: where the default changes no meaning."""
+    default = core.get("default", REQUIRED)
+    return isinstance(default, bool) or (default is None and not core["metadata"][_EXACT])
 
 
 def _as_list(core: Any, given: Any) -> Any:
@@ -327,12 +334,6 @@ def _any_item(place: str) -> str:
     return re.sub(r"\[[0-9]+\]", "[]", place)
 
 
-def path(location: Iterable[int | str]) -> str:
-    """Return a place in a document as messages show it: ``vif[0].pna[1].pna_address``."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in location)
-    return text.removeprefix(".")
-
-
 def _core_at(whole: Any, place: Iterable[int | str]) -> Any:
     """Return the schema at a place, with its default."""
     core = whole
@@ -348,12 +349,10 @@ def _core_at(whole: Any, place: Iterable[int | str]) -> Any:
 
 
 def _is_exact(whole: Any, place: Iterable[int | str]) -> bool:
-    """Return whether the field at that place was declared ``exact``."""
     return bool(_core_at(whole, place).get("metadata", {}).get(_EXACT))
 
 
 def _part_at(whole: Any, place: Iterable[int | str]) -> Any:
-    """Return the part at that place, None if there is none."""
     return _bare(_core_at(whole, place)).get("cls")
 
 

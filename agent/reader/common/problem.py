@@ -7,6 +7,10 @@ from __future__ import annotations
 from agent.lib.records import dataclass
 from agent.lib.text import printable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 #: The severities of problems. An *error* means that something delivered is lost; *unsupported*, that
 #: something well-formed will not happen; *harmless*, that nothing is missing.
 ERROR, UNSUPPORTED, HARMLESS = "error", "unsupported", "harmless"
@@ -40,6 +44,12 @@ def shown(text: str) -> str:
     """Return delivered text for a log line: printable, one line, at most 80 characters."""
     safe = printable(text[: _SHOWN + 1])
     return safe if len(safe) <= _SHOWN else safe[:_SHOWN] + "…"
+
+
+def path(location: Iterable[int | str]) -> str:
+    """Return a place in a document as messages show it: ``vif[0].pna[1].pna_address``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in location)
+    return text.removeprefix(".")
 
 
 def bounded(problems: list[Problem]) -> list[Problem]:

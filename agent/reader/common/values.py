@@ -9,7 +9,7 @@ import re
 
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.reader.common.fields import USER, hostname, key, stripped, text
+from agent.reader.common.fields import USER, hostname, items, key, stripped, text
 
 #: Allowed names of programs: they become file names.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
@@ -94,6 +94,12 @@ def key_line(value: object) -> str:
     return key(text(value))[1]
 
 
+def public_keys(value: object) -> tuple[object, ...]:
+    """Return lines of authorized_keys, given as text, a list, or a dictionary of these."""
+    many = value.values() if isinstance(value, dict) else [value]
+    return tuple(line for one in many for line in items(one))
+
+
 def group(value: object) -> str:
     """Return the name of a group or account that groupadd or useradd accepts."""
     written = stripped(value)
@@ -120,7 +126,7 @@ def program_name(value: object) -> str:
 
 def path(value: object) -> str:
     """Return an absolute path without empty parts, ``.`` and ``..``."""
-    written = text(value)
+    written = stripped(value)
     steps = written.split("/")[1:]
     if not written.startswith("/") or {"", ".", ".."} & set(steps) or not written.isprintable():
         raise ValueError("not an absolute path; write for example /etc/motd, without . and ..")
@@ -131,9 +137,10 @@ def path(value: object) -> str:
 
 def mode(value: object) -> int:
     """Return a file's mode, given in octal digits as a string; a number is refused, as 644 is ambiguous."""
-    if not isinstance(value, str) or not re.fullmatch(r"(?:0o?)?[0-7]{1,4}", value):
+    written = value.strip(WHITE) if isinstance(value, str) else ""
+    if not re.fullmatch(r"(?:0o?)?[0-7]{1,4}", written):
         raise ValueError('not a file mode; write its octal digits in quotes, for example "0644"')
-    return int(value.removeprefix("0o"), 8)
+    return int(written.removeprefix("0o"), 8)
 
 
 def timezone(value: object) -> str:

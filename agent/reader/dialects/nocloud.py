@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.reader.common import fields, values
+from agent.reader.common import values
 from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import plain, validate, value
@@ -26,13 +26,6 @@ SOURCE = "nocloud"
 _LIMIT = 4 << 20
 
 
-def public_keys(written: object) -> tuple[object, ...]:
-    """Return lines of authorized_keys, given as text, a list, or a dictionary of these."""
-    if isinstance(written, dict):
-        return tuple(line for one in written.values() for line in fields.items(one))
-    return fields.items(written)
-
-
 @dataclass(frozen=True, slots=True)
 class MetaData:
     """``meta-data``; all of its keys are available as metadata."""
@@ -40,7 +33,7 @@ class MetaData:
     instance_id: str = value(values.instance, "")
     local_hostname: str = value(values.host_name, "")
     hostname: str = value(values.host_name, "")
-    public_keys: tuple[str, ...] = value(public_keys, ())
+    public_keys: tuple[object, ...] = value(values.public_keys, ())
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:

@@ -74,7 +74,7 @@ class MetaData:
     availability_zone: str = value(values.word, "")
     project_id: str = value(values.word, "")
     launch_index: str = value(values.word, "")
-    public_keys: dict[str, str] | None = named(fields.any_text)
+    public_keys: tuple[object, ...] = value(values.public_keys, ())
     keys: list[Key | None] | None = parts(Key)
     meta: dict[str, str] | None = named(values.word)
     files: list[Injected | None] | None = parts(Injected)
@@ -147,9 +147,8 @@ def describe(found: MetaData, name: str, draft: Draft) -> None:
     """Add the metadata to the draft; earlier values are kept."""
     draft.id = draft.id or found.uuid
     draft.hostname = draft.hostname or found.hostname
-    keys = [line for text in (found.public_keys or {}).values() for line in fields.items(text)]
     more = [key.data for key in found.keys or () if key is not None and key.type == "ssh"]
-    draft.add_keys(DEFAULT, keys, f"{name}: public_keys")
+    draft.add_keys(DEFAULT, found.public_keys, f"{name}: public_keys")
     draft.add_keys(DEFAULT, [line for text in more for line in fields.items(text)], f"{name}: keys")
     for place, other in enumerate(found.keys or ()):
         if other is not None and other.type != "ssh":

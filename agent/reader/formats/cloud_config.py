@@ -45,9 +45,10 @@ def content(written: object) -> bytes:
 
 def etc_hosts(written: object) -> str:
     """Return a value of ``Naming.hosts``, for a boolean, localhost or template; "" for null."""
-    if written is None or (isinstance(written, str) and written.lower() in ("localhost", "template")):
-        return str(written or "").lower()
-    return "template" if values.boolean(written) else "off"
+    word = fields.stripped(written).lower() if isinstance(written, str) else written
+    if word in (None, "", "localhost", "template"):
+        return str(word or "")
+    return "template" if values.boolean(word) else "off"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def bounded_text(written: object) -> str:
 def _is_boolean(written: object) -> bool:
     """Return whether a value is true or false, also as YAML's words, which are read as text."""
     words = ("true", "false", "yes", "no", "on", "off")
-    return isinstance(written, bool) or (isinstance(written, str) and written.lower() in words)
+    return isinstance(written, bool) or (isinstance(written, str) and written.strip(WHITE).lower() in words)
 
 
 def locale(written: object) -> str:
@@ -173,7 +173,7 @@ def label(written: object) -> str:
 
 def partition(written: object) -> str:
     """Return the number of a partition, "" for the whole device (``none``)."""
-    found = fields.stripped(values.word(written)) if written is not None else ""
+    found = fields.stripped(values.word(written)).lower() if written is not None else ""
     if found in ("none", ""):
         return ""
     if not re.fullmatch(r"[1-9][0-9]{0,2}", found):
@@ -232,7 +232,7 @@ def size(written: object) -> int | None:
 
 def delay(written: object) -> int:
     """Return minutes: ``now``, or a number that may begin with ``+``."""
-    found = fields.stripped(values.word(written)).removeprefix("+")
+    found = fields.stripped(values.word(written)).lower().removeprefix("+")
     if found in ("now", ""):
         return 0
     if not re.fullmatch(r"[0-9]{1,5}", found):
@@ -275,4 +275,4 @@ def mode(written: object) -> str:
 
 def resized(written: object) -> bool:
     """Return whether the root filesystem is resized: a boolean or ``noblock``."""
-    return written == "noblock" or values.boolean(written)
+    return str(written).strip(WHITE).lower() == "noblock" or values.boolean(written)

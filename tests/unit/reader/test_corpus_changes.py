@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.config.model import to_dict
-from agent.reader.common import lenient
+from agent.reader.common import lenient, problem
 from agent.reader.common.problem import HARMLESS, Problem
 from agent.reader.common.result import Reading
 from tests import corpus
@@ -77,7 +77,7 @@ class Named:
         return item[0] if item else ".".join(above.split(".")[:2])
 
     def __contains__(self, place: Place) -> bool:
-        above = {lenient.path(place[:n]) for n in range(len(place) + 1)}
+        above = {problem.path(place[:n]) for n in range(len(place) + 1)}
         # Messages leave out the key that is around all of a network document.
         above |= {one.removeprefix("network.") for one in above}
         return bool(self.places & (above | {re.sub(r"\[[0-9]+\]", "[]", one) for one in above}))
@@ -107,7 +107,7 @@ def _is_lost(tree: Tree, place: Place, value: Any, whole: tuple[Any, ...]) -> bo
     key = next((str(step) for step in reversed(place) if isinstance(step, str)), "")
     is_implied = (
         f"{tree.document.group.partition('/')[2]}/{tree.document.name}",
-        lenient.path(place),
+        problem.path(place),
     ) in IMPLIED
     if not value or is_implied or (key, value) in DEFAULTS or _is_harmless(place):
         return False
@@ -122,7 +122,7 @@ def test_no_value_is_lost_silently(tree: Tree) -> None:
     reading = _read(tree, tree.drive())
     named, whole = Named(reading.problems), _said(reading)
     places = [(place, value) for place, value in tree.places() if place and place not in named]
-    lost = [lenient.path(place) for place, value in places if _is_lost(tree, place, value, whole)]
+    lost = [problem.path(place) for place, value in places if _is_lost(tree, place, value, whole)]
     assert not lost
 
 
@@ -134,7 +134,7 @@ def test_an_unknown_key_beside_any_other_is_reported(tree: Tree) -> None:
     is_open = tree.document.name != DISABLED
     places = [place for place in tree.dictionaries() if is_open and place not in named]
     added = {place: tree.with_value((*place, changes.UNKNOWN), "1") for place in places}
-    assert not [lenient.path(place) for place, drive in added.items() if _said(_read(tree, drive)) == whole]
+    assert not [problem.path(place) for place, drive in added.items() if _said(_read(tree, drive)) == whole]
 
 
 @each_tree
@@ -148,9 +148,9 @@ def test_a_value_that_cannot_be_read_is_reported_and_costs_no_document(tree: Tre
         found = _read(tree, tree.with_value(place, changes.WRONG))
         new = set(found.problems) - set(whole.problems)
         if found.config is None or any(one.message.startswith(WHOLE) for one in new):
-            refused.append(lenient.path(place))
+            refused.append(problem.path(place))
         if not any(one.severity != HARMLESS for one in new):
-            silent.append(lenient.path(place))
+            silent.append(problem.path(place))
     assert (refused, silent) == ([], [])
 
 

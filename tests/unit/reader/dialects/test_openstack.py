@@ -407,3 +407,9 @@ def test_user_data_for_one_of_several_machines_and_with_its_metadata() -> None:
     )
     assert [one.name for one in config.scripts] == ["user-script"]
     assert reading.files["user-script"].rstrip() == b"#!/bin/sh\necho db"
+
+
+@pytest.mark.parametrize("keys", [key(), [key()], {"me": key()}, {"me": [key()], "none": None}])
+def test_public_keys_in_each_form(keys: object) -> None:
+    config, _ = read(drives.openstack(public_keys=keys, keys=[]))
+    assert key() in {user.name: user.keys for user in config.users}[""]

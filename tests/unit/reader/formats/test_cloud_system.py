@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.config import model
+from agent.config.model import Naming, User
 from agent.config.system import (
     Apt,
     AptSource,
@@ -397,6 +398,35 @@ def test_true_in_other_spellings(written: object) -> None:
     found, reading = read(package_update=written)
     assert not reading.problems
     assert found == System(packages=Packages(update=True))
+
+
+def test_null_is_a_default() -> None:
+    keys = ("package_update", "disable_root", "ssh_deletekeys", "resize_rootfs", "preserve_hostname", "apt")
+    found, reading = read(
+        **dict.fromkeys(keys), users=[{"name": "ann", "system": None, "lock_passwd": None}]
+    )
+    assert not reading.problems
+    assert found is None
+    assert reading.config is not None
+    assert reading.config.users == (User("ann", locked=True),)
+
+
+def test_blanks_around_values() -> None:
+    document: dict[str, Any] = {
+        "users": [{"name": " a", "shell": "/bin/sh "}],
+        "write_files": [{"path": " /etc/x ", "permissions": " 0600", "encoding": " B64 ", "content": ""}],
+        "fs_setup": [{"device": " /dev/vdb", "filesystem": "EXT4 ", "partition": " None "}],
+        "power_state": {"mode": " Reboot ", "delay": " NOW ", "condition": " True "},
+        "resize_rootfs": " NoBlock",
+        "manage_etc_hosts": " localhost ",
+    }
+    found, reading = read(**document)
+    assert not reading.problems
+    assert reading.config is not None
+    assert reading.config.users == (User("a", shell="/bin/sh", locked=True),)
+    assert [(file.path, file.mode) for file in reading.config.files] == [("/etc/x", 0o600)]
+    assert reading.config.naming == Naming(hosts="localhost")
+    assert found == System(filesystems=(Filesystem("/dev/vdb", "ext4"),), power=Power("reboot"))
 
 
 def test_a_string_in_place_of_a_list() -> None:

@@ -283,8 +283,9 @@ def test_a_part_for_one_of_several_machines(here: dict[str, Any], names: list[st
     assert [problem.severity for problem in reading.problems] == ([] if names else [HARMLESS])
 
 
-def test_a_launch_index_within_the_cloud_config() -> None:
-    text = "#cloud-config\nlaunch-index: 3\nhostname: vm1\n"
+@pytest.mark.parametrize("key", ["launch-index", "launch_index", "Launch-Index"])
+def test_a_launch_index_within_the_cloud_config(key: str) -> None:
+    text = f"#cloud-config\n{key}: 3\nhostname: vm1\n"
     assert read(text, metadata={"launch_index": "0"})[0].hostname is None
     assert read(text, metadata={"launch_index": "3"})[0].hostname == "vm1"
 

@@ -271,20 +271,28 @@ class Draft:
         known = self._groups.get(group.name, group)
         self._groups[group.name] = replace(group, members=_merged(known.members, group.members))
 
-    def add_file(self, file: File, content: bytes, path: str, *, deferred: bool = False) -> None:
-        """Add a file to write, with ``deferred`` at the boot's end; its name and digest are set here."""
-        if file.path in self._files and not file.append:
-            self.add_problem(
-                path, "the file appears twice; the first is used", "write it once", severity=HARMLESS
-            )
-            return
-        if self._has_room(content, path):
+    def add_file(
+        self, file: File, content: bytes, path: str, *, deferred: bool = False, is_later: bool = False
+    ) -> bool:
+        """Add a file to write, with ``deferred`` at the boot's end; its name and digest are set here. With
+        ``is_later`` it replaces the one of its path, from the same document. Return whether it was added.
+        """
+        if file.path in self._files and not file.append and not is_later:
+            what = "the file appears twice; the first is used"
+            self.add_problem(path, what, "write it once", severity=HARMLESS)
+            return False
+        has_room = self._has_room(content, path)
+        if has_room:
+            if is_later and not file.append and file.path in self._files:
+                self._size -= len(self.kept.pop(self._files.pop(file.path).name))
+                self._deferred.discard(file.path)
             name = self._unused_name(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
             self.store_content(name, content, path)
             place = f"{file.path}\0{name}" if file.append else file.path
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
             if deferred:
                 self._deferred.add(place)
+        return has_room
 
     def store_content(self, name: str, content: bytes, path: str) -> None:
         """Store content under a name; if that is too much in all, add a problem instead."""

@@ -12,6 +12,7 @@ from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
+from agent.reader.common.problem import HARMLESS
 from agent.reader.common.values import Choice
 from agent.reader.formats import cloud_accounts, cloud_ssh, cloud_system, cloud_unhandled, yaml_events
 from agent.reader.formats.gzip_data import gunzip
@@ -118,9 +119,7 @@ def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> Non
     cloud_accounts.apply(found, name, draft, names_user=names_user)
     cloud_ssh.apply(found, name, draft)
     cloud_system.add(found, name, draft)
-    for place, file in enumerate(found.write_files or ()):
-        if file is not None:
-            _file(file, f"{name}: write_files[{place}]", draft)
+    _add_files(found.write_files or [], f"{name}: write_files", draft)
     for key, boot in (("bootcmd", True), ("runcmd", False)):
         # An invalid one is reported, and costs itself; an empty one has no effect.
         if wanted := [line for line in getattr(found, key) or () if line]:
@@ -143,7 +142,20 @@ def _add_names(found: CloudConfig, draft: Draft) -> None:
         draft.naming = merge_parts(draft.naming, naming)
 
 
-def _file(file: Written, path: str, draft: Draft) -> None:
+def _add_files(files: list[Written | None], name: str, draft: Draft) -> None:
+    """Add the files. As in cloud-init, a later item overwrites the file of an earlier one."""
+    written = dict[str, str]()
+    for place, file in enumerate(files):
+        if file is None or not _file(file, f"{name}[{place}]", draft, is_later=file.path in written):
+            continue
+        if earlier := written.get(file.path):
+            what = "overwritten by a later item of the same path"
+            draft.add_problem(earlier, what, "write it once", severity=HARMLESS)
+        written[file.path] = f"{name}[{place}]"
+
+
+def _file(file: Written, path: str, draft: Draft, *, is_later: bool) -> bool:
+    """Add the file; return whether it is written whole, and not by a document with precedence."""
     owner, _, group = file.owner.partition(":")
     try:
         found = _unpacked(file.content, file.encoding)
@@ -159,8 +171,9 @@ def _file(file: Written, path: str, draft: Draft) -> None:
     except ValueError as error:
         what, _, hint = str(error).partition("; ")
         draft.add_problem(path, f"{what}: left out", hint)
-    else:
-        draft.add_file(made, found, path, deferred=file.defer)
+        return False
+    is_first = draft.add_file(made, found, path, deferred=file.defer, is_later=is_later)
+    return is_first and not file.append
 
 
 def _unpacked(packed: bytes, encoding: str) -> bytes:

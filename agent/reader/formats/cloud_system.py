@@ -211,7 +211,8 @@ unused(
 unused(Swap)
 unused(Power)
 unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is not read"})
-unused(VendorData, refused={"prefix": "vendor data run without another program"})
+# The other keys do not change whether vendor data are used.
+unused(VendorData, unsupported={"prefix": "vendor data run without another program"}, unknown=ITSELF)
 
 
 def normalise(document: dict[str, Any]) -> None:
@@ -301,6 +302,8 @@ def _apt(found: Apt | None, path: str, draft: Draft) -> system.Apt | None:
     for key, one in (found.sources or {}).items():
         if one and not (one.source or one.key):
             draft.add_problem(f"{path}.sources.{shown(key)}", "no source and no key: left out", "write one")
+        elif one and not _file_name(one.filename or key):
+            draft.add_problem(f"{path}.sources", "an entry without a name: left out", "name it")
         elif one:
             name = _file_name(one.filename or key)
             while name in sources:

@@ -43,6 +43,7 @@ IMPLIED = {
     ("netplan_other/empty-network", "network.version"),
     ("v1/without-config", "version"),
     ("config_system/vendor-data-disabled", "vendor_data.enabled"),
+    ("config_system/vendor-data-prefix", "vendor_data.enabled"),
     ("config_system/ntp-disabled", "ntp.servers[0]"),
     ("scripts/archive", "[1].filename"),  # There is no other script that it could run before.
     ("scripts/archive-ordered-by-filename", "[1].filename"),

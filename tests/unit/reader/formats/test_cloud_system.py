@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agent.config import model
-from agent.config.model import Naming, User
 from agent.config.system import (
     Apt,
     AptSource,
@@ -308,6 +307,7 @@ def test_no_value_is_lost(name: str) -> None:
         ({"mounts": [["vdb", "/"]]}, "mounts[0]", "not an absolute path", None),
         ({"mounts": [["vdb", "/d", "ext4", "a b"]]}, "mounts[0]", "blanks", None),
         ({"mounts": [["vdb", "/d", "ext4", "ro", "x"]]}, "mounts[0]", "not numbers", None),
+        ({"apt": {"sources": {"": {"source": "deb http://x a b"}}}}, "apt.sources", "without a name", None),
         ({"apt": {"sources": {"x": {"filename": "x"}}}}, "apt.sources.x", "no source and no key", None),
         (
             {"fs_setup": [{"device": "vdb", "filesystem": "ext4", "overwrite": True}]},
@@ -369,91 +369,6 @@ def test_a_key_without_effect_is_named(key: str) -> None:
     given: dict[str, Any] = {key: 1}
     _, reading = read(**given)
     assert [problem.severity for problem in reading.problems] == [HARMLESS]
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 5, 7])
-def test_default_fields_of_another_number(length: int) -> None:
-    plain = [None, None, "auto", "defaults,nofail", "0", "2", "0"]
-    found, reading = read(mounts=[["/dev/vdb", "/d"]], mount_default_fields=plain[7 - length :])
-    assert [(p.path, p.severity) for p in reading.problems] == [("user-data: mount_default_fields", ERROR)]
-    assert found == System(mounts=(Mount("/dev/vdb", "/d"),))
-
-
-@pytest.mark.parametrize("document", [{"ntp": {}}, {"ntp": None}, {"NTP": None}, {"ntp": {"enabled": True}}])
-def test_time_servers_without_one(document: dict[str, Any]) -> None:
-    found, reading = read(**document)
-    assert [(p.path, p.severity) for p in reading.problems] == [("user-data: ntp", UNSUPPORTED)]
-    assert found is None
-
-
-@pytest.mark.parametrize(("written", "command"), [("True", ()), ("Yes", ()), ("NO", ("false",))])
-def test_a_condition_in_the_spellings_of_yaml(written: str, command: tuple[str, ...]) -> None:
-    found, _ = read(power_state={"mode": "reboot", "condition": written})
-    assert found is not None
-    assert found.power == Power("reboot", condition=command)
-
-
-@pytest.mark.parametrize("written", [1, "1", " true\r", "YES"])
-def test_true_in_other_spellings(written: object) -> None:
-    found, reading = read(package_update=written)
-    assert not reading.problems
-    assert found == System(packages=Packages(update=True))
-
-
-def test_null_is_a_default() -> None:
-    keys = ("package_update", "disable_root", "ssh_deletekeys", "resize_rootfs", "preserve_hostname", "apt")
-    found, reading = read(
-        **dict.fromkeys(keys), users=[{"name": "ann", "system": None, "lock_passwd": None}]
-    )
-    assert not reading.problems
-    assert found is None
-    assert reading.config is not None
-    assert reading.config.users == (User("ann", locked=True),)
-
-
-def test_blanks_around_values() -> None:
-    document: dict[str, Any] = {
-        "users": [{"name": " a", "shell": "/bin/sh "}],
-        "write_files": [{"path": " /etc/x ", "permissions": " 0600", "encoding": " B64 ", "content": ""}],
-        "fs_setup": [{"device": " /dev/vdb", "filesystem": "EXT4 ", "partition": " None "}],
-        "power_state": {"mode": " Reboot ", "delay": " NOW ", "condition": " True "},
-        "resize_rootfs": " NoBlock",
-        "manage_etc_hosts": " localhost ",
-    }
-    found, reading = read(**document)
-    assert not reading.problems
-    assert reading.config is not None
-    assert reading.config.users == (User("a", shell="/bin/sh", locked=True),)
-    assert [(file.path, file.mode) for file in reading.config.files] == [("/etc/x", 0o600)]
-    assert reading.config.naming == Naming(hosts="localhost")
-    assert found == System(filesystems=(Filesystem("/dev/vdb", "ext4"),), power=Power("reboot"))
-
-
-def test_a_string_in_place_of_a_list() -> None:
-    found, reading = read(packages="vim git", ntp={"servers": "192.0.2.1, 192.0.2.2"})
-    assert not reading.problems
-    names = Packages((Package("vim"), Package("git")))
-    assert found == System(packages=names, ntp=Ntp(("192.0.2.1", "192.0.2.2")))
-
-
-@pytest.mark.parametrize(
-    ("apt", "path"),
-    [
-        ({"proxy": "http://192.0.2.1/", "http_proxy": "http://192.0.2.2/"}, "apt.proxy"),
-        ({"primary": [{"uri": "http://192.0.2.1/d"}, {"uri": "http://192.0.2.2/d"}]}, "apt.primary"),
-    ],
-)
-def test_only_one_of_two_is_used(apt: dict[str, Any], path: str) -> None:
-    _, reading = read(apt=apt)
-    assert [(p.path, p.severity) for p in reading.problems] == [(f"user-data: {path}", UNSUPPORTED)]
-
-
-def test_keys_of_apt_are_independent() -> None:
-    found, reading = read(apt={"debconf_selections": {"a": "b"}, "http_proxy": "http://192.0.2.2/"})
-    assert [(p.path, p.severity) for p in reading.problems] == [
-        ("user-data: apt.debconf_selections", UNSUPPORTED)
-    ]
-    assert found == System(apt=Apt(proxies=(("http", "http://192.0.2.2/"),)))
 
 
 def test_vendor_data_add_what_the_user_data_do_not_say() -> None:

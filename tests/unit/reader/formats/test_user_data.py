@@ -315,3 +315,26 @@ def test_user_data_with_a_password_in_plain_text_is_not_kept_though_another_one_
     assert not reading.files
     hashed = {"name": "a", "passwd": HASH, "plain_text_passwd": "s3cr3t"}
     assert not cloud(users=[hashed])[1].files
+
+
+def test_a_later_item_of_write_files_overwrites_the_file() -> None:
+    items = [
+        {"path": "/etc/a", "content": "one", "defer": True},
+        {"path": "/etc/a", "content": "two"},
+        {"path": "/etc/a", "content": "?", "encoding": "b64"},
+        {"path": "/etc/b", "content": "one", "append": True},
+        {"path": "/etc/b", "content": "two", "append": True},
+    ]
+    draft = Draft("test")
+    user_data.read(b"#cloud-config\n" + json.dumps({"write_files": items}).encode(), "user-data", draft)
+    later = b'#cloud-config\n{"write_files": [{"path": "/etc/a", "content": "three"}]}'
+    user_data.read(later, "vendor-data", draft, vendor=True)
+    reading = draft.reading()
+    assert reading.config is not None
+    assert not reading.config.deferred
+    written = [(file.path, reading.files[file.name]) for file in reading.config.files]
+    assert written == [("/etc/a", b"two"), ("/etc/b", b"one"), ("/etc/b", b"two")]
+    said = {problem.path: problem.message for problem in reading.problems}
+    assert "overwritten" in said["user-data: write_files[0]"]
+    assert "base64" in said["user-data: write_files[2]"]
+    assert "the first is used" in said["vendor-data: write_files[0]"]

@@ -87,6 +87,7 @@ unused(
     harmless={
         "dedicated_cpus": "it describes the machine",
         "devices": "it describes the machine",
+        "instance_type": "it describes the machine",
         "random_seed": "the kernel's random numbers need no seed from a medium that others can read",
     },
     unknown=NOTHING,

@@ -43,8 +43,8 @@ class Renderer(Protocol):
         """Return those of these files that the NIC needs."""
 
     def unsupported(self, link: Link) -> dict[str, str]:
-        """Return which of the NIC's values the manager cannot express, by their paths (``limits.rare``), and
-        why; ``render`` leaves them out.
+        """Return which of the NIC's values the manager cannot express, by their paths (``limits.rare``, or
+        the field of an ordinary one), and why; ``render`` leaves them out.
         """
 
     def prepare(self, host: Host, link: Link) -> None:

@@ -14,7 +14,7 @@ from agent.lib.errors import HostError
 from agent.lib.text import lines, words
 from agent.network import ifupdown_lines
 from agent.network.ifupdown_virtual import stanza_lines
-from agent.network.interfaces import FALLBACK, ConfigFile
+from agent.network.interfaces import FALLBACK, ConfigFile, is_plain
 from agent.systemd import transient, units
 
 TYPE_CHECKING = False
@@ -112,6 +112,8 @@ def _common(link: Link) -> list[str]:
 
 def unsupported(link: Link) -> dict[str, str]:
     """Return which of the NIC's values are not written, by their paths, and why."""
+    if is_plain(link.nic):
+        return {}
     from agent.network import ifupdown_limits
 
     return ifupdown_limits.unsupported(link)

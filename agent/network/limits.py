@@ -39,6 +39,16 @@ def unsupported(renderer: Renderer, link: Link) -> dict[str, str]:
     return found
 
 
+def ignored_advertisements(link: Link) -> dict[str, str]:
+    """Return what is lost for a manager that ignores router advertisements of which neither an address nor
+    the default route is wanted.
+    """
+    nic = link.nic
+    if link.master or nic.loopback or not nic.accept_ra or link.accepts_router_advertisements:
+        return {}
+    return {"ra_dns": "without an address or a default route of them"} if nic.ra_dns else {}
+
+
 def rare(nic: Nic) -> list[Rare]:
     """Return the rare values that are not the default. Keys and paths leave out ``options``; what udev sets
     (link_files.py) is not listed.

@@ -101,6 +101,9 @@ def yaml(value: Mapping[str, object], indent: int = 0) -> list[str]:
 
 def unsupported(link: Link) -> dict[str, str]:
     """Return the values without a key, by their paths, and why."""
+    ignored = link.nic.accept_ra and not link.accepts_router_advertisements
+    if is_plain(link.nic) and not link.is_virtual and not ignored:
+        return {}
     from agent.network import netplan_options
 
     return netplan_options.unsupported(link)

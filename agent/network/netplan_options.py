@@ -65,14 +65,28 @@ def unsupported(link: Link) -> dict[str, str]:
     """Return the values without a key, by their paths, and why."""
     from agent.network import limits, networkd_options
 
-    found = networkd_options.unsupported(link)
+    found = networkd_options.unsupported(link) | limits.ignored_advertisements(link)
     if not link.is_virtual:
         return found
+    found |= _advertised(link)
     why = "a NIC that netplan creates needs the same for both IP versions"
     for key, path, _value in limits.rare(link.nic):
         version, _, name = key.partition(".")
         if path == "dhcp6.identifier" or (version in ("dhcp4", "dhcp6") and name in _different(link)):
             found[path] = why
+    return found
+
+
+def _advertised(link: Link) -> dict[str, str]:
+    """Return what a NIC without a drop-in cannot have of router advertisements."""
+    nic = link.nic
+    if link.master or not link.accepts_router_advertisements:
+        return {}
+    why = "a NIC that netplan creates uses all of a router advertisement"
+    found = {f"ra_{of}": why for of in ("address", "dns", "gateway") if not getattr(nic, f"ra_{of}")}
+    given = nic.options and nic.options.dhcp6 and nic.options.dhcp6.route_metric is not None
+    if given and nic.ra_gateway and not nic.dhcp6:
+        found["dhcp6.route_metric"] = "a NIC that netplan creates has a metric for DHCP only"
     return found
 
 

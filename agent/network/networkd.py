@@ -59,7 +59,9 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
 
 
 def unsupported(link: Link) -> dict[str, str]:
-    """Return the values without a directive, by their paths, and why."""
+    """Return the values without a directive, by their paths, and why; each ordinary value has one."""
+    if is_plain(link.nic):
+        return {}
     from agent.network import networkd_options
 
     return networkd_options.unsupported(link)

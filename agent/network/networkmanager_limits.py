@@ -34,6 +34,7 @@ _USED = {"true": True, "yes": True, "false": False, "no": False}
 def unsupported(link: Link) -> dict[str, str]:
     """Return why a value is not written, by its path."""
     found = {path: why for key, path, value in limits.rare(link.nic) if (why := _why(link, key, value))}
+    found |= limits.ignored_advertisements(link)
     if link.nic.kind is Kind.BOND:
         found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
     if link.nic.kind is Kind.BRIDGE:

@@ -115,10 +115,12 @@ def _reconcile_delivered(
 def _unsupported(renderer: Renderer, link: Link) -> Iterator[Item]:
     """Yield an item for each delivered value that the manager in charge cannot express."""
     if interfaces.is_plain(link.nic):
-        return
-    from agent.network import limits
+        found = renderer.unsupported(link)
+    else:
+        from agent.network import limits
 
-    for path, why in limits.unsupported(renderer, link).items():
+        found = limits.unsupported(renderer, link)
+    for path, why in found.items():
         yield skipped(f"{_item(link)} {path}", f"not applied: {renderer.NAME}: {why}")
 
 

@@ -253,7 +253,7 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     # A manager may keep servers of each IP version by themselves.
     servers = (server for server in said.get("nameservers", ()) if server)
     said["nameservers"] = tuple(sorted(servers, key=lambda one: ":" in one))
-    said["ra"] = _advertised(frozenset(said.get("ra", ())), manager, link)
+    said["ra"] = _advertised(frozenset(said.get("ra", ())), manager)
     if manager == "networkmanager":
         _one_switch(said, link)
     for version, wanted in (("dhcp4", link.nic.dhcp4), ("dhcp6", link.nic.dhcp6)):
@@ -268,10 +268,13 @@ def _canonical(said: Said, manager: str, link: Link) -> Said:
     if said.get("dhcp4.send_hostname") is False:
         said["dhcp4.hostname"] = None
     nic = link.nic
-    # netplan has one metric for both, and the drop-in that separates them is for physical NICs.
-    one_metric = manager == "netplan" and link.is_virtual and nic.dhcp4 and nic.dhcp6
-    said["metric4"] = said.get("metric4") if nic.dhcp4 and not one_metric else None
-    said["metric6"] = said.get("metric6") if nic.accept_ra and nic.ra_gateway and not one_metric else None
+    # netplan has one metric for both, none for router advertisements alone; the drop-in that separates them
+    # is for physical NICs. A metric of the document is named (``test_metrics_of_virtual_nics``).
+    by_netplan = manager == "netplan" and link.is_virtual
+    apart = not by_netplan or not nic.dhcp6
+    said["metric4"] = said.get("metric4") if nic.dhcp4 and apart else None
+    advertised = nic.accept_ra and nic.ra_gateway and not by_netplan
+    said["metric6"] = said.get("metric6") if advertised else None
     if manager == "networkmanager" and said["ra"]:
         # With advertisements, their flag M says whether DHCPv6 is used.
         said["dhcp6"] = None
@@ -317,15 +320,14 @@ def _one_switch(said: Said, link: Link) -> None:
         said["dhcp6.identifier"] = "duid"
 
 
-def _advertised(flags: frozenset[str], manager: str, link: Link) -> frozenset[str]:
+def _advertised(flags: frozenset[str], manager: str) -> frozenset[str]:
     """Return what is used of router advertisements, as far as the manager distinguishes it: the kernel reads
-    no resolvers; NetworkManager, and netplan for a virtual NIC, use all addresses of one or ignore it.
+    no resolvers; NetworkManager uses all addresses of one or ignores it.
     """
     if manager == "ifupdown":
         return flags - {"dns"}
-    coarse = manager == "networkmanager" or (manager == "netplan" and link.is_virtual)
-    if not coarse:
-        return flags if manager == "networkd" or flags & {"address", "gateway"} else frozenset()
+    if manager == "networkd":
+        return flags
     if not flags & {"address", "gateway"}:
         return frozenset()
-    return frozenset({"ra"}) if manager == "netplan" else flags - {"address"} | {"ra"}
+    return flags if manager == "netplan" else flags - {"address"} | {"ra"}

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 
-from agent.config.nics import Nic, NicOptions, Route
+from agent.config.nics import Bond, Dhcp, Kind, Nic, NicOptions, Route
 from agent.lib.records import replace
 from agent.network import limits, load
 from agent.network.interfaces import Link
 from agent.network.managers import MANAGERS
+from tests import corpus
+from tests.corpus import outcome
 
 from . import readback_ifupdown
 from .cases import CASES
 from .random_nics import document
 from .rare_cases import RARE as OTHERS
 from .readback import DEFAULTS as _DEFAULTS
-from .readback import disagreements, of_links, without
+from .readback import disagreements, links_of, of_links, without
 from .readback_cases import RARE as OWN
 
 NAMES = [manager.name for manager in MANAGERS]
@@ -122,6 +124,50 @@ def _is_default(manager: str, key: str, value: object, link: Link) -> bool:
 def test_values_in_any_combination(manager: str, first: int) -> None:
     for seed in range(first, first + 20):
         assert disagreements(document(seed), manager) == [], f"document({seed})"
+
+
+@pytest.mark.parametrize("manager", NAMES)
+def test_each_network_document_of_the_corpus(manager: str) -> None:
+    found, networks = dict[str, list[str]](), 0
+    for document in corpus.documents():
+        config = outcome.read(document.dialect, document.files).config
+        nics = config.nics if config and document.group.startswith("network/") else ()
+        networks += bool(nics)
+        if wrong := disagreements(nics, manager):
+            found[f"{document.group}/{document.name}"] = wrong
+    assert found == {}
+    assert networks >= 250
+
+
+def test_metrics_of_virtual_nics() -> None:
+    """Under netplan they have one metric for DHCP, and none for router advertisements."""
+    given = NicOptions(dhcp6=Dhcp(route_metric=300))
+    document = [Nic(0), Nic(1, name="v7", kind=Kind.VLAN, parent=0, vlan=7, options=given)]
+    link = links_of(document)[1]
+    named = {name: list(limits.unsupported(load(name), link)) for name in NAMES}
+    assert named == dict.fromkeys(NAMES, []) | {"netplan": ["dhcp6.route_metric"]}
+
+
+@pytest.mark.parametrize("manager", NAMES)
+def test_what_is_not_used_of_router_advertisements(manager: str) -> None:
+    parts = {f"ra_{of}": False for of in ("address", "dns", "gateway")}
+    for name in parts:
+        physical, vlan = Nic(0), Nic(1, name="v7", kind=Kind.VLAN, parent=0, vlan=7)
+        for nic in (_changed(physical, name, False), _changed(vlan, name, False)):
+            links = links_of([physical, nic] if nic.number else [nic])
+            expected = [name] if manager == "netplan" and nic.number else []
+            assert list(load(manager).unsupported(links[-1])) == expected
+    (only_dns,) = links_of([Nic(0, ra_address=False, ra_gateway=False)])
+    ignored = manager in ("netplan", "networkmanager")
+    assert list(load(manager).unsupported(only_dns)) == (["ra_dns"] if ignored else [])
+
+
+def test_networkmanager_names_ordinary_values() -> None:
+    plain = Nic(0, accept_ra=False, addresses=("2001:db8::1/64",), nameservers=("192.0.2.53",))
+    bond = Bond("active-backup", lacp_rate="fast")
+    document = [plain, Nic(1), Nic(2, name="bond0", kind=Kind.BOND, ports=(1,), bond=bond)]
+    named = [list(load("networkmanager").unsupported(link)) for link in links_of(document)]
+    assert named == [["nameservers[0]"], [], ["bond.lacp_rate"]]
 
 
 def test_an_entry_point_for_documents() -> None:

@@ -20,6 +20,7 @@ _TEXT = {"type": "string"}
 _REFERENCE = {"type": ["integer", "string"]}
 _READERS: dict[Callable[[object], Any], dict[str, Any]] = {
     fields.address: _ADDRESS,
+    fields.resolver: _ADDRESS,
     fields.optional_address: _ADDRESS,
     fields.arguments: _TEXT,
     values.boolean: {"type": "boolean"},

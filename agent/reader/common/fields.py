@@ -65,11 +65,19 @@ def arguments(value: object) -> tuple[str, ...]:
 
 def address(value: object) -> IP:
     """Return a host's address, IPv4 or IPv6, without a prefix."""
+    found = resolver(value)
+    if found.is_loopback:
+        raise ValueError("not the address of a host; write one that a NIC can have")
+    return found
+
+
+def resolver(value: object) -> IP:
+    """Return a resolver's address, which may be a program's on this machine (127.0.0.53)."""
     try:
         found = ipaddress.ip_address(stripped(value))
     except ValueError:
         raise ValueError("not an IP address; write for example 203.0.113.10 or 2001:db8::10") from None
-    if found.is_unspecified or found.is_multicast or found.is_loopback or getattr(found, "scope_id", None):
+    if found.is_unspecified or found.is_multicast or getattr(found, "scope_id", None):
         raise ValueError("not the address of a host; write one that a NIC can have")
     return found
 
@@ -77,6 +85,11 @@ def address(value: object) -> IP:
 def optional_address(value: object) -> IP | None:
     """Return a host's address; None for an empty string or null."""
     return address(value) if stripped(value) else None
+
+
+def optional_resolver(value: object) -> IP | None:
+    """Return a resolver's address; None for an empty string or null."""
+    return resolver(value) if stripped(value) else None
 
 
 def network(value: object) -> Net | None:

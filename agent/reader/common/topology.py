@@ -31,7 +31,8 @@ class Link:
 
     ``refs`` are the names by which other links of the document refer to it. ``ports``, ``parent`` and
     ``primary`` are such names; ``ports_key`` and ``parent_key`` are the dialect's keys for them in a path.
-    ``by_port`` has the values of a bridge's options that are by port, by these names.
+    ``by_port`` has the values of a bridge's options that are by port, by these names. ``keys`` are the
+    dialect's for ``primary`` and for these options, where they are others.
     """
 
     path: str
@@ -44,6 +45,7 @@ class Link:
     by_port: dict[str, dict[str, int]] = field(default_factory=dict)
     ports_key: str = "ports"
     parent_key: str = "parent"
+    keys: dict[str, str] = field(default_factory=dict)
 
     @property
     def virtual(self) -> bool:
@@ -330,7 +332,7 @@ class _Assembly:
         if bond is not None and link.primary is not None:
             primary = number(link.primary)
             if primary not in ports:
-                self._report(link, "primary", "not one of its ports: not applied", "name one of its ports")
+                self._report(link, link.keys.get("primary", "primary"), "not one of its ports: not applied", "name one of its ports")
             else:
                 bond = replace(bond, primary=primary)
         for key in ("nameservers", "search"):
@@ -350,7 +352,7 @@ class _Assembly:
             mine = [(port, of) for port, of in by_name.items() if port in link.ports]
             if len(mine) < len(by_name):
                 what = "names a NIC that is not one of its ports: not applied to it"
-                self._report(link, key.replace("_", "-"), what, "name its ports")
+                self._report(link, link.keys.get(key, key), what, "name its ports")
             by_number: Any = {key: tuple((numbers[id(self.named[port])], of) for port, of in mine)}
             bridge = replace(bridge or Bridge(), **by_number)
         return bridge

@@ -82,7 +82,7 @@ class Document:
     """
 
     vm_hostname: str = value(fields.hostname, "")
-    nameservers: list[IP | None] | None = parts(fields.address)
+    nameservers: list[IP | None] | None = parts(fields.resolver)
     vif: list[Vif | None] | None = parts(Vif)
     vm_conf: VmConf | None = part(VmConf)
 

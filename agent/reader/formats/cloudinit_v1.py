@@ -74,7 +74,7 @@ class Entry:
     vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(network_fields.VLAN, None)
     interface: str | None = value(values.line, None, exact=True)
-    address: list[fields.IP | None] | None = parts(fields.address, split=True)
+    address: list[fields.IP | None] | None = parts(fields.resolver, split=True)
     search: list[str | None] | None = parts(network_fields.search_domain, split=True)
     destination: str = value(values.word, "", exact=True)
     network: str = value(values.word, "", exact=True)
@@ -207,14 +207,14 @@ class _Reading:
                 return False
             link.nic = replace(link.nic, bond=ifupdown_options.to_bond(bond))
             link.ports = tuple(port for port in entry.bond_interfaces or () if port)
-            link.primary = bond.primary or None
+            link.primary, link.keys = bond.primary or None, {"primary": "params.bond-primary"}
             return True
         bridge = ifupdown_options.bridge(said, place, problems)
         mac = link.nic.mac or bridge.hw
         link.nic = replace(link.nic, bridge=ifupdown_options.to_bridge(bridge), mac=mac)
         ports = (*(entry.bridge_interfaces or ()), *(bridge.ports or ()))
         link.ports = tuple(dict.fromkeys(port for port in ports if port))
-        ifupdown_options.set_by_port(link, bridge)
+        ifupdown_options.set_by_port(link, bridge, "params.")
         return True
 
     def add_ports(self) -> None:

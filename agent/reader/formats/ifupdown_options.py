@@ -225,8 +225,9 @@ def to_bridge(params: BridgeParams) -> Bridge | None:
     return None if options == Bridge() else options
 
 
-def set_by_port(link: Link, params: BridgeParams) -> None:
-    """Add the options by port to a bridge's link."""
+def set_by_port(link: Link, params: BridgeParams, above: str = "") -> None:
+    """Add the options by port to a bridge's link; ``above`` is the path of the options."""
+    link.keys = {"port_priority": f"{above}bridge_portprio", "path_cost": f"{above}bridge_pathcost"}
     for key, found in (("port_priority", params.portprio), ("path_cost", params.pathcost)):
         if found:
             link.by_port[key] = dict(found)

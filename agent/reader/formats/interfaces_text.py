@@ -50,8 +50,8 @@ class Stanza:
     metric: int | None = value(network_fields.METRIC, None)
     mtu: int | None = value(network_fields.MTU, None)
     hwaddress: str | None = value(hardware, None, exact=True)
-    dns_nameservers: list[fields.IP | None] | None = parts(fields.address, split=True)
-    dns_nameserver: list[fields.IP | None] | None = parts(fields.address, split=True)
+    dns_nameservers: list[fields.IP | None] | None = parts(fields.resolver, split=True)
+    dns_nameserver: list[fields.IP | None] | None = parts(fields.resolver, split=True)
     dns_domain: list[str | None] | None = parts(network_fields.search_domain, split=True)
     dns_search: list[str | None] | None = parts(network_fields.search_domain, split=True)
     scope: str = value(Choice(("global",)), "global", exact=True)
@@ -228,7 +228,7 @@ class _Network:
                     continue
                 link.nic = replace(link.nic, kind=Kind.BOND, bond=ifupdown_options.to_bond(bond))
                 link.ports = tuple(dict.fromkeys(self._ports.get(device, ())))
-                link.ports_key = "bond-slaves"
+                link.ports_key, link.keys = "bond-slaves", {"primary": "bond-primary"}
                 # Several may be named, by preference.
                 link.primary = words(bond.primary)[0] if bond.primary else None
         below = [name for link in self.links.values() for name in (*link.ports, link.parent) if name]

@@ -72,7 +72,7 @@ class Subnet:
     metric: int | None = value(network_fields.METRIC, None)
     mtu: int | None = value(network_fields.MTU, None)
     mac_address: str | None = value(fields.mac, None)
-    dns_nameservers: list[fields.IP | None] | None = parts(fields.address, split=True)
+    dns_nameservers: list[fields.IP | None] | None = parts(fields.resolver, split=True)
     dns_search: list[str | None] | None = parts(network_fields.search_domain, split=True)
     routes: list[SubnetRoute | None] | None = parts(SubnetRoute)
     control: str = value(Choice(("auto", "manual", "hotplug")), "auto")

@@ -34,7 +34,7 @@ class Match:
 class Nameservers:
     """``nameservers``."""
 
-    addresses: list[fields.IP | None] | None = parts(fields.address, split=True)
+    addresses: list[fields.IP | None] | None = parts(fields.resolver, split=True)
     search: list[str | None] | None = parts(network_fields.search_domain, split=True)
 
 

@@ -144,7 +144,9 @@ class _Entry:
         raise TypeError(type(self.device))
 
     def _link(self, nic: Nic, **given: Any) -> Link:
-        return Link(self.path, nic, (self.key,), ports_key="interfaces", parent_key="link", **given)
+        keys = {key: f"parameters.{key.replace('_', '-')}" for key in ("primary", *given.get("by_port", ()))}
+        refs = (self.key,)
+        return Link(self.path, nic, refs, ports_key="interfaces", parent_key="link", keys=keys, **given)
 
     def _nic(self) -> Nic:
         """Return the NIC with what all kinds have."""

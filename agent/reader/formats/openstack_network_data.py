@@ -74,7 +74,7 @@ class DataService:
     """``services[]``, of which only resolvers (``dns``) are used."""
 
     type: str = value(fields.text)
-    address: fields.IP | None = value(fields.optional_address, None)
+    address: fields.IP | None = value(fields.optional_resolver, None)
     search: list[str | None] | None = parts(network_fields.search_domain, split=True)
 
 
@@ -107,7 +107,7 @@ class DataNetwork:
     metric: int | None = value(network_fields.METRIC, None)
     routes: list[DataRoute | None] | None = parts(DataRoute)
     services: list[DataService | None] | None = parts(DataService)
-    dns_nameservers: list[fields.IP | None] | None = parts(fields.address, split=True)
+    dns_nameservers: list[fields.IP | None] | None = parts(fields.resolver, split=True)
     dns_search: list[str | None] | None = parts(network_fields.search_domain, split=True)
 
 
@@ -244,7 +244,7 @@ def _link(
             return None
         made.nic = replace(made.nic, bond=ifupdown_options.to_bond(bond))
         made.ports = tuple(port for port in link.bond_links or () if port is not None)
-        made.primary = bond.primary or None
+        made.primary, made.keys = bond.primary or None, {"primary": "bond_primary"}
     elif link.ethernet_mac_address is None and link.name is None:
         what = "a link without a MAC address: left out"
         draft.add_problem(f"{document}: {path}", what, "the platform must deliver it")

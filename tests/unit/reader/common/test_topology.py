@@ -39,7 +39,7 @@ def renamed(name: str, to: str) -> Link:
 
 def priorities(name: str, *ports: str, **given: int) -> Link:
     made = bridge(name, *ports)
-    made.by_port = {"port_priority": given}
+    made.by_port, made.keys = {"port_priority": given}, {"port_priority": "params.bridge_portprio"}
     return made
 
 
@@ -138,7 +138,7 @@ REFUSED = [
     (
         "option of what is no port",
         [priorities("br", "a", b=1), nic("a"), nic("b")],
-        "bridges.br.port-priority",
+        "bridges.br.params.bridge_portprio",
         "not one of its ports",
         None,
     ),

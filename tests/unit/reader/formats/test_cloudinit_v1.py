@@ -360,7 +360,13 @@ def _subnet(text: str) -> str:
             2,
         ),
         ("{type: bond, name: b, bond_interfaces: [e], params: [1]}", ".params", ERROR, 2),
-        ("{type: bridge, name: b, params: {bridge_pathcost: [e 5]}}", ".path-cost", ERROR, 1),
+        (
+            "{type: bond, name: b, bond_interfaces: [e], params: {bond-primary: f}}",
+            ".params.bond-primary",
+            ERROR,
+            2,
+        ),
+        ("{type: bridge, name: b, params: {bridge_pathcost: [e 5]}}", ".params.bridge_pathcost", ERROR, 1),
         ("{type: bridge, name: b, params: {bridge_waitport: e 5}}", ".params.bridge_waitport", HARMLESS, 1),
         (
             "{type: bridge, name: b, params: {bridge_vlan_aware: yes}}",
@@ -426,3 +432,9 @@ def test_what_is_right_beside_it_stays() -> None:
     assert len(draft.problems) == 2
     draft = _entry(_subnet("{type: static, address: x, gateway: 192.0.2.1, dns_nameservers: 192.0.2.53}"))
     assert (draft.nics[0].routes, draft.nics[0].nameservers) == ((), ("192.0.2.53",))
+
+
+def test_a_resolver_may_be_a_program_of_the_machine() -> None:
+    draft = _entry(_subnet("{type: dhcp, dns_nameservers: [127.0.0.53, '::1', '224.0.0.1']}"))
+    assert draft.nics[0].nameservers == ("127.0.0.53", "::1")
+    assert [problem.path for problem in draft.problems] == ["net: config[0].subnets[0].dns_nameservers[2]"]

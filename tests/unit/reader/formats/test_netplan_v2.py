@@ -364,3 +364,16 @@ def test_a_key_in_two_spellings_and_a_section_with_a_renderer() -> None:
     ]
     assert found["e0"].dhcp4
     assert found["e0"].kind is Kind.PHYSICAL
+
+
+def test_options_that_name_no_port_are_named_by_netplans_keys() -> None:
+    found, problems = read(
+        "ethernets: {e0: {}}\n"
+        "bonds: {b: {interfaces: [e0], parameters: {primary: e7}}}\n"
+        "bridges: {r: {parameters: {path-cost: {e8: 5}}}}"
+    )
+    assert set(found) == {"e0", "b", "r"}
+    assert sorted(problem.path for problem in problems) == [
+        "n: bonds.b.parameters.primary",
+        "n: bridges.r.parameters.path-cost",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from agent.host.sysfs import devnode
 from agent.lib.text import lines
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from agent.config.model import InstanceConfig
     from agent.context import Context
 
 #: The line between orders and facts.
@@ -45,6 +47,8 @@ def write(ctx: Context) -> str:
     if unknown or not facts:
         settled.remove_mark(host)
         return f"not everything is known ({', '.join(unknown)})"
+    for name, given, own in _given_macs(ctx):
+        facts = re.sub(rf"^(nic {re.escape(name)} \d+) {given} ", rf"\1 {own} ", facts, flags=re.MULTILINE)
     host.write(settled.MARK, "\n".join([*orders, _FACTS, facts]), mode=0o600, sync=True)
     return ""
 
@@ -102,7 +106,7 @@ def _each_boot(ctx: Context) -> Iterator[str]:
     for name in _HOOKS:
         if host.exists(f"{settings.hook_dir}/{name}"):
             yield f"the hook {name} runs at each boot"
-    config = ctx.config or (ctx.state.config() if ctx.state.identity() else None)
+    config = _config(ctx)
     if config and (config.boot or any(script.frequency == PER_BOOT for script in config.scripts)):
         yield "the document has programs that run at each boot"
     if config and config.metadata:
@@ -155,6 +159,10 @@ def _disks(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
         yield "a disk is being mounted"
 
 
+def _config(ctx: Context) -> InstanceConfig | None:
+    return ctx.config or (ctx.state.config() if ctx.state.identity() else None)
+
+
 # -- orders for the next boot ------------------------------------------------------------
 
 
@@ -169,6 +177,7 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):
         yield f"watch {folder}"
         yield from (f"watch {folder}/{name}" for name in host.names(folder) if "\n" not in name)
+    yield from (f"mac {name} {given} {own}" for name, given, own in _given_macs(ctx))
     if size := settled.archive_size(ctx):
         yield f"archive {size}"
     if nics := boot_cache.load(host, boot_cache.NICS):
@@ -176,6 +185,24 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
         yield f"seen {boot_cache.NICS} {json.dumps(nics | {'were': macs}, sort_keys=True)}"
     if queues := boot_cache.load(host, boot_cache.QUEUES):
         yield f"seen {boot_cache.QUEUES} {json.dumps(queues, sort_keys=True)}"
+
+
+def _given_macs(ctx: Context) -> Iterator[tuple[str, str, str]]:
+    """Yield each NIC to which the document gives a MAC address: its name, that address, and its own.
+
+    A network manager sets it after the check of a boot, which finds the NIC's own.
+    """
+    config = _config(ctx)
+    given = {nic.number: nic.options.set_mac for nic in config.nics if nic.options} if config else {}
+    if not any(given.values()):
+        return
+    from agent.network import interfaces
+
+    names = {one.mac: one.name for one in interfaces.physical(ctx.host)}
+    for number, own in ctx.state.nic_pairs().items():
+        mac = given.get(number)
+        if mac and own in names:
+            yield names[own], mac, own
 
 
 def _swaps(ctx: Context) -> Iterator[str]:

@@ -3,8 +3,10 @@ says, no stage runs. bin/gandi-check alone defines what is compared.
 
     orders      one per line, for that boot: ``swap NAME`` (to be switched on), ``start UNIT`` (at once),
                 ``getty UNIT`` (after ssh), ``watch PATH``, ``archive BYTES`` (the archive that was applied
-                last is kept beside the mark), ``seen KIND JSON``
-    facts       this word; the lines after it are the output of "gandi-check --facts"
+                last is kept beside the mark), ``seen KIND JSON``, ``mac NAME GIVEN OWN`` (GIVEN is compared
+                as OWN: the document gives it to the NIC)
+    facts       this word; the lines after it are the output of "gandi-check --facts", with each
+                OWN in place of GIVEN
 
 The mark exists only while the agent is idle: it is removed when a stage, a verb or the daemon begins, and
 written when the daemon is idle. In a boot that found it true, /run/gandi/settled holds its orders, and

@@ -332,7 +332,12 @@ class _Assembly:
         if bond is not None and link.primary is not None:
             primary = number(link.primary)
             if primary not in ports:
-                self._report(link, link.keys.get("primary", "primary"), "not one of its ports: not applied", "name one of its ports")
+                self._report(
+                    link,
+                    link.keys.get("primary", "primary"),
+                    "not one of its ports: not applied",
+                    "name one of its ports",
+                )
             else:
                 bond = replace(bond, primary=primary)
         for key in ("nameservers", "search"):

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.config.model import Identity
+from agent.config.model import Identity, InstanceConfig
+from agent.config.nics import Nic, NicOptions
 from agent.context import Context, Medium, context
 from agent.daemon import boot_mark
 from agent.disks.base.record import Record, Records
 from agent.host.host import Completed, Host
 from agent.stages import Stage
 from agent.state import boot_cache, settled
+from tests.unit.network.test_interfaces import add_nic
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from typing import Any
 
+CHECK = Path(__file__).parents[3] / "bin/gandi-check"
 FACTS = "uuid 1\ndisk vda 1 0\n"
 
 
@@ -50,6 +54,41 @@ def test_after_a_complete_boot_it_has_the_orders_and_the_facts(ctx: Context) -> 
     assert "swap vdb" in orders.splitlines()
     assert "watch /etc/gandi/plugins.d" in orders.splitlines()
     assert facts == FACTS
+
+
+def test_a_nic_that_gets_another_mac_is_known_by_its_own(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, given = "52:54:00:00:00:01", "02:00:00:00:00:09"
+    add_nic(Path(ctx.host.root), "ens3", own, device="pci0000:00/0000:00:03.0", index=2)
+    nic = Nic(0, own, dhcp4=True, options=NicOptions(set_mac=given))
+    ctx.config = InstanceConfig(Identity("gandi", "one"), nics=(nic,))
+    ctx.state.store_nic_pairs({0: own})
+    monkeypatch.setattr(Checked, "facts", f"{FACTS}nic ens3 2 {given} 1\n")
+    assert boot_mark.write(ctx) == ""
+    orders, facts = (ctx.host.read(settled.MARK) or "").split("\nfacts\n")
+    assert f"mac ens3 {given} {own}" in orders.splitlines()
+    assert facts == f"{FACTS}nic ens3 2 {own} 1\n"
+
+
+def test_the_check_compares_a_nics_own_mac(tmp_path: Path) -> None:
+    """The script's functions, on a tree in place of /sys."""
+    own, given = "52:54:00:00:00:01", "02:00:00:00:00:09"
+    folder = add_nic(tmp_path, "ens3", own, device="pci0000:00/0000:00:03.0", index=2)
+    (folder / "queues/tx-0").mkdir(parents=True)
+    script = CHECK.read_text().replace("/sys/class/net", f"{tmp_path}/sys/class/net")
+    mark = tmp_path / "mark"
+    mark.write_text(f"mac ens4 {own} x\nmac ens3 {given} {own}\nfacts\nuuid 1\n")
+    script = (
+        script.partition("length='' paths=''")[0]
+        + f"mark={mark} facts=''\nrecall\nnics\nprintf %s \"$facts\""
+    )
+    found = []
+    for address in (own, given, "02:00:00:00:00:07"):
+        (folder / "address").write_text(f"{address}\n")
+        run = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, timeout=30)
+        found.append(run.stdout)
+    assert found == [f"nic ens3 2 {mac} 1\n" for mac in (own, own, "02:00:00:00:00:07")]
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])

@@ -47,6 +47,11 @@ class Renderer(Protocol):
         the field of an ordinary one), and why; ``render`` leaves them out.
         """
 
+    def possible(self, host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+        """Return the link without the values for which a program is missing on this system, and why, by
+        their paths.
+        """
+
     def prepare(self, host: Host, link: Link) -> None:
         """Give the agent's files precedence over others; called before they are written."""
 

@@ -11,6 +11,7 @@ import re
 
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
+from agent.lib.records import replace
 from agent.lib.text import lines, words
 from agent.network import ifupdown_lines
 from agent.network.ifupdown_virtual import stanza_lines
@@ -34,6 +35,8 @@ _LOOPBACK = "auto lo\niface lo inet loopback\n"
 _DISABLED = "# gandi-agent: "
 #: Keywords that begin a stanza, and so end the one before (interfaces(5)).
 _STANZAS = ("iface", "mapping", "auto", "source", "source-directory", "rename", "no-auto-down", "no-scripts")
+#: The only client that the method dhcp of inet6 starts (inet6.defn).
+_DHCPV6_CLIENT = "/sbin/dhclient"
 _IP_TIMEOUT, _IFDOWN_TIMEOUT, _IFUP_TIMEOUT = 5.0, 30.0, 60.0
 #: Characters of a NIC's name that are replaced in the name of its transient unit.
 _UNSAFE = r"[^A-Za-z0-9]"
@@ -131,6 +134,14 @@ def configures(host: Host, names: frozenset[str], _mac: str) -> str:
 
 def _files(host: Host, *, but: str) -> list[str]:
     return [INTERFACES, *(f"{_FOLDER}/{name}" for name in listed(host, _FOLDER) if not name.startswith(but))]
+
+
+def possible(host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+    """Return the link without DHCPv6 if ifup would fail: it then stops the client for IPv4 too."""
+    if not link.nic.dhcp6 or link.master or host.exists(_DHCPV6_CLIENT):
+        return link, {}
+    why = f"{_DHCPV6_CLIENT} is missing, which ifup needs for DHCPv6"
+    return replace(link, nic=replace(link.nic, dhcp6=False)), {"dhcp6": why}
 
 
 def prepare(host: Host, link: Link) -> None:

@@ -226,6 +226,11 @@ def configures(host: Host, names: frozenset[str], mac: str) -> str:
     )
 
 
+def possible(_host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+    """Return the link: the manager itself does everything."""
+    return link, {}
+
+
 def prepare(host: Host, link: Link) -> None:
     """Do nothing: later files override earlier ones, and the agent's ids sort first."""
 

@@ -240,6 +240,11 @@ def _glob(patterns: str, name: str) -> bool:
     return fits != negative
 
 
+def possible(_host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+    """Return the link: the manager itself does everything."""
+    return link, {}
+
+
 def prepare(host: Host, link: Link) -> None:
     """Do nothing: the agent's file sorts first."""
 

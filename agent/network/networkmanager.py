@@ -125,6 +125,11 @@ def _fits(text: str, names: frozenset[str], mac: str) -> bool:
     return keys.get("interface-name") in (None, *names) and keys.get("mac-address", mac).lower() == mac
 
 
+def possible(_host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+    """Return the link: the manager itself does everything."""
+    return link, {}
+
+
 def prepare(host: Host, link: Link) -> None:
     """Do nothing: the agent's profiles have a higher priority."""
 

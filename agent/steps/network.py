@@ -107,20 +107,20 @@ def _reconcile_delivered(
     """Reconcile the document's NICs; add those with changed files to ``touched``."""
     for link in delivered:
         yield _collect_changed(_reconcile(ctx, renderer, link, _item(link)), link, touched)
-        yield from _unsupported(renderer, link)
+        yield from _unsupported(ctx, renderer, link)
         if not link.is_virtual:
             yield from _replace_fallback(ctx, renderer, link.interface)
 
 
-def _unsupported(renderer: Renderer, link: Link) -> Iterator[Item]:
-    """Yield an item for each delivered value that the manager in charge cannot express."""
+def _unsupported(ctx: Context, renderer: Renderer, link: Link) -> Iterator[Item]:
+    """Yield an item for each delivered value that the manager in charge cannot express or apply."""
     if interfaces.is_plain(link.nic):
         found = renderer.unsupported(link)
     else:
         from agent.network import limits
 
         found = limits.unsupported(renderer, link)
-    for path, why in found.items():
+    for path, why in (found | renderer.possible(ctx.host, link)[1]).items():
         yield skipped(f"{_item(link)} {path}", f"not applied: {renderer.NAME}: {why}")
 
 
@@ -245,6 +245,8 @@ def _remove(host: Host, paths: Iterable[str]) -> None:
 
 
 def _reconcile(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
+    delivered = "dhcp" if link.fallback else canonical(to_dict(link.nic)).decode()
+    link, _ = renderer.possible(ctx.host, link)
     files, wanted = renderer.render(link), _text(renderer, link)
     live = _live(ctx.host, renderer, link.key)
 
@@ -265,7 +267,7 @@ def _reconcile(ctx: Context, renderer: Renderer, link: Link, name: str) -> Item:
             return changed(name, link.name)
     return ctx.state.reconcile(
         name,
-        delivered="dhcp" if link.fallback else canonical(to_dict(link.nic)).decode(),
+        delivered=delivered,
         wanted=wanted,
         live=live,
         apply=write,

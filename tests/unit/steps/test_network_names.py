@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from agent.config.nics import Dhcp, Match, Nic, NicOptions
+from agent.config.nics import Bond, Dhcp, Kind, Match, Nic, NicOptions
+from agent.lib.records import replace
 from agent.network import link_files
 from agent.steps import network
 from tests.unit.network.test_interfaces import add_nic
@@ -128,3 +132,46 @@ def test_what_the_manager_cannot_express_is_named(plugged: Machine) -> None:
     named = {name: item for name, item in items.items() if name.startswith("nic:0 ")}
     assert list(named) == ["nic:0 dhcp6.use_mtu"]
     assert named["nic:0 dhcp6.use_mtu"].startswith("skipped: not applied: networkd: DHCP for IPv6")
+
+
+def test_ordinary_values_too(plugged: Machine) -> None:
+    _use(plugged, "networkmanager")
+    bond = Nic(1, name="bond0", kind=Kind.BOND, ports=(0,), bond=Bond(lacp_rate="fast"), dhcp4=True)
+    plugged.deliver(
+        nics=(
+            Nic(0, MACS[0], accept_ra=False),
+            replace(bond, nameservers=("2001:db8::53",), accept_ra=False),
+        )
+    )
+    items = plugged.run(network.apply)
+    named = {name: item for name, item in items.items() if name.startswith("nic:1 ")}
+    assert list(named) == ["nic:1 bond.lacp_rate", "nic:1 nameservers[0]"]
+    assert named["nic:1 nameservers[0]"] == (
+        "skipped: not applied: networkmanager: not allowed on a NIC without IPv6"
+    )
+
+
+def test_dhcpv6_under_ifupdown_needs_its_client(plugged: Machine) -> None:
+    file = "/etc/network/interfaces.d/gandi-nic0"
+    plugged.deliver(nics=(Nic(0, MACS[0], dhcp4=True, dhcp6=True),))
+    items = plugged.run(network.apply)
+    assert items["nic:0"] == "changed: ens0"
+    assert items["nic:0 dhcp6"].startswith("skipped: not applied: ifupdown: /sbin/dhclient is missing")
+    assert "iface ens0 inet dhcp\n" in plugged.text(file)
+    assert "inet6" not in plugged.text(file)
+    plugged.put("/sbin/dhclient", "")
+    items = plugged.run(network.apply)
+    assert items["nic:0"] == "changed: ens0"
+    assert "nic:0 dhcp6" not in items
+    assert "iface ens0 inet6 dhcp\n" in plugged.text(file)
+
+
+def test_ordinary_values_of_networkd_cost_no_import() -> None:
+    """A boot pays for each module: one with ordinary values only needs none of those for rare ones."""
+    code = (
+        "import sys; from agent.network import networkd; from tests.unit.network.cases import CASES\n"
+        "links = CASES['public']\n"
+        "assert [networkd.unsupported(link) for link in links] == [{}] * len(links)\n"
+        "assert not {'agent.network.limits', 'agent.network.networkd_options'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -9,13 +9,14 @@ import ipaddress
 
 from agent.config.nics import Bridge, Kind
 from agent.lib.records import dataclass, field, replace
-from agent.reader.common.problem import Problem, shown
+from agent.reader.common import bond_modes
+from agent.reader.common.problem import UNSUPPORTED, Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agent.config.nics import Nic
+    from agent.config.nics import Bond, Nic
 
 #: Maximum resolvers and maximum search domains of a NIC: more than any network manager uses.
 NAMES = 256
@@ -32,7 +33,7 @@ class Link:
     ``refs`` are the names by which other links of the document refer to it. ``ports``, ``parent`` and
     ``primary`` are such names; ``ports_key`` and ``parent_key`` are the dialect's keys for them in a path.
     ``by_port`` has the values of a bridge's options that are by port, by these names. ``keys`` are the
-    dialect's for ``primary`` and for these options, where they are others.
+    dialect's for ``primary``, for these options and for all ``options``, where they are others.
     """
 
     path: str
@@ -253,12 +254,12 @@ class _Assembly:
         """Remove the addresses of a port; set ``on_link`` for gateways outside the addresses' networks."""
         nic = link.nic
         if above is not None:
-            if nic.addresses or nic.routes or nic.rules or nic.dhcp4 or nic.dhcp6:
-                what = f"has addresses or routes, but is a port of {shown(above.nic.name or '')}"
+            used = (nic.addresses, nic.routes, nic.rules, nic.nameservers, nic.search, nic.dhcp4, nic.dhcp6)
+            if any(used):
+                what = f"has addresses, routes or resolvers, but is a port of {shown(above.nic.name or '')}"
                 self._report(link, "", f"{what}: not applied", "give them to the bond or bridge")
-            link.nic = replace(
-                nic, addresses=(), routes=(), rules=(), dhcp4=False, dhcp6=False, accept_ra=False
-            )
+            nic = replace(nic, addresses=(), routes=(), rules=(), nameservers=(), search=())
+            link.nic = replace(nic, dhcp4=False, dhcp6=False, accept_ra=False)
             return
         networks = _Networks(nic.addresses)
         leased = {4: nic.dhcp4, 6: nic.dhcp6}
@@ -332,14 +333,12 @@ class _Assembly:
         if bond is not None and link.primary is not None:
             primary = number(link.primary)
             if primary not in ports:
-                self._report(
-                    link,
-                    link.keys.get("primary", "primary"),
-                    "not one of its ports: not applied",
-                    "name one of its ports",
-                )
+                key = link.keys.get("primary", "primary")
+                self._report(link, key, "not one of its ports: not applied", "name one of its ports")
             else:
                 bond = replace(bond, primary=primary)
+        if bond is not None:
+            bond = self._allowed(link, bond)
         for key in ("nameservers", "search"):
             if len(getattr(link.nic, key)) > NAMES:
                 self._report(link, key, f"more than {NAMES}: the first are used", "write fewer")
@@ -349,6 +348,15 @@ class _Assembly:
         return replace(
             link.nic, number=numbers[id(link)], ports=ports, parent=parent, bond=bond, bridge=bridge
         )
+
+    def _allowed(self, link: Link, bond: Bond) -> Bond:
+        """Return the bond without options that exclude each other."""
+        made, refused = bond_modes.allowed(bond)
+        place = f"{link.path}.{link.keys['options']}" if "options" in link.keys else link.path
+        for key, why in refused.items():
+            hint = "remove it, or correct the options that exclude it"
+            self.problems.append(Problem(place, f"{key}: {why}: not applied", hint, UNSUPPORTED))
+        return made
 
     def _bridge(self, link: Link, numbers: dict[int, int]) -> Bridge | None:
         """Return the options of a bridge, with those by port by the ports' numbers."""

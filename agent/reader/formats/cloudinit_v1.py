@@ -207,7 +207,8 @@ class _Reading:
                 return False
             link.nic = replace(link.nic, bond=ifupdown_options.to_bond(bond))
             link.ports = tuple(port for port in entry.bond_interfaces or () if port)
-            link.primary, link.keys = bond.primary or None, {"primary": "params.bond-primary"}
+            link.primary = bond.primary or None
+            link.keys = {"primary": "params.bond-primary", "options": "params"}
             return True
         bridge = ifupdown_options.bridge(said, place, problems)
         mac = link.nic.mac or bridge.hw

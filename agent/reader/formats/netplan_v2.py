@@ -145,6 +145,7 @@ class _Entry:
 
     def _link(self, nic: Nic, **given: Any) -> Link:
         keys = {key: f"parameters.{key.replace('_', '-')}" for key in ("primary", *given.get("by_port", ()))}
+        keys["options"] = "parameters"
         refs = (self.key,)
         return Link(self.path, nic, refs, ports_key="interfaces", parent_key="link", keys=keys, **given)
 

@@ -73,17 +73,23 @@ ethernets:
   p1: {}
   p2:
   p3: {}
+  p4: {}
+  p5: {}
+  p6: {}
 bonds:
   bond0:
-    interfaces: [p1, p2]
+    interfaces: [p1, p4]
     macaddress: 52:54:00:12:34:98
     parameters:
       {mode: 802.3ad, lacp-rate: fast, mii-monitor-interval: 100, min-links: 1,
-       transmit-hash-policy: layer3+4, ad-select: count, all-members-active: true, arp-interval: 2s,
-       arp-ip-targets: [10.0.0.1],
-       arp-validate: all, arp-all-targets: any, up-delay: 200, down-delay: 300ms,
-       fail-over-mac-policy: follow, gratuitous-arp: 3, packets-per-member: 4, primary: p2,
-       primary-reselect-policy: better, resend-igmp: 5, learn-packet-interval: 6}
+       transmit-hash-policy: layer3+4, ad-select: count, all-members-active: true,
+       up-delay: 200, down-delay: 300ms, gratuitous-arp: 3, resend-igmp: 5, learn-packet-interval: 6}
+  bond1:
+    interfaces: [p2, p5]
+    parameters:
+      {mode: active-backup, arp-interval: 2s, arp-ip-targets: [10.0.0.1], arp-validate: all,
+       arp-all-targets: any, fail-over-mac-policy: follow, primary: p2, primary-reselect-policy: better}
+  bond2: {interfaces: [p6], parameters: {packets-per-member: 4}}
 bridges:
   br0:
     interfaces: [p3, v7]
@@ -169,25 +175,27 @@ def test_everything_has_its_place() -> None:
         100,
         "layer3+4",
         "fast",
-        found["p2"].number,
-        BondOptions(
+        options=BondOptions(
             min_links=1,
             ad_select="count",
             all_slaves_active=True,
-            arp_interval=2000,
-            arp_ip_target=("10.0.0.1",),
-            arp_validate="all",
-            arp_all_targets="any",
             updelay=200,
             downdelay=300,
-            fail_over_mac="follow",
             num_grat_arp=3,
-            packets_per_slave=4,
-            primary_reselect="better",
             resend_igmp=5,
             lp_interval=6,
         ),
     )
+    by_arp = BondOptions(
+        arp_interval=2000,
+        arp_ip_target=("10.0.0.1",),
+        arp_validate="all",
+        arp_all_targets="any",
+        fail_over_mac="follow",
+        primary_reselect="better",
+    )
+    assert found["bond1"].bond == Bond("active-backup", 0, primary=found["p2"].number, options=by_arp)
+    assert found["bond2"].bond == Bond("balance-rr", options=BondOptions(packets_per_slave=4))
     p3, v7 = found["p3"].number, found["v7"].number
     assert bridge.bridge == Bridge(False, 60, 100, 4, 2, 12, ((p3, 20), (v7, 30)), ((p3, 40),))
     assert [nics.from_dict(nics.to_dict(nic)) for nic in found.values()] == list(found.values())
@@ -377,3 +385,44 @@ def test_options_that_name_no_port_are_named_by_netplans_keys() -> None:
         "n: bonds.b.parameters.primary",
         "n: bridges.r.parameters.path-cost",
     ]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "bond", "named"),
+    [
+        ("mode: balance-rr, lacp-rate: fast, primary: e0", Bond("balance-rr"), ["lacp_rate", "primary"]),
+        ("mode: 802.3ad, packets-per-member: 2", Bond("802.3ad"), ["packets_per_slave"]),
+        ("mode: balance-tlb, arp-interval: 0", Bond("balance-tlb"), []),
+        (
+            "mode: 802.3ad, arp-interval: 100, arp-ip-targets: [10.0.0.1]",
+            Bond("802.3ad"),
+            ["arp_interval", "arp_ip_target"],
+        ),
+        (
+            "mode: active-backup, mii-monitor-interval: 100, arp-interval: 100, min-links: 2",
+            Bond(miimon=100, options=BondOptions(min_links=2)),
+            ["arp_interval"],
+        ),
+        ("mode: active-backup, mii-monitor-interval: 0, up-delay: 100", Bond(miimon=0), ["updelay"]),
+    ],
+)
+def test_options_of_a_bond_that_exclude_each_other_do_not_cost_the_bond(
+    parameters: str, bond: Bond, named: list[str]
+) -> None:
+    found, problems = read(
+        f"ethernets: {{e0: {{}}}}\nbonds: {{b: {{interfaces: [e0], parameters: {{{parameters}}}}}}}"
+    )
+    assert found["b"].bond == bond
+    assert [(p.path, p.severity, p.message.partition(":")[0]) for p in problems] == [
+        ("n: bonds.b.parameters", UNSUPPORTED, key) for key in named
+    ]
+
+
+def test_the_resolvers_of_a_port_are_named() -> None:
+    found, (problem,) = read(
+        "ethernets: {e0: {nameservers: {addresses: [192.0.2.53], search: [a.example]}}}\n"
+        "bonds: {b: {interfaces: [e0]}}"
+    )
+    assert (found["e0"].nameservers, found["e0"].search) == ((), ())
+    assert problem.path == "n: ethernets.e0"
+    assert "resolvers" in problem.message

@@ -35,6 +35,10 @@ def unsupported(link: Link) -> dict[str, str]:
     """Return why a value is not written, by its path."""
     found = {path: why for key, path, value in limits.rare(link.nic) if (why := _why(link, key, value))}
     found |= limits.ignored_advertisements(link)
+    nic = link.nic
+    if not link.master and link.accepts_router_advertisements and nic.ra_dns and not nic.ra_address:
+        # Without resolvers too, only a route is wanted, as by the platform's archive: see the decisions.
+        found["ra_address"] = "it uses all addresses of a router advertisement"
     if link.nic.kind is Kind.BOND:
         found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
     if link.nic.kind is Kind.BRIDGE:

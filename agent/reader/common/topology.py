@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.nics import Bridge, Kind
+from agent.config.nics import Bridge, Kind, NicOptions
 from agent.lib.records import dataclass, field, replace
 from agent.reader.common import bond_modes
 from agent.reader.common.problem import UNSUPPORTED, Problem, shown
@@ -115,6 +115,7 @@ class _Assembly:
         for link in self.links:
             self._addresses(link, ports.get(id(link)))
             self._mtu(link)
+            self._ipv6_mtu(link)
         self._addresses_once()
         return self._numbered()
 
@@ -294,6 +295,15 @@ class _Assembly:
         else:
             return
         link.nic = replace(nic, mtu=None)
+
+    def _ipv6_mtu(self, link: Link) -> None:
+        """Remove an MTU of IPv6 above that of the NIC, which the kernel refuses."""
+        mtu, options = link.nic.mtu, link.nic.options
+        if mtu and options and options.ipv6_mtu and options.ipv6_mtu > mtu:
+            what = "larger than the MTU of the NIC: not applied"
+            self._report(link, "ipv6-mtu", what, "write at most the MTU")
+            options = replace(options, ipv6_mtu=None)
+            link.nic = replace(link.nic, options=None if options == NicOptions() else options)
 
     def _addresses_once(self) -> None:
         taken: set[str] = set()

@@ -95,14 +95,24 @@ def _interfaces(place: str, text: object, draft: Draft, *, is_used: bool) -> Non
         interfaces_text.read(text, place, draft)
 
 
+def _lower(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with the keys that choose its reader in lower case, if each is there once."""
+    found = [str(key).strip(WHITE).lower() for key in document]
+    chosen = {key for key in ("network", "version", "config") if found.count(key) == 1}
+    return {
+        low if low in chosen else key: of for (key, of), low in zip(document.items(), found, strict=True)
+    }
+
+
 def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
     """Add ``network-config`` of either version, at the top level or below ``network``, to the draft."""
+    document = _lower(document)
     inner = document.get("network")
     if isinstance(inner, dict):
         for key in [key for key in document if key != "network"]:
             what, hint = "no effect beside network", "write it below network"
             draft.add_problem(f"{name}: {shown(key)}", what, hint, severity=UNSUPPORTED)
-        document = inner
+        document = _lower(inner)
     if not document or document.get("config") == "disabled":
         draft.network_disabled = bool(document)
         return

@@ -155,7 +155,8 @@ def test_what_is_not_used_of_router_advertisements(manager: str) -> None:
         physical, vlan = Nic(0), Nic(1, name="v7", kind=Kind.VLAN, parent=0, vlan=7)
         for nic in (_changed(physical, name, False), _changed(vlan, name, False)):
             links = links_of([physical, nic] if nic.number else [nic])
-            expected = [name] if manager == "netplan" and nic.number else []
+            by_netplan, by_nm = manager == "netplan", manager == "networkmanager"
+            expected = [name] if (by_netplan and nic.number) or (by_nm and name == "ra_address") else []
             assert list(load(manager).unsupported(links[-1])) == expected
     (only_dns,) = links_of([Nic(0, ra_address=False, ra_gateway=False)])
     ignored = manager in ("netplan", "networkmanager")

@@ -243,6 +243,19 @@ def test_the_text_of_interfaces_that_is_none() -> None:
     assert [(p.path, p.is_error) for p in reading.problems] == [("meta-data: network-interfaces", True)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Network: {Version: 2, Ethernets: {eth0: {DHCP4: true}}}",
+        "VERSION: 1\nCONFIG: [{TYPE: physical, Name: eth0, Subnets: [{type: dhcp}]}]",
+    ],
+)
+def test_keys_in_upper_case_are_meant_as_in_lower_case(text: str) -> None:
+    nics, reading = network(text)
+    assert [(name, nic.dhcp4) for name, nic in nics.items()] == [("eth0", True)]
+    assert not reading.problems
+
+
 def test_what_is_beside_the_network_is_named() -> None:
     nics, reading = network("network: {version: 2, ethernets: {eth0: {}}}\nethernets: {eth1: {}}\n")
     assert list(nics) == ["eth0"]

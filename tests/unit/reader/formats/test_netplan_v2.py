@@ -426,3 +426,10 @@ def test_the_resolvers_of_a_port_are_named() -> None:
     assert (found["e0"].nameservers, found["e0"].search) == ((), ())
     assert problem.path == "n: ethernets.e0"
     assert "resolvers" in problem.message
+
+
+def test_an_mtu_of_ipv6_above_the_nics_is_named() -> None:
+    nic, (problem,) = ethernet("mtu: 1400, ipv6-mtu: 1500")
+    assert nic is not None
+    assert (nic.mtu, nic.options) == (1400, None)
+    assert problem.path == "n: ethernets.eth0.ipv6-mtu"

@@ -48,7 +48,8 @@ def write(ctx: Context) -> str:
         settled.remove_mark(host)
         return f"not everything is known ({', '.join(unknown)})"
     for name, given, own in _given_macs(ctx):
-        facts = re.sub(rf"^(nic {re.escape(name)} \d+) {given} ", rf"\1 {own} ", facts, flags=re.MULTILINE)
+        pattern = rf"^(nic {re.escape(name)} [0-9]+) {given} "
+        facts = re.sub(pattern, rf"\1 {own} ", facts, flags=re.MULTILINE)
     host.write(settled.MARK, "\n".join([*orders, _FACTS, facts]), mode=0o600, sync=True)
     return ""
 

@@ -100,6 +100,13 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("metadata", "agent.steps.metadata:apply", config_field="metadata"),
         Step("boot programs", "agent.steps.boot:apply", config_field="boot"),
         Step(
+            "partition tables",
+            "agent.steps.filesystems:apply_tables",
+            config_field="system.tables",
+            rare=True,
+            offline=True,
+        ),
+        Step(
             "filesystems",
             "agent.steps.filesystems:apply",
             config_field="system.filesystems",

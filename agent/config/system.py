@@ -83,6 +83,18 @@ class Apt:
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionTable:
+    """A partition table to make on a disk. ``kind`` is gpt or dos; ``parts`` are the percentage of the disk
+    and the type of each partition, as sfdisk(8) has it. ``overwrite``: also if the disk is not blank.
+    """
+
+    device: str
+    kind: str
+    parts: tuple[tuple[int, str], ...]
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Filesystem:
     """A filesystem to make on a device, or with ``partition`` on the one of that number. ``overwrite``: also
     if the device is not blank.
@@ -141,6 +153,7 @@ class System:
     ca_certs: CaCerts | None = None
     packages: Packages | None = None
     apt: Apt | None = None
+    tables: tuple[PartitionTable, ...] = ()
     filesystems: tuple[Filesystem, ...] = ()
     mounts: tuple[Mount, ...] = ()
     swap: SwapFile | None = None
@@ -192,6 +205,11 @@ def from_dict(given: Mapping[str, Any]) -> System:
         for name in ("proxies", "mirrors"):
             apt[name] = tuple((kind, url) for kind, url in apt[name])
         found["apt"] = Apt(sources, **apt)
+    if "tables" in found:
+        found["tables"] = tuple(
+            PartitionTable(**one | {"parts": tuple((percent, of) for percent, of in one["parts"])})
+            for one in found["tables"]
+        )
     for name, of in (("filesystems", Filesystem), ("mounts", Mount)):
         if name in found:
             found[name] = tuple(_record(of, one) for one in found[name])

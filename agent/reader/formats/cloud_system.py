@@ -15,7 +15,7 @@ from agent.reader.common import values
 from agent.reader.common.lenient import ITSELF, named, part, parts, unused, value
 from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.common.values import Choice, Whole
-from agent.reader.formats import cloud_ssh
+from agent.reader.formats import cloud_disks, cloud_ssh
 from agent.reader.formats import cloud_system_values as written_as
 
 TYPE_CHECKING = False
@@ -88,17 +88,6 @@ class Apt:
 
 
 @dataclass(frozen=True, slots=True)
-class Filesystem:
-    """``fs_setup[]``."""
-
-    device: str = value(written_as.device, exact=True)
-    filesystem: str = value(Choice(("ext4", "xfs", "btrfs")), exact=True)
-    label: str = value(written_as.label, "", exact=True)
-    partition: str = value(written_as.partition, "", exact=True)
-    overwrite: bool = value(values.boolean, default=False, exact=True)
-
-
-@dataclass(frozen=True, slots=True)
 class Swap:
     """``swap``."""
 
@@ -150,7 +139,8 @@ class SystemKeys(cloud_ssh.Ssh):
     apt_upgrade: bool = value(values.boolean, default=False)
     apt_reboot_if_required: bool = value(values.boolean, default=False)
     apt: Apt | None = part(Apt)
-    fs_setup: list[Filesystem | None] | None = parts(Filesystem)
+    disk_setup: dict[str, cloud_disks.DiskSetup | None] | None = named(cloud_disks.DiskSetup)
+    fs_setup: list[cloud_disks.Filesystem | None] | None = parts(cloud_disks.Filesystem)
     mounts: list[tuple[str | None, ...] | None] | None = parts(written_as.mount)
     mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, (None,) * 4)
     swap: Swap | None = part(Swap)
@@ -200,14 +190,6 @@ unused(
         "debconf_selections": "run debconf-set-selections in bootcmd",
     },
 )
-unused(
-    Filesystem,
-    refused={
-        "replace_fs": "a filesystem is replaced with overwrite only",
-        "extra_opts": "no options of mkfs are passed on",
-        "cmd": "no other command makes filesystems: run it by bootcmd",
-    },
-)
 unused(Swap)
 unused(Power)
 unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is not read"})
@@ -244,7 +226,8 @@ def add(found: SystemKeys, name: str, draft: Draft) -> None:
         ca_certs=_ca_certs(found.ca_certs),
         packages=_packages(found),
         apt=_apt(found.apt, f"{name}: apt", draft),
-        filesystems=_filesystems(found.fs_setup, name, draft),
+        tables=cloud_disks.tables(found.disk_setup, name, draft),
+        filesystems=cloud_disks.filesystems(found.fs_setup, name, draft),
         mounts=tuple(_mount(one, found.mount_default_fields) for one in found.mounts or () if one),
         swap=_swap(found.swap),
         power=_power(found.power_state),
@@ -329,21 +312,6 @@ def _apt(found: Apt | None, path: str, draft: Draft) -> system.Apt | None:
 def _file_name(text: str) -> str:
     """Return a name of a file in sources.list.d, which may have letters, digits, ``_``, ``-`` and ``.``."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", text.strip(WHITE).rpartition("/")[2].removesuffix(".list"))[:100]
-
-
-def _filesystems(
-    found: list[Filesystem | None] | None, name: str, draft: Draft
-) -> tuple[system.Filesystem, ...]:
-    made: list[system.Filesystem] = []
-    for place, one in enumerate(found or ()):
-        if one and one.overwrite and not one.device.startswith("/dev/disk/by-"):
-            what = "overwrite of a device that may have another name at the next boot: left out"
-            draft.add_problem(f"{name}: fs_setup[{place}]", what, "name it by a link in /dev/disk")
-        elif one:
-            made.append(
-                system.Filesystem(one.device, one.filesystem, one.label, one.partition, one.overwrite)
-            )
-    return tuple(made)
 
 
 def _mount(written: tuple[str | None, ...], preset: tuple[str | None, ...]) -> system.Mount:

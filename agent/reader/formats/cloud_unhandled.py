@@ -25,7 +25,6 @@ REFUSED = {
     "cloud_final_modules": _STAGES,
     "cloud_init_modules": _STAGES,
     "device_aliases": "disks are not set up by names of this document",
-    "disk_setup": "no partition table is written: a blank disk is formatted as CONFIG_DISK_FORMAT says",
     "drivers": "no driver is fetched from the network: install it by packages or runcmd",
     "fan": "the network of fan is not configured: write its file by write_files",
     "grub_dpkg": "the disks of GRUB are not changed: run debconf-set-selections in bootcmd",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from email.errors import InvalidBase64LengthDefect
 from email.parser import BytesParser
+from itertools import islice
 
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
@@ -95,15 +96,16 @@ def split(raw: bytes, name: str, draft: Draft, depth: int) -> list[Part]:
         # The email package promises no exception and raises many kinds on damaged headers.
         draft.add_problem(name, "a damaged MIME message: left out", _AGAIN)
         return []
-    parts = [part for part in parts if part.content.strip(WHITE.encode())]
     if len(parts) > PARTS:
         draft.add_problem(name, f"more than {PARTS} MIME parts: the others are left out", "deliver fewer")
     return parts[:PARTS]
 
 
 def _split(message: bytes, name: str) -> list[Part]:
+    """Return the parts that are not empty, at most one more than PARTS."""
     leaves = [part for part in BytesParser().parsebytes(message).walk() if not part.is_multipart()]
-    return [_part(part, f"{name}, part {number}") for number, part in enumerate(leaves, start=1)]
+    every = (_part(part, f"{name}, part {number}") for number, part in enumerate(leaves, start=1))
+    return list(islice((part for part in every if part.content.strip(WHITE.encode())), PARTS + 1))
 
 
 def _part(part: Message, name: str) -> Part:

@@ -1,5 +1,5 @@
-"""A NoCloud drive whose documents use what few do, in one machine over two boots: partition table,
-filesystem, mount, swap file, time servers, certificates, accounts, deferred files, programs for each boot,
+"""A NoCloud drive with what few documents use, in one machine over two boots: partition table, filesystem,
+mount, swap file, time servers, certificates, accounts, deferred files, programs for each boot,
 routes and rules.
 """
 

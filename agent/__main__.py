@@ -96,6 +96,18 @@ def _run_stage(host: Host, name: str) -> int:
     return int(report.failed)
 
 
+def _run_step(host: Host, name: str) -> int:
+    """Run a step after its stage, and print what it did. Return 1 if it failed."""
+    from agent import stages
+    from agent.context import context
+    from agent.report import Outcome
+
+    _root_only("run-step")
+    items = list(stages.rerun_step(context(host), name))
+    terminal.print_lines(*map(str, items))
+    return int(any(item.outcome is Outcome.FAILED for item in items))
+
+
 def _status(host: Host, chosen: Namespace) -> int:
     from agent.cli import status
 
@@ -210,6 +222,7 @@ _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
     "adopt": _take_over,
     "succeed": _take_over,
     "run-stage": lambda host, chosen: _run_stage(host, chosen.stage),
+    "run-step": lambda host, chosen: _run_step(host, chosen.step),
     "daemon": lambda host, _chosen: _daemon(host),
 }
 
@@ -338,6 +351,8 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "run-stage", description="For the stage units, when the daemon does not answer."
     )
     run_stage.add_argument("stage", choices=stages)
+    run_step = verbs.add_parser("run-step", description="For the programs that the agent writes.")
+    run_step.add_argument("step", choices=["deferred files"])
     verbs.add_parser("adopt", description="For the package: record a running machine as it is.")
     verbs.add_parser("succeed", description="For the package: take over from gandi-hosting-vm2.")
     verbs.add_parser(

@@ -144,6 +144,11 @@ class Script:
     arguments: tuple[str, ...] = ()
     frequency: str = PER_INSTANCE
 
+    @property
+    def mark(self) -> str:
+        """The name of the mark that it was run."""
+        return f"{PER_ONCE if self.frequency == PER_ONCE else self.name}-{self.digest[:32]}"
+
 
 def program(
     name: str, content: bytes, arguments: tuple[str, ...] = (), frequency: str = PER_INSTANCE

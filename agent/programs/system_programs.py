@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig, Script
     from agent.config.system import Packages, Power
+    from agent.context import Context
     from agent.host.host import Host
 
 #: Seconds that installing and upgrading packages may take in all.
 PACKAGES_TIMEOUT = 3600
+#: The step that writes files after packages are installed.
+DEFERRED_FILES = "deferred files"
 #: Flag of this boot: packages were installed that need a reboot.
 REBOOT = "/run/gandi/reboot-required"
 #: The name of the power state's own unit: the boot has to end before it acts, and waits for the others.
@@ -74,6 +77,17 @@ def before(host: Host, config: InstanceConfig) -> Iterator[SystemProgram]:
             timeout=PACKAGES_TIMEOUT,
             then=then if packages.reboot else "",
         )
+    if packages and config.deferred:
+        # In a process of its own: this one is in no stage, and waits for the lock of the present one.
+        text = f"{_HEAD}exec gandi-agent run-step '{DEFERRED_FILES}'\n"
+        yield SystemProgram(program("deferred-files", text.encode()), text, repeats=True, timeout=600)
+
+
+def are_packages_due(ctx: Context) -> bool:
+    """Return whether packages are still to be installed. Raise ConfigError without a package manager."""
+    if not ctx.config or not ctx.config.system or not ctx.config.system.packages:
+        return False
+    return not ctx.state.is_done(next(before(ctx.host, ctx.config)).script.mark)
 
 
 def after(config: InstanceConfig, version: str) -> Iterator[SystemProgram]:

@@ -33,9 +33,16 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def apply_deferred(ctx: Context) -> Iterator[Item]:
-    """Reconcile each file that is due only after packages are installed, in the document's order."""
+    """Reconcile each file that is due only after packages are installed, in the document's order. Where they
+    are to be installed, the unit that does it runs this step after that.
+    """
+    from agent.programs import system_programs
+
+    is_early = ctx.host.live and system_programs.are_packages_due(ctx)
     for file in ctx.config.deferred if ctx.config else ():
-        if not ctx.host.live and _is_owner_missing(ctx.host, file):
+        if is_early:
+            yield skipped(f"file:{file.path}", "written when the packages are installed")
+        elif not ctx.host.live and _is_owner_missing(ctx.host, file):
             yield skipped(f"file:{file.path}", "left to the first boot: its owner does not exist yet")
         else:
             yield from guarded(f"file:{file.path}", _reconcile(ctx, file))

@@ -144,7 +144,7 @@ def forget(ctx: Context) -> None:
     for script in ctx.config.scripts if ctx.config else ():
         ctx.host.remove(_mark(ctx, script))
         if script.frequency == PER_ONCE:
-            ctx.host.remove(ctx.state.mark_file(_mark_name(script)))
+            ctx.host.remove(ctx.state.mark_file(script.mark))
 
 
 def _run(ctx: Context, jobs: list[_Job]) -> Iterator[Item]:
@@ -261,14 +261,9 @@ def _outcome(ctx: Context, job: _Job, *, running: bool) -> Item:
     return changed(name, f"running since {time.strftime('%H:%M:%S', time.localtime(since))}")
 
 
-def _mark_name(script: Script) -> str:
-    name = PER_ONCE if script.frequency == PER_ONCE else script.name
-    return f"{name}-{script.digest[:32]}"
-
-
 def _mark(ctx: Context, script: Script) -> str:
     """Return the path of the program's mark; create its folder."""
-    name = _mark_name(script)
+    name = script.mark
     if script.frequency == PER_BOOT:
         ctx.host.mkdir(_BOOT, mode=0o755)
         return f"{_BOOT}/{name}"
@@ -279,7 +274,7 @@ def _started(ctx: Context, script: Script) -> bool:
     if script.frequency != PER_INSTANCE and ctx.host.exists(_mark(ctx, script)):
         return True
     # An adopted machine counts what runs once as done, for its instance.
-    return script.frequency != PER_BOOT and ctx.state.is_done(_mark_name(script))
+    return script.frequency != PER_BOOT and ctx.state.is_done(script.mark)
 
 
 def _is_before_us(ctx: Context) -> bool:

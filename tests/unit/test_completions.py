@@ -17,7 +17,7 @@ from agent.__main__ import make_parser
 
 ROOT = Path(__file__).parents[2]
 TOOL, FOLDER = ROOT / "tools/completions.py", ROOT / "completions"
-INTERNAL = {"daemon", "run-stage", "adopt", "succeed", "ganeti"}
+INTERNAL = {"daemon", "run-stage", "run-step", "adopt", "succeed", "ganeti"}
 
 
 @pytest.fixture(scope="module")

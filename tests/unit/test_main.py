@@ -111,7 +111,7 @@ def test_wrong_usage_is_2(words: list[str], host: Host) -> None:
     assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("verb", ["daemon", "run-stage", "adopt", "succeed", "ganeti"])
+@pytest.mark.parametrize("verb", ["daemon", "run-stage", "run-step", "adopt", "succeed", "ganeti"])
 def test_a_verb_for_programs_is_not_listed_and_works(
     verb: str, host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:

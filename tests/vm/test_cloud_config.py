@@ -25,6 +25,9 @@ users:
 - {name: carol, uid: 1777, gecos: Carol, primary_group: users, lock_passwd: true}
 write_files:
 - {path: /home/carol/.config/lab.ini, content: "a=1", owner: "carol:users", defer: true}
+- {path: /etc/lab.conf, content: "a=1", owner: "labd", defer: true}
+apt: {sources: {lab: {source: "deb [trusted=yes] file:/srv/repository ./"}}}
+packages: [lab-tool]
 disk_setup: {/dev/disk/by-id/virtio-data: {table_type: gpt, layout: [50, 50]}}
 fs_setup: [{device: /dev/disk/by-id/virtio-data, partition: 2, filesystem: ext4, label: lab}]
 mounts: [[LABEL=lab, /mnt/lab, ext4, "defaults,nofail"]]
@@ -68,10 +71,21 @@ ethernets:
     - {{to: default, via: 203.0.113.254, table: 101}}
     routing-policy: [{{from: 198.51.100.7, table: 101}}]
 """
+#: A package of which the script makes the account labd, in a repository of the image.
+CONTROL = "Package: lab-tool\nVersion: 1\nArchitecture: all\nMaintainer: none\nDescription: empty\n"
+_BUILD = f"""\
+set -e; cd /srv; mkdir -p build/DEBIAN repository
+printf {CONTROL!r} > build/DEBIAN/control
+printf '#!/bin/sh\\nuseradd --system labd\\n' > build/DEBIAN/postinst; chmod 755 build/DEBIAN/postinst
+dpkg-deb --root-owner-group --build build repository/lab.deb; cd repository
+{{ cat ../build/DEBIAN/control; echo "Filename: ./lab.deb"; stat -c 'Size: %s' lab.deb
+echo "SHA256: $(sha256sum lab.deb | cut -d' ' -f1)"; }} > Packages
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+"""
 SPEC = ImageSpec(
     debs=(newest_deb(),),
     extra=("python3-yaml", "systemd-timesyncd", "ca-certificates"),
-    commands=(sample.KEEPS_KEYS,),
+    commands=(sample.KEEPS_KEYS, _BUILD),
 )
 
 
@@ -90,6 +104,9 @@ def test_what_few_documents_say_happens(machine: Rig, tmp_path: Path) -> None:
         vm.output("stat -c %U:%G /home/carol/.config /home/carol/.config/lab.ini")
         == "carol:users\ncarol:users"
     )
+    # Written after the package, of which the script makes its owner.
+    assert vm.output("dpkg-query -W -f '${db:Status-Status}' lab-tool") == "installed"
+    assert vm.output("stat -c %U /etc/lab.conf") == "labd"
     assert vm.output("hostname --fqdn") == "cc1.lab.example"
 
     assert vm.output("lsblk -nro LABEL,MOUNTPOINT /dev/disk/by-id/virtio-data-part2") == "lab /mnt/lab"

@@ -11,15 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.model import File
 from agent.config.system import Package, Packages, Power, System
 from agent.context import Context
+from agent.lib.digest import sha256
+from agent.lib.records import replace
 from agent.programs import system_programs
-from agent.steps import script
+from agent.steps import files, script
 from tests.unit.steps.test_script import Systemd, _context, _outcomes, host
 
 __all__ = ["host"]
 
-RECORDED = ("apt-get", "dpkg", "dnf", "systemd-run", "systemctl", "shutdown")
+RECORDED = ("apt-get", "dpkg", "dnf", "gandi-agent", "systemd-run", "systemctl", "shutdown")
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +200,20 @@ def test_a_plan_writes_nothing(host: Systemd) -> None:
     assert _outcomes(ctx) == []
     assert not host.exists(ctx.state.script("packages"))
     assert host.planned[-1].endswith(f" in {script.UNIT}.service")
+
+
+def test_deferred_files_are_written_after_the_packages(host: Systemd, log: Path) -> None:
+    """By a process of its own in the same unit: its step does nothing before they are installed."""
+    ctx = ready(host, System(packages=Packages((Package("nginx"),))), run=f"echo customer >>{log}")
+    assert ctx.config is not None
+    ctx.config = replace(
+        ctx.config, deferred=(File("/etc/late", "late", sha256(b"x").hexdigest(), "0", "0"),)
+    )
+    ctx.state.store_config(ctx.config, {"late": b"x"})
+    early = [str(item) for item in files.apply_deferred(ctx)]
+    assert early == ["skipped: file:/etc/late: written when the packages are installed"]
+    assert [line.split(" ", 1)[0] for line in _outcomes(ctx)] == ["packages", "deferred-files", "run"]
+    assert commands(log)[-2:] == ["gandi-agent run-step deferred files", "customer"]
+    (item,) = files.apply_deferred(ctx)
+    assert item.outcome == "changed", str(item)
+    assert host.read("/etc/late") == "x"

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from agent.disks.base.system import System
     from agent.report import Item
 
-#: None has an option to overwrite what it finds: each of them checks once more (mke2fs only warns).
-_MAKERS = {
+#: By filesystem type. None has an option to overwrite what it finds: each of them checks once more (mke2fs
+#: only warns).
+MAKERS = {
     "ext4": ("mkfs.ext4", "-q"),
     "xfs": ("mkfs.xfs", "-q"),
     "btrfs": ("mkfs.btrfs", "-q"),
@@ -38,7 +39,7 @@ def apply(ctx: Context, system: System, disk: Disk, fstype: str) -> Iterator[Ite
         return
     ctx.on_wait(f"{device.name} to be formatted")
     unit = unit_name("format", device.name)
-    system.write(host, unit, device.node, (*_MAKERS[fstype], device.node))
+    system.write(host, unit, device.node, (*MAKERS[fstype], device.node))
     if not host.dry_run and storage.probe(host, device.node).get("ID_FS_TYPE") != fstype:
         raise HostError(f"{device.node}: not formatted as {fstype}", hint=f"see: journalctl -b -u {unit}")
     yield changed(device.name, f"formatted as {fstype}: it was blank and has just been attached")

@@ -14,6 +14,7 @@ from functools import partial
 from agent.block import blank, storage
 from agent.disks.base.locks import LOCKS
 from agent.disks.base.system import SYSTEMD, unit_name
+from agent.disks.mkfs import MAKERS
 from agent.host.sysfs import devnode
 from agent.lib.digest import sha256
 from agent.lib.errors import ConfigError, HostError
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-#: None of them overwrites what it finds, without an option that is not given (mke2fs only warns).
-_MAKERS = {
-    "ext4": ("mkfs.ext4", "-q"),
-    "xfs": ("mkfs.xfs", "-q"),
-    "btrfs": ("mkfs.btrfs", "-q"),
-}
 #: Seconds to wait for a device that is not there yet.
 _WAIT = 10
 
@@ -138,7 +133,7 @@ def _make(ctx: Context, system: System, name: str, wanted: Filesystem) -> Iterat
             system.write(host, unit_name("wipe", device.name), device.node, wipe)
         label = ("-L", wanted.label) if wanted.label else ()
         unit = unit_name("format", device.name)
-        system.write(host, unit, device.node, (*_MAKERS[wanted.fstype], *label, device.node))
+        system.write(host, unit, device.node, (*MAKERS[wanted.fstype], *label, device.node))
         if not host.dry_run and storage.probe(host, device.node).get("ID_FS_TYPE") != wanted.fstype:
             what = f"{wanted.device}: not formatted as {wanted.fstype}"
             raise HostError(what, hint=f"see: journalctl -b -u {unit}")

@@ -17,7 +17,7 @@ from agent.network.plan import plan
 from tests.unit.network.rare_cases import DHCP4, RARE
 
 NETWORKD = Path("/usr/lib/systemd/systemd-networkd")
-pytestmark = pytest.mark.skipif(not NETWORKD.exists(), reason="systemd-networkd is not installed")
+
 
 #: A read-only /sys makes networkd configure NICs without udev. It is ended once ``ip`` shows all of the
 #: words $2 or it has had 20 seconds; then the state is printed.

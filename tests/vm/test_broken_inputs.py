@@ -68,7 +68,7 @@ TOLD = {
     "vif[0].pna[2].pna_address": "write for example 203.0.113.10",
     "vif[1].pna[0].pvn.pvn_network": "write for example 203.0.113.0/24",
     "vif[2]": "write it in braces",
-    "vm_conf.user": "lower-case letters",
+    "vm_conf.user": "write letters, digits",
     "vm_conf.password": "make one with: mkpasswd",
     "vm_conf.ssh_key line 2": "copy the .pub file again",
     "vm_conf.script_args": "close each quote",

@@ -170,6 +170,12 @@ def bond_miimon(bond: Bond) -> int:
     return bond.miimon if bond.miimon is not None else 0 if by_arp else MIIMON
 
 
+def is_global_on_link(route: Route) -> bool:
+    """Return whether the route has the scope global and no gateway, which netplan refuses."""
+    is_global = route.options is not None and route.options.scope == "global"
+    return is_global and route.type == "unicast" and not route.gateway
+
+
 def is_default(route: Route, wanted: int) -> bool:
     """Return whether it is a default route of that family over a gateway, in the main table."""
     return (

@@ -12,7 +12,7 @@ import os
 
 from agent.config.nics import Bond, Kind
 from agent.network import networkd
-from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_plain
+from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_global_on_link, is_plain
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
 from agent.systemd import units
 
@@ -192,7 +192,8 @@ def _route(route: Route) -> dict[str, object]:
         return tree
     keys = {
         "from": options.source,
-        "scope": options.scope,
+        # netplan refuses the file for a route of scope global without a gateway: see netplan_options.
+        "scope": None if is_global_on_link(route) else options.scope,
         "mtu": options.mtu,
         "congestion-window": options.initcwnd,
         "advertised-receive-window": options.initrwnd,

@@ -64,8 +64,12 @@ _OF_PORT = ("macaddress", "activation-mode")
 def unsupported(link: Link) -> dict[str, str]:
     """Return the values without a key, by their paths, and why."""
     from agent.network import limits, networkd_options
+    from agent.network.interfaces import is_global_on_link
 
     found = networkd_options.unsupported(link) | limits.ignored_advertisements(link)
+    for number, route in enumerate(link.nic.routes):
+        if is_global_on_link(route):
+            found[f"routes[{number}].scope"] = "a route without a gateway has the scope link"
     if not link.is_virtual:
         return found
     found |= _advertised(link)

@@ -58,7 +58,7 @@ _NIC: tuple[Key, ...] = (
     ("activation_mode", "activation-mode"),
 )
 #: What a port of a bond or bridge has of these.
-_OF_PORT = ("macaddress", "activation-mode")
+_OF_PORT = ("macaddress", "activation-mode", "wakeonlan")
 
 
 def unsupported(link: Link) -> dict[str, str]:
@@ -139,6 +139,9 @@ def _of_nic(link: Link) -> Tree:
     if not options:
         return {}
     tree = _tree(_NIC, options)
+    if options.wake_on_lan:
+        # Else NetworkManager switches off what udev has set; with networkd, udev's file for it sorts first.
+        tree["wakeonlan"] = True
     if link.master:
         return {key: value for key, value in tree.items() if key in _OF_PORT}
     flags = {"critical": options.critical, "ignore-carrier": options.ignore_carrier}

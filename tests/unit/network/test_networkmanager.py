@@ -8,7 +8,8 @@ import pytest
 
 from agent.config.nics import Bond, Kind, Nic
 from agent.host.host import Host
-from agent.network import netplan, networkmanager
+from agent.network import Renderer, netplan, networkmanager
+from agent.network.managers import NETWORKMANAGER_UNIT
 from agent.systemd import units
 
 from .cases import links
@@ -106,11 +107,16 @@ def test_what_a_keyfile_lacks_is_named() -> None:
     assert [one for found in named["routes-that-lead-nowhere"] for one in found] == []
 
 
+@pytest.mark.parametrize(
+    ("renderer", "profile"), [(networkmanager, "gandi-nic0"), (netplan, "netplan-00-gandi-nic0")]
+)
 def test_a_nic_that_the_administrator_brings_up_is_not_activated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renderer: Renderer, profile: str
 ) -> None:
     activated = list[str]()
-    monkeypatch.setattr(units, "is_active", lambda _host, _unit: True)
+    monkeypatch.setattr(units, "is_active", lambda _host, unit: unit == NETWORKMANAGER_UNIT)
     monkeypatch.setattr(networkmanager, "activate", lambda _host, names: activated.extend(names))
-    networkmanager.reload(Host(tmp_path), RARE["how-it-is-brought-up"])
-    assert activated == ["gandi-nic0"]
+    monkeypatch.setattr(Host, "live", property(lambda _host: True))
+    monkeypatch.setattr(Host, "run", lambda _host, _argv: None)
+    renderer.reload(Host(tmp_path), RARE["how-it-is-brought-up"])
+    assert activated == [profile]

@@ -48,8 +48,8 @@ class Renderer(Protocol):
         """
 
     def possible(self, host: Host, link: Link) -> tuple[Link, dict[str, str]]:
-        """Return the link without the values for which a program is missing on this system, and why, by
-        their paths.
+        """Return the link without the values for which this system lacks a program or has another one, and
+        why, by their paths.
         """
 
     def prepare(self, host: Host, link: Link) -> None:

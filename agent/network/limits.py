@@ -5,14 +5,16 @@ The ordinary values, which every manager can express, are not listed.
 
 from __future__ import annotations
 
-from agent.lib.records import fields
+import re
+
+from agent.config.nics import Nic
+from agent.lib.records import fields, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from agent.config.nics import Nic
     from agent.network import Renderer
     from agent.network.interfaces import Link
 
@@ -58,6 +60,56 @@ def rare(nic: Nic) -> list[Rare]:
         if part := getattr(nic, name):
             found += _values("" if name == "options" else name, part)
     return [one for one in found if one[0] not in (*_ORDINARY, "set_name", "wake_on_lan")]
+
+
+def left_out(link: Link, paths: Iterable[str]) -> Link:
+    """Return the link without the values of these paths."""
+    nic = link.nic
+    for path in paths:
+        nic = without(nic, path)
+    pairs = [(planned, route) for planned, route in zip(link.routes, nic.routes, strict=True) if route]
+    lists = {
+        name: tuple(one for one in getattr(nic, name) if one is not None)
+        for name in ("addresses", "routes", "rules", "nameservers")
+    }
+    routes = tuple(replace(route, metric=planned.metric) for planned, route in pairs)
+    return replace(link, nic=_changed(nic, **lists), routes=routes)
+
+
+def without(nic: Nic, path: str) -> Nic:
+    """Return the NIC without the value of a path, in lists with None in its place. A route or a rule without
+    its type, its table or one of its conditions would be another one: it goes as a whole.
+    """
+    found = re.fullmatch(r"([a-z0-9_]+)(?:\[([0-9]+)\])?\.?(.*)", path)
+    if not found:
+        raise ValueError(path)
+    key, rest = found[1], found[3]
+    record: Any = nic.options if nic.options and hasattr(nic.options, key) else nic
+    changed = getattr(record, key)
+    if found[2]:
+        place = int(found[2])
+        whole = key == "rules" or rest in ("type", "table", "") or changed[place] is None
+        one = None if whole else _reset(changed[place], rest)
+        changed = (*changed[:place], one, *changed[place + 1 :])
+    else:
+        changed = _reset(changed, rest) if rest else _default(record, key)
+    record = _changed(record, **{key: changed})
+    return record if isinstance(record, Nic) else _changed(nic, options=record)
+
+
+def _reset(record: Any, name: str) -> Any:
+    """Return the record with the default of a field that it, or the record in its ``options``, has."""
+    if hasattr(record, name):
+        return _changed(record, **{name: _default(record, name)})
+    return _changed(record, options=_reset(record.options, name))
+
+
+def _changed(record: Any, **values: object) -> Any:
+    return replace(record, **values)
+
+
+def _default(record: Any, name: str) -> object:
+    return next(field.default for field in fields(record) if field.name == name)
 
 
 def _values(key: str, value: Any, path: str = "") -> Iterator[Rare]:

@@ -4,8 +4,11 @@ does not run, and before any manager has started.
 
 from __future__ import annotations
 
+import re
+
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass
+from agent.lib.text import lines
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -18,6 +21,12 @@ NETWORKD_UNIT = "systemd-networkd.service"
 NETWORKMANAGER_UNIT = "NetworkManager.service"
 #: netplan's, in descending order of precedence (netplan-generate(8)).
 _NETPLAN_FOLDERS = ("/run/netplan", "/etc/netplan", "/usr/lib/netplan")
+#: A key of a mapping in block style, with what stands before and after it.
+_KEY = r"( *)[\"']?([A-Za-z0-9_-]+)[\"']? *:(.*)"
+#: The network's mapping in flow style; a mapping without others in it; the renderer's entry.
+_FLOW = r"""(?s)(?:^|[{,\n])[ \t\n]*["']?network["']?[ \t\n]*:[ \t\n]*\{(.*)\}"""
+_INNERMOST = r"\{[^{}]*\}"
+_FLOW_RENDERER = r"""renderer["']?[ \t\n]*:[ \t\n]*["']?([A-Za-z]+)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,38 @@ def active_manager(host: Host, setting: str) -> str:
             return manager.name
     # An image made for netplan may have no netplan file yet.
     return "netplan" if setting == "auto" and host.which("netplan") else ""
+
+
+def is_netplan_for_networkmanager(host: Host) -> bool:
+    """Return whether netplan's backend is NetworkManager for NICs without a renderer of their own: the last
+    file with a renderer for the network decides. Without one it is networkd, whatever is installed.
+    """
+    paths: dict[str, str] = {}
+    for folder in reversed(_NETPLAN_FOLDERS):
+        paths |= {name: f"{folder}/{name}" for name in listed(host, folder) if name.endswith(".yaml")}
+    texts = (host.read(path) or "" for _, path in sorted(paths.items()))
+    found = [one for text in texts if (one := _renderer(text))]
+    return found[-1:] == ["NetworkManager"]
+
+
+def _renderer(text: str) -> str:
+    """Return the renderer of a file's ``network``, not of a part of it; "" if it has none."""
+    if flow := re.search(_FLOW, text):
+        inner, count = flow[1], 1
+        while count:
+            inner, count = re.subn(_INNERMOST, "", inner)
+        found = re.search(_FLOW_RENDERER, inner)
+        return found[1] if found else ""
+    inside, indent = False, ""
+    for line in lines(text):
+        if not (entry := re.match(_KEY, line)):
+            continue
+        space, key, value = entry.groups()
+        if not space:
+            inside, indent = key == "network", ""
+        elif inside and space == (indent := indent or space) and key == "renderer":
+            return value.partition("#")[0].strip(" \t\r\"'")
+    return ""
 
 
 def inactive_with_files(host: Host, current: str) -> list[str]:

@@ -13,7 +13,7 @@ import os
 from agent.config.nics import Bond, Kind
 from agent.network import networkd
 from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_global_on_link, is_plain
-from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT
+from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT, is_netplan_for_networkmanager
 from agent.systemd import units
 
 TYPE_CHECKING = False
@@ -227,9 +227,15 @@ def configures(host: Host, names: frozenset[str], mac: str) -> str:
     )
 
 
-def possible(_host: Host, link: Link) -> tuple[Link, dict[str, str]]:
-    """Return the link: the manager itself does everything."""
-    return link, {}
+def possible(host: Host, link: Link) -> tuple[Link, dict[str, str]]:
+    """Return the link without what netplan's backend on this system cannot do: for one such value netplan
+    refuses all files.
+    """
+    if link.fallback or not is_netplan_for_networkmanager(host):
+        return link, {}
+    from agent.network import netplan_limits
+
+    return netplan_limits.for_networkmanager(link)
 
 
 def prepare(host: Host, link: Link) -> None:

@@ -9,12 +9,11 @@ model, kernel names for bonds and bridges, and None for what is not written.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from agent.config.nics import Kind, Nic, Route, RouteOptions, Rule
-from agent.lib.records import asdict, fields, replace
+from agent.lib.records import asdict, replace
 from agent.network import limits, load
 from agent.network.interfaces import LOOPBACK, Interface, Link
 from agent.network.plan import plan
@@ -85,15 +84,24 @@ def of_links(
     for name in [manager] if manager else _READERS:
         renderer = load(name)
         files = {link.key: {f.path: f.text for f in renderer.render(link)} for link in rendered or links}
-        read = _READERS[name](links, files)
-        for link in links:
-            wanted = _canonical(_expected(link, limits.unsupported(renderer, link)), name, link)
-            there = _canonical(read[link.key], name, link)
-            found += [
-                f"{name}: {link.name} {key}: written {there.get(key)!r}, in the model {wanted.get(key)!r}"
-                for key in sorted(wanted.keys() | there.keys())
-                if wanted.get(key) != there.get(key)
-            ]
+        named = {link.key: limits.unsupported(renderer, link) for link in links}
+        found += compared(name, links, _READERS[name](links, files), named)
+    return found
+
+
+def compared(
+    manager: str, links: tuple[Link, ...], read: dict[str, Said], named: dict[str, dict[str, str]]
+) -> list[str]:
+    """Return where descriptions differ from planned links without what is ``named`` as left out, by key."""
+    found = list[str]()
+    for link in links:
+        wanted = _canonical(_expected(link, named[link.key]), manager, link)
+        there = _canonical(read[link.key], manager, link)
+        found += [
+            f"{manager}: {link.name} {key}: written {there.get(key)!r}, in the model {wanted.get(key)!r}"
+            for key in sorted(wanted.keys() | there.keys())
+            if wanted.get(key) != there.get(key)
+        ]
     return found
 
 
@@ -102,7 +110,7 @@ def _expected(link: Link, unsupported: Iterable[str]) -> Said:
     assert [_way(route) for route in link.routes] == [_way(route) for route in link.nic.routes]
     nic = replace(link.nic, routes=link.routes)
     for path in unsupported:
-        nic = without(nic, path)
+        nic = limits.without(nic, path)
     routes = [*nic.routes, *(link.table.routes if link.table else ())]
     rules = [*nic.rules, *(link.table.rules if link.table else ())]
     options = asdict(nic.options) if nic.options else {}
@@ -140,41 +148,6 @@ def _expected(link: Link, unsupported: Iterable[str]) -> Said:
 
 def _way(route: Route) -> tuple[object, ...]:
     return route.destination, route.gateway, route.table, route.type, route.options
-
-
-def without(nic: Nic, path: str) -> Nic:
-    """Return the NIC without a value that is named as not expressible, in lists with an empty place. A route
-    or a rule without its type, its table or one of its conditions would be another one: it goes as a whole.
-    """
-    found = re.fullmatch(r"(\w+)(?:\[(\d+)\])?\.?(.*)", path)
-    assert found, path
-    key, rest = found[1], found[3]
-    record: Any = nic.options if nic.options and hasattr(nic.options, key) else nic
-    changed = getattr(record, key)
-    if found[2]:
-        place = int(found[2])
-        whole = key == "rules" or rest in ("type", "table", "") or changed[place] is None
-        one = None if whole else _reset(changed[place], rest)
-        changed = (*changed[:place], one, *changed[place + 1 :])
-    else:
-        changed = _reset(changed, rest) if rest else _default(record, key)
-    record = _changed(record, key, changed)
-    return record if isinstance(record, Nic) else _changed(nic, "options", record)
-
-
-def _reset(record: Any, name: str) -> Any:
-    """Return the record with the default of a field that it, or the record in its ``options``, has."""
-    if hasattr(record, name):
-        return _changed(record, name, _default(record, name))
-    return _changed(record, "options", _reset(record.options, name))
-
-
-def _changed(record: Any, name: str, value: object) -> Any:
-    return replace(record, **{name: value})
-
-
-def _default(record: Any, name: str) -> object:
-    return next(field.default for field in fields(record) if field.name == name)
 
 
 def _bond(link: Link, nic: Nic) -> Said:

@@ -181,7 +181,7 @@ def _rule(text: str) -> tuple[tuple[str, object], ...]:
             of[name] = int(value, 0)
     # The format requires a priority; this one is the kernel's choice for a first rule without one.
     of["priority"] = None if of["priority"] == 32765 else of["priority"]
-    of["source"] = None if of["source"] in ("0.0.0.0/0", "::/0") else of["source"]
+    of["source"] = None if of.get("source") in ("0.0.0.0/0", "::/0") else of.get("source")
     return rule_said(of)
 
 

@@ -9,7 +9,12 @@ import pytest
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.network import load, renderer
-from agent.network.managers import MANAGERS, active_manager, inactive_with_files
+from agent.network.managers import (
+    MANAGERS,
+    active_manager,
+    inactive_with_files,
+    is_netplan_for_networkmanager,
+)
 
 UNITS = {
     "networkd": "systemd-networkd.service",
@@ -87,3 +92,41 @@ def test_what_is_ours_of_another_manager_is_found(tmp_path: Path) -> None:
             host.write(path, "")
     assert inactive_with_files(host, "networkd") == ["netplan", "networkmanager", "ifupdown"]
     assert inactive_with_files(Host(tmp_path / "empty"), "networkd") == []
+
+
+_NM, _NETWORKD = (f"network:\n  version: 2\n  renderer: {name}\n" for name in ("NetworkManager", "networkd"))
+_COMMENTED = "# ours\nnetwork:\n    # one\n    renderer: 'NetworkManager' # all\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, False),
+        ({"etc/netplan/50-image.yaml": "network:\n  version: 2\n"}, False),
+        ({"etc/netplan/01-all.yaml": _NM}, True),
+        (
+            {"usr/lib/netplan/00-all.yaml": _COMMENTED},
+            True,
+        ),
+        ({"etc/netplan/01-all.yaml": "network: {version: 2, renderer: NetworkManager}\n"}, True),
+        (
+            {"etc/netplan/a.yaml": '{"network": {"ethernets": {"a": {}},\n"renderer": "NetworkManager"}}'},
+            True,
+        ),
+        # That of one NIC or of a section is not for others.
+        ({"etc/netplan/a.yaml": "network:\n  ethernets:\n    renderer: NetworkManager\n"}, False),
+        ({"etc/netplan/a.yaml": "network: {ethernets: {eth9: {renderer: NetworkManager}}}\n"}, False),
+        ({"etc/netplan/a.yaml": "x-other:\n  renderer: NetworkManager\nnetwork:\n  version: 2\n"}, False),
+        # The last file by name decides, and one in /etc hides that of its name in /usr/lib.
+        ({"etc/netplan/01-all.yaml": _NM, "etc/netplan/90-z.yaml": _NETWORKD}, False),
+        ({"etc/netplan/01-all.yaml": _NETWORKD, "usr/lib/netplan/90-z.yaml": _NM}, True),
+        ({"etc/netplan/a.yaml": "network: {version: 2}\n", "usr/lib/netplan/a.yaml": _NM}, False),
+        ({"etc/netplan/a.yml": _NM}, False),
+        ({"etc/netplan/a.yaml": _NM.replace("\n", "\r\n")}, True),
+        ({"etc/netplan/a.yaml": _NM.replace("renderer", "#renderer")}, False),
+    ],
+)
+def test_the_backend_of_netplan(tmp_path: Path, files: dict[str, str], *, expected: bool) -> None:
+    for name, text in files.items():
+        Host(tmp_path).write(f"/{name}", text)
+    assert is_netplan_for_networkmanager(Host(tmp_path)) is expected

@@ -20,7 +20,7 @@ from .cases import CASES
 from .random_nics import document
 from .rare_cases import RARE as OTHERS
 from .readback import DEFAULTS as _DEFAULTS
-from .readback import disagreements, links_of, of_links, without
+from .readback import disagreements, links_of, of_links
 from .readback_cases import RARE as OWN
 
 NAMES = [manager.name for manager in MANAGERS]
@@ -88,7 +88,7 @@ def _changed(nic: Nic, name: str, value: Any) -> Nic:
 
 def _lost(link: Link, path: str) -> Link:
     """Return the link without a value, as if its renderer had lost it."""
-    nic = without(link.nic, path)
+    nic = limits.without(link.nic, path)
     routes = tuple(route for route in nic.routes if route is not None)
     nic = replace(nic, routes=routes, rules=tuple(rule for rule in nic.rules if rule is not None))
     return replace(link, nic=nic, routes=routes)

@@ -9,6 +9,7 @@ import pytest
 from agent.config.nics import Bond, Kind, Nic, Route
 from agent.context import context
 from agent.host.host import Host
+from agent.lib.records import replace
 from agent.network import interfaces, load, sysctls
 from agent.network.managers import MANAGERS
 from agent.report import Outcome
@@ -197,3 +198,19 @@ def test_a_changed_file_for_a_nic_that_the_machine_had_before_stays(plugged: Mac
     plugged.put(theirs, "iface ens0 inet dhcp\n    hostname mine\n")
     plugged.run(network.apply)
     assert plugged.text(theirs).endswith("hostname mine\n")
+
+
+def test_what_netplan_refuses_for_its_backend_costs_only_itself(plugged: Machine) -> None:
+    _use(plugged, "netplan")
+    nowhere = Route("10.0.0.0/8", type="blackhole")
+    plugged.deliver(nics=(replace(NIC0, routes=(*NIC0.routes, nowhere)),))
+    assert [name for name in plugged.run(network.apply) if "routes" in name] == []
+    path = load("netplan").paths("nic0")[0]
+    assert "blackhole" in plugged.text(path)
+    plugged.put("/etc/netplan/00-all.yaml", "network:\n  renderer: NetworkManager\n")
+    for outcome in ("changed: ens0", "unchanged: ens0"):
+        items = plugged.run(network.apply)
+        assert items["nic:0"] == outcome
+        assert items["nic:0 routes[1].type"].startswith("skipped: not applied: netplan: for NetworkManager:")
+        assert "blackhole" not in plugged.text(path)
+        assert "203.0.113.254" in plugged.text(path)

@@ -19,6 +19,7 @@ from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import Any
 
@@ -35,6 +36,10 @@ _DEEPEST, _MOST = 40, 50_000
 _ODD = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 #: Replaces such a character. A document that contains it itself only loses that value.
 _MARK = "\ufdd0"
+#: What a line is indented by, dashes of lists included.
+_INDENT = re.compile(r"^(?:[ \t]|-(?=[ \t]))+", re.MULTILINE)
+#: Widths of tabs that people have.
+_TABS = (2, 4, 8)
 _NULL = ("", "~", "null", "Null", "NULL")
 _BINARY = "tag:yaml.org,2002:binary"
 _REMEDY = "correct it and deliver it again"
@@ -90,14 +95,19 @@ def _read_yaml(yaml: Any, name: str, text: str, problems: list[Problem]) -> Any:
     if len(text) > limit:
         problems.append(Problem(name, f"more than {limit} characters of YAML", "deliver a smaller document"))
         return None
+    loader = yaml.CBaseLoader if fast else yaml.BaseLoader
     for _ in range(_CUTS):
-        builder = _Builder(problems, name)
+        builder = _Builder(name)
         try:
-            for event in yaml.parse(text, Loader=yaml.CBaseLoader if fast else yaml.BaseLoader):
-                builder.take(event)
-            return bounds.limited(builder.value)
+            builder.take_all(yaml.parse(text, Loader=loader))
         except (yaml.YAMLError, _Wrong) as error:
-            what, is_one_value = _reason(yaml, error)
+            what, is_one_value = _reason(yaml, error, text)
+            found = None if is_one_value else _with_tabs_as_blanks(yaml, loader, name, text)
+        else:
+            found = builder
+        if found is not None:
+            problems += found.problems
+            return bounds.limited(found.value)
         rest = _without_key(text, builder.at) if is_one_value else None
         if rest is None:
             break
@@ -107,7 +117,30 @@ def _read_yaml(yaml: Any, name: str, text: str, problems: list[Problem]) -> Any:
     return None
 
 
-def _reason(yaml: Any, error: Exception) -> tuple[str, bool]:
+def _with_tabs_as_blanks(yaml: Any, loader: Any, name: str, text: str) -> _Builder | None:
+    """Return what is built from the text with blanks for the tabs that it is indented by, which YAML lacks;
+    None unless it says the same whatever the width of a tab.
+    """
+    if not any("\t" in indent[0] for indent in _INDENT.finditer(text)):
+        return None
+    found: list[_Builder] = []
+    for width in _TABS:
+        builder = _Builder(name)
+        try:
+            builder.take_all(yaml.parse(_expanded(text, width), Loader=loader))
+        except (yaml.YAMLError, _Wrong):
+            return None
+        if found and builder.value != found[0].value:
+            return None
+        found.append(builder)
+    return found[0]
+
+
+def _expanded(text: str, width: int) -> str:
+    return _INDENT.sub(lambda indent: indent[0].expandtabs(width), text)
+
+
+def _reason(yaml: Any, error: Exception, text: str) -> tuple[str, bool]:
     """Return what is wrong with the document, and whether only one value is."""
     if isinstance(error, _Wrong):
         return str(error), isinstance(error, _Beyond)
@@ -115,6 +148,9 @@ def _reason(yaml: Any, error: Exception) -> tuple[str, bool]:
         return "not YAML: a character that YAML does not allow", False
     mark, problem = error.problem_mark, error.problem or "damaged"
     place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    indent = _INDENT.match(text.split("\n")[mark.line]) if mark and mark.line <= text.count("\n") else None
+    if indent and "\t" in indent[0]:
+        return f"not YAML: indented by a tab, which could mean several things{place}", False
     what = f"not YAML: {shown(problem)}{place}"
     return what, any(one in what for one in _ITS_OWN)
 
@@ -137,24 +173,26 @@ def _begins_item(line: str) -> bool:
 class _Builder:
     """Builds the value from events; ``_stack`` holds the open collections."""
 
-    def __init__(self, problems: list[Problem], name: str) -> None:
+    def __init__(self, name: str) -> None:
         self.value: Any = None
+        self.problems: list[Problem] = []
         #: The last key of the root and its line, counted from 0.
         self.at = ("", 0)
-        self._problems = problems
         self._name = name
         self._documents = 0
         self._count = 0
         self._stack: list[tuple[Any, list[Any], str | None]] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
 
-    def take(self, event: Any) -> None:
-        """Process one event. Raise _Wrong beyond a limit."""
+    def take_all(self, events: Iterable[Any]) -> None:
+        """Process the events of a text. Raise _Wrong beyond a limit."""
+        for event in events:
+            self._take(event)
+
+    def _take(self, event: Any) -> None:
         match type(event).__name__:
             case "DocumentStartEvent":
                 self._documents += 1
-                if self._documents > 1:
-                    raise _Wrong("more than one YAML document")
             case "ScalarEvent":
                 if len(self._stack) == 1 and len(self._stack[0][1]) % 2 == 0:
                     self.at = (event.value, event.start_mark.line)
@@ -185,8 +223,10 @@ class _Builder:
             self._anchors[anchor] = (value, _weight(value))
         if self._stack:
             self._stack[-1][1].append(value)
-        else:
+        elif self._documents == 1:
             self.value = value
+        elif value is not None:
+            raise _Wrong("more than one YAML document")
 
     def _scalar(self, event: Any) -> str | bytes | Unreadable | None:
         if _MARK in event.value:
@@ -211,11 +251,11 @@ class _Builder:
                 continue
             if not isinstance(key, str) or not bounds.is_text(key):
                 what = key if isinstance(key, str) else "a key"
-                self._problems.append(bounds.odd_key(self._name, what, "write it as text"))
+                self.problems.append(bounds.odd_key(self._name, what, "write it as text"))
                 continue
             if key in own:
                 what = "the key appears twice; the last one is used"
-                self._problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
+                self.problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
             own[key] = value
         return merged | own
 

@@ -56,6 +56,11 @@ def read(text: str) -> tuple[Any, list[Problem]]:
         ("", None),
         ("# only this\n", None),
         ("%YAML 1.1\n---\na: b\n...\n", {"a": "b"}),
+        ("a: b\n---\n", {"a": "b"}),
+        # Tabs that mean the same whatever their width.
+        ("a: b\n\t\nc:\n-\td\n", {"a": "b", "c": ["d"]}),
+        ("\ta: b\n\t\n\tc:\n\t\t- d: e\n\t\t  f: g\n\t# h\n", {"a": "b", "c": [{"d": "e", "f": "g"}]}),
+        ("-\ta: b\n\tc: |\n\t\td\te\n-\t-\tf\n", [{"a": "b", "c": "d\te\n"}, ["f"]]),
     ],
 )
 def test_values(text: str, value: Any) -> None:
@@ -72,8 +77,10 @@ def test_an_alias_is_a_copy() -> None:
     [
         ("a: [", "not YAML: "),
         ("a: b: c", "at line 1, column 5"),
-        ("\ta: b", "not YAML"),
+        ("a:\n  b: 1\n\tc: 2", "indented by a tab, which could mean several things at line 3"),
+        ("a:\n\tb: |\n\t\tall:\n\t\t\techo", "indented by a tab"),
         ("a: 1\n---\nb: 2", "more than one"),
+        ("---\n---\nb: 2", "more than one"),
         ("[" * 100_000, "nest"),
         ("{" * 100_000, "nest"),
         ("- " * 50_000 + "x", "nest"),

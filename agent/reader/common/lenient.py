@@ -208,7 +208,6 @@ class _Reading:
     def __init__(self, whole: Any, problems: list[Problem]) -> None:
         self.whole = whole
         self.problems = problems
-        self.known = frozenset(_keys(whole))
         self._reported: set[Location] = set()
         self._written: dict[Location, str] = {}
 
@@ -229,8 +228,7 @@ class _Reading:
 
     def _normalise_part(self, core: Any, given: dict[str, Any], at: Location) -> None:
         declared = {one["name"]: one["schema"] for one in core["schema"]["fields"]}
-        others = UNUSED.get(core["cls"], _NONE)
-        known = {*declared, *others.harmless, *others.refused, *others.unsupported}
+        known = _names(core)
         for key in list(given):
             name = plain(key)
             if name != key and name in known:
@@ -278,7 +276,7 @@ class _Reading:
             return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
         if why := why or unhandled.unsupported.get(str(key)):
             return Problem(at, f"not supported: {why}", "do it in another way", UNSUPPORTED), False
-        hint = self._similar_key(str(key))
+        hint = self._similar_key(str(key), place[:-1])
         if unhandled.unknown == ITEM and above:
             return Problem(at, f"unknown key: {_LOST}", hint), True
         severity = HARMLESS if unhandled.unknown == NOTHING else UNSUPPORTED
@@ -298,11 +296,23 @@ class _Reading:
         """Return the place as messages show it, with the keys as they were written."""
         return path(self._written.get(place[: n + 1], step) for n, step in enumerate(place))
 
-    def _similar_key(self, key: str) -> str:
+    def _similar_key(self, key: str, above: Location) -> str:
+        """Return the hint for an unknown key of the part at a place."""
+        of = _part_at(self.whole, above)
         # A slow search: no more problems than these are shown.
-        likely = self.known if len(self.problems) < MAX_PROBLEMS else ()
+        likely = [one.name for one in records.fields(of)] if of and len(self.problems) < MAX_PROBLEMS else ()
         near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
-        return f"did you mean {near[0].removesuffix('_')}?" if near else "remove it, or correct its name"
+        if not near:
+            return "remove it, or correct its name"
+        meant = near[0].removesuffix("_")
+        return f"did you mean {meant.replace('_', '-') if '-' in key else meant}?"
+
+
+def _names(core: Any) -> set[str]:
+    """Return the names of all keys that are documented for a part."""
+    others = UNUSED.get(core["cls"], _NONE)
+    declared = (one["name"] for one in core["schema"]["fields"])
+    return {*declared, *others.harmless, *others.refused, *others.unsupported}
 
 
 def _bare(core: Any) -> Any:
@@ -324,9 +334,12 @@ def _as_list(core: Any, given: Any) -> Any:
         if len(found) > MAX_ITEMS:
             return Unreadable(f"{len(found)} items; at most {MAX_ITEMS} are read")
         return found if found or not given.strip(WHITE) else given
-    is_part = _bare(core["items_schema"])["type"] == "dataclass"
-    is_one = isinstance(given, str | int | float) and not isinstance(given, bool)
-    return [given] if is_one and not is_part else given
+    item = _bare(core["items_schema"])
+    if item["type"] == "dataclass":
+        is_one = isinstance(given, dict) and not _names(item).isdisjoint(map(plain, given))
+    else:
+        is_one = isinstance(given, str | int | float) and not isinstance(given, bool)
+    return [given] if is_one else given
 
 
 def _any_item(place: str) -> str:
@@ -381,19 +394,3 @@ def _has(container: Any, step: int | str) -> bool:
     if isinstance(step, int):
         return isinstance(container, list) and step < len(container)
     return isinstance(container, dict) and step in container
-
-
-def _keys(of: CoreSchema | dict[str, Any]) -> Iterable[str]:
-    """Yield every key of a schema and of the schemas in it."""
-    match of:
-        case {"type": "dataclass-field", "name": str(name), "schema": inner}:
-            yield name
-            yield from _keys(inner)
-        case (
-            {"fields": [dict(), *_] as inner}
-            | {"schema": dict() as inner}
-            | {"items_schema": inner}
-            | {"values_schema": inner}
-        ):
-            for one in inner if isinstance(inner, list) else [inner]:
-                yield from _keys(one)

@@ -145,7 +145,7 @@ def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) ->
         what = f"{len(raw)} bytes; at most {RAW_LIMIT} are kept as /gandi/config"
         found.problems.append(Problem(CONFIG, what, "deliver a smaller document"))
     try:
-        document = read_json(CONFIG, raw, found.problems)
+        document = read_json(CONFIG, raw, found.problems, is_only=True)
         reading = parse(document, script) if document is not None else None
     except MemoryError:
         reading = too_large(CONFIG)

@@ -42,14 +42,16 @@ _DEEP = Unreadable(f"nested more than {MAX_DEPTH} deep")
 _NUMBER = Unreadable("a number that is too large, or not one of JSON")
 
 
-def read_json(name: str, raw: bytes, problems: list[Problem]) -> dict[str, Any] | None:
+def read_json(
+    name: str, raw: bytes, problems: list[Problem], *, is_only: bool = False
+) -> dict[str, Any] | None:
     """Return the document, or None and a problem if it is not a JSON object. Values beyond the limits, and
-    text that is not UTF-8, become problems later.
+    text that is not UTF-8, become problems later. ``is_only``: paths in it are shown without its name.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     what = "not a JSON object"
     try:
-        document = load(raw.decode("utf-8", "surrogateescape"), name, problems)
+        document = load(raw.decode("utf-8", "surrogateescape"), name, problems, is_only=is_only)
         if isinstance(document, dict):
             return document
     except json.JSONDecodeError as error:
@@ -68,7 +70,7 @@ def _not_utf8(raw: bytes) -> str:
     return ""
 
 
-def load(text: str, name: str, problems: list[Problem]) -> Any:
+def load(text: str, name: str, problems: list[Problem], *, is_only: bool = False) -> Any:
     """Return the JSON value of the document ``name``. Raise ValueError if it is not JSON, RecursionError if
     it is nested too deeply and too large to search for the deep part.
     """
@@ -77,10 +79,10 @@ def load(text: str, name: str, problems: list[Problem]) -> Any:
         value = hooks.load(text)
     except RecursionError:
         value = hooks.load(_without_depths(text))
-    hint = "write it as UTF-8"
+    hint, place = "write it as UTF-8", "" if is_only else f"{name}: "
     problems.extend(odd_key(name, key, hint) for key in sorted(hooks.odd)[:10])
     problems.extend(
-        Problem(shown(key), "the key appears twice; the last one is used", "write it once")
+        Problem(f"{place}{shown(key)}", "the key appears twice; the last one is used", "write it once")
         for key in sorted(hooks.twice - hooks.odd)[:10]
     )
     return limited(value)

@@ -158,7 +158,7 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     problems: list[Problem] = []
     if CONFIG not in files:
         return Reading(None, {}, [Problem(CONFIG, "missing", "the folder must contain it")])
-    document = read_json(CONFIG, files[CONFIG], problems)
+    document = read_json(CONFIG, files[CONFIG], problems, is_only=True)
     if document is None:
         return Reading(None, {}, problems)
     found = reading(document, files.get(SCRIPT))

@@ -80,6 +80,9 @@ def _describe(name: str, document: dict[str, Any], draft: Draft, *, has_network:
             draft.add_problem(f"{name}: {key}", what, hint, severity=UNSUPPORTED)
         elif plain(key) == "network_interfaces":
             _interfaces(f"{name}: {key}", text, draft, is_used=not has_network)
+        elif plain(key) in ("network", "network_config") and isinstance(text, dict):
+            what, hint = "no effect in meta-data", "deliver it as the file network-config"
+            draft.add_problem(f"{name}: {key}", what, hint, severity=UNSUPPORTED)
         else:
             draft.add_metadata(key, text)
 
@@ -89,9 +92,9 @@ def _interfaces(place: str, text: object, draft: Draft, *, is_used: bool) -> Non
     if not is_used:
         what, hint = "not used: network-config has precedence", "deliver one of them"
         draft.add_problem(place, what, hint, severity=UNSUPPORTED)
-    elif not isinstance(text, str):
+    elif text is not None and not isinstance(text, str):
         draft.add_problem(place, "not text: left out", "write it as a block of text, after |")
-    else:
+    elif text:
         interfaces_text.read(text, place, draft)
 
 
@@ -107,17 +110,20 @@ def _lower(document: dict[str, Any]) -> dict[str, Any]:
 def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
     """Add ``network-config`` of either version, at the top level or below ``network``, to the draft."""
     document = _lower(document)
-    inner = document.get("network")
-    if isinstance(inner, dict):
-        for key in [key for key in document if key != "network"]:
+    if "network" in document:
+        inner = document.pop("network")
+        for key in document:
             what, hint = "no effect beside network", "write it below network"
             draft.add_problem(f"{name}: {shown(key)}", what, hint, severity=UNSUPPORTED)
+        if not isinstance(inner, dict):
+            what, hint = "not a dictionary: left out", "write version and devices in it"
+            draft.add_problem(f"{name}: network", what, hint)
+            return
         document = _lower(inner)
-    if not document or document.get("config") == "disabled":
+    if not document or _word(document.get("config")) == "disabled":
         draft.network_disabled = bool(document)
         return
-    version = document.get("version")
-    match str(version):
+    match _word(document.get("version")).removesuffix(".0"):
         case "1":
             cloudinit_v1.read(document, name, draft)
         case "2":
@@ -126,3 +132,8 @@ def _network(name: str, document: dict[str, Any], draft: Draft) -> None:
             draft.add_problem(
                 f"{name}: version", "neither 1 nor 2: left out", "write the version of its format"
             )
+
+
+def _word(value: object) -> str:
+    """Return a word or number as text, in lower case; "" for anything else."""
+    return str(value).strip(WHITE).lower() if isinstance(value, str | int | float) else ""

@@ -30,7 +30,10 @@ RATES = ("slow", "fast")
 #: Interface names that the kernel accepts (dev_valid_name in net/core/dev.c), without characters that shells
 #: and sysctl paths treat specially.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,14}")
-_ANYWHERE = {"default": "0.0.0.0/0", "0/0": "0.0.0.0/0", "::0/0": "::/0"}
+#: A destination for which the IP version is that of the gateway.
+DEFAULT = "default"
+#: Other spellings of all destinations. No route leads to the first two as single hosts.
+_ANYWHERE = {"0.0.0.0": "0.0.0.0/0", "::": "::/0", "0/0": "0.0.0.0/0", "::0/0": "::/0"}  # noqa: S104
 
 
 def interface_name(value: object) -> str:
@@ -58,8 +61,10 @@ def interface(value: object) -> Interface:
 
 
 def destination(value: object) -> str:
-    """Return a route's destination, in CIDR notation or ``default``; that is IPv4's, see ``toward``."""
-    written = text(value).strip(WHITE)
+    """Return a route's destination, in CIDR notation or as ``default``, which ``toward`` resolves."""
+    written = text(value).strip(WHITE).lower()
+    if written == DEFAULT:
+        return written
     if "/" not in written and written not in _ANYWHERE:
         return str(ipaddress.ip_network(address(written)))
     found = network(_ANYWHERE.get(written, written))
@@ -119,7 +124,10 @@ def search_domain(value: object) -> str:
     return written
 
 
-def toward(destination: str, gateway: IP | None) -> str:
-    """Return the destination of a route by this gateway: ``default`` takes the gateway's IP version."""
-    everything = gateway is not None and destination == anywhere(4)
-    return anywhere(gateway.version) if everything and gateway is not None else destination
+def toward(destination: str, gateway: IP | None, version: int = 4) -> str:
+    """Return the destination of a route by this gateway in CIDR notation: ``default`` is of the gateway's IP
+    version, unless ``version`` is 6.
+    """
+    if destination != DEFAULT:
+        return destination
+    return anywhere(gateway.version if gateway is not None and version == 4 else version)

@@ -33,7 +33,8 @@ class Link:
     ``refs`` are the names by which other links of the document refer to it. ``ports``, ``parent`` and
     ``primary`` are such names; ``ports_key`` and ``parent_key`` are the dialect's keys for them in a path.
     ``by_port`` has the values of a bridge's options that are by port, by these names. ``keys`` are the
-    dialect's for ``primary``, for these options and for all ``options``, where they are others.
+    dialect's for ``primary``, for ``set_name``, for these options and for all ``options``, where they are
+    others.
     """
 
     path: str
@@ -156,8 +157,10 @@ class _Assembly:
             and options.set_name
             and any(_final_name(other.nic) == options.set_name for other in self.links)
         ):
-            self._report(link, "set-name", "another NIC has the name: not renamed", "name each NIC once")
-            link.nic = replace(link.nic, options=replace(options, set_name=None))
+            key = link.keys.get("set_name", "set-name")
+            self._report(link, key, "another NIC has the name: not renamed", "name each NIC once")
+            options = replace(options, set_name=None)
+            link.nic = replace(link.nic, options=None if options == NicOptions() else options)
 
     def _break_cycles(self) -> None:
         """Leave out each link that depends on itself."""

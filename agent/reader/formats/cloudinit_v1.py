@@ -10,9 +10,11 @@ import ipaddress
 
 from agent.config.nics import Kind, Nic, NicOptions
 from agent.lib.records import dataclass, replace
+from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
-from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
-from agent.reader.common.problem import UNSUPPORTED, shown
+from agent.reader.common.lenient import ITSELF, UNUSED, parts, plain, unused, validate, value
+from agent.reader.common.problem import UNSUPPORTED, Problem, shown
+from agent.reader.common.problem import path as located
 from agent.reader.common.topology import Link, assemble
 from agent.reader.common.values import Choice
 from agent.reader.formats import ifupdown_options, ip_subnets
@@ -48,10 +50,8 @@ def name(written: object) -> str | None:
     return "lo" if fields.stripped(written) == "lo" else network_fields.optional_name(written)
 
 
-def params(written: object) -> dict[str, Any]:
+def raw(written: object) -> object:
     """Return the options of a bond or bridge, which are read later."""
-    if not isinstance(written, dict):
-        raise ValueError("not a dictionary; write it in braces: {...}")
     return written
 
 
@@ -70,7 +70,7 @@ class Entry:
     wakeonlan: bool | None = value(values.boolean, None)
     bond_interfaces: list[str | None] | None = parts(values.line, split=True)
     bridge_interfaces: list[str | None] | None = parts(values.line, split=True)
-    params: dict[str, Any] | None = value(params, None)
+    params: Any = value(raw, None)
     vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(network_fields.VLAN, None)
     interface: str | None = value(values.line, None, exact=True)
@@ -105,8 +105,9 @@ class V1:
 
 def read(document: dict[str, Any], document_name: str, draft: Draft) -> None:
     """Add the network to the draft."""
+    others = _other_keys(document)
     found, problems = validate(V1, document)
-    draft.add_problems(document_name, problems)
+    draft.add_problems(document_name, others + problems)
     entries = [
         (f"config[{place}]", entry) for place, entry in enumerate(found.config or ()) if entry is not None
     ]
@@ -124,6 +125,28 @@ def read(document: dict[str, Any], document_name: str, draft: Draft) -> None:
     more: list[Any] = []
     draft.nics = assemble(reading.links, more)
     draft.add_problems(document_name, more)
+
+
+def _other_keys(document: dict[str, Any]) -> list[Problem]:
+    """Leave out each entry for resolvers or a route with a key that it has no use for, and report the key:
+    without it the entry would say more, as a route in the main table for one in another.
+    """
+    problems = list[Problem]()
+    config = document.get("config")
+    config = config if isinstance(config, list) else []
+    for place, entry in enumerate(config):
+        keys = {plain(key): key for key in entry} if isinstance(entry, dict) else {}
+        kind = entry[keys["type"]] if "type" in keys else None
+        kind = kind.strip(WHITE).lower() if isinstance(kind, str) else ""
+        if kind not in ("nameserver", "route"):
+            continue
+        for key in sorted(keys.keys() - {"type", *UNUSED[Entry].harmless, *_KEYS[kind]}):
+            if entry[keys[key]] is not None:
+                what = f"not a key of an entry of type {kind}: the item around it is left out"
+                hint = "remove it, or deliver the item in another way"
+                problems.append(Problem(located(("config", place, keys[key])), what, hint))
+                config[place] = None
+    return problems
 
 
 class _Reading:
@@ -169,7 +192,7 @@ class _Reading:
         )
         if kind in (Kind.BOND, Kind.BRIDGE) and not self._set_params(path, entry, link):
             return
-        link.nic = self._with_subnets(link.nic, path, entry)
+        link.nic = self._with_mtu(self._with_subnets(link.nic, path, entry), path, entry)
         self.links.append(link)
         if entry.name:
             self.named.setdefault(entry.name, link)
@@ -180,6 +203,15 @@ class _Reading:
                 place_of = f"{self.document_name}: {path}.subnets[{place}]"
                 nic = ip_subnets.with_subnet(nic, subnet, place_of, self.draft)
         return ip_subnets.with_control(nic, [one.control for one in entry.subnets or () if one is not None])
+
+    def _with_mtu(self, nic: Nic, path: str, entry: Entry) -> Nic:
+        """Return the NIC with the MTU of the device; that of one of its subnets has precedence."""
+        if nic.mtu is None:
+            return replace(nic, mtu=entry.mtu)
+        if entry.mtu not in (None, nic.mtu):
+            what = "another MTU than that of its subnet, which is used: not applied"
+            self.report(f"{path}.mtu", what, "write one of them")
+        return nic
 
     def _add_loopback(self, path: str, entry: Entry) -> None:
         """Add lo if it has more than its own addresses; its resolvers are the machine's."""
@@ -200,6 +232,12 @@ class _Reading:
         """Set the ports and options of a bond or bridge; return False if it is left out."""
         problems = self.draft.problems
         place, said = f"{self.document_name}: {path}.params", entry.params or {}
+        if not isinstance(said, dict):
+            self.report(f"{path}.params", "not a dictionary: left out", "write it in braces: {...}")
+            if entry.type == "bond":
+                self.report(path, "a bond with an unknown mode: left out", "correct its params")
+                return False
+            said = {}
         if entry.type == "bond":
             bond = ifupdown_options.bond(said, place, problems)
             if bond is None:
@@ -243,7 +281,7 @@ class _Reading:
 
     def add_route(self, path: str, entry: Entry) -> None:
         """Add a route without a device to the NIC that has the gateway in one of its networks, else to the
-        only one that gets its network by DHCP.
+        only one that gets its network by DHCP, or that a link-local gateway may be at.
         """
         place = f"{self.document_name}: {path}"
         written = entry.destination or entry.network
@@ -272,6 +310,10 @@ class _Reading:
         for link in self.links:
             if any(gateway in ipaddress.ip_interface(one).network for one in link.nic.addresses):
                 return link
+        if gateway.is_link_local:
+            below = {port for link in self.links for port in link.ports}
+            own = [one for one in self.links if not one.nic.loopback and below.isdisjoint(one.refs)]
+            return own[0] if len(own) == 1 else None
         leased = [one for one in self.links if (one.nic.dhcp4 if gateway.version == 4 else one.nic.dhcp6)]
         return leased[0] if len(leased) == 1 else None
 
@@ -295,7 +337,6 @@ def _nic(kind: Kind, entry: Entry) -> Nic:
         name=None if is_renamed else entry.name,
         kind=kind,
         vlan=entry.vlan_id if kind is Kind.VLAN else None,
-        mtu=entry.mtu,
         optional=entry.optional,
         accept_ra=entry.accept_ra,
         options=None if options == NicOptions() else options,

@@ -13,12 +13,12 @@ from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import ITSELF, parts, unused, value
-from agent.reader.common.problem import UNSUPPORTED
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.common.values import Choice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
     from agent.reader.common.merge import Draft
@@ -32,6 +32,8 @@ _ADVERTISED = ("ipv6_slaac", "ipv6_dhcpv6-stateless")
 _OTHERS = ("manual", "loopback")
 #: The types of routes of ip-route(8) that lead somewhere else than to a gateway.
 _ROUTE_TYPES = ("local", "blackhole", "unreachable", "prohibit", "throw")
+#: The prefix of an address or a network without one, by the IP version.
+_PREFIXES = {4: 24, 6: 64}
 #: The addresses that stand for all, which no route has as its only destination.
 _ANY = tuple(network_fields.anywhere(version).partition("/")[0] for version in (4, 6))
 #: The networks that lo always has.
@@ -109,12 +111,10 @@ def with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft, *, label: str
         if said is not None and (made := route(said, f"{path}.routes[{place}]", draft)):
             routes.append(made)
     if subnet.type in _STATIC:
-        try:
-            address = str(_address(subnet, is_loopback=nic.loopback))
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(f"{path}.address", f"{what}: left out", hint)
+        found = _address(subnet, path, draft, is_loopback=nic.loopback)
+        if found is None:
             return nic
+        address = str(found)
         nic = replace(nic, addresses=(*nic.addresses, address))
         if label:
             nic = _with_options(nic, addresses=(*_options(nic).addresses, AddressOptions(address, label)))
@@ -127,31 +127,61 @@ def with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft, *, label: str
     if subnet.type not in _STATIC and (
         subnet.address or subnet.ip_address or subnet.netmask or subnet.prefix
     ):
-        what = f"no effect in a subnet of type {subnet.type}"
-        draft.add_problem(f"{path}.address", what, "write the type static", severity=UNSUPPORTED)
+        if nic.loopback and _is_los_own(subnet.address or subnet.ip_address):
+            draft.add_problem(f"{path}.address", "no effect: lo has it already", severity=HARMLESS)
+        else:
+            what = f"no effect in a subnet of type {subnet.type}"
+            draft.add_problem(f"{path}.address", what, "write the type static", severity=UNSUPPORTED)
     nic = _with_metric(nic, subnet, path, draft)
     return _with_mac(_with_mtu(nic, subnet, path, draft), subnet, path, draft)
 
 
-def _address(subnet: Subnet, *, is_loopback: bool) -> Interface:
-    written = (subnet.address or subnet.ip_address).strip(WHITE)
-    host, slash, mask = written.partition("/")
-    mask = mask if slash else subnet.prefix or subnet.netmask
-    host = host.strip(WHITE)
-    if is_loopback and _is_los_own(host):
-        return ipaddress.ip_interface(host)
-    version = network_fields.interface(host).version
-    length = network_fields.prefix(mask, version) if slash or mask else 24 if version == 4 else 64
-    if slash and any(
-        network_fields.prefix(one, version) != length for one in (subnet.prefix, subnet.netmask) if one
-    ):
-        raise ValueError("a netmask that contradicts the address's prefix; write one of them")
-    return ipaddress.ip_interface(f"{host}/{length}")
+def _address(subnet: Subnet, path: str, draft: Draft, *, is_loopback: bool) -> Interface | None:
+    written = subnet.address or subnet.ip_address
+    if is_loopback and _is_los_own(written):
+        return ipaddress.ip_interface(written.partition("/")[0].strip(WHITE))
+    masks = {"prefix": subnet.prefix, "netmask": subnet.netmask}
+    return interface(written, masks, path, draft)
 
 
-def _is_los_own(host: str) -> bool:
+def interface(
+    written: str,
+    masks: Mapping[str, str],
+    path: str,
+    draft: Draft,
+    *,
+    key: str = "address",
+    version: int = 0,
+) -> Interface | None:
+    """Return an address with the prefix that it is written with, or that ``masks`` (by their keys) have, or
+    else cloud-init's default: /24 for IPv4, /64 for IPv6. None and a problem if they do not fit, or if it is
+    not of the version, if that is not 0.
+    """
+    host, slash, length = (one.strip(WHITE) for one in written.partition("/"))
+    at = key
     try:
-        found = ipaddress.ip_address(host)
+        if not host:
+            raise ValueError("missing; write it, or another type")
+        of = network_fields.interface(host).version
+        if version not in (0, of):
+            raise ValueError(f"not an IPv{version} address; write one, or correct the type of the network")
+        lengths = [network_fields.prefix(length, of)] if slash else []
+        for name, mask in masks.items():
+            at = key if slash else name
+            lengths += [network_fields.prefix(mask, of)] if mask else []
+        at = key
+        if len(set(lengths)) > 1:
+            raise ValueError("a netmask that contradicts the address's prefix; write one of them")
+        return ipaddress.ip_interface(f"{host}/{lengths[0] if lengths else _PREFIXES[of]}")
+    except ValueError as error:
+        what, _, hint = str(error).partition("; ")
+        draft.add_problem(f"{path}.{at}", f"{what}: left out", hint)
+        return None
+
+
+def _is_los_own(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address.partition("/")[0].strip(WHITE))
     except ValueError:
         return False
     return any(found in one for one in _LOOPBACK if one.version == found.version)
@@ -159,7 +189,7 @@ def _is_los_own(host: str) -> bool:
 
 def bare_loopback(nic: Nic) -> Nic:
     """Return lo without what the kernel gives it anyway, and without resolvers."""
-    kept = tuple(one for one in nic.addresses if not _is_los_own(one.partition("/")[0]))
+    kept = tuple(one for one in nic.addresses if not _is_los_own(one))
     return replace(nic, addresses=kept, nameservers=(), search=(), dhcp4=False, dhcp6=False)
 
 
@@ -235,10 +265,14 @@ def plain_nic(name: str) -> Nic | None:
 def route(said: SubnetRoute, path: str, draft: Draft) -> Route | None:
     """Return a route to a destination with an optional netmask; None and a problem if it is invalid."""
     try:
-        written = (said.destination or said.network).strip(WHITE)
-        destination = _destination(written, said.prefix or said.netmask)
+        written = (said.destination or said.network).strip(WHITE).lower()
         if not written:
             raise ValueError("a route without a destination; write one")
+        destination = _destination(written, [one for one in (said.prefix, said.netmask) if one])
+        version = 6 if ":" in destination else 4
+        is_default = destination == network_fields.DEFAULT
+        if said.gateway is not None and not is_default and said.gateway.version != version:
+            raise ValueError(f"not an IPv{version} gateway; correct it")
         destination = network_fields.toward(destination, said.gateway)
         if said.destination and said.network not in ("", said.destination):
             raise ValueError("a destination and another network; write one of them")
@@ -252,13 +286,17 @@ def route(said: SubnetRoute, path: str, draft: Draft) -> Route | None:
     return Route(destination, str(said.gateway) if said.gateway else None, metric=said.metric, type=kind)
 
 
-def _destination(written: str, mask: str) -> str:
+def _destination(written: str, masks: Sequence[str]) -> str:
     host, slash, length = written.partition("/")
     version = 6 if ":" in host else 4
-    if host == "default" or (host in _ANY and not slash and not mask):
+    if host == network_fields.DEFAULT:
+        return host
+    if host in _ANY and not slash and not masks:
         return network_fields.anywhere(version)
-    length = length if slash else mask or ("64" if version == 6 else "24")
-    return network_fields.destination(f"{host}/{network_fields.prefix(length, version)}")
+    lengths = {network_fields.prefix(one, version) for one in (*masks, *([length] if slash else ()))}
+    if len(lengths) > 1:
+        raise ValueError("a netmask that contradicts the destination's prefix; write one of them")
+    return network_fields.destination(f"{host}/{lengths.pop() if lengths else _PREFIXES[version]}")
 
 
 def as_port(nic: Nic) -> Nic:

@@ -1,19 +1,15 @@
 """OpenStack's ``network_data.json``, also on CloudStack's drives: links, networks, services.
 
 Format: OpenStack Nova, doc/api_schemas/network_data.json; cloud-init also accepts the keys of its version 1.
-Newer versions of the platform may add keys that describe the network: unknown ones have no effect.
 """
 
 from __future__ import annotations
 
-import ipaddress
-
 from agent.config.nics import Kind, Nic, NicOptions, Route
 from agent.lib.records import dataclass, replace
-from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
-from agent.reader.common.lenient import ITSELF, NOTHING, parts, unused, validate, value
-from agent.reader.common.problem import HARMLESS, UNSUPPORTED
+from agent.reader.common.lenient import ITSELF, parts, plain, unused, validate, value
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED, shown
 from agent.reader.common.topology import Link, assemble
 from agent.reader.common.values import Choice
 from agent.reader.formats import ifupdown_options, ip_subnets
@@ -34,6 +30,16 @@ _DHCP6 = ("ipv6_dhcp", "ipv6_dhcpv6-stateful", "dhcp6")
 _ADVERTISED = ("ipv6_slaac", "ipv6_dhcpv6-stateless")
 _STATIC = ("ipv4", "ipv6", "static", "static6")
 _LABEL = "a name for the platform"
+#: The keys that have a meaning in links of one type only.
+_OF_TYPES = {
+    "bond": ("bond_mode", "bond_links", "bond_miimon", "bond_xmit_hash_policy"),
+    "vlan": ("vlan_id", "vlan_link", "vlan_mac_address"),
+}
+
+
+def kind(written: object) -> str:
+    """Return a type in lower case."""
+    return fields.stripped(written).lower()
 
 
 def raw(written: object) -> object:
@@ -53,7 +59,7 @@ class DataLink:
     """
 
     id: str = value(label)
-    type: str = value(fields.text, "phy")
+    type: str = value(kind, "phy")
     name: str | None = value(network_fields.optional_name, None)
     ethernet_mac_address: str | None = value(fields.mac, None, exact=True)
     mtu: int | None = value(network_fields.MTU, None)
@@ -66,14 +72,14 @@ class DataLink:
     vlan_mac_address: str | None = value(fields.mac, None)
 
 
-unused(DataLink, harmless={"vif_id": _LABEL}, unknown=NOTHING, is_quiet=True)
+unused(DataLink, harmless={"vif_id": _LABEL}, unknown=ITSELF, is_quiet=True)
 
 
 @dataclass(frozen=True, slots=True)
 class DataService:
     """``services[]``, of which only resolvers (``dns``) are used."""
 
-    type: str = value(fields.text)
+    type: str = value(kind)
     address: fields.IP | None = value(fields.optional_resolver, None)
     search: list[str | None] | None = parts(network_fields.search_domain, split=True)
 
@@ -122,7 +128,7 @@ unused(
         "pointopoint": "addresses with a peer are not set",
         "scope": "addresses are set with the scope that follows from them",
     },
-    unknown=NOTHING,
+    unknown=ITSELF,
     is_quiet=True,
 )
 
@@ -136,7 +142,7 @@ class NetworkData:
     services: list[DataService | None] | None = parts(DataService)
 
 
-unused(NetworkData, unknown=NOTHING)
+unused(NetworkData, unknown=ITSELF)
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
@@ -178,10 +184,16 @@ def _bond_options(document: dict[str, Any]) -> dict[int, dict[str, Any]]:
     links = document.get("links")
     taken: dict[int, dict[str, Any]] = {}
     for place, link in enumerate(links if isinstance(links, list) else ()):
-        if isinstance(link, dict) and link.get("type") == "bond":
-            keys = [key for key in link if key.startswith("bond_") and key not in DataLink.__slots__]
+        if isinstance(link, dict) and _type(link) == "bond":
+            names = {key: plain(key) for key in link}
+            keys = [key for key, of in names.items() if of[:5] == "bond_" and of not in DataLink.__slots__]
             taken[place] = {key: link.pop(key) for key in keys}
     return taken
+
+
+def _type(link: dict[str, Any]) -> str:
+    found = next((of for key, of in link.items() if plain(key) == "type"), None)
+    return kind(found) if isinstance(found, str) else ""
 
 
 def _accepts_ra(link: Link, networks: Iterable[DataNetwork | None]) -> bool:
@@ -221,15 +233,24 @@ def _link(
 ) -> Link | None:
     """Return the link; None and a problem if it has nothing to be found by, or an unknown mode."""
     path, kind = f"links[{place}]", _KINDS.get(link.type, Kind.PHYSICAL)
+    for key in (key for of, keys in _OF_TYPES.items() if of != link.type for key in keys):
+        if getattr(link, key) not in (None, ""):
+            what, hint = f"no effect in a link of type {shown(link.type)}", "correct the type of the link"
+            draft.add_problem(f"{document}: {path}.{key}", what, hint, severity=UNSUPPORTED)
     made = Link(
         path=path,
         nic=Nic(0, mac=link.ethernet_mac_address, name=name, kind=kind, mtu=link.mtu),
         refs=(link.id,),
         ports_key="bond_links",
         parent_key="vlan_link",
+        keys={"set_name": "name"},
     )
     if kind is Kind.VLAN:
-        made.nic = replace(made.nic, mac=link.vlan_mac_address, vlan=link.vlan_id)
+        mac = link.vlan_mac_address or link.ethernet_mac_address
+        if link.ethernet_mac_address not in (None, mac):
+            what, hint = "another MAC address than vlan_mac_address: not applied", "deliver one of them"
+            draft.add_problem(f"{document}: {path}.ethernet_mac_address", what, hint)
+        made.nic = replace(made.nic, mac=mac, vlan=link.vlan_id)
         made.parent = link.vlan_link
     elif kind is Kind.BOND:
         keys = ("bond_mode", "bond_miimon", "bond_xmit_hash_policy")
@@ -286,51 +307,28 @@ def _with_network(nic: Nic, network: DataNetwork, path: str, draft: Draft) -> Ni
 
 
 def _address(network: DataNetwork, path: str, draft: Draft) -> Interface | None:
-    """Return the address; without a prefix it has /24 for IPv4 and /64 for IPv6, as in cloud-init."""
-    key = "ip_address"
-    try:
-        host, slash, mask = network.ip_address.strip(WHITE).partition("/")
-        version = network_fields.interface(host).version
-        if network.type in ("ipv4", "ipv6") and network.type != f"ipv{version}":
-            wanted = network.type[-1]
-            raise ValueError(f"not an IPv{wanted} address; write one, or correct the type of the network")
-        if not slash and network.netmask:
-            key, mask = "netmask", network.netmask
-        length = network_fields.prefix(mask, version) if mask else 24 if version == 4 else 64
-        return ipaddress.ip_interface(f"{host}/{length}")
-    except ValueError as error:
-        what, _, hint = str(error).partition("; ")
-        draft.add_problem(f"{path}.{key}", f"{what}: left out", hint)
-        return None
+    version = int(network.type[-1]) if network.type in ("ipv4", "ipv6") else 0
+    # One that is written with its prefix has that one, as in cloud-init.
+    masks = {} if "/" in network.ip_address else {"netmask": network.netmask}
+    return ip_subnets.interface(network.ip_address, masks, path, draft, key="ip_address", version=version)
 
 
 def _routes(network: DataNetwork, path: str, draft: Draft) -> list[Route]:
-    routes = []
+    routes: list[Route | None] = []
     if network.gateway is not None:
         to = network_fields.anywhere(network.gateway.version)
         routes.append(Route(to, str(network.gateway), metric=network.metric))
     for place, route in enumerate(network.routes or ()):
         if route is None:
             continue
-        try:
-            destination = _destination(route)
-        except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(f"{path}.routes[{place}]", f"{what}: left out", hint)
-        else:
-            metric = network.metric if route.metric is None else route.metric
-            routes.append(Route(destination, str(route.gateway) if route.gateway else None, metric=metric))
-    return routes
-
-
-def _destination(route: DataRoute) -> str:
-    written, gateway = route.network, route.gateway
-    version = 6 if ":" in written else 4
-    if route.netmask and "/" not in written:
-        written = f"{written}/{network_fields.prefix(route.netmask, version)}"
-    if gateway is not None and gateway.version != version and written != "default":
-        raise ValueError(f"not an IPv{version} gateway; correct it")
-    return network_fields.toward(network_fields.destination(written), gateway)
+        said = ip_subnets.SubnetRoute(
+            network=route.network,
+            netmask=route.netmask,
+            gateway=route.gateway,
+            metric=network.metric if route.metric is None else route.metric,
+        )
+        routes.append(ip_subnets.route(said, f"{path}.routes[{place}]", draft))
+    return [one for one in routes if one is not None]
 
 
 def _services(

@@ -27,6 +27,7 @@ _OR_TRUE = (["||", "true"], ["||", ":"], ["||", "/bin/true"])
 #: ip(8) accepts its objects cut short.
 _OBJECT = ("route", "rout", "rou", "ro", "r")
 _TYPES = ("unicast", "local", "blackhole", "unreachable", "prohibit", "throw")
+_EVERYWHERE = ("default", "any", "all")
 _TABLES = {"default": 253, "main": 254, "local": 255}
 _COUNT = Whole(1, 2**32 - 1)
 _MAIN = 254
@@ -94,10 +95,9 @@ def _by_ip(words: list[str], device: str, verbs: tuple[str, ...]) -> Route:
     )
     table = said.get("table")
     gateway = said.get("via")
-    is_default = written == "default"
-    to = network_fields.anywhere(version) if is_default else network_fields.destination(written)
+    to = network_fields.destination(network_fields.DEFAULT if written in _EVERYWHERE else written)
     return Route(
-        network_fields.toward(to, gateway) if is_default else to,
+        network_fields.toward(to, gateway, version),
         str(gateway) if gateway else None,
         on_link=said.get("onlink", False),
         metric=said.get("metric"),
@@ -165,8 +165,8 @@ def _by_route(words: list[str], device: str, verbs: tuple[str, ...]) -> Route:
     if said.get("dev", device) != device:
         raise ValueError("a route of another NIC; write it into the stanza of that one")
     gateway = fields.address(said["gw"]) if "gw" in said else None
-    if written == "default":
-        to = network_fields.toward(network_fields.anywhere(version), gateway)
+    if written == network_fields.DEFAULT:
+        to = network_fields.toward(written, gateway, version)
     elif "netmask" in said and "/" not in written:
         to = network_fields.destination(f"{written}/{network_fields.prefix(said['netmask'], version)}")
     elif flag == "-net" and "/" not in written:

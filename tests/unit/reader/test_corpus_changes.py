@@ -31,7 +31,7 @@ DEFAULTS = {
     *(("delay", "now"), ("timeout", "30"), ("size", "auto"), ("resize_rootfs", "noblock")),
     *(("locale", "false"), ("ssh_pwauth", "unchanged"), ("arches", "default")),
     ("partition", "none"),
-    *(("netmask", mask) for mask in ("255.255.255.0", "ffff:ffff:ffff:ffff::", "64")),
+    *(("netmask", mask) for mask in ("255.255.255.0", "ffff:ffff:ffff:ffff::", "64", "0.0.0.0", "::")),
     *(("type", kind) for kind in ("unicast", "phy", "vif", "tap", "ovs", "hw_veb", "hash")),
     # The content says so too.
     *(("type", kind) for kind in ("text/cloud-config", "text/x-shellscript")),

@@ -359,7 +359,7 @@ def _subnet(text: str) -> str:
             HARMLESS,
             2,
         ),
-        ("{type: bond, name: b, bond_interfaces: [e], params: [1]}", ".params", ERROR, 2),
+        ("{type: bond, name: b, bond_interfaces: [e], params: [1]}", ".params", ERROR, 0),
         (
             "{type: bond, name: b, bond_interfaces: [e], params: {bond-primary: f}}",
             ".params.bond-primary",

@@ -20,7 +20,7 @@ from agent.reader.common.values import Choice, Whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from agent.reader.common.topology import Link
@@ -175,8 +175,25 @@ def bridge(written: dict[str, Any], path: str, problems: list[Problem]) -> Bridg
     """Return the options of a bridge."""
     bare = _bare("bridge", written)
     found, wrong = validate(BridgeParams, {name: written[key] for name, key in bare.items()})
+    names = _names(found.ports or ())
+    if {"all", "regex"} & set(found.ports or ()):
+        what, hint = "NICs by a pattern of their names: left out", "name each NIC"
+        wrong.append(Problem("ports", what, hint))
     problems += _spelled(wrong, bare, path)
-    return found
+    return replace(found, ports=names)
+
+
+def _names(ports: Sequence[str | None]) -> list[str | None]:
+    """Return the names of ports, without ``all`` and the patterns after ``regex``, as by
+    bridge-utils-interfaces(5).
+    """
+    names, is_pattern = list[str | None](), False
+    for port in ports:
+        if port in ("regex", "noregex"):
+            is_pattern = port == "regex"
+        elif port not in ("all", None) and not is_pattern:
+            names.append(port)
+    return names
 
 
 def _bare(prefix: str, written: dict[str, Any]) -> dict[str, str]:

@@ -109,7 +109,8 @@ class Scan:
 
     def add(self, number: int, found: list[str]) -> None:
         """Add one line."""
-        key, *rest = found
+        written, *rest = found
+        key = written.lower()
         if key in ("auto", "allow-auto", "allow-hotplug"):
             (self.hotplug if key == "allow-hotplug" else self.auto).update(rest)
             self._open = ""
@@ -122,22 +123,23 @@ class Scan:
             self._open = None
             self._report(number, f"{shown(key)}: not supported", _HINT, severity=UNSUPPORTED)
         elif isinstance(self._open, Iface):
-            self._add_option(number, key, " ".join(rest), self._open)
+            self._add_option(number, written, " ".join(rest), self._open)
         elif self._open is not None:
-            self._report(number, f"{shown(key)}: in no stanza, and left out", "write it below an iface line")
+            what = f"{shown(written)}: in no stanza, and left out"
+            self._report(number, what, "write it below an iface line")
 
     def _begin(self, number: int, given: list[str]) -> None:
         self._open = None
         if len(given) != 3:
             what, hint = "not an interface, IP version and method", "write for example iface eth0 inet dhcp"
             self._report(number, f"{what}: left out", hint)
-        elif (kind := _METHODS.get((given[1], given[2]))) is None:
+        elif (kind := _METHODS.get((given[1].lower(), given[2].lower()))) is None:
             what = f"{shown(given[1])} {shown(given[2])} is not supported: left out"
             self._report(number, what, "write static, dhcp, manual, loopback, or for inet6 auto")
         elif len(self.stanzas) >= _STANZAS:
             self._report(number, f"more than {_STANZAS} stanzas: left out", "write fewer")
         else:
-            place = f"line {number}: iface {shown(given[0])} {given[1]}"
+            place = f"line {number}: iface {shown(given[0])} {given[1].lower()}"
             self._open = Iface(place, given[0], kind)
             self.stanzas.append(self._open)
 

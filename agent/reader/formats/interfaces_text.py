@@ -105,8 +105,16 @@ def read(text: str, document: str, draft: Draft) -> None:
     network = _Network(document, draft)
     for one in scanned.stanzas:
         stanza = (found.iface or {}).get(one.place)
-        if stanza is not None:
-            network.add(one, stanza, scanned.control(one.name))
+        if stanza is None:
+            continue
+        control = scanned.control(one.name)
+        is_manual = control == "manual" and scanned.control(one.device) != "manual"
+        if ":" in one.name and is_manual:
+            # ifup sets its address only when it is called for the alias.
+            what, hint = "an alias that is not brought up at boot: left out", f"write auto {shown(one.name)}"
+            draft.add_problem(f"{document}: {one.place}", what, hint, severity=UNSUPPORTED)
+        else:
+            network.add(one, stanza, control)
     network.finish()
     for name in sorted(scanned.auto - {one.name for one in scanned.stanzas}):
         what = f"no stanza iface {shown(name)}: it has no effect"
@@ -141,7 +149,7 @@ class _Network:
         link = self.links[device]
         self._controls.setdefault(device, []).append(control)
         self._set_kind(link, one, stanza)
-        nic = _with_mac(link.nic, stanza)
+        nic = self._with_mac(link.nic, stanza, path)
         for place, address in enumerate(stanza.address or [""]):
             if address is not None and (one.type in ("static", "static6") or not place):
                 subnet = _subnet(one.type, address, stanza, is_first=place == 0)
@@ -149,6 +157,13 @@ class _Network:
                 nic = ip_subnets.with_subnet(nic, subnet, path, self.draft, label=label)
         nic = _with_options(nic, stanza)
         link.nic = self._with_commands(nic, stanza, path)
+
+    def _with_mac(self, nic: Nic, stanza: Stanza, path: str) -> Nic:
+        if stanza.hwaddress and nic.mac not in (None, stanza.hwaddress):
+            what = "another MAC address than in a stanza before: not applied"
+            self.draft.add_problem(f"{path}.hwaddress", what, "write one of them")
+            return nic
+        return replace(nic, mac=stanza.hwaddress or nic.mac)
 
     def _label(self, one: Iface, path: str) -> str | None:
         """Return the label of the addresses of an alias such as eth0:1."""
@@ -208,6 +223,11 @@ class _Network:
     def finish(self) -> None:
         """Put the links together, and add the NICs and the machine's resolvers to the draft."""
         problems = self.draft.problems
+        for master in sorted(self._ports.keys() - self.links.keys()):
+            for port in self._ports[master]:
+                path = f"{self.document}: {self.links[port].path}.bond-master"
+                what = f"no stanza iface {shown(master)}: not made a port of it"
+                self.draft.add_problem(path, what, "write one for the bond")
         for device, link in list(self.links.items()):
             where = f"{self.document}: {link.path}"
             if device in self._bridges:
@@ -270,10 +290,6 @@ def _subnet(kind: str, address: str, stanza: Stanza, *, is_first: bool) -> Subne
         dns_search=[*(stanza.dns_domain or ()), *(stanza.dns_search or ())],
         routes=list[SubnetRoute | None](),
     )
-
-
-def _with_mac(nic: Nic, stanza: Stanza) -> Nic:
-    return replace(nic, mac=stanza.hwaddress) if stanza.hwaddress else nic
 
 
 def _renamed(nic: Nic) -> Nic:

@@ -55,6 +55,8 @@ DISABLED = "config-disabled"
 #: Lines of interfaces(5) that describe what is so without them.
 SO_ANYWAY = {
     *("auto lo", "iface lo inet loopback", "netmask 255.255.255.0", "netmask 64"),
+    # Below lo.
+    "netmask 255.0.0.0",
     *("bond-slaves none", "vlan-raw-device eth0"),
 }
 #: The problems of a document that is refused whole.

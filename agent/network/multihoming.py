@@ -12,6 +12,8 @@ and rules to it.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from agent.config.nics import Route, Rule
 from agent.lib.records import replace
 from agent.network.interfaces import Link, Table, family, is_default, rule_family
@@ -59,22 +61,31 @@ def _first_table(links: Iterable[Link]) -> int:
 
 
 def _by_metric(ways: list[Link], wanted: int) -> list[Link]:
-    """Return the links in the order of their default routes, each with a metric of its own."""
-    ordered, last = list[Link](), 0
-    for link in sorted(ways, key=lambda link: (_metric(link, wanted) or 0, link.nic.number)):
-        given = _metric(link, wanted)
-        last = given if given is not None and given > last else last + _STEP
+    """Return the links in the order of their default routes, each with metrics of its own. Several routes of
+    one link keep their order.
+    """
+    given = [(link, metric) for link in ways for metric in _metrics(link, wanted)]
+    last, made = 0, dict[int, dict[int | None, int]]()
+    for link, metric in sorted(given, key=lambda one: (one[1] or 0, one[0].nic.number)):
+        last = metric if metric is not None and metric > last else last + _STEP
+        made.setdefault(link.nic.number, {})[metric] = last
+    ordered = list[Link]()
+    for number, metrics in made.items():
+        link = next(one for one in ways if one.nic.number == number)
         routes = tuple(
-            replace(route, metric=last) if is_default(route, wanted) else route for route in link.routes
+            replace(route, metric=metrics[route.metric]) if is_default(route, wanted) else route
+            for route in link.routes
         )
-        moved = replace(link, routes=routes)
-        ordered.append(replace(moved, metric4=last) if wanted == 4 else replace(moved, metric6=last))
+        moved, first = replace(link, routes=routes), min(metrics.values())
+        ordered.append(replace(moved, metric4=first) if wanted == 4 else replace(moved, metric6=first))
     return ordered
 
 
-def _metric(link: Link, wanted: int) -> int | None:
+def _metrics(link: Link, wanted: int) -> list[int | None]:
+    """Return the metrics of the link's default routes, else that of the route that it may get."""
     leased = link.metric4 if wanted == 4 else link.metric6
-    return next((route.metric for route in link.routes if is_default(route, wanted)), leased)
+    routes = [route.metric for route in link.routes if is_default(route, wanted)]
+    return list(dict.fromkeys(routes)) or [leased]
 
 
 def _with_tables(ways: list[Link], wanted: int, first: int) -> list[Link]:
@@ -89,10 +100,21 @@ def _with_tables(ways: list[Link], wanted: int, first: int) -> list[Link]:
         table = first + link.nic.number
         rules = [Rule(table, a, to, PRIORITY) for a in _addresses(link, wanted) for to in targets]
         own = [Route(net, table=table) for net in _networks(link, wanted)]
-        main = (route for route in link.nic.routes if _of(route, wanted) and route.table is None)
-        own += [replace(route, metric=None, table=table) for route in main]
+        own += _in_table([route for route in link.nic.routes if _of(route, wanted)], table)
         tables[link.nic.number] = _add(link, table, own, rules)
     return [tables.get(link.nic.number, link) for link in ways]
+
+
+def _in_table(routes: Iterable[Route], table: int) -> list[Route]:
+    """Return the routes of the main table as those of another one. A metric is needed only beside another
+    route to the same destination.
+    """
+    main = [route for route in routes if route.table is None]
+    ways = Counter(route.destination for route in main)
+    return [
+        replace(route, metric=route.metric if ways[route.destination] > 1 else None, table=table)
+        for route in main
+    ]
 
 
 def _add(link: Link, number: int, routes: list[Route], rules: list[Rule]) -> Link:

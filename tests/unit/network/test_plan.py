@@ -85,6 +85,17 @@ def test_the_first_answers_by_its_own_table_towards_the_others_networks_only() -
     )
 
 
+def test_several_default_routes_of_one_nic_keep_their_order() -> None:
+    first = _out(0, "192.0.2.1/24", metric=100)
+    backup = replace(first.routes[0], gateway="192.0.2.254", metric=200)
+    links = _links(replace(first, routes=(*first.routes, backup)), _out(1, "198.51.100.1/24", metric=100))
+    assert [[route.metric for route in links[n].routes] for n in (0, 1)] == [[100, 300], [200]]
+    assert [links[n].metric4 for n in (0, 1)] == [100, 200]
+    table = links[0].table
+    assert table
+    assert [route.metric for route in table.routes if route.gateway] == [100, 200]
+
+
 def test_the_document_s_metric_decides_which_is_first() -> None:
     links = _links(_out(0, "192.0.2.1/24", metric=500), _out(1, "198.51.100.1/24", metric=50))
     assert [links[n].routes[0].metric for n in (0, 1)] == [500, 50]

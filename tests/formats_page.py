@@ -32,7 +32,7 @@ HANDLED, HARMLESS, UNSUPPORTED, REFUSED = "handled", "harmless", "unsupported", 
 #: Parts and keys that are declared only so that each of their entries is reported.
 BY_HAND = {
     *(("Plan", name) for name in ("vrfs", "tunnels", "wifis", "modems", "nm_devices")),
-    *(("Plan", name) for name in ("dummy_devices", "virtual_ethernets")),
+    *(("Plan", name) for name in ("dummy_devices", "virtual_ethernets", "xfrm_interfaces")),
 }
 #: Stands for the keys that a part does not declare, and what becomes of them.
 ANY_OTHER = "any other key"

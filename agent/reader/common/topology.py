@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 from agent.config.nics import Bridge, Kind, NicOptions
-from agent.lib.records import dataclass, field, replace
+from agent.lib.records import dataclass, field, fields, replace
 from agent.reader.common import bond_modes
 from agent.reader.common.problem import UNSUPPORTED, Problem, shown
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 NAMES = 256
 #: Maximum NICs of a machine: more are an attack on the renderers.
 MOST = 256
+#: The options that a port of a bond or bridge has.
+_OF_PORTS = ("set_name", "set_mac", "wake_on_lan", "ignore_carrier", "activation_mode")
+#: Those that are reported with what they are about.
+_OF_ADDRESSES = ("addresses", "dhcp4", "dhcp6")
 #: The minimum MTU for IPv6 in bytes (RFC 8200, section 5).
 _IPV6_MTU = 1280
 
@@ -264,6 +268,8 @@ class _Assembly:
                 self._report(link, "", f"{what}: not applied", "give them to the bond or bridge")
             nic = replace(nic, addresses=(), routes=(), rules=(), nameservers=(), search=())
             link.nic = replace(nic, dhcp4=False, dhcp6=False, accept_ra=False)
+            if nic.options is not None:
+                self._options_of_port(link, nic.options, above)
             return
         networks = _Networks(nic.addresses)
         leased = {4: nic.dhcp4, 6: nic.dhcp6}
@@ -285,6 +291,16 @@ class _Assembly:
             outside = bool(route.gateway) and networks.outside(route.gateway or "", leased)
             routes.append(replace(route, on_link=route.on_link or outside))
         link.nic = replace(nic, routes=tuple(dict.fromkeys(routes)))
+
+    def _options_of_port(self, link: Link, options: NicOptions, above: Link) -> None:
+        """Remove the options that are about addresses."""
+        kept = NicOptions(**{key: getattr(options, key) for key in _OF_PORTS})
+        lost = [one.name for one in fields(NicOptions) if one.name not in (*_OF_PORTS, *_OF_ADDRESSES)]
+        if any(getattr(options, name) for name in lost):
+            what = f"has options for addresses, but is a port of {shown(above.nic.name or '')}: not applied"
+            hint = "give them to the bond or bridge"
+            self.problems.append(Problem(link.path, what, hint, UNSUPPORTED))
+        link.nic = replace(link.nic, options=None if kept == NicOptions() else kept)
 
     def _mtu(self, link: Link) -> None:
         nic, parent = link.nic, self.named.get(link.parent or "")

@@ -59,7 +59,7 @@ class PlanRoute:
 class Policy:
     """``routing-policy[]``."""
 
-    table: int = value(given(netplan_values.TABLE))
+    table: int = value(given(netplan_values.TABLE), netplan_values.MAIN_TABLE, exact=True)
     from_: str | None = value(netplan_values.selector, None, exact=True)
     to: str | None = value(netplan_values.selector, None, exact=True)
     priority: int | None = value(Whole(0, 2**32 - 1), None, exact=True)
@@ -218,6 +218,7 @@ class Plan:
     dummy_devices: dict[str, object] | None = named(anything)
     virtual_ethernets: dict[str, object] | None = named(anything)
     nm_devices: dict[str, object] | None = named(anything)
+    xfrm_interfaces: dict[str, object] | None = named(anything)
 
 
 _HARMLESS = {

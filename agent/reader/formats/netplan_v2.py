@@ -21,7 +21,7 @@ from agent.reader.common import network_fields
 from agent.reader.common.lenient import validate
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED, Problem, shown
 from agent.reader.common.topology import Link, assemble
-from agent.reader.formats import netplan_virtual
+from agent.reader.formats import netplan_values, netplan_virtual
 from agent.reader.formats.netplan_keys import BondDevice, BridgeDevice, Ethernet, Plan, VlanDevice
 from agent.reader.formats.netplan_values import MAIN_TABLE
 from agent.reader.formats.netplan_virtual import unless_default, valid
@@ -50,6 +50,7 @@ _REFUSED = {
     "dummy_devices": "a dummy interface",
     "virtual_ethernets": "a virtual Ethernet pair",
     "nm_devices": "a connection of NetworkManager",
+    "xfrm_interfaces": "an interface of IPsec",
 }
 #: The keys that lo may have.
 _OF_LO = {"match", "addresses", "routes", "routing_policy", "optional"}
@@ -101,7 +102,8 @@ def _refused(found: Plan, problems: list[Problem]) -> set[str]:
 
 def _is_isolated(link: Link, isolated: set[str], problems: list[Problem]) -> bool:
     """Return whether the NIC is a port of a VRF; report it: its routes would be in the main table."""
-    if isolated.isdisjoint(link.refs):
+    nic = link.nic
+    if isolated.isdisjoint({*link.refs, nic.name, nic.options.set_name if nic.options else None}):
         return False
     what = "a port of a VRF, which is not supported: left out"
     problems.append(Problem(link.path, what, "take it out of the VRF", UNSUPPORTED))
@@ -245,12 +247,27 @@ class _Entry:
             elif str(one.interface) in _LO_HAS:
                 self.report(f"addresses[{place}]", "no effect: lo has it already", "", HARMLESS)
             else:
-                found.append(one)
+                found.append(replace(one, label=self._label(one, f"addresses[{place}].label")))
         return found
+
+    def _label(self, one: Address, key: str) -> str | None:
+        """Return the label of an address. The address is the same without it."""
+        if one.label is None:
+            return None
+        try:
+            label = netplan_values.label(one.label)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            self.report(key, f"{what}: left out", hint)
+            return None
+        if one.interface.version == 6:
+            self.report(key, "not supported: only IPv4 addresses have labels", "remove it", UNSUPPORTED)
+            return None
+        return label
 
     def _routes(self) -> tuple[Route, ...]:
         device = self.device
-        gateways = [one for one in (device.gateway4, device.gateway6) if one is not None]
+        gateways = [one for one in (device.gateway4, device.gateway6) if one and not self.is_loopback]
         routes = [Route(network_fields.anywhere(one.version), str(one)) for one in gateways]
         return (*routes, *(_route(one) for one in device.routes or () if one is not None))
 

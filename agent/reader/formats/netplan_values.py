@@ -6,6 +6,7 @@ import ipaddress
 import re
 
 from agent.lib.records import dataclass
+from agent.lib.text import WHITE
 from agent.reader.common import fields, values
 from agent.reader.common.fields import stripped
 from agent.reader.common.values import Choice, Whole
@@ -30,6 +31,8 @@ _VERSIONS = {"ipv4": 4, "ipv6": 6}
 #: Milliseconds.
 _UNITS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000}
 _ADDRESS_OPTIONS = {"label", "lifetime"}
+#: The bit of a MAC address of a group (IEEE 802).
+_GROUP = 1
 #: Maximum characters of an address's label (IFNAMSIZ without the NUL).
 _LABEL = 15
 _NOT_AN_ADDRESS = "not an address with a prefix; write for example 203.0.113.10/24"
@@ -73,10 +76,10 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An item of ``addresses``."""
+    """An item of ``addresses``; ``label`` as it is written."""
 
     interface: Interface
-    label: str | None = None
+    label: Any = None
     lifetime: str | None = None
 
 
@@ -90,10 +93,10 @@ def address(value: object) -> Address:
         options = {} if options is None else options
     if not isinstance(options, dict) or set(options) - _ADDRESS_OPTIONS:
         raise ValueError("an address with unknown options; write label or lifetime")
-    label, lifetime = options.get("label"), options.get("lifetime")
+    lifetime = options.get("lifetime")
     return Address(
         _interface(value),
-        None if label is None else _label(label),
+        options.get("label"),
         None if lifetime is None else Choice(("forever", "0"))(values.word(lifetime)),
     )
 
@@ -112,7 +115,8 @@ def _interface(value: object) -> Interface:
     return found
 
 
-def _label(value: object) -> str:
+def label(value: object) -> str:
+    """Return the label of an address."""
     written = values.line(value)
     if not written or len(written) > _LABEL or " " in written:
         raise ValueError(f"not a label of an address; write at most {_LABEL} characters without blanks")
@@ -176,7 +180,10 @@ def own_mac(value: object) -> str | None:
     """Return the MAC address to set; None for an empty string or null."""
     if stripped(value).lower() in _MAC_WORDS:
         raise ValueError("a word in place of a MAC address, which is not supported; write the address")
-    return fields.mac(value)
+    found = fields.mac(value)
+    if found and (int(found[:2], 16) & _GROUP or not found.strip("0:")):
+        raise ValueError("the MAC address of a group, or of nothing, which no NIC can have; write another")
+    return found
 
 
 def glob(value: object) -> str:
@@ -211,11 +218,12 @@ def ip_version(value: object) -> int:
 
 def accept_ra(value: object) -> bool:
     """Return a boolean, also of the kernel's numbers for it."""
-    return str(value) != "0" if str(value) in ("0", "1", "2") else values.boolean(value)
+    written = str(value).strip(WHITE)
+    return written != "0" if written in ("0", "1", "2") else values.boolean(value)
 
 
 def use_domains(value: object) -> str:
     """Return ``yes``, ``no`` or ``route``."""
-    if isinstance(value, str) and value.lower() == "route":
+    if isinstance(value, str) and value.strip(WHITE).lower() == "route":
         return "route"
     return "yes" if values.boolean(value) else "no"

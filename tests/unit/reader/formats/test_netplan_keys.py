@@ -124,7 +124,8 @@ ALONE = [
     ("addresses: [127.0.0.5/8]", "addresses[0]", ERROR, "an address of lo"),
     ("addresses: [{10.0.0.5/24: {scope: link}}]", "addresses[0]", ERROR, "unknown options"),
     ("addresses: [{10.0.0.5/24: {lifetime: 60}}]", "addresses[0]", ERROR, "not a known word"),
-    ("addresses: [{10.0.0.5/24: {label: 'a name that is too long'}}]", "addresses[0]", ERROR, "label"),
+    ("macaddress: '01:00:5e:00:00:01'", "macaddress", ERROR, "of a group"),
+    ("macaddress: '00:00:00:00:00:00'", "macaddress", ERROR, "of nothing"),
     ("gateway4: 'fe80::1'", "gateway4", ERROR, "not an IPv4 address"),
     ("gateway6: 10.0.0.1", "gateway6", ERROR, "not an IPv6 address"),
     ("link-local: [ipv5]", "link-local[0]", ERROR, "not a known word"),
@@ -158,7 +159,7 @@ ALONE = [
     ("routes: [{via: 10.0.0.1}]", "routes[0].to", ERROR, "missing"),
     ("routes: [{to: 10.0.0.0/8, via: 'fe80::1'}]", "routes", ERROR, "another IP version"),
     ("routes: [{to: 10.0.0.0/8, from: 'fe80::1'}]", "routes", ERROR, "another IP version"),
-    ("routing-policy: [{from: 10.0.0.5}]", "routing-policy[0].table", ERROR, "missing"),
+    ("routing-policy: [{from: 10.0.0.5, table: null}]", "routing-policy[0].table", ERROR, "empty"),
     ("routing-policy: [{from: x, table: 5}]", "routing-policy[0].from", ERROR, "neither a network"),
     ("routing-policy: [{table: 5, mark: 1}]", "routing-policy[0]", ERROR, "all packets"),
     (
@@ -193,6 +194,11 @@ def test_it_costs_only_itself(keys: str, place: str, severity: str, said: str) -
         ),
         ("link-local: [ipv4, x]", {"options": NicOptions(link_local=(4,))}, "link-local[1]"),
         ("addresses: [x, 10.0.0.5/24]", {"addresses": ("10.0.0.5/24",)}, "addresses[0]"),
+        (
+            "addresses: [{10.0.0.5/24: {label: 'a name that is too long'}}]",
+            {"addresses": ("10.0.0.5/24",)},
+            "addresses[0].label",
+        ),
         (
             "routes: [{to: x}, {to: 10.0.0.0/8, via: 192.0.2.1}]",
             {"routes": (Route("10.0.0.0/8", "192.0.2.1"),)},

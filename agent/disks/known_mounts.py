@@ -1,6 +1,6 @@
 """Write mount units for known data disks: PID 1 mounts them in a boot without changes, when no stage runs.
 
-In every other boot, and while the machine runs, the daemon mounts by transient units.
+In every other boot, and while the machine runs, the daemon mounts them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agent.disks.base import filesystem
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
 from agent.lib.errors import HostError
-from agent.systemd import boot_mounts, transient, units
+from agent.systemd import boot_mounts, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _wanted(ctx: Context, system: System) -> Iterator[tuple[str, tuple[str, str]
             and uuids.count(record.uuid.lower()) == 1
             and _leads_to(host, record.uuid, device)
             and not _may_need_a_check(host, device)
-            and len(unit) <= transient.LONGEST
+            and len(unit) <= boot_mounts.LONGEST_NAME
         ):
             options = policy.options(settings, device)
             if not (_ODD.search(record.mountpoint) or _ODD.search(options)):

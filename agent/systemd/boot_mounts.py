@@ -21,6 +21,10 @@ WANTS = f"{FOLDER}/gandi-disks.target.wants"
 _OURS = "# Made by gandi-agent, and the administrator's once it is changed: "
 #: Largest size of a unit file, in bytes.
 _LIMIT = 1 << 16
+#: Longest name of a unit, in characters (UNIT_NAME_MAX).
+LONGEST_NAME = 255
+#: Seconds to wait for PID 1's answer.
+_ANSWER = 10
 
 
 def with_header(text: str) -> str:
@@ -62,6 +66,28 @@ def remove_unit(host: Host, unit: str) -> None:
     host.remove(f"{WANTS}/{unit}")
     host.remove(f"{FOLDER}/{unit}")
     host.remove(WANTS)  # only if it is empty
+
+
+def replace_unit(host: Host, unit: str, *, timeout: float) -> None:
+    """Remove a unit of the agent's because the daemon mounts its disk. If PID 1 has begun a mount, of a disk
+    that hung, it is about to end: stop it, waiting at most ``timeout`` seconds. Raise HostError if PID 1
+    cannot be reached.
+    """
+    if not is_ours(read(host, unit) or ""):
+        return
+    from agent.systemd import libsystemd
+
+    # PID 1 has loaded it only if another unit refers to it.
+    is_loaded = bool(libsystemd.fragment(unit, timeout=_ANSWER))
+    state = libsystemd.active_state(unit, timeout=_ANSWER) if is_loaded else ""
+    if state in ("activating", "deactivating"):
+        # A mount that has not begun is not stopped: that would cancel the start of units that require it.
+        host.run(("systemctl", "stop", unit), timeout=timeout, check=False)
+    remove_unit(host, unit)
+    if is_loaded:
+        host.run(("systemctl", "daemon-reload"))
+    if state not in ("", "inactive"):
+        host.run(("systemctl", "reset-failed", unit), check=False)
 
 
 def remove_all(host: Host) -> list[str]:

@@ -245,6 +245,15 @@ def start(unit: str, *, timeout: float) -> str:
     return _connection.job(b"StartUnit", b"ss", (os.fsencode(unit), b"replace"), timeout)
 
 
+def stop(unit: str, *, timeout: float) -> str:
+    """Stop a unit and those that require it, and return the job's result (done, failed, timeout...).
+
+    Return "" if the job has not ended within ``timeout`` seconds. Raise HostError if PID 1 refuses, as for a
+    unit that it has not loaded.
+    """
+    return _connection.job(b"StopUnit", b"ss", (os.fsencode(unit), b"replace"), timeout)
+
+
 def system_state(*, timeout: float) -> str:
     """Return the state of the whole system: starting, running, degraded, stopping…
 

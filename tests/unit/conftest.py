@@ -20,7 +20,7 @@ UnitProperties = dict[str, tuple[str, ...]]
 
 @dataclass(slots=True)
 class FakePid1:
-    """The recorded calls, in order; a test sets their results by the last three fields."""
+    """The recorded calls, in order; a test sets their results by the last four fields."""
 
     #: Transient units, each with its properties.
     started: list[tuple[str, UnitProperties]] = field(default_factory=list)
@@ -28,6 +28,8 @@ class FakePid1:
     joined: list[str] = field(default_factory=list)
     #: Units whose state was queried.
     queried: list[str] = field(default_factory=list)
+    #: Units that were stopped.
+    stopped: list[str] = field(default_factory=list)
     #: Seconds that were waited for the start of each.
     timeouts: dict[str, float] = field(default_factory=dict)
     #: What a transient unit does; it may raise HostError.
@@ -36,6 +38,9 @@ class FakePid1:
     ends: Callable[[str], str] = lambda _unit: "done"
     #: The state of a unit.
     state: Callable[[str], str] = lambda _unit: "inactive"
+
+    #: The file of a unit that is loaded.
+    loaded: Callable[[str], str] = lambda _unit: ""
 
     def start_transient(self, unit: str, properties: Sequence[Property], *, timeout: float) -> None:
         """As ``libsystemd.start_transient``; a property that could not be sent fails here too."""
@@ -55,11 +60,22 @@ class FakePid1:
         self.timeouts[unit] = timeout
         return self.ends(unit)
 
+    def stop(self, unit: str, *, timeout: float) -> str:
+        """As ``libsystemd.stop``."""
+        assert timeout > 0
+        self.stopped.append(unit)
+        return "done"
+
     def active_state(self, unit: str, *, timeout: float) -> str:
         """As ``libsystemd.active_state``."""
         assert timeout > 0
         self.queried.append(unit)
         return self.state(unit)
+
+    def fragment(self, unit: str, *, timeout: float) -> str:
+        """As ``libsystemd.fragment``."""
+        assert timeout > 0
+        return self.loaded(unit)
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +88,6 @@ def _no_pid1(monkeypatch: pytest.MonkeyPatch) -> None:
 def fake_pid1(monkeypatch: pytest.MonkeyPatch) -> FakePid1:
     """No unit is started; all are inactive."""
     fake = FakePid1()
-    for name in ("start_transient", "start", "active_state"):
+    for name in ("start_transient", "start", "stop", "active_state", "fragment"):
         monkeypatch.setattr(libsystemd, name, getattr(fake, name))
     return fake

@@ -62,12 +62,12 @@ def test_what_is_mounted_gives_no_program_of_a_disk_another_users_rights() -> No
 
 
 def _mounts(tree: ast.Module) -> bool:
-    """Whether there is a mount in it: a command, transient.mount, or a system call by its number."""
+    """Whether there is a mount in it: a command or a system call by its number."""
     for node in ast.walk(tree):
         match node:
             case ast.Tuple(elts=[ast.Constant("mount" | "systemd-mount"), *_]):
                 return True
-            case ast.Call(func=ast.Attribute(value=ast.Name("transient" | "libc"), attr="mount")):
+            case ast.Call(func=ast.Attribute(value=ast.Name("libc"), attr="mount")):
                 return True
             case ast.Name("_FSMOUNT"):
                 return True
@@ -80,7 +80,6 @@ def test_growth_and_checks_mount_nothing() -> None:
         str(module.relative_to(PROJECT)) for module in MODULES if _mounts(ast.parse(module.read_text()))
     }
     assert found == {
-        "agent/systemd/transient.py",
         "agent/disks/base/system.py",
         "agent/block/detached_mount.py",
     }

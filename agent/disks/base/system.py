@@ -6,6 +6,7 @@ It is one replaceable value, so that the handler can run with a real kernel but 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from functools import partial
 
@@ -15,7 +16,7 @@ from agent.disks.base.record import Records
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass
-from agent.systemd import transient
+from agent.systemd import boot_mounts, transient, units
 from agent.udev import database
 
 TYPE_CHECKING = False
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 MOUNT_TIMEOUT = 600.0
 #: Seconds after which PID 1 stops a check or a growth.
 WRITER_TIMEOUT = 4 * 3600.0
+#: The mount namespace of the whole machine, for mount(8) and umount(8).
+_NAMESPACE = "--namespace=/proc/1/ns/mnt"
+#: Seconds until PID 1 has stopped a mount unit and the services that require it.
+_STOP_TIMEOUT = 60.0
 #: Seconds that an unmount may take, with writing all cached data.
 RELEASE_TIMEOUT = 600.0
 #: Characters of a device or mountpoint in the name of a unit, which may have 255.
@@ -61,22 +66,30 @@ def _answered(host: Host, name: str) -> dict[str, str]:
 
 
 def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> None:
-    """Mount by a transient unit that is bound to the device. Raise HostError."""
-    transient.mount(host, node, mountpoint, fstype=fstype, options=options, timeout=MOUNT_TIMEOUT)
+    """Mount with mount(8) in PID 1's mount namespace, since a mount in the daemon's own would end with it.
+    PID 1 makes the mount unit when it sees the mount. Raise HostError.
+    """
+    if not host.allows(f"mount {node} at {mountpoint} ({fstype}, {options})"):
+        return
+    boot_mounts.replace_unit(host, units.of_path(mountpoint, "mount"), timeout=MOUNT_TIMEOUT)
+    command = ("mount", _NAMESPACE, "-t", fstype, "-o", options, "--", node, mountpoint)
+    host.run(command, timeout=MOUNT_TIMEOUT)
 
 
 def unmount(host: Host, mountpoint: str) -> None:
-    """Stop the mount unit of a device that has gone, also if it is in use. A mount by the automounter has no
-    lazy unit: for it, run umount(8) in PID 1's mount namespace. Raise HostError.
+    """Stop the mount unit of a device that has gone, and with it the services that require it. Then end the
+    mount in PID 1's mount namespace if it is still there, since it is in use. Raise HostError.
     """
-    try:
-        transient.unmount(host, mountpoint, timeout=60)
-    except HostError:
-        if not _is_mounted(host, mountpoint):
-            raise
+    if not host.allows(f"unmount {mountpoint}"):
+        return
+    from agent.systemd import libsystemd
+
+    with contextlib.suppress(HostError):  # PID 1 knows no unit of a longer name: the mount shows the result
+        libsystemd.stop(units.of_path(mountpoint, "mount"), timeout=_STOP_TIMEOUT)
     if _is_mounted(host, mountpoint):
-        command = ("umount", "--lazy", "--no-canonicalize", "--", mountpoint)  # stat(2) fails on a dead path
-        transient.run(host, unit_name("umount", mountpoint.strip("/")), command, timeout=60)
+        # --no-canonicalize: stat(2) fails on the path of a dead device.
+        command = ("umount", _NAMESPACE, "--lazy", "--no-canonicalize", "--", mountpoint)
+        host.run(command, timeout=_STOP_TIMEOUT)
 
 
 def _is_mounted(host: Host, mountpoint: str) -> bool:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block.mounts import claims
-from agent.host.host import Host
+from agent.host.host import Completed, Host
 from agent.systemd import boot_mounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from tests.unit.conftest import FakePid1
 
 UNIT, TEXT = "srv-data.mount", "[Mount]\nWhat=/dev/disk/by-uuid/1234-5678\nWhere=/srv/data\n"
 CHANGES: dict[str, Callable[[str], str]] = {
@@ -63,3 +65,50 @@ def test_a_link_of_that_name_stays(host: Host, tmp_path: Path, target: str) -> N
     assert not boot_mounts.write_unit(host, UNIT, TEXT)
     assert boot_mounts.remove_all(host) == []
     assert path.is_symlink()
+
+
+class Asked(Host):
+    """A machine in a folder that records the commands run."""
+
+    __slots__ = ("argvs",)
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.argvs = list[tuple[str, ...]]()
+
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
+        self.argvs.append(tuple(argv))
+        return Completed(tuple(argv), 0, "", "")
+
+
+STOP, RELOAD = ("systemctl", "stop", UNIT), ("systemctl", "daemon-reload")
+RESET = ("systemctl", "reset-failed", UNIT)
+
+
+@pytest.mark.parametrize(
+    ("state", "commands"),
+    [
+        ("", []),
+        ("inactive", [RELOAD]),
+        ("activating", [STOP, RELOAD, RESET]),
+        ("failed", [RELOAD, RESET]),
+    ],
+)
+def test_the_daemons_mount_replaces_the_unit(
+    tmp_path: Path, fake_pid1: FakePid1, state: str, commands: list[tuple[str, ...]]
+) -> None:
+    """A unit that PID 1 has not loaded (no state) is only removed; a mount that it has begun is ended."""
+    host = Asked(tmp_path)
+    boot_mounts.write_unit(host, UNIT, TEXT)
+    fake_pid1.loaded = lambda unit: f"/etc/systemd/system/{unit}" if state else ""
+    fake_pid1.state = lambda _unit: state
+    boot_mounts.replace_unit(host, UNIT, timeout=5)
+    assert host.argvs == commands
+    assert boot_mounts.agent_units(host) == []
+
+
+def test_it_replaces_no_unit_of_the_administrators(tmp_path: Path, fake_pid1: FakePid1) -> None:
+    host, path = Asked(tmp_path), tmp_path / "etc/systemd/system" / UNIT
+    host.write(f"/etc/systemd/system/{UNIT}", TEXT)
+    boot_mounts.replace_unit(host, UNIT, timeout=5)
+    assert (path.read_text(), host.argvs, fake_pid1.queried) == (TEXT, [], [])

@@ -135,50 +135,6 @@ def test_nothing_is_run_in_a_plan(tmp_path: Path, fake_pid1: FakePid1) -> None:
     assert fake_pid1 == FakePid1(), "asked for something"
 
 
-def test_a_mount_is_lazy_and_goes_after_the_services(tmp_path: Path, fake_pid1: FakePid1) -> None:
-    host = Asked(tmp_path)
-    transient.mount(host, "/dev/vdb", "/srv/my-data", fstype="ext4", options="rw", timeout=5)
-    ((unit, said),) = fake_pid1.started
-    assert unit == r"srv-my\x2ddata.mount"
-    assert (said["What"], said["Type"], said["Options"]) == (("/dev/vdb",), ("ext4",), ("rw",))
-    assert fake_pid1.timeouts == {unit: 5}
-    assert said["LazyUnmount"] == ("yes",)
-    assert said["DefaultDependencies"] == ("no",)
-    assert said["Before"] == ("shutdown.target", "local-fs.target")
-    assert host.argvs == []
-
-
-@pytest.mark.parametrize(("state", "reloads"), [("inactive", True), ("failed", True), ("active", False)])
-def test_a_mount_that_has_ended_and_is_kept_by_who_requires_it_is_made_again(
-    tmp_path: Path, fake_pid1: FakePid1, state: str, reloads: bool
-) -> None:
-    host, text = Asked(tmp_path), tmp_path / "run/systemd/transient/srv-data.mount"
-    host.write("/run/systemd/transient/srv-data.mount", "")
-    fake_pid1.state = lambda _unit: state
-    transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert [unit for unit, _ in fake_pid1.started] == ["srv-data.mount"]
-    assert fake_pid1.queried == ["srv-data.mount"]
-    assert (not text.exists(), ("systemctl", "daemon-reload") in host.argvs) == (reloads, reloads)
-
-
-def test_systemd_shortens_what_no_unit_can_be_named(tmp_path: Path, fake_pid1: FakePid1) -> None:
-    """A folder's name may have 255 bytes, and is up to four times as long in a unit's name."""
-    host, at = Asked(tmp_path), "/srv/" + "é" * 100
-    transient.mount(host, "/dev/vdb", at, fstype="btrfs", options="rw", timeout=5)
-    assert fake_pid1.started == []
-    ((*argv, device, where),) = host.argvs
-    assert (argv[0], device, where) == ("systemd-mount", "/dev/vdb", at)
-    assert {"--property=LazyUnmount=yes", "--property=DefaultDependencies=no"} <= set(argv)
-    assert {"--property=Before=shutdown.target local-fs.target", f"--property=Where={at}"} <= set(argv)
-
-
-def test_nothing_is_mounted_in_a_plan(tmp_path: Path, fake_pid1: FakePid1) -> None:
-    host = Host(tmp_path, dry_run=True)
-    transient.mount(host, "/dev/vdb", "/srv/data", fstype="ext4", options="rw", timeout=5)
-    assert fake_pid1.started == []
-    assert host.planned == ["mount /dev/vdb at /srv/data (ext4, rw)"]
-
-
 @pytest.mark.parametrize(
     ("path", "name"),
     [

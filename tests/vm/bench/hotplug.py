@@ -48,7 +48,7 @@ TARGETS = {Way.RESIDENT: 0.6, Way.WOKEN: 1.2}
 #: The reason for a missed target.
 WHY = {
     Way.WOKEN: " The rule starts a program of systemd; the agent starts an interpreter in its sandbox."
-    " The parts of that time, and why the target is not met by other means: docs/decisions/hotplug.md."
+    " The parts of that time: docs/decisions/hotplug.md."
 }
 #: Number of disks at once, and the upper limit as a share of the bare rule's time.
 MANY_TARGET = (64, 0.8)

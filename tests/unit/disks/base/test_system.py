@@ -1,0 +1,66 @@
+"""How a disk is mounted and unmounted: the commands; their effects are tested in guests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.disks.base import system
+from agent.host.host import Completed, Host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from tests.unit.conftest import FakePid1
+
+NODE, AT, UNIT = "/dev/vdb", "/srv/my-data", r"srv-my\x2ddata.mount"
+LAZY = ("umount", "--namespace=/proc/1/ns/mnt", "--lazy", "--no-canonicalize", "--", AT)
+
+
+class Asked(Host):
+    """A machine in a folder that records the commands run."""
+
+    __slots__ = ("argvs",)
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.argvs = list[tuple[str, ...]]()
+
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
+        self.argvs.append(tuple(argv))
+        return Completed(tuple(argv), 0, "", "")
+
+
+def test_a_mount_is_made_where_all_programs_see_it(tmp_path: Path) -> None:
+    host = Asked(tmp_path)
+    system.mount(host, NODE, AT, "ext4", "rw,nosuid")
+    where = "--namespace=/proc/1/ns/mnt"
+    assert host.argvs == [("mount", where, "-t", "ext4", "-o", "rw,nosuid", "--", NODE, AT)]
+
+
+def test_nothing_is_mounted_in_a_plan(tmp_path: Path) -> None:
+    host = Host(tmp_path, dry_run=True)
+    system.mount(host, NODE, AT, "ext4", "rw")
+    assert host.planned == [f"mount {NODE} at {AT} (ext4, rw)"]
+
+
+def test_a_mount_that_stays_is_ended_lazily(
+    tmp_path: Path, fake_pid1: FakePid1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PID 1 is asked first, since it also stops the services that require the mount."""
+    for is_there in (False, True):
+        monkeypatch.setattr(system, "_is_mounted", lambda _host, _at, still=is_there: still)
+        host = Asked(tmp_path)
+        system.unmount(host, AT)
+        assert fake_pid1.stopped.pop() == UNIT
+        assert host.argvs == ([LAZY] if is_there else [])
+
+
+def test_nor_does_pid_1_need_to_know_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PID 1 does not answer here."""
+    monkeypatch.setattr(system, "_is_mounted", lambda _host, _at: True)
+    host = Asked(tmp_path)
+    system.unmount(host, AT)
+    assert host.argvs == [LAZY]

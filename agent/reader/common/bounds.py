@@ -33,9 +33,18 @@ _REMEDY = "the platform must deliver a correct document"
 
 @dataclass(slots=True)
 class Unreadable:
-    """A value beyond a limit; ``why`` is for the message and quotes nothing of the document."""
+    """A value that no reader takes, beyond a limit or in a wrong form. ``why`` is for the message and quotes
+    nothing of the document; ``hint`` is the remedy, "" for the usual one.
+    """
 
     why: str
+    hint: str = ""
+
+
+class Typed(str):
+    """Text that was written without quotes, and that YAML 1.1 reads as a number or as true or false."""
+
+    __slots__ = ()
 
 
 _DEEP = Unreadable(f"nested more than {MAX_DEPTH} deep")

@@ -21,13 +21,14 @@ import re
 from agent.lib import records
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE
+from agent.reader.common import schemas
 from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
 from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeAlias, TypeVar
 
     from pydantic_core import CoreSchema, ErrorDetails
@@ -42,7 +43,7 @@ _ROUNDS = 20
 REQUIRED: Any = object()
 #: What an unknown key costs: the item that has it, only itself, or nothing.
 ITEM, ITSELF, NOTHING = "item", "itself", "nothing"
-_SCHEMA, _EXACT, _SPLIT = "schema", "exact", "split"
+_SCHEMA, _SPLIT = "schema", "split"
 _DEFECT = "deliver less of it, to find out which item it is"
 #: Message and hint for the validator's own errors.
 _SHAPES = {
@@ -52,6 +53,7 @@ _SHAPES = {
 }
 #: Between values that are written as one string.
 _SEPARATORS = re.compile(r"[ \t\n\r,]+")
+_CORRECT = "correct it in the document and deliver it again"
 _LOST = "the item around it is left out"
 _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
 
@@ -62,13 +64,15 @@ class Unused:
 
     ``harmless`` keys have no effect here. A key of ``refused`` costs the item that has it. One of
     ``unsupported`` costs itself, as its item means the same without it; and so does a refused one at the top
-    of a document, or of a ``section`` of independent keys. ``unknown``: what any other key costs. With
+    of a document, or of a ``section`` of independent keys. Both ask for nothing if they are empty, and those
+    of ``off`` also if they are false or have no keys. ``unknown``: what any other key costs. With
     ``is_quiet``, harmless keys are not reported: a platform writes them in each document.
     """
 
     harmless: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    off: tuple[str, ...] = ()
     unknown: str = ITSELF
     section: bool = False
     is_quiet: bool = False
@@ -76,7 +80,6 @@ class Unused:
 
 UNUSED: dict[type, Unused] = {}
 _NONE = Unused()
-_ANY: Any = {"type": "any"}
 
 
 def unused(
@@ -85,13 +88,14 @@ def unused(
     harmless: Mapping[str, str] | None = None,
     refused: Mapping[str, str] | None = None,
     unsupported: Mapping[str, str] | None = None,
+    off: tuple[str, ...] = (),
     unknown: str = ITEM,
     section: bool = False,
     is_quiet: bool = False,
 ) -> None:
     """Declare the keys of a part that it does not handle (see ``Unused``)."""
     unknown = ITSELF if section else unknown
-    UNUSED[of] = Unused(harmless or {}, refused or {}, unsupported or {}, unknown, section, is_quiet)
+    UNUSED[of] = Unused(harmless or {}, refused or {}, unsupported or {}, off, unknown, section, is_quiet)
 
 
 def value(reader: Callable[[object], Any], default: Any = REQUIRED, *, exact: bool = False) -> Any:
@@ -136,7 +140,7 @@ def named(of: type | Callable[[object], Any]) -> Any:
 def _field(of: CoreSchema, default: Any, *, exact: bool = False) -> Any:
     if default is REQUIRED:
         return records.field(metadata={_SCHEMA: of})
-    with_default = {"type": "default", "schema": of, "default": default, "metadata": {_EXACT: exact}}
+    with_default = {"type": "default", "schema": of, "default": default, "metadata": {schemas.EXACT: exact}}
     return records.field(default=default, metadata={_SCHEMA: with_default})
 
 
@@ -213,7 +217,7 @@ class _Reading:
 
     def normalise(self, core: Any, given: Any, at: Location) -> Any:
         """Return the value with keys as declared and a list in place of its only item; it is changed."""
-        core = _bare(core)
+        core = schemas.bare(core)
         match core:
             case {"items_schema": inner}:
                 given = _as_list(core, given)
@@ -248,12 +252,12 @@ class _Reading:
         """Report an error of the validator, and leave out the item that it costs."""
         kind, place = wrong["type"], tuple(wrong["loc"])
         if kind == "unexpected_keyword_argument":
-            found, costs_item = self._unhandled(place)
+            found, costs_item = self._unhandled(place, wrong["input"])
             lost = place[:-1] if costs_item else place
         else:
             lost = place[:-1] if kind == "missing" else place
-            found = self._problem(wrong, costs_item=kind != "missing" and _is_exact(self.whole, lost))
-        while len(lost) > 1 and _is_exact(self.whole, lost):
+            found = self._problem(wrong, costs_item=kind != "missing" and schemas.is_exact(self.whole, lost))
+        while len(lost) > 1 and schemas.is_exact(self.whole, lost):
             lost = lost[:-1]
         # A required value that an earlier round left out is missing now: it is reported already.
         if found and not (kind == "missing" and place in self._reported):
@@ -261,17 +265,19 @@ class _Reading:
         self._reported.add(place)
         _leave_out(document, lost)
 
-    def _unhandled(self, place: Location) -> tuple[Problem | None, bool]:
+    def _unhandled(self, place: Location, given: object) -> tuple[Problem | None, bool]:
         """Return the problem of a key that is not declared, if it is reported, and whether it costs the item
         that has it.
         """
         *above, key = place
-        unhandled = UNUSED.get(_part_at(self.whole, above), _NONE)
+        unhandled = UNUSED.get(schemas.part_at(self.whole, above), _NONE)
         at = self.spelled(place)
         if why := unhandled.harmless.get(str(key)):
             said = None if unhandled.is_quiet else Problem(_any_item(at), f"no effect: {why}", "", HARMLESS)
             return said, False
         why = unhandled.refused.get(str(key))
+        if (why or key in unhandled.unsupported) and _asks_nothing(given, is_off=key in unhandled.off):
+            return Problem(_any_item(at), "no effect: it asks for nothing", "", HARMLESS), False
         if why and above and not unhandled.section:
             return Problem(at, f"{why}: {_LOST}", "remove the key, or deliver the item in another way"), True
         if why := why or unhandled.unsupported.get(str(key)):
@@ -287,9 +293,11 @@ class _Reading:
         kind, at = wrong["type"], self.spelled(tuple(wrong["loc"]))
         if kind == "missing":
             return Problem(at, "missing", f"without it {_LOST}")
-        said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
-        said, hint = _SHAPES.get(kind, (said, hint or "correct it in the document and deliver it again"))
         lost = f": {_LOST}" if costs_item else ""
+        if isinstance(wrong["input"], Unreadable):
+            return Problem(at, f"{wrong['input'].why}{lost}", wrong["input"].hint or _CORRECT)
+        said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
+        said, hint = _SHAPES.get(kind, (said, hint or _CORRECT))
         return Problem(at, f"{said} (given: {_kind(wrong['input'])}){lost}", hint)
 
     def spelled(self, place: Location) -> str:
@@ -298,7 +306,7 @@ class _Reading:
 
     def _similar_key(self, key: str, above: Location) -> str:
         """Return the hint for an unknown key of the part at a place."""
-        of = _part_at(self.whole, above)
+        of = schemas.part_at(self.whole, above)
         # A slow search: no more problems than these are shown.
         likely = [one.name for one in records.fields(of)] if of and len(self.problems) < MAX_PROBLEMS else ()
         near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
@@ -308,6 +316,12 @@ class _Reading:
         return f"did you mean {meant.replace('_', '-') if '-' in key else meant}?"
 
 
+def _asks_nothing(given: object, *, is_off: bool) -> bool:
+    """Return whether a value is empty, or false or without keys where ``is_off``."""
+    is_false = given is False or (isinstance(given, str) and given.lower() in ("false", "no", "off"))
+    return given is None or given in ("", []) or (is_off and (is_false or given == {}))
+
+
 def _names(core: Any) -> set[str]:
     """Return the names of all keys that are documented for a part."""
     others = UNUSED.get(core["cls"], _NONE)
@@ -315,16 +329,10 @@ def _names(core: Any) -> set[str]:
     return {*declared, *others.harmless, *others.refused, *others.unsupported}
 
 
-def _bare(core: Any) -> Any:
-    while core["type"] in ("default", "nullable"):
-        core = core["schema"]
-    return core
-
-
 def _takes_null(core: Any) -> bool:
     """Return whether null is the same as a missing key: where the default changes no meaning."""
     default = core.get("default", REQUIRED)
-    return isinstance(default, bool) or (default is None and not core["metadata"][_EXACT])
+    return isinstance(default, bool) or (default is None and not core["metadata"][schemas.EXACT])
 
 
 def _as_list(core: Any, given: Any) -> Any:
@@ -334,7 +342,7 @@ def _as_list(core: Any, given: Any) -> Any:
         if len(found) > MAX_ITEMS:
             return Unreadable(f"{len(found)} items; at most {MAX_ITEMS} are read")
         return found if found or not given.strip(WHITE) else given
-    item = _bare(core["items_schema"])
+    item = schemas.bare(core["items_schema"])
     if item["type"] == "dataclass":
         is_one = isinstance(given, dict) and not _names(item).isdisjoint(map(plain, given))
     else:
@@ -347,32 +355,8 @@ def _any_item(place: str) -> str:
     return re.sub(r"\[[0-9]+\]", "[]", place)
 
 
-def _core_at(whole: Any, place: Iterable[int | str]) -> Any:
-    """Return the schema at a place, with its default."""
-    core = whole
-    for step in place:
-        match _bare(core):
-            case {"items_schema": inner} | {"values_schema": inner}:
-                core = inner
-            case {"type": "dataclass", "schema": {"fields": declared}}:
-                core = next((one["schema"] for one in declared if one["name"] == step), _ANY)
-            case _:
-                return _ANY
-    return core
-
-
-def _is_exact(whole: Any, place: Iterable[int | str]) -> bool:
-    return bool(_core_at(whole, place).get("metadata", {}).get(_EXACT))
-
-
-def _part_at(whole: Any, place: Iterable[int | str]) -> Any:
-    return _bare(_core_at(whole, place)).get("cls")
-
-
 def _kind(given: object) -> str:
     """Return the type of a value, by its name in JSON."""
-    if isinstance(given, Unreadable):
-        return given.why
     if given is None or isinstance(given, bool):
         return "null" if given is None else "true or false"
     return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")

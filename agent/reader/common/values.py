@@ -24,7 +24,7 @@ class Choice:
     def __call__(self, value: object) -> str:
         written = stripped(value).lower()
         if written not in self.words:
-            raise ValueError(f"not a known word; write one of: {', '.join(self.words)}")
+            raise ValueError(f"not a known word; write one of: {', '.join(filter(None, self.words))}")
         return written
 
 
@@ -73,9 +73,16 @@ def host_name(value: object) -> str:
     return hostname(number_or_text(value))
 
 
+def is_false(value: object) -> bool:
+    """Return whether a value is false, also in the spellings of YAML 1.1."""
+    return value is False or (
+        isinstance(value, str) and value.strip(WHITE).lower() in ("false", "no", "off")
+    )
+
+
 def line(value: object) -> str:
-    """Return one line of text without control characters."""
-    written = stripped(value)
+    """Return one line of text without control characters; a tab becomes a blank."""
+    written = stripped(value).replace("\t", " ")
     if not written.isprintable() or len(written) > 1000:
         raise ValueError("not one line of at most 1000 printable characters; remove the others")
     return written

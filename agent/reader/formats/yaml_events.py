@@ -4,7 +4,7 @@ The library only emits events; the values are made here. So no tag creates an ob
 values are limited as they occur (libyaml's own composer overflows the stack on deep nesting, and needs
 quadratic time), and each alias is a copy that is counted. Every scalar except null stays text as written:
 YAML 1.1 would read the MAC address 52:54:00:12:34:56 as a number, 0644 as 420 and a date as a date. The
-readers of values convert them.
+readers of values convert them; where it matters, ``Typed`` shows that there were no quotes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from copy import deepcopy
 
 from agent.lib.text import WHITE
 from agent.reader.common import bounds, fields
-from agent.reader.common.bounds import Unreadable
+from agent.reader.common.bounds import Typed, Unreadable
 from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
@@ -41,6 +41,12 @@ _INDENT = re.compile(r"^(?:[ \t]|-(?=[ \t]))+", re.MULTILINE)
 #: Widths of tabs that people have.
 _TABS = (2, 4, 8)
 _NULL = ("", "~", "null", "Null", "NULL")
+#: What YAML 1.1 reads as a number or as true or false.
+_TYPED = re.compile(
+    r"[-+]?(?:0x[0-9A-Fa-f_]+|0b[01_]+|[0-9][0-9_]*(?:\.[0-9_]*)?(?:[Ee][-+][0-9]+)?)"
+    r"|(?i:true|false|yes|no|on|off)",
+    re.ASCII,
+)
 _BINARY = "tag:yaml.org,2002:binary"
 _REMEDY = "correct it and deliver it again"
 
@@ -237,7 +243,9 @@ class _Builder:
             except ValueError:
                 return Unreadable("a !!binary value with damaged base64")
         plain = event.implicit[0]
-        return None if plain and event.value in _NULL else str(event.value)
+        if plain and event.value in _NULL:
+            return None
+        return Typed(event.value) if plain and _TYPED.fullmatch(event.value) else str(event.value)
 
     def _mapping(self, items: list[Any]) -> dict[str, Any]:
         """Return the dictionary of alternating keys and values; ``<<`` adds keys that are missing in it."""
@@ -256,7 +264,7 @@ class _Builder:
             if key in own:
                 what = "the key appears twice; the last one is used"
                 self.problems.append(Problem(f"{self._name}: {shown(key)}", what, "write it once"))
-            own[key] = value
+            own[str(key)] = value
         return merged | own
 
 

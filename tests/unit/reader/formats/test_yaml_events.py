@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.reader.common.bounds import Unreadable
+from agent.reader.common.bounds import Typed, Unreadable
 from agent.reader.common.problem import Problem
 from agent.reader.formats import yaml_events
 
@@ -70,6 +70,12 @@ def test_values(text: str, value: Any) -> None:
 def test_an_alias_is_a_copy() -> None:
     value, _ = read("a: &x [1]\nb: *x")
     assert value["a"] is not value["b"]
+
+
+def test_scalars_that_yaml_types() -> None:
+    value, _ = read("[420, -1.5, 0x1F, yes, Off, '420', !!str 420, 1:2, abc]")
+    assert [type(one) is Typed for one in value] == [True] * 5 + [False] * 4
+    assert value == ["420", "-1.5", "0x1F", "yes", "Off", "420", "420", "1:2", "abc"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,16 @@ def remove(host: Host, owner: Account, line: str) -> None:
     _write(host, owner, kept + (rest if rest != line else ""))
 
 
+def replace(host: Host, owner: Account, line: str) -> None:
+    """Put the line in place of each line with the same key. Raise HostError."""
+    *whole, rest = _read(host, owner).split("\n")
+    others = [other for other in (*whole, rest) if other]
+    blob = passwd.key_blob(line)
+    first = next((n for n, other in enumerate(others) if passwd.key_blob(other) == blob), len(others))
+    kept = [other for other in others if passwd.key_blob(other) != blob]
+    _write(host, owner, "".join(f"{one}\n" for one in (*kept[:first], line, *kept[first:])))
+
+
 def _read(host: Host, owner: Account) -> str:
     path = passwd.keys_file(host, owner)
     inside = _below_home(path, owner)

@@ -119,7 +119,9 @@ class Sshd:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to write at ``path``. Its content is stored beside the document under ``name``."""
+    """A file to write at ``path``. Its content is stored beside the document under ``name``. With ``append``
+    a file keeps its owner and mode, except with ``sets_owner`` and ``sets_mode``.
+    """
 
     path: str
     name: str
@@ -128,6 +130,8 @@ class File:
     group: str = "root"
     mode: int = 0o644
     append: bool = False
+    sets_owner: bool = False
+    sets_mode: bool = False
 
 
 #: How often a program at the end of the boot runs: once for each instance, at each boot, or once on a

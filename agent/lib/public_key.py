@@ -20,6 +20,16 @@ TYPES = frozenset((*_PLAIN, *(f"{name}{_VENDOR}" for name in _TOKENS))) | frozen
 )
 #: Options up to the first blank outside of quotes. An unclosed quote extends to the end of the line.
 _OPTIONS = r'(?:\\"|[^ \t"]|"(?:\\"|[^"])*+(?:"|\Z))*+'
+#: One of these. Options between commas; a comma in double quotes is part of its option.
+_OPTION = re.compile(r'(?:\\"|[^",]|"(?:\\"|[^"])*+(?:"|\Z))+')
+#: Every option that sshd knows (auth-options.c), in lower case; those of the first have ``no-`` forms too.
+_FLAGS = ("port-forwarding", "agent-forwarding", "x11-forwarding", "pty", "user-rc", "touch-required")
+_OPTION_NAMES = {
+    *_FLAGS,
+    *(f"no-{name}" for name in _FLAGS),
+    *("verify-required", "no-verify-required", "restrict", "cert-authority", "command", "environment"),
+    *("expiry-time", "from", "permitlisten", "permitopen", "principals", "tunnel"),
+}
 #: Within base64, sshd skips the characters of isspace(3).
 _SKIPPED = dict.fromkeys(map(ord, "\r\n\v\f"))
 
@@ -32,6 +42,18 @@ def split(line: str) -> tuple[str, str, str] | None:
     if not line or line.startswith("#"):
         return None
     return _read(line) or _read(line[_past_options(line) :])
+
+
+def options(line: str) -> str:
+    """Return the options before the key in a line that has one, "" without them."""
+    line = line.strip(BLANKS)
+    return "" if _read(line) else line[: _past_options(line)]
+
+
+def are_known(options: str) -> bool:
+    """Return whether sshd knows each of the options; with another one it refuses the key."""
+    names = [one.partition("=")[0].lower() for one in _OPTION.findall(options)]
+    return all(name in _OPTION_NAMES for name in names)
 
 
 def _read(text: str) -> tuple[str, str, str] | None:

@@ -1,9 +1,10 @@
 """Step: write the document's files (cloud-config's write_files, a drive's content).
 
 A file is written, with its owner and mode, when it is new in the document or has changed there since. One
-that the administrator changed is kept; none is ever removed. Content to append is appended once. Files are
-read and written by descriptor (agent/host/descriptor_walk.py): a user who owns a folder on the way could
-replace it by a link at any moment. New folders below the owner's home are the owner's, others root's.
+that the administrator changed is kept; none is ever removed. Content to append is appended once, and the
+file keeps its owner and mode unless others are delivered. Files are read and written by descriptor
+(agent/host/descriptor_walk.py): a user who owns a folder on the way could replace it by a link at any
+moment. New folders below the owner's home are the owner's, others root's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 def apply(ctx: Context) -> Iterator[Item]:
     """Reconcile each file, in the document's order."""
     for file in ctx.config.files if ctx.config else ():
-        yield from guarded(f"file:{file.path}", _reconcile(ctx, file))
+        yield from guarded(f"file:{file.path}", _reconcile(ctx, file, f"file:{file.path}"))
 
 
 def apply_deferred(ctx: Context) -> Iterator[Item]:
@@ -39,27 +40,35 @@ def apply_deferred(ctx: Context) -> Iterator[Item]:
     from agent.programs import system_programs
 
     is_early = ctx.host.live and system_programs.are_packages_due(ctx)
+    written = {file.path for file in ctx.config.files} if ctx.config else set()
     for file in ctx.config.deferred if ctx.config else ():
+        # Content for the end of a file that is written early is an item of its own.
+        item = f"file:{file.path}" + (" (deferred)" if file.path in written else "")
         if is_early:
-            yield skipped(f"file:{file.path}", "written when the packages are installed")
+            yield skipped(item, "written when the packages are installed")
         elif not ctx.host.live and _is_owner_missing(ctx.host, file):
-            yield skipped(f"file:{file.path}", "left to the first boot: its owner does not exist yet")
+            yield skipped(item, "left to the first boot: its owner does not exist yet")
         else:
-            yield from guarded(f"file:{file.path}", _reconcile(ctx, file))
+            yield from guarded(item, _reconcile(ctx, file, item))
 
 
-def _reconcile(ctx: Context, file: File) -> Iterator[Item]:
+def _reconcile(ctx: Context, file: File, item: str) -> Iterator[Item]:
     content, owner = _content(ctx, file), _owner(ctx.host, file)
     there = _live(ctx.host, file.path)
     live, mode, live_owner = (there.content, there.mode, there.owner) if there else (None, file.mode, owner)
-    reconcile = partial(ctx.state.reconcile, f"file:{file.path}")
+    reconcile = partial(ctx.state.reconcile, item)
     if file.append:
-        after = (live or b"") + content
+        is_there = live is not None and content in live
+        after = live if live is not None and is_there else (live or b"") + content
+        # As delivered, in one text each: for the file that is there, and for the one that is wanted.
+        then = (file.mode if file.sets_mode else mode, owner if file.sets_owner else live_owner)
+        shown = [f" {mode:o}"] * file.sets_mode + [f" {live_owner[0]}:{live_owner[1]}"] * file.sets_owner
+        wanted = [f" {then[0]:o}"] * file.sets_mode + [f" {then[1][0]}:{then[1][1]}"] * file.sets_owner
         yield reconcile(
-            delivered=f"{file.digest} appended",
-            wanted="there",
-            live="there" if live is not None and content in live else None,
-            apply=lambda: _write(ctx.host, file, after, mode, live_owner),
+            delivered="".join((f"{file.digest} appended", *wanted)),
+            wanted="".join(("there", *wanted)),
+            live="".join(("there", *shown)) if is_there else None,
+            apply=lambda: _write(ctx.host, file, after, *then),
         )
     else:
         yield reconcile(

@@ -15,6 +15,7 @@ from agent.accounts import authorized_keys, passwd
 from agent.accounts.passwd import Account
 from agent.config.model import User, merge_parts
 from agent.host.sysfs import listed
+from agent.lib import public_key
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
 from agent.lib.text import BLANKS
@@ -316,7 +317,7 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
         if not there:
             authorized_keys.add(ctx.host, owner, line)
 
-    yield ctx.state.reconcile(
+    item = ctx.state.reconcile(
         _key_item(name, key),
         # Without the comment, so that a changed one does not bring back a key that was removed.
         delivered=passwd.key_blob(key) or key,
@@ -326,6 +327,30 @@ def _key(ctx: Context, name: str, key: str) -> Iterator[Item]:
         # Recorded as begun: a key without a record, after a power cut, could not be withdrawn.
         parts="",
     )
+    options = _key_options(ctx, owner, line)
+    yield options if options and options.outcome is not Outcome.UNCHANGED else item
+
+
+def _key_options(ctx: Context, owner: Account, line: str) -> Item | None:
+    """Reconcile the options before a key, which restrict it; None without a key, or without options. They
+    are an item of their own, so that a key that the administrator removed is not brought back with them.
+    """
+    item, options = _options_item(owner.name, line), public_key.options(line)
+    lines = authorized_keys.lines(ctx.host, owner)
+    live = {public_key.options(other) for other in lines if passwd.key_blob(other) == passwd.key_blob(line)}
+    if not live or not (options or ctx.state.recorded_items(item)):
+        return None
+    return ctx.state.reconcile(
+        item,
+        delivered=options,
+        wanted=options,
+        live="\n".join(sorted(live)),
+        apply=lambda: authorized_keys.replace(ctx.host, owner, line),
+    )
+
+
+def _options_item(name: str, key: str) -> str:
+    return f"key options:{name}:{passwd.fingerprint(key)}"
 
 
 def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
@@ -339,6 +364,7 @@ def _withdraw(ctx: Context, item: str) -> Iterator[Item]:
     def undo() -> None:
         if owner and line is not None:
             authorized_keys.remove(ctx.host, owner, line)
+            ctx.state.forget(_options_item(name, line))
 
     known_as = _key_shown(name, line) if line else f"key:{name}:{wanted[:_FINGERPRINT]}"
     yield replace(ctx.state.withdraw(item, live=line, undo=undo), name=known_as)

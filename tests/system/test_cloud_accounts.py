@@ -263,3 +263,55 @@ def test_a_deferred_file_waits_for_its_owner_in_an_image(machine: Machine) -> No
     assert boot(machine, text)["file:/srv/x"].startswith("skipped left to the first boot")
     machine.command("useradd", "--user-group", "postgres9")
     assert boot(machine, text)["file:/srv/x"] == "changed"
+
+
+def test_what_is_written_and_appended_is_one_file_that_the_administrator_may_change(
+    machine: Machine,
+) -> None:
+    first = '{path: /etc/corpus, content: "x\\n", permissions: "0600"}'
+    text = f'write_files: [{first}, {{path: /etc/corpus, content: "y\\n", append: true}}]'
+    path = machine.file("/etc/corpus")
+    assert boot(machine, text) == {"file:/etc/corpus": "changed"}
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("x\ny\n", 0o600)
+    assert boot(machine, text) == {"file:/etc/corpus": "unchanged"}
+    path.write_text("mine\n")
+    assert boot(machine, text)["file:/etc/corpus"].startswith("kept")
+    assert path.read_text() == "mine\n"
+
+
+def test_the_mode_of_a_file_that_is_appended_to(machine: Machine) -> None:
+    path = machine.file("/etc/corpus")
+    path.write_text("old\n")
+    path.chmod(0o644)
+    text = 'write_files: [{path: /etc/corpus, content: "secret\\n", append: true%s}]'
+    boot(machine, text % "")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("old\nsecret\n", 0o644)
+    given = text % ', permissions: "0600", owner: "root:adm"'
+    assert boot(machine, given) == {"file:/etc/corpus": "changed"}
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("old\nsecret\n", 0o600)
+    assert path.stat().st_gid == passwd.group(machine.host, "adm")
+    assert boot(machine, given) == {"file:/etc/corpus": "unchanged"}
+    path.chmod(0o640)
+    assert boot(machine, given)["file:/etc/corpus"].startswith("kept")
+
+
+def test_a_key_gets_the_options_that_are_delivered(machine: Machine) -> None:
+    """Also if it is there without them, and until they are no longer delivered; not against the
+    administrator.
+    """
+    text = "users: [{name: carol, ssh_authorized_keys: ['%s']}]"
+    boot(machine, text % KEY)
+    keys = machine.file("/home/carol/.ssh/authorized_keys")
+    keys.write_text(f"# mine\n{keys.read_text()}# also mine\n")
+    restricted = f'from="192.0.2.0/24" {KEY}'
+    assert boot(machine, text % restricted)["key:carol:me@home"] == "changed"
+    assert keys.read_text() == f"# mine\n{restricted}\n# also mine\n"
+    assert boot(machine, text % restricted)["key:carol:me@home"] == "unchanged"
+    assert boot(machine, text % KEY)["key:carol:me@home"] == "changed"
+    assert keys.read_text() == f"# mine\n{KEY}\n# also mine\n"
+    boot(machine, text % restricted)
+    keys.write_text(f"restrict {KEY}\n")
+    assert boot(machine, text % restricted)["key:carol:me@home"].startswith("kept")
+    keys.write_text("")
+    assert boot(machine, text % f"no-pty {KEY}")["key:carol:me@home"].startswith("kept")
+    assert keys.read_text() == ""

@@ -175,6 +175,8 @@ def key(line: str) -> tuple[str, str]:
     found = public_key.split(line)
     if found is None:
         raise ValueError("not an OpenSSH public key; write the content of a .pub file")
+    if not public_key.are_known(public_key.options(line)):
+        raise ValueError("an option that sshd does not know; write the options as in sshd(8)")
     kind, blob, _ = found
     try:
         raw = binascii.a2b_base64(blob, strict_mode=True)
@@ -235,10 +237,18 @@ def keys(written: Sequence[object]) -> tuple[dict[str, str], list[tuple[int, str
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             wrong.append((number, what, hint))
-        else:
-            found.setdefault(name, whole)
-            size += len(whole)
+            continue
+        if name in found and public_key.options(found[name]) != public_key.options(whole):
+            what = "the key appears with other options: the first line that has some is used"
+            wrong.append((number, what, "write it once"))
+        found[name] = narrower(found.get(name, whole), whole)
+        size += len(whole)
     return found, wrong
+
+
+def narrower(first: str, second: str) -> str:
+    """Return the one of two lines of the same key that has options, which restrict it; else the first."""
+    return second if public_key.options(second) and not public_key.options(first) else first
 
 
 def stripped(value: object) -> str:

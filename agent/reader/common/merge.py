@@ -19,11 +19,12 @@ from agent.config.model import (
     merge_parts,
     program,
 )
+from agent.lib import public_key
 from agent.lib.digest import sha256
 from agent.lib.records import replace
 from agent.reader.common import fields, password_hashes, values
 from agent.reader.common.bounds import is_text
-from agent.reader.common.problem import ERROR, HARMLESS, Problem, bounded, shown
+from agent.reader.common.problem import ERROR, HARMLESS, UNSUPPORTED, Problem, bounded, shown
 from agent.reader.common.result import Reading
 
 TYPE_CHECKING = False
@@ -96,9 +97,11 @@ class Draft:
         self._users: dict[str, User] = {}
         self._scripts: list[tuple[tuple[int, str], Script]] = []
         self._boot: list[Script] = []
-        self._files: dict[str, File] = {}
+        #: By path, and whether they are written at the boot's end.
+        self._files: dict[tuple[str, bool], File] = {}
         self._is_default_user_lost = False
-        self._deferred: set[str] = set()
+        #: For each account that a document describes, the document's name.
+        self._described: dict[str, str] = {}
         self._groups: dict[str, Group] = {}
 
     def reading(self) -> Reading:
@@ -112,8 +115,8 @@ class Draft:
             users=tuple(self._users.values()),
             scripts=tuple(script for _, script in sorted(self._scripts, key=lambda one: one[0])),
             boot=tuple(self._boot),
-            files=tuple(file for key, file in self._files.items() if key not in self._deferred),
-            deferred=tuple(file for key, file in self._files.items() if key in self._deferred),
+            files=tuple(file for (_, is_late), file in self._files.items() if not is_late),
+            deferred=tuple(file for (_, is_late), file in self._files.items() if is_late),
             groups=tuple(self._groups.values()),
             naming=self.naming,
             sshd=self.sshd,
@@ -153,7 +156,7 @@ class Draft:
         self._users[user.name] = replace(
             known,
             password=known.password or (None if has_password else user.password),
-            keys=tuple({fields.key(line)[0]: line for line in (*user.keys, *known.keys)}.values()),
+            keys=_keys(known.keys, user.keys),
             admin=known.admin or user.admin,
             groups=_merged(known.groups, user.groups),
             shell=known.shell or user.shell,
@@ -162,6 +165,11 @@ class Draft:
             # A later document does not lock an account that has a password.
             locked=known.locked and not (user.password or secret),
         )
+
+    def described_by(self, account: str, document: str) -> str:
+        """Return the name of the other document that describes an account, "" if it is this one."""
+        other = self._described.setdefault(account, document)
+        return other if other != document else ""
 
     def _name_default_user(self) -> None:
         """Give the default account the name that a document has for it."""
@@ -231,6 +239,7 @@ class Draft:
         found, wrong = fields.keys(list(lines))
         for number, what, hint in wrong:
             self.add_problem(f"{path} line {number}", what, hint)
+        self._name_other_options(name, found, path)
         self._keys_size += sum(map(len, found.values()))
         if self._keys_size > KEYS:
             self.add_problem(
@@ -238,6 +247,15 @@ class Draft:
             )
         elif found:
             self.add_user(User(name, keys=tuple(found.values())))
+
+    def _name_other_options(self, name: str, found: dict[str, str], path: str) -> None:
+        """Add a problem for each key that the account has already with other options."""
+        user = self._users.get(name)
+        for line in user.keys if user else ():
+            other = found.get(fields.key(line)[0], line)
+            if public_key.options(other) != public_key.options(line):
+                what = "a key appears again with other options: the first line that has some is used"
+                self.add_problem(path, what, "write it once", severity=UNSUPPORTED)
 
     def add_program(
         self,
@@ -271,27 +289,25 @@ class Draft:
         known = self._groups.get(group.name, group)
         self._groups[group.name] = replace(group, members=_merged(known.members, group.members))
 
-    def add_file(
-        self, file: File, content: bytes, path: str, *, deferred: bool = False, is_later: bool = False
-    ) -> bool:
-        """Add a file to write, with ``deferred`` at the boot's end; its name and digest are set here. With
-        ``is_later`` it replaces the one of its path, from the same document. Return whether it was added.
+    def add_file(self, file: File, content: bytes, path: str, *, deferred: bool = False) -> bool:
+        """Add a file to write, with ``deferred`` at the boot's end; its name and digest are set here. Return
+        whether it was added.
         """
-        if file.path in self._files and not file.append and not is_later:
+        place = file.path, deferred
+        known = self._files.get(place)
+        if not file.append and (known or (file.path, not deferred) in self._files):
             what = "the file appears twice; the first is used"
             self.add_problem(path, what, "write it once", severity=HARMLESS)
             return False
         has_room = self._has_room(content, path)
         if has_room:
-            if is_later and not file.append and file.path in self._files:
-                self._size -= len(self.kept.pop(self._files.pop(file.path).name))
-                self._deferred.discard(file.path)
+            if known:
+                before = self.kept.pop(known.name)
+                self._size -= len(before)
+                file, content = appended(known, file), before + content
             name = self._unused_name(f"file-{sha256(file.path.encode()).hexdigest()[:12]}")
             self.store_content(name, content, path)
-            place = f"{file.path}\0{name}" if file.append else file.path
             self._files[place] = replace(file, name=name, digest=sha256(content).hexdigest())
-            if deferred:
-                self._deferred.add(place)
         return has_room
 
     def store_content(self, name: str, content: bytes, path: str) -> None:
@@ -322,6 +338,27 @@ class Draft:
         if name not in taken:
             return name
         return next(free for n in range(2, 1 << 20) if (free := f"{name}-{n}") not in taken)
+
+
+def appended(file: File, more: File) -> File:
+    """Return a file to which another one's content is appended; with the owner and mode that this gives."""
+    return replace(
+        file,
+        owner=more.owner if more.sets_owner else file.owner,
+        group=more.group if more.sets_owner else file.group,
+        mode=more.mode if more.sets_mode else file.mode,
+        sets_owner=file.append and (file.sets_owner or more.sets_owner),
+        sets_mode=file.append and (file.sets_mode or more.sets_mode),
+    )
+
+
+def _keys(first: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each key once: in its first line, unless only another one restricts it."""
+    found = {fields.key(line)[0]: line for line in more}
+    for line in first:
+        name = fields.key(line)[0]
+        found[name] = fields.narrower(line, found.get(name, line))
+    return tuple(found.values())
 
 
 def _merged(first: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

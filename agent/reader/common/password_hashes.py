@@ -37,7 +37,7 @@ _METHODS = (
 #: crypt(5) allows up to 31 and 999,999,999, which take days for one login.
 _BCRYPT_COST, _ROUNDS = range(4, 17), range(1000, 5_000_001)
 #: The beginning of a text that is meant as a hash of any method.
-_MEANT = re.compile(r"\$(?:[0-9]|2[abxy]|y|gy|md5|sha1)[$,]", re.ASCII)
+_MEANT = re.compile(r"\$(?:[0-9]|2[abxy]|y|gy|md5|sha1)[$,]|\$[a-z][a-z0-9-]{1,20}\$[^$]+\$", re.ASCII)
 _LONGEST = 256
 _REMEDY = "make one with: mkpasswd --method=yescrypt"
 

@@ -1,18 +1,22 @@
 """The keys of ``#cloud-config`` about accounts: user, users, groups, their passwords and their keys.
 
-Format: cloud-init's module reference. ``default`` and ``user`` are the account of CONFIG_DEFAULT_USER.
+Format: cloud-init's module reference. ``default`` and ``user`` are the account of CONFIGDEFAULT_NAME_USER.
 """
 
 from __future__ import annotations
 
+import re
+
 from agent.config.model import AccountOptions, Group, User
+from agent.lib import public_key
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, password_hashes, values
-from agent.reader.common.bounds import Unreadable
 from agent.reader.common.lenient import ITSELF, part, parts, unused, value
-from agent.reader.common.merge import DEFAULT, USERS, PasswordForm
+from agent.reader.common.merge import DEFAULT, PasswordForm
+from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.common.values import Choice, Whole
+from agent.reader.formats.cloud_account_forms import DEFAULT_NAME, RANDOM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,14 +25,15 @@ if TYPE_CHECKING:
 
     from agent.reader.common.merge import Draft
 
-#: The name of the default account in ``users``.
-_DEFAULT = "default"
-#: Maximum groups of an account, and maximum names in one string.
-_GROUPS = 256
 #: Top-level keys about accounts that are not handled, with the reason.
 REFUSED = {"ssh_import_id": "keys are not fetched from the network; deliver ssh_authorized_keys"}
-#: Keys that are read before the document is validated.
-_KEYS = ("user", "users", "groups", "name", "packages", "ntp")
+#: Why there is no random password.
+_NOT_RANDOM = (
+    "a random password could only be shown on the console, for all to read: not set",
+    "give the password, or its crypt(3) hash",
+)
+#: A rule of sudoers(5) says where, and what: HOST = COMMAND.
+_RULE = re.compile(r"[^=]+=[^=]")
 
 
 # -- readers -------------------------------------------------------------------------
@@ -38,10 +43,13 @@ def rules(written: object) -> tuple[str, ...]:
     """Return rules of sudoers(5); none for null and false. An invalid one is not left out alone: the others
     may allow what it forbids.
     """
-    if written is None or written is False or (isinstance(written, str) and written.lower() == "false"):
+    if written is None or values.is_false(written):
         return ()
     many = written if isinstance(written, list) else [written]
-    return tuple(rule for rule in map(values.line, many) if rule)
+    found = tuple(rule for rule in map(values.line, many) if rule)
+    if not all(map(_RULE.match, found)):
+        raise ValueError("not a rule of sudoers(5); write for example ALL=(ALL) ALL, or false for none")
+    return found
 
 
 def comment(written: object) -> str | None:
@@ -68,8 +76,11 @@ def date(written: object) -> str:
 
 
 def optional_path(written: object) -> str:
-    """Return an absolute path; "" for an empty string or null."""
-    return values.path(written) if fields.stripped(written) else ""
+    """Return an absolute path for a field of passwd(5); "" for an empty string or null."""
+    found = fields.stripped(written)
+    if ":" in found:
+        raise ValueError("contains a colon, which separates the fields of /etc/passwd; write another path")
+    return values.path(found.rstrip("/") or found) if found else ""
 
 
 def optional_group(written: object) -> str:
@@ -87,7 +98,9 @@ def _key_of_dictionary(written: object) -> object:
     if isinstance(written, dict) and len(written) == 1:
         ((before, after),) = written.items()
         if after is None or isinstance(after, str):
-            return f"{before}: {after or ''}".strip(WHITE)
+            # Or a name for the key.
+            is_name = public_key.split(before) is None and public_key.split(after or "") is not None
+            return after if is_name else f"{before}: {after or ''}".strip(WHITE)
     return written
 
 
@@ -129,6 +142,7 @@ unused(
         "ssh_import_id": "keys are not fetched from the network",
         "ssh_redirect_user": "logins are not redirected to the default user",
     },
+    off=("ssh_redirect_user",),
 )
 
 
@@ -176,99 +190,6 @@ class Accounts:
     chpasswd: Passwords | None = part(Passwords)
 
 
-# -- other forms ---------------------------------------------------------------------
-
-
-def normalise(document: dict[str, Any]) -> None:
-    """Convert the other forms of ``user``, ``users`` and ``groups`` into dictionaries and lists of them."""
-    _spell(document)
-    if document.get("user") in (None, "", [], {}):
-        document.pop("user", None)
-    if user := document.get("user"):
-        document["user"] = {"name": user.strip(WHITE)} if isinstance(user, str) else user
-        if isinstance(user, dict):
-            _spell(user)
-            user.setdefault("name", _DEFAULT)
-    if "users" in document:
-        document["users"] = list(_users(document["users"]))
-    if "groups" in document:
-        document["groups"] = list(_groups(document["groups"]))
-    for account in (document.get("user"), *_listed(document.get("users"))):
-        if isinstance(account, dict):
-            _spell(account)
-            if "groups" in account:
-                account["groups"] = _names(account["groups"])
-
-
-def _spell(document: dict[str, Any]) -> None:
-    """Spell the keys that are read here as they are declared."""
-    for key in [key for key in document if key not in _KEYS]:
-        name = key.strip(WHITE).lower()
-        if name in _KEYS and name not in document:
-            document[name] = document.pop(key)
-
-
-def _listed(written: Any) -> list[Any]:
-    return written if isinstance(written, list) else []
-
-
-def _users(written: Any) -> Iterator[Any]:
-    """Yield each account as a dictionary, and what cannot be one unchanged. ``default`` alone says nothing:
-    keys and passwords without a name are that account's in any case.
-    """
-    if isinstance(written, dict):
-        yield from _users_of_dictionary(written)
-        return
-    for one in written if isinstance(written, list) else [written]:
-        if isinstance(one, str):
-            yield from ({"name": name} for name in _split(one, USERS) if name != _DEFAULT)
-        elif one is not None:
-            yield one
-
-
-def _users_of_dictionary(written: dict[str, Any]) -> Iterator[Any]:
-    for name, one in written.items():
-        if isinstance(one, dict):
-            yield {"name": name} | one
-        elif name != _DEFAULT and not _is_false(one):
-            yield {"name": name}
-
-
-def _groups(written: Any) -> Iterator[Any]:
-    for one in written if isinstance(written, list) else [written]:
-        if isinstance(one, dict):
-            yield from ({"name": name, "members": _names(members)} for name, members in one.items())
-        elif isinstance(one, str):
-            yield from ({"name": name} for name in _split(one, _GROUPS))
-        elif one is not None:
-            yield one
-
-
-def _split(written: str, most: int) -> Iterator[str | Unreadable]:
-    """Yield the names in a string with commas between them."""
-    for name in written.split(",", most):
-        if "," in name:
-            yield Unreadable(f"more than {most} names")
-        elif name.strip(WHITE):
-            yield name.strip(WHITE)
-
-
-def _names(written: Any) -> Any:
-    """Return a list of the names in a string with commas, in a list or in the keys of a dictionary."""
-    if isinstance(written, str):
-        written = list(_split(written, _GROUPS))
-    if isinstance(written, dict):
-        written = list(written)
-    if not isinstance(written, list):
-        return written
-    found = [one for one in written if one is not None and one != ""]
-    return found if len(found) <= _GROUPS else Unreadable(f"more than {_GROUPS} names")
-
-
-def _is_false(written: Any) -> bool:
-    return written is False or (isinstance(written, str) and written.lower() in ("false", "no", "off"))
-
-
 # -- the draft -----------------------------------------------------------------------
 
 
@@ -298,7 +219,7 @@ def _add_default_user(user: Account | None, name: str, draft: Draft, *, names_us
             "correct it; they must not go to another account",
         )
         draft.lose_default_user()
-    elif user is not None and user.name != _DEFAULT and user.name:
+    elif user is not None and user.name != DEFAULT_NAME and user.name:
         draft.default_user = draft.default_user or user.name
 
 
@@ -306,15 +227,17 @@ def _add_account(account: Account, path: str, draft: Draft, *, is_default: bool 
     if account.name is None:
         draft.add_problem(f"{path}.name", "empty: left out", "name the account")
         return
-    is_default = is_default or account.name == _DEFAULT
-    field, plain = account.passwd or account.hashed_passwd, account.plain_text_passwd
+    is_default = is_default or account.name == DEFAULT_NAME
+    if other := draft.described_by(DEFAULT if is_default else account.name, path.partition(": ")[0]):
+        what = f"not used: {other} describes the account, and has precedence"
+        draft.add_problem(path, what, "", severity=HARMLESS)
+        draft.plain += bool(account.plain_text_passwd)
+        return
+    field, plain = _password(account, path, draft)
     hashed, is_locked = password_hashes.shadow_field(field) if field else (None, False)
-    draft.plain += bool(plain)
-    if not draft.is_valid_password(plain, f"{path}.plain_text_passwd"):
-        plain = ""
     # As in cloud-init: locked unless the document says otherwise, even with a password. The default account
     # may be root, and gets its password by other keys.
-    locks = account.lock_passwd if account.lock_passwd is not None else account.name != _DEFAULT
+    locks = account.lock_passwd if account.lock_passwd is not None else account.name != DEFAULT_NAME
     user = User(
         DEFAULT if is_default else account.name,
         password=hashed,
@@ -324,8 +247,25 @@ def _add_account(account: Account, path: str, draft: Draft, *, is_default: bool 
         locked=locks or is_locked,
         options=_options(account),
     )
-    draft.add_user(user, plain if plain and not field else "")
+    draft.plain += bool(account.plain_text_passwd and not plain)
+    draft.add_user(user, plain)
     draft.add_keys(user.name, account.ssh_authorized_keys, f"{path}.ssh_authorized_keys", is_document=True)
+
+
+def _password(account: Account, path: str, draft: Draft) -> tuple[str, str]:
+    """Return the field of shadow(5) and the plain password; only one of them, the one that cloud-init sets
+    last.
+    """
+    plain = account.plain_text_passwd
+    if not draft.is_valid_password(plain, f"{path}.plain_text_passwd"):
+        plain = ""
+    given = {"hashed_passwd": account.hashed_passwd, "plain_text_passwd": plain, "passwd": account.passwd}
+    used, *others = [key for key, text in given.items() if text] or [""]
+    for other in others:
+        if given[other] != given[used]:
+            what, hint = f"not used: {used} has precedence", "write one of them"
+            draft.add_problem(f"{path}.{other}", what, hint, severity=UNSUPPORTED)
+    return (given[used] or "", "") if used.endswith("hed_passwd") or used == "passwd" else ("", plain)
 
 
 def _options(account: Account) -> AccountOptions | None:
@@ -349,8 +289,11 @@ def _options(account: Account) -> AccountOptions | None:
 
 def _add_passwords(found: Accounts, name: str, draft: Draft) -> None:
     given = found.chpasswd or Passwords()
-    if found.password:
+    if found.password in RANDOM:
+        draft.add_problem(f"{name}: password", *_NOT_RANDOM)
+    elif found.password:
         draft.add_password(DEFAULT, found.password, f"{name}: password", expire=given.expire)
+    wanted = dict[str, tuple[str, str, PasswordForm]]()
     for place, written, password, form in (*_lines(given), *_entries(given)):
         path = f"{name}: chpasswd.{place}"
         try:
@@ -361,16 +304,23 @@ def _add_passwords(found: Accounts, name: str, draft: Draft) -> None:
             what, _, hint = str(error).partition("; ")
             draft.add_problem(path, what, hint)
             continue
-        if password in ("", "R", "RANDOM"):
-            random = "a random password could only be shown on the console, for all to read: not set"
-            what = random if password else "no password: left out"
-            draft.add_problem(path, what, "give the password, or its crypt(3) hash")
+        if password in RANDOM:
+            draft.add_problem(path, *_NOT_RANDOM)
+        elif not password:
+            draft.add_problem(path, "no password: left out", "give the password, or its crypt(3) hash")
         else:
-            draft.add_password(account, password, path, form=form, expire=given.expire)
+            if account in wanted and wanted[account][1] != password:
+                what = "the account appears again: the last password is set"
+                draft.add_problem(wanted[account][0], what, "write it once")
+            wanted[account] = path, password, form
+    for account, (path, password, form) in wanted.items():
+        draft.add_password(account, password, path, form=form, expire=given.expire)
 
 
 def _lines(given: Passwords) -> Iterator[tuple[str, object, str, PasswordForm]]:
     for number, line in enumerate(given.list, start=1):
+        if isinstance(line, str) and not line.strip(WHITE):
+            continue
         name, _, password = line.partition(":") if isinstance(line, str) else (line, "", "")
         yield f"list line {number}", name, password, PasswordForm.EITHER
 

@@ -5,16 +5,26 @@ Format: cloud-init's module reference. Values of earlier documents (another part
 
 from __future__ import annotations
 
+import re
 import shlex
 
 from agent.config.model import File, Naming, merge_parts
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
+from agent.reader.common.bounds import Typed
 from agent.reader.common.lenient import ITSELF, parts, unused, validate, value
+from agent.reader.common.merge import appended
 from agent.reader.common.problem import HARMLESS
 from agent.reader.common.values import Choice
-from agent.reader.formats import cloud_accounts, cloud_ssh, cloud_system, cloud_unhandled, yaml_events
+from agent.reader.formats import (
+    cloud_account_forms,
+    cloud_accounts,
+    cloud_ssh,
+    cloud_system,
+    cloud_unhandled,
+    yaml_events,
+)
 from agent.reader.formats.gzip_data import gunzip
 
 TYPE_CHECKING = False
@@ -44,6 +54,26 @@ def content(written: object) -> bytes:
     return written if isinstance(written, bytes) else values.number_or_text(written).encode()
 
 
+def permissions(written: object) -> int:
+    """Return a file's mode. A number without quotes may be octal digits as they are written, or the number
+    that YAML or JSON made of them (420 of 0644): it is taken where only one of both is a usual mode.
+    """
+    digits = str(written).strip(WHITE) if isinstance(written, Typed | int) else ""
+    if not re.fullmatch("[1-9][0-9]{0,3}", digits):
+        return values.mode(written)
+    octal = int(digits, 8) if re.fullmatch("[0-7]+", digits) else 0
+    usual = {mode for mode in (octal, int(digits)) if _is_usual(mode)}
+    if len(usual) != 1:
+        raise ValueError('not a file mode without doubt; write its octal digits in quotes: "0644"')
+    return usual.pop()
+
+
+def _is_usual(mode: int) -> bool:
+    """Return whether no one may do more than the owner, and others no more than the group."""
+    owner, group, others = mode >> 6, mode >> 3 & 7, mode & 7
+    return 0 < owner <= 7 and owner | group == owner and group | others == group
+
+
 def etc_hosts(written: object) -> str:
     """Return a value of ``Naming.hosts``, for a boolean, localhost or template; "" for null."""
     word = fields.stripped(written).lower() if isinstance(written, str) else written
@@ -59,13 +89,13 @@ class Written:
     path: str = value(values.path)
     content: bytes = value(content, b"", exact=True)
     encoding: str = value(_ENCODINGS, "", exact=True)
-    owner: str = value(values.line, "root:root", exact=True)
-    permissions: int = value(values.mode, 0o644, exact=True)
+    owner: str = value(values.line, "", exact=True)
+    permissions: int | None = value(permissions, None, exact=True)
     append: bool = value(values.boolean, default=False, exact=True)
     defer: bool = value(values.boolean, default=False, exact=True)
 
 
-unused(Written, refused={"source": "content is not fetched from elsewhere"})
+unused(Written, refused={"source": "content is not fetched from elsewhere"}, off=("source",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +139,7 @@ def parse(text: str, name: str, draft: Draft) -> dict[str, Any] | None:
 
 def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> None:
     """Add the document's configuration to the draft; ``prefix`` is that of its programs' names."""
-    cloud_accounts.normalise(document)
+    draft.add_problems(name, cloud_account_forms.normalise(document))
     cloud_system.normalise(document)
     names_user = bool(document.get("user"))
     found, problems = validate(CloudConfig, document)
@@ -142,38 +172,57 @@ def _add_names(found: CloudConfig, draft: Draft) -> None:
         draft.naming = merge_parts(draft.naming, naming)
 
 
+@dataclass(slots=True)
+class _Item:
+    """A file of the document: its place there, and the content of all items that are one file."""
+
+    at: str
+    file: File
+    contents: list[bytes]
+
+
 def _add_files(files: list[Written | None], name: str, draft: Draft) -> None:
-    """Add the files. As in cloud-init, a later item overwrites the file of an earlier one."""
-    written = dict[str, str]()
-    for place, file in enumerate(files):
-        if file is None or not _file(file, f"{name}[{place}]", draft, is_later=file.path in written):
+    """Add the files. As in cloud-init, a later item overwrites the file of an earlier one, or appends."""
+    found: dict[tuple[str, bool], _Item] = {}
+    for number, written in enumerate(files):
+        if written is None:
             continue
-        if earlier := written.get(file.path):
-            what = "overwritten by a later item of the same path"
-            draft.add_problem(earlier, what, "write it once", severity=HARMLESS)
-        written[file.path] = f"{name}[{place}]"
+        at = f"{name}[{number}]"
+        try:
+            content, file = _unpacked(written.content, written.encoding), _file(written)
+        except ValueError as error:
+            what, _, hint = str(error).partition("; ")
+            draft.add_problem(at, f"{what}: left out", hint)
+            continue
+        place = written.path, written.defer
+        if file.append and place in found:
+            found[place].file = appended(found[place].file, file)
+            found[place].contents.append(content)
+            continue
+        if not file.append:
+            for earlier in [found.pop(key, None) for key in (place, (written.path, not written.defer))]:
+                if earlier is not None:
+                    what = "overwritten by a later item of the same path"
+                    draft.add_problem(earlier.at, what, "write it once", severity=HARMLESS)
+        found[place] = _Item(at, file, [content])
+    for (_, is_late), item in found.items():
+        draft.add_file(item.file, b"".join(item.contents), item.at, deferred=is_late)
 
 
-def _file(file: Written, path: str, draft: Draft, *, is_later: bool) -> bool:
-    """Add the file; return whether it is written whole, and not by a document with precedence."""
-    owner, _, group = file.owner.partition(":")
-    try:
-        found = _unpacked(file.content, file.encoding)
-        made = File(
-            file.path,
-            "",
-            "",
-            owner=values.owner(owner or "root"),
-            group=values.owner(group or owner or "root"),
-            mode=file.permissions,
-            append=file.append,
-        )
-    except ValueError as error:
-        what, _, hint = str(error).partition("; ")
-        draft.add_problem(path, f"{what}: left out", hint)
-        return False
-    is_first = draft.add_file(made, found, path, deferred=file.defer, is_later=is_later)
-    return is_first and not file.append
+def _file(written: Written) -> File:
+    """Return the file, without its content. Raise ValueError."""
+    owner, _, group = (written.owner or "root").partition(":")
+    return File(
+        written.path,
+        "",
+        "",
+        owner=values.owner(owner or "root"),
+        group=values.owner(group or owner or "root"),
+        mode=0o644 if written.permissions is None else written.permissions,
+        append=written.append,
+        sets_owner=written.append and bool(written.owner),
+        sets_mode=written.append and written.permissions is not None,
+    )
 
 
 def _unpacked(packed: bytes, encoding: str) -> bytes:

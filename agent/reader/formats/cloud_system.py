@@ -17,6 +17,7 @@ from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.common.values import Choice, Whole
 from agent.reader.formats import cloud_disks, cloud_ssh
 from agent.reader.formats import cloud_system_values as written_as
+from agent.reader.formats.cloud_account_forms import in_place, listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,18 +202,15 @@ def normalise(document: dict[str, Any]) -> None:
     """Convert the other forms of keys that depend on more than one value."""
     if document.get("ntp", {}) is None:
         document["ntp"] = {}
-    listed = document.get("packages")
-    if isinstance(listed, list):
+    if isinstance(many := document.get("packages"), list):
         # Packages of one manager: each of them an item of its own, so that a wrong one costs only itself.
-        document["packages"] = [
-            one
-            for entry in listed
-            for one in (
-                [{kind: inner} for kind, several in entry.items() for inner in several]
-                if isinstance(entry, dict) and all(isinstance(several, list) for several in entry.values())
-                else [entry]
-            )
-        ]
+        document["packages"] = in_place(map(_packages_of_manager, many))
+
+
+def _packages_of_manager(written: Any) -> list[Any]:
+    if not isinstance(written, dict):
+        return [written]
+    return [{kind: one} for kind, several in written.items() for one in listed(several)]
 
 
 def add(found: SystemKeys, name: str, draft: Draft) -> None:

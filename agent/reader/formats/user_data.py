@@ -9,7 +9,6 @@ application) is only stored for ``gandi-agent get user-data``.
 from __future__ import annotations
 
 import re
-from copy import deepcopy
 
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import WHITE, number
@@ -18,6 +17,7 @@ from agent.reader.common.document import read_text, small
 from agent.reader.common.merge import KINDS, USER_DATA, Draft
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED, shown
 from agent.reader.formats import cloud_config, cloud_config_archive, cloud_config_merge, mime, template
+from agent.reader.formats.cloud_account_forms import has_plain_password
 from agent.reader.formats.gzip_data import GZIP, gunzip
 from agent.reader.formats.mime import Part
 from agent.reader.formats.part_types import (
@@ -51,6 +51,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n \t]{8,}+={0,2}[\r\n \t]*+")
 #: In a first line: a key with its value, or how a line end is written elsewhere.
 _LOST_LINES = re.compile(r"[A-Za-z]:(?: |\Z)|\\n|%0[Aa]")
+_PASSWORD = re.compile(r"(?i)passwo?r?d[\"']?[ \t]*:")
 _EXPLAINED = "begin it with #! for a script, with #cloud-config for configuration"
 
 
@@ -282,6 +283,9 @@ def _config(part: Part, data: _UserData) -> None:
     for place, text in enumerate(texts, start=1):
         name = part.name if len(texts) == 1 else f"{part.name}, document {place}"
         document = cloud_config.parse(text, name, data.draft)
+        # Of what is not read, by its words.
+        is_read = document is not None and "\n---" not in text
+        data.draft.plain += has_plain_password(document) or (not is_read and bool(_PASSWORD.search(text)))
         if document is None or not _holds_anything(text, document, name, data.draft):
             continue
         spelled = [key for key in document if lenient.plain(key) == "launch_index"]
@@ -294,8 +298,6 @@ def _config(part: Part, data: _UserData) -> None:
             is_ours = False
         if is_ours:
             data.configs.append((name, document, rules))
-        else:
-            data.draft.plain += _plain_passwords(document)
 
 
 def _at_marks(text: str) -> list[str]:
@@ -338,17 +340,7 @@ def _add_configs(name: str, data: _UserData) -> None:
     for part, key, what in lost:
         hint = "give merge_how with other rules to combine them"
         draft.add_problem(f"{part}: {shown(key)}", what, hint, severity=HARMLESS)
-    if len(data.configs) > 1:
-        # A password that is replaced is still in the data, which would be stored.
-        draft.plain += sum(_plain_passwords(one) for _, one, _ in data.configs)
     if document:
         cloud_config.apply(
             document, data.configs[0][0] if len(data.configs) == 1 else name, draft, data.prefix
         )
-
-
-def _plain_passwords(document: dict[str, Any]) -> int:
-    """Return the number of plain passwords in a document that is not applied."""
-    draft = Draft("")
-    cloud_config.apply(deepcopy(document), "", draft, "")
-    return draft.plain

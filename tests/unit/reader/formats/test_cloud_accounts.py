@@ -236,8 +236,54 @@ def test_a_lock_is_never_a_password(lock: str, form: str) -> None:
 
 
 def test_a_hash_stays_when_a_later_document_locks() -> None:
-    config, _ = read(f"chpasswd: {{expire: false, list: ['bob:{HASH}', 'bob:*']}}")
+    draft = Draft("test")
+    for name, password in (("user-data", HASH), ("vendor-data", "*")):
+        text = f"#cloud-config\nchpasswd: {{expire: false, list: ['bob:{password}']}}"
+        user_data.read(text.encode(), name, draft, vendor=name == "vendor-data")
+    config = draft.reading().config
+    assert config is not None
     assert (config.users[0].password, config.users[0].locked) == (HASH, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "users: [{name: ann, plain_text_passwd: s3cr3t, colour: red}]",
+        "users: [{plain_text_passwd: s3cr3t}]",
+        "users: [{name: ann, passwd: s3cr3t}]",
+        "users: [{name: ann, plain-text-passwd: [s3cr3t]}]",
+        "user: {name: ann, doas: x}\npassword: s3cr3t",
+        "password: [s3cr3t]",
+        "chpasswd: {list: ['no name:s3cr3t']}",
+        "chpasswd: {list: [ann: s3cr3t]}",
+        "chpasswd: 'ann:s3cr3t'",
+        "chpasswd: {users: [{name: ann, password: s3cr3t, salt: y, type: text}]}",
+        "password: s3cr3t\nusers: [",
+        "hostname: vm1\n---\npassword: s3cr3t",
+    ],
+)
+def test_data_with_a_plain_password_are_not_stored_also_if_it_is_left_out(text: str) -> None:
+    _, reading = read(text)
+    assert not reading.files
+    assert problems(reading)["user-data"] in (ERROR, HARMLESS)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"users: [{{name: ann, passwd: {HASH}, lock_passwd: false}}]",
+        f"chpasswd: {{expire: true, list: ['ann:{HASH}', 'bob:*'], users: [{{name: eve, type: RANDOM}}]}}",
+        "password: null\nssh_pwauth: true",
+    ],
+)
+def test_data_without_a_plain_password_are_stored(text: str) -> None:
+    assert "user-data" in read(text)[1].files
+
+
+def test_of_two_passwords_of_an_account_the_last_is_set_as_chpasswd_does() -> None:
+    config, reading = read(f"chpasswd: {{expire: false, list: ['bob:{HASH}', 'ann:x', 'bob:*']}}")
+    assert config.users[0] == User("bob", locked=True, options=AccountOptions(lock="*"))
+    assert problems(reading) == {"chpasswd.list line 1": ERROR, "user-data": HARMLESS}
 
 
 @pytest.mark.parametrize("entry", ["{name: bob, type: RANDOM}", "{name: bob, password: R}"])
@@ -252,7 +298,7 @@ def test_a_random_password_is_refused(entry: str) -> None:
 def test_a_wrong_type_is_not_taken_for_a_hash() -> None:
     config, reading = read("chpasswd: {users: [{name: bob, password: x, type: rot13}]}")
     assert config.users == ()
-    assert problems(reading) == {"chpasswd.users[0].type": ERROR}
+    assert problems(reading) == {"chpasswd.users[0].type": ERROR, "user-data": HARMLESS}
 
 
 # -- names ---------------------------------------------------------------------------

@@ -333,7 +333,7 @@ def test_a_later_item_of_write_files_overwrites_the_file() -> None:
     assert reading.config is not None
     assert not reading.config.deferred
     written = [(file.path, reading.files[file.name]) for file in reading.config.files]
-    assert written == [("/etc/a", b"two"), ("/etc/b", b"one"), ("/etc/b", b"two")]
+    assert written == [("/etc/a", b"two"), ("/etc/b", b"onetwo")]
     said = {problem.path: problem.message for problem in reading.problems}
     assert "overwritten" in said["user-data: write_files[0]"]
     assert "base64" in said["user-data: write_files[2]"]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SOURCE = "cloudstack"
 #: Written by the platform in place of a password that was fetched before.
 SAVED = "saved_password"
+#: The password server's answer to a request that it does not take.
+_NONE = "bad_request"
 _METADATA = (
     *("service-offering", "availability-zone", "local-hostname", "local-ipv4", "public-ipv4"),
     *("public-hostname", "instance-id", "vm-id", "cloud-identifier", "hypervisor-host-name"),
@@ -41,7 +43,9 @@ def parse_files(files: Mapping[str, bytes]) -> Reading:
     drive = _Drive(files)
     draft = drive.draft
     password = drive.text("cloudstack/password/vm_password.txt").replace("\r", "").strip("\n")
-    if password.strip(WHITE) not in ("", SAVED):
+    if password.strip(WHITE) == _NONE:
+        draft.add_problem("vm_password.txt", "no password, but an error of the platform", "reset it again")
+    elif password.strip(WHITE) not in ("", SAVED):
         draft.add_password(DEFAULT, password, "vm_password.txt", form=PasswordForm.PLAIN)
     user = drive.names.find("cloudstack/userdata/user_data.txt")
     user = user or drive.names.find(f"{_OPENSTACK}/user_data")

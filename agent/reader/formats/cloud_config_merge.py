@@ -11,6 +11,7 @@ import re
 
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
+from agent.reader.common.bounds import Typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def merge(old: Any, new: Any, how: Rules) -> Any:
             return _dicts(old, new, how, how.dict)
         case list() if how.list is not None:
             return _lists(old, new, how, how.list)
-        case str() if how.str is not None:
+        case str() if how.str is not None and not isinstance(old, Typed):
             is_more = "append" in how.str and isinstance(new, str)
             return old + new if is_more else how.prefer(new, old)
     return how.prefer(old, new)
@@ -159,6 +160,8 @@ def _keeps(options: tuple[str, ...]) -> bool:
 
 def _recurses(value: Any, options: tuple[str, ...]) -> bool:
     match value:
+        case Typed():
+            return False  # A number, or true or false, is no text.
         case dict():
             return "recurse_dict" in options
         case list():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from email.errors import InvalidBase64LengthDefect
+from email.errors import CloseBoundaryNotFoundDefect, InvalidBase64LengthDefect
 from email.parser import BytesParser
 from itertools import islice
 
@@ -13,7 +13,9 @@ from agent.reader.common.document import small
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from email.message import Message
+    from typing import Any
 
     from agent.reader.common.merge import Draft
 
@@ -28,6 +30,14 @@ _MULTIPART = re.compile(rb"(?i)content-type:\s*(?:multipart|message)/")
 _HEAD = re.compile(rb"(?i)(?:content-type|mime-version|content-transfer-encoding):|From ")
 #: A header of any name, and that which makes it one of a MIME message.
 _ANY_HEADER, _MIME = re.compile(rb"[A-Za-z][A-Za-z-]*:[ \t]"), re.compile(rb"(?i)\nmime-version:")
+#: The encodings that the standard library decodes.
+_ENCODINGS = (
+    *("", "7bit", "8bit", "binary", "base64", "quoted-printable"),
+    *("x-uuencode", "uuencode", "uue", "x-uue"),
+)
+#: The beginning of user data that are no message, before or after the parts of one.
+_OUTSIDE = re.compile(r"(?i)[ \t\r\n]*(?:#!|#cloud-|#include|#part-handler|##[ \t]*template:)")
+_BLANK = WHITE.encode()
 _AGAIN = "make it again with a MIME tool"
 #: A message of each kind of part.
 _SAMPLE = b"""Content-Type: multipart/mixed; boundary=x
@@ -103,18 +113,47 @@ def split(raw: bytes, name: str, draft: Draft, depth: int) -> list[Part]:
 
 def _split(message: bytes, name: str) -> list[Part]:
     """Return the parts that are not empty, at most one more than PARTS."""
-    leaves = [part for part in BytesParser().parsebytes(message).walk() if not part.is_multipart()]
-    every = (_part(part, f"{name}, part {number}") for number, part in enumerate(leaves, start=1))
-    return list(islice((part for part in every if part.content.strip(WHITE.encode())), PARTS + 1))
+    whole = BytesParser().parsebytes(message)
+    has_boundary = whole.is_multipart() and whole.get_content_maintype() == "multipart"
+    leaves = enumerate(_leaves(whole, is_cut=has_boundary), start=1)
+    every = (_part(part, f"{name}, part {n}", is_cut=is_cut) for n, (part, is_cut) in leaves)
+    found = list(islice((one for one in every if one.damage or one.content.strip(_BLANK)), PARTS + 1))
+    texts = [text or "" for part in whole.walk() for text in (part.preamble, part.epilogue)]
+    if any(map(_OUTSIDE.match, texts)):
+        damage = f"text before or after the parts, which is in none of them; {_AGAIN}"
+        found.append(Part(name, b"", damage=damage))
+    return found
 
 
-def _part(part: Message, name: str) -> Part:
+def _leaves(part: Message, *, is_cut: bool) -> Iterator[tuple[Message, bool]]:
+    """Yield each part without parts of its own, and whether the message ends before that part does;
+    ``is_cut``: whether that may be so, as nothing follows this part.
+    """
+    if not part.is_multipart():
+        yield part, is_cut
+        return
+    if part.get_content_maintype() == "multipart":
+        is_cut = is_cut and any(isinstance(one, CloseBoundaryNotFoundDefect) for one in part.defects)
+    inner: Any = part.get_payload()
+    for one in inner:
+        yield from _leaves(one, is_cut=is_cut and one is inner[-1])
+
+
+def _part(part: Message, name: str, *, is_cut: bool) -> Part:
+    kind, encoding, damage = part.get_content_type(), _header(part, "Content-Transfer-Encoding"), ""
+    if encoding:
+        part.replace_header("Content-Transfer-Encoding", encoding)
     content = part.get_payload(decode=True)
-    kind, damage = part.get_content_type(), ""
     if any(isinstance(defect, InvalidBase64LengthDefect) for defect in part.defects):
         damage = "damaged base64; encode it again, whole"
-    elif kind.startswith("multipart/"):
+    elif encoding.lower() not in _ENCODINGS:
+        damage = "an unknown Content-Transfer-Encoding; write base64"
+    elif kind.startswith("multipart/") and isinstance(content, bytes) and content.strip(_BLANK):
         damage = f"a multipart message without its parts; {_AGAIN}"
+    elif is_cut:
+        damage = (
+            "the message ends without its last boundary, so this part may be cut short; deliver it whole"
+        )
     return Part(
         name,
         content if isinstance(content, bytes) else b"",

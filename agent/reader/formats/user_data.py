@@ -52,6 +52,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/\r\n \t]{8,}+={0,2}[\r\n \t]*+")
 #: In a first line: a key with its value, or how a line end is written elsewhere.
 _LOST_LINES = re.compile(r"[A-Za-z]:(?: |\Z)|\\n|%0[Aa]")
 _PASSWORD = re.compile(r"(?i)passwo?r?d[\"']?[ \t]*:")
+_TYPES = f"give it a type that is: {CONFIG} or {SCRIPT}"
 _EXPLAINED = "begin it with #! for a script, with #cloud-config for configuration"
 
 
@@ -136,6 +137,10 @@ def _read(part: Part, data: _UserData, depth: int) -> None:
 def _use(part: Part, kind: str, data: _UserData) -> None:
     """Add a part of this type. Raise ValueError if it cannot be read."""
     draft, prefix = data.draft, data.prefix or "user-"
+    if kind == CONFIG and mark(part.content) not in ("", CONFIG):
+        raise ValueError(
+            "its header says that it is a cloud-config, and its first line does not; correct one of them"
+        )
     if kind == CONFIG:
         _config(part, data)
     elif not _is_for_this_machine(part, part.launch_index, data):
@@ -155,9 +160,10 @@ def _use(part: Part, kind: str, data: _UserData) -> None:
         draft.add_problem(part.name, *REFUSED[kind])
     else:
         what = "neither a script nor #cloud-config" + (": left out" if data.prefix else ": only stored")
+        hint = _EXPLAINED
         if kind:
-            what = f"of the type {shown(kind)}, which is not supported: left out"
-        draft.add_problem(part.name, what, _EXPLAINED, severity=UNSUPPORTED)
+            what, hint = f"of the type {shown(kind)}, which is not supported: left out", _TYPES
+        draft.add_problem(part.name, what, hint, severity=UNSUPPORTED)
 
 
 def _report(name: str, draft: Draft, error: ValueError) -> None:
@@ -184,6 +190,8 @@ def _unpack(part: Part, data: _UserData) -> None:
         elif part.type in BY_CONTENT and not mark(begun(content)):
             content = _from_base64(content)
         if content is part.content:
+            if COMPRESSED.fullmatch(part.type):
+                raise ValueError("its header says that it is compressed, and it is not; correct one of them")
             part.content = begun(content)
             return
         part.content = content

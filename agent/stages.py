@@ -59,6 +59,9 @@ class Step:
     config_field: str = ""
     #: Few documents have that field: without it, the step is in no report.
     rare: bool = False
+    #: The beginning of the names of items that it withdraws: with one that is recorded the step also runs
+    #: without that field.
+    withdraws: str = ""
     #: Sets the system up as the platform's images are; skipped with CONFIG_DATASOURCE=none (hot-plug only).
     setup: bool = False
     #: Runs also for an image that is not booted (``apply --root``).
@@ -140,7 +143,14 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step(
             "swap file", "agent.steps.swap_file:apply", config_field="system.swap", rare=True, offline=True
         ),
-        Step("apt", "agent.steps.apt:apply", config_field="system.apt", rare=True, offline=True),
+        Step(
+            "apt",
+            "agent.steps.apt:apply",
+            config_field="system.apt",
+            rare=True,
+            withdraws="apt:",
+            offline=True,
+        ),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
@@ -279,8 +289,8 @@ def rerun_step(ctx: Context, name: str) -> Iterator[Item]:
 
 
 def is_due(ctx: Context, step: Step) -> bool:
-    """Return whether the step is run and reported: a rare one only if the document has its part."""
-    return not step.rare or bool(_field(ctx.config, step.config_field))
+    """Return whether the step is run and reported: a rare one only if the document has its part, or had."""
+    return not step.rare or _has_part(ctx, step)
 
 
 def run_step(ctx: Context, step: Step) -> StepReport:
@@ -290,9 +300,16 @@ def run_step(ctx: Context, step: Step) -> StepReport:
         ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
-    if step.config_field and not _field(ctx.config, step.config_field):
+    if step.config_field and not _has_part(ctx, step):
         return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
+
+
+def _has_part(ctx: Context, step: Step) -> bool:
+    """Return whether the document has the step's part, or had it when items were applied from it."""
+    if _field(ctx.config, step.config_field):
+        return True
+    return bool(step.withdraws and ctx.config and ctx.state.recorded_items(step.withdraws))
 
 
 def _field(config: object, path: str) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
+from agent.config.system import Apt
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
 from agent.lib.text import WHITE, words
@@ -18,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.system import Apt, AptSource
+    from agent.config.system import AptSource
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
@@ -50,10 +51,10 @@ _FIELDS = {"arch": "Architectures", "lang": "Languages", "target": "Targets", "p
 def apply(ctx: Context) -> Iterator[Item]:
     """Reconcile each file as one item. Raise ConfigError on a system without apt."""
     config = ctx.config
-    apt = config.system.apt if config and config.system else None
-    if config is None or apt is None:
+    if config is None:
         return
-    if not ctx.host.which("apt-get"):
+    apt = (config.system.apt if config.system else None) or Apt()
+    if apt != Apt() and not ctx.host.which("apt-get"):
         raise ConfigError("apt: not installed", hint="deliver the sources of this system by write_files")
     wanted: set[str] = set()
     for source in apt.sources:

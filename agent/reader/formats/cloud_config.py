@@ -141,14 +141,14 @@ def apply(document: dict[str, Any], name: str, draft: Draft, prefix: str) -> Non
     """Add the document's configuration to the draft; ``prefix`` is that of its programs' names."""
     draft.add_problems(name, cloud_account_forms.normalise(document))
     cloud_system.normalise(document)
-    names_user = bool(document.get("user"))
+    names_user, has_vendor_data = bool(document.get("user")), document.get("vendor_data") is not None
     found, problems = validate(CloudConfig, document)
     draft.add_problems(name, problems)
     _add_names(found, draft)
     draft.timezone = draft.timezone or found.timezone
     cloud_accounts.apply(found, name, draft, names_user=names_user)
     cloud_ssh.apply(found, name, draft)
-    cloud_system.add(found, name, draft)
+    cloud_system.add(found, name, draft, has_vendor_data=has_vendor_data)
     _add_files(found.write_files or [], f"{name}: write_files", draft)
     for key, boot in (("bootcmd", True), ("runcmd", False)):
         # An invalid one is reported, and costs itself; an empty one has no effect.

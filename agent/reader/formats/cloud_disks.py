@@ -112,7 +112,8 @@ def _type(code: str, kind: str) -> str:
     """Return the type of a partition as sfdisk(8) takes it."""
     found = code.upper() if kind == "gpt" else code.lower() or "83"
     if kind == "gpt":
-        found = _GUIDS.get(code.lower(), found)
+        # The type of an msdos table stands for sgdisk's, as in cloud-init's documentation.
+        found = _GUIDS.get(code.lower(), "") or _GUIDS.get(f"{code.lower()}00", found)
     if not (_GUID if kind == "gpt" else re.compile("[0-9a-f]{1,2}")).fullmatch(found):
         hint = "a GUID or one of 8200, 8300, 8e00, ef00, fd00" if kind == "gpt" else "two hexadecimal digits"
         raise ValueError(f"not a type of a partition in this table; write {hint}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 from agent.config.model import File, Sshd, merge_parts
+from agent.lib import public_key
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, values
@@ -36,6 +37,7 @@ HARMLESS = {
 REFUSED = {"disable_root_opts": "root's keys get no options; disable_root sets PermitRootLogin"}
 #: Types of host keys, and the mode and the end of the name of each of their files.
 _TYPES = ("rsa", "ecdsa", "ed25519")
+_PUBLIC = {"rsa": "ssh-rsa", "ecdsa": "ecdsa-sha2-", "ed25519": "ssh-ed25519"}
 _FILES = {"private": (0o600, ""), "public": (0o644, ".pub"), "certificate": (0o644, "-cert.pub")}
 _PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n.*\n-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)
 
@@ -75,6 +77,9 @@ def apply(found: Ssh, name: str, draft: Draft) -> None:
         path = f"{name}: ssh.emit_keys_to_console"
         what = "host keys are not shown on the console"
         draft.add_problem(path, what, "read them in /etc/ssh, or deliver ssh_keys", severity=UNSUPPORTED)
+    if found.ssh_genkeytypes == []:
+        what, hint = "no types: keys of each type are made", "name the types, or remove the key"
+        draft.add_problem(f"{name}: ssh_genkeytypes", what, hint, severity=UNSUPPORTED)
     certificates, has_keys = _add_host_keys(found.ssh_keys or {}, f"{name}: ssh_keys", draft)
     sshd = Sshd(
         found.ssh_pwauth,
@@ -98,7 +103,7 @@ def _add_host_keys(keys: dict[str, str | None], path: str, draft: Draft) -> tupl
         try:
             if kind not in _TYPES or of not in _FILES:
                 raise ValueError("not a host key; write for example ed25519_private")
-            content = _checked(content.strip(WHITE), is_private=of == "private")
+            content = _checked(content.strip(WHITE), kind, of)
         except ValueError as error:
             what, _, hint = str(error).partition("; ")
             draft.add_problem(f"{path}.{key[:40]}", f"{what}: left out", hint)
@@ -112,8 +117,12 @@ def _add_host_keys(keys: dict[str, str | None], path: str, draft: Draft) -> tupl
     return tuple(certificates), has_keys
 
 
-def _checked(content: str, *, is_private: bool) -> str:
-    if not is_private:
+def _checked(content: str, kind: str, of: str) -> str:
+    if of != "private":
+        written = public_key.split(values.key_line(content)) or ("", "", "")
+        is_of_type = written[0].startswith(_PUBLIC[kind]) and ("-cert-" in written[0]) == (of != "public")
+        if not is_of_type:
+            raise ValueError("of another type than its name says; write it under its own name")
         return values.key_line(content)
     content = content.replace("\r\n", "\n")
     if not _PRIVATE.fullmatch(content):

@@ -12,7 +12,7 @@ from agent.lib.canonical_json import canonical
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import values
-from agent.reader.common.lenient import ITSELF, named, part, parts, unused, value
+from agent.reader.common.lenient import ITSELF, named, part, parts, plain, unused, value
 from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.common.values import Choice, Whole
 from agent.reader.formats import cloud_disks, cloud_ssh
@@ -64,6 +64,7 @@ class AptSource:
     source: str = value(written_as.source, "", exact=True)
     key: str = value(written_as.armored, "", exact=True)
     filename: str = value(values.line, "")
+    append: bool = value(written_as.appended, default=True, exact=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ unused(
         "allow": "this machine serves no time",
         "config": "no template of the client's configuration is written: use write_files",
     },
+    off=("config",),
 )
 unused(CaCerts)
 unused(
@@ -167,7 +169,6 @@ unused(
     refused={
         "keyid": "a key is not fetched from the network: write it as key",
         "keyserver": "a key is not fetched from the network: write it as key",
-        "append": "the file is always written whole",
     },
 )
 unused(
@@ -179,6 +180,7 @@ unused(
         "keyid": "a key is not fetched from the network",
         "keyserver": "a key is not fetched from the network",
     },
+    off=("search_dns",),
 )
 unused(
     Apt,
@@ -202,6 +204,12 @@ def normalise(document: dict[str, Any]) -> None:
     """Convert the other forms of keys that depend on more than one value."""
     if document.get("ntp", {}) is None:
         document["ntp"] = {}
+    for key, off in (("growpart", {"mode": "off"}), ("vendor_data", {"enabled": False})):
+        if values.is_false(document.get(key)):
+            document[key] = off
+    if isinstance(certs := document.get("ca_certs"), dict):
+        for key in [key for key in certs if plain(key) == "trusted"]:
+            certs[key] = in_place(map(written_as.certificates, listed(certs[key])))
     if isinstance(many := document.get("packages"), list):
         # Packages of one manager: each of them an item of its own, so that a wrong one costs only itself.
         document["packages"] = in_place(map(_packages_of_manager, many))
@@ -213,9 +221,12 @@ def _packages_of_manager(written: Any) -> list[Any]:
     return [{kind: one} for kind, several in written.items() for one in listed(several)]
 
 
-def add(found: SystemKeys, name: str, draft: Draft) -> None:
-    """Add what the document says of the system to the draft."""
-    if found.vendor_data and not found.vendor_data.enabled:
+def add(found: SystemKeys, name: str, draft: Draft, *, has_vendor_data: bool) -> None:
+    """Add what the document says of the system to the draft; ``has_vendor_data``: it has that key, which
+    may be invalid.
+    """
+    # As in cloud-init: vendor data are used if it says so, or nothing.
+    if has_vendor_data and not (found.vendor_data and found.vendor_data.enabled):
         draft.ignores_vendor_data = True
     more = system.System(
         locale=found.locale,

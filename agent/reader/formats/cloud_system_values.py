@@ -22,7 +22,7 @@ _CERTIFICATE = re.compile(
 )
 _ARMOR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _SOURCE = re.compile(r"deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?[^ \t\n\[]+[ \t]+[^ \t\n]+[^\n]*")
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.0)?[ \t]*([BKMGT]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"([0-9]{1,15})(\.[0-9]{1,9})?[ \t]*([BKMGT]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: Names of mounts() for which cloud-init asks a metadata service.
 _ALIASES = re.compile(r"(?:ephemeral|ebs|root|swap|ami)[0-9]*(?:\.[0-9]+)?")
@@ -87,6 +87,16 @@ def certificate(written: object) -> str:
     return f"{found}\n"
 
 
+def certificates(written: object) -> list[object]:
+    """Return the certificates of a text of several, which may have comments between them; else the value."""
+    if not isinstance(written, str) or len(written) > _TEXT:
+        return [written]
+    rest = _CERTIFICATE.sub("", written).replace("\r\n", "\n").split("\n")
+    found = _CERTIFICATE.findall(written)
+    is_all = all(not line.strip(WHITE) or line.lstrip(WHITE).startswith("#") for line in rest)
+    return list(found) if found and is_all else [written]
+
+
 def package(written: object) -> system.Package:
     """Return a package: a name, a list of name and version, or either below ``apt``."""
     match written:
@@ -130,9 +140,18 @@ def armored(written: object) -> str:
 
 
 def architectures(written: object) -> bool:
-    """Return True for a mirror of each architecture: ``default``, alone or in a list."""
-    if written not in ("default", ["default"], [], None):
+    """Return True for a mirror of each architecture: ``default``, alone or in a list with others."""
+    many = written if isinstance(written, list) else [written]
+    is_each = "default" in many and all(isinstance(one, str) for one in many)
+    if written not in ([], None) and not is_each:
         raise ValueError("a mirror for some architectures: not supported; write arches: [default]")
+    return True
+
+
+def appended(written: object) -> bool:
+    """Return True: each source has a file of the agent's own, beside a file of the image."""
+    if not values.boolean(written):
+        raise ValueError("the image's file of that name is not replaced; remove the key")
     return True
 
 
@@ -204,7 +223,7 @@ def defaults(written: object) -> tuple[str | None, ...]:
     if not isinstance(written, list) or len(written) not in (4, 6):
         raise ValueError("not a list of six fields of fstab(5); write null for each without default")
     found = tuple(None if one is None else values.word(one).strip(WHITE) for one in written)
-    if any(found[:-4]):
+    if any(one and one.lower() != "none" for one in found[:-4]):
         raise ValueError("a default device or mount point; write null for both")
     return _checked(found[-4:])
 
@@ -224,7 +243,8 @@ def size(written: object) -> int | None:
         return None
     if isinstance(written, bool) or not (found := _SIZE.fullmatch(values.word(written).strip(WHITE))):
         raise ValueError("not a size; write bytes, a number with a unit (2G), or auto")
-    count = int(found[1]) * _UNITS[found[2].upper()]
+    unit = _UNITS[found[3].upper()]
+    count = int(found[1]) * unit + int(float(found[2] or 0) * unit)
     if count > 1 << 50:
         raise ValueError("larger than any disk; write fewer bytes")
     return count
@@ -270,7 +290,9 @@ def grown(written: object) -> str:
 
 def mode(written: object) -> str:
     """Return growpart's mode: ``off`` or any other."""
-    return "off" if written is False else Choice(("auto", "growpart", "gpart", "off", "false"))(written)
+    return (
+        "off" if values.is_false(written) else Choice(("auto", "growpart", "gpart", "off", "false"))(written)
+    )
 
 
 def resized(written: object) -> bool:

@@ -29,7 +29,7 @@ each_tree = pytest.mark.parametrize(
 DEFAULTS = {
     *(("control", "auto"), ("mode", "balance-rr"), ("mode", "auto"), ("users", "default")),
     *(("delay", "now"), ("timeout", "30"), ("size", "auto"), ("resize_rootfs", "noblock")),
-    *(("locale", "false"), ("ssh_pwauth", "unchanged"), ("arches", "default")),
+    *(("locale", "false"), ("ssh_pwauth", "unchanged"), ("arches", "default"), ("arches", "amd64")),
     ("partition", "none"),
     *(("netmask", mask) for mask in ("255.255.255.0", "ffff:ffff:ffff:ffff::", "64", "0.0.0.0", "::")),
     *(("type", kind) for kind in ("unicast", "phy", "vif", "tap", "ovs", "hw_veb", "hash")),

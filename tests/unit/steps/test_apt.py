@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from agent import stages
 from agent.config.system import Apt, AptSource, System
 from agent.lib.errors import ConfigError
+from agent.report import Outcome
 from agent.steps import apt
 from tests.unit.steps.conftest import Machine
 
@@ -120,6 +122,20 @@ Suites: trixie-security
 Components: main
 """
 MIRRORS = (("primary", "http://192.0.2.3/debian"), ("security", "http://192.0.2.3/security"))
+
+
+def test_a_part_that_is_no_longer_delivered_is_withdrawn(debian: Machine) -> None:
+    step = next(step for step in stages.STAGES[stages.Stage.CONFIG] if step.name == "apt")
+    deliver(debian, AptSource("one", LINE, KEY), conf='Acquire::Retries "3";')
+    debian.deliver(system=None, partial=True)
+    assert not debian.run(apt.apply), "a mistake in the document withdraws nothing"
+    debian.deliver(partial=False)
+    ctx = debian.context()
+    assert stages.is_due(ctx, step)
+    report = stages.run_step(ctx, step)
+    assert [item.outcome for item in report.items] == [Outcome.CHANGED] * 3
+    assert not (debian.root / "etc/apt/sources.list.d/gandi-one.sources").exists()
+    assert not stages.is_due(debian.context(), step)
 
 
 def test_mirrors_in_paragraphs(debian: Machine) -> None:

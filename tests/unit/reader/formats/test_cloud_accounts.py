@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from collections.abc import Iterator
@@ -350,19 +351,24 @@ def test_options_of_sshd(text: str, sshd: Sshd | None) -> None:
 
 
 def test_host_keys() -> None:
+    kind = "ssh-ed25519-cert-v01@openssh.com"
+    blob = len(kind).to_bytes(4) + kind.encode() + bytes(40)
+    certificate = f"{kind} {base64.b64encode(blob).decode()} host"
     lines = PRIVATE.replace("\n", "\n    ")
     config, reading = read(
         f"ssh_keys:\n  ed25519_private: |\n    {lines}\n  ed25519_public: {key()}\n"
-        f"  rsa_certificate: {key()}\n  rsa_private: x\n  dsa_public: {key()}\n"
+        f"  ed25519_certificate: {certificate}\n  rsa_private: x\n  dsa_public: {key()}\n"
+        f"  rsa_public: {key()}\n  rsa_certificate: {key()}\n  ecdsa_public: {certificate}\n"
     )
     files = {file.path: (file.mode, reading.files[file.name].decode()) for file in config.files}
     assert files == {
         "/etc/ssh/ssh_host_ed25519_key": (0o600, f"{PRIVATE}\n"),
         "/etc/ssh/ssh_host_ed25519_key.pub": (0o644, f"{key()}\n"),
-        "/etc/ssh/ssh_host_rsa_key-cert.pub": (0o644, f"{key()}\n"),
+        "/etc/ssh/ssh_host_ed25519_key-cert.pub": (0o644, f"{certificate}\n"),
     }
-    assert config.sshd == Sshd(certificates=("/etc/ssh/ssh_host_rsa_key-cert.pub",), has_keys=True)
-    assert problems(reading) == {"ssh_keys.rsa_private": ERROR, "ssh_keys.dsa_public": ERROR}
+    assert config.sshd == Sshd(certificates=("/etc/ssh/ssh_host_ed25519_key-cert.pub",), has_keys=True)
+    wrong = ("rsa_private", "dsa_public", "rsa_public", "rsa_certificate", "ecdsa_public")
+    assert problems(reading) == {f"ssh_keys.{name}": ERROR for name in wrong}
 
 
 def test_what_is_not_shown_on_the_console() -> None:

@@ -1,6 +1,6 @@
 """`python -m tests.vm.rig build|boot|shell`: the rig on the command line.
 
-build  makes the image and prints where it is
+build  makes the image, finds the accelerator that boots it, and prints where it is
 boot   boots it and gives a root shell; the machine ends with the shell
 shell  attaches a terminal to the shell of a machine that runs (its socket is printed by what started it)
 """
@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .accel import accelerator
 from .command import RigError
 from .console import attach
 from .image import Image, build, newest_deb
@@ -24,7 +25,9 @@ def main() -> int:
     try:
         match options.verb:
             case "build":
-                print(_image(options).folder)
+                image = _image(options)
+                print(f"accelerator: {accelerator(image.kernel)}", file=sys.stderr)
+                print(image.folder)
             case "boot":
                 _boot(options)
             case "shell":

@@ -1,20 +1,27 @@
 """Find the accelerator that works here. /dev/kvm may exist without being able to run a kernel, so one is
-booted.
+booted, once for each boot of the host.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import selectors
 import subprocess
+import time
 from pathlib import Path
 
 from .command import environment
+from .paths import CACHE, locked
+from .spec import digest
 
 QEMU = "qemu-system-x86_64"
 PROBE_SECONDS = 15
+#: A kernel that runs has printed something by then, or never will.
+SILENT_SECONDS = 5
 # Without a root filesystem a kernel that runs gets exactly this far.
 PROOF = b"Kernel panic - not syncing: VFS"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @functools.cache
@@ -25,37 +32,52 @@ def accelerator(kernel: Path) -> str:
     tcg = "tcg,thread=multi"
     match os.environ.get("GANDI_VM_ACCEL", ""):
         case "":
-            return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _boots("kvm", kernel) else tcg
+            return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_boots(kernel) else tcg
         case "tcg":
             return tcg
         case chosen:
             return chosen
 
 
+def _kvm_boots(kernel: Path) -> bool:
+    """Return the answer that another process has found since this host was started, or find it."""
+    known = CACHE / f"kvm-{digest(kernel, _BOOT_ID.read_text())}"
+    with locked("kvm"):
+        if not known.exists():
+            known.write_text("yes" if _boots("kvm", kernel) else "no")
+        return known.read_text() == "yes"
+
+
 def _boots(accel: str, kernel: Path) -> bool:
-    argv = [
-        QEMU,
-        "-accel",
-        accel,
-        "-cpu",
-        "max",
-        "-m",
-        "256",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]
-    argv += ["-serial", "stdio", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1"]
+    argv = [QEMU, "-accel", accel, "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none"]
+    argv += ["-no-reboot", "-serial", "stdio"]
+    argv += ["-kernel", str(kernel), "-append", "earlyprintk=ttyS0 console=ttyS0 panic=-1"]
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_SECONDS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env=environment(),
-            check=False,
         )
-    except (subprocess.TimeoutExpired, FileNotFoundError):
+    except FileNotFoundError:
         return False
-    return PROOF in done.stdout
+    with process:
+        try:
+            return PROOF in _printed(process)
+        finally:
+            process.kill()
+
+
+def _printed(process: subprocess.Popen[bytes]) -> bytes:
+    """Return what it prints until its end, for at most PROBE_SECONDS, or SILENT_SECONDS without a byte."""
+    assert process.stdout
+    began, said = time.monotonic(), b""
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ)
+        while (left := began + (PROBE_SECONDS if said else SILENT_SECONDS) - time.monotonic()) > 0:
+            if ready.select(left):
+                if not (chunk := os.read(process.stdout.fileno(), 65536)):
+                    break
+                said += chunk
+    return said

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .paths import TREES, UNFINISHED, discard, keep_newest, locked, mark_used
 from .spec import ImageSpec, Network, digest
 
 # To be raised when the way an image is made changes: every cached image is then made again.
-VERSION = 6
+VERSION = 7
 
 SUITE = "trixie"
 BASE_PACKAGES = (
@@ -62,7 +62,10 @@ INITRD_HOOK = """#!/bin/sh
 . /usr/share/initramfs-tools/hook-functions
 manual_add_modules nvme ahci xfs btrfs
 """
-APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0")
+# Without waiting for the host's disk: a tree that is not complete is never used.
+UNSAFE = ("-o", "Dpkg::Options::=--force-unsafe-io")
+APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *UNSAFE)
+UPDATE = ("apt-get", "-q", "update", "-o", "Acquire::Languages=none")
 KEPT_TREES = 16
 NETWORK_WAIT = 900  # seconds for what downloads
 
@@ -113,13 +116,13 @@ def package_layer(spec: ImageSpec) -> list[Path]:
     wanted = (*NETWORK_PACKAGES[spec.network], *spec.extra)
     if not wanted and not spec.without:
         return [base]
-    layer = TREES / f"layer-{digest(base.name, wanted, spec.without)}"
+    lower = [_lists(base), base] if wanted else [base]
+    layer = TREES / f"layer-{digest(VERSION, base.name, wanted, spec.without)}"
     with locked(layer.name):
         if not layer.is_dir():
-            with _scratch() as scratch, overlay([base], scratch) as tree:
+            with _scratch() as scratch, overlay(lower, scratch) as tree:
                 if wanted:
-                    chroot(tree, ["apt-get", "-q", "update"])
-                    chroot(tree, [*APT, "install", *wanted])
+                    _install(tree, wanted)
                 if spec.without:
                     chroot(tree, [*APT, "purge", "--autoremove", *spec.without])
                 chroot(tree, ["apt-get", "clean"])
@@ -128,6 +131,29 @@ def package_layer(spec: ImageSpec) -> list[Path]:
                 (scratch / "upper").rename(layer)
         mark_used(layer)
     return [layer, base]
+
+
+def _lists(base: Path) -> Path:
+    """Return the cached layer on the base with apt's lists of packages. No image has it: the layers of
+    packages are made over it, and used without it.
+    """
+    lists = TREES / f"lists-{digest(VERSION, base.name)}"
+    with locked(lists.name):
+        if not lists.is_dir():
+            with _scratch() as scratch, overlay([base], scratch) as tree:
+                chroot(tree, UPDATE)
+                (scratch / "upper").rename(lists)
+        mark_used(lists)
+    return lists
+
+
+def _install(tree: Path, names: Sequence[str]) -> None:
+    """Install packages; with new lists if what the tree's lists name is not there (any more)."""
+    try:
+        chroot(tree, [*APT, "install", *names])
+    except RigError:
+        chroot(tree, UPDATE)
+        chroot(tree, [*APT, "install", *names])
 
 
 def install_debs(tree: Path, debs: tuple[Path, ...]) -> None:
@@ -141,16 +167,12 @@ def install_debs(tree: Path, debs: tuple[Path, ...]) -> None:
             raise RigError(f"{deb} does not exist; build it first (make deb)")
         shutil.copy(deb, inside)
     names = [f"/var/cache/apt/debs/{deb.name}" for deb in debs]
-    try:
-        chroot(tree, [*APT, "install", *names])
-    except RigError:
-        chroot(tree, ["apt-get", "-q", "update"])
-        chroot(tree, [*APT, "install", *names])
-        chroot(tree, ["apt-get", "clean"])
+    _install(tree, names)
     shutil.rmtree(inside)
+    chroot(tree, ["apt-get", "clean"])
 
 
-def chroot(tree: Path, argv: list[str]) -> str:
+def chroot(tree: Path, argv: Sequence[str]) -> str:
     """Run a command inside `tree` with /proc, /sys and /dev; no service is started."""
     policy = tree / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.host.host import Host
+from agent.image import kernel_image
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import Disk, ImageSpec, Machine, MachineSpec, State, Table, newest_deb
+from tests.vm.rig import MIB, Disk, Image, ImageSpec, Machine, MachineSpec, State, Table, build, newest_deb
 
 UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot")
 
@@ -26,15 +29,19 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
 @pytest.mark.long
 def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
     """With the partition gandiswap; the root disk has an msdos table. The script waits for the end of the
-    boot. It boots with Debian's own kernel image and initrd.
+    boot. It boots with Debian's own initrd, and with its kernel as the agent unpacks it: an ELF image, which
+    QEMU starts by its PVH entry.
     """
     disk = sample.swap_disk(tmp_path, layout=sample.Layout.GPT, script=sample.PATIENT_SCRIPT)
-    vm = _boot(machine, Table.MSDOS, disk, replace(sample.SPEC, debian_initrd=True))
+    image = build(_spec(Table.MSDOS))
+    unpacked = _with_unpacked_kernel(image, tmp_path / "image")
+    vm = _boot(machine, unpacked, disk, replace(sample.SPEC, debian_initrd=True))
     assert vm.read_file("/root/system") == b"running\n"
     _is_the_machine(vm)
     checks.addresses(vm)
     vm.run("sync")
     _nothing_left_on(disk.path)
+    _unpacks_by_force(vm, image.kernel, tmp_path)
 
 
 def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
@@ -45,7 +52,7 @@ def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, t
     pna = config["vif"][0]["pna"][0]
     pna["pna_address"], pna["pbn"]["pbn_network"] = "198.51.100.10", "198.51.100.10/32"
     disk = sample.swap_disk(tmp_path, config, script=sample.SHORT_SCRIPT, layout=sample.Layout.START)
-    vm = _boot(machine, Table.GPT, disk)
+    vm = _boot(machine, build(_spec(Table.GPT)), disk)
     _is_the_machine(vm)
     (route,) = vm.json("ip -j route show default")
     assert route["gateway"] == "203.0.113.254"
@@ -57,12 +64,53 @@ def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, t
     _nothing_left_on(disk.path)
 
 
-def _boot(machine: Rig, table: Table, disk: Disk, spec: MachineSpec = sample.SPEC) -> Machine:
-    image = ImageSpec(debs=(newest_deb(),), table=table, commands=(sample.KEEPS_KEYS,))
+def _spec(table: Table) -> ImageSpec:
+    return ImageSpec(debs=(newest_deb(),), table=table, commands=(sample.KEEPS_KEYS,))
+
+
+def _boot(machine: Rig, image: Image, disk: Disk, spec: MachineSpec = sample.SPEC) -> Machine:
     vm = machine.start(image, spec, disks=[disk])
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
     vm.wait_until("grep -q ^run /root/order")
     return vm
+
+
+def _with_unpacked_kernel(image: Image, folder: Path) -> Image:
+    """Return the image with its kernel unpacked by the agent, in a folder of its own."""
+    folder.mkdir()
+    for file in image.folder.iterdir():
+        (folder / file.name).symlink_to(file)
+    unpacked = folder / "vmlinuz"
+    unpacked.unlink()
+    shutil.copy(image.kernel, unpacked)
+    assert kernel_image.unpack_image(Host(), str(unpacked)).outcome == "changed"
+    assert unpacked.read_bytes()[:4] == b"\x7fELF"
+    return replace(image, folder=folder)
+
+
+def _unpacks_by_force(vm: Machine, kernel: Path, folder: Path) -> None:
+    """In the guest, which is not a Xen PV machine, kernels are unpacked only by force; a damaged one is
+    refused.
+    """
+    packed = kernel.read_bytes()
+    disk = folder / "packed.img"
+    disk.write_bytes(packed + bytes(-len(packed) % MIB))
+    vm.add_disk(Disk(path=disk, id="packed", serial="packed"))
+    vm.wait_until("test -b /dev/disk/by-id/virtio-packed")
+    vm.run(f"head -c {len(packed)} /dev/disk/by-id/virtio-packed > /root/vmlinuz-9")
+    before = vm.output("sha256sum /root/vmlinuz-9")
+    assert "only a Xen PV machine needs it" in vm.output("gandi-agent decompress-kernel /root/vmlinuz-9")
+    vm.run("/etc/kernel/postinst.d/gandi-agent 9 /root/vmlinuz-9")
+    assert vm.output("sha256sum /root/vmlinuz-9") == before
+    vm.run("head -c 5000000 /root/vmlinuz-9 > /root/part")
+    said = vm.output(
+        "cd /root; for file in part vmlinuz-9 /etc/passwd; do "
+        "gandi-agent decompress-kernel --force $file; done; :"
+    )
+    assert "truncated" in said
+    assert "install the package zstd" in said
+    assert "not an x86 kernel image" in said
+    assert vm.output("sha256sum /root/vmlinuz-9") == before
 
 
 def _is_the_machine(vm: Machine) -> None:

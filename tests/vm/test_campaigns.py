@@ -40,19 +40,26 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, 
 @pytest.mark.long
 def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     """Each round costs a boot, as far as the stage that mounts; what follows it in a boot runs
-    beside the next round. By a power cut: emulated, the same process boots slower each time.
+    beside the next round. So each has three disks: one is attached, one grown, one detached, each at its
+    own moment before the reset. By a power cut: emulated, the same process boots slower each time.
     """
     booted.run(f"{NO_MEDIUM}; sync")
     chance = dice("resets")
-    disk = Plugged(booted, tmp_path, "data", bus=Bus.SCSI)
-    for number in rounds(10, 100):
-        delay = chance.uniform(0, WORK)
-        print(f"round {number}: reset {delay:.2f} s after {disk.next()}")
-        time.sleep(delay)
+    disks = [Plugged(booted, tmp_path, label, bus=Bus.SCSI) for label in ("one", "two", "three")]
+    for ahead, disk in enumerate(disks):
+        for _ in range(ahead):
+            disk.next()
+            disk.is_right()
+    for number in rounds(4, 100):
+        moments = sorted((chance.uniform(0, WORK) for _ in disks), reverse=True)
+        for disk, moment, later in zip(chance.sample(disks, 3), moments, (*moments[1:], 0), strict=True):
+            print(f"round {number}: reset {moment:.2f} s after {disk.next()} of {disk.label}")
+            time.sleep(moment - later)
         booted.cut_power()
-        booted.cold_boot(disks=disk.plugged)
+        booted.cold_boot(disks=[one for disk in disks for one in disk.plugged])
         booted.wait_until("systemctl is-active gandi-mount", timeout=180, interval=1)
-        disk.is_right()
+        for disk in disks:
+            disk.is_right()
         assert booted.output("systemctl --failed --no-legend") == ""
     assert booted.wait_booted() == "running"
 

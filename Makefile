@@ -27,10 +27,12 @@ setup: ## install apt packages and .venv, if they are missing
 demo: setup deb ## boot a guest and attach a disk to it, shown live (KEEP=1 keeps a console)
 	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
-# The guest's Debian is unpacked on the core that the linters leave idle.
+# The guest's Debian is unpacked on the core that the linters leave idle. The unit tests need the CPU, and the tests on
+# this host's devices wait for half of their time.
 test: setup ## run all linters and tests, as .ci/run does
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
-	@$(MAKE) --no-print-directory test-unit test-system test-vm
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system
+	@$(MAKE) --no-print-directory test-vm
 
 tree: setup
 	@echo "guest: Debian's tree in .cache, unless it is there"

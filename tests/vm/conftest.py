@@ -62,6 +62,12 @@ class Rig:
         self.machines.append(machine)
         return machine
 
+    def boot_again(self, state: State, spec: MachineSpec) -> Machine:
+        """Boot a machine with the disks of a saved state, after a power cut at that moment."""
+        machine = state.off(self._name(), spec)
+        self.machines.append(machine)
+        return machine.start()
+
     def slots(self, count: int) -> list[Slot]:
         """Slots for a test that needs several machines at once; hand one to each `start`."""
         self._slots += (taken := take(count))

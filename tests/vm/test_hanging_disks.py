@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.vm import sample
 from tests.vm.hanging import HangingDisk
-from tests.vm.rig import MIB, Machine, MachineSpec, make_filesystem
+from tests.vm.rig import MIB, Machine, make_filesystem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.vm.conftest import Rig
-    from tests.vm.rig import Image
+    from tests.vm.rig import State
 
 SIZE = 512 * MIB
 #: Reads of a mount (the journal) are not answered; reads of libblkid are: mount(8) has it read all disks to
@@ -24,8 +25,18 @@ HANGS = range(8 * MIB, SIZE - 8 * MIB)
 LATER = 3.0
 FAILED = "systemctl list-units --state=failed --no-legend --plain 'gandi-*'"
 #: The daemon has exited, and has left the mark.
-SETTLED = "test -e /var/lib/gandi/settled && test $(systemctl is-active gandi-agent) = inactive"
+MARK = "/var/lib/gandi/settled"
+SETTLED = f"test -e {MARK} && test $(systemctl is-active gandi-agent) = inactive"
 NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
+#: PID 1 gives a mount up after three times this, instead of the unit's 90 s. No boot compares this
+#: file with the last boot's.
+SHORT = "/usr/lib/systemd/system/srv-data.mount.d/short.conf", "[Mount]\nTimeoutSec=10s\n"
+#: The next boot is one with all stages, and the disk is none that PID 1 mounts.
+UNITS = "/etc/systemd/system/srv-data.mount /etc/systemd/system/gandi-disks.target.wants/srv-data.mount"
+FORGET = (
+    "systemctl stop gandi-agent-uevent.socket gandi-agent.socket gandi-agent; "
+    f"umount /srv/data && rm -f {MARK} {UNITS} {SHORT[0]} && sync"
+)
 #: Replaces e2fsck.
 ENDLESS = "#!/bin/sh\nexec sleep infinity\n"
 
@@ -38,74 +49,77 @@ def _ssh(vm: Machine) -> float:
 
 
 @pytest.mark.long
-def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """One machine with a clock that counts instructions, booted without the disk, with a disk that hangs
-    when it is mounted, and with a disk for which the check does not end.
+def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, set_up: State, tmp_path: Path) -> None:
+    """One machine with a clock that counts instructions, at its later boots: without the disk; with nothing
+    new, in which no stage runs and PID 1 mounts the disk, which hangs; with a disk that hangs when the stage
+    mounts it, and with one for which the check does not end.
     """
     path = make_filesystem(tmp_path / "data.img", SIZE, "ext4", label="data")
-    vm = machine.start(image, MachineSpec(counted=True))
-    vm.wait_booted(400)
-    vm.reset()
+    vm = machine.boot_again(set_up, replace(sample.SPEC, counted=True))
     without = _ssh(vm)
-    with HangingDisk(path, "data") as disk:
-        disk.attach(vm)
-        vm.wait_until("mountpoint -q /srv/data", timeout=60)
-        vm.run("umount /srv/data; sync")
-        disk.hangs = HANGS
-        vm.reset()
-        took = _ssh(vm) - without
-        print(f"a disk that hangs: ssh {took:.2f} s later")
-        assert disk.held.is_set()
-        assert took < LATER, f"ssh {took:.2f} s later"
-        vm.run("! mountpoint -q /srv/data")
-        vm.wait_until("gandi-agent status | grep -q 'vdb: failed'", timeout=60, interval=1)
-        assert "does not answer" in vm.output("gandi-agent status")
-        assert vm.output(FAILED) == ""
-        disk.release()
-        vm.wait_until("mountpoint -q /srv/data", timeout=120)
-        vm.run("umount /srv/data; sync")
-        vm.write_file("/usr/sbin/e2fsck.gandi", ENDLESS, mode=0o755)
-        vm.run("ln -sf e2fsck.gandi /usr/sbin/fsck.ext4 && tune2fs -c 1 -C 5 /dev/vdb && sync")
-        vm.reset()
-        took = _ssh(vm) - without
-        print(f"a check that does not end: ssh {took:.2f} s later")
-        assert took < LATER, f"a check that does not end: ssh {took:.2f} s later"
-        assert "the check of vdb" in vm.output("gandi-agent status")
-        assert vm.output(FAILED) == ""
-
-
-@pytest.mark.long
-def test_nor_for_one_that_pid_1_mounts(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """The same in a boot with nothing new, in which no stage runs: a known disk hangs."""
-    path = make_filesystem(tmp_path / "data.img", SIZE, "ext4", label="data")
-    swap = sample.swap_disk(tmp_path)
-    vm = machine.start(image, MachineSpec(nics=sample.SPEC.nics, counted=True), disks=[swap])
+    vm.write_file(*SHORT)
     vm.wait_booted(400)
     vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; systemctl kill -s HUP gandi-agent; true")
     vm.wait_until(SETTLED, timeout=120)
     vm.run("sync")
     vm.reset()
-    without = _ssh(vm)
+    settled = _ssh(vm)
     vm.wait_until("test -e /run/gandi/asleep", timeout=120)
     with HangingDisk(path, "data") as disk:
         disk.attach(vm)
         vm.wait_until("mountpoint -q /srv/data", timeout=60)
         vm.wait_until(SETTLED, timeout=120)
-        vm.run("grep -q gandi-disks.target /var/lib/gandi/settled && sync")
-        disk.hangs = HANGS
+        vm.run(f"grep -q gandi-disks.target {MARK} && sync")
+        _one_that_pid_1_mounts(vm, disk, settled)
+        vm.run(FORGET)
+        _one_that_the_stage_mounts(vm, disk, without)
+        vm.run(FORGET)
+        vm.write_file("/usr/sbin/e2fsck.gandi", ENDLESS, mode=0o755)
+        vm.run("ln -sf e2fsck.gandi /usr/sbin/fsck.ext4 && tune2fs -c 1 -C 5 /dev/vdc && sync")
         vm.reset()
         took = _ssh(vm) - without
-        print(f"a known disk that hangs: ssh {took:.2f} s later")
-        assert disk.held.is_set()
-        assert took < LATER, f"ssh {took:.2f} s later"
-        assert NOTHING_NEW in vm.output("journalctl -b -o cat -t gandi-check --no-pager")
-        vm.run("! mountpoint -q /srv/data")
-        vm.wait_until("gandi-agent status | grep -q 'vdc: failed'", timeout=120, interval=1)
-        assert "does not answer" in vm.output("gandi-agent status")
+        print(f"a check that does not end: ssh {took:.2f} s later")
+        assert took < LATER, f"a check that does not end: ssh {took:.2f} s later"
+        assert "the check of vdc" in vm.output("gandi-agent status")
         assert vm.output(FAILED) == ""
-        # PID 1 gives up the mount, and cannot end it.
-        vm.wait_until("systemctl show -P Result srv-data.mount | grep -qx timeout", timeout=400, interval=5)
-        disk.release()
-        vm.wait_until("gandi-agent status | grep -q 'vdc: changed'", timeout=120, interval=1)
-        vm.run("mountpoint -q /srv/data")
-        assert vm.output("systemctl --failed --no-legend") == ""
+
+
+def _one_that_pid_1_mounts(vm: Machine, disk: HangingDisk, without: float) -> None:
+    """A known disk hangs in a boot with nothing new."""
+    took = _hangs(vm, disk) - without
+    print(f"a known disk that hangs: ssh {took:.2f} s later")
+    assert took < LATER, f"ssh {took:.2f} s later"
+    assert NOTHING_NEW in vm.output("journalctl -b -o cat -t gandi-check --no-pager")
+    _is_reported(vm)
+    # PID 1 gives up the mount, and cannot end it.
+    vm.wait_until("systemctl show -P Result srv-data.mount | grep -qx timeout", timeout=400, interval=2)
+    disk.release()
+    vm.wait_until("gandi-agent status | grep -q 'vdc: changed'", timeout=120, interval=1)
+    vm.run("mountpoint -q /srv/data")
+    assert vm.output("systemctl --failed --no-legend") == ""
+
+
+def _one_that_the_stage_mounts(vm: Machine, disk: HangingDisk, without: float) -> None:
+    took = _hangs(vm, disk) - without
+    print(f"a disk that hangs: ssh {took:.2f} s later")
+    assert took < LATER, f"ssh {took:.2f} s later"
+    vm.run(f"test -e {sample.STATUS}")
+    _is_reported(vm)
+    disk.release()
+    vm.wait_until("mountpoint -q /srv/data", timeout=120)
+
+
+def _hangs(vm: Machine, disk: HangingDisk) -> float:
+    """Boot with the disk that hangs; return when ssh was started."""
+    disk.hangs = HANGS
+    vm.reset()
+    started = _ssh(vm)
+    assert disk.held.is_set()
+    vm.run("! mountpoint -q /srv/data")
+    return started
+
+
+def _is_reported(vm: Machine) -> None:
+    vm.wait_until("gandi-agent status | grep -q 'vdc: failed'", timeout=120, interval=1)
+    assert "does not answer" in vm.output("gandi-agent status")
+    assert vm.output(FAILED) == ""

@@ -40,10 +40,22 @@ class State:
 
     def clone(self, name: str, *, slot: Slot | None = None) -> Machine:
         """Return a machine resumed from this moment, with its clock set; close it like any other."""
-        machine = Machine(self.image, self.spec, name=name, root=self.folder / "root.qcow2", slot=slot)
+        machine = self.off(name, slot=slot)
+        try:
+            machine.resume(self.folder / "memory")
+        except BaseException:
+            machine.close(keep_logs=True)
+            raise
+        return machine
+
+    def off(self, name: str, spec: MachineSpec | None = None, *, slot: Slot | None = None) -> Machine:
+        """Return a machine that is off, with the disks as a power cut at this moment leaves them: what was
+        synced is there. `spec` is other hardware than the state's.
+        """
+        root = self.folder / "root.qcow2"
+        machine = Machine(self.image, spec or self.spec, name=name, root=root, slot=slot)
         try:
             machine.disks = tuple(self._overlay(disk, machine.folder) for disk in self.disks)
-            machine.resume(self.folder / "memory")
         except BaseException:
             machine.close(keep_logs=True)
             raise

@@ -60,8 +60,12 @@ def test_stages_run_once_without_it(machine: Rig, platform: State, tmp_path: Pat
 
 
 def test_a_stopped_daemon_is_ended_and_the_stage_run(booted: Machine) -> None:
-    """The idle daemon gets SIGSTOP: the watchdog ends it, and the next stage is run by its client."""
-    booted.run("systemctl start gandi-agent; systemctl kill --kill-whom=main -s STOP gandi-agent")
+    """The idle daemon gets SIGSTOP: the watchdog ends it, and the next stage is run by its client. It waits
+    for 4 s here, for 30 s in the unit.
+    """
+    booted.write_file("/run/systemd/system/gandi-agent.service.d/soon.conf", "[Service]\nWatchdogSec=4s\n")
+    booted.run("systemctl daemon-reload; systemctl restart gandi-agent")
+    booted.run("systemctl kill --kill-whom=main -s STOP gandi-agent")
     done = booted.run("systemctl restart gandi-config", timeout=180, check=False)
     assert done.rc == 0, booted.journal("gandi-config")
     assert "running the stage here" in booted.journal("gandi-config")

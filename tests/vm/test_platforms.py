@@ -14,13 +14,13 @@ from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import (
     NATIVE,
-    NETPLAN,
     NETWORK,
     NEW_PASSWORD,
     PASSWORD,
     SCRIPT,
     UUID,
     boot,
+    delivered,
     drive,
     is_nowhere,
     keys,
@@ -30,7 +30,7 @@ from tests.vm.delivered import (
     resolvers,
     scripted,
 )
-from tests.vm.rig import Bus, Image
+from tests.vm.rig import Bus, Image, State, booted
 
 #: Two parts; the second has a key that the agent does not know.
 PARTS = f"""\
@@ -101,9 +101,9 @@ def test_cloudstack(machine: Rig, platform_image: Image, tmp_path: Path) -> None
 
 
 def test_cloudstack_with_the_other_label_and_a_hostile_tree(
-    machine: Rig, platform_image: Image, tmp_path: Path
+    machine: Rig, platform: State, tmp_path: Path
 ) -> None:
-    """The newer drive, with Rock Ridge, on a disk; it holds links and devices."""
+    """The newer drive, with Rock Ridge, on a disk; it holds links and devices. By stages started again."""
     tree = tmp_path / "tree"
     tree.mkdir()
     drives.write_tree(tree, drives.cloudstack(public_keys=sample.KEY, user_data=SCRIPT.decode()))
@@ -113,9 +113,9 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
     os.mknod(tree / "cloudstack/metadata/zone.txt", 0o20666, os.makedev(1, 5))
     os.mkfifo(tree / "cloudstack/metadata/pipe.txt")
     iso = drives.make_iso(tmp_path / "d.iso", tree, "config-2", ("-R", "-J"))
-    # The tree's failures are the stage's: this boot is degraded.
-    vm = machine.start(platform_image, sample.SPEC, disks=[drive(iso, bus=Bus.VIRTIO)])
-    vm.wait_booted()
+    vm = delivered(machine.clone(platform), drive(iso, bus=Bus.VIRTIO))
+    # The tree's failures are the stage's.
+    assert vm.output("systemctl is-system-running || true") == "degraded"
     named(vm, "cs1")
     assert keys(vm) == [sample.KEY]
     assert vm.output("grep ^root: /etc/shadow").split(":")[1] in ("*", "!", "!*", "")
@@ -129,8 +129,8 @@ def test_cloudstack_with_the_other_label_and_a_hostile_tree(
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["iso", "vfat"])
-def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: str) -> None:
-    """User data as a script, then compressed and multipart."""
+def test_openstack(machine: Rig, platform: State, platform_image: Image, tmp_path: Path, kind: str) -> None:
+    """User data as a script, by stages started again; then compressed and multipart, at a boot."""
     content = drives.openstack(
         UUID,
         network=NETWORK,
@@ -142,7 +142,8 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: st
     )
     if kind == "vfat":
         vfat = drives.make_vfat(tmp_path / "d.img", content, "config-2")
-        vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
+        vm = delivered(machine.clone(platform), drive(vfat, bus=Bus.VIRTIO))
+        assert vm.output("systemctl is-system-running") == "running", vm.output("gandi-agent status")
     else:
         iso = drives.make_iso(tmp_path / "d.iso", content, "config-2")
         vm = boot(machine, platform_image, drive(iso))
@@ -161,6 +162,7 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: st
     vm.wait_until(
         f"ip -br addr show dev {public} | grep -F 203.0.113.10/24 | grep -F 2001:db8::10/64", interval=0.5
     )
+    vm.wait_until("test $(ip route show default | wc -l) = 1", interval=0.5)
     (route,) = vm.json("ip -j route show default")
     assert (route["gateway"], route["dev"]) == ("203.0.113.254", public)
     vm.run("ping -c1 -W5 203.0.113.254")
@@ -168,27 +170,18 @@ def test_openstack(machine: Rig, platform_image: Image, tmp_path: Path, kind: st
     assert UUID in vm.output("gandi-agent status")
 
 
-def test_nocloud(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
-    content = drives.nocloud("nc-1", user_data=SCRIPT, network=NETPLAN, keys=(sample.KEY,))
-    vfat = drives.make_vfat(tmp_path / "d.img", content, "CIDATA")
-    vm = boot(machine, platform_image, drive(vfat, bus=Bus.VIRTIO))
-    named(vm, "nc1")
-    assert keys(vm) == [sample.KEY]
-    scripted(vm)
-    checks.addresses(vm)
-    resolvers(vm)
-
-
 def test_nocloud_without_a_yaml_library(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """What is JSON is applied; the rest is reported with its remedy."""
+    """What is JSON is applied; the rest is reported with its remedy. By stages started again; a boot is in
+    test_cloud_config.py.
+    """
     meta = {"instance-id": "nc-1", "local-hostname": "nc1", "public-keys": [sample.KEY]}
     content = {
         "meta-data": json.dumps(meta).encode(),
         "user-data": b"#cloud-config\ntimezone: Europe/Paris\n",
     }
     vfat = drives.make_vfat(tmp_path / "d.img", content, "cidata")
-    vm = machine.start(image, sample.SPEC, disks=[drive(vfat, bus=Bus.VIRTIO)])
-    assert vm.wait_booted() == "degraded"
+    vm = delivered(machine.clone(booted(image)), drive(vfat, bus=Bus.VIRTIO))
+    assert vm.output("systemctl is-system-running || true") == "degraded"
     named(vm, "nc1")
     assert keys(vm) == [sample.KEY]
     (failed,) = [item for item in sample.items(vm, "bootstrap") if item["outcome"] == "failed"]

@@ -8,6 +8,7 @@ import time
 
 from agent.config.settings import Settings, SettingsFile
 from agent.host import processes
+from agent.host.sysfs import devnode
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import dataclass, field
 from agent.report import StatusFile, StepReport, failed
@@ -45,10 +46,15 @@ class Medium:
     length: int = 0
     #: Archives of kernel modules, with their offsets on the disk.
     modules: tuple[Piece, ...] = ()
-    #: Given by an operator and not found by a source: ``disk`` is then shown as they spelled it.
-    is_given: bool = False
+    #: Not a disk but an operator's file, or what is passed without a medium: ``disk`` is shown as it is.
+    is_named: bool = False
     #: Why it must not be made swap; "" for one that was read whole and is stored.
     not_swap_reason: str = ""
+
+    @property
+    def place(self) -> str:
+        """Return where it is, for a report."""
+        return self.disk if self.is_named else devnode(self.disk)
 
 
 @dataclass(slots=True)

@@ -71,7 +71,7 @@ def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator
 def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
     parsed = delivery.read(Host(), source)
     name = parsed.config.identity.source if parsed.config else ""
-    found = FoundMedium(Medium(name, source, "", is_given=True), parsed)
+    found = FoundMedium(Medium(name, source, "", is_named=True), parsed)
     yield from source_step.put_in_force(ctx, found, parsed, ctx.state.config())
 
 

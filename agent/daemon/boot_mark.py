@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
+    from agent.report import Item
 
 #: The line between orders and facts.
 _FACTS = "facts"
@@ -123,16 +124,44 @@ def _media(ctx: Context) -> Iterator[str]:
 
     if sources.why_disabled(ctx):
         return
-    identity = ctx.state.identity()
+    identity, reasons = ctx.state.identity(), list(_passed(ctx))
+    yield from filter(None, reasons)
     if identity is None:
         yield "no configuration yet"
-    elif identity.source not in (sources.ARCHIVE, adopted.SOURCE):
+    elif identity.source not in (sources.ARCHIVE, adopted.SOURCE) and "" not in reasons:
         yield f"configured by a drive ({identity.source})"
     for disk in storage.names(ctx.host):
         for name in storage.with_partitions(ctx.host, disk):
             found = database.block(ctx.host, name)
             if found.get("ID_FS_TYPE") in _DRIVES and _is_drive(ctx, found.get("ID_FS_LABEL", "")):
                 yield f"{devnode(name)} is a configuration drive"
+
+
+def _passed(ctx: Context) -> Iterator[str]:
+    """Yield "" for the document in force if it was passed without a medium: gandi-check compares its digest.
+
+    Yield a reason for each other one, and for a plain password, which could be guessed from a digest.
+    """
+    from agent import sources
+    from agent.sources import passed
+    from agent.systemd import credentials
+
+    host = ctx.host
+    if any(name.startswith("passwd.plaintext-password.") for name in credentials.names(host)):
+        yield "a system credential has a plain password"
+    if not passed.is_there(host):
+        return
+    from agent.sources.config_drives import passed_drives
+
+    notes: list[Item] = []
+    delivered = host.read(f"{ctx.state.folder()}/delivered") if ctx.state.identity() else None
+    for drive in passed_drives(host, sources.PASSED, notes):
+        yield (
+            ""
+            if drive.digest == delivered
+            else f"{drive.medium.place} is not in force, or has a plain password"
+        )
+    yield from (f"{note.name} cannot be used" for note in notes)
 
 
 def _is_drive(ctx: Context, label: str) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from agent import sources, stages
 from agent.block import storage
-from agent.host.sysfs import devnode
 from agent.report import Outcome, skipped
 from agent.sources import config_drives
 from agent.stages import Stage
@@ -55,7 +54,7 @@ def handle(ctx: Context, disk: str) -> Iterator[Item]:
     if found is None or found.parsed is None or found.parsed.is_unchanged:
         return
     if why := _another(ctx, found.parsed, stored):
-        item = skipped(devnode(found.medium.disk), why)
+        item = skipped(found.medium.place, why)
         yield from source.report_notes(ctx, sources.SearchResult(None, (item,)))
         return
     with stages.stage_lock(ctx.host, f"the drive {found.medium.disk}", _PATIENCE):

@@ -29,10 +29,17 @@ if TYPE_CHECKING:
 
 #: Name in CONFIG_DATASOURCE -> module. The order is that of precedence for "auto".
 ARCHIVE = "gandi"
-SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(DRIVES, "agent.sources.config_drives")
+#: Passed without a medium (passed.py); as sources they are drives.
+PASSED = ("credential", "fw_cfg")
+#: A document of these is this machine's also without an id: the delivery or its digest is tied to the UUID.
+OF_THIS_MACHINE = (ARCHIVE, *PASSED)
+SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(
+    (*PASSED, *DRIVES), "agent.sources.config_drives"
+)
 AUTO, NONE = "auto", "none"
-#: What "auto" stands for: the swap archive first, then all kinds of drives, with equal precedence.
-_AUTO = ((ARCHIVE,), DRIVES)
+#: What "auto" stands for: the swap archive first, then what is passed and all kinds of drives, with equal
+#: precedence.
+_AUTO = ((ARCHIVE,), (*PASSED, *DRIVES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +159,7 @@ def _search(ctx: Context, groups: tuple[tuple[str, ...], ...], known_digest: str
         notes |= dict.fromkeys(result.notes)
         if ctx.host.debug:
             medium = result.found.medium if result.found else None
-            ctx.host.debug(f"source: searched {', '.join(group)}: {medium.disk if medium else 'no medium'}")
+            ctx.host.debug(f"source: searched {', '.join(group)}: {medium.place if medium else 'no medium'}")
         if result.found:
             return SearchResult(result.found, tuple(notes))
     return SearchResult(None, tuple(notes))

@@ -1,4 +1,5 @@
 """Configuration drives as sources: CloudStack's, OpenStack's, NoCloud's, and those with a native document.
+What is passed without a medium (passed.py) counts as a drive.
 
 A drive is an ISO 9660 or FAT filesystem with one of a few labels, on an optical drive or a disk of the
 platform's buses. One with such a label elsewhere (a loop device, a USB stick) is reported and never opened:
@@ -22,13 +23,13 @@ from agent.lib.records import dataclass, replace
 from agent.reader.common.problem import Problem, shown
 from agent.reader.dialects import DIALECTS, DRIVES
 from agent.report import Item, failed, skipped
-from agent.sources import FoundMedium, SearchRequest, SearchResult
+from agent.sources import FoundMedium, SearchRequest, SearchResult, passed
 from agent.sources.superblock import LabelledDevice, labelled
 from agent.udev import database
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent.config.model import Identity
     from agent.host.host import Host
@@ -43,6 +44,8 @@ LABELS = {
     for name in DRIVES
     for label in DIALECTS[name].labels
 }
+#: The dialect of what is passed.
+NATIVE = "native"
 _MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for name in DRIVES}
 
 
@@ -50,7 +53,7 @@ _MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for na
 class Drive:
     """A drive that was read: its dialect, its files, and a digest of them."""
 
-    device: LabelledDevice
+    medium: Medium
     dialect: str
     tree: Tree
     digest: str
@@ -79,11 +82,28 @@ def search(request: SearchRequest, candidates: Places = candidate_devices) -> Se
             request.host.debug(
                 f"source drives: {name}: {_why_excluded(request.host, name) or 'may be a drive'}"
             )
-    drives = [
+    drives = list(passed_drives(request.host, request.sources, notes))
+    drives += (
         drive for name in candidates(request.host) for drive in _read_from(request, name, labels, notes)
-    ]
+    )
     found = _choose(drives, request.known_digest, notes)
     return SearchResult(found, tuple(notes))
+
+
+def passed_drives(host: Host, wanted: Iterable[str], notes: list[Item]) -> Iterator[Drive]:
+    """Yield what is passed without a medium, as drives; add what cannot be used to ``notes``."""
+    for one in passed.search(host, wanted, notes):
+        yield _without_medium(host, NATIVE, Medium(one.source, one.place, "", is_named=True), one.files)
+
+
+def _without_medium(host: Host, dialect: str, medium: Medium, files: dict[str, bytes]) -> Drive:
+    """Return what is passed without a medium as a drive. It may leave out the machine's id, and yet it is
+    this machine's: its digest has the machine's UUID.
+    """
+    from agent.sources.drive_files import Tree
+
+    tree, uuid = Tree(files), machine_uuid.read_uuid(host)
+    return Drive(medium, dialect, tree, _digest(f"{dialect}\0{medium.source}\0{uuid}", tree))
 
 
 def _read_from(
@@ -151,7 +171,8 @@ def _read(device: LabelledDevice, dialects: tuple[str, ...]) -> Drive | None:
         except OSError as error:
             raise HostError(f"{device.node}: cannot be read: {error.strerror}") from error
     dialect = dialect_of(tree, dialects)
-    return Drive(device, dialect, tree, _digest(dialect, tree)) if dialect else None
+    medium = Medium(dialect, device.name, device.devno)
+    return Drive(medium, dialect, tree, _digest(dialect, tree)) if dialect else None
 
 
 def dialect_of(tree: Tree, dialects: Iterable[str] = DRIVES) -> str:
@@ -187,15 +208,16 @@ def _choose(drives: list[Drive], known_digest: str, notes: list[Item]) -> FoundM
         if other is first:
             continue
         if parsed.config is None and not parsed.is_unchanged:
-            notes += [failed(f"{other.device.node}: {p.path}", p.message, p.hint) for p in parsed.problems]
+            notes += [failed(f"{other.medium.place}: {p.path}", p.message, p.hint) for p in parsed.problems]
         elif not _same_machine(chosen, parsed):
+            both = f"{first.medium.place} and {other.medium.place}"
             raise ConfigError(
-                f"{first.device.node} and {other.device.node} describe different machines: none is applied",
+                f"{both} describe different machines: none is applied",
                 hint="detach the one that is not this machine's, or name one source in CONFIG_DATASOURCE",
             )
         else:
             notes.append(
-                skipped(other.device.node, f"describes this machine too; {first.device.node} is used")
+                skipped(other.medium.place, f"describes this machine too; {first.medium.place} is used")
             )
     return _found(first, chosen)
 
@@ -244,5 +266,4 @@ def same_identity(one: Identity, other: Identity) -> bool:
 
 
 def _found(drive: Drive, parsed: Parsed) -> FoundMedium:
-    device = drive.device
-    return FoundMedium(Medium(drive.dialect, device.name, device.devno), parsed)
+    return FoundMedium(drive.medium, parsed)

@@ -13,7 +13,7 @@ from agent import sources
 from agent.config import model
 from agent.config.model import Identity
 from agent.host import machine_uuid
-from agent.host.sysfs import devnode, listed
+from agent.host.sysfs import listed
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import replace
 from agent.report import NEW_INSTANCE, Item, Outcome, changed, failed, skipped, unchanged
@@ -84,7 +84,7 @@ def put_in_force(
     yield from _problem_items(parsed.problems)
     if parsed.is_unchanged:
         ctx.config, ctx.medium = stored, found.medium
-        yield unchanged("source", f"{_place(found)}, delivered again")
+        yield unchanged("source", f"{found.medium.place}, delivered again")
     elif parsed.config is None:
         ctx.medium = replace(found.medium, not_swap_reason="its configuration cannot be read")
         yield from _from_store(ctx, stored, None, "nothing usable on the medium")
@@ -121,7 +121,7 @@ def _store_and_apply(
     ctx: Context, found: FoundMedium, parsed: Parsed, config: InstanceConfig, stored: InstanceConfig | None
 ) -> Iterator[Item]:
     """Store the new document, then put it in force; one that cannot be stored is applied from memory."""
-    named = bool(config.identity.id) or config.identity.source == sources.ARCHIVE
+    named = bool(config.identity.id) or found.medium.source in sources.OF_THIS_MACHINE
     config = config.with_identity(complete_identity(ctx, config.identity))
     ctx.config, ctx.medium = config, found.medium
     # A clone of an adopted machine is a new instance.
@@ -143,11 +143,14 @@ def _store_and_apply(
         return
     if before_us:
         yield changed(
-            "source", f"{_place(found)}, the first document of a machine that was set up before the agent"
+            "source",
+            f"{found.medium.place}, the first document of a machine that was set up before the agent",
         )
         return
     what = NEW_INSTANCE if is_new else "a changed document" if config != stored else "as stored"
-    yield (unchanged if config == stored and not is_new else changed)("source", f"{_place(found)}, {what}")
+    yield (unchanged if config == stored and not is_new else changed)(
+        "source", f"{found.medium.place}, {what}"
+    )
 
 
 def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool) -> None:
@@ -194,7 +197,8 @@ def complete_identity(ctx: Context, given: Identity) -> Identity:
 def last_digest(ctx: Context) -> str:
     """Return the digest of the last delivery if that was for this machine, else "".
 
-    A drive with a digest names its machine. An archive does not, so the machine's UUID decides.
+    A drive with a digest names its machine, and the digest of what is passed without a medium has the
+    machine's UUID. An archive has neither, so the UUID decides.
     """
     now = ctx.state.identity()
     if now is None or (
@@ -252,8 +256,3 @@ def _problem_items(problems: tuple[Problem, ...]) -> Iterator[Item]:
             yield failed(problem.path, problem.message, problem.hint)
         else:
             yield Item(problem.path, Outcome.SKIPPED, problem.message, problem.hint)
-
-
-def _place(found: FoundMedium) -> str:
-    disk = found.medium.disk
-    return disk if found.medium.is_given else devnode(disk)

@@ -19,8 +19,15 @@ SEARCH = (
 
 @pytest.mark.long
 def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
-    vm = machine.clone(set_up)
-    vm.write_file("/root/secrets", "\n".join(SECRETS) + "\n", mode=0o600)
+    is_only_where_it_belongs(machine.clone(set_up), SECRETS)
+
+
+def is_only_where_it_belongs(vm: Machine, secrets: tuple[str, ...], more: tuple[str, ...] = ()) -> None:
+    """Search processes, units, messages and all files for the secrets; ``more`` are other places for them.
+
+    The script of the sample has recorded processes and units while the agent's own were there.
+    """
+    vm.write_file("/root/secrets", "\n".join(secrets) + "\n", mode=0o600)
     for where in ("/root/processes", "/root/units"):
         assert vm.read_file(where), where
         vm.run(f"! grep -qFf /root/secrets {where}")
@@ -40,15 +47,15 @@ def test_no_secret_leaves(machine: Rig, set_up: State) -> None:
         vm.run(["grep", "-aqF", word, "/root/logs.tar"])
     found = vm.output(SEARCH, timeout=300)
     stray = [name for name in found.splitlines() if name != "/root/secrets"]
-    _only_where_they_belong(vm, stray)
+    _only_where_they_belong(vm, stray, more)
 
 
-def _only_where_they_belong(vm: Machine, found: list[str]) -> None:
+def _only_where_they_belong(vm: Machine, found: list[str], more: tuple[str, ...]) -> None:
     assert "/etc/shadow" in found, "the search works"
-    stray = [name for name in found if not name.startswith(ALLOWED)]
+    stray = [name for name in found if not name.startswith((*ALLOWED, *more))]
     assert not stray, stray
     for name in found:
         mode = vm.output(["stat", "-c", "%a %u", name])
-        allowed = ("640 0", "600 0") if name.startswith("/etc/shadow") else ("600 0", "700 0")
+        allowed = ("640 0", "600 0") if name.startswith("/etc/shadow") else ("600 0", "700 0", "400 0")
         assert mode in allowed, f"{name}: {mode}"
     assert vm.output("stat -c %a /var/lib/gandi") == "700"

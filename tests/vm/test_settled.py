@@ -102,6 +102,11 @@ LIES = {
         "rm -r /run/cloud-init",
         "is: cloud-init",
     ),
+    "a document passed without a medium": (
+        "mkdir -p /run/credentials/@system; echo 1 > /run/credentials/@system/gandi.config",
+        "rm /run/credentials/@system/gandi.config",
+        "is: passed gandi.config",
+    ),
     "another archive": (
         f"{_SWAP}; dd if=/run/other.tar of=/dev/vdb bs=512 seek=1024 conv=notrunc",
         "dd if=/dev/zero of=/dev/vdb bs=512 seek=1024 count=30 conv=notrunc",
@@ -166,7 +171,7 @@ def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, t
     vm.run(f"{WATCHED}; {MARK_NOW}; sync")
     vm.reboot()
     assert vm.wait_booted() == "running"
-    _nothing_ran(vm)
+    nothing_ran(vm)
     assert vm.output("swapon --noheadings --show=NAME") == "/dev/vdb"
     shown = vm.output("gandi-agent status; gandi-agent status --wait 1 > /dev/null && echo ended")
     for stage in ("bootstrap", "mount", "config", "postboot"):
@@ -190,7 +195,7 @@ def test_no_interpreter_runs_where_nothing_is_new(machine: Rig, set_up: State, t
     vm.power_off()
     vm.cold_boot(disks=[sample.swap_disk(tmp_path)])
     assert vm.wait_booted() == "running"
-    _nothing_ran(vm)
+    nothing_ran(vm)
     vm.wait_until("swapon --noheadings --show=NAME | grep -qx /dev/vdb")
     vm.run("cmp -n 67100672 -i 8192:0 /dev/vdb /dev/zero")
 
@@ -249,7 +254,8 @@ def test_hardware_that_came_or_went_while_off_is_news(machine: Rig, set_up: Stat
     assert vm.output(CHECK) == NOTHING_NEW
 
 
-def _nothing_ran(vm: Machine) -> None:
+def nothing_ran(vm: Machine) -> None:
+    """Check that no stage and no interpreter of the agent has run in this boot."""
     vm.wait_until("test -e /run/gandi/asleep")
     assert said(vm) == NOTHING_NEW
     vm.run(f"test ! -e {STARTED} && test ! -e {sample.STATUS}")

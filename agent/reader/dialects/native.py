@@ -33,8 +33,9 @@ SOURCE = "native"
 VERSION = 1
 #: Maximum bytes of a document on a drive, including files in base64.
 LIMIT = 16 << 20
-DOCUMENTS = ("gandi.json", "gandi/config")
-SCRIPTS = ("gandi/script", "script")
+#: The last ones are passed without a medium (agent/sources/passed.py); no drive's file has such a name.
+DOCUMENTS = ("gandi.json", "gandi/config", "gandi.config")
+SCRIPTS = ("gandi/script", "script", "gandi.script")
 
 
 def reference(written: object) -> str:

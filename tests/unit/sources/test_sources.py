@@ -18,14 +18,16 @@ from agent.reader.dialects import DRIVES
 from agent.sources import FoundMedium, SearchRequest, SearchResult, config_drives, swap_archive
 from agent.sources.arrivals import Arrivals
 
-BESIDE_OPENSTACK = tuple(name for name in DRIVES if name != "openstack")
+AUTO = (*sources.PASSED, *DRIVES)
+BESIDE_OPENSTACK = tuple(name for name in AUTO if name != "openstack")
 
 
 @pytest.mark.parametrize(
     ("setting", "order"),
     [
-        (("auto",), (("gandi",), DRIVES)),
-        (("gandi", "auto"), (("gandi",), DRIVES)),
+        (("auto",), (("gandi",), AUTO)),
+        (("gandi", "auto"), (("gandi",), AUTO)),
+        (("fw_cfg", "auto"), (("fw_cfg",), ("gandi",), ("credential", *DRIVES))),
         (("nocloud", "cloudstack"), (("nocloud",), ("cloudstack",))),
         (("openstack", "auto"), (("openstack",), ("gandi",), BESIDE_OPENSTACK)),
         (("nocloud", "nocloud"), (("nocloud",),)),
@@ -138,7 +140,7 @@ def test_a_drive_that_was_found_waits_for_what_may_contradict_it(
     monkeypatch.setattr(config_drives, "search", look)
     with pytest.raises(ConfigError):
         _find(root)
-    assert looks == [DRIVES, DRIVES]
+    assert looks == [AUTO, AUTO]
 
 
 def test_a_drive_that_was_found_is_not_read_again_for_nothing(

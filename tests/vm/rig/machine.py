@@ -88,6 +88,7 @@ class Machine(Guest, Devices):
         disks = (root, *self.disks)
         sata = any(disk.bus is Bus.SATA for disk in disks)
         argv = qemu.arguments(self.spec, self.image, accel, sockets, self.logs / "serial.log", sata=sata)
+        argv += qemu.firmware_arguments(self.spec, self.folder)
         for disk in disks:
             argv += qemu.disk_arguments(disk)
         self._process = Process(argv + more, sockets, self.logs)

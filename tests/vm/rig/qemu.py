@@ -74,9 +74,24 @@ def arguments(
     if spec.debian_initrd:
         kernel, initrd = image.kernel, image.initrd
     else:
-        extra += quick.CMDLINE
+        # PID 1 loads this module only to read items, so that most machines do without.
+        extra += tuple(word.replace("qemu_fw_cfg,", "") if spec.fw_cfg else word for word in quick.CMDLINE)
     append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
     return [*argv, "-kernel", str(kernel), "-initrd", str(initrd), "-append", append]
+
+
+def firmware_arguments(spec: MachineSpec, folder: Path) -> list[str]:
+    """Write what the firmware passes to the guest to files of `folder`, and return the arguments that name
+    them: other processes can read an argument.
+    """
+    argv = ["-smbios", f"type=1,serial={spec.serial.replace(',', ',,')}"] if spec.serial else []
+    for number, text in enumerate(spec.smbios):
+        (path := folder / f"smbios-{number}").write_text(text)
+        argv += ["-smbios", f"type=11,path={path}"]
+    for number, (name, content) in enumerate(spec.fw_cfg):
+        (path := folder / f"fw_cfg-{number}").write_bytes(content)
+        argv += ["-fw_cfg", f"name={name},file={path}"]
+    return argv
 
 
 def cpu_arguments(spec: MachineSpec, *, kvm: bool, sata: bool) -> list[str]:

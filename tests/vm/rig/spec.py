@@ -151,6 +151,9 @@ class MachineSpec:
     shell: bool = False
     debian_initrd: bool = False
     counted: bool = False
+    smbios: tuple[str, ...] = ()
+    fw_cfg: tuple[tuple[str, bytes], ...] = ()
+    serial: str = ""
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

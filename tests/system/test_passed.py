@@ -1,0 +1,77 @@
+"""What gandi-check makes of documents that are passed without a medium: their digests are facts, and without
+any there is no process more. In a mount namespace, with files in place of those of PID 1 and the kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CHECK = Path(__file__).parents[2] / "bin/gandi-check"
+SYSTEM, OF_THE_DAEMON = "/run/credentials/@system", "/run/gandi/credentials"
+DOCUMENT = '{"version": 1}'
+DIGEST = hashlib.blake2b(DOCUMENT.encode()).hexdigest()
+
+
+class Namespace:
+    """A namespace with an empty /run and a copy of the kernel command line. ``started``: how many programs
+    the last run started for digests.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.cmdline, self.started = folder / "cmdline", 0
+        self.cmdline.write_text("root=UUID=1 ro\n")
+
+    def facts(self, *commands: str) -> list[str]:
+        """Run the commands, then gandi-check; return the facts of what is passed and of the command line."""
+        prepared = (
+            "mount -t tmpfs tmpfs /run",
+            f"mount --bind {self.cmdline} /proc/cmdline",
+            f"mkdir -p {SYSTEM} {OF_THE_DAEMON}",
+            *commands,
+            f"exec sh -x {CHECK} --facts",
+        )
+        script = "; ".join(prepared)
+        done = subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True, capture_output=True)
+        self.started = done.stderr.count(b"+ b2sum")
+        found = done.stdout.decode().splitlines()
+        return [line for line in found if line.startswith(("passed ", "/proc/cmdline"))]
+
+
+@pytest.fixture
+def namespace(tmp_path: Path) -> Namespace:
+    return Namespace(tmp_path)
+
+
+def test_without_a_credential_nothing_is_started(namespace: Namespace) -> None:
+    facts = namespace.facts(f"rmdir {SYSTEM} {OF_THE_DAEMON}")
+    assert facts == ["/proc/cmdline: root=UUID=1 ro"]
+    assert namespace.started == 0
+
+
+@pytest.mark.parametrize("folder", [SYSTEM, OF_THE_DAEMON])
+def test_each_has_its_digest_by_one_program(namespace: Namespace, folder: str) -> None:
+    """The daemon, which writes the mark, sees them in another folder."""
+    names = (
+        "gandi.config",
+        "gandi.script",
+        "fstab.extra",
+        "network.network.50-a",
+        "passwd.hashed-password.root",
+    )
+    others = ("vmm.notify_socket", "gandi", "login.motd")
+    made = (f"printf '%s' '{DOCUMENT}' > {folder}/{name}" for name in (*names, *others))
+    facts = namespace.facts(*made)
+    assert facts[1:] == [f"passed {name} {DIGEST}" for name in sorted(names)]
+    assert namespace.started == 1
+
+
+def test_a_credential_in_the_command_line_is_in_no_fact(namespace: Namespace) -> None:
+    namespace.cmdline.write_text("ro systemd.set_credential=gandi.config:secret quiet\n")
+    line, digest = namespace.facts()
+    assert line == "/proc/cmdline: passed"
+    of = hashlib.blake2b(namespace.cmdline.read_bytes()).hexdigest()
+    assert digest == f"passed /proc/cmdline {of}"

@@ -1,0 +1,237 @@
+"""What is passed without a medium, by a system credential or fw_cfg; the reader is the real one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import sources
+from agent.context import Context, context
+from agent.daemon import boot_mark
+from agent.host.host import Host
+from agent.lib.errors import ConfigError
+from agent.report import Item, Outcome
+from agent.sources import SearchRequest, SearchResult, config_drives, passed
+from agent.state.store import State
+from agent.steps import source
+from agent.systemd import credentials
+
+UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
+OTHER = "4c4c4544-0031-4a10-8056-000000000002"
+HASH = "$6$Zq1vN3xT$" + "k7Hc0Wm3/9sYp" * 6 + "abcdefgh"
+SCRIPT = b"#!/bin/sh\ntrue\n"
+DOCUMENT: dict[str, Any] = {"version": 1, "hostname": "vm1", "users": [{"name": "a", "password": HASH}]}
+FW_CFG = "sys/firmware/qemu_fw_cfg/by_name/opt"
+ITEM = f"{FW_CFG}/net.gandi.config/raw"
+
+
+class Machine:
+    """A machine in a folder, booted several times, with what is passed to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "sys/class/block").mkdir(parents=True)
+        self.uuid(UUID)
+
+    def uuid(self, uuid: str) -> None:
+        path = self.root / "sys/class/dmi/id/product_uuid"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(uuid)
+
+    def put(self, name: str, content: object, mode: int = 0o400) -> Path:
+        """Write a credential, or with a path the file there."""
+        path = self.root / (name if "/" in name else f"run/credentials/@system/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        path.chmod(mode)
+        return path
+
+    def boot(self) -> tuple[Context, dict[str, Item]]:
+        ctx = context(Host(self.root))
+        return ctx, {item.name: item for item in source.apply(ctx)}
+
+    def search(self) -> SearchResult:
+        return config_drives.search(SearchRequest(Host(self.root), sources.PASSED))
+
+    def reasons(self) -> list[str]:
+        """Return what keeps the next boot from being settled, of media."""
+        return list(boot_mark._media(context(Host(self.root))))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def test_a_credential_is_a_native_document_with_a_script(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.put("gandi.script", SCRIPT)
+    ctx, items = machine.boot()
+    assert str(items["source"]) == "changed: source: the credential gandi.config, a new instance"
+    assert ctx.config is not None
+    assert (ctx.config.hostname, ctx.config.identity.id) == ("vm1", UUID)
+    assert [script.name for script in ctx.config.scripts] == ["script"]
+    assert ctx.medium is not None
+    assert ctx.medium.swap_device == ""
+    for path in machine.root.rglob("*"):
+        if path.is_file() and HASH.encode() in path.read_bytes():
+            assert not path.stat().st_mode & 0o077, path
+
+
+def test_the_daemon_sees_it_in_another_folder(machine: Machine) -> None:
+    machine.put("run/gandi/credentials/gandi.config", DOCUMENT)
+    (machine.root / "run/credentials").mkdir(mode=0)
+    assert machine.boot()[1]["source"].detail == "the credential gandi.config, a new instance"
+
+
+def test_the_same_by_fw_cfg(machine: Machine) -> None:
+    machine.put(ITEM, DOCUMENT)
+    machine.put(f"{FW_CFG}/net.gandi.script/raw", SCRIPT)
+    ctx, items = machine.boot()
+    assert items["source"].detail == "opt/net.gandi.config of fw_cfg, a new instance"
+    assert ctx.config is not None
+    assert len(ctx.config.scripts) == 1
+
+
+def test_the_same_again_is_nothing_new_also_without_an_id(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    first, _ = machine.boot()
+    assert machine.reasons() == []
+    again, items = machine.boot()
+    assert str(items["source"]) == "unchanged: source: the credential gandi.config, delivered again"
+    assert again.config == first.config
+
+
+@pytest.mark.parametrize("name", ["gandi.config", "gandi.script"])
+def test_other_bytes_are_read_again(machine: Machine, name: str) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.put("gandi.script", SCRIPT)
+    machine.boot()
+    machine.put(name, DOCUMENT | {"hostname": "vm2"} if name == "gandi.config" else SCRIPT + b"true\n")
+    assert "configured by a drive (native)" in machine.reasons()
+    _, items = machine.boot()
+    assert items["source"].detail.startswith("the credential gandi.config, ")
+    assert "delivered again" not in items["source"].detail
+    assert machine.reasons() == []
+
+
+def test_the_same_for_a_clone_is_another_machines(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.boot()
+    machine.uuid(OTHER)
+    ctx, items = machine.boot()
+    assert items["source"].detail == "the credential gandi.config, a new instance"
+    assert ctx.config is not None
+    assert ctx.config.identity.id == OTHER
+
+
+def test_without_it_the_stored_document_is_in_force_and_no_boot_is_settled(machine: Machine) -> None:
+    path = machine.put("gandi.config", DOCUMENT)
+    first, _ = machine.boot()
+    path.unlink()
+    ctx, items = machine.boot()
+    assert ctx.config == first.config
+    assert items["source"].detail == "the stored configuration (native)"
+    assert machine.reasons() == ["configured by a drive (native)"]
+
+
+def test_a_plain_password_is_never_known_by_a_digest(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT | {"users": [{"name": "a", "plain_password": "hunter2"}]})
+    ctx, _ = machine.boot()
+    assert ctx.secrets == {"a": "hunter2"}
+    assert not (machine.root / ctx.state.folder().lstrip("/") / "delivered").exists()
+    assert machine.reasons()[0] == "the credential gandi.config is not in force, or has a plain password"
+    assert not any(b"hunter2" in p.read_bytes() for p in (machine.root / "var").rglob("*") if p.is_file())
+
+
+def test_a_plain_password_for_systemd_is_none_either(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.put("passwd.plaintext-password.root", b"hunter2")
+    machine.boot()
+    assert machine.reasons() == ["a system credential has a plain password"]
+
+
+def test_both_for_one_machine_and_for_two(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT | {"id": "vm-1"})
+    machine.put(ITEM, DOCUMENT | {"id": "vm-1", "hostname": "vm2"})
+    found = machine.search()
+    assert found.found is not None
+    assert found.found.medium.place == "the credential gandi.config"
+    assert [str(note) for note in found.notes] == [
+        "skipped: opt/net.gandi.config of fw_cfg: "
+        "describes this machine too; the credential gandi.config is used"
+    ]
+    machine.put(ITEM, DOCUMENT | {"id": "vm-2"})
+    with pytest.raises(ConfigError) as caught:
+        machine.search()
+    both = "the credential gandi.config and opt/net.gandi.config of fw_cfg"
+    assert caught.value.message == f"{both} describe different machines: none is applied"
+
+
+def test_what_users_can_read_or_exchange_is_refused(machine: Machine) -> None:
+    path = machine.put("gandi.config", DOCUMENT, 0o440)
+    _is_refused(machine)
+    path.unlink()
+    os.mkfifo(path, 0o400)
+    _is_refused(machine)
+    path.unlink()
+    other = machine.put("elsewhere/file", DOCUMENT)
+    path.symlink_to(other)
+    assert machine.search().found is None
+
+
+def _is_refused(machine: Machine) -> None:
+    found = machine.search()
+    assert found.found is None
+    (note,) = found.notes
+    assert note.outcome is Outcome.FAILED
+    assert "not used" in note.detail
+    assert "mode 0400" in note.hint
+
+
+def test_too_much_is_refused(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "LIMIT", 100)
+    machine.put("gandi.config", b" " * 101)
+    (note,) = machine.search().notes
+    assert "larger than" in note.detail
+
+
+def test_a_script_alone_is_named(machine: Machine) -> None:
+    machine.put("gandi.script", SCRIPT)
+    (note,) = machine.search().notes
+    assert note.outcome is Outcome.FAILED
+    assert (note.name, note.detail) == (
+        "the credential gandi.script",
+        "not run: the credential gandi.config is not delivered beside it",
+    )
+
+
+def test_a_document_that_cannot_be_read_costs_only_itself(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    first, _ = machine.boot()
+    machine.put("gandi.config", b'{"version": 1, "hostname": ')
+    ctx, items = machine.boot()
+    assert items["gandi.config"].outcome is Outcome.FAILED
+    assert ctx.config == first.config
+    assert machine.reasons() != []
+
+
+def test_a_setting_that_names_other_sources_excludes_it(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.put("etc/default/gandi", b"CONFIG_DATASOURCE=nocloud\n", 0o644)
+    assert machine.boot()[0].config is None
+    assert sources.search_groups(("fw_cfg", "credential")) == (("fw_cfg",), ("credential",))
+
+
+def test_an_image_is_passed_nothing(machine: Machine) -> None:
+    machine.put("gandi.config", DOCUMENT)
+    machine.put(ITEM, DOCUMENT)
+    host = Host(machine.root, offline=True)
+    assert not passed.is_there(host)
+    assert list(passed.search(host, sources.PASSED, [])) == []
+    assert State(host).identity() is None

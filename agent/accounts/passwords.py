@@ -12,7 +12,9 @@ import os
 from agent.accounts import passwd
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import ConfigError, HostError
-from agent.report import Outcome
+from agent.lib.text import WHITE
+from agent.report import Outcome, kept
+from agent.systemd import credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +37,9 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
     """
     host, name = state.host, user.name
     live = passwd.password(host, name)
-    if plain:
+    if name == "root" and (by := _credential(state, live)):
+        yield kept(f"password:{name}", f"systemd has set it, by its credential {by}")
+    elif plain:
         yield _plain(state, user, plain, live)
     elif user.password is not None:
         hashed = f"!{user.password}" if user.locked else user.password
@@ -60,6 +64,21 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
             live=live if field else "locked" if is_locked else "open",
             apply=lambda: _lock(host, name, field),
         )
+
+
+def _credential(state: State, live: str | None) -> str:
+    """Return the system credential of which systemd has made root's present password, "" if there is none.
+
+    systemd-sysusers and systemd-firstboot set it only where root has none yet. What they make of a plain one
+    is not known: any password then counts that the agent has not set.
+    """
+    host = state.host
+    if not live or live.startswith(("!", "*")):
+        return ""
+    if credentials.text(host, credentials.HASHED).strip(WHITE) == live:
+        return credentials.HASHED
+    is_plain = credentials.text(host, credentials.PLAIN) and not state.is_as_applied("password:root", live)
+    return credentials.PLAIN if is_plain else ""
 
 
 def _plain(state: State, user: User, plain: str, live: str | None) -> Item:

@@ -14,7 +14,7 @@ from agent.block import storage
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import lines, words
-from agent.systemd import boot_mounts
+from agent.systemd import boot_mounts, credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,10 +142,15 @@ def swap_names(host: Host) -> list[str]:
 
 
 def claims(host: Host) -> tuple[Claim, ...]:
-    """Return the devices named in fstab (also with noauto), in crypttab, and in the administrator's mount,
-    automount and swap units; the agent's own units do not count.
+    """Return the devices named in fstab (also with noauto), in systemd's credential fstab.extra, in
+    crypttab, and in the administrator's mount, automount and swap units; the agent's own do not count.
     """
-    return (*_table(host, "/etc/fstab", 0, 1), *_table(host, "/etc/crypttab", 1, None), *_units(host))
+    return (
+        *_table(host.read("/etc/fstab") or "", "/etc/fstab", 0, 1),
+        *_table(credentials.text(host, credentials.FSTAB), f"the credential {credentials.FSTAB},", 0, 1),
+        *_table(host.read("/etc/crypttab") or "", "/etc/crypttab", 1, None),
+        *_units(host),
+    )
 
 
 def is_claimed_as(device: Device, what: str) -> bool:
@@ -174,8 +179,8 @@ def is_claimed_as(device: Device, what: str) -> bool:
     return False
 
 
-def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Claim]:
-    for number, line in enumerate(lines(host.read(name) or ""), start=1):
+def _table(text: str, name: str, what: int, where: int | None) -> Iterator[Claim]:
+    for number, line in enumerate(lines(text), start=1):
         fields = words(line)
         if len(fields) > 1 and not fields[0].startswith("#"):
             at = "" if where is None else _unescape(fields[where])

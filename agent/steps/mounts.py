@@ -9,8 +9,8 @@ from functools import partial
 
 from agent.block import fstab
 from agent.lib.text import words
-from agent.report import Outcome, guarded
-from agent.systemd import units
+from agent.report import Outcome, guarded, skipped
+from agent.systemd import credentials, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 
 def _reconcile(ctx: Context, name: str, entry: str) -> Iterator[Item]:
+    # Of two entries for one mountpoint, systemd's generator takes that of /etc/fstab.
+    if fstab.find(credentials.text(ctx.host, credentials.FSTAB), entry):
+        yield skipped(name, f"systemd mounts it, by its credential {credentials.FSTAB}")
+        return
     yield ctx.state.reconcile(
         name,
         delivered=entry,

@@ -24,8 +24,10 @@ from agent.network.interfaces import Interface
 from agent.network.managers import inactive_with_files, keys
 from agent.network.pairing import fulfils, pair
 from agent.network.plan import plan
+from agent.reader.common.problem import shown
 from agent.report import Outcome, changed, kept, skipped, unchanged
 from agent.state import adopted
+from agent.systemd import credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +65,9 @@ def apply(ctx: Context) -> Iterator[Item]:
             raise
         yield skipped("network", f"{error.message}, and no document has a NIC: left as it is")
         return
+    if why := _by_systemd(ctx.host, renderer):
+        yield skipped("network", why)
+        return
     stored = ctx.state.nic_pairs() if ctx.config else {}
     there = nic_inventory.wait_for_nics(ctx, _physical(nics), stored, by_name=renderer.BY_NAME)
     pairing = _pair(ctx, nics, there, stored)
@@ -99,6 +104,16 @@ def apply(ctx: Context) -> Iterator[Item]:
     renderer.reload(ctx.host, touched)
     nic_inventory.record_first_scan(ctx, there)
     yield from virtio_queues.reconcile(ctx)
+
+
+def _by_systemd(host: Host, renderer: Renderer) -> str:
+    """Return why systemd configures the network, "" if it does not: of several files for a NIC, networkd
+    takes the first by name, which would be the agent's.
+    """
+    passed = [name for name in credentials.names(host) if name.startswith(credentials.NETWORK)]
+    if not passed or renderer.NAME not in ("networkd", "netplan"):
+        return ""
+    return f"systemd-networkd configures it, by its credential {', '.join(map(shown, passed))}"
 
 
 def _reconcile_delivered(

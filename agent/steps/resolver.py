@@ -14,7 +14,7 @@ from agent.lib.text import lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, active_manager
 from agent.report import Outcome, skipped
 from agent.state.json_file import digest
-from agent.systemd import units
+from agent.systemd import credentials, units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def apply(ctx: Context) -> Iterator[Item]:
     if config is None:
         return
     host, place = ctx.host, _place(ctx)
+    passed = [one for one in credentials.RESOLVERS if credentials.text(host, one)]
+    if passed and place.path == RESOLVED_DROP_IN:
+        # With a setting of its own, systemd-resolved ignores them (systemd-resolved(8), CREDENTIALS).
+        yield skipped(_ITEM, f"systemd-resolved sets them, by its credential {' and '.join(passed)}")
+        return
     wanted = _wanted(config, place)
     if not wanted.servers and not wanted.search:
         if config.nameservers:

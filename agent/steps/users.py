@@ -21,6 +21,7 @@ from agent.lib.records import replace
 from agent.lib.text import BLANKS
 from agent.reader.common.problem import shown
 from agent.report import Outcome, guarded, skipped
+from agent.systemd import credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     users = merge_users(ctx, config.users)
     yield from _remove_stale_locks(ctx)
     yield from _groups(ctx, config.groups)
+    yield from _systemds_keys(ctx)
     for user in users:
         for item in guarded(f"user:{user.name}", _account(ctx, user)):
             yield item
@@ -72,8 +74,20 @@ def _groups(ctx: Context, groups: tuple[Group, ...]) -> Iterator[Item]:
         yield from guarded(f"groups:{group.name}", reconcile(ctx.state, group.name))
 
 
+def _systemds_keys(ctx: Context) -> Iterator[Item]:
+    """Leave systemd's credential with root's keys its effect, before the document's are added."""
+    if credentials.text(ctx.host, credentials.KEYS):
+        from agent.accounts import systemd_keys
+
+        yield from guarded(credentials.KEYS, systemd_keys.write_first(ctx.host))
+
+
 def _withdraw_undelivered(ctx: Context, users: tuple[User, ...]) -> Iterator[Item]:
     wanted = {_key_item(user.name, key) for user in users for key in user.keys}
+    if credentials.text(ctx.host, credentials.KEYS):
+        from agent.accounts import systemd_keys
+
+        wanted |= {_key_item("root", key) for key in systemd_keys.keys(ctx.host)}
     wanted |= {f"sudo:{user.name}" for user in users if user.sudo}
     for kind, withdraw in (("key:", _withdraw), ("sudo:", _withdraw_rules)):
         for name in ctx.state.recorded_items(kind):

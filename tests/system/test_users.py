@@ -220,6 +220,22 @@ def test_a_key_that_was_there_before_us_is_not_written_twice_and_never_removed(m
     assert machine.keys("/root") == [line]
 
 
+def test_systemds_keys_of_root_are_there_before_and_after_ours(machine: Machine) -> None:
+    """systemd-tmpfiles writes them only to a file that is missing, and may come after this step."""
+    passed = machine.file("/run/credentials/@system/ssh.authorized_keys.root")
+    passed.parent.mkdir(parents=True, exist_ok=True)
+    passed.write_text(f"# theirs\n{OTHER}\n")
+    outcomes = machine.boot(ROOT)
+    assert (
+        outcomes["ssh.authorized_keys.root"] == "changed written as systemd would: 1 keys of its credential"
+    )
+    assert machine.keys("/root") == [OTHER, KEY]
+    machine.boot(replace(ROOT, keys=(KEY, OTHER)))
+    outcomes = machine.boot(replace(ROOT, keys=()))
+    assert machine.keys("/root") == [OTHER], "a key of the document's goes, unless it is systemd's too"
+    assert outcomes["ssh.authorized_keys.root"] == "unchanged systemd's credential: root has 1 of its 1 keys"
+
+
 def test_a_system_account_is_refused_and_the_rest_is_applied(machine: Machine) -> None:
     outcomes = machine.boot(User("daemon", HASH, (KEY,), admin=True), ROOT, ADMIN)
     assert outcomes["user:daemon"] == "failed daemon is a system account (uid 1)"

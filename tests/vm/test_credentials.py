@@ -32,6 +32,8 @@ SECRETS = (sample.HASH, sample.SCRIPT_SECRET, sample.RUN_SECRET)
 PASSED = "/run/credentials/@system/"
 #: No concern of the agent's. With an item the guest loads the module for them, and its command line differs.
 OTHER_ITEM = ("opt/org.example.other", b"other")
+#: One of systemd's own, in no document.
+SYSTEMDS_KEY = sample.public_key(3, "systemd@platform")
 
 
 def _credential(name: str, content: bytes) -> str:
@@ -53,10 +55,13 @@ def test_smbios_makes_the_machine_and_the_same_again_is_settled(machine: Rig, pl
     smbios = (
         _credential("gandi.config", _json()),
         _credential("gandi.script", sample.SCRIPT),
+        f"io.systemd.credential:ssh.authorized_keys.root={SYSTEMDS_KEY}",
     )
     vm = machine.start(platform_image, replace(sample.SPEC, smbios=smbios, fw_cfg=(OTHER_ITEM,)))
     _is_the_machine(vm)
-    assert keys(vm) == [sample.KEY]
+    assert keys(vm) == [SYSTEMDS_KEY, sample.KEY]
+    (item,) = [i for i in sample.items(vm, "bootstrap") if i["name"] == "ssh.authorized_keys.root"]
+    assert "systemd" in item["detail"]
     _no_secret_leaves(vm)
 
     test_settled.at_rest(vm)
@@ -74,7 +79,7 @@ def test_smbios_makes_the_machine_and_the_same_again_is_settled(machine: Rig, pl
     assert vm.wait_booted() == "running"
     assert test_settled.said(vm) == "not as the last boot left it: was: passed gandi.config"
     assert vm.output("hostname") == "vm2"
-    assert keys(vm) == [sample.OTHER_KEY]
+    assert keys(vm) == [SYSTEMDS_KEY, sample.OTHER_KEY], "systemd's key is no longer passed, and stays"
     assert _source(vm) == "the credential gandi.config, a changed document"
     assert len(sample.order(vm)) == 2, "no program that runs once ran again"
 

@@ -143,19 +143,19 @@ def _passed(ctx: Context) -> Iterator[str]:
     Yield a reason for each other one, and for a plain password, which could be guessed from a digest.
     """
     from agent import sources
-    from agent.sources import passed
+    from agent.sources import nocloud_line, passed
     from agent.systemd import credentials
 
     host = ctx.host
     if any(name.startswith("passwd.plaintext-password.") for name in credentials.names(host)):
         yield "a system credential has a plain password"
-    if not passed.is_there(host):
+    if not passed.is_there(host) and not nocloud_line.read(host):
         return
-    from agent.sources.config_drives import passed_drives
+    from agent.sources.config_drives import passed_drives, with_lines
 
     notes: list[Item] = []
     delivered = host.read(f"{ctx.state.folder()}/delivered") if ctx.state.identity() else None
-    for drive in passed_drives(host, sources.PASSED, notes):
+    for drive in with_lines(host, list(passed_drives(host, sources.PASSED, notes))):
         yield (
             ""
             if drive.digest == delivered

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 ARCHIVE = "gandi"
 #: Passed without a medium (passed.py); as sources they are drives.
 PASSED = ("credential", "fw_cfg")
+#: The medium's source for lines of NoCloud without a drive.
+LINE = "line"
 #: A document of these is this machine's also without an id: the delivery or its digest is tied to the UUID.
-OF_THIS_MACHINE = (ARCHIVE, *PASSED)
+OF_THIS_MACHINE = (ARCHIVE, *PASSED, LINE)
 SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(
     (*PASSED, *DRIVES), "agent.sources.config_drives"
 )

@@ -20,10 +20,11 @@ from agent.host.sysfs import devnode
 from agent.lib.digest import sha256
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.records import dataclass, replace
+from agent.reader.common import nocloud_names
 from agent.reader.common.problem import Problem, shown
 from agent.reader.dialects import DIALECTS, DRIVES
 from agent.report import Item, failed, skipped
-from agent.sources import FoundMedium, SearchRequest, SearchResult, passed
+from agent.sources import LINE, FoundMedium, SearchRequest, SearchResult, nocloud_line, passed
 from agent.sources.superblock import LabelledDevice, labelled
 from agent.udev import database
 
@@ -44,8 +45,8 @@ LABELS = {
     for name in DRIVES
     for label in DIALECTS[name].labels
 }
-#: The dialect of what is passed.
-NATIVE = "native"
+#: The dialects of what is passed: by credentials and fw_cfg, and by lines.
+NATIVE, NOCLOUD = "native", "nocloud"
 _MARKS = {name: re.compile(DIALECTS[name].mark, re.IGNORECASE | re.ASCII) for name in DRIVES}
 
 
@@ -86,6 +87,8 @@ def search(request: SearchRequest, candidates: Places = candidate_devices) -> Se
     drives += (
         drive for name in candidates(request.host) for drive in _read_from(request, name, labels, notes)
     )
+    if NOCLOUD in request.sources:
+        drives = with_lines(request.host, drives)
     found = _choose(drives, request.known_digest, notes)
     return SearchResult(found, tuple(notes))
 
@@ -94,6 +97,21 @@ def passed_drives(host: Host, wanted: Iterable[str], notes: list[Item]) -> Itera
     """Yield what is passed without a medium, as drives; add what cannot be used to ``notes``."""
     for one in passed.search(host, wanted, notes):
         yield _without_medium(host, NATIVE, Medium(one.source, one.place, "", is_named=True), one.files)
+
+
+def with_lines(host: Host, drives: list[Drive]) -> list[Drive]:
+    """Return the drives with the lines of NoCloud (nocloud_line.py): each NoCloud drive has them among its
+    files; without such a drive they are one more.
+    """
+    lines = nocloud_line.read(host)
+    if not lines:
+        return drives
+    found = [drive for drive in drives if drive.dialect == NOCLOUD]
+    for drive in found:
+        drive.tree.files.update(lines)
+    if not found and (place := next((name for name in lines if name != nocloud_names.NETWORK), "")):
+        return [*drives, _without_medium(host, NOCLOUD, Medium(LINE, place, "", is_named=True), lines)]
+    return [replace(one, digest=_digest(NOCLOUD, one.tree)) if one in found else one for one in drives]
 
 
 def _without_medium(host: Host, dialect: str, medium: Medium, files: dict[str, bytes]) -> Drive:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.vm import checks, sample, test_settled
 from tests.vm.conftest import Rig
-from tests.vm.delivered import NATIVE, keys, resolvers
+from tests.vm.delivered import NATIVE, NETPLAN, keys, resolvers
 from tests.vm.rig import Image, Machine
 from tests.vm.test_first_boot import UNITS
 from tests.vm.test_secrets import is_only_where_it_belongs
@@ -126,3 +126,20 @@ def _is_the_machine(vm: Machine) -> None:
 def _no_secret_leaves(vm: Machine) -> None:
     is_only_where_it_belongs(vm, SECRETS, (PASSED,))
     vm.run(f"! su nobody -s /bin/sh -c 'ls {PASSED} || ls /run/gandi/credentials/*'")
+
+
+def test_a_line_of_nocloud_names_the_machine(machine: Rig, platform_image: Image) -> None:
+    """By the serial number in SMBIOS; its network is on the kernel command line. No URL is fetched."""
+    network = base64.b64encode(NETPLAN.encode()).decode()
+    line = "ds=nocloud;h=nc1;i=line-1;s=http://203.0.113.254/"
+    spec = replace(sample.SPEC, serial=line, cmdline=(f"network-config={network}",))
+    vm = machine.start(platform_image, spec)
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
+    assert vm.output("hostname") == "nc1"
+    assert _source(vm) == "the serial number, a new instance"
+    (url,) = [i for i in sample.items(vm, "bootstrap") if i["name"] == "the serial number: seedfrom"]
+    assert (url["outcome"], url["detail"]) == ("skipped", "nothing is fetched from the network or a path")
+    checks.addresses(vm)
+    test_settled.at_rest(vm)
+    vm.run("rm -f /run/gandi/settled /run/gandi/unchanged")
+    assert vm.output(test_settled.CHECK) == test_settled.NOTHING_NEW

@@ -1,19 +1,24 @@
 """The NoCloud drive: ``meta-data``, ``user-data``, ``network-config``, ``vendor-data`` in its root, YAML.
 
+Lines ``ds=nocloud;KEY=VALUE`` have precedence over ``meta-data``.
+
 Format: cloud-init's NoCloud data source.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
-from agent.reader.common import values
+from agent.reader.common import nocloud_names, values
 from agent.reader.common.document import read_text, small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import plain, validate, value
 from agent.reader.common.merge import DEFAULT, Draft
 from agent.reader.common.problem import UNSUPPORTED, shown
 from agent.reader.formats import cloudinit_v1, interfaces_text, netplan_v2, user_data, yaml_events
+from agent.reader.formats.gzip_data import gunzip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
 SOURCE = "nocloud"
 _LIMIT = 4 << 20
+#: The first has precedence.
+_LINES = (nocloud_names.COMMAND_LINE, nocloud_names.SERIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +43,70 @@ class MetaData:
     public_keys: tuple[object, ...] = value(values.public_keys, ())
 
 
+#: The keys of a line, with their short names.
+LINE_KEYS = {"i": "instance-id", "h": "local-hostname", "s": "seedfrom"}
+
+
 def parse_files(files: Mapping[str, bytes]) -> Reading:
     """Return the drive's configuration."""
     names, draft = DriveNames(files), Draft(SOURCE)
     user, vendor = names.find("user-data"), names.find("vendor-data")
     found, network = names.find("meta-data"), names.find("network-config")
+    if nocloud_names.NETWORK in files:
+        files, network = _decoded(files, draft), nocloud_names.NETWORK
     metadata = _mapping(found, files, draft) if found is not None else {}
+    lines = {name: _line(name, files[name], draft) for name in _LINES if name in files}
+    for line in reversed(lines.values()):
+        metadata = {key: of for key, of in metadata.items() if plain(key) not in map(plain, line)} | line
     if user is not None:
         user_data.read(files[user], user, draft, metadata=metadata)
-    if found is None:
+    if found is None and not lines:
         draft.add_problem("the drive", "no meta-data", "add one; it may be empty")
     else:
         has_network = network is not None and bool(files[network].strip(WHITE.encode()))
-        _describe(found, metadata, draft, has_network=has_network)
+        place = found if found is not None else next(iter(lines))
+        _describe(place, metadata, draft, has_network=has_network)
     if network is not None:
         _network(network, _mapping(network, files, draft), draft)
     if vendor is not None:
         user_data.read(files[vendor], vendor, draft, vendor=True, metadata=metadata)
     return draft.reading()
+
+
+def _line(name: str, raw: bytes, draft: Draft) -> dict[str, Any]:
+    """Return the good values of a line by their long names; add a problem for each other one."""
+    good = dict[str, object]()
+    for part in read_text(raw).split(";")[1:]:
+        short, equals, text = part.partition("=")
+        key = LINE_KEYS.get(short.strip(WHITE), short.strip(WHITE))
+        if not part.strip(WHITE):
+            continue
+        if not equals or key not in LINE_KEYS.values():
+            what, hint = "not a key of the line", f"write {', '.join(LINE_KEYS)}, each with = and its value"
+            draft.add_problem(f"{name}: {shown(key)}", what, hint, severity=UNSUPPORTED)
+        elif key == "seedfrom":
+            what, hint = "nothing is fetched from the network or a path", "deliver it on a drive"
+            draft.add_problem(f"{name}: {key}", what, hint, severity=UNSUPPORTED)
+        else:
+            _, problems = validate(MetaData, {key: text})
+            draft.add_problems(name, problems)
+            good |= {} if problems else {key: text}
+    return good
+
+
+def _decoded(files: Mapping[str, bytes], draft: Draft) -> Mapping[str, bytes]:
+    """Return the files with the network document of the kernel command line decoded from base64."""
+    name = nocloud_names.NETWORK
+    text = files[name].strip(WHITE.encode())
+    if text == b"disabled":
+        return {**files, name: b"config: disabled\n"}
+    try:
+        document = b64decode(text, validate=True)
+        document = gunzip(document, _LIMIT) if document.startswith(b"\x1f\x8b") else document
+    except ValueError:
+        draft.add_problem(name, "neither base64 of a document nor disabled: left out", "encode it again")
+        document = b""
+    return {**files, name: document}
 
 
 def _mapping(name: str, files: Mapping[str, bytes], draft: Draft) -> dict[str, Any]:

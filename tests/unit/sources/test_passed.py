@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from agent import sources
-from agent.context import Context, context
+from agent.context import Context, Medium, context
 from agent.daemon import boot_mark
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.report import Item, Outcome
 from agent.sources import SearchRequest, SearchResult, config_drives, passed
+from agent.sources.drive_files import Tree
 from agent.state.store import State
 from agent.steps import source
 from agent.systemd import credentials
@@ -235,3 +236,53 @@ def test_an_image_is_passed_nothing(machine: Machine) -> None:
     assert not passed.is_there(host)
     assert list(passed.search(host, sources.PASSED, [])) == []
     assert State(host).identity() is None
+
+
+def _line(machine: Machine, serial: bytes = b"", command_line: bytes = b"") -> SearchResult:
+    machine.put("sys/class/dmi/id/product_serial", serial + b"\n")
+    machine.put("proc/cmdline", b"root=UUID=1 ro " + command_line + b" quiet\n", 0o444)
+    return config_drives.search(SearchRequest(Host(machine.root), ("nocloud",)))
+
+
+def test_nocloud_by_a_line(machine: Machine) -> None:
+    _line(machine, b"ds=nocloud;h=vm1")
+    ctx, items = machine.boot()
+    assert items["source"].detail == "the serial number, a new instance"
+    assert ctx.config is not None
+    assert (ctx.config.hostname, ctx.config.identity.id) == ("vm1", UUID)
+    assert machine.reasons() == []
+    assert machine.boot()[1]["source"].detail == "the serial number, delivered again"
+    found = _line(machine, b"ds=nocloud;h=vm1;i=a", b'"ds=nocloud;i=b"').found
+    assert found is not None
+    assert found.medium.place == "the kernel command line"
+    assert found.parsed is not None
+    assert found.parsed.config is not None
+    assert (found.parsed.config.hostname, found.parsed.config.identity.id) == ("vm1", "b")
+
+
+@pytest.mark.parametrize(
+    "line", [b"ds=nocloud", b"ds=nocloud;", b"ds=nocloudy;h=x", b"xds=nocloud;h=x", b"VMware-42"]
+)
+def test_no_line(machine: Machine, line: bytes) -> None:
+    assert _line(machine, line, line).found is None
+    assert _line(machine, b"", line + b" network-config=disabled").found is None
+
+
+def test_a_line_is_read_with_a_nocloud_drive(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drive(*_: object) -> list[config_drives.Drive]:
+        tree = Tree({"meta-data": b"instance-id: i-1\nlocal-hostname: vm1\n"})
+        return [config_drives.Drive(Medium("nocloud", "sr0", "11:0"), "nocloud", tree, "digest")]
+
+    monkeypatch.setattr(config_drives, "_read_from", drive)
+    digests = set[str]()
+    for name in (b"vm2", b"vm3"):
+        machine.put("proc/cmdline", b"ds=nocloud;h=" + name, 0o444)
+        request = SearchRequest(Host(machine.root), ("nocloud",))
+        found = config_drives.search(request, lambda _host: ["sr0"]).found
+        assert found is not None
+        assert found.medium.place == "/dev/sr0"
+        assert found.parsed is not None
+        assert found.parsed.config is not None
+        assert (found.parsed.config.hostname, found.parsed.config.identity.id) == (name.decode(), "i-1")
+        digests.add(found.parsed.digest)
+    assert len(digests) == 2

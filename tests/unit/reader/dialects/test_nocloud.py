@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+from collections.abc import Callable
 
 import pytest
 
 from agent.config import model
 from agent.config.model import InstanceConfig, User
 from agent.config.nics import Bond, Kind, Match, Nic, NicOptions, Route
+from agent.reader.common import nocloud_names
 from agent.reader.common.problem import UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.dialects import nocloud
@@ -260,3 +264,55 @@ def test_what_is_beside_the_network_is_named() -> None:
     nics, reading = network("network: {version: 2, ethernets: {eth0: {}}}\nethernets: {eth1: {}}\n")
     assert list(nics) == ["eth0"]
     assert [(p.path, p.severity) for p in reading.problems] == [("network-config: ethernets", UNSUPPORTED)]
+
+
+LINE, SERIAL, NETWORK = nocloud_names.COMMAND_LINE, nocloud_names.SERIAL, nocloud_names.NETWORK
+
+
+def _lines(files: dict[str, bytes]) -> tuple[InstanceConfig, list[str]]:
+    reading = nocloud.parse_files(files)
+    assert reading.config is not None
+    return reading.config, [f"{p.path}: {p.message}" for p in reading.problems]
+
+
+@pytest.mark.parametrize(
+    "line", [b"ds=nocloud;h=vm1;i=i-1", b"ds=nocloud-net;local-hostname=vm1;instance-id=i-1;"]
+)
+def test_a_line_alone_is_a_configuration(line: bytes) -> None:
+    for name in (LINE, SERIAL):
+        config, problems = _lines({name: line})
+        assert (config.hostname, config.identity.id) == ("vm1", "i-1")
+        assert problems == []
+        assert dict(config.metadata) == {"instance-id": "i-1", "local-hostname": "vm1"}
+
+
+def test_a_line_has_precedence_over_meta_data_and_user_data_over_a_line() -> None:
+    drive = {"meta-data": b"instance-id: drive\nlocal_hostname: drive\nlevel: 1\n"}
+    both = {LINE: b"ds=nocloud;h=line", SERIAL: b"ds=nocloud;h=serial;i=serial"}
+    config, problems = _lines(drive | both)
+    assert (config.hostname, config.identity.id, problems) == ("line", "serial", [])
+    assert dict(config.metadata) == {"instance-id": "serial", "local-hostname": "line", "level": "1"}
+    config, _ = _lines(drive | both | {"user-data": b"#cloud-config\nhostname: user\n"})
+    assert config.hostname == "user"
+
+
+def test_what_a_line_cannot_say_is_named_and_costs_itself() -> None:
+    config, problems = _lines({LINE: b"ds=nocloud;s=http://192.0.2.1/x/;h=-bad-;i=i-1;color=red;odd"})
+    assert (config.hostname, config.identity.id) == (None, "i-1")
+    assert problems[0] == f"{LINE}: seedfrom: nothing is fetched from the network or a path"
+    assert problems[1].startswith(f"{LINE}: local-hostname")
+    assert problems[2:] == [f"{LINE}: {key}: not a key of the line" for key in ("color", "odd")]
+    assert not any("192.0.2.1" in problem or "bad" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("pack", [lambda text: text, gzip.compress])
+def test_the_command_lines_network_has_precedence(pack: Callable[[bytes], bytes]) -> None:
+    text = b"version: 2\nethernets: {a: {match: {macaddress: '52:54:00:00:00:10'}, dhcp4: true}}\n"
+    drive = {"meta-data": b"", "network-config": b"version: 2\nethernets: {}\n"}
+    config, problems = _lines(drive | {NETWORK: base64.b64encode(pack(text))})
+    assert problems == []
+    assert [nic.mac for nic in config.nics] == ["52:54:00:00:00:10"]
+    config, problems = _lines(drive | {NETWORK: b"disabled"})
+    assert config.network_disabled
+    config, problems = _lines(drive | {NETWORK: b"!!"})
+    assert problems == [f"{NETWORK}: neither base64 of a document nor disabled: left out"]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 
-from agent.block import mounts
-from agent.cli import status_text, verdict
+from agent.cli import status_text
 from agent.context import context
 from agent.daemon import control_socket
-from agent.disks.decide import canonical, effective_settings
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
 from agent.lib.text import lines
 from agent.report import STATUS
+from agent.reporting import verdict
+from agent.reporting.facts import data_disks
 from agent.stages import Stage
 from agent.state import settled
 
@@ -51,25 +51,25 @@ def status(host: Host, *, form: str, wait: float | None) -> int:
             terminal.print_lines(verdict.verdict(facts))
         case _:
             terminal.print_lines(*text(facts))
-            if wait is not None and status_text.exit_status(facts) == 2:
+            if wait is not None and verdict.exit_status(facts) == 2:
                 for line in status_text.unfinished(facts):
                     terminal.print_lines(f"still running after {wait:g} s: {line}")
-    return status_text.exit_status(facts)
+    return verdict.exit_status(facts)
 
 
-def text(facts: status_text.Facts) -> list[str]:
+def text(facts: verdict.Facts) -> list[str]:
     """Return the lines of the text form: the verdict, then the whole view."""
     return [verdict.verdict(facts), *status_text.render(facts)]
 
 
-def gather_facts(ctx: Context) -> status_text.Facts:
+def gather_facts(ctx: Context) -> verdict.Facts:
     """Return the current state of everything that the view shows."""
     # Query the daemon first: it then writes its work in progress to the status.
     daemon = _daemon(ctx.host, ctx.status.read())
     document = ctx.status.read()
     ctx.settings_file.current()
     at_work = (*document["work"].values(), *document["stages"].values())
-    return status_text.Facts(
+    return verdict.Facts(
         document=document,
         daemon=daemon,
         now=int(time.time()),
@@ -77,18 +77,18 @@ def gather_facts(ctx: Context) -> status_text.Facts:
         units=_units(ctx.host),
         settings_file=ctx.settings_file.name,
         settled=settled.is_settled(ctx.host),
-        data_disks=_data_disks(ctx),
+        data_disks=data_disks(ctx),
         settings=[asdict(problem) for problem in ctx.settings_file.problems],
         alive=frozenset(processes.key(entry) for entry in at_work if processes.is_alive(entry)),
     )
 
 
-def _wait(ctx: Context, seconds: float) -> status_text.Facts:
+def _wait(ctx: Context, seconds: float) -> verdict.Facts:
     """Return the facts once all stages have ended, or after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         facts, stamp, checked_at = gather_facts(ctx), _modification_times(ctx), time.monotonic()
-        if status_text.exit_status(facts) != 2:
+        if verdict.exit_status(facts) != 2:
             return facts
         while _modification_times(ctx) == stamp and time.monotonic() - checked_at < _SYSTEMD_INTERVAL:
             left = deadline - time.monotonic()
@@ -106,27 +106,17 @@ def _modification_times(ctx: Context) -> tuple[int, int]:
     return info.st_ino, info.st_mtime_ns
 
 
-def document(facts: status_text.Facts) -> dict[str, object]:
+def document(facts: verdict.Facts) -> dict[str, object]:
     """Return what --json prints: status.json, and what is not in that file."""
     return facts.document | {
         "instance": facts.instance,
         "daemon": facts.daemon,
         "units": facts.units,
         "settings": {"file": facts.settings_file, "problems": facts.settings},
-        "states": {stage: status_text.stage_state(facts, stage) for stage in Stage},
-        "state": verdict.WORDS[status_text.exit_status(facts)],
+        "states": {stage: verdict.stage_state(facts, stage) for stage in Stage},
+        "state": verdict.WORDS[verdict.exit_status(facts)],
         "verdict": verdict.verdict(facts),
     }
-
-
-def _data_disks(ctx: Context) -> int:
-    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
-    read the agent's records, and a boot with nothing new has none.
-    """
-    root, found = canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
-    system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
-    data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
-    return len({mount.devnos for mount in data if not mount.devnos & system})
 
 
 def _daemon(host: Host, document: dict[str, Any]) -> str:

@@ -38,6 +38,7 @@ LAYERS = (
     "disks",
     "steps",
     "stages",
+    "reporting",
     "daemon",
     "cli",
     "__main__",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.cli.status_text import Facts, exit_status, render, stage_state, unfinished
+from agent.cli.status_text import render, unfinished
+from agent.reporting.verdict import Facts, exit_status, stage_state
 from agent.stages import Stage
 
 DONE = {"state": "done", "seconds": 1.5, "steps": []}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.cli import verdict
+from agent.reporting import verdict
 from agent.stages import Stage
 from tests.unit.cli.test_status_text import RUNNING, WORK, facts
 

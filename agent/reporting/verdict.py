@@ -5,7 +5,8 @@ Pure functions of the same facts as the rest of the view.
 
 from __future__ import annotations
 
-from agent.cli.status_text import exit_status, stage_state, unit
+from agent.host import processes
+from agent.lib.records import dataclass, field
 from agent.report import NEW_INSTANCE, Outcome
 from agent.stages import Stage
 
@@ -13,12 +14,58 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from agent.cli.status_text import Facts
-
 #: The first word of the line, by the exit status of ``status``.
 WORDS = ("ready", "failed", "starting")
 #: Names that are listed; the rest is counted.
 _NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The facts that the view shows. ``document`` is status.json."""
+
+    document: dict[str, Any]
+    #: The state of the daemon, as text.
+    daemon: str
+    #: Unix time of the view, in seconds.
+    now: int
+    #: "SOURCE ID", or why that is unknown.
+    instance: str = ""
+    #: Unit -> ActiveState and Result; empty if systemd did not answer.
+    units: dict[str, dict[str, str]] = field(default_factory=dict)
+    settings_file: str = ""
+    #: The settings' problems: the fields of settings.Problem.
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    #: Whether nothing was new at this boot, so that no stage ran (settled.py).
+    settled: bool = False
+    #: How many data disks are mounted.
+    data_disks: int = 0
+    #: Processes of stages and handlers that still exist (processes.key).
+    alive: frozenset[tuple[int, int]] = frozenset()
+
+
+def stage_state(facts: Facts, stage: Stage) -> str:
+    """Return done, failed, running, interrupted (its process has died) or waiting (not begun)."""
+    entry = facts.document["stages"].get(stage, {})
+    state = str(entry.get("state", "done" if facts.settled else "waiting"))
+    if state == "running" and processes.key(entry) not in facts.alive:
+        state = "interrupted"
+    if state in ("waiting", "interrupted") and unit(facts, stage).get("ActiveState") == "failed":
+        return "failed"
+    return state
+
+
+def unit(facts: Facts, stage: Stage) -> dict[str, str]:
+    """Return systemd's state of the stage's unit."""
+    return facts.units.get(f"gandi-{stage}.service", {})
+
+
+def exit_status(facts: Facts) -> int:
+    """Return the exit status of ``status``: 0 all stages done, 1 one failed, 2 some have not ended."""
+    states = {stage_state(facts, stage) for stage in Stage}
+    if states & {"running", "waiting", "interrupted"}:
+        return 2
+    return 1 if "failed" in states else 0
 
 
 def verdict(facts: Facts) -> str:

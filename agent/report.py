@@ -14,6 +14,7 @@ import time
 from enum import StrEnum
 
 from agent.host import processes
+from agent.host.sysfs import attribute, listed
 from agent.lib.errors import AgentError, Busy
 from agent.lib.records import asdict, dataclass
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 STATUS = "/run/gandi/status.json"
 LOCK = "/run/gandi/status.lock"
+#: Where the platform may receive reports (agent/reporting): systemd's credential; the folder and the name of
+#: virtio-serial ports. PID 1 hides /run/credentials from a service with a mount namespace of its own, so the
+#: file is read in PID 1's; ImportCredential= would cost a process at each start.
+NOTIFY_SOCKET = "/proc/1/root/run/credentials/@system/vmm.notify_socket"
+PORTS, PORT = "/sys/class/virtio-ports", "net.gandi.agent.0"
 #: To be raised when a reader of the old format would misread the new one.
 VERSION = 1
 #: Seconds to wait for another writer, which needs milliseconds.
@@ -65,6 +71,17 @@ class Item:
     def __str__(self) -> str:
         text = f"{self.outcome}: {self.name}" + (f": {self.detail}" if self.detail else "")
         return text + (f" ({self.hint})" if self.hint else "")
+
+
+def port(host: Host) -> str:
+    """Return the kernel's name of the virtio-serial port for reports; "" if there is none."""
+    names = listed(host, PORTS)
+    return next((name for name in names if attribute(host, f"{PORTS}/{name}/name") == PORT), "")
+
+
+def has_receiver(host: Host) -> bool:
+    """Return whether the platform may receive reports: only then what reports is imported."""
+    return host.exists(NOTIFY_SOCKET) or bool(port(host))
 
 
 def changed(name: str, detail: str = "") -> Item:

@@ -84,6 +84,7 @@ class Settings:
     swap_device: str = ""
     decompress_kernel: str = "auto"
     ipv6_slaac: bool = False
+    report: str = "auto"
     plugin_dir: str = "/etc/gandi/plugins.d"
     hook_dir: str = "/etc/gandi/hooks/"
 
@@ -226,6 +227,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "datasource": lambda value: tuple(words(value.replace(",", " "))) or ("auto",),
     "renderer": _choice("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
     "decompress_kernel": _choice("auto", "0", "1"),
+    "report": _choice("auto", "0"),
 }
 
 

@@ -201,6 +201,8 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
 
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
+    if settings.report != "0":
+        yield "report"
     if mounted_by_pid1:
         yield f"start {settled.DISKS}"
     yield from (f"getty {unit}" for unit in host.names(_GETTYS))

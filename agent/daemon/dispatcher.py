@@ -146,6 +146,8 @@ class Devices:
     workers: Workers = field(init=False)
     activity: Activity = field(init=False)
     handlers: dict[str, Handle] = field(default_factory=lambda: HANDLERS)
+    #: Called with device, role, action and outcome, in a worker's thread.
+    reported: Callable[[str, str, str, StepReport], None] = lambda *_: None
     _waiting: dict[str, list[str]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _mounting: bool = False
@@ -261,6 +263,7 @@ class Devices:
         record(ctx, lambda: stages.note_settings(ctx))
         Journal(ctx.host).device(device, report)
         record(ctx, lambda: self._record(role, device, action, report))
+        self.reported(device, role, action, report)
         status_line(f"{device}: {report.outcome}")
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:

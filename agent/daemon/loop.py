@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial
 
 from agent import stages
-from agent.context import record
+from agent.context import attempt, record
 from agent.daemon import control_socket
 from agent.daemon.dispatcher import Devices
 from agent.daemon.idle_exit import IdleExit
@@ -29,6 +29,7 @@ from agent.host import processes
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE, words
+from agent.report import has_receiver
 from agent.stages import Stage
 from agent.state import settled
 from agent.systemd.journal import Journal, notify, status_line
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.daemon.control_socket import Connection
     from agent.host.host import Host
+    from agent.report import StepReport
+    from agent.reporting.reporter import Reporter
     from agent.udev.monitor import Uevent
 
 #: Seconds after which device events are handled if the postboot stage has not been requested; its request
@@ -93,9 +96,12 @@ class Daemon:
     #: When to begin to handle device events (monotonic seconds); None once begun.
     _listen_at: float | None = None
     _watchdog: Watchdog = field(init=False)
+    #: Made when there is something to report and a receiver.
+    _reporter: Reporter | None = None
 
     def __post_init__(self) -> None:
         self.devices = Devices(self.ctx)
+        self.devices.reported = self._report_device
         self.devices.activity.wake = lambda: self.call(lambda: None)
         self.runner = Workers(1, Journal(self.ctx.host).defect)
         self._server = control_socket.Server(self.listener, self.selector, self._request)
@@ -134,6 +140,7 @@ class Daemon:
         everything = self._scan_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
         times += [self.devices.activity.next_show(), self._idle_exit.wake_at]
+        times += [self._reporter.wake_at if self._reporter else None]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
         for key, mask in ready:
@@ -142,6 +149,8 @@ class Daemon:
         self._watchdog.tick(now)
         self._server.tick(now)
         self.devices.activity.show_due(now)
+        if self._reporter and self._reporter.wake_at is not None:
+            self._report(lambda reporter: reporter.tick(now))
         if self._listen_at is not None and now >= self._listen_at:
             self._catch_up()
             self._listen_at = None
@@ -167,6 +176,7 @@ class Daemon:
     def _at_work(self) -> bool:
         """Return whether a stage, a request or a job is pending; each worker thread has a job."""
         waits = self._listen_at is not None or self._scan_at is not None or bool(self._calls)
+        waits = waits or (self._reporter is not None and self._reporter.wake_at is not None)
         return waits or bool(self._runs or self._server.connections) or threading.active_count() > 1
 
     def _watch_signals(self) -> None:
@@ -215,6 +225,7 @@ class Daemon:
         self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
         if self._drain() and self._scan_at is not None:
             self._scan_at = now + _EVENTS_FIRST
+        self._report(lambda reporter: reporter.update(now))
 
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""
@@ -295,6 +306,8 @@ class Daemon:
         except AgentError as error:
             log(str(error))
             status = stages.exit_status(error)
+            message, hint = error.message, error.hint
+            self.call(lambda: self._report(lambda reporter: reporter.unrun(stage, message, hint)))
         finally:  # even after a defect each peer gets an answer
             self.call(lambda: self._ended(stage, status))
 
@@ -303,6 +316,7 @@ class Daemon:
             self._pass_mount()  # before PID 1 learns that the stage has ended
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
+        self._report(lambda reporter: reporter.update(time.monotonic()))
         if stage is Stage.BOOTSTRAP:
             from agent.reader import client
 
@@ -315,3 +329,45 @@ class Daemon:
         if self._last_seqnum is not None and (status or self.devices.has_unfinished()):
             # What the stage could not see yet: its event was sent before and is ignored by SEQNUM.
             self._scan_all()
+
+    # -- reports to the platform -----------------------------------------------------
+
+    def _report(self, what: Callable[[Reporter], None]) -> None:
+        """Call ``what`` if the platform receives reports. A failure is logged and costs only the report."""
+        if self.ctx.settings.report == "0":
+            if self._reporter:
+                self.selector.unregister(self._reporter)
+                self._reporter.close()
+                self._reporter = None
+            return
+        if self._reporter is None and not has_receiver(self.ctx.host):
+            return
+
+        def work() -> tuple[()]:
+            record(self.ctx, lambda: what(self._reporter or self._make_reporter()))
+            return ()
+
+        attempt(self.ctx, "reports to the platform", work)
+
+    def _make_reporter(self) -> Reporter:
+        from agent.reporting.reporter import Reporter
+
+        self._reporter = Reporter(self.ctx, self._run_for_report)
+        self.selector.register(
+            self._reporter, selectors.EVENT_READ, lambda _mask: self._report(Reporter.flush)
+        )
+        return self._reporter
+
+    def _report_device(self, device: str, role: str, action: str, report: StepReport) -> None:
+        """Report a device's outcome from a worker's thread."""
+        if self._reporter or has_receiver(self.ctx.host):
+            self.call(lambda: self._report(lambda reporter: reporter.device(device, role, action, report)))
+
+    def _run_for_report(self, job: Callable[[], None]) -> None:
+        """Run a job of the reporter's that may wait, in a thread, and then send what waits."""
+
+        def work() -> None:
+            job()
+            self.call(lambda: self._report(lambda reporter: reporter.flush()))
+
+        self.devices.workers.submit("reports", work, once=True)

@@ -7,6 +7,7 @@ import time
 from agent.block import mounts
 from agent.disks.decide import canonical, effective_settings
 from agent.reporting.verdict import Facts
+from agent.stages import Stage
 from agent.state import settled
 
 TYPE_CHECKING = False
@@ -24,6 +25,13 @@ def data_disks(ctx: Context) -> int:
     system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
     data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
     return len({mount.devnos for mount in data if not mount.devnos & system})
+
+
+def may_have_ended(ctx: Context, document: dict[str, Any]) -> bool:
+    """Return whether all stages have ended, or none is needed: only then the disks are worth counting."""
+    stages = document["stages"]
+    ended = [stage for stage in Stage if stages.get(stage, {}).get("state") in ("done", "failed")]
+    return len(ended) == len(Stage) or settled.is_settled(ctx.host)
 
 
 def after_boot(ctx: Context, document: dict[str, Any]) -> Facts:

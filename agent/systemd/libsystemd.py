@@ -254,6 +254,23 @@ def stop(unit: str, *, timeout: float) -> str:
     return _connection.job(b"StopUnit", b"ss", (os.fsencode(unit), b"replace"), timeout)
 
 
+def allow_device(unit: str, device: str, access: str) -> None:
+    """Add a line DeviceAllow= to a running unit until the next boot (systemd.resource-control(5)), and
+    return when it is in force. PID 1 then looks for the drivers of all such lines again, which it does
+    otherwise when the unit starts.
+
+    Raise HostError with PID 1's reason.
+    """
+    with session():
+        with _connection.bus(_ANSWER) as bus:
+            line = (b"DeviceAllow", b"a(ss)", c_int(1), device.encode(), access.encode())
+            order = (os.fsencode(unit), c_int(1), c_int(1), *line)
+            with _called(bus, _PATH, _MANAGER, b"SetUnitProperties", b"sba(sv)", *order):
+                pass
+        # PID 1 applies it after that answer and before the next one.
+        active_state(unit, timeout=_ANSWER)
+
+
 def system_state(*, timeout: float) -> str:
     """Return the state of the whole system: starting, running, degraded, stopping…
 

@@ -27,6 +27,7 @@ from agent.host.host import Host
         ("GANDI_PLUGIN_DIR=/opt/plugins", "plugin_dir", "/opt/plugins"),
         ("CONFIG_DATASOURCE=", "datasource", ("auto",)),
         ('CONFIG_DATASOURCE="openstack, gandi"', "datasource", ("openstack", "gandi")),
+        ("CONFIG_REPORT=0", "report", "0"),
         ("CONFIG_MOUNT_OWNER=root:1001:0775", "mount_owner", "root:1001:0775"),
     ],
 )
@@ -49,6 +50,7 @@ def test_a_good_line_sets_its_value(line: str, name: str, value: object) -> None
         ("CONFIG_MOUNT_OWNER=root", "not user:group:mode"),
         ("CONFIG_MOUNT_OWNER=root:root:rwx", "not user:group:mode"),
         ("CONFIG_RENDERER=windows", "not known"),
+        ("CONFIG_REPORT=always", "not known"),
         ("if true; then", "not an assignment"),
         ("CONFIG_=", "unknown setting"),
     ],

@@ -107,6 +107,10 @@ class Running:
         """Return the socket of an interactive root shell (MachineSpec.shell); see console.attach."""
         return self.process.sockets / "shell"
 
+    def port(self, name: str) -> Path:
+        """Return the socket of a virtio-serial port (MachineSpec.ports)."""
+        return self.process.sockets / name
+
     @property
     def is_on(self) -> bool:
         """Whether there is a QEMU process."""

@@ -52,6 +52,9 @@ def arguments(
     argv += ["-device", "virtio-serial-pci,id=serial0"]
     argv += ["-chardev", f"socket,id=channel,path={sockets}/channel,server=on,wait=off"]
     argv += ["-device", f"virtserialport,chardev=channel,name={PORT_NAME}"]
+    for number, name in enumerate(spec.ports):
+        argv += ["-chardev", f"socket,id=port-{number},path={sockets}/{name},server=on,wait=off"]
+        argv += ["-device", f"virtserialport,chardev=port-{number},name={name},id=serial-port-{number}"]
     argv += ["-device", "virtio-scsi-pci,id=scsi0", "-device", "virtio-rng-pci"]
     for number in range(spec.root_ports):
         place = f"addr={0x10 + number // 8:#x}.{number % 8},multifunction=on"

@@ -134,6 +134,8 @@ class MachineSpec:
     `max_cpus` above `cpus` makes CPU hot-plug possible; see `qemu.cpu_arguments` for what that takes without
     KVM. `shell` gives people a root shell on a second serial port (`Machine.console`); tests use the
     channel. `debian_initrd` boots Debian's own kernel image and initrd instead of the rig's (see quick.py).
+    `ports` are the names of virtio-serial ports beside the rig's own; each is a socket on the host
+    (`Machine.port`).
     `counted` makes the guest's clock count instructions, 8 ns each: what it says of CPU does not depend on
     the host. It idles for no time of the host's, so it is no clock for what waits for a disk.
     """
@@ -154,6 +156,7 @@ class MachineSpec:
     smbios: tuple[str, ...] = ()
     fw_cfg: tuple[tuple[str, bytes], ...] = ()
     serial: str = ""
+    ports: tuple[str, ...] = ()
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 STATUS = "/run/gandi/status.json"
 LOCK = "/run/gandi/status.lock"
 #: Where the platform may receive reports (agent/reporting): systemd's credential; the folder and the name of
-#: virtio-serial ports. PID 1 hides /run/credentials from a service with a mount namespace of its own, so the
-#: file is read in PID 1's; ImportCredential= would cost a process at each start.
-NOTIFY_SOCKET = "/proc/1/root/run/credentials/@system/vmm.notify_socket"
+#: virtio-serial ports. The daemon has the credentials in this folder (agent/systemd/credentials.py).
+NOTIFY_SOCKET = "/run/gandi/credentials/vmm.notify_socket"
 PORTS, PORT = "/sys/class/virtio-ports", "net.gandi.agent.0"
 #: To be raised when a reader of the old format would misread the new one.
 VERSION = 1

@@ -116,7 +116,10 @@ def _settings(ctx: Context) -> dict[str, dict[str, str]]:
         pattern = re.compile(rf"[ \t\r]*(?:export[ \t]+)?{variable(name)}=")
         where = [n for n, line in enumerate(written, 1) if n not in bad and pattern.match(line)]
         origin = f"{ctx.settings_file.name}:{where[-1]}" if where else "default"
-        found[variable(name)] = {"value": _setting_text(getattr(now, name)), "origin": origin}
+        value = getattr(now, name)
+        if name == "report_url" and value:
+            value = "(set)"  # it may hold a token
+        found[variable(name)] = {"value": _setting_text(value), "origin": origin}
     return found
 
 
@@ -154,7 +157,7 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
 
 
 def _redact_system(system: dict[str, Any]) -> None:
-    """Remove what may hold a password: URLs and settings of apt, options of mounts, a command."""
+    """Remove what may hold a password: URLs, settings of apt, options of mounts, a command."""
     for mount in system["mounts"]:
         mount["options"] = "(set)"
     if apt := system["apt"]:
@@ -164,6 +167,8 @@ def _redact_system(system: dict[str, Any]) -> None:
             apt[kind] = {name: "(set)" for name, _ in apt[kind]}
     if system["power"] and system["power"]["condition"]:
         system["power"]["condition"] = "(set)"
+    if system["phone_home"]:
+        system["phone_home"]["url"] = "(set)"
     for name, part in list(system.items()):
         if part in (None, "", ()):
             del system[name]

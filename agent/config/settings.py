@@ -85,6 +85,7 @@ class Settings:
     decompress_kernel: str = "auto"
     ipv6_slaac: bool = False
     report: str = "auto"
+    report_url: str = ""
     plugin_dir: str = "/etc/gandi/plugins.d"
     hook_dir: str = "/etc/gandi/hooks/"
 
@@ -197,6 +198,13 @@ def _owner(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?", value):
+        # Not quoted: it may hold a token.
+        raise ConfigError("not an http or https URL", hint="for example https://192.0.2.1/reports")
+    return value
+
+
 def _format(value: str) -> str:
     return "" if value in ("", "0") else _choice("ext4", "xfs", "btrfs")(value)
 
@@ -228,6 +236,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "renderer": _choice("auto", "networkd", "ifupdown", "netplan", "networkmanager"),
     "decompress_kernel": _choice("auto", "0", "1"),
     "report": _choice("auto", "0"),
+    "report_url": _url,
 }
 
 

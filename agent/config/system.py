@@ -144,6 +144,15 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneHome:
+    """A POST to ``url`` once, with these fields; ``tries``: how often it is tried."""
+
+    url: str
+    post: tuple[str, ...]
+    tries: int = 10
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """What the document says of the system; a part that it does not have is None or empty."""
 
@@ -158,6 +167,7 @@ class System:
     mounts: tuple[Mount, ...] = ()
     swap: SwapFile | None = None
     power: Power | None = None
+    phone_home: PhoneHome | None = None
     final_message: str = ""
     #: The root filesystem grows with its disk (growpart, resize_rootfs).
     grow_root: bool = True
@@ -170,6 +180,7 @@ _PARTS: dict[str, type] = {
     "ca_certs": CaCerts,
     "swap": SwapFile,
     "power": Power,
+    "phone_home": PhoneHome,
 }
 
 

@@ -202,7 +202,7 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
     host, settings = ctx.host, ctx.settings
     yield from _swaps(ctx)
     if settings.report != "0":
-        yield "report"
+        yield "report always" if settings.report_url else "report"
     if mounted_by_pid1:
         yield f"start {settled.DISKS}"
     yield from (f"getty {unit}" for unit in host.names(_GETTYS))

@@ -98,6 +98,7 @@ class Daemon:
     _watchdog: Watchdog = field(init=False)
     #: Made when there is something to report and a receiver.
     _reporter: Reporter | None = None
+    _is_posting: bool = False
 
     def __post_init__(self) -> None:
         self.devices = Devices(self.ctx)
@@ -226,6 +227,7 @@ class Daemon:
         if self._drain() and self._scan_at is not None:
             self._scan_at = now + _EVENTS_FIRST
         self._report(lambda reporter: reporter.update(now))
+        self._post()
 
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""
@@ -317,6 +319,7 @@ class Daemon:
         for peer in self._runs.pop(stage):
             self._server.answer(peer, f"end {status}")
         self._report(lambda reporter: reporter.update(time.monotonic()))
+        self._post()
         if stage is Stage.BOOTSTRAP:
             from agent.reader import client
 
@@ -362,6 +365,17 @@ class Daemon:
         """Report a device's outcome from a worker's thread."""
         if self._reporter or has_receiver(self.ctx.host):
             self.call(lambda: self._report(lambda reporter: reporter.device(device, role, action, report)))
+
+    def _post(self) -> None:
+        """Post the verdict of a boot that has ended to CONFIG_REPORT_URL, in a thread, if it is set."""
+        settings = self.ctx.settings
+        if not settings.report_url or settings.report == "0" or self._is_posting:
+            return
+        from agent.reporting import post
+
+        if post.is_due(self.ctx):
+            self._is_posting = True
+            self.devices.workers.submit("report", lambda: record(self.ctx, lambda: post.post(self.ctx)))
 
     def _run_for_report(self, job: Callable[[], None]) -> None:
         """Run a job of the reporter's that may wait, in a thread, and then send what waits."""

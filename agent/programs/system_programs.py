@@ -1,4 +1,4 @@
-"""Programs that the agent writes for a part of the document: packages, the final message, the power state.
+"""Programs that the agent writes for a part of the document: packages, phone_home, final message, power.
 
 They run in the unit of the customer's programs (agent/steps/script.py), before or after these.
 """
@@ -11,13 +11,14 @@ import shlex
 from agent.config.model import PER_BOOT, program
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
+from agent.programs import posting
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config.model import InstanceConfig, Script
-    from agent.config.system import Packages, Power
+    from agent.config.system import Packages, PhoneHome, Power
     from agent.context import Context
     from agent.host.host import Host
 
@@ -93,6 +94,10 @@ def are_packages_due(ctx: Context) -> bool:
 def after(config: InstanceConfig, version: str) -> Iterator[SystemProgram]:
     """Yield what runs after the customer's programs; ``version`` is the agent's."""
     system = config.system
+    if system and system.phone_home:
+        text = _HEAD + _phone_home(system.phone_home, config.identity.id)
+        script = program("phone-home", text.encode())
+        yield SystemProgram(script, text, repeats=True, timeout=posting.TIMEOUT)
     if system and system.final_message:
         text = _HEAD + _message(system.final_message, config.identity.source, version)
         script = program("final-message", text.encode(), frequency=PER_BOOT)
@@ -143,6 +148,13 @@ def _message(message: str, source: str, version: str) -> str:
         'printf "%s\\n" "$message"\n'
         '[ ! -c /dev/console ] || printf "%s\\r\\n" "$message" >/dev/console || true\n'
     )
+
+
+def _phone_home(phone: PhoneHome, instance: str) -> str:
+    """Return a program that sends the POST; the URL, which may hold a token, is in no argument."""
+    url = re.sub(r"\$(?:\{INSTANCE_ID\}|INSTANCE_ID)", lambda _: posting.quoted(instance), phone.url)
+    request = posting.form_request(url, phone.tries, phone.post, instance)
+    return f"exec {shlex.join(posting.command())} <<'END'\n{request}END\n"
 
 
 def _power(power: Power) -> str:

@@ -13,7 +13,6 @@ a program waits for the boot to end. Processes that a program leaves running are
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import time
@@ -45,9 +44,6 @@ ENDED = "/run/gandi/programs.ended"
 _BOOT = "/run/gandi/programs"
 #: Seconds that the last stage waits for the programs to end, so that it can report how they did.
 WAIT_TIMEOUT = 60.0
-#: Seconds to wait for network-online.target, longer than the wait of any unit before it (ifupdown 300,
-#: networkd 120, NetworkManager 60). After that the programs are left to the next boot.
-_UNTIL_ONLINE = 330.0
 #: timeout(1): its exit status when the limit was reached, and the seconds between SIGTERM and SIGKILL.
 _TIMED_OUT = 124
 _GRACE = 10
@@ -129,7 +125,9 @@ def _add_own(ctx: Context, jobs: list[_Job]) -> Iterator[Item]:
     """Add what runs before and after the customer's programs. No item is yielded: an error becomes one."""
     config = ctx.config
     system = config.system if config else None
-    if not config or not system or not (system.packages or system.final_message or system.power):
+    if not config or not system:
+        return
+    if not (system.packages or system.phone_home or system.final_message or system.power):
         return
     from agent import __version__
     from agent.programs import system_programs
@@ -154,7 +152,7 @@ def _run(ctx: Context, jobs: list[_Job]) -> Iterator[Item]:
         # Another run of this stage may have started them and been killed while it waited.
         if not transient.is_running(ctx.host, UNIT):
             if any(job.repeats or not job.own for job in jobs):
-                _wait_online(ctx)
+                online.wait(ctx.host, ctx.on_wait)
             _start(ctx, jobs)
         if ctx.host.dry_run:
             return
@@ -163,28 +161,6 @@ def _run(ctx: Context, jobs: list[_Job]) -> Iterator[Item]:
     running = bool(process) and not processes.wait_for_exit(process, WAIT_TIMEOUT)
     ctx.on_wait("")
     yield from (_outcome(ctx, job, running=running) for job in jobs)
-
-
-def _wait_online(ctx: Context) -> None:
-    """Start network-online.target and wait for it; raise HostError after _UNTIL_ONLINE seconds.
-
-    A dependency of the stage's unit would do this at each boot, also without programs; if networkd
-    manages no link, its wait fails only after two minutes.
-    """
-    if online.is_online(ctx.host):
-        return
-    ctx.on_wait(f"{online.TARGET} (at most {_UNTIL_ONLINE:g} s)")
-    if ctx.host.allows(f"wait for {online.TARGET}"):
-        from agent.systemd import libsystemd
-
-        ended = "refused"
-        with contextlib.suppress(HostError):  # such as a masked target: nothing to wait for
-            ended = libsystemd.start(online.TARGET, timeout=_UNTIL_ONLINE)
-        if not ended:
-            raise HostError(
-                f"{online.TARGET}: not reached within {_UNTIL_ONLINE:g} s", hint="see: systemctl list-jobs"
-            )
-    ctx.on_wait("")
 
 
 def _start(ctx: Context, jobs: list[_Job]) -> None:

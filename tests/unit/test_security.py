@@ -13,6 +13,7 @@ from agent.config.settings import Settings
 from agent.disks import mode_autofs
 
 PROJECT = Path(__file__).parents[2]
+POSTER = PROJECT / "agent/programs/poster.py"
 MODULES = sorted((PROJECT / "agent").rglob("*.py"))
 SOCKETS = sorted((PROJECT / "units").glob("*.socket"))
 
@@ -34,6 +35,12 @@ def test_what_listens_is_roots_or_the_kernels(unit: Path) -> None:
         assert found["SocketMode"] == "0600"
 
 
+def _names(tree: ast.Module, name: str) -> bool:
+    """Whether the module imports something of that name."""
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return any(alias.name == name for node in imports for alias in node.names)
+
+
 def _socket_families(tree: ast.Module) -> set[str]:
     """Those of the sockets that are made; one that systemd has handed over is none."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
@@ -50,7 +57,11 @@ def test_no_network_is_asked_for_a_configuration(module: Path) -> None:
     tree = ast.parse(module.read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert not {name.partition(".")[0] for name in names} & {"urllib", "http", "ftplib", "ssl", "requests"}
+    used = {name.partition(".")[0] for name in names} & {"urllib", "http", "ftplib", "ssl", "requests"}
+    # A program of its own, which sends a POST and reads only its status.
+    assert not used or module == POSTER, f"only {POSTER.name} may use {used}"
+    assert "agent.programs.poster" not in names
+    assert not any(name == "agent.programs" and _names(tree, "poster") for name in names)
     allowed = {"socket.AF_UNIX", "socket.AF_NETLINK"}
     if module.parts[-2:] == ("reporting", "notify_socket.py"):  # to the hypervisor alone, and send-only
         allowed.add("socket.AF_VSOCK")

@@ -46,6 +46,24 @@ while ready < 2:
     ready += message.startswith("READY=1") or "\\nREADY=1" in message
     print(json.dumps([port, message]), flush=True)
 """
+#: Answers a POST with 500 and the next with 200, and prints its body.
+SERVER = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        bodies.append(body)
+        self.send_response(500 if len(bodies) == 1 else 200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+bodies = []
+server = http.server.HTTPServer(("127.0.0.1", 8080), Handler)
+server.timeout = 300
+server.handle_request()
+server.handle_request()
+print(bodies[1].decode())
+"""
 #: Fills what the host's end of the port takes, so that the daemon's records find it full.
 FILL = f"""
 import glob, os
@@ -224,6 +242,8 @@ def _a_broken_document(vm: Machine, host: Receiver, folder: Path) -> None:
     """failed, the item and the remedy."""
     document = delivered.NATIVE | {"id": "broken", "timezone": "Mars/Olympus"}
     path = drives.make_iso(folder / "broken.iso", drives.native(document), "gandi")
+    vm.run("echo CONFIG_REPORT_URL=http://127.0.0.1:8080/token >> /etc/default/gandi")
+    server = vm.spawn(["python3", "-c", SERVER], timeout=400)
     delivered.delivered(vm, delivered.drive(path))
     *records, boot = host.until(is_boot, 300)
     assert boot["result"] == "failed"
@@ -231,5 +251,11 @@ def _a_broken_document(vm: Machine, host: Receiver, folder: Path) -> None:
     assert item["result"] == "failed"
     assert "timezone" in item["item"]
     assert item["hint"]
+    posted = json.loads(server.result().checked().stdout)
+    assert (posted["result"], posted["verdict"]) == ("failed", boot["verdict"])
+    assert posted["failed"][0]["item"] == item["item"]
+    assert posted["instance"] == "broken"
+    vm.wait_until("gandi-agent status | grep -q 'report to CONFIG_REPORT_URL: sent: HTTP status 200, try 2'")
+    assert "token" not in vm.output("cat /run/gandi/status.json; journalctl -b -u gandi-report")
     assert base64.b64encode(sample.HASH.encode()).decode() not in json.dumps(records)
     assert sample.HASH not in json.dumps(records)

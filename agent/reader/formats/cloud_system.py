@@ -111,6 +111,15 @@ class Power:
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneHome:
+    """``phone_home``."""
+
+    url: str = value(written_as.url, exact=True)
+    post: tuple[str, ...] = value(written_as.posted, written_as.POSTED, exact=True)
+    tries: int | None = value(Whole(1, 100), 10)
+
+
+@dataclass(frozen=True, slots=True)
 class Grow:
     """``growpart``."""
 
@@ -147,6 +156,7 @@ class SystemKeys(cloud_ssh.Ssh):
     mount_default_fields: tuple[str | None, ...] = value(written_as.defaults, (None,) * 4)
     swap: Swap | None = part(Swap)
     power_state: Power | None = part(Power)
+    phone_home: PhoneHome | None = part(PhoneHome)
     final_message: str = value(written_as.message, "")
     growpart: Grow | None = part(Grow)
     resize_rootfs: bool = value(written_as.resized, default=True)
@@ -195,6 +205,7 @@ unused(
 )
 unused(Swap)
 unused(Power)
+unused(PhoneHome)
 unused(Grow, harmless={"ignore_growroot_disabled": "/etc/growroot-disabled is not read"})
 # The other keys do not change whether vendor data are used.
 unused(VendorData, unsupported={"prefix": "vendor data run without another program"}, unknown=ITSELF)
@@ -240,6 +251,7 @@ def add(found: SystemKeys, name: str, draft: Draft, *, has_vendor_data: bool) ->
         mounts=tuple(_mount(one, found.mount_default_fields) for one in found.mounts or () if one),
         swap=_swap(found.swap),
         power=_power(found.power_state),
+        phone_home=_phone_home(found.phone_home),
         final_message=found.final_message,
         grow_root=found.resize_rootfs and _grows(found.growpart),
     )
@@ -346,6 +358,12 @@ def _power(found: Power | None) -> system.Power | None:
         return None
     timeout = 30 if found.timeout is None else found.timeout
     return system.Power(found.mode, found.delay, found.message, timeout, found.condition)
+
+
+def _phone_home(found: PhoneHome | None) -> system.PhoneHome | None:
+    if found is None:
+        return None
+    return system.PhoneHome(found.url, found.post, 10 if found.tries is None else found.tries)
 
 
 def _grows(found: Grow | None) -> bool:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from agent.config import system
-from agent.lib.text import WHITE
+from agent.lib.text import WHITE, words
 from agent.reader.common import fields, values
 from agent.reader.common.values import Choice
 
@@ -28,6 +28,8 @@ _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _ALIASES = re.compile(r"(?:ephemeral|ebs|root|swap|ami)[0-9]*(?:\.[0-9]+)?")
 #: Names of disks and partitions without /dev/.
 KERNELS_NAME = re.compile(r"(?:[hsv]d[a-z]+|xvd[a-z]+|nvme[0-9]+n[0-9]+p?|mmcblk[0-9]+p?|md|dm-)[0-9]*")
+#: What phone_home may send.
+POSTED = ("pub_key_rsa", "pub_key_ecdsa", "pub_key_ed25519", "instance_id", "hostname", "fqdn")
 _WORD = re.compile(r"[^\x00-\x20\x7f#]{1,500}")
 
 
@@ -198,6 +200,26 @@ def partition(written: object) -> str:
     if not re.fullmatch(r"[1-9][0-9]{0,2}", found):
         raise ValueError("a partition is not searched for; write none, or its number")
     return found
+
+
+def url(written: object) -> str:
+    """Return the URL of phone_home."""
+    found = values.line(written).strip(WHITE)
+    if not re.fullmatch(r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?", found):
+        raise ValueError("not a URL for a POST; write for example https://192.0.2.1/$INSTANCE_ID")
+    return found
+
+
+def posted(written: object) -> tuple[str, ...]:
+    """Return the fields of phone_home; that of a DSA key, which is not made, is left out."""
+    if written in (None, "all", ["all"]):
+        return POSTED
+    if isinstance(written, str):
+        written = words(written.replace(",", " "))
+    if not isinstance(written, list):
+        raise ValueError(f"not a list; write all, or some of: {', '.join(POSTED)}")
+    found = tuple(Choice((*POSTED, "pub_key_dsa"))(one) for one in written)
+    return tuple(dict.fromkeys(one for one in found if one != "pub_key_dsa"))
 
 
 def mount(written: object) -> tuple[str | None, ...]:

@@ -37,7 +37,6 @@ REFUSED = {
     "network": "a network document is read beside the user data only: deliver it as network-config",
     "openssh": "settings of sshd are not written: write a drop-in by write_files",
     "output": "the output of commands goes to the journal only: redirect it in the commands",
-    "phone_home": "the agent sends nothing to the network: do it by runcmd",
     "puppet": _MANAGED,
     "random_seed": "the kernel gets no seed from a document: it has virtio-rng or the CPU's",
     "reporting": "results are in gandi-agent status and in the journal only",

@@ -6,7 +6,7 @@ import json
 
 from agent.cli.plan import redacted
 from agent.config.model import Identity, InstanceConfig
-from agent.config.system import Apt, AptSource, Mount, Ntp, Power, System
+from agent.config.system import Apt, AptSource, Mount, Ntp, PhoneHome, Power, System
 from agent.lib.records import replace
 
 CONFIG = InstanceConfig(Identity("nocloud", "1"))
@@ -24,6 +24,7 @@ def test_no_secret_of_the_system_is_shown() -> None:
         ),
         mounts=(Mount("//192.0.2.1/share", "/srv/x", "cifs", f"username=me,password={SECRET}"),),
         power=Power("reboot", condition=("test", SECRET)),
+        phone_home=PhoneHome(f"https://192.0.2.1/{SECRET}", ("fqdn",)),
     )
     shown = json.dumps(redacted(replace(CONFIG, system=system)))
     assert SECRET not in shown

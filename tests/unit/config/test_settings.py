@@ -28,6 +28,12 @@ from agent.host.host import Host
         ("CONFIG_DATASOURCE=", "datasource", ("auto",)),
         ('CONFIG_DATASOURCE="openstack, gandi"', "datasource", ("openstack", "gandi")),
         ("CONFIG_REPORT=0", "report", "0"),
+        (
+            'CONFIG_REPORT_URL="https://[2001:db8::1]:8443/a?b=$c"',
+            "report_url",
+            "https://[2001:db8::1]:8443/a?b=$c",
+        ),
+        ('CONFIG_REPORT_URL=""', "report_url", ""),
         ("CONFIG_MOUNT_OWNER=root:1001:0775", "mount_owner", "root:1001:0775"),
     ],
 )
@@ -51,6 +57,8 @@ def test_a_good_line_sets_its_value(line: str, name: str, value: object) -> None
         ("CONFIG_MOUNT_OWNER=root:root:rwx", "not user:group:mode"),
         ("CONFIG_RENDERER=windows", "not known"),
         ("CONFIG_REPORT=always", "not known"),
+        ("CONFIG_REPORT_URL=ftp://192.0.2.1/", "not an http or https URL"),
+        ("CONFIG_REPORT_URL=https://me:secret@192.0.2.1/", "not an http or https URL"),
         ("if true; then", "not an assignment"),
         ("CONFIG_=", "unknown setting"),
     ],

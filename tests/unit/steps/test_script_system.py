@@ -6,13 +6,14 @@ record their arguments. tests/system/test_packages.py installs packages with the
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from agent.config.model import File
-from agent.config.system import Package, Packages, Power, System
+from agent.config.system import Package, Packages, PhoneHome, Power, System
 from agent.context import Context
 from agent.lib.digest import sha256
 from agent.lib.records import replace
@@ -22,7 +23,7 @@ from tests.unit.steps.test_script import Systemd, _context, _outcomes, host
 
 __all__ = ["host"]
 
-RECORDED = ("apt-get", "dpkg", "dnf", "gandi-agent", "systemd-run", "systemctl", "shutdown")
+RECORDED = ("apt-get", "dpkg", "dnf", "gandi-agent", "setpriv", "systemd-run", "systemctl", "shutdown")
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +151,29 @@ def test_the_final_message_comes_last_in_each_boot(host: Systemd) -> None:
         path.unlink()
     assert _outcomes(ctx)[1] == "final-message changed exit status 0", "another boot"
     assert host.waits == [0], "a message needs no network"
+
+
+def test_phone_home_is_sent_once_after_the_customers_programs(host: Systemd, log: Path) -> None:
+    """tests/system/test_posting.py runs the program itself."""
+    phone = PhoneHome("https://192.0.2.1/$INSTANCE_ID/${INSTANCE_ID}?secret", ("instance_id", "fqdn"), 4)
+    ctx = ready(host, System(phone_home=phone, final_message="bye"), run=f"echo customer >>{log}")
+    names = [line.split(" ")[0] for line in _outcomes(ctx)]
+    assert names == ["run", "phone-home", "final-message"]
+    customer, sent = commands(log)
+    assert customer == "customer"
+    assert sent.startswith("setpriv ")
+    assert "secret" not in sent, "no argument has the URL"
+    assert host.waits == [0]
+    path = ctx.state.script("phone-home")
+    assert os.stat(host.path(path)).st_mode & 0o777 == 0o700
+    identity = ctx.config.identity.id if ctx.config else ""
+    request = json.loads((host.read(path) or "").split("\n")[-3])
+    assert request == {
+        "url": f"https://192.0.2.1/{identity}/{identity}?secret",
+        "tries": 4,
+        "form": {"instance_id": identity, "fqdn": None},
+    }
+    assert _outcomes(ctx)[1] == "phone-home unchanged was started before"
 
 
 def test_the_power_state_comes_last_and_once(host: Systemd, log: Path) -> None:

@@ -18,6 +18,7 @@ from agent.config.system import (
     Ntp,
     Package,
     Packages,
+    PhoneHome,
     Power,
     SwapFile,
     System,
@@ -27,6 +28,7 @@ from agent.reader.common.merge import Draft
 from agent.reader.common.problem import ERROR, HARMLESS, UNSUPPORTED
 from agent.reader.common.result import Reading
 from agent.reader.formats import cloud_system, cloud_unhandled, user_data, yaml_events
+from agent.reader.formats.cloud_system_values import POSTED
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 ARMORED = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQ==\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -193,6 +195,18 @@ SAMPLES: dict[str, tuple[dict[str, Any], System | None]] = {
         {"power_state": {"mode": "halt", "condition": False}},
         System(power=Power("halt", condition=("false",))),
     ),
+    "phone home": (
+        {"phone_home": {"url": "http://192.0.2.1/$INSTANCE_ID"}},
+        System(phone_home=PhoneHome("http://192.0.2.1/$INSTANCE_ID", POSTED, 10)),
+    ),
+    "phone home, some of it": (
+        {"phone_home": {"url": "https://a.test?x", "post": ["pub_key_dsa", "fqdn", "fqdn"], "tries": "3"}},
+        System(phone_home=PhoneHome("https://a.test?x", ("fqdn",), 3)),
+    ),
+    "phone home in words": (
+        {"phone_home": {"url": "https://a.test/", "post": "hostname, instance_id", "tries": None}},
+        System(phone_home=PhoneHome("https://a.test/", ("hostname", "instance_id"), 10)),
+    ),
     "final message": ({"final_message": "up $UPTIME\n"}, System(final_message="up $UPTIME")),
     "growpart off": ({"growpart": {"mode": False}}, System(grow_root=False)),
     "growpart of no device": ({"growpart": {"devices": []}}, System(grow_root=False)),
@@ -238,6 +252,8 @@ SUPERFLUOUS = {
     "growpart": 1,
     "resized": 1,
     "swap": 1,
+    "phone home, some of it": 3,
+    "phone home in words": 1,
 }
 
 
@@ -257,6 +273,10 @@ def test_no_value_is_lost(name: str) -> None:
     ("document", "path", "said", "left"),
     [
         ({"locale": "/etc"}, "locale", "not a locale", None),
+        ({"phone_home": {"url": "ftp://192.0.2.1/"}}, "phone_home.url", "not a URL", None),
+        ({"phone_home": {"post": "all"}}, "phone_home.url", "missing", None),
+        ({"phone_home": {"url": "http://a/", "post": ["fqdn", "x"]}}, "phone_home.post", "known word", None),
+        ({"phone_home": {"url": "http://a/", "header": "x"}}, "phone_home.header", "left out", None),
         ({"keyboard": {"model": "pc104"}}, "keyboard.layout", "missing", None),
         ({"keyboard": {"layout": "f r"}}, "keyboard.layout", "xkeyboard-config", None),
         (

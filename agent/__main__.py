@@ -114,6 +114,12 @@ def _status(host: Host, chosen: Namespace) -> int:
     return status.status(host, form=chosen.format, wait=chosen.wait)
 
 
+def _timeline(host: Host, chosen: Namespace) -> int:
+    from agent.cli import timeline
+
+    return timeline.timeline(host, as_json=chosen.json, svg=chosen.svg)
+
+
 def _plan(host: Host, chosen: Namespace) -> int:
     from agent.cli import plan
     from agent.stages import Stage
@@ -205,6 +211,7 @@ def _take_over(host: Host, chosen: Namespace) -> int:
 #: Verb -> function that runs it and returns the exit status. Each imports only what its verb needs.
 _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
     "status": _status,
+    "timeline": _timeline,
     "plan": _plan,
     "config": _config,
     "get": _document_verb,
@@ -270,6 +277,10 @@ def make_parser() -> ArgumentParser:
         metavar="S",
         help="wait until all stages have ended (300 s)",
     )
+    timeline = verbs.add_parser("timeline", help="where this boot's time went, until ssh and after")
+    form = timeline.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form.add_argument("--svg", metavar="FILE", help="write a drawing for a browser to FILE")
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
     logs = verbs.add_parser("collect-logs", help="pack the data for a fault report, without secrets")

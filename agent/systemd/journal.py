@@ -123,7 +123,8 @@ class Journal:
                 )
 
     def device(self, device: str, report: StepReport) -> None:
-        """Log the changed and the failed items of a device."""
+        """Log the changed and the failed items of a device, with the seconds that the whole work took."""
+        seconds = f"{report.seconds:.3f}"
         for item in report.items:
             if item.outcome is Outcome.FAILED:
                 message, priority = Message.DEVICE_FAILED, Priority.ERROR
@@ -131,7 +132,9 @@ class Journal:
                 message, priority = Message.DEVICE, Priority.INFO
             else:
                 continue
-            self.send(message, priority, f"{device}: {item}", device=device, **_fields(item))
+            self.send(
+                message, priority, f"{device}: {item}", device=device, seconds=seconds, **_fields(item)
+            )
 
     def medium(self, item: Item) -> None:
         """Log why a configuration medium, or what looks like one, is not used."""

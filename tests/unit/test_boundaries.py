@@ -40,6 +40,7 @@ LAYERS = (
     "stages",
     "reporting",
     "daemon",
+    "timeline",
     "cli",
     "__main__",
 )

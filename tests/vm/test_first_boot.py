@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,19 @@ from agent.host.host import Host
 from agent.image import kernel_image
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, Image, ImageSpec, Machine, MachineSpec, State, Table, build, newest_deb
+from tests.vm.rig import (
+    MIB,
+    Disk,
+    Image,
+    ImageSpec,
+    Machine,
+    MachineSpec,
+    State,
+    Table,
+    build,
+    make_filesystem,
+    newest_deb,
+)
 
 UNITS = ("gandi-agent", "gandi-bootstrap", "gandi-mount", "gandi-config", "gandi-postboot")
 
@@ -24,6 +37,33 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
     _is_the_machine(vm)
     checks.addresses(vm)
     _nothing_left_on(set_up.folder / "swap")
+
+
+def test_where_the_time_went_is_told(machine: Rig, set_up: State, tmp_path: Path) -> None:
+    """After a first boot with a script, and a disk that was attached since."""
+    vm = machine.clone(set_up)
+    vm.add_disk(Disk(path=make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data"), id="data"))
+    vm.wait_until("grep -q 'mounted at /srv/data' /run/gandi/status.json")
+    found = vm.json("gandi-agent timeline --json")
+    measured = int(vm.output("systemctl show -P ActiveEnterTimestampMonotonic ssh")) / 1e6
+    parts = [part["end"] - part["begin"] + part["waited"] for part in found["path"]]
+    assert sum(parts) == pytest.approx(measured, rel=0.05)
+    named = {part["name"]: part for part in found["path"]}
+    assert {"kernel", "systemd", "gandi-bootstrap.service", "ssh.service"} <= named.keys()
+    bootstrap = [part["name"] for part in named["gandi-bootstrap.service"]["inner"]]
+    assert {"the daemon starts", "source", "network", "users"} <= set(bootstrap)
+    assert [stage["name"] for stage in found["stages"]] == ["bootstrap", "mount", "config", "postboot"]
+    assert [script["name"] for script in found["scripts"]] == ["script", "run"]
+    (event,) = (event for event in found["events"] if "mounted at /srv/data" in event["text"])
+    marks = [name for name, _ in event["marks"]]
+    assert (marks[0], marks[-2:]) == ("kernel", ["begun", "done"])
+    assert 0 < event["marks"][-1][1] - event["marks"][0][1] < 30
+    vm.run("gandi-agent timeline --svg /root/boot.svg")
+    ET.fromstring(vm.read_file("/root/boot.svg"))
+    shown = vm.output("gandi-agent timeline")
+    assert max(map(len, shown.split("\n"))) <= 80
+    assert "gandi-bootstrap.service" in shown
+    assert "ssh.service" in vm.output("setpriv --reuid=nobody --clear-groups gandi-agent timeline")
 
 
 @pytest.mark.long

@@ -1,0 +1,1 @@
+"""Where the time of this boot and of its device events went, from what is recorded anyway."""

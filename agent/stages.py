@@ -253,6 +253,10 @@ def run(
         ended = StageReport(stage, tuple(done), time.monotonic() - begun)
         journal.stage(ended)
         record(ctx, lambda: ctx.status.stage_ended(ended))
+        if ctx.settings.metrics_file:
+            from agent.metrics import file as metrics
+
+            record(ctx, lambda: metrics.stage_ended(ctx, ended))
         on_progress(stage, "", "")
         status_line(f"stage {stage}: {'failed' if ended.failed else 'done'}")
     return ended

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from agent.context import context
+from agent.context import context, record
 from agent.host import terminal
 from agent.lib.records import asdict
 from agent.lib.text import gib, printable
@@ -82,7 +82,12 @@ def _print_items(ctx: Context, verb: str, work: Iterable[Item]) -> int:
     for item in work:
         terminal.print_lines(item)
         done.append(item)
-    Journal(ctx.host).device(verb, StepReport(verb, tuple(done), time.monotonic() - begun))
+    report = StepReport(verb, tuple(done), time.monotonic() - begun)
+    Journal(ctx.host).device(verb, report)
+    if done and ctx.settings.metrics_file:
+        from agent.metrics import file as metrics
+
+        record(ctx, lambda: metrics.event_ended(ctx, "disk", report))
     if not done:
         terminal.print_lines("nothing on it to mount")
         return 1

@@ -8,13 +8,13 @@ import time
 from agent.cli import status_text
 from agent.context import context
 from agent.daemon import control_socket
+from agent.disks.decide import mounted_data_disks
 from agent.host import processes, terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
 from agent.lib.text import lines
 from agent.report import STATUS
 from agent.reporting import verdict
-from agent.reporting.facts import data_disks
 from agent.stages import Stage
 from agent.state import settled
 
@@ -77,7 +77,7 @@ def gather_facts(ctx: Context) -> verdict.Facts:
         units=_units(ctx.host),
         settings_file=ctx.settings_file.name,
         settled=settled.is_settled(ctx.host),
-        data_disks=data_disks(ctx),
+        data_disks=mounted_data_disks(ctx),
         settings=[asdict(problem) for problem in ctx.settings_file.problems],
         alive=frozenset(processes.key(entry) for entry in at_work if processes.is_alive(entry)),
     )

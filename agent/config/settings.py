@@ -81,6 +81,7 @@ class Settings:
     script_timeout: int = 0
     idle_exit: int = 60
     debug: bool = False
+    metrics_file: str = ""
     swap_device: str = ""
     decompress_kernel: str = "auto"
     ipv6_slaac: bool = False
@@ -191,6 +192,14 @@ def _folder(value: str) -> str:
     )
 
 
+def _metrics_file(value: str) -> str:
+    if value in ("", "0"):
+        return ""
+    if value.endswith(".prom"):
+        return _folder(value)
+    raise ConfigError(f"{value!r} does not end in .prom", hint="node_exporter reads files *.prom alone")
+
+
 def _owner(value: str) -> str:
     parts = value.split(":")
     if value and (len(parts) != 3 or not all(parts) or not re.fullmatch(_MODE, parts[2])):
@@ -229,6 +238,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "plugin_dir": _folder,
     "hook_dir": _folder,
     "mount_owner": _owner,
+    "metrics_file": _metrics_file,
     "disk_format": _format,
     "memory_online": _memory,
     # An empty value means the default; the setting for no source is "none".

@@ -264,6 +264,10 @@ class Devices:
         Journal(ctx.host).device(device, report)
         record(ctx, lambda: self._record(role, device, action, report))
         self.reported(device, role, action, report)
+        if ctx.settings.metrics_file:
+            from agent.metrics import file as metrics
+
+            record(ctx, lambda: metrics.event_ended(ctx, role, report))
         status_line(f"{device}: {report.outcome}")
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:

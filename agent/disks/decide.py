@@ -145,6 +145,16 @@ def canonical(host: Host, name: str) -> str:
     return path if host.live else "/" + os.path.relpath(path, os.path.realpath(host.root))
 
 
+def mounted_data_disks(ctx: Context) -> int:
+    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
+    read the agent's records, and a boot with nothing new has none.
+    """
+    root, found = canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
+    system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
+    data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
+    return len({mount.devnos for mount in data if not mount.devnos & system})
+
+
 def _claimed(ctx: Context, records: Records, choice: Choice, mountpoint: str) -> Choice:
     """Record what is about to be mounted, before the folder is made: this process may end, and the disk go,
     before another process handles the disk. Raise HostError if it cannot be recorded.

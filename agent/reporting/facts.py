@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agent.block import mounts
-from agent.disks.decide import canonical, effective_settings
+from agent.disks.decide import mounted_data_disks
 from agent.reporting.verdict import Facts
 from agent.stages import Stage
 from agent.state import settled
@@ -15,16 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.context import Context
-
-
-def data_disks(ctx: Context) -> int:
-    """Return how many disks are mounted where data disks are, by the kernel's table of mounts: only root may
-    read the agent's records, and a boot with nothing new has none.
-    """
-    root, found = canonical(ctx.host, effective_settings(ctx).disk_root), mounts.mounts(ctx.host)
-    system = {number for mount in found if mount.mountpoint == "/" for number in mount.devnos}
-    data = (m for m in found if m.mountpoint.rpartition("/")[0] == root and m.source.startswith("/dev/"))
-    return len({mount.devnos for mount in data if not mount.devnos & system})
 
 
 def may_have_ended(ctx: Context, document: dict[str, Any]) -> bool:
@@ -41,5 +30,5 @@ def after_boot(ctx: Context, document: dict[str, Any]) -> Facts:
         daemon="",
         now=int(time.time()),
         settled=settled.is_settled(ctx.host),
-        data_disks=data_disks(ctx),
+        data_disks=mounted_data_disks(ctx),
     )

@@ -36,6 +36,7 @@ LAYERS = (
     "disks.usage",
     "disks.growth",
     "disks",
+    "metrics",
     "steps",
     "stages",
     "reporting",

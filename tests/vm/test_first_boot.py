@@ -11,6 +11,7 @@ import pytest
 
 from agent.host.host import Host
 from agent.image import kernel_image
+from tests.unit.metrics import test_exposition
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import (
@@ -40,8 +41,9 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
 
 
 def test_where_the_time_went_is_told(machine: Rig, set_up: State, tmp_path: Path) -> None:
-    """After a first boot with a script, and a disk that was attached since."""
+    """After a first boot with a script, and a disk that was attached since; metrics of that are written."""
     vm = machine.clone(set_up)
+    vm.run("mkdir /root/metrics; echo CONFIG_METRICS_FILE=/root/metrics/a.prom >> /etc/default/gandi")
     vm.add_disk(Disk(path=make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data"), id="data"))
     vm.wait_until("grep -q 'mounted at /srv/data' /run/gandi/status.json")
     found = vm.json("gandi-agent timeline --json")
@@ -64,6 +66,12 @@ def test_where_the_time_went_is_told(machine: Rig, set_up: State, tmp_path: Path
     assert max(map(len, shown.split("\n"))) <= 80
     assert "gandi-bootstrap.service" in shown
     assert "ssh.service" in vm.output("setpriv --reuid=nobody --clear-groups gandi-agent timeline")
+    vm.wait_until("test -s /root/metrics/a.prom")
+    values = test_exposition.check(vm.read_file("/root/metrics/a.prom").decode())
+    assert values["gandi_agent_disks", ("mounted",)] == 1
+    assert values["gandi_agent_events_total", ("disk", "changed")] >= 1
+    assert values["gandi_agent_stage_success", ("bootstrap",)] == 1
+    assert vm.output("stat -c '%a %U' /root/metrics/a.prom") == "644 root"
 
 
 @pytest.mark.long

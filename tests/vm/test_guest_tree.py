@@ -14,7 +14,15 @@ from tests.vm.rig import ImageSpec, newest_deb
 from tests.vm.rig.paths import PROJECT
 from tests.vm.rig.tree import chroot, install_debs, merged
 
-TOOLS = ("lz4", "python3-hypothesis", "python3-pytest", "python3-pytest-timeout", "python3-yaml", "zstd")
+TOOLS = (
+    "lz4",
+    "python3-hypothesis",
+    "python3-prometheus-client",
+    "python3-pytest",
+    "python3-pytest-timeout",
+    "python3-yaml",
+    "zstd",
+)
 #: The sources that the unit tests need, without anything built.
 SOURCES = (
     "CODING_STYLE.md",

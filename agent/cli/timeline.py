@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from agent.context import context
+from agent.disks.decide import canonical, effective_settings
 from agent.host import terminal
 from agent.lib.errors import HostError
 from agent.lib.records import asdict
@@ -81,7 +82,7 @@ def gather(ctx: Context) -> Records:
         status=status,
         programs=host.read(script.ENDED) or "",
         ready={name: at for name in status["devices"] if (at := _ready(host, name))},
-        disk_root=ctx.settings.disk_root,
+        disk_root=canonical(host, effective_settings(ctx).disk_root),
         offset=time.time() - time.monotonic(),
     )
 

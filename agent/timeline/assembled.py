@@ -8,6 +8,7 @@ from agent.lib.records import dataclass, field, replace
 from agent.lib.text import lines, number, words
 from agent.stages import Stage
 from agent.systemd.journal import Message
+from agent.systemd.units import of_path
 from agent.timeline import critical, recorded
 from agent.timeline.critical import Part
 from agent.timeline.events import AGENT, Event, events
@@ -146,7 +147,7 @@ def _disks(units: Mapping[str, Unit], root: str) -> Iterator[Part]:
     for unit in units.values():
         if not unit.end or os.path.dirname(unit.where) != root.rstrip("/"):
             continue
-        device = units.get("-".join(unit.what.strip("/").split("/")) + ".device")
+        device = units.get(of_path(unit.what, "device"))
         ready = f", ready at {device.end:.3f} s" if device and device.end else ""
         yield Part(unit.where, unit.begin, unit.end, note=f"{unit.what}{ready}")
 

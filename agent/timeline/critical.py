@@ -88,7 +88,7 @@ def path(manager: Manager, units: Mapping[str, Unit]) -> tuple[Part, ...]:
     found = list(boot(manager))
     for unit in chain(units, last, manager.userspace):
         begin = max(unit.start, found[-1].end)
-        note = "" if unit.begin else "skipped by a condition"
+        note = "" if unit.begin else "skipped"
         found.append(Part(unit.name, begin, max(unit.settled, begin), begin - found[-1].end, note))
     return tuple(found)
 

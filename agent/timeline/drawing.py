@@ -212,7 +212,8 @@ def _events(page: _Page, events: Sequence[Event]) -> None:
         name = f"at {first:.1f} s: {event.device}: {event.outcome}"
         page.text(_LEFT - 10, page.y, shortened(name, _NAME), "end ink")
         for (mark, begin), (_, end) in zip(event.marks, event.marks[1:], strict=False):
-            colour = "failed" if event.outcome == "failed" else _BETWEEN[mark]
+            is_last = end == event.done
+            colour = "failed" if event.outcome == "failed" and is_last else _BETWEEN[mark]
             page.bar(begin - first, end - first, colour)
         page.text(page.at(event.seconds) + 6, page.y, f"{event.seconds:.3f}", "soft")
         page.y += _ROW

@@ -72,6 +72,7 @@ def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", "no\nfilesystem", "mkfs"),), 0.0))
     assert f"MESSAGE_ID={Message.DEVICE_FAILED}".encode() in sent
     assert {b"GANDI_DEVICE=vdb", b"GANDI_ITEM=vdb1", b"GANDI_HINT=mkfs", b"PRIORITY=3"} <= set(sent)
+    assert b"GANDI_SECONDS=0.000" in sent
 
 
 def test_a_name_that_is_no_text_is_told_all_the_same() -> None:

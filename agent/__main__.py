@@ -109,6 +109,13 @@ def _run_step(host: Host, name: str) -> int:
 
 
 def _status(host: Host, chosen: Namespace) -> int:
+    if chosen.drift:
+        if chosen.wait is not None:
+            raise ConfigError("status: --drift does not wait", hint="gandi-agent status --wait first")
+        _root_only("status --drift")
+        from agent.cli import drift
+
+        return drift.drift(host, as_json=chosen.format == "json")
     from agent.cli import status
 
     return status.status(host, form=chosen.format, wait=chosen.wait)
@@ -276,6 +283,11 @@ def make_parser() -> ArgumentParser:
         const=300.0,
         metavar="S",
         help="wait until all stages have ended (300 s)",
+    )
+    status.add_argument(
+        "--drift",
+        action="store_true",
+        help="what is no longer as the agent left it; status 3 if there is any",
     )
     timeline = verbs.add_parser("timeline", help="where this boot's time went, until ssh and after")
     form = timeline.add_mutually_exclusive_group()

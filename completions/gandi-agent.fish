@@ -12,6 +12,7 @@ complete -c gandi-agent -n '__gandi_agent_after status' -s h -l help -d 'show th
 complete -c gandi-agent -n '__gandi_agent_after status' -l format -x -a 'short text json' -d 'short: the verdict alone; json: for programs (text)'
 complete -c gandi-agent -n '__gandi_agent_after status' -l json -d 'the same as --format=json'
 complete -c gandi-agent -n '__gandi_agent_after status' -l wait -d 'wait until all stages have ended (300 s)'
+complete -c gandi-agent -n '__gandi_agent_after status' -l drift -d 'what is no longer as the agent left it; status 3 if there is any'
 complete -c gandi-agent -n '__fish_use_subcommand' -a timeline -d 'where this boot\'s time went, until ssh and after'
 complete -c gandi-agent -n '__gandi_agent_after timeline' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after timeline' -l json -d 'print JSON, for programs'

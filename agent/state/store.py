@@ -2,7 +2,8 @@
 
     instance.json               the instance: source, id, and the DMI UUID at its first boot
     instances/<id>/config.json  the last good configuration (0600), synced before a medium is wiped
-    instances/<id>/applied.json for each item, digests of the delivered value and of the live one it left
+    instances/<id>/applied.json for each item, digests of the delivered value and of the live one it left,
+                                and the time
     instances/<id>/begun.json   items of several files that were begun and have not ended
     instances/<id>/nics.json    the MAC that each NIC of the document was paired with
     instances/<id>/scripts/     the customer's programs (0700)
@@ -22,11 +23,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 from agent.state import adopted, json_file
+from agent.state.compared import BEFORE_US, compare
 from agent.state.json_file import digest
 
 TYPE_CHECKING = False
@@ -36,13 +39,15 @@ if TYPE_CHECKING:
 
     from agent.config import model
     from agent.host.host import Host
+    from agent.state.compared import Compared
+
+    #: Called with each item that is reconciled, and with its ``apply``.
+    Watch = Callable[[Compared, Callable[[], object]], None]
 
 FOLDER = json_file.FOLDER
 _INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
 #: Name of the user data among the reader's files.
 USER_DATA = "user-data"
-#: Recorded as the live value of an adopted machine's item; no real value is equal to it.
-_BEFORE_US = "\0before us"
 
 
 @dataclass(slots=True)
@@ -56,10 +61,11 @@ class State:
     path: str = ""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _unstored: model.Identity | None = None
+    watch: Watch | None = None
 
     def system(self) -> State:
         """Return the state of the system's own items (the agent's drop-ins), which need no instance."""
-        return State(self.host, f"{FOLDER}/system")
+        return State(self.host, f"{FOLDER}/system", watch=self.watch)
 
     # -- instance --------------------------------------------------------------------
 
@@ -222,8 +228,12 @@ class State:
             known = self._applied().get(name)
             is_new = known is None or known["delivered"] != digest(delivered)
             was_cut = is_new and parts is not None and self.begun_parts(name) is not None
-            if self.host.debug:
-                self.host.debug(_compared(name, delivered, wanted, live, known, was_cut=was_cut))
+            if self.host.debug or self.watch:
+                found_so = compare(name, known, delivered=delivered, wanted=wanted, live=live)
+                if self.host.debug:
+                    self.host.debug(found_so.line(was_cut=was_cut))
+                if self.watch:
+                    self.watch(found_so, apply)
             if live == wanted and not was_cut:
                 found = not exclusive and (known is None or "found" in known)
                 self._remember(name, delivered, wanted, found=found)
@@ -232,7 +242,7 @@ class State:
                 return unchanged(name, detail)
             is_first = known is None and not was_cut
             if is_first and adopted.is_kept(self.host, self.identity(), self.folder(), name):
-                self._remember(name, delivered, _BEFORE_US)
+                self._remember(name, delivered, BEFORE_US)
                 return kept(name, "as it was before the agent")
             ours = known is not None and live is not None and known["left"] == digest(live)
             if not is_new and not ours:
@@ -299,6 +309,12 @@ class State:
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
+    def compared(self, name: str, live: str | None) -> Compared:
+        """Return how a recorded item's live value compares with the one that was left, where the delivered
+        value is not known now.
+        """
+        return compare(name, self._applied().get(name), delivered=None, wanted=None, live=live)
+
     def record_value(self, name: str, value: str) -> None:
         """Record a value under a name, for a later ``is_as_applied``."""
         with self._lock:
@@ -315,19 +331,21 @@ class State:
             if items.pop(name, None) is not None:
                 self._store_applied(items)
 
-    def _applied(self) -> dict[str, dict[str, str]]:
+    def _applied(self) -> dict[str, dict[str, Any]]:
         found = (json_file.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
         return found if isinstance(found, dict) else {}
 
     def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
-        value = {"delivered": digest(delivered), "left": digest(left)}
+        value: dict[str, Any] = {"delivered": digest(delivered), "left": digest(left)}
         if found:
             value["found"] = "as wanted, before us"
         items = self._applied()
-        if items.get(name) != value:
-            self._store_applied(items | {name: value})
+        before = items.get(name, {})
+        # The time is not compared: an item that is as it was is not written again.
+        if {key: part for key, part in before.items() if key != "at"} != value:
+            self._store_applied(items | {name: value | {"at": int(time.time())}})
 
-    def _store_applied(self, items: dict[str, dict[str, str]]) -> None:
+    def _store_applied(self, items: dict[str, dict[str, Any]]) -> None:
         if self._unstored is not None:
             return
         # Not synced: an item that a power cut leaves without a record is compared with the live value again.
@@ -362,16 +380,3 @@ class State:
             entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
             if entry != disks.get(uuid):
                 json_file.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})
-
-
-def _compared(
-    name: str, delivered: str, wanted: str, live: str | None, known: dict[str, str] | None, *, was_cut: bool
-) -> str:
-    """Return how the three values of an item compare, without the values, as a line for debugging."""
-    then = "never" if known is None else "same" if known["delivered"] == digest(delivered) else "differs"
-    now = "missing" if live is None else "as wanted" if live == wanted else "differs"
-    left = "unknown" if known is None or live is None else "same"
-    if left == "same" and known and known["left"] != digest(live or ""):
-        left = "differs"
-    cut = ", begun and not ended" if was_cut else ""
-    return f"item {name}: delivered when last applied: {then}; live: {now}; live as last left: {left}{cut}"

@@ -34,7 +34,7 @@ _HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 _OPTIONS = "options timeout:1 attempts:3 rotate"
 _RESOLVED = "/usr/lib/systemd/systemd-resolved"
 #: Names in the state: the item, and the file that it was written to last.
-_ITEM, _KEPT_IN = "resolvers", "file of resolvers"
+_ITEM, KEPT_IN = "resolvers", "file of resolvers"
 #: Prefix of the items that keep DHCP clients from writing /etc/resolv.conf.
 _LEASES = "resolvers of leases"
 
@@ -87,7 +87,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     current, text = host.read(place.path), place.render(wanted)
     ours = {_NAMESERVER} | ({_OPTION} if wanted.options else set()) | ({_SEARCH} if wanted.search else set())
     live = current if place.whole else _lines(current or "", ours, ours=True) or None
-    if live is None and not ctx.state.is_as_applied(_KEPT_IN, place.path):
+    if live is None and not ctx.state.is_as_applied(KEPT_IN, place.path):
         # Not removed by the administrator: another program manages the resolvers from now on.
         ctx.state.forget(_ITEM)
     item = ctx.state.reconcile(
@@ -101,7 +101,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         detail=", ".join(wanted.servers),
     )
     if item.outcome is not Outcome.KEPT:
-        ctx.state.record_value(_KEPT_IN, place.path)
+        ctx.state.record_value(KEPT_IN, place.path)
     yield item
     if item.outcome is not Outcome.KEPT:
         yield from _leases(ctx, place)

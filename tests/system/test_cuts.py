@@ -203,9 +203,11 @@ def _content(name: str, data: bytes) -> object:
         return sorted(data.decode().split("\n"))
     if name.endswith("/applied.json"):
         # Whether an item was there before matters only for those that may be withdrawn; a cut may lose it
-        # for others.
-        items = json.loads(data)["items"].items()
-        return {n: item if n.startswith(("key:", "sudo:")) else item | {"found": ""} for n, item in items}
+        # for others. The times differ.
+        items = {n: item | {"at": 0} for n, item in json.loads(data)["items"].items()}
+        return {
+            n: item if n.startswith(("key:", "sudo:")) else item | {"found": ""} for n, item in items.items()
+        }
     return data if len(data) < 200 else hashlib.sha256(data).hexdigest()
 
 

@@ -1,0 +1,309 @@
+"""Compare each item with what the agent left, by a dry run of the steps: the same code as at a boot reads
+the live values, and ``State.reconcile`` compares them. Nothing is changed.
+
+The stored document is taken, and no medium is looked for: what counts is what was applied.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+
+from agent import sources, stages
+from agent.accounts import passwd
+from agent.config.settings import variable
+from agent.context import Context, context
+from agent.host.host import Host
+from agent.lib.errors import AgentError
+from agent.lib.records import dataclass, field
+from agent.report import Outcome
+from agent.state import json_file
+from agent.steps import resolver, users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.report import Item, StepReport
+    from agent.state.compared import Compared
+    from agent.state.store import State
+
+#: The steps that give their items to State.reconcile.
+STEPS = frozenset(
+    {
+        *("hostname", "network", "resolver", "users", "files", "mounts", "ssh", "sysctl", "system files"),
+        *("cron", "timezone", "locale", "keyboard", "ntp", "ca certificates", "swap file", "apt", "motd"),
+        *("deferred files", "fsck"),
+    }
+)
+#: Files of the items that programs of the passwd package change.
+_ACCOUNT_FILES = {
+    **dict.fromkeys(("user", "shell", "account"), "/etc/passwd"),
+    **dict.fromkeys(("password", "lock"), "/etc/shadow"),
+    **dict.fromkeys(("group", "groups"), "/etc/group"),
+}
+#: Where the agent keeps its own files; those of this boot.
+_OWN = (f"{json_file.FOLDER}/", "/run/")
+GONE, CHANGED = "removed", "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One item as it is now. ``change``: how it differs from what the agent left, "" if it does not."""
+
+    name: str
+    stage: str
+    step: str
+    change: str = ""
+    #: What the step says of it (the interface of a NIC, the servers), without a secret.
+    detail: str = ""
+    #: The files that it is in.
+    files: tuple[str, ...] = ()
+    #: Unix time in seconds when it was applied, None if unknown.
+    applied: int | None = None
+    #: "": the agent has applied it; else why it has not.
+    note: str = ""
+    #: The settings that switch its step off.
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The result. ``left_out``: recorded items that could not be compared, and why; ``has_failed``: a step
+    failed to read some.
+    """
+
+    ctx: Context
+    findings: list[Finding] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    has_failed: bool = False
+
+    def found(self, name: str) -> Finding | None:
+        """Return the finding of an item."""
+        return next((one for one in self.findings if one.name == name), None)
+
+    def is_intact(self, name: str) -> bool:
+        """Return whether the agent has applied the item, and it is as it was left."""
+        one = self.found(name)
+        return one is not None and not one.change and not one.note
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What applying an item would write to a file; None for a link."""
+
+    content: bytes | None
+    mode: int = 0
+    owner: tuple[int, int] = (0, 0)
+
+
+class _Noting(Host):
+    """A dry run that notes which files an item is written to, also where nothing would change."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.root, dry_run=True, offline=host.offline, debug=host.debug)
+        self.noted: dict[str, _Written] = {}
+
+    def write(
+        self,
+        name: str,
+        data: str | bytes,
+        *,
+        mode: int = 0o644,
+        owner: tuple[int, int] = (0, 0),
+        sync: bool = False,
+    ) -> bool:
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        self.noted[name] = _Written(content, mode, owner)
+        return super().write(name, data, mode=mode, owner=owner, sync=sync)
+
+    def symlink(self, name: str, target: str) -> bool:
+        self.noted[name], host = _Written(None), Host
+        return host.symlink(self, name, target)
+
+
+def compare(host: Host) -> Comparison:
+    """Return every item that the steps reach, and the recorded ones that they do not. Raise HostError if the
+    stored document cannot be read.
+    """
+    noting = _Noting(host)
+    ctx = context(noting)
+    result, skipped = Comparison(ctx), dict[str, str]()
+    why_disabled = sources.why_disabled(ctx)
+    ctx.config = None if why_disabled else ctx.state.config()
+    for stage, steps in stages.STAGES.items():
+        for step in steps:
+            if step.name not in STEPS or not stages.is_due(ctx, step):
+                continue
+            seen: list[tuple[Compared, Mapping[str, _Written]]] = []
+            ctx.state.watch = partial(_watch, noting, seen)
+            report = stages.run_step(ctx, step)
+            ctx.state.watch = None
+            said = {item.name: item for item in report.items}
+            place = partial(
+                Finding, stage=stage, step=step.name, settings=tuple(map(variable, step.settings))
+            )
+            for compared, files in seen:
+                item = said.get(compared.name)
+                detail = item.detail if item and item.outcome is Outcome.UNCHANGED else ""
+                result.findings.append(_finding(ctx, compared, files, detail, place))
+            _note_failures(report, skipped, result)
+    _add_plain_passwords(result)
+    _add_left_out(result, skipped, why_disabled)
+    return result
+
+
+def _watch(
+    host: _Noting,
+    seen: list[tuple[Compared, Mapping[str, _Written]]],
+    compared: Compared,
+    apply: Callable[[], object],
+) -> None:
+    host.noted = {}
+    try:
+        apply()
+    except (AgentError, OSError) as error:
+        # It could not be applied now, for example where a file that it makes is there: only its files are
+        # not known then.
+        if host.debug:
+            host.debug(f"item {compared.name}: its files are not known: {type(error).__name__}")
+    seen.append((compared, host.noted))
+
+
+def _finding(
+    ctx: Context,
+    compared: Compared,
+    written: Mapping[str, _Written],
+    detail: str,
+    place: Callable[..., Finding],
+) -> Finding:
+    files = {name: what for name, what in written.items() if not name.startswith(_OWN)}
+    note = ""
+    if compared.is_before_us:
+        note = "as it was before the agent"
+    elif not compared.is_recorded:
+        note = "never applied"
+    elif compared.is_found:
+        note = "was so before the agent"
+    change = ""
+    if compared.is_recorded and not compared.is_found:
+        modes = (_mode(ctx.host, name, what) for name, what in files.items())
+        change = next(filter(None, modes), "")
+    if compared.has_drifted and not change:
+        change = GONE if compared.live == "missing" else CHANGED
+    return place(
+        compared.name,
+        change=change,
+        detail=detail,
+        files=tuple(files) or _known_files(ctx, compared.name),
+        applied=compared.at,
+        note=note,
+    )
+
+
+def _mode(host: Host, name: str, left: _Written) -> str:
+    """Return how mode and owner of a file with the content that was left differ, "" if they do not."""
+    try:
+        there = host.read_file(name) if left.content is not None else None
+    except AgentError:  # no regular file: its content is not the one that was left
+        return ""
+    if there is None or there.content != left.content:
+        return ""
+    if there.mode != left.mode:
+        return f"mode {stat.S_IMODE(there.mode):04o}, left as {left.mode:04o}"
+    if os.geteuid() == 0 and there.owner != left.owner:
+        now, then = (f"{uid}:{gid}" for uid, gid in (there.owner, left.owner))
+        return f"owner {now}, left as {then}"
+    return ""
+
+
+def _known_files(ctx: Context, name: str) -> tuple[str, ...]:
+    """Return the file of an item that Host does not write."""
+    kind, _, rest = name.partition(":")
+    if kind == "key" and (owner := passwd.account(ctx.host, rest.partition(":")[0])):
+        return (passwd.keys_file(ctx.host, owner),)
+    swap = ctx.config.system.swap if ctx.config and ctx.config.system else None
+    if kind == "swap file" and swap:
+        return (swap.path,)
+    return (_ACCOUNT_FILES[kind],) if kind in _ACCOUNT_FILES else ()
+
+
+def _note_failures(report: StepReport, skipped: dict[str, str], result: Comparison) -> None:
+    for item in report.items:
+        if item.outcome in (Outcome.SKIPPED, Outcome.FAILED):
+            skipped[item.name] = item.detail
+        if item.outcome is Outcome.FAILED:
+            result.has_failed |= _is_recorded(result.ctx, item)
+
+
+def _is_recorded(ctx: Context, item: Item) -> bool:
+    """Return whether a failure concerns an item that was applied: all of a step, or one that is recorded."""
+    return item.name in STEPS or item.name in _recorded(ctx)
+
+
+def _recorded(ctx: Context) -> dict[str, State]:
+    system = ctx.state.system()
+    found = dict.fromkeys(system.recorded_items(""), system)
+    if ctx.state.identity() is not None:
+        found |= dict.fromkeys(ctx.state.recorded_items(""), ctx.state)
+    found.pop(resolver.KEPT_IN, None)
+    return found
+
+
+def _add_plain_passwords(result: Comparison) -> None:
+    """Compare the passwords that were delivered as plain text: no step has the delivered value."""
+    ctx = result.ctx
+    accounts = users.merge_users(ctx, ctx.config.users) if ctx.config else ()
+    for user in accounts:
+        name = f"password:{user.name}"
+        if result.found(name) or name not in _recorded(ctx) or passwd.account(ctx.host, user.name) is None:
+            continue
+        compared = ctx.state.compared(name, passwd.password(ctx.host, user.name))
+        place = partial(Finding, stage=stages.Stage.BOOTSTRAP, step="users")
+        result.findings.append(
+            _finding(ctx, compared, {}, "delivered as plain text, which is not stored", place)
+        )
+
+
+def _add_left_out(result: Comparison, skipped: Mapping[str, str], why_disabled: str) -> None:
+    compared = {one.name for one in result.findings}
+    gone = {
+        one.name.partition(":")[2] for one in result.findings if one.name.startswith("user:") and one.change
+    }
+    for name in sorted(_recorded(result.ctx).keys() - compared):
+        kind, _, rest = name.partition(":")
+        if kind in (*_ACCOUNT_FILES, "key", "sudo") and rest.partition(":")[0] in gone:
+            continue  # the account is gone, and is an item itself
+        result.left_out[name] = skipped.get(name) or _why_left_out(result.ctx, name, skipped, why_disabled)
+
+
+def _why_left_out(ctx: Context, name: str, skipped: Mapping[str, str], why_disabled: str) -> str:
+    step = step_of(name)
+    if step in skipped:
+        return skipped[step]
+    return why_disabled or "the document does not have it any more, or its step did not reach it"
+
+
+def step_of(name: str) -> str:
+    """Return the step of a recorded item."""
+    kind = name.partition(":")[0].partition(" (")[0]
+    return _STEP_OF.get(kind, kind)
+
+
+_STEP_OF = {
+    **dict.fromkeys((*_ACCOUNT_FILES, "key", "sudo"), "users"),
+    **dict.fromkeys(("hosts", "mailname"), "hostname"),
+    **dict.fromkeys(("nic", "dhcp", "link", "nic parameters"), "network"),
+    **dict.fromkeys(("resolvers", "resolvers of leases"), "resolver"),
+    **dict.fromkeys(("localhost", "fstab"), "system files"),
+    "file": "files",
+    "mount": "mounts",
+    "sshd": "ssh",
+    "apt mirror": "apt",
+}
+
+
+def changes(findings: Iterable[Finding]) -> list[Finding]:
+    """Return those that are no longer as the agent left them."""
+    return [one for one in findings if one.change]

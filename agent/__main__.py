@@ -127,6 +127,14 @@ def _timeline(host: Host, chosen: Namespace) -> int:
     return timeline.timeline(host, as_json=chosen.json, svg=chosen.svg)
 
 
+def _why(host: Host, chosen: Namespace) -> int:
+    from agent.cli import why
+
+    if not why.is_setting(chosen.what):
+        _root_only("why")
+    return why.why(host, chosen.what, as_json=chosen.json)
+
+
 def _plan(host: Host, chosen: Namespace) -> int:
     from agent.cli import plan
     from agent.stages import Stage
@@ -219,6 +227,7 @@ def _take_over(host: Host, chosen: Namespace) -> int:
 _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
     "status": _status,
     "timeline": _timeline,
+    "why": _why,
     "plan": _plan,
     "config": _config,
     "get": _document_verb,
@@ -284,15 +293,14 @@ def make_parser() -> ArgumentParser:
         metavar="S",
         help="wait until all stages have ended (300 s)",
     )
-    status.add_argument(
-        "--drift",
-        action="store_true",
-        help="what is no longer as the agent left it; status 3 if there is any",
-    )
+    status.add_argument("--drift", action="store_true", help="what is no longer as the agent left it")
     timeline = verbs.add_parser("timeline", help="where this boot's time went, until ssh and after")
     form = timeline.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON, for programs")
     form.add_argument("--svg", metavar="FILE", help="write a drawing for a browser to FILE")
+    why = verbs.add_parser("why", help="where a thing comes from, and whether it was changed since")
+    why.add_argument("what", metavar="WHAT", help="a path, address, NIC, user, key, disk, setting, ...")
+    why.add_argument("--json", action="store_true", help="print JSON, for programs")
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
     logs = verbs.add_parser("collect-logs", help="pack the data for a fault report, without secrets")

@@ -17,7 +17,7 @@ from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
-from agent.report import Outcome
+from agent.report import Item, Outcome
 from agent.state import json_file
 from agent.steps import resolver, users
 
@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agent.report import Item, StepReport
     from agent.state.compared import Compared
     from agent.state.store import State
 
@@ -46,6 +45,7 @@ _ACCOUNT_FILES = {
 #: Where the agent keeps its own files; those of this boot.
 _OWN = (f"{json_file.FOLDER}/", "/run/")
 GONE, CHANGED = "removed", "changed"
+_NOT_REACHED = "the document does not have it any more, or its step did not reach it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Finding:
 @dataclass(slots=True)
 class Comparison:
     """The result. ``left_out``: recorded items that could not be compared, and why; ``has_failed``: a step
-    failed to read some.
+    has failed to read one of them.
     """
 
     ctx: Context
@@ -129,7 +129,7 @@ def compare(host: Host) -> Comparison:
     """
     noting = _Noting(host)
     ctx = context(noting)
-    result, skipped = Comparison(ctx), dict[str, str]()
+    result, unread = Comparison(ctx), dict[str, Item]()
     why_disabled = sources.why_disabled(ctx)
     ctx.config = None if why_disabled else ctx.state.config()
     for stage, steps in stages.STAGES.items():
@@ -148,9 +148,11 @@ def compare(host: Host) -> Comparison:
                 item = said.get(compared.name)
                 detail = item.detail if item and item.outcome is Outcome.UNCHANGED else ""
                 result.findings.append(_finding(ctx, compared, files, detail, place))
-            _note_failures(report, skipped, result)
+            for item in report.items:
+                if item.outcome in (Outcome.SKIPPED, Outcome.FAILED):
+                    unread[item.name] = item
     _add_plain_passwords(result)
-    _add_left_out(result, skipped, why_disabled)
+    _add_left_out(result, unread, why_disabled)
     return result
 
 
@@ -229,19 +231,6 @@ def _known_files(ctx: Context, name: str) -> tuple[str, ...]:
     return (_ACCOUNT_FILES[kind],) if kind in _ACCOUNT_FILES else ()
 
 
-def _note_failures(report: StepReport, skipped: dict[str, str], result: Comparison) -> None:
-    for item in report.items:
-        if item.outcome in (Outcome.SKIPPED, Outcome.FAILED):
-            skipped[item.name] = item.detail
-        if item.outcome is Outcome.FAILED:
-            result.has_failed |= _is_recorded(result.ctx, item)
-
-
-def _is_recorded(ctx: Context, item: Item) -> bool:
-    """Return whether a failure concerns an item that was applied: all of a step, or one that is recorded."""
-    return item.name in STEPS or item.name in _recorded(ctx)
-
-
 def _recorded(ctx: Context) -> dict[str, State]:
     system = ctx.state.system()
     found = dict.fromkeys(system.recorded_items(""), system)
@@ -266,23 +255,18 @@ def _add_plain_passwords(result: Comparison) -> None:
         )
 
 
-def _add_left_out(result: Comparison, skipped: Mapping[str, str], why_disabled: str) -> None:
+def _add_left_out(result: Comparison, unread: Mapping[str, Item], why_disabled: str) -> None:
+    """Add the recorded items that were not compared. ``unread``: items and steps, skipped or failed."""
     compared = {one.name for one in result.findings}
-    gone = {
-        one.name.partition(":")[2] for one in result.findings if one.name.startswith("user:") and one.change
-    }
+    accounts = (one for one in result.findings if one.name.startswith("user:"))
+    gone = {one.name.partition(":")[2] for one in accounts if one.change}
     for name in sorted(_recorded(result.ctx).keys() - compared):
         kind, _, rest = name.partition(":")
         if kind in (*_ACCOUNT_FILES, "key", "sudo") and rest.partition(":")[0] in gone:
             continue  # the account is gone, and is an item itself
-        result.left_out[name] = skipped.get(name) or _why_left_out(result.ctx, name, skipped, why_disabled)
-
-
-def _why_left_out(ctx: Context, name: str, skipped: Mapping[str, str], why_disabled: str) -> str:
-    step = step_of(name)
-    if step in skipped:
-        return skipped[step]
-    return why_disabled or "the document does not have it any more, or its step did not reach it"
+        why = unread.get(name) or unread.get(step_of(name))
+        result.has_failed |= why is not None and why.outcome is Outcome.FAILED
+        result.left_out[name] = why.detail if why else why_disabled or _NOT_REACHED
 
 
 def step_of(name: str) -> str:

@@ -149,7 +149,8 @@ _KINDS: dict[str, Callable[[InstanceConfig, str, str, str], Iterator[str]]] = {
     "file": _file,
     **dict.fromkeys(("nic", "link"), _nic),
     "address": _address,
-    **dict.fromkeys(("mount", "mounted"), _mount),
+    "mount": _mount,
+    "mounted": _mount,
     "swap": _swap,
     **dict.fromkeys(("apt", "apt mirror"), _apt),
 }

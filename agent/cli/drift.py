@@ -90,7 +90,7 @@ def record(compared: Comparison, one: Finding) -> dict[str, Any]:
 def document(compared: Comparison) -> dict[str, Any]:
     """Return what --json prints."""
     return {
-        "compared": len(compared.findings),
+        "compared": sorted(one.name for one in compared.findings),
         "drift": [record(compared, one) for one in comparison.changes(compared.findings)],
         "not_compared": [{"name": name, "why": why} for name, why in compared.left_out.items()],
     }

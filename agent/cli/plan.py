@@ -87,7 +87,7 @@ def effective_settings(ctx: Context) -> dict[str, Any]:
 
     The document is None if there is none yet, or for users other than root.
     """
-    settings, document = _settings(ctx), _document(ctx)
+    settings, document = settings_with_origins(ctx), _document(ctx)
     problems = [asdict(problem) for problem in ctx.settings_file.problems]
     return {"settings": settings, "problems": problems, "document": document}
 
@@ -106,7 +106,7 @@ def _outline(value: Any, indent: str) -> Iterator[str]:
             yield f"{head} {'none' if part in (None, '', [], ()) else part}"
 
 
-def _settings(ctx: Context) -> dict[str, dict[str, str]]:
+def settings_with_origins(ctx: Context) -> dict[str, dict[str, str]]:
     """Return each variable's value as spelled in the file, and its origin: ``default`` or file:line."""
     now = ctx.settings
     written = lines(ctx.host.read(ctx.settings_file.name) or "")

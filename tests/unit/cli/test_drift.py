@@ -13,54 +13,16 @@ from agent import stages
 from agent.__main__ import main
 from agent.accounts import passwd
 from agent.cli import comparison, drift
-from agent.config.model import File, User
 from agent.context import context
 from agent.host.host import Host
-from agent.report import StageReport
 from agent.stages import Stage
 from agent.steps import motd, sysctl
+from tests.unit.cli.conftest import KEY, set_up
 from tests.unit.steps.conftest import Machine
 
 TREE = Path(__file__).parents[3]
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB me@laptop"
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    """A machine that was set up: its document is stored, and its stages have ended."""
-    machine = Machine(tmp_path)
-    machine.put("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")
-    machine.put("/etc/group", "root:x:0:\n")
-    machine.put("/etc/shadow", "root:$6$x$y:1::::::\n").chmod(0o600)
-    machine.put("/etc/update-motd.d/00-header")
-    machine.put("/usr/share/zoneinfo/Europe/Paris")
-    machine.put("/bin/bash")
-    (tmp_path / "root").mkdir(mode=0o700)
-    content = b"of the platform\n"
-    machine.deliver(
-        hostname="vm1",
-        timezone="Europe/Paris",
-        nameservers=("203.0.113.3",),
-        users=(User("root", keys=(KEY,)),),
-        files=(File("/etc/issue.net", "file-0", "d1"),),
-    )
-    ctx = machine.context()
-    ctx.state.store_config(machine.config, {"file-0": content})
-    set_up(machine)
-    return machine
-
-
-def set_up(machine: Machine) -> None:
-    """Run each step that gives items to reconcile, as a boot does, and report the stages as done."""
-    ctx = machine.context()
-    for stage, steps in stages.STAGES.items():
-        for step in steps:
-            if step.name in comparison.STEPS and step.name != "network" and stages.is_due(ctx, step):
-                report = stages.run_step(ctx, step)
-                assert not report.failed, report
-        ctx.status.stage_ended(StageReport(stage, (), 0.1))
 
 
 def host(machine: Machine) -> Host:
@@ -85,7 +47,7 @@ def test_a_machine_that_nobody_touched(machine: Machine, capsys: pytest.CaptureF
     assert status(machine, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["drift"] == said["not_compared"] == []
-    assert said["compared"] > 8
+    assert {"hostname", "nic:0", "sysctl", "timezone"} <= set(said["compared"])
 
 
 @root_only

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from agent.__main__ import make_parser
+from agent.cli.arguments import make_parser
 
 #: The words that stand for a name of a file, or a folder, in the command's help.
 FILES, FOLDERS = frozenset({"FILE", "PATH", "OUT"}), frozenset({"DIR"})

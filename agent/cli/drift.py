@@ -8,6 +8,7 @@ from agent.cli import comparison, document_places, running_system, status, statu
 from agent.context import context
 from agent.host import terminal
 from agent.lib.records import asdict
+from agent.reporting import verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def drift(host: Host, *, as_json: bool) -> int:
     are none but some could not be read, and 2, without a comparison, while the boot's stages have not ended.
     """
     facts = status.gather_facts(context(host))
-    if status_text.exit_status(facts) == _UNFINISHED:
+    if verdict.exit_status(facts) == _UNFINISHED:
         terminal.print_error("gandi-agent: not compared: the stages of this boot have not ended")
         terminal.print_error(*(f"  {line}" for line in status_text.unfinished(facts)))
         return _UNFINISHED

@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from agent.__main__ import make_parser
+from agent.cli.arguments import make_parser
 
 ROOT = Path(__file__).parents[2]
 TOOL, FOLDER = ROOT / "tools/completions.py", ROOT / "completions"

@@ -13,7 +13,7 @@ import pytest
 from tests.vm import checks, sample, test_settled
 from tests.vm.conftest import Rig
 from tests.vm.delivered import NATIVE, NETPLAN, keys, resolvers
-from tests.vm.rig import Image, Machine
+from tests.vm.rig import Image, Machine, State, saved
 from tests.vm.test_first_boot import UNITS
 from tests.vm.test_secrets import is_only_where_it_belongs
 
@@ -49,21 +49,44 @@ def _json(**changes: Any) -> bytes:
     return json.dumps(copy.deepcopy(DOCUMENT) | changes).encode()
 
 
-@pytest.mark.long
-def test_smbios_makes_the_machine_and_the_same_again_is_settled(machine: Rig, platform_image: Image) -> None:
-    """Then other bytes, by fw_cfg and systemd's name for them, are applied."""
-    smbios = (
+SMBIOS = replace(
+    sample.SPEC,
+    smbios=(
         _credential("gandi.config", _json()),
         _credential("gandi.script", sample.SCRIPT),
         f"io.systemd.credential:ssh.authorized_keys.root={SYSTEMDS_KEY}",
-    )
-    vm = machine.start(platform_image, replace(sample.SPEC, smbios=smbios, fw_cfg=(OTHER_ITEM,)))
+    ),
+    fw_cfg=(OTHER_ITEM,),
+)
+
+
+@pytest.fixture(scope="module")
+def from_smbios(platform_image: Image) -> State:
+    """A machine after its first boot, with strings of SMBIOS and no drive."""
+    return saved(platform_image, "from smbios", _first_boot, SMBIOS)
+
+
+def _first_boot(vm: Machine) -> None:
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
+    vm.wait_until("grep -q ^run /root/order")
+    vm.run("sync")
+
+
+@pytest.mark.long
+def test_smbios_makes_the_machine(machine: Rig, from_smbios: State) -> None:
+    vm = machine.clone(from_smbios)
     _is_the_machine(vm)
+    assert _source(vm) == "the credential gandi.config, a new instance"
     assert keys(vm) == [SYSTEMDS_KEY, sample.KEY]
     (item,) = [i for i in sample.items(vm, "bootstrap") if i["name"] == "ssh.authorized_keys.root"]
     assert "systemd" in item["detail"]
     _no_secret_leaves(vm)
 
+
+@pytest.mark.long
+def test_the_same_bytes_are_nothing_new_and_others_are_applied(machine: Rig, from_smbios: State) -> None:
+    """The others come by fw_cfg, under systemd's name."""
+    vm = machine.clone(from_smbios)
     test_settled.at_rest(vm)
     vm.run(f"! grep -qF '{sample.HASH}' {test_settled.MARK}")
     vm.run(f"{test_settled.WATCHED}; {test_settled.MARK_NOW}; sync")
@@ -88,6 +111,7 @@ def test_smbios_makes_the_machine_and_the_same_again_is_settled(machine: Rig, pl
 def test_fw_cfg_makes_the_same_machine(machine: Rig, platform_image: Image) -> None:
     items = (("opt/net.gandi.config", _json()), ("opt/net.gandi.script", sample.SCRIPT))
     vm = machine.start(platform_image, replace(sample.SPEC, fw_cfg=items))
+    _first_boot(vm)
     _is_the_machine(vm)
     assert _source(vm) == "opt/net.gandi.config of fw_cfg, a new instance"
     vm.run("! su nobody -s /bin/sh -c 'cat /sys/firmware/qemu_fw_cfg/by_name/opt/net.gandi.config/raw'")
@@ -99,8 +123,6 @@ def test_fw_cfg_makes_the_same_machine(machine: Rig, platform_image: Image) -> N
 
 def _is_the_machine(vm: Machine) -> None:
     """Check all of a first boot that an archive's disk has no part in."""
-    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
-    vm.wait_until("grep -q ^run /root/order")
     assert vm.output("hostname") == "vm1"
     assert vm.read_file("/etc/hostname") == b"vm1\n"
     assert vm.output("getent hosts vm1").split()[0] == "203.0.113.10"

@@ -65,7 +65,10 @@ def document(found: Timeline) -> dict[str, object]:
 def gather(ctx: Context) -> Records:
     """Return what is recorded of this boot. A program that fails costs its own part alone."""
     host, status = ctx.host, ctx.status.read()
-    units = _output(host, "systemctl", "show", _properties(recorded.UNIT_PROPERTIES), "*")
+    show = ("systemctl", "show", _properties(recorded.UNIT_PROPERTIES), "--")
+    units = _output(host, *show, "*")
+    if devices := critical.devices(recorded.units(units)):
+        units = f"{units}\n{_output(host, *show, *devices)}"
     on_path = critical.candidates(recorded.units(units))
     services = sorted(name for name in on_path if name.endswith(".service"))
     journal = (

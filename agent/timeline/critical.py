@@ -57,6 +57,14 @@ def candidates(units: Mapping[str, Unit]) -> frozenset[str]:
     return frozenset(found)
 
 
+def devices(units: Mapping[str, Unit]) -> list[str]:
+    """Return the names of devices that units are ordered after and that have none here: of a device's names
+    (its links below /dev) systemctl(1) lists one, and shows the others only by name.
+    """
+    names = {name for unit in units.values() for name in unit.after if name.endswith(".device")}
+    return sorted(names - units.keys())
+
+
 def chain(units: Mapping[str, Unit], last: Unit, since: float) -> list[Unit]:
     """Return the units on the path to ``last``, in their order; none that was ready before ``since``."""
     path = [last]

@@ -57,6 +57,7 @@ def test_it_reads_what_is_recorded_anyway(
     )
     assert {argv[0] for argv in commands} == {"systemctl", "journalctl"}
     assert all(argv[1] == "show" for argv in commands if argv[0] == "systemctl")
+    assert [argv[4:] for argv in commands if "--" in argv] == [("*",), ("dev-vda1.device",)]
     journal = next(argv for argv in commands if "UNIT=ssh.service" in argv)
     assert {"--boot", "UNIT=gandi-agent.service", "UNIT=gandi-script.service"} <= set(journal)
     assert "UNIT=systemd-journald.service" in journal, "what ssh can have waited for, first starts included"

@@ -53,6 +53,18 @@ def test_the_path_names_what_each_unit_waited_for(found: Timeline) -> None:
     ]
 
 
+def test_a_device_that_was_waited_for_is_on_the_path() -> None:
+    """systemctl lists a device by one of its names, and another one is in After= of a mount."""
+    times = (f"{name}TimestampMonotonic=3050500\n" for name in ("InactiveExit", "ActiveEnter"))
+    late = f"\nId=dev-vda1.device\n{''.join(times)}"
+    shown = records().units.replace("After=network.target", "After=network.target boot.mount")
+    shown = shown.replace("=1800000", "=3100500").replace("=1900000", "=3150000")
+    assert critical.devices(recorded.units(shown)) == ["dev-vda1.device"]
+    found = assembled.timeline(replace(records(), units=shown + late))
+    assert [part.name for part in found.path][-3:] == ["dev-vda1.device", "boot.mount", "ssh.service"]
+    assert critical.total(found.path) == pytest.approx(4.0)
+
+
 def test_a_restarted_ssh_has_the_time_of_its_first_start() -> None:
     restarted = re.sub(
         r"(?s)(Id=ssh.service.*?InactiveExit\w+=)3200000(\n\w+=)4000000",

@@ -115,7 +115,7 @@ def test_parts_in_parts_are_bounded() -> None:
     filled = nested + b"a\n" * 400_000
     began = time.process_time()
     _, reading = read(filled)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
     assert "too deeply" in reading.problems[0].message
 
 
@@ -124,7 +124,7 @@ def test_packed_parts_in_packed_parts_are_bounded_in_all() -> None:
     inside = message(*[MIMEApplication(gzip.compress(innermost)) for _ in range(20)])
     began = time.process_time()
     _, reading = read(message(*[MIMEApplication(gzip.compress(inside)) for _ in range(50)]))
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10
     assert any("in all" in problem.message for problem in reading.problems)
 
 

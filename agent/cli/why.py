@@ -47,7 +47,8 @@ def why(host: Host, what: str, *, as_json: bool) -> int:
     if as_json:
         terminal.print_json({"what": what, "answers": found}, sort_keys=True)
     else:
-        terminal.print_lines(*(line for one in found for line in _lines(one)))
+        sources = [one["source"] for one in found if one.get("source")]
+        terminal.print_lines(*_source_lines(sources), *(line for one in found for line in _lines(one)))
     return 0
 
 
@@ -130,6 +131,14 @@ def _disk(ctx: Context, row: Row, change: str) -> dict[str, Any]:
 # -- for people --------------------------------------------------------------------------
 
 
+def _source_lines(sources: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the source of the document, once for all items."""
+    for source in sources[:1]:
+        yield f"source: {source['name']} {source['id']}, stored {when(source['stored'])}"
+        if source["this_boot"]:
+            yield f"  in this boot: {source['this_boot']}"
+
+
 def _lines(one: dict[str, Any]) -> Iterator[str]:
     match one["kind"]:
         case "setting":
@@ -144,17 +153,13 @@ def _lines(one: dict[str, Any]) -> Iterator[str]:
 
 
 def _items_lines(one: dict[str, Any]) -> Iterator[str]:
-    about = f" ({one['detail']})" if one["detail"] else ""
+    about = f" ({one['detail']})" if one["detail"] and not one["change"] else ""
     state = one["change"] or one["note"] or "as the agent left it"
     yield f"{one['name']}{about}: {state}"
-    source = one["source"]
-    if source:
-        yield f"  source: {source['name']} {source['id']}, stored {when(source['stored'])}"
-        if source["this_boot"]:
-            yield f"  this boot: {source['this_boot']}"
+    if one["document"]:
         yield f"  in the document: {', '.join(one['document'])}"
     else:
-        yield "  source: the agent itself; no value of the document"
+        yield "  in no document: the agent itself"
     stage = f" of stage {one['stage']}" if one["stage"] else ""
     yield f"  step: {one['step']}{stage}"
     if one["settings"]:
@@ -167,7 +172,8 @@ def _items_lines(one: dict[str, Any]) -> Iterator[str]:
 
 
 def _disks_lines(one: dict[str, Any]) -> Iterator[str]:
-    yield f"{one['device']}: {one['state']}{' at ' + one['mountpoint'] if one['mountpoint'] else ''}"
+    word = " at" if one["state"] == "mounted" else "; its mountpoint is"
+    yield f"{one['device']}: {one['state']}{word + ' ' + one['mountpoint'] if one['mountpoint'] else ''}"
     yield f"  decision: {one['decision']}{': ' + one['reason'] if one['reason'] else ''}"
     content = " ".join(filter(None, (one["fstype"], repr(one["label"]) if one["label"] else "")))
     if content:

@@ -75,8 +75,8 @@ def test_the_text(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     (machine.root / "etc/hostname").write_text("mine\n")
     assert main(["why", "hostname"], Host(machine.root)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "hostname: changed"
-    assert lines[1].startswith("  source: gandi 4c4c4544-0000-1000-8000-000000000001, stored 20")
+    assert lines[0].startswith("source: gandi 4c4c4544-0000-1000-8000-000000000001, stored 20")
+    assert lines[1] == "hostname: changed"
     assert lines[2:6] == [
         "  in the document: hostname",
         "  step: hostname of stage bootstrap",
@@ -85,7 +85,7 @@ def test_the_text(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert lines[6].startswith("  applied: 20")
     assert main(["why", "/etc/sysctl.d/10-gandi.conf"], Host(machine.root)) == 0
-    assert "  source: the agent itself; no value of the document\n" in capsys.readouterr().out
+    assert "  in no document: the agent itself\n" in capsys.readouterr().out
 
 
 def test_a_setting_is_answered_for_every_user(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

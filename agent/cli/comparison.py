@@ -19,7 +19,7 @@ from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.report import Item, Outcome
 from agent.state import json_file
-from agent.steps import resolver, users
+from agent.steps import resolver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _finding(
     elif not compared.is_recorded:
         note = "never applied"
     elif compared.is_found:
-        note = "was so before the agent"
+        note = "was as delivered when it was first compared"
     change = ""
     if compared.is_recorded and not compared.is_found:
         modes = (_mode(ctx.host, name, what) for name, what in files.items())
@@ -241,18 +241,16 @@ def _recorded(ctx: Context) -> dict[str, State]:
 
 
 def _add_plain_passwords(result: Comparison) -> None:
-    """Compare the passwords that were delivered as plain text: no step has the delivered value."""
+    """Compare the passwords that were delivered as plain text: no step has the delivered value any more."""
     ctx = result.ctx
-    accounts = users.merge_users(ctx, ctx.config.users) if ctx.config else ()
-    for user in accounts:
-        name = f"password:{user.name}"
-        if result.found(name) or name not in _recorded(ctx) or passwd.account(ctx.host, user.name) is None:
+    place = partial(Finding, stage=stages.Stage.BOOTSTRAP, step="users")
+    for name in filter(lambda name: name.startswith("password:"), _recorded(ctx)):
+        account = name.partition(":")[2]
+        if result.found(name) or passwd.account(ctx.host, account) is None:
             continue
-        compared = ctx.state.compared(name, passwd.password(ctx.host, user.name))
-        place = partial(Finding, stage=stages.Stage.BOOTSTRAP, step="users")
-        result.findings.append(
-            _finding(ctx, compared, {}, "delivered as plain text, which is not stored", place)
-        )
+        compared = ctx.state.compared(name, passwd.password(ctx.host, account))
+        detail = "delivered as plain text, which is not stored"
+        result.findings.append(_finding(ctx, compared, {}, detail, place))
 
 
 def _add_left_out(result: Comparison, unread: Mapping[str, Item], why_disabled: str) -> None:

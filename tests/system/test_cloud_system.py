@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import stages
-from agent.cli import apply
+from agent.cli import apply, comparison
 from agent.config.model import Identity, InstanceConfig
 from agent.config.system import CaCerts, Keyboard, Ntp, System
 from agent.context import Context, context
@@ -117,3 +117,38 @@ def test_an_image_gets_what_needs_no_running_system(tree: Path, tmp_path: Path) 
     assert stored.system is not None
     assert stored.system.packages is not None
     assert stored.system.power is not None
+
+
+def test_what_is_changed_of_it_by_hand_is_named(tree: Path, tmp_path: Path) -> None:
+    """As ``status --drift`` finds it, by the system's own files; nothing is written by the comparison."""
+    (tmp_path / "user-data").write_text(SEED)
+    (tmp_path / "meta-data").write_text("instance-id: image-3\n")
+    list(apply.steps(context(Host(tree, offline=True)), str(tmp_path), tuple(stages.Stage)))
+    source = "/etc/apt/sources.list.d/gandi-one.sources"
+    changes = {
+        "locale": ("etc/default/locale", "de_DE", "fr_FR"),
+        "keyboard": ("etc/default/keyboard", '"de"', '"fr"'),
+        "mount:/data": ("etc/fstab", "/data ext4 defaults,nofail", "/data ext4 ro"),
+        f"apt:{source}": (source[1:], "trixie", "sid"),
+    }
+    before = stamps(tree)
+    compared = comparison.compare(Host(tree, offline=True))
+    assert changes.keys() <= {one.name for one in compared.findings}
+    assert not comparison.changes(compared.findings)
+    assert stamps(tree) == before
+    for file, old, new in changes.values():
+        text = (tree / file).read_text()
+        assert old in text, file
+        (tree / file).write_text(text.replace(old, new))
+    before = stamps(tree)
+    compared = comparison.compare(Host(tree, offline=True))
+    found = {one.name: one for one in comparison.changes(compared.findings)}
+    assert {name: one.change for name, one in found.items()} == dict.fromkeys(changes, "changed")
+    assert all(f"/{file}" in found[name].files for name, (file, *_) in changes.items())
+    assert stamps(tree) == before
+
+
+def stamps(tree: Path) -> dict[str, int]:
+    """Return the time of the last change of each file of the tree's /etc and of the agent's state."""
+    files = (path for folder in ("etc", "var/lib/gandi") for path in (tree / folder).rglob("*"))
+    return {str(path): path.lstat().st_ctime_ns for path in files if not path.is_dir()}

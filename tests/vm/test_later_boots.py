@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.accounts import passwd
 from tests.vm import sample, test_config_stage
 from tests.vm.conftest import Rig
 from tests.vm.delivered import delivered_again
-from tests.vm.rig import Disk, Machine, MachineSpec, State
+from tests.vm.rig import MIB, Disk, Machine, MachineSpec, State, make_filesystem
 
 #: Every file that the agent may have written since the image was made (the channel is its last file), with
 #: the time of its last change.
@@ -94,6 +98,86 @@ def _as_the_administrator_left_it(vm: Machine) -> None:
     assert vm.read_file("/etc/resolv.conf") == b"nameserver 203.0.113.3\n"
     assert vm.read_file("/root/.ssh/authorized_keys").decode().splitlines() == [sample.OTHER_KEY]
     vm.run("! id admin1")
+
+
+#: Changes by hand, each with the item that it changes, the beginning of the answer, what to ask about it,
+#: and its place in the document.
+PLANTED: tuple[tuple[str, str, str, str, list[str]], ...] = (
+    ("echo mine > /etc/hostname", "hostname", "changed", "/etc/hostname", ["hostname"]),
+    ("chmod 0600 /etc/hosts", "hosts", "mode 0600, left as 0644", "/etc/hosts", ["hostname"]),
+    (
+        f"sed -i '/{sample.KEY.split()[1]}/d' /root/.ssh/authorized_keys",
+        f"key:root:{passwd.fingerprint(sample.KEY)}",
+        "removed",
+        "me@laptop",
+        ["users[root].keys[0]"],
+    ),
+    (
+        "echo 'nameserver 192.0.2.1' > /etc/resolv.conf",
+        "resolvers",
+        "changed",
+        "203.0.113.3",
+        ["nameservers"],
+    ),
+    ("sysctl -qw vm.swappiness=60", "sysctl:vm.swappiness", "is 60, left as 10", "vm.swappiness", []),
+    (
+        "ip address delete 203.0.113.10/24 dev $(ip -br address | awk '/203.0.113.10/ { print $1 }')",
+        "address:203.0.113.10/24",
+        "is not on e",
+        "203.0.113.10",
+        ["nics[0].addresses[0]"],
+    ),
+    ("umount /srv/data", "disk:", "is not mounted at /srv/data", "/srv/data", []),
+    ("gpasswd -d admin1 sudo", "group:admin1", "removed", "admin1", ["users[admin1].admin"]),
+    ("ln -sf /usr/share/zoneinfo/Etc/UTC /etc/localtime", "timezone", "changed", "/etc/localtime", []),
+    ("rm /etc/update-motd.d/15-gandi", "motd", "removed", "/etc/update-motd.d/15-gandi", []),
+    (
+        "echo '# mine' >> $(grep -l 192.168.1.5 /etc/systemd/network/*)",
+        "nic:1",
+        "changed",
+        "52:54:00:00:00:11",
+        ["nics[1]"],
+    ),
+)
+
+
+def test_what_was_changed_by_hand_is_named(machine: Rig, set_up: State, tmp_path: Path) -> None:
+    """``status --drift`` and ``why``: nothing on a machine as it was left, and then each planted change."""
+    vm = machine.clone(set_up)
+    path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
+    vm.add_disk(Disk(path=path, id="data"))
+    vm.wait_until("mountpoint -q /srv/data")
+    before = vm.output(WRITTEN)
+    said = vm.json("gandi-agent status --drift --json")
+    assert said["drift"] == said["not_compared"] == []
+    assert {"address:192.168.1.5/24", "address:2001:db8::10/64", "user:admin1", "kernel's hostname"} < set(
+        said["compared"]
+    )
+    assert vm.output("gandi-agent status --drift").endswith("each as the agent left it")
+    assert vm.output(WRITTEN) == before, "nothing was written"
+
+    for command, *_ in PLANTED:
+        vm.run(command)
+    before = vm.output(WRITTEN)
+    answer = vm.run("gandi-agent status --drift --json", check=False)
+    assert answer.rc == 3
+    drift = json.loads(answer.stdout)["drift"]
+    named = {f"{one['name'].partition(':')[0]}:" if "disk" in one["name"] else one["name"] for one in drift}
+    assert named == {item for _, item, *_ in PLANTED}, drift
+    for _, item, change, what, place in PLANTED:
+        (one,) = (one for one in drift if one["name"].startswith(item))
+        assert one["change"].startswith(change), one
+        assert one["document"] == place, one
+        assert one["applied"] or item in ("disk:", "address:203.0.113.10/24"), one
+        assert one["change"] in _changes(vm.json(f"gandi-agent why --json {shlex.quote(what)}")), what
+    assert vm.output(WRITTEN) == before, "nothing was written"
+    shown = vm.run("gandi-agent status --drift; gandi-agent why root; gandi-agent why admin1", check=False)
+    assert "192.0.2.1" not in shown.stdout
+    assert sample.HASH not in shown.stdout
+
+
+def _changes(answer: dict[str, Any]) -> list[str]:
+    return [one["change"] for one in answer["answers"]]
 
 
 @pytest.mark.soak

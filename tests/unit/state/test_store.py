@@ -202,3 +202,34 @@ def test_what_cannot_be_noted_is_applied_from_memory_only_where_another_disk_hol
     else:
         assert reconcile() is Outcome.CHANGED
     assert done == ([] if one_disk else ["a"])
+
+
+def test_the_time_of_a_record_is_that_of_its_value(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A boot with nothing new writes nothing, and so does not change it."""
+    monkeypatch.setattr("time.time", lambda: 1000.7)
+    live = Live(state, None)
+    live.reconcile("a")
+    file = Path(state.host.path(f"{state.folder()}/applied.json"))
+    assert json.loads(file.read_bytes())["items"]["x"]["at"] == 1000
+    before = file.stat().st_mtime_ns, file.stat().st_ino
+    monkeypatch.setattr("time.time", lambda: 2000.0)
+    assert live.reconcile("a") is Outcome.UNCHANGED
+    live.value = "mine"
+    assert live.reconcile("a") is Outcome.KEPT
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == before
+    assert live.reconcile("b") is Outcome.CHANGED
+    assert json.loads(file.read_bytes())["items"]["x"]["at"] == 2000
+
+
+def test_a_record_of_version_0_1_has_no_time_and_is_not_written_again(state: State) -> None:
+    live = Live(state, None)
+    live.reconcile("a")
+    file = Path(state.host.path(f"{state.folder()}/applied.json"))
+    found = json.loads(file.read_bytes())
+    del found["items"]["x"]["at"]
+    file.write_text(json.dumps(found))
+    before = file.stat().st_ino
+    assert live.reconcile("a") is Outcome.UNCHANGED
+    assert file.stat().st_ino == before
+    assert state.compared("x", "a").at is None
+    assert state.compared("x", None).has_drifted

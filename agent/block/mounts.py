@@ -145,10 +145,12 @@ def claims(host: Host) -> tuple[Claim, ...]:
     """Return the devices named in fstab (also with noauto), in systemd's credential fstab.extra, in
     crypttab, and in the administrator's mount, automount and swap units; the agent's own do not count.
     """
+    folders = () if host.offline else credentials.FOLDERS
+    passed = (f"{folder}/{credentials.FSTAB}" for folder in folders)
     return (
-        *_table(host.read("/etc/fstab") or "", "/etc/fstab", 0, 1),
-        *_table(credentials.text(host, credentials.FSTAB), f"the credential {credentials.FSTAB},", 0, 1),
-        *_table(host.read("/etc/crypttab") or "", "/etc/crypttab", 1, None),
+        *_table(host, "/etc/fstab", 0, 1),
+        *(claim for path in passed for claim in _table(host, path, 0, 1)),
+        *_table(host, "/etc/crypttab", 1, None),
         *_units(host),
     )
 
@@ -179,8 +181,8 @@ def is_claimed_as(device: Device, what: str) -> bool:
     return False
 
 
-def _table(text: str, name: str, what: int, where: int | None) -> Iterator[Claim]:
-    for number, line in enumerate(lines(text), start=1):
+def _table(host: Host, name: str, what: int, where: int | None) -> Iterator[Claim]:
+    for number, line in enumerate(lines(host.read(name) or ""), start=1):
         fields = words(line)
         if len(fields) > 1 and not fields[0].startswith("#"):
             at = "" if where is None else _unescape(fields[where])

@@ -21,14 +21,14 @@ import re
 from agent.lib import records
 from agent.lib.records import dataclass, field
 from agent.lib.text import WHITE
-from agent.reader.common import schemas
 from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
+from agent.reader.common.left_out import leave_out
 from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeAlias, TypeVar
 
     from pydantic_core import CoreSchema, ErrorDetails
@@ -43,7 +43,8 @@ _ROUNDS = 20
 REQUIRED: Any = object()
 #: What an unknown key costs: the item that has it, only itself, or nothing.
 ITEM, ITSELF, NOTHING = "item", "itself", "nothing"
-_SCHEMA, _SPLIT = "schema", "split"
+#: Metadata of a field. _EXACT: an invalid value leaves out the item around it.
+_SCHEMA, _EXACT, _SPLIT = "schema", "exact", "split"
 _DEFECT = "deliver less of it, to find out which item it is"
 #: Message and hint for the validator's own errors.
 _SHAPES = {
@@ -80,6 +81,7 @@ class Unused:
 
 UNUSED: dict[type, Unused] = {}
 _NONE = Unused()
+_ANY: Any = {"type": "any"}
 
 
 def unused(
@@ -140,7 +142,7 @@ def named(of: type | Callable[[object], Any]) -> Any:
 def _field(of: CoreSchema, default: Any, *, exact: bool = False) -> Any:
     if default is REQUIRED:
         return records.field(metadata={_SCHEMA: of})
-    with_default = {"type": "default", "schema": of, "default": default, "metadata": {schemas.EXACT: exact}}
+    with_default = {"type": "default", "schema": of, "default": default, "metadata": {_EXACT: exact}}
     return records.field(default=default, metadata={_SCHEMA: with_default})
 
 
@@ -217,7 +219,7 @@ class _Reading:
 
     def normalise(self, core: Any, given: Any, at: Location) -> Any:
         """Return the value with keys as declared and a list in place of its only item; it is changed."""
-        core = schemas.bare(core)
+        core = _bare(core)
         match core:
             case {"items_schema": inner}:
                 given = _as_list(core, given)
@@ -256,21 +258,21 @@ class _Reading:
             lost = place[:-1] if costs_item else place
         else:
             lost = place[:-1] if kind == "missing" else place
-            found = self._problem(wrong, costs_item=kind != "missing" and schemas.is_exact(self.whole, lost))
-        while len(lost) > 1 and schemas.is_exact(self.whole, lost):
+            found = self._problem(wrong, costs_item=kind != "missing" and _is_exact(self.whole, lost))
+        while len(lost) > 1 and _is_exact(self.whole, lost):
             lost = lost[:-1]
         # A required value that an earlier round left out is missing now: it is reported already.
         if found and not (kind == "missing" and place in self._reported):
             self.problems.append(found)
         self._reported.add(place)
-        _leave_out(document, lost)
+        leave_out(document, lost)
 
     def _unhandled(self, place: Location, given: object) -> tuple[Problem | None, bool]:
         """Return the problem of a key that is not declared, if it is reported, and whether it costs the item
         that has it.
         """
         *above, key = place
-        unhandled = UNUSED.get(schemas.part_at(self.whole, above), _NONE)
+        unhandled = UNUSED.get(_part_at(self.whole, above), _NONE)
         at = self.spelled(place)
         if why := unhandled.harmless.get(str(key)):
             said = None if unhandled.is_quiet else Problem(_any_item(at), f"no effect: {why}", "", HARMLESS)
@@ -306,7 +308,7 @@ class _Reading:
 
     def _similar_key(self, key: str, above: Location) -> str:
         """Return the hint for an unknown key of the part at a place."""
-        of = schemas.part_at(self.whole, above)
+        of = _part_at(self.whole, above)
         # A slow search: no more problems than these are shown.
         likely = [one.name for one in records.fields(of)] if of and len(self.problems) < MAX_PROBLEMS else ()
         near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
@@ -332,7 +334,7 @@ def _names(core: Any) -> set[str]:
 def _takes_null(core: Any) -> bool:
     """Return whether null is the same as a missing key: where the default changes no meaning."""
     default = core.get("default", REQUIRED)
-    return isinstance(default, bool) or (default is None and not core["metadata"][schemas.EXACT])
+    return isinstance(default, bool) or (default is None and not core["metadata"][_EXACT])
 
 
 def _as_list(core: Any, given: Any) -> Any:
@@ -342,7 +344,7 @@ def _as_list(core: Any, given: Any) -> Any:
         if len(found) > MAX_ITEMS:
             return Unreadable(f"{len(found)} items; at most {MAX_ITEMS} are read")
         return found if found or not given.strip(WHITE) else given
-    item = schemas.bare(core["items_schema"])
+    item = _bare(core["items_schema"])
     if item["type"] == "dataclass":
         is_one = isinstance(given, dict) and not _names(item).isdisjoint(map(plain, given))
     else:
@@ -362,19 +364,32 @@ def _kind(given: object) -> str:
     return next((name for kind, name in _KINDS.items() if isinstance(given, kind)), "something else")
 
 
-def _leave_out(document: Any, location: tuple[int | str, ...]) -> None:
-    """Remove an item; in a list it becomes None, so that the others keep their numbers."""
-    *above, last = location
-    for step in above:
-        document = document[step] if _has(document, step) else None
-    if _has(document, last):
-        if isinstance(last, int):
-            document[last] = None
-        else:
-            del document[last]
+def _bare(core: Any) -> Any:
+    """Return the schema within defaults and null."""
+    while core["type"] in ("default", "nullable"):
+        core = core["schema"]
+    return core
 
 
-def _has(container: Any, step: int | str) -> bool:
-    if isinstance(step, int):
-        return isinstance(container, list) and step < len(container)
-    return isinstance(container, dict) and step in container
+def _core_at(whole: Any, place: Iterable[int | str]) -> Any:
+    """Return the schema at a place, with its default."""
+    core = whole
+    for step in place:
+        match _bare(core):
+            case {"items_schema": inner} | {"values_schema": inner}:
+                core = inner
+            case {"type": "dataclass", "schema": {"fields": declared}}:
+                core = next((one["schema"] for one in declared if one["name"] == step), _ANY)
+            case _:
+                return _ANY
+    return core
+
+
+def _is_exact(whole: Any, place: Iterable[int | str]) -> bool:
+    """Return whether an invalid value at a place leaves out the item around it."""
+    return bool(_core_at(whole, place).get("metadata", {}).get(_EXACT))
+
+
+def _part_at(whole: Any, place: Iterable[int | str]) -> Any:
+    """Return the class of the part at a place, None if it is none."""
+    return _bare(_core_at(whole, place)).get("cls")

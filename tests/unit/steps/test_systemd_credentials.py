@@ -43,7 +43,7 @@ def test_a_disk_of_fstab_extra_is_not_mounted_by_the_agent(machine: Machine) -> 
     assert (claim.what, claim.where, claim.origin) == (
         "LABEL=theirs",
         "/data",
-        "the credential fstab.extra, line 2",
+        "/run/credentials/@system/fstab.extra line 2",
     )
     assert uses.claims(Host(machine.root, offline=True)) == ()
 

@@ -119,10 +119,17 @@ def _media(ctx: Context) -> Iterator[str]:
     """Yield reasons from media: a drive is read at each boot; without a configuration, a boot waits."""
     from agent import sources
     from agent.block import storage
+    from agent.sources import passed
     from agent.state import adopted
+    from agent.systemd import credentials
     from agent.udev import database
 
+    # gandi-check takes digests also where no source is looked at, and a password could be guessed from one.
+    if any(name.startswith("passwd.plaintext-password.") for name in credentials.names(ctx.host)):
+        yield "a system credential has a plain password"
     if sources.why_disabled(ctx):
+        if passed.is_there(ctx.host):
+            yield "what is passed without a medium is not in force, and may have a plain password"
         return
     identity, reasons = ctx.state.identity(), list(_passed(ctx))
     yield from filter(None, reasons)
@@ -140,15 +147,12 @@ def _media(ctx: Context) -> Iterator[str]:
 def _passed(ctx: Context) -> Iterator[str]:
     """Yield "" for the document in force if it was passed without a medium: gandi-check compares its digest.
 
-    Yield a reason for each other one, and for a plain password, which could be guessed from a digest.
+    Yield a reason for each other one: it may have a plain password, which could be guessed from a digest.
     """
     from agent import sources
     from agent.sources import nocloud_line, passed
-    from agent.systemd import credentials
 
     host = ctx.host
-    if any(name.startswith("passwd.plaintext-password.") for name in credentials.names(host)):
-        yield "a system credential has a plain password"
     if not passed.is_there(host) and not nocloud_line.read(host):
         return
     from agent.sources.config_drives import passed_drives, with_lines

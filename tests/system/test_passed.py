@@ -75,3 +75,24 @@ def test_a_credential_in_the_command_line_is_in_no_fact(namespace: Namespace) ->
     assert line == "/proc/cmdline: passed"
     of = hashlib.blake2b(namespace.cmdline.read_bytes()).hexdigest()
     assert digest == f"passed /proc/cmdline {of}"
+
+
+def test_without_digests_the_machine_is_not_known(tmp_path: Path) -> None:
+    """Such a fact keeps the mark from being written, and differs from any mark."""
+    check = tmp_path / "check"
+    check.write_text(CHECK.read_text().replace("$(b2sum ", "$(no-such-program "))
+    passed = f"mount -t tmpfs tmpfs /run; mkdir -p {SYSTEM}; echo 1 >{SYSTEM}/gandi.config"
+    argv = ("unshare", "--mount", "sh", "-ec", f"{passed}; exec sh {check} --facts")
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert "no digests of what is passed" in done.stdout.splitlines()
+
+
+def test_the_journal_has_no_digest_and_no_serial_number() -> None:
+    functions = CHECK.read_text().partition("length='' paths=''")[0]
+    for line, shown in (
+        ("passed gandi.config 0123", "passed gandi.config"),
+        ("serial ds=nocloud;s=https://192.0.2.1/?token=1 2", "the serial number"),
+    ):
+        script = f"{functions}why='' awaited=''; differ '{line}' 'uuid 1' was; printf %s \"$why\""
+        done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
+        assert done.stdout == f"was: {shown}"

@@ -157,6 +157,18 @@ def test_a_plain_password_for_systemd_is_none_either(machine: Machine) -> None:
     assert machine.reasons() == ["a system credential has a plain password"]
 
 
+def test_no_digest_is_kept_where_no_source_is_looked_at(machine: Machine) -> None:
+    """gandi-check does not know the setting, and would take the digests."""
+    machine.put("etc/default/gandi", b"CONFIG_DATASOURCE=none\n", 0o644)
+    assert machine.reasons() == []
+    secret = machine.put("passwd.plaintext-password.root", b"secret")
+    assert machine.reasons() == ["a system credential has a plain password"]
+    secret.unlink()
+    machine.put("gandi.config", DOCUMENT | {"users": [{"name": "a", "plain_password": "secret"}]})
+    (why,) = machine.reasons()
+    assert why.startswith("what is passed without a medium is not in force")
+
+
 def test_both_for_one_machine_and_for_two(machine: Machine) -> None:
     machine.put("gandi.config", DOCUMENT | {"id": "vm-1"})
     machine.put(ITEM, DOCUMENT | {"id": "vm-1", "hostname": "vm2"})

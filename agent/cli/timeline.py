@@ -37,6 +37,8 @@ _FIELDS = (
     *(f"GANDI_{name}" for name in ("STAGE", "DEVICE", "ITEM", "OUTCOME", "DETAIL", "SECONDS")),
 )
 _OF_UNITS = (recorded.STARTING, recorded.STARTED, recorded.ENDED, recorded.FAILED)
+#: Every user may write entries with any other field; this one is journald's.
+_ROOTS = "_UID=0"
 _OF_AGENT = (Message.STAGE_ENDED, Message.STAGE_FAILED, Message.DEVICE, Message.DEVICE_FAILED)
 
 
@@ -72,9 +74,11 @@ def gather(ctx: Context) -> Records:
     on_path = critical.candidates(recorded.units(units))
     services = sorted(name for name in on_path if name.endswith(".service"))
     journal = (
+        _ROOTS,
         *(f"MESSAGE_ID={message}" for message in _OF_UNITS),
         *(f"UNIT={name}" for name in (*services, AGENT, assembled.PROGRAMS)),
         "+",
+        _ROOTS,
         *(f"MESSAGE_ID={message}" for message in _OF_AGENT),
     )
     return assembled.Records(

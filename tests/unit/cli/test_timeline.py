@@ -62,6 +62,8 @@ def test_it_reads_what_is_recorded_anyway(
     assert {"--boot", "UNIT=gandi-agent.service", "UNIT=gandi-script.service"} <= set(journal)
     assert "UNIT=systemd-journald.service" in journal, "what ssh can have waited for, first starts included"
     assert "UNIT=network.target" not in journal
+    for matches in " ".join(journal).split(" + "):
+        assert "_UID=0" in matches.split(), "a user can write an entry with any MESSAGE_ID and UNIT"
 
 
 def test_json_has_every_part(host: Host, commands: list[object], capsys: pytest.CaptureFixture[str]) -> None:

@@ -346,11 +346,16 @@ class Daemon:
         if self._reporter is None and not has_receiver(self.ctx.host):
             return
 
-        def work() -> tuple[()]:
-            record(self.ctx, lambda: what(self._reporter or self._make_reporter()))
+        self._attempt("reports to the platform", lambda: what(self._reporter or self._make_reporter()))
+
+    def _attempt(self, name: str, work: Callable[[], object]) -> None:
+        """Do work of which a failure, or a defect, is logged and stops nothing else."""
+
+        def logged() -> tuple[()]:
+            record(self.ctx, work)
             return ()
 
-        attempt(self.ctx, "reports to the platform", work)
+        attempt(self.ctx, name, logged)
 
     def _make_reporter(self) -> Reporter:
         from agent.reporting.reporter import Reporter
@@ -373,9 +378,12 @@ class Daemon:
             return
         from agent.reporting import post
 
-        if post.is_due(self.ctx):
-            self._is_posting = True
-            self.devices.workers.submit("report", lambda: record(self.ctx, lambda: post.post(self.ctx)))
+        def begin() -> None:
+            if post.is_due(self.ctx):
+                self._is_posting = True
+                self.devices.workers.submit("report", lambda: record(self.ctx, lambda: post.post(self.ctx)))
+
+        self._attempt(post.NOTE, begin)
 
     def _run_for_report(self, job: Callable[[], None]) -> None:
         """Run a job of the reporter's that may wait, in a thread, and then send what waits."""

@@ -78,6 +78,8 @@ def _post(job: dict[str, Any]) -> int:
         connection = _connection(scheme, host, port)
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
+    except UnicodeError:  # before OSError: a host that is no name by IDNA
+        raise Refused(_NOT_ONE) from None
     except ssl.SSLCertVerificationError as error:
         raise Refused(f"{host}: its certificate is not valid: {error.verify_message}") from error
     except (TimeoutError, socket.gaierror, OSError, http.client.HTTPException) as error:

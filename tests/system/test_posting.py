@@ -184,6 +184,7 @@ def test_no_redirect_is_followed(https: Server, plain: Server, authority: Path, 
         ("ftp://127.0.0.1/secret", "not sent: not an http or https URL\n"),
         ("http://user:secret@127.0.0.1/", "not sent: a URL with a user name: not supported\n"),
         ("http://127.0.0.1:port/secret", "not sent: not an http or https URL\n"),
+        ("http://a..b/secret", "not sent: not an http or https URL\n"),
     ],
 )
 def test_no_part_of_a_url_but_its_host_is_printed(url: str, said: str) -> None:

@@ -68,11 +68,13 @@ def _answered(host: Host, name: str) -> dict[str, str]:
 def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> None:
     """Mount with mount(8) in PID 1's mount namespace, since a mount in the daemon's own would end with it.
     PID 1 makes the mount unit when it sees the mount. Raise HostError.
+
+    No helper (mount.TYPE) is run: one of FUSE (exfat-fuse) serves the mount, and would end with the daemon.
     """
     if not host.allows(f"mount {node} at {mountpoint} ({fstype}, {options})"):
         return
     boot_mounts.replace_unit(host, units.of_path(mountpoint, "mount"), timeout=MOUNT_TIMEOUT)
-    command = ("mount", _NAMESPACE, "-t", fstype, "-o", options, "--", node, mountpoint)
+    command = ("mount", _NAMESPACE, "--internal-only", "-t", fstype, "-o", options, "--", node, mountpoint)
     host.run(command, timeout=MOUNT_TIMEOUT)
 
 

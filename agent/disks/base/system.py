@@ -75,7 +75,10 @@ def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> 
         return
     boot_mounts.replace_unit(host, units.of_path(mountpoint, "mount"), timeout=MOUNT_TIMEOUT)
     command = ("mount", _NAMESPACE, "--internal-only", "-t", fstype, "-o", options, "--", node, mountpoint)
-    host.run(command, timeout=MOUNT_TIMEOUT)
+    try:
+        host.run(command, timeout=MOUNT_TIMEOUT)
+    except HostError as error:
+        raise HostError(error.message, hint=error.hint or "see: journalctl -b -k") from error
 
 
 def unmount(host: Host, mountpoint: str) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from agent.disks.base import system
 from agent.host.host import Completed, Host
+from agent.lib.errors import HostError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    import pytest
 
     from tests.unit.conftest import FakePid1
 
@@ -39,6 +40,18 @@ def test_a_mount_is_made_where_all_programs_see_it(tmp_path: Path) -> None:
     where = "--namespace=/proc/1/ns/mnt"
     own = "--internal-only"  # a helper that serves the mount would end with the daemon
     assert host.argvs == [("mount", where, own, "-t", "ext4", "-o", "rw,nosuid", "--", NODE, AT)]
+
+
+def test_a_mount_that_fails_says_where_the_reason_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_host: Host, argv: Sequence[str], **_how: object) -> Completed:
+        raise HostError(f"{argv[0]}: exit status 32: bad superblock")
+
+    monkeypatch.setattr(Host, "run", fail)
+    with pytest.raises(HostError, match="bad superblock") as caught:
+        system.mount(Host(tmp_path), NODE, AT, "ext4", "rw")
+    assert caught.value.hint == "see: journalctl -b -k"
 
 
 def test_nothing_is_mounted_in_a_plan(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ TRIES = 3
 #: The note in the status.
 NOTE = "report to CONFIG_REPORT_URL"
 _LIMIT = 1024
+#: Most failed items that are posted: so the request is within poster's bound, whatever their texts are.
+FAILED = 100
 _HINT = "see: journalctl -b -u gandi-report"
 
 
@@ -49,6 +51,8 @@ def post(ctx: Context) -> None:
     request = posting.json_request(ctx.settings.report_url, TRIES, _document(ctx, end))
     host.write(REQUEST, request, mode=0o600)
     host.remove(RESULT)
+    # A daemon that is stopped during this leaves it: it is not tried again in this boot.
+    ctx.status.merge("notes", NOTE, f"begun, and not known how it ended ({_HINT})")
     try:
         online.wait(host)
         transient.start(
@@ -88,4 +92,7 @@ def _document(ctx: Context, end: Record) -> dict[str, Any]:
         "uuid": read_uuid(ctx.host),
         "instance": identity.id if identity else "",
     }
-    return end | machine | {"failed": [one for one in made if one["type"] == records.ITEM]}
+    items = [one for one in made if one["type"] == records.ITEM]
+    left_out = len(items) - FAILED
+    more = {"failed_left_out": left_out} if left_out > 0 else {}
+    return end | machine | {"failed": items[:FAILED]} | more

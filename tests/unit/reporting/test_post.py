@@ -15,6 +15,7 @@ from agent.context import Context, context
 from agent.host import processes
 from agent.host.host import Host
 from agent.network import online
+from agent.programs import poster
 from agent.report import StageReport, StepReport, failed
 from agent.reporting import post
 from agent.stages import Stage
@@ -98,3 +99,29 @@ def test_a_program_that_says_nothing_and_a_network_that_does_not_come(
         ctx.status.read()["notes"][post.NOTE] == "not sent: network-online.target: not reached within 330 s"
     )
     assert len(fake_pid1.started) == 1
+
+
+def test_however_much_has_failed_the_program_takes_the_request(ctx: Context, fake_pid1: FakePid1) -> None:
+    text = "\U0001f4a5" * 1000
+    broken = StepReport("files", tuple(failed(text, text, text) for _ in range(post.FAILED + 7)), 0.1)
+    for stage in Stage:
+        ctx.status.stage_ended(StageReport(stage, (broken,) if stage is Stage.CONFIG else (), 0.5))
+    post.post(ctx)
+    request = ctx.host.read(post.REQUEST) or ""
+    document = json.loads(json.loads(request)["json"])
+    assert (len(document["failed"]), document["failed_left_out"]) == (post.FAILED, 7)
+    assert len(request.encode()) < poster._LIMIT
+
+
+def test_a_daemon_that_is_stopped_meanwhile_leaves_a_note(
+    ctx: Context, fake_pid1: FakePid1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end(ctx, *Stage)
+
+    def stop(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(online, "wait", stop)
+    with pytest.raises(SystemExit):
+        post.post(ctx)
+    assert ctx.status.read()["notes"][post.NOTE].startswith("begun, and not known how it ended")

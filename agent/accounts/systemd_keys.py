@@ -27,10 +27,12 @@ def write_first(host: Host) -> Iterator[Item]:
     found, owner = keys(host), passwd.account(host, "root")
     if not found or owner is None:
         return
-    if there := authorized_keys.lines(host, owner):
+    number = f"{len(found)} key{'' if len(found) == 1 else 's'}"
+    # An empty file is the administrator's, who has removed the keys.
+    if host.exists(passwd.keys_file(host, owner)):
+        there = authorized_keys.lines(host, owner)
         left = sum(key in there for key in found)
-        yield unchanged(KEYS, f"systemd's credential: root has {left} of its {len(found)} keys")
+        yield unchanged(KEYS, f"root has {left} of the {number} of systemd's credential")
         return
-    for key in found:
-        authorized_keys.add(host, owner, key)
-    yield changed(KEYS, f"written as systemd would: {len(found)} keys of its credential")
+    authorized_keys.add(host, owner, "\n".join(found))  # all or none: the next boot finds a file
+    yield changed(KEYS, f"written as systemd would: {number} of its credential")

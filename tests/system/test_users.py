@@ -227,13 +227,18 @@ def test_systemds_keys_of_root_are_there_before_and_after_ours(machine: Machine)
     passed.write_text(f"# theirs\n{OTHER}\n")
     outcomes = machine.boot(ROOT)
     assert (
-        outcomes["ssh.authorized_keys.root"] == "changed written as systemd would: 1 keys of its credential"
+        outcomes["ssh.authorized_keys.root"] == "changed written as systemd would: 1 key of its credential"
     )
     assert machine.keys("/root") == [OTHER, KEY]
     machine.boot(replace(ROOT, keys=(KEY, OTHER)))
     outcomes = machine.boot(replace(ROOT, keys=()))
     assert machine.keys("/root") == [OTHER], "a key of the document's goes, unless it is systemd's too"
-    assert outcomes["ssh.authorized_keys.root"] == "unchanged systemd's credential: root has 1 of its 1 keys"
+    said = "unchanged root has {} of the 1 key of systemd's credential"
+    assert outcomes["ssh.authorized_keys.root"] == said.format(1)
+    machine.file("/root/.ssh/authorized_keys").write_text("")
+    outcomes = machine.boot(replace(ROOT, keys=()))
+    assert outcomes["ssh.authorized_keys.root"] == said.format(0)
+    assert machine.keys("/root") == [], "the administrator's removal stays"
 
 
 def test_a_system_account_is_refused_and_the_rest_is_applied(machine: Machine) -> None:

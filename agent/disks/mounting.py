@@ -59,7 +59,9 @@ def mount(
             )
     except HostError:
         if made:
-            host.remove(mountpoint)
+            # A mount that was given up may still come: the first error is the reason.
+            with contextlib.suppress(HostError):
+                host.remove(mountpoint)
         if _is_claimed(ctx, device):
             yield skipped(device.name, "in exclusive use by another program")
             return

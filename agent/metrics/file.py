@@ -15,6 +15,7 @@ from agent import __version__
 from agent.disks.base.record import DiskState, Records, exclusive
 from agent.disks.decide import mounted_data_disks
 from agent.lib.errors import HostError
+from agent.lib.text import number
 from agent.metrics import exposition
 from agent.metrics.exposition import Counts
 from agent.report import Outcome
@@ -116,4 +117,10 @@ def _failed(document: Mapping[str, Any]) -> set[str]:
     failed = {item["name"] for item in items if item["outcome"] == Outcome.FAILED}
     devices = {name: entry for name, entry in document["devices"].items() if entry.get("role") == "disk"}
     later = {name for name, entry in devices.items() if entry.get("outcome") == Outcome.FAILED}
-    return {name for name in failed if not any(name.startswith(disk) for disk in devices)} | later
+    return {name for name in failed if not any(_is_of(name, disk) for disk in devices)} | later
+
+
+def _is_of(name: str, disk: str) -> bool:
+    """Return whether it is the disk's name or a partition's: nvme0n1p1 and vda1, but not sdaa of sda."""
+    rest = name.removeprefix(disk)
+    return name.startswith(disk) and (not rest or number(rest.removeprefix("p")) is not None)

@@ -79,7 +79,7 @@ def test_damaged_counts_begin_again(ctx: Context) -> None:
 
 def test_a_disk_that_failed_in_the_boot_and_works_now_is_not_failed(ctx: Context) -> None:
     report = StageReport(
-        "mount", (StepReport("disks", (failed("vdb1", "x"), failed("vdc", "x")), 0.1),), 0.1
+        "mount", (StepReport("disks", (failed("vdb1", "x"), failed("vdbc", "x")), 0.1),), 0.1
     )
     ctx.status.stage_ended(report)
     metrics.stage_ended(ctx, report)

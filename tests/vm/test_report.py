@@ -66,15 +66,19 @@ print(bodies[1].decode())
 """
 #: Fills what the host's end of the port takes, so that the daemon's records find it full.
 FILL = f"""
-import glob, os
+import glob, os, select
 (name,) = [f.split("/")[4] for f in glob.glob("/sys/class/virtio-ports/*/name")
     if open(f).read().strip() == "{PORT}"]
 port, sent = os.open(f"/dev/{{name}}", os.O_WRONLY | os.O_NONBLOCK), 0
-try:
-    while True:
+poll = select.poll()
+poll.register(port, select.POLLOUT)
+# Refused once, it may be taken a moment later: QEMU passes it on.
+while poll.poll(3000):
+    try:
         sent += os.write(port, b"x" * 1023 + b"\\n")
-except BlockingIOError:
-    print(sent)
+    except BlockingIOError:
+        continue
+print(sent)
 """
 
 

@@ -1,4 +1,4 @@
-"""A fake of PID 1, which records the calls that would go to it."""
+"""A fake of PID 1, which records the calls that would go to it, and a machine that records commands."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.host.host import Completed, Host
 from agent.lib.records import dataclass, field
 from agent.systemd import libsystemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from agent.systemd.libsystemd import Property
 
 #: The values of a unit's properties, by name.
 UnitProperties = dict[str, tuple[str, ...]]
+
+
+class Asked(Host):
+    """A machine in a folder that records the commands run."""
+
+    __slots__ = ("argvs",)
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.argvs = list[tuple[str, ...]]()
+
+    def run(self, argv: Sequence[str], **_how: object) -> Completed:
+        self.argvs.append(tuple(argv))
+        return Completed(tuple(argv), 0, "", "")
+
+    def knows(self, unit: str) -> None:
+        """Simulate that PID 1 has loaded the transient unit."""
+        self.write(f"/run/systemd/transient/{unit}.service", "")
 
 
 @dataclass(slots=True)

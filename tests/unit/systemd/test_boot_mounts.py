@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.block.mounts import claims
-from agent.host.host import Completed, Host
+from agent.host.host import Host
 from agent.systemd import boot_mounts
+from tests.unit.conftest import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.conftest import FakePid1
@@ -65,20 +66,6 @@ def test_a_link_of_that_name_stays(host: Host, tmp_path: Path, target: str) -> N
     assert not boot_mounts.write_unit(host, UNIT, TEXT)
     assert boot_mounts.remove_all(host) == []
     assert path.is_symlink()
-
-
-class Asked(Host):
-    """A machine in a folder that records the commands run."""
-
-    __slots__ = ("argvs",)
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.argvs = list[tuple[str, ...]]()
-
-    def run(self, argv: Sequence[str], **_how: object) -> Completed:
-        self.argvs.append(tuple(argv))
-        return Completed(tuple(argv), 0, "", "")
 
 
 STOP, RELOAD = ("systemctl", "stop", UNIT), ("systemctl", "daemon-reload")

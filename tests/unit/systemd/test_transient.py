@@ -9,34 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.host.host import Completed, Host
+from agent.host.host import Host
 from agent.lib.errors import HostError
 from agent.systemd import libsystemd, transient, units
-from tests.unit.conftest import FakePid1, UnitProperties
+from tests.unit.conftest import Asked, FakePid1, UnitProperties
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.systemd.libsystemd import Property
-
-
-class Asked(Host):
-    """A machine in a folder that records the commands run."""
-
-    __slots__ = ("argvs",)
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.argvs = list[tuple[str, ...]]()
-
-    def run(self, argv: Sequence[str], **_how: object) -> Completed:
-        self.argvs.append(tuple(argv))
-        return Completed(tuple(argv), 0, "", "")
-
-    def knows(self, unit: str) -> None:
-        """Simulate that PID 1 has loaded the unit."""
-        self.write(f"/run/systemd/transient/{unit}.service", "")
 
 
 GROW, UNIT = ("resize2fs", "/dev/vdb"), "gandi-grow-vdb.service"

@@ -9,6 +9,7 @@ import pytest
 from agent.disks.base import system
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
+from tests.unit.conftest import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,20 +19,6 @@ if TYPE_CHECKING:
 
 NODE, AT, UNIT = "/dev/vdb", "/srv/my-data", r"srv-my\x2ddata.mount"
 LAZY = ("umount", "--namespace=/proc/1/ns/mnt", "--lazy", "--no-canonicalize", "--", AT)
-
-
-class Asked(Host):
-    """A machine in a folder that records the commands run."""
-
-    __slots__ = ("argvs",)
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.argvs = list[tuple[str, ...]]()
-
-    def run(self, argv: Sequence[str], **_how: object) -> Completed:
-        self.argvs.append(tuple(argv))
-        return Completed(tuple(argv), 0, "", "")
 
 
 def test_a_mount_is_made_where_all_programs_see_it(tmp_path: Path) -> None:

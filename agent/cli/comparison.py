@@ -119,7 +119,8 @@ class _Noting(Host):
         return super().write(name, data, mode=mode, owner=owner, sync=sync)
 
     def symlink(self, name: str, target: str) -> bool:
-        self.noted[name], host = _Written(None), Host
+        self.noted[name] = _Written(None)
+        host = Host
         return host.symlink(self, name, target)
 
 

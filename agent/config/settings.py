@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, fields, replace
-from agent.lib.text import WHITE, lines, words
+from agent.lib.text import HTTP_URL, WHITE, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _owner(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    if value and not re.fullmatch(r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?", value):
+    if value and not re.fullmatch(HTTP_URL, value):
         # Not quoted: it may hold a token.
         raise ConfigError("not an http or https URL", hint="for example https://192.0.2.1/reports")
     return value

@@ -24,8 +24,6 @@ _UNITS = (
 _WAIT = "systemd-networkd-wait-online.service"
 #: networkd's state of all links together (sd-network's state file, shown by networkctl(1)).
 _STATE = "/run/systemd/netif/state"
-
-
 #: Seconds to wait for network-online.target, longer than the wait of any unit before it (ifupdown 300,
 #: networkd 120, NetworkManager 60).
 UNTIL_ONLINE = 330.0

@@ -1,5 +1,5 @@
-"""How a POST is sent: by a program of its own (``poster.py``), as nobody and without privileges, since the
-daemon and all else that runs as root reads nothing from a network.
+"""How a POST is sent: by a program of its own (``poster.py``), as the user nobody and without privileges,
+since the daemon and all else that runs as root reads nothing from a network.
 """
 
 from __future__ import annotations

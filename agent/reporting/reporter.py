@@ -41,7 +41,7 @@ _BOOTED = ("running", "degraded")
 _WATCHED = select.EPOLLOUT | select.EPOLLET
 
 
-def _give_up(_job: Callable[[], None]) -> None:
+def _run_nothing(_job: Callable[[], None]) -> None:
     """Run nothing in another thread."""
 
 
@@ -53,7 +53,7 @@ class Reporter:
 
     ctx: Context
     #: Runs a job that may wait for PID 1, in another thread.
-    run_later: Callable[[Callable[[], None]], None] = _give_up
+    run_later: Callable[[Callable[[], None]], None] = _run_nothing
     #: When to call ``tick`` (monotonic seconds); None: not needed.
     wake_at: float | None = None
     _epoll: select.epoll = field(init=False)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MANAGER = ("InitRD", "Userspace", "UnitsLoadFinish", "Finish")
 _UNIT = ("InactiveExit", "ActiveEnter", "InactiveEnter", "Condition")
 _SUFFIX = "TimestampMonotonic"
+#: A journal entry's time: the end of its field's name.
+_CLOCK = "MONOTONIC_TIMESTAMP"
 MANAGER_PROPERTIES = tuple(f"{name}{_SUFFIX}" for name in _MANAGER)
 UNIT_PROPERTIES = ("Id", "After", "What", "Where", *(f"{name}{_SUFFIX}" for name in _UNIT))
 #: Identifiers of PID 1's messages about a unit (sd-messages.h).
@@ -145,15 +147,10 @@ def entries(output: str) -> list[Entry]:
 def _entry(entry: Mapping[str, Any]) -> Entry:
     # A field with several values or with undecodable bytes is a list, a large one null: none has a use here.
     fields = {name: value for name, value in entry.items() if isinstance(value, str)}
-    received, source = (
-        _seconds(fields.get(name, "")) for name in ("__MONOTONIC_TIMESTAMP", f"_SOURCE_{_CLOCK}")
-    )
+    received, source = (_seconds(fields.get(name, "")) for name in (f"__{_CLOCK}", f"_SOURCE_{_CLOCK}"))
     is_its = received < _AGREE or 0 < received - source < _LATE
     at = source if source and is_its else received
     return Entry(at, fields.get("MESSAGE_ID", ""), fields.get("MESSAGE", ""), fields)
-
-
-_CLOCK = "MONOTONIC_TIMESTAMP"
 
 
 def _properties(shown: str) -> dict[str, str]:

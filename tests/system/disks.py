@@ -38,10 +38,10 @@ def sh(*argv: str, stdin: str = "") -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
 
 
-def unmount(disk: LoopDisk, at: Path, seconds: float = 60) -> None:
-    """Unmount a filesystem in all namespaces: a namespace made in the meantime has a copy of the mount, and
-    the filesystem writes its last blocks only when the last copy is gone. Raise OSError (EBUSY) when that
-    takes too long.
+def unmount(disk: LoopDisk, at: Path | str, seconds: float = 60) -> None:
+    """Unmount a filesystem, by its mountpoint or node, in all namespaces: one that another program made
+    in the meantime has a copy of the mount, and the filesystem writes its last blocks, and its disk is free,
+    only when the last copy is gone. Raise OSError (EBUSY) when that takes too long.
     """
     sh("umount", str(at))
     deadline = time.monotonic() + seconds

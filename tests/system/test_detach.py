@@ -21,7 +21,7 @@ from agent.host.host import Host
 from agent.lib.errors import Busy, ConfigError
 from agent.lib.records import replace
 from agent.report import Outcome
-from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system
+from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -230,7 +230,7 @@ def test_partitions_made_anew_under_a_disk_unmounted_by_hand_stay_his(
     disk.table("label: gpt\nsize=60MiB\n")
     sh(*MKFS["ext4"], "-L", "data", f"/dev/{disk.part(1)}")
     look(ctx, disk)
-    sh("umount", str(tmp_path / "srv/data"))
+    unmount(disk, tmp_path / "srv/data")
     sh("sfdisk", "--quiet", "--no-reread", "--delete", disk.node)
     sh("partx", "--delete", disk.node)
     look(ctx, disk)

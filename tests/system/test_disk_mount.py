@@ -22,7 +22,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome
 from agent.state.store import State
-from tests.system.disks import MIB, LoopDisk, context, sh, system
+from tests.system.disks import MIB, LoopDisk, context, sh, system, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def test_one_label_twice_keeps_its_places_in_any_order(
     assert mounted()[one.name] == f"{tmp_path}/srv/data"
     assert mounted()[two.name] == f"{tmp_path}/srv/data_2"
     for disk in (one, two):
-        sh("umount", disk.node)
+        unmount(disk, disk.node)
     shutil.rmtree(tmp_path / "run/disks")  # the machine boots again
     other_way = replace(both, names=lambda _host: [two.name, one.name])
     assert [i.outcome for i in handler.mount_all(ctx, system=other_way)] == [Outcome.CHANGED] * 2
@@ -144,7 +144,7 @@ def test_released_by_the_administrator_stays_so_until_asked(
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
     look(ctx, disk)
-    sh("umount", disk.node)
+    unmount(disk, disk.node)
     assert [item.detail for item in look(ctx, disk)] == ["released by the administrator"]
     ext4(disk, "-L", "new")  # mkfs under their hands makes another event
     assert [item.detail for item in look(ctx, disk)] == ["released by the administrator"]
@@ -161,11 +161,11 @@ def test_a_disk_whose_mount_ends_by_itself_leaves_nothing(
     ext4(disk, "-L", "data")
     look(ctx, disk)
 
-    def unmount(host: Host, at: str) -> None:
+    def lose(host: Host, at: str) -> None:
         host.run(("umount", "--lazy", at))
         raise HostError("Unit srv-data.mount not loaded.")
 
-    gone = replace(system(disk), read=lambda _host, _name: None, unmount=unmount)
+    gone = replace(system(disk), read=lambda _host, _name: None, unmount=lose)
     assert [item.outcome for item in look(ctx, disk, gone)] == [Outcome.CHANGED]
     assert os.listdir(tmp_path / "srv") == []
 
@@ -242,7 +242,7 @@ def test_a_disk_that_went_while_the_machine_was_down_leaves_no_folder(
     for label, one in (("data", disk), ("kept", other)):
         ext4(one, "-L", label)
         look(ctx, one)
-        sh("umount", f"{tmp_path}/srv/{label}")
+        unmount(one, tmp_path / "srv" / label)
     (tmp_path / "srv/kept/file").touch()
     shutil.rmtree(tmp_path / "run/disks")
     nothing = replace(system(disk), names=lambda _host: [])

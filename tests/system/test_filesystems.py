@@ -14,7 +14,7 @@ from agent.config.system import Filesystem, PartitionTable, System
 from agent.context import Context
 from agent.host.host import Host
 from agent.steps import filesystems
-from tests.system.disks import MIB, LoopDisk, context, sh, system
+from tests.system.disks import MIB, LoopDisk, context, sh, system, unmount
 
 IDENTITY = Identity("nocloud", "filesystems")
 SIZE = 320 * MIB
@@ -77,7 +77,7 @@ def test_one_in_use_is_never_overwritten(make_disk: Callable[[int], LoopDisk], t
         said = run(ctx, disk, Filesystem(disk.node, "xfs", overwrite=True))
         assert said.startswith("failed: filesystem:DEVICE: DEVICE: not overwritten")
     finally:
-        sh("umount", str(tmp_path / "mounted"))
+        unmount(disk, tmp_path / "mounted")
     assert found(disk.node) == ("ext4", "mine")
 
 
@@ -169,7 +169,7 @@ def test_a_table_in_use_is_never_overwritten(make_disk: Callable[[int], LoopDisk
             "failed: partition table:DEVICE: DEVICE: not overwritten: an exclusive opener"
         )
     finally:
-        sh("umount", str(tmp_path / "mounted"))
+        unmount(disk, tmp_path / "mounted")
     assert table(disk.node)[0] == "gpt"
     assert found(f"{disk.node}p1") == ("ext4", "mine")
     assert partition(ctx, disk, wanted) == "changed: partition table:DEVICE: dos with 2 partitions on NAME"

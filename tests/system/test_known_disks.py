@@ -13,7 +13,7 @@ import pytest
 from agent.disks import handler as handler
 from agent.disks import known_mounts, survey
 from agent.systemd import boot_mounts
-from tests.system.disks import MIB, LoopDisk, context, sh, system
+from tests.system.disks import MIB, LoopDisk, context, sh, system, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def test_a_mounted_disk_is_left_and_taken_away_when_it_is_so_no_more(
         assert known_mounts.write_units(ctx, system=real) == frozenset()
         assert (folder / unit).read_text().endswith("# mine\n")
         (folder / unit).write_text(text)
-        sh("umount", disk.node)
+        unmount(disk, disk.node)
         assert known_mounts.write_units(ctx, system=real) == frozenset()
     assert list(folder.iterdir()) == []
 

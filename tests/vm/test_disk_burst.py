@@ -66,7 +66,7 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
     for disk in disks:
         vm.add_disk(disk)
     attached = time.monotonic() - begun
-    vm.wait_until(f"test $({MOUNTED}) = {COUNT}", timeout=300, interval=2)
+    vm.wait_until(f"test $({MOUNTED}) = {COUNT}", timeout=240, interval=2)
     print(f"{COUNT} disks attached in {attached:.1f} s, mounted after {time.monotonic() - begun:.1f} s")
     assert vm.output("find /srv -mindepth 1 -maxdepth 1 -printf x") == "x" * COUNT
     nodes = dict(line.split() for line in vm.output("lsblk -dno SERIAL,NAME | grep ^d").splitlines())
@@ -98,11 +98,11 @@ def test_64_disks_come_grow_and_go_at_once(booted: Machine, tmp_path: Path) -> N
     vm.wait_until("pgrep -x tail && test $(readlink /proc/$(pgrep -x sleep)/cwd | cut -c1-5) = /srv/")
     for disk in disks:
         vm.qmp.call("device_del", id=f"{disk.id}-dev")
-    vm.wait_until('! grep -q " /srv/" /proc/mounts && test -z "$(ls -A /srv)"', timeout=300, interval=2)
+    vm.wait_until('! grep -q " /srv/" /proc/mounts && test -z "$(ls -A /srv)"', timeout=240, interval=2)
     assert vm.output("systemctl list-units --type=mount --no-legend 'srv-*'") == "", "no dead mount"
     assert vm.output("systemctl is-system-running") == "running"
     assert private_memory(vm) <= 16 * MIB
-    status = vm.output("gandi-agent status || true")
+    status = vm.output("gandi-agent status")
     for unit, program in (("sits", "sleep"), ("reads", "tail")):
         process = vm.output(f"systemctl show -P MainPID {unit}.service")
         assert process in status, status

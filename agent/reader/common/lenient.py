@@ -25,6 +25,7 @@ from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
 from agent.reader.common.left_out import leave_out
 from agent.reader.common.problem import HARMLESS, MAX_PROBLEMS, UNSUPPORTED, Problem, bounded, path
+from agent.reader.common.values import is_false
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,8 +321,7 @@ class _Reading:
 
 def _asks_nothing(given: object, *, is_off: bool) -> bool:
     """Return whether a value is empty, or false or without keys where ``is_off``."""
-    is_false = given is False or (isinstance(given, str) and given.lower() in ("false", "no", "off"))
-    return given is None or given in ("", []) or (is_off and (is_false or given == {}))
+    return given is None or given in ("", []) or (is_off and (is_false(given) or given == {}))
 
 
 def _names(core: Any) -> set[str]:

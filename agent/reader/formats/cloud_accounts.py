@@ -1,6 +1,6 @@
 """The keys of ``#cloud-config`` about accounts: user, users, groups, their passwords and their keys.
 
-Format: cloud-init's module reference. ``default`` and ``user`` are the account of CONFIGDEFAULT_NAME_USER.
+Format: cloud-init's module reference. ``default`` and ``user`` are the account of CONFIG_DEFAULT_USER.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _password(account: Account, path: str, draft: Draft) -> tuple[str, str]:
         if given[other] != given[used]:
             what, hint = f"not used: {used} has precedence", "write one of them"
             draft.add_problem(f"{path}.{other}", what, hint, severity=UNSUPPORTED)
-    return (given[used] or "", "") if used.endswith("hed_passwd") or used == "passwd" else ("", plain)
+    return ("", plain) if used in ("", "plain_text_passwd") else (given[used] or "", "")
 
 
 def _options(account: Account) -> AccountOptions | None:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 
 from agent.config import system
-from agent.lib.text import WHITE, words
+from agent.lib.text import HTTP_URL, WHITE, words
 from agent.reader.common import fields, values
 from agent.reader.common.values import Choice
 
@@ -205,7 +205,7 @@ def partition(written: object) -> str:
 def url(written: object) -> str:
     """Return the URL of phone_home."""
     found = values.line(written).strip(WHITE)
-    if not re.fullmatch(r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?", found):
+    if not re.fullmatch(HTTP_URL, found):
         raise ValueError("not a URL for a POST; write for example https://192.0.2.1/$INSTANCE_ID")
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import yaml
 from agent.reader.common.bounds import Typed, Unreadable
 from agent.reader.common.problem import Problem
 from agent.reader.formats import yaml_events
+from tests.unit.effort import within
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 10)}]\n" for n in range(12)
@@ -96,9 +96,8 @@ def test_scalars_that_yaml_types() -> None:
     ],
 )
 def test_what_is_refused(text: str, said: str) -> None:
-    began = time.process_time()
-    value, (problem,) = read(text)
-    assert time.process_time() - began < 2
+    with within(10):
+        value, (problem,) = read(text)
     assert value is None
     assert problem.path == "doc"
     assert any(part in problem.message for part in said.split("|")), problem.message
@@ -187,7 +186,6 @@ def test_many_that_are_merged_are_read_in_time() -> None:
         "<<: [" + ", ".join(f"{{k{n}: xxx}}" for n in range(12_000)) + "]",
         "\n  ".join(f"<<: {{k{n}: xxx}}" for n in range(12_000)),
     ):
-        began = time.process_time()
-        value, problems = read(f"a:\n  {many}")
-        assert time.process_time() - began < 2
+        with within(10):
+            value, problems = read(f"a:\n  {many}")
         assert "12000 items" in value["a"].why if value else "characters of YAML" in problems[0].message

@@ -70,8 +70,8 @@ class Finding:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result. ``left_out``: recorded items that could not be compared, and why; ``has_failed``: a step
-    has failed to read one of them.
+    """The result. ``left_out``: what could not be compared, and why; ``has_failed``: some of it could not
+    be read.
     """
 
     ctx: Context

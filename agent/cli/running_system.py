@@ -48,13 +48,22 @@ _NOT_AT_BOOT = ("noauto", "x-systemd.automount")
 
 
 def findings(compared: Comparison) -> Iterator[Finding]:
-    """Yield an item for each value in force that can be compared."""
-    yield from _kernels_name(compared)
-    yield from _parameters(compared)
-    if compared.ctx.host.live:
-        yield from _network(compared)
-        yield from _disks(compared)
-    yield from _mounts(compared)
+    """Yield an item for each value in force that can be compared; a part that cannot be read is noted in
+    ``left_out``.
+    """
+    parts = {
+        "kernel's hostname": _kernels_name,
+        "kernel parameters": _parameters,
+        "addresses": _network,
+        "disks": _disks,
+        "mounts": _mounts,
+    }
+    for name, part in parts.items():
+        try:
+            yield from part(compared)
+        except HostError as error:
+            compared.left_out[name] = str(error)
+            compared.has_failed = True
 
 
 def _kernels_name(compared: Comparison) -> Iterator[Finding]:
@@ -126,13 +135,12 @@ def _path(key: str) -> str:
 def _network(compared: Comparison) -> Iterator[Finding]:
     ctx = compared.ctx
     config, host = ctx.config, ctx.host
-    if config is None or config.network_disabled or not ctx.settings.network:
+    if config is None or config.network_disabled or not (ctx.settings.network and host.live):
         return
     try:
         answer = json.loads(host.run(_ADDRESSES, changes=False).stdout)
-    except (HostError, ValueError) as error:
-        compared.left_out["addresses"] = str(error) or "ip(8) has printed no JSON"
-        return
+    except ValueError as error:
+        raise HostError("ip(8) has printed no JSON") from error
     there = {str(link.get("ifname")): link for link in answer}
     names = interface_names(host, config, ctx.state.nic_pairs())
     for nic in config.nics:
@@ -205,6 +213,8 @@ def _mounts(compared: Comparison) -> Iterator[Finding]:
 def _disks(compared: Comparison) -> Iterator[Finding]:
     """Yield an item for each data disk that the agent has mounted, also for one that was unmounted since."""
     host = compared.ctx.host
+    if not host.live:
+        return
     records, left = Records(host).done(), boot_mounts.agent_units(host)
     for row in survey.disks(compared.ctx):
         known = records.get(row.device)

@@ -51,6 +51,19 @@ def test_a_machine_that_nobody_touched(machine: Machine, capsys: pytest.CaptureF
 
 
 @root_only
+def test_what_cannot_be_read_costs_itself(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as a kernel parameter's file, or systemd-sysctl in a smaller image: the rest is compared."""
+    (machine.root / "proc/sys/kernel/hostname").mkdir(parents=True)
+    assert status(machine, "--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    (left_out,) = said["not_compared"]
+    assert left_out["name"] == "kernel's hostname"
+    assert "/proc/sys/kernel/hostname: cannot be read" in left_out["why"]
+    assert said["drift"] == []
+    assert {"hostname", "nic:0"} <= set(said["compared"])
+
+
+@root_only
 def test_planted_changes_are_named(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     etc = machine.root / "etc"
     (etc / "hostname").write_text("mine\n")

@@ -97,6 +97,14 @@ class LoopDisk:
         lines = sh("sfdisk", "--dump", self.node).splitlines()
         return "\n".join(line for line in lines if not line.startswith("last-lba"))
 
+    def content(self) -> bytes:
+        """Return what is on the disk. The kernel keeps older blocks of the disk's node, which a partition's
+        do not update, while any other program has it open.
+        """
+        for node in (self.node, *map(str, Path("/dev").glob(f"{self.name}p*"))):
+            sh("blockdev", "--flushbufs", node)
+        return self.image.read_bytes()
+
     def resize(self, size: int) -> None:
         """Resize the disk as a platform does on a running machine."""
         os.truncate(self.image, size)

@@ -84,11 +84,11 @@ def table(disk: LoopDisk, lines: str) -> None:
 
 def left(ctx: Context, disk: LoopDisk, on: System | None = None) -> str:
     """Look at the disk, which is left; the reason. Not a byte of it has changed."""
-    before = hashlib.sha256(Path(disk.node).read_bytes()).digest()
+    before = hashlib.sha256(disk.content()).digest()
     done = list(handler.handle(ctx, disk.name, "add", system=on or system(disk)))
     assert {item.outcome for item in done} <= {Outcome.SKIPPED}, done
     assert not os.listdir(ctx.settings.disk_root)
-    assert hashlib.sha256(Path(disk.node).read_bytes()).digest() == before
+    assert hashlib.sha256(disk.content()).digest() == before
     return "; ".join(item.detail for item in done)
 
 

@@ -15,7 +15,7 @@ from agent.host.host import Host
 from agent.image import delivery
 from agent.lib.errors import ConfigError
 from agent.report import Outcome, changed
-from agent.sources import FoundMedium
+from agent.sources import TRUSTED_KEYS, FoundMedium, needs_signature
 from agent.state import settled
 from agent.steps import source as source_step
 from agent.steps.hostkeys import KEYGEN, MAKER
@@ -69,6 +69,11 @@ def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator
 
 
 def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
+    if needs_signature(ctx.host):
+        raise ConfigError(
+            f"{TRUSTED_KEYS} is in the image: the machine itself verifies its document, at its boot",
+            hint="deliver a signed document to the machine, or remove the file from the image",
+        )
     parsed = delivery.read(Host(), source)
     name = parsed.config.identity.source if parsed.config else ""
     found = FoundMedium(Medium(name, source, "", is_named=True), parsed)

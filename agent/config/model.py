@@ -201,6 +201,8 @@ class InstanceConfig:
     sshd: Sshd | None = None
     #: The document says that the network stays as the image has it.
     network_disabled: bool = False
+    #: Orders the signed documents of one machine: one with a smaller counter than the last is refused.
+    counter: int | None = None
 
     def with_identity(self, identity: Identity) -> InstanceConfig:
         """Return the configuration with another identity."""
@@ -208,7 +210,7 @@ class InstanceConfig:
 
 
 #: What version 0.1 had not.
-_ADDED = frozenset({"groups", "deferred", "naming", "sshd", "network_disabled", "system"})
+_ADDED = frozenset({"groups", "deferred", "naming", "sshd", "network_disabled", "system", "counter"})
 
 
 def to_dict(config: InstanceConfig) -> dict[str, Any]:

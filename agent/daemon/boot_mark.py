@@ -158,8 +158,13 @@ def _passed(ctx: Context) -> Iterator[str]:
     from agent.sources.config_drives import passed_drives, with_lines
 
     notes: list[Item] = []
+    drives = with_lines(host, list(passed_drives(host, sources.PASSED, notes)))
+    if sources.needs_signature(host):
+        from agent.sources import signed
+
+        drives = signed.verified(host, drives, notes)
     delivered = host.read(f"{ctx.state.folder()}/delivered") if ctx.state.identity() else None
-    for drive in with_lines(host, list(passed_drives(host, sources.PASSED, notes))):
+    for drive in drives:
         yield (
             ""
             if drive.digest == delivered

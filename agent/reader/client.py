@@ -86,6 +86,8 @@ class Parsed:
     previous_end: int = 0
     #: Plain passwords by account ("": the default user's): kept in this process's memory, never stored.
     secrets: dict[str, str] = field(default_factory=dict)
+    #: The digest of a document with a verified signature; "" where none is needed.
+    signed_digest: str = ""
 
 
 def parse_disk(descriptor: int, *, known_digest: str = "") -> Parsed:

@@ -7,6 +7,7 @@ with a function ``search``, and a line in ``SOURCES``. Another platform's drive 
 from __future__ import annotations
 
 import importlib
+import os
 import time
 
 from agent.block import storage, unresponsive
@@ -39,6 +40,8 @@ SOURCES = {ARCHIVE: "agent.sources.swap_archive"} | dict.fromkeys(
     (*PASSED, *DRIVES), "agent.sources.config_drives"
 )
 AUTO, NONE = "auto", "none"
+#: With this file only signed documents are applied (signed.py).
+TRUSTED_KEYS = "/etc/gandi/trusted-keys"
 #: What "auto" stands for: the swap archive first, then what is passed and all kinds of drives, with equal
 #: precedence.
 _AUTO = ((ARCHIVE,), (*PASSED, *DRIVES))
@@ -87,6 +90,18 @@ def why_disabled(ctx: Context) -> str:
         if other
         else ""
     )
+
+
+def needs_signature(host: Host) -> bool:
+    """Return whether only signed documents are applied: TRUSTED_KEYS is there, in whatever state."""
+    folder, _, name = TRUSTED_KEYS.rpartition("/")
+    try:
+        os.lstat(f"{host.path(folder)}/{name}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # there may be one
+    return True
 
 
 def search_groups(names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

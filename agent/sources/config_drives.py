@@ -24,7 +24,15 @@ from agent.reader.common import nocloud_names
 from agent.reader.common.problem import Problem, shown
 from agent.reader.dialects import DIALECTS, DRIVES
 from agent.report import Item, failed, skipped
-from agent.sources import LINE, FoundMedium, SearchRequest, SearchResult, nocloud_line, passed
+from agent.sources import (
+    LINE,
+    FoundMedium,
+    SearchRequest,
+    SearchResult,
+    needs_signature,
+    nocloud_line,
+    passed,
+)
 from agent.sources.superblock import LabelledDevice, labelled
 from agent.udev import database
 
@@ -89,8 +97,15 @@ def search(request: SearchRequest, candidates: Places = candidate_devices) -> Se
     )
     if NOCLOUD in request.sources:
         drives = with_lines(request.host, drives)
-    found = _choose(drives, request.known_digest, notes)
-    return SearchResult(found, tuple(notes))
+    if needs_signature(request.host):
+        from agent.sources import signed
+
+        verified = signed.verified(request.host, drives, notes)
+        # Each is parsed, also one that was stored before: only then its counter is known.
+        read = signed.accepted(request.host, _read_all(verified, ""), notes)
+    else:
+        read = _read_all(drives, request.known_digest)
+    return SearchResult(_choose(read, notes), tuple(notes))
 
 
 def passed_drives(host: Host, wanted: Iterable[str], notes: list[Item]) -> Iterator[Drive]:
@@ -213,11 +228,14 @@ def _digest(dialect: str, tree: Tree) -> str:
 # -- which one counts -----------------------------------------------------------------------------
 
 
-def _choose(drives: list[Drive], known_digest: str, notes: list[Item]) -> FoundMedium | None:
-    """Return the first drive in bus order that can be parsed; add notes on the others to ``notes``."""
+def _read_all(drives: list[Drive], known_digest: str) -> list[tuple[Drive, Parsed]]:
     if len({drive.digest for drive in drives}) > 1:
         known_digest = ""  # parse them all, to compare what they say
-    read = [(drive, _parsed(drive, known_digest)) for drive in drives]
+    return [(drive, _parsed(drive, known_digest)) for drive in drives]
+
+
+def _choose(read: list[tuple[Drive, Parsed]], notes: list[Item]) -> FoundMedium | None:
+    """Return the first drive in bus order that can be parsed; add notes on the others to ``notes``."""
     usable = [(drive, parsed) for drive, parsed in read if parsed.is_unchanged or parsed.config]
     if not usable:
         return _found(*read[0]) if read else None

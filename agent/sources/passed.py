@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
+from agent.reader.common import native_names
 from agent.report import failed
 from agent.sources import PASSED
 from agent.systemd import credentials
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 CREDENTIAL, FW_CFG = PASSED
 #: The names that the native dialect knows them by.
 CONFIG, SCRIPT = "gandi.config", "gandi.script"
+_SIGNATURE = CONFIG + native_names.SIGNATURE
 #: The kernel's module qemu_fw_cfg, which PID 1 loads in a guest of QEMU.
 _ITEMS = "/sys/firmware/qemu_fw_cfg/by_name/opt/net"
 
@@ -48,10 +50,11 @@ def search(host: Host, wanted: Iterable[str], notes: list[Item]) -> Iterator[Pas
     }
     for source in PASSED:
         if source in wanted:
-            files = dict(_files(readers[source], source, notes))
+            files = dict(_files(readers[source], source, (CONFIG, SCRIPT), notes))
             if host.debug:
                 host.debug(f"source {source}: {', '.join(sorted(files)) or 'nothing'}")
             if CONFIG in files:
+                files |= _files(readers[source], source, (_SIGNATURE,), notes)
                 yield Passed(source, _place(source, CONFIG), files)
             elif SCRIPT in files:
                 what = f"not run: {_place(source, CONFIG)} is not delivered beside it"
@@ -66,8 +69,10 @@ def is_there(host: Host) -> bool:
     return any(name in there or host.exists(_path(name)) for name in (CONFIG, SCRIPT)) and not host.offline
 
 
-def _files(read: Reader, source: str, notes: list[Item]) -> Iterator[tuple[str, bytes]]:
-    for name in (CONFIG, SCRIPT):
+def _files(
+    read: Reader, source: str, names: Iterable[str], notes: list[Item]
+) -> Iterator[tuple[str, bytes]]:
+    for name in names:
         try:
             content = read(name)
         except HostError as error:

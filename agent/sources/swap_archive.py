@@ -17,7 +17,7 @@ from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.reader.common import archive_layout
 from agent.report import failed, skipped
-from agent.sources import FoundMedium, SearchRequest, SearchResult
+from agent.sources import TRUSTED_KEYS, FoundMedium, SearchRequest, SearchResult, needs_signature
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +63,10 @@ def search(request: SearchRequest, disks: Callable[[Host], Iterable[str]] = plat
                 carriers.append(disk)
         except HostError as error:
             broken[name] = error
+    if needs_signature(host):
+        why = f"carries an archive, which cannot be signed: not read, since {TRUSTED_KEYS} is there"
+        hint = "deliver a signed native document on a drive or as a credential"
+        return SearchResult(None, tuple(failed(disk.device.node, why, hint) for disk in carriers))
     carriers.sort(key=_rank)
     for place, disk in enumerate(carriers):
         try:

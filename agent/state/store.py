@@ -14,6 +14,7 @@
     system/done/                as above, for programs that run once on a machine
     disks.json                  filesystem UUID -> mountpoint and other facts
     adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
+    signed.json                 counter and digest of the last signed document (agent/sources/signed.py)
 
 ``State.reconcile`` is the one place of the rule of three values: it makes every step idempotent and keeps
 the administrator's changes.

@@ -88,6 +88,9 @@ def put_in_force(
     elif parsed.config is None:
         ctx.medium = replace(found.medium, not_swap_reason="its configuration cannot be read")
         yield from _from_store(ctx, stored, None, "nothing usable on the medium")
+    elif unrecorded := _record_signed(ctx, parsed):
+        yield unrecorded
+        yield from _from_store(ctx, stored, None, "no medium that can be used")
     else:
         ctx.secrets = parsed.secrets
         yield from _store_and_apply(ctx, found, parsed, parsed.config, stored)
@@ -95,6 +98,22 @@ def put_in_force(
         ctx.medium = replace(
             ctx.medium, not_swap_reason=ctx.medium.not_swap_reason or "its archive is damaged"
         )
+
+
+def _record_signed(ctx: Context, parsed: Parsed) -> Item | None:
+    """Record the counter of a signed document before the document has any effect. Return a failure if that
+    cannot be recorded: it must not be applied then, since an older one could replace it.
+    """
+    if not parsed.signed_digest or parsed.config is None:
+        return None
+    from agent.sources import signed
+
+    try:
+        signed.record(ctx.host, parsed.config, parsed.signed_digest)
+    except HostError as error:
+        what = f"not applied: the counter of a signed document cannot be recorded: {error.message}"
+        return failed("source", what, "free space below /var/lib/gandi, or make / writable, then reboot")
+    return None
 
 
 def _from_store(

@@ -73,6 +73,7 @@ class Draft:
         self.id = ""
         self.hostname = ""
         self.timezone = ""
+        self.counter: int | None = None
         self.naming: Naming | None = None
         self.sshd: Sshd | None = None
         #: The name of the account that stands for CONFIG_DEFAULT_USER, if a document names it.
@@ -126,6 +127,7 @@ class Draft:
             system=self.system,
             partial=any(problem.is_error for problem in self.problems),
             network_disabled=self.network_disabled,
+            counter=self.counter,
         )
         problems = [*self.problems, *password_hashes.weak(config.users)]
         return Reading(config, self.kept, bounded(problems), self.secrets)

@@ -49,7 +49,7 @@ DIALECTS = {
         labels=("gandi",),
         mark=r"gandi\.js[on]*\.?|gandi/config\.?",
         folders=r"gandi",
-        files=r"(gandi\.js[on]*|script)\.?",
+        files=r"(gandi\.js[on]*(\.sig)?|gandi\.sig|script)\.?",
     ),
 }
 #: The dialects that are on drives.

@@ -16,6 +16,7 @@ from agent.reader.common.document import small
 from agent.reader.common.drive_names import DriveNames
 from agent.reader.common.lenient import named, part, parts, unused, validate, value
 from agent.reader.common.merge import Draft
+from agent.reader.common.native_names import DOCUMENTS, SCRIPTS
 from agent.reader.common.problem import Problem
 from agent.reader.common.result import Reading
 from agent.reader.common.topology import Link, assemble
@@ -33,9 +34,8 @@ SOURCE = "native"
 VERSION = 1
 #: Maximum bytes of a document on a drive, including files in base64.
 LIMIT = 16 << 20
-#: The last ones are passed without a medium (agent/sources/passed.py); no drive's file has such a name.
-DOCUMENTS = ("gandi.json", "gandi/config", "gandi.config")
-SCRIPTS = ("gandi/script", "script", "gandi.script")
+#: The largest counter: the largest integer that every reader of JSON keeps exactly.
+_LAST = (1 << 53) - 1
 
 
 def reference(written: object) -> str:
@@ -146,10 +146,13 @@ for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The document. Without ``id`` the machine's UUID identifies the instance."""
+    """The document. Without ``id`` the machine's UUID identifies the instance. ``counter`` orders signed
+    documents of one machine.
+    """
 
     version: int | None = value(Whole(VERSION, VERSION), None)
     id: str = value(values.instance, "")
+    counter: int | None = value(Whole(1, _LAST), None)
     hostname: str = value(fields.hostname, "")
     timezone: str = value(values.timezone, "")
     nameservers: list[IP | None] | None = parts(fields.resolver)
@@ -187,6 +190,7 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
     parsed, problems = validate(Document, document)
     draft.problems.extend(problems)
     draft.id, draft.hostname, draft.timezone = parsed.id, parsed.hostname, parsed.timezone
+    draft.counter = parsed.counter
     draft.nameservers = [str(found) for found in _good(parsed.nameservers)]
     draft.search = _good(parsed.search)
     draft.nics = assemble(

@@ -164,7 +164,9 @@ def _document_verb(host: Host, chosen: Namespace) -> int:
             return documents.get(host, chosen.key)
         case "seed":
             size = chosen.size << 20
-            return documents.seed(host, chosen.kind, chosen.config, chosen.script, chosen.out, size)
+            return documents.seed(
+                host, chosen.kind, chosen.config, chosen.script, chosen.out, size, sign=chosen.sign
+            )
         case _:
             return documents.ganeti()
 

@@ -49,6 +49,7 @@ complete -c gandi-agent -n '__gandi_agent_after seed' -s h -l help -d 'show this
 complete -c gandi-agent -n '__gandi_agent_after seed; and not __fish_seen_subcommand_from swap iso dir' -a 'swap iso dir'
 complete -c gandi-agent -n '__gandi_agent_after seed' -l config -r -F -d 'the document'
 complete -c gandi-agent -n '__gandi_agent_after seed' -l script -r -F -d 'the customer\'s script'
+complete -c gandi-agent -n '__gandi_agent_after seed' -l sign -x -d 'sign the document of a drive with this ssh key'
 complete -c gandi-agent -n '__gandi_agent_after seed' -s o -l out -r -F
 complete -c gandi-agent -n '__gandi_agent_after seed' -l size -x -d 'size of a swap image (512)'
 complete -c gandi-agent -n '__fish_use_subcommand' -a disks -d 'each disk, what is done with it, and why'

@@ -118,6 +118,7 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     seed.add_argument("kind", choices=["swap", "iso", "dir"])
     seed.add_argument("--config", required=True, metavar="FILE", help="the document")
     seed.add_argument("--script", metavar="FILE", help="the customer's script")
+    seed.add_argument("--sign", metavar="KEY", help="sign the document of a drive with this ssh key")
     seed.add_argument("-o", "--out", required=True, metavar="OUT")
     seed.add_argument("--size", type=int, default=512, metavar="MIB", help="size of a swap image (512)")
 

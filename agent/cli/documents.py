@@ -70,20 +70,22 @@ def schema() -> int:
     return 0
 
 
-def seed(host: Host, kind: str, config: str, script: str | None, out: str, size: int) -> int:
-    """Make a medium that the agent reads. ``size``: bytes of a swap image."""
+def seed(
+    host: Host, kind: str, config: str, script: str | None, out: str, size: int, *, sign: str | None = None
+) -> int:
+    """Make a medium that the agent reads. ``size``: bytes of a swap image; ``sign``: the key's path."""
     from agent.image import seed as media
 
     files = {"config": _content(host, config)}
     if script:
         files["script"] = _content(host, script)
-    match kind:
-        case "swap":
-            media.swap(host, out, media.archive(files), size=size)
-        case "iso":
-            media.iso(host, out, media.drive(**files))
-        case _:
-            media.folder(host, out, media.drive(**files))
+    if kind == "swap":
+        if sign:
+            raise ConfigError("an archive on a swap disk cannot be signed", hint="make a drive: iso or dir")
+        media.swap(host, out, media.archive(files), size=size)
+    else:
+        drive = media.signed_drive(host, key=sign, **files) if sign else media.drive(**files)
+        (media.iso if kind == "iso" else media.folder)(host, out, drive)
     terminal.print_lines(f"made {out}")
     return 0
 

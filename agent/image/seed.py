@@ -13,6 +13,7 @@ import tarfile
 
 from agent.host import trees
 from agent.lib.errors import ConfigError, HostError
+from agent.reader.common import native_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,34 @@ def drive(config: bytes, script: bytes | None = None) -> dict[str, bytes]:
     if not isinstance(document, dict) or "version" not in document:
         raise ConfigError("a drive takes a native document only, and this one has no version", hint=_CHECK)
     return {"gandi.json": config} | ({"script": script} if script is not None else {})
+
+
+def signed_drive(host: Host, config: bytes, key: str, script: bytes | None = None) -> dict[str, bytes]:
+    """Return the files of a drive with a native document and its signature by ``key``: the path of a private
+    key, or of a public one of which ssh's agent has the private one.
+
+    Raise ConfigError for a document that a machine with trusted keys would refuse, HostError if
+    ssh-keygen(1) failed.
+    """
+    from agent.sources import signed
+
+    files = drive(config)
+    lacking = [name for name in ("id", "counter") if not json.loads(config).get(name)]
+    if lacking:
+        raise ConfigError(
+            f"a signed document needs {' and '.join(lacking)}",
+            hint="write the machine's UUID as id, and a counter that is larger in each new document",
+        )
+    if script is not None:
+        raise ConfigError(
+            "a script beside the document is not covered by the signature, and would not be run",
+            hint="put it into the document, as one of its scripts",
+        )
+    # For a key that ssh's agent has.
+    agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ}
+    argv = ("ssh-keygen", "-q", "-Y", "sign", "-n", signed.NAMESPACE, "-f", os.path.abspath(key))
+    signature = host.run(argv, stdin=config, environment=agent, changes=False).stdout.encode()
+    return files | {native_names.DOCUMENTS[0] + native_names.SIGNATURE: signature}
 
 
 def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:

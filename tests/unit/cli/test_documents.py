@@ -113,3 +113,12 @@ def test_ganetis_variables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("INSTANCE_NAME", "vm1.example.org")
     assert main(["ganeti"]) == 1
     assert capsys.readouterr().err.startswith("gandi-agent: NIC_COUNT: missing\n  try: ")
+
+
+def test_an_archive_is_not_signed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = tmp_path / "document.json"
+    document.write_text('{"version": 1}')
+    words = ["seed", "swap", "--config", str(document), "--sign", "key", "-o", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert "an archive on a swap disk cannot be signed" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

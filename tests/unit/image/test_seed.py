@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from agent.host.host import Host
 from agent.image import seed
-from agent.lib.errors import ConfigError
+from agent.lib.errors import ConfigError, HostError
 from agent.reader import client
+from agent.sources import signed
 
 CONFIG = b'{"vm_hostname": "vm1", "vif": []}'
 
@@ -99,3 +101,40 @@ def test_a_drive_takes_a_native_document() -> None:
         with pytest.raises(ConfigError) as caught:
             seed.drive(other)
         assert "config schema" in caught.value.hint
+
+
+def _key(folder: Path) -> Path:
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "key")]
+    subprocess.run(argv, check=True)
+    return folder / "key"
+
+
+def test_a_signed_drive_is_what_a_machine_with_the_key_accepts(tmp_path: Path) -> None:
+    key, config = _key(tmp_path), b'{"version": 1, "id": "vm1", "counter": 1}'
+    files = seed.signed_drive(Host(), config, str(key))
+    assert files["gandi.json"] == config
+    public = key.with_suffix(".pub").read_text()
+    signed._verify(f"platform {public}".encode(), "gandi.json", config, files["gandi.json.sig"])
+    with pytest.raises(ConfigError, match="not valid"):
+        signed._verify(f"platform {public}".encode(), "gandi.json", config + b" ", files["gandi.json.sig"])
+
+
+@pytest.mark.parametrize(
+    ("config", "script", "why"),
+    [
+        (b'{"version": 1, "id": "vm1"}', None, "needs counter"),
+        (b'{"version": 1}', None, "needs id and counter"),
+        (b'{"version": 1, "id": "vm1", "counter": 1}', b"true", "not covered by the signature"),
+        (CONFIG, None, "native document only"),
+    ],
+)
+def test_what_such_a_machine_would_refuse_is_not_signed(
+    tmp_path: Path, config: bytes, script: bytes | None, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        seed.signed_drive(Host(), config, str(tmp_path / "absent"), script)
+
+
+def test_a_key_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="ssh-keygen"):
+        seed.signed_drive(Host(), b'{"version": 1, "id": "vm1", "counter": 1}', str(tmp_path / "absent"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +95,27 @@ def test_only_what_is_signed_for_this_machine_and_not_older_is_applied(
 
     # Other keys are a difference for the check of the next boot.
     assert "/etc/gandi/trusted-keys" in vm.output(f"{test_settled.CHECK} --facts")
+
+
+def test_a_signed_credential_makes_the_machine_and_other_keys_are_news(
+    machine: Rig, platform: State, tmp_path: Path
+) -> None:
+    """The same bytes at the next boot are nothing new; changed keys are."""
+    vm = machine.clone(platform)
+    vm.write_file("/etc/gandi/trusted-keys", _key(tmp_path, "key").encode())
+    document = json.dumps({"version": 1, "id": sample.SPEC.uuid, "counter": 1, "hostname": "sg1"}).encode()
+    passed = {"gandi.config": document, "gandi.config.sig": _signature(tmp_path / "key", document)}
+    vm.run("sync")
+    vm.power_off()
+    strings = (
+        f"io.systemd.credential.binary:{name}={base64.b64encode(content).decode()}"
+        for name, content in passed.items()
+    )
+    vm.spec = replace(sample.SPEC, smbios=tuple(strings))
+    vm.cold_boot()
+    assert vm.wait_booted() == "running", vm.output("gandi-agent status || true")
+    assert vm.output("hostname") == "sg1"
+    test_settled.at_rest(vm)
+    assert vm.output(test_settled.CHECK) == test_settled.NOTHING_NEW
+    vm.run("echo '# none' > /etc/gandi/trusted-keys")
+    assert "/etc/gandi/trusted-keys" in vm.output(test_settled.CHECK)

@@ -39,6 +39,8 @@ def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None
     vm.run("echo content > /srv/one/file")
     holder = vm.spawn("cd /srv/one && exec sleep 3600", timeout=3600)
     vm.run(ADMIN)
+    # On a slow host it was idle for long enough to exit.
+    vm.run("systemctl start gandi-agent")
     owned, stages, daemon = vm.output(OWNED), vm.output(STAGES), vm.output(DAEMON)
     assert vm.output("dpkg-query -W -f '${Conffiles}' gandi-agent") == ""
     vm.write_file("/root/this.deb", newest_deb().read_bytes())

@@ -122,7 +122,7 @@ def test_a_document_is_in_force_under_its_manager(
 def _in_force(vm: Machine, manager: Network) -> None:
     names = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
     first, second, leased = names[FIRST], names[SECOND], names[LEASED.mac]
-    vm.wait_until(f"ip -4 -o addr show dev {leased} | grep -q 'inet 10.0.2.'", timeout=60)
+    vm.wait_until(f"ip -4 -o addr show dev {leased} | grep -q 'inet 10.0.2.'", timeout=180)
     assert checks.cidrs(vm, first) == {f"{A}/24", "2001:db8::10/64"}
     assert checks.cidrs(vm, second) == {f"{B}/32"}
     mtu = {link["ifname"]: link["mtu"] for link in vm.json("ip -j link")}

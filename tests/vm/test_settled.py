@@ -256,7 +256,7 @@ def test_hardware_that_came_or_went_while_off_is_news(machine: Rig, set_up: Stat
 
 def nothing_ran(vm: Machine) -> None:
     """Check that no stage and no interpreter of the agent has run in this boot."""
-    vm.wait_until("test -e /run/gandi/asleep")
+    vm.wait_until("test -e /run/gandi/asleep", timeout=120)
     assert said(vm) == NOTHING_NEW
     vm.run(f"test ! -e {STARTED} && test ! -e {sample.STATUS}")
     assert vm.output("systemctl is-active gandi-agent || true") == "inactive"

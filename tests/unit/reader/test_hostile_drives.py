@@ -195,7 +195,7 @@ def test_files_that_are_missing(name: str, data: st.DataObject) -> None:
 
 
 def _held_in_time(parse: Parse, files: Mapping[str, bytes]) -> Reading:
-    with within(10):
+    with within(25):
         return hold(parse, files)
 
 

@@ -114,7 +114,7 @@ def test_parts_in_parts_are_bounded() -> None:
         head = f"Content-Type: multipart/mixed; boundary=b{depth}\n\n--b{depth}\n".encode()
         nested = head + nested + f"\n--b{depth}--\n".encode()
     filled = nested + b"a\n" * 400_000
-    with within(10):
+    with within(25):
         _, reading = read(filled)
     assert "too deeply" in reading.problems[0].message
 
@@ -135,7 +135,7 @@ def test_packed_parts_in_packed_parts_are_bounded_in_all() -> None:
 @pytest.mark.parametrize("count", [3, 1])
 def test_a_long_message_is_read_in_time(count: int) -> None:
     head = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(count))
-    with within(30):
+    with within(60):
         read(head.encode() + b"\n" * (900 << 10))
         read(head.encode() + b"-" * (900 << 10))
         read(head.encode() + b"--b0\n\n" * (140 << 10))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from email.mime.application import MIMEApplication
 from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
@@ -114,31 +113,23 @@ def test_parts_in_parts_are_bounded() -> None:
         head = f"Content-Type: multipart/mixed; boundary=b{depth}\n\n--b{depth}\n".encode()
         nested = head + nested + f"\n--b{depth}--\n".encode()
     filled = nested + b"a\n" * 400_000
-    with within(25):
-        _, reading = read(filled)
+    _, reading = within(20, lambda: read(filled))
     assert "too deeply" in reading.problems[0].message
 
 
 def test_packed_parts_in_packed_parts_are_bounded_in_all() -> None:
     innermost = message(b"#!/bin/sh\n" + b"x\n" * 450_000)
     inside = message(*[MIMEApplication(gzip.compress(innermost)) for _ in range(20)])
-    took = []
-    for parts in (25, 50):
-        whole = message(*[MIMEApplication(gzip.compress(inside)) for _ in range(parts)])
-        began = time.process_time()
-        _, reading = read(whole)
-        took.append(time.process_time() - began)
-        assert any("in all" in problem.message for problem in reading.problems)
-    assert took[1] < 1.5 * took[0], "the work grows with what is packed"
+    whole = message(*[MIMEApplication(gzip.compress(inside)) for _ in range(50)])
+    _, reading = within(40, lambda: read(whole))
+    assert any("in all" in problem.message for problem in reading.problems)
 
 
 @pytest.mark.parametrize("count", [3, 1])
 def test_a_long_message_is_read_in_time(count: int) -> None:
     head = "".join(f"Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n" for n in range(count))
-    with within(60):
-        read(head.encode() + b"\n" * (900 << 10))
-        read(head.encode() + b"-" * (900 << 10))
-        read(head.encode() + b"--b0\n\n" * (140 << 10))
+    filled = (b"\n" * (900 << 10), b"-" * (900 << 10), b"--b0\n\n" * (140 << 10))
+    within(60, lambda: [read(head.encode() + one) for one in filled])
 
 
 def test_an_applications_own_text_is_only_kept() -> None:

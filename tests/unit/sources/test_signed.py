@@ -203,7 +203,11 @@ def test_a_script_beside_the_document_is_named_and_not_run(machine: Machine, key
     assert "the signature does not cover it" in item.detail
 
 
-@pytest.mark.parametrize("content", [b"", b"# none\n", b"platform\n", b"\0\xff" * 40, b"x" * (2 << 20)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"# none\n", b"platform\n", b"\0\xff" * 40, b"x" * (2 << 20)],
+    ids=["empty", "a comment", "half a line", "binary", "too large"],
+)
 def test_keys_that_cannot_be_read_trust_nothing(machine: Machine, keys: Keys, content: bytes) -> None:
     machine.put("etc/gandi/trusted-keys", content, 0o644)
     _deliver(machine, _document(), keys.sign(_document()))

@@ -11,10 +11,10 @@ import os
 
 from agent.accounts import passwd
 from agent.lib.canonical_json import canonical
-from agent.lib.errors import ConfigError, HostError
+from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.text import WHITE
-from agent.report import Outcome, kept
-from agent.systemd import credentials
+from agent.report import Outcome, failed, kept, skipped
+from agent.systemd import credentials, sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _FILE = "passwords.json"
 #: N, r and p of scrypt: 4 MiB of memory and about 10 ms of CPU, a few hundred in an emulated guest.
 _COST, _BLOCK, _PARALLEL = 1 << 12, 8, 1
 _SALT = 16
+#: Most characters of a sealed password, as of a plain one.
+_LONGEST = 512
 
 
 def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
@@ -41,6 +43,11 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
         yield kept(f"password:{name}", f"systemd has set it, by its credential {by}")
     elif plain:
         yield _plain(state, user, plain, live)
+    elif user.sealed:
+        item = _sealed(state, user, live)
+        yield item
+        if user.locked and item.outcome in (Outcome.FAILED, Outcome.SKIPPED):
+            yield _locked(state, user, live)
     elif user.password is not None:
         hashed = f"!{user.password}" if user.locked else user.password
         yield state.reconcile(
@@ -53,17 +60,52 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
             parts="" if _expires(user) else None,
         )
     elif user.locked:
-        # Version 0.1 put the lock before the hash also where another one is delivered.
-        field = user.options.lock if user.options else ""
-        field = "" if field and state.is_as_applied(f"lock:{name}", "locked") else field
-        is_locked = (live or "").startswith(("!", "*"))
-        yield state.reconcile(
-            f"lock:{name}",
-            delivered="locked",
-            wanted=field or "locked",
-            live=live if field else "locked" if is_locked else "open",
-            apply=lambda: _lock(host, name, field),
+        yield _locked(state, user, live)
+
+
+def _locked(state: State, user: User, live: str | None) -> Item:
+    host, name = state.host, user.name
+    # Version 0.1 put the lock before the hash also where another one is delivered.
+    field = user.options.lock if user.options else ""
+    field = "" if field and state.is_as_applied(f"lock:{name}", "locked") else field
+    is_locked = (live or "").startswith(("!", "*"))
+    return state.reconcile(
+        f"lock:{name}",
+        delivered="locked",
+        wanted=field or "locked",
+        live=live if field else "locked" if is_locked else "open",
+        apply=lambda: _lock(host, name, field),
+    )
+
+
+def _sealed(state: State, user: User, live: str | None) -> Item:
+    """Reconcile a sealed password. It is opened only to be set: equal sealed text is the same password."""
+    name, item = user.name, f"password:{user.name}"
+    if state.host.offline:
+        return skipped(item, sealed.LEFT)
+    delivered = f"sealed {user.sealed}" + " locked" * user.locked
+    is_same = state.was_delivered(item, delivered)
+
+    def apply() -> None:
+        plain = sealed.opened(state.host, user.sealed, f"the password of {name}")
+        if not plain or set(plain) & set("\r\n\0") or len(plain) > _LONGEST:
+            hint = f"seal 1 to {_LONGEST} characters, without a line break at the end"
+            raise ConfigError("the sealed password is not one line of text", hint=hint)
+        _chpasswd(state.host, name, plain)
+        if user.locked:
+            state.host.run(("usermod", "--lock", "--", name))
+
+    try:
+        return state.reconcile(
+            item,
+            delivered=delivered,
+            wanted=live if live and is_same and state.is_as_applied(item, live) else delivered,
+            live=live,
+            apply=apply,
+            read_back=lambda: passwd.password(state.host, name),
         )
+    except AgentError as error:
+        return failed(item, error.message, error.hint)
 
 
 def _credential(state: State, live: str | None) -> str:

@@ -143,11 +143,13 @@ def redacted(config: InstanceConfig) -> dict[str, Any]:
     """
     document = asdict(config)
     for user in document["users"]:
-        user["password"] = "(set)" if user["password"] else None
+        user["password"] = "(set)" if user.pop("sealed") or user["password"] else None
     for kind in ("scripts", "boot"):
         document[kind] = [{"name": script["name"]} for script in document[kind]]
     for file in document["files"]:
         del file["digest"]
+        if not file["sealed"]:
+            del file["sealed"]
     document["metadata"] = {name: "(set)" for name, _ in document["metadata"]}
     if document["system"] is None:
         del document["system"]

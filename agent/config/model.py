@@ -66,7 +66,7 @@ class User:
 
     ``password`` is a crypt(3) hash; None leaves the account's password alone. ``admin``: a member of group
     sudo or wheel. ``sudo``: the rules for a sudoers.d file, each without the account's name. ``locked``: no
-    password is accepted.
+    password is accepted. ``sealed``: the plain password, sealed for this machine (agent/systemd/sealed.py).
     """
 
     name: str
@@ -78,6 +78,7 @@ class User:
     sudo: tuple[str, ...] = ()
     locked: bool = False
     options: AccountOptions | None = None
+    sealed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ class Sshd:
 @dataclass(frozen=True, slots=True)
 class File:
     """A file to write at ``path``. Its content is stored beside the document under ``name``. With ``append``
-    a file keeps its owner and mode, except with ``sets_owner`` and ``sets_mode``.
+    a file keeps its owner and mode, except with ``sets_owner`` and ``sets_mode``. ``sealed``: what is stored
+    is sealed for this machine, and the opened text is in this encoding, "text" or "base64".
     """
 
     path: str
@@ -132,6 +134,7 @@ class File:
     append: bool = False
     sets_owner: bool = False
     sets_mode: bool = False
+    sealed: str = ""
 
 
 #: How often a program at the end of the boot runs: once for each instance, at each boot, or once on a
@@ -219,6 +222,9 @@ def to_dict(config: InstanceConfig) -> dict[str, Any]:
     """
     document = asdict(replace(config, nics=(), users=(), system=None))
     document = {name: value for name, value in document.items() if value or name not in _ADDED}
+    for file in (*document["files"], *document.get("deferred", ())):
+        if not file["sealed"]:
+            del file["sealed"]
     for script in (*document["scripts"], *document["boot"]):
         if script["frequency"] == PER_INSTANCE:
             del script["frequency"]
@@ -232,7 +238,7 @@ def to_dict(config: InstanceConfig) -> dict[str, Any]:
 
 
 def _without_empty_options(user: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in user.items() if value is not None or name != "options"}
+    return {name: value for name, value in user.items() if value or name not in ("options", "sealed")}
 
 
 def dump(config: InstanceConfig) -> bytes:

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 
 _ADDRESS = {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}
 _TEXT = {"type": "string"}
+_SEALED = {
+    "type": "object",
+    "properties": {"sealed": _TEXT},
+    "required": ["sealed"],
+    "additionalProperties": False,
+}
 _REFERENCE = {"type": ["integer", "string"]}
 _READERS: dict[Callable[[object], Any], dict[str, Any]] = {
     fields.address: _ADDRESS,
     fields.resolver: _ADDRESS,
     fields.optional_address: _ADDRESS,
     fields.arguments: _TEXT,
+    fields.sealable: {"anyOf": [_TEXT, _SEALED]},
     values.boolean: {"type": "boolean"},
     values.group: _TEXT,
     fields.hostname: {"type": "string", "maxLength": 253},

@@ -310,6 +310,11 @@ class State:
         known = self._applied().get(name)
         return known is not None and known["left"] == digest(live)
 
+    def was_delivered(self, name: str, delivered: str) -> bool:
+        """Return whether this is the item's delivered value of the last time."""
+        known = self._applied().get(name)
+        return known is not None and known["delivered"] == digest(delivered)
+
     def compared(self, name: str, live: str | None) -> Compared:
         """Return how a recorded item's live value compares with the one that was left, where the delivered
         value is not known now.

@@ -13,8 +13,9 @@ from functools import partial
 
 from agent.accounts import passwd
 from agent.lib.errors import ConfigError, HostError
-from agent.lib.text import number
+from agent.lib.text import WHITE, number
 from agent.report import guarded, skipped
+from agent.systemd import sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 def apply(ctx: Context) -> Iterator[Item]:
     """Reconcile each file, in the document's order."""
     for file in ctx.config.files if ctx.config else ():
-        yield from guarded(f"file:{file.path}", _reconcile(ctx, file, f"file:{file.path}"))
+        reconcile = _reconcile_sealed if file.sealed else _reconcile
+        yield from guarded(f"file:{file.path}", reconcile(ctx, file, f"file:{file.path}"))
 
 
 def apply_deferred(ctx: Context) -> Iterator[Item]:
@@ -77,6 +79,43 @@ def _reconcile(ctx: Context, file: File, item: str) -> Iterator[Item]:
             live=None if live is None else _described(live, mode, live_owner),
             apply=lambda: _write(ctx.host, file, content, file.mode, owner),
         )
+
+
+def _reconcile_sealed(ctx: Context, file: File, item: str) -> Iterator[Item]:
+    """Reconcile a file with sealed content, which is opened only to be written. The recorded digests have
+    the sealed text in them, so that the content cannot be guessed from them.
+    """
+    if ctx.host.offline:
+        yield skipped(item, sealed.LEFT)
+        return
+    text = _content(ctx, file).decode()
+    owner, there = _owner(ctx.host, file), _live(ctx.host, file.path)
+    live = f"{text} {_described(there.content, there.mode, there.owner)}" if there else None
+    delivered = f"sealed {text} {file.sealed} {file.owner}:{file.group} {file.mode:o}"
+    content, wanted = None, ""
+    if not ctx.state.was_delivered(item, delivered):
+        content = _opened(ctx.host, file, text)
+        wanted = f"{text} {_described(content, file.mode, owner)}"
+    elif live and ctx.state.is_as_applied(item, live):
+        wanted = live
+
+    def apply() -> None:
+        new = _opened(ctx.host, file, text) if content is None else content
+        _write(ctx.host, file, new, file.mode, owner)
+
+    yield ctx.state.reconcile(item, delivered=delivered, wanted=wanted, live=live, apply=apply)
+
+
+def _opened(host: Host, file: File, text: str) -> bytes:
+    plain = sealed.opened(host, text, f"the content of {file.path}")
+    if file.sealed == "text":
+        return plain.encode()
+    from base64 import b64decode
+
+    try:
+        return b64decode(plain.translate(dict.fromkeys(map(ord, WHITE))), validate=True)
+    except ValueError as error:
+        raise ConfigError("the sealed text is not base64", hint="seal it in base64, whole") from error
 
 
 def _write(host: Host, file: File, content: bytes, mode: int, owner: tuple[int, int]) -> None:

@@ -167,7 +167,9 @@ def _has_another_way_in(ctx: Context, *, is_root_refused: bool = False) -> bool:
         name = user.name or ctx.settings.default_user
         # The document holds no plain password: those are in ctx.secrets.
         password = (user.password and not user.locked) or ctx.secrets.get(user.name)
-        way_in = user.keys or (password and name != "root")
+        # A sealed one counts if it could be opened: a new account's field is a lock.
+        opened = user.sealed and not (passwd.password(ctx.host, name) or "!").startswith(("!", "*"))
+        way_in = user.keys or ((password or opened) and name != "root")
         if is_root_refused and name == "root":
             continue
         if way_in and passwd.account(ctx.host, name):

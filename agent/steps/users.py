@@ -36,8 +36,7 @@ _SHELL = "/bin/bash"
 _SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 #: Characters that name a key in a report: of its comment, or of its fingerprint ("SHA256:" and 8).
 _COMMENT, _FINGERPRINT = 40, 15
-#: The account files in /etc, and pam_unix's temporary ones. Any other name that begins so may be the remains
-#: of a program that was killed.
+#: Account files in /etc, and pam_unix's temporary ones; other names that begin so may be a killed program's.
 _FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid", "npasswd", "nshadow")
 #: Parts recorded when an item is begun: an account with its home, a membership with its group.
 _HOME, _GROUP = "home", "group"
@@ -104,9 +103,8 @@ def _remove_stale_locks(ctx: Context) -> Iterator[Item]:
 
 
 def merge_users(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
-    """Return each account once, by name, those with nothing but a delivered password too.
-
-    The empty name stands for CONFIG_DEFAULT_USER, which becomes an administrator.
+    """Return each account once, by name, those with nothing but a delivered password too. The empty name
+    stands for CONFIG_DEFAULT_USER, which becomes an administrator.
     """
     default = ctx.settings.default_user
     found = dict[str, User]()
@@ -118,9 +116,11 @@ def merge_users(ctx: Context, users: tuple[User, ...]) -> tuple[User, ...]:
 
 def _merge(one: User, other: User) -> User:
     """Merge two entries for one account; if they differ, the first counts."""
+    first = one if one.password is not None or one.sealed else other
     return replace(
         one,
-        password=one.password if one.password is not None else other.password,
+        password=first.password,
+        sealed=first.sealed,
         shell=one.shell or other.shell,
         options=merge_parts(one.options, other.options),
         admin=one.admin or other.admin,
@@ -266,7 +266,7 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
 
 
 def _password(ctx: Context, user: User) -> Iterator[Item]:
-    if user.password is None and not user.locked and not ctx.secrets:
+    if user.password is None and not user.locked and not user.sealed and not ctx.secrets:
         return
     from agent.accounts import passwords
 

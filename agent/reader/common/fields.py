@@ -12,6 +12,7 @@ import re
 import shlex
 
 from agent.lib import public_key
+from agent.lib.records import dataclass
 from agent.lib.text import BLANKS, WHITE, delivered_lines
 from agent.reader.common import password_hashes
 
@@ -33,6 +34,8 @@ _KEYS, _KEYS_SIZE, _KEYS_LINES = 1000, 1 << 20, 5000
 #: Maximum characters of a line of arguments: shlex needs time by the square of a word's length, and the
 #: kernel accepts at most 128 KiB for one argument (MAX_ARG_STRLEN).
 _ARGUMENTS = 32 << 10
+#: Most characters of a sealed value: 1 MiB, systemd's limit, and an eighth for what is around it, in base64.
+_SEALED = (1 << 20) * 9 // 8 * 4 // 3
 
 
 def text(value: object) -> str:
@@ -48,6 +51,28 @@ def text(value: object) -> str:
     except UnicodeEncodeError:
         raise ValueError("contains a lone surrogate, or is not UTF-8; write it as UTF-8") from None
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A value that only its machine can open: the base64 text of ``systemd-creds encrypt``."""
+
+    text: str
+
+
+def sealable(value: object) -> str | Sealed:
+    """Return a string, or one that is sealed for its machine; None becomes ""."""
+    if not isinstance(value, dict):
+        return text(value)
+    written = value.get("sealed")
+    if value.keys() != {"sealed"} or not isinstance(written, str):
+        raise ValueError('not a string; write text in quotes, or {"sealed": "the text of systemd-creds"}')
+    joined = written.translate(dict.fromkeys(map(ord, WHITE)))
+    if len(joined) > _SEALED:
+        raise ValueError(f"sealed, and longer than {_SEALED} characters; seal less, at most 1 MiB")
+    if len(joined) % 4 or not re.fullmatch("[A-Za-z0-9+/]+={0,2}", joined):
+        raise ValueError("sealed, and not the base64 text of systemd-creds; write all that it has printed")
+    return Sealed(joined)
 
 
 def arguments(value: object) -> tuple[str, ...]:

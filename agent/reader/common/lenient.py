@@ -56,6 +56,7 @@ _SHAPES = {
 #: Between values that are written as one string.
 _SEPARATORS = re.compile(r"[ \t\n\r,]+")
 _CORRECT = "correct it in the document and deliver it again"
+_SEALED = ("a sealed value is not taken here", "only a plain_password and a file's content can be sealed")
 _LOST = "the item around it is left out"
 _KINDS = {str: "a string", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
 
@@ -301,6 +302,8 @@ class _Reading:
             return Problem(at, f"{wrong['input'].why}{lost}", wrong["input"].hint or _CORRECT)
         said, _, hint = wrong["msg"].removeprefix("Value error, ").partition("; ")
         said, hint = _SHAPES.get(kind, (said, hint or _CORRECT))
+        if isinstance(given := wrong["input"], dict) and list(given) == ["sealed"] and said[:6] != "sealed":
+            said, hint = _SEALED
         return Problem(at, f"{said} (given: {_kind(wrong['input'])}){lost}", hint)
 
     def spelled(self, place: Location) -> str:

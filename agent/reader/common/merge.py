@@ -148,7 +148,7 @@ class Draft:
             self.add_problem("the accounts", f"more than {USERS}: the others are left out", "deliver fewer")
             self.plain += bool(secret)
             return
-        has_password = user.name in self.secrets or bool(known and known.password)
+        has_password = user.name in self.secrets or bool(known and (known.password or known.sealed))
         self.plain += bool(secret)
         if secret and not has_password:
             self.secrets[user.name] = secret
@@ -158,6 +158,7 @@ class Draft:
         self._users[user.name] = replace(
             known,
             password=known.password or (None if has_password else user.password),
+            sealed=known.sealed or ("" if has_password else user.sealed),
             keys=_keys(known.keys, user.keys),
             admin=known.admin or user.admin,
             groups=_merged(known.groups, user.groups),
@@ -165,7 +166,7 @@ class Draft:
             sudo=known.sudo or user.sudo,
             options=merge_parts(known.options, user.options),
             # A later document does not lock an account that has a password.
-            locked=known.locked and not (user.password or secret),
+            locked=known.locked and not (user.password or secret or user.sealed),
         )
 
     def described_by(self, account: str, document: str) -> str:
@@ -300,6 +301,10 @@ class Draft:
         if not file.append and (known or (file.path, not deferred) in self._files):
             what = "the file appears twice; the first is used"
             self.add_problem(path, what, "write it once", severity=HARMLESS)
+            return False
+        if known and known.sealed:
+            what = "its content is for the end of a sealed file: left out"
+            self.add_problem(path, what, "put it into the sealed content")
             return False
         has_room = self._has_room(content, path)
         if has_room:

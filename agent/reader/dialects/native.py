@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent.config.model import File, User
 from agent.config.nics import Bond, Kind, Nic, Route
-from agent.lib.records import dataclass
+from agent.lib.records import dataclass, replace
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.archive_layout import CONFIG
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from agent.reader.common.fields import IP
+    from agent.reader.common.fields import IP, Sealed
     from agent.reader.common.network_fields import Interface
 
 SOURCE = "native"
@@ -103,12 +103,12 @@ class NicSpec:
 @dataclass(frozen=True, slots=True)
 class UserSpec:
     """An account; an empty name stands for CONFIG_DEFAULT_USER. ``password`` is a crypt(3) hash;
-    ``plain_password`` is hashed by the system and not stored.
+    ``plain_password`` is hashed by the system and not stored; it may be sealed.
     """
 
     name: str | None = value(fields.user)
     password: str | None = value(fields.password, None)
-    plain_password: str = value(fields.text, "")
+    plain_password: str | Sealed = value(fields.sealable, "")
     keys: list[str | None] | None = parts(values.key_line)
     admin: bool = value(values.boolean, default=False)
     groups: list[str | None] | None = parts(values.group)
@@ -119,10 +119,10 @@ class UserSpec:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """A file to write."""
+    """A file to write. Its ``content`` may be sealed; ``encoding`` is that of the opened text then."""
 
     path: str = value(values.path)
-    content: str = value(fields.text, "", exact=True)
+    content: str | Sealed = value(fields.sealable, "", exact=True)
     encoding: str = value(Choice(("text", "base64")), "text", exact=True)
     owner: str = value(values.owner, "root", exact=True)
     group: str = value(values.owner, "root", exact=True)
@@ -197,9 +197,14 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
         [_link(nic, place) for place, nic in enumerate(parsed.nics or ()) if nic is not None], draft.problems
     )
     for place, user in enumerate(parsed.users or ()):
-        if user is not None:
-            usable = draft.is_valid_password(user.plain_password, f"users[{place}].plain_password")
-            draft.add_user(_user(user), user.plain_password if usable else "")
+        if user is None:
+            continue
+        plain = user.plain_password
+        if isinstance(plain, fields.Sealed):
+            draft.add_user(replace(_user(user), sealed=plain.text))
+        else:
+            usable = draft.is_valid_password(plain, f"users[{place}].plain_password")
+            draft.add_user(_user(user), plain if usable else "")
     for name, text in (parsed.metadata or {}).items():
         draft.add_metadata(name, text)
     if script:
@@ -280,6 +285,8 @@ def _user(user: UserSpec) -> User:
 
 
 def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | None:
+    if isinstance(spec.content, fields.Sealed):
+        return spec.content.text.encode()
     if spec.encoding == "text":
         return spec.content.encode()
     try:
@@ -302,7 +309,12 @@ def _program(spec: ProgramSpec | None, path: str, draft: Draft, *, boot: bool) -
 
 
 def _file(spec: FileSpec | None, path: str, draft: Draft) -> None:
+    sealed = spec.encoding if spec is not None and isinstance(spec.content, fields.Sealed) else ""
+    if spec is not None and sealed and spec.append:
+        what = "sealed content cannot be appended: the file is left out"
+        draft.add_problem(path, what, "seal the whole content, without append")
+        return
     content = _content(spec, path, draft) if spec is not None else None
     if spec is not None and content is not None:
-        file = File(spec.path, "", "", spec.owner, spec.group, spec.mode, spec.append)
+        file = File(spec.path, "", "", spec.owner, spec.group, spec.mode, spec.append, sealed=sealed)
         draft.add_file(file, content, path)

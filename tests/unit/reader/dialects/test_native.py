@@ -229,3 +229,66 @@ def test_an_account_that_may_be_meant_as_locked_is_not_made_open() -> None:
     config, problems = read(users=[{"name": "bob", "locked": "perhaps"}, {"name": "eve"}])
     assert [user.name for user in config.users] == ["eve"]
     assert [problem.path for problem in problems] == ["users[0].locked"]
+
+
+SEALED = "Whxqht+dQJax\nk6iUCUH0RK2l\n"
+
+
+def test_a_password_and_a_files_content_may_be_sealed_and_stay_so() -> None:
+    reading = native.parse_files(
+        drives.native(
+            users=[{"name": "bob", "plain_password": {"sealed": SEALED}}],
+            files=[{"path": "/a", "content": {"sealed": SEALED}, "encoding": "base64"}],
+        )
+    )
+    assert reading.config is not None
+    assert not reading.problems
+    (user,), (file,) = reading.config.users, reading.config.files
+    assert user.sealed == SEALED.replace("\n", "")
+    assert (file.sealed, reading.files[file.name]) == ("base64", user.sealed.encode())
+    assert not reading.secrets, "nothing is open: the document is stored, and known by its digest"
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "why"),
+    [
+        ({"hostname": {"sealed": "QUJD"}}, "hostname", "a sealed value is not taken here"),
+        ({"users": [{"name": "a", "password": {"sealed": "QUJD"}}]}, "users[0].password", "a sealed value"),
+        ({"scripts": [{"content": {"sealed": "QUJD"}}]}, "scripts[0].content", "a sealed value is not"),
+        ({"users": [{"name": "a", "keys": [{"sealed": "QUJD"}]}]}, "users[0].keys[0]", "a sealed value"),
+        ({"files": [{"path": "/a", "content": {"sealed": "?"}}]}, "files[0].content", "sealed, and not the"),
+        ({"files": [{"path": "/a", "content": {"sealed": ""}}]}, "files[0].content", "sealed, and not the"),
+        (
+            {"files": [{"path": "/a", "content": {"sealed": "QUJD" * 400000}}]},
+            "files[0].content",
+            "sealed, and longer than 1572864 characters",
+        ),
+        ({"files": [{"path": "/a", "content": {"seal": "QUJD"}}]}, "files[0].content", "not a string"),
+        (
+            {"files": [{"path": "/a", "content": {"sealed": "QUJD"}, "append": True}]},
+            "files[0]",
+            "sealed content cannot be appended",
+        ),
+        (
+            {"files": [{"path": "/a", "content": {"sealed": "QUJD"}}, {"path": "/a", "append": True}]},
+            "files[1]",
+            "its content is for the end of a sealed file",
+        ),
+    ],
+)
+def test_a_sealed_value_elsewhere_or_a_wrong_one_is_refused_by_name(
+    part: dict[str, object], path: str, why: str
+) -> None:
+    reading = native.parse({"version": 1, "hostname": "h", **part}, None)
+    (problem,) = reading.problems
+    assert problem.path == path
+    assert problem.message.startswith(why)
+    assert problem.is_error
+    assert problem.hint
+
+
+def test_the_first_password_of_an_account_counts_also_if_it_is_sealed() -> None:
+    users = [{"name": "a", "plain_password": {"sealed": "QUJD"}}, {"name": "a", "plain_password": "open"}]
+    reading = native.parse({"version": 1, "users": users}, None)
+    assert reading.config is not None
+    assert reading.config.users[0].sealed == "QUJD"

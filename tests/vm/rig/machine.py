@@ -156,16 +156,17 @@ class Machine(Guest, Devices):
         self._await_migration()
         self.cut_power()
 
-    def resume(self, memory: Path) -> Self:
+    def resume(self, memory: Path, *, set_clock: bool = True) -> Self:
         """Switch on by loading the memory that `save` wrote; the root disk must be the one of that
-        moment.
+        moment. Without `set_clock` the guest's clock is left behind, as a hypervisor leaves it.
         """
         self._launch(["-incoming", "defer"])
         self.qmp.call("migrate-incoming", uri=f"exec:cat '{memory}'")
         self._await_migration()
         self.qmp.call("cont")
         self.wait_ready(30)
-        self.channel.ask("ping", clock=time.time())
+        if set_clock:
+            self.channel.ask("ping", clock=time.time())
         return self
 
     def _await_migration(self, timeout: float = 60) -> None:

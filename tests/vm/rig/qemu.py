@@ -59,6 +59,8 @@ def arguments(
     for number in range(spec.root_ports):
         place = f"addr={0x10 + number // 8:#x}.{number % 8},multifunction=on"
         argv += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},{place}"]
+    if spec.generation:
+        argv += ["-device", f"vmgenid,guid={spec.generation}"]
     for nic in spec.nics:
         argv += nic_arguments(nic)
     extra: tuple[str, ...] = ()

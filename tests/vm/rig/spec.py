@@ -136,6 +136,7 @@ class MachineSpec:
     channel. `debian_initrd` boots Debian's own kernel image and initrd instead of the rig's (see quick.py).
     `ports` are the names of virtio-serial ports beside the rig's own; each is a socket on the host
     (`Machine.port`).
+    `generation` is the VM Generation ID, a UUID; the kernel reports another one when a state is resumed.
     `counted` makes the guest's clock count instructions, 8 ns each: what it says of CPU does not depend on
     the host. It idles for no time of the host's, so it is no clock for what waits for a disk.
     """
@@ -157,6 +158,7 @@ class MachineSpec:
     fw_cfg: tuple[tuple[str, bytes], ...] = ()
     serial: str = ""
     ports: tuple[str, ...] = ()
+    generation: str = ""
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 

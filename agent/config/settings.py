@@ -72,6 +72,7 @@ class Settings:
     fsck: bool = True
     system_files: bool = True
     ssh_hostkeys: bool = True
+    clone_renew: bool = False
     datasource: tuple[str, ...] = ("auto",)
     configdrive_label: str = "config"
     source_timeout: int = 10

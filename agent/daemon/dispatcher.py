@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     Handle = Callable[[Context, str, str], Iterator[Item]]
 
+#: The role and the name of what was restored or resumed, the machine: by a request, not an event of udev.
+RESTORED = "restored"
 #: Devices handled at the same time; one that hangs takes one of these places.
 AT_ONCE = 8
 #: Filesystems of configuration drives, as libblkid names them.
@@ -100,6 +102,12 @@ def _disks(ctx: Context) -> set[str]:
     return Records(ctx.host).disks()
 
 
+def _restored(ctx: Context, _sysname: str, action: str) -> Iterator[Item]:
+    from agent.restored import handler
+
+    return handler.handle(ctx, action)
+
+
 #: Role -> function that handles a device of that role, called with its name and the action; it imports what
 #: it needs.
 HANDLERS: dict[str, Handle] = {
@@ -108,9 +116,10 @@ HANDLERS: dict[str, Handle] = {
     "cpu": _cpus,
     "memory": _memory,
     "nic": _nics,
+    RESTORED: _restored,
 }
 #: Roles with devices that are examined all at once, so that hundreds of events are one job.
-HANDLED_AS_ONE = frozenset({"cpu", "memory", "nic"})
+HANDLED_AS_ONE = frozenset({"cpu", "memory", "nic", RESTORED})
 
 
 def merge(waiting: list[str], action: str) -> list[str]:
@@ -206,6 +215,10 @@ class Devices:
             for name in storage.names(host)
             if not storage.devpath(host, name).startswith(_VIRTUAL)
         )
+
+    def queue_restored(self, action: str) -> None:
+        """Handle that the machine was restored or resumed; ``action`` is the request."""
+        self._queue(RESTORED, RESTORED, action)
 
     def close(self) -> None:
         """Drop all waiting and later events: the daemon or the system is stopping."""

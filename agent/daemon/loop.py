@@ -256,6 +256,10 @@ class Daemon:
                 # From ``status``: show all work in progress, however recent.
                 self.devices.activity.show_due(float("inf"))
                 self._server.answer(connection, "ok")
+            case ["restored" | "resumed" as action]:
+                self.devices.queue_restored(action)
+                self._scan_all()
+                self._server.answer(connection, "end 0")
             case ["stage", name] if name in list(Stage):
                 self._join(connection, Stage(name))
             case _:
@@ -345,7 +349,6 @@ class Daemon:
             return
         if self._reporter is None and not has_receiver(self.ctx.host):
             return
-
         self._attempt("reports to the platform", lambda: what(self._reporter or self._make_reporter()))
 
     def _attempt(self, name: str, work: Callable[[], object]) -> None:

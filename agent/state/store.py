@@ -105,6 +105,12 @@ class State:
         found = json_file.load(self.host, _INSTANCE)
         return str(found.get("dmi", "")) if found else ""
 
+    def record_uuid(self, dmi_uuid: str) -> None:
+        """Record another DMI UUID of the instance, if there is one: its identity was renewed."""
+        found = json_file.load(self.host, _INSTANCE)
+        if found:
+            json_file.store(self.host, _INSTANCE, found | {"dmi": dmi_uuid})
+
     def folder(self) -> str:
         """Return the path of the current instance's folder, which may not exist yet.
 

@@ -38,29 +38,36 @@ def apply(ctx: Context) -> Iterator[Item]:
     """Remove the other machine's keys, once per instance."""
     if not regenerate.is_due(ctx, regenerate.HOST_KEYS):
         return
-    host = ctx.host
-    names, sshd = keys(host, ctx.config), ctx.config.sshd if ctx.config else None
-    _write_types(host, sshd.key_types if sshd else ())
+    sshd = ctx.config.sshd if ctx.config else None
+    _write_types(ctx.host, sshd.key_types if sshd else ())
     if not ctx.settings.ssh_hostkeys:
         # Decided once: a later change of the setting must not replace the keys of a machine in use.
         yield skipped("host keys", "CONFIG_SSH_HOSTKEYS=0")
     elif sshd is not None and not sshd.delete_keys:
         yield skipped("host keys", "ssh_deletekeys: false")
-    elif not names:
-        yield unchanged("host keys", "none in the image")
     else:
-        for name in names:
-            host.remove(f"{FOLDER}/{name}")
-        # The keys must be gone from the disk before the note that they are due for removal is.
-        with host.opened(FOLDER, os.O_RDONLY) as folder:
-            os.fsync(folder)
-        is_made = host.live and not (sshd and sshd.has_keys)
-        if is_made and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN)):
-            # The unit has already run in this boot, or is not enabled.
-            host.run((MAKER,), timeout=_TIMEOUT)
-            _reload(host)
-        yield changed("host keys", "new")
+        yield from renew(ctx)
     regenerate.mark_done(ctx, regenerate.HOST_KEYS)
+
+
+def renew(ctx: Context) -> Iterator[Item]:
+    """Remove the keys; if the unit that makes new ones has already run, make them and reload sshd."""
+    host, sshd = ctx.host, ctx.config.sshd if ctx.config else None
+    names = keys(host, ctx.config)
+    if not names:
+        yield unchanged("host keys", "none in the image")
+        return
+    for name in names:
+        host.remove(f"{FOLDER}/{name}")
+    # The keys must be gone from the disk before the note that they are due for removal is.
+    with host.opened(FOLDER, os.O_RDONLY) as folder:
+        os.fsync(folder)
+    is_made = host.live and not (sshd and sshd.has_keys)
+    if is_made and (regenerate.is_late(ctx) or not units.is_enabled(host, KEYGEN)):
+        # The unit has already run in this boot, or is not enabled.
+        host.run((MAKER,), timeout=_TIMEOUT)
+        _reload(host)
+    yield changed("host keys", "new")
 
 
 def _write_types(host: Host, types: tuple[str, ...]) -> None:

@@ -39,6 +39,7 @@ LAYERS = (
     "metrics",
     "steps",
     "stages",
+    "restored",
     "reporting",
     "daemon",
     "timeline",

@@ -1,0 +1,102 @@
+"""A running machine that was saved, and restored later: on other disks, or as a copy with another UUID."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tests.vm.conftest import Rig
+from tests.vm.rig import MIB, Bus, Disk, Image, Machine, MachineSpec, make_filesystem
+
+FIRST, SECOND, THIRD = (f"{n}1f6a9c0-4d0e-4c7e-9b1a-8a5f6f1d2c3b" for n in (1, 2, 3))
+COPY = "0d1e2f30-1111-4222-8333-123456789abc"
+#: Seconds that the machine is away, by its own clock.
+AWAY = 600
+KEYS = "cat /etc/ssh/ssh_host_*_key.pub | b2sum"
+STATUS = 'json.load(open("/run/gandi/status.json"))["devices"].get("restored")'
+ENTRY = f"python3 -c 'import json; print(json.dumps({STATUS}))'"
+
+
+def restore(vm: Machine, spec: MachineSpec, *, disks: tuple[Disk, ...] = ()) -> None:
+    """Save the machine and resume it in a new QEMU, ten minutes later by the RTC. Internal snapshots would
+    restore into the same QEMU, which takes no other hardware: so its state goes to a file (migration).
+    """
+    memory = vm.folder / "memory"
+    # The RTC follows the host's clock while the machine is off, and the system's clock does not.
+    vm.run(f"date --set=@$(($(date +%s) - {AWAY}))")
+    vm.save(memory)
+    vm.spec, vm.disks = spec, (*vm.disks, *disks)
+    vm.resume(memory, set_clock=False)
+
+
+def off_by(vm: Machine) -> float:
+    """Return by how many seconds the guest's clock differs at least from the host's. QEMU's RTC starts at a
+    whole second, so it is up to one behind.
+    """
+    before = time.time()
+    guests = float(vm.output("date +%s.%N"))
+    return min(guests - before, 0.0) or max(guests - time.time(), 0.0)
+
+
+def items(vm: Machine) -> dict[str, str]:
+    """Return the outcome and the detail of each item of the last restore."""
+    entry = vm.json(ENTRY) or {"items": []}
+    return {item["name"]: f"{item['outcome']}: {item.get('detail', '')}" for item in entry["items"]}
+
+
+def test_a_restored_machine_is_set_right(machine: Rig, image: Image, tmp_path: Path) -> None:
+    spec = MachineSpec(generation=FIRST)
+    vm = machine.start(image, spec)
+    assert vm.wait_booted() == "running"
+    # What a quick boot leaves out: the module, the tracing, and that udev examines the platform's devices.
+    vm.run("modprobe qemu_fw_cfg; rm -f /run/systemd/*/sys-kernel-tracing.mount; systemctl daemon-reload")
+    vm.run("udevadm trigger --action=add --subsystem-match=platform --settle")
+    vm.wait_until("systemctl is-active gandi-restored.socket")
+    vm.run("mkdir -p /etc/gandi/hooks")
+    vm.write_file("/etc/gandi/hooks/post-restore", b'#!/bin/sh\necho "$ACTION" >> /root/restored\n')
+    vm.run("chmod 755 /etc/gandi/hooks/post-restore")
+    vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; udevadm trigger --name-match=/dev/vda")
+    vm.wait_until("test $(systemctl is-active gandi-agent) = inactive")
+    keys = vm.output(KEYS)
+
+    # The same machine: no daemon runs when it is restored, and a disk has come meanwhile.
+    path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
+    came = Disk(path=path, id="data", bus=Bus.SCSI)
+    restore(vm, replace(spec, generation=SECOND), disks=(came,))
+    # The daemon's start takes longer than two seconds where the machine is emulated.
+    waited = vm.wait_until(f"test $(date +%s) -gt {int(time.time()) - AWAY // 2}", timeout=60).seconds
+    print(f"the clock was set {waited:.1f} s after the machine went on, and differs by {off_by(vm):.2f} s")
+    assert abs(off_by(vm)) < 1, items(vm)
+    vm.wait_until("mountpoint -q /srv/data", timeout=30)
+    vm.wait_until("grep -qx restored /root/restored")
+    vm.wait_until(f"{ENTRY} | grep -q clock")
+    said = items(vm)
+    found = re.fullmatch(r"changed: was ([0-9.]+) s behind the RTC: set by date", said["clock"])
+    assert found, said
+    assert AWAY <= float(found[1]) < AWAY + 60
+    assert said["identity"] == "unchanged: the same UUID"
+    assert vm.output(KEYS) == keys
+
+    # A copy: the keys stay unless the administrator has said otherwise.
+    restore(vm, replace(spec, generation=THIRD, uuid=COPY))
+    vm.wait_until("test $(wc -l < /root/restored) = 2")
+    vm.wait_until(f"{ENTRY} | grep -q {COPY}")
+    assert items(vm)["identity"].startswith(f"kept: the UUID is {COPY}"), items(vm)
+    assert vm.output(KEYS) == keys
+    vm.run("echo CONFIG_CLONE_RENEW=1 >> /etc/default/gandi")
+    restore(vm, replace(spec, generation=FIRST, uuid=COPY))
+    vm.wait_until("test $(wc -l < /root/restored) = 3")
+    vm.wait_until(f"{ENTRY} | grep -q renewed")
+    assert items(vm)["host keys"] == "changed: new"
+    assert vm.output(KEYS) != keys
+    assert vm.output("systemctl is-system-running") == "running"
+
+    # Resumed from suspend: the same, and the identity was renewed once.
+    keys = vm.output(KEYS)
+    vm.run(f"date --set=@$(($(date +%s) - {AWAY})); systemctl start gandi-resumed.service")
+    vm.wait_until('test "$(tail -1 /root/restored)" = resumed')
+    assert abs(off_by(vm)) < 1
+    assert vm.output(KEYS) == keys
+    assert vm.output("systemctl is-enabled gandi-resumed.service") == "enabled"

@@ -50,6 +50,7 @@ class Settings:
     network: bool = True
     nodhcp: tuple[str, ...] = ()
     multiqueue: bool = True
+    network_rollback: int = 30
     allow_mount: bool = True
     mount_mode: MountMode = MountMode.DIRECT
     mount_params: str = "rw,nosuid,nodev,noatime"

@@ -98,6 +98,10 @@ def _unfinished(ctx: Context, status: dict[str, Any]) -> Iterator[str]:
 
 def _each_boot(ctx: Context) -> Iterator[str]:
     """Yield what runs at each boot, or has no effect beyond it."""
+    from agent.network import nic_inventory
+
+    if ctx.settings.network and nic_inventory.has_guard(ctx):
+        yield "the document's network was taken back, or is not judged yet"
     from agent.config.model import PER_BOOT
     from agent.steps import plugins
 

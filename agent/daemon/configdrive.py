@@ -89,6 +89,10 @@ def _apply(ctx: Context, found: FoundMedium, parsed: Parsed) -> Iterator[Item]:
     yield from source.put_in_force(ctx, found, parsed, stored)
     if parsed.config is None:
         return
+    if new and ctx.config is not None and ctx.state.identity() == ctx.config.identity:
+        from agent.network import rollback
+
+        rollback.note(ctx, None, ctx.config)
     for step in _late(ctx) if new else _live():
         report = stages.run_step(ctx, step)
         yield from (item for item in report.items if item.outcome is not Outcome.UNCHANGED)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 
+from agent.lib.errors import HostError
 from agent.lib.text import WHITE
 from agent.network import interfaces, nic_inventory, virtio_queues
 from agent.report import Outcome, unchanged
@@ -39,11 +40,25 @@ def present(host: Host) -> list[Interface]:
 
 
 def has_changes(ctx: Context) -> bool:
-    """Return whether NICs, or settings that concern them, have changed since they were last handled."""
+    """Return whether NICs, or settings that concern them, have changed since they were last
+    handled, or a changed network has yet to be judged."""
     before = nic_inventory.recorded(ctx.host)
     return before is not None and (
-        before != _by_index(present(ctx.host)) or nic_inventory.have_settings_changed(ctx)
+        before != _by_index(present(ctx.host))
+        or nic_inventory.have_settings_changed(ctx)
+        or _is_undecided(ctx)
     )
+
+
+def _is_undecided(ctx: Context) -> bool:
+    try:
+        if not nic_inventory.has_guard(ctx):
+            return False
+        from agent.network import rollback
+
+        return rollback.is_undecided(ctx)
+    except HostError:  # damaged state: the network step reports it
+        return False
 
 
 def handle(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:

@@ -102,6 +102,16 @@ def unplugged(host: Host, there: Iterable[Interface]) -> set[str]:
     return set((_record(host) or {}).get("were", ())) - {nic.mac for nic in there}
 
 
+def guard_file(ctx: Context) -> str:
+    """Return the path of the record of a changed network (rollback.py)."""
+    return f"{ctx.state.folder()}/network.json"
+
+
+def has_guard(ctx: Context) -> bool:
+    """Return whether a changed network was not applied or judged yet, or was refused."""
+    return ctx.state.identity() is not None and ctx.host.exists(guard_file(ctx))
+
+
 def _record(host: Host) -> dict[str, Any] | None:
     record = boot_cache.load(host, boot_cache.NICS)
     return record if record and isinstance(record.get("here"), dict) else None

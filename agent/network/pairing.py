@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from agent.lib.records import dataclass
 from agent.network.interfaces import given_name
+from agent.report import skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from agent.config.nics import Nic
     from agent.network.interfaces import Interface
+    from agent.report import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,12 @@ def fulfils(nic: Nic, interface: Interface) -> bool:
         return False
     drivers = nic.match.drivers
     return not drivers or any(fnmatch.fnmatchcase(interface.driver, one) for one in drivers)
+
+
+def others_that_match(pairing: Pairing) -> Iterator[Item]:
+    """Yield an item for each NIC with conditions that further interfaces fulfil: it is one of them only."""
+    for nic, one in pairing.pairs:
+        others = [other.name for other in pairing.interfaces if nic.match and fulfils(nic, other)]
+        if others:
+            why = f"fits {', '.join(others)} too, not applied there: the NIC is {one.name}"
+            yield skipped(f"nic:{nic.number} match", why)

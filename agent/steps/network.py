@@ -22,7 +22,7 @@ from agent.lib.records import replace
 from agent.network import interfaces, nic_inventory, sysctls, virtio_queues
 from agent.network.interfaces import Interface
 from agent.network.managers import inactive_with_files, keys
-from agent.network.pairing import fulfils, pair
+from agent.network.pairing import others_that_match, pair
 from agent.network.plan import plan
 from agent.reader.common.problem import shown
 from agent.report import Outcome, changed, kept, skipped, unchanged
@@ -31,7 +31,7 @@ from agent.systemd import credentials
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from agent.config.nics import Nic
     from agent.context import Context
@@ -45,6 +45,15 @@ _SYSCTL = "/usr/lib/systemd/systemd-sysctl"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
+    """Configure the network; a changed one is judged, or was refused, by ``rollback``."""
+    if nic_inventory.has_guard(ctx):
+        from agent.network import rollback
+
+        return rollback.guarded(ctx, configure)
+    return configure(ctx)
+
+
+def configure(ctx: Context, before_reload: Callable[[], object] = lambda: None) -> Iterator[Item]:
     """Reconcile every NIC; then have a running manager apply what has changed.
 
     Raise ConfigError if no known manager is in charge, but the document has NICs or one is set in the
@@ -75,7 +84,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         items: list[Item] = []
         pairing, there = _name(ctx, nics, pairing, there, items)
         yield from items
-    yield from _others_that_match(pairing)
+    yield from others_that_match(pairing)
     yield from _remove_inactive_managers_files(ctx, renderer, pairing)
     yield from _remove_stale_fallbacks(ctx, renderer, pairing)
     delivered = _delivered(ctx, nics, pairing)
@@ -101,6 +110,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if ctx.config:
         yield from _withdraw(ctx, renderer, "dhcp:", {f"dhcp:{one.mac}" for one in leased})
         yield from _parameters(ctx, delivered)
+    before_reload()
     renderer.reload(ctx.host, touched)
     nic_inventory.record_first_scan(ctx, there)
     yield from virtio_queues.reconcile(ctx)
@@ -178,15 +188,6 @@ def _name(
     now = link_files.apply(ctx, nics, pairing.pairs, items)
     pairs = tuple((nic, now.get(one, one)) for nic, one in pairing.pairs)
     return replace(pairing, pairs=pairs), [now.get(one, one) for one in there]
-
-
-def _others_that_match(pairing: Pairing) -> Iterator[Item]:
-    """Yield an item for each NIC with conditions that further interfaces fulfil: it is one of them only."""
-    for nic, one in pairing.pairs:
-        others = [other.name for other in pairing.interfaces if nic.match and fulfils(nic, other)]
-        if others:
-            why = f"fits {', '.join(others)} too, not applied there: the NIC is {one.name}"
-            yield skipped(f"nic:{nic.number} match", why)
 
 
 def _missing(host: Host, nic: Nic) -> Item:

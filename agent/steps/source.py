@@ -150,6 +150,10 @@ def _store_and_apply(
         ctx.state.use_unstored_instance(config.identity)
         if is_another and not before_us:
             regenerate.schedule(ctx)
+        if stored is not None and not is_another and _network(stored) != _network(config):
+            from agent.network import rollback
+
+            rollback.note(ctx, stored, config)
         _store(ctx, config, parsed, named=named)
         if before_us:
             adopted.record_first_document(ctx.host, config)
@@ -170,6 +174,10 @@ def _store_and_apply(
     yield (unchanged if config == stored and not is_new else changed)(
         "source", f"{found.medium.place}, {what}"
     )
+
+
+def _network(config: InstanceConfig) -> object:
+    return config.nics, config.network_disabled
 
 
 def _store(ctx: Context, config: InstanceConfig, parsed: Parsed, *, named: bool) -> None:

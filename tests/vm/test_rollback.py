@@ -1,0 +1,123 @@
+"""A network that locks the machine out is taken back, and one that does not stays."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import drives
+from tests.vm import sample
+from tests.vm.checks import cidrs
+from tests.vm.conftest import Rig
+from tests.vm.delivered import drive
+from tests.vm.rig import Image, Machine
+
+_MAC = sample.PUBLIC_NIC.mac
+_RECORD = "ls /var/lib/gandi/instances/*/network.json"
+
+
+def _network(address: str, gateway: str) -> str:
+    return f"""\
+version: 2
+ethernets:
+  public:
+    match: {{macaddress: "{_MAC}"}}
+    addresses: [{address}]
+    accept-ra: false
+    routes:
+      - {{to: default, via: {gateway}}}
+"""
+
+
+_GOOD = _network("203.0.113.10/24", "203.0.113.254")
+_MOVED = _network("203.0.113.11/24", "203.0.113.254")
+_WRONG = _network("203.0.113.10/24", "203.0.113.77")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ssh_answers(port: int) -> bool:
+    """Return whether sshd's banner comes through QEMU's network, which sends to 203.0.113.10."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.settimeout(2)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _uptime(vm: Machine) -> float:
+    """Return the guest's seconds since its boot: how fast it reads a drive is the host's matter."""
+    return float(vm.output("cut -d' ' -f1 /proc/uptime"))
+
+
+def _gateways(vm: Machine) -> list[str]:
+    return [route["gateway"] for route in vm.json("ip -j -4 route show default")]
+
+
+@pytest.mark.long
+def test_a_network_that_locks_out_is_taken_back(machine: Rig, platform_image: Image, tmp_path: Path) -> None:
+    """A wrong gateway by a changed drive: ssh answers within 45 s, the status says why, also after the
+    daemon was killed while it waited, and after a boot; a network that answers stays.
+    """
+    made = 0
+
+    def iso(network: str) -> Path:
+        nonlocal made
+        made += 1
+        content = drives.nocloud("nc-1", network=network, keys=(sample.KEY,))
+        return drives.make_iso(tmp_path / f"{made}.iso", content, "cidata")
+
+    port = _free_port()
+    nic = replace(
+        sample.PUBLIC_NIC,
+        backend=f"{sample.PUBLIC_NIC.backend},hostfwd=tcp:127.0.0.1:{port}-203.0.113.10:22",
+    )
+    vm = machine.start(platform_image, replace(sample.SPEC, nics=(nic,)), disks=[drive(iso(_GOOD))])
+    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
+    assert _gateways(vm) == ["203.0.113.254"]
+    assert _ssh_answers(port)
+    vm.run(f"! {_RECORD}")
+    name = vm.json("ip -j -4 route show default")[0]["dev"]
+
+    since = _uptime(vm)
+    vm.change_medium("drive", iso(_WRONG))
+    vm.wait_until("ip -4 route show default | grep -qF 203.0.113.77", timeout=120, interval=0.2)
+    applied = _uptime(vm)
+    vm.wait_until("ip -4 route show default | grep -qF 203.0.113.254", timeout=120, interval=0.2)
+    assert _ssh_answers(port)
+    now = _uptime(vm)
+    print(f"ssh: {now - since:.1f} s after the drive changed, {now - applied:.1f} s after it was applied")
+    assert now - applied < 45
+    vm.wait_until(f"grep -q 'taken back' {sample.STATUS}", interval=0.5)
+    status = vm.output("gandi-agent status")
+    assert "203.0.113.77" in status
+    assert "the former network is in force" in status
+    print(status)
+
+    vm.change_medium("drive", iso(_MOVED))
+    vm.wait_until(f"! {_RECORD}", timeout=120, interval=0.5)
+    assert "203.0.113.11/24" in cidrs(vm, name)
+    assert "taken back" not in vm.output("gandi-agent status | sed -n '/^notes/,$p'")
+
+    vm.change_medium("drive", iso(_WRONG))
+    vm.wait_until("ip -4 route show default | grep -qF 203.0.113.77", timeout=120, interval=0.2)
+    vm.run("systemctl kill -s KILL gandi-agent")
+    vm.wait_until("ip -4 route show default | grep -qF 203.0.113.254", timeout=180, interval=0.5)
+    assert "203.0.113.11/24" in cidrs(vm, name)
+    vm.wait_until(f"grep -q 'taken back' {sample.STATUS}", interval=0.5)
+
+    begun = time.monotonic()
+    vm.reboot()
+    vm.wait_booted()
+    print(f"booted again after {time.monotonic() - begun:.0f} s")
+    assert _gateways(vm) == ["203.0.113.254"]
+    assert "taken back" in vm.output("gandi-agent status")

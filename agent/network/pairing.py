@@ -23,6 +23,11 @@ class Pairing:
     nics: tuple[Nic, ...]
     interfaces: tuple[Interface, ...]
 
+    @property
+    def by_number(self) -> dict[int, Interface]:
+        """The paired interfaces, by the NIC's number in the document."""
+        return {nic.number: one for nic, one in self.pairs}
+
 
 def pair(
     nics: Iterable[Nic],

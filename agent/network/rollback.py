@@ -29,7 +29,7 @@ from agent.state import json_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Protocol
 
     from agent.config.model import InstanceConfig
     from agent.config.nics import Nic
@@ -37,8 +37,13 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.network.gateways import Gateway
 
-    #: The network step; it calls its second argument before the manager reads its files.
-    Configure = Callable[[Context, Callable[[], object]], Iterator[Item]]
+    class Configure(Protocol):
+        """The network step, which calls ``before_reload`` before the manager reads its files."""
+
+        def __call__(
+            self, ctx: Context, before_reload: Callable[[], object] = ..., *, is_resumed: bool = ...
+        ) -> Iterator[Item]: ...
+
 
 #: Phases: a change that was not applied yet; applied and not judged; refused and not withdrawn; refused.
 _NOTED, _APPLIED, _WITHDRAWING, _REFUSED = "noted", "applied", "withdrawing", "refused"
@@ -79,7 +84,7 @@ def guarded(ctx: Context, configure: Configure) -> Iterator[Item]:
     # The first run of a boot is before the network is up: nothing has answered yet.
     is_up = not ctx.host.offline and not ctx.host.dry_run and nic_inventory.recorded(ctx.host) is not None
     if ctx.config is None or record is None:
-        yield from configure(ctx, _nothing)
+        yield from configure(ctx)
         return
     if record["network"] != _digest(_network(ctx.config)) or not seconds:
         yield from _unguarded(ctx, configure)
@@ -88,7 +93,7 @@ def guarded(ctx: Context, configure: Configure) -> Iterator[Item]:
         yield from _withdraw(ctx, configure, record)
         return
     if not is_up and record["phase"] == _APPLIED:
-        yield from configure(ctx, _nothing)
+        yield from configure(ctx)
         return
     is_resumed = record["phase"] == _APPLIED
     if not is_resumed:
@@ -103,23 +108,23 @@ def guarded(ctx: Context, configure: Configure) -> Iterator[Item]:
             "pairs": {str(number): mac for number, mac in ctx.state.nic_pairs().items()},
         }
         _store(ctx, record)
-    yield from _apply(ctx, configure, record, is_changed=is_resumed)
+    yield from _apply(ctx, configure, record, is_resumed=is_resumed)
 
 
 def _unguarded(ctx: Context, configure: Configure) -> Iterator[Item]:
-    yield from configure(ctx, _nothing)
+    yield from configure(ctx)
     if not ctx.host.dry_run:
         _forget(ctx)
 
 
 def _apply(
-    ctx: Context, configure: Configure, record: dict[str, Any], *, is_changed: bool
+    ctx: Context, configure: Configure, record: dict[str, Any], *, is_resumed: bool
 ) -> Iterator[Item]:
     """Apply the document's network and judge it; yield what was done, and the failure if it is withdrawn."""
     problem: AgentError | None = None
-    seconds = ctx.settings.network_rollback
+    seconds, is_changed = ctx.settings.network_rollback, is_resumed
     try:
-        for item in configure(ctx, _nothing):
+        for item in configure(ctx, is_resumed=is_resumed):
             is_changed = is_changed or item.outcome is Outcome.CHANGED
             yield item
     except AgentError as error:  # such as a NIC that ifup(8) could not start: the gateways decide
@@ -199,13 +204,11 @@ def _has_default(nic: Nic, everything: str) -> bool:
 def _withdraw(ctx: Context, configure: Configure, record: dict[str, Any]) -> Iterator[Item]:
     """Apply the former network, and keep it in force; yield what was done, and why."""
     is_first = record["phase"] == _WITHDRAWING and not ctx.host.dry_run
-    then = _nothing
     if is_first:
         ctx.state.store_nic_pairs({int(number): mac for number, mac in record["pairs"].items()})
-        then = partial(_put_back, ctx.host, record["texts"])
-    yield from configure(
-        replace(ctx, config=_with(ctx.config, record["former"], is_withdrawn=is_first)), then
-    )
+    former = replace(ctx, config=_with(ctx.config, record["former"], is_withdrawn=is_first))
+    put_back = partial(_put_back, ctx.host, record["texts"] if is_first else {})
+    yield from configure(former, put_back, is_resumed=is_first)
     why = f"taken back: {record['reason']}; the former network is in force"
     if is_first:
         rest = {name: record[name] for name in ("network", "former", "reason")}
@@ -246,10 +249,6 @@ def _put_back(host: Host, texts: Mapping[str, list[Any]]) -> None:
     for path, (mode, text) in texts.items():
         if host.read(path) not in (None, text):
             host.write(path, text, mode=mode)
-
-
-def _nothing() -> None:
-    """Do nothing before the manager reads its files."""
 
 
 def _network(config: InstanceConfig) -> dict[str, Any]:

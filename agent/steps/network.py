@@ -53,8 +53,11 @@ def apply(ctx: Context) -> Iterator[Item]:
     return configure(ctx)
 
 
-def configure(ctx: Context, before_reload: Callable[[], object] = lambda: None) -> Iterator[Item]:
-    """Reconcile every NIC; then have a running manager apply what has changed.
+def configure(
+    ctx: Context, before_reload: Callable[[], object] = lambda: None, *, is_resumed: bool = False
+) -> Iterator[Item]:
+    """Reconcile every NIC; then have a running manager apply what has changed, or everything if
+    ``is_resumed``: a run that was cut short may have written files that no manager has read.
 
     Raise ConfigError if no known manager is in charge, but the document has NICs or one is set in the
     settings.
@@ -80,14 +83,13 @@ def configure(ctx: Context, before_reload: Callable[[], object] = lambda: None) 
     stored = ctx.state.nic_pairs() if ctx.config else {}
     there = nic_inventory.wait_for_nics(ctx, _physical(nics), stored, by_name=renderer.BY_NAME)
     pairing = _pair(ctx, nics, there, stored)
-    if ctx.config and (any(nic.options for nic in nics) or ctx.state.recorded_items("link:")):
-        items: list[Item] = []
-        pairing, there = _name(ctx, nics, pairing, there, items)
-        yield from items
+    items: list[Item] = []
+    pairing, there = _name(ctx, nics, pairing, there, items)
+    yield from items
     yield from others_that_match(pairing)
     yield from _remove_inactive_managers_files(ctx, renderer, pairing)
     yield from _remove_stale_fallbacks(ctx, renderer, pairing)
-    delivered = _delivered(ctx, nics, pairing)
+    delivered = plan(nics, pairing.by_number, slaac=ctx.settings.ipv6_slaac)
     touched: list[Link] = []
     yield from _reconcile_delivered(ctx, renderer, delivered, touched)
     gone = nic_inventory.unplugged(ctx.host, there)
@@ -100,17 +102,15 @@ def configure(ctx: Context, before_reload: Callable[[], object] = lambda: None) 
     left = {one: why for one in pairing.interfaces if (why := _why_unmanaged(ctx, renderer, one))}
     yield from (skipped(one.name, why) for one, why in left.items())
     leased = [one for one in pairing.interfaces if one not in left]
-    first = (
-        None
-        if any(link.required for link in delivered)
-        else _preferred_interface(ctx.host, renderer, leased)
-    )
+    first = _preferred_interface(ctx.host, renderer, delivered, leased)
     yield from _reconcile_leased(ctx, renderer, leased, first, touched)
     yield from _remove_unplugged(ctx, renderer, gone)
     if ctx.config:
         yield from _withdraw(ctx, renderer, "dhcp:", {f"dhcp:{one.mac}" for one in leased})
         yield from _parameters(ctx, delivered)
     before_reload()
+    if is_resumed:
+        touched = [*delivered, *(interfaces.fallback_link(one, required=one is first) for one in leased)]
     renderer.reload(ctx.host, touched)
     nic_inventory.record_first_scan(ctx, there)
     yield from virtio_queues.reconcile(ctx)
@@ -175,7 +175,7 @@ def _pair(ctx: Context, nics: tuple[Nic, ...], there: list[Interface], stored: d
             f" in no document: {[one.name for one in pairing.interfaces]}"
         )
     if ctx.config:
-        ctx.state.store_nic_pairs(stored | {nic.number: one.mac for nic, one in pairing.pairs})
+        ctx.state.store_nic_pairs(stored | {number: one.mac for number, one in pairing.by_number.items()})
     return pairing
 
 
@@ -183,6 +183,8 @@ def _name(
     ctx: Context, nics: tuple[Nic, ...], pairing: Pairing, there: list[Interface], items: list[Item]
 ) -> tuple[Pairing, list[Interface]]:
     """Set what udev sets of the NICs; return both arguments with the NICs' new names."""
+    if ctx.config is None or not (any(nic.options for nic in nics) or ctx.state.recorded_items("link:")):
+        return pairing, there
     from agent.network import link_files
 
     now = link_files.apply(ctx, nics, pairing.pairs, items)
@@ -207,12 +209,17 @@ def _unplugged(ctx: Context, renderer: Renderer, nic: Nic) -> Item:
     return ctx.state.withdraw(name, live=live, undo=undo, detail="unplugged, removed")
 
 
-def _preferred_interface(host: Host, renderer: Renderer, leased: list[Interface]) -> Interface | None:
-    """Return the NIC for the preferred default route if the document has no NIC; None for no NIC.
+def _preferred_interface(
+    host: Host, renderer: Renderer, delivered: tuple[Link, ...], leased: list[Interface]
+) -> Interface | None:
+    """Return the NIC for the preferred default route; None if one of the document's is required, or for
+    no NIC.
 
     It is the one that its files name already, so that a NIC added before it on the bus takes no connection
     away; else the first.
     """
+    if any(link.required for link in delivered):
+        return None
     for one in leased:
         link = interfaces.fallback_link(one, required=True)
         if _live(host, renderer, link.key) == _text(renderer, link):
@@ -228,12 +235,6 @@ def _remove_unplugged(ctx: Context, renderer: Renderer, gone: set[str]) -> Itera
         if mac in gone and _live(ctx.host, renderer, key) in _fallbacks(renderer, one):
             _remove(ctx.host, renderer.paths(key))
             yield changed(f"dhcp:{mac}", f"{name} was unplugged, removed")
-
-
-def _delivered(ctx: Context, nics: tuple[Nic, ...], pairing: Pairing) -> tuple[Link, ...]:
-    """Return the document's NICs that are on this machine or can be made on it."""
-    physical = {nic.number: one for nic, one in pairing.pairs}
-    return plan(nics, physical, slaac=ctx.settings.ipv6_slaac)
 
 
 def _item(link: Link) -> str:

@@ -158,6 +158,46 @@ def test_a_change_that_was_cut_short_is_judged_at_the_next_scan(machine: Machine
     assert not rollback.is_undecided(machine.context(same_boot=True))
 
 
+def test_files_that_a_killed_run_wrote_are_read_before_they_are_judged(
+    machine: Machine, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the kernel's former network would answer for the new one, and later for the wrong one."""
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former, read = machine.text(FILE), list[list[str]]()
+    with monkeypatch.context() as patch:
+        patch.setattr(networkd, "reload", dies)
+        with pytest.raises(KeyboardInterrupt):
+            _items(_deliver(machine, WRONG))
+    assert "203.0.113.77" in machine.text(FILE)
+    monkeypatch.setattr(networkd, "reload", lambda _host, links: read.append([link.name for link in links]))
+    assert hotplug.has_changes(machine.context(same_boot=True))
+    assert machine.run(network.apply, same_boot=True)["network"].startswith("failed: taken back")
+    assert machine.text(FILE) == former
+    assert read == [["ens0"], ["ens0"]], "the wrong one, then the former one"
+
+
+def test_former_files_that_a_killed_run_put_back_are_read(
+    machine: Machine, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, read = machine.text(FILE), list[str]()
+
+    def dies(*_: object) -> None:
+        read.append(machine.text(FILE))
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(networkd, "reload", dies)
+    with pytest.raises(KeyboardInterrupt):
+        _items(_deliver(machine, WRONG))
+    assert machine.text(FILE) == former
+    assert machine.run(network.apply, same_boot=True)["network"].startswith("failed: taken back")
+    assert read[1:] == [former, former]
+    assert not rollback.is_undecided(machine.context(same_boot=True))
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_one_that_a_power_failure_cut_short_is_judged_after_the_boot(
     machine: Machine, wire: Wire, answers: bool

@@ -102,6 +102,8 @@ def _each_boot(ctx: Context) -> Iterator[str]:
 
     if ctx.settings.network and nic_inventory.has_guard(ctx):
         yield "the document's network was taken back, or is not judged yet"
+    if ctx.state.identity() is not None and ctx.host.exists(f"{ctx.state.folder()}/sshd.json"):
+        yield "sshd's options of the document were taken back"
     from agent.config.model import PER_BOOT
     from agent.steps import plugins
 

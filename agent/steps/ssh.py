@@ -9,6 +9,11 @@ With the configuration that the distribution ships, sshd is known to accept the 
 ``sshd -T`` checks it: a drop-in that sshd refuses, or that has no effect, is removed; a configuration that
 sshd refuses without it, too, is reported. That check takes longer than the rest of the stage, so later boots
 do not repeat it.
+
+Where sshd answers already, the document's options are taken back if it refuses them, or does not answer with
+them within CONFIG_NETWORK_ROLLBACK seconds. They are not tried again until the document has others.
+
+    instances/<id>/sshd.json     digest of the options, the drop-in's former text, why they were taken back
 """
 
 from __future__ import annotations
@@ -20,16 +25,18 @@ from fnmatch import fnmatch
 from agent.accounts import passwd
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
-from agent.lib.text import WHITE, lines, words
+from agent.lib.text import WHITE, joined, lines, words
 from agent.report import changed, failed, guarded, kept, skipped, unchanged
+from agent.state import json_file
 from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from agent.context import Context
     from agent.host.host import Host
+    from agent.network.ssh_probe import Place
     from agent.report import Item
 
 SSHD = "/usr/sbin/sshd"
@@ -55,6 +62,9 @@ _DELIVERED_HEADER = "# Written by gandi-agent from the platform's document; what
 _DEEPEST = 16
 _SETTING = re.compile(r"^[ \t\r]*([A-Za-z]+)(?:[ \t\r]*=[ \t\r]*|[ \t\r]+)(.*?)[ \t\r\f]*$", re.MULTILINE)
 _HINT = "correct it, then: systemctl restart gandi-bootstrap"
+_TAKEN_BACK = "correct them in the platform's document: they are tried again when they have changed"
+_CUT = "the agent was stopped before sshd had answered"
+_NOTE = "sshd"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -137,28 +147,113 @@ def _delivered(ctx: Context) -> Iterator[Item]:
             hint = "deliver another account with a key or a password"
             yield failed("disable_root", "not done: no other account could log in", hint)
     options += [f"HostCertificate {path}" for path in (sshd.certificates if sshd else ())]
-    live = host.read(DELIVERED)
+    live, text = host.read(DELIVERED), _DELIVERED_HEADER + "".join(f"{option}\n" for option in options)
+    refused = json_file.load(host, _record(ctx))
+    if refused and live and json_file.digest(live) == refused.get("options"):
+        live = refused.get("former")  # the run that tried them was cut short
+        _put_back(host, live)
+    is_same = refused and refused.get("options") == json_file.digest(text)
+    if refused and is_same and ctx.settings.network_rollback:
+        yield _keep_former(ctx, str(refused.get("reason")))
+        return
+    if refused:
+        _forget(ctx)
     if not options:
         if ctx.config and not ctx.config.partial:
-            yield ctx.state.withdraw(item, live=live, undo=lambda: _remove(host))
+            yield ctx.state.withdraw(item, live=live, undo=lambda: _put_back(host, None))
         return
     if not any(fnmatch(DELIVERED, pattern) for pattern in _included(_files(host, CONFIG))):
         what = f"{CONFIG} does not include {os.path.dirname(DELIVERED)}: sshd's options cannot be set"
         raise ConfigError(what, hint="add the line Include /etc/ssh/sshd_config.d/*.conf at its top")
-    text = _DELIVERED_HEADER + "".join(f"{option}\n" for option in options)
-
-    def write() -> None:
-        host.write(DELIVERED, text)
-        _reload(host)
-
     yield ctx.state.reconcile(
-        item, delivered=text, wanted=text, live=live, apply=write, exclusive=True, detail=", ".join(options)
+        item,
+        delivered=text,
+        wanted=text,
+        live=live,
+        apply=lambda: _write(ctx, text, options, live),
+        exclusive=True,
+        detail=", ".join(options),
     )
 
 
-def _remove(host: Host) -> None:
-    host.remove(DELIVERED)
+# -- options that lock out ---------------------------------------------------------------
+
+
+def _write(ctx: Context, text: str, options: Sequence[str], former: str | None) -> None:
+    """Write the document's options. Where sshd answers, raise ConfigError if it does not with them: the
+    former ones are in force again then.
+    """
+    host, seconds = ctx.host, ctx.settings.network_rollback
+    before = _answering(host) if seconds else ()
+    if not before:
+        host.write(DELIVERED, text)
+        _reload(host)
+        return
+    record = {"options": json_file.digest(text), "former": former, "reason": _CUT}
+    json_file.store(host, _record(ctx), record)
+    effect = _effective_options(host, options)
+    why = f"sshd refuses them: {effect}" if isinstance(effect, str) else ""
+    if not why:
+        host.write(DELIVERED, text)
+        why = _why_silent(ctx, before, seconds)
+        if why:
+            _put_back(host, former)
+    if not why:
+        _forget(ctx)
+        return
+    json_file.store(host, _record(ctx), record | {"reason": why})
+    raise ConfigError(_keep_former(ctx, why).detail, hint=_TAKEN_BACK)
+
+
+def _why_silent(ctx: Context, before: tuple[Place, ...], seconds: int) -> str:
+    """Have sshd read its files; return why it does not answer any more where it did before, or ""."""
+    from agent.network import ssh_probe
+
+    if why := _reload(ctx.host, wait=True):
+        return f"sshd could not be reloaded: {why}"
+    ctx.on_wait(f"sshd to answer (at most {seconds} s)")
+    answers = ssh_probe.wait(before, float(seconds))
+    ctx.on_wait("")
+    where = " and ".join(f"{address} port {port}" for address, port in before)
+    return "" if answers else f"sshd did not answer at {where} within {seconds} s; it did before"
+
+
+def _answering(host: Host) -> tuple[Place, ...]:
+    """Return where sshd answers, () if it does not run, or refuses its files."""
+    if not host.live:
+        return ()
+    from agent.network import ssh_probe
+
+    effect = _effective_options(host)
+    if isinstance(effect, str):
+        return ()
+    listened = (value for name, value in effect if name == "listenaddress")
+    return ssh_probe.answering(ssh_probe.places(listened))
+
+
+def _keep_former(ctx: Context, reason: str) -> Item:
+    if not ctx.host.dry_run:
+        ctx.status.merge("notes", _NOTE, f"the document's options were taken back: {reason}; {_TAKEN_BACK}")
+    return kept("sshd:options", f"taken back: {reason}; the former options are in force")
+
+
+def _put_back(host: Host, former: str | None) -> None:
+    """Put the former drop-in in place, if there was one, and have sshd read it: also one that has failed."""
+    if former is None:
+        host.remove(DELIVERED)
+    else:
+        host.write(DELIVERED, former)
     _reload(host)
+
+
+def _record(ctx: Context) -> str:
+    return f"{ctx.state.folder()}/sshd.json"
+
+
+def _forget(ctx: Context) -> None:
+    ctx.host.remove(_record(ctx))
+    if not ctx.host.dry_run and _NOTE in ctx.status.read()["notes"]:
+        ctx.status.merge("notes", _NOTE, None)
 
 
 def _has_another_way_in(ctx: Context, *, is_root_refused: bool = False) -> bool:
@@ -220,7 +315,7 @@ def _check(host: Host, wanted: dict[str, str]) -> None:
     if isinstance(effect, str):
         raise HostError(f"sshd refuses {DROP_IN}, which was removed: {effect}", hint=_HINT)
     for name, value in wanted.items():
-        found = effect.get(name.lower(), "")
+        found = dict(effect).get(name.lower(), "")
         if found not in _SPELLED[value]:
             raise HostError(
                 f"{DROP_IN} was removed: it has no effect, {name} is {found or 'unknown'}",
@@ -236,18 +331,25 @@ def _check_without(host: Host) -> None:
         )
 
 
-def _effective_options(host: Host) -> dict[str, str] | str:
-    """Return each option's value in force, or, as text, why sshd would not start (with file and line)."""
-    done = host.run((SSHD, "-T"), check=False, changes=False)
+def _effective_options(host: Host, options: Sequence[str] = ()) -> list[tuple[str, str]] | str:
+    """Return each option in force with ``options`` before the files', or, as text, why sshd would not start
+    (with file and line).
+    """
+    given = (word for option in options for word in ("-o", option))
+    done = host.run((SSHD, "-T", *given), check=False, changes=False)
     if done.returncode:
         return "; ".join(lines(done.stderr.strip(WHITE))[:2]) or f"exit status {done.returncode}"
     pairs = (line.partition(" ") for line in lines(done.stdout))
-    return {name.lower(): value for name, _, value in pairs}
+    return [(name.lower(), value) for name, _, value in pairs]
 
 
-def _reload(host: Host) -> None:
-    """Reload sshd if it runs already, without waiting for it."""
-    if host.live:
-        unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
-        if units.is_active(host, unit):
-            host.run(("systemctl", "--no-block", "reload", unit), check=False)
+def _reload(host: Host, *, wait: bool = False) -> str:
+    """Reload sshd if it runs already, or start it if it has failed, without waiting for it unless ``wait``;
+    return why that failed, or "".
+    """
+    unit = "ssh.service" if host.exists("/usr/lib/systemd/system/ssh.service") else "sshd.service"
+    if not host.live or units.active_state(host, unit) not in ("active", "reloading", "failed"):
+        return ""
+    how = () if wait else ("--no-block",)
+    done = host.run(("systemctl", *how, "reload-or-restart", unit), check=False)
+    return joined(done.stderr) if done.returncode else ""

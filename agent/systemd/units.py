@@ -1,5 +1,5 @@
-"""Facts about systemd's units. All but ``is_active``, ``main_process`` and ``system_state`` read files
-alone, so that they hold for an image and before PID 1 answers.
+"""Facts about systemd's units. All but ``is_active``, ``active_state``, ``main_process`` and
+``system_state`` read files alone, so that they hold for an image and before PID 1 answers.
 """
 
 from __future__ import annotations
@@ -47,19 +47,25 @@ def is_enabled(host: Host, unit: str) -> bool:
 
 
 def is_active(host: Host, unit: str) -> bool:
-    """Return whether the unit is active in the running system; False if PID 1 does not answer.
+    """Return whether the unit is active in the running system; False if PID 1 does not answer."""
+    return active_state(host, unit) in ("active", "reloading", "refreshing")
+
+
+def active_state(host: Host, unit: str) -> str:
+    """Return the unit's state in the running system (active, failed, activating...); "" if it was not
+    started in this boot, or PID 1 does not answer.
 
     A unit that was not started in this boot has no link below /run (since systemd 237): PID 1, which is busy
     during a boot, is not queried then.
     """
     if not host.live or not os.path.islink(host.path(f"/run/systemd/units/invocation:{unit}")):
-        return False
+        return ""
     from agent.systemd import libsystemd
 
     try:
-        return libsystemd.active_state(unit, timeout=_ANSWER) in ("active", "reloading", "refreshing")
+        return libsystemd.active_state(unit, timeout=_ANSWER)
     except HostError:
-        return False
+        return ""
 
 
 def main_process(host: Host, service: str) -> int:

@@ -17,6 +17,7 @@ from tests.vm.delivered import drive
 from tests.vm.rig import Image, Machine
 
 _MAC = sample.PUBLIC_NIC.mac
+_SSHD_RECORD = "ls /var/lib/gandi/instances/*/sshd.json"
 _RECORD = "ls /var/lib/gandi/instances/*/network.json"
 
 
@@ -36,6 +37,15 @@ ethernets:
 _GOOD = _network("203.0.113.10/24", "203.0.113.254")
 _MOVED = _network("203.0.113.11/24", "203.0.113.254")
 _WRONG = _network("203.0.113.10/24", "203.0.113.77")
+_OPTIONS = "/etc/ssh/sshd_config.d/00-gandi-delivered.conf"
+#: With passwords refused, sshd refuses this: no method is left.
+_METHODS = "AuthenticationMethods password publickey,password\n"
+#: sshd that hangs with passwords refused, which it notices at its reload.
+_HANGS = f"""[Service]
+ExecReload=
+ExecReload=/bin/sh -c 'if grep -q "PasswordAuthentication no" {_OPTIONS}; then kill -STOP $MAINPID; \
+else kill -CONT $MAINPID; kill -HUP $MAINPID; fi'
+"""
 
 
 def _free_port() -> int:
@@ -70,10 +80,10 @@ def test_a_network_that_locks_out_is_taken_back(machine: Rig, platform_image: Im
     """
     made = 0
 
-    def iso(network: str) -> Path:
+    def iso(network: str, user_data: bytes = b"") -> Path:
         nonlocal made
         made += 1
-        content = drives.nocloud("nc-1", network=network, keys=(sample.KEY,))
+        content = drives.nocloud("nc-1", network=network, keys=(sample.KEY,), user_data=user_data)
         return drives.make_iso(tmp_path / f"{made}.iso", content, "cidata")
 
     port = _free_port()
@@ -107,6 +117,33 @@ def test_a_network_that_locks_out_is_taken_back(machine: Rig, platform_image: Im
     vm.wait_until(f"! {_RECORD}", timeout=120, interval=0.5)
     assert "203.0.113.11/24" in cidrs(vm, name)
     assert "taken back" not in vm.output("gandi-agent status | sed -n '/^notes/,$p'")
+
+    # sshd's options: those that it refuses, those with which it hangs, and the same when neither holds.
+    yes, no = (f"#cloud-config\nssh_pwauth: {word}\n".encode() for word in ("true", "false"))
+    vm.write_file("/etc/ssh/sshd_config.d/50-methods.conf", _METHODS)
+    vm.run("systemctl reload ssh")
+    vm.change_medium("drive", iso(_MOVED, no))
+    vm.wait_until(f"grep -q 'sshd refuses them: .*AuthenticationMethods' {sample.STATUS}", timeout=120)
+    vm.run(f"! test -e {_OPTIONS}")
+    vm.run("rm /etc/ssh/sshd_config.d/50-methods.conf; systemctl reload ssh")
+    vm.change_medium("drive", iso(_MOVED, yes))
+    vm.wait_until(f"grep -q 'PasswordAuthentication yes' {_OPTIONS}", timeout=120)
+    vm.write_file("/etc/systemd/system/ssh.service.d/hangs.conf", _HANGS)
+    vm.run("systemctl daemon-reload")
+    vm.change_medium("drive", iso(_MOVED, no))
+    vm.wait_until(f"grep -q 'did not answer at .* port 22' {sample.STATUS}", timeout=180)
+    vm.run(f"grep -q 'PasswordAuthentication yes' {_OPTIONS} && systemctl is-active ssh")
+    assert "\n127.0.0.1 ssh-ed25519 " in vm.output("ssh-keyscan -t ed25519 127.0.0.1 2>&1")
+    status = vm.output("gandi-agent status")
+    print(status)
+    assert "the document's options were taken back: sshd did not answer" in status
+    vm.run("rm /etc/systemd/system/ssh.service.d/hangs.conf; systemctl daemon-reload")
+    vm.change_medium("drive", iso(_MOVED))
+    vm.wait_until(f"! test -e {_OPTIONS}", timeout=120)
+    vm.change_medium("drive", iso(_MOVED, no))
+    vm.wait_until(f"grep -q 'PasswordAuthentication no' {_OPTIONS}", timeout=120)
+    assert vm.output("sshd -T | grep ^passwordauthentication") == "passwordauthentication no"
+    vm.wait_until(f"! {_SSHD_RECORD}", timeout=60)
 
     vm.change_medium("drive", iso(_WRONG))
     vm.wait_until("ip -4 route show default | grep -qF 203.0.113.77", timeout=120, interval=0.2)

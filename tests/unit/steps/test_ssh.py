@@ -256,3 +256,142 @@ def test_a_configuration_that_does_not_read_the_options(machine: Machine, sshd: 
     machine.put(ssh.CONFIG, "UsePAM yes\n")
     machine.deliver(sshd=model.Sshd(passwords=False))
     assert machine.run(ssh.apply)["sshd options"].startswith(f"failed: {ssh.CONFIG} does not include")
+
+
+# -- options that lock out ---------------------------------------------------------------
+
+
+class Listener:
+    """sshd on a running machine: where it answers, why it does not with the options, what it was given."""
+
+    def __init__(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.machine, self.why, self.refuses, self.dies = machine, "", "", False
+        self.places: tuple[tuple[str, int], ...] = (("127.0.0.1", 22),)
+        self.tried: list[list[str]] = []
+        monkeypatch.setattr(ssh, "_answering", lambda _host: self.places)
+        monkeypatch.setattr(ssh, "_why_silent", lambda *_: self._tried())
+        monkeypatch.setattr(Host, "run", lambda _host, argv, **_how: self._run(tuple(argv)))
+
+    def _tried(self) -> str:
+        self.tried.append(delivered(self.machine))
+        if self.dies:
+            raise KeyboardInterrupt
+        return self.why
+
+    def _run(self, argv: tuple[str, ...]) -> Completed:
+        if self.refuses and self.refuses in argv:
+            assert argv[:3] == (ssh.SSHD, "-T", "-o")
+            return Completed(argv, 255, "", "AuthenticationMethods cannot be satisfied\r\n")
+        return Completed(argv, *heeds(self.machine), "")
+
+
+@pytest.fixture
+def listener(machine: Machine, sshd: list[Sshd], monkeypatch: pytest.MonkeyPatch) -> Listener:
+    """A running machine with passwords refused by the document, and sshd that answers."""
+    found = Listener(machine, monkeypatch)
+    machine.deliver(sshd=model.Sshd(passwords=True))
+    machine.run(ssh.apply)
+    assert found.tried == [["PasswordAuthentication yes"]]
+    return found
+
+
+def note(machine: Machine) -> str | None:
+    found = machine.context(same_boot=True).status.read()["notes"].get("sshd")
+    return None if found is None else str(found)
+
+
+def refusals(machine: Machine) -> list[str]:
+    return [path.name for path in machine.root.rglob("sshd.json")]
+
+
+def test_options_with_which_sshd_answers_stay(machine: Machine, listener: Listener) -> None:
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    assert machine.run(ssh.apply)["sshd:options"].startswith("changed")
+    assert delivered(machine) == ["PasswordAuthentication no"]
+    assert refusals(machine) == []
+
+
+@pytest.mark.parametrize("how", ["silent", "refused"])
+def test_options_that_lock_out_are_taken_back_and_not_tried_again(
+    machine: Machine, listener: Listener, how: str
+) -> None:
+    former = machine.text(ssh.DELIVERED)
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    if how == "silent":
+        listener.why = "sshd did not answer"
+    else:
+        listener.refuses = "PasswordAuthentication no"
+    found = machine.run(ssh.apply, same_boot=True)["sshd options"]
+    assert found.startswith("failed: taken back: sshd")
+    assert found.endswith("the former options are in force")
+    assert machine.text(ssh.DELIVERED) == former
+    assert "sshd" in (note(machine) or "")
+    tried = len(listener.tried)
+    assert tried == (2 if how == "silent" else 1), "one that it refuses was never in its files"
+    for same_boot in (True, False):
+        found = machine.run(ssh.apply, same_boot=same_boot)["sshd:options"]
+        assert found.startswith("kept: taken back: sshd")
+        assert "document" in (note(machine) or "")
+        assert machine.text(ssh.DELIVERED) == former
+    assert len(listener.tried) == tried
+
+
+def test_other_options_are_tried_and_end_it(machine: Machine, listener: Listener) -> None:
+    listener.why = "sshd did not answer"
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    machine.run(ssh.apply, same_boot=True)
+    listener.why = ""
+    machine.deliver(sshd=model.Sshd(passwords=False, certificates=("/etc/ssh/a-cert.pub",)))
+    assert machine.run(ssh.apply, same_boot=True)["sshd:options"].startswith("changed")
+    assert refusals(machine) == []
+    assert note(machine) is None
+
+
+@pytest.mark.parametrize("options", [model.Sshd(passwords=True), None])
+def test_the_former_options_or_none_delivered_again_end_it(
+    machine: Machine, listener: Listener, options: model.Sshd | None
+) -> None:
+    listener.why = "sshd did not answer"
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    machine.run(ssh.apply, same_boot=True)
+    machine.deliver(sshd=options)
+    outcome = "unchanged" if options else "changed: no longer delivered"
+    assert machine.run(ssh.apply, same_boot=True)["sshd:options"].startswith(outcome)
+    assert refusals(machine) == []
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_run_that_was_cut_short_is_taken_back(machine: Machine, listener: Listener, others: bool) -> None:
+    """The agent, or the machine, was stopped before sshd had answered; no boot uses what was not judged."""
+    former = machine.text(ssh.DELIVERED)
+    listener.dies = True
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(ssh.apply, same_boot=True)
+    assert delivered(machine) == ["PasswordAuthentication no"]
+    listener.dies, listener.places = False, ()
+    if others:
+        listener.places, listener.why = (("127.0.0.1", 22),), "sshd did not answer"
+        machine.deliver(sshd=model.Sshd(passwords=False, certificates=("/etc/ssh/a-cert.pub",)))
+        assert machine.run(ssh.apply)["sshd options"].startswith("failed: taken back")
+    else:
+        assert machine.run(ssh.apply)["sshd:options"].startswith("kept: taken back: the agent was stopped")
+    assert machine.text(ssh.DELIVERED) == former
+
+
+def test_options_are_not_judged_with_the_setting_off(machine: Machine, listener: Listener) -> None:
+    listener.why = "sshd did not answer"
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    machine.run(ssh.apply, same_boot=True)
+    machine.put("/etc/default/gandi", "CONFIG_NETWORK_ROLLBACK=0\n")
+    assert machine.run(ssh.apply, same_boot=True)["sshd:options"].startswith("changed")
+    assert delivered(machine) == ["PasswordAuthentication no"]
+    assert refusals(machine) == []
+
+
+def test_a_plan_tries_no_options(machine: Machine, listener: Listener) -> None:
+    machine.deliver(sshd=model.Sshd(passwords=False))
+    listener.places = ()
+    before = machine.stamps()
+    list(ssh.apply(machine.context(same_boot=True, dry_run=True)))
+    assert machine.stamps() == before

@@ -284,8 +284,16 @@ class Devices:
         status_line(f"{device}: {report.outcome}")
 
     def _record(self, role: str, device: str, action: str, report: StepReport) -> None:
-        """Record the last outcome of a device for ``status``; delete it and its partitions' if removed."""
+        """Record the last outcome of a device for ``status``; delete it and its partitions' if removed.
+
+        Without items there was nothing new to do, as with a drive that was applied before: what failed then
+        stays shown.
+        """
         gone = action == "remove" and report.outcome is not Outcome.FAILED
+        if not gone and not report.items:
+            last = self.ctx.status.read()["devices"].get(device, {})
+            if last.get("outcome") == Outcome.FAILED:
+                return
         self.ctx.status.merge("devices", device, None if gone else _entry(role, action, report))
         if gone:
             between = "p" if number(device[-1:]) is not None else ""  # nvme0n1p1, vda1

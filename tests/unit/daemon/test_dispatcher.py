@@ -299,6 +299,22 @@ def test_a_handler_that_fails_is_a_record_and_not_an_end(
     assert "IndexError" in str(devices.ctx.status.read()["devices"]["vdc"])
 
 
+def test_what_failed_stays_shown_while_an_event_brings_nothing_new(devices: Devices) -> None:
+    """A drive is applied once; a later event of it finds nothing new, and the failure is still one."""
+    results: list[list[Item]] = [[failed("nic:0", "no", "do something")], [], [changed("nic:0")], []]
+    devices.handlers = {"disk": lambda _ctx, _device, _action: iter(results.pop(0))}
+    outcomes = []
+    for _ in range(4):
+        devices.queue([event("change", "sr0")])
+        settle(devices)
+        outcomes.append(devices.ctx.status.read()["devices"]["sr0"]["outcome"])
+    assert outcomes == ["failed", "failed", "changed", "unchanged"]
+    devices.handlers = {"disk": lambda *_: iter(())}
+    devices.queue([event("remove", "sr0")])
+    settle(devices)
+    assert "sr0" not in devices.ctx.status.read()["devices"]
+
+
 @pytest.mark.parametrize(("action", "looks"), [("remove", 0), ("change", 0), ("add", 1)])
 def test_nothing_is_seen_as_wanted_while_the_machine_goes_down(
     devices: Devices, host: SystemdSays, seen: Seen, action: str, looks: int

@@ -1,4 +1,6 @@
-"""Handle that the machine was restored or resumed: the clock, its identity, what is attached, the hook."""
+"""Handle that the machine was restored or resumed: its identity, what is attached, the hook. The clock was
+set by bin/gandi-restored before that.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,21 @@ from contextlib import suppress
 from agent.disks import scsi_rescan
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
+from agent.lib.text import lines
 from agent.programs import hooks
-from agent.report import failed, guarded
-from agent.restored import clock, identity
+from agent.report import Item, Outcome, failed, guarded
+from agent.restored import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.report import Item
 
 HOOK = "post-restore"
+#: The outcome of the clock, "changed: was 600.2 s behind the RTC: set by date", and the most bytes of it.
+_CLOCK, _MOST = "/run/gandi/clock", 1024
+_LOG = "see: journalctl -b -u gandi-restored -u gandi-resumed"
 _PCI, _SCSI = "/sys/bus/pci/rescan", "/sys/class/scsi_host"
 
 
@@ -26,10 +31,22 @@ def handle(ctx: Context, action: str) -> Iterator[Item]:
     """Set right what a restore changes; the daemon scans all devices itself. ``action`` is "restored", or
     "resumed" from suspend; the hook gets it.
     """
-    yield from guarded("clock", clock.check(ctx))
+    yield from guarded("clock", _clock(ctx))
     yield from guarded("identity", identity.check(ctx))
     yield from _rescan(ctx)
     yield from hooks.run(ctx, HOOK, environment={"ACTION": action})
+
+
+def _clock(ctx: Context) -> Iterator[Item]:
+    """Yield what bin/gandi-restored has noted of the clock."""
+    noted = lines(ctx.host.read(_CLOCK, limit=_MOST) or "")
+    # The next restore has its own.
+    ctx.host.remove(_CLOCK)
+    outcome, _, detail = noted[0].partition(": ") if noted else ("", "", "")
+    if outcome in list(Outcome) and detail:
+        yield Item("clock", Outcome(outcome), detail, _LOG if outcome == Outcome.FAILED else "")
+    else:
+        yield failed("clock", "not compared with another", _LOG)
 
 
 def _rescan(ctx: Context) -> Iterator[Item]:

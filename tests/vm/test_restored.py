@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Bus, Disk, Image, Machine, MachineSpec, make_filesystem
+from tests.vm.rig.accel import accelerator
 
 FIRST, SECOND, THIRD = (f"{n}1f6a9c0-4d0e-4c7e-9b1a-8a5f6f1d2c3b" for n in (1, 2, 3))
 COPY = "0d1e2f30-1111-4222-8333-123456789abc"
@@ -16,24 +17,50 @@ COPY = "0d1e2f30-1111-4222-8333-123456789abc"
 AWAY = 600
 KEYS = "cat /etc/ssh/ssh_host_*_key.pub | b2sum"
 STATUS = 'json.load(open("/run/gandi/status.json"))["devices"].get("restored")'
+#: Waits until the clock is set, and prints the time of that since the boot, in seconds.
+WATCH = """
+import os, time
+timer = os.timerfd_create(time.CLOCK_REALTIME)
+os.timerfd_settime(timer, flags=os.TFD_TIMER_ABSTIME | os.TFD_TIMER_CANCEL_ON_SET, initial=4e9)
+open("/run/watched", "w").close()
+try:
+    os.read(timer, 8)
+except OSError:
+    now = time.monotonic()
+    with open("/run/clock-set", "w") as found:
+        print(now, file=found)
+"""
 ENTRY = f"python3 -c 'import json; print(json.dumps({STATUS}))'"
 
 
-def restore(vm: Machine, spec: MachineSpec, *, disks: tuple[Disk, ...] = ()) -> None:
+def restore(vm: Machine, spec: MachineSpec, *, disks: tuple[Disk, ...] = ()) -> float:
     """Save the machine and resume it in a new QEMU, ten minutes later by the RTC. Internal snapshots would
     restore into the same QEMU, which takes no other hardware: so its state goes to a file (migration).
+
+    Return how many seconds of the guest's pass from the kernel's message to the setting of the clock. The
+    guest's seconds are the host's, also where it is emulated.
     """
     memory = vm.folder / "memory"
     # The RTC follows the host's clock while the machine is off, and the system's clock does not.
     vm.run(f"date --set=@$(($(date +%s) - {AWAY}))")
+    vm.run("rm -f /run/watched; systemd-run --collect python3 -IS /root/watch")
+    vm.wait_until("test -e /run/watched")
     vm.save(memory)
     vm.spec, vm.disks = spec, (*vm.disks, *disks)
     vm.resume(memory, set_clock=False)
+    # The reader of a FIFO waits without a process that runs.
+    at = float(vm.output("cat /run/clock-set"))
+    off = off_by(vm)
+    kernel = vm.output("dmesg | grep 'reseeded due to virtual machine fork' | tail -1")
+    seconds = at - float(kernel.strip("[ ").partition("]")[0])
+    print(f"the clock was set {seconds:.2f} s after the restore, and differs by {off:.2f} s from the host's")
+    assert abs(off) < 1, items(vm)
+    return seconds
 
 
 def off_by(vm: Machine) -> float:
     """Return by how many seconds the guest's clock differs at least from the host's. QEMU's RTC starts at a
-    whole second, so it is up to one behind.
+    whole second and shows whole seconds, so it is up to one off.
     """
     before = time.time()
     guests = float(vm.output("date +%s.%N"))
@@ -56,7 +83,8 @@ def test_a_restored_machine_is_set_right(machine: Rig, image: Image, tmp_path: P
     vm.wait_until("systemctl is-active gandi-restored.socket")
     vm.run("mkdir -p /etc/gandi/hooks")
     vm.write_file("/etc/gandi/hooks/post-restore", b'#!/bin/sh\necho "$ACTION" >> /root/restored\n')
-    vm.run("chmod 755 /etc/gandi/hooks/post-restore")
+    vm.run("chmod 755 /etc/gandi/hooks/post-restore; mkfifo /run/clock-set")
+    vm.write_file("/root/watch", WATCH)
     vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; udevadm trigger --name-match=/dev/vda")
     vm.wait_until("test $(systemctl is-active gandi-agent) = inactive")
     keys = vm.output(KEYS)
@@ -64,39 +92,45 @@ def test_a_restored_machine_is_set_right(machine: Rig, image: Image, tmp_path: P
     # The same machine: no daemon runs when it is restored, and a disk has come meanwhile.
     path = make_filesystem(tmp_path / "data.img", 64 * MIB, "ext4", label="data")
     came = Disk(path=path, id="data", bus=Bus.SCSI)
-    restore(vm, replace(spec, generation=SECOND), disks=(came,))
-    # The daemon's start takes longer than two seconds where the machine is emulated.
-    waited = vm.wait_until(f"test $(date +%s) -gt {int(time.time()) - AWAY // 2}", timeout=60).seconds
-    print(f"the clock was set {waited:.1f} s after the machine went on, and differs by {off_by(vm):.2f} s")
-    assert abs(off_by(vm)) < 1, items(vm)
+    first = restore(vm, replace(spec, generation=SECOND), disks=(came,))
     vm.wait_until("mountpoint -q /srv/data", timeout=30)
     vm.wait_until("grep -qx restored /root/restored")
     vm.wait_until(f"{ENTRY} | grep -q clock")
     said = items(vm)
     found = re.fullmatch(r"changed: was ([0-9.]+) s behind the RTC: set by date", said["clock"])
     assert found, said
-    assert AWAY <= float(found[1]) < AWAY + 60
+    assert AWAY - 2 < float(found[1]) < AWAY + 60
     assert said["identity"] == "unchanged: the same UUID"
     assert vm.output(KEYS) == keys
 
     # A copy: the keys stay unless the administrator has said otherwise.
-    restore(vm, replace(spec, generation=THIRD, uuid=COPY))
+    second = restore(vm, replace(spec, generation=THIRD, uuid=COPY))
     vm.wait_until("test $(wc -l < /root/restored) = 2")
     vm.wait_until(f"{ENTRY} | grep -q {COPY}")
     assert items(vm)["identity"].startswith(f"kept: the UUID is {COPY}"), items(vm)
     assert vm.output(KEYS) == keys
     vm.run("echo CONFIG_CLONE_RENEW=1 >> /etc/default/gandi")
-    restore(vm, replace(spec, generation=FIRST, uuid=COPY))
+    third = restore(vm, replace(spec, generation=FIRST, uuid=COPY))
     vm.wait_until("test $(wc -l < /root/restored) = 3")
     vm.wait_until(f"{ENTRY} | grep -q renewed")
     assert items(vm)["host keys"] == "changed: new"
     assert vm.output(KEYS) != keys
     assert vm.output("systemctl is-system-running") == "running"
+    # Most of the time is PID 1's. An emulated guest shares the cores with others, and its QEMU has not yet
+    # translated any code: 0.8 to 1.8 s alone, 1.9 to 2.4 s beside others.
+    most = 2 if accelerator(image.kernel) == "kvm" else 3
+    assert min(first, second, third) < most, (first, second, third)
 
     # Resumed from suspend: the same, and the identity was renewed once.
     keys = vm.output(KEYS)
-    vm.run(f"date --set=@$(($(date +%s) - {AWAY})); systemctl start gandi-resumed.service")
-    vm.wait_until('test "$(tail -1 /root/restored)" = resumed')
+    vm.run("systemctl stop gandi-agent.socket gandi-agent")
+    vm.run(f"date --set=@$(($(date +%s) - {AWAY})); systemctl start --no-block gandi-resumed.service")
+    # The request is not lost with the daemon, nor what was done to the clock.
+    vm.wait_until("test $(systemctl show -P NRestarts gandi-resumed) -gt 0")
     assert abs(off_by(vm)) < 1
+    vm.run("systemctl start gandi-agent.socket")
+    vm.wait_until('test "$(tail -1 /root/restored)" = resumed')
+    vm.wait_until(f"{ENTRY} | grep -q resumed")
+    assert re.match(r"changed: was (59|60)\d\.", items(vm)["clock"]), items(vm)
     assert vm.output(KEYS) == keys
     assert vm.output("systemctl is-enabled gandi-resumed.service") == "enabled"

@@ -1,9 +1,9 @@
 """The daemon's side of the control socket: a line of text each way, so that a stage's unit needs no parser.
 
 Requests: ``stage NAME``, answered ``end STATUS`` (an exit status) when the stage has ended; ``ping``,
-answered ``ok`` after work in progress was written to status.json; ``restored`` and ``resumed``, of the units
-with these names, answered ``end 0`` at once. A peer that stays silent or floods the socket loses its
-connection; no other peer is affected.
+answered ``ok`` after work in progress was written to status.json; ``restored``, ``resumed`` and ``jumped``,
+of the units with these names, answered ``end 0`` at once. A peer that stays silent or floods the socket
+loses its connection; no other peer is affected.
 """
 
 from __future__ import annotations

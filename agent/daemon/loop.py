@@ -256,7 +256,7 @@ class Daemon:
                 # From ``status``: show all work in progress, however recent.
                 self.devices.activity.show_due(float("inf"))
                 self._server.answer(connection, "ok")
-            case ["restored" | "resumed" as action]:
+            case ["restored" | "resumed" | "jumped" as action]:
                 self.devices.queue_restored(action)
                 self._scan_all()
                 self._server.answer(connection, "end 0")

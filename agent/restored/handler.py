@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 HOOK = "post-restore"
 #: The outcome of the clock, "changed: was 600.2 s behind the RTC: set by date", and the most bytes of it.
 _CLOCK, _MOST = "/run/gandi/clock", 1024
-_LOG = "see: journalctl -b -u gandi-restored -u gandi-resumed"
+_LOG = "see: journalctl -b -u gandi-restored -u gandi-resumed -u gandi-jumped"
 _PCI, _SCSI = "/sys/bus/pci/rescan", "/sys/class/scsi_host"
 
 
 def handle(ctx: Context, action: str) -> Iterator[Item]:
-    """Set right what a restore changes; the daemon scans all devices itself. ``action`` is "restored", or
-    "resumed" from suspend; the hook gets it.
+    """Set right what a restore changes; the daemon scans all devices itself. ``action`` is "restored",
+    "resumed" from suspend, or "jumped", where only the clock tells; the hook gets it.
     """
     yield from guarded("clock", _clock(ctx))
     yield from guarded("identity", identity.check(ctx))

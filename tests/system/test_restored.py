@@ -1,5 +1,6 @@
-"""Which clock gandi-restored compares with, and when it sets the system's. In a mount namespace, with files
-in place of the kernel's, and programs in place of those that would set this host's clock.
+"""Which clock gandi-restored compares with, when it sets the system's, and which jumps of it count.
+In a mount namespace, with files in place of the kernel's, and programs in place of those that would set this
+host's clock.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Namespace:
         self.stand("date", f"{NOW}900\n")
         self.stand("systemctl", "")
         self.rtc(NOW)
+        self.clock(NOW - 3600, uptime=3600)
 
     def stand(self, program: str, says: str) -> None:
         """Have a program of the namespace's say that in place of its own."""
@@ -51,6 +53,11 @@ class Namespace:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
+    def clock(self, booted: int, *, uptime: int) -> None:
+        """Have the kernel say when the machine was booted, by the clock, and how long ago."""
+        self.put("/proc/stat", f"cpu 1 2\nintr 9\nbtime {booted}\nprocesses 7\n")
+        self.put("/proc/uptime", f"{uptime}.42 1.00\n")
+
     def rtc(self, time: int) -> None:
         self.put("/sys/class/rtc/rtc0/since_epoch", f"{time}\n")
 
@@ -59,16 +66,23 @@ class Namespace:
         (self.root / "run/systemd/units" / f"invocation:{unit}").symlink_to("1" * 32)
         self.stand("systemctl", f"{unit}\n" if active else "")
 
-    def said(self) -> str:
-        """Run the program; return its note for the daemon."""
+    def run(self, verb: str) -> int:
+        """Run the program; return its exit status."""
         folders = ("/run", "/etc", "/sys/class", "/usr/lib/systemd/ntp-units.d")
         binds = [f"mount --bind {self.root}{folder} {folder}" for folder in folders if os.path.isdir(folder)]
+        binds += [f"mount --bind {self.root}{name} {name}" for name in ("/proc/stat", "/proc/uptime")]
         for stand in self.stands.glob("*[!d]"):
             if stand.suffix == "" and (program := shutil.which(stand.name, path="/usr/bin:/bin")):
                 binds.append(f"mount --bind {stand} {os.path.realpath(program)}")
-        script = "; ".join((*binds, f"exec sh {PROGRAM} clock"))
-        done = subprocess.run(["unshare", "--mount", "sh", "-ec", script], check=True, capture_output=True)
+        script = f"{' && '.join(binds)} || exit 99; exec sh {PROGRAM} {verb}"
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script], check=False, capture_output=True)
         self.errors = done.stderr.decode()
+        assert done.returncode != 99, self.errors
+        return done.returncode
+
+    def said(self, verb: str = "clock") -> str:
+        """Run the program; return its note for the daemon."""
+        assert self.run(verb) == 0, self.errors
         return (self.root / "run/gandi/clock").read_text().strip()
 
 
@@ -172,3 +186,41 @@ def test_without_a_time_daemon_no_process_asks_for_one(namespace: Namespace) -> 
     namespace.rtc(NOW + 600)
     assert namespace.said().startswith("changed")
     assert namespace.asked("systemctl") == []
+
+
+#: What PID 1 has recorded of the boot: its time by the clock, and how long after the kernel's start.
+RECORDED = f"@{NOW - 3597}\n3000000\n"
+SYSTEMCTL = '#!/bin/sh\necho "$*" >>"$0.asked"\ncat "$0.says"\n'
+
+
+@pytest.fixture
+def pid1(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    monkeypatch.setitem(STANDS, "systemctl", SYSTEMCTL)
+    namespace.stand("systemctl", RECORDED)
+    return namespace
+
+
+@pytest.mark.parametrize("by", [60, 600, -3600])
+def test_a_jump_of_a_minute_counts_once(pid1: Namespace, by: int) -> None:
+    pid1.clock(NOW - 3600 + by, uptime=3600)
+    assert pid1.said("jumped") == f"unchanged: another program has set it by {by} s"
+    assert len(pid1.asked("systemctl")) == 1
+    assert pid1.run("jumped") == 1
+    assert len(pid1.asked("systemctl")) == 1, "PID 1 is asked once in a boot"
+
+
+@pytest.mark.parametrize(("by", "uptime"), [(0, 3600), (59, 3600), (-59, 3600), (7200, 299)])
+def test_what_is_no_jump(pid1: Namespace, by: int, uptime: int) -> None:
+    """Little, or soon after the boot: then an RTC that is wrong is set right."""
+    pid1.clock(NOW - 3600 + by, uptime=uptime)
+    assert pid1.run("jumped") == 1
+    assert not (pid1.root / "run/gandi/clock").exists()
+    pid1.clock(NOW - 3600 + by, uptime=4000)
+    assert pid1.run("jumped") == 1, "nothing has moved since"
+
+
+def test_what_it_has_set_itself_is_no_jump(namespace: Namespace) -> None:
+    namespace.rtc(NOW + 600)
+    namespace.clock(NOW - 3000, uptime=3600)
+    assert namespace.said().startswith("changed")
+    assert namespace.run("jumped") == 1

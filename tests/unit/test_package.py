@@ -14,7 +14,7 @@ from tests.unit.systemd.test_journal import identifiers
 
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "units").glob("*.service"))
-OTHERS = ("agent", "check", "restored", "resumed", "sshdkeygen", "sshdkeygen-rsa", "watch")
+OTHERS = ("agent", "check", "jumped", "restored", "resumed", "sshdkeygen", "sshdkeygen-rsa", "watch")
 STAGES = [unit for unit in UNITS if unit.stem.removeprefix("gandi-") not in OTHERS]
 SANDBOX = re.compile(
     r"^(?:NoNewPrivileges|Protect\w+|MemoryDenyWriteExecute|LockPersonality|Restrict(?:Realtime|Address\w+)"

@@ -153,7 +153,7 @@ def _config(host: Host, chosen: Namespace) -> int:
         case "schema":
             return documents.schema()
         case _:
-            return plan.config_show(host, as_json=chosen.json)
+            return plan.config_show(host, as_json=chosen.json, as_sh=chosen.sh)
 
 
 def _document_verb(host: Host, chosen: Namespace) -> int:

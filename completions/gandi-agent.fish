@@ -31,6 +31,7 @@ complete -c gandi-agent -n '__gandi_agent_after config' -s h -l help -d 'show th
 complete -c gandi-agent -n '__gandi_agent_after config; and not __fish_seen_subcommand_from show validate schema' -a show -d 'the settings and the document in force, without secrets'
 complete -c gandi-agent -n '__gandi_agent_after config show' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after config show' -l json -d 'print JSON, for programs'
+complete -c gandi-agent -n '__gandi_agent_after config show' -l sh -d 'print the settings as assignments, for sh'
 complete -c gandi-agent -n '__gandi_agent_after config; and not __fish_seen_subcommand_from show validate schema' -a validate -d 'the errors of a document, a drive or an image'
 complete -c gandi-agent -n '__gandi_agent_after config validate' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after config validate' -F -d 'a file, a folder laid out as a drive, a device; - is stdin'

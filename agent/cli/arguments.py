@@ -95,7 +95,9 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     config = verbs.add_parser("config", help="show what is in force, or check a document")
     about = config.add_subparsers(dest="what", required=True, metavar="show|validate|schema")
     show = about.add_parser("show", help="the settings and the document in force, without secrets")
-    show.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON, for programs")
+    form.add_argument("--sh", action="store_true", help="print the settings as assignments, for sh")
     validate = about.add_parser("validate", help="the errors of a document, a drive or an image")
     validate.add_argument(
         "path", metavar="PATH", help="a file, a folder laid out as a drive, a device; - is stdin"

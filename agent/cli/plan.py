@@ -56,9 +56,16 @@ def _is_bookkeeping(effect: str) -> bool:
     return f" {store.FOLDER}/instances/" in effect and "/applied.json " in effect
 
 
-def config_show(host: Host, *, as_json: bool) -> int:
-    """Print the settings with their origins and, for root, the document without secrets. Return 0."""
+def config_show(host: Host, *, as_json: bool, as_sh: bool = False) -> int:
+    """Print the settings with their origins and, for root, the document without secrets; with ``as_sh`` the
+    settings alone, for a shell. Return 0.
+    """
     ctx = context(host)
+    if as_sh:
+        from agent.config import settings_text
+
+        terminal.print_bytes(settings_text.shell_text(ctx.settings_file).encode("utf-8", "surrogateescape"))
+        return 0
     found = effective_settings(ctx)
     if as_json:
         terminal.print_json(found, sort_keys=True)

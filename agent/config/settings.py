@@ -138,6 +138,14 @@ def parse(text: str, good: Settings | None = None) -> tuple[Settings, list[Probl
     return replace(Settings(), **values), problems  # type: ignore[arg-type]  # each reader gives its field's type
 
 
+def assigned(line: str) -> tuple[str, str]:
+    """Return the name and the value of a line, both "" if it is no assignment. Raise ConfigError if its
+    value cannot be read.
+    """
+    found = re.match(_ASSIGNMENT, line.strip(WHITE))
+    return (found[1], _unquote(line)) if found else ("", "")
+
+
 def _unquote(line: str) -> str:
     """Return the value of an assignment, without its quotes and comment (sh(1)). Raise ConfigError."""
     if _PLAIN.issuperset(line):

@@ -34,7 +34,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9-]+")
 def run(ctx: Context, name: str, *args: str, environment: Mapping[str, str]) -> Iterator[Item]:
     """Run the hook ``name`` with ``args`` if it exists, and wait for its end.
 
-    ``environment`` is added to PATH and HOME: a device's udev properties, ACTION, and DEVNAME or INTERFACE.
+    ``environment`` is added to PATH, HOME and GANDI_SETTINGS: a device's udev properties, ACTION, and
+    DEVNAME or INTERFACE.
     """
     path = f"{ctx.settings.hook_dir.rstrip('/')}/{name}"
     if ctx.host.offline or not ctx.host.exists(path):
@@ -77,7 +78,7 @@ def execute(
             command_line.words(path, head, args),
             timeout=timeout,
             description=f"gandi-agent: {name}",
-            environment={"HOME": "/root", **_accepted(environment)},
+            environment={"HOME": "/root", **_settings(ctx), **_accepted(environment)},
             properties=(("SyslogIdentifier", "s", name),),
         )
     except HostError as error:
@@ -86,6 +87,23 @@ def execute(
         yield changed(name, "would run" if host.dry_run else "was run")
     finally:
         ctx.on_wait("")
+
+
+def _settings(ctx: Context) -> dict[str, str]:
+    """Write the settings in force for the program, and return the variable with the file's path; nothing if
+    it cannot be written (/run is full): plugins-lib then asks the command.
+    """
+    from agent.config import settings_text  # late: a disk event without a hook does not need it
+
+    try:
+        ctx.host.write(
+            settings_text.FILE, settings_text.shell_text(ctx.settings_file), mode=settings_text.MODE
+        )
+    except HostError as error:
+        if ctx.host.debug:
+            ctx.host.debug(f"settings for a program: {error.message}")
+        return {}
+    return {settings_text.VARIABLE: settings_text.FILE}
 
 
 def _disabled(host: Host, path: str) -> str:

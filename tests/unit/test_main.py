@@ -18,6 +18,7 @@ from agent import stages
 from agent.__main__ import main
 from agent.cli import clean, status
 from agent.config import model
+from agent.config.settings import FIELDS
 from agent.context import Context, context, report_progress
 from agent.host import processes
 from agent.host.host import Completed, Host
@@ -257,6 +258,17 @@ def test_config_show_says_where_each_setting_is_from_and_no_secret(
     for text in (shown, document):
         assert "hunter2" not in text
         assert "d1gest" not in text
+
+
+def test_config_show_for_a_shell_has_every_setting_in_force(
+    host: Host, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    host.write("/etc/default/gandi", "CONFIG_DISK_ROOT=/data\nCONFIG_NETWORK=maybe\n")
+    assert main(["config", "show", "--sh"], host) == 0
+    shown = capfdbinary.readouterr().out.decode()
+    assert "CONFIG_DISK_ROOT='/data'\n" in shown
+    assert "CONFIG_NETWORK='1'\n" in shown
+    assert len(shown.splitlines()) == len(FIELDS)
 
 
 @root_only

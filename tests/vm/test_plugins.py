@@ -12,6 +12,8 @@ from tests.vm.rig import Machine, State
 
 PLUGINS = "/etc/gandi/plugins.d"
 TRACE = 'echo "${0##*/} $GANDI_STAGE" >> /root/ran\n'
+#: The same with a default, the default of an invalid line, and a value that a shell would expand.
+SETTINGS = 'echo "${0##*/} $CONFIG_DISK_ROOT $CONFIG_CRON $CONFIG_DISK_ONLY" >> /root/ran\n'
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_plugins(vm: Machine) -> None:
     """
     for name, text in {
         "10-first": f"#!/bin/sh\n{TRACE}echo words for the journal\necho more >&2\n",
-        "20-x.sh": f". /etc/gandi/plugins-lib\nload_config\n{TRACE}is_deb && echo plain >> /root/ran\n",
+        "20-x.sh": f". /etc/gandi/plugins-lib\nload_config\n{SETTINGS}is_deb && echo plain >> /root/ran\n",
         "30-fails": f"#!/bin/sh\n{TRACE}exit 3\n",
         "40-python": "#!/usr/bin/python3\nprint('python', file=open('/root/ran', 'a'))\n",
         "B": f"#!/bin/sh\n{TRACE}",
@@ -41,9 +43,11 @@ def test_plugins(vm: Machine) -> None:
     vm.run(f"chown admin1 {PLUGINS}/a-users; chmod o+w {PLUGINS}/b-writable; chmod -x {PLUGINS}/x.dpkg-old")
     vm.write_file("/etc/gandi/hooks/post-vm-config", f"#!/bin/sh\n{TRACE}", mode=0o755)
     vm.write_file("/usr/share/gandi/bootstrap.d/50-foreign", f"#!/bin/sh\n{TRACE}", mode=0o755)
+    settings = vm.read_file("/etc/default/gandi").decode()
+    vm.write_file("/etc/default/gandi", f"{settings}CONFIG_CRON=perhaps\nCONFIG_DISK_ONLY='$(id)*'\n")
     vm.run("! systemctl restart gandi-config.service")
     assert vm.read_file("/root/ran").decode().splitlines() == [
-        *("10-first config", "20-x.sh config", "plain", "30-fails config", "python", "B config"),
+        *("10-first config", "20-x.sh /srv 1 $(id)*", "plain", "30-fails config", "python", "B config"),
         *("z-last config", "0::/system.slice/gandi-plugin-z-last.service", "post-vm-config "),
     ]
     items = {item["name"]: item for item in sample.items(vm, "config")}
@@ -59,6 +63,11 @@ def test_plugins(vm: Machine) -> None:
     assert "gandi-plugin-30-fails" in items["30-fails"]["hint"]
     said = vm.output("journalctl -b -o cat -t 10-first")
     assert said.splitlines() == ["words for the journal", "more"]
+
+    assert vm.output("stat -c '%a %U' /run/gandi/settings.sh") == "600 root"
+    vm.write_file("/etc/default/gandi", settings)
+    by_hand = '. /etc/gandi/plugins-lib; load_config; echo "$CONFIG_DISK_ROOT,$CONFIG_DISK_ONLY"'
+    assert vm.output(by_hand) == "/srv,"
 
     vm.run(f"rm /root/ran {PLUGINS}/*; systemctl restart gandi-bootstrap.service")
     assert vm.read_file("/root/ran").decode().splitlines() == ["50-foreign bootstrap"]

@@ -55,7 +55,22 @@ def test_variables_that_systemd_would_refuse_are_left_out(machine: Host, fake_pi
     odd = {".PRIVATE": "1", "A-B": "1", "BYTES": os.fsdecode(b"\xff"), "NUL": "a\0b", "OK": "1"}
     list(hooks.run(context(machine), NAME, environment=odd))
     ((_, said),) = fake_pid1.started
-    assert set(said["Environment"]) == {"HOME=/root", "OK=1"}
+    assert set(said["Environment"]) == {"HOME=/root", "GANDI_SETTINGS=/run/gandi/settings.sh", "OK=1"}
+
+
+def test_the_settings_are_passed_in_a_file_of_root_alone(machine: Host, fake_pid1: FakePid1) -> None:
+    for written, read in (("", "/srv"), ("CONFIG_DISK_ROOT=/data\n", "/data")):
+        machine.write("/etc/default/gandi", written)
+        assert run(machine) == [(NAME, "changed")]
+        assert "GANDI_SETTINGS=/run/gandi/settings.sh" in fake_pid1.started[-1][1]["Environment"]
+        assert f"\nCONFIG_DISK_ROOT='{read}'\n" in (machine.read("/run/gandi/settings.sh") or "")
+        assert os.stat(machine.path("/run/gandi/settings.sh")).st_mode & 0o777 == 0o600
+
+
+def test_settings_that_cannot_be_written_stop_no_hook(machine: Host, fake_pid1: FakePid1) -> None:
+    machine.mkdir("/run/gandi/settings.sh/mine")
+    assert run(machine) == [(NAME, "changed")]
+    assert set(fake_pid1.started[0][1]["Environment"]) == {"HOME=/root"}
 
 
 def test_without_an_interpreter_line_it_is_a_shell_script(

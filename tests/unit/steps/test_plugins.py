@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from agent.config import settings_text
+from agent.config.settings import SettingsFile
+from agent.host.host import Host
 from agent.programs import hooks
 from agent.report import Item, changed
 from agent.steps import plugins
@@ -92,19 +95,41 @@ def test_all_of_them_together_are_bounded(
 # -- the library ---------------------------------------------------------------------------
 
 
-def sh(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    text = LIB.read_text().replace("/etc/", f"{folder}/")
-    (folder / "lib").write_text(text)
+def sh(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line after the library, in a shell that ends at an unset variable."""
+    (folder / "lib").write_text(LIB.read_text().replace("/etc/", f"{folder}/"))
     return subprocess.run(
-        ["sh", "-uc", f". ./lib; {line}"], cwd=folder, capture_output=True, text=True, check=False
+        ["sh", "-uc", f". ./lib; {line}"],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def test_the_settings_as_variables(tmp_path: Path) -> None:
-    (tmp_path / "default").mkdir()
-    (tmp_path / "default/gandi").write_text('CONFIG_NODHCP="eth0 eth1"\nGANDI_HOOK_DIR=/h\n')
-    line = 'load_config; echo "$CONFIG_NODHCP $GANDI_HOOK_DIR $GANDI_PLUGIN_DIR"'
-    assert sh(line, tmp_path).stdout == f"eth0 eth1 /h {tmp_path}/gandi/plugins.d\n"
+def test_the_settings_that_the_agent_passes_as_variables(tmp_path: Path) -> None:
+    file = SettingsFile(Host(tmp_path))
+    file.host.write(file.name, 'CONFIG_NODHCP="eth0 eth1"\nexport MINE=\'a "$b"\'\n')
+    (tmp_path / "settings").write_text(settings_text.shell_text(file))
+    line = (
+        'load_config; echo "$CONFIG_NODHCP,$CONFIG_DISK_ROOT,$GANDI_HOOK_DIR,$CONFIG_SSHD"; env | grep ^MINE'
+    )
+    done = sh(line, tmp_path, GANDI_SETTINGS=f"{tmp_path}/settings")
+    assert (done.stdout, done.stderr) == ('eth0 eth1,/srv,/etc/gandi/hooks/,1\nMINE=a "$b"\n', "")
+
+
+def test_run_by_hand_the_command_is_asked_for_them(tmp_path: Path) -> None:
+    command = tmp_path / "gandi-agent"
+    command.write_text("#!/bin/sh\n[ \"$*\" = 'config show --sh' ] && echo \"CONFIG_DISK_ROOT='/a b'\"\n")
+    command.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    # Also where what the agent passed cannot be read.
+    for passed in ({}, {"GANDI_SETTINGS": "/nothing"}):
+        done = sh('load_config; echo "$CONFIG_DISK_ROOT"', tmp_path, PATH=path, **passed)
+        assert (done.stdout, done.stderr) == ("/a b\n", "")
+    command.write_text("#!/bin/sh\nexit 3\n")
+    assert sh("load_config", tmp_path, PATH=path).returncode == 3
 
 
 def test_options_and_values(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Verbs that read what only root may read, and verbs that change something.
 _READING = ("plan", "disks", "resources", "collect-logs")
 _CHANGING = ("detach", "mount", "rerun", "clean", "apply")
-_ROOT = frozenset((*_READING, *_CHANGING, "adopt", "succeed", "daemon"))
+_ROOT = frozenset((*_READING, *_CHANGING, "adopt", "succeed", "withdraw", "daemon"))
 
 
 def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> int:
@@ -221,10 +221,20 @@ def _decompress_kernel(host: Host, chosen: Namespace) -> int:
     return kernel.decompress(host, chosen.file, setting=setting, force=chosen.force, quiet=chosen.quiet)
 
 
-def _take_over(host: Host, chosen: Namespace) -> int:
-    from agent.cli import adopt, succeed
+def _package_verb(host: Host, chosen: Namespace) -> int:
+    match chosen.verb:
+        case "adopt":
+            from agent.cli import adopt
 
-    return adopt.adopt(host) if chosen.verb == "adopt" else succeed.succeed(host)
+            return adopt.adopt(host)
+        case "succeed":
+            from agent.cli import succeed
+
+            return succeed.succeed(host)
+        case _:
+            from agent.cli import withdraw
+
+            return withdraw.withdraw(host)
 
 
 #: Verb -> function that runs it and returns the exit status. Each imports only what its verb needs.
@@ -246,8 +256,9 @@ _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
     "rerun": _rerun,
     "clean": _clean,
     "decompress-kernel": _decompress_kernel,
-    "adopt": _take_over,
-    "succeed": _take_over,
+    "adopt": _package_verb,
+    "succeed": _package_verb,
+    "withdraw": _package_verb,
     "run-stage": lambda host, chosen: _run_stage(host, chosen.stage),
     "run-step": lambda host, chosen: _run_step(host, chosen.step),
     "daemon": lambda host, _chosen: _daemon(host),

@@ -17,7 +17,7 @@ from agent.cli.arguments import make_parser
 
 ROOT = Path(__file__).parents[2]
 TOOL, FOLDER = ROOT / "tools/completions.py", ROOT / "completions"
-INTERNAL = {"daemon", "run-stage", "run-step", "adopt", "succeed", "ganeti"}
+INTERNAL = {"daemon", "run-stage", "run-step", "adopt", "succeed", "withdraw", "ganeti"}
 
 
 @pytest.fixture(scope="module")

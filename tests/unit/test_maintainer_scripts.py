@@ -28,7 +28,12 @@ def tree(tmp_path: Path) -> Path:
 
 def play(tree: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script with each path of its own below the tree."""
-    script = re.sub(r"(?<![\w}/.])/(?=etc/|run/|var/|usr/share/)", f"{tree}/", (DEBIAN / name).read_text())
+    return play_text(tree, (DEBIAN / name).read_text(), name, *arguments)
+
+
+def play_text(tree: Path, text: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same with a script's text."""
+    script = re.sub(r"(?<![\w}/.])/(?=etc/|run/|var/|usr/share/)", f"{tree}/", text)
     return subprocess.run(
         ["sh", "-c", script, name, *arguments], capture_output=True, text=True, check=False
     )
@@ -100,10 +105,10 @@ def test_settings_of_another_kind_are_left(tree: Path, there: str) -> None:
     assert target.exists() == (there == "link")
 
 
-@pytest.mark.parametrize("name", [SETTINGS, f"{SETTINGS}.dpkg-new", "etc/update-motd.d/15-gandi"])
+@pytest.mark.parametrize("name", [SETTINGS, f"{SETTINGS}.dpkg-new", "etc/ssh/.gandi-host-keys"])
 def test_a_purge_leaves_a_folder_and_does_the_rest(tree: Path, name: str) -> None:
     (tree / name / "mine").mkdir(parents=True)
-    others = {SETTINGS, "etc/update-motd.d/15-gandi"} - {name}
+    others = {SETTINGS, "etc/ssh/.gandi-host-keys"} - {name}
     for other in others:
         (tree / other).parent.mkdir(exist_ok=True)
         (tree / other).write_text("")

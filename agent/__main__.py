@@ -208,7 +208,15 @@ def _rerun(host: Host, _chosen: Namespace) -> int:
 def _clean(host: Host, chosen: Namespace) -> int:
     from agent.cli import clean
 
-    return clean.clean(clean.image_host(chosen.root) if chosen.root else host, dry_run=chosen.dry_run)
+    on = {
+        clean.LOGS: chosen.logs,
+        clean.KEYS: chosen.ssh_keys,
+        clean.USERS: chosen.users,
+        clean.ZERO: chosen.zero,
+    }
+    also = [name for name, is_on in on.items() if is_on]
+    there = clean.image_host(chosen.root) if chosen.root else host
+    return clean.clean(there, dry_run=chosen.dry_run, also=also)
 
 
 def _decompress_kernel(host: Host, chosen: Namespace) -> int:

@@ -48,11 +48,15 @@ class Account:
 
 def account(host: Host, name: str) -> Account | None:
     """Return the account with that name, or None."""
+    return next((one for one in accounts(host) if one.name == name), None)
+
+
+def accounts(host: Host) -> Iterator[Account]:
+    """Yield all accounts, in the order of passwd(5)."""
     for fields in _records(host, "/etc/passwd", 7):
         uid, gid = number(fields[2]), number(fields[3])
-        if fields[0] == name and uid is not None and gid is not None:
-            return Account(name, uid, gid, fields[5], fields[6])
-    return None
+        if uid is not None and gid is not None:
+            yield Account(fields[0], uid, gid, fields[5], fields[6])
 
 
 def password(host: Host, name: str) -> str | None:

@@ -130,6 +130,14 @@ def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:
     clean = verbs.add_parser("clean", help="remove what identifies this machine, to make an image of it")
     clean.add_argument("--root", type=Path, metavar="DIR", help="the system that is mounted there")
     clean.add_argument("--dry-run", action="store_true", help="show what would be done")
+    clean.add_argument(
+        "--logs", action="store_true", help="logs, histories, lists of packages, leases, seeds"
+    )
+    clean.add_argument("--ssh-keys", action="store_true", help="the keys that the agent gave to accounts")
+    clean.add_argument(
+        "--users", action="store_true", help="the accounts that the agent made, with their homes"
+    )
+    clean.add_argument("--zero", action="store_true", help="at last, zeros in the free blocks, or fstrim")
     kernel = verbs.add_parser("decompress-kernel", help="unpack kernels for the loader of a Xen PV machine")
     kernel.add_argument("file", nargs="*", metavar="FILE", help="default: those in /boot")
     kernel.add_argument("--force", action="store_true", help="also on a machine that does not need it")

@@ -2,7 +2,8 @@
 
 Removed is what identifies a machine: the agent's state, the delivered document, host keys and machine-id.
 What users installed, configured or created stays, and so do the network's files: the first boot of a new
-instance rewrites those.
+instance rewrites those. Options remove more: what the machine has logged, the agent's accounts and keys; and
+make free blocks empty, at the end, when all else is removed.
 """
 
 from __future__ import annotations
@@ -14,21 +15,28 @@ from agent import stages
 from agent.host import terminal, trees
 from agent.host.host import Host
 from agent.host.sysfs import listed
-from agent.lib.errors import ConfigError
+from agent.lib.errors import ConfigError, HostError
+from agent.lib.text import lines
+from agent.programs import command_line, ownership
 from agent.reader.common import archive_layout
-from agent.report import Outcome, changed, unchanged
+from agent.report import Outcome, changed, failed, guarded, unchanged
 from agent.state import json_file
 from agent.steps import hostkeys
+from agent.steps.plugins import enabled_programs
 from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     from agent.config.model import InstanceConfig
     from agent.report import Item
 
+#: What may be cleaned besides: the options of the command line.
+LOGS, KEYS, USERS, ZERO = "logs", "ssh-keys", "users", "zero"
+#: The operator's programs, and seconds for each.
+HOOKS, _HOOK_TIMEOUT = "/etc/gandi/clean.d", 120.0
 #: Seconds to wait for a stage that runs.
 _LOCK_TIMEOUT = 10.0
 MACHINE_ID = "/etc/machine-id"
@@ -48,25 +56,83 @@ def image_host(root: Path) -> Host:
     return host
 
 
-def clean(host: Host, *, dry_run: bool = False) -> int:
-    """Clean the system, print what was or would be done, and return 0."""
+def clean(host: Host, *, dry_run: bool = False, also: Collection[str] = ()) -> int:
+    """Clean the system, print what was or would be done, and return 0, or 1 if a part failed.
+
+    ``also``: LOGS, KEYS, USERS, ZERO. Raise ConfigError, before anything is changed, if an account that is
+    to be removed is in use.
+    """
     host.dry_run = dry_run
     # False when chrooted into an image.
     runs = not host.offline and host.exists("/run/systemd/system")
     if dry_run or not runs:
-        _clean(host)
-        return 0
+        return _clean(host, also)
     with stages.stage_lock(host, "clean", _LOCK_TIMEOUT):
-        _clean(host)
-    terminal.print_lines("power off now; the next boot is treated as a first boot")
-    return 0
+        status = _clean(host, also)
+    if not status:
+        terminal.print_lines("power off now; the next boot is treated as a first boot")
+    return status
 
 
-def _clean(host: Host) -> None:
-    for item in (*_remove_state(host), *host_keys(host), *machine_id(host)):
-        terminal.print_lines(
-            f"would be {item}" if host.dry_run and item.outcome is Outcome.CHANGED else item
-        )
+def _clean(host: Host, also: Collection[str]) -> int:
+    """Do each part and print its items. The records say which accounts are the agent's: as long as one is
+    left, they stay, and so does the rest.
+    """
+    if (USERS in also or KEYS in also) and not _print(host, _accounts(host, also)):
+        terminal.print_error("gandi-agent: clean ended here, so that it can be run again")
+        return 1
+    parts = [_remove_state(host), host_keys(host), machine_id(host)]
+    if LOGS in also:
+        from agent.image import traces
+
+        parts.append(traces.remove(host))
+    parts.append(_hooks(host, also))
+    if ZERO in also:
+        from agent.image import free_blocks
+
+        parts.append(guarded("free blocks", free_blocks.empty(host)))
+    done = [_print(host, part) for part in parts]
+    return int(not all(done))
+
+
+def _print(host: Host, items: Iterable[Item]) -> bool:
+    """Print each item as it is done; return False if one has failed."""
+    is_done = True
+    for item in items:
+        is_planned = host.dry_run and item.outcome is Outcome.CHANGED
+        terminal.print_lines(f"would be {item}" if is_planned else item)
+        is_done &= item.outcome is not Outcome.FAILED
+    return is_done
+
+
+def _accounts(host: Host, also: Collection[str]) -> Iterator[Item]:
+    """Remove the agent's accounts, or only its keys of accounts that stay."""
+    from agent.image import made_accounts
+
+    them = made_accounts.accounts(host) if USERS in also else []
+    made_accounts.refuse_if_used(host, them)
+    yield from made_accounts.remove_accounts(host, them)
+    if KEYS in also:
+        yield from made_accounts.remove_keys(host, them)
+
+
+def _hooks(host: Host, also: Collection[str]) -> Iterator[Item]:
+    """Run the operator's programs for this command, in byte order; one of an image in its sandbox."""
+    for name in enabled_programs(host, HOOKS):
+        path = f"{HOOKS}/{name}"
+        why, remedy = ownership.why_untrusted(os.path.realpath(host.path("/")), path)
+        if why:
+            yield failed(name, f"not run: {why}", remedy)
+            continue
+        head = host.read_bytes(path, limit=command_line.HEAD) or b""
+        argv = command_line.words(path, head, ())
+        try:
+            said = host.run(argv, timeout=_HOOK_TIMEOUT, environment={"GANDI_CLEAN": " ".join(sorted(also))})
+        except HostError as error:
+            yield failed(name, error.message, error.hint or "correct the program, and run the command again")
+        else:
+            terminal.print_lines(*(f"{name}: {line}" for line in lines(said.stdout + said.stderr)))
+            yield changed(name, "run")
 
 
 def _remove_state(host: Host) -> Iterator[Item]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from agent.config import nics
+from agent.lib import stored_record
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
 from agent.lib.records import asdict, dataclass, fields, replace
@@ -259,44 +260,12 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
         document = dict(given)
         if document.pop("version") > VERSION:
             raise ValueError("written by a newer agent")
-        return InstanceConfig(
-            identity=Identity(**document.pop("identity")),
-            nameservers=tuple(document.pop("nameservers")),
-            nics=tuple(nics.from_dict(nic) for nic in document.pop("nics")),
-            users=tuple(map(_user, document.pop("users"))),
-            scripts=tuple(map(_script, document.pop("scripts"))),
-            boot=tuple(map(_script, document.pop("boot"))),
-            files=tuple(File(**file) for file in document.pop("files")),
-            search=tuple(document.pop("search")),
-            metadata=tuple((name, value) for name, value in document.pop("metadata")),
-            groups=tuple(Group(one["name"], tuple(one["members"])) for one in document.pop("groups", ())),
-            deferred=tuple(File(**file) for file in document.pop("deferred", ())),
-            naming=Naming(**naming) if (naming := document.pop("naming", None)) else None,
-            sshd=_sshd(sshd) if (sshd := document.pop("sshd", None)) else None,
-            system=_system(document.pop("system", None)),
-            **document,
-        )
+        document["identity"] = Identity(**document["identity"])
+        document["nics"] = [nics.from_dict(nic) for nic in document["nics"]]
+        if document.get("system") is not None:
+            from agent.config import system
+
+            document["system"] = system.from_dict(document["system"])
+        return stored_record.from_dict(InstanceConfig, document, may_lack=_ADDED)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged document: {error}") from error
-
-
-def _system(given: dict[str, Any] | None) -> System | None:
-    if given is None:
-        return None
-    from agent.config import system
-
-    return system.from_dict(given)
-
-
-def _script(script: dict[str, Any]) -> Script:
-    return Script(**script | {"arguments": tuple(script["arguments"])})
-
-
-def _user(user: dict[str, Any]) -> User:
-    options = user.get("options")
-    made = {"options": AccountOptions(**options)} if options else {}
-    return User(**user | {name: tuple(user[name]) for name in ("keys", "groups", "sudo")} | made)
-
-
-def _sshd(sshd: dict[str, Any]) -> Sshd:
-    return Sshd(**sshd | {name: tuple(sshd[name]) for name in ("key_types", "certificates")})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from agent.lib import stored_record
 from agent.lib.records import asdict, dataclass
 
 TYPE_CHECKING = False
@@ -243,50 +244,4 @@ def _without(facts: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 def from_dict(nic: dict[str, Any]) -> Nic:
     """Return the NIC of a stored document, as ``model.from_dict``."""
-    made: dict[str, Any] = {
-        "kind": Kind(nic["kind"]),
-        "bond": _bond(nic["bond"]) if nic["bond"] else None,
-        "routes": tuple(_route(route) for route in nic["routes"]),
-        "rules": tuple(Rule(**rule) for rule in nic.get("rules", ())),
-        "match": _match(nic.get("match")),
-        "bridge": _bridge(nic.get("bridge")),
-        "options": _nic_options(nic.get("options")),
-    }
-    lists = {name: tuple(nic[name]) for name in ("addresses", "nameservers", "search", "ports")}
-    return Nic(**nic | made | lists)
-
-
-def _route(route: dict[str, Any]) -> Route:
-    options = route.get("options")
-    return Route(**route | {"options": RouteOptions(**options) if options else None})
-
-
-def _bond(bond: dict[str, Any]) -> Bond:
-    options = bond.get("options")
-    if options:
-        options = BondOptions(**options | {"arp_ip_target": tuple(options["arp_ip_target"])})
-    return Bond(**bond | {"options": options})
-
-
-def _match(match: dict[str, Any] | None) -> Match | None:
-    return Match(match["name"], tuple(match["drivers"])) if match else None
-
-
-def _bridge(bridge: dict[str, Any] | None) -> Bridge | None:
-    if not bridge:
-        return None
-    by_port = {key: tuple((port, of) for port, of in bridge[key]) for key in ("port_priority", "path_cost")}
-    return Bridge(**bridge | by_port)
-
-
-def _nic_options(options: dict[str, Any] | None) -> NicOptions | None:
-    if not options:
-        return None
-    local = options["link_local"]
-    made: dict[str, Any] = {
-        "dhcp4": Dhcp(**options["dhcp4"]) if options["dhcp4"] else None,
-        "dhcp6": Dhcp(**options["dhcp6"]) if options["dhcp6"] else None,
-        "addresses": tuple(AddressOptions(**one) for one in options["addresses"]),
-        "link_local": tuple(local) if local is not None else None,
-    }
-    return NicOptions(**options | made)
+    return stored_record.from_dict(Nic, nic, may_lack=_ADDED.keys())

@@ -5,14 +5,13 @@ Stored with the document (agent/config/model.py), and imported only for one that
 
 from __future__ import annotations
 
+from agent.lib import stored_record
 from agent.lib.records import asdict, dataclass, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, TypeVar
-
-    One = TypeVar("One")
+    from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +172,6 @@ class System:
     grow_root: bool = True
 
 
-#: The parts that are records.
-_PARTS: dict[str, type] = {
-    "keyboard": Keyboard,
-    "ntp": Ntp,
-    "ca_certs": CaCerts,
-    "swap": SwapFile,
-    "power": Power,
-    "phone_home": PhoneHome,
-}
-
-
 def to_dict(system: System) -> dict[str, Any]:
     """Return the record as a document of JSON's types, without what has its default."""
     plain = System()
@@ -202,33 +190,7 @@ def _asdict(value: Any) -> Any:
 
 def from_dict(given: Mapping[str, Any]) -> System:
     """Return the record of ``to_dict``'s document; lists may be tuples. Raise TypeError if it is damaged."""
-    found = dict(given)
-    for name, of in _PARTS.items():
-        if name in found:
-            found[name] = _record(of, found[name])
-    if "packages" in found:
-        packages = dict(found["packages"])
-        names = tuple(_record(Package, one) for one in packages.pop("names"))
-        found["packages"] = Packages(names, **packages)
-    if "apt" in found:
-        apt = dict(found["apt"])
-        sources = tuple(_record(AptSource, one) for one in apt.pop("sources"))
-        for name in ("proxies", "mirrors"):
-            apt[name] = tuple((kind, url) for kind, url in apt[name])
-        found["apt"] = Apt(sources, **apt)
-    if "tables" in found:
-        found["tables"] = tuple(
-            PartitionTable(**one | {"parts": tuple((percent, of) for percent, of in one["parts"])})
-            for one in found["tables"]
-        )
-    for name, of in (("filesystems", Filesystem), ("mounts", Mount)):
-        if name in found:
-            found[name] = tuple(_record(of, one) for one in found[name])
-    return System(**found)
-
-
-def _record(of: type[One], given: Mapping[str, Any]) -> One:
-    return of(**{name: tuple(one) if isinstance(one, list) else one for name, one in given.items()})
+    return stored_record.from_dict(System, given)
 
 
 def merged(first: System | None, more: System) -> System:

@@ -44,6 +44,10 @@ class Stage(StrEnum):
     POSTBOOT = "postboot"
 
 
+#: The fields of the configuration that few documents have.
+_RARE = ("system", "deferred")
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step. ``entry_point`` is ``module:function``; the function takes a Context and yields Items."""
@@ -57,8 +61,6 @@ class Step:
     #: Field of the configuration that it works from (``system.ntp``: of a part of it); where that is empty,
     #: the step is not imported.
     config_field: str = ""
-    #: Few documents have that field: without it, the step is in no report.
-    rare: bool = False
     #: The beginning of the names of items that it withdraws: with one that is recorded the step also runs
     #: without that field.
     withdraws: str = ""
@@ -66,6 +68,11 @@ class Step:
     setup: bool = False
     #: Runs also for an image that is not booted (``apply --root``).
     offline: bool = False
+
+    @property
+    def rare(self) -> bool:
+        """Whether few documents have its part: without it, the step is in no report."""
+        return self.config_field.partition(".")[0] in _RARE
 
     def function(self) -> Callable[[Context], Iterable[Item]]:
         """Import the step's module and return its function."""
@@ -106,17 +113,12 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
             "partition tables",
             "agent.steps.filesystems:apply_tables",
             config_field="system.tables",
-            rare=True,
             offline=True,
         ),
         Step(
-            "filesystems",
-            "agent.steps.filesystems:apply",
-            config_field="system.filesystems",
-            rare=True,
-            offline=True,
+            "filesystems", "agent.steps.filesystems:apply", config_field="system.filesystems", offline=True
         ),
-        Step("mounts", "agent.steps.mounts:apply", config_field="system.mounts", rare=True, offline=True),
+        Step("mounts", "agent.steps.mounts:apply", config_field="system.mounts", offline=True),
         Step("ssh", "agent.steps.ssh:apply", settings=("sshd",), needs_config=True),
         Step("bootstrap.d", "agent.steps.plugins:bootstrap"),
     ),
@@ -128,42 +130,19 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
         Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
         Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),
         Step("timezone", "agent.steps.timezone:apply", settings=("timezone",), setup=True, offline=True),
-        Step("locale", "agent.steps.locale:apply", config_field="system.locale", rare=True, offline=True),
-        Step(
-            "keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", rare=True, offline=True
-        ),
-        Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", rare=True, offline=True),
-        Step(
-            "ca certificates",
-            "agent.steps.ca_certs:apply",
-            config_field="system.ca_certs",
-            rare=True,
-            offline=True,
-        ),
-        Step(
-            "swap file", "agent.steps.swap_file:apply", config_field="system.swap", rare=True, offline=True
-        ),
-        Step(
-            "apt",
-            "agent.steps.apt:apply",
-            config_field="system.apt",
-            rare=True,
-            withdraws="apt:",
-            offline=True,
-        ),
+        Step("locale", "agent.steps.locale:apply", config_field="system.locale", offline=True),
+        Step("keyboard", "agent.steps.keyboard:apply", config_field="system.keyboard", offline=True),
+        Step("ntp", "agent.steps.ntp:apply", config_field="system.ntp", offline=True),
+        Step("ca certificates", "agent.steps.ca_certs:apply", config_field="system.ca_certs", offline=True),
+        Step("swap file", "agent.steps.swap_file:apply", config_field="system.swap", offline=True),
+        Step("apt", "agent.steps.apt:apply", config_field="system.apt", withdraws="apt:", offline=True),
         Step("motd", "agent.steps.motd:apply", settings=("motd",), setup=True),
         Step("plugins", "agent.steps.plugins:plugins"),
         Step("post-vm-config", "agent.steps.plugins:hook"),
     ),
     Stage.POSTBOOT: (
         Step("root disk", "agent.disks.growth.root:grow_all", settings=("grow_root",)),
-        Step(
-            "deferred files",
-            "agent.steps.files:apply_deferred",
-            config_field="deferred",
-            rare=True,
-            offline=True,
-        ),
+        Step("deferred files", "agent.steps.files:apply_deferred", config_field="deferred", offline=True),
         Step("scripts", "agent.steps.script:apply", needs_config=True, offline=True),
         Step("kernel images", "agent.steps.kernel:apply"),
         Step("fsck", "agent.steps.fsck:apply", settings=("fsck",), setup=True),

@@ -136,6 +136,13 @@ class Draft:
         """Add one problem."""
         self.problems.append(Problem(path, message, hint, severity))
 
+    def add_refused(self, path: str, error: ValueError, *, lost: str = "left out") -> None:
+        """Add the problem of a value that its reader refused; ``lost`` says what that costs, "" only the
+        value.
+        """
+        what, _, hint = str(error).partition("; ")
+        self.add_problem(path, f"{what}: {lost}" if lost else what, hint)
+
     def add_problems(self, document: str, problems: Iterable[Problem]) -> None:
         """Add the problems of a document, each path prefixed with its name."""
         self.problems.extend(replace(problem, path=f"{document}: {problem.path}") for problem in problems)
@@ -210,8 +217,7 @@ class Draft:
         try:
             hashed, locked = password_hashes.shadow_field(written)
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            self.add_problem(path, what, hint)
+            self.add_refused(path, error, lost="")
         else:
             if hashed is None:
                 options = AccountOptions(lock=written)

@@ -62,6 +62,11 @@ def word(value: object) -> str:
     return str(value) if isinstance(value, int | float) else text(value)
 
 
+def raw(value: object) -> object:
+    """Return the value as it is written, to be read later or only named."""
+    return value
+
+
 def number_or_text(value: object) -> str:
     """Return text, also given as a whole number; None becomes ""."""
     is_number = isinstance(value, int) and not isinstance(value, bool)

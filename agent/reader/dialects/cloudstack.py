@@ -113,6 +113,5 @@ class _Drive:
         try:
             return reader(said.get(key, ""))
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            self.draft.add_problem(f"{key}.txt", what, hint)
+            self.draft.add_refused(f"{key}.txt", error, lost="")
             return ""

@@ -12,7 +12,7 @@ from agent.lib import public_key
 from agent.lib.records import dataclass
 from agent.lib.text import WHITE
 from agent.reader.common import fields, password_hashes, values
-from agent.reader.common.lenient import ITSELF, part, parts, unused, value
+from agent.reader.common.lenient import part, parts, unused, value
 from agent.reader.common.merge import DEFAULT, PasswordForm
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED
 from agent.reader.common.values import Choice, Whole
@@ -173,7 +173,6 @@ class GroupEntry:
 
 
 unused(Password)
-unused(Passwords, unknown=ITSELF)
 unused(GroupEntry)
 
 
@@ -301,8 +300,7 @@ def _add_passwords(found: Accounts, name: str, draft: Draft) -> None:
             if account is None:
                 raise ValueError("no account; write NAME:PASSWORD")
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(path, what, hint)
+            draft.add_refused(path, error, lost="")
             continue
         if password in RANDOM:
             draft.add_problem(path, *_NOT_RANDOM)

@@ -191,8 +191,7 @@ def _add_files(files: list[Written | None], name: str, draft: Draft) -> None:
         try:
             content, file = _unpacked(written.content, written.encoding), _file(written)
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(at, f"{what}: left out", hint)
+            draft.add_refused(at, error)
             continue
         place = written.path, written.defer
         if file.append and place in found:

@@ -86,15 +86,13 @@ def tables(
     """Return the partition tables; each invalid one is left out and reported."""
     made: list[system.PartitionTable] = []
     for key, one in (found or {}).items():
-        path = f"{name}: disk_setup.{shown(key)}"
         try:
             device = written_as.device(key)
             if one:
                 _refuse_unstable(device, overwrite=one.overwrite)
                 made.append(_table(device, one))
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(path, f"{what}: left out", hint)
+            draft.add_refused(f"{name}: disk_setup.{shown(key)}", error)
     return tuple(made)
 
 
@@ -131,8 +129,7 @@ def filesystems(
         try:
             _refuse_unstable(one.device, overwrite=one.overwrite)
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(f"{name}: fs_setup[{place}]", f"{what}: left out", hint)
+            draft.add_refused(f"{name}: fs_setup[{place}]", error)
         else:
             made.append(
                 system.Filesystem(one.device, one.filesystem, one.label, one.partition, one.overwrite)

@@ -105,8 +105,7 @@ def _add_host_keys(keys: dict[str, str | None], path: str, draft: Draft) -> tupl
                 raise ValueError("not a host key; write for example ed25519_private")
             content = _checked(content.strip(WHITE), kind, of)
         except ValueError as error:
-            what, _, hint = str(error).partition("; ")
-            draft.add_problem(f"{path}.{key[:40]}", f"{what}: left out", hint)
+            draft.add_refused(f"{path}.{key[:40]}", error)
             continue
         mode, end = _FILES[of]
         file = f"/etc/ssh/ssh_host_{kind}_key{end}"

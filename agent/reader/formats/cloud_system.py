@@ -163,7 +163,6 @@ class SystemKeys(cloud_ssh.Ssh):
     vendor_data: VendorData | None = part(VendorData)
 
 
-unused(Keyboard, unknown=ITSELF)
 unused(
     Ntp,
     refused={

@@ -50,11 +50,6 @@ def name(written: object) -> str | None:
     return "lo" if fields.stripped(written) == "lo" else network_fields.optional_name(written)
 
 
-def raw(written: object) -> object:
-    """Return the options of a bond or bridge, which are read later."""
-    return written
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """``config[]``: a device, resolvers, or a route."""
@@ -70,7 +65,7 @@ class Entry:
     wakeonlan: bool | None = value(values.boolean, None)
     bond_interfaces: list[str | None] | None = parts(values.line, split=True)
     bridge_interfaces: list[str | None] | None = parts(values.line, split=True)
-    params: Any = value(raw, None)
+    params: Any = value(values.raw, None)
     vlan_link: str = value(values.line, "")
     vlan_id: int | None = value(network_fields.VLAN, None)
     interface: str | None = value(values.line, None, exact=True)
@@ -239,9 +234,8 @@ class _Reading:
                 return False
             said = {}
         if entry.type == "bond":
-            bond = ifupdown_options.bond(said, place, problems)
+            bond = ifupdown_options.bond(said, place, problems, of=f"{self.document_name}: {path}")
             if bond is None:
-                self.report(path, "a bond with an unknown mode: left out", "correct its mode")
                 return False
             link.nic = replace(link.nic, bond=ifupdown_options.to_bond(bond))
             link.ports = tuple(port for port in entry.bond_interfaces or () if port)

@@ -161,14 +161,17 @@ unused(
 )
 
 
-def bond(written: dict[str, Any], path: str, problems: list[Problem]) -> BondParams | None:
-    """Return the options of a bond; None if its mode cannot be read: with another one the switch may not
-    work.
+def bond(written: dict[str, Any], path: str, problems: list[Problem], *, of: str = "") -> BondParams | None:
+    """Return the options of the bond at the path ``of`` (by default theirs); None and a problem if its mode
+    cannot be read: with another one the switch may not work.
     """
     bare = _bare("bond", written)
     found, wrong = validate(BondParams, {name: written[key] for name, key in bare.items()})
     problems += _spelled(wrong, bare, path)
-    return None if any(one.path == "mode" and one.is_error for one in wrong) else found
+    if any(one.path == "mode" and one.is_error for one in wrong):
+        problems.append(Problem(of or path, "a bond with an unknown mode: left out", "correct its mode"))
+        return None
+    return found
 
 
 def bridge(written: dict[str, Any], path: str, problems: list[Problem]) -> BridgeParams:

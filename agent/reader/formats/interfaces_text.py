@@ -241,9 +241,6 @@ class _Network:
             elif device in self._bonds or device in self._ports:
                 bond = ifupdown_options.bond(self._bonds.get(device, {}), where, problems)
                 if bond is None:
-                    self.draft.add_problem(
-                        where, "a bond with an unknown mode: left out", "correct its mode"
-                    )
                     del self.links[device]
                     continue
                 link.nic = replace(link.nic, kind=Kind.BOND, bond=ifupdown_options.to_bond(bond))

@@ -174,8 +174,7 @@ def interface(
             raise ValueError("a netmask that contradicts the address's prefix; write one of them")
         return ipaddress.ip_interface(f"{host}/{lengths[0] if lengths else _PREFIXES[of]}")
     except ValueError as error:
-        what, _, hint = str(error).partition("; ")
-        draft.add_problem(f"{path}.{at}", f"{what}: left out", hint)
+        draft.add_refused(f"{path}.{at}", error)
         return None
 
 
@@ -279,8 +278,7 @@ def route(said: SubnetRoute, path: str, draft: Draft) -> Route | None:
         if said.type in _ROUTE_TYPES and said.gateway is not None:
             raise ValueError(f"a route of type {said.type} with a gateway; remove one of them")
     except ValueError as error:
-        what, _, hint = str(error).partition("; ")
-        draft.add_problem(path, f"{what}: left out", hint)
+        draft.add_refused(path, error)
         return None
     kind = said.type if said.type in _ROUTE_TYPES else "unicast"
     return Route(destination, str(said.gateway) if said.gateway else None, metric=said.metric, type=kind)

@@ -197,11 +197,6 @@ class VlanDevice(Device):
     link: str = value(values.line, "")
 
 
-def anything(written: object) -> object:
-    """Return an entry of a section that is not supported."""
-    return written
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The document."""
@@ -211,14 +206,14 @@ class Plan:
     bonds: dict[str, BondDevice | None] | None = named(BondDevice)
     bridges: dict[str, BridgeDevice | None] | None = named(BridgeDevice)
     vlans: dict[str, VlanDevice | None] | None = named(VlanDevice)
-    vrfs: dict[str, object] | None = named(anything)
-    tunnels: dict[str, object] | None = named(anything)
-    wifis: dict[str, object] | None = named(anything)
-    modems: dict[str, object] | None = named(anything)
-    dummy_devices: dict[str, object] | None = named(anything)
-    virtual_ethernets: dict[str, object] | None = named(anything)
-    nm_devices: dict[str, object] | None = named(anything)
-    xfrm_interfaces: dict[str, object] | None = named(anything)
+    vrfs: dict[str, object] | None = named(values.raw)
+    tunnels: dict[str, object] | None = named(values.raw)
+    wifis: dict[str, object] | None = named(values.raw)
+    modems: dict[str, object] | None = named(values.raw)
+    dummy_devices: dict[str, object] | None = named(values.raw)
+    virtual_ethernets: dict[str, object] | None = named(values.raw)
+    nm_devices: dict[str, object] | None = named(values.raw)
+    xfrm_interfaces: dict[str, object] | None = named(values.raw)
 
 
 _HARMLESS = {
@@ -274,6 +269,5 @@ unused(Match)
 unused(PlanRoute, unsupported={"advertised_mss": "the segment size follows the MTU"})
 unused(Policy)
 for _options in (Nameservers, Overrides, BondParameters, BridgeParameters):
-    unused(_options, unknown=ITSELF)
-unused(RaOverrides, unsupported={"use_domains": "domains of router advertisements"}, unknown=ITSELF)
+    unused(RaOverrides, unsupported={"use_domains": "domains of router advertisements"}, unknown=ITSELF)
 unused(Plan, harmless={"renderer": _RENDERER}, refused=_REFUSED, unknown=ITSELF)

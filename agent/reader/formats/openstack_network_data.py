@@ -42,11 +42,6 @@ def kind(written: object) -> str:
     return fields.stripped(written).lower()
 
 
-def raw(written: object) -> object:
-    """Return the value of a bond's option, which is read later."""
-    return written
-
-
 def label(written: object) -> str:
     """Return a name of a link, also given as a number."""
     return values.line(values.word(written))
@@ -63,10 +58,10 @@ class DataLink:
     name: str | None = value(network_fields.optional_name, None)
     ethernet_mac_address: str | None = value(fields.mac, None, exact=True)
     mtu: int | None = value(network_fields.MTU, None)
-    bond_mode: Any = value(raw, None)
+    bond_mode: Any = value(values.raw, None)
     bond_links: list[str | None] | None = parts(label)
-    bond_miimon: Any = value(raw, None)
-    bond_xmit_hash_policy: Any = value(raw, None)
+    bond_miimon: Any = value(values.raw, None)
+    bond_xmit_hash_policy: Any = value(values.raw, None)
     vlan_id: int | None = value(network_fields.VLAN, None)
     vlan_link: str = value(label, "")
     vlan_mac_address: str | None = value(fields.mac, None)
@@ -82,9 +77,6 @@ class DataService:
     type: str = value(kind)
     address: fields.IP | None = value(fields.optional_resolver, None)
     search: list[str | None] | None = parts(network_fields.search_domain, split=True)
-
-
-unused(DataService, unknown=ITSELF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +132,6 @@ class NetworkData:
     links: list[DataLink | None] | None = parts(DataLink)
     networks: list[DataNetwork | None] | None = parts(DataNetwork)
     services: list[DataService | None] | None = parts(DataService)
-
-
-unused(NetworkData, unknown=ITSELF)
 
 
 def read(document: dict[str, Any], name: str, draft: Draft) -> None:
@@ -259,9 +248,6 @@ def _link(
             {"bond_mode": "active-backup"} | said | options, f"{document}: {path}", draft.problems
         )
         if bond is None:
-            draft.add_problem(
-                f"{document}: {path}", "a bond with an unknown mode: left out", "correct its mode"
-            )
             return None
         made.nic = replace(made.nic, bond=ifupdown_options.to_bond(bond))
         made.ports = tuple(port for port in link.bond_links or () if port is not None)

@@ -128,7 +128,7 @@ def _read(part: Part, data: _UserData, depth: int) -> None:
             _use(part, kind, data)
             return
     except ValueError as error:
-        _report(part.name, data.draft, error)
+        data.draft.add_refused(part.name, error)
         return
     for inner in _parts(part, kind, data, depth):
         _read(inner, data, depth + 1)
@@ -164,11 +164,6 @@ def _use(part: Part, kind: str, data: _UserData) -> None:
         if kind:
             what, hint = f"of the type {shown(kind)}, which is not supported: left out", _TYPES
         draft.add_problem(part.name, what, hint, severity=UNSUPPORTED)
-
-
-def _report(name: str, draft: Draft, error: ValueError) -> None:
-    what, _, hint = str(error).partition("; ")
-    draft.add_problem(name, f"{what}: left out", hint)
 
 
 def _unpack(part: Part, data: _UserData) -> None:
@@ -302,7 +297,7 @@ def _config(part: Part, data: _UserData) -> None:
             rules = cloud_config_merge.rules(document, part.merge_type)
             is_ours = _is_for_this_machine(part, part.launch_index or next(iter(index), ""), data)
         except ValueError as error:
-            _report(name, data.draft, error)
+            data.draft.add_refused(name, error)
             is_ours = False
         if is_ours:
             data.configs.append((name, document, rules))

@@ -14,6 +14,7 @@ import stat
 import time
 
 from agent.accounts import passwd
+from agent.host.chroot_path import unfollowed
 from agent.host.sysfs import listed
 from agent.lib import text
 from agent.lib.errors import ConfigError, HostError
@@ -220,8 +221,7 @@ def _is_partial(host: Host, copy: str, content: bytes) -> bool:
     blocks, as ext4 may write a file's size to the disk before its blocks.
     """
     try:
-        folder, _, name = copy.rpartition("/")
-        info = os.lstat(os.path.join(host.path(folder), name))
+        info = os.lstat(unfollowed(host, copy))
     except FileNotFoundError:
         return True
     if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size != len(content):

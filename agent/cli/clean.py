@@ -13,6 +13,7 @@ import re
 
 from agent import stages
 from agent.host import terminal, trees
+from agent.host.chroot_path import unfollowed
 from agent.host.host import Host
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
@@ -174,6 +175,6 @@ def machine_id(host: Host) -> Iterator[Item]:
     it does if the file is missing or contains "uninitialized" (machine-id(5)).
     """
     empty = host.write(MACHINE_ID, b"", mode=0o444)
-    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")):
+    if not os.path.islink(unfollowed(host, _DBUS_MACHINE_ID)):
         empty |= host.remove(_DBUS_MACHINE_ID)
     yield (changed if empty else unchanged)("machine-id", "empty: the first boot makes one")

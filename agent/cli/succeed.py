@@ -14,6 +14,7 @@ import re
 import stat
 
 from agent.host import trees
+from agent.host.chroot_path import link_target, unfollowed
 from agent.host.sysfs import listed
 from agent.host.terminal import print_lines
 from agent.lib.text import WHITE, lines, words
@@ -105,9 +106,8 @@ def _below(host: Host, folder: str) -> list[str]:
 
 def _is_file(host: Host, name: str) -> bool:
     """Return whether it is a regular file, and no link."""
-    folder, _, last = name.rpartition("/")
     try:
-        return stat.S_ISREG(os.lstat(os.path.join(host.path(folder), last)).st_mode)
+        return stat.S_ISREG(os.lstat(unfollowed(host, name)).st_mode)
     except OSError:
         return False
 
@@ -138,11 +138,10 @@ def _remove_or_rename(host: Host, name: str, md5: str | None) -> None:
 def _free_name(host: Host, name: str, data: bytes) -> str:
     """Return the first of name, name.1, ... that is free, or has this content from an interrupted run."""
     names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
-    folder = host.path(OLD)
     return next(
         candidate
         for candidate in names
-        if not os.path.lexists(os.path.join(folder, os.path.basename(candidate)))
+        if not os.path.lexists(unfollowed(host, candidate))
         or (_is_file(host, candidate) and host.read_bytes(candidate) == data)
     )
 
@@ -167,13 +166,12 @@ def _unlink(host: Host) -> None:
 def _remove_links(host: Host, folder: str, pattern: re.Pattern[str], *, only_old: bool = False) -> None:
     """Remove matching links; with ``only_old`` only those to the old package's folder of units."""
     for name in listed(host, folder):
-        path = os.path.join(host.path(folder), name)
-        if not pattern.fullmatch(name) or not os.path.islink(path):
+        target = link_target(host, f"{folder}/{name}")
+        if not pattern.fullmatch(name) or target is None:
             # The helper's copies of links are empty files.
             if folder.startswith(_HELPER + "/") and pattern.fullmatch(name):
                 host.remove(f"{folder}/{name}")
             continue
-        target = os.readlink(path)
         if target == "/dev/null" or (only_old and not target.startswith(_SHARE)):
             continue  # masked, by the administrator or by the old package's removal: kept
         host.remove(f"{folder}/{name}")

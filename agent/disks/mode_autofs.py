@@ -19,6 +19,7 @@ from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
 from agent.disks.base.record import DiskState, Records, exclusive, renewed
 from agent.disks.policy import identity
 from agent.disks.usage import holders
+from agent.host.chroot_path import link_target
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import replace
@@ -172,7 +173,7 @@ def _switch_off(ctx: Context) -> Iterator[Item]:
     host, folder, is_first = ctx.host, root(ctx.host), _state(ctx.host) != _State.LEAVING
     if is_first:
         was_started = host.exists(_STARTED)
-        if _linked(host):
+        if link_target(host, LINK) == SHIPPED:
             host.remove(LINK)
         host.remove(MAP)
         host.write(_ON, _State.LEAVING)
@@ -228,14 +229,7 @@ def _state(host: Host) -> str:
     """Return the mode's state. "former": nothing was done in this boot, but the link of an earlier one is
     left; it is neither ON nor OUT, so ``switch`` acts.
     """
-    return host.read(_ON) or ("former" if _linked(host) else _State.OUT)
-
-
-def _linked(host: Host) -> bool:
-    try:
-        return os.readlink(host.path(os.path.dirname(LINK)) + "/gandi.autofs") == SHIPPED
-    except OSError:
-        return False
+    return host.read(_ON) or ("former" if link_target(host, LINK) == SHIPPED else _State.OUT)
 
 
 def _is_mounted(host: Host, mountpoint: str) -> bool:

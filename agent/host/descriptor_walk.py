@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 
+from agent.host.chroot_path import LINKS_FOLLOWED, parts
 from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-_LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 #: O_PATH only needs permission to search, and has no effect on what is opened.
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
@@ -194,7 +194,7 @@ def walk(root: str, name: str, *, follow: bool = True, make: bool = False) -> Pl
 
 
 def _go(place: Place, name: str, *, follow: bool, make: bool) -> None:
-    pending, links = _parts(name), 0
+    pending, links = parts(name), 0
     while pending:
         part = pending.pop()
         if part == "..":
@@ -205,12 +205,12 @@ def _go(place: Place, name: str, *, follow: bool, make: bool) -> None:
             return
         else:
             links += 1
-            if links > _LINKS_FOLLOWED:
+            if links > LINKS_FOLLOWED:
                 raise HostError(f"{name}: too many symbolic links")
             target = _target(place, part)
             if target.startswith("/"):
                 place.close_to_depth(1)
-            pending.extend(_parts(target))
+            pending.extend(parts(target))
     place.name, place.info = ".", os.fstat(place.folder)
 
 
@@ -244,7 +244,3 @@ def _by_fuse(devices: set[int]) -> bool:
         return False
     # proc_pid_mountinfo(5): the number is the third field, the type is the first after the separator.
     return any(line[2] in numbers and line[line.index(b"-") + 1].startswith(b"fuse") for line in fields)
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.split("/") if part not in ("", ".")][::-1]

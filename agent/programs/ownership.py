@@ -11,6 +11,8 @@ import errno
 import os
 import stat
 
+from agent.host.chroot_path import LINKS_FOLLOWED, parts
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,7 +22,6 @@ _ATTRIBUTE = "system.posix_acl_access"
 _VERSION, _HEAD, _ENTRY = 2, 4, 8
 _USER, _GROUP_OBJ, _GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 _WRITE = 2
-_LINKS_FOLLOWED = 40  # as the kernel's MAXSYMLINKS
 
 
 def why_untrusted(root: str, name: str) -> tuple[str, str]:
@@ -105,7 +106,7 @@ def _named(granted: set[tuple[int, int]], users: Collection[int], groups: Collec
 
 def _path_components(root: str, name: str) -> list[str]:
     """Return each folder and link on the path to a file, and the file, by paths that contain no links."""
-    found, done, pending, links = dict.fromkeys([root]), list[str](), _parts(name), 0
+    found, done, pending, links = dict.fromkeys([root]), list[str](), parts(name), 0
     while pending:
         part = pending.pop()
         if part == "..":
@@ -117,14 +118,10 @@ def _path_components(root: str, name: str) -> list[str]:
             done.append(part)
             continue
         links += 1
-        if links > _LINKS_FOLLOWED:
+        if links > LINKS_FOLLOWED:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = os.readlink(place)
         if target.startswith("/"):
             done.clear()
-        pending += _parts(target)
+        pending += parts(target)
     return list(found)
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.split("/") if part not in ("", ".")][::-1]

@@ -12,6 +12,7 @@ import time
 
 from agent.block import storage, unresponsive
 from agent.block.transport import why_not_platform_disk
+from agent.host.chroot_path import unfollowed
 from agent.host.sysfs import devnode
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
@@ -94,9 +95,8 @@ def why_disabled(ctx: Context) -> str:
 
 def needs_signature(host: Host) -> bool:
     """Return whether only signed documents are applied: TRUSTED_KEYS is there, in whatever state."""
-    folder, _, name = TRUSTED_KEYS.rpartition("/")
     try:
-        os.lstat(f"{host.path(folder)}/{name}")
+        os.lstat(unfollowed(host, TRUSTED_KEYS))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -7,10 +7,9 @@ the next boot does not wait for a console that is gone by then.
 
 from __future__ import annotations
 
-import os
 import re
 
-from agent.host.sysfs import attribute, listed
+from agent.host.sysfs import attribute
 from agent.lib.text import words
 from agent.report import changed, kept, skipped, unchanged
 from agent.systemd import units
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.context import Context
-    from agent.host.host import Host
     from agent.report import Item
 
 _ACTIVE = "/sys/class/tty/console/active"
@@ -47,7 +45,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     for unit in dict.fromkeys(map(_unit, consoles)):
         if units.is_masked(host, unit) or units.is_masked(host, _template(unit)):
             yield kept(unit)
-        elif _wanted(host, unit):
+        elif units.is_wanted(host, unit, *_FOLDERS):
             yield unchanged(unit)
         elif not host.exists(f"{_TEMPLATES}/{_template(unit)}"):
             yield skipped(unit, f"there is no {_template(unit)}")
@@ -66,13 +64,3 @@ def _unit(console: str) -> str:
 
 def _template(unit: str) -> str:
     return f"{unit.partition('@')[0]}@.service"
-
-
-def _wanted(host: Host, unit: str) -> bool:
-    for folder in _FOLDERS:
-        for name in listed(host, folder):
-            if name.endswith(".wants") and os.path.lexists(
-                os.path.join(host.path(f"{folder}/{name}"), unit)
-            ):
-                return True
-    return False

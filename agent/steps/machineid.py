@@ -11,6 +11,7 @@ import os
 import re
 import time
 
+from agent.host.chroot_path import unfollowed
 from agent.lib.text import WHITE
 from agent.report import changed, skipped, unchanged
 from agent.state import regenerate
@@ -44,7 +45,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     new = random_id()
     host.write(FILE, f"{new}\n", mode=0o444)
-    if not os.path.islink(os.path.join(host.path("/var/lib/dbus"), "machine-id")) and host.exists(DBUS):
+    if not os.path.islink(unfollowed(host, DBUS)) and host.exists(DBUS):
         host.write(DBUS, f"{new}\n")
     if host.live:
         _move_journal(host, old, new)

@@ -6,9 +6,9 @@ at each boot. The text comes from the package's gandi-motd and a template that t
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
+from agent.host.chroot_path import link_target
 from agent.report import skipped
 
 TYPE_CHECKING = False
@@ -49,7 +49,5 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def _live(host: Host) -> str | None:
     """Return the link's target, "" for anything else in its place, None if there is nothing."""
-    path = os.path.join(host.path(TEXTS), os.path.basename(LINK))
-    if os.path.islink(path):
-        return os.readlink(path)
-    return "" if os.path.exists(path) else None
+    target = link_target(host, LINK)
+    return "" if target is None and host.exists(LINK) else target

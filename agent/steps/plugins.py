@@ -10,6 +10,7 @@ import os
 import re
 import time
 
+from agent.host.chroot_path import unfollowed
 from agent.report import failed
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ def plugins(ctx: Context) -> Iterator[Item]:
     """Run the plugins of GANDI_PLUGIN_DIR; first link the shell library if nothing is in its place."""
     folder = ctx.settings.plugin_dir.rstrip("/")
     names = enabled_programs(ctx.host, folder)
-    if names and not os.path.lexists(_unfollowed(ctx.host)):
+    if names and not os.path.lexists(unfollowed(ctx.host, LIB)):
         ctx.host.symlink(LIB, SHIPPED_LIB)
     yield from _run(ctx, folder, names, "gandi-plugin", "config")
 
@@ -86,7 +87,3 @@ def _run(ctx: Context, folder: str, names: list[str], unit: str, stage: str) -> 
 
 def _executable(path: str) -> bool:
     return os.path.isfile(path) and bool(os.stat(path).st_mode & 0o111)
-
-
-def _unfollowed(host: Host) -> str:
-    return os.path.join(host.path(os.path.dirname(LIB)), os.path.basename(LIB))

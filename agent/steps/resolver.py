@@ -7,8 +7,7 @@ edited; lines of a kind that the document says nothing about stay.
 
 from __future__ import annotations
 
-import os
-
+from agent.host.chroot_path import link_target
 from agent.lib.records import dataclass
 from agent.lib.text import lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, active_manager
@@ -179,10 +178,7 @@ def _lines(text: str, kinds: set[str], *, ours: bool) -> str:
 
 def _link(host: Host) -> str:
     """Return the link target of /etc/resolv.conf, "" if it is a file or missing."""
-    try:
-        return os.readlink(os.path.join(host.path("/etc"), "resolv.conf"))
-    except OSError:
-        return ""
+    return link_target(host, RESOLV_CONF) or ""
 
 
 def _by_resolved(host: Host) -> bool:

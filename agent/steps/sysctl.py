@@ -6,8 +6,7 @@ systemd applies both at each boot; this step applies them only when one of them 
 
 from __future__ import annotations
 
-import os
-
+from agent.host.chroot_path import link_target
 from agent.report import Outcome, changed
 
 TYPE_CHECKING = False
@@ -70,9 +69,8 @@ def _file(ctx: Context) -> Item:
 
 
 def _customers(host: Host) -> Item | None:
-    link = os.path.join(host.path("/etc"), LINK.removeprefix("/etc/"))
     if host.exists(CUSTOMERS):
         return changed("sysctl.conf", CUSTOMERS) if host.symlink(LINK, CUSTOMERS) else None
-    if os.path.islink(link) and os.readlink(link) == CUSTOMERS and host.remove(LINK):
+    if link_target(host, LINK) == CUSTOMERS and host.remove(LINK):
         return changed("sysctl.conf", "gone")
     return None

@@ -6,9 +6,9 @@ Gandi's archive, Europe/Paris, unless the image has another one. Otherwise nothi
 
 from __future__ import annotations
 
-import os
 import re
 
+from agent.host.chroot_path import link_target
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
 from agent.report import kept, skipped
@@ -76,10 +76,8 @@ def _wanted(ctx: Context) -> Wanted | None:
 
 
 def _live(host: Host) -> str | None:
-    try:
-        return os.readlink(os.path.join(host.path("/etc"), "localtime")).rpartition("/zoneinfo/")[2]
-    except OSError:
-        return None
+    target = link_target(host, _LINK)
+    return target and target.rpartition("/zoneinfo/")[2]
 
 
 def _set(host: Host, zone: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from agent.host.chroot_path import link_target
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 
@@ -32,18 +33,21 @@ def of_path(path: str, kind: str) -> str:
 
 def is_masked(host: Host, unit: str) -> bool:
     """Return whether the administrator has masked the unit (systemctl mask: a link to /dev/null)."""
-    try:
-        return os.readlink(os.path.join(host.path(_ETC), unit)) == "/dev/null"
-    except OSError:
-        return False
+    return link_target(host, f"{_ETC}/{unit}") == "/dev/null"
 
 
 def is_enabled(host: Host, unit: str) -> bool:
     """Return whether the unit is enabled (systemctl enable: a link in a ``.wants``) and not masked."""
-    folder = host.path(_ETC)
-    wants = [name for name in listed(host, _ETC) if name.endswith(".wants")]
-    wanted = any(os.path.islink(os.path.join(folder, name, unit)) for name in wants)
-    return wanted and not is_masked(host, unit)
+    return is_wanted(host, unit, _ETC) and not is_masked(host, unit)
+
+
+def is_wanted(host: Host, unit: str, *folders: str) -> bool:
+    """Return whether a link in a ``.wants`` of one of the folders names the unit."""
+    return any(
+        name.endswith(".wants") and link_target(host, f"{folder}/{name}/{unit}") is not None
+        for folder in folders
+        for name in listed(host, folder)
+    )
 
 
 def is_active(host: Host, unit: str) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from agent.config.settings import MountMode
+from agent.host.chroot_path import link_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,5 +19,4 @@ def has_automounter(ctx: Context) -> bool:
     is the usual case, mode_autofs.py is not imported.
     """
     is_wanted = ctx.settings.mount_mode is MountMode.AUTOFS
-    folder, _, name = AUTOFS_LINK.rpartition("/")
-    return is_wanted or ctx.host.exists(AUTOFS_STATE) or os.path.islink(f"{ctx.host.path(folder)}/{name}")
+    return is_wanted or ctx.host.exists(AUTOFS_STATE) or link_target(ctx.host, AUTOFS_LINK) is not None

@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
+from agent.network import networkd_options
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.config.nics import Dhcp
     from agent.network.interfaces import Link
+    from agent.network.networkd_options import Names
 
     #: The model's field and the key.
     Key = tuple[str, str]
     Tree = dict[str, object]
 
-_BOND: tuple[Key, ...] = (
-    ("min_links", "min-links"),
-    ("ad_select", "ad-select"),
-    # Later versions prefer all-members-active, and read this one too.
-    ("all_slaves_active", "all-slaves-active"),
-    ("arp_interval", "arp-interval"),
-    ("arp_ip_target", "arp-ip-targets"),
-    ("arp_validate", "arp-validate"),
-    ("arp_all_targets", "arp-all-targets"),
-    ("updelay", "up-delay"),
-    ("downdelay", "down-delay"),
-    ("fail_over_mac", "fail-over-mac-policy"),
-    ("num_grat_arp", "gratuitous-arp"),
-    ("packets_per_slave", "packets-per-slave"),
-    ("primary_reselect", "primary-reselect-policy"),
-    ("resend_igmp", "resend-igmp"),
-    ("lp_interval", "learn-packet-interval"),
-)
-_BRIDGE: tuple[Key, ...] = (
-    ("stp", "stp"),
-    ("ageing_time", "ageing-time"),
-    ("priority", "priority"),
-    ("forward_delay", "forward-delay"),
-    ("hello_time", "hello-time"),
-    ("max_age", "max-age"),
-)
-_DHCP: tuple[Key, ...] = (
-    ("use_dns", "use-dns"),
-    ("use_domains", "use-domains"),
-    ("use_hostname", "use-hostname"),
-    ("use_mtu", "use-mtu"),
-    ("use_ntp", "use-ntp"),
-    ("use_routes", "use-routes"),
-    ("send_hostname", "send-hostname"),
-    ("hostname", "hostname"),
+_DHCP: tuple[Key, ...] = tuple(
+    (field, field.replace("_", "-"))
+    for field in (
+        *("use_dns", "use_domains", "use_hostname", "use_mtu", "use_ntp", "use_routes"),
+        *("send_hostname", "hostname"),
+    )
 )
 _NIC: tuple[Key, ...] = (
     ("set_mac", "macaddress"),
@@ -63,7 +37,7 @@ _OF_PORT = ("macaddress", "activation-mode", "wakeonlan")
 
 def unsupported(link: Link) -> dict[str, str]:
     """Return the values without a key, by their paths, and why."""
-    from agent.network import limits, networkd_options
+    from agent.network import limits
     from agent.network.interfaces import is_global_on_link
 
     found = networkd_options.unsupported(link) | limits.ignored_advertisements(link)
@@ -101,12 +75,12 @@ def completed(link: Link, tree: Tree, ports: Mapping[int, str]) -> Tree:
     nic = link.nic
     tree = tree | _of_nic(link)
     if nic.bond and nic.bond.options:
-        tree["parameters"] = _parameters(tree) | _tree(_BOND, nic.bond.options)
+        tree["parameters"] = _parameters(tree) | _tree(networkd_options.BOND, nic.bond.options)
     if nic.bridge:
         by_port = (("port-priority", nic.bridge.port_priority), ("path-cost", nic.bridge.path_cost))
         mappings = {key: {ports[n]: of for n, of in pairs if n in ports} for key, pairs in by_port}
         more = {key: mapping for key, mapping in mappings.items() if mapping}
-        tree["parameters"] = _parameters(tree) | _tree(_BRIDGE, nic.bridge) | more
+        tree["parameters"] = _parameters(tree) | _tree(networkd_options.BRIDGE, nic.bridge) | more
     if link.master:
         return tree
     tree.pop("dhcp4-overrides", None)
@@ -119,8 +93,6 @@ def drop_in(link: Link) -> list[tuple[str, list[str]]]:
     """Return the sections for DHCP of networkd's drop-in: what netplan's overrides cannot express. If both
     IP versions have different ones, netplan refuses its files for networkd as a whole.
     """
-    from agent.network import networkd_options
-
     options = None if link.master else link.nic.options
     lines = networkd_options.dhcp(options) if options else {"DHCPv4": [], "DHCPv6": []}
     if _different(link):
@@ -195,10 +167,10 @@ def _wanted(link: Link, version: int) -> Tree:
     return _tree(_DHCP, dhcp) | ({"route-metric": metric} if metric is not None else {})
 
 
-def _tree(keys: Iterable[Key], record: object | None) -> Tree:
+def _tree(keys: Iterable[Key | Names], record: object | None) -> Tree:
     if record is None:
         return {}
-    found = ((key, getattr(record, field)) for field, key in keys)
+    found = ((key, getattr(record, field)) for field, *_, key in keys)
     return {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in found

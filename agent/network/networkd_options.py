@@ -13,33 +13,35 @@ if TYPE_CHECKING:
     from agent.network.interfaces import Link
     from agent.network.networkd import Section
 
-    #: The model's field, the directive, and the unit of a number.
+    #: The model's field, the directive, and the unit of a number; and netplan's key.
     Directive = tuple[str, str, str]
+    Names = tuple[str, str, str, str]
 
-_BOND: tuple[Directive, ...] = (
-    ("min_links", "MinLinks", ""),
-    ("ad_select", "AdSelect", ""),
-    ("all_slaves_active", "AllSlavesActive", ""),
-    ("arp_interval", "ARPIntervalSec", "ms"),
-    ("arp_ip_target", "ARPIPTargets", ""),
-    ("arp_validate", "ARPValidate", ""),
-    ("arp_all_targets", "ARPAllTargets", ""),
-    ("updelay", "UpDelaySec", "ms"),
-    ("downdelay", "DownDelaySec", "ms"),
-    ("fail_over_mac", "FailOverMACPolicy", ""),
-    ("num_grat_arp", "GratuitousARP", ""),
-    ("packets_per_slave", "PacketsPerSlave", ""),
-    ("primary_reselect", "PrimaryReselectPolicy", ""),
-    ("resend_igmp", "ResendIGMP", ""),
-    ("lp_interval", "LearnPacketIntervalSec", "s"),
+BOND: tuple[Names, ...] = (
+    ("min_links", "MinLinks", "", "min-links"),
+    ("ad_select", "AdSelect", "", "ad-select"),
+    # Later versions of netplan prefer all-members-active, and read this one too.
+    ("all_slaves_active", "AllSlavesActive", "", "all-slaves-active"),
+    ("arp_interval", "ARPIntervalSec", "ms", "arp-interval"),
+    ("arp_ip_target", "ARPIPTargets", "", "arp-ip-targets"),
+    ("arp_validate", "ARPValidate", "", "arp-validate"),
+    ("arp_all_targets", "ARPAllTargets", "", "arp-all-targets"),
+    ("updelay", "UpDelaySec", "ms", "up-delay"),
+    ("downdelay", "DownDelaySec", "ms", "down-delay"),
+    ("fail_over_mac", "FailOverMACPolicy", "", "fail-over-mac-policy"),
+    ("num_grat_arp", "GratuitousARP", "", "gratuitous-arp"),
+    ("packets_per_slave", "PacketsPerSlave", "", "packets-per-slave"),
+    ("primary_reselect", "PrimaryReselectPolicy", "", "primary-reselect-policy"),
+    ("resend_igmp", "ResendIGMP", "", "resend-igmp"),
+    ("lp_interval", "LearnPacketIntervalSec", "s", "learn-packet-interval"),
 )
-_BRIDGE: tuple[Directive, ...] = (
-    ("stp", "STP", ""),
-    ("ageing_time", "AgeingTimeSec", "s"),
-    ("priority", "Priority", ""),
-    ("forward_delay", "ForwardDelaySec", "s"),
-    ("hello_time", "HelloTimeSec", "s"),
-    ("max_age", "MaxAgeSec", "s"),
+BRIDGE: tuple[Names, ...] = (
+    ("stp", "STP", "", "stp"),
+    ("ageing_time", "AgeingTimeSec", "s", "ageing-time"),
+    ("priority", "Priority", "", "priority"),
+    ("forward_delay", "ForwardDelaySec", "s", "forward-delay"),
+    ("hello_time", "HelloTimeSec", "s", "hello-time"),
+    ("max_age", "MaxAgeSec", "s", "max-age"),
 )
 _DHCP: tuple[Directive, ...] = (
     ("use_dns", "UseDNS", ""),
@@ -82,8 +84,8 @@ def unsupported(link: Link) -> dict[str, str]:
 def device(link: Link, sections: Iterable[Section]) -> list[Section]:
     """Return the sections of a .netdev file with the directives of the NIC's rare values."""
     nic = link.nic
-    bond = _lines(_BOND, nic.bond.options) if nic.bond else []
-    return _added(sections, {"Bond": bond, "Bridge": _lines(_BRIDGE, nic.bridge)})
+    bond = _lines(BOND, nic.bond.options) if nic.bond else []
+    return _added(sections, {"Bond": bond, "Bridge": _lines(BRIDGE, nic.bridge)})
 
 
 def network(link: Link, sections: Iterable[Section]) -> list[Section]:
@@ -152,10 +154,10 @@ def _advertised(options: NicOptions) -> list[str]:
     return [f"Token={_TOKENS[mode]}"] if mode else []
 
 
-def _lines(directives: Iterable[Directive], record: object | None) -> list[str]:
+def _lines(directives: Iterable[Directive | Names], record: object | None) -> list[str]:
     if record is None:
         return []
-    found = ((name, getattr(record, field), unit) for field, name, unit in directives)
+    found = ((name, getattr(record, field), unit) for field, name, unit, *_ in directives)
     return [f"{name}={_text(value)}{unit}" for name, value, unit in found if value not in (None, ())]
 
 

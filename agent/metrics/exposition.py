@@ -46,44 +46,36 @@ def render(version: str, stages: Mapping[str, Any], disks: Mapping[str, int], co
     """
     ended = {name: stages[name] for name in sorted(stages) if stages[name]["state"] in ("done", "failed")}
     families = (
-        _family("info", "gauge", "The version of gandi-agent; always 1.", [({"version": version}, "1")]),
+        _family("info", "The version of gandi-agent; always 1.", [({"version": version}, "1")]),
         _family(
             "stage_duration_seconds",
-            "gauge",
             "Seconds that the last run of a boot stage took.",
             (({"stage": name}, f"{entry['seconds']:.3f}") for name, entry in ended.items()),
         ),
         _family(
             "stage_end_timestamp_seconds",
-            "gauge",
             "Unix time at which the last run of a boot stage ended.",
             (({"stage": name}, str(int(entry["ended"]))) for name, entry in ended.items()),
         ),
         _family(
             "stage_success",
-            "gauge",
             "Whether the last run of a boot stage ended without a failed item.",
             (({"stage": name}, str(int(entry["state"] == "done"))) for name, entry in ended.items()),
         ),
-        _family(
-            "items", "gauge", "Items of the last run of all stages, by outcome.", _items(ended.values())
-        ),
+        _family("items", "Items of the last run of all stages, by outcome.", _items(ended.values())),
         _family(
             "disks",
-            "gauge",
             "Data disks, by state.",
             (({"state": state}, str(number)) for state, number in disks.items()),
         ),
         _family(
             "growths_total",
-            "counter",
             "Filesystems and volumes grown since the boot.",
             [({}, str(counts.growths))],
         ),
-        _family("events_total", "counter", "Device events handled since the boot.", _events(counts.events)),
+        _family("events_total", "Device events handled since the boot.", _events(counts.events)),
         _family(
             "last_error_timestamp_seconds",
-            "gauge",
             "Unix time of the last failed item since the boot; 0 without one.",
             [({}, str(counts.last_error))],
         ),
@@ -91,8 +83,9 @@ def render(version: str, stages: Mapping[str, Any], disks: Mapping[str, int], co
     return "".join(f"{line}\n" for lines in families for line in lines)
 
 
-def _family(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
-    full = PREFIX + name
+def _family(name: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+    # A counter's name ends so, by the format's rules.
+    full, kind = PREFIX + name, "counter" if name.endswith("_total") else "gauge"
     yield f"# HELP {full} {about}"
     yield f"# TYPE {full} {kind}"
     for labels, value in samples:

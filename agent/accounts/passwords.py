@@ -52,7 +52,6 @@ def reconcile(state: State, user: User, plain: str | None) -> Iterator[Item]:
         hashed = f"!{user.password}" if user.locked else user.password
         yield state.reconcile(
             f"password:{name}",
-            delivered=hashed,
             wanted=hashed,
             live=live,
             apply=lambda: _set_hash(host, user, hashed),

@@ -88,7 +88,6 @@ def _reconcile(ctx: Context, nic: Nic, interface: Interface) -> Item:
     file, text = path(nic.number), render(nic, interface)
     return ctx.state.reconcile(
         f"{ITEM}{nic.number}",
-        delivered=text,
         wanted=text,
         live=ctx.host.read(file),
         apply=partial(ctx.host.write, file, text),

@@ -201,8 +201,8 @@ class State:
         self,
         name: str,
         *,
-        delivered: str,
         wanted: str,
+        delivered: str | None = None,
         live: str | None,
         apply: Callable[[], object],
         read_back: Callable[[], str | None] | None = None,
@@ -212,8 +212,8 @@ class State:
     ) -> Item:
         """Bring one item to what the platform delivered, unless the administrator has changed it since.
 
-        ``delivered``: the platform's value, compared with that of the last time.
-        ``wanted``: the same as this system spells it (the rendered file, the line).
+        ``wanted``: the platform's value as this system spells it (the rendered file, the line).
+        ``delivered``: the value itself, if that is another text; compared with that of the last time.
         ``live``: how it is now, None if it is absent.
         ``apply``: make it as wanted; may raise.
         ``read_back``: return how it is after ``apply``, where that is the system's choice (a hash it makes).
@@ -233,6 +233,7 @@ class State:
         - live is as the agent left it, so only its way of writing the value has changed: applied;
         - otherwise the administrator has changed it: kept.
         """
+        delivered = wanted if delivered is None else delivered
         with self._lock:
             known = self._applied().get(name)
             is_new = known is None or known["delivered"] != digest(delivered)

@@ -91,7 +91,6 @@ def _file(ctx: Context, path: str, text: str, wanted: set[str]) -> Item:
     wanted.add(path)
     return ctx.state.reconcile(
         f"{_ITEM}{path}",
-        delivered=text,
         wanted=text,
         live=ctx.host.read(path),
         apply=lambda: ctx.host.write(path, text),

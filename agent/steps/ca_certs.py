@@ -47,7 +47,6 @@ def apply(ctx: Context) -> Iterator[Item]:
     wanted = _shown(files, none_of_image=certs.remove_defaults)
     yield ctx.state.reconcile(
         "ca certificates",
-        delivered=wanted,
         wanted=wanted,
         live=_live(ctx.host, folder, certs),
         apply=lambda: _set(ctx, folder, files, certs),

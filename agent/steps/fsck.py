@@ -60,7 +60,6 @@ def apply(ctx: Context) -> Iterator[Item]:
         return
     yield state.reconcile(
         name,
-        delivered=str(WANTED),
         wanted=str(WANTED),
         live=str(live),
         apply=lambda: _set_counters(ctx, node),

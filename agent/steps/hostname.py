@@ -47,7 +47,6 @@ def apply(ctx: Context) -> Iterator[Item]:
     if mailname is not None and not (naming and naming.preserve):
         yield ctx.state.reconcile(
             "mailname",
-            delivered=full,
             wanted=full,
             live=mailname,
             apply=lambda: host.write("/etc/mailname", f"{full}\n"),
@@ -99,7 +98,6 @@ def _hosts(ctx: Context, config: InstanceConfig, full: str) -> Item:
     own = agents_line(text, name, wanted, ctx.state)
     return ctx.state.reconcile(
         "hosts",
-        delivered=wanted,
         wanted=wanted,
         live=own,
         apply=lambda: ctx.host.write("/etc/hosts", with_line(text, own, wanted)),

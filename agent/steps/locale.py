@@ -35,7 +35,6 @@ def apply(ctx: Context) -> Iterator[Item]:
     text = ctx.host.read(path) or ""
     yield ctx.state.reconcile(
         "locale",
-        delivered=wanted,
         wanted=wanted,
         live=assignments.value(text, "LANG"),
         apply=lambda: _set(ctx, wanted, path, text),

@@ -48,7 +48,6 @@ def _reconcile(ctx: Context, name: str, entry: str) -> Iterator[Item]:
         return
     yield ctx.state.reconcile(
         name,
-        delivered=entry,
         wanted=entry,
         live=fstab.find(ctx.host.read(fstab.FSTAB) or "", entry),
         apply=partial(fstab.put, ctx.host, entry),

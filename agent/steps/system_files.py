@@ -44,7 +44,6 @@ def _localhost(ctx: Context, address: str) -> Iterator[Item]:
     there = any(one and one[0] == address and "localhost" in one[1:] for one in entries)
     yield ctx.state.system().reconcile(
         f"localhost:{address}",
-        delivered="localhost",
         wanted="localhost",
         live="localhost" if there else None,
         apply=lambda: ctx.host.write(HOSTS, _put(text, line, after=address == "::1")),

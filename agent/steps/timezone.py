@@ -58,9 +58,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     if wanted.weak and live not in (*_UNSET, zone) and not state.recorded_items("timezone"):
         yield kept("timezone", f"{live}, set in the image")
         return
-    yield state.reconcile(
-        "timezone", delivered=zone, wanted=zone, live=live, apply=lambda: _set(host, zone), detail=zone
-    )
+    yield state.reconcile("timezone", wanted=zone, live=live, apply=lambda: _set(host, zone), detail=zone)
 
 
 def _wanted(ctx: Context) -> Wanted | None:

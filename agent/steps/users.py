@@ -258,7 +258,6 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
         raise ConfigError(f"{shell} is not on this machine", hint="install it, or deliver another shell")
     yield ctx.state.reconcile(
         f"shell:{user.name}",
-        delivered=shell,
         wanted=shell,
         live=there.shell if there else None,
         apply=lambda: ctx.host.run(("usermod", "--shell", shell, "--", user.name)),
@@ -296,7 +295,7 @@ def _rules(ctx: Context, user: User) -> Iterator[Item]:
         ctx.host.write(path, text, mode=0o440)
 
     live = ctx.host.read(path)
-    yield ctx.state.reconcile(item, delivered=text, wanted=text, live=live, apply=write, exclusive=True)
+    yield ctx.state.reconcile(item, wanted=text, live=live, apply=write, exclusive=True)
 
 
 def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
@@ -356,7 +355,6 @@ def _key_options(ctx: Context, owner: Account, line: str) -> Item | None:
         return None
     return ctx.state.reconcile(
         item,
-        delivered=options,
         wanted=options,
         live="\n".join(sorted(live)),
         apply=lambda: authorized_keys.replace(ctx.host, owner, line),

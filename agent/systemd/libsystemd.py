@@ -276,9 +276,7 @@ def system_state(*, timeout: float) -> str:
 
     ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
-    state = c_char_p()
-    with _property(_PATH, _MANAGER, b"SystemState", b"s", state, timeout):
-        return os.fsdecode(state.value or b"")
+    return _text(_PATH, _MANAGER, b"SystemState", timeout)
 
 
 def active_state(unit: str, *, timeout: float) -> str:
@@ -287,9 +285,7 @@ def active_state(unit: str, *, timeout: float) -> str:
     A unit that does not exist is inactive. ``timeout`` is in seconds. Raise HostError if PID 1 does not
     answer.
     """
-    state = c_char_p()
-    with _property(_of_unit(unit), _UNIT, b"ActiveState", b"s", state, timeout):
-        return os.fsdecode(state.value or b"")
+    return _text(_of_unit(unit), _UNIT, b"ActiveState", timeout)
 
 
 def fragment(unit: str, *, timeout: float) -> str:
@@ -297,9 +293,7 @@ def fragment(unit: str, *, timeout: float) -> str:
 
     ``timeout`` is in seconds. Raise HostError if PID 1 does not answer.
     """
-    path = c_char_p()
-    with _property(_of_unit(unit), _UNIT, b"FragmentPath", b"s", path, timeout):
-        return os.fsdecode(path.value or b"")
+    return _text(_of_unit(unit), _UNIT, b"FragmentPath", timeout)
 
 
 def main_process(service: str, *, timeout: float) -> int:
@@ -319,6 +313,12 @@ def _of_unit(unit: str) -> bytes:
         for place, byte in enumerate(os.fsencode(unit))
     )
     return _PATH + b"/unit/" + "".join(escaped).encode()
+
+
+def _text(path: bytes, interface: bytes, name: bytes, timeout: float) -> str:
+    found = c_char_p()
+    with _property(path, interface, name, b"s", found, timeout):
+        return os.fsdecode(found.value or b"")
 
 
 @contextlib.contextmanager

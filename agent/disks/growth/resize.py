@@ -57,10 +57,15 @@ def grow(
     if decision.warning:
         yield failed(device.name, decision.warning)
     if not root:
-        given = environment(device.node, "change", device.udev)
-        from agent.programs import hooks
+        yield from run_hook(ctx, device, mountpoint)
 
-        yield from hooks.run(ctx, "post-disk-grow", device.node, mountpoint, environment=given)
+
+def run_hook(ctx: Context, device: Device, mountpoint: str) -> Iterator[Item]:
+    """Run the hook of a data disk that has grown."""
+    from agent.programs import hooks
+
+    given = environment(device.node, "change", device.udev)
+    yield from hooks.run(ctx, "post-disk-grow", device.node, mountpoint, environment=given)
 
 
 def wants_to_grow(ctx: Context, disk: Disk, device: Device) -> bool:

@@ -13,13 +13,12 @@ from functools import partial
 from agent.block import mounts, storage
 from agent.disks.base import filesystem, partition_table
 from agent.disks.base.facts import Leave
-from agent.disks.base.system import environment, unit_name
+from agent.disks.base.system import unit_name
 from agent.disks.growth import luks, lvm, resize, sizing
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass
 from agent.lib.text import gib
-from agent.programs import hooks
 from agent.report import changed, failed, skipped
 
 TYPE_CHECKING = False
@@ -82,8 +81,7 @@ def _do(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) 
     if decision.warning:
         yield failed(device.name, decision.warning)
     if done.mountpoint and not case.root:
-        given = environment(device.node, "change", device.udev)
-        yield from hooks.run(ctx, "post-disk-grow", device.node, done.mountpoint, environment=given)
+        yield from resize.run_hook(ctx, device, done.mountpoint)
 
 
 def _chain(ctx: Context, system: System, case: sizing.Case, decision: sizing.Grow) -> Done | Leave:

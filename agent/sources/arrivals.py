@@ -7,7 +7,6 @@ queue is empty and every device on a storage bus has a driver.
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import time
@@ -86,12 +85,10 @@ class Arrivals:
 
     def is_pending(self) -> bool:
         """Return whether udev is busy or a storage device has no driver yet."""
-        if self._udev_is_busy():
-            return True
         return (
-            bool(self._unbound("pci", "class", _PCI_STORAGE))
-            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
-            or any(self._unbound("scsi", "type", kind) for kind in _SCSI_STORAGE)
+            self._udev_is_busy()
+            or self._is_controller_unbound()
+            or self._is_unbound("scsi", "type", *_SCSI_STORAGE)
         )
 
     def is_probing(self) -> bool:
@@ -100,10 +97,7 @@ class Arrivals:
         without a driver does not count.
         """
         busy = self._udev_is_busy()
-        if busy and (
-            self._unbound("pci", "class", _PCI_STORAGE)
-            or any(self._unbound("virtio", "device", kind) for kind in _VIRTIO_STORAGE)
-        ):
+        if busy and self._is_controller_unbound():
             return True
         folder = "/sys/bus/scsi/devices"
         return any(
@@ -125,18 +119,18 @@ class Arrivals:
             for name in storage.names(self.host)
         )
 
-    def _unbound(self, bus: str, attribute: str, kind: str) -> list[str]:
+    def _is_controller_unbound(self) -> bool:
+        pci = self._is_unbound("pci", "class", _PCI_STORAGE)
+        return pci or self._is_unbound("virtio", "device", *_VIRTIO_STORAGE)
+
+    def _is_unbound(self, bus: str, attribute: str, *kinds: str) -> bool:
+        """Return whether a device with an attribute that begins as one of the kinds has no driver."""
         folder = f"/sys/bus/{bus}/devices"
-        try:
-            devices = os.listdir(self.host.path(folder))
-        except FileNotFoundError:
-            return []
-        return [
-            name
-            for name in devices
-            if (self.host.read(f"{folder}/{name}/{attribute}") or "").startswith(kind)
+        return any(
+            (self.host.read(f"{folder}/{name}/{attribute}") or "").startswith(kinds)
             and not self.host.exists(f"{folder}/{name}/driver")
-        ]
+            for name in listed(self.host, folder)
+        )
 
     def _close(self) -> None:
         if self._socket is not None:

@@ -7,12 +7,10 @@ bounded in time and size; a part that fails is noted in the archive, and the oth
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import sys
-import tarfile
 import time
 from functools import partial
 from itertools import islice
@@ -21,6 +19,7 @@ from agent import __version__, stages
 from agent.cli import plan, status
 from agent.context import attempt, context
 from agent.host import terminal
+from agent.image.seed import archive
 from agent.lib.errors import HostError
 from agent.lib.text import joined, lines
 from agent.report import failed
@@ -28,7 +27,7 @@ from agent.udev.monitor import TAG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from agent.context import Context
     from agent.host.host import Host
@@ -91,7 +90,7 @@ def collect(host: Host, out: str | None) -> int:
     problems = [f"{report.step}: {item.detail}" for report in reports for item in report.items]
     files["problems.txt"] = terminal.block(*problems).encode()
     path = out or f"{name}.tar"
-    _write(host, path, _archive(name, files, int(now)))
+    _write(host, path, archive(files, folder=name, mtime=int(now)))
     terminal.print_lines(*problems, f"made {path}")
     return 0
 
@@ -119,16 +118,6 @@ def _kept(files: dict[str, bytes], file: str, text: str) -> Iterator[Item]:
         yield failed(file, f"cut at {_LARGEST >> 20} MiB")
 
 
-def _archive(folder: str, files: Mapping[str, bytes], now: int) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size, entry.mode, entry.mtime = len(content), 0o600, now
-            tar.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 def _write(host: Host, path: str, data: bytes) -> None:
     """Make the file, readable by root only. An existing file or link of that name is never written to."""
     try:
@@ -148,30 +137,14 @@ def _write(host: Host, path: str, data: bytes) -> None:
 # -- the parts made here --------------------------------------------------------------------------
 
 
-def _status_text(ctx: Context) -> Iterable[str]:
-    return status.text(status.gather_facts(ctx))
-
-
-def _status_json(ctx: Context) -> Iterable[str]:
-    return lines(json.dumps(status.document(status.gather_facts(ctx)), indent=1, sort_keys=True))
-
-
-def _config_text(ctx: Context) -> Iterable[str]:
-    return plan.config_lines(ctx, plan.effective_settings(ctx))
-
-
-def _config_json(ctx: Context) -> Iterable[str]:
-    return lines(json.dumps(plan.effective_settings(ctx), indent=1, sort_keys=True))
+def _json(document: object) -> list[str]:
+    return lines(json.dumps(document, indent=1, sort_keys=True))
 
 
 def _udev(ctx: Context) -> Iterable[str]:
     """Yield udev's record of each device with the agent's tag (b254:16, n3, +cpu:cpu1)."""
     for key in sorted(ctx.host.names(f"/run/udev/tags/{TAG}")):
         yield from (f"{key}:", *lines(ctx.host.read(f"/run/udev/data/{key}") or ""), "")
-
-
-def _run_names(ctx: Context) -> Iterable[str]:
-    return islice(_below(ctx.host, FOLDER, _DEPTH), _NAMES)
 
 
 def _below(host: Host, folder: str, depth: int) -> Iterator[str]:
@@ -191,11 +164,11 @@ def _versions(ctx: Context) -> Iterable[str]:
 
 #: File in the archive -> function that returns its lines.
 _PARTS: dict[str, Part] = {
-    "status.txt": _status_text,
-    "status.json": _status_json,
-    "config.txt": _config_text,
-    "config.json": _config_json,
+    "status.txt": lambda ctx: status.text(status.gather_facts(ctx)),
+    "status.json": lambda ctx: _json(status.document(status.gather_facts(ctx))),
+    "config.txt": lambda ctx: plan.config_lines(ctx, plan.effective_settings(ctx)),
+    "config.json": lambda ctx: _json(plan.effective_settings(ctx)),
     "udev.txt": _udev,
-    "run-gandi.txt": _run_names,
+    "run-gandi.txt": lambda ctx: islice(_below(ctx.host, FOLDER, _DEPTH), _NAMES),
     "versions.txt": _versions,
 }

@@ -74,14 +74,14 @@ def signed_drive(host: Host, config: bytes, key: str, script: bytes | None = Non
     return files | {native_names.DOCUMENTS[0] + native_names.SIGNATURE: signature}
 
 
-def archive(members: Mapping[str, bytes], *, mtime: int = 0) -> bytes:
-    """Return a tar archive with these files below ``gandi/``, in their order; the same files always give
+def archive(members: Mapping[str, bytes], *, folder: str = "gandi", mtime: int = 0) -> bytes:
+    """Return a tar archive with these files below ``folder``, in their order; the same files always give
     the same bytes. ``mtime`` is in seconds since the epoch.
     """
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name, content in members.items():
-            member = tarfile.TarInfo(f"gandi/{name}")
+            member = tarfile.TarInfo(f"{folder}/{name}")
             member.size, member.mode, member.mtime = len(content), 0o600, mtime
             tar.addfile(member, io.BytesIO(content))
     return target.getvalue()

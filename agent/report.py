@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from agent.host import processes
 from agent.host.sysfs import attribute, listed
+from agent.lib.canonical_json import parsed_object
 from agent.lib.errors import AgentError, Busy
 from agent.lib.records import asdict, dataclass
 
@@ -166,12 +167,8 @@ class StatusFile:
 
     def read(self) -> dict[str, Any]:
         """Return the whole document; an empty one of this version if it is missing or damaged."""
-        text = self.host.read(STATUS)
-        try:
-            document = json.loads(text) if text else {}
-        except ValueError:
-            document = {}
-        if not isinstance(document, dict) or document.get("version") != VERSION:
+        document = parsed_object(self.host.read(STATUS) or "") or {}
+        if document.get("version") != VERSION:
             document = {}
         empty: dict[str, Any] = {"version": VERSION, "stages": {}, "devices": {}, "work": {}, "notes": {}}
         return empty | document

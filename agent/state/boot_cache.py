@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 
+from agent.lib.canonical_json import parsed_object
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +29,7 @@ def load(host: Host, kind: str) -> dict[str, Any] | None:
         from agent.state import settled  # late: needed in a boot without a stage only
 
         return settled.seen_at_boot(host, kind)
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return parsed_object(text)
 
 
 def store(host: Host, kind: str, value: Mapping[str, Any]) -> None:

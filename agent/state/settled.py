@@ -15,9 +15,9 @@ written when the daemon is idle. In a boot that found it true, /run/gandi/settle
 
 from __future__ import annotations
 
-import json
 import os
 
+from agent.lib.canonical_json import parsed_object
 from agent.lib.text import lines
 
 TYPE_CHECKING = False
@@ -114,14 +114,6 @@ def seen_at_boot(host: Host, kind: str) -> dict[str, Any] | None:
     if prefix is None:
         start = f"seen {kind} "
         found = next((line.removeprefix(start) for line in said if line.startswith(start)), None)
-        return None if found is None else _loaded(found)
+        return None if found is None else parsed_object(found)
     rows = [line.split(" ") for line in said if line.startswith(f"folder {prefix}")]
     return {name: int(number) for _, name, number in rows} if rows else None
-
-
-def _loaded(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None

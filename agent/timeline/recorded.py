@@ -5,8 +5,7 @@ All times are seconds of CLOCK_MONOTONIC, which begins with the kernel.
 
 from __future__ import annotations
 
-import json
-
+from agent.lib.canonical_json import parsed_object
 from agent.lib.records import dataclass, field, replace
 from agent.lib.text import lines, number, words
 
@@ -133,15 +132,7 @@ def _is_about(entry: Entry, message: str, verb: str, unit: Unit) -> bool:
 
 def entries(output: str) -> list[Entry]:
     """Return the entries in the output of ``journalctl --output=json``; a damaged line is left out."""
-    found = []
-    for line in lines(output):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            found.append(_entry(entry))
-    return found
+    return [_entry(found) for line in lines(output) if (found := parsed_object(line)) is not None]
 
 
 def _entry(entry: Mapping[str, Any]) -> Entry:

@@ -7,9 +7,8 @@ records by device, or by "device diskseq"; ``pending.json`` the process that mou
 
 from __future__ import annotations
 
-import json
-
 from agent.block import storage
+from agent.lib.canonical_json import parsed_object
 from agent.lib.text import number
 
 TYPE_CHECKING = False
@@ -79,8 +78,4 @@ def _add_tried(host: Host, found: dict[str, Facts], tried: Facts) -> None:
 
 
 def _read(host: Host, folder: str, file: str) -> Facts:
-    try:
-        found = json.loads(host.read(f"{folder}/{file}") or "{}")
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return parsed_object(host.read(f"{folder}/{file}") or "") or {}

@@ -10,7 +10,7 @@ from agent.config.nics import Kind
 from agent.lib.records import replace
 from agent.network import limits
 from agent.network.interfaces import family, rule_family
-from agent.network.networkmanager_virtual import bond_options, bridge_options
+from agent.network.networkmanager_virtual import refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,12 +89,9 @@ def _on_lo(link: Link) -> Why:
 def _found(link: Link) -> Why:
     nic = link.nic
     found = {path: why for key, path, value in limits.rare(nic) if (why := _why(link, key, value))}
-    if nic.kind is Kind.BOND:
-        found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
-        if nic.bond and nic.bond.primary is not None:
-            found["bond.primary"] = "netplan passes on its own name of the port"
-    if nic.kind is Kind.BRIDGE:
-        found |= {f"bridge.{key}": why for key, why in bridge_options(link)[1].items()}
+    found |= refused(link)
+    if nic.kind is Kind.BOND and nic.bond and nic.bond.primary is not None:
+        found["bond.primary"] = "netplan passes on its own name of the port"
     return found if link.master else found | _routing(link) | _resolving(link) | _advertised(link)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agent.config.nics import Kind
 from agent.network import limits
 from agent.network.interfaces import family
 from agent.network.networkmanager_ip import (
@@ -12,7 +11,7 @@ from agent.network.networkmanager_ip import (
     is_link_local_possible,
     uses_ipv6,
 )
-from agent.network.networkmanager_virtual import bond_options, bridge_options
+from agent.network.networkmanager_virtual import refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def unsupported(link: Link) -> dict[str, str]:
     if not link.master and link.accepts_router_advertisements and nic.ra_dns and not nic.ra_address:
         # Without resolvers too, only a route is wanted, as by the platform's archive: see the decisions.
         found["ra_address"] = "it uses all addresses of a router advertisement"
-    if link.nic.kind is Kind.BOND:
-        found |= {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
-    if link.nic.kind is Kind.BRIDGE:
-        found |= {f"bridge.{key}": why for key, why in bridge_options(link)[1].items()}
+    found |= refused(link)
     for number, route in enumerate(link.nic.routes):
         scope = route.options.scope if route.options else None
         if route.type == "local" and scope not in (None, "host") and family(route.destination) == 4:

@@ -79,6 +79,15 @@ def bridge_options(link: Link) -> tuple[dict[str, object], dict[str, str]]:
     return {key.replace("_", "-"): of for key, of in given.items() if key not in refused}, refused
 
 
+def refused(link: Link) -> dict[str, str]:
+    """Return why options of the bond or bridge are left out, by their paths."""
+    if link.nic.kind is Kind.BOND:
+        return {f"bond.{key}": why for key, why in bond_options(link)[1].items()}
+    if link.nic.kind is Kind.BRIDGE:
+        return {f"bridge.{key}": why for key, why in bridge_options(link)[1].items()}
+    return {}
+
+
 def bridge_port(link: Link, bridge: Link) -> dict[str, object]:
     """Return the keys of [bridge-port]."""
     of = bridge.nic.bridge or Bridge()

@@ -213,6 +213,15 @@ def probe(host: Host, node: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs if key.startswith("ID_")}
 
 
+def read_at(host: Host, node: str, size: int, offset: int) -> bytes:
+    """Return bytes of a device from an offset. Raise HostError if it cannot be read."""
+    try:
+        with host.opened(node, os.O_RDONLY) as descriptor:
+            return os.pread(descriptor, size, offset)
+    except OSError as error:
+        raise HostError(f"{node}: cannot be read: {error.strerror}") from error
+
+
 def current_size(host: Host, name: str) -> int:
     """Return the device's present size in bytes, 0 if it is gone."""
     return (number(attribute(host, f"{BLOCK}/{name}/size")) or 0) * SECTOR

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 
-from agent.block import mounts
+from agent.block import mounts, storage
 from agent.lib.records import dataclass
 from agent.report import unchanged
 
@@ -69,8 +69,7 @@ def apply(ctx: Context) -> Iterator[Item]:
 
 def read(ctx: Context, node: str) -> Counters | None:
     """Return the limits of the ext filesystem on a device, None if there is none."""
-    with ctx.host.opened(node, os.O_RDONLY) as device:
-        block = os.pread(device, _SIZE, _AT)
+    block = storage.read_at(ctx.host, node, _SIZE, _AT)
     if len(block) < _SIZE or struct.unpack_from("<H", block, _MAGIC_AT)[0] != _MAGIC:
         return None
     return Counters(

@@ -10,6 +10,7 @@ import os
 import struct
 import time
 
+from agent.block import storage
 from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
@@ -67,12 +68,7 @@ def unmounted_size(host: Host, fstype: str, node: str) -> int:
     """
     if fstype in EXT:
         return _ext_size(superblock(host, node))
-    offset = _BTRFS if fstype == "btrfs" else 0
-    try:
-        with host.opened(node, os.O_RDONLY) as descriptor:
-            block = os.pread(descriptor, 512, offset)
-    except OSError as error:
-        raise HostError(f"{node}: cannot be read: {error.strerror}") from error
+    block = storage.read_at(host, node, 512, _BTRFS if fstype == "btrfs" else 0)
     if block[:4] == _XFS_MAGIC:
         return int.from_bytes(block[4:8], "big") * int.from_bytes(block[8:16], "big")
     if block[64:72] == _BTRFS_MAGIC:
@@ -95,11 +91,7 @@ def fills_disk(host: Host, device: Device) -> bool:
 
 def superblock(host: Host, node: str) -> bytes:
     """Return the ext superblock of a device. Raise HostError if there is none, or it cannot be read."""
-    try:
-        with host.opened(node, os.O_RDONLY) as descriptor:
-            block = os.pread(descriptor, _SUPERBLOCK, _SUPERBLOCK)
-    except OSError as error:
-        raise HostError(f"{node}: cannot be read: {error.strerror}") from error
+    block = storage.read_at(host, node, _SUPERBLOCK, _SUPERBLOCK)
     if len(block) < _SUPERBLOCK or _u16(block, 0x38) != _EXT_MAGIC:
         raise HostError(f"{node}: no ext superblock")
     return block

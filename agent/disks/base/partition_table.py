@@ -6,8 +6,8 @@ a GPT's backup header to the end of the disk (util-linux 2.38 to 2.41).
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
+from functools import partial
 
 from agent.block import storage
 from agent.disks.base.system import unit_name
@@ -60,18 +60,10 @@ class Table:
 
 def read(host: Host, disk: Disk) -> Table:
     """Read the table from the disk. Raise HostError if the disk cannot be read."""
-    sector, end = disk.sector_size, disk.device.size
-    try:
-        with host.opened(disk.device.node, os.O_RDONLY) as descriptor:
-            first, header = os.pread(descriptor, 512, 0), os.pread(descriptor, _GPT_HEADER, sector)
-            alternate = int.from_bytes(header[32:40], "little") if header[:8] == _GPT_MAGIC else 0
-            backup = (
-                os.pread(descriptor, _GPT_HEADER, alternate * sector)
-                if 0 < alternate * sector < end
-                else b""
-            )
-    except OSError as error:
-        raise HostError(f"{disk.device.node}: cannot be read: {error.strerror}") from error
+    sector, end, take = disk.sector_size, disk.device.size, partial(storage.read_at, host, disk.device.node)
+    first, header = take(512, 0), take(_GPT_HEADER, sector)
+    alternate = int.from_bytes(header[32:40], "little") if header[:8] == _GPT_MAGIC else 0
+    backup = take(_GPT_HEADER, alternate * sector) if 0 < alternate * sector < end else b""
     if header[:8] == _GPT_MAGIC:
         limit, backed = end - sector - _GPT_ENTRIES, backup[:8] == _GPT_MAGIC
         return Table(Kind.GPT, (alternate + 1) * sector, limit, header[56:72], backed)

@@ -54,17 +54,26 @@ def execute(
 
 
 def _ended(
-    process: subprocess.Popen[bytes], argv: Sequence[str], stdin: bytes, timeout: float
+    process: subprocess.Popen[bytes],
+    argv: Sequence[str],
+    stdin: bytes,
+    timeout: float,
+    status: int | None = None,
 ) -> tuple[bytes, bytes]:
-    """Wait for the end of the process; return what it wrote to pipes."""
+    """Wait for the end of the process; return what it wrote to pipes. ``status``: it runs within an image,
+    and says there what ends with it.
+    """
     try:
         return process.communicate(stdin, timeout=timeout)
     except BaseException as error:
         # Not subprocess.run, which waits without a bound after the kill.
-        _end(process)
+        if status is None:
+            _end(process)
+        else:
+            _end_within(process, status)
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
-        raise _late(argv, timeout) from error
+        raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed") from error
 
 
 def execute_within(
@@ -80,13 +89,7 @@ def execute_within(
             process = _start(words, environment, out, err, (writing,))
         finally:
             os.close(writing)
-        try:
-            process.communicate(stdin, timeout=timeout)
-        except BaseException as error:
-            _end_within(process, status.fileno())
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise _late(argv, timeout) from error
+        _ended(process, argv, stdin, timeout, status.fileno())
         errors = _text(err)
         if b'"exit-code"' not in (status.read(_STATUS) or b""):  # bwrap's own failure
             raise _not_run(argv[0], root, errors.strip(WHITE))
@@ -119,10 +122,6 @@ def _not_run(program: str, root: str, errors: str) -> HostError:
         f"{program}: not run: the image cannot be isolated from this machine: {errors}",
         hint="install bubblewrap, and work where root may make namespaces and mounts: not in a container",
     )
-
-
-def _late(argv: Sequence[str], timeout: float) -> HostError:
-    return HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -75,16 +75,12 @@ def _brought_up(link: Link) -> list[str]:
     unconnected, so it only gets ``allow-hotplug``. A virtual NIC is never hot-plugged: always ``auto``.
     """
     nic, lines = link.nic, list[str]()
-    if not _mode(link):
+    if not link.activation_mode:
         waits = (nic.dhcp4 or nic.dhcp6) and not link.master
         lines += [] if waits and not link.required and not link.is_virtual else [f"auto {link.name}"]
         lines += [] if link.is_virtual or nic.loopback else [f"allow-hotplug {link.name}"]
     stays = nic.options and nic.options.critical and not link.master
     return lines + ([f"no-auto-down {link.name}"] if stays else [])
-
-
-def _mode(link: Link) -> str | None:
-    return link.nic.options.activation_mode if link.nic.options else None
 
 
 def _ipv4(link: Link) -> list[list[str]]:
@@ -228,9 +224,9 @@ def reload(host: Host, links: Iterable[Link]) -> None:
 
 
 def _restart(host: Host, link: Link, *, running: bool) -> None:
-    if running and _mode(link) != "manual":
+    if running and link.activation_mode != "manual":
         host.run(("ifdown", "--force", link.name), timeout=_IFDOWN_TIMEOUT, check=False)
-    if _mode(link):
+    if link.activation_mode:
         return
     if running and link.is_virtual:
         # Not ifup@.service: that waits for the NIC, which only ifup creates. In a transient unit, so that

@@ -116,6 +116,11 @@ class Link:
         return self.nic.kind is not Kind.PHYSICAL
 
     @property
+    def activation_mode(self) -> str | None:
+        """How the NIC is brought up if not by its manager: manual, or off (``NicOptions``)."""
+        return self.nic.options.activation_mode if self.nic.options else None
+
+    @property
     def all_routes(self) -> tuple[Route, ...]:
         """Return the document's routes and those of the NIC's own table."""
         return self.routes + (self.table.routes if self.table else ())

@@ -257,7 +257,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     if units.is_active(host, NETWORKD_UNIT):
         networkd.reload(host, touched)
     if units.is_active(host, NETWORKMANAGER_UNIT):
-        up = [link for link in touched if not (link.nic.options and link.nic.options.activation_mode)]
+        up = [link for link in touched if not link.activation_mode]
         networkmanager.activate(host, [f"{_FOR_NETWORKMANAGER}{_name(link)}" for link in up])
     for unit in (NETWORKD_UNIT, NETWORKMANAGER_UNIT):
         if os.path.lexists(os.path.join(host.path(_WANTS), unit)) and not units.is_active(host, unit):

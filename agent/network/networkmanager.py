@@ -68,7 +68,7 @@ def _connection(link: Link) -> dict[str, object]:
         "type": "loopback" if link.nic.loopback else _TYPES.get(link.nic.kind, str(link.nic.kind)),
         "autoconnect-priority": _PRIORITY,
     }
-    if _mode(link):
+    if link.activation_mode:
         keys["autoconnect"] = False
     if not _by_mac(link):
         keys["interface-name"] = link.name
@@ -76,10 +76,6 @@ def _connection(link: Link) -> dict[str, object]:
         keys |= {"master": link.master.name, "slave-type": link.master.nic.kind}
     # A port does not bring up its master; a bond or bridge without this waits for its ports.
     return keys | ({"autoconnect-slaves": 1} if link.ports else {})
-
-
-def _mode(link: Link) -> str | None:
-    return link.nic.options.activation_mode if link.nic.options else None
 
 
 def _by_mac(link: Link) -> bool:
@@ -138,7 +134,7 @@ def reload(host: Host, links: Iterable[Link]) -> None:
     """Make a running NetworkManager read its files again and activate the changed profiles."""
     touched = list(links)
     if touched and units.is_active(host, NETWORKMANAGER_UNIT):
-        activate(host, [f"{_PREFIX}{link.key}" for link in touched if not _mode(link)])
+        activate(host, [f"{_PREFIX}{link.key}" for link in touched if not link.activation_mode])
 
 
 def activate(host: Host, names: Iterable[str]) -> None:

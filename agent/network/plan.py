@@ -84,7 +84,7 @@ def _with_required(links: list[Link]) -> list[Link]:
     NIC to wait for waits until its timeout (systemd-networkd-wait-online: two minutes). lo does not count,
     nor does a link that is not brought up.
     """
-    own = [link for link in links if not link.master and not link.nic.loopback and not _stays_down(link)]
+    own = [link for link in links if not link.master and not link.nic.loopback and not link.activation_mode]
     candidates = [link for link in own if not link.nic.optional] or own
     uplinks = (link for link in candidates if link.nic.dhcp4 or any(map(_leads_out, link.routes)))
     first = next(uplinks, candidates[0] if candidates else None)
@@ -93,7 +93,3 @@ def _with_required(links: list[Link]) -> list[Link]:
 
 def _leads_out(route: Route) -> bool:
     return route.gateway is not None and route.table is None
-
-
-def _stays_down(link: Link) -> bool:
-    return link.nic.options is not None and link.nic.options.activation_mode is not None

@@ -14,7 +14,7 @@ from agent import sources, stages
 from agent.accounts import passwd
 from agent.config.settings import variable
 from agent.context import Context, context
-from agent.host.host import Host
+from agent.host.host import File, Host
 from agent.lib.errors import AgentError
 from agent.lib.records import dataclass, field
 from agent.report import Item, Outcome
@@ -89,21 +89,14 @@ class Comparison:
         return one is not None and not one.change and not one.note
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
-    """What applying an item would write to a file; None for a link."""
-
-    content: bytes | None
-    mode: int = 0
-    owner: tuple[int, int] = (0, 0)
-
-
 class _Noting(Host):
-    """A dry run that notes which files an item is written to, also where nothing would change."""
+    """A dry run that notes what an item writes to which file, also where nothing would change; None for a
+    link.
+    """
 
     def __init__(self, host: Host) -> None:
         super().__init__(host.root, dry_run=True, offline=host.offline, debug=host.debug)
-        self.noted: dict[str, _Written] = {}
+        self.noted: dict[str, File | None] = {}
 
     def write(
         self,
@@ -115,11 +108,11 @@ class _Noting(Host):
         sync: bool = False,
     ) -> bool:
         content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        self.noted[name] = _Written(content, mode, owner)
+        self.noted[name] = File(content, mode, owner)
         return super().write(name, data, mode=mode, owner=owner, sync=sync)
 
     def symlink(self, name: str, target: str) -> bool:
-        self.noted[name] = _Written(None)
+        self.noted[name] = None
         host = Host
         return host.symlink(self, name, target)
 
@@ -137,7 +130,7 @@ def compare(host: Host) -> Comparison:
         for step in steps:
             if step.name not in STEPS or not stages.is_due(ctx, step):
                 continue
-            seen: list[tuple[Compared, Mapping[str, _Written]]] = []
+            seen: list[tuple[Compared, Mapping[str, File | None]]] = []
             ctx.state.watch = partial(_watch, noting, seen)
             report = stages.run_step(ctx, step)
             ctx.state.watch = None
@@ -159,7 +152,7 @@ def compare(host: Host) -> Comparison:
 
 def _watch(
     host: _Noting,
-    seen: list[tuple[Compared, Mapping[str, _Written]]],
+    seen: list[tuple[Compared, Mapping[str, File | None]]],
     compared: Compared,
     apply: Callable[[], object],
 ) -> None:
@@ -177,7 +170,7 @@ def _watch(
 def _finding(
     ctx: Context,
     compared: Compared,
-    written: Mapping[str, _Written],
+    written: Mapping[str, File | None],
     detail: str,
     place: Callable[..., Finding],
 ) -> Finding:
@@ -205,13 +198,13 @@ def _finding(
     )
 
 
-def _mode(host: Host, name: str, left: _Written) -> str:
+def _mode(host: Host, name: str, left: File | None) -> str:
     """Return how mode and owner of a file with the content that was left differ, "" if they do not."""
     try:
-        there = host.read_file(name) if left.content is not None else None
+        there = host.read_file(name) if left else None
     except AgentError:  # no regular file: its content is not the one that was left
         return ""
-    if there is None or there.content != left.content:
+    if left is None or there is None or there.content != left.content:
         return ""
     if there.mode != left.mode:
         return f"mode {stat.S_IMODE(there.mode):04o}, left as {left.mode:04o}"

@@ -187,14 +187,19 @@ def _interfaces(
         what, hint = "not used: network_data.json has precedence", "deliver one of them"
         draft.add_problem(path, what, hint, severity=UNSUPPORTED)
         return
-    name = names.find("openstack/" + said.content_path.strip("/"))
+    name = _content(said.content_path, path, names, draft)
+    held = small(name, files[name], LIMIT, draft.problems) if name is not None else None
+    if name is not None and held is not None:
+        interfaces_text.read(read_text(held), name, draft)
+
+
+def _content(written: str, path: str, names: DriveNames, draft: Draft) -> str | None:
+    """Return the name of the file at a ``content_path``; None and a problem if it is missing."""
+    name = names.find("openstack/" + written.strip("/"))
     if name is None:
         what = "not on the drive: left out"
         draft.add_problem(f"{path}.content_path", what, "the platform must deliver it")
-        return
-    held = small(name, files[name], LIMIT, draft.problems)
-    if held is not None:
-        interfaces_text.read(read_text(held), name, draft)
+    return name
 
 
 def vendor_data(
@@ -252,9 +257,6 @@ def _inject(found: MetaData, name: str, files: Mapping[str, bytes], names: Drive
         if file is None:
             continue
         path = f"{name}: files[{place}]"
-        content = names.find("openstack/" + file.content_path.strip("/"))
-        if content is None:
-            what = "not on the drive: left out"
-            draft.add_problem(f"{path}.content_path", what, "the platform must deliver it")
-        else:
+        content = _content(file.content_path, path, names, draft)
+        if content is not None:
             draft.add_file(File(file.path, "", ""), files[content], path)

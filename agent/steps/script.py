@@ -19,11 +19,10 @@ import time
 
 from agent.config.model import PER_BOOT, PER_INSTANCE, PER_ONCE
 from agent.host import processes
-from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.lib.text import lines, number, words
 from agent.network import online
-from agent.programs.command_line import HEAD, argv
+from agent.programs.command_line import stored
 from agent.report import changed, failed, guarded, skipped, unchanged
 from agent.systemd import transient, units
 
@@ -157,9 +156,8 @@ def _run(ctx: Context, jobs: list[_Job]) -> Iterator[Item]:
         if ctx.host.dry_run:
             return
         process = units.main_process(ctx.host, f"{UNIT}.service")
-    ctx.on_wait(f"{jobs[0].script.name} (at most {WAIT_TIMEOUT:g} s)")
-    running = bool(process) and not processes.wait_for_exit(process, WAIT_TIMEOUT)
-    ctx.on_wait("")
+    with ctx.waiting(f"{jobs[0].script.name} (at most {WAIT_TIMEOUT:g} s)"):
+        running = bool(process) and not processes.wait_for_exit(process, WAIT_TIMEOUT)
     yield from (_outcome(ctx, job, running=running) for job in jobs)
 
 
@@ -180,20 +178,12 @@ def _start(ctx: Context, jobs: list[_Job]) -> None:
 def _line(ctx: Context, job: _Job) -> str:
     script, mark, own = job.script, _mark(ctx, job.script), job.own
     if own is None:
-        return line(script.name, mark, _command(ctx, script), timeout=ctx.settings.script_timeout)
+        return line(script.name, mark, stored(ctx, script), timeout=ctx.settings.script_timeout)
     path = ctx.state.script(script.name)
     ctx.host.write(path, own.text, mode=0o700)
     words = (*own.wrapper, "/bin/sh", path)
     function = "repeat" if own.repeats else "once"
     return line(script.name, mark, words, timeout=own.timeout, function=function) + own.then
-
-
-def _command(ctx: Context, script: Script) -> tuple[str, ...]:
-    path = ctx.state.script(script.name)
-    head = ctx.host.read_bytes(path, limit=HEAD)
-    if head is None:
-        raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
-    return argv(path, head, script)
 
 
 def line(name: str, mark: str, words: tuple[str, ...], *, timeout: int, function: str = "once") -> str:

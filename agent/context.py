@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from agent.config.settings import Settings, SettingsFile
@@ -17,7 +18,7 @@ from agent.systemd.journal import Journal, status_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from agent.config.model import InstanceConfig
     from agent.host.host import Host
@@ -81,6 +82,15 @@ class Context:
     def settings(self) -> Settings:
         """Return the settings in force now; costs one stat(2) when the file has not changed."""
         return self.settings_file.current()
+
+    @contextlib.contextmanager
+    def waiting(self, why: str) -> Iterator[None]:
+        """Report that the work waits, and why, until the context ends."""
+        self.on_wait(why)
+        try:
+            yield
+        finally:
+            self.on_wait("")
 
 
 def context(host: Host) -> Context:

@@ -382,10 +382,9 @@ def _handle_late(ctx: Context, system: System, name: str, _found: object) -> Non
 
 def _wait_for_answer(ctx: Context, name: str) -> None:
     """Wait until the disk answers or has gone."""
-    ctx.on_wait("its answer")
-    while unresponsive.is_unresponsive(ctx.host, name):
-        time.sleep(unresponsive.STALL_TIMEOUT)  # the kernel sends no event when a disk answers again
-    ctx.on_wait("")
+    with ctx.waiting("its answer"):
+        while unresponsive.is_unresponsive(ctx.host, name):
+            time.sleep(unresponsive.STALL_TIMEOUT)  # the kernel sends no event when a disk answers again
 
 
 def _record(ctx: Context, name: str, done: Sequence[Item]) -> None:

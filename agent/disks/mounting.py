@@ -189,12 +189,10 @@ def _check(ctx: Context, system: System, disk: Disk, device: Device, claim: Reco
         return ""
     why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))
     if why and (not disk.diskseq or not claim.checked):
-        ctx.on_wait(f"the check of {device.name}: {why}")
         argv = (f"fsck.{device.fstype}", "-p", device.node)
-        with contextlib.suppress(HostError):
+        with ctx.waiting(f"the check of {device.name}: {why}"), contextlib.suppress(HostError):
             # Exit status 1 means repaired: the superblock shows whether it was.
             system.write(ctx.host, unit_name("fsck", device.name), disk.device.node, argv)
-        ctx.on_wait("")
         # The check's close() makes udev send another event, which must not run it again.
         Records(ctx.host).put(device.name, replace(claim, checked=True))
         why = filesystem.wants_check(filesystem.superblock(ctx.host, device.node))

@@ -85,9 +85,8 @@ def _wait_for_names(ctx: Context) -> None:
         return [nic.name for nic in new if not interfaces.is_named_by_udev(ctx.host, nic)]
 
     if ctx.host.live and (waiting := unnamed()):
-        ctx.on_wait(f"udev to name {', '.join(waiting)}")
-        interfaces.wait_for_change(ctx.host, lambda: not unnamed(), _TIMEOUT)
-        ctx.on_wait("")
+        with ctx.waiting(f"udev to name {', '.join(waiting)}"):
+            interfaces.wait_for_change(ctx.host, lambda: not unnamed(), _TIMEOUT)
 
 
 def _configure(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterator[Item]:

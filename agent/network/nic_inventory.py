@@ -55,9 +55,8 @@ def wait_for_nics(
         return len(present) >= expected and awaited <= {interface.mac for interface in present}
 
     if not complete() and ctx.host.live and not ctx.host.dry_run:
-        ctx.on_wait(f"udev to find {len(nics) or 'the'} network interfaces")
-        interfaces.wait_for_change(ctx.host, complete, _TIMEOUT)
-        ctx.on_wait("")
+        with ctx.waiting(f"udev to find {len(nics) or 'the'} network interfaces"):
+            interfaces.wait_for_change(ctx.host, complete, _TIMEOUT)
     return present
 
 

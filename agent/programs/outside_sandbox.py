@@ -22,8 +22,5 @@ def run(ctx: Context, unit: str, argv: Sequence[str], *, timeout: float, hint: s
     if not ctx.host.live:
         ctx.host.run(argv, timeout=timeout)
         return
-    ctx.on_wait(f"{argv[0]} (at most {timeout:g} s)")
-    try:
+    with ctx.waiting(f"{argv[0]} (at most {timeout:g} s)"):
         transient.run(ctx.host, unit, argv, timeout=timeout, description=f"{argv[0]}, run by gandi-agent")
-    finally:
-        ctx.on_wait("")

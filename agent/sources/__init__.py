@@ -140,8 +140,8 @@ def find(
     from agent.sources.arrivals import Arrivals
 
     deadline = time.monotonic() + ctx.settings.source_timeout
-    with Arrivals(ctx.host) as arrivals:
-        ctx.on_wait("all disks to appear" if findings.found else "a configuration medium")
+    awaited = "all disks to appear" if findings.found else "a configuration medium"
+    with Arrivals(ctx.host) as arrivals, ctx.waiting(awaited):
         more = True
         while more and not _is_final(findings):
             more = arrivals.wait(deadline, drivers_only=wait_for_drivers)
@@ -150,7 +150,6 @@ def find(
                 there != seen and (wait_for_drivers or not more)
             ):
                 findings, seen = _search(ctx, groups, known_digest), there
-        ctx.on_wait("")
     return findings
 
 

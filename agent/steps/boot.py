@@ -8,8 +8,7 @@ the agent's cgroup and sandbox, and not ordered after basic.target, which waits 
 
 from __future__ import annotations
 
-from agent.lib.errors import HostError
-from agent.programs.command_line import HEAD, argv
+from agent.programs.command_line import stored
 from agent.report import changed, guarded, skipped, unchanged
 from agent.state import adopted
 from agent.systemd import transient
@@ -48,21 +47,15 @@ def _run(ctx: Context, script: Script) -> Iterator[Item]:
     if ctx.host.exists(mark):
         yield unchanged(script.name, "already run in this boot")
         return
-    path = ctx.state.script(script.name)
-    head = ctx.host.read_bytes(path, limit=HEAD)
-    if head is None:
-        raise HostError(f"{path}: missing", hint="the platform must deliver its document again")
+    command = stored(ctx, script)
     ctx.host.write(mark, b"")
-    ctx.on_wait(f"{script.name} (at most {TIMEOUT} s)")
-    try:
+    with ctx.waiting(f"{script.name} (at most {TIMEOUT} s)"):
         transient.run(
             ctx.host,
             f"gandi-boot-{script.name}",
-            argv(path, head, script),
+            command,
             timeout=min(ctx.settings.script_timeout or TIMEOUT, TIMEOUT),
             description="Program of the platform's document, at each boot",
             environment={"INSTANCE_ID": identity.id} if (identity := ctx.state.identity()) else {},
         )
-    finally:
-        ctx.on_wait("")
     yield changed(script.name, "run")

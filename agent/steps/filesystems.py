@@ -144,9 +144,8 @@ def _device(ctx: Context, system: System, path: str, partition: str = "") -> tup
     """Return the disk's kernel name, and the device to write to. Raise ConfigError if there is none."""
     host = ctx.host
     if not host.exists(path):
-        ctx.on_wait(f"{path} (at most {_WAIT} s)")
-        host.run(("udevadm", "wait", f"--timeout={_WAIT}", path), changes=False, check=False)
-        ctx.on_wait("")
+        with ctx.waiting(f"{path} (at most {_WAIT} s)"):
+            host.run(("udevadm", "wait", f"--timeout={_WAIT}", path), changes=False, check=False)
     name = os.path.basename(os.path.realpath(host.path(path)))
     whole = storage.whole_disk(host, name) if host.exists(path) else ""
     disk = system.read(host, whole) if whole else None

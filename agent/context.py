@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 
-def _ignore_wait(_what: str) -> None:
-    """Ignore the reason for a wait."""
-
-
 @dataclass(frozen=True, slots=True)
 class Medium:
     """The medium that this boot's configuration was read from, for the steps that use it later.
@@ -76,7 +72,7 @@ class Context:
     #: The medium of this boot; None without one, or when it needs no more work.
     medium: Medium | None = None
     #: Progress callback: called with the reason for a wait, and with "" when the wait ends.
-    on_wait: Callable[[str], None] = _ignore_wait
+    on_wait: Callable[[str], None] = lambda _why: None
 
     @property
     def settings(self) -> Settings:

@@ -6,6 +6,8 @@ existing account are not changed, as its files would keep the old ones.
 
 from __future__ import annotations
 
+from functools import partial
+
 from agent.accounts import passwd
 from agent.lib.errors import ConfigError
 from agent.report import guarded
@@ -80,7 +82,7 @@ class _Given:
     def primary_group(self, item: str) -> Iterator[Item]:
         host, group = self.state.host, self.options.primary_group
         is_its = passwd.group(host, group) == self.there.gid
-        made = None if is_its else self._with_group
+        made = None if is_its else partial(_make_group, host, self.options)
         yield self._item(item, group, group if is_its else str(self.there.gid), "--gid", made=made)
 
     def comment(self, item: str) -> Iterator[Item]:
@@ -98,9 +100,6 @@ class _Given:
         # shadow(5) counts the days from the first of January 1970.
         day = datetime.date.fromisoformat(self.options.expires) - datetime.date(1970, 1, 1)
         yield self._item(item, self.options.expires, live, "--expiredate", wanted=str(day.days))
-
-    def _with_group(self) -> None:
-        _make_group(self.state.host, self.options)
 
     def _item(
         self,

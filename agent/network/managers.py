@@ -5,6 +5,7 @@ does not run, and before any manager has started.
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass
@@ -47,14 +48,6 @@ def _netplan(host: Host) -> bool:
     )
 
 
-def _networkd(host: Host) -> bool:
-    return units.is_enabled(host, NETWORKD_UNIT)
-
-
-def _networkmanager(host: Host) -> bool:
-    return units.is_enabled(host, NETWORKMANAGER_UNIT)
-
-
 def _ifupdown(host: Host) -> bool:
     return bool(host.which("ifup")) and units.is_enabled(host, "networking.service")
 
@@ -63,8 +56,12 @@ def _ifupdown(host: Host) -> bool:
 #: purpose; ifupdown is in many images whether it is used or not.
 MANAGERS = (
     Manager("netplan", "/etc/netplan/90-gandi-", _netplan),
-    Manager("networkd", "/etc/systemd/network/10-gandi-", _networkd),
-    Manager("networkmanager", "/etc/NetworkManager/system-connections/gandi-", _networkmanager),
+    Manager("networkd", "/etc/systemd/network/10-gandi-", partial(units.is_enabled, unit=NETWORKD_UNIT)),
+    Manager(
+        "networkmanager",
+        "/etc/NetworkManager/system-connections/gandi-",
+        partial(units.is_enabled, unit=NETWORKMANAGER_UNIT),
+    ),
     Manager("ifupdown", "/etc/network/interfaces.d/gandi-", _ifupdown),
 )
 

@@ -41,10 +41,6 @@ _BOOTED = ("running", "degraded")
 _WATCHED = select.EPOLLOUT | select.EPOLLET
 
 
-def _run_nothing(_job: Callable[[], None]) -> None:
-    """Run nothing in another thread."""
-
-
 @dataclass(slots=True)
 class Reporter:
     """The channels of the machine and their queues. ``fileno`` is readable when one can go on: call
@@ -53,7 +49,7 @@ class Reporter:
 
     ctx: Context
     #: Runs a job that may wait for PID 1, in another thread.
-    run_later: Callable[[Callable[[], None]], None] = _run_nothing
+    run_later: Callable[[Callable[[], None]], None] = lambda _job: None
     #: When to call ``tick`` (monotonic seconds); None: not needed.
     wake_at: float | None = None
     _epoll: select.epoll = field(init=False)

@@ -6,6 +6,7 @@ Plain ISO 9660 has upper case and ``_`` for a hyphen (level 2 and 3), or eight a
 
 from __future__ import annotations
 
+import operator
 import re
 
 TYPE_CHECKING = False
@@ -27,7 +28,7 @@ class DriveNames:
         if wanted in self._folded:
             return wanted
         steps = [_folded(step) for step in wanted.split("/")]
-        for alike in (_equal, _cut):
+        for alike in (operator.eq, _cut):
             for name in self._names:
                 found = self._folded[name]
                 if len(found) == len(steps) and all(map(alike, found, steps)):
@@ -43,10 +44,6 @@ class DriveNames:
 
 def _folded(step: str) -> str:
     return re.sub(r";[0-9]+\Z", "", step).rstrip(".").lower().replace("-", "_")
-
-
-def _equal(found: str, wanted: str) -> bool:
-    return found == wanted
 
 
 def _cut(found: str, wanted: str) -> bool:

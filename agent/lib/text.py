@@ -15,6 +15,8 @@ BLANKS = " \t"
 #: The same with line ends: what systemd and OpenSSH call WHITESPACE.
 WHITE = " \t\r\n"
 _BLANKS = r"[ \t]+"
+#: The first line of a file that is the agent's own until it is changed.
+HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 #: A URL for a POST: with a host, without a user name, a fragment and blanks.
 HTTP_URL = r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?"
 

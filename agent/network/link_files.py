@@ -13,6 +13,7 @@ from functools import partial
 from agent.host.sysfs import attribute
 from agent.lib.errors import HostError
 from agent.lib.records import replace
+from agent.lib.text import HEADER
 from agent.network.interfaces import given_name
 from agent.report import Outcome, changed, failed, skipped
 
@@ -57,7 +58,7 @@ def render(nic: Nic, interface: Interface) -> str:
     lines += [f"Name={name}"] if name else ["NamePolicy=keep kernel database onboard slot path"]
     lines += _DEFAULTS
     lines += [f"WakeOnLan={'magic' if wake else 'off'}"] if wake is not None else []
-    header = "# Written by gandi-agent; once changed, it is left alone.\n[Match]\n"
+    header = f"{HEADER}[Match]\n"
     return header + "".join(f"{line}\n" for line in lines)
 
 

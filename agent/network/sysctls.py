@@ -10,6 +10,8 @@ path is checked loosely (rp_filter 2): the kernel uses the larger of the NIC's v
 
 from __future__ import annotations
 
+from agent.lib.text import HEADER
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +28,7 @@ def render(links: Iterable[Link]) -> str:
     own = [link for link in links if not link.master and not link.nic.loopback]
     # The NICs of an image that does not run have no names yet.
     lines = [line for at, link in enumerate(own) if link.name for line in _lines(link, first=at == 0)]
-    header = "# Written by gandi-agent; once changed, it is left alone.\n"
-    return header + "".join(f"{line}\n" for line in lines) if lines else ""
+    return HEADER + "".join(f"{line}\n" for line in lines) if lines else ""
 
 
 def _lines(link: Link, *, first: bool) -> list[str]:

@@ -12,7 +12,7 @@ from functools import partial
 from agent.config.system import Apt
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.lib.text import WHITE, words
+from agent.lib.text import HEADER, WHITE, words
 from agent.report import guarded
 
 TYPE_CHECKING = False
@@ -40,7 +40,6 @@ _OWN_URI = re.compile(
     r"(?m)^([ \t]*deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?)"
     r"https?://[a-z0-9.-]+\.(?:debian\.org|ubuntu\.com)/[^ \t\n]*"
 )
-_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 _ITEM = "apt:"
 #: type, options in brackets, URI, suite, components.
 _LINE = re.compile(r"(deb|deb-src)[ \t]+(?:\[([^\]\n]*)\][ \t]*)?([^ \t]+)[ \t]+([^ \t]+)[ \t]*(.*)")
@@ -78,12 +77,12 @@ def _source(ctx: Context, source: AptSource, wanted: set[str]) -> Iterator[Item]
     if source.key:
         yield _file(ctx, key, source.key, wanted)
     if text:
-        yield _file(ctx, sources, f"{_HEADER}{text}", wanted)
+        yield _file(ctx, sources, f"{HEADER}{text}", wanted)
 
 
 def _settings(apt: Apt) -> dict[str, str]:
     proxies = "".join(f'Acquire::{scheme}::Proxy "{url}";\n' for scheme, url in apt.proxies)
-    found = {_PROXY: f"// {_HEADER[2:]}{proxies}" if proxies else "", _CONF: apt.conf}
+    found = {_PROXY: f"// {HEADER[2:]}{proxies}" if proxies else "", _CONF: apt.conf}
     return {path: text if text.endswith("\n") else f"{text}\n" for path, text in found.items() if text}
 
 

@@ -7,7 +7,7 @@ The document's servers replace those of chrony.conf; timesyncd gets a drop-in.
 from __future__ import annotations
 
 from agent.lib.errors import ConfigError
-from agent.lib.text import lines, words
+from agent.lib.text import HEADER, lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ DROP_IN = "/etc/systemd/timesyncd.conf.d/50-gandi.conf"
 _CHRONY_CONF = ("/etc/chrony/chrony.conf", "/etc/chrony.conf")
 #: Lines of chrony.conf(5) that name a server.
 _SERVERS = ("server", "pool", "peer")
-_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 
 
 def apply(ctx: Context) -> Iterator[Item]:
@@ -66,7 +65,7 @@ def _chrony_conf(host: Host) -> str:
 def _drop_in(ntp: Ntp) -> str:
     servers = " ".join((*ntp.servers, *ntp.pools))
     # An empty assignment removes the servers of the files before.
-    return f"{_HEADER}[Time]\n" + (f"NTP=\nNTP={servers}\n" if servers else "")
+    return f"{HEADER}[Time]\n" + (f"NTP=\nNTP={servers}\n" if servers else "")
 
 
 def _chrony(text: str, ntp: Ntp) -> str:

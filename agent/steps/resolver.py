@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from agent.host.chroot_path import link_target
 from agent.lib.records import dataclass
-from agent.lib.text import lines, words
+from agent.lib.text import HEADER, lines, words
 from agent.network.managers import NETWORKMANAGER_UNIT, active_manager
 from agent.report import Outcome, skipped
 from agent.state.json_file import digest
@@ -28,7 +28,6 @@ RESOLV_CONF = "/etc/resolv.conf"
 RESOLVED_DROP_IN = "/etc/systemd/resolved.conf.d/10-gandi.conf"
 RESOLVCONF_BASE = "/etc/resolvconf/resolv.conf.d/base"
 NETWORKMANAGER_CONF = "/etc/NetworkManager/conf.d/90-gandi-dns.conf"
-_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 #: resolv.conf(5): three attempts of one second each, servers used in rotation.
 _OPTIONS = "options timeout:1 attempts:3 rotate"
 _RESOLVED = "/usr/lib/systemd/systemd-resolved"
@@ -153,14 +152,14 @@ def drop_in(wanted: Wanted) -> str:
     """Return the text for systemd-resolved (resolved.conf(5)); it has its own timeouts and rotation."""
     lines = [f"DNS={' '.join(wanted.servers)}"] if wanted.servers else []
     lines += [f"Domains={' '.join(wanted.search)}"] if wanted.search else []
-    return _HEADER + "[Resolve]\n" + "".join(f"{line}\n" for line in lines)
+    return HEADER + "[Resolve]\n" + "".join(f"{line}\n" for line in lines)
 
 
 def global_dns(wanted: Wanted) -> str:
     """Return the text for NetworkManager (NetworkManager.conf(5), global-dns), which writes resolv.conf."""
     lists = {"searches": wanted.search, "options": tuple(words(wanted.options)[1:])}
     lines = "".join(f"{key}={','.join(values)}\n" for key, values in lists.items() if values)
-    return f"{_HEADER}[global-dns]\n{lines}\n[global-dns-domain-*]\nservers={','.join(wanted.servers)}\n"
+    return f"{HEADER}[global-dns]\n{lines}\n[global-dns-domain-*]\nservers={','.join(wanted.servers)}\n"
 
 
 def _has_ipv4(config: InstanceConfig) -> bool:

@@ -56,6 +56,10 @@ class Rule:
     tos: int | None = None
 
 
+#: The destination of a default route, by the IP version.
+ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
+
 class Kind(StrEnum):
     """The kind of a NIC."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from agent.config.nics import ANYWHERE
 from agent.lib.errors import ConfigError
 from agent.lib.text import WHITE, delivered_lines, words
 from agent.reader.common import fields
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 #: Far more NICs than a machine has: a limit for an invalid count.
 _NICS = 64
-_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def document(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _nic(variables: _Variables, number: int) -> dict[str, Any]:
     ]
     if routes:
         nic["routes"] = routes
-    if any(route["to"] == _EVERYWHERE[6] for route in routes):
+    if any(route["to"] == ANYWHERE[6] for route in routes):
         nic["ra_gateway"] = False
     if _addresses_of_family(addresses, 6):
         nic["ra_address"] = False
@@ -150,7 +150,7 @@ def _gateway(variables: _Variables, prefix: str, known: str, chosen: str) -> fie
 
 def _default(gateway: fields.IP, addresses: Sequence[Interface]) -> dict[str, Any]:
     inside = any(gateway in address.network for address in _addresses_of_family(addresses, gateway.version))
-    route = {"to": _EVERYWHERE[gateway.version], "via": str(gateway)}
+    route = {"to": ANYWHERE[gateway.version], "via": str(gateway)}
     return route if inside and not gateway.is_link_local else route | {"on_link": True}
 
 

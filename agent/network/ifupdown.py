@@ -12,7 +12,7 @@ import re
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
 from agent.lib.records import replace
-from agent.lib.text import lines, words
+from agent.lib.text import HEADER, lines, words
 from agent.network import ifupdown_lines
 from agent.network.ifupdown_virtual import stanza_lines
 from agent.network.interfaces import FALLBACK, ConfigFile, is_plain
@@ -64,7 +64,7 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
     settings = [] if nic.loopback else ifupdown_lines.settings(link)
     stanzas[0] += [*stanza_lines(link), *settings, *_common(link)]
     lines = [*_brought_up(link), *("\n    ".join(stanza) for stanza in stanzas)]
-    text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(lines) + "\n"
+    text = HEADER + "\n".join(lines) + "\n"
     return (ConfigFile(paths(link.key)[0], text),)
 
 

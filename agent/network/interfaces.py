@@ -13,7 +13,7 @@ import select
 import socket
 import time
 
-from agent.config.nics import Kind, Nic
+from agent.config.nics import ANYWHERE, Kind, Nic
 from agent.host.sysfs import listed
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE, number
@@ -183,11 +183,7 @@ def is_global_on_link(route: Route) -> bool:
 
 def is_default(route: Route, wanted: int) -> bool:
     """Return whether it is a default route of that family over a gateway, in the main table."""
-    return (
-        route.gateway is not None
-        and route.table is None
-        and route.destination == {4: "0.0.0.0/0", 6: "::/0"}[wanted]
-    )
+    return route.gateway is not None and route.table is None and route.destination == ANYWHERE[wanted]
 
 
 def physical(host: Host) -> list[Interface]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 
-from agent.config.nics import Bond, Kind
+from agent.config.nics import ANYWHERE, Bond, Kind
+from agent.lib.text import HEADER
 from agent.network import networkd
 from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_global_on_link, is_plain
 from agent.network.managers import NETWORKD_UNIT, NETWORKMANAGER_UNIT, is_netplan_for_networkmanager
@@ -56,9 +57,8 @@ def paths(key: str) -> tuple[str, ...]:
 def render(link: Link) -> tuple[ConfigFile, ...]:
     """Return the NIC's file, mode 0600 as netplan requires, and the drop-ins that it needs."""
     tree = {"network": {"version": 2, _SECTIONS[link.nic.kind]: {_name(link): _definition(link)}}}
-    header = "# Written by gandi-agent; once changed, it is left alone.\n"
     main, drop_in, wait = paths(link.key)
-    files = [ConfigFile(main, header + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
+    files = [ConfigFile(main, HEADER + "".join(f"{line}\n" for line in yaml(tree)), 0o600)]
     sections = [
         # netplan passes ``optional`` only to its own wait-online drop-in, by name, not to networkd.
         ("Link", [] if link.required else ["RequiredForOnline=no"]),
@@ -203,7 +203,7 @@ def _route(route: Route) -> dict[str, object]:
 
 def _rule(rule: Rule) -> dict[str, object]:
     # netplan requires one of the addresses; a rule without them is for all of IPv4 (ip-rule(8)).
-    to = rule.destination if rule.source or rule.destination else "0.0.0.0/0"
+    to = rule.destination if rule.source or rule.destination else ANYWHERE[4]
     keys = {
         "from": rule.source,
         "to": to,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from agent.config.nics import Bond, Kind
 from agent.host.sysfs import listed
-from agent.lib.text import BLANKS, WHITE, lines, words
+from agent.lib.text import BLANKS, HEADER, WHITE, lines, words
 from agent.network.interfaces import FALLBACK, ConfigFile, bond_miimon, is_plain
 from agent.network.managers import NETWORKD_UNIT
 from agent.systemd import units
@@ -38,7 +38,6 @@ _FOLDERS = (
 )
 #: Made by networkd when it starts.
 _RUNS = "/run/systemd/netif/links"
-_HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 
 
 def paths(key: str) -> tuple[str, ...]:
@@ -69,7 +68,7 @@ def unsupported(link: Link) -> dict[str, str]:
 
 def text(sections: Iterable[Section]) -> str:
     """Return a file in the format of unit files; sections without lines are left out."""
-    return _HEADER + "\n".join(
+    return HEADER + "\n".join(
         f"[{name}]\n" + "".join(f"{line}\n" for line in lines) for name, lines in sections if lines
     )
 
@@ -195,12 +194,8 @@ def configures(host: Host, names: frozenset[str], mac: str, *, but: str = _PREFI
 
 
 def _files(host: Host) -> dict[str, str]:
-    paths: dict[str, str] = {}
-    for folder in _FOLDERS:
-        for name in listed(host, folder):
-            if name.endswith(".network"):
-                paths.setdefault(name, f"{folder}/{name}")
-    return paths
+    found = ((folder, name) for folder in reversed(_FOLDERS) for name in listed(host, folder))
+    return {name: f"{folder}/{name}" for folder, name in found if name.endswith(".network")}
 
 
 def _match_section(text: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.config.nics import Kind
 from agent.host.sysfs import listed
-from agent.lib.text import WHITE, lines
+from agent.lib.text import HEADER, WHITE, lines
 from agent.network import networkmanager_ip, networkmanager_virtual
 from agent.network.interfaces import FALLBACK, ConfigFile
 from agent.network.managers import NETWORKMANAGER_UNIT
@@ -50,7 +50,7 @@ def render(link: Link) -> tuple[ConfigFile, ...]:
     else:
         ip = networkmanager_ip
         groups += [("ipv4", ip.ipv4(link)), ("ipv6", ip.ipv6(link)), ("hostname", ip.hostname(link))]
-    text = "# Written by gandi-agent; once changed, it is left alone.\n" + "\n".join(
+    text = HEADER + "\n".join(
         f"[{name}]\n" + "".join(f"{key}={_value(value)}\n" for key, value in keys.items())
         for name, keys in groups
         if keys

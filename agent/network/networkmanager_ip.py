@@ -6,6 +6,7 @@ document wants no such address, advertisements are accepted only if they supply 
 
 from __future__ import annotations
 
+from agent.config.nics import ANYWHERE
 from agent.network.interfaces import family, rule_family
 
 TYPE_CHECKING = False
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Written as the gateway of a route without one: the metric is the next field.
 _NO_GATEWAY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - not an address to listen at
-#: All addresses of an IP version.
-_ANY = {4: "0.0.0.0/0", 6: "::/0"}
 #: Scopes by their names in ip-route(8), as the kernel numbers them (rtnetlink(7)).
 _SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}
 #: Priority of a rule without one, which NetworkManager requires: before the main table's (32766).
@@ -193,7 +192,7 @@ def _options(route: Route, wanted: int) -> list[str]:
 def _rule(rule: Rule) -> str:
     words = [f"priority {rule.priority if rule.priority is not None else _BEFORE_MAIN}"]
     # One without addresses is for IPv4 (``rule_family``).
-    words.append(f"from {rule.source or _ANY[rule_family(rule)]}")
+    words.append(f"from {rule.source or ANYWHERE[rule_family(rule)]}")
     words += [f"to {rule.destination}"] if rule.destination else []
     words += [f"tos {rule.tos:#x}"] if rule.tos is not None else []
     words += [f"fwmark {rule.mark:#x}"] if rule.mark is not None else []

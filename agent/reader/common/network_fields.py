@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from agent.config.nics import ANYWHERE
 from agent.lib.text import WHITE
 from agent.reader.common.fields import IP, address, hostname, network, text
 from agent.reader.common.values import Choice, Whole
@@ -73,11 +74,6 @@ def destination(value: object) -> str:
     return str(found)
 
 
-def anywhere(version: int) -> str:
-    """Return the destination of a default route of IP version 4 or 6."""
-    return "::/0" if version == 6 else "0.0.0.0/0"
-
-
 def prefix(mask: str, version: int) -> int:
     """Return the prefix length of a netmask: ``255.255.255.0``, ``ffff:ffff::``, ``/24`` or ``24``.
 
@@ -130,4 +126,4 @@ def toward(destination: str, gateway: IP | None, version: int = 4) -> str:
     """
     if destination != DEFAULT:
         return destination
-    return anywhere(gateway.version if gateway is not None and version == 4 else version)
+    return ANYWHERE[gateway.version if gateway is not None and version == 4 else version]

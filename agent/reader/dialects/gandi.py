@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from agent.config.model import Identity, InstanceConfig, Script, User, program
-from agent.config.nics import Nic, Route
+from agent.config.nics import ANYWHERE, Nic, Route
 from agent.lib.records import dataclass, field, replace
 from agent.lib.records import fields as fields_of
 from agent.lib.text import WHITE
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.reader.common.fields import IP, Net
 
 SOURCE = "gandi"
-_ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 #: Maximum characters of ``run``.
 _RUN = 1 << 20
 _FIRST_PREFIX = {4: 24, 6: 64}
@@ -212,7 +211,7 @@ def _with_routes(nics: list[_Nic]) -> tuple[Nic, ...]:
     Without any public gateway (a machine on a private VLAN only), the first private one is used.
     """
     routes: dict[int, list[Route]] = {nic.number: [] for nic in nics}
-    for version, anywhere in _ANYWHERE.items():
+    for version, anywhere in ANYWHERE.items():
         offers = [
             (nic.number, offer)
             for nic in nics

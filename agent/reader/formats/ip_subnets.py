@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from agent.config.nics import AddressOptions, Dhcp, Nic, NicOptions, Route
+from agent.config.nics import ANYWHERE, AddressOptions, Dhcp, Nic, NicOptions, Route
 from agent.lib.records import dataclass, replace
 from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
@@ -35,7 +35,7 @@ _ROUTE_TYPES = ("local", "blackhole", "unreachable", "prohibit", "throw")
 #: The prefix of an address or a network without one, by the IP version.
 _PREFIXES = {4: 24, 6: 64}
 #: The addresses that stand for all, which no route has as its only destination.
-_ANY = tuple(network_fields.anywhere(version).partition("/")[0] for version in (4, 6))
+_ANY = tuple(ANYWHERE[version].partition("/")[0] for version in (4, 6))
 #: The networks that lo always has.
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
@@ -105,7 +105,7 @@ def with_subnet(nic: Nic, subnet: Subnet, path: str, draft: Draft, *, label: str
     )
     routes: list[Route] = []
     if subnet.gateway is not None:
-        to = network_fields.anywhere(subnet.gateway.version)
+        to = ANYWHERE[subnet.gateway.version]
         routes.append(Route(to, str(subnet.gateway), metric=subnet.metric))
     for place, said in enumerate(subnet.routes or ()):
         if said is not None and (made := route(said, f"{path}.routes[{place}]", draft)):
@@ -290,7 +290,7 @@ def _destination(written: str, masks: Sequence[str]) -> str:
     if host == network_fields.DEFAULT:
         return host
     if host in _ANY and not slash and not masks:
-        return network_fields.anywhere(version)
+        return ANYWHERE[version]
     lengths = {network_fields.prefix(one, version) for one in (*masks, *([length] if slash else ()))}
     if len(lengths) > 1:
         raise ValueError("a netmask that contradicts the destination's prefix; write one of them")

@@ -6,6 +6,7 @@ Format: netplan-yaml(5). The keys are declared in ``agent.reader.formats.netplan
 from __future__ import annotations
 
 from agent.config.nics import (
+    ANYWHERE,
     AddressOptions,
     Dhcp,
     Kind,
@@ -268,7 +269,7 @@ class _Entry:
     def _routes(self) -> tuple[Route, ...]:
         device = self.device
         gateways = [one for one in (device.gateway4, device.gateway6) if one and not self.is_loopback]
-        routes = [Route(network_fields.anywhere(one.version), str(one)) for one in gateways]
+        routes = [Route(ANYWHERE[one.version], str(one)) for one in gateways]
         return (*routes, *(_route(one) for one in device.routes or () if one is not None))
 
     def _rules(self) -> tuple[Rule, ...]:

@@ -5,7 +5,7 @@ Format: OpenStack Nova, doc/api_schemas/network_data.json; cloud-init also accep
 
 from __future__ import annotations
 
-from agent.config.nics import Kind, Nic, NicOptions, Route
+from agent.config.nics import ANYWHERE, Kind, Nic, NicOptions, Route
 from agent.lib.records import dataclass, replace
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import ITSELF, parts, plain, unused, validate, value
@@ -302,7 +302,7 @@ def _address(network: DataNetwork, path: str, draft: Draft) -> Interface | None:
 def _routes(network: DataNetwork, path: str, draft: Draft) -> list[Route]:
     routes: list[Route | None] = []
     if network.gateway is not None:
-        to = network_fields.anywhere(network.gateway.version)
+        to = ANYWHERE[network.gateway.version]
         routes.append(Route(to, str(network.gateway), metric=network.metric))
     for place, route in enumerate(network.routes or ()):
         if route is None:

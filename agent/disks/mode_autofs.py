@@ -17,6 +17,7 @@ from agent.block import mounts
 from agent.config.settings import MountMode
 from agent.disks.base.automounter import AUTOFS_LINK, AUTOFS_STATE
 from agent.disks.base.record import DiskState, Records, exclusive, renewed
+from agent.disks.base.system import is_mounted
 from agent.disks.policy import identity
 from agent.disks.usage import holders
 from agent.host.chroot_path import link_target
@@ -137,7 +138,7 @@ def _switch_on(ctx: Context, system: System) -> Iterator[Item]:
     if not host.which("automount"):
         raise HostError("CONFIG_MOUNT_MODE=autofs: autofs is not installed", hint="run: apt install autofs")
     for name, record in Records(host).all().items():
-        if record.state == DiskState.MOUNTED and _is_mounted(host, record.mountpoint):
+        if record.state == DiskState.MOUNTED and is_mounted(host, record.mountpoint):
             yield from _unmount_direct(ctx, system, name, record)
     if not host.exists(LINK):
         host.symlink(LINK, SHIPPED)
@@ -230,7 +231,3 @@ def _state(host: Host) -> str:
     left; it is neither ON nor OUT, so ``switch`` acts.
     """
     return host.read(_ON) or ("former" if link_target(host, LINK) == SHIPPED else _State.OUT)
-
-
-def _is_mounted(host: Host, mountpoint: str) -> bool:
-    return any(mount.mountpoint == mountpoint for mount in mounts.mounts(host))

@@ -91,13 +91,14 @@ def unmount(host: Host, mountpoint: str) -> None:
 
     with contextlib.suppress(HostError):  # PID 1 knows no unit of a longer name: the mount shows the result
         libsystemd.stop(units.of_path(mountpoint, "mount"), timeout=_STOP_TIMEOUT)
-    if _is_mounted(host, mountpoint):
+    if is_mounted(host, mountpoint):
         # --no-canonicalize: stat(2) fails on the path of a dead device.
         command = ("umount", _NAMESPACE, "--lazy", "--no-canonicalize", "--", mountpoint)
         host.run(command, timeout=_STOP_TIMEOUT)
 
 
-def _is_mounted(host: Host, mountpoint: str) -> bool:
+def is_mounted(host: Host, mountpoint: str) -> bool:
+    """Return whether anything is mounted at a place."""
     return any(mount.mountpoint == mountpoint for mount in mounts.mounts(host))
 
 

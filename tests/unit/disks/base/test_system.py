@@ -52,7 +52,7 @@ def test_a_mount_that_stays_is_ended_lazily(
 ) -> None:
     """PID 1 is asked first, since it also stops the services that require the mount."""
     for is_there in (False, True):
-        monkeypatch.setattr(system, "_is_mounted", lambda _host, _at, still=is_there: still)
+        monkeypatch.setattr(system, "is_mounted", lambda _host, _at, still=is_there: still)
         host = Asked(tmp_path)
         system.unmount(host, AT)
         assert fake_pid1.stopped.pop() == UNIT
@@ -61,7 +61,7 @@ def test_a_mount_that_stays_is_ended_lazily(
 
 def test_nor_does_pid_1_need_to_know_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """PID 1 does not answer here."""
-    monkeypatch.setattr(system, "_is_mounted", lambda _host, _at: True)
+    monkeypatch.setattr(system, "is_mounted", lambda _host, _at: True)
     host = Asked(tmp_path)
     system.unmount(host, AT)
     assert host.argvs == [LAZY]

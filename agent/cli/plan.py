@@ -6,6 +6,7 @@ import os
 import re
 
 from agent import stages
+from agent.cli.status_text import problem
 from agent.config.settings import Settings, variable
 from agent.context import context
 from agent.host import terminal
@@ -78,9 +79,7 @@ def config_lines(ctx: Context, found: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of ``config show`` for the result of ``effective_settings``."""
     for name, entry in found["settings"].items():
         yield f"{name}={entry['value']}  ({entry['origin']})"
-    for problem in found["problems"]:
-        hint = f" ({problem['hint']})" if problem["hint"] else ""
-        yield f"{ctx.settings_file.name}:{problem['line']}: {problem['message']}{hint}"
+    yield from (problem(ctx.settings_file.name, one) for one in found["problems"])
     yield ""
     if found["document"] is None:
         yield "document: shown to root only" if os.geteuid() else "document: none yet"

@@ -53,10 +53,10 @@ def render(facts: Facts) -> list[str]:
     if work:
         lines += ["", "at work:", *(f"  {name}: {_at(w, facts.now)}" for name, w in sorted(work.items()))]
     if facts.settings:
-        lines += ["", "settings:", *(f"  {_problem(facts.settings_file, p)}" for p in facts.settings)]
+        lines += ["", "settings:", *(f"  {problem(facts.settings_file, p)}" for p in facts.settings)]
     notes = {name: text for name, text in facts.document["notes"].items() if name != "settings"}
     if notes:
-        lines += ["", "notes:", *(f"  {_note(name, note)}" for name, note in sorted(notes.items()))]
+        lines += ["", "notes:", *(f"  {name}: {note}" for name, note in sorted(notes.items()))]
     return lines
 
 
@@ -108,10 +108,7 @@ def _at(work: dict[str, Any], now: int) -> str:
     return f"{text}, since {max(0, now - int(work.get('since', now)))} s"
 
 
-def _problem(file: str, problem: dict[str, Any]) -> str:
-    hint = f" ({problem['hint']})" if problem.get("hint") else ""
-    return f"{file}:{problem['line']}: {problem['message']}{hint}"
-
-
-def _note(name: str, note: object) -> str:
-    return f"{name}: {note}"
+def problem(file: str, found: dict[str, Any]) -> str:
+    """Return the line of a problem in the settings."""
+    hint = f" ({found['hint']})" if found.get("hint") else ""
+    return f"{file}:{found['line']}: {found['message']}{hint}"

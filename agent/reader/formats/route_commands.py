@@ -122,20 +122,12 @@ def _ip_options(words: list[str]) -> dict[str, Any]:
     return said
 
 
-def _table(word: str) -> int | None:
-    return _TABLES.get(word) or _COUNT(word)
-
-
-def _source(word: str) -> str:
-    return str(fields.address(word))
-
-
 _IP_READERS: dict[str, Callable[[str], Any]] = {
     "via": fields.address,
     "dev": str,
     "metric": network_fields.METRIC,
-    "table": _table,
-    "src": _source,
+    "table": lambda word: _TABLES.get(word) or _COUNT(word),
+    "src": lambda word: str(fields.address(word)),
     "scope": Choice(("global", "link", "host")),
     "mtu": network_fields.MTU,
     "initcwnd": _COUNT,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.sources import FoundMedium
 
 #: The steps that apply what can change while the machine runs.
-LIVE = ("hostname", "network", "resolver", "users", "ssh", "metadata", "timezone")
+LIVE = ("hostname", "network", "resolver", "users", "metadata", "ssh", "timezone")
 #: Seconds to wait for stages that still run.
 _PATIENCE = 300.0
 

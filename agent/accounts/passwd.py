@@ -53,7 +53,7 @@ def account(host: Host, name: str) -> Account | None:
 
 def accounts(host: Host) -> Iterator[Account]:
     """Yield all accounts, in the order of passwd(5)."""
-    for fields in _records(host, "/etc/passwd", 7):
+    for fields in records(host, "/etc/passwd", 7):
         uid, gid = number(fields[2]), number(fields[3])
         if uid is not None and gid is not None:
             yield Account(fields[0], uid, gid, fields[5], fields[6])
@@ -67,25 +67,25 @@ def password(host: Host, name: str) -> str | None:
 def field(host: Host, file: str, name: str, place: int) -> str | None:
     """Return a field, counted from 0, of the account's line in passwd(5) or shadow(5); None without it."""
     # glibc and shadow accept lines of shadow(5) with fewer than 9 fields.
-    found = (fields[place] for fields in _records(host, file, place + 1) if fields[0] == name)
+    found = (fields[place] for fields in records(host, file, place + 1) if fields[0] == name)
     return next(found, None)
 
 
 def admin_group(host: Host) -> str | None:
     """Return the group for sudo, "sudo" (Debian) or "wheel" (RPM systems), or None if neither exists."""
-    groups = {fields[0] for fields in _records(host, "/etc/group", 4)}
+    groups = {fields[0] for fields in records(host, "/etc/group", 4)}
     return next((name for name in ("sudo", "wheel") if name in groups), None)
 
 
 def group(host: Host, name: str) -> int | None:
     """Return the gid of the group with that name, or None."""
-    found = (fields[2] for fields in _records(host, "/etc/group", 4) if fields[0] == name)
+    found = (fields[2] for fields in records(host, "/etc/group", 4) if fields[0] == name)
     return next((gid for gid in map(number, found) if gid is not None), None)
 
 
 def is_in_group(host: Host, name: str, group: str) -> bool:
     """Return whether the account is listed as a member of the group."""
-    return any(f[0] == group and name in f[3].split(",") for f in _records(host, "/etc/group", 4))
+    return any(f[0] == group and name in f[3].split(",") for f in records(host, "/etc/group", 4))
 
 
 def keys_file(host: Host, owner: Account) -> str:
@@ -127,7 +127,8 @@ def fingerprint(line: str) -> str:
     return "SHA256:" + base64.b64encode(sha256(binary).digest()).decode().rstrip("=")
 
 
-def _records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
+def records(host: Host, name: str, fields: int) -> Iterator[list[str]]:
+    """Yield the fields of each line of an account file that has at least so many."""
     for line in lines(host.read(name) or ""):
         record = line.split(":")
         if len(record) >= fields:

@@ -158,10 +158,10 @@ def _account_lock(host: Host) -> Iterator[bool]:
 
 def _groups_not_in_gshadow(host: Host, name: str) -> list[str]:
     """Return the groups that list the account in /etc/group but not in /etc/gshadow."""
-    shadowed = {line[0]: line[3] for line in _lines(host, "/etc/gshadow", 4)}
+    shadowed = {line[0]: line[3] for line in passwd.records(host, "/etc/gshadow", 4)}
     return [
         line[0]
-        for line in _lines(host, "/etc/group", 4)
+        for line in passwd.records(host, "/etc/group", 4)
         if name in line[3].split(",") and name not in shadowed.get(line[0], name).split(",")
     ]
 
@@ -170,7 +170,7 @@ def _missing_subids(host: Host, file: str, user: Account) -> tuple[int, int] | N
     """Return the first and last subordinate id that useradd would assign to the account (subuid(5)); None
     if it has some or gets none. Raise HostError if no range is free.
     """
-    taken = _lines(host, file, 3)
+    taken = list(passwd.records(host, file, 3))
     if not host.exists(file) or any(line[0] in (user.name, str(user.uid)) for line in taken):
         return None
     kind = "SUB_UID" if file == "/etc/subuid" else "SUB_GID"
@@ -236,13 +236,8 @@ def _is_partial(host: Host, copy: str, content: bytes) -> bool:
 # -- reading -------------------------------------------------------------------------
 
 
-def _lines(host: Host, file: str, fields: int) -> list[list[str]]:
-    found = (line.split(":") for line in text.lines(host.read(file) or ""))
-    return [line for line in found if len(line) >= fields]
-
-
 def _column(host: Host, file: str, number: int) -> list[str]:
-    return [line[number] for line in _lines(host, file, number + 1)]
+    return [line[number] for line in passwd.records(host, file, number + 1)]
 
 
 def _login_defs(host: Host, name: str, default: int) -> int:

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import StepReport
     from agent.reporting.reporter import Reporter
-    from agent.udev.monitor import Uevent
 
 #: Seconds after which device events are handled if the postboot stage has not been requested; its request
 #: starts that at once. Before, the stages scan the devices themselves, and all services wait for them.
@@ -232,7 +231,7 @@ class Daemon:
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""
         events, lost = self._uevents.drain()
-        new = [event for event in events if self._is_new(event)]
+        new = [event for event in events if event.seqnum > (self._last_seqnum or 0)]
         if new:
             self._idle_exit.reset()
             self.devices.queue(new)
@@ -240,9 +239,6 @@ class Daemon:
             Journal(self.ctx.host).overflow()
             self._scan_all()
         return bool(new)
-
-    def _is_new(self, event: Uevent) -> bool:
-        return event.seqnum > (self._last_seqnum or 0)
 
     def _scan_all(self) -> None:
         """Scan all devices in this turn, or as soon as device events are handled."""

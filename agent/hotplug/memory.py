@@ -130,7 +130,7 @@ def _scan(ctx: Context, known: Mapping[str, int], delays: Iterable[float]) -> It
         if how:
             for delay in (0.0, *delays):
                 if delay:
-                    ctx.on_wait(f"{_range(work.retried)}: {_first(work.retried)}")
+                    ctx.on_wait(f"{_range(work.retried)}: {next(iter(work.retried.values()))}")
                     # No event is sent when memory or a lock becomes free.
                     time.sleep(delay)
                 _bring_online(host, _untried(_new(host, known), work), how, work)
@@ -215,10 +215,6 @@ def _items(host: Host, work: ScanResult) -> Iterator[Item]:
 
 def _range(numbers: Iterable[int]) -> str:
     return f"memory{format_list(set(numbers))}"
-
-
-def _first(refused: Mapping[int, str]) -> str:
-    return next(iter(refused.values()), "")
 
 
 def _size(host: Host, blocks: int) -> str:

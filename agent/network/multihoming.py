@@ -100,7 +100,7 @@ def _with_tables(ways: list[Link], wanted: int, first: int) -> list[Link]:
         table = first + link.nic.number
         rules = [Rule(table, a, to, PRIORITY) for a in _addresses(link, wanted) for to in targets]
         own = [Route(net, table=table) for net in _networks(link, wanted)]
-        own += _in_table([route for route in link.nic.routes if _of(route, wanted)], table)
+        own += _in_table([route for route in link.nic.routes if family(route.destination) == wanted], table)
         tables[link.nic.number] = _add(link, table, own, rules)
     return [tables.get(link.nic.number, link) for link in ways]
 
@@ -124,10 +124,6 @@ def _add(link: Link, number: int, routes: list[Route], rules: list[Rule]) -> Lin
     have = link.table or Table(number, (), ())
     more = replace(have, routes=have.routes + tuple(routes), rules=have.rules + tuple(rules))
     return replace(link, table=more)
-
-
-def _of(route: Route, wanted: int) -> bool:
-    return family(route.destination) == wanted
 
 
 def _addresses(link: Link, wanted: int) -> list[str]:

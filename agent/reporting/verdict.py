@@ -75,7 +75,8 @@ def verdict(facts: Facts) -> str:
     if WORDS[state] == "starting":
         parts = [_blocker(facts), *failures[:1]]
     else:
-        parts = [_boot(facts), _disks(facts.data_disks), *(failures[:1] or ["nothing failed"])]
+        disks = f"{_count(facts.data_disks, 'data disk')} mounted"
+        parts = [_boot(facts), disks, *(failures[:1] or ["nothing failed"])]
     text = f"{WORDS[state]}: {', '.join(filter(None, parts))}"
     return "; ".join((text, *failures[1:]))
 
@@ -96,10 +97,6 @@ def _is_first(stages: dict[str, Any]) -> bool:
     steps = stages.get(Stage.BOOTSTRAP, {}).get("steps", [])
     items = (item for step in steps if step["step"] == "source" for item in step["items"])
     return any(item.get("detail", "").endswith(NEW_INSTANCE) for item in items)
-
-
-def _disks(number: int) -> str:
-    return f"{_count(number, 'data disk')} mounted"
 
 
 def _blocker(facts: Facts) -> str:

@@ -121,7 +121,9 @@ def renew_guids(host: Host, system: System, disk: Disk) -> None:
     from uuid import uuid4
 
     # The disk's GUID last: if it is blank, the next boot tries again.
-    fresh = (*(_part_uuid(disk, part) for part in disk.partitions), ("--disk-id", disk.device.node))
+    node = disk.device.node
+    parts = (("--part-uuid", node, str(part.partition)) for part in disk.partitions)
+    fresh = (*parts, ("--disk-id", node))
     for step, words in enumerate(fresh):
         argv = (*_KEEP, *words, str(uuid4()).upper())
         system.write(host, unit_name("guid", f"{disk.name}-{step}"), disk.device.node, argv)
@@ -129,7 +131,3 @@ def renew_guids(host: Host, system: System, disk: Disk) -> None:
         raise HostError(
             f"{disk.device.node}: its GUID is still all zeros", hint=f"run: sfdisk --dump {disk.device.node}"
         )
-
-
-def _part_uuid(disk: Disk, part: Device) -> tuple[str, ...]:
-    return ("--part-uuid", disk.device.node, str(part.partition))

@@ -53,7 +53,9 @@ def needs(unit: Mapping[str, str], place: str, mount_unit: str) -> bool:
     """Return whether a unit's properties, as systemctl shows them, require a mountpoint."""
     if mount_unit in (*words(unit.get("Requires", "")), *words(unit.get("BindsTo", ""))):
         return True
-    return any(_below(path, place) for path in words(unit.get("RequiresMountsFor", "")))
+    return any(
+        _within(path.rstrip("/"), place.rstrip("/")) for path in words(unit.get("RequiresMountsFor", ""))
+    )
 
 
 def start(host: Host, services: Sequence[str]) -> None:
@@ -100,7 +102,3 @@ def _group(host: Host, pid: int) -> str:
 
 def _within(group: str, outer: str) -> bool:
     return group == outer or group.startswith(f"{outer}/")
-
-
-def _below(path: str, place: str) -> bool:
-    return _within(path.rstrip("/"), place.rstrip("/"))

@@ -141,7 +141,7 @@ def _lists(old: list[Any], new: Any, how: Rules, options: tuple[str, ...]) -> An
     if "append" in options or "prepend" in options:
         more = new if isinstance(new, list) else [new]
         return [*old, *more] if "append" in options else [*more, *old]
-    if _keeps(options):
+    if "no_replace" in options and "replace" not in options:
         return how.prefer(old, new)
     if not isinstance(new, list):
         return how.prefer(new, old)
@@ -152,10 +152,6 @@ def _lists(old: list[Any], new: Any, how: Rules, options: tuple[str, ...]) -> An
         for one, other in zip(old, new, strict=False)
     ]
     return [*placed, *old[len(placed) :]]
-
-
-def _keeps(options: tuple[str, ...]) -> bool:
-    return "no_replace" in options and "replace" not in options
 
 
 def _recurses(value: Any, options: tuple[str, ...]) -> bool:

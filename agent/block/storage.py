@@ -127,7 +127,7 @@ def names(host: Host) -> list[str]:
     for name in listed(host, BLOCK):
         path = devpath(host, name)
         if path and not host.exists(f"{path}/partition") and attribute(host, f"{path}/hidden") != "1":
-            disks.append((_bus_order(path), name))
+            disks.append(([_natural(part) for part in path.split("/")], name))
     return [name for _, name in sorted(disks)]
 
 
@@ -285,10 +285,6 @@ def _with_read_error(host: Host, device: Device) -> Device:
     except OSError as error:
         return replace(device, error=error.strerror or "unknown error")
     return device
-
-
-def _bus_order(path: str) -> list[tuple[tuple[int, int, str], ...]]:
-    return [_natural(part) for part in path.split("/")]
 
 
 def _unescaped(text: str) -> bytes:

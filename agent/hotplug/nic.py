@@ -104,13 +104,10 @@ def _configure(ctx: Context, configure: Callable[[], Iterable[Item]]) -> Iterato
             )
     for nic in there:
         if str(nic.index) not in before:
-            yield from hooks.run(ctx, "post-iface-attach", environment=_environment(ctx.host, nic))
+            facts = database.interface(ctx.host, nic.index) | {"ACTION": "add", "INTERFACE": nic.name}
+            yield from hooks.run(ctx, "post-iface-attach", environment=facts)
     if not broken:
         nic_inventory.store(ctx, there)
-
-
-def _environment(host: Host, nic: Interface) -> dict[str, str]:
-    return database.interface(host, nic.index) | {"ACTION": "add", "INTERFACE": nic.name}
 
 
 def _by_index(there: Iterable[Interface]) -> dict[str, tuple[str, str]]:

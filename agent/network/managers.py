@@ -117,11 +117,7 @@ def inactive_with_files(host: Host, current: str) -> list[str]:
 
 def keys(host: Host, name: str) -> list[str]:
     """Return the keys of the NICs for which files of the agent exist for that manager."""
-    folder, prefix = next(_split_prefix(manager.path_prefix) for manager in MANAGERS if manager.name == name)
+    path_prefix = next(manager.path_prefix for manager in MANAGERS if manager.name == name)
+    folder, _, prefix = path_prefix.rpartition("/")
     files = (file for file in listed(host, folder) if file.startswith(prefix))
     return [file.removeprefix(prefix).partition(".")[0] for file in files]
-
-
-def _split_prefix(path_prefix: str) -> tuple[str, str]:
-    folder, _, prefix = path_prefix.rpartition("/")
-    return folder, prefix

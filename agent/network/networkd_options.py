@@ -63,6 +63,7 @@ _NETWORK: tuple[Directive, ...] = (
     ("ipv6_privacy", "IPv6PrivacyExtensions", ""),
     ("ipv6_address_generation", "IPv6LinkLocalAddressGenerationMode", ""),
 )
+_OF_ADDRESS = (("address", "Address", ""), ("label", "Label", ""), ("lifetime", "PreferredLifetime", ""))
 _LINK_LOCAL = {(): "no", (4,): "ipv4", (6,): "ipv6", (4, 6): "yes"}
 _ACTIVATION = {"manual": "manual", "off": "always-down"}
 #: The NIC's identifier in addresses from router advertisements.
@@ -97,7 +98,7 @@ def network(link: Link, sections: Iterable[Section]) -> list[Section]:
     if not options:
         return list(sections)
     more |= dhcp(options) | {"Network": _network(options), "IPv6AcceptRA": _advertised(options)}
-    own = _addresses(options)
+    own = [_lines(_OF_ADDRESS, one) for one in options.addresses]
     separate = {lines[0] for lines in own}
     found: list[Section] = []
     for name, lines in _added(sections, more):
@@ -140,11 +141,6 @@ def _network(options: NicOptions) -> list[str]:
     # "yes" keeps them over a restart too: "dhcp-on-stop" would drop them at the start.
     lines += ["KeepConfiguration=yes"] if options.critical else []
     return lines + (["ConfigureWithoutCarrier=yes"] if options.ignore_carrier else [])
-
-
-def _addresses(options: NicOptions) -> list[list[str]]:
-    directives = (("address", "Address", ""), ("label", "Label", ""), ("lifetime", "PreferredLifetime", ""))
-    return [_lines(directives, one) for one in options.addresses]
 
 
 def _advertised(options: NicOptions) -> list[str]:

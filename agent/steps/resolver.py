@@ -109,7 +109,7 @@ def _place(ctx: Context) -> Place:
     host = ctx.host
     if _by_resolved(host):
         return Place(RESOLVED_DROP_IN, whole=True, render=drop_in, knows_links=True)
-    if _by_resolvconf(host):
+    if "resolvconf" in _link(host) and host.exists(RESOLVCONF_BASE.rpartition("/")[0]):
         # ifupdown's and dhcpcd's hooks add what each NIC brings.
         return Place(RESOLVCONF_BASE, whole=False, knows_links=True)
     if _by_networkmanager(ctx):
@@ -185,10 +185,6 @@ def _by_resolved(host: Host) -> bool:
     link = _link(host)
     ours = "systemd/resolve/" in link or link.endswith("lib/systemd/resolv.conf")
     return ours and host.exists(_RESOLVED) and not units.is_masked(host, "systemd-resolved.service")
-
-
-def _by_resolvconf(host: Host) -> bool:
-    return "resolvconf" in _link(host) and host.exists(RESOLVCONF_BASE.rpartition("/")[0])
 
 
 def _by_networkmanager(ctx: Context) -> bool:

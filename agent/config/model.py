@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 
 from agent.config import nics
-from agent.lib import stored_record
-from agent.lib.canonical_json import canonical
+from agent.lib.canonical_json import canonical, record
 from agent.lib.digest import sha256
 from agent.lib.records import asdict, dataclass, fields, replace
 
@@ -266,6 +265,6 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
             from agent.config import system
 
             document["system"] = system.from_dict(document["system"])
-        return stored_record.from_dict(InstanceConfig, document, may_lack=_ADDED)
+        return record(InstanceConfig, document, may_lack=_ADDED)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"damaged document: {error}") from error

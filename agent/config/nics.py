@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from agent.lib import stored_record
+from agent.lib.canonical_json import record
 from agent.lib.records import asdict, dataclass
 
 TYPE_CHECKING = False
@@ -248,4 +248,4 @@ def _without(facts: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 def from_dict(nic: dict[str, Any]) -> Nic:
     """Return the NIC of a stored document, as ``model.from_dict``."""
-    return stored_record.from_dict(Nic, nic, may_lack=_ADDED.keys())
+    return record(Nic, nic, may_lack=_ADDED.keys())

@@ -5,7 +5,7 @@ Stored with the document (agent/config/model.py), and imported only for one that
 
 from __future__ import annotations
 
-from agent.lib import stored_record
+from agent.lib.canonical_json import record
 from agent.lib.records import asdict, dataclass, fields
 
 TYPE_CHECKING = False
@@ -190,7 +190,7 @@ def _asdict(value: Any) -> Any:
 
 def from_dict(given: Mapping[str, Any]) -> System:
     """Return the record of ``to_dict``'s document; lists may be tuples. Raise TypeError if it is damaged."""
-    return stored_record.from_dict(System, given)
+    return record(System, given)
 
 
 def merged(first: System | None, more: System) -> System:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _QUIET = 10.0
 #: Seconds between two checks while threads work (their end does not wake the loop), or the boot is not over.
 _CHECK = 5.0
+_JUMPED = "gandi-jumped.timer"
+#: Seconds to wait for PID 1.
+_ANSWER = 5.0
 
 
 @dataclass(slots=True)
@@ -111,4 +114,16 @@ class IdleExit:
             last = self.ctx.status.read()["stages"].get(Stage.POSTBOOT, {})
             ended = last.get("state") in ("done", "failed")
             self._booted = ended or units.system_state(self.ctx.host) in ("running", "degraded")
+            if self._booted:
+                record(self.ctx, self._watch_clock)
         return self._booted
+
+    def _watch_clock(self) -> None:
+        """Have PID 1 notice jumps of the clock from now on, unless it does: not during the boot, which the
+        units would delay.
+        """
+        host = self.ctx.host
+        if host.live and not units.active_state(host, _JUMPED) and not units.is_masked(host, _JUMPED):
+            from agent.systemd import libsystemd
+
+            libsystemd.start(_JUMPED, timeout=_ANSWER)

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import pytest
 
+from agent.lib.canonical_json import record
 from agent.lib.records import asdict, dataclass
-from agent.lib.stored_record import from_dict
 
 
 class Colour(StrEnum):
@@ -29,21 +29,21 @@ class Whole:
 
 def test_a_record_is_the_one_that_was_stored() -> None:
     whole = Whole("a", part=Part(((1, 2),)), parts=(Part(), Part(((3, 4),))))
-    assert from_dict(Whole, asdict(whole)) == whole
+    assert record(Whole, asdict(whole)) == whole
     listed = {"name": "a", "part": {"numbers": [[1, 2]]}, "parts": [{"numbers": []}, {"numbers": [[3, 4]]}]}
-    found = from_dict(Whole, listed)
+    found = record(Whole, listed)
     assert found == whole
     assert isinstance(found.colour, Colour)
 
 
 def test_what_an_older_document_lacks_has_its_default() -> None:
-    assert from_dict(Whole, {"name": "a"}) == Whole("a")
-    assert from_dict(Whole, {"name": "a", "colour": "red"}, may_lack={"part", "parts"}) == Whole("a")
+    assert record(Whole, {"name": "a"}) == Whole("a")
+    assert record(Whole, {"name": "a", "colour": "red"}, may_lack={"part", "parts"}) == Whole("a")
     with pytest.raises(KeyError, match="colour"):
-        from_dict(Whole, {"name": "a"}, may_lack={"part", "parts"})
+        record(Whole, {"name": "a"}, may_lack={"part", "parts"})
 
 
 @pytest.mark.parametrize("damaged", [{}, {"name": "a", "size": 1}, {"name": "a", "part": "text"}])
 def test_what_is_no_such_record_is_an_error(damaged: dict[str, object]) -> None:
     with pytest.raises((TypeError, AttributeError)):
-        from_dict(Whole, damaged)
+        record(Whole, damaged)

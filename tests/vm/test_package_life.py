@@ -13,7 +13,7 @@ from tests.vm.rig import MIB, Disk, Machine, make_filesystem, newest_deb
 
 #: Files that the administrator changed, and files of the administrator's own.
 ADMIN = r"""
-echo '# mine' >> /etc/default/gandi
+echo 'CONFIG_IDLE_EXIT=3600' >> /etc/default/gandi
 printf '#!/bin/sh\n' > /etc/gandi/hooks/post-disk-grow; chmod 755 /etc/gandi/hooks/post-disk-grow
 rm /etc/kernel/postinst.d/gandi-agent; printf '#!/bin/sh\nexit 0\n' > /etc/kernel/postinst.d/gandi-agent
 chmod 755 /etc/kernel/postinst.d/gandi-agent
@@ -46,7 +46,7 @@ def test_upgrade_downgrade_remove_purge(booted: Machine, tmp_path: Path) -> None
     vm.run("echo content > /srv/one/file")
     holder = vm.spawn("cd /srv/one && exec sleep 3600", timeout=3600)
     vm.run(ADMIN)
-    # On a slow host it was idle for long enough to exit.
+    # On a slow host it was idle for long enough to exit; from here on it stays.
     vm.run("systemctl start gandi-agent")
     owned, stages, daemon = vm.output(OWNED), vm.output(STAGES), vm.output(DAEMON)
     assert vm.output("dpkg-query -W -f '${Conffiles}' gandi-agent") == ""

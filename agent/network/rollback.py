@@ -130,9 +130,8 @@ def _apply(
     except AgentError as error:  # such as a NIC that ifup(8) could not start: the gateways decide
         problem, is_changed = error, True
     if is_changed:
-        ctx.on_wait(f"a default gateway to answer (at most {seconds} s)")
-        why = _judge(ctx, record, seconds)
-        ctx.on_wait("")
+        with ctx.waiting(f"a default gateway to answer (at most {seconds} s)"):
+            why = _judge(ctx, record, seconds)
         if why:
             record |= {"phase": _WITHDRAWING, "reason": why}
             _store(ctx, record)

@@ -211,9 +211,8 @@ def _why_silent(ctx: Context, before: tuple[Place, ...], seconds: int) -> str:
 
     if why := _reload(ctx.host, wait=True):
         return f"sshd could not be reloaded: {why}"
-    ctx.on_wait(f"sshd to answer (at most {seconds} s)")
-    answers = ssh_probe.wait(before, float(seconds))
-    ctx.on_wait("")
+    with ctx.waiting(f"sshd to answer (at most {seconds} s)"):
+        answers = ssh_probe.wait(before, float(seconds))
     where = " and ".join(f"{address} port {port}" for address, port in before)
     return "" if answers else f"sshd did not answer at {where} within {seconds} s; it did before"
 

@@ -88,7 +88,8 @@ def test_a_restored_machine_is_set_right(machine: Rig, image: Image, tmp_path: P
     vm.run("echo CONFIG_IDLE_EXIT=2 >> /etc/default/gandi; udevadm trigger --name-match=/dev/vda")
     vm.wait_until("test $(systemctl is-active gandi-agent) = inactive")
     # The daemon at rest has started it; here the clock is set to imitate a restore.
-    vm.run("systemctl is-active gandi-jumped.timer && systemctl mask --now gandi-jumped.timer")
+    vm.run("systemctl is-active gandi-jumped.timer && systemctl stop gandi-jumped.timer")
+    vm.run("systemctl mask gandi-jumped.timer")
     keys = vm.output(KEYS)
 
     # The same machine: no daemon runs when it is restored, and a disk has come meanwhile.

@@ -31,11 +31,17 @@ NOTHING_NEW = "nothing new since the last boot: every stage unchanged"
 #: PID 1 gives a mount up after three times this, instead of the unit's 90 s. No boot compares this
 #: file with the last boot's.
 SHORT = "/usr/lib/systemd/system/srv-data.mount.d/short.conf", "[Mount]\nTimeoutSec=10s\n"
+#: The look after ssh comes while PID 1 is giving it up, not before.
+LATE = (
+    "/usr/lib/systemd/system/gandi-watch.service.d/late.conf",
+    "[Service]\nExecStartPre=/bin/sh -c 'until systemctl is-active srv-data.mount | grep -qx deactivating;"
+    " do sleep 0.5; done'\n",
+)
 #: The next boot is one with all stages, and the disk is none that PID 1 mounts.
 UNITS = "/etc/systemd/system/srv-data.mount /etc/systemd/system/gandi-disks.target.wants/srv-data.mount"
 FORGET = (
     "systemctl stop gandi-agent-uevent.socket gandi-agent.socket gandi-agent; "
-    f"umount /srv/data && rm -f {MARK} {UNITS} {SHORT[0]} && sync"
+    f"umount /srv/data && rm -f {MARK} {UNITS} {SHORT[0]} {LATE[0]} && sync"
 )
 #: Replaces e2fsck.
 ENDLESS = "#!/bin/sh\nexec sleep infinity\n"
@@ -69,6 +75,7 @@ def test_ssh_does_not_wait_for_a_disk_that_hangs(machine: Rig, set_up: State, tm
         disk.attach(vm)
         vm.wait_until("mountpoint -q /srv/data", timeout=60)
         vm.wait_until(SETTLED, timeout=120)
+        vm.write_file(*LATE)
         vm.run(f"grep -q gandi-disks.target {MARK} && sync")
         _one_that_pid_1_mounts(vm, disk, settled)
         vm.run(FORGET)
@@ -91,6 +98,8 @@ def _one_that_pid_1_mounts(vm: Machine, disk: HangingDisk, without: float) -> No
     assert took < LATER, f"ssh {took:.2f} s later"
     assert NOTHING_NEW in vm.output("journalctl -b -o cat -t gandi-check --no-pager")
     _is_reported(vm)
+    started = vm.output("journalctl -b -o cat -t gandi-watch --no-pager")
+    assert "starting the daemon: srv-data.mount: deactivating" in started
     # PID 1 gives up the mount, and cannot end it.
     vm.wait_until("systemctl show -P Result srv-data.mount | grep -qx timeout", timeout=400, interval=2)
     disk.release()

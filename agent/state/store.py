@@ -7,7 +7,7 @@
     instances/<id>/begun.json   items of several files that were begun and have not ended
     instances/<id>/nics.json    the MAC that each NIC of the document was paired with
     instances/<id>/network.json a changed network that is not judged yet, or was taken back (rollback.py)
-    instances/<id>/sshd.json    sshd's options that were taken back (steps/ssh.py)
+    instances/<id>/sshd.json    sshd's options that were taken back (network/sshd_options.py)
     instances/<id>/scripts/     the customer's programs (0700)
     instances/<id>/user-data    the customer's user data as it was delivered (0600)
     instances/<id>/done/        an empty file for each program or step that runs once and was started

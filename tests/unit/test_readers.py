@@ -19,10 +19,10 @@ from agent.disks.growth import luks
 from agent.disks.usage import services_file, stop_services
 from agent.host import sysfs
 from agent.host.host import Host
-from agent.network import ifupdown
+from agent.network import ifupdown, sshd
 from agent.reader.common import fields
 from agent.reader.dialects import gandi
-from agent.steps import cron, hostname, ssh
+from agent.steps import cron, hostname
 from agent.udev import database
 from tests.unit.lib.test_text import NO_END
 from tests.unit.sysfs import Sysfs, virtio
@@ -68,7 +68,7 @@ def test_a_comment_stays_one(tmp_path: Path, odd: str) -> None:
     owner = passwd.Account("u", 1000, 1000, "/home/u", "/bin/sh")
     host = _holding(tmp_path, "etc/ssh/sshd_config", f"# x{odd}AuthorizedKeysFile /evil\n")
     assert passwd.keys_file(host, owner) == "/home/u/.ssh/authorized_keys"
-    assert ssh._included({"f": f"# x{odd}Include /evil\n"}) == []
+    assert sshd.included({"f": f"# x{odd}Include /evil\n"}) == []
     host = _holding(tmp_path, mode_autofs.LINK, f"# x{odd}/evil auto.gandi\n/right auto.gandi\n")
     assert mode_autofs.root(host) == "/right"
     host = _holding(tmp_path, luks.CRYPTTAB, f"# x{odd}data /dev/vdb /key\n")

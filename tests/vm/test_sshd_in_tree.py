@@ -12,6 +12,7 @@ from agent.config.model import Identity, InstanceConfig, User
 from agent.context import Context, context
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
+from agent.network import sshd
 from agent.report import Outcome
 from agent.steps import ssh
 from tests.vm import sample
@@ -57,7 +58,7 @@ def written(ctx: Context) -> bool:
 def test_it_is_heeded(ctx: Context) -> None:
     (item,) = ssh.apply(ctx)
     assert item.outcome is Outcome.CHANGED
-    said = ctx.host.run((ssh.SSHD, "-T")).stdout.splitlines()
+    said = ctx.host.run((sshd.SSHD, "-T")).stdout.splitlines()
     assert {"permitrootlogin without-password", "permitemptypasswords no"} <= set(said)
 
 
@@ -73,13 +74,13 @@ def test_one_of_ours_that_it_refuses_is_taken_back(ctx: Context) -> None:
     for name, text in too_deep().items():
         ctx.host.write(name, text)
     ctx.host.mkdir("/run/sshd")
-    ctx.host.run((ssh.SSHD, "-t"))
+    ctx.host.run((sshd.SSHD, "-t"))
     with pytest.raises(
         HostError, match=r"00-gandi\.conf, which was removed: .*recursive configuration includes"
     ):
         list(ssh.apply(ctx))
     assert not written(ctx)
-    ctx.host.run((ssh.SSHD, "-t"))
+    ctx.host.run((sshd.SSHD, "-t"))
 
 
 def test_without_host_keys_it_is_not_asked(ctx: Context, tree: Path) -> None:

@@ -14,6 +14,8 @@ from agent.config.model import Identity, User
 from agent.host.host import Completed, Host
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
+from agent.network import sshd_options
+from agent.network.sshd import CONFIG, DELIVERED, SSHD
 from agent.steps import ssh
 from tests.unit.steps.conftest import Machine
 
@@ -32,15 +34,15 @@ def heeds(machine: Machine) -> tuple[int, str]:
 @pytest.fixture
 def sshd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[Sshd]:
     """Functions that stand in for sshd; the last one is called."""
-    machine.put(ssh.SSHD)
+    machine.put(SSHD)
     machine.put("/etc/ssh/ssh_host_rsa_key")
-    machine.put(ssh.CONFIG, "#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
+    machine.put(CONFIG, "#PermitRootLogin no\nInclude /etc/ssh/sshd_config.d/*.conf\nUsePAM yes\n")
     machine.put("/etc/passwd", "root:x:0:0::/root:/bin/sh\nadmin1:x:1000:1000::/home/admin1:/bin/sh\n")
     machine.deliver(users=(User("root", keys=(KEY,)),))
     answers: list[Sshd] = [heeds]
 
     def run(_host: Host, argv: Sequence[str], **_how: Any) -> Completed:
-        assert tuple(argv) == (ssh.SSHD, "-T")
+        assert tuple(argv) == (SSHD, "-T")
         assert (machine.root / "run/sshd").is_dir()
         status, said = answers[-1](machine)
         return Completed(tuple(argv), status, "" if status else said, said if status else "")
@@ -124,7 +126,7 @@ def test_nothing_where_every_option_is_the_administrators(machine: Machine, sshd
 
 
 def test_a_file_without_the_folder_is_not_edited(machine: Machine, sshd: list[Sshd]) -> None:
-    machine.put(ssh.CONFIG, "UsePAM yes\n")
+    machine.put(CONFIG, "UsePAM yes\n")
     assert machine.run(ssh.apply)["ssh"].startswith("skipped")
     assert written(machine) == []
 
@@ -172,7 +174,7 @@ def test_ours_is_taken_back_when_sshd_does_not_answer(machine: Machine, sshd: li
 def test_the_configuration_that_the_distribution_ships_is_not_asked_about(
     machine: Machine, sshd: list[Sshd]
 ) -> None:
-    machine.put(ssh.SHIPPED, machine.text(ssh.CONFIG))
+    machine.put(ssh.SHIPPED, machine.text(CONFIG))
     sshd.append(lambda _machine: pytest.fail("sshd -T costs more than the stage"))
     assert machine.run(ssh.apply)["ssh"].startswith("changed")
     assert written(machine) == BOTH
@@ -191,12 +193,12 @@ def test_before_there_are_host_keys_the_next_boot_asks(machine: Machine, sshd: l
         machine.run(ssh.apply)
 
 
-@pytest.mark.parametrize("place", [ssh.CONFIG, "/etc/ssh/sshd_config.d/50-more.conf"])
+@pytest.mark.parametrize("place", [CONFIG, "/etc/ssh/sshd_config.d/50-more.conf"])
 def test_a_configuration_with_more_in_it_is_asked_about(
     machine: Machine, sshd: list[Sshd], place: str
 ) -> None:
-    machine.put(ssh.SHIPPED, machine.text(ssh.CONFIG))
-    before = machine.text(place) if place == ssh.CONFIG else ""
+    machine.put(ssh.SHIPPED, machine.text(CONFIG))
+    before = machine.text(place) if place == CONFIG else ""
     machine.put(place, f"{before}X11Forwarding no\n")
     sshd.append(lambda _machine: (255, f"{place}: line 9: Bad configuration option"))
     with pytest.raises(ConfigError, match="Bad configuration option"):
@@ -208,7 +210,7 @@ def test_without_sshd(machine: Machine) -> None:
 
 
 def delivered(machine: Machine) -> list[str]:
-    path = machine.root / ssh.DELIVERED[1:]
+    path = machine.root / DELIVERED[1:]
     return (
         [line for line in path.read_text().split("\n") if line[:1] not in ("", "#")] if path.exists() else []
     )
@@ -220,11 +222,11 @@ def test_the_documents_options(machine: Machine, sshd: list[Sshd]) -> None:
     assert machine.run(ssh.apply)["sshd:options"].startswith("changed: PasswordAuthentication no")
     lines = ["PasswordAuthentication no", "HostCertificate /etc/ssh/ssh_host_rsa_key-cert.pub"]
     assert delivered(machine) == lines
-    assert sorted([ssh.DELIVERED, ssh.DROP_IN])[0] == ssh.DELIVERED, "sshd uses the first value"
+    assert sorted([DELIVERED, ssh.DROP_IN])[0] == DELIVERED, "sshd uses the first value"
     before = machine.stamps()
     assert machine.run(ssh.apply)["sshd:options"].startswith("unchanged")
     assert machine.stamps() == before
-    machine.put(ssh.DELIVERED, "PasswordAuthentication yes\n")
+    machine.put(DELIVERED, "PasswordAuthentication yes\n")
     assert machine.run(ssh.apply)["sshd:options"] == "kept: changed by admin"
     machine.deliver(sshd=model.Sshd(passwords=True))
     machine.run(ssh.apply)
@@ -253,9 +255,9 @@ def test_root_is_refused_only_if_another_account_can_log_in(machine: Machine, ss
 
 
 def test_a_configuration_that_does_not_read_the_options(machine: Machine, sshd: list[Sshd]) -> None:
-    machine.put(ssh.CONFIG, "UsePAM yes\n")
+    machine.put(CONFIG, "UsePAM yes\n")
     machine.deliver(sshd=model.Sshd(passwords=False))
-    assert machine.run(ssh.apply)["sshd options"].startswith(f"failed: {ssh.CONFIG} does not include")
+    assert machine.run(ssh.apply)["sshd options"].startswith(f"failed: {CONFIG} does not include")
 
 
 # -- options that lock out ---------------------------------------------------------------
@@ -268,8 +270,8 @@ class Listener:
         self.machine, self.why, self.refuses, self.dies = machine, "", "", False
         self.places: tuple[tuple[str, int], ...] = (("127.0.0.1", 22),)
         self.tried: list[list[str]] = []
-        monkeypatch.setattr(ssh, "_answering", lambda _host: self.places)
-        monkeypatch.setattr(ssh, "_why_silent", lambda *_: self._tried())
+        monkeypatch.setattr(sshd_options, "_answering", lambda _host: self.places)
+        monkeypatch.setattr(sshd_options, "_why_silent", lambda *_: self._tried())
         monkeypatch.setattr(Host, "run", lambda _host, argv, **_how: self._run(tuple(argv)))
 
     def _tried(self) -> str:
@@ -280,7 +282,7 @@ class Listener:
 
     def _run(self, argv: tuple[str, ...]) -> Completed:
         if self.refuses and self.refuses in argv:
-            assert argv[:3] == (ssh.SSHD, "-T", "-o")
+            assert argv[:3] == (SSHD, "-T", "-o")
             return Completed(argv, 255, "", "AuthenticationMethods cannot be satisfied\r\n")
         return Completed(argv, *heeds(self.machine), "")
 
@@ -315,7 +317,7 @@ def test_options_with_which_sshd_answers_stay(machine: Machine, listener: Listen
 def test_options_that_lock_out_are_taken_back_and_not_tried_again(
     machine: Machine, listener: Listener, how: str
 ) -> None:
-    former = machine.text(ssh.DELIVERED)
+    former = machine.text(DELIVERED)
     machine.deliver(sshd=model.Sshd(passwords=False))
     if how == "silent":
         listener.why = "sshd did not answer"
@@ -324,7 +326,7 @@ def test_options_that_lock_out_are_taken_back_and_not_tried_again(
     found = machine.run(ssh.apply, same_boot=True)["sshd options"]
     assert found.startswith("failed: taken back: sshd")
     assert found.endswith("the former options are in force")
-    assert machine.text(ssh.DELIVERED) == former
+    assert machine.text(DELIVERED) == former
     assert "sshd" in (note(machine) or "")
     tried = len(listener.tried)
     assert tried == (2 if how == "silent" else 1), "one that it refuses was never in its files"
@@ -332,7 +334,7 @@ def test_options_that_lock_out_are_taken_back_and_not_tried_again(
         found = machine.run(ssh.apply, same_boot=same_boot)["sshd:options"]
         assert found.startswith("kept: taken back: sshd")
         assert "document" in (note(machine) or "")
-        assert machine.text(ssh.DELIVERED) == former
+        assert machine.text(DELIVERED) == former
     assert len(listener.tried) == tried
 
 
@@ -363,7 +365,7 @@ def test_the_former_options_or_none_delivered_again_end_it(
 @pytest.mark.parametrize("others", [False, True])
 def test_a_run_that_was_cut_short_is_taken_back(machine: Machine, listener: Listener, others: bool) -> None:
     """The agent, or the machine, was stopped before sshd had answered; no boot uses what was not judged."""
-    former = machine.text(ssh.DELIVERED)
+    former = machine.text(DELIVERED)
     listener.dies = True
     machine.deliver(sshd=model.Sshd(passwords=False))
     with pytest.raises(KeyboardInterrupt):
@@ -376,7 +378,7 @@ def test_a_run_that_was_cut_short_is_taken_back(machine: Machine, listener: List
         assert machine.run(ssh.apply)["sshd options"].startswith("failed: taken back")
     else:
         assert machine.run(ssh.apply)["sshd:options"].startswith("kept: taken back: the agent was stopped")
-    assert machine.text(ssh.DELIVERED) == former
+    assert machine.text(DELIVERED) == former
 
 
 def test_options_are_not_judged_with_the_setting_off(machine: Machine, listener: Listener) -> None:

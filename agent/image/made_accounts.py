@@ -11,7 +11,7 @@ import stat
 
 from agent.accounts import authorized_keys, passwd
 from agent.block import mounts
-from agent.host import processes
+from agent.host import logins
 from agent.host.host import Host
 from agent.host.sysfs import listed
 from agent.lib.errors import ConfigError, HostError
@@ -51,11 +51,11 @@ def refuse_if_used(host: Host, them: list[Account]) -> None:
     """
     if host.offline:
         return
-    mine, names = processes.login_uid(), {one.uid: one.name for one in them}
+    mine, names = logins.login_uid(), {one.uid: one.name for one in them}
     # In a chroot the login is one of the machine around it, with other accounts.
     if mine in names and host.exists("/run/systemd/system"):
         raise ConfigError(f"clean: this command was run from a login of {names[mine]}", hint=_HINT)
-    for uid, pid, program in processes.running_as(names):
+    for uid, pid, program in logins.running_as(names):
         raise ConfigError(f"clean: {names[uid]} is in use: process {pid} ({program})", hint=_HINT)
 
 

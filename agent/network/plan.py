@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from agent.config.nics import Kind
 from agent.lib.records import replace
-from agent.network import multihoming
 from agent.network.interfaces import LOOPBACK, Interface, Link, with_router_advertisements
 
 TYPE_CHECKING = False
@@ -35,9 +34,16 @@ def plan(nics: Iterable[Nic], physical: Mapping[int, Interface], *, slaac: bool)
         for nic in ordered
         if nic.number in there
     }
-    return multihoming.with_source_routing(
-        _with_required([_with_relations(link, links) for link in links.values()])
-    )
+    planned = _with_required([_with_relations(link, links) for link in links.values()])
+    if not any(_has_several_ways(planned, family) for family in (4, 6)):
+        return tuple(planned)
+    from agent.network import multihoming  # late: most machines have one way out
+
+    return multihoming.with_source_routing(planned)
+
+
+def _has_several_ways(links: list[Link], family: int) -> bool:
+    return sum(not link.master and link.has_default_route(family) for link in links) > 1
 
 
 def _with_loopback(nic: Nic) -> Nic:

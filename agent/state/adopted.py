@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from agent.config.model import Identity, InstanceConfig
     from agent.host.host import Host
 
+#: Recorded as the live value of an adopted machine's item; no real value is equal to it.
+BEFORE_US = "\0before us"
 #: The source of an instance without a document.
 SOURCE = "adopted"
 FILE = f"{json_file.FOLDER}/adopted.json"

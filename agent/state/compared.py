@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from agent.lib.records import dataclass
+from agent.state.adopted import BEFORE_US
 from agent.state.json_file import digest
 
 TYPE_CHECKING = False
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-#: Recorded as the live value of an adopted machine's item; no real value is equal to it.
-BEFORE_US = "\0before us"
 SAME, DIFFERS = "same", "differs"
 NEVER, MISSING, AS_WANTED, UNKNOWN = "never", "missing", "as wanted", "unknown"
 

@@ -32,7 +32,6 @@ from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
 from agent.report import Item, changed, kept, unchanged
 from agent.state import adopted, json_file
-from agent.state.compared import BEFORE_US, compare
 from agent.state.json_file import digest
 
 TYPE_CHECKING = False
@@ -239,6 +238,8 @@ class State:
             is_new = known is None or known["delivered"] != digest(delivered)
             was_cut = is_new and parts is not None and self.begun_parts(name) is not None
             if self.host.debug or self.watch:
+                from agent.state.compared import compare  # late: an ordinary boot does not need it
+
                 found_so = compare(name, known, delivered=delivered, wanted=wanted, live=live)
                 if self.host.debug:
                     self.host.debug(found_so.line(was_cut=was_cut))
@@ -252,7 +253,7 @@ class State:
                 return unchanged(name, detail)
             is_first = known is None and not was_cut
             if is_first and adopted.is_kept(self.host, self.identity(), self.folder(), name):
-                self._remember(name, delivered, BEFORE_US)
+                self._remember(name, delivered, adopted.BEFORE_US)
                 return kept(name, "as it was before the agent")
             ours = known is not None and live is not None and known["left"] == digest(live)
             if not is_new and not ours:
@@ -328,6 +329,8 @@ class State:
         """Return how a recorded item's live value compares with the one that was left, where the delivered
         value is not known now.
         """
+        from agent.state.compared import compare
+
         return compare(name, self._applied().get(name), delivered=None, wanted=None, live=live)
 
     def record_value(self, name: str, value: str) -> None:

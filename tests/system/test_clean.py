@@ -17,7 +17,7 @@ import pytest
 from agent.__main__ import main
 from agent.accounts import passwd
 from agent.accounts.passwd import Account
-from agent.host import processes
+from agent.host import logins
 from agent.host.host import Host
 from agent.image import made_accounts
 from agent.lib.errors import ConfigError
@@ -85,7 +85,7 @@ def test_an_account_in_use_is_not_removed() -> None:
     made_accounts.refuse_if_used(Host(), [user])
     with subprocess.Popen(["sleep", "600"], user=4242) as process:
         try:
-            assert list(processes.running_as({4242, 4243})) == [(4242, process.pid, "sleep")]
+            assert list(logins.running_as({4242, 4243})) == [(4242, process.pid, "sleep")]
             with pytest.raises(ConfigError, match=rf"someone is in use: process {process.pid} \(sleep\)"):
                 made_accounts.refuse_if_used(Host(), [user])
             made_accounts.refuse_if_used(Host("/", offline=True), [user])
@@ -103,7 +103,7 @@ def test_a_process_of_another_root_is_not_this_machines(tmp_path: Path) -> None:
         with subprocess.Popen(argv) as process:
             try:
                 _until(lambda: os.stat(f"/proc/{process.pid}").st_uid == 4242)
-                assert list(processes.running_as({4242})) == []
+                assert list(logins.running_as({4242})) == []
             finally:
                 process.kill()
     finally:

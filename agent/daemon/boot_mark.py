@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
+    from agent.host.host import Host
     from agent.report import Item
 
 #: The line between orders and facts.
@@ -220,7 +221,7 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
         yield "report always" if settings.report_url else "report"
     if mounted_by_pid1:
         yield f"start {settled.DISKS}"
-    yield from (f"getty {unit}" for unit in host.names(_GETTYS))
+    yield from (f"getty {unit}" for unit in gettys(host))
     for folder in (settings.plugin_dir.rstrip("/"), settings.hook_dir.rstrip("/")):
         yield f"watch {folder}"
         yield from (f"watch {folder}/{name}" for name in host.names(folder) if "\n" not in name)
@@ -232,6 +233,14 @@ def _orders(ctx: Context, mounted_by_pid1: frozenset[str]) -> Iterator[str]:
         yield f"seen {boot_cache.NICS} {json.dumps(nics | {'were': macs}, sort_keys=True)}"
     if queues := boot_cache.load(host, boot_cache.QUEUES):
         yield f"seen {boot_cache.QUEUES} {json.dumps(queues, sort_keys=True)}"
+
+
+def gettys(host: Host) -> list[str]:
+    """Return the units of gettys that the console step has started in this boot, or if no stage has run, the
+    mark's order.
+    """
+    ordered = (line for line in lines(host.read(settled.FLAG) or "") if line.startswith("getty "))
+    return list(dict.fromkeys([*host.names(_GETTYS), *(line.removeprefix("getty ") for line in ordered)]))
 
 
 def _given_macs(ctx: Context) -> Iterator[tuple[str, str, str]]:

@@ -126,6 +126,14 @@ STAGES: dict[Stage, tuple[Step, ...]] = {
     Stage.CONFIG: (
         Step("resources", "agent.hotplug.coldplug:apply"),
         Step("sysctl", "agent.steps.sysctl:apply", settings=("sysctl",), setup=True),
+        Step(
+            "serial consoles",
+            "agent.steps.serial_consoles:apply",
+            settings=("console",),
+            config_field="system.consoles",
+            withdraws="console:",
+            offline=True,
+        ),
         Step("console", "agent.steps.console:apply", settings=("console",), setup=True),
         Step("system files", "agent.steps.system_files:apply", settings=("system_files",), setup=True),
         Step("cron", "agent.steps.cron:apply", settings=("cron",), setup=True),

@@ -33,7 +33,7 @@ STEPS = frozenset(
     {
         *("hostname", "network", "resolver", "users", "files", "mounts", "ssh", "sysctl", "system files"),
         *("cron", "timezone", "locale", "keyboard", "ntp", "ca certificates", "swap file", "apt", "motd"),
-        *("deferred files", "fsck"),
+        *("deferred files", "fsck", "serial consoles"),
     }
 )
 #: Files of the items that programs of the passwd package change.

@@ -170,6 +170,8 @@ class System:
     final_message: str = ""
     #: The root filesystem grows with its disk (growpart, resize_rootfs).
     grow_root: bool = True
+    #: Serial terminals with a login prompt, by the kernel's names.
+    consoles: tuple[str, ...] = ()
 
 
 def to_dict(system: System) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def to_dict(system: System) -> dict[str, Any]:
 
 def _asdict(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [asdict(one) for one in value]
+        return [one if isinstance(one, str) else asdict(one) for one in value]
     return value if isinstance(value, str | bool) else asdict(value)
 
 

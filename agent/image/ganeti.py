@@ -40,7 +40,18 @@ def document(environment: Mapping[str, str]) -> dict[str, Any]:
         made["nameservers"] = [str(server) for server in servers]
     if zone := variables.get("OSP_TIMEZONE"):
         made["timezone"] = zone
+    if console := _console(variables):
+        made["consoles"] = [console]
     return made
+
+
+def _console(variables: _Variables) -> str:
+    """Return the terminal that the hypervisor shows to the operator (gnt-instance console), "" if none. Xen
+    PV always has one. KVM's is a parameter of the hypervisor, which Ganeti passes as Python's str() has it.
+    """
+    if variables.get("HYPERVISOR") == "xen-pvm":
+        return "hvc0"
+    return "ttyS0" if variables.get("INSTANCE_HV_serial_console").lower() == "true" else ""
 
 
 class _Variables:

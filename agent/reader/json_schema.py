@@ -42,6 +42,7 @@ _READERS: dict[Callable[[object], Any], dict[str, Any]] = {
     values.owner: _TEXT,
     fields.password: _TEXT,
     values.path: {"type": "string", "pattern": "^/"},
+    values.console: {"type": "string", "pattern": values.CONSOLE},
     values.program_name: {"type": "string", "pattern": values.PROGRAM_NAME},
     fields.text: _TEXT,
     values.timezone: _TEXT,

@@ -223,6 +223,8 @@ def test_a_creation_with_ganetis_variables(tmp_path: Path, node: Path, style: Ta
         assert (target / "root/.ssh/authorized_keys").read_text() == f"{KEY}\n"
         assert "\nroot:*:" in "\n" + (target / "etc/shadow").read_text()
         assert (target / "usr/bin/gandi-agent").exists()
+        console = target / "etc/systemd/system/getty.target.wants/serial-getty@ttyS0.service"
+        assert os.readlink(console) == "/usr/lib/systemd/system/serial-getty@.service"
         is_nobody_yet(target)
         for left in ("usr/sbin/policy-rc.d", "var/cache/gandi-agent.deb"):
             assert not (target / left).exists()

@@ -146,6 +146,8 @@ def test_a_disk_made_by_ganetis_hook_boots_and_is_grown(machine: Rig, tmp_path: 
     assert vm.read_file("/root/.ssh/authorized_keys").decode() == f"{creation.KEY}\n"
     assert vm.output("grep ^root: /etc/shadow | cut -d: -f2") == "*"
     assert "node1" not in vm.read_file("/etc/hosts").decode()
+    assert vm.output("systemctl is-enabled serial-getty@ttyS0.service") == "enabled"
+    vm.run("systemctl is-active serial-getty@ttyS0.service")
 
 
 def _put_media(tree: Path) -> None:

@@ -13,6 +13,8 @@ from agent.reader.common.fields import USER, hostname, items, key, stripped, tex
 
 #: Allowed names of programs: they become file names.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
+#: Names of serial terminals: ttyS0, ttyAMA0, ttysclp0, hvc0. They become names of units.
+CONSOLE = "^(tty[A-Za-z]{1,8}|hvc|xvc|hvsi)[0-9]{1,3}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,14 @@ def program_name(value: object) -> str:
     written = text(value)
     if not re.fullmatch(PROGRAM_NAME, written):
         raise ValueError("not a program name; write letters, digits, _ and -, at most 61")
+    return written
+
+
+def console(value: object) -> str:
+    """Return the kernel's name of a serial terminal, without /dev/."""
+    written = stripped(value).removeprefix("/dev/")
+    if not re.fullmatch(CONSOLE, written):
+        raise ValueError("not a serial terminal; write its name as the kernel has it, for example ttyS0")
     return written
 
 

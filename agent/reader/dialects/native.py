@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from agent.config.model import File, User
 from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.system import System
 from agent.lib.records import dataclass, replace
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
@@ -34,6 +35,8 @@ SOURCE = "native"
 VERSION = 1
 #: Maximum bytes of a document on a drive, including files in base64.
 LIMIT = 16 << 20
+#: Maximum serial consoles.
+_CONSOLES = 16
 #: The largest counter: the largest integer that every reader of JSON keeps exactly.
 _LAST = (1 << 53) - 1
 
@@ -147,7 +150,7 @@ for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec):
 @dataclass(frozen=True, slots=True)
 class Document:
     """The document. Without ``id`` the machine's UUID identifies the instance. ``counter`` orders signed
-    documents of one machine.
+    documents of one machine. ``consoles``: serial terminals with a login prompt.
     """
 
     version: int | None = value(Whole(VERSION, VERSION), None)
@@ -163,6 +166,7 @@ class Document:
     boot: list[ProgramSpec | None] | None = parts(ProgramSpec)
     files: list[FileSpec | None] | None = parts(FileSpec)
     metadata: dict[str, str] | None = named(values.word)
+    consoles: list[str | None] | None = parts(values.console)
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
@@ -205,6 +209,7 @@ def parse(document: dict[str, Any], script: bytes | None, draft: Draft | None = 
         else:
             usable = draft.is_valid_password(plain, f"users[{place}].plain_password")
             draft.add_user(_user(user), plain if usable else "")
+    draft.system = _system(parsed, draft)
     for name, text in (parsed.metadata or {}).items():
         draft.add_metadata(name, text)
     if script:
@@ -282,6 +287,14 @@ def _user(user: UserSpec) -> User:
         tuple(_good(user.sudo)),
         user.locked,
     )
+
+
+def _system(document: Document, draft: Draft) -> System | None:
+    consoles = tuple(dict.fromkeys(_good(document.consoles)))
+    if len(consoles) > _CONSOLES:
+        what = f"more than {_CONSOLES}: the others are left out"
+        draft.add_problem("consoles", what, "deliver fewer")
+    return System(consoles=consoles[:_CONSOLES]) if consoles else None
 
 
 def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | None:

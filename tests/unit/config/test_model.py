@@ -19,6 +19,7 @@ from agent.config.model import (
     User,
 )
 from agent.config.nics import Bond, Kind, Nic, Route
+from agent.config.system import System
 from agent.lib.records import replace
 
 CONFIG = InstanceConfig(
@@ -68,6 +69,7 @@ NEW = replace(
     deferred=(File("/y", "y", "03"),),
     naming=Naming("vm1.example.org", hosts="off"),
     sshd=Sshd(passwords=False, key_types=("rsa",), certificates=("/x",)),
+    system=System(consoles=("ttyS0", "hvc0")),
 )
 
 

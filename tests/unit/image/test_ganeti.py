@@ -29,6 +29,19 @@ NETWORK = {
 }
 
 
+@pytest.mark.parametrize(
+    ("more", "consoles"),
+    [
+        ({"HYPERVISOR": "kvm", "INSTANCE_HV_serial_console": "True"}, ["ttyS0"]),
+        ({"HYPERVISOR": "kvm", "INSTANCE_HV_serial_console": "False"}, None),
+        ({"HYPERVISOR": "xen-pvm"}, ["hvc0"]),
+        ({"HYPERVISOR": "xen-hvm"}, None),
+    ],
+)
+def test_a_login_on_the_console_of_the_hypervisor(more: dict[str, str], consoles: list[str] | None) -> None:
+    assert ganeti.document(BASE | more).get("consoles") == consoles
+
+
 def nics(**more: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ganeti.document(BASE | more)["nics"]
     return found

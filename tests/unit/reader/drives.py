@@ -187,6 +187,7 @@ NATIVE: dict[str, Any] = {
     "boot": [{"content": "ZWNobyBib290Cg==", "encoding": "base64"}],
     "files": [{"path": "/etc/motd", "content": "hello\n", "mode": "0640", "group": "adm"}],
     "metadata": {"zone": "par1", "size": 3},
+    "consoles": ["ttyS0", "hvc0"],
 }
 
 

@@ -47,6 +47,49 @@ def test_none_where_the_command_line_wants_none(machine: Machine) -> None:
     assert list(machine.run(console.apply)) == ["consoles"]
 
 
+#: As the kernel writes its list: one port, without and with a program that has it open.
+FREE = (
+    "serinfo:1.0 driver revision:\n"
+    "0: uart:16550A port:000003F8 irq:4 tx:9 rx:0 CTS|DSR|CD\n"
+    "1: uart:unknown port:000002F8 irq:3\n"
+)
+OPEN = FREE.replace("CTS|DSR|CD", "RTS|CTS|DTR|DSR|CD")
+NONE = "serinfo:1.0 driver revision:\n0: uart:unknown port:000003F8 irq:4\n"
+SERIAL = "serial-getty@ttyS0.service"
+
+
+@pytest.mark.parametrize(
+    ("active", "ports", "outcome"),
+    [
+        ("tty0", FREE, "changed: started"),
+        ("tty0", OPEN, "skipped: another program uses ttyS0"),
+        ("tty0", NONE, None),
+        ("tty0", None, None),
+        ("tty0 ttyS1", FREE, None),
+        ("tty0 ttynull", FREE, None),
+        ("", FREE, None),
+    ],
+    ids=["free", "in use", "no port", "no driver", "another one is named", "none is wanted", "no console"],
+)
+def test_a_serial_port_that_the_command_line_does_not_name(
+    machine: Machine, active: str, ports: str | None, outcome: str | None
+) -> None:
+    (machine.root / f"run/systemd/generator/getty.target.wants/{SERIAL}").unlink()
+    machine.put("/sys/class/tty/console/active", f"{active}\n")
+    if ports is not None:
+        machine.put("/proc/tty/driver/serial", ports)
+    assert machine.run(console.apply).get(SERIAL) == outcome
+    if outcome == "changed: started":
+        machine.put("/proc/tty/driver/serial", OPEN)
+        assert machine.run(console.apply, same_boot=True)[SERIAL] == "unchanged", "it has the port open"
+
+
+def test_a_hypervisors_console_that_the_command_line_does_not_name(machine: Machine) -> None:
+    machine.put("/sys/class/tty/console/active", "tty0 ttyS0\n")
+    machine.put("/sys/class/tty/hvc0/dev", "229:0\n")
+    assert machine.run(console.apply)[HVC] == "changed: started"
+
+
 def test_a_machine_without_a_console(machine: Machine) -> None:
     (machine.root / "sys/class/tty/console/active").unlink()
     assert machine.run(console.apply) == {}

@@ -10,6 +10,7 @@ import pytest
 
 from agent.config.model import File, InstanceConfig, Script, User
 from agent.config.nics import Bond, Kind, Route
+from agent.config.system import System
 from agent.reader import json_schema
 from agent.reader.common.problem import Problem
 from agent.reader.dialects import native
@@ -32,6 +33,7 @@ def test_the_whole_document() -> None:
     assert (config.hostname, config.timezone) == ("vm1.example.org", "Etc/UTC")
     assert (config.nameservers, config.search) == (("192.0.2.53",), ("example.org",))
     assert config.metadata == (("size", "3"), ("zone", "par1"))
+    assert config.system == System(consoles=("ttyS0", "hvc0"))
     assert not config.partial
     first, one, two, bond, vlan, bridge = config.nics
     assert (first.mac, first.addresses) == (drives.MAC, ("203.0.113.10/32",))
@@ -134,6 +136,8 @@ WRONG = [
     (("files", 0, "mode"), 644, "files[0].mode", "octal"),
     (("files", 0, "owner"), "a:b", "files[0].owner", "account"),
     (("metadata", "zone"), [], "metadata.zone", "not a string"),
+    (("consoles", 0), "tty1", "consoles[0]", "serial terminal"),
+    (("consoles", 0), "../ttyS0", "consoles[0]", "serial terminal"),
 ]
 
 
@@ -164,6 +168,12 @@ def test_a_plain_password_of_two_lines() -> None:
     reading = native.parse_files(drives.native(users=[{"name": "bob", "plain_password": "a\nroot:b"}]))
     assert [problem.path for problem in reading.problems] == ["users[0].plain_password"]
     assert reading.secrets == {}
+
+
+def test_consoles_are_named_once_and_bounded() -> None:
+    config, problems = read(consoles=["/dev/ttyS0", "ttyS0", *(f"ttyS{n}" for n in range(20))])
+    assert config.system == System(consoles=tuple(f"ttyS{n}" for n in range(16)))
+    assert [problem.path for problem in problems] == ["consoles"]
 
 
 def test_no_version() -> None:

@@ -162,13 +162,17 @@ def _document_verb(host: Host, chosen: Namespace) -> int:
     match chosen.verb:
         case "get":
             return documents.get(host, chosen.key)
-        case "seed":
+        case _:
             size = chosen.size << 20
             return documents.seed(
                 host, chosen.kind, chosen.config, chosen.script, chosen.out, size, sign=chosen.sign
             )
-        case _:
-            return documents.ganeti()
+
+
+def _ganeti(_host: Host, chosen: Namespace) -> int:
+    from agent.cli import ganeti
+
+    return ganeti.run(chosen.what)
 
 
 def _apply(host: Host, chosen: Namespace) -> int:
@@ -254,7 +258,7 @@ _VERBS: dict[str, Callable[[Host, Namespace], int]] = {
     "config": _config,
     "get": _document_verb,
     "seed": _document_verb,
-    "ganeti": _document_verb,
+    "ganeti": _ganeti,
     "apply": _apply,
     "collect-logs": _collect_logs,
     "disks": _disk_verb,

@@ -1,5 +1,5 @@
-"""What a Ganeti node and instance-debootstrap do to make an instance, as far as a hook can tell: a Debian
-tree on a disk, with what its ``create`` script leaves in it, and the environment that it gives to hooks.
+"""What a Ganeti node does: instance-debootstrap as far as a hook can tell (a Debian tree on a disk, with
+what its ``create`` script leaves in it, and the environment that it gives to hooks), and OS scripts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.vm.rig.spec import MIB, ImageSpec, Table
 from tests.vm.rig.tree import merged
 
 HOOK = PROJECT / "ganeti/hooks/gandi-agent"
+DEFINITION = PROJECT / "ganeti/os/gandi"
 NAME = "vm1.example.org"
 UUID = "a1b2c3d4-0000-4000-8000-0123456789ab"
 MAC = "52:54:00:00:00:10"
@@ -92,6 +93,22 @@ def hook(target: Path, folder: Path, style: str, **changed: str) -> subprocess.C
     return subprocess.run(
         [HOOK],
         env={name: value for name, value in environment.items() if value} | {"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def script(name: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the OS definition as ganeti.backend does: by its path, in its folder, with an
+    environment of Ganeti's own. ``folder`` is what the operator has on the node.
+    """
+    return subprocess.run(
+        [DEFINITION / name, *arguments],
+        cwd=DEFINITION,
+        env={"PATH": "/sbin:/bin:/usr/sbin:/usr/bin", "GANDI_AGENT_FOLDER": str(folder)} | environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=600,

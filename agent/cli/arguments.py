@@ -156,9 +156,8 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     verbs.add_parser("adopt", description="For the package: record a running machine as it is.")
     verbs.add_parser("succeed", description="For the package: take over from gandi-hosting-vm2.")
     verbs.add_parser("withdraw", description="For the RPM: remove what the agent wrote on its own account.")
-    verbs.add_parser(
-        "ganeti", description="For the hook of instance-debootstrap: its variables as a document."
-    )
+    ganeti = verbs.add_parser("ganeti", description="For the OS scripts of Ganeti, by their variables.")
+    ganeti.add_argument("what", nargs="?", default="document", choices=["document", "verify"])
 
 
 def _seconds(text: str) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from agent.host import terminal
 from agent.lib.errors import ConfigError
 from agent.reader.common import problem
@@ -95,11 +93,3 @@ def _content(host: Host, name: str) -> bytes:
     if data is None:
         raise ConfigError(f"{name}: no such file", hint="name the file that holds it")
     return data
-
-
-def ganeti() -> int:
-    """Print the native document of the instance that Ganeti creates, made from its environment variables."""
-    from agent.image import ganeti as dialect
-
-    terminal.print_json(dialect.document(os.environ))
-    return 0

@@ -56,7 +56,8 @@ FORBIDDEN = re.compile(
 CODE = ("agent/**/*.py", "bin/gandi-agent", "tests/**/*.py")
 #: Text, of which every line is searched.
 TEXT = (
-    *("*.md", "docs/**/*.md", "docs/man/*.scd", "tests/**/*.md", "Makefile", "tools/*", "agent/image-exec"),
+    *("*.md", "docs/**/*.md", "docs/man/*.scd", "tests/**/*.md", "Makefile", "tools/*"),
+    *("agent/image-configure", "agent/image-exec"),
     *("autofs/*", "bin/*", "etc-default/*", "etc-gandi/*", "ganeti/**/*", "hooks/*", "udev/*", "units/*"),
     *("debian/control", "debian/post*", "debian/pre*", "debian/rules", "rpm/*.spec"),
 )

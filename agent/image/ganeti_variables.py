@@ -1,0 +1,153 @@
+"""The environment of Ganeti's OS scripts: the parameters of the OS definition, and the readers of values.
+
+ganeti-os-interface(7): OSP_* are the parameters, by their names in capitals. An error names the variable,
+and never its value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from agent.lib.errors import ConfigError
+from agent.lib.records import dataclass
+from agent.lib.text import WHITE, delivered_lines, words
+from agent.reader.common import fields, values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, TypeVar
+
+    Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+    T = TypeVar("T")
+
+_PREFIX = "OSP_"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the OS definition. ``parts`` are what a value has: one, words, or lines."""
+
+    reader: Callable[[Any], Any]
+    description: str
+    parts: str = "one"
+
+
+def _cidr(version: int) -> Callable[[str], Interface]:
+    def read(word: str) -> Interface:
+        address, slash, _ = word.partition("/")
+        example = "203.0.113.10/24" if version == 4 else "2001:db8::10/64"
+        try:
+            found = ipaddress.ip_interface(word)
+            if not slash or found.version != version or not fields.address(address):
+                raise ValueError
+        except ValueError:
+            raise ValueError(
+                f"not an IPv{version} address with its prefix; write for example {example}"
+            ) from None
+        return found
+
+    return read
+
+
+def _gateway(version: int) -> Callable[[str], fields.IP]:
+    def read(value: str) -> fields.IP:
+        found = fields.address(value)
+        if found.version != version:
+            raise ValueError(f"not an IPv{version} address; write the other one as gateway and gateway6")
+        return found
+
+    return read
+
+
+def _key(line: str) -> str:
+    return fields.key(line)[1]
+
+
+#: By name, in the order of ganeti/os/gandi/parameters.list.
+PARAMETERS = {
+    "ipv4": Parameter(
+        _cidr(4), "IPv4 addresses of the first NIC with their prefix, separated by spaces", "words"
+    ),
+    "ipv6": Parameter(
+        _cidr(6), "IPv6 addresses of the first NIC with their prefix, separated by spaces", "words"
+    ),
+    "gateway": Parameter(_gateway(4), "IPv4 gateway of the first NIC"),
+    "gateway6": Parameter(_gateway(6), "IPv6 gateway of the first NIC"),
+    "dns": Parameter(fields.address, "Addresses of the resolvers, separated by spaces", "words"),
+    "sshkey": Parameter(_key, "Public SSH keys, one on each line", "lines"),
+    "password_hash": Parameter(
+        fields.password, "crypt(3) hash of the password, from mkpasswd --method=yescrypt"
+    ),
+    "user": Parameter(
+        fields.user, "Account that gets keys and password, and administers the machine; by default root"
+    ),
+    "timezone": Parameter(values.timezone, "Such as Europe/Paris"),
+    "filesystem": Parameter(
+        values.Choice(("ext2", "ext3", "ext4")), "Type of the root filesystem; by default ext4"
+    ),
+}
+
+
+class Variables:
+    """The environment and the readers of its values; each error names the variable."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+
+    def get(self, name: str) -> str:
+        """Return the value, "" if it is empty or missing."""
+        return self._environment.get(name, "").strip(WHITE)
+
+    def read(self, name: str, reader: Callable[[str], T]) -> T | None:
+        """Return the value parsed by the reader, None without a value."""
+        value = self.get(name)
+        return _parsed(name, reader, value) if value else None
+
+    def required(self, name: str, reader: Callable[[str], T | None]) -> T:
+        """Return the value parsed by the reader. Raise ConfigError without a value."""
+        found = self.read(name, reader)
+        if found is None:
+            raise ConfigError(f"{name}: missing", hint="Ganeti or the operator must set it")
+        return found
+
+    def parameter(self, name: str) -> Any:
+        """Return the parameter's value, parsed; None without one."""
+        return self.read(f"{_PREFIX}{name.upper()}", PARAMETERS[name].reader)
+
+    def listed(self, name: str) -> list[Any]:
+        """Return each word or line of the parameter's value, parsed."""
+        variable, of = f"{_PREFIX}{name.upper()}", PARAMETERS[name]
+        value = self.get(variable)
+        if of.parts == "words":
+            found = words(value.replace("\n", " "))
+        else:
+            found = [line for line in delivered_lines(value) if line.strip(WHITE)]
+        return [_parsed(variable, of.reader, one) for one in found]
+
+    def wrong_parameters(self) -> Iterator[ConfigError]:
+        """Yield what is wrong with each OSP_* that is set, in their order. One that is missing may be
+        delivered later: Ganeti verifies also the defaults of a cluster.
+        """
+        for variable in sorted(one for one in self._environment if one.startswith(_PREFIX)):
+            name = variable.removeprefix(_PREFIX).lower()
+            try:
+                if name not in PARAMETERS:
+                    raise ConfigError(f"{variable}: no parameter of this OS", hint="see its parameters.list")
+                _parsed(variable, fields.text, self._environment[variable])
+                (self.parameter if PARAMETERS[name].parts == "one" else self.listed)(name)
+            except ConfigError as error:
+                yield error
+
+
+def _parsed(name: str, reader: Callable[[str], T], value: str) -> T:
+    try:
+        return reader(value)
+    except ValueError as error:
+        what, _, hint = str(error).partition("; ")
+        raise ConfigError(f"{name}: {what}", hint=hint) from error
+
+
+def parameters_list() -> str:
+    """Return the text of parameters.list."""
+    return "".join(f"{name} {one.description}\n" for name, one in PARAMETERS.items())

@@ -1,0 +1,97 @@
+"""The OS definition below ganeti/os has what Ganeti requires, and its list is the table of parameters."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+import pytest
+
+from agent.image import ganeti_variables
+from agent.image.ganeti_variables import PARAMETERS, Variables
+from tests.creation import DEFINITION
+from tests.unit.image.test_ganeti import HASH, KEY
+
+#: _TryOSFromDisk and OSFromDisk of ganeti.backend (Ganeti 3.0, Debian's package ganeti-3.0).
+SCRIPTS = ("verify",)
+LISTS = ("ganeti_api_version", "parameters.list", "variants.list")
+#: A value that is right, by parameter.
+RIGHT = {
+    "ipv4": "203.0.113.10/24 198.51.100.7/32",
+    "ipv6": "2001:db8::10/64",
+    "gateway": "203.0.113.1",
+    "gateway6": "fe80::1",
+    "dns": "203.0.113.3\n2001:db8::3",
+    "sshkey": f"{KEY}\n\n{KEY}\n",
+    "password_hash": HASH,
+    "user": "me",
+    "timezone": "Europe/Paris",
+    "filesystem": "ext4",
+}
+#: One that is wrong, and what the remedy has.
+WRONG = {
+    "ipv4": ("203.0.113.10/24 2001:db8::10/64", "203.0.113.10/24"),
+    "ipv6": ("2001:db8::99", "2001:db8::10/64"),
+    "gateway": ("fe80::1", "gateway6"),
+    "gateway6": ("203.0.113.1", "gateway6"),
+    "dns": ("203.0.113.3,resolver", "203.0.113.10"),
+    "sshkey": ("-----BEGIN OPENSSH PRIVATE KEY-----", ".pub"),
+    "password_hash": ("plain secret", "crypt"),
+    "user": ("$(reboot)", "letters"),
+    "timezone": ("../../etc/shadow", "Europe/Paris"),
+    "filesystem": ("-O ^journal", "ext4"),
+}
+
+
+def wrong(**parameters: str) -> list[str]:
+    environment = {f"OSP_{name.upper()}": value for name, value in parameters.items()}
+    return [f"{error.message}; {error.hint}" for error in Variables(environment).wrong_parameters()]
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, *LISTS])
+def test_every_file_that_ganeti_requires_is_a_regular_one(name: str) -> None:
+    info = (DEFINITION / name).lstat()
+    assert stat.S_ISREG(info.st_mode)
+    assert name in LISTS or os.access(DEFINITION / name, os.X_OK)
+
+
+def test_the_version_of_the_interface_is_a_number_on_its_line() -> None:
+    assert [int(line) for line in (DEFINITION / "ganeti_api_version").read_text().splitlines()] == [20]
+
+
+def test_each_variant_and_parameter_is_on_a_line_with_its_name_first() -> None:
+    assert (DEFINITION / "variants.list").read_text() == "default\n"
+    text = (DEFINITION / "parameters.list").read_text()
+    assert text == ganeti_variables.parameters_list(), "write what parameters_list() returns"
+    for line in text.splitlines():
+        name, description = line.split(None, 1)
+        assert re.fullmatch("[a-z0-9_]+", name)
+        assert description
+
+
+def test_each_value_that_is_right_is_taken_and_one_that_is_missing_too() -> None:
+    assert set(RIGHT) == set(WRONG) == set(PARAMETERS)
+    assert wrong(**RIGHT) == []
+    assert wrong(**dict.fromkeys(PARAMETERS, "")) == wrong() == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_wrong_value_is_one_error_with_its_remedy_and_without_the_value(name: str) -> None:
+    value, remedy = WRONG[name]
+    (said,) = wrong(**RIGHT | {name: value})
+    assert said.startswith(f"OSP_{name.upper()}: ")
+    assert remedy in said.partition("; ")[2]
+    assert value not in said
+
+
+def test_all_of_them_are_named_at_once() -> None:
+    found = wrong(**{name: value for name, (value, _) in WRONG.items()})
+    assert [one.partition(":")[0] for one in found] == sorted(f"OSP_{name.upper()}" for name in WRONG)
+
+
+def test_what_is_no_parameter_and_what_is_no_text_are_named() -> None:
+    (said,) = wrong(colour="red")
+    assert said == "OSP_COLOUR: no parameter of this OS; see its parameters.list"
+    (said,) = wrong(sshkey=f"{KEY} \udcff")
+    assert said.startswith("OSP_SSHKEY: ")

@@ -169,10 +169,12 @@ def _document_verb(host: Host, chosen: Namespace) -> int:
             )
 
 
-def _ganeti(_host: Host, chosen: Namespace) -> int:
+def _ganeti(host: Host, chosen: Namespace) -> int:
     from agent.cli import ganeti
 
-    return ganeti.run(chosen.what)
+    if chosen.what == "rename":
+        _root_only("ganeti rename")
+    return ganeti.run(chosen.what, host.debug)
 
 
 def _apply(host: Host, chosen: Namespace) -> int:

@@ -49,6 +49,8 @@ ENVIRONMENT = {
     "OSP_SSHKEY": KEY,
     "OSP_TIMEZONE": "Europe/Paris",
 }
+#: HOOKS_PATH of Ganeti's constants: all that a script has beside Ganeti's variables.
+SCRIPT_ENVIRONMENT = {"PATH": "/sbin:/bin:/usr/sbin:/usr/bin"}
 #: By PARTITION_STYLE: the disk, and where on it the filesystem is.
 STYLES = {Table.NONE: 0, Table.MSDOS: MIB}
 
@@ -107,7 +109,7 @@ def script(name: str, folder: Path, *arguments: str, **environment: str) -> subp
     return subprocess.run(
         [DEFINITION / name, *arguments],
         cwd=DEFINITION,
-        env={"PATH": "/sbin:/bin:/usr/sbin:/usr/bin", "GANDI_AGENT_FOLDER": str(folder)} | environment,
+        env=SCRIPT_ENVIRONMENT | {"GANDI_AGENT_FOLDER": str(folder), "TMPDIR": str(folder)} | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -23,11 +23,12 @@ from agent.systemd import units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
+    from agent.reader.client import Parsed
     from agent.report import Item, StepReport
 
 
@@ -47,48 +48,70 @@ def apply(
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     # Check first that the image's programs can be run: otherwise nothing is changed.
     host.run(("true",))
+    return print_steps(steps(context(host), source, chosen))
+
+
+def print_steps(reports: Iterable[StepReport]) -> int:
+    """Print the result of each step as it ends; return 1 if one failed, else 0."""
     worst = 0
-    for report in steps(context(host), source, chosen):
+    for report in reports:
         terminal.print_lines(*report.lines())
         worst = max(worst, int(report.failed))
     return worst
 
 
-def steps(ctx: Context, source: str, chosen: Sequence[stages.Stage]) -> Iterator[StepReport]:
-    """Store the document, run the steps, and remove what the first boot must make: host keys, machine-id."""
+def steps(
+    ctx: Context,
+    source: str,
+    chosen: Sequence[stages.Stage],
+    *,
+    read: Callable[[], Parsed] | None = None,
+    identity: Callable[[], Iterator[Item]] | None = None,
+) -> Iterator[StepReport]:
+    """Store the document, run the steps, and remove what the first boot must make: host keys, machine-id.
+
+    ``read`` returns the document, by default from ``source``; ``identity`` is run in place of the removal,
+    for a machine that has booted.
+    """
     ctx.host.sweep()
     settled.remove_mark(ctx.host)
-    yield attempt(ctx, "source", lambda: _apply_source(ctx, source))
+    yield attempt(ctx, "source", lambda: _apply_source(ctx, source, read))
     if ctx.config is None:
         return
     for stage in chosen:
         for step in stages.STAGES[stage]:
             if step.offline and stages.is_due(ctx, step):
                 yield stages.run_step(ctx, step)
-    yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host, ctx.config))
+    if identity is None:
+        yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host, ctx.config))
+    else:
+        yield attempt(ctx, "identity", identity)
 
 
-def _apply_source(ctx: Context, source: str) -> Iterator[Item]:
+def _apply_source(ctx: Context, source: str, read: Callable[[], Parsed] | None) -> Iterator[Item]:
     if needs_signature(ctx.host):
         raise ConfigError(
             f"{TRUSTED_KEYS} is in the image: the machine itself verifies its document, at its boot",
             hint="deliver a signed document to the machine, or remove the file from the image",
         )
-    parsed = delivery.read(Host(), source)
+    parsed = read() if read else delivery.read(Host(), source)
     name = parsed.config.identity.source if parsed.config else ""
     found = FoundMedium(Medium(name, source, "", is_named=True), parsed)
     yield from source_step.put_in_force(ctx, found, parsed, ctx.state.config())
 
 
 def remove_host_identity(host: Host, config: InstanceConfig | None) -> Iterator[Item]:
-    """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones. Host
-    keys that the document delivers stay.
-    """
+    """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
+    yield renew_host_keys(host, config)
+    yield from clean.machine_id(host)
+
+
+def renew_host_keys(host: Host, config: InstanceConfig | None) -> Item:
+    """Remove the host keys: the next boot makes new ones. Those that the document delivers stay."""
     item = next(clean.host_keys(host, config))
     is_delivered = config is not None and config.sshd is not None and config.sshd.has_keys
     if item.outcome is Outcome.CHANGED and not is_delivered and not units.is_enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
         host.run((MAKER,))
         item = changed("host keys", f"made now, since {KEYGEN} is not enabled in the image")
-    yield item
-    yield from clean.machine_id(host)
+    return item

@@ -7,13 +7,26 @@ import os
 from agent.host import terminal
 from agent.image import ganeti, ganeti_variables
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def run(what: str) -> int:
+
+def run(what: str, debug: Callable[[str], None] | None = None) -> int:
     """Run one of: ``document``, print the native document of the instance; ``verify``, print what is wrong
-    with the OS parameters. Return the exit status. Raise ConfigError that names a variable.
+    with the OS parameters; ``rename``, give the instance below / its new name. Return the exit status. Raise
+    ConfigError that names a variable. ``debug``: see Host.
     """
     if what == "verify":
         return _verify()
+    if what == "rename":
+        from agent.cli import apply, ganeti_rename
+        from agent.context import context
+        from agent.host.host import Host
+        from agent.image import delivery
+
+        ctx = context(Host("/", offline=True, debug=debug))
+        return apply.print_steps(ganeti_rename.steps(ctx, os.environ, delivery.standard_input()))
     terminal.print_json(ganeti.document(os.environ))
     return 0
 

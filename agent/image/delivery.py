@@ -34,7 +34,7 @@ _HINT = "name a JSON document, a folder laid out as a drive, or an image or devi
 def read(host: Host, path: str) -> Parsed:
     """Return the parsed delivery. Raise ConfigError if the path holds none, HostError if reading fails."""
     if path == STDIN:
-        return _document(_standard_input())
+        return document(standard_input())
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -59,15 +59,16 @@ def read(host: Host, path: str) -> Parsed:
                 return _drive(path, root)
     if stat.S_ISBLK(mode):
         raise ConfigError(f"{path}: contains {fstype or 'no known format'}, not a configuration", hint=_HINT)
-    return _document(host.read_bytes(path) or b"")
+    return document(host.read_bytes(path) or b"")
 
 
-def _document(data: bytes) -> Parsed:
+def document(data: bytes) -> Parsed:
     """Parse a document as that of an archive, native or not: its top level decides."""
     return client.parse_files("gandi", {archive_layout.CONFIG: data})
 
 
-def _standard_input() -> bytes:
+def standard_input() -> bytes:
+    """Return all of standard input. Raise ConfigError if it is larger than READ_LIMIT."""
     data = bytearray()
     while len(data) <= READ_LIMIT and (chunk := os.read(0, 1 << 20)):
         data += chunk

@@ -83,6 +83,10 @@ PARAMETERS = {
         fields.user, "Account that gets keys and password, and administers the machine; by default root"
     ),
     "timezone": Parameter(values.timezone, "Such as Europe/Paris"),
+    "hostkeys": Parameter(
+        values.Choice(("keep", "renew")),
+        "Whether a renamed instance keeps its SSH host keys, or makes new ones: keep (default) or renew",
+    ),
     "filesystem": Parameter(
         values.Choice(("ext2", "ext3", "ext4")), "Type of the root filesystem; by default ext4"
     ),

@@ -27,6 +27,7 @@ RIGHT = {
     "password_hash": HASH,
     "user": "me",
     "timezone": "Europe/Paris",
+    "hostkeys": "renew",
     "filesystem": "ext4",
 }
 #: One that is wrong, and what the remedy has.
@@ -40,6 +41,7 @@ WRONG = {
     "password_hash": ("plain secret", "crypt"),
     "user": ("$(reboot)", "letters"),
     "timezone": ("../../etc/shadow", "Europe/Paris"),
+    "hostkeys": ("yes", "renew"),
     "filesystem": ("-O ^journal", "ext4"),
 }
 

@@ -172,9 +172,9 @@ def _document_verb(host: Host, chosen: Namespace) -> int:
 def _ganeti(host: Host, chosen: Namespace) -> int:
     from agent.cli import ganeti
 
-    if chosen.what == "rename":
-        _root_only("ganeti rename")
-    return ganeti.run(chosen.what, host.debug)
+    if chosen.what in ("rename", "fstab"):
+        _root_only(f"ganeti {chosen.what}")
+    return ganeti.run(chosen.what, chosen.values, host.debug)
 
 
 def _apply(host: Host, chosen: Namespace) -> int:

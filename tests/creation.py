@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tests.vm.rig.command import run
 from tests.vm.rig.image import copy_kernel, settle
@@ -113,6 +114,29 @@ def script(name: str, folder: Path, *arguments: str, **environment: str) -> subp
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def start(
+    name: str,
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stdout: IO[bytes] | int,
+    pass_fds: tuple[int, ...] = (),
+) -> subprocess.CompletedProcess[bytes]:
+    """Run export or import as Ganeti's daemon does, which has a pipe to it."""
+    line = ["sh", "-c", 'cd "$0" && "$1"', str(DEFINITION), str(DEFINITION / name)]
+    return subprocess.run(
+        line,
+        env=SCRIPT_ENVIRONMENT | {"GANDI_AGENT_FOLDER": str(folder), "TMPDIR": str(folder)} | environment,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        pass_fds=pass_fds,
         timeout=600,
         check=False,
     )

@@ -157,7 +157,10 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     verbs.add_parser("succeed", description="For the package: take over from gandi-hosting-vm2.")
     verbs.add_parser("withdraw", description="For the RPM: remove what the agent wrote on its own account.")
     ganeti = verbs.add_parser("ganeti", description="For the OS scripts of Ganeti, by their variables.")
-    ganeti.add_argument("what", nargs="?", default="document", choices=["document", "verify", "rename"])
+    ganeti.add_argument(
+        "what", nargs="?", default="document", choices=["document", "verify", "creation", "rename", "fstab"]
+    )
+    ganeti.add_argument("values", nargs="*")
 
 
 def _seconds(text: str) -> float:

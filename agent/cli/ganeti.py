@@ -5,20 +5,31 @@ from __future__ import annotations
 import os
 
 from agent.host import terminal
-from agent.image import ganeti, ganeti_variables
+from agent.image import ganeti, ganeti_creation, ganeti_variables
+from agent.lib.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
-def run(what: str, debug: Callable[[str], None] | None = None) -> int:
-    """Run one of: ``document``, print the native document of the instance; ``verify``, print what is wrong
-    with the OS parameters; ``rename``, give the instance below / its new name. Return the exit status. Raise
-    ConfigError that names a variable. ``debug``: see Host.
+def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = None) -> int:
+    """Do one of these, and return the exit status. Raise ConfigError that names a variable.
+
+    ``document``: print the native document of the instance. ``verify``: print what is wrong with the OS
+    parameters. ``creation``: print how ``create`` is to make the disk. ``rename``: give the instance below /
+    its new name. ``fstab``: name its new filesystem in /etc/fstab by ``values``: its UUID, its type, and the
+    UUID of the swap or nothing. ``debug``: see Host.
     """
     if what == "verify":
         return _verify()
+    if what == "creation":
+        terminal.print_lines(*ganeti_creation.lines(os.environ))
+        return 0
+    if what == "fstab":
+        if not 2 <= len(values) <= 3:
+            raise ConfigError("ganeti fstab: neither two nor three values", hint="see: its OS script import")
+        return _fstab(*values)
     if what == "rename":
         from agent.cli import apply, ganeti_rename
         from agent.context import context
@@ -33,7 +44,19 @@ def run(what: str, debug: Callable[[str], None] | None = None) -> int:
 
 def _verify() -> int:
     """Print a line for each parameter that is wrong; return 1 if there is one, else 0."""
-    wrong = list(ganeti_variables.Variables(os.environ).wrong_parameters())
+    variables = ganeti_variables.Variables(os.environ)
+    wrong = list(variables.wrong_parameters()) or list(ganeti_creation.conflicts(variables))
     for error in wrong:
         terminal.print_error(f"{error.message}: {error.hint}" if error.hint else error.message)
     return int(bool(wrong))
+
+
+def _fstab(root: str, fstype: str, swap: str = "") -> int:
+    """Rewrite /etc/fstab after an import; return 0."""
+    from agent.block import fstab
+    from agent.host.host import Host
+    from agent.image import ganeti_fstab
+
+    host = Host("/", offline=True)
+    host.write(fstab.FSTAB, ganeti_fstab.mended(host.read(fstab.FSTAB) or "", root, fstype, swap))
+    return 0

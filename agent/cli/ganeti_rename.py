@@ -2,7 +2,8 @@
 
 The document of the new variables is applied as at a creation: what has changed in it is applied, and the
 rest stays as it is. The machine is the same one: its machine-id stays, and its SSH host keys unless the
-parameter hostkeys says renew.
+parameter hostkeys says renew. With another UUID it is another one, made from a backup of the former, which
+may still run: it loses both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from functools import partial
 
 from agent.cli import apply
+from agent.context import context
+from agent.host import trees
 from agent.image import delivery, ganeti
 from agent.image.ganeti_variables import Variables
 from agent.reader.common import fields
@@ -21,13 +25,16 @@ from agent.steps import hostkeys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from agent.config.model import Identity
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item, StepReport
 
 _ETC = "/etc"
+#: The source of a native document (agent/reader/dialects/native.py, which the parser child alone imports).
+_SOURCE = "native"
 #: Bounds of the search for the old name: files, bytes of each, and files that are named.
 _FILES, _SIZE, _NAMED = 10000, 1 << 20, 20
 
@@ -40,17 +47,31 @@ def steps(ctx: Context, environment: Mapping[str, str], document: bytes) -> Iter
     variables = Variables(environment)
     old = variables.required("OLD_INSTANCE_NAME", fields.hostname)
     new = variables.required("INSTANCE_NAME", fields.hostname)
-    for error in variables.wrong_parameters():
-        raise error
     renew = variables.parameter("hostkeys") == "renew"
+    before = ctx.state.identity()
+    former = ctx.state.folder() if before is not None else ""
     data = document or json.dumps(_document(ctx, environment)).encode()
-    yield from apply.steps(
-        ctx,
-        delivery.STDIN,
-        tuple(Stage),
-        read=lambda: delivery.document(data),
-        identity=lambda: _identity(ctx, old, new, renew=renew),
-    )
+    if before is not None and (as_former := _with_id(data, before)):
+        # First as the former machine, which has the record of its items: what is no longer delivered goes.
+        yield from _applied(ctx, as_former, lambda: iter(()))
+        ctx = context(ctx.host)
+    yield from _applied(ctx, data, lambda: _identity(ctx, before, former, (old, new), renew=renew))
+
+
+def _applied(ctx: Context, data: bytes, identity: Callable[[], Iterator[Item]]) -> Iterator[StepReport]:
+    read = partial(delivery.document, data)
+    return apply.steps(ctx, delivery.STDIN, tuple(Stage), read=read, identity=identity)
+
+
+def _with_id(data: bytes, before: Identity) -> bytes:
+    """Return a native document with the id of the former instance, b"" if it has that or is not usable."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return b""  # the reader says so, with its place
+    if not isinstance(found, dict) or before.source != _SOURCE or found.get("id") == before.id:
+        return b""
+    return json.dumps(found | {"id": before.id}).encode()
 
 
 def _document(ctx: Context, environment: Mapping[str, str]) -> dict[str, object]:
@@ -63,9 +84,14 @@ def _document(ctx: Context, environment: Mapping[str, str]) -> dict[str, object]
     return made
 
 
-def _identity(ctx: Context, old: str, new: str, *, renew: bool) -> Iterator[Item]:
-    host = ctx.host
-    if renew:
+def _identity(
+    ctx: Context, before: Identity | None, former: str, names: tuple[str, str], *, renew: bool
+) -> Iterator[Item]:
+    host, (old, new) = ctx.host, names
+    if before is not None and ctx.state.identity() != before:
+        trees.remove(host, former)
+        yield from apply.remove_host_identity(host, ctx.config)
+    elif renew:
         yield apply.renew_host_keys(host, ctx.config)
     else:
         renamed = [name for name in hostkeys.keys(host) if _rename_comment(host, name, old, new)]

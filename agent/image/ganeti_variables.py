@@ -7,6 +7,7 @@ and never its value, which may be a secret.
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from agent.lib.errors import ConfigError
 from agent.lib.records import dataclass
@@ -64,6 +65,46 @@ def _key(line: str) -> str:
     return fields.key(line)[1]
 
 
+#: The kinds of images, by the end of the name.
+IMAGES = {
+    ".raw": "raw",
+    ".img": "raw",
+    ".qcow2": "qcow2",
+    **dict.fromkeys((".tar", ".tar.gz", ".tar.xz", ".tar.zst"), "tar"),
+}
+
+
+def _image(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,200}", name) or not image_kind(name):
+        raise ValueError(
+            f"not the name of an image; write one that ends with {', '.join(IMAGES)}, without a folder"
+        )
+    return name
+
+
+def image_kind(name: str) -> str:
+    """Return raw, qcow2 or tar by the name of an image; "" for another name."""
+    return next((kind for end, kind in IMAGES.items() if name.endswith(end)), "")
+
+
+def _suite(name: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9.-]{0,40}", name):
+        raise ValueError("not the name of a release; write for example trixie")
+    return name
+
+
+def _mirror(url: str) -> str:
+    if not re.fullmatch(r"(?:https?|file)://[A-Za-z0-9.:/_~%+\[\]-]{1,500}", url):
+        raise ValueError("not the URL of a mirror; write for example https://deb.debian.org/debian")
+    return url
+
+
+def _package(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]{1,100}", name):
+        raise ValueError("not the name of a package; write for example openssh-server, separated by spaces")
+    return name
+
+
 #: By name, in the order of ganeti/os/gandi/parameters.list.
 PARAMETERS = {
     "ipv4": Parameter(
@@ -87,10 +128,32 @@ PARAMETERS = {
         values.Choice(("keep", "renew")),
         "Whether a renamed instance keeps its SSH host keys, or makes new ones: keep (default) or renew",
     ),
+    "image": Parameter(
+        _image,
+        "Image of the operator's to create from: .raw, .img, .qcow2, .tar, .tar.gz, .tar.xz, .tar.zst",
+    ),
+    "suite": Parameter(_suite, "Release of Debian to create without an image; by default trixie"),
+    "mirror": Parameter(_mirror, "Where its packages come from; by default deb.debian.org"),
+    "packages": Parameter(
+        _package, "Packages beside those of a standard system, separated by spaces", "words"
+    ),
+    "partition": Parameter(
+        values.Choice(("none", "msdos", "gpt")), "Partition table of the first disk; by default msdos"
+    ),
+    "swap": Parameter(
+        values.Whole(0, 1 << 20), "MiB of a partition for swap on the first disk; by default none"
+    ),
     "filesystem": Parameter(
         values.Choice(("ext2", "ext3", "ext4")), "Type of the root filesystem; by default ext4"
     ),
+    "export": Parameter(
+        values.Choice(("tar", "raw")),
+        "What a backup of the first disk is: tar (default), its files; raw, its bytes",
+    ),
 }
+
+#: The parameters that only the OS definition's own create, export and import read.
+_OF_CREATE = ("image", "suite", "mirror", "packages", "partition", "swap", "export")
 
 
 class Variables:
@@ -129,6 +192,10 @@ class Variables:
             found = [line for line in delivered_lines(value) if line.strip(WHITE)]
         return [_parsed(variable, of.reader, one) for one in found]
 
+    def parameter_is_set(self, name: str) -> bool:
+        """Return whether the parameter has a value."""
+        return bool(self.get(f"{_PREFIX}{name.upper()}"))
+
     def wrong_parameters(self) -> Iterator[ConfigError]:
         """Yield what is wrong with each OSP_* that is set, in their order. One that is missing may be
         delivered later: Ganeti verifies also the defaults of a cluster.
@@ -152,6 +219,8 @@ def _parsed(name: str, reader: Callable[[str], T], value: str) -> T:
         raise ConfigError(f"{name}: {what}", hint=hint) from error
 
 
-def parameters_list() -> str:
-    """Return the text of parameters.list."""
-    return "".join(f"{name} {one.description}\n" for name, one in PARAMETERS.items())
+def parameters_list(*, of_the_hook: bool = False) -> str:
+    """Return the text of parameters.list; ``of_the_hook``: for instance-debootstrap with its own create."""
+    left_out = _OF_CREATE if of_the_hook else ()
+    listed = ((name, one) for name, one in PARAMETERS.items() if name not in left_out)
+    return "".join(f"{name} {one.description}\n" for name, one in listed)

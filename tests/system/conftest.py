@@ -15,8 +15,10 @@ from agent.sources import SearchRequest, SearchResult
 from agent.sources import swap_archive as swap_source
 from tests.system.disks import LoopDisk, sh
 from tests.system.drivedisks import attach, on_ext4
+from tests.system.instances import instance
 from tests.system.swapdisks import Machine
 from tests.vm.campaign import collected, pytest_runtest_teardown, rounds
+from tests.vm.rig import Table, newest_deb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,3 +98,22 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ma
         return made
 
     return make
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Path:
+    """Return the operator's files on the node."""
+    folder = tmp_path / "node"
+    folder.mkdir(mode=0o700)
+    (folder / "gandi-agent.deb").write_bytes(newest_deb().read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the disk of an instance that no test changes."""
+    folder = tmp_path_factory.mktemp("shared")
+    node = folder / "node"
+    node.mkdir(mode=0o700)
+    os.link(newest_deb(), node / "gandi-agent.deb")
+    return instance(folder, node, Table.NONE)

@@ -199,15 +199,6 @@ def test_every_medium_is_read(tree: Path, tmp_path: Path, kind: str) -> None:
 # -- Ganeti --------------------------------------------------------------------------
 
 
-@pytest.fixture
-def node(tmp_path: Path) -> Path:
-    """Return the operator's files on the node."""
-    folder = tmp_path / "node"
-    folder.mkdir(mode=0o700)
-    (folder / "gandi-agent.deb").write_bytes(newest_deb().read_bytes())
-    return folder
-
-
 @pytest.mark.parametrize("style", list(creation.STYLES))
 def test_a_creation_with_ganetis_variables(tmp_path: Path, node: Path, style: Table) -> None:
     spec = ImageSpec(network=Network.IFUPDOWN, table=style)

@@ -11,6 +11,7 @@ umask 022
 
 # Provided by the operator on every node: gandi-agent.deb, and a document for each instance that needs one.
 folder=${GANDI_AGENT_FOLDER:-/etc/ganeti/gandi-agent}
+mib=1048576
 
 fail() {
 	echo "gandi-agent: $1" >&2
@@ -40,23 +41,37 @@ alone() {
 	[ -n "${GANDI_ALONE:-}" ] || exec env GANDI_ALONE=1 unshare --mount -- "$0" "$@"
 }
 
-check_instance() {
+check_names() {
 	[ -n "${INSTANCE_NAME:-}" ] || fail "INSTANCE_NAME: missing: Ganeti must set it"
-	case $INSTANCE_NAME${OLD_INSTANCE_NAME:-} in
+	case $INSTANCE_NAME in
 	*/* | .*) fail "INSTANCE_NAME: not a host name" ;;
 	esac
-	disk=${DISK_0_PATH:-}
-	[ -n "$disk" ] || fail "DISK_0_PATH: missing: the instance needs a disk that its node can open"
-	case $disk in
-	/*) [ -b "$disk" ] || [ -f "$disk" ] || fail "DISK_0_PATH: neither a block device nor a file" ;;
-	*) fail "DISK_0_PATH: not an absolute path" ;;
+	case ${OLD_INSTANCE_NAME:-} in
+	*/* | .*) fail "OLD_INSTANCE_NAME: not a host name" ;;
 	esac
-	[ "${DISK_0_ACCESS:-rw}" = rw ] || fail "DISK_0_ACCESS: the first disk is read-only: make it writable (gnt-instance modify --disk)"
 }
 
-# Leave nothing: a disk that is still mounted then is not removed, and unmounted with this script's namespace.
+# Set $disk and $disk_size (bytes) by the value $2 of the variable $1; $3 is rw or ro.
+check_disk() {
+	disk=$2
+	case $disk in
+	'') fail "$1: missing: the instance needs a disk that its node can open" ;;
+	/*) [ -b "$disk" ] || [ -f "$disk" ] || fail "$1: neither a block device nor a file" ;;
+	*) fail "$1: not an absolute path" ;;
+	esac
+	[ "$3" = rw ] || fail "DISK_0_ACCESS: the disk is read-only: make it writable (gnt-instance modify --disk)"
+	if [ -b "$disk" ]; then disk_size=$(blockdev --getsize64 "$disk"); else disk_size=$(stat -L -c %s -- "$disk"); fi
+}
+
+# Whether services of the instance are held, and whether the disk is half made.
+held='' half=''
+
+# Leave nothing: a disk that is still mounted then is unmounted with this script's namespace, and one that is half made
+# has no filesystem any more that something could take for the instance.
 finish() {
+	[ -z "$held" ] || release_services || :
 	! mountpoint -q "$work/target" || umount "$work/target" || :
+	[ -z "$half" ] || wipefs -q -a -f -- "$disk" || :
 	rm -rf --one-file-system "$work"
 }
 
@@ -84,6 +99,25 @@ verify_parameters() {
 	agent ganeti verify || fail "nothing was changed"
 }
 
+# Set how the disk is to be made, by the parameters: $image, $kind, $suite, $mirror, $packages, $partition, $swap,
+# $filesystem, $export. Each value is of an alphabet without blanks (agent/image/ganeti_creation.py).
+read_creation() {
+	agent ganeti creation >"$work/creation" || fail "nothing was changed"
+	while IFS='=' read -r name value; do
+		case $name in
+		image) image=$value ;;
+		kind) kind=$value ;;
+		suite) suite=$value ;;
+		mirror) mirror=$value ;;
+		packages) packages=$value ;;
+		partition) partition=$value ;;
+		swap) swap=$value ;;
+		filesystem) filesystem=$value ;;
+		export) export=$value ;;
+		esac
+	done <"$work/creation"
+}
+
 # Run the agent of the instance.
 tool() {
 	if [ "${DEBUG_LEVEL:-0}" = 0 ]; then
@@ -93,40 +127,61 @@ tool() {
 	fi
 }
 
-# Print the type of the filesystem that begins at byte $1 of the disk and has $2 bytes, nothing if there is none.
-probe() {
-	blkid -p -O "$1" -S "$2" -o value -s TYPE -- "$disk" || :
+# Print the value of $1 (TYPE, UUID) of the filesystem that begins at byte $2 of the disk and has $3 bytes, nothing if
+# there is none.
+value_of() {
+	blkid -p -O "$2" -S "$3" -o value -s "$1" -- "$disk" || :
 }
 
 # Set $start, $length (bytes) and $type of the root filesystem: the whole disk, else the largest partition that can have
-# one. The disk is the instance's, so its table may say anything; only numbers are taken from it.
-find_root() {
-	if [ -b "$disk" ]; then length=$(blockdev --getsize64 "$disk"); else length=$(stat -L -c %s -- "$disk"); fi
-	start=0 largest=0 type=$(probe 0 "$length")
+# one; nothing in $type if there is none. $others counts the other filesystems, $swap_found is the size of the swap in MiB.
+# The disk is the instance's, so its table may say anything; only numbers are taken from it.
+look_for_root() {
+	start=0 length=$disk_size largest=0 others=0 swap_found=0
+	type=$(value_of TYPE 0 "$length")
 	[ -n "$type" ] || while read -r first sectors; do
 		case $first$sectors in '' | *[!0-9]*) continue ;; esac
-		[ "$sectors" -gt "$largest" ] || continue
-		found=$(probe $((first * 512)) $((sectors * 512)))
+		found=$(value_of TYPE $((first * 512)) $((sectors * 512)))
 		case $found in
-		ext[234] | xfs | btrfs) start=$((first * 512)) largest=$sectors length=$((sectors * 512)) type=$found ;;
+		'') ;;
+		swap) swap_found=$((sectors / 2048)) ;;
+		ext[234] | xfs | btrfs)
+			[ "$largest" -eq 0 ] || others=$((others + 1))
+			[ "$sectors" -gt "$largest" ] || continue
+			start=$((first * 512)) largest=$sectors length=$((sectors * 512)) type=$found
+			;;
+		*) others=$((others + 1)) ;;
 		esac
 	done <<-END
 		$(partx --noheadings --raw --output START,SECTORS -- "$disk" 2>/dev/null || :)
 	END
 	case $type in
 	ext[234] | xfs | btrfs) note "the root filesystem: $type at byte $start, $length bytes" ;;
-	*) fail "DISK_0_PATH: no root filesystem of ext2, ext3, ext4, xfs or btrfs on it" ;;
+	*) type='' ;;
 	esac
 }
 
+find_root() {
+	look_for_root
+	[ -n "$type" ] || fail "DISK_0_PATH: no root filesystem of ext2, ext3, ext4, xfs or btrfs on it"
+}
+
 # Mount it at $TARGET, where only root can come, and without its devices and setuid programs.
-mount_root() {
+mount_target() {
 	TARGET=$work/target
 	mkdir "$TARGET"
-	mount -t "$type" -o "loop,offset=$start,sizelimit=$length,nosuid,nodev" -- "$disk" "$TARGET" ||
+	mount -t "$type" -o "loop,offset=$start,sizelimit=$length,nosuid,nodev,noatime" -- "$disk" "$TARGET" ||
 		fail "DISK_0_PATH: its $type filesystem cannot be mounted: is the instance stopped? is the filesystem whole?"
+}
+
+check_root() {
 	check_isolation
 	inside test -f /etc/passwd </dev/null || fail "DISK_0_PATH: no system on its $type filesystem"
+}
+
+mount_root() {
+	mount_target
+	check_root
 }
 
 # What was written is on the disk when this has returned.

@@ -13,6 +13,7 @@ from agent.context import Context, context
 from agent.host.host import Host
 from agent.lib.errors import ConfigError
 from agent.report import StepReport
+from agent.steps.hostkeys import KEYGEN
 
 OLD, NEW = "vm1.example.org", "vm9.example.net"
 ENVIRONMENT = {"OLD_INSTANCE_NAME": OLD, "INSTANCE_NAME": NEW, "NIC_COUNT": "0", "OSP_USER": "me"}
@@ -37,6 +38,9 @@ def tree(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    wants = tmp_path / "etc/systemd/system/x.wants"
+    wants.mkdir(parents=True)
+    (wants / KEYGEN).symlink_to(f"/usr/lib/systemd/system/{KEYGEN}")
     return tmp_path
 
 
@@ -81,9 +85,13 @@ def test_without_a_uuid_of_ganetis_the_id_stays(tree: Path) -> None:
     ctx, _ = rename(tree, b"", ENVIRONMENT | LOGIN)
     assert ctx.config is not None
     assert (ctx.config.identity.id, ctx.config.hostname) == ("the-id", NEW)
-    ctx, _ = rename(tree, b"", ENVIRONMENT | LOGIN | {"INSTANCE_UUID": "another"})
-    assert ctx.config is not None
-    assert ctx.config.identity.id == "another"
+    rename(tree, b"", ENVIRONMENT | LOGIN | {"INSTANCE_UUID": "another"})
+    identity = context(Host(tree, offline=True)).state.identity()
+    assert identity is not None
+    assert identity.id == "another"
+    assert len(list((tree / "var/lib/gandi/instances").iterdir())) == 1
+    assert (tree / "etc/machine-id").read_text() == "", "it is another machine, and the former may still run"
+    assert not (tree / "etc/ssh/ssh_host_rsa_key").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import stat
 
 import pytest
 
-from agent.image import ganeti_variables
+from agent.image import ganeti_creation, ganeti_variables
 from agent.image.ganeti_variables import PARAMETERS, Variables
+from agent.lib.errors import ConfigError
 from tests.creation import DEFINITION
 from tests.unit.image.test_ganeti import HASH, KEY
 
 #: _TryOSFromDisk and OSFromDisk of ganeti.backend (Ganeti 3.0, Debian's package ganeti-3.0).
-SCRIPTS = ("verify",)
+SCRIPTS = ("create", "export", "import", "rename", "verify")
 LISTS = ("ganeti_api_version", "parameters.list", "variants.list")
 #: A value that is right, by parameter.
 RIGHT = {
@@ -28,7 +29,14 @@ RIGHT = {
     "user": "me",
     "timezone": "Europe/Paris",
     "hostkeys": "renew",
+    "image": "debian-13.tar.zst",
+    "suite": "trixie",
+    "mirror": "https://deb.debian.org/debian",
+    "packages": "openssh-server g++",
+    "partition": "gpt",
+    "swap": "512",
     "filesystem": "ext4",
+    "export": "raw",
 }
 #: One that is wrong, and what the remedy has.
 WRONG = {
@@ -42,13 +50,28 @@ WRONG = {
     "user": ("$(reboot)", "letters"),
     "timezone": ("../../etc/shadow", "Europe/Paris"),
     "hostkeys": ("yes", "renew"),
+    "image": ("../../etc/shadow.tar", ".qcow2"),
+    "suite": ("$(reboot)", "trixie"),
+    "mirror": ("http://x/ -oProxy='`id`'", "https://deb.debian.org/debian"),
+    "packages": ("openssh-server -x", "openssh-server"),
+    "partition": ("mbr", "msdos"),
+    "swap": ("-1", "1048576"),
     "filesystem": ("-O ^journal", "ext4"),
+    "export": ("dump", "tar"),
 }
 
 
+#: Right values of a creation without an image.
+OWN = RIGHT | {"image": ""}
+
+
+def _environment(**parameters: str) -> dict[str, str]:
+    return {f"OSP_{name.upper()}": value for name, value in parameters.items()}
+
+
 def wrong(**parameters: str) -> list[str]:
-    environment = {f"OSP_{name.upper()}": value for name, value in parameters.items()}
-    return [f"{error.message}; {error.hint}" for error in Variables(environment).wrong_parameters()]
+    variables = Variables(_environment(**parameters))
+    return [f"{error.message}; {error.hint}" for error in variables.wrong_parameters()]
 
 
 @pytest.mark.parametrize("name", [*SCRIPTS, *LISTS])
@@ -66,6 +89,9 @@ def test_each_variant_and_parameter_is_on_a_line_with_its_name_first() -> None:
     assert (DEFINITION / "variants.list").read_text() == "default\n"
     text = (DEFINITION / "parameters.list").read_text()
     assert text == ganeti_variables.parameters_list(), "write what parameters_list() returns"
+    of_the_hook = (DEFINITION.parent.parent / "hooks/parameters.list").read_text()
+    assert of_the_hook == ganeti_variables.parameters_list(of_the_hook=True)
+    assert "swap" not in of_the_hook, "instance-debootstrap would take it and do nothing"
     for line in text.splitlines():
         name, description = line.split(None, 1)
         assert re.fullmatch("[a-z0-9_]+", name)
@@ -97,3 +123,49 @@ def test_what_is_no_parameter_and_what_is_no_text_are_named() -> None:
     assert said == "OSP_COLOUR: no parameter of this OS; see its parameters.list"
     (said,) = wrong(sshkey=f"{KEY} \udcff")
     assert said.startswith("OSP_SSHKEY: ")
+
+
+def test_what_the_scripts_read_has_no_character_of_a_shell() -> None:
+    """Each value is read from a line, and is a word."""
+    found = dict(line.split("=", 1) for line in ganeti_creation.lines(_environment(**OWN)))
+    assert found == {
+        "image": "",
+        "kind": "release",
+        "suite": "trixie",
+        "mirror": "https://deb.debian.org/debian",
+        "packages": "openssh-server,python3-psutil,python3-pydantic,python3-systemd,g++",
+        "partition": "gpt",
+        "swap": "512",
+        "filesystem": "ext4",
+        "export": "raw",
+    }
+    plain = dict(line.split("=", 1) for line in ganeti_creation.lines({}))
+    assert (plain["suite"], plain["mirror"], plain["partition"], plain["swap"]) == (
+        "trixie",
+        "",
+        "msdos",
+        "0",
+    )
+    for value in (*found.values(), *plain.values()):
+        assert re.fullmatch(r"[A-Za-z0-9.,:/_~%+\[\]-]*", value)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "wrong"),
+    [
+        ("a.raw", "raw", ["suite", "packages", "partition", "swap", "filesystem"]),
+        ("a.img", "raw", ["suite", "packages", "partition", "swap", "filesystem"]),
+        ("a.qcow2", "qcow2", ["suite", "packages", "partition", "swap", "filesystem"]),
+        ("a.tar", "tar", ["suite", "packages"]),
+        ("a.tar.zst", "tar", ["suite", "packages"]),
+        ("", "", []),
+    ],
+)
+def test_what_an_image_decides_is_named(image: str, kind: str, wrong: list[str]) -> None:
+    assert ganeti_variables.image_kind(image) == kind
+    variables = Variables(_environment(**OWN | {"image": image}))
+    found = [error.message.partition(":")[0] for error in ganeti_creation.conflicts(variables)]
+    assert found == [f"OSP_{name.upper()}" for name in wrong]
+    if wrong:
+        with pytest.raises(ConfigError, match="OSP_SUITE: "):
+            list(ganeti_creation.lines(_environment(**OWN | {"image": image})))

@@ -1,0 +1,53 @@
+"""How the OS definition's ``create`` makes the disk of an instance, by its parameters.
+
+What it prints is read by sh: each value is of an alphabet without blanks and quotes (``PARAMETERS``).
+"""
+
+from __future__ import annotations
+
+from agent.image.ganeti_variables import Variables, image_kind
+from agent.lib.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: What the agent needs, which would otherwise be fetched by a second run of apt, and a login by ssh.
+_PACKAGES = ("openssh-server", "python3-psutil", "python3-pydantic", "python3-systemd")
+#: Parameters that an image leaves no choice for: any image, and one of a whole disk. A mirror does not
+#: contradict an image, and may be set for all instances.
+_OF_A_RELEASE = ("suite", "packages")
+_OF_A_LAYOUT = ("partition", "swap", "filesystem")
+
+
+def lines(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield ``name=value`` for each value that create needs. Raise ConfigError for parameters that exclude
+    each other.
+    """
+    variables = Variables(environment)
+    for error in conflicts(variables):
+        raise error
+    image = variables.parameter("image") or ""
+    yield f"image={image}"
+    yield f"kind={image_kind(image) or 'release'}"
+    yield f"suite={variables.parameter('suite') or 'trixie'}"
+    yield f"mirror={variables.parameter('mirror') or ''}"
+    yield f"packages={','.join(dict.fromkeys((*_PACKAGES, *variables.listed('packages'))))}"
+    yield f"partition={variables.parameter('partition') or 'msdos'}"
+    yield f"swap={variables.parameter('swap') or 0}"
+    yield f"filesystem={variables.parameter('filesystem') or 'ext4'}"
+    yield f"export={variables.parameter('export') or 'tar'}"
+
+
+def conflicts(variables: Variables) -> Iterator[ConfigError]:
+    """Yield an error for each parameter that another one makes impossible."""
+    kind = image_kind(variables.parameter("image") or "")
+    if kind:
+        whole = _OF_A_LAYOUT if kind != "tar" else ()
+        for name in (*_OF_A_RELEASE, *whole):
+            if variables.parameter_is_set(name):
+                what = f"OSP_{name.upper()}: OSP_IMAGE decides it: the image has its own"
+                yield ConfigError(what, hint="leave one of them out: gnt-instance modify -O")
+    if kind in ("", "tar") and variables.parameter("partition") == "none" and variables.parameter("swap"):
+        what = "OSP_SWAP: OSP_PARTITION=none leaves no room for a partition"
+        yield ConfigError(what, hint="write partition=gpt or msdos, or swap=0")

@@ -66,7 +66,10 @@ CAMPAIGNS = {
     ),
     "ganeti": Campaign(
         "disks made by Ganeti's hook boot and are grown",
-        (f"{_VM}/test_offline.py::test_a_disk_made_by_ganetis_hook_boots_and_is_grown",),
+        (
+            f"{_VM}/test_offline.py::test_a_disk_made_by_ganetis_hook_boots_and_is_grown",
+            "tests/system/test_ganeti_create.py::test_an_instance_from_a_release",
+        ),
     ),
     "udisks": Campaign(
         "a user's loop device with the label of a configuration drive",

@@ -63,6 +63,17 @@ check_disk() {
 	if [ -b "$disk" ]; then disk_size=$(blockdev --getsize64 "$disk"); else disk_size=$(stat -L -c %s -- "$disk"); fi
 }
 
+# Wait for the end of the disk's loop device, at most 10 seconds. The kernel detaches it with the last copy of the mount;
+# the namespaces of the instance's programs, which have one, go a moment after the programs. Ganeti would find the disk in
+# use.
+wait_until_detached() {
+	tries=0
+	while [ -n "$(losetup --noheadings --output NAME --associated "$disk")" ] && [ "$tries" -lt 100 ]; do
+		sleep 0.1
+		tries=$((tries + 1))
+	done
+}
+
 # Whether services of the instance are held, and whether the disk is half made.
 held='' half=''
 
@@ -70,7 +81,10 @@ held='' half=''
 # has no filesystem any more that something could take for the instance.
 finish() {
 	[ -z "$held" ] || release_services || :
-	! mountpoint -q "$work/target" || umount "$work/target" || :
+	if mountpoint -q "$work/target"; then
+		umount "$work/target" || :
+		wait_until_detached
+	fi
 	[ -z "$half" ] || wipefs -q -a -f -- "$disk" || :
 	rm -rf --one-file-system "$work"
 }
@@ -189,4 +203,5 @@ unmount_root() {
 	sync -f "$TARGET" || fail "DISK_0_PATH: what was written is not on the disk: see the node's kernel log"
 	umount "$TARGET" || fail "DISK_0_PATH: its filesystem is still in use"
 	rmdir "$TARGET"
+	wait_until_detached
 }

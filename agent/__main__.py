@@ -74,7 +74,8 @@ def _root_only(verb: str) -> None:
 
 def _daemon(host: Host) -> int:
     from agent.context import context
-    from agent.daemon.loop import Daemon, sockets
+    from agent.daemon.control_socket import sockets
+    from agent.daemon.loop import Daemon
 
     Daemon(context(host), *sockets(host)).run()
     return 0

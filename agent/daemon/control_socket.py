@@ -160,6 +160,18 @@ def ping(host: Host, seconds: float = 2.0) -> bool | None:
     return False
 
 
+def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
+    """Return the sockets of requests and of device events that systemd passed.
+
+    Without them (started by hand): a new socket for requests, and None. Raise HostError if another process
+    listens for requests.
+    """
+    from systemd import daemon as systemd
+
+    passed = {sock.family: sock for sock in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
+    return passed.get(socket.AF_UNIX) or listener(host), passed.get(socket.AF_NETLINK)
+
+
 def listener(host: Host) -> socket.socket:
     """Return a listening socket, for a daemon that systemd passed none.
 

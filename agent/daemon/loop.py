@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from agent.context import Context
     from agent.daemon.control_socket import Connection
-    from agent.host.host import Host
     from agent.report import StepReport
     from agent.reporting.reporter import Reporter
 
@@ -51,20 +50,11 @@ if TYPE_CHECKING:
 _LISTEN_ANYWAY = 30.0
 #: Seconds by which the scan of all devices is delayed if events were waiting: those are handled first.
 _EVENTS_FIRST = 2.0
+#: Seconds after an event of a device without the tag in which no other one wakes the daemon: hundreds come
+#: while a boot settles, until the filter is on the socket.
+_PAUSE = 0.25
 #: Seconds that work in progress may take at exit; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0
-
-
-def sockets(host: Host) -> tuple[socket.socket, socket.socket | None]:
-    """Return the sockets of requests and of device events that systemd passed.
-
-    Without them (started by hand): a new socket for requests, and None. Raise HostError if another process
-    listens for requests.
-    """
-    from systemd import daemon as systemd
-
-    passed = {sock.family: sock for sock in (socket.socket(fileno=fd) for fd in systemd.listen_fds())}
-    return passed.get(socket.AF_UNIX) or control_socket.listener(host), passed.get(socket.AF_NETLINK)
 
 
 @dataclass(slots=True)
@@ -94,6 +84,8 @@ class Daemon:
     _is_idle_exit: bool = False
     #: When to begin to handle device events (monotonic seconds); None once begun.
     _listen_at: float | None = None
+    #: When to look for device events again (monotonic seconds), during such a pause.
+    _look_at: float | None = None
     _watchdog: Watchdog = field(init=False)
     #: Made when there is something to report and a receiver.
     _reporter: Reporter | None = None
@@ -139,7 +131,7 @@ class Daemon:
         now = time.monotonic()
         everything = self._scan_at if self._listen_at is None else None
         times = [self._watchdog.next, self._server.wake_at(), self._listen_at, everything]
-        times += [self.devices.activity.next_show(), self._idle_exit.wake_at]
+        times += [self.devices.activity.next_show(), self._idle_exit.wake_at, self._look_at]
         times += [self._reporter.wake_at if self._reporter else None]
         due = min((moment for moment in times if moment is not None), default=None)
         ready = self.selector.select(None if due is None else max(0.0, due - now))
@@ -155,6 +147,8 @@ class Daemon:
             self._catch_up()
             self._listen_at = None
             self._listen(now)
+        if self._look_at is not None and now >= self._look_at:
+            self._look()
         if self._listen_at is None and self._scan_at is not None and now >= self._scan_at:
             self._scan_at = None
             self.devices.queue_all(self._uevents.enumerate())
@@ -222,11 +216,20 @@ class Daemon:
         """Begin to handle device events. If some were waiting, delay the scan of all devices."""
         gc.freeze()
         gc.enable()
-        self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._drain())
+        self._look()
         if self._drain() and self._scan_at is not None:
             self._scan_at = now + _EVENTS_FIRST
         self._report(lambda reporter: reporter.update(now))
         self._post()
+
+    def _look(self) -> None:
+        self._look_at = None
+        self.selector.register(self._uevents, selectors.EVENT_READ, lambda _mask: self._read_events())
+
+    def _read_events(self) -> None:
+        if not self._drain():
+            self.selector.unregister(self._uevents)
+            self._look_at = time.monotonic() + _PAUSE
 
     def _drain(self) -> bool:
         """Queue the received events; return whether there were any new ones."""

@@ -239,6 +239,29 @@ def test_an_event_is_a_reason_to_look_once_the_stages_have(m: Machine) -> None:
     assert m.status()["devices"]["null"]["outcome"] == "changed"
 
 
+def test_events_of_other_devices_wake_it_few_times_and_hide_none_of_ours(m: Machine) -> None:
+    """Hundreds come while a boot settles, one by one, before the filter is on the socket."""
+    with_one_device(m)
+    started = m.daemon()
+    told(m, 1200)
+    assert [m.client(stage)[0] for stage in ("bootstrap", "mount", "postboot")] == [0, 0, 0]
+    before = _wakes(started.pid)
+    for number in range(200):
+        machine.send(
+            machine.message("add", "systemd", "/devices/virtual/mem/zero", SEQNUM=f"{1201 + number}")
+        )
+        time.sleep(0.005)  # each could wake it
+    assert _wakes(started.pid) - before < 50
+    machine.send(machine.message("change", "gandi", NULL, SEQNUM="1500"))
+    assert looks(m, 1) == ["null change"]
+
+
+def _wakes(pid: int) -> int:
+    """Return how often the process's first thread has waited for something."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("voluntary_ctxt")).split()[1])
+
+
 def test_what_comes_while_the_stages_run_is_looked_at_after_them(m: Machine) -> None:
     with_one_device(m)
     m.daemon()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from enum import StrEnum
 from functools import partial
@@ -76,10 +77,9 @@ class Step:
 
     def function(self) -> Callable[[Context], Iterable[Item]]:
         """Import the step's module and return its function."""
-        import importlib
-
         module, _, name = self.entry_point.partition(":")
-        found: Callable[[Context], Iterable[Item]] = getattr(importlib.import_module(module), name)
+        __import__(module)  # importlib would be one library more before ssh
+        found: Callable[[Context], Iterable[Item]] = getattr(sys.modules[module], name)
         return found
 
 

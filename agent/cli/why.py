@@ -11,6 +11,7 @@ from agent.config.settings import FIELDS, variable
 from agent.context import context
 from agent.host import terminal
 from agent.lib.records import asdict
+from agent.lib.text import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +55,8 @@ def why(host: Host, what: str, *, as_json: bool) -> int:
 
 def _not_known(what: str) -> str:
     if is_setting(what):
-        import difflib
-
-        near = difflib.get_close_matches(what, FIELDS, n=1)
-        return f"no such setting{f'; did you mean {near[0]}?' if near else ''}; see gandi(5)"
+        near = nearest(what, FIELDS)
+        return f"no such setting{f'; did you mean {near}?' if near else ''}; see gandi(5)"
     return f"nothing that the agent has set or knows. Ask about {_WHAT}"
 
 

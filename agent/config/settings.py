@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import dataclass, field, fields, replace
-from agent.lib.text import HTTP_URL, WHITE, lines, words
+from agent.lib.text import HTTP_URL, WHITE, lines, nearest, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,12 +165,8 @@ def _unquote(line: str) -> str:
 def _unknown(number: int, name: str) -> list[Problem]:
     if name in RETIRED or not name.startswith(("CONFIG_", "GANDI_")):
         return []
-    import difflib
-
-    near = difflib.get_close_matches(name, FIELDS, n=1)
-    return [
-        Problem(number, f"unknown setting {name}", f"did you mean {near[0]}?" if near else "see gandi(5)")
-    ]
+    near = nearest(name, FIELDS)
+    return [Problem(number, f"unknown setting {name}", f"did you mean {near}?" if near else "see gandi(5)")]
 
 
 def _flag(value: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from queue import Empty, SimpleQueue
 
 #: Seconds between two calls of ``should_stop``.
 POLL_INTERVAL = 0.25
@@ -34,36 +33,31 @@ def run_parallel(
     returns True, they count as late at once. The threads do not keep the process alive: work that must
     outlive it belongs in a unit of its own.
     """
-    answers: SimpleQueue[tuple[str, Result]] = SimpleQueue()
-    over, lock = threading.Event(), threading.Lock()
+    done: dict[str, Result] = {}
+    is_over, ended = False, threading.Condition()
 
     def do(name: str, function: Callable[[], Result]) -> None:
         try:
             result = function()
         except Exception as error:
             result = on_error(name, error)
-        with lock:
-            if not over.is_set():
-                answers.put((name, result))
+        with ended:
+            if not is_over:
+                done[name] = result
+                ended.notify()
                 return
         on_late(name, result)
 
     for name, function in work.items():
         threading.Thread(target=do, args=(name, function), name=name, daemon=True).start()
-    done: dict[str, Result] = {}
-    deadline = time.monotonic() + timeout
-    while len(done) < len(work):
-        left = max(deadline - time.monotonic(), 0.0)
-        try:
-            name, result = answers.get(timeout=min(left, POLL_INTERVAL) if should_stop else left)
-        except Empty:
-            if should_stop and left > POLL_INTERVAL and not should_stop(set(work) - set(done)):
-                continue
-            break
-        done[name] = result
-    with lock:
-        over.set()
-        while not answers.empty():
-            name, result = answers.get()
-            done[name] = result
-    return done, set(work) - set(done)
+    deadline, is_stopped = time.monotonic() + timeout, False
+    while True:
+        with ended:
+            left = max(deadline - time.monotonic(), 0.0)
+            pause = min(left, POLL_INTERVAL) if should_stop else left
+            ended.wait_for(lambda: len(done) == len(work), 0.0 if is_stopped else pause)
+            late = set(work) - set(done)
+            if is_stopped or not late or pause == left:
+                is_over = True
+                return done, late
+        is_stopped = should_stop is not None and should_stop(late)

@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import re
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 #: The separators of a line's fields.
 BLANKS = " \t"
 #: The same with line ends: what systemd and OpenSSH call WHITESPACE.
@@ -17,6 +21,8 @@ WHITE = " \t\r\n"
 _BLANKS = r"[ \t]+"
 #: The first line of a file that is the agent's own until it is changed.
 HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
+#: Least part of two names that must be the same for one to be meant by the other.
+_ALIKE = 0.6
 #: A URL for a POST: with a host, without a user name, a fragment and blanks.
 HTTP_URL = r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?"
 
@@ -52,6 +58,31 @@ def number(text: str) -> int | None:
     digits that ``int`` refuses).
     """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the one of ``names`` that may be meant: most of both, at their beginning and end, is the same;
+    "" if there is none.
+
+    difflib compares more, and is a hundredth of a first boot's CPU: the reader must import what it may need
+    before it reads anything.
+    """
+
+    def same(one: str) -> float:
+        begins = _shared(one, name)
+        ends = _shared(one[begins:][::-1], name[begins:][::-1])
+        return 2 * (begins + ends) / (len(one) + len(name))
+
+    best = max(filter(None, names), key=same, default="")
+    return best if best and same(best) > _ALIKE else ""
+
+
+def _shared(one: str, other: str) -> int:
+    """Return the number of characters with which both begin."""
+    for count, (mine, its) in enumerate(zip(one, other, strict=False)):
+        if mine != its:
+            return count
+    return min(len(one), len(other))
 
 
 def gib(size: int) -> str:

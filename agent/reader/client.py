@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from base64 import b64decode
+from binascii import a2b_base64
 
 from agent.config import model
 from agent.host import processes
@@ -281,8 +281,8 @@ def _parsed(answer: dict[str, Any]) -> Parsed:
         raise ValueError("not an offset of an archive")
     return Parsed(
         config=model.from_dict(config) if config else None,
-        files={name: b64decode(content) for name, content in answer.get("files", {}).items()},
-        raw=b64decode(raw) if raw is not None else None,
+        files={name: a2b_base64(content) for name, content in answer.get("files", {}).items()},
+        raw=a2b_base64(raw) if raw is not None else None,
         problems=tuple(
             Problem(shown(path), printable(message), printable(hint), _severity(severity))
             for path, message, hint, severity in answer["problems"]

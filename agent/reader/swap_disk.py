@@ -5,7 +5,7 @@ members, its document, and a digest of the whole delivery.
 from __future__ import annotations
 
 import os
-from base64 import b64encode
+from binascii import b2a_base64
 
 from agent import __version__
 from agent.lib.digest import sha256
@@ -140,7 +140,7 @@ def _digest(found: Archive, raw: bytes | None, script: bytes | None) -> str:
 
 
 def _document(found: Archive, parse: Parse, raw: bytes, script: bytes | None) -> dict[str, Any]:
-    kept = b64encode(raw).decode() if len(raw) <= RAW_LIMIT else None
+    kept = b2a_base64(raw, newline=False).decode() if len(raw) <= RAW_LIMIT else None
     if kept is None:
         what = f"{len(raw)} bytes; at most {RAW_LIMIT} are kept as /gandi/config"
         found.problems.append(Problem(CONFIG, what, "deliver a smaller document"))

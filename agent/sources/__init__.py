@@ -6,8 +6,8 @@ with a function ``search``, and a line in ``SOURCES``. Another platform's drive 
 
 from __future__ import annotations
 
-import importlib
 import os
+import sys
 import time
 
 from agent.block import storage, unresponsive
@@ -169,9 +169,10 @@ def find_drive(ctx: Context, known_digest: str) -> SearchResult:
 def _search(ctx: Context, groups: tuple[tuple[str, ...], ...], known_digest: str) -> SearchResult:
     notes: dict[Item, None] = dict.fromkeys(_unresponsive_disks(ctx, known_digest))
     for group in groups:
-        module = importlib.import_module(SOURCES[group[0]])
+        name = SOURCES[group[0]]
+        __import__(name)  # importlib would be one library more before ssh
         request = SearchRequest(ctx.host, group, known_digest, ctx.settings.configdrive_label)
-        result: SearchResult = module.search(request)
+        result: SearchResult = sys.modules[name].search(request)
         notes |= dict.fromkeys(result.notes)
         if ctx.host.debug:
             medium = result.found.medium if result.found else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 # The core imports it at its first error, when the reader can open no file any more.
 import collections.abc  # noqa: F401
 import sys
-from importlib.machinery import PathFinder
 from types import ModuleType
 
 TYPE_CHECKING = False
@@ -27,7 +26,7 @@ def _plant() -> None:
 
     Raise an exception of any type if they are missing or an error has not the expected form.
     """
-    found = PathFinder.find_spec(_NAME)
+    found = next(filter(None, (finder.find_spec(_NAME, None) for finder in sys.meta_path)), None)
     package: Any = ModuleType(_NAME)
     package.__path__ = found and found.submodule_search_locations
     sys.modules[_NAME] = package

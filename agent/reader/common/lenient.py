@@ -15,12 +15,11 @@ importing pydantic and making five models from annotations costs three times as 
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from agent.lib import records
 from agent.lib.records import dataclass, field
-from agent.lib.text import WHITE
+from agent.lib.text import WHITE, nearest
 from agent.reader.common.bounds import MAX_ITEMS, Unreadable
 from agent.reader.common.compiled_core import SchemaValidator, ValidationError
 from agent.reader.common.left_out import leave_out
@@ -315,10 +314,9 @@ class _Reading:
         of = _part_at(self.whole, above)
         # A slow search: no more problems than these are shown.
         likely = [one.name for one in records.fields(of)] if of and len(self.problems) < MAX_PROBLEMS else ()
-        near = difflib.get_close_matches(plain(key)[:80], likely, n=1)
-        if not near:
+        meant = nearest(plain(key)[:80], likely).removesuffix("_")
+        if not meant:
             return "remove it, or correct its name"
-        meant = near[0].removesuffix("_")
         return f"did you mean {meant.replace('_', '-') if '-' in key else meant}?"
 
 

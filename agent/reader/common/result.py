@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 
 from agent.config.model import InstanceConfig, to_dict
 from agent.lib.canonical_json import canonical
@@ -40,7 +40,9 @@ def encoded(reading: Reading) -> dict[str, Any]:
     """Return everything but the problems as the answer contains it; add a problem for what does not fit."""
     return {
         "config": _fitting(reading.config, reading.problems) if reading.config else None,
-        "files": {name: b64encode(content).decode() for name, content in reading.files.items()},
+        "files": {
+            name: b2a_base64(content, newline=False).decode() for name, content in reading.files.items()
+        },
         "secrets": reading.secrets,
         "dialect": reading.dialect,
     }

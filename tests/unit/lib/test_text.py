@@ -61,3 +61,24 @@ def test_what_a_terminal_gets(odd: str, spelled: str) -> None:
 )
 def test_a_size(size: int, shown: str) -> None:
     assert text.gib(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("hostnme", "hostname"),
+        ("hostanme", "hostname"),
+        ("HOSTNAME_", ""),
+        ("hostnames", "hostname"),
+        ("addres", "address"),
+        ("h", ""),
+        ("", ""),
+        ("colour", ""),
+    ],
+)
+def test_the_nearest_name(name: str, meant: str) -> None:
+    assert text.nearest(name, ("hostname", "address", "gateway", "")) == meant
+
+
+def test_no_name_is_near_none() -> None:
+    assert text.nearest("hostname", ()) == ""

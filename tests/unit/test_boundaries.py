@@ -400,3 +400,21 @@ def test_only_main_exits() -> None:
             continue
         called = {ast.unparse(n.func) for n in ast.walk(_tree(module)) if isinstance(n, ast.Call)}
         assert not called & {"sys.exit", "exit", "os._exit"}, module
+
+
+def test_a_unit_test_needs_neither_root_nor_guest() -> None:
+    """Also not by what it imports: in the guest's tree they run without the packages of the rig. The soak's
+    test, which is about guests, is not run there.
+    """
+    root = PACKAGE.parent
+    waiting = [module for module in (root / "tests/unit").rglob("*.py") if module.name != "test_soak.py"]
+    seen = set(waiting)
+    while waiting:
+        module = waiting.pop()
+        for name in _imports(_tree(module)):
+            why = f"{module.relative_to(root)} imports {name}"
+            assert not any(_inside(name, other) for other in ("tests.vm", "tests.system", "tests.soak")), why
+            file = root / f"{name.replace('.', '/')}.py"
+            if _inside(name, "tests") and file.exists() and file not in seen:
+                seen.add(file)
+                waiting.append(file)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import stat
+from pathlib import Path
 
 import pytest
 
 from agent.image import ganeti_creation, ganeti_variables
 from agent.image.ganeti_variables import PARAMETERS, Variables
 from agent.lib.errors import ConfigError
-from tests.creation import DEFINITION
 from tests.unit.image.test_ganeti import HASH, KEY
 
+DEFINITION = Path(__file__).parents[3] / "ganeti/os/gandi"
 #: _TryOSFromDisk and OSFromDisk of ganeti.backend (Ganeti 3.0, Debian's package ganeti-3.0).
 SCRIPTS = ("create", "export", "import", "rename", "verify")
 LISTS = ("ganeti_api_version", "parameters.list", "variants.list")

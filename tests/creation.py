@@ -5,6 +5,7 @@ what its ``create`` script leaves in it, and the environment that it gives to ho
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,18 @@ def instance(spec: ImageSpec, folder: Path) -> Iterator[tuple[Path, str]]:
         finally:
             # No -l: a process that the hook left there fails the creation, as it does on a node.
             run(["umount", target])
+    _wait_until_detached(folder / "root.img")
+
+
+def _wait_until_detached(disk: Path) -> None:
+    """Wait for the end of the disk's loop device, at most 10 seconds: the mount namespace of a program of
+    the instance, which has a copy of the mount, goes a moment after the program. Opened again before that,
+    the disk would lack what was written last.
+    """
+    deadline = time.monotonic() + 10
+    while run(["losetup", "--noheadings", "--output", "NAME", "--associated", disk]):
+        assert time.monotonic() < deadline, f"{disk}: still attached"
+        time.sleep(0.05)
 
 
 def _create(tree: Path) -> None:

@@ -18,6 +18,7 @@ from agent.context import context
 from agent.host import trees
 from agent.image import delivery, ganeti
 from agent.image.ganeti_variables import Variables
+from agent.lib.canonical_json import parsed_object
 from agent.reader.common import fields
 from agent.report import changed, kept, skipped, unchanged
 from agent.stages import Stage
@@ -65,11 +66,8 @@ def _applied(ctx: Context, data: bytes, identity: Callable[[], Iterator[Item]]) 
 
 def _with_id(data: bytes, before: Identity) -> bytes:
     """Return a native document with the id of the former instance, b"" if it has that or is not usable."""
-    try:
-        found = json.loads(data)
-    except ValueError:
-        return b""  # the reader says so, with its place
-    if not isinstance(found, dict) or before.source != _SOURCE or found.get("id") == before.id:
+    found = parsed_object(data)  # None: the reader says why, with its place
+    if found is None or before.source != _SOURCE or found.get("id") == before.id:
         return b""
     return json.dumps(found | {"id": before.id}).encode()
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from agent.disks import needed
 from agent.host.sysfs import devnode
 from agent.lib.text import lines
 from agent.state import settled
-from agent.systemd import boot_mounts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +35,9 @@ def write(ctx: Context) -> str:
 
     Return "" or the reason why it was not written. Raise HostError if writing fails.
     """
-    host, mounted_by_pid1 = ctx.host, frozenset[str]()
-    if needed.has_data_disk(ctx) or boot_mounts.agent_units(host):
-        from agent.disks import known_mounts
+    from agent.disks import known_mounts
 
-        mounted_by_pid1 = known_mounts.write_units(ctx)
+    host, mounted_by_pid1 = ctx.host, known_mounts.write_units(ctx)
     why = next(_reasons(ctx, mounted_by_pid1), "")
     if why:
         settled.remove_mark(host)

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 _LISTEN_ANYWAY = 30.0
 #: Seconds by which the scan of all devices is delayed if events were waiting: those are handled first.
 _EVENTS_FIRST = 2.0
-#: Seconds after an event of a device without the tag in which no other one wakes the daemon: hundreds come
-#: while a boot settles, until the filter is on the socket.
+#: Seconds for which the daemon reads no events after one of a device without its tag. During a boot udev
+#: sends hundreds of these, and the kernel filters them only later (idle_exit.py).
 _PAUSE = 0.25
 #: Seconds that work in progress may take at exit; TimeoutStopSec of the unit is longer.
 _LAST_WORK = 5.0

@@ -2,7 +2,8 @@
 
 A program of an image is not trusted: ``image-exec`` runs it, and limits what it gets of this machine.
 
-This is a module of its own because a boot with nothing new runs no command, and need not import subprocess.
+Not by subprocess: with all that it imports, it is a hundredth of a first boot's CPU, and its pipes would
+wait for every process that a command leaves behind. Input and output are memory files instead.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 
+from agent.host import processes
 from agent.lib.errors import HostError
 from agent.lib.text import WHITE
 
@@ -27,6 +28,8 @@ _GONE = 2.0
 _OUTPUT = 1 << 20
 #: Most bytes of bwrap's status: two short lines.
 _STATUS = 1 << 16
+#: Killed processes that have not ended yet, such as one that waits for a disk.
+_unreaped = set[int]()
 _IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-exec")
 
 
@@ -43,37 +46,25 @@ def execute(
     ``limit`` is the most bytes that it may write to each of the two; a write beyond it fails. Raise
     HostError if it cannot be started or does not end in time.
     """
-    if limit is None:
-        process = _start(argv, environment, subprocess.PIPE, subprocess.PIPE)
-        out, err = (text.decode("utf-8", "replace") for text in _ended(process, argv, stdin, timeout))
-        return process.returncode, out, err
-    with _bounded(limit) as output, _bounded(limit) as errors:
-        process = _start(argv, environment, output, errors)
-        _ended(process, argv, stdin, timeout)
-        return process.returncode, _text(output), _text(errors)
+    with _file(stdin) as given, _output(limit) as out, _output(limit) as err:
+        status = _ended(_start(argv, environment, given, out, err), argv, timeout)
+        return status, _text(out), _text(err)
 
 
-def _ended(
-    process: subprocess.Popen[bytes],
-    argv: Sequence[str],
-    stdin: bytes,
-    timeout: float,
-    status: int | None = None,
-) -> tuple[bytes, bytes]:
-    """Wait for the end of the process; return what it wrote to pipes. ``status``: it runs within an image,
-    and says there what ends with it.
+def _ended(process: int, argv: Sequence[str], timeout: float, status: int | None = None) -> int:
+    """Wait for the end of the process; return its exit status, negative for a signal. ``status``: it runs
+    within an image, and says there what ends with it.
     """
     try:
-        return process.communicate(stdin, timeout=timeout)
-    except BaseException as error:
-        # Not subprocess.run, which waits without a bound after the kill.
+        if processes.wait_for_exit(process, timeout):
+            return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed")
+    except BaseException:
         if status is None:
             _end(process)
         else:
             _end_within(process, status)
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
-        raise HostError(f"{' '.join(argv)}: still running after {timeout:g} s, killed") from error
+        raise
 
 
 def execute_within(
@@ -83,30 +74,42 @@ def execute_within(
     Raise HostError also if the image cannot be isolated from this machine.
     """
     reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as status, _bounded() as out, _bounded() as err:
+    with (
+        open(reading, "rb", buffering=0) as status,
+        _file(stdin) as given,
+        _output(_OUTPUT) as out,
+        _output(_OUTPUT) as err,
+    ):
         try:
             words = ("sh", _IMAGE_EXEC, root, "--json-status-fd", str(writing), "--", *argv)
-            process = _start(words, environment, out, err, (writing,))
+            process = _start(words, environment, given, out, err, writing)
         finally:
             os.close(writing)
-        _ended(process, argv, stdin, timeout, status.fileno())
+        code = _ended(process, argv, timeout, status.fileno())
         errors = _text(err)
         if b'"exit-code"' not in (status.read(_STATUS) or b""):  # bwrap's own failure
             raise _not_run(argv[0], root, errors.strip(WHITE))
-        return process.returncode, _text(out), errors
+        return code, _text(out), errors
 
 
-def _start(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    out: int,
-    err: int,
-    kept: Sequence[int] = (),
-) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], environment: Mapping[str, str], *descriptors: int) -> int:
+    """Start the program and return its process id. The descriptors are its 0, 1 and 2; a fourth is kept."""
+    for left in tuple(_unreaped):
+        _reap(left)
+    program, *_ = argv
+    if "/" not in program:
+        paths = (f"{folder}/{program}" for folder in environment["PATH"].split(":"))
+        program = next((path for path in paths if os.access(path, os.X_OK)), "")
+    if not program:
+        raise HostError(f"{argv[0]}: not installed", hint=f"install the package with {argv[0]}")
+    actions = [
+        (os.POSIX_SPAWN_DUP2, descriptor, number if number < 3 else descriptor)
+        for number, descriptor in enumerate(descriptors)
+    ]
     try:
-        return subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=out, stderr=err, cwd="/", env=environment, pass_fds=kept
-        )
+        # Signals that this interpreter ignores.
+        defaults = (signal.SIGPIPE, signal.SIGXFSZ)
+        return os.posix_spawn(program, tuple(argv), environment, file_actions=actions, setsigdef=defaults)
     except FileNotFoundError as error:
         raise HostError(f"{argv[0]}: not installed", hint=f"install the package with {argv[0]}") from error
     except OSError as error:
@@ -124,13 +127,22 @@ def _not_run(program: str, root: str, errors: str) -> HostError:
     )
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(_GONE)
+def _end(process: int) -> None:
+    os.kill(process, signal.SIGKILL)
+    _unreaped.add(process)
+    if processes.wait_for_exit(process, _GONE):
+        _reap(process)
 
 
-def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
+def _reap(process: int) -> None:
+    """Take the exit status of a killed process, if it has ended."""
+    with contextlib.suppress(ChildProcessError):  # another thread was first
+        if not os.waitpid(process, os.WNOHANG)[0]:
+            return
+    _unreaped.discard(process)
+
+
+def _end_within(process: int, status: int) -> None:
     """Kill process 1 of the image's PID namespace, and so all its processes; bwrap then ends too.
 
     To kill bwrap would not be enough: a program can reset its parent-death signal (prctl(2)).
@@ -139,21 +151,29 @@ def _end_within(process: subprocess.Popen[bytes], status: int) -> None:
     with contextlib.suppress(BlockingIOError, ValueError, KeyError, ProcessLookupError):
         first, _, _ = os.read(status, _STATUS).partition(b"\n")
         os.kill(json.loads(first)["child-pid"], signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GONE)
+        processes.wait_for_exit(process, _GONE)
     _end(process)
 
 
 @contextlib.contextmanager
-def _bounded(size: int = _OUTPUT) -> Iterator[int]:
-    """Yield a memory file for a program's output that cannot grow beyond ``size`` bytes."""
-    descriptor = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def _file(content: bytes = b"") -> Iterator[int]:
+    """Yield a memory file with this content."""
+    descriptor = os.memfd_create("command", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        os.pwrite(descriptor, b"\0", size - 1)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        os.pwrite(descriptor, content, 0)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _output(size: int | None) -> Iterator[int]:
+    """Yield a memory file for a program's output, which cannot grow beyond ``size`` bytes."""
+    with _file() as descriptor:
+        if size is not None:
+            os.pwrite(descriptor, b"\0", size - 1)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        yield descriptor
 
 
 def _text(descriptor: int) -> str:

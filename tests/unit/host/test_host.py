@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
-import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agent.host import commands
+from agent.host import commands, processes
 from agent.host import host as host_module
 from agent.host.host import Host
 from agent.lib.errors import HostError
@@ -140,17 +141,35 @@ def test_a_command_that_hangs_is_killed() -> None:
 
 def test_a_command_that_cannot_be_killed_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that waits for a hanging disk only ends when the disk answers."""
-    left: list[subprocess.Popen[bytes]] = []
-    monkeypatch.setattr(subprocess.Popen, "kill", lambda process: left.append(process))
+    left, kill = list[int](), os.kill
+    monkeypatch.setattr(os, "kill", lambda process, _signal: left.append(process))
     monkeypatch.setattr(commands, "_GONE", 0.1)
-    try:
-        with pytest.raises(HostError, match="still running"):
-            Host().run(["sleep", "30"], timeout=0.1)
-        assert left[0].poll() is None
-    finally:
-        for process in left:
-            process.terminate()
-            process.wait()
+    with pytest.raises(HostError, match="still running"):
+        Host().run(["sleep", "30"], timeout=0.1)
+    (process,) = left
+    assert processes.state(process) == "S"
+    kill(process, signal.SIGTERM)
+    assert processes.wait_for_exit(process, 5)
+    assert processes.state(process) == "Z"
+    Host().run(["true"])
+    assert not processes.state(process), "the next command takes its exit status"
+
+
+def test_a_command_does_not_wait_for_what_it_leaves_behind(tmp_path: Path) -> None:
+    before = time.monotonic()
+    assert Host().run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/left; echo done"]).stdout == "done\n"
+    os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
+    assert time.monotonic() - before < 20
+
+
+def test_a_command_reads_all_of_its_input_and_writes_more_than_a_pipe_holds() -> None:
+    much = b"0123456789abcdef" * (1 << 16)
+    assert Host().run(["cat"], stdin=much).stdout.encode() == much
+
+
+def test_a_command_is_ended_by_a_closed_pipe() -> None:
+    """The interpreter ignores the signal; a program has the default."""
+    assert Host().run(["sh", "-c", "kill -s PIPE $$"], check=False).returncode == -signal.SIGPIPE
 
 
 def test_a_missing_program_says_what_to_do() -> None:

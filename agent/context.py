@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from agent.block.storage import Disk
     from agent.config.model import InstanceConfig
     from agent.host.host import Host
     from agent.reader.client import Piece
@@ -47,6 +48,8 @@ class Medium:
     is_named: bool = False
     #: Why it must not be made swap; "" for one that was read whole and is stored.
     not_swap_reason: str = ""
+    #: The disk as libblkid saw it before it was read.
+    probed: Disk | None = None
 
     @property
     def place(self) -> str:

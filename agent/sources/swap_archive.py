@@ -13,7 +13,7 @@ import os
 from agent.block import mounts, storage, unresponsive
 from agent.block.transport import attachment
 from agent.context import Medium
-from agent.host.sysfs import devnode
+from agent.host.sysfs import attribute, devnode
 from agent.lib.errors import HostError
 from agent.reader.common import archive_layout
 from agent.report import failed, skipped
@@ -88,11 +88,18 @@ def search(request: SearchRequest, disks: Callable[[Host], Iterable[str]] = plat
     return SearchResult(None, tuple(notes))
 
 
-def probe_disk(host: Host, name: str) -> Disk | None:
-    """Return the disk with libblkid's present results instead of udev's record, None if it is gone."""
+def probe_disk(host: Host, name: str, before: Disk | None = None) -> Disk | None:
+    """Return the disk with libblkid's present results instead of udev's record, None if it is gone.
+
+    ``before`` is the disk as this run has probed it: while it is the same one, libblkid is not asked again,
+    which would be a hundredth of a first boot's CPU. What uses it is always read anew.
+    """
+    present = attribute(host, f"{storage.BLOCK}/{name}/diskseq")
+    same = before if before is not None and before.diskseq == present != "" else None
+    known = {device.name: dict(device.udev) for device in same.devices} if same else {}
 
     def asked(part: str) -> dict[str, str]:
-        return {"ID_FS_USAGE": ""} | storage.probe(host, devnode(part))
+        return known[part] if part in known else {"ID_FS_USAGE": ""} | storage.probe(host, devnode(part))
 
     return storage.read(host, name, asked)
 
@@ -185,7 +192,7 @@ def _found(descriptor: int, disk: Disk, known_digest: str) -> FoundMedium | None
     if parsed.foreign:
         raise _Foreign(parsed.foreign)
     offset, length = parsed.extent
-    medium = Medium(NAME, disk.name, disk.device.devno, target(disk).name, offset, 0)
+    medium = Medium(NAME, disk.name, disk.device.devno, target(disk).name, offset, 0, probed=disk)
     block = archive_layout.BLOCK
     if parsed.is_being_overwritten and _bytes(descriptor, disk, block, offset) == archive_layout.mark(
         length - block

@@ -57,9 +57,12 @@ def _consume(ctx: Context, medium: Medium) -> Iterator[Item]:
         what = f"{node}: left as it is, not used as swap: {medium.not_swap_reason}"
         yield failed("swap", what, "it becomes swap once the platform's archive is whole and stored")
         return
-    disk = source.probe_disk(ctx.host, medium.disk)
+    disk = source.probe_disk(ctx.host, medium.disk, medium.probed)
     why = "has gone" if disk is None else source.why_foreign(ctx.host, disk)
-    if disk is None or why or disk.device.devno != medium.devno or disk.device.readonly:
+    is_other = disk is not None and (
+        disk.device.devno != medium.devno or (medium.probed and disk.diskseq != medium.probed.diskseq)
+    )
+    if disk is None or why or is_other or disk.device.readonly:
         yield failed("swap", f"{node}: not touched: {why or 'is read-only, or another disk than before'}")
         return
     target = source.target(disk)

@@ -1,9 +1,7 @@
 """Journal entries with fields and message identifiers, and notifications to systemd (sd_notify(3)).
 
-The catalog (units/gandi-agent.catalog) explains each identifier for ``journalctl -x``. Entries are sent by
-``libsystemd.py``: 2.7 ms of CPU for the first one, of which 2.3 ms are ctypes, which each daemon of a full
-boot loads anyway (``agent/udev/tag_filter.py``), and 7 µs for each. systemd-python's public
-``systemd.journal`` costs 11 ms and 3 µs. Both libraries are imported when something is to be sent.
+The catalog (units/gandi-agent.catalog) explains each identifier for ``journalctl -x``. systemd-python is
+imported when something is to be sent.
 """
 
 from __future__ import annotations
@@ -11,13 +9,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from agent.lib.errors import HostError
 from agent.lib.records import dataclass
 from agent.lib.text import printable
 from agent.report import Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.config.settings import Problem
     from agent.host.host import Host
     from agent.lib.errors import AgentError
@@ -87,11 +86,9 @@ class Journal:
         """Send one entry; the first of ``fields`` is MESSAGE, which is printed on stderr if that fails."""
         if not self.host.live or self.host.dry_run:
             return
-        from agent.systemd import libsystemd
-
         try:
-            libsystemd.journal_send(*(field.encode() for field in fields))
-        except (OSError, HostError):
+            _sendv()(*(field.encode() for field in fields))
+        except OSError:
             # journald takes no entry now (it restarts, or its disk is full): print the text alone.
             from agent.host.terminal import print_error
 
@@ -172,6 +169,19 @@ class Journal:
         kind = type(error).__name__
         text = f"{where}: unexpected {kind}"
         self.send(Message.DEFECT, Priority.ERROR, text, *traceback_lines(error), where=where, error=kind)
+
+
+def _sendv() -> Callable[..., None]:
+    """Return sd_journal_sendv(3), which sends fields as ``NAME=value``; nothing where no journald runs.
+
+    From the compiled part of ``systemd.journal``: the whole module takes ten times as long to import (11 ms,
+    with inspect and logging). It is used where a release has no such part.
+    """
+    try:
+        from systemd._journal import sendv
+    except ImportError:
+        from systemd.journal import sendv
+    return sendv
 
 
 def _fields(item: Item) -> dict[str, str]:

@@ -15,7 +15,7 @@ import os
 import select
 import threading
 import time
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from functools import cache
 
 from agent.lib.errors import HostError
@@ -47,12 +47,6 @@ class _Error(ctypes.Structure):
     _fields_ = (("name", c_char_p), ("message", c_char_p), ("need_free", c_int))
 
 
-class _Vector(ctypes.Structure):
-    """struct iovec (readv(2))."""
-
-    _fields_ = (("base", c_char_p), ("length", c_size_t))
-
-
 #: Functions that may fail, with the types of their fixed arguments; sd_bus_message_read and
 #: sd_bus_call_method take more.
 _FUNCTIONS = {
@@ -66,7 +60,6 @@ _FUNCTIONS = {
     "sd_bus_message_is_signal": (c_void_p, c_char_p, c_char_p),
     "sd_bus_message_read": (c_void_p, c_char_p),
     "sd_bus_call_method": (c_void_p, *(c_char_p,) * 4, POINTER(_Error), POINTER(c_void_p), c_char_p),
-    "sd_journal_sendv": (POINTER(_Vector), c_int),
 }
 #: Functions that release a handle.
 _ENDS = {
@@ -207,16 +200,6 @@ class _Connection:
 
 
 _connection = _Connection()
-
-
-def journal_send(*fields: bytes) -> None:
-    """Send one entry to the journal, each field as ``NAME=value`` (sd_journal_sendv(3)).
-
-    Where no journald runs, nothing is sent. Raise OSError if journald takes no entry, HostError without
-    libsystemd.
-    """
-    vectors = (_Vector * len(fields))(*(_Vector(field, len(field)) for field in fields))
-    _library().sd_journal_sendv(vectors, len(fields))
 
 
 def session() -> contextlib.AbstractContextManager[None]:

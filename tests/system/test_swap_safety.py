@@ -16,6 +16,7 @@ from agent.reader.formats import tar_archive as archive
 from agent.report import Outcome
 from agent.sources import SearchRequest
 from agent.sources import swap_archive as swap_source
+from agent.steps import swap
 from tests import media
 from tests.media import OFFSET, md_superblock
 from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount
@@ -224,6 +225,31 @@ def test_a_strangers_archive_hides_none_of_the_platforms(
     assert one.swapped_on == [own.node]
     assert content_digest(stranger) == before
     assert "home/user/notes in it" in next(item.detail for item in items if item.name == stranger.node)
+
+
+def test_a_disk_is_looked_at_once_and_another_one_in_its_place_is_not_touched(
+    make_disk: MakeDisk, machine: Callable[..., Machine], tmp_path: Path
+) -> None:
+    disk, _ = carrier(make_disk, "raw")
+    one = machine(disk)
+    ctx, _ = one.boot(until="source")
+    assert ctx.medium is not None
+    other = tmp_path / "other"
+    other.write_bytes(disk.image.read_bytes())
+    sh("losetup", "--detach", disk.node)
+    sh("losetup", disk.node, str(other))
+    (item,) = swap.apply(ctx, one.names)
+    assert item.outcome is Outcome.FAILED
+    assert "another disk than before" in item.detail
+    assert other.read_bytes() == disk.image.read_bytes()
+
+    sh("losetup", "--detach", disk.node)
+    sh("losetup", disk.node, str(disk.image))
+    _, items = one.boot()
+    assert [item.outcome for item in items] == [Outcome.UNCHANGED, Outcome.CHANGED], (
+        "stored by the first run"
+    )
+    assert [command[0] for command in one.host.commands].count("blkid") == 1
 
 
 def test_a_gandiswap_partition_that_is_not_blank(

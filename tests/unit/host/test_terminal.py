@@ -114,7 +114,7 @@ def test_every_locale(locale: str) -> None:
 def test_the_daemons_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """They go to the journal, under the stage's unit, and to systemd."""
     said, sent = list[str](), list[tuple[bytes, ...]]()
-    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", lambda *entry: sent.append(entry))
+    monkeypatch.setattr(journal, "_sendv", lambda: lambda *entry: sent.append(entry))
     step = StepReport("disks", tuple(failed(name, name, name) for name in ALL), 0.0)
     journal.Journal(Host()).line("gandi-mount", *step.lines())
     assert len(sent) == len(ALL) + 1
@@ -136,7 +136,7 @@ def test_the_journal(odd: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         sent.extend(fields)
         raise OSError("full")
 
-    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", send)
+    monkeypatch.setattr(journal, "_sendv", lambda: send)
     said = journal.Journal(Host())
     said.device(odd, StepReport(odd, (failed(odd, odd, odd), changed(odd, odd)), 0.0))
     said.medium(failed(odd, odd))
@@ -146,7 +146,7 @@ def test_the_journal(odd: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_a_defects_frames_are_lines_and_its_text_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
-    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", lambda *fields: sent.extend(fields))
+    monkeypatch.setattr(journal, "_sendv", lambda: lambda *fields: sent.extend(fields))
     text = "\x1b of a secret"
     try:
         raise ValueError(text)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from agent.host.host import Host
 from agent.lib import records
 from agent.lib.errors import HostError
 from agent.report import StageReport, StepReport, changed, failed
+from agent.systemd import journal as journal_module
 from agent.systemd.journal import Journal, Message
 
 CATALOG = Path(__file__).parents[3] / "units/gandi-agent.catalog"
@@ -62,17 +66,40 @@ def test_an_image_and_a_dry_run_say_nothing(host: Host, monkeypatch: pytest.Monk
     def refuse(*_fields: str) -> None:
         raise AssertionError("sent")
 
-    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", refuse)
+    monkeypatch.setattr(journal_module, "_sendv", lambda: refuse)
     Journal(host).overflow()
 
 
 def test_a_live_system_gets_the_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
-    monkeypatch.setattr("agent.systemd.libsystemd.journal_send", lambda *fields: sent.extend(fields))
+    monkeypatch.setattr(journal_module, "_sendv", lambda: lambda *fields: sent.extend(fields))
     Journal(Host()).device("vdb", StepReport("vdb", (failed("vdb1", "no\nfilesystem", "mkfs"),), 0.0))
     assert f"MESSAGE_ID={Message.DEVICE_FAILED}".encode() in sent
     assert {b"GANDI_DEVICE=vdb", b"GANDI_ITEM=vdb1", b"GANDI_HINT=mkfs", b"PRIORITY=3"} <= set(sent)
     assert b"GANDI_SECONDS=0.000" in sent
+
+
+def test_a_text_that_no_journal_takes_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_fields: bytes) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(journal_module, "_sendv", lambda: refuse)
+    Journal(Host()).overflow()
+    assert capsys.readouterr().err.startswith("device events were lost")
+
+
+@pytest.mark.parametrize("is_missing", [False, True])
+def test_the_real_library_takes_an_entry(is_missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of a release without the compiled part. Without journald, nothing is sent or raised."""
+    if is_missing:
+        importlib.import_module("systemd.journal")
+        monkeypatch.setitem(sys.modules, "systemd._journal", None)
+    sendv = journal_module._sendv()
+    sendv(b"MESSAGE=two\nlines of a test of gandi-agent", b"PRIORITY=7", b"SYSLOG_IDENTIFIER=gandi-agent")
+    with pytest.raises(OSError, match="Invalid argument"):
+        sendv(b"no field")
 
 
 def test_a_name_that_is_no_text_is_told_all_the_same() -> None:

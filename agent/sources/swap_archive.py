@@ -92,7 +92,7 @@ def probe_disk(host: Host, name: str, before: Disk | None = None) -> Disk | None
     """Return the disk with libblkid's present results instead of udev's record, None if it is gone.
 
     ``before`` is the disk as this run has probed it: while it is the same one, libblkid is not asked again,
-    which would be a hundredth of a first boot's CPU. What uses it is always read anew.
+    which would be a hundredth of a first boot's CPU. What uses it is read in any case.
     """
     present = attribute(host, f"{storage.BLOCK}/{name}/diskseq")
     same = before if before is not None and before.diskseq == present != "" else None

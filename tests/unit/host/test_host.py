@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +162,24 @@ def test_a_command_does_not_wait_for_what_it_leaves_behind(tmp_path: Path) -> No
     assert Host().run(["sh", "-c", f"sleep 30 & echo $! >{tmp_path}/left; echo done"]).stdout == "done\n"
     os.kill(int((tmp_path / "left").read_text()), signal.SIGKILL)
     assert time.monotonic() - before < 20
+
+
+def test_what_a_command_leaves_behind_may_go_on_writing(tmp_path: Path) -> None:
+    done = Host().run(["sh", "-c", f"yes & echo $! >{tmp_path}/left; sleep 0.1"], check=False)
+    assert set(done.stdout.splitlines()) <= {"y", ""}
+    assert processes.wait_for_exit(int((tmp_path / "left").read_text()), 20), "ended by its closed pipe"
+
+
+def test_a_command_has_no_descriptor_that_this_process_was_started_with(tmp_path: Path) -> None:
+    program = "from agent.host.host import Host; print(Host().run(['ls', '/proc/self/fd']).stdout.split())"
+    with (tmp_path / "lock").open("w") as lock:
+        argv, kept = (sys.executable, "-c", program), (lock.fileno(),)
+        done = subprocess.run(argv, pass_fds=kept, capture_output=True, text=True, check=True)
+    assert done.stdout == "['0', '1', '2', '3']\n", "3 is the folder itself"
+
+
+def test_a_command_need_not_read_its_input() -> None:
+    assert Host().run(["echo", "done"], stdin=b"x" * (1 << 20)).stdout == "done\n"
 
 
 def test_a_command_reads_all_of_its_input_and_writes_more_than_a_pipe_holds() -> None:

@@ -133,14 +133,14 @@ def _apt(config: InstanceConfig, kind: str, rest: str, _default: str) -> Iterato
     if apt is None:
         return
     if kind == "apt mirror":
-        yield "system.apt.mirrors"
+        yield "system.apt.archive" if apt.archive else "system.apt.mirrors"
         return
     stem = rest.rpartition("/")[2]
     names = (f"gandi-{one.name}" for one in apt.sources)
     found = [at for at, name in enumerate(names) if stem in (f"{name}.sources", f"{name}.asc")]
     yield from (f"system.apt.sources[{at}]" for at in found)
     if not found:
-        yield "system.apt.proxies" if stem.endswith("proxy") else "system.apt.conf"
+        yield "system.apt.conf" if stem == "94gandi" else "system.apt.proxies"
 
 
 _KINDS: dict[str, Callable[[InstanceConfig, str, str, str], Iterator[str]]] = {

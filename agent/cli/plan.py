@@ -173,6 +173,8 @@ def _redact_system(system: dict[str, Any]) -> None:
         apt["sources"] = [{"name": source["name"]} for source in apt["sources"]]
         for kind in ("proxies", "mirrors"):
             apt[kind] = {name: "(set)" for name, _ in apt[kind]}
+        if not apt["archive"]:
+            del apt["archive"]
     if system["power"] and system["power"]["condition"]:
         system["power"]["condition"] = "(set)"
     if system["phone_home"]:

@@ -70,15 +70,27 @@ class AptSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """Debian's archive, for /etc/apt/sources.list.d/debian.sources. ``security``: the URI of its security
+    updates, "" for Debian's own. ``suite``: "" for the release that the system is.
+    """
+
+    uri: str
+    security: str = ""
+    suite: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Apt:
     """Sources of apt. ``proxies``: URLs by scheme. ``conf``: text of apt.conf(5). ``mirrors``: URIs for the
-    distribution's own sources, by ``primary`` and ``security``.
+    distribution's own sources, by ``primary`` and ``security``; with ``archive`` they are not used.
     """
 
     sources: tuple[AptSource, ...] = ()
     proxies: tuple[tuple[str, str], ...] = ()
     conf: str = ""
     mirrors: tuple[tuple[str, str], ...] = ()
+    archive: Archive | None = None
 
 
 @dataclass(frozen=True, slots=True)

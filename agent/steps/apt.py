@@ -1,7 +1,11 @@
-"""Step: write the document's sources of packages, proxies and settings of apt (cloud-config's ``apt``).
+"""Step: write the document's sources of packages, proxies and settings of apt.
 
-All are files of the agent's own; of the distribution's sources only the mirrors change. A source is written
-in deb822 format (sources.list(5)), with its key in a keyring of its own, trusted for that source only.
+All are files of the agent's own; of the distribution's sources only the mirrors change (cloud-config), or
+debian.sources is written in place of them (the native document). A source is written in deb822 format
+(sources.list(5)), with its key in a keyring of its own, trusted for that source only.
+
+User and password of a proxy are in a file of their own (apt_auth.conf(5)), which only root can read: apt
+gives them to the process that downloads. Everyone who runs apt needs to read its other files.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import re
 from functools import partial
 
 from agent.config.system import Apt
+from agent.image import debian_sources
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
 from agent.lib.text import HEADER, WHITE, words
@@ -19,7 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.system import AptSource
+    from agent.config.system import AptSource, Archive
     from agent.context import Context
     from agent.host.host import Host
     from agent.report import Item
@@ -28,10 +33,12 @@ _SOURCES, _KEYRINGS = "/etc/apt/sources.list.d", "/etc/apt/keyrings"
 #: Keys here are trusted for each source.
 _TRUSTED = "/etc/apt/trusted.gpg.d"
 _PROXY, _CONF = "/etc/apt/apt.conf.d/90gandi-proxy", "/etc/apt/apt.conf.d/94gandi"
+_AUTH = "/etc/apt/auth.conf.d/90gandi.conf"
+_LIST, _DEBIAN = "/etc/apt/sources.list", f"{_SOURCES}/debian.sources"
 #: The distributions' own sources: lines, and paragraphs.
 _OWN_SOURCES = (
-    "/etc/apt/sources.list",
-    f"{_SOURCES}/debian.sources",
+    _LIST,
+    _DEBIAN,
     f"{_SOURCES}/ubuntu.sources",
 )
 #: The start of a line or field, and its URI.
@@ -43,6 +50,8 @@ _OWN_URI = re.compile(
 _ITEM = "apt:"
 #: type, options in brackets, URI, suite, components.
 _LINE = re.compile(r"(deb|deb-src)[ \t]+(?:\[([^\]\n]*)\][ \t]*)?([^ \t]+)[ \t]+([^ \t]+)[ \t]*(.*)")
+#: A URL with a user and a password that a word of apt_auth.conf(5) can have.
+_LOGIN = re.compile(r"(https?://)([^/@:]+):([^/@:]+)@([^/@]+)(.*)")
 #: Options of a line that have another name in deb822 format.
 _FIELDS = {"arch": "Architectures", "lang": "Languages", "target": "Targets", "pdiffs": "PDiffs"}
 
@@ -58,9 +67,11 @@ def apply(ctx: Context) -> Iterator[Item]:
     wanted: set[str] = set()
     for source in apt.sources:
         yield from guarded(f"{_ITEM}{source.name}", _source(ctx, source, wanted))
-    for path, text in _settings(apt).items():
-        yield _file(ctx, path, text, wanted)
-    if apt.mirrors:
+    for path, text, mode in _settings(apt):
+        yield _file(ctx, path, text, wanted, mode)
+    if apt.archive:
+        yield from guarded("apt archive", _archive(ctx, apt.archive))
+    elif apt.mirrors:
         yield from guarded("apt mirrors", _mirrors(ctx, dict(apt.mirrors)))
     if not config.partial:
         for name in ctx.state.recorded_items(_ITEM):
@@ -80,24 +91,84 @@ def _source(ctx: Context, source: AptSource, wanted: set[str]) -> Iterator[Item]
         yield _file(ctx, sources, f"{HEADER}{text}", wanted)
 
 
-def _settings(apt: Apt) -> dict[str, str]:
-    proxies = "".join(f'Acquire::{scheme}::Proxy "{url}";\n' for scheme, url in apt.proxies)
-    found = {_PROXY: f"// {HEADER[2:]}{proxies}" if proxies else "", _CONF: apt.conf}
-    return {path: text if text.endswith("\n") else f"{text}\n" for path, text in found.items() if text}
+def _settings(apt: Apt) -> Iterator[tuple[str, str, int]]:
+    """Yield path, text and mode of each file of settings."""
+    logins, proxies, mode = "", "", 0o644
+    for scheme, url in apt.proxies:
+        url, login = _without_login(url)
+        logins += login if login not in logins else ""
+        proxies += f'Acquire::{scheme}::Proxy "{url}";\n'
+        # A password that is still there; other users' apt then says that it cannot read the file.
+        mode = 0o600 if "@" in url else mode
+    yield from (
+        (path, text if text.endswith("\n") else f"{text}\n", mode)
+        for path, text, mode in (
+            (_AUTH, logins and f"{HEADER}{logins}", 0o600),
+            (_PROXY, proxies and f"// {HEADER[2:]}{proxies}", mode),
+            (_CONF, apt.conf, 0o644),
+        )
+        if text
+    )
 
 
-def _file(ctx: Context, path: str, text: str, wanted: set[str]) -> Item:
+def _without_login(url: str) -> tuple[str, str]:
+    """Return the URL of a proxy without user and password, and their line of apt_auth.conf(5), "" if it has
+    none that such a line can have.
+    """
+    if not (found := _LOGIN.fullmatch(url)):
+        return url, ""
+    from urllib.parse import unquote  # late: few proxies have a password
+
+    scheme, host, rest = found[1], found[4], found[5]
+    user, password = unquote(found[2]), unquote(found[3])
+    if not re.fullmatch(r"[!-~]+", user + password) or "#" in (user[0], password[0]):
+        return url, ""
+    return f"{scheme}{host}{rest}", f"machine {scheme}{host} login {user} password {password}\n"
+
+
+def _file(ctx: Context, path: str, text: str, wanted: set[str], mode: int = 0o644) -> Item:
     wanted.add(path)
     return ctx.state.reconcile(
         f"{_ITEM}{path}",
         wanted=text,
         live=ctx.host.read(path),
-        apply=lambda: ctx.host.write(path, text),
+        apply=lambda: ctx.host.write(path, text, mode=mode),
     )
 
 
 def _withdraw(ctx: Context, name: str, path: str) -> Item:
     return ctx.state.withdraw(name, live=ctx.host.read(path), undo=lambda: ctx.host.remove(path))
+
+
+def _archive(ctx: Context, archive: Archive) -> Iterator[Item]:
+    """Write debian.sources, and take the lines that it stands for out of sources.list."""
+    host = ctx.host
+    suite = debian_sources.suite_of(_os_release(host), archive.suite)
+    if not host.exists(debian_sources.KEYRING):
+        what = f"apt.archive: no {debian_sources.KEYRING}"
+        raise ConfigError(what, hint="use an image with the package debian-archive-keyring")
+    old, live = host.read(_LIST), host.read(_DEBIAN)
+    left, kept = debian_sources.without_debians(old or "", suite)
+    others, more = debian_sources.paragraphs(live or "", suite)
+    text = debian_sources.text(archive, suite, debian_sources.merged(kept, more)) + others
+    delivered = " ".join((archive.uri, archive.security, archive.suite))
+    yield ctx.state.reconcile(
+        f"apt mirror:{_DEBIAN}",
+        delivered=delivered,
+        wanted=text,
+        live=live,
+        apply=lambda: host.write(_DEBIAN, text),
+        detail=suite,
+    )
+    if left != (old or "") or ctx.state.recorded_items(f"apt mirror:{_LIST}"):
+        yield ctx.state.reconcile(
+            f"apt mirror:{_LIST}",
+            delivered=delivered,
+            wanted=left,
+            live=old or "",
+            apply=lambda: host.write(_LIST, left) if left else host.remove(_LIST),
+            detail=f"what {_DEBIAN} has is left out",
+        )
 
 
 def _mirrors(ctx: Context, mirrors: dict[str, str]) -> Iterator[Item]:
@@ -136,10 +207,11 @@ def with_mirrors(text: str, mirrors: dict[str, str]) -> str:
 
 
 def _release(host: Host) -> str:
-    for path in ("/etc/os-release", "/usr/lib/os-release"):
-        if found := assignments.value(host.read(path) or "", "VERSION_CODENAME"):
-            return found
-    return ""
+    return assignments.value(_os_release(host), "VERSION_CODENAME") or ""
+
+
+def _os_release(host: Host) -> str:
+    return host.read("/etc/os-release") or host.read("/usr/lib/os-release") or ""
 
 
 def deb822(source: str, key: str, release: str) -> str:

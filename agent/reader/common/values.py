@@ -13,6 +13,9 @@ from agent.reader.common.fields import USER, hostname, items, key, stripped, tex
 
 #: Allowed names of programs: they become file names.
 PROGRAM_NAME = "^[A-Za-z0-9][A-Za-z0-9_-]{0,60}$"
+#: A host with an optional port, in a URL.
+_HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+_LOCALE = r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[A-Za-z0-9]{1,20})?"
 #: Names of serial terminals: ttyS0, ttyAMA0, ttysclp0, hvc0. They become names of units.
 CONSOLE = "^(tty[A-Za-z]{1,8}|hvc|xvc|hvsi)[0-9]{1,3}$"
 
@@ -170,4 +173,52 @@ def timezone(value: object) -> str:
     written = stripped(value)
     if written and not re.fullmatch(r"[A-Za-z0-9_+-]{1,60}(?:/[A-Za-z0-9_+-]{1,60}){0,3}", written):
         raise ValueError("not a time zone name; write for example Europe/Paris or Etc/UTC")
+    return written
+
+
+def locale(value: object) -> str:
+    """Return a locale's name; "" for an empty string or null."""
+    written = stripped(value)
+    if written and not re.fullmatch(_LOCALE, written):
+        raise ValueError("not a locale; write for example fr_FR.UTF-8")
+    return written
+
+
+def suite(value: object) -> str:
+    """Return the name of a release of Debian."""
+    written = stripped(value)
+    if not re.fullmatch(r"[a-z][a-z0-9.-]{0,40}", written):
+        raise ValueError("not the name of a release; write for example trixie")
+    return written
+
+
+def optional_suite(value: object) -> str:
+    """Return the name of a release of Debian; "" for an empty string or null."""
+    return suite(value) if stripped(value) else ""
+
+
+def archive_url(value: object) -> str:
+    """Return the URL of an archive of packages, by http or https, without a slash at its end."""
+    written = stripped(value)
+    if re.match(r"[a-z]+://[^/]*@", written):
+        what = "has a user or a password, which every user of the machine could read"
+        raise ValueError(f"{what}; write it without, and those to a file in /etc/apt/auth.conf.d")
+    if not re.fullmatch(rf"https?://{_HOST}(?:/[A-Za-z0-9._~%+-]*){{0,20}}", written) or len(written) > 500:
+        raise ValueError("not the URL of a mirror; write for example https://deb.debian.org/debian")
+    return written.rstrip("/")
+
+
+def optional_archive_url(value: object) -> str:
+    """Return the URL of an archive of packages; "" for an empty string or null."""
+    return archive_url(value) if stripped(value) else ""
+
+
+def proxy_url(value: object) -> str:
+    """Return the URL of a proxy, which may have a user and a password; "" for an empty string or null."""
+    written = stripped(value)
+    part = "[A-Za-z0-9._~!$&()*+,;=%-]{1,100}"
+    if written and not re.fullmatch(rf"https?://(?:{part}:{part}@)?{_HOST}/?", written):
+        raise ValueError(
+            "not a proxy's URL; write for example http://192.0.2.1:3128, other characters as %XX"
+        )
     return written

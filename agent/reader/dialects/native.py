@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent.config.model import File, User
 from agent.config.nics import Bond, Kind, Nic, Route
-from agent.config.system import System
+from agent.config.system import Apt, Archive, System
 from agent.lib.records import dataclass, replace
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
@@ -143,8 +143,28 @@ class ProgramSpec:
     arguments: list[str | None] | None = parts(fields.text)
 
 
-for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec):
+@dataclass(frozen=True, slots=True)
+class ArchiveSpec:
+    """The mirror of Debian's archive. ``security`` is that of the security updates, by default Debian's own;
+    ``suite`` is a release's name, by default that of the system.
+    """
+
+    uri: str = value(values.archive_url, exact=True)
+    security: str = value(values.optional_archive_url, "", exact=True)
+    suite: str = value(values.optional_suite, "", exact=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AptSpec:
+    """Where apt takes packages from: Debian's archive, and a proxy."""
+
+    archive: ArchiveSpec | None = part(ArchiveSpec)
+    proxy: str = value(values.proxy_url, "")
+
+
+for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec, ArchiveSpec):
     unused(_item)
+unused(AptSpec, section=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +178,8 @@ class Document:
     counter: int | None = value(Whole(1, _LAST), None)
     hostname: str = value(fields.hostname, "")
     timezone: str = value(values.timezone, "")
+    locale: str = value(values.locale, "")
+    apt: AptSpec | None = part(AptSpec)
     nameservers: list[IP | None] | None = parts(fields.resolver)
     search: list[str | None] | None = parts(network_fields.search_domain)
     nics: list[NicSpec | None] | None = parts(NicSpec)
@@ -294,7 +316,17 @@ def _system(document: Document, draft: Draft) -> System | None:
     if len(consoles) > _CONSOLES:
         what = f"more than {_CONSOLES}: the others are left out"
         draft.add_problem("consoles", what, "deliver fewer")
-    return System(consoles=consoles[:_CONSOLES]) if consoles else None
+    made = System(locale=document.locale, apt=_apt(document.apt), consoles=consoles[:_CONSOLES])
+    return made if made != System() else None
+
+
+def _apt(spec: AptSpec | None) -> Apt | None:
+    if spec is None or not (spec.archive or spec.proxy):
+        return None
+    proxies = tuple((scheme, spec.proxy) for scheme in ("http", "https") if spec.proxy)
+    found = spec.archive
+    archive = Archive(found.uri, found.security, found.suite) if found else None
+    return Apt(proxies=proxies, archive=archive)
 
 
 def _content(spec: FileSpec | ProgramSpec, path: str, draft: Draft) -> bytes | None:

@@ -14,7 +14,6 @@ from agent.reader.common.values import Choice
 _TEXT = 256 << 10
 _PACKAGE = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@+._:~^=/-]{0,200}(?<![-=])")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:~^*-]{0,200}")
-_LOCALE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[A-Za-z0-9]{1,20})?")
 #: A part of xkeyboard-config(7); several are separated by commas.
 _XKB = re.compile(r"[A-Za-z0-9_,:()+-]{0,200}")
 _CERTIFICATE = re.compile(
@@ -49,10 +48,7 @@ def _is_boolean(written: object) -> bool:
 
 def locale(written: object) -> str:
     """Return a locale's name; "" for null and false, which leave the image's."""
-    found = "" if _is_boolean(written) else fields.stripped(written)
-    if found and not _LOCALE.fullmatch(found):
-        raise ValueError("not a locale; write for example fr_FR.UTF-8")
-    return found
+    return "" if _is_boolean(written) else values.locale(written)
 
 
 def xkb(written: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent import stages
-from agent.config.system import Apt, AptSource, System
+from agent.config.system import Apt, AptSource, Archive, System
 from agent.lib.errors import ConfigError
 from agent.report import Outcome
 from agent.steps import apt
@@ -165,6 +165,74 @@ def test_a_mirror_without_a_source_to_change(debian: Machine) -> None:
     debian.put("/etc/apt/sources.list", "deb https://packages.example.org/x trixie stable\n")
     (said,) = deliver(debian, mirrors=MIRRORS[:1]).values()
     assert said.startswith("failed: apt.primary: no source of the distribution's servers")
+
+
+RELEASE = 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
+OWN = Archive("http://192.0.2.3/debian")
+SOURCES, LIST = "/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"
+
+
+def test_debians_archive_is_written_in_place_of_the_lines_of_debootstrap(debian: Machine) -> None:
+    debian.put("/etc/os-release", RELEASE)
+    debian.put("/usr/share/keyrings/debian-archive-keyring.gpg")
+    debian.put(LIST, "deb http://127.0.0.1:9999/debian trixie main contrib\n")
+    assert deliver(debian, archive=OWN) == {
+        f"apt mirror:{SOURCES}": "changed: trixie",
+        f"apt mirror:{LIST}": f"changed: what {SOURCES} has is left out",
+    }
+    assert not (debian.root / LIST[1:]).exists()
+    text = debian.text(SOURCES)
+    assert "URIs: http://192.0.2.3/debian\nSuites: trixie trixie-updates\nComponents: main contrib\n" in text
+    assert "Suites: trixie-security\n" in text
+    assert {said.partition(":")[0] for said in deliver(debian, archive=OWN).values()} == {"unchanged"}
+    debian.put(SOURCES, "# mine\n")
+    assert deliver(debian, archive=OWN)[f"apt mirror:{SOURCES}"].startswith("kept")
+    another = Archive("http://192.0.2.4/debian")
+    assert deliver(debian, archive=another)[f"apt mirror:{SOURCES}"].startswith("changed")
+    # No longer delivered: a machine without any source would be worse.
+    deliver(debian)
+    assert "http://192.0.2.4/debian" in debian.text(SOURCES)
+
+
+def test_an_archive_without_its_keys_or_for_another_system_is_an_error(debian: Machine) -> None:
+    debian.put("/etc/os-release", RELEASE)
+    (said,) = deliver(debian, archive=OWN).values()
+    assert said.startswith("failed: apt.archive: no /usr/share/keyrings/debian-archive-keyring.gpg")
+    debian.put("/etc/os-release", "ID=ubuntu\nVERSION_CODENAME=noble\n")
+    (said,) = deliver(debian, archive=OWN).values()
+    assert said.startswith("failed: apt.archive: this system is not Debian")
+    assert not (debian.root / SOURCES[1:]).exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "login"),
+    [
+        ("http://me:s%40cret@192.0.2.2:3128/", "http://192.0.2.2:3128/", "me password s@cret"),
+        ("https://me:x@192.0.2.2:3128", "https://192.0.2.2:3128", "me password x"),
+        # What a word of apt_auth.conf(5) cannot have.
+        ("http://me:%23x@192.0.2.2:3128/", "http://me:%23x@192.0.2.2:3128/", ""),
+        ("http://me:a%20b@192.0.2.2:3128/", "http://me:a%20b@192.0.2.2:3128/", ""),
+        ("socks5h://me:x@192.0.2.2:3128/", "socks5h://me:x@192.0.2.2:3128/", ""),
+    ],
+)
+def test_a_proxys_password_is_readable_for_root_alone(
+    debian: Machine, url: str, proxy: str, login: str
+) -> None:
+    found = deliver(debian, proxies=(("http", url), ("https", url)))
+    assert set(found.values()) == {"changed"}
+    conf = debian.root / "etc/apt/apt.conf.d/90gandi-proxy"
+    auth = debian.root / "etc/apt/auth.conf.d/90gandi.conf"
+    for scheme in ("http", "https"):
+        assert f'Acquire::{scheme}::Proxy "{proxy}";\n' in conf.read_text()
+    assert auth.exists() is bool(login)
+    if login:
+        assert auth.read_text().splitlines()[1:] == [f"machine {proxy.rstrip('/')} login {login}"]
+        assert auth.stat().st_mode & 0o777 == 0o600
+    assert conf.stat().st_mode & 0o777 == (0o644 if login else 0o600)
+    debian.deliver(system=None)
+    debian.run(apt.apply)
+    assert not conf.exists()
+    assert not auth.exists()
 
 
 def test_a_system_without_apt(machine: Machine) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import File, InstanceConfig, Script, User
+from agent.config.model import File, InstanceConfig, Script, User, dump, load
 from agent.config.nics import Bond, Kind, Route
-from agent.config.system import System
+from agent.config.system import Apt, Archive, System
 from agent.reader import json_schema
 from agent.reader.common.problem import Problem
 from agent.reader.dialects import native
@@ -168,6 +168,49 @@ def test_a_plain_password_of_two_lines() -> None:
     reading = native.parse_files(drives.native(users=[{"name": "bob", "plain_password": "a\nroot:b"}]))
     assert [problem.path for problem in reading.problems] == ["users[0].plain_password"]
     assert reading.secrets == {}
+
+
+def test_the_locale_and_the_sources_of_packages() -> None:
+    archive = {"uri": "https://192.0.2.3/debian/", "security": "", "suite": "trixie"}
+    proxy = "http://me:s%40cret@192.0.2.2:3128"
+    config, problems = read(consoles=[], locale="fr_FR.UTF-8", apt={"archive": archive, "proxy": proxy})
+    assert not problems
+    assert config.system == System(
+        locale="fr_FR.UTF-8",
+        apt=Apt(
+            proxies=(("http", proxy), ("https", proxy)),
+            archive=Archive("https://192.0.2.3/debian", "", "trixie"),
+        ),
+    )
+    assert load(dump(config)) == config
+    for nothing in ({}, {"proxy": ""}, None):
+        assert read(consoles=[], apt=nothing)[0].system is None
+
+
+PROXIES = Apt(proxies=(("http", "http://192.0.2.9"), ("https", "http://192.0.2.9")))
+
+
+@pytest.mark.parametrize(
+    ("apt", "path", "said"),
+    [
+        ({"archive": {"uri": "ftp://192.0.2.3/debian"}}, "apt.archive.uri", "mirror"),
+        ({"archive": {"uri": "https://me:x@192.0.2.3/debian"}}, "apt.archive.uri", "auth.conf.d"),
+        ({"archive": {"uri": "https://192.0.2.3/a b"}}, "apt.archive.uri", "mirror"),
+        ({"archive": {"security": "https://192.0.2.3/s"}}, "apt.archive.uri", "missing"),
+        ({"archive": {"uri": "https://192.0.2.3/debian", "suite": "a b"}}, "apt.archive.suite", "release"),
+        ({"archive": {"uri": "https://192.0.2.3/debian", "key": "x"}}, "apt.archive.key", "unknown"),
+        ({"proxy": "socks5h://192.0.2.2"}, "apt.proxy", "http://192.0.2.1:3128"),
+        ({"proxy": 'http://192.0.2.2";}'}, "apt.proxy", "http://192.0.2.1:3128"),
+        ({"proxy": "http://me@192.0.2.2"}, "apt.proxy", "http://192.0.2.1:3128"),
+    ],
+)
+def test_a_wrong_source_costs_itself(apt: dict[str, Any], path: str, said: str) -> None:
+    config, problems = read(apt={"proxy": "http://192.0.2.9"} | apt)
+    (problem,) = problems
+    assert problem.path == path
+    assert said in problem.message + problem.hint
+    assert config.system is not None
+    assert config.system.apt == (PROXIES if "archive" in apt else None)
 
 
 def test_consoles_are_named_once_and_bounded() -> None:

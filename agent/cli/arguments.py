@@ -158,7 +158,10 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     verbs.add_parser("withdraw", description="For the RPM: remove what the agent wrote on its own account.")
     ganeti = verbs.add_parser("ganeti", description="For the OS scripts of Ganeti, by their variables.")
     ganeti.add_argument(
-        "what", nargs="?", default="document", choices=["document", "verify", "creation", "rename", "fstab"]
+        "what",
+        nargs="?",
+        default="document",
+        choices=["document", "verify", "creation", "sources", "packages", "rename", "fstab"],
     )
     ganeti.add_argument("values", nargs="*")
 

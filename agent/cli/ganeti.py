@@ -7,6 +7,7 @@ import os
 from agent.host import terminal
 from agent.image import ganeti, ganeti_creation, ganeti_variables
 from agent.lib.errors import ConfigError
+from agent.lib.text import lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,14 +18,24 @@ def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = 
     """Do one of these, and return the exit status. Raise ConfigError that names a variable.
 
     ``document``: print the native document of the instance. ``verify``: print what is wrong with the OS
-    parameters. ``creation``: print how ``create`` is to make the disk. ``rename``: give the instance below /
-    its new name. ``fstab``: name its new filesystem in /etc/fstab by ``values``: its UUID, its type, and the
-    UUID of the swap or nothing. ``debug``: see Host.
+    parameters. ``creation``: print how ``create`` is to make the disk. ``sources``: print the sources of
+    apt of a release that is made. For the instance below /: ``packages``: install the operator's packages.
+    ``rename``: give it its new name. ``fstab``: name its new filesystem in /etc/fstab by ``values``: its
+    UUID, its type, and the UUID of the swap or nothing. ``debug``: see Host.
     """
     if what == "verify":
         return _verify()
     if what == "creation":
         terminal.print_lines(*ganeti_creation.lines(os.environ))
+        return 0
+    if what == "sources":
+        terminal.print_lines(*lines(ganeti_creation.sources(os.environ)))
+        return 0
+    if what == "packages":
+        from agent.cli import ganeti_packages
+        from agent.host.host import Host
+
+        ganeti_packages.install(Host("/", offline=True, debug=debug), os.environ)
         return 0
     if what == "fstab":
         if not 2 <= len(values) <= 3:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 
 from agent.config.nics import ANYWHERE
+from agent.image import debian_sources
 from agent.image.ganeti_variables import Variables
 from agent.lib.errors import ConfigError
 from agent.reader.common import fields
@@ -37,9 +38,23 @@ def document(environment: Mapping[str, str]) -> dict[str, Any]:
         made["nameservers"] = [str(server) for server in servers]
     if zone := variables.parameter("timezone"):
         made["timezone"] = zone
+    if locale := variables.parameter("locale"):
+        made["locale"] = locale
+    if apt := _apt(variables):
+        made["apt"] = apt
     if console := _console(variables):
         made["consoles"] = [console]
     return made
+
+
+def _apt(variables: Variables) -> dict[str, Any]:
+    mirror, security = variables.parameter("apt_mirror"), variables.parameter("apt_security")
+    proxy, suite = variables.parameter("apt_proxy"), variables.parameter("suite")
+    made: dict[str, Any] = {}
+    if mirror or security:
+        archive = {"uri": mirror or debian_sources.MIRROR, "security": security, "suite": suite}
+        made["archive"] = {name: value for name, value in archive.items() if value}
+    return made | {"proxy": proxy} if proxy else made
 
 
 def _console(variables: Variables) -> str:

@@ -5,6 +5,9 @@ What it prints is read by sh: each value is of an alphabet without blanks and qu
 
 from __future__ import annotations
 
+from agent.config.system import Archive
+from agent.image import debian_sources
+from agent.image.debian_sources import Kept
 from agent.image.ganeti_variables import Variables, image_kind
 from agent.lib.errors import ConfigError
 
@@ -12,11 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_SUITE = "trixie"
 #: What the agent needs, which would otherwise be fetched by a second run of apt, and a login by ssh.
-_PACKAGES = ("openssh-server", "python3-psutil", "python3-pydantic", "python3-systemd")
-#: Parameters that an image leaves no choice for: any image, and one of a whole disk. A mirror does not
-#: contradict an image, and may be set for all instances.
-_OF_A_RELEASE = ("suite", "packages")
+_PACKAGES = ("openssh-server", "python3-psutil", "python3-pydantic", "python3-pyudev", "python3-systemd")
+#: Locales that each system has.
+_BUILTIN = ("c", "posix", "c.utf-8", "c.utf8")
+#: Parameters that an image leaves no choice for: any image, and one of a whole disk.
+_OF_A_RELEASE = ("suite",)
 _OF_A_LAYOUT = ("partition", "swap", "filesystem")
 
 
@@ -30,13 +35,28 @@ def lines(environment: Mapping[str, str]) -> Iterator[str]:
     image = variables.parameter("image") or ""
     yield f"image={image}"
     yield f"kind={image_kind(image) or 'release'}"
-    yield f"suite={variables.parameter('suite') or 'trixie'}"
-    yield f"mirror={variables.parameter('mirror') or ''}"
-    yield f"packages={','.join(dict.fromkeys((*_PACKAGES, *variables.listed('packages'))))}"
+    yield f"suite={variables.parameter('suite') or _SUITE}"
+    yield f"packages={','.join(dict.fromkeys((*_PACKAGES, *wanted_packages(variables))))}"
     yield f"partition={variables.parameter('partition') or 'msdos'}"
     yield f"swap={variables.parameter('swap') or 0}"
     yield f"filesystem={variables.parameter('filesystem') or 'ext4'}"
     yield f"export={variables.parameter('export') or 'tar'}"
+
+
+def wanted_packages(variables: Variables) -> tuple[str, ...]:
+    """Return the operator's packages, and the one that makes the locale."""
+    locale = variables.parameter("locale") or ""
+    needed = ("locales",) if locale and locale.lower() not in _BUILTIN else ()
+    return tuple(dict.fromkeys((*variables.listed("packages"), *needed)))
+
+
+def sources(environment: Mapping[str, str]) -> str:
+    """Return the text of debian.sources of a release that is made here."""
+    variables = Variables(environment)
+    archive = Archive(
+        variables.parameter("apt_mirror") or debian_sources.MIRROR, variables.parameter("apt_security") or ""
+    )
+    return debian_sources.text(archive, variables.parameter("suite") or _SUITE, Kept())
 
 
 def conflicts(variables: Variables) -> Iterator[ConfigError]:

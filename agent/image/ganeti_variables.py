@@ -87,20 +87,9 @@ def image_kind(name: str) -> str:
     return next((kind for end, kind in IMAGES.items() if name.endswith(end)), "")
 
 
-def _suite(name: str) -> str:
-    if not re.fullmatch(r"[a-z][a-z0-9.-]{0,40}", name):
-        raise ValueError("not the name of a release; write for example trixie")
-    return name
-
-
-def _mirror(url: str) -> str:
-    if not re.fullmatch(r"(?:https?|file)://[A-Za-z0-9.:/_~%+\[\]-]{1,500}", url):
-        raise ValueError("not the URL of a mirror; write for example https://deb.debian.org/debian")
-    return url
-
-
 def _package(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]{1,100}", name):
+    # With a dash at its end apt would remove it.
+    if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]{0,99}[a-z0-9+.]", name):
         raise ValueError("not the name of a package; write for example openssh-server, separated by spaces")
     return name
 
@@ -124,6 +113,14 @@ PARAMETERS = {
         fields.user, "Account that gets keys and password, and administers the machine; by default root"
     ),
     "timezone": Parameter(values.timezone, "Such as Europe/Paris"),
+    "locale": Parameter(values.locale, "Such as fr_FR.UTF-8; it is made"),
+    "apt_mirror": Parameter(
+        values.archive_url, "Mirror of Debian's archive for apt; by default http://deb.debian.org/debian"
+    ),
+    "apt_security": Parameter(
+        values.archive_url, "The same of its security updates; by default that of security.debian.org"
+    ),
+    "apt_proxy": Parameter(values.proxy_url, "Proxy for apt, such as http://192.0.2.1:3128"),
     "hostkeys": Parameter(
         values.Choice(("keep", "renew")),
         "Whether a renamed instance keeps its SSH host keys, or makes new ones: keep (default) or renew",
@@ -132,10 +129,9 @@ PARAMETERS = {
         _image,
         "Image of the operator's to create from: .raw, .img, .qcow2, .tar, .tar.gz, .tar.xz, .tar.zst",
     ),
-    "suite": Parameter(_suite, "Release of Debian to create without an image; by default trixie"),
-    "mirror": Parameter(_mirror, "Where its packages come from; by default deb.debian.org"),
+    "suite": Parameter(values.suite, "Release of Debian to create without an image; by default trixie"),
     "packages": Parameter(
-        _package, "Packages beside those of a standard system, separated by spaces", "words"
+        _package, "Packages beside those of the release or image, separated by spaces", "words"
     ),
     "partition": Parameter(
         values.Choice(("none", "msdos", "gpt")), "Partition table of the first disk; by default msdos"
@@ -153,7 +149,7 @@ PARAMETERS = {
 }
 
 #: The parameters that only the OS definition's own create, export and import read.
-_OF_CREATE = ("image", "suite", "mirror", "packages", "partition", "swap", "export")
+_OF_CREATE = ("image", "suite", "partition", "swap", "export")
 
 
 class Variables:

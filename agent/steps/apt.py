@@ -117,13 +117,18 @@ def _without_login(url: str) -> tuple[str, str]:
     """
     if not (found := _LOGIN.fullmatch(url)):
         return url, ""
-    from urllib.parse import unquote  # late: few proxies have a password
-
     scheme, host, rest = found[1], found[4], found[5]
-    user, password = unquote(found[2]), unquote(found[3])
+    user, password = _decoded(found[2]), _decoded(found[3])
     if not re.fullmatch(r"[!-~]+", user + password) or "#" in (user[0], password[0]):
         return url, ""
     return f"{scheme}{host}{rest}", f"machine {scheme}{host} login {user} password {password}\n"
+
+
+def _decoded(part: str) -> str:
+    """Return a part of a URL without its percent-encoding."""
+    encoded = part.encode("utf-8", "surrogateescape")
+    plain = re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes((int(found[1], 16),)), encoded)
+    return plain.decode("utf-8", "surrogateescape")
 
 
 def _file(ctx: Context, path: str, text: str, wanted: set[str], mode: int = 0o644) -> Item:
@@ -142,33 +147,42 @@ def _withdraw(ctx: Context, name: str, path: str) -> Item:
 
 def _archive(ctx: Context, archive: Archive) -> Iterator[Item]:
     """Write debian.sources, and take the lines that it stands for out of sources.list."""
-    host = ctx.host
+    delivered = " ".join((archive.uri, archive.security, archive.suite))
+    for path, (live, wanted) in _archive_files(ctx.host, archive).items():
+        name = f"apt mirror:{path}"
+        if wanted != live or path == _DEBIAN or ctx.state.recorded_items(name):
+            yield ctx.state.reconcile(
+                name,
+                delivered=delivered,
+                wanted=wanted,
+                live=live,
+                apply=partial(_write_or_remove, ctx.host, path, wanted),
+                detail=archive.uri if path == _DEBIAN else f"what {_DEBIAN} has is left out",
+            )
+
+
+def write_archive(host: Host, archive: Archive) -> None:
+    """Write the same files without a record. Raise ConfigError if they cannot be for this system."""
+    for path, (live, wanted) in _archive_files(host, archive).items():
+        if wanted != live:
+            _write_or_remove(host, path, wanted)
+
+
+def _write_or_remove(host: Host, path: str, text: str) -> None:
+    host.write(path, text) if text else host.remove(path)
+
+
+def _archive_files(host: Host, archive: Archive) -> dict[str, tuple[str, str]]:
+    """Return, by path, the text that is there and the one that is wanted, "" for no file."""
     suite = debian_sources.suite_of(_os_release(host), archive.suite)
     if not host.exists(debian_sources.KEYRING):
         what = f"apt.archive: no {debian_sources.KEYRING}"
         raise ConfigError(what, hint="use an image with the package debian-archive-keyring")
-    old, live = host.read(_LIST), host.read(_DEBIAN)
-    left, kept = debian_sources.without_debians(old or "", suite)
-    others, more = debian_sources.paragraphs(live or "", suite)
+    old, live = host.read(_LIST) or "", host.read(_DEBIAN) or ""
+    left, kept = debian_sources.without_debians(old, suite)
+    others, more = debian_sources.paragraphs(live, suite)
     text = debian_sources.text(archive, suite, debian_sources.merged(kept, more)) + others
-    delivered = " ".join((archive.uri, archive.security, archive.suite))
-    yield ctx.state.reconcile(
-        f"apt mirror:{_DEBIAN}",
-        delivered=delivered,
-        wanted=text,
-        live=live,
-        apply=lambda: host.write(_DEBIAN, text),
-        detail=suite,
-    )
-    if left != (old or "") or ctx.state.recorded_items(f"apt mirror:{_LIST}"):
-        yield ctx.state.reconcile(
-            f"apt mirror:{_LIST}",
-            delivered=delivered,
-            wanted=left,
-            live=old or "",
-            apply=lambda: host.write(_LIST, left) if left else host.remove(_LIST),
-            detail=f"what {_DEBIAN} has is left out",
-        )
+    return {_DEBIAN: (live, text), _LIST: (old, left)}
 
 
 def _mirrors(ctx: Context, mirrors: dict[str, str]) -> Iterator[Item]:

@@ -69,6 +69,9 @@ CAMPAIGNS = {
         (
             f"{_VM}/test_offline.py::test_a_disk_made_by_ganetis_hook_boots_and_is_grown",
             "tests/system/test_ganeti_create.py::test_an_instance_from_a_release",
+            "tests/system/test_ganeti_apt.py::test_a_release_by_a_proxy_with_a_password",
+            "tests/system/test_ganeti_apt.py::test_an_image_gets_packages_and_its_locale",
+            "tests/system/test_ganeti_apt.py::test_the_hook_installs_packages_and_writes_the_sources",
         ),
     ),
     "udisks": Campaign(

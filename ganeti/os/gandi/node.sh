@@ -113,7 +113,7 @@ verify_parameters() {
 	agent ganeti verify || fail "nothing was changed"
 }
 
-# Set how the disk is to be made, by the parameters: $image, $kind, $suite, $mirror, $packages, $partition, $swap,
+# Set how the disk is to be made, by the parameters: $image, $kind, $suite, $packages, $partition, $swap,
 # $filesystem, $export. Each value is of an alphabet without blanks (agent/image/ganeti_creation.py).
 read_creation() {
 	agent ganeti creation >"$work/creation" || fail "nothing was changed"
@@ -122,7 +122,6 @@ read_creation() {
 		image) image=$value ;;
 		kind) kind=$value ;;
 		suite) suite=$value ;;
-		mirror) mirror=$value ;;
 		packages) packages=$value ;;
 		partition) partition=$value ;;
 		swap) swap=$value ;;

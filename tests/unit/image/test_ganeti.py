@@ -100,6 +100,16 @@ def test_what_the_operator_says_goes_before() -> None:
     assert made["timezone"] == "Europe/Paris"
 
 
+def test_locale_and_sources_of_packages() -> None:
+    proxy = "http://me:s3cret@192.0.2.2:3128"
+    more = {"OSP_LOCALE": "fr_FR.UTF-8", "OSP_APT_PROXY": proxy}
+    made = ganeti.document(BASE | more)
+    assert (made["locale"], made["apt"]) == ("fr_FR.UTF-8", {"proxy": proxy})
+    more = {"OSP_APT_SECURITY": "https://192.0.2.3/debian-security/", "OSP_SUITE": "sid"}
+    archive = {"uri": "http://deb.debian.org/debian", "security": "https://192.0.2.3/debian-security"}
+    assert ganeti.document(BASE | more)["apt"] == {"archive": archive | {"suite": "sid"}}
+
+
 def test_an_operators_ipv6_goes_beside_the_ipv4_of_ganetis_pool() -> None:
     more = {"OSP_IPV6": "2001:db8:7::1/56", "OSP_GATEWAY6": "2001:db8:7::ff"}
     (nic,) = nics(**NETWORK, **more)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.image import ganeti_creation, ganeti_variables
+from agent.config.system import Archive
+from agent.image import debian_sources, ganeti, ganeti_creation, ganeti_variables
 from agent.image.ganeti_variables import PARAMETERS, Variables
 from agent.lib.errors import ConfigError
-from tests.unit.image.test_ganeti import HASH, KEY
+from tests.unit.image.test_ganeti import BASE, HASH, KEY
 
 DEFINITION = Path(__file__).parents[3] / "ganeti/os/gandi"
 #: _TryOSFromDisk and OSFromDisk of ganeti.backend (Ganeti 3.0, Debian's package ganeti-3.0).
@@ -32,7 +33,10 @@ RIGHT = {
     "hostkeys": "renew",
     "image": "debian-13.tar.zst",
     "suite": "trixie",
-    "mirror": "https://deb.debian.org/debian",
+    "locale": "fr_FR.UTF-8",
+    "apt_mirror": "https://deb.debian.org/debian",
+    "apt_security": "https://deb.debian.org/debian-security/",
+    "apt_proxy": "http://me:s%40cret@[2001:db8::1]:3128/",
     "packages": "openssh-server g++",
     "partition": "gpt",
     "swap": "512",
@@ -53,8 +57,11 @@ WRONG = {
     "hostkeys": ("yes", "renew"),
     "image": ("../../etc/shadow.tar", ".qcow2"),
     "suite": ("$(reboot)", "trixie"),
-    "mirror": ("http://x/ -oProxy='`id`'", "https://deb.debian.org/debian"),
-    "packages": ("openssh-server -x", "openssh-server"),
+    "locale": ("../fr_FR", "fr_FR.UTF-8"),
+    "apt_mirror": ("http://x/ -oProxy='`id`'", "https://deb.debian.org/debian"),
+    "apt_security": ("https://me:s3cret@192.0.2.1/debian", "/etc/apt/auth.conf.d"),
+    "apt_proxy": ('http://me:s3cret@192.0.2.1/";', "http://192.0.2.1:3128"),
+    "packages": ("openssh-server curl-", "openssh-server"),
     "partition": ("mbr", "msdos"),
     "swap": ("-1", "1048576"),
     "filesystem": ("-O ^journal", "ext4"),
@@ -133,20 +140,15 @@ def test_what_the_scripts_read_has_no_character_of_a_shell() -> None:
         "image": "",
         "kind": "release",
         "suite": "trixie",
-        "mirror": "https://deb.debian.org/debian",
-        "packages": "openssh-server,python3-psutil,python3-pydantic,python3-systemd,g++",
+        "packages": "openssh-server,python3-psutil,python3-pydantic,python3-pyudev,python3-systemd,"
+        "g++,locales",
         "partition": "gpt",
         "swap": "512",
         "filesystem": "ext4",
         "export": "raw",
     }
     plain = dict(line.split("=", 1) for line in ganeti_creation.lines({}))
-    assert (plain["suite"], plain["mirror"], plain["partition"], plain["swap"]) == (
-        "trixie",
-        "",
-        "msdos",
-        "0",
-    )
+    assert (plain["suite"], plain["partition"], plain["swap"]) == ("trixie", "msdos", "0")
     for value in (*found.values(), *plain.values()):
         assert re.fullmatch(r"[A-Za-z0-9.,:/_~%+\[\]-]*", value)
 
@@ -154,11 +156,11 @@ def test_what_the_scripts_read_has_no_character_of_a_shell() -> None:
 @pytest.mark.parametrize(
     ("image", "kind", "wrong"),
     [
-        ("a.raw", "raw", ["suite", "packages", "partition", "swap", "filesystem"]),
-        ("a.img", "raw", ["suite", "packages", "partition", "swap", "filesystem"]),
-        ("a.qcow2", "qcow2", ["suite", "packages", "partition", "swap", "filesystem"]),
-        ("a.tar", "tar", ["suite", "packages"]),
-        ("a.tar.zst", "tar", ["suite", "packages"]),
+        ("a.raw", "raw", ["suite", "partition", "swap", "filesystem"]),
+        ("a.img", "raw", ["suite", "partition", "swap", "filesystem"]),
+        ("a.qcow2", "qcow2", ["suite", "partition", "swap", "filesystem"]),
+        ("a.tar", "tar", ["suite"]),
+        ("a.tar.zst", "tar", ["suite"]),
         ("", "", []),
     ],
 )
@@ -170,3 +172,27 @@ def test_what_an_image_decides_is_named(image: str, kind: str, wrong: list[str])
     if wrong:
         with pytest.raises(ConfigError, match="OSP_SUITE: "):
             list(ganeti_creation.lines(_environment(**OWN | {"image": image})))
+
+
+def test_the_sources_of_a_release_are_those_that_its_document_writes() -> None:
+    more = {"apt_mirror": "https://192.0.2.3/debian", "apt_security": "https://192.0.2.3/debian-security"}
+    for parameters in ({}, {"suite": "sid"}, more):
+        made = ganeti_creation.sources(_environment(**parameters))
+        suite = parameters.get("suite", "trixie")
+        mirror = parameters.get("apt_mirror", debian_sources.MIRROR)
+        apt = ganeti.document(BASE | _environment(**parameters | {"apt_mirror": mirror}))["apt"]
+        assert made == debian_sources.text(Archive(**apt["archive"]), suite, debian_sources.Kept())
+    assert "apt" not in ganeti.document(BASE | _environment(suite="trixie")), "an image has its own"
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX", ""])
+def test_a_locale_that_each_system_has_needs_no_package(locale: str) -> None:
+    assert ganeti_creation.wanted_packages(Variables(_environment(locale=locale))) == ()
+
+
+def test_a_release_is_made_with_all_that_the_agent_needs() -> None:
+    """Else apt would run a second time, with the network."""
+    control = (DEFINITION.parents[2] / "debian/control").read_text()
+    (needed,) = re.findall(r"(?ms)^Depends:(.*?)^[A-Z]", control)
+    found = dict(line.split("=", 1) for line in ganeti_creation.lines({}))
+    assert set(re.findall(r"python3-\w+", needed)) <= set(found["packages"].split(","))

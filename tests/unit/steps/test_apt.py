@@ -177,7 +177,7 @@ def test_debians_archive_is_written_in_place_of_the_lines_of_debootstrap(debian:
     debian.put("/usr/share/keyrings/debian-archive-keyring.gpg")
     debian.put(LIST, "deb http://127.0.0.1:9999/debian trixie main contrib\n")
     assert deliver(debian, archive=OWN) == {
-        f"apt mirror:{SOURCES}": "changed: trixie",
+        f"apt mirror:{SOURCES}": "changed: http://192.0.2.3/debian",
         f"apt mirror:{LIST}": f"changed: what {SOURCES} has is left out",
     }
     assert not (debian.root / LIST[1:]).exists()

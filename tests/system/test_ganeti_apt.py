@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests import creation
-from tests.system.instances import SIZE, is_left_alone, root_of
+from tests.system.instances import SIZE, is_left_alone, probed, root_of
 from tests.vm.rig import ImageSpec, Network, Table, newest_deb
 from tests.vm.rig.tree import install_debs, merged
 
@@ -221,6 +221,27 @@ def test_the_hook_installs_packages_and_writes_the_sources(node: Path, tmp_path:
         assert "198.51.100.53" not in (target / "etc/resolv.conf").read_text()
         assert 'LANG="C.UTF-8"' in (target / "etc/default/locale").read_text()
         nothing_of_the_node_is_left(target)
+
+
+def test_a_proxy_that_does_not_answer_fails_the_creation_without_its_password(
+    node: Path, disk: Path
+) -> None:
+    (node / "images").mkdir()
+    with merged(ImageSpec(network=Network.IFUPDOWN)) as tree:
+        install_debs(tree, (newest_deb(),))
+        subprocess.run(["tar", "-C", tree, "-cf", node / "images/tree.tar", "."], check=True)
+    with socket.socket() as closed:  # bound, and nothing listens
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://{USER}:{WRITTEN}@127.0.0.1:{closed.getsockname()[1]}"
+        parameters = {"OSP_IMAGE": "tree.tar", "OSP_APT_PROXY": url, "OSP_PACKAGES": "hello"}
+        done = create(node, disk, **parameters, DEBUG_LEVEL="1")
+    assert done.returncode == 1
+    assert "OSP_PACKAGES: apt-get " in done.stderr
+    assert "let the node reach the mirror" in done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    assert WRITTEN not in done.stdout + done.stderr
+    is_left_alone(disk, node)
+    assert probed(disk, 0, SIZE) == {}
 
 
 def test_a_wrong_value_is_a_line_without_the_value(node: Path) -> None:

@@ -18,6 +18,12 @@ from tests.vm.rig.tree import merged
 
 #: One NIC on the wire where 203.0.113.254 answers; a root disk larger than the one that is made here.
 SPEC = MachineSpec(nics=(sample.PUBLIC_NIC,), root_size=sample.ROOT_SIZE)
+#: What the creation and the new name have alike.
+APT = {
+    "OSP_APT_MIRROR": "http://203.0.113.254/debian",
+    "OSP_APT_PROXY": "http://node-7:s3cret@203.0.113.254:3128",
+    "OSP_LOCALE": "C.UTF-8",
+}
 
 
 @pytest.mark.long
@@ -40,6 +46,7 @@ def test_an_instance_that_was_created_exported_imported_and_renamed_boots(
             "create",
             node,
             **creation.ENVIRONMENT
+            | APT
             | {"DISK_0_PATH": str(first), "OSP_IMAGE": "tree.tar", "OSP_PARTITION": "gpt", "OSP_SWAP": "64"},
         )
     )
@@ -60,7 +67,7 @@ def test_an_instance_that_was_created_exported_imported_and_renamed_boots(
         assert done.returncode == 0, done.stderr
     (tmp_path / "backup").unlink()
     another = {"INSTANCE_UUID": "0a0b0c0d-0000-4000-8000-000000000000", "DISK_0_PATH": str(second)}
-    _done(creation.script("rename", node, **RENAMED | another))
+    _done(creation.script("rename", node, **RENAMED | APT | another))
     with root_of(second) as (_, parts):
         uuid = parts[-1]["UUID"]
     vm = machine.start(Image(tmp_path, uuid), SPEC)
@@ -77,6 +84,19 @@ def test_an_instance_that_was_created_exported_imported_and_renamed_boots(
     assert vm.output("systemctl is-enabled serial-getty@ttyS0.service") == "enabled"
     vm.run("systemctl is-active serial-getty@ttyS0.service")
     vm.wait_until("test $(df --output=size -B1M / | tail -1) -gt 2500")
+    asked = vm.output("apt-get --print-uris update | cut -d\\' -f2 | grep InRelease").split("\n")
+    assert sorted(asked) == [
+        "http://203.0.113.254/debian/dists/trixie-updates/InRelease",
+        "http://203.0.113.254/debian/dists/trixie/InRelease",
+        "http://security.debian.org/debian-security/dists/trixie-security/InRelease",
+    ]
+    # Any user's apt reads its configuration without a warning, and without the password.
+    said = vm.output("runuser -u nobody -- apt-config dump 2>&1 | grep -i -e proxy -e warn -e unable")
+    assert said.split("\n") == [
+        f'Acquire::{scheme}::Proxy "http://203.0.113.254:3128";' for scheme in ("http", "https")
+    ]
+    vm.run("! runuser -u nobody -- cat /etc/apt/auth.conf.d/90gandi.conf && ! journalctl -b | grep s3cret")
+    assert vm.output("systemctl show-environment | grep ^LANG=") == "LANG=C.UTF-8"
     assert vm.output("gandi-agent status --format=short").endswith("nothing failed")
 
 

@@ -74,6 +74,10 @@ CAMPAIGNS = {
             "tests/system/test_ganeti_apt.py::test_the_hook_installs_packages_and_writes_the_sources",
         ),
     ),
+    "baking": Campaign(
+        "the agent is put into an image by virt-customize, as docs/baking.md says",
+        ("tests/system/test_baking.py::test_virt_customize_puts_the_agent_into_an_image",),
+    ),
     "udisks": Campaign(
         "a user's loop device with the label of a configuration drive",
         (f"{_VM}/test_drives.py::test_a_loop_device_that_a_user_makes_through_udisks",),

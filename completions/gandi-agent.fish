@@ -45,6 +45,7 @@ complete -c gandi-agent -n '__gandi_agent_after apply' -s h -l help -d 'show thi
 complete -c gandi-agent -n '__gandi_agent_after apply' -l root -x -a '(__fish_complete_directories)' -d 'the mountpoint of the image'
 complete -c gandi-agent -n '__gandi_agent_after apply' -l source -r -F -d 'as for config validate'
 complete -c gandi-agent -n '__gandi_agent_after apply' -l stage -x -a 'bootstrap mount config postboot' -d 'only the steps of this stage'
+complete -c gandi-agent -n '__gandi_agent_after apply' -l bootloader -x -a 'grub none' -d 'the image\'s own GRUB on its disk, for a BIOS and UEFI (none)'
 complete -c gandi-agent -n '__fish_use_subcommand' -a seed -d 'make a medium that the agent reads'
 complete -c gandi-agent -n '__gandi_agent_after seed' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after seed; and not __fish_seen_subcommand_from swap iso dir' -a 'swap iso dir'

@@ -37,18 +37,36 @@ def apply(
     source: str,
     chosen: Sequence[stages.Stage],
     debug: Callable[[str], None] | None = None,
+    *,
+    boot_loader: bool = False,
 ) -> int:
-    """Configure the system below ``root`` from ``source`` (see ``delivery``) by the steps of these stages.
+    """Configure the system below ``root`` from ``source`` (see ``delivery``) by the steps of these stages,
+    and with ``boot_loader`` install GRUB on its disk.
 
     Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host. Raise ConfigError if
-    there is no system below ``root``.
+    there is no system below ``root``, or its disk is to get a boot loader and cannot.
     """
     host = Host(root.resolve(), offline=True, debug=debug)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     # Check first that the image's programs can be run: otherwise nothing is changed.
     host.run(("true",))
-    return print_steps(steps(context(host), source, chosen))
+    ctx = context(host)
+    reports: Iterable[StepReport] = steps(ctx, source, chosen)
+    if boot_loader:
+        reports = _with_boot_loader(ctx, reports)
+    return print_steps(reports)
+
+
+def _with_boot_loader(ctx: Context, reports: Iterable[StepReport]) -> Iterator[StepReport]:
+    """Yield the steps, and at last the boot loader; its disk is looked for before anything is changed."""
+    from agent.image import boot_disk, boot_loader
+
+    here = Host(debug=ctx.host.debug)
+    target = boot_disk.find(here, str(ctx.host.root))
+    yield from reports
+    if ctx.config is not None:
+        yield attempt(ctx, "boot loader", lambda: boot_loader.install(here, ctx.host, target))
 
 
 def print_steps(reports: Iterable[StepReport]) -> int:

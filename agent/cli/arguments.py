@@ -116,6 +116,12 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     apply.add_argument("--root", required=True, type=Path, metavar="DIR", help="the mountpoint of the image")
     apply.add_argument("--source", required=True, metavar="PATH", help="as for config validate")
     apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")
+    apply.add_argument(
+        "--bootloader",
+        choices=["grub", "none"],
+        default="none",
+        help="the image's own GRUB on its disk, for a BIOS and UEFI (none)",
+    )
     seed = verbs.add_parser("seed", help="make a medium that the agent reads")
     seed.add_argument("kind", choices=["swap", "iso", "dir"])
     seed.add_argument("--config", required=True, metavar="FILE", help="the document")
@@ -161,7 +167,7 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "what",
         nargs="?",
         default="document",
-        choices=["document", "verify", "creation", "sources", "packages", "rename", "fstab"],
+        choices=["document", "verify", "creation", "sources", "packages", "rename", "fstab", "bootloader"],
     )
     ganeti.add_argument("values", nargs="*")
 

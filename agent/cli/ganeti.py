@@ -21,7 +21,8 @@ def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = 
     parameters. ``creation``: print how ``create`` is to make the disk. ``sources``: print the sources of
     apt of a release that is made. For the instance below /: ``packages``: install the operator's packages.
     ``rename``: give it its new name. ``fstab``: name its new filesystem in /etc/fstab by ``values``: its
-    UUID, its type, and the UUID of the swap or nothing. ``debug``: see Host.
+    UUID, its type, and the UUID of the swap or nothing. ``bootloader``: see ``_boot_loader``, on the node.
+    ``debug``: see Host.
     """
     if what == "verify":
         return _verify()
@@ -41,6 +42,10 @@ def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = 
         if not 2 <= len(values) <= 3:
             raise ConfigError("ganeti fstab: neither two nor three values", hint="see: its OS script import")
         return _fstab(*values)
+    if what == "bootloader":
+        if len(values) != 4:
+            raise ConfigError("ganeti bootloader: not four values", hint="see: its OS script create")
+        return _boot_loader(values[0], values[1:], debug)
     if what == "rename":
         from agent.cli import apply, ganeti_rename
         from agent.context import context
@@ -70,4 +75,17 @@ def _fstab(root: str, fstype: str, swap: str = "") -> int:
 
     host = Host("/", offline=True)
     host.write(fstab.FSTAB, ganeti_fstab.mended(host.read(fstab.FSTAB) or "", root, fstype, swap))
+    return 0
+
+
+def _boot_loader(root: str, target: Sequence[str], debug: Callable[[str], None] | None) -> int:
+    """Install the boot loader of the instance that is mounted at ``root``. ``target``: the disk, UUID and
+    type of the root filesystem. Return 0.
+    """
+    from agent.host.host import Host
+    from agent.image import boot_loader
+
+    tree = Host(root, offline=True, debug=debug)
+    for item in boot_loader.install(Host(debug=debug), tree, boot_loader.Target(*target)):
+        terminal.print_lines(str(item))
     return 0

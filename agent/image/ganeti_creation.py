@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _SUITE = "trixie"
 #: What the agent needs, which would otherwise be fetched by a second run of apt, and a login by ssh.
 _PACKAGES = ("openssh-server", "python3-psutil", "python3-pydantic", "python3-pyudev", "python3-systemd")
+#: What a disk needs to boot by a BIOS and by UEFI; the kernel, unless one is among the parameter's packages.
+#: grub-pc and grub-efi-amd64 exclude each other, and would look for the node's disks.
+_LOADER, _KERNEL = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common"), "linux-image-"
 #: Locales that each system has.
 _BUILTIN = ("c", "posix", "c.utf-8", "c.utf8")
 #: Parameters that an image leaves no choice for: any image, and one of a whole disk.
@@ -32,15 +35,24 @@ def lines(environment: Mapping[str, str]) -> Iterator[str]:
     variables = Variables(environment)
     for error in conflicts(variables):
         raise error
-    image = variables.parameter("image") or ""
+    image, loader = variables.parameter("image") or "", variables.parameter("bootloader") or "none"
     yield f"image={image}"
     yield f"kind={image_kind(image) or 'release'}"
     yield f"suite={variables.parameter('suite') or _SUITE}"
-    yield f"packages={','.join(dict.fromkeys((*_PACKAGES, *wanted_packages(variables))))}"
-    yield f"partition={variables.parameter('partition') or 'msdos'}"
+    yield f"packages={','.join(dict.fromkeys(_packages(variables, loader)))}"
+    yield f"bootloader={loader}"
+    yield f"partition={variables.parameter('partition') or ('gpt' if loader == 'grub' else 'msdos')}"
     yield f"swap={variables.parameter('swap') or 0}"
     yield f"filesystem={variables.parameter('filesystem') or 'ext4'}"
     yield f"export={variables.parameter('export') or 'tar'}"
+
+
+def _packages(variables: Variables, loader: str) -> tuple[str, ...]:
+    chosen = wanted_packages(variables)
+    if loader != "grub":
+        return (*_PACKAGES, *chosen)
+    kernel = () if any(name.startswith(_KERNEL) for name in chosen) else (f"{_KERNEL}amd64",)
+    return (*_PACKAGES, *_LOADER, *kernel, *chosen)
 
 
 def wanted_packages(variables: Variables) -> tuple[str, ...]:
@@ -71,3 +83,6 @@ def conflicts(variables: Variables) -> Iterator[ConfigError]:
     if kind in ("", "tar") and variables.parameter("partition") == "none" and variables.parameter("swap"):
         what = "OSP_SWAP: OSP_PARTITION=none leaves no room for a partition"
         yield ConfigError(what, hint="write partition=gpt or msdos, or swap=0")
+    if variables.parameter("bootloader") == "grub" and variables.parameter("partition") == "none":
+        what = "OSP_BOOTLOADER: OSP_PARTITION=none: no BIOS boots a disk without a partition table"
+        yield ConfigError(what, hint="write partition=gpt or msdos, or bootloader=none")

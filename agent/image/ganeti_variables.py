@@ -142,6 +142,10 @@ PARAMETERS = {
     "filesystem": Parameter(
         values.Choice(("ext2", "ext3", "ext4")), "Type of the root filesystem; by default ext4"
     ),
+    "bootloader": Parameter(
+        values.Choice(("none", "grub")),
+        "What its firmware finds on the first disk: grub; or none (default), for a kernel of the node",
+    ),
     "export": Parameter(
         values.Choice(("tar", "raw")),
         "What a backup of the first disk is: tar (default), its files; raw, its bytes",

@@ -114,7 +114,7 @@ verify_parameters() {
 }
 
 # Set how the disk is to be made, by the parameters: $image, $kind, $suite, $packages, $partition, $swap,
-# $filesystem, $export. Each value is of an alphabet without blanks (agent/image/ganeti_creation.py).
+# $filesystem, $bootloader, $export. Each value is of an alphabet without blanks (agent/image/ganeti_creation.py).
 read_creation() {
 	agent ganeti creation >"$work/creation" || fail "nothing was changed"
 	while IFS='=' read -r name value; do
@@ -126,6 +126,7 @@ read_creation() {
 		partition) partition=$value ;;
 		swap) swap=$value ;;
 		filesystem) filesystem=$value ;;
+		bootloader) bootloader=$value ;;
 		export) export=$value ;;
 		esac
 	done <"$work/creation"
@@ -195,6 +196,23 @@ check_root() {
 mount_root() {
 	mount_target
 	check_root
+}
+
+# Name what this node lacks for $bootloader before the disk is touched; $1 is gpt if the disk gets a new ESP.
+check_bootloader() {
+	[ "$bootloader" = grub ] || return 0
+	[ "$(uname -m)" = x86_64 ] || fail "OSP_BOOTLOADER: grub is for instances of amd64, and this node is none: write bootloader=none"
+	[ "$1" != gpt ] || command -v mkfs.vfat >/dev/null || fail "mkfs.vfat: not installed on this node: install the package dosfstools"
+	[ "$1" = msdos ] || command -v mcopy >/dev/null || fail "mcopy: not installed on this node: install the package mtools"
+}
+
+# Install the instance's own GRUB on its disk, when its console is configured. Only this code writes beside the root
+# filesystem: no program of the instance has its disk.
+install_bootloader() {
+	[ "$bootloader" = grub ] || return 0
+	note "installing the boot loader"
+	agent ganeti bootloader "$TARGET" "$disk" "$(value_of UUID "$start" "$length")" "$type" </dev/null ||
+		fail "the boot loader was not installed: see above"
 }
 
 # What was written is on the disk when this has returned.

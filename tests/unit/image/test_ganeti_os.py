@@ -41,6 +41,7 @@ RIGHT = {
     "partition": "gpt",
     "swap": "512",
     "filesystem": "ext4",
+    "bootloader": "none",
     "export": "raw",
 }
 #: One that is wrong, and what the remedy has.
@@ -65,6 +66,7 @@ WRONG = {
     "partition": ("mbr", "msdos"),
     "swap": ("-1", "1048576"),
     "filesystem": ("-O ^journal", "ext4"),
+    "bootloader": ("lilo", "grub"),
     "export": ("dump", "tar"),
 }
 
@@ -142,6 +144,7 @@ def test_what_the_scripts_read_has_no_character_of_a_shell() -> None:
         "suite": "trixie",
         "packages": "openssh-server,python3-psutil,python3-pydantic,python3-pyudev,python3-systemd,"
         "g++,locales",
+        "bootloader": "none",
         "partition": "gpt",
         "swap": "512",
         "filesystem": "ext4",
@@ -196,3 +199,19 @@ def test_a_release_is_made_with_all_that_the_agent_needs() -> None:
     (needed,) = re.findall(r"(?ms)^Depends:(.*?)^[A-Z]", control)
     found = dict(line.split("=", 1) for line in ganeti_creation.lines({}))
     assert set(re.findall(r"python3-\w+", needed)) <= set(found["packages"].split(","))
+
+
+def test_a_boot_loader_brings_its_packages_a_kernel_and_a_table() -> None:
+    own = {"bootloader": "grub", "packages": "g++"}
+    found = dict(line.split("=", 1) for line in ganeti_creation.lines(_environment(**own)))
+    assert (found["bootloader"], found["partition"]) == ("grub", "gpt")
+    assert {"grub-pc-bin", "grub-efi-amd64-bin", "grub2-common", "linux-image-amd64", "g++"} <= set(
+        found["packages"].split(",")
+    )
+    own |= {"packages": "linux-image-cloud-amd64", "partition": "msdos"}
+    found = dict(line.split("=", 1) for line in ganeti_creation.lines(_environment(**own)))
+    assert found["partition"] == "msdos"
+    assert "linux-image-amd64" not in found["packages"].split(",")
+    (error,) = ganeti_creation.conflicts(Variables(_environment(**own | {"partition": "none"})))
+    assert error.message.startswith("OSP_BOOTLOADER: OSP_PARTITION=none: no BIOS boots a disk without")
+    assert "partition=gpt or msdos" in error.hint

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from . import quick
 from .accel import QEMU
 from .guest_channel import PORT_NAME
 from .image import Image
-from .spec import Bus, Disk, MachineSpec, Nic
+from .spec import Bus, Disk, Firmware, MachineSpec, Nic
 
 ROOT_ID = "root"
 # Boot messages go to the serial log; the console must not slow an emulated boot with the kernel's own.
@@ -30,6 +31,7 @@ CMDLINE = (
 SLOW_FEATURES = "-erms,-avx,-avx2,-la57,-xsave,-pku,-smap,-svm,-aes,-pclmulqdq"
 # No SMBus; and no SATA controller unless a disk needs it, no keyboard and mouse unless VMware's port does.
 MACHINE = "q35,smbus=off"
+OVMF = Path("/usr/share/OVMF")
 
 
 # An instruction is 2 to the third nanoseconds.
@@ -75,6 +77,8 @@ def arguments(
     if any(nic.tap for nic in spec.nics):
         # The tap ends with the process, and no other network is changed.
         argv = ["unshare", "--net", "--", *argv]
+    if spec.firmware:
+        return argv
     kernel, initrd = image.quick_kernel, image.quick_initrd
     if spec.debian_initrd:
         kernel, initrd = image.kernel, image.initrd
@@ -90,6 +94,10 @@ def firmware_arguments(spec: MachineSpec, folder: Path) -> list[str]:
     them: other processes can read an argument.
     """
     argv = ["-smbios", f"type=1,serial={spec.serial.replace(',', ',,')}"] if spec.serial else []
+    if spec.firmware is Firmware.UEFI:
+        shutil.copy(OVMF / "OVMF_VARS_4M.fd", folder / "variables")
+        for flash in (f"{OVMF}/OVMF_CODE_4M.fd,readonly=on", f"{folder}/variables"):
+            argv += ["-drive", f"if=pflash,format=raw,file={flash}"]
     for number, text in enumerate(spec.smbios):
         (path := folder / f"smbios-{number}").write_text(text)
         argv += ["-smbios", f"type=11,path={path}"]

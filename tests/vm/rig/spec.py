@@ -50,6 +50,13 @@ class Bus(StrEnum):
     CDROM = "cdrom"
 
 
+class Firmware(StrEnum):
+    """What boots the root disk: SeaBIOS, or OVMF (Debian's package ovmf)."""
+
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
 @dataclass(frozen=True, slots=True)
 class GuestFile:
     """A file that the image builder adds to the tree, as its last step."""
@@ -139,6 +146,7 @@ class MachineSpec:
     `generation` is the VM Generation ID, a UUID; the kernel reports another one when a state is resumed.
     `counted` makes the guest's clock count instructions, 8 ns each: what it says of CPU does not depend on
     the host. It idles for no time of the host's, so it is no clock for what waits for a disk.
+    `firmware` boots the disk by itself, without the rig's kernel, initrd and command line.
     """
 
     cpus: int = 1
@@ -154,6 +162,7 @@ class MachineSpec:
     shell: bool = False
     debian_initrd: bool = False
     counted: bool = False
+    firmware: Firmware | None = None
     smbios: tuple[str, ...] = ()
     fw_cfg: tuple[tuple[str, bytes], ...] = ()
     serial: str = ""

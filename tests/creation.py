@@ -104,8 +104,9 @@ def hook(target: Path, folder: Path, style: str, **changed: str) -> subprocess.C
     """Run the hook with the environment of a creation; ``folder`` is what the operator has on the node. A
     variable that is changed to "" is not there.
     """
-    environment = ENVIRONMENT | {"TARGET": str(target), "PARTITION_STYLE": style} | changed
+    environment = ENVIRONMENT | {"TARGET": str(target), "PARTITION_STYLE": style}
     environment |= {"BLOCKDEV": "/dev/loop0", "FSYSDEV": "/dev/loop0", "GANDI_AGENT_FOLDER": str(folder)}
+    environment |= changed
     return subprocess.run(
         [HOOK],
         env={name: value for name, value in environment.items() if value} | {"PATH": "/usr/bin:/bin"},

@@ -72,6 +72,7 @@ CAMPAIGNS = {
             "tests/system/test_ganeti_apt.py::test_a_release_by_a_proxy_with_a_password",
             "tests/system/test_ganeti_apt.py::test_an_image_gets_packages_and_its_locale",
             "tests/system/test_ganeti_apt.py::test_the_hook_installs_packages_and_writes_the_sources",
+            "tests/system/test_boot_loader.py::test_an_instance_from_a_release",
         ),
     ),
     "baking": Campaign(

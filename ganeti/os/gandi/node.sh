@@ -178,6 +178,7 @@ look_for_root() {
 find_root() {
 	look_for_root
 	[ -n "$type" ] || fail "DISK_0_PATH: no root filesystem of ext2, ext3, ext4, xfs or btrfs on it"
+	root_uuid=$(value_of UUID "$start" "$length")
 }
 
 # Mount it at $TARGET, where only root can come, and without its devices and setuid programs.
@@ -211,7 +212,7 @@ check_bootloader() {
 install_bootloader() {
 	[ "$bootloader" = grub ] || return 0
 	note "installing the boot loader"
-	agent ganeti bootloader "$TARGET" "$disk" "$(value_of UUID "$start" "$length")" "$type" </dev/null ||
+	agent ganeti bootloader "$TARGET" "$disk" "$root_uuid" "$type" </dev/null ||
 		fail "the boot loader was not installed: see above"
 }
 

@@ -173,7 +173,7 @@ def _document_verb(host: Host, chosen: Namespace) -> int:
 def _ganeti(host: Host, chosen: Namespace) -> int:
     from agent.cli import ganeti
 
-    if chosen.what in ("rename", "fstab", "bootloader"):
+    if chosen.what in ("rename", "fstab", "bootloader", "repair"):
         _root_only(f"ganeti {chosen.what}")
     return ganeti.run(chosen.what, chosen.values, host.debug)
 
@@ -183,9 +183,10 @@ def _apply(host: Host, chosen: Namespace) -> int:
     from agent.stages import Stage
 
     stages = [Stage(name) for name in chosen.stage or Stage]
-    return apply.apply(
-        chosen.root, chosen.source, stages, host.debug, boot_loader=chosen.bootloader == "grub"
-    )
+    more = {"repair": chosen.repair, "boot_loader": chosen.bootloader == "grub"}
+    if chosen.source is None and not any(more.values()):
+        raise ConfigError("apply: --source is missing", hint="name a document, or use --repair")
+    return apply.apply(chosen.root, chosen.source, stages, host.debug, **more)
 
 
 def _collect_logs(host: Host, chosen: Namespace) -> int:

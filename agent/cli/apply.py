@@ -7,6 +7,8 @@ scripts, growth. Also works chrooted into the image, with the image's own Python
 
 from __future__ import annotations
 
+from functools import partial
+
 from agent import stages
 from agent.cli import clean
 from agent.context import Medium, attempt, context
@@ -34,14 +36,16 @@ if TYPE_CHECKING:
 
 def apply(
     root: Path,
-    source: str,
+    source: str | None,
     chosen: Sequence[stages.Stage],
     debug: Callable[[str], None] | None = None,
     *,
+    repair: bool = False,
     boot_loader: bool = False,
 ) -> int:
     """Configure the system below ``root`` from ``source`` (see ``delivery``) by the steps of these stages,
-    and with ``boot_loader`` install GRUB on its disk.
+    with ``repair`` mend what leads to its disk, and with ``boot_loader`` install GRUB there. Without a
+    source, do only those.
 
     Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host. Raise ConfigError if
     there is no system below ``root``, or its disk is to get a boot loader and cannot.
@@ -52,21 +56,31 @@ def apply(
     # Check first that the image's programs can be run: otherwise nothing is changed.
     host.run(("true",))
     ctx = context(host)
-    reports: Iterable[StepReport] = steps(ctx, source, chosen)
-    if boot_loader:
-        reports = _with_boot_loader(ctx, reports)
+    reports: Iterable[StepReport] = steps(ctx, source, chosen) if source else ()
+    if repair or boot_loader:
+        reports = _with_disk(ctx, reports, repair=repair, boot_loader=boot_loader)
     return print_steps(reports)
 
 
-def _with_boot_loader(ctx: Context, reports: Iterable[StepReport]) -> Iterator[StepReport]:
-    """Yield the steps, and at last the boot loader; its disk is looked for before anything is changed."""
-    from agent.image import boot_disk, boot_loader
+def _with_disk(
+    ctx: Context, reports: Iterable[StepReport], *, repair: bool, boot_loader: bool
+) -> Iterator[StepReport]:
+    """Yield the steps, and at last those for the disk; it is looked for before anything is changed."""
+    from agent.image import boot_disk
+    from agent.image import boot_loader as loader
+    from agent.image import repair as mending
 
     here = Host(debug=ctx.host.debug)
-    target = boot_disk.find(here, str(ctx.host.root))
-    yield from reports
-    if ctx.config is not None:
-        yield attempt(ctx, "boot loader", lambda: boot_loader.install(here, ctx.host, target))
+    target = boot_disk.find(here, str(ctx.host.root), is_written=boot_loader)
+    for report in reports:
+        yield report
+        if report.step == "source" and report.failed:
+            return
+    if repair:
+        work = partial(mending.repair, here, ctx.host, target, with_loader=boot_loader)
+        yield attempt(ctx, "repair", work)
+    if boot_loader:
+        yield attempt(ctx, "boot loader", lambda: loader.install(here, ctx.host, target))
 
 
 def print_steps(reports: Iterable[StepReport]) -> int:

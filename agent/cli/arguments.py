@@ -114,13 +114,20 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         " its filesystem. See gandi-agent(1).",
     )
     apply.add_argument("--root", required=True, type=Path, metavar="DIR", help="the mountpoint of the image")
-    apply.add_argument("--source", required=True, metavar="PATH", help="as for config validate")
+    apply.add_argument(
+        "--source", metavar="PATH", help="as for config validate; may be missing with the last two options"
+    )
     apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")
     apply.add_argument(
         "--bootloader",
         choices=["grub", "none"],
         default="none",
         help="the image's own GRUB on its disk, for a BIOS and UEFI (none)",
+    )
+    apply.add_argument(
+        "--repair",
+        action="store_true",
+        help="mend what leads to the image's filesystems: after an import, on another bus, with new UUIDs",
     )
     seed = verbs.add_parser("seed", help="make a medium that the agent reads")
     seed.add_argument("kind", choices=["swap", "iso", "dir"])
@@ -167,7 +174,17 @@ def _internal_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "what",
         nargs="?",
         default="document",
-        choices=["document", "verify", "creation", "sources", "packages", "rename", "fstab", "bootloader"],
+        choices=[
+            "document",
+            "verify",
+            "creation",
+            "sources",
+            "packages",
+            "rename",
+            "fstab",
+            "bootloader",
+            "repair",
+        ],
     )
     ganeti.add_argument("values", nargs="*")
 

@@ -21,7 +21,7 @@ def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = 
     parameters. ``creation``: print how ``create`` is to make the disk. ``sources``: print the sources of
     apt of a release that is made. For the instance below /: ``packages``: install the operator's packages.
     ``rename``: give it its new name. ``fstab``: name its new filesystem in /etc/fstab by ``values``: its
-    UUID, its type, and the UUID of the swap or nothing. ``bootloader``: see ``_boot_loader``, on the node.
+    UUID, its type, and the UUID of the swap or nothing. ``bootloader``, ``repair``: see ``_on_node``.
     ``debug``: see Host.
     """
     if what == "verify":
@@ -42,10 +42,10 @@ def run(what: str, values: Sequence[str], debug: Callable[[str], None] | None = 
         if not 2 <= len(values) <= 3:
             raise ConfigError("ganeti fstab: neither two nor three values", hint="see: its OS script import")
         return _fstab(*values)
-    if what == "bootloader":
+    if what in ("bootloader", "repair"):
         if len(values) != 4:
-            raise ConfigError("ganeti bootloader: not four values", hint="see: its OS script create")
-        return _boot_loader(values[0], values[1:], debug)
+            raise ConfigError(f"ganeti {what}: not four values", hint="see: its OS script import")
+        return _on_node(what, values[0], values[1:], debug)
     if what == "rename":
         from agent.cli import apply, ganeti_rename
         from agent.context import context
@@ -78,14 +78,23 @@ def _fstab(root: str, fstype: str, swap: str = "") -> int:
     return 0
 
 
-def _boot_loader(root: str, target: Sequence[str], debug: Callable[[str], None] | None) -> int:
-    """Install the boot loader of the instance that is mounted at ``root``. ``target``: the disk, UUID and
-    type of the root filesystem. Return 0.
+def _on_node(what: str, root: str, target: Sequence[str], debug: Callable[[str], None] | None) -> int:
+    """Install the boot loader of the instance that is mounted at ``root``, or mend what leads to its disk.
+    ``target``: the disk, UUID and type of the root filesystem. Return 1 if an item failed, else 0.
     """
     from agent.host.host import Host
     from agent.image import boot_loader
+    from agent.report import Outcome
 
-    tree = Host(root, offline=True, debug=debug)
-    for item in boot_loader.install(Host(debug=debug), tree, boot_loader.Target(*target)):
+    here, tree, disk = Host(debug=debug), Host(root, offline=True, debug=debug), boot_loader.Target(*target)
+    if what == "repair":
+        from agent.image import repair
+
+        items = repair.repair(here, tree, disk, with_loader=True)
+    else:
+        items = boot_loader.install(here, tree, disk)
+    worst = 0
+    for item in items:
+        worst = max(worst, int(item.outcome is Outcome.FAILED))
         terminal.print_lines(str(item))
-    return 0
+    return worst

@@ -16,11 +16,16 @@ if TYPE_CHECKING:
     from agent.host.host import Host
 
 
-def find(host: Host, root: str) -> Target:
-    """Return the disk of the image that is mounted at ``root``.
+def find(host: Host, root: str, *, is_written: bool = True) -> Target:
+    """Return the disk of the image that is mounted at ``root``. ``is_written``: beside that mount.
 
-    Raise ConfigError if that is no partition of a disk, or if this machine uses the disk for anything else.
+    Raise ConfigError if that is no partition of a disk or the machine's own, and with ``is_written`` also if
+    this machine uses the disk for anything else.
     """
+    if root == "/":
+        raise ConfigError(
+            "/: no image, but this machine: nothing was changed", hint="mount the image elsewhere"
+        )
     here = mounts.mounts(host)
     mount = next((one for one in reversed(here) if one.mountpoint == root), None)
     name = storage.name_of(host, mount.devno) if mount else ""
@@ -30,7 +35,7 @@ def find(host: Host, root: str) -> Target:
             f"{root}: no partition of a disk is mounted there",
             hint="mount the root filesystem of the image there, from a partition of its disk",
         )
-    for use in _uses(host, here, root, disk):
+    for use in _uses(host, here, root, disk) if is_written else ():
         raise ConfigError(
             f"{disk}: {use}: a disk that is in use gets no boot loader",
             hint="release it, if it is the image's: its ESP is written without a mount",

@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from agent.host.host import Host
     from agent.report import Item
 
-_GRUB, _BOOT = "/usr/lib/grub", "/boot/grub"
+_GRUB, BOOT = "/usr/lib/grub", "/boot/grub"
 _BIOS, _UEFI = "i386-pc", "x86_64-efi"
 #: The package of Debian with each, and what a tree that has it has.
 _PACKAGES = {_BIOS: "grub-pc-bin", _UEFI: "grub-efi-amd64-bin"}
-_MKCONFIG = "/usr/sbin/grub-mkconfig"
-CONFIG = f"{_BOOT}/grub.cfg"
+MKCONFIG = "/usr/sbin/grub-mkconfig"
+CONFIG = f"{BOOT}/grub.cfg"
 #: The settings of the serial console, for each later update-grub too.
 CONSOLE = "/etc/default/grub.d/gandi.cfg"
+#: What the image of GRUB does first; grub-install has it under the same name.
+EARLY = "load.cfg"
 #: On the ESP (UEFI Specification, 3.5.1.1), with its folders.
 PROGRAM, _FOLDERS = "EFI/BOOT/BOOTX64.EFI", ("EFI", "EFI/BOOT")
 #: The mountpoint of the ESP in the machine, which grub-install looks for.
@@ -93,13 +95,10 @@ def install(node: Host, host: Host, target: Target) -> Iterator[Item]:
     for platform in missing:
         yield skipped(platform, f"{_PACKAGES[platform]} is not installed in the image")
     yield from console(host)
-    try:
-        for platform in chosen:
-            _copy_modules(host, platform)
-            _make_core(host, target, platform, driver)
-        yield _configuration(host, target, driver, there.table)
-    finally:
-        trees.remove(host, _WORK)
+    for platform in chosen:
+        _copy_modules(host, platform)
+        _make_core(host, target, platform, driver)
+    yield configuration(host, target, there.table)
     if _BIOS in chosen:
         yield _boot_record(node, host, target, there)
     if _UEFI in chosen:
@@ -115,7 +114,7 @@ def _platforms(host: Host, there: boot_record.Layout) -> Iterator[tuple[str, boo
         yield _UEFI, host.exists(f"{_GRUB}/{_UEFI}/moddep.lst")
 
 
-def _check(host: Host, target: Target, chosen: Sequence[str], missing: Sequence[str]) -> None:
+def _check_root(target: Target) -> None:
     if target.fstype not in _DRIVERS:
         raise ConfigError(
             f"{target.disk}: no boot loader for a root filesystem of {target.fstype}",
@@ -123,13 +122,17 @@ def _check(host: Host, target: Target, chosen: Sequence[str], missing: Sequence[
         )
     if not re.fullmatch(r"[0-9A-Fa-f-]{9,40}", target.uuid):
         raise ConfigError(f"{target.disk}: its root filesystem has no UUID", hint="see: blkid -p")
+
+
+def _check(host: Host, target: Target, chosen: Sequence[str], missing: Sequence[str]) -> None:
+    _check_root(target)
     if not chosen and not missing:
         raise ConfigError(
             f"{target.disk}: no room for a boot loader: neither a BIOS boot partition nor an ESP",
             hint="make them, or let the first partition of an msdos table begin at 1 MiB",
         )
     lacking = [_PACKAGES[one] for one in missing] if not chosen else []
-    lacking += ["grub2-common"] if not lacking and not host.exists(_MKCONFIG) else []
+    lacking += ["grub2-common"] if not lacking and not host.exists(MKCONFIG) else []
     if lacking:
         raise ConfigError(
             f"the image has no GRUB for this disk: {' and '.join(lacking)} is not installed",
@@ -166,46 +169,51 @@ def _copy_modules(host: Host, platform: str) -> None:
     for name in listed(host, f"{_GRUB}/{platform}"):
         if name.endswith((".mod", ".lst")):
             content = host.read_bytes(f"{_GRUB}/{platform}/{name}") or b""
-            host.write_chunks(f"{_BOOT}/{platform}/{name}", (content,))
+            host.write_chunks(f"{BOOT}/{platform}/{name}", (content,))
 
 
 def _core(platform: str) -> str:
-    return f"{_BOOT}/{platform}/core.{'img' if platform == _BIOS else 'efi'}"
+    return f"{BOOT}/{platform}/core.{'img' if platform == _BIOS else 'efi'}"
 
 
 def _make_core(host: Host, target: Target, platform: str, driver: str) -> None:
     """Make the image that finds the filesystem by its UUID, and GRUB's configuration there."""
-    early = f"{_WORK}/early.cfg"
-    _make_work(host)
-    host.write(early, f"search.fs_uuid {target.uuid} root\nset prefix=($root)'{_BOOT}'\n")
+    early = f"{BOOT}/{platform}/{EARLY}"
+    host.write(early, f"search.fs_uuid {target.uuid} root\nset prefix=($root)'{BOOT}'\n")
     modules = (*_TABLES, driver, "search_fs_uuid", *(("biosdisk",) if platform == _BIOS else ()))
     folder = f"{_GRUB}/{platform}"
-    where = ("-d", folder, "-c", early, "-p", _BOOT, "-o", _core(platform))
+    where = ("-d", folder, "-c", early, "-p", BOOT, "-o", _core(platform))
     host.run(("grub-mkimage", "-O", platform, *where, *modules), timeout=_TIMEOUT)
 
 
-def _make_work(host: Host) -> None:
-    host.mkdir(_WORK.rpartition("/")[0], mode=0o700)
-    host.mkdir(_WORK, mode=0o700)
-
-
-def _configuration(host: Host, target: Target, driver: str, table: str) -> Item:
-    """Make grub.cfg as update-grub does, by the image's own settings and programs.
+def configuration(host: Host, target: Target, table: str) -> Item:
+    """Make grub.cfg as update-grub does, by the image's own settings and programs. Raise ConfigError for a
+    filesystem that GRUB does not read, HostError if it cannot be made.
 
     grub-mkconfig has the path of grub-probe in one line, which its programs take from the environment.
     """
-    _make_work(host)
+    _check_root(target)
+    host.mkdir(_WORK.rpartition("/")[0], mode=0o700)
+    host.mkdir(_WORK, mode=0o700)
+    try:
+        return _configuration(
+            host, target, _PROBE.format(uuid=target.uuid, driver=_DRIVERS[target.fstype], table=table)
+        )
+    finally:
+        trees.remove(host, _WORK)
+
+
+def _configuration(host: Host, target: Target, answers: str) -> Item:
     program, probe = f"{_WORK}/grub-mkconfig", f"{_WORK}/grub-probe"
-    text, found = re.subn(r"(?m)^grub_probe=.*$", "", host.read(_MKCONFIG) or "")
+    text, found = re.subn(r"(?m)^grub_probe=.*$", "", host.read(MKCONFIG) or "")
     if found != 1:
-        raise HostError(f"{_MKCONFIG}: of another version than expected: not run", hint="report this")
+        raise HostError(f"{MKCONFIG}: of another version than expected: not run", hint="report this")
     host.write(program, text, mode=0o700)
-    answers = _PROBE.format(uuid=target.uuid, driver=driver, table=table)
     host.write(probe, answers, mode=0o700)
     environment = {"grub_probe": probe}
     host.run(("sh", program, "-o", CONFIG), timeout=_TIMEOUT, environment=environment)
     made = host.read(CONFIG) or ""
-    if target.uuid not in made or not re.search(r"(?m)^\s*linux\s", made):
+    if target.uuid not in made or not re.search(r"(?m)^[ \t]*linux[ \t]", made):
         raise HostError(f"{CONFIG}: has no entry for a kernel", hint="see /etc/grub.d and /etc/default/grub")
     return changed(CONFIG, f"root=UUID={target.uuid}")
 

@@ -15,7 +15,7 @@ from agent.__main__ import main
 from tests import creation
 from tests.system.instances import SIZE, is_left_alone, opened, probed, root_of
 from tests.vm.rig import MIB, ImageSpec, Table, newest_deb
-from tests.vm.rig.rootdisk import loop_device, write_disk
+from tests.vm.rig.rootdisk import Extent, loop_device, write_disk
 from tests.vm.rig.tree import install_debs, merged
 
 PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
@@ -74,11 +74,13 @@ def has_grub(target: Path, uuid: str, console: str = "ttyS0") -> None:
 def test_an_instance_from_a_tree_with_an_msdos_table_and_its_backup(node: Path, disk: Path) -> None:
     done = create(node, disk, OSP_IMAGE="tree.tar", OSP_PARTITION="msdos")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "changed: boot record: for a BIOS, in the gap before the first partition" in done.stdout
+    assert "changed: boot record: for a BIOS, in the gap before the first partition" in done.stderr
     is_left_alone(disk, node)
     assert boots_by_a_bios(disk)
     with root_of(disk) as (target, parts):
-        has_grub(target, parts[-1]["UUID"])
+        former = parts[-1]["UUID"]
+        has_grub(target, former)
+        (target / "etc/kernel/cmdline").write_text(f"root=UUID={former} ro\n")
     backup, second = disk.with_name("backup"), disk.with_name("second")
     with backup.open("wb") as file:
         chosen = creation.ENVIRONMENT | {"EXPORT_DISK_PATH": str(disk)}
@@ -88,7 +90,8 @@ def test_an_instance_from_a_tree_with_an_msdos_table_and_its_backup(node: Path, 
     chosen = creation.ENVIRONMENT | {"IMPORT_DISK_PATH": str(second), "OSP_BOOTLOADER": "grub"}
     with backup.open("rb") as file:
         again = creation.start("import", node, chosen, stdin=file, stdout=subprocess.PIPE)
-    assert again.returncode == 0, again.stderr
+    assert (again.returncode, again.stdout) == (0, b""), again.stderr
+    assert f"/etc/kernel/cmdline: root=: UUID={former} -> UUID=".encode() in again.stderr
     assert boots_by_a_bios(second)
     with root_of(second) as (target, parts):
         has_grub(target, parts[-1]["UUID"])
@@ -196,6 +199,48 @@ def test_apply_installs_it_on_the_disk_of_a_mounted_image(
     assert boots_by_a_bios(disk)
     assert main([*apply[:2], str(images), *apply[3:]]) == 1
     assert "no system is mounted there" in capsys.readouterr().err
+
+
+def test_a_lost_root_is_mended(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A disk with GRUB comes from another bus and gets a new UUID, then all that leads to it is mended."""
+    disk, target = tmp_path / "disk.img", tmp_path / "target"
+    subprocess.run(["cp", "--sparse=always", images / "msdos.raw", disk], check=True)
+    repair = ["apply", "--root", str(target), "--repair"]
+    size = disk.stat().st_size - MIB
+    old = probed(disk, MIB, size)["UUID"]
+    with opened(disk, Table.MSDOS):
+        assert main([*repair, "--bootloader", "grub"]) == 0, capsys.readouterr()
+        assert "repair: unchanged" in capsys.readouterr().out
+        (target / "etc/fstab").write_text("/dev/sda1 / ext4 noatime 0 1\nLABEL=data /srv ext4 nofail 0 2\n")
+        (target / "etc/default/grub").write_text('GRUB_CMDLINE_LINUX="root=/dev/sda1 quiet"\n')
+        (target / "etc/default/grub").chmod(0o600)
+        (target / "etc/initramfs-tools/conf.d/resume").write_text(f"RESUME=UUID={old}\n")
+    with loop_device(disk, Extent(MIB, size)) as part:
+        subprocess.run(["e2fsck", "-f", "-y", part], check=False, capture_output=True)
+        subprocess.run(["tune2fs", "-U", "random", part], check=True, capture_output=True)
+    new = probed(disk, MIB, size)["UUID"]
+    assert new != old
+    with opened(disk, Table.MSDOS):
+        assert main(repair) == 1
+        said = capsys.readouterr().out
+        for line in (
+            f"/etc/fstab: / /dev/sda1 -> UUID={new}",
+            "kept: /etc/fstab: /srv: LABEL=data leads to no part of this disk",
+            f"/etc/default/grub: root= /dev/sda1 -> UUID={new}",
+            f"/etc/initramfs-tools/conf.d/resume: RESUME= UUID={old} -> none",
+            "initrd made again",
+            f"/boot/grub/grub.cfg root=UUID={new}",
+            "failed: i386-pc: GRUB on the disk looks for the root filesystem by another UUID",
+            "--bootloader grub",
+        ):
+            assert line in said, said
+        assert (target / "etc/default/grub").stat().st_mode & 0o777 == 0o600
+        assert old not in (target / "boot/grub/grub.cfg").read_text()
+        assert main([*repair, "--bootloader", "grub"]) == 0, capsys.readouterr()
+        assert main(repair) == 0
+        assert old not in (target / "boot/grub/i386-pc/load.cfg").read_text()
+    assert main(["apply", "--root", str(target)]) == 1
+    assert "--source is missing" in capsys.readouterr().err
 
 
 @pytest.mark.soak

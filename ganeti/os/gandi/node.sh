@@ -212,7 +212,7 @@ check_bootloader() {
 install_bootloader() {
 	[ "$bootloader" = grub ] || return 0
 	note "installing the boot loader"
-	agent ganeti bootloader "$TARGET" "$disk" "$root_uuid" "$type" </dev/null ||
+	agent ganeti bootloader "$TARGET" "$disk" "$root_uuid" "$type" </dev/null >&2 ||
 		fail "the boot loader was not installed: see above"
 }
 

@@ -66,3 +66,8 @@ def refused(root: Path, mountinfo: str, *, swaps: str = SWAPS, held: str = "") -
 )
 def test_a_disk_in_use_is_refused(root: Path, mountinfo: str, swaps: str, held: str, said: str) -> None:
     assert said in refused(root, mountinfo, swaps=swaps, held=held).message
+
+
+def test_the_running_machine_is_no_image(root: Path) -> None:
+    with pytest.raises(ConfigError, match="/: no image, but this machine: nothing was changed"):
+        boot_disk.find(Host(root), "/")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main
 from tests import creation
 from tests.system.instances import root_of
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Firmware, Image, ImageSpec, MachineSpec, newest_deb
+from tests.vm.rig import MIB, Bus, Firmware, Image, ImageSpec, MachineSpec, newest_deb
 from tests.vm.rig.image import copy_kernel, settle
+from tests.vm.rig.rootdisk import Extent, loop_device
 from tests.vm.rig.tree import merged
 
 PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
@@ -22,6 +26,7 @@ LINE = "console=tty0 console=ttyS0,115200n8"
 
 @pytest.mark.long
 def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> None:
+    """With a new UUID, since that is mended, and on two buses."""
     node, disk = tmp_path / "node", tmp_path / "root.img"
     (node / "images").mkdir(parents=True)
     shutil.copy(newest_deb(), node / "gandi-agent.deb")
@@ -35,8 +40,7 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
     chosen = {"DISK_0_PATH": str(disk), "OSP_IMAGE": "tree.tar", "OSP_BOOTLOADER": "grub"}
     done = creation.script("create", node, **creation.ENVIRONMENT | chosen)
     assert done.returncode == 0, done.stdout + done.stderr
-    with root_of(disk) as (_, parts):
-        uuid = parts[-1]["UUID"]
+    uuid = _lost_and_mended(disk)
 
     image = Image(tmp_path, uuid)
     vm = machine.start(image, MachineSpec(nics=(sample.PUBLIC_NIC,), root_ports=1, firmware=Firmware.UEFI))
@@ -51,8 +55,27 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
     vm.power_off()
     assert "GNU GRUB" in (vm.logs / "serial.log").read_text(errors="replace")
 
-    vm.spec = MachineSpec(nics=(sample.PUBLIC_NIC,), root_ports=1, firmware=Firmware.BIOS)
+    # On another bus, too.
+    vm.spec = replace(vm.spec, firmware=Firmware.BIOS, root_bus=Bus.SCSI)
     vm.start()
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; gandi-agent status")
     vm.run("test ! -e /sys/firmware/efi")
     assert LINE in vm.output("cat /proc/cmdline")
+    assert vm.output("findmnt -no SOURCE /").startswith("/dev/sda")
+
+
+def _lost_and_mended(disk: Path) -> str:
+    """Give the root filesystem a new UUID, as a copy for another machine gets it, and mend what leads to it;
+    return the UUID.
+    """
+    with root_of(disk) as (_, parts):
+        old = parts[-1]["UUID"]
+    said = subprocess.run(["sfdisk", "--json", disk], check=True, capture_output=True).stdout
+    last = json.loads(said)["partitiontable"]["partitions"][-1]
+    with loop_device(disk, Extent(last["start"] * 512, last["size"] * 512)) as part:
+        subprocess.run(["e2fsck", "-f", "-y", part], check=False, capture_output=True)
+        subprocess.run(["tune2fs", "-U", "random", part], check=True, capture_output=True)
+    with root_of(disk) as (target, parts):
+        assert main(["apply", "--root", str(target), "--repair", "--bootloader", "grub"]) == 0
+    assert parts[-1]["UUID"] != old
+    return parts[-1]["UUID"]

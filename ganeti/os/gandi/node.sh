@@ -153,7 +153,7 @@ value_of() {
 look_for_root() {
 	start=0 length=$disk_size largest=0 others=0 swap_found=0
 	type=$(value_of TYPE 0 "$length")
-	[ -n "$type" ] || while read -r first sectors; do
+	[ -n "$type" ] || while read -r first sectors kind; do
 		case $first$sectors in '' | *[!0-9]*) continue ;; esac
 		found=$(value_of TYPE $((first * 512)) $((sectors * 512)))
 		case $found in
@@ -164,10 +164,14 @@ look_for_root() {
 			[ "$sectors" -gt "$largest" ] || continue
 			start=$((first * 512)) largest=$sectors length=$((sectors * 512)) type=$found
 			;;
+		vfat)
+			# An ESP has nothing but what import installs again.
+			[ "${bootloader:-none}$kind" = grubc12a7328-f81f-11d2-ba4b-00a0c93ec93b ] || others=$((others + 1))
+			;;
 		*) others=$((others + 1)) ;;
 		esac
 	done <<-END
-		$(partx --noheadings --raw --output START,SECTORS -- "$disk" 2>/dev/null || :)
+		$(partx --noheadings --raw --output START,SECTORS,TYPE -- "$disk" 2>/dev/null || :)
 	END
 	case $type in
 	ext[234] | xfs | btrfs) note "the root filesystem: $type at byte $start, $length bytes" ;;

@@ -89,6 +89,8 @@ class LoopDisk:
         """Write a partition table and have the kernel read it."""
         sh("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", self.node, stdin=script)
         subprocess.run(("partx", "--update", self.node), check=True, capture_output=True)
+        # That adds no logical partitions. Without any, this fails.
+        subprocess.run(("partx", "--add", "--nr", "5:", self.node), check=False, capture_output=True)
 
     def dump(self) -> str:
         """Return the partition table in sfdisk's format, without the values that change when a

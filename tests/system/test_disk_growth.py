@@ -40,8 +40,10 @@ TABLES = {
     "msdos": "label: dos\nstart=2048, type=83, bootable\n",
     "gpt": "label: gpt\nsize=20M, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n"
     f'type=linux, name="gandiroot", uuid={GUID}, attrs="LegacyBIOSBootable GUID:60"\n',
+    # Swap, and the extended partition with the one that grows.
+    "logical": "label: dos\nstart=2048, size=40960, type=82\nstart=43008, type=5\nstart=45056, type=83\n",
 }
-NUMBER = {"none": 0, "msdos": 1, "gpt": 2}
+NUMBER = {"none": 0, "msdos": 1, "gpt": 2, "logical": 5}
 #: Filesystems that root can grow while they are mounted, also in a container.
 ONLINE = ["xfs", "btrfs"]
 
@@ -125,7 +127,7 @@ def test_each_link_of_the_chain_for_ext4(
     name, on = prepared(disk, kind, "ext4"), system(disk)
     node = f"/dev/{name}"
     before = filesystem.size(ctx.host, "ext4", node, "")
-    assert before == int(SMALL - (22 * MIB if kind == "gpt" else MIB if kind == "msdos" else 0)) // MIB * MIB
+    assert before == SMALL - {"none": 0, "msdos": 1, "gpt": 22, "logical": 22}[kind] * MIB
     lines = disk.dump() if TABLES[kind] else ""
     disk.resize(LARGE)
 
@@ -278,6 +280,31 @@ def test_growth_goes_on_where_a_power_cut_ended_it(
     partition_table.extend(
         ctx.host, system(disk), read, facts, facts.partitions[-1]
     )  # followed by a power cut
+    assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
+    assert span(tmp_path / "srv/data") >= before + 450 * MIB
+
+
+def test_a_cut_between_the_extended_partition_and_the_logical_one(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    disk, ctx, written = make_disk(SMALL), context(tmp_path), list[str]()
+    prepared(disk, "logical", "xfs")
+    look(ctx, disk)
+    before = span(tmp_path / "srv/data")
+    disk.resize(LARGE)
+
+    def cut(host: Host, unit: str, node: str, argv: Sequence[str], stdin: str = "") -> None:
+        if written:
+            raise HostError("no power")
+        written.append(unit)
+        system(disk).write(host, unit, node, argv, stdin)
+
+    facts = system(disk).read(ctx.host, disk.name)
+    assert facts is not None
+    read = partition_table.read(ctx.host, facts)
+    with pytest.raises(HostError):
+        partition_table.extend(ctx.host, replace(system(disk), write=cut), read, facts, facts.partitions[-1])
+    assert written == [f"gandi-grow-{disk.name}-extended"]
     assert any(detail.startswith("grown from") for detail in told(look(ctx, disk), Outcome.CHANGED))
     assert span(tmp_path / "srv/data") >= before + 450 * MIB
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.vm.documents import NO_MEDIUM
-from tests.vm.rig import GIB, MIB, Bus, Disk, Machine, make_filesystem
+from tests.vm.rig import GIB, MIB, Bus, Disk, Machine, make_disk, make_filesystem, make_table
+from tests.vm.rig.command import run
 
 
 @pytest.mark.parametrize("bus", [Bus.VIRTIO, Bus.SCSI])
@@ -33,6 +34,22 @@ def test_other_filesystems_grow_online(booted: Machine, tmp_path: Path, fs: str)
     booted.wait_until("mountpoint -q /srv/data")
     booted.resize_disk("data", GIB)
     booted.wait_until("test $(df --output=size -B1M /srv/data | tail -1) -gt 900")
+
+
+def test_a_logical_partition_grows_with_its_extended_one(booted: Machine, tmp_path: Path) -> None:
+    path, start = make_disk(tmp_path / "data.img", 512 * MIB), 128 * MIB
+    inner = make_filesystem(tmp_path / "inner.img", 512 * MIB - start, "ext4", label="data")
+    parts = f"start=2048, size=65536, type=82\nstart=131072, type=5\nstart={start // 512}, type=83\n"
+    make_table(path, f"label: dos\n{parts}")
+    run(["dd", f"if={inner}", f"of={path}", "bs=1M", f"seek={start // MIB}", "conv=notrunc,sparse"])
+    booted.add_disk(Disk(path=path, id="data"))
+    booted.wait_until("mountpoint -q /srv/data")
+    assert booted.output("findmnt -no SOURCE /srv/data").endswith("5")
+    booted.resize_disk("data", GIB)
+    booted.wait_until("test $(df --output=size -B1M /srv/data | tail -1) -gt 800")
+    disk = booted.output("lsblk -rno PKNAME $(findmnt -no SOURCE /srv/data)")
+    assert "No errors" in booted.output(f"sfdisk --verify /dev/{disk} 2>&1")
+    assert booted.output("gandi-agent status --format=short").endswith("nothing failed")
 
 
 #: Label -> folder below /srv. The last disk has no label: its folder has the device's name.

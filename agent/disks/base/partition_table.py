@@ -28,7 +28,9 @@ _DOS_SECTORS = (1 << 32) - 1
 _KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
 #: Partitions end at a multiple of this many bytes.
 _ALIGNED = 1 << 20
-_EXTENDED = frozenset({"0x5", "0xf", "0x85"})
+#: The types of an extended partition, and the four entries of an msdos table: offset and bytes of the first.
+_EXTENDED = (0x05, 0x0F, 0x85)
+_ENTRIES, _ENTRY = 446, 16
 
 
 class Kind(StrEnum):
@@ -37,6 +39,17 @@ class Kind(StrEnum):
     GPT = "gpt"
     DOS = "msdos"
     OTHER = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """The extended partition of an msdos table, which the logical ones lie in: its number, and its place in
+    bytes from the start of the disk.
+    """
+
+    number: int
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,7 @@ class Table:
     limit: int = 0
     guid: bytes = b""
     backed: bool = True
+    extended: Extended | None = None
 
     @property
     def blank_guid(self) -> bool:
@@ -68,26 +82,41 @@ def read(host: Host, disk: Disk) -> Table:
         limit, backed = end - sector - _GPT_ENTRIES, backup[:8] == _GPT_MAGIC
         return Table(Kind.GPT, (alternate + 1) * sector, limit, header[56:72], backed)
     if first[510:512] == b"\x55\xaa":
-        return Table(Kind.DOS, 0, min(end, _DOS_SECTORS * sector))
+        return Table(Kind.DOS, 0, min(end, _DOS_SECTORS * sector), extended=_extended(first, sector))
     return Table(Kind.OTHER)
 
 
-def is_extended(device: Device) -> bool:
-    """Return whether the device is the extended partition of an msdos table, or a logical one in it."""
-    udev = device.udev
-    is_dos = udev.get("ID_PART_ENTRY_SCHEME", "dos") == "dos"
-    return is_dos and (device.partition > 4 or udev.get("ID_PART_ENTRY_TYPE", "") in _EXTENDED)
+def _extended(first: bytes, sector: int) -> Extended | None:
+    """Return the extended partition of an msdos table by its first sector, None if it has none."""
+    for number in range(1, 5):
+        entry = first[_ENTRIES + (number - 1) * _ENTRY :][:_ENTRY]
+        if entry[4] in _EXTENDED:
+            start, count = (int.from_bytes(entry[place : place + 4], "little") for place in (8, 12))
+            return Extended(number, start * sector, (start + count) * sector)
+    return None
+
+
+def is_logical(table: Table, device: Device) -> bool:
+    """Return whether the device is a partition within the extended one of an msdos table."""
+    return table.kind is Kind.DOS and device.partition > 4
 
 
 def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
-    """Grow the last partition to the end of the disk, in the table and in the kernel.
+    """Grow the last partition to the end of the disk, in the table and in the kernel; before a logical one
+    the extended one that it lies in.
 
     If it ends there already, this completes a table without a backup header (``backed``). Raise HostError
     if the partition is no larger in the kernel afterwards, or the backup header is still missing.
     """
-    number = str(device.partition)
+    number, around = str(device.partition), table.extended
+    if is_logical(table, device) and around and table.limit - around.end >= _ALIGNED:
+        # The kernel has two sectors of it in any case: it need not know the new size.
+        argv, unit = (*_KEEP, "-N", str(around.number), disk.device.node), f"{disk.name}-extended"
+        system.write(host, unit_name("grow", unit), disk.device.node, argv, _size(table, disk, around.start))
     argv = (*_KEEP, "-N", number, disk.device.node)
-    system.write(host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device))
+    system.write(
+        host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device.start)
+    )
     host.run(("partx", "--update", "--nr", number, disk.device.node))
     # udev read the table when it was written: then table and kernel differed, so it found no entry for the
     # partition and removed its links (by-partuuid, by-partlabel). Growing XFS or btrfs makes no event.
@@ -103,15 +132,16 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
         )
 
 
-def _size(table: Table, disk: Disk, device: Device) -> str:
-    """Return sfdisk's input for the new size: for a GPT "the rest", as sfdisk knows where a GPT ends.
+def _size(table: Table, disk: Disk, start: int) -> str:
+    """Return sfdisk's input for the new size of the partition that begins at ``start``, in bytes: for a GPT
+    "the rest", as sfdisk knows where a GPT ends.
 
     For an msdos table, which counts in 32 bits, it is a number of sectors: there "the rest" wraps around on
     a disk of more than 2 TiB, to less than the partition had (sfdisk 2.38).
     """
     if table.kind is Kind.GPT:
         return ", +"
-    return f", {(table.limit // _ALIGNED * _ALIGNED - device.start) // disk.sector_size}"
+    return f", {(table.limit // _ALIGNED * _ALIGNED - start) // disk.sector_size}"
 
 
 def renew_guids(host: Host, system: System, disk: Disk) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent.disks.base.facts import Leave
 from agent.disks.base.filesystem import SLACK
-from agent.disks.base.partition_table import Kind, Table, is_extended
+from agent.disks.base.partition_table import Kind, Table, is_logical
 from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
@@ -96,6 +96,6 @@ def _unfit(case: Case, table: Table) -> str:
         return "a partition table of an unknown kind"
     if case.device.end < max(part.end for part in case.disk.partitions):
         return "not the last partition of its disk"
-    if table.kind is Kind.DOS and is_extended(case.device):
-        return "a logical partition: those are not grown"
+    if is_logical(table, case.device) and table.extended is None:
+        return "a logical partition without an extended one around it (run: sfdisk --verify)"
     return ""

@@ -6,7 +6,7 @@ import pytest
 
 from agent.block.storage import SECTOR, Device
 from agent.disks.base.facts import Leave
-from agent.disks.base.partition_table import Kind, Table
+from agent.disks.base.partition_table import Extended, Kind, Table
 from agent.disks.growth.sizing import BEYOND, FULL, NOT_GROWN, Case, Grow, decide, decide_stacked
 from agent.lib.records import replace
 from tests.unit.disks.facts import GIB, part, parted, whole
@@ -87,12 +87,19 @@ def test_only_the_last_partition_by_its_place() -> None:
     )
 
 
-def test_logical_partitions_are_left() -> None:
+def test_a_logical_partition_grows_with_the_extended_one_around_it() -> None:
     logical = part(5, ID_PART_ENTRY_SCHEME="dos")
-    extended = Device("vdb2", "254:18", 1024, logical.start - MIB, 2, udev={"ID_PART_ENTRY_TYPE": "0x5"})
-    disk = parted(extended, logical)
-    table = Table(Kind.DOS, 0, GIB)
-    assert "logical" in str(decide(Case(disk, logical, logical.size, HALF, table)))
+    # The kernel shows two sectors of the extended one.
+    around = Device("vdb2", "254:18", 1024, logical.start - MIB, 2, udev={"ID_PART_ENTRY_TYPE": "0x5"})
+    disk = parted(around, logical)
+    table = Table(Kind.DOS, 0, GIB, extended=Extended(2, around.start, logical.end))
+    assert decide(Case(disk, logical, logical.size, HALF, table)) == Grow(partition=True)
+    lost = replace(table, extended=None)
+    assert "without an extended one" in str(decide(Case(disk, logical, logical.size, HALF, lost)))
+    after = replace(part(3), start=logical.end)
+    behind = parted(around, logical, after)
+    last = Leave("not the last partition of its disk")
+    assert decide(Case(behind, logical, logical.size, HALF, table)) == last
 
 
 def test_msdos_ends_at_two_tebibytes() -> None:

@@ -183,10 +183,24 @@ def _apply(host: Host, chosen: Namespace) -> int:
     from agent.stages import Stage
 
     stages = [Stage(name) for name in chosen.stage or Stage]
-    more = {"repair": chosen.repair, "boot_loader": chosen.bootloader == "grub"}
-    if chosen.source is None and not any(more.values()):
-        raise ConfigError("apply: --source is missing", hint="name a document, or use --repair")
-    return apply.apply(chosen.root, chosen.source, stages, host.debug, **more)
+    mended = {"repair": chosen.repair, "boot_loader": chosen.bootloader == "grub"}
+    on_disk = (chosen.partition, chosen.grow, chosen.swap)
+    if chosen.source is None and (chosen.image is not None or not any(mended.values())):
+        raise ConfigError("apply: --source is missing", hint="name a document, or use --root with --repair")
+    if chosen.image is None:
+        if any(value is not None for value in on_disk):
+            raise ConfigError(
+                "apply: --partition, --grow and --swap need the disk", hint="name it with --image"
+            )
+        return apply.apply(chosen.root, chosen.source, stages, host.debug, **mended)
+    if any(mended.values()):
+        what = "apply: --repair and --bootloader need a mounted image"
+        raise ConfigError(what, hint="mount it, and name the mountpoint with --root")
+    from agent.cli import apply_image
+
+    return apply_image.run(
+        chosen.image, chosen.source, stages, apply_image.options(*on_disk), debug=host.debug
+    )
 
 
 def _collect_logs(host: Host, chosen: Namespace) -> int:

@@ -7,6 +7,7 @@ scripts, growth. Also works chrooted into the image, with the image's own Python
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
 from agent import stages
@@ -35,11 +36,12 @@ if TYPE_CHECKING:
 
 
 def apply(
-    root: Path,
+    root: str | Path,
     source: str | None,
     chosen: Sequence[stages.Stage],
     debug: Callable[[str], None] | None = None,
     *,
+    read: Callable[[], Parsed] | None = None,
     repair: bool = False,
     boot_loader: bool = False,
 ) -> int:
@@ -47,16 +49,16 @@ def apply(
     with ``repair`` mend what leads to its disk, and with ``boot_loader`` install GRUB there. Without a
     source, do only those.
 
-    Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host. Raise ConfigError if
-    there is no system below ``root``, or its disk is to get a boot loader and cannot.
+    Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host; ``read``: see steps.
+    Raise ConfigError if there is no system below ``root``, or its disk is to get a boot loader and cannot.
     """
-    host = Host(root.resolve(), offline=True, debug=debug)
+    host = Host(os.path.realpath(root), offline=True, debug=debug)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     # Check first that the image's programs can be run: otherwise nothing is changed.
     host.run(("true",))
     ctx = context(host)
-    reports: Iterable[StepReport] = steps(ctx, source, chosen) if source else ()
+    reports: Iterable[StepReport] = steps(ctx, source, chosen, read=read) if source else ()
     if repair or boot_loader:
         reports = _with_disk(ctx, reports, repair=repair, boot_loader=boot_loader)
     return print_steps(reports)

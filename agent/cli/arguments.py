@@ -108,14 +108,17 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     get.add_argument("key", nargs="?", metavar="KEY", help="default: every key")
     apply = verbs.add_parser(
         "apply",
-        help="configure a mounted image without booting it",
+        help="configure an image without booting it",
         epilog="The document is trusted, the image is not: its programs are run by bubblewrap, without"
         " access to this machine. They may use CPU, memory and the image's disk; the kernel's driver reads"
         " its filesystem. See gandi-agent(1).",
     )
-    apply.add_argument("--root", required=True, type=Path, metavar="DIR", help="the mountpoint of the image")
+    where = apply.add_mutually_exclusive_group(required=True)
+    where.add_argument("--root", type=Path, metavar="DIR", help="the mountpoint of the image")
+    where.add_argument("--image", metavar="FILE", help="a raw image or a disk, which grows before that")
+    _disk_options(apply)
     apply.add_argument(
-        "--source", metavar="PATH", help="as for config validate; may be missing with the last two options"
+        "--source", metavar="PATH", help="as for config validate; not needed with --bootloader or --repair"
     )
     apply.add_argument("--stage", action="append", choices=stages, help="only the steps of this stage")
     apply.add_argument(
@@ -136,6 +139,16 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
     seed.add_argument("--sign", metavar="KEY", help="sign the document of a drive with this ssh key")
     seed.add_argument("-o", "--out", required=True, metavar="OUT")
     seed.add_argument("--size", type=int, default=512, metavar="MIB", help="size of a swap image (512)")
+
+
+def _disk_options(apply: ArgumentParser) -> None:
+    """Add the options of apply that change the disk of an image."""
+    options = apply.add_argument_group("with --image")
+    options.add_argument("--partition", metavar="N", help="the root filesystem: a number, or GROUP/VOLUME")
+    options.add_argument("--grow", choices=["auto", "none"], help="none: leave the sizes as they are (auto)")
+    options.add_argument(
+        "--swap", metavar="SIZE[:KIND]", help="add swap: 1G, 1G:file, 1G:partition; or none"
+    )
 
 
 def _image_verbs(verbs: _SubParsersAction[ArgumentParser]) -> None:

@@ -67,14 +67,16 @@ def _make(ctx: Context, swap: SwapFile, entry: str, *, is_begun: bool) -> None:
         raise
 
 
-def make(host: Host, swap: SwapFile, entry: str, *, is_begun: bool) -> None:
-    """Make the file and its entry, and swap to it; with ``is_begun``, replace what a cut has left.
+def make(host: Host, swap: SwapFile, entry: str, *, is_begun: bool, fstype: str = "") -> None:
+    """Make the file and its entry, and on the running system swap to it; with ``is_begun``, replace what a
+    cut has left. ``fstype``: the type of an image's filesystem, which has no mountinfo.
 
     Raise ConfigError for a filesystem without swap files, a size of nothing, and a file that is there.
     """
     if is_begun:
         host.remove(swap.path)
-    fstype, free = _filesystem(host, os.path.dirname(swap.path))
+    mounted, free = _filesystem(host, os.path.dirname(swap.path))
+    fstype = fstype or mounted
     if fstype not in _FILESYSTEMS:
         what = f"{swap.path}: on {fstype}, which has no simple swap files"
         raise ConfigError(what, hint=f"deliver a path on {' or '.join(_FILESYSTEMS)}")
@@ -83,7 +85,8 @@ def make(host: Host, swap: SwapFile, entry: str, *, is_begun: bool) -> None:
     _allocate(host, swap.path, size(swap, memory(host), free))
     host.run(("mkswap", swap.path), timeout=_MKSWAP_TIMEOUT)
     fstab.put(host, entry)
-    host.run(("swapon", swap.path))
+    if host.live:
+        host.run(("swapon", swap.path))
 
 
 def size(swap: SwapFile, memory: int, free: int) -> int:

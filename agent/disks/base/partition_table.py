@@ -25,7 +25,8 @@ _GPT_ENTRIES = 16384
 _GPT_MAGIC, _GPT_HEADER = b"EFI PART", 92
 #: Sectors that the 32-bit fields of an msdos table can count: 2 TiB with sectors of 512 bytes.
 _DOS_SECTORS = (1 << 32) - 1
-_KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
+#: The beginning of a command that changes one partition and nothing else.
+KEEP = ("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe=never", "--wipe-partitions=never")
 #: Partitions end at a multiple of this many bytes.
 _ALIGNED = 1 << 20
 #: The types of an extended partition, and the four entries of an msdos table: offset and bytes of the first.
@@ -101,9 +102,11 @@ def is_logical(table: Table, device: Device) -> bool:
     return table.kind is Kind.DOS and device.partition > 4
 
 
-def extend(host: Host, system: System, table: Table, disk: Disk, device: Device) -> None:
+def extend(
+    host: Host, system: System, table: Table, disk: Disk, device: Device, *, reserve: int = 0
+) -> None:
     """Grow the last partition to the end of the disk, in the table and in the kernel; before a logical one
-    the extended one that it lies in.
+    the extended one that it lies in. The table's ``limit`` is ``reserve`` bytes before the end.
 
     If it ends there already, this completes a table without a backup header (``backed``). Raise HostError
     if the partition is no larger in the kernel afterwards, or the backup header is still missing.
@@ -111,11 +114,13 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
     number, around = str(device.partition), table.extended
     if is_logical(table, device) and around and table.limit - around.end >= _ALIGNED:
         # The kernel has two sectors of it in any case: it need not know the new size.
-        argv, unit = (*_KEEP, "-N", str(around.number), disk.device.node), f"{disk.name}-extended"
-        system.write(host, unit_name("grow", unit), disk.device.node, argv, _size(table, disk, around.start))
-    argv = (*_KEEP, "-N", number, disk.device.node)
+        argv, unit = (*KEEP, "-N", str(around.number), disk.device.node), f"{disk.name}-extended"
+        system.write(
+            host, unit_name("grow", unit), disk.device.node, argv, _size(table, disk, around.start, reserve)
+        )
+    argv = (*KEEP, "-N", number, disk.device.node)
     system.write(
-        host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device.start)
+        host, unit_name("grow", disk.name), disk.device.node, argv, _size(table, disk, device.start, reserve)
     )
     host.run(("partx", "--update", "--nr", number, disk.device.node))
     # udev read the table when it was written: then table and kernel differed, so it found no entry for the
@@ -132,14 +137,14 @@ def extend(host: Host, system: System, table: Table, disk: Disk, device: Device)
         )
 
 
-def _size(table: Table, disk: Disk, start: int) -> str:
+def _size(table: Table, disk: Disk, start: int, reserve: int) -> str:
     """Return sfdisk's input for the new size of the partition that begins at ``start``, in bytes: for a GPT
     "the rest", as sfdisk knows where a GPT ends.
 
     For an msdos table, which counts in 32 bits, it is a number of sectors: there "the rest" wraps around on
     a disk of more than 2 TiB, to less than the partition had (sfdisk 2.38).
     """
-    if table.kind is Kind.GPT:
+    if table.kind is Kind.GPT and not reserve:
         return ", +"
     return f", {(table.limit // _ALIGNED * _ALIGNED - start) // disk.sector_size}"
 
@@ -155,7 +160,7 @@ def renew_guids(host: Host, system: System, disk: Disk) -> None:
     parts = (("--part-uuid", node, str(part.partition)) for part in disk.partitions)
     fresh = (*parts, ("--disk-id", node))
     for step, words in enumerate(fresh):
-        argv = (*_KEEP, *words, str(uuid4()).upper())
+        argv = (*KEEP, *words, str(uuid4()).upper())
         system.write(host, unit_name("guid", f"{disk.name}-{step}"), disk.device.node, argv)
     if not host.dry_run and read(host, disk).blank_guid:
         raise HostError(

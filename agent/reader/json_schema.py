@@ -42,6 +42,7 @@ _READERS: dict[Callable[[object], Any], dict[str, Any]] = {
     values.owner: _TEXT,
     fields.password: _TEXT,
     values.path: {"type": "string", "pattern": "^/"},
+    values.size: {"type": ["integer", "string"], "pattern": "^(auto|[0-9.]+ ?[BKMGT]?(i?B)?)$"},
     values.console: {"type": "string", "pattern": values.CONSOLE},
     values.program_name: {"type": "string", "pattern": values.PROGRAM_NAME},
     fields.text: _TEXT,

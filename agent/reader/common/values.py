@@ -18,6 +18,8 @@ _HOST = r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1
 _LOCALE = r"[A-Za-z][A-Za-z0-9_-]{0,30}(?:\.[A-Za-z0-9-]{1,20})?(?:@[A-Za-z0-9]{1,20})?"
 #: Names of serial terminals: ttyS0, ttyAMA0, ttysclp0, hvc0. They become names of units.
 CONSOLE = "^(tty[A-Za-z]{1,8}|hvc|xvc|hvsi)[0-9]{1,3}$"
+_SIZE = re.compile(r"([0-9]{1,15})(\.[0-9]{1,9})?[ \t]*([BKMGT]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +224,16 @@ def proxy_url(value: object) -> str:
             "not a proxy's URL; write for example http://192.0.2.1:3128, other characters as %XX"
         )
     return written
+
+
+def size(written: object) -> int | None:
+    """Return bytes, also of a number with a unit (``2G``); None for ``auto``, "" or null."""
+    if written is None or (isinstance(written, str) and written.strip(WHITE).lower() in ("", "auto")):
+        return None
+    if isinstance(written, bool) or not (found := _SIZE.fullmatch(word(written).strip(WHITE))):
+        raise ValueError("not a size; write bytes, a number with a unit (2G), or auto")
+    unit = _UNITS[found[3].upper()]
+    count = int(found[1]) * unit + int(float(found[2] or 0) * unit)
+    if count > 1 << 50:
+        raise ValueError("larger than any disk; write fewer bytes")
+    return count

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from agent.config.model import File, User
 from agent.config.nics import Bond, Kind, Nic, Route
-from agent.config.system import Apt, Archive, System
+from agent.config.system import Apt, Archive, SwapFile, System
 from agent.lib.records import dataclass, replace
 from agent.lib.records import fields as fields_of
 from agent.reader.common import fields, network_fields, values
@@ -162,7 +162,18 @@ class AptSpec:
     proxy: str = value(values.proxy_url, "")
 
 
-for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec, ArchiveSpec):
+@dataclass(frozen=True, slots=True)
+class SwapSpec:
+    """A file to swap to. Sizes are in bytes, or with a unit (2G). Without ``size`` it depends on the memory;
+    with 0 there is no file.
+    """
+
+    size: int | None = value(values.size, None, exact=True)
+    path: str = value(values.path, "/swap.img", exact=True)
+    maxsize: int | None = value(values.size, None, exact=True)
+
+
+for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec, ArchiveSpec, SwapSpec):
     unused(_item)
 unused(AptSpec, section=True)
 
@@ -189,6 +200,7 @@ class Document:
     files: list[FileSpec | None] | None = parts(FileSpec)
     metadata: dict[str, str] | None = named(values.word)
     consoles: list[str | None] | None = parts(values.console)
+    swap: SwapSpec | None = part(SwapSpec)
 
 
 def parse_files(files: Mapping[str, bytes]) -> Reading:
@@ -316,7 +328,10 @@ def _system(document: Document, draft: Draft) -> System | None:
     if len(consoles) > _CONSOLES:
         what = f"more than {_CONSOLES}: the others are left out"
         draft.add_problem("consoles", what, "deliver fewer")
-    made = System(locale=document.locale, apt=_apt(document.apt), consoles=consoles[:_CONSOLES])
+    swap = document.swap
+    file = SwapFile(swap.path, swap.size, swap.maxsize or 0) if swap and swap.size != 0 else None
+    apt = _apt(document.apt)
+    made = System(locale=document.locale, apt=apt, consoles=consoles[:_CONSOLES], swap=file)
     return made if made != System() else None
 
 

@@ -94,9 +94,9 @@ class Swap:
     """``swap``."""
 
     #: As in cloud-init, there is no swap file without a size.
-    size: int | None = value(written_as.size, exact=True)
+    size: int | None = value(values.size, exact=True)
     filename: str = value(values.path, "/swap.img", exact=True)
-    maxsize: int | None = value(written_as.size, None, exact=True)
+    maxsize: int | None = value(values.size, None, exact=True)
 
 
 @dataclass(frozen=True, slots=True)

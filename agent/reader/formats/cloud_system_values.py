@@ -21,8 +21,6 @@ _CERTIFICATE = re.compile(
 )
 _ARMOR = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 _SOURCE = re.compile(r"deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?[^ \t\n\[]+[ \t]+[^ \t\n]+[^\n]*")
-_SIZE = re.compile(r"([0-9]{1,15})(\.[0-9]{1,9})?[ \t]*([BKMGT]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
-_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: Names of mounts() for which cloud-init asks a metadata service.
 _ALIASES = re.compile(r"(?:ephemeral|ebs|root|swap|ami)[0-9]*(?:\.[0-9]+)?")
 #: Names of disks and partitions without /dev/.
@@ -253,19 +251,6 @@ def _checked(found: tuple[str | None, ...]) -> tuple[str | None, ...]:
     if any(one is not None and one not in ("0", "1", "2") for one in found[2:]):
         raise ValueError("the last two fields are not numbers; write 0, 1 or 2")
     return found
-
-
-def size(written: object) -> int | None:
-    """Return bytes, also of a number with a unit (``2G``); None for ``auto``, "" or null."""
-    if written is None or (isinstance(written, str) and written.strip(WHITE).lower() in ("", "auto")):
-        return None
-    if isinstance(written, bool) or not (found := _SIZE.fullmatch(values.word(written).strip(WHITE))):
-        raise ValueError("not a size; write bytes, a number with a unit (2G), or auto")
-    unit = _UNITS[found[3].upper()]
-    count = int(found[1]) * unit + int(float(found[2] or 0) * unit)
-    if count > 1 << 50:
-        raise ValueError("larger than any disk; write fewer bytes")
-    return count
 
 
 def delay(written: object) -> int:

@@ -188,6 +188,7 @@ NATIVE: dict[str, Any] = {
     "files": [{"path": "/etc/motd", "content": "hello\n", "mode": "0640", "group": "adm"}],
     "metadata": {"zone": "par1", "size": 3},
     "consoles": ["ttyS0", "hvc0"],
+    "swap": {"size": "1G", "path": "/var/swap", "maxsize": 1 << 29},
 }
 
 

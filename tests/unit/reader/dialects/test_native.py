@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.model import File, InstanceConfig, Script, User, dump, load
 from agent.config.nics import Bond, Kind, Route
-from agent.config.system import Apt, Archive, System
+from agent.config.system import Apt, Archive, SwapFile, System
 from agent.reader import json_schema
 from agent.reader.common.problem import Problem
 from agent.reader.dialects import native
@@ -33,7 +33,7 @@ def test_the_whole_document() -> None:
     assert (config.hostname, config.timezone) == ("vm1.example.org", "Etc/UTC")
     assert (config.nameservers, config.search) == (("192.0.2.53",), ("example.org",))
     assert config.metadata == (("size", "3"), ("zone", "par1"))
-    assert config.system == System(consoles=("ttyS0", "hvc0"))
+    assert config.system == System(consoles=("ttyS0", "hvc0"), swap=SwapFile("/var/swap", 1 << 30, 1 << 29))
     assert not config.partial
     first, one, two, bond, vlan, bridge = config.nics
     assert (first.mac, first.addresses) == (drives.MAC, ("203.0.113.10/32",))
@@ -173,7 +173,9 @@ def test_a_plain_password_of_two_lines() -> None:
 def test_the_locale_and_the_sources_of_packages() -> None:
     archive = {"uri": "https://192.0.2.3/debian/", "security": "", "suite": "trixie"}
     proxy = "http://me:s%40cret@192.0.2.2:3128"
-    config, problems = read(consoles=[], locale="fr_FR.UTF-8", apt={"archive": archive, "proxy": proxy})
+    config, problems = read(
+        consoles=[], swap=None, locale="fr_FR.UTF-8", apt={"archive": archive, "proxy": proxy}
+    )
     assert not problems
     assert config.system == System(
         locale="fr_FR.UTF-8",
@@ -184,7 +186,7 @@ def test_the_locale_and_the_sources_of_packages() -> None:
     )
     assert load(dump(config)) == config
     for nothing in ({}, {"proxy": ""}, None):
-        assert read(consoles=[], apt=nothing)[0].system is None
+        assert read(consoles=[], swap=None, apt=nothing)[0].system is None
 
 
 PROXIES = Apt(proxies=(("http", "http://192.0.2.9"), ("https", "http://192.0.2.9")))
@@ -213,8 +215,30 @@ def test_a_wrong_source_costs_itself(apt: dict[str, Any], path: str, said: str) 
     assert config.system.apt == (PROXIES if "archive" in apt else None)
 
 
+@pytest.mark.parametrize(
+    ("written", "swap"),
+    [
+        ({}, SwapFile("/swap.img")),
+        ({"size": "auto", "maxsize": "2G"}, SwapFile("/swap.img", None, 2 << 30)),
+        ({"size": 1 << 20}, SwapFile("/swap.img", 1 << 20)),
+        ({"size": 0}, None),
+    ],
+)
+def test_a_swap_file(written: dict[str, object], swap: SwapFile | None) -> None:
+    config, problems = read(swap=written, consoles=[])
+    assert config.system == (System(swap=swap) if swap else None)
+    assert not problems
+
+
+@pytest.mark.parametrize("wrong", [{"size": "much"}, {"path": "swap"}, {"device": "/dev/vdb"}])
+def test_a_swap_file_of_which_a_part_is_wrong_is_left_out(wrong: dict[str, object]) -> None:
+    config, problems = read(swap={"size": "1G"} | wrong, consoles=[])
+    assert config.system is None
+    assert [problem.path for problem in problems] == [f"swap.{next(iter(wrong))}"]
+
+
 def test_consoles_are_named_once_and_bounded() -> None:
-    config, problems = read(consoles=["/dev/ttyS0", "ttyS0", *(f"ttyS{n}" for n in range(20))])
+    config, problems = read(consoles=["/dev/ttyS0", "ttyS0", *(f"ttyS{n}" for n in range(20))], swap=None)
     assert config.system == System(consoles=tuple(f"ttyS{n}" for n in range(16)))
     assert [problem.path for problem in problems] == ["consoles"]
 

@@ -130,7 +130,7 @@ def _on(host: Host, opened: Image, disk: Disk, root: Root, work: _Work) -> int:
     with roots.node(host, root) as node:
         if grows:
             worst |= _print("filesystem", lambda: growing.content(host, node, root, is_mounted=False))
-        work.guard.note(node)
+        work.guard.note(host, node)
         try:
             with mounting.mounted(host, node, root.fstype):
                 return worst | _inside(host, node, root, work, entry)

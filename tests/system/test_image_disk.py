@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,13 @@ from tests.system.imagedisks import (
     size_of,
     with_volumes,
 )
+from tests.vm.campaign import dice
 
 pytestmark = pytest.mark.usefixtures("own_mounts")
+
+
+#: Kills at a random moment.
+ROUNDS = 8
 
 
 def is_configured(at: Path) -> None:
@@ -235,6 +241,33 @@ def test_a_kill_leaves_nothing_attached_or_mounted(tmp_path: Path, by: signal.Si
     with opened(image, 2) as at:
         (at / "usr/bin/true").write_text("#!/bin/sh\n")
     apply(image)
+
+
+def test_killed_at_any_moment_the_next_run_completes_it(tmp_path: Path) -> None:
+    """Also while bubblewrap prepares a program: then its child would wait without end."""
+    chance, whole = dice("image kills"), made(tmp_path, "logical", "ext4")
+    for _ in range(ROUNDS):
+        image = tmp_path / "killed.raw"
+        sh("cp", "--sparse=always", str(whole), str(image))
+        process = subprocess.Popen(
+            command(image, "--swap=64M:partition"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(DOCUMENT).encode())
+        process.stdin.close()
+        time.sleep(chance.uniform(0.1, 0.7))
+        process.send_signal(chance.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        process.wait(30)
+        wait_until(partial(is_free, image))
+        apply(image, "--swap=64M:partition")
+        with opened(image, 5) as at:
+            is_configured(at)
+            assert len(fstab_of(at)) == 1
+            assert size_of(at) > LARGE - 210 * MIB
+
+
+def is_free(image: Path) -> bool:
+    return not is_attached(image)
 
 
 def wait_until(condition: object, seconds: float = 30) -> None:

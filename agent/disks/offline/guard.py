@@ -9,14 +9,21 @@ their end.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import signal
 import time
 
+from agent.block import storage
+from agent.disks.offline.mounting import PLACE
+from agent.host.host import Host
+from agent.host.sysfs import attribute
 from agent.lib.text import number
 
 #: Seconds in which all of them must be gone, and between two looks.
 _TIMEOUT, _POLL = 10.0, 0.05
+_DETACH = 2  # MNT_DETACH of linux/fs.h: the mount ends for all, and its device with the last user
 #: Most bytes of a process's mountinfo that are read.
 _LIMIT = 1 << 22
 
@@ -38,12 +45,14 @@ class Guard:
                 os._exit(0)
         os.close(reading)
 
-    def note(self, node: str) -> None:
-        """Name a filesystem that is to be mounted."""
-        os.write(self._writing, node.encode() + b"\n")
+    def note(self, host: Host, node: str) -> None:
+        """Name a loop device, or a partition of one, that is to be mounted."""
+        disk = storage.whole_disk(host, node.removeprefix("/dev/"))
+        number = attribute(host, f"{storage.BLOCK}/{disk}/diskseq")
+        os.write(self._writing, f"{node} {disk} {number}\n".encode())
 
     def end(self) -> None:
-        """Have it end what still has these filesystems mounted, except this process."""
+        """Have it end what still has that device mounted, except this process."""
         if self._process:
             os.close(self._writing)
             os.waitpid(self._process, 0)
@@ -51,27 +60,47 @@ class Guard:
 
 
 def _watch(reading: int, first: int) -> None:
-    """Wait until the process ``first`` closes the pipe, or has ended; then kill what else has a filesystem
-    mounted that it has named.
+    """Wait until the process ``first`` closes the pipe, or has ended; then kill what else has the device
+    mounted that it has named, until nothing has.
+
+    Processes are no proof that nothing has: one may be born while they are listed. The kernel is asked.
     """
     said = b""
     while chunk := os.read(reading, 4096):
         said += chunk
-    nodes = tuple(b" %s " % node for node in said.split(b"\n")[:-1])
-    end = time.monotonic() + _TIMEOUT
-    while nodes and (found := _having(nodes, first)) and time.monotonic() < end:
-        for process in found:
+    host, end = Host(), time.monotonic() + _TIMEOUT
+    for node, disk, sequence in (line.split(" ") for line in said.decode().split("\n")[:-1]):
+        mounted = f" {node} ".encode()
+        if mounted in _mountinfo(os.getpid()):
+            # This process has the namespace of the other one, which was killed.
+            ctypes.CDLL(None).umount2(os.fsencode(PLACE), _DETACH)
+        # The loop device may be another program's by now: it has another number then.
+        while (
+            _is_mounted(node)
+            and attribute(host, f"{storage.BLOCK}/{disk}/diskseq") == sequence
+            and time.monotonic() < end
+        ):
+            _kill(mounted, first)
+            time.sleep(_POLL)
+
+
+def _is_mounted(node: str) -> bool:
+    """Return whether a device is mounted, in whatever namespace."""
+    try:
+        os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _kill(mounted: bytes, first: int) -> None:
+    """Kill the other processes that have the mount. Those are started by the first one: its namespace is
+    private.
+    """
+    for process in {number(name) for name in os.listdir("/proc")} - {None, os.getpid(), first}:
+        if process and mounted in _mountinfo(process):
             with contextlib.suppress(ProcessLookupError):  # it has ended
                 os.kill(process, signal.SIGKILL)
-        time.sleep(_POLL)
-
-
-def _having(nodes: tuple[bytes, ...], first: int) -> list[int]:
-    """Return the other processes with such a mount in their namespace. No process has it but those that the
-    first one has started: its namespace is private.
-    """
-    others = {number(name) for name in os.listdir("/proc")} - {None, os.getpid(), first}
-    return [process for process in others if process and any(n in _mountinfo(process) for n in nodes)]
 
 
 def _mountinfo(process: int) -> bytes:

@@ -69,10 +69,10 @@ def test_a_closed_stream_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_errors_are_named_harmlessly(
     odd: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **_named: object) -> int:
         raise ConfigError(f"{odd}: refused", hint=f"not {odd}")
 
-    def break_down(*_: object) -> int:
+    def break_down(*_: object, **_named: object) -> int:
         raise ValueError(odd)
 
     words = ["apply", "--root", "/nowhere", "--source", "x"]

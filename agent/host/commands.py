@@ -34,6 +34,8 @@ _OUTPUT, _IMAGE_OUTPUT = 64 << 20, 1 << 20
 _PIPE = 1 << 16
 #: Most bytes of bwrap's status: two short lines.
 _STATUS = 1 << 16
+#: Descriptors that a process may have, unless its limit was raised.
+_DESCRIPTORS = 1024
 #: Killed processes that have not ended yet, such as one that waits for a disk.
 _unreaped = set[int]()
 _IMAGE_EXEC = os.path.join(os.path.dirname(os.path.dirname(__file__)), "image-exec")
@@ -227,10 +229,14 @@ def _keep_inherited() -> None:
     """Keep from commands what this process was started with, such as a lock of the shell's. Once: what it
     opens itself, Python opens so.
     """
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):  # of the list itself, and closed
-                fcntl.fcntl(int(name), fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    try:
+        numbers = [int(name) for name in os.listdir("/proc/self/fd")]
+    except FileNotFoundError:  # within an image, where image-exec mounts no /proc
+        numbers = list(range(_DESCRIPTORS))
+    for number in numbers:
+        if number > 2:
+            with contextlib.suppress(OSError):  # that of the list itself, and unused numbers
+                fcntl.fcntl(number, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
 
 
 def _not_run(program: str, root: str, errors: str) -> HostError:

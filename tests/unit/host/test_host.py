@@ -170,8 +170,13 @@ def test_what_a_command_leaves_behind_may_go_on_writing(tmp_path: Path) -> None:
     assert processes.wait_for_exit(int((tmp_path / "left").read_text()), 20), "ended by its closed pipe"
 
 
-def test_a_command_has_no_descriptor_that_this_process_was_started_with(tmp_path: Path) -> None:
-    program = "from agent.host.host import Host; print(Host().run(['ls', '/proc/self/fd']).stdout.split())"
+@pytest.mark.parametrize("listing", ["os.listdir", "lambda _: os.open('/nowhere', 0)"])
+def test_a_command_has_no_descriptor_that_this_process_was_started_with(
+    tmp_path: Path, listing: str
+) -> None:
+    """Also where there is no /proc: in a program of an image."""
+    program = f"import os; os.listdir = {listing}; from agent.host.host import Host; "
+    program += "print(Host().run(['ls', '/proc/self/fd']).stdout.split())"
     with (tmp_path / "lock").open("w") as lock:
         argv, kept = (sys.executable, "-c", program), (lock.fileno(),)
         done = subprocess.run(argv, pass_fds=kept, capture_output=True, text=True, check=True)

@@ -78,7 +78,7 @@ def test_without_a_label_the_device_gives_the_name(
     options = next(
         line.split(" ")[5]
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if disk.node in line
+        if disk.node in line.split(" ")
     )
     assert {"rw", "nosuid", "nodev", "noatime"} <= set(options.split(","))
 

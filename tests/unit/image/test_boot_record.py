@@ -120,6 +120,8 @@ def test_both_images_are_written_and_all_else_stays(tmp_path: Path, table: str) 
         (BOOT, bytes(len(CORE)), "core.img: not an image"),
         (BOOT, CORE * 40, "1024 sectors are free for GRUB, and it needs 2384"),
     ],
+    # pytest puts the name of a test into the environment of the programs, which has a limit.
+    ids=["no record", "no signature", "no core", "empty core", "too large"],
 )
 def test_what_is_no_image_or_does_not_fit_leaves_the_disk(
     tmp_path: Path, boot: bytes, core: bytes, said: str

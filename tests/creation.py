@@ -82,8 +82,8 @@ def instance(spec: ImageSpec, folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _wait_until_detached(disk: Path) -> None:
     """Wait for the end of the disk's loop device, at most 10 seconds: the mount namespace of a program of
-    the instance, which has a copy of the mount, goes a moment after the program. Opened again before that,
-    the disk would lack what was written last.
+    the instance goes a moment after the program. Opened again before that, the disk would lack what was
+    written last.
     """
     deadline = time.monotonic() + 10
     while run(["losetup", "--noheadings", "--output", "NAME", "--associated", disk]):

@@ -39,6 +39,18 @@ def _root() -> None:
         pytest.fail("tests/system needs root; run as root: make test-system")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_mounts(_root: None) -> None:
+    """Give the tests of this process a mount namespace with shared mounts, as PID 1 makes them: a namespace
+    that the tests of another process make at the same time has no copy of these, which would keep a disk in
+    use.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(_CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    sh("mount", "--make-rprivate", "/")
+    sh("mount", "--make-rshared", "/")
+
+
 @pytest.fixture
 def own_network() -> Iterator[None]:
     """A network namespace for this test and its processes; os.setns is missing in the oldest supported
@@ -49,20 +61,6 @@ def own_network() -> Iterator[None]:
         assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         yield
         assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
-
-
-@pytest.fixture(scope="module")
-def own_mounts() -> Iterator[None]:
-    """A mount namespace for this module and its processes: namespaces that other programs make at the same
-    time then get no copy of its mounts, which would keep its disks in use.
-    """
-    libc, here = ctypes.CDLL(None, use_errno=True), os.getcwd()
-    with open("/proc/self/ns/mnt") as before:
-        assert libc.unshare(_CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-        sh("mount", "--make-rprivate", "/")
-        yield
-        assert libc.setns(before.fileno(), _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-    os.chdir(here)
 
 
 @pytest.fixture

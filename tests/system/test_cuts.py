@@ -247,14 +247,14 @@ def is_whole(machine: Machine, names: Iterable[str]) -> None:
 
 
 @pytest.fixture
-def folder(own_mounts: None, tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory: a cut depends on the logged flushes, not on the build host's disk."""
     with powercut.mounted(tmp_path / "memory", "-t", "tmpfs", "tmpfs") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def tree(own_mounts: None) -> Iterator[Path]:
+def tree() -> Iterator[Path]:
     """A system with the package, as in a finished image."""
     with merged(ImageSpec()) as made:
         install_debs(made, (newest_deb(),))

@@ -34,9 +34,6 @@ from tests.system.imagedisks import (
 )
 from tests.vm.campaign import dice
 
-pytestmark = pytest.mark.usefixtures("own_mounts")
-
-
 #: Kills at a random moment.
 ROUNDS = 8
 

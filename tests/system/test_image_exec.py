@@ -8,11 +8,13 @@ import json
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +255,26 @@ def test_one_that_does_not_end_is_killed_although_it_may_outlive_its_parent(host
 def test_nothing_of_it_runs_when_it_has_ended(host: Host) -> None:
     host.run(("sh", "-c", "setsid sleep 4712 </dev/null >/dev/null 2>&1 & :"))
     assert processes("4712") == []
+
+
+def test_a_disk_that_is_unmounted_in_the_meantime_is_free(host: Host, tmp_path: Path) -> None:
+    disk = LoopDisk.make(tmp_path / "other.img", 8 << 20)
+    run(["mkfs.ext4", "-q", disk.node])
+    (tmp_path / "other").mkdir()
+    run(["mount", disk.node, tmp_path / "other"])
+    started = Path(host.root) / "started"
+    os.mkfifo(started)
+    program = ("sh", "-c", "echo >/started; exec sleep 4713")
+    with ThreadPoolExecutor() as pool, contextlib.ExitStack() as stack:
+        running = pool.submit(host.run, program, check=False, timeout=60)
+        stack.callback(disk.detach)
+        started.read_text()  # It has all its mounts.
+        run(["umount", tmp_path / "other"])
+        claimed = os.open(disk.node, os.O_RDONLY | os.O_EXCL)
+        os.close(claimed)
+        for pid in processes("sleep\0004713"):
+            os.kill(int(pid), signal.SIGKILL)
+        assert running.result().returncode != 0
 
 
 def test_what_it_says_is_bounded(host: Host) -> None:

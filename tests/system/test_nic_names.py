@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,9 +30,11 @@ def _macs(*names: str) -> list[str]:
 
 
 @pytest.fixture
-def sysfs(own_network: None, own_mounts: None) -> None:
+def sysfs(own_network: None) -> Iterator[None]:
     """The sysfs of the namespace: that of the host has no flags of its NICs."""
     subprocess.run(["mount", "-t", "sysfs", "-o", "ro", "sysfs", "/sys"], check=True, timeout=10)
+    yield
+    subprocess.run(["umount", "/sys"], check=True, timeout=10)
 
 
 def _rename(names: dict[Interface, str]) -> tuple[link_files.Renamed, list[Item]]:

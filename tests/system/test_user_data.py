@@ -24,8 +24,6 @@ from agent.steps import boot, script
 from agent.systemd import libsystemd, units
 from tests.system.disks import sh
 
-pytestmark = pytest.mark.usefixtures("own_mounts")
-
 _LOG = "root/log"
 _MESSAGE = """\
 Content-Type: multipart/mixed; boundary="b1"

@@ -29,14 +29,16 @@ _MORE = {"xfs": ",nouuid"}
 
 
 def leave_shared_mounts(host: Host) -> None:
-    """Give this process a mount namespace of its own. Raise HostError if it may not have one."""
+    """Give this process a mount namespace of its own, in which what the machine unmounts is unmounted, too:
+    a copy would keep its disk in use. Raise HostError if it may not have one.
+    """
     library = ctypes.CDLL(None, use_errno=True)
     if library.unshare(_NEW_MOUNTS):
         raise HostError(
             f"no mount namespace: {os.strerror(ctypes.get_errno())}",
             hint="work where root may make namespaces and mounts: not in a container",
         )
-    host.run(("mount", "--make-rprivate", "/"))
+    host.run(("mount", "--make-rslave", "/"))
 
 
 @contextlib.contextmanager

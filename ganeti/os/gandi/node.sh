@@ -36,9 +36,9 @@ by_variables() {
 }
 
 # Start the script again in a mount namespace of its own: however it ends, also by a kill, the disk is mounted nowhere
-# then, and its loop device is gone.
+# then, and its loop device is gone. What the node unmounts in the meantime, another instance's disk, is unmounted here, too.
 alone() {
-	[ -n "${GANDI_ALONE:-}" ] || exec env GANDI_ALONE=1 unshare --mount -- "$0" "$@"
+	[ -n "${GANDI_ALONE:-}" ] || exec env GANDI_ALONE=1 unshare --mount --propagation slave -- "$0" "$@"
 }
 
 check_names() {

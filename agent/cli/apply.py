@@ -16,8 +16,9 @@ from agent.context import Medium, attempt, context
 from agent.host import terminal
 from agent.host.host import Host
 from agent.image import delivery
+from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.report import Outcome, changed
+from agent.report import Outcome, changed, unchanged
 from agent.sources import TRUSTED_KEYS, FoundMedium, needs_signature
 from agent.state import settled
 from agent.steps import source as source_step
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.reader.client import Parsed
     from agent.report import Item, StepReport
+
+#: How the system uses SELinux (selinux(8)), and the request to label all files at the next boot.
+_SELINUX, _RELABEL = "/etc/selinux/config", "/.autorelabel"
 
 
 def apply(
@@ -120,6 +124,8 @@ def steps(
         yield attempt(ctx, "first boot", lambda: remove_host_identity(ctx.host, ctx.config))
     else:
         yield attempt(ctx, "identity", identity)
+    if assignments.value(ctx.host.read(_SELINUX) or "", "SELINUX") in ("enforcing", "permissive"):
+        yield attempt(ctx, "SELinux", lambda: _have_labelled(ctx.host))
 
 
 def _apply_source(ctx: Context, source: str, read: Callable[[], Parsed] | None) -> Iterator[Item]:
@@ -138,6 +144,12 @@ def remove_host_identity(host: Host, config: InstanceConfig | None) -> Iterator[
     """Remove host keys and machine-id, which no two machines may share: the first boot makes new ones."""
     yield renew_host_keys(host, config)
     yield from clean.machine_id(host)
+
+
+def _have_labelled(host: Host) -> Iterator[Item]:
+    """Have the next boot label the files: only the image's own policy has the labels."""
+    is_new = host.write(_RELABEL, "")
+    yield (changed if is_new else unchanged)(_RELABEL, "the next boot labels the files")
 
 
 def renew_host_keys(host: Host, config: InstanceConfig | None) -> Item:

@@ -101,7 +101,10 @@ def replace(
     temporary file is left.
     """
     with temporary_name(place) as temporary:
-        with open(os.open(temporary, _NEW, 0o600, dir_fd=place.folder), "wb") as file:
+        with (
+            place.labelled(stat.S_IFREG),
+            open(os.open(temporary, _NEW, 0o600, dir_fd=place.folder), "wb") as file,
+        ):
             for chunk in chunks:
                 file.write(chunk)
             if can_chown():
@@ -118,7 +121,8 @@ def replace(
 def link(place: Place, target: str) -> None:
     """Put a symbolic link under the place's name; it replaces a file or link there. Raise OSError."""
     with temporary_name(place) as temporary:
-        os.symlink(target, temporary, dir_fd=place.folder)
+        with place.labelled(stat.S_IFLNK):
+            os.symlink(target, temporary, dir_fd=place.folder)
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
 
 

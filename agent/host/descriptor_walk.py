@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import stat
+from functools import cache
 
 from agent.host.chroot_path import LINKS_FOLLOWED, parts
 from agent.lib.errors import HostError
@@ -75,8 +76,20 @@ class Place:
         """Make a folder with that mode, whatever the umask, and that owner (None: this process's). Until it
         has both, no other user has access. Raise OSError.
         """
-        os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
+        with self.labelled(stat.S_IFDIR):
+            os.mkdir(self.name, mode if owner in (None, (0, 0)) else 0o700, dir_fd=self.folder)
         self.set_mode_and_owner(mode, owner)
+
+    def labelled(self, kind: int, name: str = "") -> contextlib.AbstractContextManager[None]:
+        """Give what this thread makes within the block the label that SELinux has for the name, or for
+        another ``name`` in the folder, as a file of the type ``kind``; nothing where SELinux is not enabled,
+        and in an image. Raise OSError.
+        """
+        if self.root != "/" or not _has_selinux():
+            return contextlib.nullcontext()
+        from agent.host import selinux
+
+        return selinux.labelled_as(f"{self.folder_path.rstrip('/')}/{name or self.name}", kind)
 
     def set_mode_and_owner(self, mode: int, owner: tuple[int, int] | None) -> None:
         """Set the owner (None: keep it) and mode of an existing folder. Raise OSError, also for a link."""
@@ -131,7 +144,8 @@ class Place:
             if not make:
                 raise
             try:
-                os.mkdir(name, 0o755, dir_fd=self.folder)
+                with self.labelled(stat.S_IFDIR, name):
+                    os.mkdir(name, 0o755, dir_fd=self.folder)
             except FileExistsError:
                 return self.enter(name, make=False)
             with self._readable(name) as made:
@@ -228,6 +242,12 @@ def _target(place: Place, link: str) -> str:
         if error.errno == errno.EINVAL:  # no link
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from error
         raise
+
+
+@cache
+def _has_selinux() -> bool:
+    """Return whether the kernel has a policy of SELinux (/sys/fs/selinux has more than its folder then)."""
+    return os.path.exists("/sys/fs/selinux/enforce")
 
 
 def _roots(info: os.stat_result, others: int) -> bool:

@@ -74,7 +74,7 @@ def _inside(
         _own(place.folder, home, owner)
         for part in parts[:-1]:
             if make:
-                with contextlib.suppress(FileExistsError):
+                with contextlib.suppress(FileExistsError), place.labelled(stat.S_IFDIR, part):
                     os.mkdir(part, 0o700, dir_fd=place.folder)
             if not place.enter(part, make=False):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

@@ -4,21 +4,14 @@ disabled; sshd from a client; keys and ids of copied machines.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from pathlib import Path
 
-from tests.vm import sample
+from tests.vm import login, sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import delivered_again
 from tests.vm.rig import Image, Machine, State, booted
 from tests.vm.sshfiles import too_deep
 
-PASSWORD = "hunter22"
-HASH = (
-    "$6$Zq1vN3xTabcd$TS5.OPsPaPXmNZkMf58DzwcoGgvowtX2Mwf1rtPJUtO8gsQbSCVAQE5Iz9lGjhU7WGqe1otNjaxWyAMmKChmT0"
-)
 #: Paths that the stage writes on this image.
 WRITTEN = (
     "/etc/crontab",
@@ -110,61 +103,22 @@ def _jobs(vm: Machine) -> list[str]:
 # -- ssh -----------------------------------------------------------------------------------
 
 
-def _key(folder: Path) -> Path:
-    key = folder / "key"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    return key
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-    return port
-
-
-def _ssh(port: int, user: str, key: Path, *, password: bool = False) -> subprocess.CompletedProcess[str]:
-    """Log in from the host, by key or by typing the password."""
-    asker = key.with_name("askpass")
-    asker.write_text(f"#!/bin/sh\necho {PASSWORD}\n")
-    asker.chmod(0o755)
-    methods = "password,keyboard-interactive" if password else "publickey"
-    argv = ["ssh", "-F", "none", "-p", str(port), "-l", user, "-o", f"PreferredAuthentications={methods}"]
-    argv += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
-    argv += [
-        "-o",
-        "NumberOfPasswordPrompts=1",
-        *([] if password else ["-i", str(key)]),
-        "127.0.0.1",
-        "id -un",
-    ]
-    asking = {"SSH_ASKPASS": str(asker), "SSH_ASKPASS_REQUIRE": "force"}
-    return subprocess.run(
-        argv,
-        env=os.environ | asking,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def _ssh_as_promised(vm: Machine, folder: Path) -> None:
     """Log in with a key and with a password, through a port of the host."""
-    key, port = _key(folder), _free_port()
-    config = sample.changed(password=HASH, ssh_key=key.with_suffix(".pub").read_text())
+    key = login.make_key(folder)
+    config = sample.changed(password=login.HASH, ssh_key=key.with_suffix(".pub").read_text())
     delivered_again(vm, sample.swap_disk(folder, config))
-    vm.qmp.human(f"hostfwd_add net0-net tcp:127.0.0.1:{port}-203.0.113.10:22")
+    port = login.forward(vm, "203.0.113.10")
     assert vm.read_file(WRITTEN[1]).decode().splitlines()[1:] == [
         "PermitEmptyPasswords no",
         "PermitRootLogin prohibit-password",
     ]
     for user in ("root", "admin1"):
-        done = _ssh(port, user, key)
+        done = login.ssh(port, user, key)
         assert done.stdout.strip() == user, done.stderr
-    assert _ssh(port, "admin1", key, password=True).stdout.strip() == "admin1", "the password is right"
-    refused = _ssh(port, "root", key, password=True)
+    done = login.ssh(port, "admin1", key, password=login.PASSWORD)
+    assert done.stdout.strip() == "admin1", "the password is right"
+    refused = login.ssh(port, "root", key, password=login.PASSWORD)
     assert refused.returncode == 255
     assert "Permission denied" in refused.stderr
 

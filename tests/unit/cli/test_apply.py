@@ -193,3 +193,16 @@ def test_wrong_usage_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         main(["apply", "--source", "-"])
     assert caught.value.code == 2
     assert "--root" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_labelled"), [("enforcing", True), ("permissive", True), ("disabled", False)]
+)
+def test_an_image_with_selinux_is_labelled_at_its_first_boot(
+    image: Context, medium: str, mode: str, is_labelled: bool
+) -> None:
+    image.host.write("/etc/selinux/config", f"# SELINUX=x\nSELINUX={mode}\nSELINUXTYPE=default\n")
+    made = outcomes(image, medium).get("SELinux")
+    assert (made, image.host.exists("/.autorelabel")) == (
+        (None, False) if mode == "disabled" else ("changed", True)
+    )

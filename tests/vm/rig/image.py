@@ -112,6 +112,7 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         for line in spec.commands:
             chroot(tree, ["sh", "-ec", line])
         settle(tree, spec)
+        _label(tree)
         IMAGES.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=IMAGES))
         try:
@@ -162,6 +163,13 @@ def settle(tree: Path, spec: ImageSpec) -> None:
     for mark in (tree / "etc/.updated", tree / "var/.updated"):
         mark.touch()
         os.utime(mark, (updated, updated))
+
+
+def _label(tree: Path) -> None:
+    """Label the files for SELinux, where the tree has a policy: as an image for it is made."""
+    for labels in tree.glob("etc/selinux/*/contexts/files/file_contexts"):
+        apart = ("-e", "/proc", "-e", "/sys", "-e", "/dev")
+        chroot(tree, ["setfiles", "-F", *apart, str(Path("/", labels.relative_to(tree))), "/"])
 
 
 def _add(tree: Path, path: str, content: bytes, mode: int) -> None:

@@ -185,6 +185,10 @@ def _apply(host: Host, chosen: Namespace) -> int:
     stages = [Stage(name) for name in chosen.stage or Stage]
     mended = {"repair": chosen.repair, "boot_loader": chosen.bootloader == "grub"}
     on_disk = (chosen.partition, chosen.grow, chosen.swap)
+    programs = not chosen.no_programs
+    if any(mended.values()) and not programs:
+        what = "apply: --repair and --bootloader run programs of the image"
+        raise ConfigError(what, hint="leave --no-programs out, or run them by a command of their own")
     if chosen.source is None and (chosen.image is not None or not any(mended.values())):
         raise ConfigError("apply: --source is missing", hint="name a document, or use --root with --repair")
     if chosen.image is None:
@@ -192,14 +196,18 @@ def _apply(host: Host, chosen: Namespace) -> int:
             raise ConfigError(
                 "apply: --partition, --grow and --swap need the disk", hint="name it with --image"
             )
-        return apply.apply(chosen.root, chosen.source, stages, host.debug, **mended)
+        return apply.apply(chosen.root, chosen.source, stages, host.debug, programs=programs, **mended)
     if any(mended.values()):
         what = "apply: --repair and --bootloader need a mounted image"
         raise ConfigError(what, hint="mount it, and name the mountpoint with --root")
     from agent.cli import apply_image
 
     return apply_image.run(
-        chosen.image, chosen.source, stages, apply_image.options(*on_disk), debug=host.debug
+        chosen.image,
+        chosen.source,
+        stages,
+        apply_image.options(*on_disk, programs=programs),
+        debug=host.debug,
     )
 
 

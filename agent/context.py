@@ -12,7 +12,7 @@ from agent.host import processes
 from agent.host.sysfs import devnode
 from agent.lib.errors import AgentError, HostError
 from agent.lib.records import dataclass, field
-from agent.report import StatusFile, StepReport, failed
+from agent.report import StatusFile, StepReport, ended_by, failed
 from agent.state.store import State
 from agent.systemd.journal import Journal, status_line
 
@@ -125,7 +125,7 @@ def attempt(ctx: Context, name: str, work: Callable[[], Iterable[Item]]) -> Step
         for item in work():
             items.append(item)  # one by one, to keep those before an error
     except AgentError as error:
-        items.append(failed(name, error.message, error.hint))
+        items.append(ended_by(name, error))
     except Exception as error:
         # A defect in one step, or in one disk's handler, must not stop the others or the boot.
         items.append(defect(ctx, name, error))

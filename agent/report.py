@@ -16,7 +16,7 @@ from enum import StrEnum
 from agent.host import processes
 from agent.host.sysfs import attribute, listed
 from agent.lib.canonical_json import parsed_object
-from agent.lib.errors import AgentError, Busy
+from agent.lib.errors import AgentError, Busy, NeedsProgram
 from agent.lib.records import asdict, dataclass
 
 TYPE_CHECKING = False
@@ -109,12 +109,19 @@ def failed(name: str, detail: str, hint: str = "") -> Item:
     return Item(name, Outcome.FAILED, detail, hint)
 
 
+def ended_by(name: str, error: AgentError) -> Item:
+    """Return the item of work that an error ended: skipped if it is left to the first boot, else failed."""
+    if isinstance(error, NeedsProgram):
+        return skipped(name, error.message)
+    return failed(name, error.message, error.hint)
+
+
 def guarded(name: str, work: Iterable[Item]) -> Iterator[Item]:
-    """Yield the items of ``work``; an AgentError becomes a failed item, so that the caller goes on."""
+    """Yield the items of ``work``; an AgentError becomes an item, so that the caller goes on."""
     try:
         yield from work
     except AgentError as error:
-        yield failed(name, error.message, error.hint)
+        yield ended_by(name, error)
 
 
 @dataclass(frozen=True, slots=True)

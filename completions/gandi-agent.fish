@@ -51,6 +51,7 @@ complete -c gandi-agent -n '__gandi_agent_after apply' -l source -r -F -d 'as fo
 complete -c gandi-agent -n '__gandi_agent_after apply' -l stage -x -a 'bootstrap mount config postboot' -d 'only the steps of this stage'
 complete -c gandi-agent -n '__gandi_agent_after apply' -l bootloader -x -a 'grub none' -d 'the image\'s own GRUB on its disk, for a BIOS and UEFI (none)'
 complete -c gandi-agent -n '__gandi_agent_after apply' -l repair -d 'mend what leads to the image\'s filesystems: after an import, on another bus, with new UUIDs'
+complete -c gandi-agent -n '__gandi_agent_after apply' -l no-programs -d 'run no program of the image: edit its files, leave what needs one to the first boot'
 complete -c gandi-agent -n '__fish_use_subcommand' -a seed -d 'make a medium that the agent reads'
 complete -c gandi-agent -n '__gandi_agent_after seed' -s h -l help -d 'show this help message and exit'
 complete -c gandi-agent -n '__gandi_agent_after seed; and not __fish_seen_subcommand_from swap iso dir' -a 'swap iso dir'

@@ -18,7 +18,7 @@ from agent.host.host import Host
 from agent.image import delivery
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.report import Outcome, changed, unchanged
+from agent.report import Outcome, changed, failed, unchanged
 from agent.sources import TRUSTED_KEYS, FoundMedium, needs_signature
 from agent.state import settled
 from agent.steps import source as source_step
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 #: How the system uses SELinux (selinux(8)), and the request to label all files at the next boot.
 _SELINUX, _RELABEL = "/etc/selinux/config", "/.autorelabel"
+_ENABLE = f"enable it: systemctl --root=DIR enable {KEYGEN}; or run the command without --no-programs"
 
 
 def apply(
@@ -46,6 +47,7 @@ def apply(
     debug: Callable[[str], None] | None = None,
     *,
     read: Callable[[], Parsed] | None = None,
+    programs: bool = True,
     repair: bool = False,
     boot_loader: bool = False,
 ) -> int:
@@ -54,13 +56,15 @@ def apply(
     source, do only those.
 
     Print the result of each step; return 1 if one failed, else 0. ``debug``: see Host; ``read``: see steps.
+    Without ``programs``, run none of the image: what needs one is left to its first boot.
     Raise ConfigError if there is no system below ``root``, or its disk is to get a boot loader and cannot.
     """
-    host = Host(os.path.realpath(root), offline=True, debug=debug)
+    host = Host(os.path.realpath(root), offline=True, runs_programs=programs, debug=debug)
     if not host.exists("/etc/passwd"):
         raise ConfigError(f"{root}: no system is mounted there", hint="mount the image's root filesystem")
     # Check first that the image's programs can be run: otherwise nothing is changed.
-    host.run(("true",))
+    if programs:
+        host.run(("true",))
     ctx = context(host)
     reports: Iterable[StepReport] = steps(ctx, source, chosen, read=read) if source else ()
     if repair or boot_loader:
@@ -158,6 +162,8 @@ def renew_host_keys(host: Host, config: InstanceConfig | None) -> Item:
     is_delivered = config is not None and config.sshd is not None and config.sshd.has_keys
     if item.outcome is Outcome.CHANGED and not is_delivered and not units.is_enabled(host, KEYGEN):
         # The first boot would not make them, and sshd does not start without.
+        if not host.runs_programs:
+            return failed("host keys", f"removed, and {KEYGEN} is not enabled in the image", hint=_ENABLE)
         host.run((MAKER,))
         item = changed("host keys", f"made now, since {KEYGEN} is not enabled in the image")
     return item

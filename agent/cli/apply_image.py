@@ -46,15 +46,16 @@ _LARGEST = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is asked for beside the document. ``swap`` is in bytes, 0 for none."""
+    """What is asked for beside the document. ``swap`` is in bytes, 0 for none; ``programs``: see apply."""
 
     partition: str = ""
     grow: bool = True
     swap: int = 0
     swap_kind: str = FILE
+    programs: bool = True
 
 
-def options(partition: str | None, grow: str | None, swap: str | None) -> Options:
+def options(partition: str | None, grow: str | None, swap: str | None, *, programs: bool = True) -> Options:
     """Return the options as written on the command line. Raise ConfigError."""
     size, kind = 0, FILE
     if swap not in (None, NONE):
@@ -64,7 +65,10 @@ def options(partition: str | None, grow: str | None, swap: str | None) -> Option
             what = "--swap: not a size of 1M to 1T, with :file or :partition if you like, and not none"
             raise ConfigError(what, hint="write it as 1G, 512M:file, 2G:partition")
         kind = found[3] or FILE
-    return Options(partition or "", grow != NONE, size, kind)
+    if size and kind == FILE and not programs:
+        what = "--swap: a file needs mkswap of the image, and --no-programs runs none of it"
+        raise ConfigError(what, hint="write --swap=SIZE:partition, or deliver the swap file in the document")
+    return Options(partition or "", grow != NONE, size, kind, programs)
 
 
 def run(
@@ -147,7 +151,8 @@ def _inside(host: Host, node: str, root: Root, work: _Work, swap: str) -> int:
     if work.options.swap:
         worst |= _print("swap", lambda: _swap(root, work.options, swap))
     read = partial(_same, work.parsed)
-    return worst | apply.apply(PLACE, work.source, work.chosen, work.debug, read=read)
+    programs = work.options.programs
+    return worst | apply.apply(PLACE, work.source, work.chosen, work.debug, read=read, programs=programs)
 
 
 def _same(parsed: Parsed) -> Parsed:

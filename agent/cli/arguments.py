@@ -110,8 +110,8 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "apply",
         help="configure an image without booting it",
         epilog="The document is trusted, the image is not: its programs are run by bubblewrap, without"
-        " access to this machine. They may use CPU, memory and the image's disk; the kernel's driver reads"
-        " its filesystem. See gandi-agent(1).",
+        " access to this machine, and with --no-programs not at all. They may use CPU, memory and the"
+        " image's disk; the kernel's driver reads its filesystem. See gandi-agent(1).",
     )
     where = apply.add_mutually_exclusive_group(required=True)
     where.add_argument("--root", type=Path, metavar="DIR", help="the mountpoint of the image")
@@ -131,6 +131,11 @@ def _document_verbs(verbs: _SubParsersAction[ArgumentParser], stages: list[str])
         "--repair",
         action="store_true",
         help="mend what leads to the image's filesystems: after an import, on another bus, with new UUIDs",
+    )
+    apply.add_argument(
+        "--no-programs",
+        action="store_true",
+        help="run no program of the image: edit its files, leave what needs one to the first boot",
     )
     seed = verbs.add_parser("seed", help="make a medium that the agent reads")
     seed.add_argument("kind", choices=["swap", "iso", "dir"])

@@ -14,7 +14,7 @@ import stat
 from agent.host import atomic_write
 from agent.host.chroot_path import resolve_in_root
 from agent.host.descriptor_walk import walk
-from agent.lib.errors import HostError
+from agent.lib.errors import HostError, NeedsProgram
 from agent.lib.records import dataclass, field
 from agent.lib.text import joined
 
@@ -72,6 +72,8 @@ class Host:
     planned: list[str] = field(default_factory=list)
     #: The system below the root does not run: the kernel and /sys, if present, belong to another one.
     offline: bool = False
+    #: With False, a program of this system is never run: ``run`` raises NeedsProgram.
+    runs_programs: bool = True
     #: Called with each decision and its facts: one line, never a secret. None unless debugging is on; the
     #: caller checks ``if host.debug:`` before it makes the line, so that nothing else is paid for then.
     debug: Callable[[str], None] | None = None
@@ -256,9 +258,7 @@ class Host:
     def opened(self, name: str, flags: int, *, make: bool = False) -> Iterator[int]:
         """Yield a descriptor of a device, a folder or a lock file, closed at the block's end. With flags to
         write or create, or O_NOFOLLOW, only links of root are followed (see walk); with ``make``, missing
-        folders are made (0755).
-
-        Raise HostError, also for write access in a dry run.
+        folders are made (0755). Raise HostError, also for write access in a dry run.
         """
         if self.dry_run and flags & _WRITING:
             raise HostError(f"{name}: not opened for writing in a dry run")
@@ -280,8 +280,8 @@ class Host:
     def place(self, name: str, *, follow: bool = True, make: bool = False) -> Place:
         """Walk to the folder that holds ``name`` (see walk): only links of root are followed.
 
-        For operations that the methods above do not offer; use it as a context manager, which closes it.
-        Raise HostError for a link that is not followed, OSError with the system's reason.
+        For operations that the methods above do not offer; a context manager, which closes it. Raise
+        HostError for a link that is not followed, OSError with the system's reason.
         """
         if not name.startswith("/") and self.live:
             name = f"{os.getcwd()}/{name}"  # an argument of the command line
@@ -318,6 +318,8 @@ class Host:
         """
         from agent.host import commands
 
+        if not self.runs_programs:
+            raise NeedsProgram(argv[0])
         if changes and self._plan("run " + " ".join(argv)):
             return Completed(tuple(argv), 0, "", "")
         env = ENVIRONMENT | dict(environment or {})
@@ -392,7 +394,6 @@ class Host:
 
 
 def _read(descriptor: int, most: int) -> bytes:
-    """Return what can be read from the descriptor, at most ``most`` bytes."""
     chunks = bytearray()
     while len(chunks) < most and (chunk := os.read(descriptor, min(most - len(chunks), _CHUNK))):
         chunks += chunk

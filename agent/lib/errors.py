@@ -23,5 +23,15 @@ class HostError(AgentError):
     """The running system refused: a command failed, a device vanished, a disk is full."""
 
 
+class NeedsProgram(HostError):
+    """A part needs a program of an image of which none is run (``Host.runs_programs``). Nothing of it was
+    done or recorded, so the machine's first boot does it.
+    """
+
+    def __init__(self, program: str) -> None:
+        super().__init__(f"left to the first boot: it needs {program} of the image, and none is run")
+        self.program = program
+
+
 class Busy(HostError):
     """Another process or thread holds a lock, and did not release it within the timeout."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 from functools import partial
 
 from agent.accounts import passwd
+from agent.accounts.changes import changes
 from agent.lib.errors import ConfigError
+from agent.lib.records import replace
 from agent.report import guarded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.accounts.changes import NewAccount
     from agent.accounts.passwd import Account
     from agent.config.model import AccountOptions, User
     from agent.host.host import Host
@@ -27,25 +30,22 @@ _INACTIVE, _EXPIRES = 6, 7
 _COMMENT = 4
 
 
-def useradd_arguments(options: AccountOptions) -> tuple[str, ...]:
-    """Return the arguments of useradd(8) for a new account, without those for its groups."""
-    return (
-        "--create-home" if options.create_home else "--no-create-home",
-        *(("--home-dir", options.home) if options.home else ()),
-        *(("--uid", str(options.uid)) if options.uid is not None else ()),
-        *(("--system",) if options.system else ()),
-        *(() if options.log_init else ("--no-log-init",)),
-    )
-
-
-def useradd_group(host: Host, options: AccountOptions) -> tuple[str, ...]:
-    """Return the arguments of useradd(8) for a delivered primary group, which is made if it is missing, and
-    for no group of the account's own; () for neither.
-    """
+def for_new_account(host: Host, options: AccountOptions, new: NewAccount) -> NewAccount:
+    """Return the new account with these options; a delivered primary group is made if it is missing."""
     if options.primary_group:
         _make_group(host, options)
-        return ("--gid", options.primary_group)
-    return () if options.user_group else ("--no-user-group",)
+        new = replace(new, group=options.primary_group, own_group=False)
+    elif not options.user_group:
+        new = replace(new, group="", own_group=False)
+    return replace(
+        new,
+        uid=options.uid,
+        home=options.home,
+        shell="" if options.system else new.shell,
+        create_home=options.create_home,
+        system=options.system,
+        log_init=options.log_init,
+    )
 
 
 def reconcile(state: State, user: User) -> Iterator[Item]:
@@ -72,6 +72,7 @@ class _Given:
 
     def __init__(self, state: State, name: str, options: AccountOptions, there: Account) -> None:
         self.state, self.name, self.options, self.there = state, name, options, there
+        self.change = changes(state.host)
 
     def uid(self, item: str) -> Iterator[Item]:
         yield self._item(item, str(self.options.uid), str(self.there.uid))
@@ -83,15 +84,16 @@ class _Given:
         host, group = self.state.host, self.options.primary_group
         is_its = passwd.group(host, group) == self.there.gid
         made = None if is_its else partial(_make_group, host, self.options)
-        yield self._item(item, group, group if is_its else str(self.there.gid), "--gid", made=made)
+        live = group if is_its else str(self.there.gid)
+        yield self._item(item, group, live, self.change.set_group, made=made)
 
     def comment(self, item: str) -> Iterator[Item]:
         live = passwd.field(self.state.host, "/etc/passwd", self.name, _COMMENT)
-        yield self._item(item, self.options.gecos or "", live, "--comment")
+        yield self._item(item, self.options.gecos or "", live, self.change.set_comment)
 
     def inactive(self, item: str) -> Iterator[Item]:
         live = passwd.field(self.state.host, "/etc/shadow", self.name, _INACTIVE)
-        yield self._item(item, str(self.options.inactive), live, "--inactive")
+        yield self._item(item, str(self.options.inactive), live, self.change.set_inactive)
 
     def expires(self, item: str) -> Iterator[Item]:
         import datetime
@@ -99,27 +101,27 @@ class _Given:
         live = passwd.field(self.state.host, "/etc/shadow", self.name, _EXPIRES)
         # shadow(5) counts the days from the first of January 1970.
         day = datetime.date.fromisoformat(self.options.expires) - datetime.date(1970, 1, 1)
-        yield self._item(item, self.options.expires, live, "--expiredate", wanted=str(day.days))
+        yield self._item(item, self.options.expires, live, self.change.set_expiry, wanted=str(day.days))
 
     def _item(
         self,
         item: str,
         value: str,
         live: str | None,
-        option: str = "",
+        change: Callable[[str, str], None] | None = None,
         *,
         wanted: str = "",
         made: Callable[[], None] | None = None,
     ) -> Item:
         def apply() -> None:
-            if not option:
+            if change is None:
                 raise ConfigError(
                     f"{self.name} exists with another one, {live}",
                     hint=f"remove the account or change it by hand, or deliver {live}",
                 )
             if made:
                 made()
-            self.state.host.run(("usermod", option, value, "--", self.name))
+            change(self.name, value)
 
         return self.state.reconcile(item, delivered=value, wanted=wanted or value, live=live, apply=apply)
 

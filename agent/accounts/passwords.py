@@ -10,6 +10,7 @@ import json
 import os
 
 from agent.accounts import passwd
+from agent.accounts.changes import changes
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.text import WHITE
@@ -90,9 +91,9 @@ def _sealed(state: State, user: User, live: str | None) -> Item:
         if not plain or set(plain) & set("\r\n\0") or len(plain) > _LONGEST:
             hint = f"seal 1 to {_LONGEST} characters, without a line break at the end"
             raise ConfigError("the sealed password is not one line of text", hint=hint)
-        _chpasswd(state.host, name, plain)
+        changes(state.host).set_password(name, plain)
         if user.locked:
-            state.host.run(("usermod", "--lock", "--", name))
+            changes(state.host).lock(name)
 
     try:
         return state.reconcile(
@@ -133,9 +134,9 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
     salted = known or scrypt_hash(plain)
 
     def apply() -> None:
-        _chpasswd(state.host, name, plain)
+        changes(state.host).set_password(name, plain)
         if user.locked:
-            state.host.run(("usermod", "--lock", "--", name))
+            changes(state.host).lock(name)
         _expire(state.host, user)
         record_hash(state, name, salted)
 
@@ -154,12 +155,8 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
     return result
 
 
-def _chpasswd(host: Host, name: str, password: str, *options: str) -> None:
-    host.run(("chpasswd", *options), stdin=f"{name}:{password}\n".encode("utf-8", "surrogateescape"))
-
-
 def _set_hash(host: Host, user: User, hashed: str) -> None:
-    _chpasswd(host, user.name, hashed, "--encrypted")
+    changes(host).set_hash(user.name, hashed)
     _expire(host, user)
 
 
@@ -170,18 +167,18 @@ def _expires(user: User) -> bool:
 def _expire(host: Host, user: User) -> None:
     """Have the account change its password at the next login, if that is delivered (shadow(5), field 3)."""
     if _expires(user):
-        host.run(("chage", "--lastday", "0", "--", user.name))
+        changes(host).expire_password(user.name)
 
 
 def _lock(host: Host, name: str, field: str) -> None:
     """Lock the account: put the delivered field in place of its hash, or the lock before the hash."""
     if field:
-        _chpasswd(host, name, field, "--encrypted")
+        changes(host).set_hash(name, field)
     elif passwd.password(host, name):
-        host.run(("usermod", "--lock", "--", name))
+        changes(host).lock(name)
     else:
         # There is no hash to put the lock before, and with "!" alone an sshd without PAM refuses keys too.
-        _chpasswd(host, name, "*", "--encrypted")
+        changes(host).set_hash(name, "*")
 
 
 def delivered_hash(state: State, account: str, plain: str) -> str | None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-import stat
 import time
 
-from agent.accounts import passwd
-from agent.host.chroot_path import unfollowed
+from agent.accounts import defaults, homes, passwd
+from agent.accounts.changes import changes
 from agent.host.sysfs import listed
 from agent.lib import text
 from agent.lib.errors import ConfigError, HostError
@@ -37,13 +35,8 @@ _FILES = ("passwd", "shadow", "group", "gshadow", "subuid", "subgid")
 _NEW = frozenset((*(f"{name}+" for name in _FILES), "npasswd", "nshadow"))
 #: Most digits of a PID (pid_max is at most 4194304).
 _PID = 7
-_SKELETON = "/etc/skel"
 #: login.defs(5): the defaults of SUB_UID_MIN, SUB_UID_MAX and SUB_UID_COUNT.
 _SUBIDS = (100_000, 600_100_000, 65_536)
-#: Seconds for sync(1) on a slow disk.
-_SYNC_TIMEOUT = 300.0
-#: Bytes that a filesystem writes entirely or not at all.
-_BLOCK = 512
 
 
 def remove_stale_locks(host: Host) -> Iterator[Item]:
@@ -71,23 +64,24 @@ def complete_account(host: Host, name: str, *, home: bool) -> None:
         if host.dry_run:
             return
         raise HostError(f"{name}: useradd created no account", hint="see: journalctl -b -t useradd")
+    change = changes(host)
     if user.gid not in map(text.number, _column(host, "/etc/group", 2)):
-        host.run(("groupadd", "--gid", str(user.gid), "--", name))
+        change.add_group(name, user.gid)
     if passwd.group(host, name) == user.gid:
         complete_group(host, name)
     if host.exists("/etc/shadow") and passwd.password(host, name) is None:
-        host.run(("chpasswd", "--encrypted"), stdin=f"{name}:!\n".encode())
+        change.set_hash(name, "!")
     for group in _groups_not_in_gshadow(host, name):
-        host.run(("usermod", "--append", "--groups", group, "--", name))
-    files = (("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids"))
-    for file, option in files if user.is_regular_user else ():
+        change.join(name, group)
+    files = (("/etc/subuid", change.add_subuids), ("/etc/subgid", change.add_subgids))
+    for file, add in files if user.is_regular_user else ():
         if found := _missing_subids(host, file, user):
-            host.run(("usermod", option, f"{found[0]}-{found[1]}", "--", name))
+            add(name, *found)
     if home:
-        _complete_home(host, user)
+        homes.complete(host, user)
     # shadow syncs each file before it renames it, but neither the rename nor the copied skeleton. The record
     # that the account exists must not reach the disk before these do.
-    host.run(("sync", "--file-system", "/etc", *([user.home] if home else [])), timeout=_SYNC_TIMEOUT)
+    change.flush(user.home if home else "")
 
 
 def make_group(host: Host, name: str, *, create: bool = True) -> None:
@@ -95,19 +89,13 @@ def make_group(host: Host, name: str, *, create: bool = True) -> None:
     if passwd.group(host, name) is None:
         if not create:
             raise ConfigError(f"there is no group {name}", hint="deliver it too, or create_groups: true")
-        host.run(("groupadd", "--", name))
+        changes(host).add_group(name)
 
 
 def complete_group(host: Host, name: str) -> None:
     """Add the group's line to gshadow, if that file exists: locked, as groupadd writes it."""
     if host.exists("/etc/gshadow") and name not in _column(host, "/etc/gshadow", 0):
-        host.run(("gpasswd", "--restrict", name))
-
-
-def new_home(host: Host, name: str) -> str:
-    """Return the path of the home that useradd creates for an account (HOME in /etc/default/useradd)."""
-    said = [line[5:] for line in text.lines(host.read("/etc/default/useradd") or "") if line[:5] == "HOME="]
-    return f"{said[-1].rstrip('/') if said else '/home'}/{name}"
+        changes(host).restrict_group(name)
 
 
 # -- leftovers -----------------------------------------------------------------------
@@ -175,7 +163,7 @@ def _missing_subids(host: Host, file: str, user: Account) -> tuple[int, int] | N
         return None
     kind = "SUB_UID" if file == "/etc/subuid" else "SUB_GID"
     values = zip(("MIN", "MAX", "COUNT"), _SUBIDS, strict=True)
-    first, last, count = (_login_defs(host, f"{kind}_{name}", default) for name, default in values)
+    first, last, count = (defaults.number(host, f"{kind}_{name}", default) for name, default in values)
     spans = [(text.number(line[1]), text.number(line[2])) for line in taken]
     first = max([first, *(at + size for at, size in spans if at is not None and size is not None)])
     if not count:
@@ -185,68 +173,8 @@ def _missing_subids(host: Host, file: str, user: Account) -> tuple[int, int] | N
     return first, first + count - 1
 
 
-def _complete_home(host: Host, user: Account) -> None:
-    """Complete the home as useradd creates it: owner, mode, and the files of the skeleton that are missing
-    or that a power cut left incomplete.
-    """
-    owner = (user.uid, user.gid)
-    # login.defs(5): HOME_MODE, else what UMASK leaves.
-    mode = _login_defs(host, "HOME_MODE", 0o777 & ~_login_defs(host, "UMASK", 0o022))
-    if not host.mkdir(user.home, mode=mode, owner=owner):
-        info = os.lstat(host.path(user.home))
-        if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
-            # useradd creates it as root and changes the owner afterwards.
-            host.set_mode_and_owner(user.home, mode, owner)
-    _copy(host, _SKELETON, user.home, owner)
-
-
-def _copy(host: Host, source: str, target: str, owner: tuple[int, int]) -> None:
-    for name in listed(host, source):
-        origin, copy = f"{source}/{name}", f"{target}/{name}"
-        real, there = os.path.join(host.path(source), name), os.path.join(host.path(target), name)
-        info = os.lstat(real)
-        if stat.S_ISDIR(info.st_mode):
-            host.mkdir(copy, mode=stat.S_IMODE(info.st_mode), owner=owner)
-            _copy(host, origin, copy, owner)
-        elif stat.S_ISLNK(info.st_mode) and not os.path.lexists(there):
-            host.symlink(copy, os.readlink(real))
-        elif stat.S_ISREG(info.st_mode):
-            content = host.read_bytes(origin) or b""
-            if _is_partial(host, copy, content):
-                host.write(copy, content, mode=stat.S_IMODE(info.st_mode), owner=owner)
-
-
-def _is_partial(host: Host, copy: str, content: bytes) -> bool:
-    """Return whether a copy of the content is missing or incomplete: shorter, or with zeros in place of
-    blocks, as ext4 may write a file's size to the disk before its blocks.
-    """
-    try:
-        info = os.lstat(unfollowed(host, copy))
-    except FileNotFoundError:
-        return True
-    if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or info.st_size != len(content):
-        return stat.S_ISREG(info.st_mode) and info.st_size < len(content)
-    there = host.read_file(copy)
-    written = there.content if there else b""
-    blocks = [slice(n, n + _BLOCK) for n in range(0, len(content), _BLOCK)]
-    apart = [written[block] for block in blocks if written[block] != content[block]]
-    return bool(apart) and not any(map(any, apart))
-
-
 # -- reading -------------------------------------------------------------------------
 
 
 def _column(host: Host, file: str, number: int) -> list[str]:
     return [line[number] for line in passwd.records(host, file, number + 1)]
-
-
-def _login_defs(host: Host, name: str, default: int) -> int:
-    """Return a number of login.defs(5) in C notation (decimal, 0octal, 0xhexadecimal), or the default."""
-    for line in text.lines(host.read("/etc/login.defs") or ""):
-        word, *rest = text.words(line) or [""]
-        if word == name and rest and re.fullmatch(r"0[xX][0-9a-fA-F]+|[0-9]{1,12}", rest[0]):
-            digits = rest[0]
-            base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-            with contextlib.suppress(ValueError):
-                return int(digits, base)
-    return default

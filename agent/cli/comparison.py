@@ -111,10 +111,10 @@ class _Noting(Host):
         self.noted[name] = File(content, mode, owner)
         return super().write(name, data, mode=mode, owner=owner, sync=sync)
 
-    def symlink(self, name: str, target: str) -> bool:
+    def symlink(self, name: str, target: str, *, owner: tuple[int, int] = (0, 0)) -> bool:
         self.noted[name] = None
         host = Host
-        return host.symlink(self, name, target)
+        return host.symlink(self, name, target, owner=owner)
 
 
 def compare(host: Host) -> Comparison:

@@ -118,11 +118,13 @@ def replace(
         place.sync()
 
 
-def link(place: Place, target: str) -> None:
+def link(place: Place, target: str, owner: tuple[int, int]) -> None:
     """Put a symbolic link under the place's name; it replaces a file or link there. Raise OSError."""
     with temporary_name(place) as temporary:
         with place.labelled(stat.S_IFLNK):
             os.symlink(target, temporary, dir_fd=place.folder)
+        if can_chown() and owner != (0, 0):
+            os.chown(temporary, *owner, dir_fd=place.folder, follow_symlinks=False)
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
 
 

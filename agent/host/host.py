@@ -244,14 +244,14 @@ class Host:
                 return place.names(place.name)
         return []
 
-    def symlink(self, name: str, target: str) -> bool:
+    def symlink(self, name: str, target: str, *, owner: tuple[int, int] = (0, 0)) -> bool:
         """Make ``name`` a link to ``target``, replacing a file or link; return False if it already is."""
         with self._open_place(name, "linked", make=True, follow=False) as place:
             if place is not None and place.leads_to(target):
                 return False
             if self._plan(f"link {name} -> {target}") or place is None:
                 return True
-            atomic_write.link(place, target)
+            atomic_write.link(place, target, owner)
         return True
 
     @contextlib.contextmanager

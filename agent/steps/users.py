@@ -9,8 +9,6 @@ go to chpasswd(8) on its standard input; keys are written by descriptor (agent/a
 
 from __future__ import annotations
 
-from functools import partial
-
 from agent.accounts import authorized_keys, passwd
 from agent.accounts.passwd import Account
 from agent.config.model import User, merge_parts
@@ -20,7 +18,7 @@ from agent.lib.errors import ConfigError, HostError
 from agent.lib.records import replace
 from agent.lib.text import BLANKS
 from agent.reader.common.problem import shown
-from agent.report import Outcome, guarded, skipped
+from agent.report import Outcome, guarded
 from agent.systemd import credentials
 
 TYPE_CHECKING = False
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from agent.report import Item
 
 _SHELL = "/bin/bash"
-#: sudo ignores files with a dot in their names in this folder.
-_SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 #: Characters that name a key in a report: of its comment, or of its fingerprint ("SHA256:" and 8).
 _COMMENT, _FINGERPRINT = 40, 15
 #: Account files in /etc, and pam_unix's temporary ones; other names that begin so may be a killed program's.
@@ -88,10 +84,14 @@ def _withdraw_undelivered(ctx: Context, users: tuple[User, ...]) -> Iterator[Ite
 
         wanted |= {_key_item("root", key) for key in systemd_keys.keys(ctx.host)}
     wanted |= {f"sudo:{user.name}" for user in users if user.sudo}
-    for kind, withdraw in (("key:", _withdraw), ("sudo:", _withdraw_rules)):
-        for name in ctx.state.recorded_items(kind):
-            if name not in wanted:
-                yield from guarded(name, withdraw(ctx, name))
+    for name in ctx.state.recorded_items("key:"):
+        if name not in wanted:
+            yield from guarded(name, _withdraw(ctx, name))
+    for name in ctx.state.recorded_items("sudo:"):
+        if name not in wanted:
+            from agent.accounts import sudoers
+
+            yield from guarded(name, sudoers.withdraw(ctx.state, name))
 
 
 def _remove_stale_locks(ctx: Context) -> Iterator[Item]:
@@ -148,7 +148,10 @@ def _account(ctx: Context, user: User) -> Iterator[Item]:
         yield from account_options.reconcile(ctx.state, user)
     yield from guarded(f"shell:{name}", _shell(ctx, user))
     yield from guarded(f"password:{name}", _password(ctx, user))
-    yield from guarded(f"sudo:{name}", _rules(ctx, user))
+    if user.sudo:
+        from agent.accounts import sudoers
+
+        yield from guarded(f"sudo:{name}", sudoers.reconcile(ctx.state, user))
     for key in user.keys:
         known_as = _key_shown(name, key)
         for item in guarded(known_as, _key(ctx, name, key)):
@@ -177,11 +180,11 @@ def _is_named_system_account(user: User, there: Account) -> bool:
 
 def _parts(ctx: Context, user: User) -> str:
     """Return the parts to complete: the home, unless it exists before the account or is not to be made."""
-    from agent.accounts import shadow
+    from agent.accounts import homes
 
     if user.options and not user.options.create_home:
         return ""
-    home = (user.options and user.options.home) or shadow.new_home(ctx.host, user.name)
+    home = (user.options and user.options.home) or homes.new_home(ctx.host, user.name)
     return "" if ctx.host.exists(home) else _HOME
 
 
@@ -202,21 +205,24 @@ def _create(ctx: Context, user: User) -> None:
 
 
 def _useradd(ctx: Context, user: User) -> None:
-    shell = ("--shell", _SHELL) if ctx.host.exists(_SHELL) else ()
+    from agent.accounts.changes import NewAccount, changes
+
+    shell = _SHELL if ctx.host.exists(_SHELL) else ""
     group = passwd.admin_group(ctx.host) if user.admin else None
-    also = ("--groups", group) if group else ()
     # The group may exist without the account; useradd would refuse to create it.
-    own: tuple[str, ...] = (
-        ("--user-group",) if passwd.group(ctx.host, user.name) is None else ("--gid", user.name)
+    has_group = passwd.group(ctx.host, user.name) is not None
+    new = NewAccount(
+        user.name,
+        group=user.name if has_group else "",
+        own_group=not has_group,
+        member_of=group or "",
+        shell=shell,
     )
-    more: tuple[str, ...] = ("--create-home",)
     if user.options:
         from agent.accounts import account_options
 
-        own = account_options.useradd_group(ctx.host, user.options) or own
-        more = account_options.useradd_arguments(user.options)
-        shell = () if user.options.system else shell
-    ctx.host.run(("useradd", *more, *shell, *also, *own, user.name))
+        new = account_options.for_new_account(ctx.host, user.options, new)
+    changes(ctx.host).add(new)
 
 
 def _admin(ctx: Context, user: User) -> Iterator[Item]:
@@ -231,13 +237,15 @@ def _member(ctx: Context, name: str, group: str, *, create: bool = True) -> Iter
 
 def _join(ctx: Context, item: str, delivered: str, name: str, group: str, *, create: bool = True) -> Item:
     def apply() -> None:
+        from agent.accounts.changes import changes
+
         _owner(ctx, name)
         if passwd.group(ctx.host, group) is None or ctx.state.begun_parts(item) == _GROUP:
             from agent.accounts import shadow
 
             shadow.make_group(ctx.host, group, create=create)
             shadow.complete_group(ctx.host, group)
-        ctx.host.run(("usermod", "--append", "--groups", group, "--", name))
+        changes(ctx.host).join(name, group)
 
     return ctx.state.reconcile(
         item,
@@ -256,11 +264,14 @@ def _shell(ctx: Context, user: User) -> Iterator[Item]:
     # A missing one of these refuses logins as it would itself; the default shell would accept them.
     if not ctx.host.exists(shell) and not shell.endswith(("/nologin", "/false")):
         raise ConfigError(f"{shell} is not on this machine", hint="install it, or deliver another shell")
+
+    def apply() -> None:
+        from agent.accounts.changes import changes
+
+        changes(ctx.host).set_shell(user.name, shell)
+
     yield ctx.state.reconcile(
-        f"shell:{user.name}",
-        wanted=shell,
-        live=there.shell if there else None,
-        apply=lambda: ctx.host.run(("usermod", "--shell", shell, "--", user.name)),
+        f"shell:{user.name}", wanted=shell, live=there.shell if there else None, apply=apply
     )
 
 
@@ -271,40 +282,6 @@ def _password(ctx: Context, user: User) -> Iterator[Item]:
 
     default = ctx.secrets.get("") if user.name == ctx.settings.default_user else None
     yield from passwords.reconcile(ctx.state, user, ctx.secrets.get(user.name) or default)
-
-
-# -- sudo ----------------------------------------------------------------------------
-
-
-def _rules(ctx: Context, user: User) -> Iterator[Item]:
-    item, path = f"sudo:{user.name}", _rules_file(user.name)
-    if not user.sudo:
-        return
-    if not ctx.host.which("visudo"):
-        yield skipped(item, "sudo is not installed")
-        return
-    # A word in capitals is an alias, unless it is quoted.
-    name = f'"{user.name}"' if user.name.isupper() else user.name
-    text = "".join(f"{name} {rule}\n" for rule in user.sudo)
-
-    def write() -> None:
-        # One wrong line would make sudo refuse every user.
-        checked = ctx.host.run(("visudo", "-c", "-f", "-"), stdin=text.encode(), check=False, changes=False)
-        if checked.returncode:
-            raise ConfigError("visudo refuses the rules", hint="write them as in sudoers(5)")
-        ctx.host.write(path, text, mode=0o440)
-
-    live = ctx.host.read(path)
-    yield ctx.state.reconcile(item, wanted=text, live=live, apply=write, exclusive=True)
-
-
-def _withdraw_rules(ctx: Context, item: str) -> Iterator[Item]:
-    path = _rules_file(item.partition(":")[2])
-    yield ctx.state.withdraw(item, live=ctx.host.read(path), undo=partial(ctx.host.remove, path))
-
-
-def _rules_file(name: str) -> str:
-    return _SUDOERS + name.replace(".", "%2E")
 
 
 # -- keys ----------------------------------------------------------------------------

@@ -201,6 +201,16 @@ def test_delivered_bytes_are_parsed_in_the_reader_alone(name: str) -> None:
     assert not _imports(_tree(NAMES[name])) & (parsers | {"agent.reader.swap_disk"})
 
 
+def test_a_boot_does_not_import_what_edits_account_files() -> None:
+    """Only ``changes`` imports it, in the function that asks first whether programs are run."""
+    own = {"agent.accounts.file_changes", "agent.accounts.account_files", "agent.accounts.hashing"}
+    own |= {"agent.host.lock_files"}
+    others = {name for name in NAMES if name not in own and own & _uses(_tree(NAMES[name]))}
+    assert others == {"agent.accounts.changes"}
+    top = [node for node in _tree(NAMES["agent.accounts.changes"]).body if isinstance(node, ast.ImportFrom)]
+    assert not own & {str(node.module) for node in top}
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
 def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
     own = {f"agent.host.{name}" for name in ("commands", "atomic_write")}
@@ -210,7 +220,9 @@ def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
 
 
 #: The modules that may change a name, in a descriptor that Host.place returned.
-WRITERS = tuple(f"host/{name}.py" for name in ("atomic_write", "untrusted_dir", "descriptor_walk"))
+WRITERS = tuple(
+    f"host/{name}.py" for name in ("atomic_write", "untrusted_dir", "descriptor_walk", "lock_files")
+)
 #: Functions that change a name, and the arguments by which they do so by descriptor.
 CHANGES: dict[str, tuple[str, ...]] = {}
 CHANGES |= {name: ("dir_fd",) for name in ("mkdir", "rmdir", "unlink", "remove", "mkfifo", "mknod", "utime")}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.accounts import shadow
+from agent.accounts import defaults, shadow
 from agent.host.host import Host
 from agent.report import Outcome
 
@@ -73,4 +73,4 @@ def test_a_plan_removes_nothing(host: Host) -> None:
 )
 def test_numbers_of_login_defs(host: Host, text: str, value: int) -> None:
     host.write("/etc/login.defs", f"# UMASK 1\n{text}\n")
-    assert shadow._login_defs(host, "UMASK", 5) == value
+    assert defaults.number(host, "UMASK", 5) == value

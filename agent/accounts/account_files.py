@@ -80,11 +80,12 @@ class Table:
             for line in self._lines
         ]
         if ":".join(fields) not in self._lines:
-            self._lines.append(":".join(fields))
+            self.add(*fields)
 
     def add(self, *fields: str) -> None:
-        """Add a record of an owner who may have others."""
-        self._lines.append(":".join(fields))
+        """Add a record, before the lines for NIS (+, -), which stay the last ones."""
+        others = (place for place, line in enumerate(self._lines) if line.startswith(("+", "-")))
+        self._lines.insert(next(others, len(self._lines)), ":".join(fields))
 
     def sort(self) -> None:
         """Sort the records by the number in their second field, if each line is one."""

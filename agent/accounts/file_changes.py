@@ -282,7 +282,7 @@ def _free(what: str, used: set[int], first: int, last: int, *, is_system: bool) 
     else:
         start = min(last, max(inside, default=first - 1) + 1)
         tries = chain(range(start, last + 1), range(first, start + 1))
-    found = next((one for one in tries if one not in used), None)
+    found = next((one for one in tries if first <= one <= last and one not in used), None)
     if found is None:
         raise HostError(f"no {what} from {first} to {last} is free", hint="raise the limit in login.defs")
     return found

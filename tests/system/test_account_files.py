@@ -229,7 +229,7 @@ def test_lines_that_an_interrupted_program_has_left(both: tuple[Host, Host]) -> 
 
 
 def test_lines_that_are_not_understood_stay(both: tuple[Host, Host]) -> None:
-    edit(both, "passwd", lambda text: f"{text}# a comment\n\nshort:x:1\n\udcff:x")
+    edit(both, "passwd", lambda text: f"{text}# a comment\n\nshort:x:1\n+nis::::::\n\udcff:x")
     edit(both, "shadow", lambda text: f"{text}no colon")
     same(
         both,

@@ -29,8 +29,10 @@ _BACKUP = 0o664
 class Table:
     """One account file as lines. A line that is not changed keeps its bytes."""
 
-    def __init__(self, name: str, file: File | None) -> None:
+    def __init__(self, name: str, file: File | None, *, is_plan: bool = False) -> None:
         self.path, self.file = f"/etc/{name}", file
+        #: Nothing is written: what an earlier change would have made is missing.
+        self._is_plan = is_plan
         self._count = _FIELDS[name]
         content = file.content.decode("utf-8", "surrogateescape") if file else ""
         self._lines = text.lines(content)
@@ -65,6 +67,8 @@ class Table:
     def get(self, name: str) -> list[str]:
         """Return the fields of the record with that name. Raise HostError without one."""
         found = self.find(name)
+        if found is None and self._is_plan:
+            return [name, "x", *[""] * (self._count - 2)]
         if found is None:
             raise HostError(f"{self.path}: there is no {name}", hint="correct the file in the image: pwck")
         return found
@@ -137,7 +141,7 @@ def _read(host: Host, name: str) -> Table:
     if info is not None and not stat.S_ISREG(info.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a regular file"
         raise HostError(f"{path}: {kind}: not changed", hint="put a regular file there, in the image")
-    return Table(name, host.read_file(path))
+    return Table(name, host.read_file(path), is_plan=host.dry_run)
 
 
 def _store(host: Host, table: Table) -> None:

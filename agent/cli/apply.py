@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import chain
 
 from agent import stages
 from agent.cli import clean
@@ -18,7 +19,7 @@ from agent.host.host import Host
 from agent.image import delivery
 from agent.lib import assignments
 from agent.lib.errors import ConfigError
-from agent.report import Outcome, changed, failed, unchanged
+from agent.report import Outcome, StepReport, changed, failed, skipped, unchanged
 from agent.sources import TRUSTED_KEYS, FoundMedium, needs_signature
 from agent.state import settled
 from agent.steps import source as source_step
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from agent.config.model import InstanceConfig
     from agent.context import Context
     from agent.reader.client import Parsed
-    from agent.report import Item, StepReport
+    from agent.report import Item
 
 #: How the system uses SELinux (selinux(8)), and the request to label all files at the next boot.
 _SELINUX, _RELABEL = "/etc/selinux/config", "/.autorelabel"
@@ -67,6 +68,9 @@ def apply(
         host.run(("true",))
     ctx = context(host)
     reports: Iterable[StepReport] = steps(ctx, source, chosen, read=read) if source else ()
+    if not programs and not host.which("gandi-agent"):
+        missing = skipped("gandi-agent", "not in the image: what is left to its first boot is not done")
+        reports = chain(reports, (StepReport("agent", (missing,), 0.0),))
     if repair or boot_loader:
         reports = _with_disk(ctx, reports, repair=repair, boot_loader=boot_loader)
     return print_steps(reports)

@@ -126,6 +126,16 @@ def test_a_plan_says_what_would_be_written(host: Host) -> None:
     changes(host).add(NEW)
     assert [line.split(" ")[1] for line in host.planned] == [f"/etc/{name}" for name in FILES]
     changes(host).flush("/home/admin1")
+    # Of an account that the plan has not made.
+    change = changes(host)
+    for name, work in {
+        "group": partial(change.join, "admin1", "sudo"),
+        "passwd": partial(change.set_shell, "admin1", "/bin/dash"),
+        "shadow": partial(change.set_password, "admin1", "pass word"),
+    }.items():
+        host.planned.clear()
+        work()
+        assert host.planned[0].startswith(f"write /etc/{name} ")
     assert texts(host) == before
     assert sorted(os.listdir(Path(host.root) / "etc")) == sorted(("skel", *FILES))
 

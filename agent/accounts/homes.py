@@ -9,7 +9,6 @@ from agent.accounts import defaults
 from agent.host.chroot_path import unfollowed
 from agent.host.sysfs import listed
 from agent.lib.errors import HostError
-from agent.lib.records import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,31 +39,15 @@ def complete(host: Host, user: Account) -> None:
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
             # useradd creates it as root and changes the owner afterwards.
             host.set_mode_and_owner(user.home, mode, owner)
-    _Copy(host, owner, _Left(_FILES, _BYTES)).folder(_SKELETON, user.home)
+    _Copy(host, owner).folder(_SKELETON, user.home)
 
 
-@dataclass(slots=True)
-class _Left:
-    """What a skeleton may still have."""
-
-    files: int
-    bytes: int
-
-    def take(self, size: int) -> None:
-        self.files -= 1
-        self.bytes -= size
-        if self.files < 0 or self.bytes < 0:
-            what = f"{_SKELETON}: more than {_FILES} files or {_BYTES >> 20} MiB: not copied as a whole"
-            raise HostError(what, hint="make it smaller")
-
-
-@dataclass(frozen=True, slots=True)
 class _Copy:
-    """The copy of a skeleton for its owner (uid, gid)."""
+    """The copy of a skeleton for its owner (uid, gid), within the bounds."""
 
-    host: Host
-    owner: tuple[int, int]
-    left: _Left
+    def __init__(self, host: Host, owner: tuple[int, int]) -> None:
+        self.host, self.owner = host, owner
+        self._files, self._bytes = _FILES, _BYTES
 
     def folder(self, source: str, target: str, depth: int = 0) -> None:
         """Copy what is in a folder. A link is copied, and not followed."""
@@ -73,7 +56,7 @@ class _Copy:
             origin, copy = f"{source}/{name}", f"{target}/{name}"
             real, there = os.path.join(host.path(source), name), os.path.join(host.path(target), name)
             info = os.lstat(real)
-            self.left.take(info.st_size if stat.S_ISREG(info.st_mode) else 0)
+            self._count(info.st_size if stat.S_ISREG(info.st_mode) else 0)
             if stat.S_ISDIR(info.st_mode):
                 if depth == _DEPTH:
                     what = f"{_SKELETON}: more than {_DEPTH} folders in one another: not copied as a whole"
@@ -86,6 +69,13 @@ class _Copy:
                 content = host.read_bytes(origin) or b""
                 if _is_partial(host, copy, content):
                     host.write(copy, content, mode=stat.S_IMODE(info.st_mode), owner=self.owner)
+
+    def _count(self, size: int) -> None:
+        self._files -= 1
+        self._bytes -= size
+        if self._files < 0 or self._bytes < 0:
+            what = f"{_SKELETON}: more than {_FILES} files or {_BYTES >> 20} MiB: not copied as a whole"
+            raise HostError(what, hint="make it smaller")
 
 
 def _is_partial(host: Host, copy: str, content: bytes) -> bool:

@@ -24,9 +24,7 @@ _SUDOERS = "/etc/sudoers.d/90-gandi-agent-"
 _NAME = r"(?:ALL|[a-z_][a-z0-9_-]*)"
 _TAG = r"(?:NOPASSWD|PASSWD|NOEXEC|EXEC|SETENV|NOSETENV)"
 _COMMAND = r"(?:ALL|(?:/[A-Za-z0-9_.-]+)+(?: [A-Za-z0-9_./@-]+)*)"
-_PLAIN = re.compile(
-    rf"ALL ?= ?(?:\({_NAME}(?: ?: ?{_NAME})?\) ?)?(?:{_TAG} ?: ?)*{_COMMAND}(?: ?, ?{_COMMAND})*"
-)
+_PLAIN = rf"ALL ?= ?(?:\({_NAME}(?: ?: ?{_NAME})?\) ?)?(?:{_TAG} ?: ?)*{_COMMAND}(?: ?, ?{_COMMAND})*"
 
 
 def reconcile(state: State, user: User) -> Iterator[Item]:
@@ -58,7 +56,7 @@ def _check(host: Host, rules: tuple[str, ...], text: str) -> None:
     one that only visudo can judge.
     """
     if not host.runs_programs:
-        if all(_PLAIN.fullmatch(rule) for rule in rules):
+        if all(re.fullmatch(_PLAIN, rule) for rule in rules):
             return
         raise NeedsProgram("visudo")
     if host.run(("visudo", "-c", "-f", "-"), stdin=text.encode(), check=False, changes=False).returncode:

@@ -20,6 +20,7 @@ _PAM = ("/etc/pam.d/common-password", "/etc/pam.d/system-auth", "/etc/pam.d/pass
 _PREFIX = {"yescrypt": b"$y$", "gost_yescrypt": b"$y$", "sha512": b"$6$"}
 #: The library's names, of Debian and of RPM systems.
 _LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2")
+_REMEDY = "deliver a hash of the password, or run the command on a machine with libxcrypt"
 #: Bytes of a setting and of a hash (CRYPT_GENSALT_OUTPUT_SIZE, CRYPT_OUTPUT_SIZE of crypt.h), and of the
 #: memory that crypt_r(3) works in.
 _SETTING, _DATA = 192, 1 << 17
@@ -44,16 +45,16 @@ def hashed(host: Host, plain: str) -> str:
 
     prefix = _PREFIX[method(host)]
     crypt = _library()
+    if not hasattr(crypt, "crypt_gensalt_rn"):  # that of glibc, on an old system
+        raise HostError("crypt(3) of this machine makes no salts", hint=_REMEDY)
     setting = ctypes.create_string_buffer(_SETTING)
     crypt.crypt_gensalt_rn.restype = crypt.crypt_r.restype = ctypes.c_char_p
     made = crypt.crypt_gensalt_rn(prefix, ctypes.c_ulong(0), None, 0, setting, _SETTING)
     memory = ctypes.create_string_buffer(_DATA)
     found: bytes | None = made and crypt.crypt_r(plain.encode("utf-8", "surrogateescape"), setting, memory)
     if not found or not found.startswith(prefix):
-        raise HostError(
-            f"crypt(3) of this machine has no {prefix.decode()}",
-            hint="deliver a hash of the password, or run the command on a machine with libxcrypt",
-        )
+        what = f"crypt(3) of this machine made no {prefix.decode()} hash of the password"
+        raise HostError(what, hint=_REMEDY)
     return found.decode("ascii")
 
 

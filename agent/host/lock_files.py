@@ -105,15 +105,18 @@ def _link(place: Place, lock: str) -> int:
 
 
 def _holder(place: Place, lock: str) -> int:
-    """Return the PID of the living process that made the lock file, 0 for one that is left over: its
-    process has ended, or a power cut has left it empty.
+    """Return the PID of the living process that made the lock file, -1 if it is gone, 0 for one that is
+    left over: its process has ended, or a power cut has left it empty.
     """
-    info = place.lstat()
+    info, content = place.lstat(), b""
     if info is None:
-        return 0
-    content = b""
+        return -1
     if stat.S_ISREG(info.st_mode):
-        with open(os.open(place.name, _READ, dir_fd=place.folder), "rb", buffering=0) as file:
+        try:
+            descriptor = os.open(place.name, _READ, dir_fd=place.folder)
+        except FileNotFoundError:
+            return -1
+        with open(descriptor, "rb", buffering=0) as file:
             content = file.read(_PID) or b""
     pid = number(content.strip(b"\0\n").decode("latin-1"))
     if not stat.S_ISREG(info.st_mode) or (pid is None and content.strip(b"\0\n")):

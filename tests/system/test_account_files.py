@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.accounts import sudoers
 from agent.accounts.changes import Changes, NewAccount, changes
 from agent.accounts.file_changes import FileChanges
 from agent.accounts.hashing import hashed
 from agent.host.host import Host
-from agent.lib.errors import AgentError
+from agent.lib.errors import AgentError, NeedsProgram
 from tests.vm.rig import ImageSpec
 from tests.vm.rig.tree import merged
 
@@ -262,3 +263,41 @@ def test_what_is_refused(both: tuple[Host, Host]) -> None:
         lambda c: c.lock("no-one"),
         lambda c: c.set_hash("no-one", HASH),
     )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "ALL=(ALL) NOPASSWD:ALL",
+        "ALL=(ALL:ALL) ALL",
+        "ALL = (root) NOPASSWD: /usr/bin/apt-get update, /usr/bin/id",
+        "ALL=(www-data : www-data) NOPASSWD:SETENV: /usr/bin/systemctl restart site@1.service",
+        "ALL=/usr/bin/id",
+        "ALL=NOPASSWD:/usr/bin/../bin/id",
+    ],
+)
+def test_a_plain_sudo_rule_is_one_that_visudo_accepts(images: tuple[Host, Host], rule: str) -> None:
+    for host in images:
+        sudoers._check(host, (rule,), f"admin1 {rule}\n")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "ALL=(ALL) NOPASSWD:ALL, !/usr/bin/su",
+        "ALL=(OPERATORS) ALL",
+        "host1=(ALL) ALL",
+        "ALL=(%wheel) ALL",
+        "ALL=(ALL) /usr/bin/*",
+        "ALL=(ALL) sudoedit /etc/hosts",
+        "ALL=(ALL) NOPASSWD",
+        "ALL=(ALL) ALL\nsecond ALL=(ALL) ALL",
+        "ALL=(ALL) ALL\n",
+        "ALL=(ALL) /usr/bin/id # a comment",
+        "ALL",
+        "",
+    ],
+)
+def test_another_sudo_rule_is_left_to_the_first_boot(images: tuple[Host, Host], rule: str) -> None:
+    with pytest.raises(NeedsProgram, match="visudo"):
+        sudoers._check(images[1], ("ALL=(ALL) ALL", rule), "")

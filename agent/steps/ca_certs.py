@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from agent.host.sysfs import listed
 from agent.lib.digest import sha256
-from agent.lib.errors import ConfigError
+from agent.lib.errors import ConfigError, NeedsProgram
 from agent.lib.text import lines
 from agent.programs import outside_sandbox
 
@@ -77,6 +77,8 @@ def _without_defaults(text: str) -> str:
 
 
 def _set(ctx: Context, folder: str, files: dict[str, str], certs: CaCerts) -> None:
+    if not ctx.host.runs_programs:  # before anything is written
+        raise NeedsProgram(_UPDATE[folder])
     stored = [ctx.state.path_for_writing(f"ca-certificates/{name}") for name in sorted(files)]
     for path, name in zip(stored, sorted(files), strict=True):
         ctx.host.write(path, files[name])

@@ -12,7 +12,7 @@ import pytest
 
 from agent.config.system import CaCerts, System
 from agent.host.host import Completed, Host
-from agent.lib.errors import ConfigError, HostError
+from agent.lib.errors import ConfigError, HostError, NeedsProgram
 from agent.steps import ca_certs
 from tests.unit.steps.conftest import Machine
 
@@ -114,3 +114,14 @@ def test_a_system_without_a_bundle(machine: Machine, ran: list[str]) -> None:
     with pytest.raises(ConfigError, match="update-ca-certificates"):
         machine.run(ca_certs.apply)
     assert not ran
+
+
+def test_without_programs_all_of_it_is_left_to_the_first_boot(debian: Machine, ran: list[str]) -> None:
+    ctx = debian.context()
+    ctx.host.runs_programs = False
+    with pytest.raises(NeedsProgram, match="update-ca-certificates"):
+        list(ca_certs.apply(ctx))
+    assert not ran
+    assert not ctx.state.recorded_items("ca certificates")
+    assert debian.text("/etc/ca-certificates.conf") == LIST
+    assert debian.run(ca_certs.apply)["ca certificates"].startswith("changed")

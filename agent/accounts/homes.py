@@ -39,7 +39,7 @@ def complete(host: Host, user: Account) -> None:
         if stat.S_ISDIR(info.st_mode) and info.st_uid == 0 != user.uid:
             # useradd creates it as root and changes the owner afterwards.
             host.set_mode_and_owner(user.home, mode, owner)
-    _Copy(host, owner).folder(_SKELETON, user.home)
+    _Copy(host, owner).folder(defaults.useradd(host, "SKEL", "") or _SKELETON, user.home)
 
 
 class _Copy:
@@ -59,7 +59,7 @@ class _Copy:
             self._count(info.st_size if stat.S_ISREG(info.st_mode) else 0)
             if stat.S_ISDIR(info.st_mode):
                 if depth == _DEPTH:
-                    what = f"{_SKELETON}: more than {_DEPTH} folders in one another: not copied as a whole"
+                    what = f"{source}: more than {_DEPTH} folders in one another: not copied as a whole"
                     raise HostError(what, hint="make it flatter")
                 host.mkdir(copy, mode=stat.S_IMODE(info.st_mode), owner=self.owner)
                 self.folder(origin, copy, depth + 1)
@@ -74,7 +74,7 @@ class _Copy:
         self._files -= 1
         self._bytes -= size
         if self._files < 0 or self._bytes < 0:
-            what = f"{_SKELETON}: more than {_FILES} files or {_BYTES >> 20} MiB: not copied as a whole"
+            what = f"the skeleton has more than {_FILES} files or {_BYTES >> 20} MiB: not copied as a whole"
             raise HostError(what, hint="make it smaller")
 
 

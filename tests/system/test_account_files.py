@@ -166,7 +166,10 @@ def test_other_defaults(both: tuple[Host, Host]) -> None:
     edit(
         both,
         "default/useradd",
-        lambda _: "GROUP=50\nHOME=/home/all\nINACTIVE=30\nEXPIRE=2030-01-02\nSHELL=/bin/dash\n",
+        lambda _: (
+            "GROUP=50\nHOME=/home/all\nINACTIVE=30\nEXPIRE=2030-01-02\nSHELL=/bin/dash\n"
+            "SKEL=/etc/skel/a folder\n"
+        ),
     )
     same(
         both,

@@ -6,10 +6,7 @@ existing account are not changed, as its files would keep the old ones.
 
 from __future__ import annotations
 
-from functools import partial
-
 from agent.accounts import passwd
-from agent.accounts.changes import changes
 from agent.lib.errors import ConfigError
 from agent.lib.records import replace
 from agent.report import guarded
@@ -18,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.accounts.changes import NewAccount
+    from agent.accounts.changes import Changes, NewAccount
+    from agent.accounts.file_changes import FileChanges
     from agent.accounts.passwd import Account
     from agent.config.model import AccountOptions, User
     from agent.host.host import Host
@@ -72,7 +70,13 @@ class _Given:
 
     def __init__(self, state: State, name: str, options: AccountOptions, there: Account) -> None:
         self.state, self.name, self.options, self.there = state, name, options, there
-        self.change = changes(state.host)
+
+    @property
+    def change(self) -> Changes | FileChanges:
+        """What changes the account."""
+        from agent.accounts.changes import changes
+
+        return changes(self.state.host)
 
     def uid(self, item: str) -> Iterator[Item]:
         yield self._item(item, str(self.options.uid), str(self.there.uid))
@@ -83,35 +87,45 @@ class _Given:
     def primary_group(self, item: str) -> Iterator[Item]:
         host, group = self.state.host, self.options.primary_group
         is_its = passwd.group(host, group) == self.there.gid
-        made = None if is_its else partial(_make_group, host, self.options)
         live = group if is_its else str(self.there.gid)
-        yield self._item(item, group, live, self.change.set_group, made=made)
+
+        def change() -> None:
+            if not is_its:
+                _make_group(host, self.options)
+            self.change.set_group(self.name, group)
+
+        yield self._item(item, group, live, change)
 
     def comment(self, item: str) -> Iterator[Item]:
         live = passwd.field(self.state.host, "/etc/passwd", self.name, _COMMENT)
-        yield self._item(item, self.options.gecos or "", live, self.change.set_comment)
+        comment = self.options.gecos or ""
+        yield self._item(item, comment, live, lambda: self.change.set_comment(self.name, comment))
 
     def inactive(self, item: str) -> Iterator[Item]:
         live = passwd.field(self.state.host, "/etc/shadow", self.name, _INACTIVE)
-        yield self._item(item, str(self.options.inactive), live, self.change.set_inactive)
+        days = str(self.options.inactive)
+        yield self._item(item, days, live, lambda: self.change.set_inactive(self.name, days))
 
     def expires(self, item: str) -> Iterator[Item]:
         import datetime
 
         live = passwd.field(self.state.host, "/etc/shadow", self.name, _EXPIRES)
         # shadow(5) counts the days from the first of January 1970.
-        day = datetime.date.fromisoformat(self.options.expires) - datetime.date(1970, 1, 1)
-        yield self._item(item, self.options.expires, live, self.change.set_expiry, wanted=str(day.days))
+        day = str((datetime.date.fromisoformat(self.options.expires) - datetime.date(1970, 1, 1)).days)
+
+        def change() -> None:
+            self.change.set_expiry(self.name, day)
+
+        yield self._item(item, self.options.expires, live, change, wanted=day)
 
     def _item(
         self,
         item: str,
         value: str,
         live: str | None,
-        change: Callable[[str, str], None] | None = None,
+        change: Callable[[], None] | None = None,
         *,
         wanted: str = "",
-        made: Callable[[], None] | None = None,
     ) -> Item:
         def apply() -> None:
             if change is None:
@@ -119,9 +133,7 @@ class _Given:
                     f"{self.name} exists with another one, {live}",
                     hint=f"remove the account or change it by hand, or deliver {live}",
                 )
-            if made:
-                made()
-            change(self.name, value)
+            change()
 
         return self.state.reconcile(item, delivered=value, wanted=wanted or value, live=live, apply=apply)
 

@@ -10,7 +10,6 @@ import json
 import os
 
 from agent.accounts import passwd
-from agent.accounts.changes import changes
 from agent.lib.canonical_json import canonical
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.text import WHITE
@@ -21,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.accounts.changes import Changes
+    from agent.accounts.file_changes import FileChanges
     from agent.config.model import User
     from agent.host.host import Host
     from agent.report import Item
@@ -91,9 +92,9 @@ def _sealed(state: State, user: User, live: str | None) -> Item:
         if not plain or set(plain) & set("\r\n\0") or len(plain) > _LONGEST:
             hint = f"seal 1 to {_LONGEST} characters, without a line break at the end"
             raise ConfigError("the sealed password is not one line of text", hint=hint)
-        changes(state.host).set_password(name, plain)
+        _changes(state.host).set_password(name, plain)
         if user.locked:
-            changes(state.host).lock(name)
+            _changes(state.host).lock(name)
 
     try:
         return state.reconcile(
@@ -134,9 +135,9 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
     salted = known or scrypt_hash(plain)
 
     def apply() -> None:
-        changes(state.host).set_password(name, plain)
+        _changes(state.host).set_password(name, plain)
         if user.locked:
-            changes(state.host).lock(name)
+            _changes(state.host).lock(name)
         _expire(state.host, user)
         record_hash(state, name, salted)
 
@@ -155,8 +156,14 @@ def _plain(state: State, user: User, plain: str, live: str | None) -> Item:
     return result
 
 
+def _changes(host: Host) -> Changes | FileChanges:
+    from agent.accounts.changes import changes  # late: most boots change no password
+
+    return changes(host)
+
+
 def _set_hash(host: Host, user: User, hashed: str) -> None:
-    changes(host).set_hash(user.name, hashed)
+    _changes(host).set_hash(user.name, hashed)
     _expire(host, user)
 
 
@@ -167,18 +174,18 @@ def _expires(user: User) -> bool:
 def _expire(host: Host, user: User) -> None:
     """Have the account change its password at the next login, if that is delivered (shadow(5), field 3)."""
     if _expires(user):
-        changes(host).expire_password(user.name)
+        _changes(host).expire_password(user.name)
 
 
 def _lock(host: Host, name: str, field: str) -> None:
     """Lock the account: put the delivered field in place of its hash, or the lock before the hash."""
     if field:
-        changes(host).set_hash(name, field)
+        _changes(host).set_hash(name, field)
     elif passwd.password(host, name):
-        changes(host).lock(name)
+        _changes(host).lock(name)
     else:
         # There is no hash to put the lock before, and with "!" alone an sshd without PAM refuses keys too.
-        changes(host).set_hash(name, "*")
+        _changes(host).set_hash(name, "*")
 
 
 def delivered_hash(state: State, account: str, plain: str) -> str | None:

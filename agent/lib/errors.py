@@ -24,8 +24,8 @@ class HostError(AgentError):
 
 
 class NeedsProgram(HostError):
-    """A part needs a program of an image of which none is run (``Host.runs_programs``). Nothing of it was
-    done or recorded, so the machine's first boot does it.
+    """A part needs a program of an image of which none is run (``Host.runs_programs``). It is not recorded
+    as done, so the machine's first boot does it.
     """
 
     def __init__(self, program: str) -> None:

@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON := .venv/bin/python
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
+SBOM := dist/gandi-agent_$(VERSION)_all.spdx.json
 RPM := dist/gandi-agent-$(VERSION)-1.noarch.rpm
 # What the package is made of; the other directories are for those who work on it.
 PACKAGED := SECURITY.md agent autofs bin completions debian docs/man docs/ganeti.md docs/baking.md docs/removal.md docs/report.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev selinux units
@@ -56,17 +57,20 @@ soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=N
 bench: setup deb ## count boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
 	@$(PYTHON) -m tests.vm.bench $(ONLY)
 
-deb: $(DEB) ## build dist/gandi-agent_<version>_all.deb, checked by lintian
+deb: $(DEB) ## build dist/gandi-agent_<version>_all.deb, checked by lintian, and its SBOM
 
 # Built in a copy, so that the tree stays clean; not built again while nothing that goes into it has changed.
-$(DEB): $(INPUTS) build/deb.inputs | setup
+$(DEB): $(INPUTS) build/deb.inputs tools/sbom.py | setup
 	@echo "package: building $@"
-	@rm -rf build/deb dist/gandi-agent_*.deb && mkdir -p build/deb/source dist
+	@rm -rf build/deb dist/gandi-agent_*.deb dist/gandi-agent_*.spdx.json && mkdir -p build/deb/source dist
 	@tar -c --exclude=__pycache__ $(PACKAGED) | tar -x -C build/deb/source
 	@cd build/deb/source && dpkg-buildpackage -b -us -uc > ../log 2>&1 || { tail -30 ../log; exit 1; }
 	@lintian --allow-root --fail-on error,warning --tag-display-limit 0 build/deb/$(@F)
+	@tools/sbom.py build/deb/$(@F) > build/deb/sbom
+	@mv build/deb/sbom $(SBOM)
 	@mv build/deb/$(@F) $@
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
+	@echo "package: $(SBOM): its files, licence and dependencies (SPDX)"
 
 # The list of the files: a file that has gone must lead to a new package as well.
 build/deb.inputs: FORCE

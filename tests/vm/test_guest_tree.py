@@ -51,7 +51,9 @@ SOURCES = (
 )
 INSIDE = "/usr/src/gandi-agent"
 #: Tests of the sources as text, and of the soak: the same with any packages.
-OF_TEXT = ("acceptance", "boundaries", "docs", "language", "security", "soak")
+OF_TEXT = (
+    *("acceptance", "baking", "boundaries", "docs", "language", "licences", "pins", "security", "soak"),
+)
 
 
 @pytest.fixture(scope="module")

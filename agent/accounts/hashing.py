@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from agent.accounts import defaults
 from agent.lib.errors import HostError
-from agent.lib.text import lines
+from agent.lib.text import lines, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +28,9 @@ def method(host: Host) -> str:
     """Return the method by which the image hashes passwords: that of PAM, else that of login.defs(5)."""
     for path in _PAM:
         for line in lines(host.read(path) or ""):
-            if re.match(r"[ \t]*-?password[ \t].*\bpam_unix\.so\b", line):
-                found = [word for word in re.split(r"[ \t]+", line) if word in _PREFIX]
-                return found[0] if found else "sha512"
+            kind, *rest = words(line) or [""]
+            if kind in ("password", "-password") and any(word.endswith("pam_unix.so") for word in rest):
+                return next((word for word in rest if word in _PREFIX), "sha512")
     said = defaults.word(host, "ENCRYPT_METHOD").lower()
     return said if said in _PREFIX else "sha512"
 

@@ -139,10 +139,24 @@ def _why(host: Host, chosen: Namespace) -> int:
 
 
 def _plan(host: Host, chosen: Namespace) -> int:
-    from agent.cli import plan
     from agent.stages import Stage
 
-    return plan.plan(host, [Stage(chosen.stage)] if chosen.stage else list(Stage))
+    stages = [Stage(chosen.stage)] if chosen.stage else list(Stage)
+    if chosen.root is None and chosen.image is None:
+        if chosen.source is not None or chosen.partition is not None:
+            raise ConfigError("plan: no image for that", hint="name it with --image or --root")
+        from agent.cli import plan
+
+        return plan.plan(host, stages)
+    if chosen.source is None:
+        raise ConfigError("plan: --source is missing", hint="name the document of the first boot")
+    from agent.cli import plan_image
+
+    if chosen.image is None:
+        if chosen.partition is not None:
+            raise ConfigError("plan: --partition needs the disk", hint="name it with --image")
+        return plan_image.of_root(chosen.root, chosen.source, stages, host.debug)
+    return plan_image.of_image(chosen.image, chosen.partition or "", chosen.source, stages, host.debug)
 
 
 def _config(host: Host, chosen: Namespace) -> int:

@@ -281,22 +281,22 @@ def rerun_step(ctx: Context, name: str) -> Iterator[Item]:
 
 def is_due(ctx: Context, step: Step) -> bool:
     """Return whether the step is run and reported: a rare one only if the document has its part, or had."""
-    return not step.rare or _has_part(ctx, step)
+    return not step.rare or has_part(ctx, step)
 
 
 def run_step(ctx: Context, step: Step) -> StepReport:
     """Run one step, unless a setting rules it out or it needs a configuration and there is none."""
-    why = _reason_to_skip(ctx, step)
+    why = reason_to_skip(ctx, step)
     if ctx.host.debug:
         ctx.host.debug(f"step {step.name}: {f'skip: {why}' if why else 'run'}")
     if why:
         return StepReport(step.name, (skipped(step.name, why),), 0.0)
-    if step.config_field and not _has_part(ctx, step):
+    if step.config_field and not has_part(ctx, step):
         return StepReport(step.name, (), 0.0)
     return attempt(ctx, step.name, lambda: step.function()(ctx))
 
 
-def _has_part(ctx: Context, step: Step) -> bool:
+def has_part(ctx: Context, step: Step) -> bool:
     """Return whether the document has the step's part, or had it when items were applied from it."""
     if _field(ctx.config, step.config_field):
         return True
@@ -320,7 +320,8 @@ def plan(ctx: Context, stage: Stage) -> Iterator[tuple[StepReport, tuple[str, ..
         seen = len(ctx.host.planned)
 
 
-def _reason_to_skip(ctx: Context, step: Step) -> str:
+def reason_to_skip(ctx: Context, step: Step) -> str:
+    """Return why the step is not run: a setting, or no configuration; "" if it is."""
     off = next((name for name in step.settings if not getattr(ctx.settings, name)), "")
     if off:
         return f"{variable(off)}=0"

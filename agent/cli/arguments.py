@@ -63,6 +63,12 @@ def make_parser() -> ArgumentParser:
     why.add_argument("--json", action="store_true", help="print JSON, for programs")
     plan = verbs.add_parser("plan", help="what each stage would do now; changes nothing")
     plan.add_argument("stage", nargs="?", choices=names)
+    first = plan.add_argument_group("what the first boot of an image would do")
+    where = first.add_mutually_exclusive_group()
+    where.add_argument("--root", type=Path, metavar="DIR", help="the mountpoint of the image")
+    where.add_argument("--image", metavar="FILE", help="a raw image or a disk")
+    first.add_argument("--source", metavar="PATH", help="the document; as for config validate")
+    first.add_argument("--partition", metavar="N", help="as for apply --image")
     logs = verbs.add_parser("collect-logs", help="pack the data for a fault report, without secrets")
     logs.add_argument(
         "-o", dest="out", metavar="FILE", help="the archive (gandi-logs-HOST-TIME.tar in the current folder)"

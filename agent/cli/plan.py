@@ -18,11 +18,12 @@ from agent.state import store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
+    from agent.report import StepReport
 
 
 def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
@@ -30,24 +31,23 @@ def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
     worst, ctx = 0, context(Host(host.root, dry_run=True, debug=host.debug))
     for stage in chosen:
         terminal.print_lines(f"{stage}:" if stages.STAGES[stage] else f"{stage}: {stages.NO_STEPS}")
-        worst = max(worst, _plan_stage(ctx, stage))
+        for report, effects in stages.plan(ctx, stage):
+            worst |= print_step(report, effects)
     return worst
 
 
-def _plan_stage(ctx: Context, stage: stages.Stage) -> int:
-    worst = 0
-    for report, effects in stages.plan(ctx, stage):
-        shown = [effect for effect in effects if not _is_bookkeeping(effect)]
-        terminal.print_lines(f"  {report.step}: {_planned_outcome(report.outcome)}")
-        for item in report.items:
-            detail = f": {item.detail}" if item.detail else ""
-            terminal.print_lines(f"    {item.name}: {_planned_outcome(item.outcome)}{detail}")
-        terminal.print_lines(*(f"      {doing}" for doing in shown))
-        worst = max(worst, int(report.outcome is Outcome.FAILED))
-    return worst
+def print_step(report: StepReport, effects: Iterable[str]) -> int:
+    """Print what a step would do, and by which effects; return 1 if it would fail, else 0."""
+    terminal.print_lines(f"  {report.step}: {planned_outcome(report.outcome)}")
+    for item in report.items:
+        detail = f": {item.detail}" if item.detail else ""
+        terminal.print_lines(f"    {item.name}: {planned_outcome(item.outcome)}{detail}")
+    terminal.print_lines(*(f"      {doing}" for doing in effects if not _is_bookkeeping(doing)))
+    return int(report.outcome is Outcome.FAILED)
 
 
-def _planned_outcome(outcome: Outcome) -> str:
+def planned_outcome(outcome: Outcome) -> str:
+    """Return an outcome in the words of a plan."""
     words = {Outcome.CHANGED: "would change", Outcome.FAILED: "would fail"}
     return words.get(outcome, str(outcome))
 

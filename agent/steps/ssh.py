@@ -83,7 +83,7 @@ def apply(ctx: Context) -> Iterator[Item]:
     # Without a host key, as before the first ones are made, ``sshd -T`` fails: the next boot checks.
     has_keys = any(fnmatch(name, "ssh_host_*_key") for name in listed(host, FOLDER))
     is_shipped = _is_shipped(host, files)
-    if has_keys and not host.dry_run and not is_shipped:
+    if has_keys and not host.dry_run and host.runs_programs and not is_shipped:
         try:
             _check(host, wanted)
         except HostError:

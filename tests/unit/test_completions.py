@@ -60,8 +60,9 @@ def test_fish_offers_an_argument_after_its_verb_only(tool: ModuleType) -> None:
     (form,) = [line for line in lines if " -l format " in line]
     start = "complete -c gandi-agent -n '__gandi_agent_after status' -l format -x -a 'short text json'"
     assert form.startswith(start)
-    (root,) = [line for line in lines if " -l source " in line]
-    assert " -r -F " in root, "names of files"
+    for verb in ("plan", "apply"):
+        (source,) = [line for line in lines if f"_after {verb}' -l source " in line]
+        assert " -r -F " in source, "names of files"
     (verb,) = [line for line in lines if " -a detach " in line]
     assert " -n '__fish_use_subcommand' " in verb
     (show,) = [line for line in lines if " -a show " in line]

@@ -99,5 +99,6 @@ def test_growth_and_checks_mount_nothing() -> None:
     assert found == {
         "agent/disks/base/system.py",
         "agent/disks/offline/mounting.py",
+        "agent/disks/offline/scratch.py",
         "agent/block/detached_mount.py",
     }

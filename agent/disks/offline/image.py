@@ -51,8 +51,9 @@ class Image:
 
 
 @contextlib.contextmanager
-def opened(host: Host, path: str) -> Iterator[Image]:
+def opened(host: Host, path: str, *, read_only: bool = False) -> Iterator[Image]:
     """Open the image for writing, alone; no other program that locks its images (QEMU) can open it then.
+    With ``read_only`` others can read it.
 
     Raise ConfigError if it is no raw image, HostError if it is in use.
     """
@@ -64,9 +65,9 @@ def opened(host: Host, path: str) -> Iterator[Image]:
     if not is_disk and not stat.S_ISREG(info.st_mode):
         raise ConfigError(f"{path}: neither a file nor a block device", hint="name a raw image")
     _check_loops(host, path, info)
-    with _opened(host, path, is_disk=is_disk) as descriptor:
+    with _opened(host, path, is_disk=is_disk, read_only=read_only) as descriptor:
         if not is_disk:
-            _lock(path, descriptor)
+            _lock(path, descriptor, read_only=read_only)
         _check_format(path, os.pread(descriptor, _BEGINNING, 0))
         yield Image(path, descriptor, _sector(descriptor) if is_disk else 0)
         try:
@@ -76,9 +77,9 @@ def opened(host: Host, path: str) -> Iterator[Image]:
 
 
 @contextlib.contextmanager
-def _opened(host: Host, path: str, *, is_disk: bool) -> Iterator[int]:
+def _opened(host: Host, path: str, *, is_disk: bool, read_only: bool) -> Iterator[int]:
     """Open it; a disk exclusively, which fails if it or a partition of it is mounted or held."""
-    flags = os.O_RDWR | (os.O_EXCL if is_disk else 0)
+    flags = (os.O_RDONLY if read_only else os.O_RDWR) | (os.O_EXCL if is_disk else 0)
     with contextlib.ExitStack() as stack:
         try:
             descriptor = stack.enter_context(host.opened(os.path.abspath(path), flags))
@@ -107,11 +108,12 @@ def _check_loops(host: Host, path: str, info: os.stat_result) -> None:
             raise _in_use(path, f"attached to /dev/{name}")
 
 
-def _lock(path: str, descriptor: int) -> None:
+def _lock(path: str, descriptor: int, *, read_only: bool) -> None:
     """Lock the file in both ways that programs use: flock(2), and locks of an open file (QEMU)."""
+    whole, kind = (fcntl.LOCK_SH, fcntl.F_RDLCK) if read_only else (fcntl.LOCK_EX, fcntl.F_WRLCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0))
+        fcntl.flock(descriptor, whole | fcntl.LOCK_NB)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_LOCK, kind, 0, 0, 0, 0))
     except BlockingIOError as error:
         raise _in_use(path, "locked by another program") from error
     except OSError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _CONTROL = "/dev/loop-control"
 _GET_FREE, _CONFIGURE = 0x4C82, 0x4C0A
-_AUTOCLEAR, _PARTSCAN = 4, 8
+_READ_ONLY, _AUTOCLEAR, _PARTSCAN = 1, 4, 8
 #: struct loop_config with its struct loop_info64.
 _CONFIG = struct.Struct("=II5Q4I64s64s32s2Q8Q")
 #: Attempts to take a free device: another process may be faster.
@@ -39,14 +39,21 @@ _POLL = 0.05
 
 @contextlib.contextmanager
 def attached(
-    host: Host, backing: int, *, offset: int = 0, size: int = 0, sector: int = 0, partitions: bool = False
+    host: Host,
+    backing: int,
+    *,
+    offset: int = 0,
+    size: int = 0,
+    sector: int = 0,
+    partitions: bool = False,
+    read_only: bool = False,
 ) -> Iterator[str]:
     """Attach ``size`` bytes (0: all) from ``offset`` of the open file or disk, with sectors of ``sector``
     bytes (0: 512); yield the kernel name of the loop device. With ``partitions`` the kernel has those, too.
 
     At the end wait until it is detached. Raise HostError if it cannot be attached, or is not detached.
     """
-    flags = _AUTOCLEAR | (_PARTSCAN if partitions else 0)
+    flags = _AUTOCLEAR | (_PARTSCAN if partitions else 0) | (_READ_ONLY if read_only else 0)
     numbers = (backing, sector, 0, 0, 0, offset, size, 0, 0, 0, flags)
     config = _CONFIG.pack(*numbers, b"", b"", b"", *(0,) * 10)
     for _ in range(_TRIES):

@@ -26,6 +26,13 @@ _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS of linux/sched.h
 _OPTIONS = "nosuid,nodev,noatime"
 #: A copy of a filesystem that is mounted may be mounted beside it.
 _MORE = {"xfs": ",nouuid"}
+#: A filesystem with a journal is written to also by a mount that is read-only.
+_UNWRITTEN = {
+    "ext3": ",noload",
+    "ext4": ",noload",
+    "xfs": ",norecovery",
+    "btrfs": ",rescue=nologreplay",
+}
 
 
 def leave_shared_mounts(host: Host) -> None:
@@ -42,11 +49,16 @@ def leave_shared_mounts(host: Host) -> None:
 
 
 @contextlib.contextmanager
-def mounted(host: Host, node: str, fstype: str, *, read_only: bool = False) -> Iterator[None]:
-    """Mount the filesystem at PLACE. Raise HostError if it cannot be mounted, or unmounted at the end."""
-    options = f"{'ro' if read_only else 'rw'},{_OPTIONS}{_MORE.get(fstype, '')}"
+def mounted(
+    host: Host, node: str, fstype: str, *, read_only: bool = False, place: str = PLACE
+) -> Iterator[None]:
+    """Mount the filesystem at ``place``; with ``read_only``, without its journal, which would be written.
+    Raise HostError if it cannot be mounted, or unmounted at the end.
+    """
+    access = f"ro{_UNWRITTEN.get(fstype, '')}" if read_only else "rw"
+    options = f"{access},{_OPTIONS}{_MORE.get(fstype, '')}"
     # No helper (mount.TYPE) is run.
-    argv = ("mount", "--internal-only", "-t", fstype, "-o", options, "--", node, PLACE)
+    argv = ("mount", "--internal-only", "-t", fstype, "-o", options, "--", node, place)
     try:
         host.run(argv, timeout=MOUNT_TIMEOUT)
     except HostError as error:
@@ -55,4 +67,4 @@ def mounted(host: Host, node: str, fstype: str, *, read_only: bool = False) -> I
     try:
         yield
     finally:
-        host.run(("umount", "--", PLACE), timeout=RELEASE_TIMEOUT)
+        host.run(("umount", "--", place), timeout=RELEASE_TIMEOUT)

@@ -67,9 +67,11 @@ def node(host: Host, root: Root) -> Iterator[str]:
     if root.piece is None:
         yield root.device.node
         return
+    read_only = host.read(f"/sys/class/block/{root.device.name}/ro") == "1\n"
+    offset, size = root.piece.offset, root.piece.size
     with (
-        host.opened(root.device.node, os.O_RDWR) as below,
-        loop.attached(host, below, offset=root.piece.offset, size=root.piece.size) as name,
+        host.opened(root.device.node, os.O_RDONLY if read_only else os.O_RDWR) as below,
+        loop.attached(host, below, offset=offset, size=size, read_only=read_only) as name,
     ):
         yield devnode(name)
 

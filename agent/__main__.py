@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, host: Host | None = None) -> in
                 chosen = make_parser().parse_args(words)
                 if chosen.debug:
                     host.debug = terminal.debug
-                if chosen.verb in _ROOT:
+                if chosen.verb in _ROOT and not _is_for_users(chosen):
                     _root_only(chosen.verb)
                 return _VERBS[chosen.verb](host, chosen)
     except AgentError as error:
@@ -70,6 +70,14 @@ def _root_only(verb: str) -> None:
     """Raise ConfigError for users other than root."""
     if os.geteuid():
         raise ConfigError(f"{verb}: must be run as root", hint=f"sudo gandi-agent {verb}")
+
+
+def _is_for_users(chosen: Namespace) -> bool:
+    """Return whether a user may do it for an image of their own (cli/unprivileged.py)."""
+    if chosen.verb not in ("plan", "apply"):
+        return False
+    is_tree = chosen.root is not None and os.path.realpath(chosen.root) != "/"
+    return is_tree or chosen.image is not None
 
 
 def _daemon(host: Host) -> int:
@@ -150,13 +158,16 @@ def _plan(host: Host, chosen: Namespace) -> int:
         return plan.plan(host, stages)
     if chosen.source is None:
         raise ConfigError("plan: --source is missing", hint="name the document of the first boot")
-    from agent.cli import plan_image
+    if chosen.image is None and chosen.partition is not None:
+        raise ConfigError("plan: --partition needs the disk", hint="name it with --image")
+    from agent.cli import plan_image, unprivileged
 
+    user = os.geteuid() != 0
     if chosen.image is None:
-        if chosen.partition is not None:
-            raise ConfigError("plan: --partition needs the disk", hint="name it with --image")
-        return plan_image.of_root(chosen.root, chosen.source, stages, host.debug)
-    return plan_image.of_image(chosen.image, chosen.partition or "", chosen.source, stages, host.debug)
+        of_root = unprivileged.plan_root if user else plan_image.of_root
+        return of_root(chosen.root, chosen.source, stages, host.debug)
+    of_image = unprivileged.plan_of_image if user else plan_image.of_image
+    return of_image(chosen.image, chosen.partition or "", chosen.source, stages, host.debug)
 
 
 def _config(host: Host, chosen: Namespace) -> int:
@@ -205,24 +216,27 @@ def _apply(host: Host, chosen: Namespace) -> int:
         raise ConfigError(what, hint="leave --no-programs out, or run them by a command of their own")
     if chosen.source is None and (chosen.image is not None or not any(mended.values())):
         raise ConfigError("apply: --source is missing", hint="name a document, or use --root with --repair")
+    user = os.geteuid() != 0
+    if user and any(mended.values()):
+        _root_only("apply with --repair or --bootloader")
     if chosen.image is None:
         if any(value is not None for value in on_disk):
             raise ConfigError(
                 "apply: --partition, --grow and --swap need the disk", hint="name it with --image"
             )
+        if user:
+            from agent.cli import unprivileged
+
+            return unprivileged.apply_root(chosen.root, chosen.source, stages, host.debug)
         return apply.apply(chosen.root, chosen.source, stages, host.debug, programs=programs, **mended)
     if any(mended.values()):
         what = "apply: --repair and --bootloader need a mounted image"
         raise ConfigError(what, hint="mount it, and name the mountpoint with --root")
-    from agent.cli import apply_image
+    from agent.cli import apply_image, unprivileged
 
-    return apply_image.run(
-        chosen.image,
-        chosen.source,
-        stages,
-        apply_image.options(*on_disk, programs=programs),
-        debug=host.debug,
-    )
+    run = unprivileged.apply_image if user else apply_image.run
+    options = apply_image.options(*on_disk, programs=programs)
+    return run(chosen.image, chosen.source, stages, options, host.debug)
 
 
 def _collect_logs(host: Host, chosen: Namespace) -> int:

@@ -16,6 +16,9 @@ from agent.lib.text import lines
 from agent.report import Outcome
 from agent.state import store
 
+#: The beginning of an item's detail that files do not show (plan_image.py).
+KNOWN_AT_BOOT = "known at the boot"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from agent.config.model import InstanceConfig
     from agent.context import Context
-    from agent.report import StepReport
+    from agent.report import Item, StepReport
 
 
 def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
@@ -39,11 +42,15 @@ def plan(host: Host, chosen: Sequence[stages.Stage]) -> int:
 def print_step(report: StepReport, effects: Iterable[str]) -> int:
     """Print what a step would do, and by which effects; return 1 if it would fail, else 0."""
     terminal.print_lines(f"  {report.step}: {planned_outcome(report.outcome)}")
-    for item in report.items:
-        detail = f": {item.detail}" if item.detail else ""
-        terminal.print_lines(f"    {item.name}: {planned_outcome(item.outcome)}{detail}")
+    terminal.print_lines(*(f"    {item.name}: {_planned(item)}" for item in report.items))
     terminal.print_lines(*(f"      {doing}" for doing in effects if not _is_bookkeeping(doing)))
     return int(report.outcome is Outcome.FAILED)
+
+
+def _planned(item: Item) -> str:
+    if item.detail.startswith(KNOWN_AT_BOOT):
+        return item.detail
+    return planned_outcome(item.outcome) + (f": {item.detail}" if item.detail else "")
 
 
 def planned_outcome(outcome: Outcome) -> str:

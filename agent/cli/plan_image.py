@@ -13,6 +13,7 @@ from functools import partial
 
 from agent import sources, stages
 from agent.cli import plan
+from agent.cli.plan import KNOWN_AT_BOOT
 from agent.context import Medium, attempt, context
 from agent.disks.offline import image, loop, mounting, roots, scratch
 from agent.host import terminal
@@ -30,14 +31,15 @@ from agent.systemd import sealed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from agent.context import Context
     from agent.reader.client import Parsed
     from agent.report import Item
 
     Debug = Callable[[str], None] | None
+    Planned = tuple[Stage, StepReport, tuple[str, ...]]
 
-KNOWN_AT_BOOT = "known at the boot"
 #: The bookkeeping of the boot that the steps write to the copy.
 _STATE = ("/var/lib/gandi/", "/run/gandi/")
 
@@ -76,21 +78,23 @@ AT_BOOT = {
     "kernel images": AtBoot("whether the machine's loader can unpack kernels", runs=False),
     "fsck": AtBoot("the counters of the root filesystem", runs=False),
 }
+#: An item that would be made by a program's answer (NeedsProgram).
+_NEEDS = "left to the first boot"
 _HOOK = AtBoot("how the program ends", runs=False)
 _KERNEL_LINE = AtBoot("the kernel command line, in which gandi= names a timezone", notes=True)
-#: Of the other steps, only what is sealed is left.
-_SEALED = AtBoot("")
+#: Of the other steps, only what is sealed or needs a program is left.
+_OTHER = AtBoot("")
 _PACKAGES = AtBoot("it is written when the packages are installed", runs=False)
 
 
-def of_root(root: str, source: str, chosen: Sequence[Stage], debug: Debug = None) -> int:
+def of_root(root: str | Path, source: str, chosen: Sequence[Stage], debug: Debug = None) -> int:
     """Print what the first boot of the system below ``root`` would do with the document; return 1 if a step
     would fail, else 0. Raise ConfigError or HostError for a tree that cannot be looked at.
     """
     parsed, host, path = delivery.read(Host(debug=debug), source), Host(debug=debug), os.path.realpath(root)
     mounting.leave_shared_mounts(host)
     with scratch.room(host):
-        return of_tree(host, path, root, source, parsed, chosen)
+        return of_tree(host, path, str(root), source, parsed, chosen)
 
 
 def of_image(path: str, partition: str, source: str, chosen: Sequence[Stage], debug: Debug = None) -> int:
@@ -110,27 +114,40 @@ def of_image(path: str, partition: str, source: str, chosen: Sequence[Stage], de
         return of_tree(host, scratch.IMAGE, path, source, parsed, chosen)
 
 
-def of_tree(host: Host, path: str, shown: str, source: str, parsed: Parsed, chosen: Sequence[Stage]) -> int:
+def of_tree(
+    host: Host,
+    path: str,
+    shown: str,
+    source: str,
+    parsed: Parsed,
+    chosen: Sequence[Stage],
+    *,
+    in_user_namespace: bool = False,
+) -> int:
     """Print the plan of the tree at ``path``, which is named ``shown``. There is room for a copy."""
-    there = scratch.ScratchHost(scratch.copied(host, path), debug=host.debug)
-    if not there.exists("/etc/passwd"):
-        raise ConfigError(f"{shown}: no system is mounted there", hint="mount the image's root filesystem")
+    with scratch.copied(host, path, in_user_namespace=in_user_namespace) as copy:
+        there = scratch.ScratchHost(copy, debug=host.debug)
+        if not there.exists("/etc/passwd"):
+            what = f"{shown}: no system is mounted there"
+            raise ConfigError(what, hint="mount the image's root filesystem")
+        return _print(first_boot(context(there), source, parsed, chosen))
+
+
+def _print(found: Iterator[Planned]) -> int:
     worst, stage = 0, None
-    for now, report, effects in first_boot(context(there), source, parsed, chosen):
+    for now, report, effects in found:
         if now is not stage:
             stage = now
             terminal.print_lines(f"{stage}:")
-        at_boot = [item for item in report.items if item.detail.startswith(KNOWN_AT_BOOT)]
-        if at_boot and len(at_boot) == len(report.items):
-            terminal.print_lines(*(f"  {report.step}: {item.detail}" for item in at_boot[:1]))
-            continue
+        match report.items:
+            case [one] if one.name == report.step and one.detail.startswith(KNOWN_AT_BOOT):
+                terminal.print_lines(f"  {report.step}: {one.detail}")
+                continue
         worst |= plan.print_step(report, [effect for effect in effects if not _is_state(effect)])
     return worst
 
 
-def first_boot(
-    ctx: Context, source: str, parsed: Parsed, chosen: Sequence[Stage]
-) -> Iterator[tuple[Stage, StepReport, tuple[str, ...]]]:
+def first_boot(ctx: Context, source: str, parsed: Parsed, chosen: Sequence[Stage]) -> Iterator[Planned]:
     """Yield the report of each step of the stages, and its effects. Of what is not known before the
     boot the items are skipped ones, with a detail that begins with KNOWN_AT_BOOT.
     """
@@ -151,10 +168,14 @@ def first_boot(
 def _planned(ctx: Context, step: stages.Step) -> StepReport:
     at_boot = _at_boot(ctx, step)
     if stages.reason_to_skip(ctx, step) or at_boot is None:
-        at_boot = _SEALED
+        at_boot = _OTHER
     elif not at_boot.runs:
         return StepReport(step.name, (_left(step.name, at_boot.what),), 0.0)
     report = stages.run_step(ctx, step)
+    if step.name == "scripts" and report.items:
+        programs = ctx.config.scripts if ctx.config else ()
+        names = [_left(script.name, at_boot.what) for script in programs]
+        return StepReport(step.name, (*names, _left(step.name, at_boot.what)), report.seconds)
     items = [_as_known(item, at_boot) for item in report.items]
     if at_boot.notes:
         items.append(_left(step.name, at_boot.what))
@@ -176,7 +197,8 @@ def _at_boot(ctx: Context, step: stages.Step) -> AtBoot | None:
 
 def _as_known(item: Item, at_boot: AtBoot) -> Item:
     """Return the item, as one of the boot if it is left to the machine."""
-    is_left = item.outcome is Outcome.SKIPPED and (at_boot.what or item.detail == sealed.LEFT)
+    of_boot = at_boot.what or item.detail.startswith((sealed.LEFT, _NEEDS))
+    is_left = item.outcome is Outcome.SKIPPED and of_boot
     is_left = is_left or (item.outcome is Outcome.CHANGED and at_boot is _PROGRAMS)
     return _left(item.name, at_boot.what or item.detail) if is_left else item
 

@@ -55,7 +55,7 @@ def execute(
     Raise HostError if it cannot be started or does not end in time.
     """
     with _Streams(stdin, limit or _OUTPUT) as streams:
-        status = _ended(_start(argv, environment, *streams.ends), argv, timeout, streams)
+        status = _ended(start(argv, environment, *streams.ends), argv, timeout, streams)
         return status, streams.out.text, streams.err.text
 
 
@@ -189,7 +189,7 @@ def execute_within(
     with open(reading, "rb", buffering=0) as status, _Streams(stdin, _IMAGE_OUTPUT) as streams:
         try:
             words = ("sh", _IMAGE_EXEC, root, "--json-status-fd", str(writing), "--", *argv)
-            process = _start(words, environment, *streams.ends, writing)
+            process = start(words, environment, *streams.ends, writing)
         finally:
             os.close(writing)
         code = _ended(process, argv, timeout, streams, status.fileno())
@@ -199,7 +199,7 @@ def execute_within(
         return code, streams.out.text, errors
 
 
-def _start(argv: Sequence[str], environment: Mapping[str, str], *descriptors: int) -> int:
+def start(argv: Sequence[str], environment: Mapping[str, str], *descriptors: int) -> int:
     """Start the program and return its process id. The descriptors are its 0, 1 and 2; a fourth is kept."""
     _keep_inherited()
     for left in tuple(_unreaped):

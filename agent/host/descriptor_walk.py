@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: O_PATH only needs permission to search, and has no effect on what is opened.
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
+#: The device numbers of FUSE filesystems that a program of this process serves.
+OWN_FUSE = set[int]()
 
 
 class Place:
@@ -66,7 +68,8 @@ class Place:
         as root too.
 
         In a folder with a POSIX ACL, the group's bits are the mask, so they also show entries that let
-        others write. FUSE is never trusted: the program behind it chooses the owners that it reports.
+        others write. FUSE is not trusted, unless a program of this process is behind it (OWN_FUSE): that
+        program chooses the owners that it reports.
         """
         infos = [os.fstat(folder) for folder in self._folders]
         are_roots = all(_roots(info, stat.S_IWGRP | stat.S_IWOTH) for info in infos)
@@ -255,8 +258,8 @@ def _roots(info: os.stat_result, others: int) -> bool:
 
 
 def _by_fuse(devices: set[int]) -> bool:
-    """Return whether one of these device numbers is that of a mounted FUSE filesystem."""
-    numbers = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices}
+    """Return whether one of these device numbers is that of a mounted FUSE filesystem of others."""
+    numbers = {f"{os.major(device)}:{os.minor(device)}".encode() for device in devices - OWN_FUSE}
     try:
         with open("/proc/self/mountinfo", "rb") as table:
             fields = [line.split(b" ") for line in table]

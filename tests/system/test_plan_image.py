@@ -84,6 +84,23 @@ def test_a_filesystem_that_was_not_unmounted_is_not_written_to(tmp_path: Path) -
     assert digest(cut) == before
 
 
+def test_an_image_in_use_is_refused(tmp_path: Path) -> None:
+    """Locked as QEMU does, which keeps no reader out."""
+    image = made(tmp_path, "none", "ext4")
+    argv = ["qemu-io", "-f", "raw", str(image)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        holder.stdin.write(b"read 0 512\n")
+        holder.stdin.flush()
+        while b"ops" not in holder.stdout.readline():
+            assert holder.poll() is None
+        assert "in use: locked by another program" in plan("--image", str(image), status=1)
+        holder.stdin.write(b"quit\n")
+        holder.stdin.close()
+    assert is_planned(plan("--image", str(image)))
+
+
 def test_an_image_that_has_its_document_already(tmp_path: Path) -> None:
     image = made(tmp_path, "gpt", "ext4")
     apply = (sys.executable, "-m", "agent", "apply", "--image", str(image), "--source", "-")

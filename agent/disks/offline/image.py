@@ -109,11 +109,18 @@ def _check_loops(host: Host, path: str, info: os.stat_result) -> None:
 
 
 def _lock(path: str, descriptor: int, *, read_only: bool) -> None:
-    """Lock the file in both ways that programs use: flock(2), and locks of an open file (QEMU)."""
-    whole, kind = (fcntl.LOCK_SH, fcntl.F_RDLCK) if read_only else (fcntl.LOCK_EX, fcntl.F_WRLCK)
+    """Lock the file in both ways that programs use: flock(2), and locks of an open file (QEMU). With
+    ``read_only`` no lock of the second kind is taken: it would keep others from reading.
+    """
+    everything = struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
     try:
-        fcntl.flock(descriptor, whole | fcntl.LOCK_NB)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_LOCK, kind, 0, 0, 0, 0))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        if read_only:
+            found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, everything)
+            if struct.unpack_from("h", found)[0] != fcntl.F_UNLCK:
+                raise _in_use(path, "locked by another program")
+        else:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, everything)
     except BlockingIOError as error:
         raise _in_use(path, "locked by another program") from error
     except OSError as error:

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 #: Where the filesystem of an image may be mounted, once there is room.
 IMAGE = f"{PLACE}/image"
-_COPY = f"{PLACE}/copy"
-_ROOM = "mode=0755,size=256m,nosuid,nodev"
+_LAYERED = f"{PLACE}/layers"
+_COPY = f"{_LAYERED}/copy"
+_OPTIONS = "mode=0755,size=256m,nosuid,nodev"
+_MEMORY = ("mount", "--internal-only", "-t", "tmpfs", "-o", _OPTIONS, "gandi-plan")
 #: Nothing of the files below is trusted: neither what overlayfs could have noted in them, nor links.
 _LAYERS = "nosuid,nodev,index=off,metacopy=off,redirect_dir=nofollow,xino=off"
 #: Within a user namespace overlayfs keeps its notes in attributes that users may set.
 _USERS_LAYERS = "nosuid,nodev,userxattr"
+#: How the effects begin that are on files of the copy, though by system calls of their own.
+_ON_FILES = ("write /", "sync /")
 #: Folders on which a tree may have what is the machine's own.
 _MACHINES = ("dev", "proc", "run", "sys")
 
@@ -57,9 +61,9 @@ class ScratchHost(Host):
         return Completed(tuple(argv), 0, "", "")
 
     def allows(self, description: str) -> bool:
-        """Record the effect, and return False: it would be one on this machine."""
+        """Record the effect; return whether it is one on files, and not on this machine."""
         self.planned.append(description)
-        return False
+        return description.startswith(_ON_FILES)
 
     def _plan(self, what: str) -> bool:
         self.planned.append(what)
@@ -69,37 +73,43 @@ class ScratchHost(Host):
 @contextlib.contextmanager
 def room(host: Host) -> Iterator[None]:
     """Have room in memory at PLACE, until the end of the block. Raise HostError."""
-    host.run(("mount", "--internal-only", "-t", "tmpfs", "-o", _ROOM, "gandi-plan", PLACE))
+    host.run((*_MEMORY, PLACE))
     try:
         host.mkdir(IMAGE)
         yield
     finally:
-        host.run(("umount", "--recursive", "--", PLACE), timeout=RELEASE_TIMEOUT)
+        host.run(("umount", "--lazy", "--", PLACE), timeout=RELEASE_TIMEOUT)
 
 
-def copied(host: Host, root: str, *, in_user_namespace: bool = False) -> str:
-    """Return the path of a copy of the files below ``root``, with the filesystems that are mounted there; it
-    lasts as long as the room. Raise HostError.
+@contextlib.contextmanager
+def copied(host: Host, root: str, *, in_user_namespace: bool = False) -> Iterator[str]:
+    """Yield the path of a copy of the files below ``root``, with the filesystems that are mounted there.
+    There is room; nothing of it holds those filesystems after the block. Raise HostError.
     """
-    host.mkdir(_COPY)
-    for number, name in enumerate(_mounted(host, root)):
-        base = f"{PLACE}/{number}"
-        host.mkdir(f"{base}/lower")
-        host.mkdir(f"{base}/work")
-        # With what is mounted there: a user namespace may not look below it.
-        host.run(("mount", "--rbind", "--", name, f"{base}/lower"), timeout=MOUNT_TIMEOUT)
-        top = os.stat(f"{base}/lower")
-        host.mkdir(f"{base}/upper", mode=top.st_mode & 0o7777, owner=(top.st_uid, top.st_gid))
-        layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
-        options = f"{_USERS_LAYERS if in_user_namespace else _LAYERS},{layers}"
-        target = _COPY + name.removeprefix(root.rstrip("/") or "/")
-        argv = ("mount", "--internal-only", "-t", "overlay", "-o", options, "gandi-plan", target)
-        try:
-            host.run(argv, timeout=MOUNT_TIMEOUT)
-        except HostError as error:
-            hint = "overlayfs must be able to lie above it: mount it from its own disk, or use --image"
-            raise HostError(f"{name}: no copy in memory: {error.message}", hint=hint) from error
-    return _COPY
+    host.mkdir(_LAYERED)
+    host.run((*_MEMORY, _LAYERED))
+    try:
+        host.mkdir(_COPY)
+        for number, name in enumerate(_mounted(host, root)):
+            base = f"{_LAYERED}/{number}"
+            host.mkdir(f"{base}/lower")
+            host.mkdir(f"{base}/work")
+            # With what is mounted there: a user namespace may not look below it.
+            host.run(("mount", "--rbind", "--", name, f"{base}/lower"), timeout=MOUNT_TIMEOUT)
+            top = os.stat(f"{base}/lower")
+            host.mkdir(f"{base}/upper", mode=top.st_mode & 0o7777, owner=(top.st_uid, top.st_gid))
+            layers = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+            options = f"{_USERS_LAYERS if in_user_namespace else _LAYERS},{layers}"
+            target = _COPY + name.removeprefix(root.rstrip("/") or "/")
+            argv = ("mount", "--internal-only", "-t", "overlay", "-o", options, "gandi-plan", target)
+            try:
+                host.run(argv, timeout=MOUNT_TIMEOUT)
+            except HostError as error:
+                hint = "overlayfs must be able to lie above it: mount it from its own disk, or use --image"
+                raise HostError(f"{name}: no copy in memory: {error.message}", hint=hint) from error
+        yield _COPY
+    finally:
+        host.run(("umount", "--lazy", "--", _LAYERED), timeout=RELEASE_TIMEOUT)
 
 
 def _mounted(host: Host, root: str) -> list[str]:

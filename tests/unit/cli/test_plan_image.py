@@ -9,6 +9,7 @@ import pytest
 
 from agent.__main__ import main
 from agent.cli import plan_image
+from agent.cli.plan import KNOWN_AT_BOOT
 from agent.context import Context, context
 from agent.disks.offline.scratch import ScratchHost
 from agent.host.host import Host
@@ -82,7 +83,7 @@ def test_what_is_known_at_the_boot_is_named(copy: Context, document: str) -> Non
         (step, item.name)
         for step, items in found.items()
         for item in items
-        if item.detail.startswith(plan_image.KNOWN_AT_BOOT)
+        if item.detail.startswith(KNOWN_AT_BOOT)
     }
     assert {("network", "nic:1"), ("network", "network"), ("plugins", "30-own")} < left
     assert {("scripts", "scripts"), ("swap", "swap"), ("root disk", "root disk")} < left

@@ -77,7 +77,7 @@ CAMPAIGNS = {
     ),
     "baking": Campaign(
         "images with the agent by mmdebstrap, mkosi and virt-customize, as docs/baking.md says",
-        ("tests/system/test_baking.py",),
+        (f"{_VM}/test_baking.py", "tests/system/test_baking.py"),
     ),
     "udisks": Campaign(
         "a user's loop device with the label of a configuration drive",

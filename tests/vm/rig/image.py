@@ -146,13 +146,7 @@ def settle(tree: Path, spec: ImageSpec) -> None:
             _add(tree, "/etc/netplan/50-image.yaml", NETPLAN_DHCP.encode(), 0o600)
         case Network.NETWORKMANAGER:
             chroot(tree, ["systemctl", "-q", "enable", "NetworkManager.service"])
-    channel = Path(guest_channel.__file__).read_bytes()
-    _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
-    # Python compiles a program that is given by name at each start, unless it is compiled already.
-    chroot(tree, ["python3", "-m", "compileall", "-q", "-b", "/usr/lib/rig"])
-    _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
-    wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
-    wants.symlink_to("../rig-channel.service")
+    add_channel(tree)
     updated = (tree / "usr").stat().st_mtime
     for file in spec.files:
         _add(tree, file.path, file.content, file.mode)
@@ -170,6 +164,17 @@ def _label(tree: Path) -> None:
     for labels in tree.glob("etc/selinux/*/contexts/files/file_contexts"):
         apart = ("-e", "/proc", "-e", "/sys", "-e", "/dev")
         chroot(tree, ["setfiles", "-F", *apart, str(Path("/", labels.relative_to(tree))), "/"])
+
+
+def add_channel(tree: Path) -> None:
+    """Add what the rig speaks to in a guest: its program, and the unit that runs it."""
+    channel = Path(guest_channel.__file__).read_bytes()
+    _add(tree, "/usr/lib/rig/channel.py", channel, 0o644)
+    # Python compiles a program that is given by name at each start, unless it is compiled already.
+    chroot(tree, ["python3", "-m", "compileall", "-q", "-b", "/usr/lib/rig"])
+    _add(tree, "/usr/lib/systemd/system/rig-channel.service", CHANNEL_UNIT, 0o644)
+    wants = tree / "usr/lib/systemd/system/sysinit.target.wants/rig-channel.service"
+    wants.symlink_to("../rig-channel.service")
 
 
 def _add(tree: Path, path: str, content: bytes, mode: int) -> None:

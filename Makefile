@@ -44,7 +44,7 @@ test-unit: setup ## run tests/unit: pure Python, no root
 	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
 
 test-system: setup deb ## run tests/system: loop devices, network namespaces (root)
-	@$(PYTHON) -m pytest -q -n 2 tests/system
+	@$(PYTHON) -m pytest -q -n 2 -m 'not soak' tests/system
 
 # Two machines at a time are what two cores carry, and what rig/slots.py allows; the third worker prepares the next one.
 # Tests marked soak run in make soak: the rig's own test (its use here tests it too) and variants.

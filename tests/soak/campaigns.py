@@ -65,9 +65,11 @@ CAMPAIGNS = {
         (f"{_VM}/test_mount_modes.py::test_the_automounter_at_a_boot_and_with_the_administrators_file",),
     ),
     "ganeti": Campaign(
-        "disks made by Ganeti's hook boot and are grown",
+        "disks made by Ganeti's hook and OS definition boot and are grown; each command of docs/ganeti.md",
         (
             f"{_VM}/test_offline.py::test_a_disk_made_by_ganetis_hook_boots_and_is_grown",
+            f"{_VM}/test_ganeti_styles.py::test_it_boots_as_the_instance",
+            "tests/system/test_ganeti_cluster.py::test_each_command_of_the_guide_does_what_it_says",
             "tests/system/test_ganeti_create.py::test_an_instance_from_a_release",
             "tests/system/test_ganeti_apt.py::test_a_release_by_a_proxy_with_a_password",
             "tests/system/test_ganeti_apt.py::test_an_image_gets_packages_and_its_locale",

@@ -78,7 +78,7 @@ def root_of(disk: Path) -> Iterator[tuple[Path, list[dict[str, str]]]]:
     said = subprocess.run(["sfdisk", "--json", disk], check=False, capture_output=True, text=True)
     parts = json.loads(said.stdout)["partitiontable"]["partitions"] if said.returncode == 0 else []
     offset = parts[-1]["start"] * 512 if parts else 0
-    size = parts[-1]["size"] * 512 if parts else SIZE
+    size = parts[-1]["size"] * 512 if parts else disk.stat().st_size
     target = disk.parent / "target"
     target.mkdir(exist_ok=True)
     with loop_device(disk, Extent(offset, size)) as device:

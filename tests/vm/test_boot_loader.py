@@ -13,7 +13,7 @@ import pytest
 from agent.__main__ import main
 from tests import creation
 from tests.system.instances import root_of
-from tests.vm import sample
+from tests.vm import login, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import MIB, Bus, Firmware, Image, ImageSpec, MachineSpec, newest_deb
 from tests.vm.rig.image import copy_kernel, settle
@@ -38,6 +38,7 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
     with disk.open("wb") as file:
         file.truncate(1536 * MIB)
     chosen = {"DISK_0_PATH": str(disk), "OSP_IMAGE": "tree.tar", "OSP_BOOTLOADER": "grub"}
+    chosen |= {"OSP_PASSWORD_HASH": login.HASH}
     done = creation.script("create", node, **creation.ENVIRONMENT | chosen)
     assert done.returncode == 0, done.stdout + done.stderr
     uuid = _lost_and_mended(disk)
@@ -62,6 +63,7 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
     vm.run("test ! -e /sys/firmware/efi")
     assert LINE in vm.output("cat /proc/cmdline")
     assert vm.output("findmnt -no SOURCE /").startswith("/dev/sda")
+    assert login.on_serial(vm, "root") == "root"
 
 
 def _lost_and_mended(disk: Path) -> str:

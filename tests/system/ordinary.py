@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.vm.rig.tree import base_tree
 
-UID = 4242
+UID = 4567
 #: The first of 65536 subordinate ids: account 1 of a namespace in which the user is root.
 FIRST = 200000
 _NAME = "ordinary"

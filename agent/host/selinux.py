@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: SELABEL_CTX_FILE (selabel_open(3)): the labels of files.
 _FILES = 0
+#: 1 where the kernel enforces the policy (selinux(8)).
+_ENFORCE = "/sys/fs/selinux/enforce"
 
 
 @contextlib.contextmanager
@@ -28,16 +30,13 @@ def labelled_as(path: str, kind: int) -> Iterator[None]:
 
     A path for which the policy has no label gets that of its folder, as ever.
     """
-    library = _library()
-    label, name = c_void_p(), os.fsencode(path)
-    if library.selabel_lookup_raw(_labels(), byref(label), name, kind) < 0:
-        if ctypes.get_errno() != errno.ENOENT:
-            raise _error(path)
+    library, label = _library(), _label(path, kind)
+    if not label:
         yield
         return
     try:
         if library.setfscreatecon_raw(label) < 0:
-            raise _error(path)
+            _failed(path)
         try:
             yield
         finally:
@@ -46,17 +45,32 @@ def labelled_as(path: str, kind: int) -> Iterator[None]:
         library.freecon(label)
 
 
-def _error(path: str) -> OSError:
+def _label(path: str, kind: int) -> c_void_p:
+    """Return the label, which the caller frees; NULL if there is none."""
+    labels, label = _labels(), c_void_p()
+    if not labels or _library().selabel_lookup_raw(labels, byref(label), os.fsencode(path), kind) == 0:
+        return label
+    if ctypes.get_errno() != errno.ENOENT:
+        _failed(path)
+    return c_void_p()
+
+
+def _failed(path: str) -> None:
+    """Raise OSError with the library's reason where the policy is enforced. Elsewhere, such as with a kernel
+    that has no policy, a wrong label keeps no program from its file, and a missing file would.
+    """
     number = ctypes.get_errno()
-    return OSError(number, f"{os.strerror(number)}, for its label of SELinux", path)
+    with open(_ENFORCE, "rb") as state:
+        if state.read(1) == b"1":
+            raise OSError(number, f"{os.strerror(number)}, for its label of SELinux", path)
 
 
 @cache
 def _labels() -> c_void_p:
-    """Return the policy's labels of files. Raise OSError."""
+    """Return the policy's labels of files, NULL if they cannot be read. Raise OSError."""
     found = c_void_p(_library().selabel_open(_FILES, None, 0))
     if not found:
-        raise _error("file_contexts")
+        _failed("file_contexts")
     return found
 
 

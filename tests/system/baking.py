@@ -43,6 +43,7 @@ def can_boot(root: Path) -> None:
     assert (root / "usr/sbin/init").is_symlink()
     assert (root / "etc/fstab").read_text() == "LABEL=root / ext4 errors=remount-ro 0 1\n"
     assert (root / "usr/sbin/sshd").exists()
+    assert (root / "usr/bin/login").exists()
     wanted = {path.name for path in (root / "etc/systemd/system").glob("*.wants/*")}
     assert {"systemd-networkd.service", "ssh.service"} <= wanted
     assert {"gandi-bootstrap.service", "gandi-config.service", "gandi-check.service"} <= wanted

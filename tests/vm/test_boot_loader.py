@@ -20,7 +20,7 @@ from tests.vm.rig.image import copy_kernel, settle
 from tests.vm.rig.rootdisk import Extent, loop_device
 from tests.vm.rig.tree import merged
 
-PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
+PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common", "login")
 LINE = "console=tty0 console=ttyS0,115200n8"
 
 

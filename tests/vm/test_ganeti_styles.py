@@ -28,7 +28,7 @@ def test_it_boots_as_the_instance(machine: Rig, tmp_path: Path, partition: str, 
     node, disk, firmware = tmp_path / "node", tmp_path / "root.img", FIRMWARE[partition]
     (node / "images").mkdir(parents=True)
     shutil.copy(newest_deb(), node / "gandi-agent.deb")
-    spec = ImageSpec(extra=LOADER if firmware else ())
+    spec = ImageSpec(extra=(*LOADER, "login") if firmware else ("login",))
     chosen = {"DISK_0_PATH": str(disk), "OSP_PARTITION": partition, "OSP_PASSWORD_HASH": login.HASH}
     if firmware:
         chosen |= {"OSP_SWAP": "64", "OSP_BOOTLOADER": "grub"}

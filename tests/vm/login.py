@@ -68,23 +68,25 @@ def on_serial(vm: Machine, user: str) -> str:
     vm.qmp.call("chardev-change", id="console", backend=backend)
     with socket.socket(socket.AF_UNIX) as console:
         console.connect(str(path))
-        _answered(console, "", "login: ")
+        _answered(console, "", r"login: \Z")
         # agetty(8) drops what is typed while it starts anew after an empty name.
-        while not _answered(console, user, "(?:login|Password): ").endswith("Password: "):
-            pass
-        _answered(console, PASSWORD, r"[#$] ")
-        said = _answered(console, "id -un; echo en''d", "end\r\n")
-    return said.split("\r\n")[-3]
+        for _ in range(3):
+            if _answered(console, user, r"(login|Password): \Z")[1] == "Password":
+                break
+        else:
+            raise AssertionError(f"no password is asked for {user}")
+        _answered(console, PASSWORD, r"[#$] \Z")
+        return _answered(console, "id -un; echo en''d", r"([a-z0-9_-]+)\r\nend\r\n")[1]
 
 
-def _answered(console: socket.socket, text: str, pattern: str) -> str:
-    """Type a line, and return what comes until the pattern is at its end. Raise AssertionError."""
+def _answered(console: socket.socket, text: str, pattern: str) -> re.Match[str]:
+    """Type a line, and return the match once what comes has the pattern. Raise AssertionError."""
     console.sendall(f"{text}\r".encode())
     said, end = "", time.monotonic() + _ANSWER
-    while not re.search(f"{pattern}\\Z", said):
+    while not (found := re.search(pattern, said)):
         console.settimeout(max(0.1, end - time.monotonic()))
         try:
             said += console.recv(4096).decode(errors="replace")
         except TimeoutError:
             raise AssertionError(f"no {pattern!r} after {text!r}: {said!r}") from None
-    return said
+    return found

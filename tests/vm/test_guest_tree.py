@@ -51,9 +51,7 @@ SOURCES = (
 )
 INSIDE = "/usr/src/gandi-agent"
 #: Tests of the sources as text, and of the soak: the same with any packages.
-OF_TEXT = (
-    *("acceptance", "baking", "boundaries", "docs", "language", "licences", "pins", "security", "soak"),
-)
+OF_TEXT = ["acceptance", "baking", "boundaries", "docs", "language", "licences", "pins", "security", "soak"]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.system.instances import SIZE, probed, root_of
 from tests.vm import checks, login, sample
 from tests.vm.conftest import Rig
 from tests.vm.rig import Firmware, Image, ImageSpec, MachineSpec, newest_deb
-from tests.vm.rig.image import copy_kernel, settle
+from tests.vm.rig.image import add_channel, copy_kernel, settle
 from tests.vm.rig.tree import merged
 
 LOADER = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
@@ -22,6 +22,7 @@ FIRMWARE = {"none": None, "msdos": Firmware.BIOS, "gpt": Firmware.UEFI}
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("source", ["release", "image"])
 @pytest.mark.parametrize("partition", ["none", "msdos", "gpt"])
 def test_it_boots_as_the_instance(machine: Rig, tmp_path: Path, partition: str, source: str) -> None:
@@ -45,7 +46,7 @@ def test_it_boots_as_the_instance(machine: Rig, tmp_path: Path, partition: str, 
     with root_of(disk) as (target, parts):
         uuid = (parts or [probed(disk, 0, SIZE)])[-1]["UUID"]
         if source == "release":
-            settle(target, spec)  # the rig's channel
+            add_channel(target)
 
     hardware = MachineSpec(
         nics=(sample.PUBLIC_NIC,), root_size=sample.ROOT_SIZE, root_ports=1, firmware=firmware

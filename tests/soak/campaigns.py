@@ -97,5 +97,9 @@ CAMPAIGNS = {
         "a first boot and `apply` interrupted at a flush, then run again",
         ("tests/system/test_cuts.py::test_a_power_cut_at_a_flush_leaves_nothing_half_done",),
     ),
+    "power-cuts": Campaign(
+        "a guest's first boot with the power cut after a write to its disks, then booted again",
+        (f"{_VM}/test_power_cuts.py",),
+    ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

@@ -1,8 +1,11 @@
-"""Checks in a guest that several tests share: addresses, resolvers, and what has changed since the boot."""
+"""Checks in a guest that several tests share: the sample's machine, part by part, and what has changed since
+the boot.
+"""
 
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from pathlib import Path
 
 from tests.vm import sample
 from tests.vm.rig import Machine
@@ -50,6 +53,46 @@ def resolvers(vm: Machine) -> None:
     assert "2001:db8::3" in servers
     assert len([s for s in servers if s.startswith("203.0.113.")]) == 2
     assert "options timeout:1 attempts:3 rotate" in lines
+
+
+def names(vm: Machine) -> None:
+    """Check the sample's hostname, now and for the next boot, and that it resolves."""
+    assert vm.output("cat /proc/sys/kernel/hostname") == "vm1"
+    assert vm.read_file("/etc/hostname") == b"vm1\n"
+    assert "vm1" in vm.output("grep -w vm1 /etc/hosts")
+    assert vm.output("getent hosts vm1").split()[0] in ("203.0.113.10", "198.51.100.10")
+
+
+def accounts(vm: Machine) -> None:
+    """Check the sample's accounts, their passwords, groups and keys."""
+    shadow = dict(line.split(":")[:2] for line in vm.read_file("/etc/shadow").decode().splitlines())
+    assert shadow["root"] == sample.HASH
+    assert shadow["admin1"] == sample.HASH
+    assert "sudo" in vm.output("id -Gn admin1").split()
+    for user, home in (("root", "/root"), ("admin1", "/home/admin1")):
+        keys = vm.read_file(f"{home}/.ssh/authorized_keys").decode().splitlines()
+        assert sorted(keys) == sorted([sample.KEY, sample.OTHER_KEY])
+        asked = f"stat -c '%a %U' {home}/.ssh {home}/.ssh/authorized_keys"
+        assert vm.output(asked).splitlines() == [f"700 {user}", f"600 {user}"]
+
+
+def swap(vm: Machine) -> None:
+    """Check that a partition or disk is used as swap, with the platform's label."""
+    swaps = vm.output("swapon --noheadings --show=NAME,TYPE").split()
+    assert swaps[1] == "partition"
+    assert vm.output(f"blkid -p -o value -s LABEL {swaps[0]}") == "swap"
+
+
+def grown(vm: Machine) -> None:
+    """Check the size of a root disk that is made with 1.5 GB and started with 3."""
+    vm.run("test $(df --output=size -B1M / | tail -1) -gt 2700")
+
+
+def nothing_left_on(medium: Path) -> None:
+    """Check that a disk has nothing of the sample's archive."""
+    raw = medium.read_bytes()
+    for secret in (sample.HASH, sample.SCRIPT_SECRET, "gandi/config"):
+        assert secret.encode() not in raw, f"{secret[:20]} is still on the medium"
 
 
 def changed_since(vm: Machine, moment: str) -> list[str]:

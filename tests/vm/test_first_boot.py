@@ -37,7 +37,7 @@ def test_an_archive_on_a_raw_disk_becomes_the_machine(machine: Rig, set_up: Stat
     vm = machine.clone(set_up)
     _is_the_machine(vm)
     checks.addresses(vm)
-    _nothing_left_on(set_up.folder / "swap")
+    checks.nothing_left_on(set_up.folder / "swap")
 
 
 def test_where_the_time_went_is_told(machine: Rig, set_up: State, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Pa
     _is_the_machine(vm)
     checks.addresses(vm)
     vm.run("sync")
-    _nothing_left_on(disk.path)
+    checks.nothing_left_on(disk.path)
     _unpacks_by_force(vm, image.kernel, tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, t
     assert "gandiroot" in vm.output("lsblk -rno PARTLABEL /dev/vda").split()
     vm.run("sfdisk --verify /dev/vda")
     vm.run("sync")
-    _nothing_left_on(disk.path)
+    checks.nothing_left_on(disk.path)
 
 
 def _spec(table: Table) -> ImageSpec:
@@ -162,44 +162,16 @@ def _unpacks_by_force(vm: Machine, kernel: Path, folder: Path) -> None:
 
 
 def _is_the_machine(vm: Machine) -> None:
-    for check in (_names, _accounts, checks.resolvers, _swap, _scripts, _units, _root):
+    for check in (
+        checks.names,
+        checks.accounts,
+        checks.resolvers,
+        checks.swap,
+        _scripts,
+        _units,
+        checks.grown,
+    ):
         check(vm)
-
-
-def _nothing_left_on(medium: Path) -> None:
-    raw = medium.read_bytes()
-    for secret in (sample.HASH, sample.SCRIPT_SECRET, "gandi/config"):
-        assert secret.encode() not in raw, f"{secret[:20]} is still on the medium"
-
-
-def _root(vm: Machine) -> None:
-    """Return a root disk that is made with 1.5 GB and started with 3."""
-    vm.run("test $(df --output=size -B1M / | tail -1) -gt 2700")
-
-
-def _names(vm: Machine) -> None:
-    assert vm.output("cat /proc/sys/kernel/hostname") == "vm1"
-    assert vm.read_file("/etc/hostname") == b"vm1\n"
-    assert "vm1" in vm.output("grep -w vm1 /etc/hosts")
-    assert vm.output("getent hosts vm1").split()[0] in ("203.0.113.10", "198.51.100.10")
-
-
-def _accounts(vm: Machine) -> None:
-    shadow = dict(line.split(":")[:2] for line in vm.read_file("/etc/shadow").decode().splitlines())
-    assert shadow["root"] == sample.HASH
-    assert shadow["admin1"] == sample.HASH
-    assert "sudo" in vm.output("id -Gn admin1").split()
-    for user, home in (("root", "/root"), ("admin1", "/home/admin1")):
-        keys = vm.read_file(f"{home}/.ssh/authorized_keys").decode().splitlines()
-        assert sorted(keys) == sorted([sample.KEY, sample.OTHER_KEY])
-        asked = f"stat -c '%a %U' {home}/.ssh {home}/.ssh/authorized_keys"
-        assert vm.output(asked).splitlines() == [f"700 {user}", f"600 {user}"]
-
-
-def _swap(vm: Machine) -> None:
-    swaps = vm.output("swapon --noheadings --show=NAME,TYPE").split()
-    assert swaps[1] == "partition"
-    assert vm.output(f"blkid -p -o value -s LABEL {swaps[0]}") == "swap"
 
 
 def _scripts(vm: Machine) -> None:

@@ -89,10 +89,13 @@ class Machine(Guest, Devices):
         sata = any(disk.bus is Bus.SATA for disk in disks)
         argv = qemu.arguments(self.spec, self.image, accel, sockets, self.logs / "serial.log", sata=sata)
         argv += qemu.firmware_arguments(self.spec, self.folder)
-        for disk in disks:
-            argv += qemu.disk_arguments(disk)
+        argv += self.disk_arguments(disks)
         self._process = Process(argv + more, sockets, self.logs)
         self.reset_ports(self.spec)
+
+    def disk_arguments(self, disks: Iterable[Disk]) -> list[str]:
+        """Return QEMU's arguments for the disks that are there from the start."""
+        return [word for disk in disks for word in qemu.disk_arguments(disk)]
 
     def wait_ready(self, timeout: float = BOOT_TIMEOUT) -> Boot:
         """Wait until the guest's channel answers, after `start` or a reset seen by `reboot`."""

@@ -9,6 +9,7 @@ from agent.reader.common import problem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from agent.host.host import Host
+    from agent.reader.client import Parsed
 
 
 def get(host: Host, key: str | None) -> int:
@@ -36,28 +37,34 @@ def validate(host: Host, path: str, *, as_json: bool = False) -> int:
     from agent.image import delivery
 
     parsed = delivery.read(host, path)
-    counted = {severity: sum(one.severity == severity for one in parsed.problems) for severity in _WORDS}
-    is_wrong = bool(counted[problem.ERROR]) or parsed.config is None
-    status = 1 if is_wrong else UNSUPPORTED if counted[problem.UNSUPPORTED] else 0
-    source = parsed.config.identity.source if parsed.config else None
+    status, text = judged(path, parsed)
     if as_json:
         found = [
             {"path": one.path, "message": one.message, "hint": one.hint, "severity": _WORDS[one.severity]}
             for one in parsed.problems
         ]
-        terminal.print_json({"source": source, "valid": not is_wrong, "status": status, "problems": found})
+        source = parsed.config.identity.source if parsed.config else None
+        terminal.print_json({"source": source, "valid": status != 1, "status": status, "problems": found})
         return status
-    for one in parsed.problems:
-        terminal.print_lines(f"{path}: {_WORDS[one.severity]}: {one.path}: {one.message}")
-        if one.hint:
-            terminal.print_lines(f"  try: {one.hint}")
-    if is_wrong:
-        errors = counted[problem.ERROR]
-        terminal.print_lines(f"{path}: {errors} error{'' if errors == 1 else 's'}")
-    else:
-        left = f", but {counted[problem.UNSUPPORTED]} of it not supported" if status else ""
-        terminal.print_lines(f"{path}: valid ({source}){left}")
+    terminal.print_lines(*text)
     return status
+
+
+def judged(path: str, parsed: Parsed) -> tuple[int, list[str]]:
+    """Return the exit status of ``validate``, and what it prints."""
+    text = list[str]()
+    for one in parsed.problems:
+        text.append(f"{path}: {_WORDS[one.severity]}: {one.path}: {one.message}")
+        text += [f"  try: {one.hint}"] if one.hint else []
+    errors, unsupported = (
+        sum(one.severity == severity for one in parsed.problems)
+        for severity in (problem.ERROR, problem.UNSUPPORTED)
+    )
+    if errors or parsed.config is None:
+        return 1, [*text, f"{path}: {errors} error{'' if errors == 1 else 's'}"]
+    left = f", but {unsupported} of it not supported" if unsupported else ""
+    valid = f"{path}: valid ({parsed.config.identity.source}){left}"
+    return UNSUPPORTED if unsupported else 0, [*text, valid]
 
 
 def schema() -> int:
@@ -71,10 +78,19 @@ def schema() -> int:
 def seed(
     host: Host, kind: str, config: str, script: str | None, out: str, size: int, *, sign: str | None = None
 ) -> int:
-    """Make a medium that the agent reads. ``size``: bytes of a swap image; ``sign``: the key's path."""
+    """Make a medium that the agent reads, of a document without errors. ``size``: bytes of a swap image;
+    ``sign``: the key's path. Print what ``validate`` does of a document with problems; if there are errors,
+    make nothing and return 1, else 0.
+    """
+    from agent.image import delivery
     from agent.image import seed as media
 
     files = {"config": _content(host, config)}
+    status, text = judged(config, delivery.document(files["config"]))
+    if status:
+        terminal.print_error(*text)
+    if status == 1:
+        return 1
     if script:
         files["script"] = _content(host, script)
     if kind == "swap":

@@ -43,6 +43,31 @@ def test_a_folder_is_a_drive(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "valid (native)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["swap", "dir", "iso"])
+@pytest.mark.parametrize("text", ["{", '{"hostname": "vm1"}', '{"version": 1, "id": "1", "hostname": 5}'])
+def test_no_medium_is_made_of_a_document_with_errors(
+    tmp_path: Path, kind: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "bad.json", tmp_path / "out"
+    config.write_text(text)
+    assert main(["config", "validate", str(config)]) == 1
+    said = capsys.readouterr().out
+    assert main(["seed", kind, "--config", str(config), "-o", str(out)]) == 1
+    assert capsys.readouterr() == ("", said)
+    assert not out.exists()
+
+
+def test_a_medium_is_made_of_a_document_with_something_unsupported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, out = tmp_path / "more.json", tmp_path / "out"
+    config.write_text(json.dumps(NATIVE | {"colour": "red"}))
+    assert main(["config", "validate", str(config)]) == 3
+    said = capsys.readouterr().out
+    assert main(["seed", "dir", "--config", str(config), "-o", str(out)]) == 0
+    assert capsys.readouterr() == (f"made {out}\n", said)
+
+
 @pytest.mark.parametrize("kind", ["iso", "dir"])
 def test_a_drive_takes_no_other_document(
     document: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
@@ -117,7 +142,7 @@ def test_ganetis_variables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 def test_an_archive_is_not_signed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = tmp_path / "document.json"
-    document.write_text('{"version": 1}')
+    document.write_text('{"version": 1, "hostname": "vm1"}')
     words = ["seed", "swap", "--config", str(document), "--sign", "key", "-o", str(tmp_path / "out")]
     assert main(words) == 1
     assert "an archive on a swap disk cannot be signed" in capsys.readouterr().err

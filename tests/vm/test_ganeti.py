@@ -76,7 +76,9 @@ def test_an_instance_that_was_created_exported_imported_and_renamed_boots(
     links = {link["address"]: link["ifname"] for link in vm.json("ip -j link")}
     assert "203.0.113.77/24" in checks.cidrs(vm, links[sample.PUBLIC_NIC.mac])
     vm.run("ping -c1 -W5 203.0.113.254")
-    assert vm.output(f"grep -rlF -e {creation.NAME} -e 203.0.113.10 /etc || true") == ""
+    # 1 is that nothing was found; an error is 2.
+    found = vm.run(f"grep -rlF -e {creation.NAME} -e 203.0.113.10 /etc", check=False)
+    assert (found.rc, found.stdout) == (1, ""), found
     assert vm.read_file("/root/.ssh/authorized_keys").decode() == f"{creation.KEY}\n"
     vm.run("ls /etc/ssh/ssh_host_ed25519_key && systemctl is-active ssh")
     assert len(vm.read_file("/etc/machine-id").strip()) == 32

@@ -214,11 +214,13 @@ def _apply(host: Host, chosen: Namespace) -> int:
     if any(mended.values()) and not programs:
         what = "apply: --repair and --bootloader run programs of the image"
         raise ConfigError(what, hint="leave --no-programs out, or run them by a command of their own")
-    if chosen.source is None and (chosen.image is not None or not any(mended.values())):
-        raise ConfigError("apply: --source is missing", hint="name a document, or use --root with --repair")
+    if chosen.source is None and not any(mended.values()):
+        hint = "name a document, or only mend the image: --repair, --bootloader grub"
+        raise ConfigError("apply: --source is missing", hint=hint)
     user = os.geteuid() != 0
     if user and any(mended.values()):
-        _root_only("apply with --repair or --bootloader")
+        what = "apply: --repair and --bootloader must be run as root"
+        raise ConfigError(what, hint="sudo gandi-agent apply")
     if chosen.image is None:
         if any(value is not None for value in on_disk):
             raise ConfigError(
@@ -229,13 +231,10 @@ def _apply(host: Host, chosen: Namespace) -> int:
 
             return unprivileged.apply_root(chosen.root, chosen.source, stages, host.debug)
         return apply.apply(chosen.root, chosen.source, stages, host.debug, programs=programs, **mended)
-    if any(mended.values()):
-        what = "apply: --repair and --bootloader need a mounted image"
-        raise ConfigError(what, hint="mount it, and name the mountpoint with --root")
     from agent.cli import apply_image, unprivileged
 
     run = unprivileged.apply_image if user else apply_image.run
-    options = apply_image.options(*on_disk, programs=programs)
+    options = apply_image.options(*on_disk, programs=programs, **mended)
     return run(chosen.image, chosen.source, stages, options, host.debug)
 
 

@@ -83,9 +83,15 @@ def _with_disk(
     from agent.image import boot_disk
     from agent.image import boot_loader as loader
     from agent.image import repair as mending
+    from agent.image.root_references import BOOT
 
     here = Host(debug=ctx.host.debug)
     target = boot_disk.find(here, str(ctx.host.root), is_written=boot_loader)
+    if boot_loader:
+        if BOOT in mending.filesystems(here, ctx.host, target):
+            what = f"{BOOT}: a partition of its own: GRUB is installed only with it in the root filesystem"
+            raise ConfigError(what, hint="leave --bootloader out, and run grub-install in the machine")
+        loader.check(here, ctx.host, target)
     for report in reports:
         yield report
         if report.step == "source" and report.failed:

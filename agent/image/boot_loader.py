@@ -84,13 +84,7 @@ def install(node: Host, host: Host, target: Target) -> Iterator[Item]:
 
     Raise ConfigError, before anything is changed, if no firmware would boot the disk.
     """
-    there = boot_record.layout(node, target.disk)
-    platforms = list(_platforms(host, there))
-    missing = [one for one, is_there in platforms if not is_there]
-    chosen = [one for one, is_there in platforms if is_there]
-    _check(host, target, chosen, missing)
-    if _UEFI in chosen and not node.which(_MCOPY):
-        raise HostError(f"{_MCOPY}: not installed on this machine", hint="install the package mtools")
+    there, chosen, missing = check(node, host, target)
     driver = _DRIVERS[target.fstype]
     for platform in missing:
         yield skipped(platform, f"{_PACKAGES[platform]} is not installed in the image")
@@ -104,6 +98,20 @@ def install(node: Host, host: Host, target: Target) -> Iterator[Item]:
     if _UEFI in chosen:
         yield _program(node, host, target.disk, there)
         yield from esp_entry(host, _fat_uuid(node, target.disk, there))
+
+
+def check(node: Host, host: Host, target: Target) -> tuple[boot_record.Layout, Sequence[str], Sequence[str]]:
+    """Return the disk's layout, the platforms to install, and those of which the image has no GRUB. Raise
+    ConfigError if no firmware would boot the disk, HostError if this machine lacks a program.
+    """
+    there = boot_record.layout(node, target.disk)
+    platforms = list(_platforms(host, there))
+    missing = [one for one, is_there in platforms if not is_there]
+    chosen = [one for one, is_there in platforms if is_there]
+    _check(host, target, chosen, missing)
+    if _UEFI in chosen and not node.which(_MCOPY):
+        raise HostError(f"{_MCOPY}: not installed on this machine", hint="install the package mtools")
+    return there, chosen, missing
 
 
 def _platforms(host: Host, there: boot_record.Layout) -> Iterator[tuple[str, bool]]:

@@ -4,11 +4,12 @@ or with new UUIDs, so that the machine finds its root again.
 
 from __future__ import annotations
 
-from agent.block import fstab
+from agent.block import fstab, mounts
 from agent.host.sysfs import listed
 from agent.image import boot_loader, boot_record, root_references
-from agent.image.root_references import Disk, Part
+from agent.image.root_references import BOOT, Disk, Part
 from agent.lib.errors import ConfigError, HostError
+from agent.lib.records import replace
 from agent.lib.text import lines, number, words
 from agent.report import Outcome, changed, failed, guarded, kept, unchanged
 
@@ -41,6 +42,9 @@ def repair(node: Host, host: Host, target: boot_loader.Target, *, with_loader: b
     disk = _disk(node, host, target)
     is_any = False
     is_initrd_old = False
+    if disk.boot and not with_loader and not _is_mounted(node, f"{host.root}{BOOT}"):
+        what = f"{BOOT}: partition {disk.boot.number} is not mounted there: nothing was mended"
+        raise ConfigError(what, hint="mount it in the image, or name the image's disk with --image")
     for name, mend in _files(host):
         for item in _mended(host, name, mend, disk):
             is_any = True
@@ -57,12 +61,29 @@ def repair(node: Host, host: Host, target: boot_loader.Target, *, with_loader: b
         yield unchanged("references to the disk", "each leads to it")
 
 
+def _is_mounted(node: Host, path: str) -> bool:
+    return path in {one.mountpoint for one in mounts.mounts(node)}
+
+
+def filesystems(node: Host, host: Host, target: boot_loader.Target) -> dict[str, Part]:
+    """Return the partitions of the image's disk that it mounts as /boot and ESP once its fstab is mended, in
+    the order to mount them. Raise ConfigError if the root filesystem is not found on the disk.
+    """
+    return _filesystems(host, _disk(node, host, target))
+
+
+def _filesystems(host: Host, disk: Disk) -> dict[str, Part]:
+    text, _ = root_references.mended_fstab(host.read(fstab.FSTAB) or "", disk)
+    return root_references.system_parts(text, disk)
+
+
 def _disk(node: Host, host: Host, target: boot_loader.Target) -> Disk:
     parts = tuple(_parts(node, target))
     root = next((part for part in parts if part.uuid == target.uuid), None)
     if root is None or not root.uuid:
         raise ConfigError(f"{target.disk}: its root filesystem has no UUID", hint="see: blkid -p")
-    return Disk(parts, root, root_references.former_disk(host.read(fstab.FSTAB) or ""))
+    disk = Disk(parts, root, root_references.former_disk(host.read(fstab.FSTAB) or ""))
+    return replace(disk, boot=_filesystems(host, disk).get(BOOT))
 
 
 def _parts(node: Host, target: boot_loader.Target) -> Iterator[Part]:
@@ -129,9 +150,14 @@ def _initrd(host: Host) -> Item:
 
 
 def _loader(node: Host, host: Host, target: boot_loader.Target, disk: Disk) -> Iterator[Item]:
-    """Make grub.cfg again if it leads elsewhere; name an image of GRUB that does."""
+    """Make grub.cfg again if it leads elsewhere; name an image of GRUB that does.
+
+    One on a /boot of its own is mended as text: grub-mkconfig finds that by devices, and has none here.
+    """
     text = host.read(boot_loader.CONFIG)
-    if text is not None and not root_references.is_right(text, disk):
+    if text is not None and disk.boot:
+        yield from _mended(host, boot_loader.CONFIG, root_references.mended_menu, disk)
+    elif text is not None and not root_references.is_right(text, disk):
         yield from guarded(boot_loader.CONFIG, _configuration(node, host, target))
     for platform in listed(host, boot_loader.BOOT):
         early = host.read(f"{boot_loader.BOOT}/{platform}/{boot_loader.EARLY}") or ""

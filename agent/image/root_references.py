@@ -26,7 +26,8 @@ _FIRST = re.compile(r"(?:sd|vd|xvd|hd)a|nvme0n1|mmcblk0")
 _BY = {"by-uuid": "uuid", "by-label": "label", "by-partuuid": "partuuid"}
 _TAGS = {"UUID": "uuid", "LABEL": "label", "PARTUUID": "partuuid", "PARTLABEL": ""}
 #: Mountpoints of the system's own filesystems, beside the root.
-_SYSTEM = ("/boot", "/boot/efi", "/efi")
+BOOT = "/boot"
+SYSTEM = (BOOT, "/boot/efi", "/efi")
 SWAP, LUKS = "swap", "crypto_LUKS"
 #: What has other filesystems inside, which nothing here looks for.
 _VOLUMES = ("LVM2_member", "linux_raid_member")
@@ -58,13 +59,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The parts of the disk, and which one is the root filesystem. ``former`` is the kernel's name that the
-    disk had in fstab, "" if that goes by UUIDs.
+    """The parts of the disk, which one is the root filesystem, and which one has /boot, None if that is the
+    root. ``former`` is the kernel's name that the disk had in fstab, "" if that goes by UUIDs.
     """
 
     parts: tuple[Part, ...]
     root: Part
     former: str = ""
+    boot: Part | None = None
 
     def of_type(self, *types: str) -> tuple[Part, ...]:
         """Return the parts of these types."""
@@ -122,6 +124,15 @@ def mended_fstab(text: str, disk: Disk) -> tuple[str, list[Change]]:
     return "".join(f"{line}\n" for line in made), changes
 
 
+def system_parts(text: str, disk: Disk) -> dict[str, Part]:
+    """Return the parts of the disk that a mended fstab mounts as /boot or as ESP, by mountpoint, each before
+    those below it.
+    """
+    entries = (words(line) for line in lines(text) if not line.lstrip(BLANKS).startswith("#"))
+    found = {where: disk.meant(spec)[0] for spec, where, *_ in (e for e in entries if len(e) > 2)}
+    return {where: part for where in SYSTEM if (part := found.get(where)) and part != disk.root}
+
+
 def _is_device(spec: str) -> bool:
     """Return whether it names a partition. /dev/mapper and the like name what is made of others."""
     if spec.startswith("/dev/"):
@@ -143,7 +154,7 @@ def _entry(fields: Sequence[str], disk: Disk, taken: set[str]) -> Change | None:
     if where == "/":
         return _replaced(where, spec, disk, (disk.root,))
     part, _ = disk.meant(spec)
-    if part is not None or (fstype != SWAP and where not in _SYSTEM):
+    if part is not None or (fstype != SWAP and where not in SYSTEM):
         return _replaced(where if fstype != SWAP else SWAP, spec, disk, ())
     candidates = _free(disk.of_type(fstype), taken | {f"UUID={disk.root.uuid}"})
     return _replaced(where if fstype != SWAP else SWAP, spec, disk, candidates)
@@ -229,15 +240,22 @@ _SEARCH = re.compile(
 
 
 def mended_search(text: str, disk: Disk) -> tuple[str, list[Change]]:
-    """Return a configuration of GRUB that looks for the root filesystem by its UUID."""
+    """Return a configuration of GRUB that looks for the filesystem with /boot by its UUID."""
     changes: list[Change] = []
 
     def replaced(found: re.Match[str]) -> str:
-        change = _replaced("search", f"UUID={found[2]}", disk, (disk.root,))
+        change = _replaced("search", f"UUID={found[2]}", disk, (disk.boot or disk.root,))
         changes.extend([change] if change else [])
-        return f"{found[1]}{disk.root.uuid}" if change else found[0]
+        return f"{found[1]}{change.now.removeprefix('UUID=')}" if change and change.now else found[0]
 
     return _SEARCH.sub(replaced, text), changes
+
+
+def mended_menu(text: str, disk: Disk) -> tuple[str, list[Change]]:
+    """Return a grub.cfg that looks for the filesystem with /boot, and starts its kernels with the root."""
+    text, searched = mended_search(text, disk)
+    text, started = mended_line(text, disk)
+    return text, searched + started
 
 
 def is_right(text: str, disk: Disk) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,28 @@ def probed(disk: Path, offset: int, size: int) -> dict[str, str]:
     argv = ["blkid", "-p", "-O", str(offset), "-S", str(size), "-o", "export", str(disk)]
     said = subprocess.run(argv, check=False, capture_output=True, text=True).stdout
     return dict(line.split("=", 1) for line in said.splitlines())
+
+
+def boots_by_a_bios(disk: Path) -> bool:
+    """Return whether the disk has a boot record that leads to an image of GRUB."""
+    with disk.open("rb") as file:
+        record = file.read(512)
+        (sector,) = struct.unpack_from("<Q", record, 0x5C)
+        file.seek(sector * 512)
+        first = file.read(512)
+    start, sectors, address = struct.unpack_from("<QHH", first, 0x1F4)
+    return b"GRUB " in record and (start, address) == (sector + 1, 0x820) and sectors > 0
+
+
+def has_grub(target: Path, uuid: str, console: str = "ttyS0") -> None:
+    """Check GRUB's menu in a mounted root filesystem."""
+    text = (target / "boot/grub/grub.cfg").read_text().replace("  ", " ")
+    assert f"search --no-floppy --fs-uuid --set=root {uuid}" in text
+    assert f" root=UUID={uuid} ro console=tty0 console={console},115200n8" in text
+    unit = console.removeprefix("ttyS")
+    assert f"serial --unit={unit} --speed=115200\nterminal_input console serial" in text
+    assert "/dev/" not in text, "nothing of the node"
+    assert not (target / "var/lib/gandi/boot-loader").exists()
 
 
 def with_name(tree: Path, text: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from agent.__main__ import main
 from tests import creation
-from tests.system.instances import SIZE, is_left_alone, opened, probed, root_of
+from tests.system.instances import SIZE, boots_by_a_bios, has_grub, is_left_alone, opened, probed, root_of
 from tests.vm.rig import MIB, ImageSpec, Table, newest_deb
 from tests.vm.rig.rootdisk import Extent, loop_device, write_disk
 from tests.vm.rig.tree import install_debs, merged
@@ -48,27 +47,6 @@ def disk(node: Path, images: Path, tmp_path: Path) -> Path:
 def create(node: Path, disk: Path, **parameters: str) -> subprocess.CompletedProcess[str]:
     chosen = {"DISK_0_PATH": str(disk), "OSP_BOOTLOADER": "grub"} | parameters
     return creation.script("create", node, **creation.ENVIRONMENT | chosen)
-
-
-def boots_by_a_bios(disk: Path) -> bool:
-    """Return whether the disk has a boot record that leads to an image of GRUB."""
-    with disk.open("rb") as file:
-        record = file.read(512)
-        (sector,) = struct.unpack_from("<Q", record, 0x5C)
-        file.seek(sector * 512)
-        first = file.read(512)
-    start, sectors, address = struct.unpack_from("<QHH", first, 0x1F4)
-    return b"GRUB " in record and (start, address) == (sector + 1, 0x820) and sectors > 0
-
-
-def has_grub(target: Path, uuid: str, console: str = "ttyS0") -> None:
-    text = (target / "boot/grub/grub.cfg").read_text().replace("  ", " ")
-    assert f"search --no-floppy --fs-uuid --set=root {uuid}" in text
-    assert f" root=UUID={uuid} ro console=tty0 console={console},115200n8" in text
-    unit = console.removeprefix("ttyS")
-    assert f"serial --unit={unit} --speed=115200\nterminal_input console serial" in text
-    assert "/dev/" not in text, "nothing of the node"
-    assert not (target / "var/lib/gandi/boot-loader").exists()
 
 
 @pytest.mark.parametrize(("partition", "types"), [("msdos", ["ext4"]), ("", [None, "vfat", "swap", "ext4"])])

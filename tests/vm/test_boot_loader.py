@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.__main__ import main
 from tests import creation
 from tests.system.instances import root_of
 from tests.vm import login, sample
@@ -50,6 +51,8 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
     assert vm.output("cat /proc/cmdline").endswith(f" root=UUID={uuid} ro {LINE}")
     assert vm.output("cat /proc/sys/kernel/hostname") == creation.NAME
     assert vm.output("findmnt -no FSTYPE /boot/efi") == "vfat"
+    assert vm.output("swapon --noheadings --show=TYPE,SIZE").split() == ["partition", "64M"]
+    assert int(vm.output("findmnt -bno SIZE /")) > 1500 * MIB
     # The machine's own grub-probe and settings, for its next kernels.
     vm.run("update-grub")
     assert LINE in vm.output("grep -m1 'root=UUID=' /boot/grub/grub.cfg")
@@ -67,8 +70,8 @@ def test_a_disk_boots_by_uefi_and_by_a_bios(machine: Rig, tmp_path: Path) -> Non
 
 
 def _lost_and_mended(disk: Path) -> str:
-    """Give the root filesystem a new UUID, as a copy for another machine gets it, and mend what leads to it;
-    return the UUID.
+    """Give the root filesystem a new UUID and a larger disk, as a copy for another machine gets them, mend
+    what leads to it, and add swap; return the UUID.
     """
     with root_of(disk) as (_, parts):
         old = parts[-1]["UUID"]
@@ -77,7 +80,13 @@ def _lost_and_mended(disk: Path) -> str:
     with loop_device(disk, Extent(last["start"] * 512, last["size"] * 512)) as part:
         subprocess.run(["e2fsck", "-f", "-y", part], check=False, capture_output=True)
         subprocess.run(["tune2fs", "-U", "random", part], check=True, capture_output=True)
-    with root_of(disk) as (target, parts):
-        assert main(["apply", "--root", str(target), "--repair", "--bootloader", "grub"]) == 0
-    assert parts[-1]["UUID"] != old
-    return parts[-1]["UUID"]
+    with root_of(disk) as (_, parts):
+        new = parts[-1]["UUID"]
+    assert new != old
+    os.truncate(disk, 1792 * MIB)
+    mended = ("--repair", "--bootloader", "grub", "--swap=64M:partition")
+    argv = [sys.executable, "-m", "agent", "apply", "--image", str(disk), *mended]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"/etc/fstab: / UUID={old} -> UUID={new}" in done.stdout
+    return new

@@ -6,6 +6,7 @@ import pytest
 
 from agent.image import root_references
 from agent.image.root_references import Disk, Part
+from agent.lib.records import replace
 
 ROOT = Part(3, "ext4", "11111111-1111-4111-8111-111111111111", "root", "aaaa-03")
 ESP = Part(1, "vfat", "1B78-11EA", partuuid="aaaa-01")
@@ -165,3 +166,16 @@ def test_how_grub_looks_for_the_root() -> None:
         assert len(changes) == 1
     assert not root_references.is_right("\tlinux /boot/vmlinuz root=/dev/sda3 ro\n", disk())
     assert root_references.is_right("\tlinux /boot/vmlinuz root=LABEL=root ro\n", disk())
+
+
+def test_a_boot_of_its_own_and_the_esp() -> None:
+    both, find = disk(HOME), root_references.system_parts
+    table = f"#UUID={HOME.uuid} /efi vfat\nx\nUUID={ESP.uuid} /boot/efi vfat\nUUID={HOME.uuid} /boot ext4\n"
+    assert list(find(table, both).items()) == [("/boot", HOME), ("/boot/efi", ESP)]
+    assert find(f"{NEW} /boot ext4\n{OLD} /boot/efi vfat\n", both) == {}
+    own = replace(both, boot=HOME)
+    menu = "search.fs_uuid {}\nlinux /vmlinuz root={}\n"
+    text, changes = root_references.mended_menu(menu.format(ROOT.uuid, "/dev/sda3"), own)
+    assert text == menu.format(HOME.uuid, NEW)
+    assert [change.where for change in changes] == ["search", "root="]
+    assert root_references.mended_menu(text, own) == (text, [])

@@ -173,8 +173,10 @@ class SwapSpec:
     maxsize: int | None = value(values.size, None, exact=True)
 
 
-for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec, ArchiveSpec, SwapSpec):
+for _item in (RouteSpec, BondSpec, UserSpec, FileSpec, ProgramSpec, ArchiveSpec):
     unused(_item)
+_IN_IMAGES = "a partition for swap is made only in an image, by apply --image --swap"
+unused(SwapSpec, refused=dict.fromkeys(("kind", "partition"), _IN_IMAGES))
 unused(AptSpec, section=True)
 
 

@@ -58,12 +58,18 @@ class DiskSetup:
     overwrite: bool = value(values.boolean, default=False, exact=True)
 
 
+def _filesystem(written: object) -> str:
+    if fields.stripped(written).lower() == "swap":
+        raise ValueError("no partition is made swap; write swap with its size, for a file")
+    return Choice(("ext4", "xfs", "btrfs"))(written)
+
+
 @dataclass(frozen=True, slots=True)
 class Filesystem:
     """``fs_setup[]``."""
 
     device: str = value(written_as.device, exact=True)
-    filesystem: str = value(Choice(("ext4", "xfs", "btrfs")), exact=True)
+    filesystem: str = value(_filesystem, exact=True)
     label: str = value(written_as.label, "", exact=True)
     partition: str = value(written_as.partition, "", exact=True)
     overwrite: bool = value(values.boolean, default=False, exact=True)

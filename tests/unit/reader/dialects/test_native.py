@@ -237,6 +237,15 @@ def test_a_swap_file_of_which_a_part_is_wrong_is_left_out(wrong: dict[str, objec
     assert [problem.path for problem in problems] == [f"swap.{next(iter(wrong))}"]
 
 
+@pytest.mark.parametrize("key", ["partition", "kind"])
+def test_a_swap_partition_is_made_in_images_only(key: str) -> None:
+    config, problems = read(swap={"size": "1G", key: "partition"}, consoles=[])
+    assert config.system is None
+    (problem,) = problems
+    assert problem.path == f"swap.{key}"
+    assert "made only in an image, by apply --image --swap" in problem.message
+
+
 def test_consoles_are_named_once_and_bounded() -> None:
     config, problems = read(consoles=["/dev/ttyS0", "ttyS0", *(f"ttyS{n}" for n in range(20))], swap=None)
     assert config.system == System(consoles=tuple(f"ttyS{n}" for n in range(16)))

@@ -353,6 +353,12 @@ def test_no_value_is_lost(name: str) -> None:
             "searched",
             None,
         ),
+        (
+            {"fs_setup": [{"device": "vdb", "filesystem": "swap"}]},
+            "fs_setup[0].filesystem",
+            "made swap",
+            None,
+        ),
         ({"swap": {"filename": "swap", "size": 1}}, "swap.filename", "absolute", None),
         ({"swap": {"filename": "/swap"}}, "swap.size", "missing", None),
         ({"keyboard": {"layout": ""}}, "keyboard.layout", "empty", None),

@@ -14,7 +14,7 @@ import pytest
 from agent.__main__ import main
 from tests.system import imagedisks
 from tests.system.disks import sh
-from tests.system.instances import boots_by_a_bios, has_grub, probed
+from tests.system.instances import boots_by_a_bios, has_grub, probed, wait_until
 from tests.vm.rig import MIB, ImageSpec, newest_deb
 from tests.vm.rig.tree import install_debs, merged
 
@@ -189,3 +189,28 @@ def test_what_cannot_be_combined_on_an_image(tmp_path: Path) -> None:
     assert f"{document}: error: gandi/config: not JSON" in said
     assert "growth" not in said
     assert image.read_bytes() == content
+
+
+def test_a_kill_leaves_no_boot_partition_mounted(tmp_path: Path) -> None:
+    """While a program of the image runs, which the test keeps from ending."""
+    image = imagedisks.blank(tmp_path / "disk.raw", "label: gpt\nsize=60M, type=linux\ntype=linux\n")
+    with imagedisks.disk(image) as found:
+        for number in (1, 2):
+            sh("mkfs.ext4", "-q", f"/dev/{found.part(number)}")
+    imagedisks.fill(image, 2)
+    with imagedisks.opened(image, 2) as at:
+        (at / "etc/fstab").write_text("/dev/sda2 / ext4\n/dev/sda1 /boot ext4\n")
+        (at / "boot").mkdir()
+        (at / "bin").symlink_to("usr/bin")
+        (at / "usr/bin/true").write_text("#!/bin/sh\nwhile :; do :; done\n")
+    argv = [sys.executable, "-m", "agent", "apply", "--image", str(image), "--repair"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        while b"mounts: unchanged" not in command.stdout.readline():
+            assert command.poll() is None
+        command.kill()
+    wait_until(lambda: not imagedisks.is_attached(image))
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
+    with imagedisks.opened(image, 2) as at:
+        (at / "usr/bin/true").write_text("#!/bin/sh\n")
+    assert "/etc/fstab: /boot /dev/sda1 -> UUID=" in run(image, "--repair")

@@ -152,6 +152,30 @@ def test_a_hostile_image_is_opened_by_a_throw_away_machine(user: Ordinary, tmp_p
     assert outside_of(outside) == there
 
 
+@pytest.mark.parametrize("fstype", ["xfs", "btrfs"])
+def test_an_image_of_another_filesystem_is_planned_and_configured(
+    user: Ordinary, tmp_path: Path, fstype: str
+) -> None:
+    """One with ext4 is in tests/vm/test_plan.py, where it boots."""
+    image, document = made(tmp_path, "gpt", fstype), json.dumps(DOCUMENT | {"files": FILES[:1]})
+    os.chown(image, UID, UID)
+    before, how = digest(image), appliance(tmp_path)
+    words = ("--image", str(image), "--source", "-")
+    if fstype == "xfs":
+        said = user.run("plan", *words, stdin=document, timeout=900, environment=how, status=1)
+        assert "try: if its root is not found, name it with --partition" in said
+    named = (*words, "--partition", "2")
+    assert is_planned(user.run("plan", *named, stdin=document, timeout=900, environment=how))
+    assert digest(image) == before
+    said = user.run("apply", *named, stdin=document, timeout=900, environment=how)
+    assert "hostname: changed" in said
+    assert "left to the first boot, which grows the root" in said
+    with opened(image, 2) as at:
+        assert (at / "etc/hostname").read_text() == "vm1.example.org\n"
+        assert owner(at / "etc/injected") == (0, 0, 0o644)
+        assert owner(at / "var/lib/gandi") == (0, 0, 0o700)
+
+
 def test_a_system_in_a_volume(user: Ordinary, tmp_path: Path) -> None:
     image = with_volumes(tmp_path, "msdos", "root=80")
     os.chown(image, UID, UID)

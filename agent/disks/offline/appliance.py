@@ -32,6 +32,7 @@ _PARTS = "guestfs/supermin.d"
 _FOLDERS = ("/usr/lib64", "/usr/lib")
 #: With this file libguestfs takes the machine in a folder as it is.
 _FIXED = "README.fixed"
+_UNNAMED = "if its root is not found, name it with --partition; if the machine does not start: "
 _HINT = "install guestmount and a kernel below /boot that you may read; see: libguestfs-test-tool"
 
 
@@ -95,7 +96,8 @@ def mounted(
             descriptor_walk.OWN_FUSE.add(os.stat(place).st_dev)
             yield
     except HostError as error:
-        raise HostError(error.message, hint=error.hint or _HINT) from error
+        hint = error.hint or (_HINT if partition else f"{_UNNAMED}{_HINT}")
+        raise HostError(error.message, hint=hint) from error
 
 
 def _device(partition: str) -> str:

@@ -28,6 +28,8 @@ RETIRED = frozenset({"TEMP_DIR_CONF", "SYSLOG_TARGET", "SERVERURL"})
 _ASSIGNMENT = r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)="
 #: Characters without a meaning to a shell: a line of these needs no shlex, which is expensive to import.
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_=./:,+@-")
+#: A line up to its comment, which begins with a "#" before a word. shlex takes also one within a word.
+_BEFORE_COMMENT = r"""(?:[^#'"\\]|(?<![ \t])#|\\.#*|'[^']*'|"(?:[^"\\]|\\.)*")*+"""
 _YES, _NO = frozenset({"1", "yes", "true", "on"}), frozenset({"0", "no", "false", "off"})
 _MODE = r"[0-7]{3,4}"
 
@@ -152,8 +154,9 @@ def _unquote(line: str) -> str:
         return line.partition("=")[2]
     import shlex
 
+    found = re.match(_BEFORE_COMMENT, line)
     try:
-        words = shlex.split(line, comments=True)
+        words = shlex.split(found[0] if found and line.startswith("#", found.end()) else line)
     except ValueError as error:
         raise ConfigError(f"{error}".lower(), hint="close the quote on the same line") from error
     words = words[1:] if words[0] == "export" else words

@@ -23,8 +23,8 @@ _BLANKS = r"[ \t]+"
 HEADER = "# Written by gandi-agent; once changed, it is left alone.\n"
 #: Least part of two names that must be the same for one to be meant by the other.
 _ALIKE = 0.6
-#: A URL for a POST: with a host, without a user name, a fragment and blanks.
-HTTP_URL = r"https?://[^\x00-\x20\x7f/?#@]+(?:[/?][^\x00-\x20\x7f#]*)?"
+#: A URL for a POST: with a host, without a user name, a fragment, blanks and bytes that are not UTF-8.
+HTTP_URL = r"https?://[^\x00-\x20\x7f\ud800-\udfff/?#@]+(?:[/?][^\x00-\x20\x7f\ud800-\udfff#]*)?"
 
 
 def lines(text: str) -> list[str]:

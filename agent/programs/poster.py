@@ -96,14 +96,15 @@ def _split(text: str) -> tuple[str, str, int | None, str]:
     try:
         url = urllib.parse.urlsplit(text)
         host, port = url.hostname or "", url.port
+        query = f"?{url.query}" if url.query else ""
+        path = urllib.parse.quote(f"{url.path or '/'}{query}", safe=_SAFE)
     except ValueError:
         raise Refused(_NOT_ONE) from None  # its text quotes a part
     if url.scheme not in ("http", "https") or not host or not host.isprintable():
         raise Refused(_NOT_ONE)
     if url.username is not None:
         raise Refused("a URL with a user name: not supported")
-    query = f"?{url.query}" if url.query else ""
-    return url.scheme, host, port, urllib.parse.quote(f"{url.path or '/'}{query}", safe=_SAFE)
+    return url.scheme, host, port, path
 
 
 def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:

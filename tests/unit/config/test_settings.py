@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from agent.config.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, parse
+from agent.config.settings import FIELDS, FILES, MountMode, Settings, SettingsFile, assigned, parse
 from agent.host.host import Host
 
 
@@ -35,6 +36,11 @@ from agent.host.host import Host
         ),
         ('CONFIG_REPORT_URL=""', "report_url", ""),
         ("CONFIG_MOUNT_OWNER=root:1001:0775", "mount_owner", "root:1001:0775"),
+        ("CONFIG_DEFAULT_USER=a#b # don't", "default_user", "a#b"),
+        ("CONFIG_DEFAULT_USER='a'#b\t#c", "default_user", "a#b"),
+        ("CONFIG_DEFAULT_USER=a\\ #b", "default_user", "a #b"),
+        ('CONFIG_DEFAULT_USER="a #b\\" #c" #d', "default_user", 'a #b" #c'),
+        ("CONFIG_DEFAULT_USER=#a", "default_user", "#a"),
     ],
 )
 def test_a_good_line_sets_its_value(line: str, name: str, value: object) -> None:
@@ -59,6 +65,8 @@ def test_a_good_line_sets_its_value(line: str, name: str, value: object) -> None
         ("CONFIG_REPORT=always", "not known"),
         ("CONFIG_REPORT_URL=ftp://192.0.2.1/", "not an http or https URL"),
         ("CONFIG_REPORT_URL=https://me:secret@192.0.2.1/", "not an http or https URL"),
+        ("CONFIG_REPORT_URL=https://192.0.2.1/a#b", "not an http or https URL"),
+        ("CONFIG_REPORT_URL=https://192.0.2.1/\udcff", "not an http or https URL"),
         ("if true; then", "not an assignment"),
         ("CONFIG_=", "unknown setting"),
     ],
@@ -69,6 +77,17 @@ def test_a_wrong_line_is_reported_with_its_number_and_the_rest_is_used(line: str
     assert says in problems[0].message
     assert problems[0].hint
     assert settings == Settings(sshd=False, cron=False)
+
+
+@pytest.mark.parametrize(
+    "value", ["a#b # c", "'a'#b", "a\\ #b", '"a #b\\"" #d', "#a", "a\\#b #'", "a'#'b\t#"]
+)
+def test_a_comment_begins_where_it_does_in_a_shell(value: str) -> None:
+    line = f"X={value}"
+    done = subprocess.run(
+        ["sh", "-c", f'{line}\nprintf %s "$X"'], capture_output=True, check=True, text=True
+    )
+    assert assigned(line) == ("X", done.stdout)
 
 
 def test_a_wrong_line_keeps_the_last_good_value() -> None:

@@ -35,6 +35,8 @@ _EXT_MAGIC = 0xEF53
 _CLEAN, _ERRORS = 1, 2
 _COMPAT_JOURNAL = 0x4
 _INCOMPAT_64BIT = 0x80
+#: s_log_block_size of the largest blocks, 64 KiB (the kernel's EXT4_MAX_BLOCK_LOG_SIZE is 16).
+_MOST_EXPONENT = 6
 #: XFS_IOC_FSGEOMETRY_V1, _IOR('X', 100, 112 bytes) (xfs_fs.h); every version of XFS supports it.
 _XFS_GEOMETRY = 0x80705864
 _XFS_GEOMETRY_BYTES = 112
@@ -53,7 +55,7 @@ def size(host: Host, fstype: str, node: str, mountpoint: str) -> int:
     """Return the present size of the mounted filesystem in bytes. Raise HostError if it cannot be read."""
     try:
         if fstype in EXT:
-            return _ext_size(superblock(host, node))
+            return _ext_size(node, superblock(host, node))
         if fstype == "xfs":
             return _xfs_size(host, mountpoint)
         statistics = os.statvfs(host.path(mountpoint))
@@ -67,7 +69,7 @@ def unmounted_size(host: Host, fstype: str, node: str) -> int:
     it cannot be read.
     """
     if fstype in EXT:
-        return _ext_size(superblock(host, node))
+        return _ext_size(node, superblock(host, node))
     block = storage.read_at(host, node, 512, _BTRFS if fstype == "btrfs" else 0)
     if block[:4] == _XFS_MAGIC:
         return int.from_bytes(block[4:8], "big") * int.from_bytes(block[8:16], "big")
@@ -123,11 +125,13 @@ def may_want_check(block: bytes) -> bool:
     return bool(wants_check(block)) or limit > 0 or interval > 0 or not is_journaled
 
 
-def _ext_size(block: bytes) -> int:
-    blocks = _u32(block, 0x4)
+def _ext_size(node: str, block: bytes) -> int:
+    blocks, exponent = _u32(block, 0x4), _u32(block, 0x18)
+    if exponent > _MOST_EXPONENT:
+        raise HostError(f"{node}: damaged ext superblock: blocks of 2^{10 + exponent} bytes")
     if _u32(block, 0x60) & _INCOMPAT_64BIT:
         blocks |= _u32(block, 0x150) << 32
-    return blocks << (10 + _u32(block, 0x18))
+    return blocks << (10 + exponent)
 
 
 def _xfs_size(host: Host, mountpoint: str) -> int:

@@ -66,6 +66,22 @@ def test_a_disk_that_cannot_be_read_is_an_error_of_the_host(
     assert not filesystem.fills_disk(host, disk.device)
 
 
+@pytest.mark.parametrize(("exponent", "size"), [(0, 5 << 10), (6, 5 << 16), (7, 0), (1 << 31, 0)])
+def test_an_ext_superblock_is_no_reason_for_a_number_of_any_size(
+    tmp_path: Path, exponent: int, size: int
+) -> None:
+    host, made = Host(tmp_path), bytearray(block())
+    struct.pack_into("<I", made, 0x4, 5)
+    struct.pack_into("<I", made, 0x18, exponent)
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/vdb").write_bytes(bytes(1024) + made)
+    if size:
+        assert filesystem.unmounted_size(host, "ext4", "/dev/vdb") == size
+    else:
+        with pytest.raises(HostError, match="damaged ext superblock"):
+            filesystem.unmounted_size(host, "ext4", "/dev/vdb")
+
+
 def test_growers_are_asked_by_device_or_by_mountpoint() -> None:
     assert grower("ext3", "/dev/vdb", "/srv/a b") == ("resize2fs", "/dev/vdb")
     assert grower("xfs", "/dev/vdb", "/srv/a b") == ("xfs_growfs", "/srv/a b")

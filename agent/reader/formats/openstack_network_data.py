@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from agent.config.nics import ANYWHERE, Kind, Nic, NicOptions, Route
 from agent.lib.records import dataclass, replace
+from agent.lib.text import WHITE
 from agent.reader.common import fields, network_fields, values
 from agent.reader.common.lenient import ITSELF, parts, plain, unused, validate, value
 from agent.reader.common.problem import HARMLESS, UNSUPPORTED, shown
@@ -182,7 +183,7 @@ def _bond_options(document: dict[str, Any]) -> dict[int, dict[str, Any]]:
 
 def _type(link: dict[str, Any]) -> str:
     found = next((of for key, of in link.items() if plain(key) == "type"), None)
-    return kind(found) if isinstance(found, str) else ""
+    return found.strip(WHITE).lower() if isinstance(found, str) else ""
 
 
 def _accepts_ra(link: Link, networks: Iterable[DataNetwork | None]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.config import model, nics
 from agent.reader.common.problem import MAX_PROBLEMS
 from agent.reader.common.result import Reading
 from agent.reader.dialects import cloudstack, gandi, nocloud, openstack
@@ -21,8 +20,8 @@ from tests.unit.effort import within
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import DOCUMENT
 from tests.unit.reader.formats.test_interfaces_text import WHOLE
+from tests.unit.reader.held import Parse, hold
 
-Parse = Callable[[Mapping[str, bytes]], Reading]
 DIALECTS: dict[str, tuple[Parse, dict[str, bytes]]] = {
     "cloudstack": (cloudstack.parse_files, drives.cloudstack()),
     "openstack": (openstack.parse_files, drives.openstack()),
@@ -86,26 +85,6 @@ JSON = st.recursive(
 def library() -> None:
     yaml_events.load()
     assert yaml_events._Library.module, "the tests need PyYAML"
-
-
-def hold(parse: Parse, files: Mapping[str, bytes]) -> Reading:
-    """Assert what must be true of any reading."""
-    reading = parse(files)
-    if reading.config is not None:
-        assert model.load(model.dump(reading.config)) == reading.config
-        programs = (*reading.config.scripts, *reading.config.boot)
-        assert {one.name for one in programs} | {f.name for f in reading.config.files} <= set(reading.files)
-        numbers = [nic.number for nic in reading.config.nics]
-        assert len(set(numbers)) == len(numbers)
-        for nic in reading.config.nics:
-            assert {*nic.ports} <= {*numbers}
-            assert nic.kind is not nics.Kind.VLAN or (nic.parent in numbers and nic.vlan)
-        assert not set(reading.secrets) - {user.name for user in reading.config.users}
-    assert len(reading.problems) <= 60
-    for problem in reading.problems:
-        assert (problem.path + problem.message + problem.hint).isprintable()
-    json.dumps([reading.secrets, [problem.path for problem in reading.problems]]).encode()
-    return reading
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -176,6 +155,25 @@ def test_anything_anywhere_in_a_document(name: str, victim: str, data: st.DataOb
     text = json.dumps(document)
     head = "#cloud-config\n" if victim == "user-data" else ""
     hold(parse, {**files, victim: (head + text).encode()})
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "a\0", "\x1b[2J"], ids=ascii)
+@pytest.mark.parametrize(("name", "victim"), STRUCTURED)
+def test_text_that_no_system_takes_in_each_place(name: str, victim: str, odd: str) -> None:
+    """In place of each text, and behind it: a lone surrogate (so a byte that is not UTF-8), a NUL, a
+    sequence of a terminal.
+    """
+    parse, files = DIALECTS[name]
+    head = "#cloud-config\n" if victim == "user-data" else ""
+    for place in _places(_document(name, files, victim)):
+        for whole in (False, True):
+            document = _document(name, files, victim)
+            holder = document
+            for step in place[:-1]:
+                holder = holder[step]
+            if isinstance(holder[place[-1]], str):
+                holder[place[-1]] = odd if whole else holder[place[-1]] + odd
+                hold(parse, {**files, victim: (head + json.dumps(document)).encode()})
 
 
 @pytest.mark.parametrize("name", DIALECTS)

@@ -177,8 +177,9 @@ class StatusFile:
         document = parsed_object(self.host.read(STATUS) or "") or {}
         if document.get("version") != VERSION:
             document = {}
-        empty: dict[str, Any] = {"version": VERSION, "stages": {}, "devices": {}, "work": {}, "notes": {}}
-        return empty | document
+        sections = {one: document.get(one) for one in ("stages", "devices", "work", "notes")}
+        found = {one: content if isinstance(content, dict) else {} for one, content in sections.items()}
+        return document | found | {"version": VERSION}
 
     def merge(self, section: str, key: str, value: object | None, *, preserve: str = "") -> None:
         """Put ``value`` at section/key (None removes it). ``preserve`` names a field of a record that keeps

@@ -259,7 +259,6 @@ def from_dict(given: Mapping[str, Any]) -> InstanceConfig:
         document = dict(given)
         if document.pop("version") > VERSION:
             raise ValueError("written by a newer agent")
-        document["identity"] = Identity(**document["identity"])
         document["nics"] = [nics.from_dict(nic) for nic in document["nics"]]
         if document.get("system") is not None:
             from agent.config import system

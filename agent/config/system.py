@@ -203,7 +203,7 @@ def _asdict(value: Any) -> Any:
 
 
 def from_dict(given: Mapping[str, Any]) -> System:
-    """Return the record of ``to_dict``'s document; lists may be tuples. Raise TypeError if it is damaged."""
+    """Return the record of ``to_dict``'s document; lists may be tuples. Raises as ``record``."""
     return record(System, given)
 
 

@@ -5,7 +5,6 @@ any: objects, and records of stored documents, which may be older than their cla
 from __future__ import annotations
 
 import json
-import re
 import sys
 from functools import cache
 
@@ -23,7 +22,7 @@ def parsed_object(text: str | bytes) -> dict[str, Any] | None:
     """Return a JSON object; None for what is damaged or something else."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -38,26 +37,47 @@ def record(of: Callable[..., One], given: Mapping[str, Any], *, may_lack: Set[st
     records and enumerations in it are made of the classes of its own module that the types of its fields
     name.
 
-    Raise TypeError for a field that it does not have, and AttributeError for what is no dictionary. What is
-    missing has its default; raise KeyError if ``may_lack`` is given without it.
+    Raise TypeError for a field that it does not have, TypeError or ValueError for a value of another type,
+    and AttributeError for what is no dictionary. What is missing has its default; raise KeyError if
+    ``may_lack`` is given without it.
     """
-    kinds = _kinds(of)
-    if may_lack is not None and (missing := kinds.keys() - given.keys() - may_lack):
+    shapes = _shapes(of)
+    if may_lack is not None and (missing := shapes.keys() - given.keys() - may_lack):
         raise KeyError(*sorted(missing))
-    return of(**{name: _made(value, kinds.get(name)) for name, value in given.items()})
+    return of(**{name: _made(name, value, shapes.get(name)) for name, value in given.items()})
 
 
 @cache
-def _kinds(of: Any) -> dict[str, Any]:
-    """Return the class of each field's value, or of the items in it; None for what JSON has itself."""
+def _shapes(of: Any) -> dict[str, Any]:
+    """Return the shape of each field's value, see ``_shape``."""
     own = {name: kind for name, kind in vars(sys.modules[of.__module__]).items() if isinstance(kind, type)}
-    named = {one.name: re.findall("[A-Za-z]+", str(one.type)) for one in fields(of)}
-    return {name: next((own[word] for word in words if word in own), None) for name, words in named.items()}
+    known = own | {"str": str, "int": int, "bool": bool}
+    return {one.name: _shape(str(one.type), known) for one in fields(of)}
 
 
-def _made(value: Any, kind: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_made(one, kind) for one in value)
-    if value is None or kind is None or isinstance(value, kind):
+def _shape(written: str, known: Mapping[str, type]) -> tuple[Any, bool, tuple[Any, ...]] | None:
+    """Return what a type allows: the class, whether it may be None, and for a tuple the shapes of its items
+    (one alone for any number of them). None for a class of another module, which has made its records.
+    """
+    one = written.removesuffix(" | None")
+    if one.startswith("tuple["):
+        inside = one[len("tuple[") : -1].removesuffix(", ...")
+        parts = [inside] if inside.startswith("tuple[") else inside.split(", ")
+        return tuple, one != written, tuple(_shape(part, known) for part in parts)
+    return (known[one], one != written, ()) if one in known else None
+
+
+def _made(name: str, value: Any, shape: tuple[Any, bool, tuple[Any, ...]] | None) -> Any:
+    if shape is None:
+        return tuple(value) if isinstance(value, list) else value
+    kind, may_lack, items = shape
+    if value.__class__ is kind and not items:
         return value
-    return kind(value) if issubclass(kind, str) else record(kind, value)
+    if value is None and may_lack:
+        return value
+    if items and isinstance(value, list | tuple) and len(items) in (1, len(value)):
+        of = items if len(items) == len(value) else items * len(value)
+        return tuple([_made(name, one, each) for one, each in zip(value, of, strict=True)])
+    if items or kind in (int, bool) or (isinstance(value, str) is not issubclass(kind, str)):
+        raise TypeError(f"{name}: a value of another type")
+    return value if kind is str else kind(value) if issubclass(kind, str) else record(kind, value)

@@ -141,7 +141,7 @@ def _read(dialect: str, place: str, descriptor: int, known: str = "") -> Parsed:
             os.lseek(descriptor, 0, os.SEEK_SET)
             return _read("native", place, descriptor)
         return _parsed(answer)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise HostError(f"the {dialect} reader's answer is not valid", hint=_HINT) from error
 
 

@@ -49,11 +49,14 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
     if not isinstance(found, dict):
         raise Damaged(f"{name}: damaged: not a JSON object", hint="remove it to start afresh")
-    if found.get("version", 0) > VERSION:
+    version = found.get("version", 0)
+    if not isinstance(version, int):
+        raise Damaged(f"{name}: damaged: no version", hint="remove it to start afresh")
+    if version > VERSION:
         raise HostError(f"{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it")
     return found
 

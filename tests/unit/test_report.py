@@ -17,6 +17,7 @@ from agent.lib.errors import Busy
 from agent.report import (
     LOCK,
     STATUS,
+    VERSION,
     Item,
     Outcome,
     StageReport,
@@ -91,7 +92,16 @@ def test_when_a_stage_ended_first_is_kept_though_it_runs_again(
         assert status.read()["stages"]["mount"]["uptime"] == 9.8
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"version": 99, "stages": 3})])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 5000,
+        *(json.dumps({"version": version, "stages": 3}) for version in (VERSION, 99)),
+    ],
+)
 def test_a_damaged_or_foreign_file_is_begun_anew(tmp_path: Path, text: str) -> None:
     host = Host(tmp_path)
     host.write(STATUS, text)

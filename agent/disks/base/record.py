@@ -16,6 +16,7 @@ from enum import StrEnum
 from agent.disks.base.facts import Filesystem
 from agent.host import processes
 from agent.host.sysfs import listed
+from agent.lib.canonical_json import parsed_object, record
 from agent.lib.errors import Busy
 from agent.lib.records import asdict, dataclass, replace
 
@@ -183,10 +184,7 @@ class Records:
 
     def get(self, key: str) -> Record | None:
         """Return one record, or None if it is missing or damaged."""
-        try:
-            return _parsed(json.loads(self.host.read(_file(key)) or "null"))
-        except ValueError:
-            return None
+        return _parsed(parsed_object(self.host.read(_file(key)) or ""))
 
     def current(self, disk: Disk, device: Device) -> Record:
         """Return the record of the device's present attachment, or a fresh one."""
@@ -266,8 +264,8 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
 def _parsed(facts: Any) -> Record | None:
     """Return the record with these fields, or None if they are damaged."""
     try:
-        return Record(**facts | {"services": tuple(facts["services"])})
-    except (TypeError, KeyError):
+        return record(Record, facts)
+    except (TypeError, ValueError, KeyError, AttributeError):
         return None
 
 

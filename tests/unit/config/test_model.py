@@ -103,6 +103,13 @@ def test_what_is_read_stays_as_it_was() -> None:
         ({"nics": [{"number": 0}]}, "damaged document"),
         ({"colour": "blue"}, "damaged document"),
         ({"identity": None}, "damaged document"),
+        ({"identity": {"source": 1}}, "damaged document"),
+        ({"users": None}, "damaged document"),
+        ({"users": [{"name": 5}]}, "damaged document"),
+        ({"files": [None]}, "damaged document"),
+        ({"hostname": ["vm1"]}, "damaged document"),
+        ({"metadata": [["key"]]}, "damaged document"),
+        ({"partial": "yes"}, "damaged document"),
     ],
 )
 def test_a_document_that_no_agent_of_this_version_wrote(change: dict[str, object], said: str) -> None:

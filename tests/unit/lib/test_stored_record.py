@@ -43,7 +43,20 @@ def test_what_an_older_document_lacks_has_its_default() -> None:
         record(Whole, {"name": "a"}, may_lack={"part", "parts"})
 
 
-@pytest.mark.parametrize("damaged", [{}, {"name": "a", "size": 1}, {"name": "a", "part": "text"}])
+COLOURS: tuple[object, ...] = ("blue", None, 1, ["red"])
+PARTS: tuple[object, ...] = (None, "text", {}, [None], [[]], ["text"])
+NUMBERS: tuple[object, ...] = (None, 1, [1], [[1]], [[1, 2, 3]], [[1, "2"]], [[True, 1]])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *({}, {"name": "a", "size": 1}, {"name": "a", "part": "text"}, {"name": None}, {"name": 1}),
+        *({"name": "a", "colour": of} for of in COLOURS),
+        *({"name": "a", "parts": of} for of in PARTS),
+        *({"name": "a", "part": {"numbers": of}} for of in NUMBERS),
+    ],
+)
 def test_what_is_no_such_record_is_an_error(damaged: dict[str, object]) -> None:
-    with pytest.raises((TypeError, AttributeError)):
+    with pytest.raises((TypeError, ValueError, AttributeError)):
         record(Whole, damaged)

@@ -246,6 +246,8 @@ def _instead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str) -> None
         ("import os; os.write(1, b'{')", "not valid"),
         ("import os; os.write(1, b'[]')", "not valid"),
         ("import os; os.write(1, b'{}')", "not valid"),
+        ("import os; os.write(1, b'[' * 5000)", "not valid"),
+        ('import os; os.write(1, b\'{"extent": [0, Infinity], "problems": []}\')', "not valid"),
         ('import os; os.write(1, b\'{"defect": "TypeError in gandi.py:1"}\')', "TypeError in gandi.py:1"),
         ("import os\nwhile True: os.write(1, b'x' * 65536)", "answer was too large"),
     ],

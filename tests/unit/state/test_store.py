@@ -125,7 +125,7 @@ def test_a_newer_or_damaged_file_says_so(state: State) -> None:
     path.write_text(json.dumps({"version": 99}))
     with pytest.raises(HostError, match="newer agent"):
         state.identity()
-    for text in ("{", "[]"):
+    for text in ("{", "[]", "[" * 5000, '{"version": "1"}'):
         path.write_text(text)
         with pytest.raises(Damaged, match="damaged"):
             state.identity()

@@ -78,7 +78,16 @@ def test_a_plan_writes_no_record(records: Records) -> None:
     assert plan.all() == {"vdb": known}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"services": 1}', '{"services": [], "x": 1}'])
+_SAID = '{"disk":"vdb","diskseq":"7","uuid":"","label":"","devno":"254:16"'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "[" * 5000, '{"services": 1}', '{"services": [], "x": 1}'),
+        *(f"{_SAID},{more}}}" for more in ('"pid":"1"', '"devno":{}', '"services":[1]', '"made":null')),
+    ],
+)
 def test_a_damaged_record_counts_as_none_and_costs_no_other(records: Records, text: str) -> None:
     known = Record("vdc", "8", "u", "", "254:32", "/srv/x")
     records.put("vdc", known)

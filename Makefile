@@ -39,9 +39,9 @@ tree: setup
 	@echo "guest: Debian's tree in .cache, unless it is there"
 	@$(PYTHON) -m tests.vm.rig build --plain > /dev/null
 
-test-unit: setup ## run tests/unit: pure Python, no root
+test-unit: setup ## run tests/unit and tests/fuzz: pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
-	@$(PYTHON) -m pytest -q -n 2 --hypothesis-seed=$(SEED) tests/unit
+	@GANDI_SEED=$(SEED) $(PYTHON) -m pytest -q -n 2 -m 'not soak' --hypothesis-seed=$(SEED) tests/unit tests/fuzz
 
 test-system: setup deb ## run tests/system: loop devices, network namespaces (root)
 	@$(PYTHON) -m pytest -q -n 2 -m 'not soak' tests/system

@@ -51,7 +51,7 @@ def _one(name: str, seed: int, minutes: float | None) -> Result:
     result = play(CAMPAIGNS[name], seed, minutes, LOGS / name)
     row = page.cells(result, date, seed)
     with _WRITING:
-        PAGE.write_text(page.renewed(PAGE.read_text() if PAGE.exists() else "", name, row))
+        PAGE.write_text(page.renewed(PAGE.read_text() if PAGE.exists() else "", name, row, result.rows))
     print(f"{name}: {result.tests} tests, rounds: {result.rounds or '-'}, fell: {row[4]}", flush=True)
     return result
 

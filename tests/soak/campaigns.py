@@ -20,6 +20,8 @@ class Campaign:
     what: str
     tests: tuple[str, ...]
     runs: int = 0
+    #: The columns of the part's own table, of which its test reports the rows; () without one.
+    columns: tuple[str, ...] = ()
 
 
 CAMPAIGNS = {
@@ -100,6 +102,11 @@ CAMPAIGNS = {
     "power-cuts": Campaign(
         "a guest's first boot with the power cut after a write to its disks, then booted again",
         (f"{_VM}/test_power_cuts.py",),
+    ),
+    "fuzz": Campaign(
+        "each reader of bytes that others wrote, searched by coverage; a round is a minute of one",
+        ("tests/fuzz/test_campaign.py",),
+        columns=("target", "runs", "edges", "inputs", "seconds", "findings"),
     ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

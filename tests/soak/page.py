@@ -18,8 +18,11 @@ guest's timing allows. `37 of 100` in a cell: the time limit or a failed test en
 _OWN = 2
 
 
-def renewed(page: str, name: str, found: tuple[str, ...]) -> str:
-    """Return the page with ``found`` as the row of campaign ``name``, and all other rows unchanged."""
+def renewed(page: str, name: str, found: tuple[str, ...], own: tuple[str, ...] = ()) -> str:
+    """Return the page with ``found`` as the row of campaign ``name``, ``own`` as the rows of its own table,
+    and all others unchanged.
+    """
+    tables = _tables(page) | ({name: list(own)} if own else {})
     rows = _rows(page) | {name: found}
     table = [
         "| " + " | ".join((f"`{part}`", campaign.what, *rows[part])) + " |\n"
@@ -27,7 +30,30 @@ def renewed(page: str, name: str, found: tuple[str, ...]) -> str:
         if part in rows
     ]
     missing = [f"- `{part}`: {campaign.what}\n" for part, campaign in CAMPAIGNS.items() if part not in rows]
-    return _HEAD + "".join(table) + ("\nNot run yet:\n\n" + "".join(missing) if missing else "")
+    return "".join(
+        (
+            _HEAD,
+            *table,
+            "\nNot run yet:\n\n" if missing else "",
+            *missing,
+            *(_own_table(part, tables[part]) for part in CAMPAIGNS if part in tables and part in rows),
+        )
+    )
+
+
+def _own_table(part: str, rows: list[str]) -> str:
+    columns = CAMPAIGNS[part].columns
+    head = (" | ".join(columns), "|".join("---" for _ in columns))
+    return f"\n## {part}\n\n| {head[0]} |\n|{head[1]}|\n" + "".join(f"| {row} |\n" for row in rows)
+
+
+def _tables(page: str) -> dict[str, list[str]]:
+    """Return the rows of each part's own table."""
+    sections = (section.split("\n") for section in page.split("\n## ")[1:])
+    return {
+        section[0]: [line.strip("| ") for line in section if line.startswith("| ")][1:]
+        for section in sections
+    }
 
 
 def cells(result: Result, date: str, seed: int) -> tuple[str, ...]:
@@ -44,5 +70,6 @@ def cells(result: Result, date: str, seed: int) -> tuple[str, ...]:
 
 
 def _rows(page: str) -> dict[str, tuple[str, ...]]:
-    lines = [line.strip("| \n").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    main = page.partition("\n## ")[0]
+    lines = [line.strip("| \n").split(" | ") for line in main.splitlines() if line.startswith("| `")]
     return {line[0].strip("`"): tuple(line[_OWN:]) for line in lines}

@@ -38,6 +38,8 @@ class Result:
     rounds: Count | None
     fallen: tuple[str, ...]
     minutes: float
+    #: The rows of the part's own table, the cells of each separated by ``|``.
+    rows: tuple[str, ...] = ()
 
 
 def play(campaign: Campaign, seed: int, minutes: float | None, folder: Path) -> Result:
@@ -56,7 +58,7 @@ def play(campaign: Campaign, seed: int, minutes: float | None, folder: Path) -> 
     fallen = result.fallen
     if runs > 1:
         fallen = tuple(f"{name} (seed {seed + runs - 1})" for name in fallen)
-    return Result(result.tests, rounds, fallen, (time.monotonic() - begun) / 60)
+    return Result(result.tests, rounds, fallen, (time.monotonic() - begun) / 60, result.rows)
 
 
 def _over(until: float | None) -> bool:
@@ -94,7 +96,7 @@ def _read(record: Path, rc: int, *, ended: bool) -> Result:
     """
     root = ET.parse(record).getroot() if record.exists() else ET.Element("testsuites")
     cases = list(root.iter("testcase"))
-    told = {name: _told(root, name) for name in ("collected", "rounds")}
+    told = {name: _told(root, name) for name in ("collected", "rounds", "row")}
     fallen = tuple(
         f"{case.get('classname')}::{case.get('name')}"
         for case in cases
@@ -108,6 +110,7 @@ def _read(record: Path, rc: int, *, ended: bool) -> Result:
         Count(sum(r.done for r in rounds), sum(r.wanted for r in rounds)) if rounds else None,
         fallen,
         0,
+        tuple(told["row"]),
     )
 
 

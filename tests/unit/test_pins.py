@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.fuzz.engine import VERSION
 from tests.unit.reader.common.test_compiled_core import DEBIAN, OLDEST
 
 PROJECT = Path(__file__).parents[2]
@@ -39,8 +40,9 @@ def test_each_requirement_is_pinned_to_a_version_that_it_allows() -> None:
         assert requirement.specifier.contains(version), f"{requirement}: {version}"
 
 
-def test_each_pydantic_that_the_reader_is_tested_with_is_pinned() -> None:
+def test_what_is_beside_the_development_tools_is_pinned() -> None:
     lists = {pins.name for pins in PINS} - {"development.txt"}
-    assert lists == {f"pydantic-{version}.txt" for version in (OLDEST, DEBIAN)}
+    assert lists == {f"pydantic-{version}.txt" for version in (OLDEST, DEBIAN)} | {f"atheris-{VERSION}.txt"}
+    assert _pins(PROJECT / f"tools/pins/atheris-{VERSION}.txt") == {"atheris": VERSION}
     for version in (OLDEST, DEBIAN):
         assert _pins(PROJECT / f"tools/pins/pydantic-{version}.txt")["pydantic"] == version

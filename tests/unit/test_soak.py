@@ -14,7 +14,7 @@ from tests.soak.campaigns import CAMPAIGNS, Campaign
 from tests.soak.play import PROJECT, Count, Result, play
 from tests.vm.campaign import SOAK, UNTIL, Rounds
 
-FOLDERS = ("tests/system", "tests/vm")
+FOLDERS = ("tests/fuzz", "tests/system", "tests/vm")
 NAMED = {word for campaign in CAMPAIGNS.values() for word in campaign.tests if word.startswith(FOLDERS)}
 FOUND = ("2026-01-02", "7", "37 of 100", "1", "0", "20")
 
@@ -74,6 +74,16 @@ def test_a_full_page_misses_nothing_and_a_part_that_is_no_more_goes() -> None:
     assert "Not run yet" not in made
 
 
+def test_the_table_of_a_part_is_kept_until_that_part_is_run_again() -> None:
+    one = page.renewed("", "fuzz", FOUND, ("archive | 100 | 7 | 3 | 60 | 0", "all | 100 | - | - | 60 | 0"))
+    assert "\n## fuzz\n\n| target | runs |" in one
+    two = page.renewed(one, "rig", FOUND)
+    assert two.partition("\n## ")[2] == one.partition("\n## ")[2]
+    three = page.renewed(two, "fuzz", FOUND, ("gzip | 5 | 7 | 3 | 60 | 0",))
+    assert "archive" not in three.partition("\n## ")[2]
+    assert three.endswith("|---|---|---|---|---|---|\n| gzip | 5 | 7 | 3 | 60 | 0 |\n")
+
+
 def test_a_row_says_how_far_it_came() -> None:
     result = Result(Count(1, 1), Count(37, 100), ("a::b[x|y]",), 8.4)
     assert page.cells(result, "2026-01-02", 7) == (
@@ -95,12 +105,15 @@ def _campaign(folder: Path, text: str, runs: int = 0) -> Campaign:
 def test_what_pytest_tells_is_counted(tmp_path: Path) -> None:
     text = (
         "import os\n"
-        "def test_rounds(record_property): record_property('rounds', '3 of 10')\n"
+        "def test_rounds(record_property):\n"
+        "    record_property('rounds', '3 of 10')\n"
+        "    record_property('row', 'a | 1')\n"
         "def test_falls(): assert not os.environ['GANDI_SOAK']\n"
     )
     result = play(_campaign(tmp_path, text), 5, None, tmp_path)
     assert result.tests == Count(2, 2)
     assert result.rounds == Count(3, 10)
+    assert result.rows == ("a | 1",)
     assert [name.rpartition("::")[2] for name in result.fallen] == ["test_falls"]
     assert "test_it.py::test_falls FAILED" in (tmp_path / "log").read_text()
 

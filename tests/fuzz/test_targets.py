@@ -1,0 +1,34 @@
+"""Each target with its kept inputs, and with mutations of them; no coverage guides these."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tests.fuzz.mutations import mutated
+from tests.fuzz.targets import CORPUS, TARGETS, kept
+from tests.vm.campaign import dice
+
+#: Mutations of each target.
+EACH = 100
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_reader_keeps_its_promises(name: str) -> None:
+    target, chance = TARGETS[name], dice(f"fuzz {name}")
+    inputs = kept(target)
+    assert inputs
+    for data in itertools.chain(inputs, itertools.islice(mutated(chance, target, inputs), EACH)):
+        try:
+            target.check(data)
+        except Exception as error:
+            pytest.fail(f"{type(error).__name__}: {error}; the input: {data!r}")
+
+
+def test_every_kept_input_is_a_targets_and_small() -> None:
+    files = [path for path in CORPUS.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} <= {*TARGETS}
+    assert sum(path.stat().st_size for path in files) < 300_000
+    for path in files:
+        assert path.stat().st_size <= TARGETS[path.parent.name].largest

@@ -85,7 +85,7 @@ def _layout(disk: str, device: int) -> Layout:
             f"{disk}: no partition table: no BIOS boots it",
             hint="make the disk with partition=gpt or msdos, or leave the boot loader out",
         )
-    return Layout("msdos", 1, min(min(first_sectors.values()) - 1, _MOST_CORE))
+    return Layout("msdos", 1, max(0, min(min(first_sectors.values()) - 1, _MOST_CORE)))
 
 
 def _gpt_layout(disk: str, device: int, size: int) -> Layout:

@@ -25,5 +25,5 @@ def with_values(text: str, values: Mapping[str, str]) -> str:
         line = f'{name}="{new}"\n'
         text, count = re.subn(rf"(?m)^[ \t]*(?:export[ \t]+)?{name}=.*\n?", lambda _, line=line: line, text)  # type: ignore[misc]
         if not count:
-            text = f"{text.rstrip(WHITE)}\n{line}".lstrip(WHITE)
+            text = f"{text.rstrip(WHITE)}\n{line}" if text.strip(WHITE) else line
     return text

@@ -57,6 +57,14 @@ def test_a_disk_without_a_table_boots_by_no_bios(tmp_path: Path) -> None:
     assert "partition=gpt or msdos" in caught.value.hint
 
 
+def test_a_partition_at_the_beginning_leaves_no_room(tmp_path: Path) -> None:
+    disk = made(tmp_path, MSDOS)
+    with disk.open("r+b") as file:
+        file.seek(446 + 8)
+        file.write(bytes(4))
+    assert boot_record.layout(Host(), str(disk)) == Layout("msdos", 1, 0)
+
+
 @pytest.mark.parametrize("field", [72, 80, 84])
 def test_a_damaged_gpt_is_refused(tmp_path: Path, field: int) -> None:
     """Its fields: where the partitions are, how many, and their size."""

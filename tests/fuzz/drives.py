@@ -35,13 +35,14 @@ PARSERS: dict[str, Parse] = {
     "nocloud": nocloud.parse_files,
     "openstack": openstack.parse_files,
 }
+BLOCK = archive_layout.BLOCK
 _META = {"meta-data": corpus.META_DATA}
 _FOLDER = "openstack/latest"
 _INTERFACES = {"uuid": "i-1", "network_config": {"name": "network_config", "content_path": "/content/0000"}}
 #: Separates the names and the contents of a whole drive's files in one input.
 _NEXT = b"\n\0"
-_YAML = (b"- ", b": ", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"|\n", b"---\n", b"#cloud-config\n", b"\t")
-_NETWORK = (b"10.0.0.1/24", b"fe80::1", b"::/0", b"0.0.0.0/0", b"bond0", b"eth0", b"vlan", b"dhcp4: true")
+YAML = (b"- ", b": ", b"&a ", b"*a", b"<<: *a", b"!!binary ", b"|\n", b"---\n", b"#cloud-config\n", b"\t")
+NETWORK = (b"10.0.0.1/24", b"fe80::1", b"::/0", b"0.0.0.0/0", b"bond0", b"eth0", b"vlan", b"dhcp4: true")
 
 
 def parsed(dialect: str, files: Mapping[str, bytes]) -> Reading:
@@ -80,7 +81,7 @@ def _joined(files: Mapping[str, bytes]) -> bytes:
     return b"\n".join(name.encode() for name in files) + _NEXT + _NEXT.join(files.values())
 
 
-def _of_corpus(*groups: str) -> Iterator[bytes]:
+def of_corpus(*groups: str) -> Iterator[bytes]:
     for one in corpus.documents():
         if one.place and one.group.startswith(groups):
             yield one.files[one.place]
@@ -100,7 +101,11 @@ def _json(document: object) -> bytes:
 
 
 def _archive(data: bytes) -> None:
-    """A member that the agent uses is what Python's tarfile takes it for."""
+    """A member that the agent uses is what Python's tarfile takes it for. The last byte decides whether
+    checksums are made right first, which no mutation does.
+    """
+    if data and data[-1] % 2:
+        data = _with_checksums(data)
     with os.fdopen(os.memfd_create("archive"), "r+b") as file:
         file.write(data)
         file.flush()
@@ -112,22 +117,31 @@ def _archive(data: bytes) -> None:
         if not found.is_complete or found.foreign:
             return
         assert BLOCK <= found.length <= len(data) + BLOCK
-        contents = {name: member.read(file.fileno()) for name, member in found.members.items()}
-    with contextlib.suppress(tarfile.TarError):  # it reads to the end of the file
-        assert contents == _by_tarfile(data, contents)
+        contents = {member.offset: member.read(file.fileno()) for member in found.members.values()}
+    theirs = _by_tarfile(data)
+    assert all(theirs.get(place, content) == content for place, content in contents.items())
 
 
-BLOCK = archive_layout.BLOCK
+def _with_checksums(data: bytes) -> bytes:
+    made = bytearray(data)
+    for place in range(0, len(made) - BLOCK + 1, BLOCK):
+        block = made[place : place + BLOCK]
+        if archive_layout.has_magic(bytes(block)):
+            block[148:156] = b" " * 8
+            made[place + 148 : place + 156] = b"%06o\0 " % sum(block)
+    return bytes(made)
 
 
-def _by_tarfile(data: bytes, names: Iterable[str]) -> dict[str, bytes]:
-    there = dict[str, bytes]()
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="replace", encoding="utf-8") as archive:
+def _by_tarfile(data: bytes) -> dict[int, bytes]:
+    """Return the contents of regular files by their places. It stops at a header with a damaged number that
+    the agent does not use, and takes GNU's header for one with a prefix of the name.
+    """
+    there = dict[int, bytes]()
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
-            name = member.name.removeprefix("./").rstrip("/")
             file = archive.extractfile(member) if member.isreg() else None
-            if name in names and name not in there and file is not None:
-                there[name] = file.read()
+            if file is not None:
+                there.setdefault(member.offset_data, file.read())
     return there
 
 
@@ -135,7 +149,8 @@ def _archives() -> Iterator[bytes]:
     yield media.make_archive(DOCUMENT, b"#!/bin/sh\necho ok\n", {"6.12.0-modules.tar.gz": b"x" * 600})
     yield media.make_archive(drives.NATIVE)
     member = media.member("gandi/config", b"{}")
-    yield member + bytes(2 * BLOCK)
+    for end in (b"\0", b"\1"):
+        yield member + media.member("gandi/script", b"#!/bin/sh\n") + bytes(2 * BLOCK) + end
     pax = tarfile.TarInfo("gandi/config")
     pax.size, pax.pax_headers = 2, {"path": "gandi/script", "comment": "x"}
     yield pax.tobuf(tarfile.PAX_FORMAT) + b"{}".ljust(BLOCK, b"\0") + bytes(2 * BLOCK)
@@ -184,19 +199,19 @@ def _in_place(
     is_json: bool = False,
 ) -> Target:
     run = partial(_network if network else _document, dialect, place, others)
-    given = (lambda: [seeds]) if isinstance(seeds, bytes) else (lambda: _of_corpus(*seeds))
+    given = (lambda: [seeds]) if isinstance(seeds, bytes) else (lambda: of_corpus(*seeds))
     return Target(name, run, given, tokens=tokens, largest=8192, is_json=is_json)
 
 
 TARGETS = (
-    _in_place("nocloud-meta-data", "nocloud", "meta-data", drives.nocloud()["meta-data"], {}, tokens=_YAML),
-    _in_place("nocloud-user-data", "nocloud", "user-data", ("userdata/",), tokens=_YAML),
+    _in_place("nocloud-meta-data", "nocloud", "meta-data", drives.nocloud()["meta-data"], {}, tokens=YAML),
+    _in_place("nocloud-user-data", "nocloud", "user-data", ("userdata/",), tokens=YAML),
     _in_place(
         "nocloud-network",
         "nocloud",
         "network-config",
         ("network/netplan", "network/v1"),
-        tokens=_YAML + _NETWORK,
+        tokens=YAML + NETWORK,
         network=True,
     ),
     _in_place(
@@ -213,7 +228,7 @@ TARGETS = (
         f"{_FOLDER}/network_data.json",
         ("network/network_data",),
         {f"{_FOLDER}/meta_data.json": _json({"uuid": "i-1"})},
-        tokens=_NETWORK,
+        tokens=NETWORK,
         network=True,
         is_json=True,
     ),
@@ -223,7 +238,7 @@ TARGETS = (
         "openstack/content/0000",
         ("network/interfaces",),
         {f"{_FOLDER}/meta_data.json": _json(_INTERFACES)},
-        tokens=(b"iface ", b"auto ", b"inet6 ", b"static\n", b"dhcp\n", b"up ip route add ", *_NETWORK),
+        tokens=(b"iface ", b"auto ", b"inet6 ", b"static\n", b"dhcp\n", b"up ip route add ", *NETWORK),
         network=True,
     ),
     _in_place(

@@ -93,7 +93,7 @@ def search(name: str, seconds: float, seed: int, work: Path) -> Found:
     with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as folder:
         seeds, tokens = Path(folder) / "seeds", Path(folder) / "tokens"
         seeds.mkdir()
-        for number, data in enumerate((*kept(TARGETS[name]),)):
+        for number, data in enumerate((*kept(TARGETS[name]), *TARGETS[name].seeds())):
             (seeds / str(number)).write_bytes(data)
         tokens.write_text("".join(f'"{_quoted(token)}"\n' for token in TARGETS[name].tokens))
         told = _engine(

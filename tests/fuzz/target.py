@@ -34,6 +34,8 @@ class Target:
     largest: int = 4096
     #: Whether inputs are JSON, in which whole values are changed too.
     is_json: bool = False
+    #: Mutations in the short run, fewer of what is slow.
+    short: int = 100
 
     def check(self, data: bytes) -> None:
         """Run it with these bytes. Any exception is a finding."""

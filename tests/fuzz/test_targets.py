@@ -10,16 +10,17 @@ from tests.fuzz.mutations import mutated
 from tests.fuzz.targets import CORPUS, TARGETS, kept
 from tests.vm.campaign import dice
 
-#: Mutations of each target.
-EACH = 100
+#: Seeds of each target that are run as they are; tests/unit/reader reads the whole of tests/corpus.
+SEEDS = 30
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_reader_keeps_its_promises(name: str) -> None:
     target, chance = TARGETS[name], dice(f"fuzz {name}")
-    inputs = kept(target)
-    assert inputs
-    for data in itertools.chain(inputs, itertools.islice(mutated(chance, target, inputs), EACH)):
+    files, seeds = kept(target), list(target.seeds())
+    assert seeds
+    whole = [*files, *chance.sample(seeds, min(len(seeds), SEEDS))]
+    for data in (*whole, *itertools.islice(mutated(chance, target, files + seeds), target.short)):
         try:
             target.check(data)
         except Exception as error:

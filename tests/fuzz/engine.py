@@ -101,7 +101,7 @@ def search(name: str, seconds: float, seed: int, work: Path) -> Found:
             f"-max_total_time={seconds:.0f}",
             f"-seed={seed % (1 << 31) or 1}",
             f"-max_len={TARGETS[name].largest}",
-            f"-dict={tokens}",
+            *([f"-dict={tokens}"] if TARGETS[name].tokens else []),
             f"-artifact_prefix={findings}/{name}-",
             "-print_final_stats=1",
             "-reload=0",

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--engine", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.engine:
-        engine.become(asked.target, asked.engine)
+        engine.become(asked.target, asked.engine[0], asked.engine[1:])
     from tests.fuzz.targets import TARGETS
 
     if asked.target is None:

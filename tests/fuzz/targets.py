@@ -8,11 +8,13 @@ from tests.fuzz import disks, drives, images, machine, system_files
 from tests.fuzz.target import Target
 
 CORPUS = Path(__file__).parent / "corpus"
-TARGETS: dict[str, Target] = {
-    target.name: target
-    for module in (drives, images, disks, system_files, machine)
-    for target in module.TARGETS
-}
+_MODULES = (drives, images, disks, system_files, machine)
+TARGETS: dict[str, Target] = {target.name: target for module in _MODULES for target in module.TARGETS}
+
+
+def module_of(name: str) -> str:
+    """Return the name of the module that has a target."""
+    return next(one.__name__ for one in _MODULES if any(target.name == name for target in one.TARGETS))
 
 
 def kept(target: Target) -> list[bytes]:

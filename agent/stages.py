@@ -297,10 +297,15 @@ def run_step(ctx: Context, step: Step) -> StepReport:
 
 
 def has_part(ctx: Context, step: Step) -> bool:
-    """Return whether the document has the step's part, or had it when items were applied from it."""
+    """Return whether the document has the step's part, or had it when items were applied from it. If that is
+    not known, it has: the step then names the damaged record.
+    """
     if _field(ctx.config, step.config_field):
         return True
-    return bool(step.withdraws and ctx.config and ctx.state.recorded_items(step.withdraws))
+    try:
+        return bool(step.withdraws and ctx.config and ctx.state.recorded_items(step.withdraws))
+    except HostError:
+        return True
 
 
 def _field(config: object, path: str) -> object:

@@ -6,11 +6,10 @@ one is kept beside the state. Guessing from it costs as much as from /etc/shadow
 
 from __future__ import annotations
 
-import json
 import os
 
 from agent.accounts import passwd
-from agent.lib.canonical_json import canonical
+from agent.lib.canonical_json import canonical, parsed_object
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.lib.text import WHITE
 from agent.report import Outcome, failed, kept, skipped
@@ -216,8 +215,7 @@ def scrypt_hash(plain: str, salt: str = "") -> str:
 
 def _stored_hashes(state: State) -> dict[str, str]:
     name = f"{state.folder()}/{_FILE}"
-    try:
-        found = json.loads(state.host.read(name) or "{}")
-    except ValueError as error:
-        raise HostError(f"{name}: damaged", hint="remove it to start afresh") from error
-    return found if isinstance(found, dict) else {}
+    found = parsed_object(state.host.read(name) or "{}")
+    if found is None or not all(isinstance(one, str) for one in found.values()):
+        raise HostError(f"{name}: damaged", hint="remove it to start afresh")
+    return found

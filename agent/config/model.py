@@ -248,7 +248,10 @@ def dump(config: InstanceConfig) -> bytes:
 
 def load(data: bytes) -> InstanceConfig:
     """Return the configuration that ``dump`` wrote; errors as ``from_dict``."""
-    return from_dict(json.loads(data))
+    try:
+        return from_dict(json.loads(data))
+    except RecursionError:
+        raise ValueError("damaged document: nested too deeply") from None
 
 
 def from_dict(given: Mapping[str, Any]) -> InstanceConfig:

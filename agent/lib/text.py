@@ -60,6 +60,15 @@ def number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
 
 
+def is_text(text: str) -> bool:
+    """Return whether the text can be encoded in UTF-8: a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return the one of ``names`` that may be meant: most of both, at their beginning and end, is the same;
     "" if there is none.

@@ -97,7 +97,7 @@ def _read(host: Host) -> Counts:
             int(found.get("growths", 0)),
             int(found.get("last_error", 0)),
         )
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return Counts()
 
 

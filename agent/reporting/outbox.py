@@ -99,7 +99,7 @@ class Outbox:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from what an earlier daemon saved; ignore what is damaged."""
-        with suppress(KeyError, TypeError, ValueError):
+        with suppress(KeyError, TypeError, ValueError, OverflowError):
             self.waiting.extend(dict(record) for record in saved["waiting"])
             self.lost, self.is_ready_sent = int(saved["lost"]), bool(saved["ready"])
             self.stages, self.boot = dict(saved["stages"]), [str(text) for text in saved["boot"]]

@@ -10,6 +10,7 @@ import json
 import select
 from contextlib import suppress
 
+from agent.lib.canonical_json import parsed_object
 from agent.lib.errors import HostError
 from agent.lib.records import dataclass, field
 from agent.reporting import facts, records
@@ -63,11 +64,10 @@ class Reporter:
         self._epoll = select.epoll()
         self._port = Outbox(Port(self.ctx.host, self._watch, self._ask_for_access))
         self._socket = Outbox(NotifySocket(self.ctx.host, self._watch))
-        with suppress(ValueError, AttributeError):  # damaged: as if nothing had been reported
-            self._saved = self.ctx.host.read(STATE) or "{}"
-            saved = json.loads(self._saved)
-            self._port.restore(saved.get("port", {}))
-            self._socket.restore(saved.get("socket", {}))
+        self._saved = self.ctx.host.read(STATE) or "{}"
+        saved = parsed_object(self._saved) or {}  # damaged: as if nothing had been reported
+        self._port.restore(saved.get("port", {}))
+        self._socket.restore(saved.get("socket", {}))
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

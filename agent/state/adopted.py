@@ -60,7 +60,7 @@ def record_first_document(host: Host, config: InstanceConfig) -> None:
 
 def nic_macs(host: Host) -> frozenset[str]:
     """Return the MACs of the NICs that an adopted machine had; none on any other machine."""
-    return frozenset((json_file.load(host, FILE) or {}).get("nics", ()))
+    return frozenset((_file(host) or {}).get("nics", ()))
 
 
 def is_kept(host: Host, identity: Identity | None, folder: str, item: str) -> bool:
@@ -91,9 +91,18 @@ def counts_as_done(host: Host, identity: Identity | None, folder: str, mark: str
     return True
 
 
+def _file(host: Host) -> dict[str, Any] | None:
+    """Return the record of any instance. Raise as ``json_file.load``."""
+    found = json_file.load(host, FILE)
+    lists = [found.get(name, []) for name in ("nics", "done")] if found else []
+    if not all(isinstance(one, list) and all(isinstance(of, str) for of in one) for one in lists):
+        raise json_file.Damaged(f"{FILE}: damaged: nics or done", hint="remove it to start afresh")
+    return found
+
+
 def _record(host: Host, identity: Identity | None) -> dict[str, Any] | None:
     """Return the record of an adopted instance, None for any other."""
-    found = json_file.load(host, FILE)
+    found = _file(host)
     return found if found and identity is not None and found.get("instance") == asdict(identity) else None
 
 

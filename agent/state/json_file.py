@@ -11,6 +11,7 @@ import re
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
 from agent.lib.errors import HostError
+from agent.lib.text import is_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,31 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
     if version > VERSION:
         raise HostError(f"{name}: written by a newer agent", hint="upgrade gandi-agent, or remove it")
     return found
+
+
+def with_texts(host: Host, name: str, *keys: str) -> dict[str, Any] | None:
+    """Return the object in a file, with text at these keys; None without a file. Raise as ``load``."""
+    found = load(host, name)
+    values = [found.get(key) for key in keys] if found is not None else []
+    if not all(isinstance(one, str) and is_text(one) for one in values):
+        raise Damaged(f"{name}: damaged: {' or '.join(keys)}", hint="remove it to start afresh")
+    return found
+
+
+def section(
+    host: Host, name: str, key: str, kind: type[Any], *, texts: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the object at a key of a file, empty without one. Each of its values is of that type, and has
+    these ``texts``. Raise as ``load``.
+    """
+    found: Any = (load(host, name) or {}).get(key, {})
+    if not isinstance(found, dict) or not all(_has(one, kind, texts) for one in found.values()):
+        raise Damaged(f"{name}: damaged: {key}", hint="remove it to start afresh")
+    return dict(found)
+
+
+def _has(value: Any, kind: type[Any], texts: tuple[str, ...]) -> bool:
+    return isinstance(value, kind) and all(isinstance(value.get(one), str) for one in texts)
 
 
 def store(host: Host, name: str, value: Mapping[str, object], *, sync: bool = True) -> None:

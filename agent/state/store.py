@@ -30,6 +30,7 @@ import time
 
 from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
+from agent.lib.text import number
 from agent.report import Item, changed, kept, unchanged
 from agent.state import adopted, json_file
 from agent.state.json_file import digest
@@ -98,8 +99,8 @@ class State:
     def _stored_identity(self) -> model.Identity | None:
         from agent.config import model  # late: a disk event does not need it
 
-        found = json_file.load(self.host, _INSTANCE)
-        return model.Identity(str(found.get("source")), str(found.get("id"))) if found else None
+        found = json_file.with_texts(self.host, _INSTANCE, "source", "id")
+        return model.Identity(found["source"], found["id"]) if found else None
 
     def dmi_uuid(self) -> str:
         """Return the machine's DMI UUID at the instance's first boot, "" if unknown."""
@@ -293,8 +294,7 @@ class State:
                 raise
 
     def _begun(self) -> dict[str, str]:
-        found = (json_file.load(self.host, self._begun_file()) or {}).get("items", {})
-        return found if isinstance(found, dict) else {}
+        return json_file.section(self.host, self._begun_file(), "items", str)
 
     def _begun_file(self) -> str:
         return f"{self.folder()}/begun.json"
@@ -350,8 +350,8 @@ class State:
                 self._store_applied(items)
 
     def _applied(self) -> dict[str, dict[str, Any]]:
-        found = (json_file.load(self.host, f"{self.folder()}/applied.json") or {}).get("items", {})
-        return found if isinstance(found, dict) else {}
+        path, texts = f"{self.folder()}/applied.json", ("delivered", "left")
+        return json_file.section(self.host, path, "items", dict, texts=texts)
 
     def _remember(self, name: str, delivered: str, left: str, *, found: bool = False) -> None:
         value: dict[str, Any] = {"delivered": digest(delivered), "left": digest(left)}
@@ -374,8 +374,8 @@ class State:
 
     def nic_pairs(self) -> dict[int, str]:
         """Return the MAC (lower case) that each NIC of the document was paired with, by NIC number."""
-        found = json_file.load(self.host, f"{self.folder()}/nics.json") or {}
-        return {int(number): mac for number, mac in found.get("pairs", {}).items()}
+        found = json_file.section(self.host, f"{self.folder()}/nics.json", "pairs", str)
+        return {one: mac for name, mac in found.items() if (one := number(name)) is not None}
 
     def store_nic_pairs(self, pairs: Mapping[int, str]) -> None:
         """Store the pairs; from then on they decide."""
@@ -388,8 +388,7 @@ class State:
 
     def disks(self) -> dict[str, Any]:
         """Return the facts about data disks, by filesystem UUID."""
-        found: dict[str, Any] = (json_file.load(self.host, _DISKS) or {}).get("disks", {})
-        return found
+        return json_file.section(self.host, _DISKS, "disks", dict)
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
         """Add facts about a filesystem (mountpoint, size of its disk in bytes, ...); None removes a fact."""

@@ -161,6 +161,27 @@ def test_a_damaged_stored_configuration_fails_and_skips_what_needs_it(
     assert second.outcome is Outcome.SKIPPED
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"version": 1, "items": {"ntp": 3}}'])
+def test_a_damaged_record_of_items_ends_no_stage(tmp_path: Path, bootstrap: list[Step], text: str) -> None:
+    """Also not before a step that is run only to withdraw what the record has."""
+    ctx = context(Host(tmp_path))
+    ctx.state.set_instance(CONFIG.identity)
+    ctx.state.store_config(CONFIG, {})
+    ctx.config = CONFIG
+    ctx.host.write(f"{ctx.state.folder()}/applied.json", text)
+    withdraws = Step("withdraws", f"{__name__}:withdraws", config_field="system.ntp", withdraws="ntp")
+    bootstrap += [withdraws, step("fine")]
+    first, second = run(ctx)
+    assert first.outcome is Outcome.FAILED
+    assert "applied.json: damaged" in first.items[0].detail
+    assert second.outcome is Outcome.CHANGED
+
+
+def withdraws(ctx: Context) -> Iterator[Item]:
+    for name in ctx.state.recorded_items("ntp"):
+        yield changed(name)
+
+
 def test_a_step_that_is_run_again_has_the_stored_configuration_or_is_not_run(
     ctx: Context, bootstrap: list[Step]
 ) -> None:

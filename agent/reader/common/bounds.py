@@ -10,6 +10,7 @@ import json
 import re
 
 from agent.lib.records import dataclass
+from agent.lib.text import is_text
 from agent.reader.common.problem import Problem, shown
 
 TYPE_CHECKING = False
@@ -115,15 +116,6 @@ def limited(document: Any) -> Any:
             below += [(value, step) for step, inner in inside if isinstance(inner, list | dict)]
         level = below
     return holder[0]
-
-
-def is_text(key: str) -> bool:
-    """Return whether the key can be encoded in UTF-8."""
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def odd_key(name: str, key: str, hint: str) -> Problem:

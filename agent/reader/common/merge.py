@@ -22,8 +22,8 @@ from agent.config.model import (
 from agent.lib import public_key
 from agent.lib.digest import sha256
 from agent.lib.records import replace
+from agent.lib.text import is_text
 from agent.reader.common import fields, password_hashes, values
-from agent.reader.common.bounds import is_text
 from agent.reader.common.problem import ERROR, HARMLESS, UNSUPPORTED, Problem, bounded, shown
 from agent.reader.common.result import Reading
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from agent.lib.text import WHITE
-from agent.reader.common.bounds import is_text
+from agent.lib.text import WHITE, is_text
 from agent.reader.common.problem import shown
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from copy import deepcopy
 
-from agent.lib.text import WHITE
+from agent.lib.text import WHITE, is_text
 from agent.reader.common import bounds, fields
 from agent.reader.common.bounds import Typed, Unreadable
 from agent.reader.common.problem import Problem, shown
@@ -257,7 +257,7 @@ class _Builder:
                     for name, inner in more.items() if isinstance(more, dict) else ():
                         merged.setdefault(name, inner)
                 continue
-            if not isinstance(key, str) or not bounds.is_text(key):
+            if not isinstance(key, str) or not is_text(key):
                 what = key if isinstance(key, str) else "a key"
                 self.problems.append(bounds.odd_key(self._name, what, "write it as text"))
                 continue

@@ -96,6 +96,11 @@ def test_what_is_read_stays_as_it_was() -> None:
     assert document == model.to_dict(CONFIG)
 
 
+def test_a_document_that_is_nested_too_deeply() -> None:
+    with pytest.raises(ValueError, match="damaged document: nested too deeply"):
+        model.load(b"[" * 5000)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -71,7 +71,14 @@ def test_without_the_setting_nothing_is_written_or_imported(
 
 
 def test_damaged_counts_begin_again(ctx: Context) -> None:
-    for text in ("[]", "{", '{"growths": null}', '{"events": {"disk": []}}'):
+    for text in (
+        "[]",
+        "{",
+        "[" * 5000,
+        '{"growths": null}',
+        '{"growths": Infinity}',
+        '{"events": {"disk": []}}',
+    ):
         ctx.host.write(metrics.COUNTS, text)
         metrics.stage_ended(ctx, StageReport("mount", (), 0.1))
         assert written(ctx)["gandi_agent_growths_total", ()] == 0

@@ -143,7 +143,17 @@ def test_the_next_daemon_goes_on_with_what_waits(pair: tuple[Outbox, Stream, soc
     assert len(got) == LIMIT
 
 
-@pytest.mark.parametrize("damaged", [{}, {"waiting": 3}, {"waiting": [], "lost": "x", "ready": 1}])
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        {},
+        [],
+        None,
+        {"waiting": 3},
+        {"waiting": [], "lost": "x", "ready": 1},
+        {"waiting": [], "lost": 1e999, "ready": 1},
+    ],
+)
 def test_what_was_saved_may_be_damaged(
     pair: tuple[Outbox, Stream, socket.socket], damaged: dict[str, Any]
 ) -> None:

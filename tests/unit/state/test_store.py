@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -131,6 +132,31 @@ def test_a_newer_or_damaged_file_says_so(state: State) -> None:
             state.identity()
     assert state.set_instance(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
     assert state.identity() == model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001")
+
+
+@pytest.mark.parametrize(
+    ("file", "items", "reads"),
+    [
+        ("applied.json", {"items": []}, lambda state: state.recorded_items("")),
+        ("applied.json", {"items": {"a": "b"}}, lambda state: state.recorded_items("")),
+        ("applied.json", {"items": {"a": {"left": "x"}}}, lambda state: state.is_as_applied("a", "x")),
+        ("applied.json", {"items": {"a": {"left": 1, "delivered": "x"}}}, lambda state: state.forget("a")),
+        ("nics.json", {"pairs": {"0": None}}, lambda state: state.nic_pairs()),
+        ("nics.json", {"pairs": ["0"]}, lambda state: state.nic_pairs()),
+        ("../../disks.json", {"disks": {"u1": 7}}, lambda state: state.disks()),
+        ("../../instance.json", {"source": "gandi", "id": 7}, lambda state: state.identity()),
+        ("../../instance.json", {"source": "gandi", "id": "\ud800"}, lambda state: state.folder()),
+    ],
+)
+def test_values_that_no_agent_stored_are_damage(
+    state: State, file: str, items: dict[str, object], reads: Callable[[State], object]
+) -> None:
+    state.set_instance(model.Identity("gandi", "4c4c4544-0000-1000-8000-000000000001"))
+    path = Path(state.host.path(f"{state.folder()}/{file}")).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"version": 1} | items))
+    with pytest.raises(Damaged, match=f"{path.name}: damaged"):
+        reads(State(state.host))
 
 
 def test_disks_are_remembered_fact_by_fact(state: State) -> None:

@@ -1,8 +1,9 @@
 """Whether the running machine was copied: its UUID is another than before. If so, what makes it a machine of
 its own is renewed, where CONFIG_CLONE_RENEW=1.
 
-DMI's files in sysfs show the UUID with which the machine booted, for as long as it runs. What the hypervisor
-gives now is in QEMU's fw_cfg, where the kernel has its module, and in Xen's own file.
+DMI's files in sysfs and the device tree show the UUID with which the machine booted, for as long as it runs.
+What the hypervisor gives now is in QEMU's fw_cfg, where the kernel has its module, in Xen's own file, and in
+s390x's /proc/sysinfo. Where nothing of both is known, nothing is renewed.
 """
 
 from __future__ import annotations
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from agent.context import Context
     from agent.host.host import Host
 
-#: SMBIOS structures as the firmware gets them (QEMU's docs/specs/fw_cfg), and the most bytes of them.
-_TABLES, _LIMIT = "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tables/raw", 1 << 16
-#: SMBIOS 3.x, 7.2: the type of System Information, and where its UUID is.
-_SYSTEM, _AT, _LENGTH = 1, 8, 16
 #: The UUID for which the identity was renewed last in this boot.
 _RENEWED = "/run/gandi/renewed-uuid"
 _HINT = "set CONFIG_CLONE_RENEW=1 before machines are copied; now: gandi-agent clean, then reboot"
@@ -65,32 +62,8 @@ def _renew(ctx: Context) -> Iterator[Item]:
 def _recorded_uuid(ctx: Context) -> str:
     """Return the UUID of before: for which it was renewed, of the instance's first boot, or of this boot."""
     renewed = machine_uuid.normalise(ctx.host.read(_RENEWED) or "")
-    return renewed or ctx.state.dmi_uuid() or machine_uuid.read_uuid(ctx.host)
+    return renewed or ctx.state.dmi_uuid() or machine_uuid.uuid_of_boot(ctx.host)
 
 
 def _current_uuid(host: Host) -> str:
-    return uuid_in(host.read_bytes(_TABLES, limit=_LIMIT) or b"") or machine_uuid.read_uuid(host)
-
-
-def uuid_in(tables: bytes) -> str:
-    """Return the UUID in SMBIOS structures, "" if there is none or they are not such."""
-    at = 0
-    while at + 4 <= len(tables):
-        kind, length = tables[at], tables[at + 1]
-        if length < 4:
-            return ""
-        if kind == _SYSTEM:
-            raw = tables[at + _AT : at + _AT + _LENGTH] if length >= _AT + _LENGTH else b""
-            return machine_uuid.normalise(_spelled(raw)) if len(raw) == _LENGTH else ""
-        # The texts of a structure end with two NULs.
-        end = tables.find(b"\0\0", at + length)
-        if end < 0:
-            return ""
-        at = end + 2
-    return ""
-
-
-def _spelled(raw: bytes) -> str:
-    """Return the UUID as the kernel spells it: the first three fields are little-endian (SMBIOS 2.6)."""
-    fields = (raw[3::-1], raw[5:3:-1], raw[7:5:-1], raw[8:10], raw[10:])
-    return "-".join(field.hex() for field in fields)
+    return machine_uuid.uuid_in_tables(host) or machine_uuid.read_uuid(host)

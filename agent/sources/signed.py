@@ -191,7 +191,7 @@ def _check_place(host: Host, config: InstanceConfig, digest: str) -> None:
     if not ours or ours != _one_spelling(given):
         raise ConfigError(
             "it is for another machine: its id is not this machine's UUID",
-            hint="write the UUID of this machine as id: /sys/class/dmi/id/product_uuid",
+            hint=f"write this machine's as id: {ours or 'it has none yet'}",
         )
     last = _accepted(host).get(ours)
     if last is None:

@@ -37,10 +37,11 @@ _VIRTUAL = re.compile(r"tty[0-9]+")
 _OFF = re.compile(r"(?<![^ \t\r\n])systemd\.getty_auto=(?:0|no|false|off|n|f)(?![^ \t\r\n])")
 #: A hypervisor's console: the kernel makes the terminal when the machine has such a device.
 _HYPERVISOR = "hvc0"
-_SERIAL = "ttyS0"
-#: The line of ttyS0 in the kernel's list of 8250 ports (uart_line_info in drivers/tty/serial/serial_core.c):
-#: type, place, counts and modem lines. One that does not exist is of unknown type.
-_PORTS = "/proc/tty/driver/serial"
+#: The first serial port of each kind that hypervisors have, and the kernel's list of its driver's ports:
+#: 8250 (amd64), PL011 (arm64).
+_SERIALS = {"ttyS0": "/proc/tty/driver/serial", "ttyAMA0": "/proc/tty/driver/ttyAMA"}
+#: The first port's line in such a list (uart_line_info in drivers/tty/serial/serial_core.c): type, place,
+#: counts and modem lines. One that does not exist is of unknown type.
 _PORT = re.compile(r"(?m)^0: uart:(?!unknown)([^\n]*)$")
 #: The kernel sets this modem line as long as a program has the port open.
 _OPEN = re.compile(r"[ |]DTR(?:\||$)")
@@ -79,18 +80,18 @@ def _unnamed(host: Host, consoles: list[str]) -> Iterator[str]:
         return
     if host.exists(f"/sys/class/tty/{_HYPERVISOR}"):
         yield _HYPERVISOR
-    if all(map(_VIRTUAL.fullmatch, consoles)) and _port(host):
-        yield _SERIAL
+    if all(map(_VIRTUAL.fullmatch, consoles)):
+        yield from (serial for serial in _SERIALS if _port(host, serial))
 
 
-def _port(host: Host) -> str:
-    """Return what the kernel says of the first serial port, "" if there is none."""
-    found = _PORT.search(host.read(_PORTS) or "")
+def _port(host: Host, serial: str) -> str:
+    """Return what the kernel says of the first serial port of its kind, "" if there is none."""
+    found = _PORT.search(host.read(_SERIALS[serial]) or "")
     return found[1] if found else ""
 
 
 def _is_open(host: Host, console: str) -> bool:
-    return console == _SERIAL and bool(_OPEN.search(_port(host)))
+    return console in _SERIALS and bool(_OPEN.search(_port(host, console)))
 
 
 def _unit(console: str) -> str:

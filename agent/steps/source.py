@@ -62,6 +62,7 @@ def apply(ctx: Context) -> Iterator[Item]:
         yield failed("source", error.message, error.hint)
         yield from _from_store(ctx, stored, None, "no medium that can be used")
         return
+    yield from _compare_uuid(ctx)
     yield from report_notes(ctx, findings)
     found = findings.found
     if found is None or found.parsed is None:
@@ -216,9 +217,30 @@ def complete_identity(ctx: Context, given: Identity) -> Identity:
         return ours if ours and machine_uuid.is_same_uuid(ours.id, given.id) else given
     uuid = machine_uuid.read_uuid(ctx.host)
     # A machine without a UUID gives no other id: it stays the same instance.
-    if ours and (not uuid or machine_uuid.is_same_uuid(ours.id, uuid)):
+    if ours and (not uuid or machine_uuid.is_same_uuid(ours.id, uuid) or _was_without_uuid(ctx, ours, uuid)):
         return ours
     return Identity(given.source, uuid or machine_uuid.fallback_id(ctx.host) or "unnamed")
+
+
+def _was_without_uuid(ctx: Context, ours: Identity, uuid: str) -> bool:
+    """Return whether the machine-id identifies the instance, and no other UUID is known of it: it has one
+    only since a change of its kernel, its hypervisor or the agent.
+    """
+    known = ctx.state.dmi_uuid()
+    return machine_uuid.is_machine_id(ours.id) and (not known or machine_uuid.is_same_uuid(known, uuid))
+
+
+def _compare_uuid(ctx: Context) -> Iterator[Item]:
+    """Say what an instance's machine cannot be recognised by, and record a UUID that is its first."""
+    identity, now, then = ctx.state.identity(), machine_uuid.read_uuid(ctx.host), ctx.state.dmi_uuid()
+    if identity is None or ctx.host.offline:
+        return
+    if then and not now:
+        what = f"no UUID, and at its first boot {then}: taken for the same instance"
+        yield Item("instance", Outcome.KEPT, what, "if it is a copy, run: gandi-agent clean, then reboot")
+    elif now and not then and machine_uuid.is_machine_id(identity.id):
+        ctx.state.record_uuid(now)
+        yield changed("instance", f"its first UUID, {now}, is recorded")
 
 
 def last_digest(ctx: Context) -> str:

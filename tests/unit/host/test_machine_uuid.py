@@ -8,6 +8,7 @@ import pytest
 
 from agent.host import machine_uuid
 from agent.host.host import Host
+from tests.unit.host.test_smbios import tables
 
 UUID = "4c4c4544-0031-4a10-8056-b4c04f4b3332"
 SWAPPED = "44454c4c-3100-104a-8056-b4c04f4b3332"
@@ -27,6 +28,69 @@ def test_xen_comes_first(tmp_path: Path) -> None:
     put(tmp_path, "/sys/class/dmi/id/product_uuid", UUID)
     put(tmp_path, "/sys/hypervisor/uuid", "11111111-2222-3333-4444-555555555555\n")
     assert machine_uuid.read_uuid(Host(tmp_path)) == "11111111-2222-3333-4444-555555555555"
+
+
+def test_a_guest_on_power_has_it_in_the_device_tree(tmp_path: Path) -> None:
+    put(tmp_path, "/proc/device-tree/vm,uuid", f"{UUID}\0")
+    assert machine_uuid.read_uuid(Host(tmp_path)) == machine_uuid.uuid_of_boot(Host(tmp_path)) == UUID
+
+
+HOST = "11111111-2222-3333-4444-555555555555"
+#: As the kernel writes it for a guest in a guest (arch/s390/kernel/sysinfo.c), in an LPAR with a UUID.
+SYSINFO = f"""\
+Manufacturer:         IBM
+Type:                 8561
+LPAR Number:          12
+LPAR Name:            ZVM12
+LPAR Extended Name:   VM00 UUID: {HOST}
+LPAR UUID:            {HOST}
+
+VM00 Name:            guest1
+VM00 Control Program: KVM/Linux
+VM00 Adjustment:      1000
+VM00 Extended Name:   guest1
+VM00 UUID:            {UUID}
+
+VM01 Name:            host1
+VM01 Control Program: KVM/Linux
+VM01 UUID:            {HOST}
+"""
+
+
+def test_a_guest_on_s390x_has_its_own_and_no_hosts(tmp_path: Path) -> None:
+    put(tmp_path, "/proc/sysinfo", SYSINFO)
+    assert machine_uuid.read_uuid(Host(tmp_path)) == UUID
+    assert machine_uuid.uuid_of_boot(Host(tmp_path)) == "", "the kernel asks the hypervisor at each reading"
+    put(tmp_path, "/proc/sysinfo", SYSINFO.replace(f"VM00 UUID:            {UUID}\n", ""))
+    assert machine_uuid.read_uuid(Host(tmp_path)) == ""
+
+
+def test_a_kernel_without_dmi_has_qemus_tables(tmp_path: Path) -> None:
+    """arm64 with a device tree. Where there is DMI, the tables do not contradict it."""
+    put(tmp_path, machine_uuid.TABLES, "")
+    (tmp_path / machine_uuid.TABLES.lstrip("/")).write_bytes(tables(UUID))
+    assert machine_uuid.read_uuid(Host(tmp_path)) == machine_uuid.uuid_in_tables(Host(tmp_path)) == UUID
+    assert machine_uuid.uuid_of_boot(Host(tmp_path)) == ""
+    put(tmp_path, "/sys/class/dmi/id/product_uuid", "Not Settable\n")
+    assert machine_uuid.read_uuid(Host(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("name", [*machine_uuid.FILES, "/proc/sysinfo", machine_uuid.TABLES])
+@pytest.mark.parametrize(
+    "text", ["", "\0", f"{UUID}\0\0", "x" * 70000, f"VM00 UUID: {HOST[:-1]}", "VM00 UUID:"]
+)
+def test_what_is_no_uuid_is_no_identity(tmp_path: Path, name: str, text: str) -> None:
+    put(tmp_path, name, text)
+    assert machine_uuid.read_uuid(Host(tmp_path)) == ""
+
+
+def test_an_image_has_nobodys(tmp_path: Path) -> None:
+    for name, text in (*((name, UUID) for name in machine_uuid.FILES), ("/proc/sysinfo", SYSINFO)):
+        put(tmp_path, name, text)
+    put(tmp_path, machine_uuid.TABLES, "")
+    (tmp_path / machine_uuid.TABLES.lstrip("/")).write_bytes(tables(UUID))
+    for read in (machine_uuid.read_uuid, machine_uuid.uuid_of_boot, machine_uuid.uuid_in_tables):
+        assert read(Host(tmp_path, offline=True)) == ""
 
 
 def test_dom0s_zeros_do_not_hide_dmi(tmp_path: Path) -> None:

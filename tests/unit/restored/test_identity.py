@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
+from agent.host import machine_uuid
 from agent.restored import identity
+from tests.unit.host.test_smbios import tables
 from tests.unit.steps.conftest import Machine
 
 OWN = "4c4c4544-0000-1000-8000-000000000001"
@@ -25,16 +26,8 @@ def machine(tmp_path: Path) -> Machine:
     return found
 
 
-def tables(uuid: str, before: bytes = b"") -> bytes:
-    """Return SMBIOS structures with a System Information."""
-    raw = bytes.fromhex(uuid.replace("-", ""))
-    raw = raw[3::-1] + raw[5:3:-1] + raw[7:5:-1] + raw[8:]
-    head = bytes([1, 27, 0, 1, 1, 2, 3, 4]) + raw + bytes([6, 5, 6])
-    return before + head + b"QEMU\0PC\0\0" + bytes([127, 4, 0, 2, 0, 0])
-
-
 def give(machine: Machine, data: bytes) -> None:
-    path = machine.root / identity._TABLES.lstrip("/")
+    path = machine.root / machine_uuid.TABLES.lstrip("/")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
 
@@ -87,25 +80,13 @@ def test_without_a_uuid_nothing_is_renewed(machine: Machine) -> None:
     assert check(machine)["identity"].startswith("skipped")
 
 
-@pytest.mark.parametrize(
-    ("data", "uuid"),
-    [
-        (tables(COPY), COPY),
-        (tables(COPY, before=bytes([0, 5, 0, 0, 1]) + b"vendor\0\0"), COPY),
-        (b"", ""),
-        (tables(COPY)[:20], ""),
-        (bytes([1, 8, 0, 1, 0, 0, 0, 0, 0, 0]), ""),
-        (bytes([1, 3, 0, 1]) + tables(COPY), ""),
-        (bytes([0, 5, 0, 0, 1]) + b"no end", ""),
-    ],
-)
-def test_the_tables_of_the_firmware(data: bytes, uuid: str) -> None:
-    assert identity.uuid_in(data) == uuid
-
-
-def test_any_bytes_are_read_to_an_end() -> None:
-    seed = random.randrange(1 << 32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    for _ in range(2000):
-        identity.uuid_in(chance.randbytes(chance.randrange(200)))
+def test_without_dmi_a_copy_is_known_by_what_qemu_says_now(machine: Machine) -> None:
+    """arm64 with a device tree: at the instance's first boot the UUID was in the same place."""
+    (machine.root / DMI.lstrip("/")).unlink()
+    give(machine, tables(OWN))
+    assert check(machine)["identity"].startswith("skipped"), "nothing was recorded"
+    machine.context()
+    machine.context(same_boot=True).state.record_uuid(OWN)
+    assert check(machine) == {"identity": "unchanged: the same UUID"}
+    give(machine, tables(COPY))
+    assert check(machine)["identity"].startswith(f"kept: the UUID is {COPY} and was {OWN}")

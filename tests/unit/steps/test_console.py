@@ -84,6 +84,18 @@ def test_a_serial_port_that_the_command_line_does_not_name(
         assert machine.run(console.apply, same_boot=True)[SERIAL] == "unchanged", "it has the port open"
 
 
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [("RTS|CTS|DSR|CD", "changed: started"), ("RTS|DTR", "skipped: another program uses ttyAMA0")],
+)
+def test_the_port_of_a_machine_without_8250s(machine: Machine, lines: str, outcome: str) -> None:
+    machine.put("/sys/class/tty/console/active", "tty0\n")
+    ports = f"serinfo:1.0 driver revision:\n0: uart:PL011 rev1 mmio:0x09000000 irq:13 tx:9 rx:0 {lines}\n"
+    machine.put("/proc/tty/driver/ttyAMA", ports)
+    found = machine.run(console.apply)
+    assert found == {"getty@tty1.service": "unchanged", "serial-getty@ttyAMA0.service": outcome}
+
+
 def test_a_hypervisors_console_that_the_command_line_does_not_name(machine: Machine) -> None:
     machine.put("/sys/class/tty/console/active", "tty0 ttyS0\n")
     machine.put("/sys/class/tty/hvc0/dev", "229:0\n")

@@ -195,8 +195,35 @@ def test_a_machine_that_loses_its_uuid_is_the_same(machine: Machine) -> None:
     machine.deliver(vm_hostname="vm2")
     ctx, items = machine.boot()
     assert items["source"].detail.endswith("a changed document")
+    assert (items["instance"].outcome, items["instance"].hint) == (
+        Outcome.KEPT,
+        "if it is a copy, run: gandi-agent clean, then reboot",
+    )
     assert ctx.config is not None
     assert ctx.config.identity.id == UUID
+
+
+def test_a_machine_that_gets_its_first_uuid_is_the_same_and_its_clone_is_another(machine: Machine) -> None:
+    """A newer kernel, hypervisor or agent may find a UUID where the machine-id was the identity."""
+    (machine.root / "sys/class/dmi/id/product_uuid").unlink()
+    machine.put("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    machine.deliver()
+    machine.boot()
+    machine.put("etc/machine-id", "fedcba9876543210fedcba9876543210\n")  # of the new instance
+    machine.put("proc/device-tree/vm,uuid", f"{UUID}\0")
+    ctx, items = machine.boot()
+    assert items["instance"].detail == f"its first UUID, {UUID}, is recorded"
+    assert items["source"].outcome is Outcome.UNCHANGED
+    assert ctx.config is not None
+    assert ctx.config.identity.id == "0123456789abcdef0123456789abcdef"
+    _, items = machine.boot()
+    assert list(items) == ["source"]
+    assert items["source"].outcome is Outcome.UNCHANGED
+    machine.put("proc/device-tree/vm,uuid", f"{OTHER}\0")
+    ctx, items = machine.boot()
+    assert items["source"].detail.endswith("a new instance")
+    assert ctx.config is not None
+    assert ctx.config.identity.id == OTHER
 
 
 def test_a_document_that_cannot_be_read_leaves_the_stored_one_in_force(machine: Machine) -> None:

@@ -36,8 +36,9 @@ test: setup ## run all linters and tests, as .ci/run does
 	@$(MAKE) --no-print-directory test-vm
 
 tree: setup
-	@echo "guest: Debian's tree in .cache, unless it is there"
+	@echo "guest: Debian's trees in .cache, for amd64 and arm64, unless they are there"
 	@$(PYTHON) -m tests.vm.rig build --plain > /dev/null
+	@$(PYTHON) -m tests.vm.rig build --plain --architecture arm64 > /dev/null
 
 test-unit: setup ## run tests/unit and tests/fuzz: pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"

@@ -108,5 +108,9 @@ CAMPAIGNS = {
         ("tests/fuzz/test_campaign.py",),
         columns=("target", "runs", "edges", "inputs", "seconds", "findings"),
     ),
+    "arm64": Campaign(
+        "arm64 by UEFI, with ACPI and DMI: a first boot, and memory that is added",
+        (f"{_VM}/test_arm64.py::test_by_uefi_it_is_the_machine_and_takes_memory",),
+    ),
     "rig": Campaign("the test rig's own test", (f"{_VM}/test_rig.py",)),
 }

@@ -96,3 +96,57 @@ def test_the_journal_has_no_digest_and_no_serial_number() -> None:
         script = f"{functions}why='' awaited=''; differ '{line}' 'uuid 1' was; printf %s \"$why\""
         done = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True)
         assert done.stdout == f"was: {shown}"
+
+
+#: What a machine without DMI has in place of it, and the facts of it.
+WITHOUT_DMI = [
+    ("/proc/device-tree/vm,uuid", "0a-1\0", "/proc/device-tree/vm,uuid: 0a-1"),
+    (
+        "/proc/sysinfo",
+        "LPAR UUID: 0c\n\nVM00 UUID:            0a-1\nVM01 UUID: 0b\n",
+        "VM00 UUID:            0a-1",
+    ),
+    (
+        "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tables/raw",
+        DOCUMENT,
+        f"passed /sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tables/raw {DIGEST}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "content", "fact"), WITHOUT_DMI)
+def test_the_uuid_of_a_machine_without_dmi_is_a_fact(
+    tmp_path: Path, path: str, content: str, fact: str
+) -> None:
+    """With files in place of the kernel's. Where there is DMI, QEMU's tables are not read."""
+    text = CHECK.read_text()
+    for place in (
+        "/sys/class/dmi",
+        "/sys/hypervisor",
+        "/proc/device-tree",
+        "/proc/sysinfo",
+        "/sys/firmware",
+    ):
+        text = text.replace(place, f"{tmp_path}{place}")
+    check, file = tmp_path / "check", tmp_path / path.lstrip("/")
+    check.write_text(text)
+    file.parent.mkdir(parents=True)
+    before = _facts(check, tmp_path)
+    file.write_text(content)
+    after = _facts(check, tmp_path)
+    assert [line for line in after if line not in before] == [fact]
+    if fact.startswith("passed "):
+        (tmp_path / "sys/class/dmi/id").mkdir(parents=True)
+        (tmp_path / "sys/class/dmi/id/product_uuid").write_text("0a-1\n")
+        assert [line for line in _facts(check, tmp_path) if line not in before] == [
+            "/sys/class/dmi/id/product_uuid: 0a-1"
+        ]
+
+
+def _facts(check: Path, root: Path) -> list[str]:
+    """Return the facts, with the kernel's own names of the files below ``root``."""
+    run = f"mount -t tmpfs tmpfs /run; exec sh {check} --facts"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", run], check=True, capture_output=True, text=True
+    )
+    return done.stdout.replace(str(root), "").splitlines()

@@ -16,9 +16,9 @@ from tests.vm.bench.contenders import SPEC, Contender
 from tests.vm.bench.hotplug import HotPlug
 from tests.vm.bench.measure import Boot
 from tests.vm.bench.page import Case, Counted
-from tests.vm.rig import Disk, Image, Machine, RigError, build, slots
-from tests.vm.rig.accel import QEMU
+from tests.vm.rig import Architecture, Disk, Image, Machine, RigError, build, slots
 from tests.vm.rig.command import run
+from tests.vm.rig.hardware import HARDWARE
 from tests.vm.rig.paths import CACHE, PROJECT
 
 PAGE, CHART = (PROJECT / "docs" / name for name in ("benchmarks.md", "benchmarks.svg"))
@@ -68,7 +68,7 @@ class Bench:
             counted[case][who] = measure.middle(of_kind)
         for case, same in _PLAIN.items():
             counted[case][Contender.PLAIN] = counted[same][Contender.PLAIN]
-        qemu = run([QEMU, "--version"]).split("version ")[1].split()[0]
+        qemu = run([HARDWARE[Architecture.AMD64].program, "--version"]).split("version ")[1].split()[0]
         guest = f"{self._system}, 1 vCPU, {SPEC.memory} MiB"
         return page.Results(f"Guest: {guest}. QEMU {qemu}.", counted, self._sizes)
 

@@ -10,6 +10,7 @@ from .machine import Machine
 from .spec import (
     GIB,
     MIB,
+    Architecture,
     Bus,
     Disk,
     Firmware,
@@ -27,6 +28,7 @@ from .state import State, booted, saved
 __all__ = [
     "GIB",
     "MIB",
+    "Architecture",
     "Bus",
     "Disk",
     "Firmware",

@@ -16,7 +16,7 @@ from .command import RigError
 from .console import attach
 from .image import Image, build, newest_deb
 from .machine import Machine
-from .spec import Disk, ImageSpec, MachineSpec, Network, RootFs, Table
+from .spec import Architecture, Disk, ImageSpec, MachineSpec, Network, RootFs, Table
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
         match options.verb:
             case "build":
                 image = _image(options)
-                print(f"accelerator: {accelerator(image.kernel)}", file=sys.stderr)
+                print(f"accelerator: {accelerator(image.kernel, image.architecture)}", file=sys.stderr)
                 print(image.folder)
             case "boot":
                 _boot(options)
@@ -48,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
             "--deb", type=Path, action="append", help="install this instead of the newest in dist/"
         )
         sub.add_argument("--package", action="append", default=[], help="one more Debian package")
+        sub.add_argument(
+            "--architecture", type=Architecture, choices=list(Architecture), default=Architecture.AMD64
+        )
         sub.add_argument("--network", type=Network, choices=list(Network), default=Network.NETWORKD)
         sub.add_argument("--root-fs", type=RootFs, choices=list(RootFs), default=RootFs.EXT4)
         sub.add_argument("--table", type=Table, choices=list(Table), default=Table.NONE)
@@ -67,6 +70,7 @@ def _image(options: argparse.Namespace) -> Image:
         network=options.network,
         root_fs=options.root_fs,
         table=options.table,
+        architecture=options.architecture,
     )
     return build(spec, lambda line: print(line, file=sys.stderr))
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from .command import environment
+from .hardware import HARDWARE, host_architecture
 from .paths import CACHE, locked
-from .spec import digest
+from .spec import Architecture, digest
 
-QEMU = "qemu-system-x86_64"
 PROBE_SECONDS = 15
 #: A kernel that runs has printed something by then, or never will.
 SILENT_SECONDS = 5
@@ -25,11 +25,13 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @functools.cache
-def accelerator(kernel: Path) -> str:
+def accelerator(kernel: Path, architecture: Architecture = Architecture.AMD64) -> str:
     """Return the value for -accel: that of GANDI_VM_ACCEL, kvm if it boots `kernel`, else multi-threaded
-    TCG.
+    TCG, which is all that a host has for another architecture.
     """
     tcg = "tcg,thread=multi"
+    if architecture != host_architecture():
+        return tcg
     match os.environ.get("GANDI_VM_ACCEL", ""):
         case "":
             return "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) and _kvm_boots(kernel) else tcg
@@ -49,7 +51,8 @@ def _kvm_boots(kernel: Path) -> bool:
 
 
 def _boots(accel: str, kernel: Path) -> bool:
-    argv = [QEMU, "-accel", accel, "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none"]
+    hardware = HARDWARE[host_architecture()]
+    argv = [hardware.program, "-accel", accel, "-cpu", "max", "-m", "256", "-nodefaults", "-display", "none"]
     argv += ["-no-reboot", "-serial", "stdio"]
     argv += ["-kernel", str(kernel), "-append", "earlyprintk=ttyS0 console=ttyS0 panic=-1"]
     try:

@@ -18,7 +18,7 @@ from . import guest_channel, quick
 from .command import RigError
 from .paths import IMAGES, PROJECT, UNFINISHED, discard, keep_newest, locked, mark_used
 from .rootdisk import write_disk
-from .spec import ImageSpec, Network, RootFs, digest
+from .spec import Architecture, ImageSpec, Network, RootFs, digest
 from .tree import VERSION, chroot, install_debs, merged
 
 KEPT_IMAGES = 16
@@ -50,11 +50,12 @@ INTERFACES = "source /etc/network/interfaces.d/*\n\nauto lo\niface lo inet loopb
 @dataclass(frozen=True, slots=True)
 class Image:
     """A bootable image: a raw disk (never written), its kernel and initrd, the UUID of its root
-    filesystem.
+    filesystem, and the architecture of its programs.
     """
 
     folder: Path
     root_uuid: str
+    architecture: Architecture = Architecture.AMD64
 
     @property
     def disk(self) -> Path:
@@ -103,7 +104,7 @@ def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image
             say(f"image {key}: cached")
         mark_used(folder)
     meta = json.loads((folder / "image.json").read_text())
-    return Image(folder, meta["root_uuid"])
+    return Image(folder, meta["root_uuid"], spec.architecture)
 
 
 def _make(spec: ImageSpec, folder: Path) -> None:
@@ -116,7 +117,7 @@ def _make(spec: ImageSpec, folder: Path) -> None:
         IMAGES.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=IMAGES))
         try:
-            copy_kernel(tree, new, spec.root_fs)
+            copy_kernel(tree, new, spec.root_fs, spec.architecture)
             root_uuid = write_disk(tree, spec, new / "root.img")
             meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
             (new / "image.json").write_text(json.dumps(meta, indent=1))
@@ -184,11 +185,14 @@ def _add(tree: Path, path: str, content: bytes, mode: int) -> None:
     target.chmod(mode)
 
 
-def copy_kernel(tree: Path, folder: Path, root: RootFs) -> None:
+def copy_kernel(
+    tree: Path, folder: Path, root: RootFs, architecture: Architecture = Architecture.AMD64
+) -> None:
     """Copy the tree's newest kernel and initrd, and the rig's, to where machines are started from."""
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
-    quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder, root)
+    if architecture in quick.ARCHITECTURES:
+        quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder, root)
 
 
 def _newest(boot: Path, name: str) -> Path:

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from . import quick
-from .accel import QEMU
+from .command import RigError
 from .guest_channel import PORT_NAME
+from .hardware import HARDWARE
 from .image import Image
-from .spec import Bus, Disk, Firmware, MachineSpec, Nic
+from .spec import Architecture, Bus, Disk, Firmware, MachineSpec, Nic
 
 ROOT_ID = "root"
 # Boot messages go to the serial log; the console must not slow an emulated boot with the kernel's own.
@@ -18,7 +19,6 @@ IDLE_UNITS = ("modprobe@configfs", "modprobe@drm", "modprobe@efi_pstore", "modpr
 CMDLINE = (
     *(f"systemd.mask={unit}.service" for unit in IDLE_UNITS),
     "ro",
-    "console=ttyS0",
     "loglevel=4",
     "systemd.show_status=1",
     "mitigations=off",
@@ -31,8 +31,8 @@ CMDLINE = (
 SLOW_FEATURES = "-erms,-avx,-avx2,-la57,-xsave,-pku,-smap,-svm,-aes,-pclmulqdq"
 # No SMBus; and no SATA controller unless a disk needs it, no keyboard and mouse unless VMware's port does.
 MACHINE = "q35,smbus=off"
-OVMF = Path("/usr/share/OVMF")
-
+# The fastest of those that have large atomic instructions, which TCG makes one of the host's each.
+VIRT, VIRT_CPU = "virt,gic-version=3", "cortex-a76"
 
 # An instruction is 2 to the third nanoseconds.
 COUNTED = ("-icount", "shift=3,sleep=on")
@@ -44,10 +44,13 @@ def arguments(
     """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log,
     channel.
     """
-    accel = "tcg,thread=single" if spec.counted else accel
-    argv = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
+    accel, hardware = "tcg,thread=single" if spec.counted else accel, HARDWARE[image.architecture]
+    argv = [hardware.program, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
     argv += COUNTED if spec.counted else ()
-    argv += cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
+    if image.architecture is Architecture.ARM64:
+        argv += virt_arguments(spec)
+    else:
+        argv += cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
     argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
     argv += ["-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]
     argv += ["-chardev", f"file,id=console,path={serial},append=on", "-serial", "chardev:console"]
@@ -73,30 +76,34 @@ def arguments(
             "-serial",
             "chardev:shell",
         ]
-        extra = ("systemd.debug_shell=ttyS1",)
+        extra = (f"systemd.debug_shell={hardware.shell}",)
     if any(nic.tap for nic in spec.nics):
         # The tap ends with the process, and no other network is changed.
         argv = ["unshare", "--net", "--", *argv]
-    if spec.firmware:
+    is_quick = image.architecture in quick.ARCHITECTURES
+    # arm64's firmware starts the kernel that QEMU is given.
+    if spec.firmware and image.architecture is Architecture.AMD64:
         return argv
     kernel, initrd = image.quick_kernel, image.quick_initrd
-    if spec.debian_initrd:
+    if spec.debian_initrd or not is_quick:
         kernel, initrd = image.kernel, image.initrd
     else:
         # PID 1 loads this module only to read items, so that most machines do without.
         extra += tuple(word.replace("qemu_fw_cfg,", "") if spec.fw_cfg else word for word in quick.CMDLINE)
-    append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, *extra, *spec.cmdline))
+    console = f"console={hardware.console}"
+    append = " ".join((f"root=UUID={image.root_uuid}", *CMDLINE, console, *extra, *spec.cmdline))
     return [*argv, "-kernel", str(kernel), "-initrd", str(initrd), "-append", append]
 
 
-def firmware_arguments(spec: MachineSpec, folder: Path) -> list[str]:
+def firmware_arguments(spec: MachineSpec, architecture: Architecture, folder: Path) -> list[str]:
     """Write what the firmware passes to the guest to files of `folder`, and return the arguments that name
     them: other processes can read an argument.
     """
     argv = ["-smbios", f"type=1,serial={spec.serial.replace(',', ',,')}"] if spec.serial else []
     if spec.firmware is Firmware.UEFI:
-        shutil.copy(OVMF / "OVMF_VARS_4M.fd", folder / "variables")
-        for flash in (f"{OVMF}/OVMF_CODE_4M.fd,readonly=on", f"{folder}/variables"):
+        hardware = HARDWARE[architecture]
+        shutil.copy(hardware.variables, folder / "variables")
+        for flash in (f"{hardware.code},readonly=on", f"{folder}/variables"):
             argv += ["-drive", f"if=pflash,format=raw,file={flash}"]
     for number, text in enumerate(spec.smbios):
         (path := folder / f"smbios-{number}").write_text(text)
@@ -122,6 +129,13 @@ def cpu_arguments(spec: MachineSpec, *, kvm: bool, sata: bool) -> list[str]:
         return ["-machine", f"{machine},i8042=off", "-cpu", f"max,{SLOW_FEATURES}", *smp]
     known = ["-smbios", "type=1,serial=VMware-42"]
     return ["-machine", f"{machine},vmport=on", "-cpu", f"max,-hypervisor,{SLOW_FEATURES}", *known, *smp]
+
+
+def virt_arguments(spec: MachineSpec) -> list[str]:
+    """Machine type and CPUs for arm64. Raise RigError for CPUs to be added: QEMU has no hot-plug of them."""
+    if spec.max_cpus != spec.cpus:
+        raise RigError("QEMU's virt machine takes no CPU while it runs")
+    return ["-machine", VIRT, "-cpu", VIRT_CPU, "-smp", f"{spec.cpus}"]
 
 
 def nic_arguments(nic: Nic) -> list[str]:

@@ -4,7 +4,8 @@ An emulated machine spends a good part of a boot on what suits any hardware: unp
 the initrd and again in the system, generators and mounts for what is not there, the signatures of modules,
 the sandboxes of systemd's own services. The image is the same in both: what is left out is said in /run, by
 the initrd, and on the kernel's command line.
-`MachineSpec(debian_initrd=True)` boots the real thing.
+`MachineSpec(debian_initrd=True)` boots the real thing, as does each machine of another architecture: the one
+program would need a cross compiler.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import tempfile
 from pathlib import Path
 
 from .command import RigError, run
-from .spec import RootFs
+from .spec import Architecture, RootFs
 
 SOURCE = Path(__file__).with_name("quick_init.c")
 KERNEL, INITRD = "quick-kernel", "quick-initrd"
+ARCHITECTURES = (Architecture.AMD64,)
 
 # By what asks for them (see quick_init.c): what Debian's initrd of these images, and systemd, load in any
 # case, classes of PCI devices, filesystems of the root, of which an initrd has its image's only. NVMe and

@@ -12,6 +12,13 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 
+class Architecture(StrEnum):
+    """Debian's name of an architecture."""
+
+    AMD64 = "amd64"
+    ARM64 = "arm64"
+
+
 class Table(StrEnum):
     """The partition table of a root disk."""
 
@@ -72,7 +79,8 @@ class ImageSpec:
 
     `debs` are installed by apt in the finished tree. `size` is in bytes. `commands` are shell lines that are
     run in the tree (chroot) after the packages and before `files`. `disk_guid` is the GPT's (all zeros: an
-    image made to be cloned); the GPT's root partition is named gandiroot and is the last one.
+    image made to be cloned); the GPT's root partition is named gandiroot and is the last one. A machine has
+    the `architecture` of its image.
     """
 
     debs: tuple[Path, ...] = ()
@@ -85,6 +93,7 @@ class ImageSpec:
     commands: tuple[str, ...] = ()
     files: tuple[GuestFile, ...] = ()
     disk_guid: str | None = None
+    architecture: Architecture = Architecture.AMD64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

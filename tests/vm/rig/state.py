@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import qemu
-from .accel import QEMU, accelerator
+from .accel import accelerator
 from .command import run
 from .disks import make_overlay
+from .hardware import HARDWARE
 from .image import Image
 from .machine import Machine
 from .paths import STATES, UNFINISHED, discard, keep_newest, locked, mark_used
 from .slots import Slot
-from .spec import Disk, MachineSpec, digest
+from .spec import Architecture, Disk, MachineSpec, digest
 
 KEPT_STATES = 8
 # Clones share the machine they were saved from, with its SMBIOS UUID: a fixed one lets the state be
@@ -89,9 +90,8 @@ def saved(
     """
     spec = spec or MachineSpec(uuid=STATE_UUID)
     given = tuple(disks)
-    key = digest(
-        name, image.folder.name, spec, given, accelerator(image.kernel), _qemu_version(), Path(qemu.__file__)
-    )
+    accel, qemu_version = accelerator(image.kernel, image.architecture), _version(image.architecture)
+    key = digest(name, image.folder.name, spec, given, accel, qemu_version, Path(qemu.__file__))
     folder = STATES / key
     state = State(folder, image, spec, given)
     with locked(f"state-{key}"):
@@ -122,5 +122,5 @@ def _make(state: State, prepare: Callable[[Machine], None]) -> None:
 
 
 @functools.cache
-def _qemu_version() -> str:
-    return run([QEMU, "--version"]).splitlines()[0]
+def _version(architecture: Architecture) -> str:
+    return run([HARDWARE[architecture].program, "--version"]).splitlines()[0]

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .command import RigError, need_root, run
+from .hardware import host_architecture, run_foreign
 from .paths import TREES, UNFINISHED, discard, keep_newest, locked, mark_used
-from .spec import ImageSpec, Network, digest
+from .spec import Architecture, ImageSpec, Network, digest
 
 # To be raised when the way an image is made changes: every cached image is then made again.
 VERSION = 7
@@ -33,7 +34,6 @@ BASE_PACKAGES = (
     "kmod",
     "less",
     "libpam-systemd",
-    "linux-image-cloud-amd64",
     "lz4",
     "openssh-server",
     "procps",
@@ -67,26 +67,34 @@ UNSAFE = ("-o", "Dpkg::Options::=--force-unsafe-io")
 APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *UNSAFE)
 UPDATE = ("apt-get", "-q", "update", "-o", "Acquire::Languages=none")
 KEPT_TREES = 16
-NETWORK_WAIT = 900  # seconds for what downloads
+# Seconds for what downloads; programs of another architecture are emulated, and may share the host.
+NETWORK_WAIT, EMULATED_WAIT = 900, 3600
 
 
-def base_tree() -> Path:
-    """Return the cached Debian tree that every image starts from; to make it takes about 35 s."""
+def base_tree(architecture: Architecture = Architecture.AMD64) -> Path:
+    """Return the cached Debian tree that every image starts from; to make it takes about 35 s, and minutes
+    for another architecture than the host's.
+    """
     need_root("building a guest image")
-    tree = TREES / f"base-{digest(SUITE, BASE_PACKAGES, INITRD_CONFIG, INITRD_MODULES, INITRD_HOOK)}"
-    with locked("base"):
+    packages = tuple(sorted((*BASE_PACKAGES, f"linux-image-cloud-{architecture}")))
+    tree = TREES / f"base-{digest(SUITE, packages, INITRD_CONFIG, INITRD_MODULES, INITRD_HOOK)}"
+    is_foreign = architecture != host_architecture()
+    if is_foreign:
+        run_foreign(architecture)  # for what is run in a cached tree too
+    wait = EMULATED_WAIT if is_foreign else NETWORK_WAIT
+    with locked(tree.name, wait):
         if not tree.is_dir():
             TREES.mkdir(parents=True, exist_ok=True)
             with _scratch() as scratch:
                 new = scratch / "tree"
-                _bootstrap(new)
+                _bootstrap(new, packages, architecture, wait)
                 new.rename(tree)
         mark_used(tree)
         discard(keep_newest(TREES, KEPT_TREES))
     return tree
 
 
-def _bootstrap(target: Path) -> None:
+def _bootstrap(target: Path, packages: Sequence[str], architecture: Architecture, wait: float) -> None:
     settings = target.parent / "initramfs-tools"
     (settings / "conf.d").mkdir(parents=True)
     (settings / "hooks").mkdir()
@@ -99,20 +107,21 @@ def _bootstrap(target: Path) -> None:
             "mmdebstrap",
             "--mode=root",
             "--variant=apt",
-            f"--include={','.join(BASE_PACKAGES)}",
+            f"--architectures={architecture}",
+            f"--include={','.join(packages)}",
             "--dpkgopt=path-exclude=/usr/share/doc/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
             f"--essential-hook=copy-in {settings} /etc",
             SUITE,
             target,
         ],
-        timeout=NETWORK_WAIT,
+        timeout=wait,
     )
 
 
 def package_layer(spec: ImageSpec) -> list[Path]:
     """Return the cached trees, topmost first, with the packages of `spec` (without its .debs)."""
-    base = base_tree()
+    base = base_tree(spec.architecture)
     wanted = (*NETWORK_PACKAGES[spec.network], *spec.extra)
     if not wanted and not spec.without:
         return [base]

@@ -1,4 +1,6 @@
-"""How long the randomised tests search: shortly in ``make test``, long in ``make soak``."""
+"""For all tests: how long the randomised ones search (shortly in ``make test``, long in ``make soak``), and
+the table of what each cost.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ import os
 from hypothesis import settings
 
 from tests.soak.campaigns import EXAMPLES
+
+pytest_plugins = ["tests.cost"]
 
 settings.register_profile("test", max_examples=200, deadline=None)
 # In the guest's tree, where the same tests run with other packages: pytest --hypothesis-profile=few.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "agent"
-MODULES = sorted(PACKAGE.rglob("*.py"))
+from tests.unit.modules import MODULES, PACKAGE, inside, tree
+
 #: The packages and the modules beside them, from the lowest: each imports only from itself and those before.
 LAYERS = (
     "lib",
@@ -52,10 +54,10 @@ FREE = ("__init__", "__main__", "context", "report", "stages")
 LONGEST = 400
 
 
-def _imports(tree: ast.AST) -> set[str]:
-    """Return the absolute names that a module imports anywhere, also for type checking."""
-    found = set()
-    for node in ast.walk(tree):
+def _imports(part: ast.AST) -> set[str]:
+    """Return the absolute names that a module, or a part of it, imports anywhere, also for type checking."""
+    found = set[str]()
+    for node in ast.walk(part):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -63,8 +65,10 @@ def _imports(tree: ast.AST) -> set[str]:
     return found
 
 
-def _tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text())
+@functools.cache
+def _imported(module: Path) -> frozenset[str]:
+    """Return the absolute names that a module of the package imports anywhere."""
+    return frozenset(_imports(tree(module)))
 
 
 def _inside(name: str, package: str) -> bool:
@@ -104,20 +108,23 @@ def _uses(tree: ast.Module) -> set[str]:
     return {name for name in names if name in NAMES and name != "agent"}
 
 
-def _upward(name: str, uses: set[str]) -> list[str]:
+def _upward(name: str, uses: Set[str]) -> list[str]:
     """Return those of the used modules that are above the module."""
     own = LAYERS.index(_layer(name))
     return sorted(used for used in uses if LAYERS.index(_layer(used)) > own)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "agent"])
-def test_no_arrow_points_back_up(name: str) -> None:
-    assert _layer(name) in LAYERS, f"{name} is in no layer: add it to LAYERS and docs/architecture.md"
-    upward = _upward(name, _uses(_tree(NAMES[name])))
-    assert not upward, f"{name} imports {', '.join(upward)}, above it in LAYERS"
+def test_no_arrow_points_back_up() -> None:
+    names = [name for name in NAMES if name != "agent"]
+    homeless = [name for name in names if _layer(name) not in LAYERS]
+    assert not homeless, "in no layer: add it to LAYERS and docs/architecture.md"
+    upward = {name: _upward(name, _uses(tree(NAMES[name]))) for name in names}
+    assert not {name: above for name, above in upward.items() if above}, (
+        "it imports modules above it in LAYERS"
+    )
     # For type checking, a step's context may be named below it too, and nothing else.
-    seen = _imports(_tree(NAMES[name])) & set(NAMES) - {"agent"}
-    assert set(_upward(name, seen)) <= {"agent.context"}
+    seen = {name: _upward(name, _imported(NAMES[name]) & set(NAMES) - {"agent"}) for name in names}
+    assert not {name: above for name, above in seen.items() if not set(above) <= {"agent.context"}}
 
 
 def test_an_arrow_back_up_would_be_seen() -> None:
@@ -144,7 +151,7 @@ def _circles(arrows: dict[str, set[str]]) -> list[list[str]]:
 
 def test_no_modules_need_each_other() -> None:
     # A package's __init__ is loaded before any module in it: that is not an import by the module.
-    arrows = {name: _uses(_tree(module)) - {name} for name, module in NAMES.items()}
+    arrows = {name: _uses(tree(module)) - {name} for name, module in NAMES.items()}
     circles = _circles({name: {u for u in uses if not _inside(name, u)} for name, uses in arrows.items()})
     assert not circles, f"import each other: {'; '.join(map(', '.join, circles))}"
 
@@ -165,7 +172,7 @@ def test_every_room_is_in_use_and_has_more_than_one_module() -> None:
 
 
 def test_each_place_that_a_string_names_is_there() -> None:
-    named = {place for module in MODULES for place in _places(_tree(module))}
+    named = {place for module in MODULES for place in _places(tree(module))}
     assert any(what for _, what in named)
     for module, what in named:
         assert module in NAMES, module
@@ -179,8 +186,7 @@ def test_docs_name_every_room() -> None:
     assert tuple(row.replace("/", ".") for row in rows) == LAYERS
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_libraries_stay_in_their_room(module: Path) -> None:
+def test_libraries_stay_in_their_room() -> None:
     rooms = {
         "pydantic": ("reader/",),
         "pydantic_core": ("reader/",),
@@ -188,36 +194,41 @@ def test_libraries_stay_in_their_room(module: Path) -> None:
         "subprocess": (),
         "systemd": ("systemd/journal.py", "daemon/control_socket.py"),
     }
-    inside = str(module.relative_to(PACKAGE))
-    for library, allowed in rooms.items():
-        used = any(_inside(name, library) for name in _imports(_tree(module)))
-        assert not used or inside.startswith(allowed), f"{inside} imports {library}"
+    wrong = [
+        f"{inside(module)} imports {library}"
+        for module in MODULES
+        for library, allowed in rooms.items()
+        if any(_inside(name, library) for name in _imported(module))
+        and not inside(module).startswith(allowed)
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not _inside(name, "agent.reader")])
-def test_delivered_bytes_are_parsed_in_the_reader_alone(name: str) -> None:
+def test_delivered_bytes_are_parsed_in_the_reader_alone() -> None:
     """Parsers are imported there only, not in a process with privileges."""
     parsers = {used for used in NAMES if used.startswith(("agent.reader.formats", "agent.reader.dialects."))}
-    assert not _imports(_tree(NAMES[name])) & (parsers | {"agent.reader.swap_disk"})
+    parsers |= {"agent.reader.swap_disk"}
+    others = [name for name in NAMES if not _inside(name, "agent.reader")]
+    wrong = [f"{name} imports {used}" for name in others for used in _imported(NAMES[name]) & parsers]
+    assert not wrong
 
 
 def test_a_boot_does_not_import_what_edits_account_files() -> None:
     """Only ``changes`` imports it, in the function that asks first whether programs are run."""
     own = {"agent.accounts.file_changes", "agent.accounts.account_files", "agent.accounts.hashing"}
     own |= {"agent.host.lock_files"}
-    others = {name for name in NAMES if name not in own and own & _uses(_tree(NAMES[name]))}
+    others = {name for name in NAMES if name not in own and own & _uses(tree(NAMES[name]))}
     assert others == {"agent.accounts.changes"}
-    top = [node for node in _tree(NAMES["agent.accounts.changes"]).body if isinstance(node, ast.ImportFrom)]
+    top = [node for node in tree(NAMES["agent.accounts.changes"]).body if isinstance(node, ast.ImportFrom)]
     assert not own & {str(node.module) for node in top}
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_what_is_for_host_alone_is_used_by_host_alone(module: Path) -> None:
+def test_what_is_for_host_alone_is_used_by_host_alone() -> None:
     own = {f"agent.host.{name}" for name in ("commands", "atomic_write")}
-    used = own & _imports(_tree(module))
     # captive: a program that runs beside others, until its block has ended.
     allowed = {"host/host.py": own, "host/captive.py": {"agent.host.commands"}}
-    assert used <= allowed.get(str(module.relative_to(PACKAGE)), set())
+    used = {inside(module): own & _imported(module) for module in MODULES}
+    assert not {name: which for name, which in used.items() if not which <= allowed.get(name, set())}
 
 
 #: The modules that may change a name, in a descriptor that Host.place returned.
@@ -301,18 +312,17 @@ def _by_path(call: ast.Call, known: dict[str, ast.expr], *, is_writer: bool) -> 
     return ""
 
 
-def _wrong(source: str, *, is_writer: bool = False, is_host: bool = False) -> list[str]:
+def _wrong(module: ast.Module, *, is_writer: bool = False, is_host: bool = False) -> list[str]:
     """Return the writes of a module, with lines, that are not by descriptor or that it must not do."""
-    tree = ast.parse(source)
     known = {
         target.id: node.value
-        for node in tree.body
+        for node in module.body
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    found = [f"imports {name}" for name in sorted(LIBRARIES & _used(tree))]
-    for node in ast.walk(tree):
+    found = [f"imports {name}" for name in sorted(LIBRARIES & _used(module))]
+    for node in ast.walk(module):
         # Host.opened: with one of these flags, it goes through Host.place.
         if not isinstance(node, ast.Call) or (is_host and ast.unparse(node).startswith(_OPENED)):
             continue
@@ -325,19 +335,22 @@ def _wrong(source: str, *, is_writer: bool = False, is_host: bool = False) -> li
 _OPENED = ("os.open(place.name, flags, ", "os.open(path, flags & ~_BY_PLACE")
 
 
-def _used(tree: ast.Module) -> set[str]:
+@functools.cache
+def _used(module: ast.Module) -> frozenset[str]:
     """Return what a module imports, except for type checking."""
-    checked = [n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    return {name for node in tree.body if node not in checked for name in _imports(node)}
+    checked = [n for n in module.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return frozenset(name for node in module.body if node not in checked for name in _imports(node))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_every_write_goes_by_descriptor_and_through_host(module: Path) -> None:
-    inside = str(module.relative_to(PACKAGE))
-    wrong = _wrong(module.read_text(), is_writer=inside in WRITERS, is_host=inside == "host/host.py")
+def test_every_write_goes_by_descriptor_and_through_host() -> None:
+    found = {
+        name: _wrong(tree(module), is_writer=name in WRITERS, is_host=name == "host/host.py")
+        for module in MODULES
+        if (name := inside(module))
+    }
     # The type of --root, which becomes a Host's root: nothing is written by it.
-    allowed = ["imports pathlib.Path"] if inside == "cli/arguments.py" else []
-    assert wrong == allowed, f"{inside}: {wrong}"
+    allowed = {"cli/arguments.py": ["imports pathlib.Path"]}
+    assert {name: wrong for name, wrong in found.items() if wrong} == allowed
 
 
 @pytest.mark.parametrize(
@@ -363,7 +376,7 @@ def test_every_write_goes_by_descriptor_and_through_host(module: Path) -> None:
     ],
 )
 def test_a_write_by_path_would_be_seen(line: str) -> None:
-    assert _wrong(f"import os\nFLAGS = os.O_RDWR\n{line}\n", is_writer=True)
+    assert _wrong(ast.parse(f"import os\nFLAGS = os.O_RDWR\n{line}\n"), is_writer=True)
 
 
 @pytest.mark.parametrize(
@@ -377,32 +390,33 @@ def test_a_write_by_path_would_be_seen(line: str) -> None:
     ],
 )
 def test_what_writes_nothing_is_let_pass(line: str) -> None:
-    assert not _wrong(f"import os\n{line}\n")
+    assert not _wrong(ast.parse(f"import os\n{line}\n"))
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_no_file_over_four_hundred_lines(module: Path) -> None:
-    assert len(module.read_text().splitlines()) <= LONGEST
+def test_no_file_over_four_hundred_lines() -> None:
+    lines = {inside(module): len(module.read_text().splitlines()) for module in MODULES}
+    assert not {name: count for name, count in lines.items() if count > LONGEST}
 
 
 PROGRAM = PACKAGE.parent / "bin/gandi-agent"
 
 
-@pytest.mark.parametrize("module", [*MODULES, PROGRAM], ids=lambda m: m.name)
-def test_only_the_terminal_prints(module: Path) -> None:
+def test_only_the_terminal_prints() -> None:
     """Untrusted text is escaped in one module; the reader's answer is for its parent."""
-    if module in (PACKAGE / "host/terminal.py", PACKAGE / "reader/child.py"):
-        return
     printers = {"print", "input", "sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Name | ast.Attribute):
-            assert ast.unparse(node) not in printers, f"{module.name}:{node.lineno} writes to a terminal"
-    assert not {"logging", "warnings", "syslog", "pprint", "sys.stdout"} & _imports(_tree(module))
+    libraries = {"logging", "warnings", "syslog", "pprint", "sys.stdout"}
+    wrong = []
+    for module in {*MODULES, PROGRAM} - {PACKAGE / "host/terminal.py", PACKAGE / "reader/child.py"}:
+        for node in ast.walk(tree(module)):
+            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in printers:
+                wrong.append(f"{module}:{node.lineno} writes to a terminal")
+        wrong += [f"{module} imports {name}" for name in libraries & _imported(module)]
+    assert not wrong
 
 
 def test_what_is_printed_as_json_is_ascii() -> None:
     for module in MODULES:
-        for node in ast.walk(_tree(module)):
+        for node in ast.walk(tree(module)):
             if isinstance(node, ast.keyword) and node.arg == "ensure_ascii":
                 # What is hashed and stored, and the reader's answer to its parent: never printed.
                 assert module.name in ("canonical_json.py", "child.py"), module
@@ -413,7 +427,7 @@ def test_only_main_exits() -> None:
         # A fork ends as the reader, the guard or what maps the ids of a namespace.
         if module.name in ("__main__.py", "child.py", "client.py", "guard.py", "user_namespace.py"):
             continue
-        called = {ast.unparse(n.func) for n in ast.walk(_tree(module)) if isinstance(n, ast.Call)}
+        called = {ast.unparse(n.func) for n in ast.walk(tree(module)) if isinstance(n, ast.Call)}
         assert not called & {"sys.exit", "exit", "os._exit"}, module
 
 
@@ -426,7 +440,7 @@ def test_a_unit_test_needs_neither_root_nor_guest() -> None:
     seen = set(waiting)
     while waiting:
         module = waiting.pop()
-        for name in _imports(_tree(module)):
+        for name in _imports(ast.parse(module.read_text())):
             why = f"{module.relative_to(root)} imports {name}"
             assert not any(_inside(name, other) for other in ("tests.vm", "tests.system", "tests.soak")), why
             file = root / f"{name.replace('.', '/')}.py"

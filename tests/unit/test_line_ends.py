@@ -7,12 +7,12 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
-MODULES = (*sorted((PROJECT / "agent").rglob("*.py")), PROJECT / "bin/gandi-agent")
+from tests.unit.modules import MODULES, PROJECT, tree
+
+PROGRAM = PROJECT / "bin/gandi-agent"
 #: Each calls what follows on text that is checked before, or that only a letter is taken from.
 ALLOWED = {
     ("agent/lib/text.py", "isdigit"): "number(): of ASCII alone",
@@ -38,10 +38,10 @@ BARE = {
 CLASSES = re.compile(r"(?<!\\)(?:\\\\)*\\[sSdDwWbB]")
 
 
-def _found(tree: ast.AST) -> Iterator[tuple[int, str, str]]:
+def _found(module: ast.AST) -> Iterator[tuple[int, str, str]]:
     """Line, name and remedy of each call that has a wider idea of lines, blanks or digits."""
-    named = {ast.unparse(n.targets[0]): n.value for n in ast.walk(tree) if isinstance(n, ast.Assign)}
-    for node in ast.walk(tree):
+    named = {ast.unparse(n.targets[0]): n.value for n in ast.walk(module) if isinstance(n, ast.Assign)}
+    for node in ast.walk(module):
         if not isinstance(node, ast.Call):
             continue
         function, keywords = node.func, {word.arg: word.value for word in node.keywords}
@@ -82,21 +82,19 @@ def _is_wide(function: ast.expr, call: ast.Call, named: dict[str, ast.expr]) -> 
     return (bool(CLASSES.search(text)) or folded) and "re.ASCII" not in said
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_nothing_splits_text_as_python_does(module: Path) -> None:
-    name = str(module.relative_to(PROJECT))
-    found = [
+def test_nothing_splits_text_as_python_does() -> None:
+    sources = {str(module.relative_to(PROJECT)): tree(module) for module in (*MODULES, PROGRAM)}
+    wrong = [
         f"{name}:{line}: {what}: {remedy}"
-        for line, what, remedy in _found(ast.parse(module.read_text()))
+        for name, source in sources.items()
+        for line, what, remedy in _found(source)
         if (name, what) not in ALLOWED
     ]
-    assert not found
+    assert not wrong
 
 
 def test_what_is_allowed_is_used() -> None:
-    used = {
-        (name, what) for name, _ in ALLOWED for _, what, _ in _found(ast.parse((PROJECT / name).read_text()))
-    }
+    used = {(name, what) for name, _ in ALLOWED for _, what, _ in _found(tree(PROJECT / name))}
     assert set(ALLOWED) <= used
 
 

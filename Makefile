@@ -9,6 +9,9 @@ PYTHON := .venv/bin/python
 VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 DEB := dist/gandi-agent_$(VERSION)_all.deb
 SBOM := dist/gandi-agent_$(VERSION)_all.spdx.json
+# The companion for releases without pydantic 2, in a source package of its own: one for each architecture.
+CORE_VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' core/debian/changelog)
+CORES := $(foreach architecture,amd64 arm64,dist/gandi-agent-core_$(CORE_VERSION)_$(architecture).deb)
 RPM := dist/gandi-agent-$(VERSION)-1.noarch.rpm
 # What the package is made of; the other directories are for those who work on it.
 PACKAGED := SECURITY.md agent autofs bin completions debian docs/man docs/ganeti.md docs/baking.md docs/removal.md docs/report.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev selinux units
@@ -58,7 +61,7 @@ soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=N
 bench: setup deb ## count boots with and without the package, and with cloud-init, to docs/benchmarks.md; ONLY=later counts one, ONLY=hotplug
 	@$(PYTHON) -m tests.vm.bench $(ONLY)
 
-deb: $(DEB) ## build dist/gandi-agent_<version>_all.deb, checked by lintian, and its SBOM
+deb: $(DEB) $(CORES) ## build dist/gandi-agent_<version>_all.deb and dist/gandi-agent-core_*.deb, checked by lintian, and their SBOMs
 
 # Built in a copy, so that the tree stays clean; not built again while nothing that goes into it has changed.
 $(DEB): $(INPUTS) build/deb.inputs tools/sbom.py | setup
@@ -72,6 +75,19 @@ $(DEB): $(INPUTS) build/deb.inputs tools/sbom.py | setup
 	@mv build/deb/$(@F) $@
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 	@echo "package: $(SBOM): its files, licence and dependencies (SPDX)"
+
+# Of wheels, whose digests tools/setup has compared. -d: nothing is compiled, so no other architecture's tools are needed.
+dist/gandi-agent-core_$(CORE_VERSION)_%.deb: $(wildcard core/debian/* core/debian/source/*) tools/pins/core.txt tools/sbom.py | setup
+	@echo "package: building $@"
+	@rm -rf build/core-$* dist/gandi-agent-core_*_$*.* && mkdir -p build/core-$*/source/wheels dist
+	@tar -C core -c debian | tar -x -C build/core-$*/source
+	@cp .cache/core/$(CORE_VERSION)/*.whl build/core-$*/source/wheels
+	@cd build/core-$*/source && dpkg-buildpackage -b -us -uc -d -a$* > ../log 2>&1 || { tail -30 ../log; exit 1; }
+	@lintian --allow-root --fail-on error,warning --tag-display-limit 0 build/core-$*/$(@F)
+	@tools/sbom.py build/core-$*/$(@F) > build/core-$*/sbom
+	@mv build/core-$*/sbom $(@:.deb=.spdx.json)
+	@mv build/core-$*/$(@F) $@
+	@echo "package: $@ ($$(stat -c %s $@) bytes), with its SBOM"
 
 # The list of the files: a file that has gone must lead to a new package as well.
 build/deb.inputs: FORCE

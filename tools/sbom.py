@@ -1,12 +1,14 @@
 #!/usr/bin/python3
 """Print the bill of materials of a Debian package: SPDX 2.3 as JSON, read from the package alone.
 
-Each file with its SHA-256, the licence of debian/copyright, and the packages that it depends on, recommends
-and suggests. The same package gives the same bytes: the time is that of its files, the changelog's.
+Each file with its SHA-256, the licence of debian/copyright, the packages that it depends on, recommends and
+suggests, and what was linked into its compiled modules. The same package gives the same bytes: the time is
+that of its files, the changelog's.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -62,7 +64,7 @@ def document(deb: Path) -> dict[str, object]:
         | {"licenseInfoInFiles": [UNKNOWN]}
         for path, content in contents.items()
     ]
-    others = _others(control)
+    others = _others(control) + _linked(contents)
     digest = hashlib.sha256(deb.read_bytes()).hexdigest()
     supplier = f"Organization: {control['Maintainer'].partition(' <')[0]}"
     this = {
@@ -113,7 +115,8 @@ def _others(control: dict[str, str]) -> list[tuple[dict[str, object], dict[str, 
     for field, relation in RELATIONS.items():
         clauses: dict[str, list[str]] = {}
         for clause in filter(None, control.get(field, "").split(", ")):
-            clauses.setdefault(NAME.findall(clause)[0], []).append(clause)
+            for alternative in clause.split(" | "):
+                clauses.setdefault(NAME.findall(alternative)[0], []).append(clause)
         for name, asked in clauses.items():
             identifier = f"SPDXRef-{field}-{name.replace('+', '-plus')}"
             package = {
@@ -132,16 +135,46 @@ def _others(control: dict[str, str]) -> list[tuple[dict[str, object], dict[str, 
     return found
 
 
+def _linked(contents: dict[str, bytes]) -> list[tuple[dict[str, object], dict[str, str]]]:
+    """Return what a compiled module was made of, by the list in CycloneDX's format that its makers added."""
+    found = []
+    for path, content in contents.items():
+        if not path.endswith(".cyclonedx.json.gz"):
+            continue
+        listed = json.loads(gzip.decompress(content))
+        whole = listed["metadata"]["component"]
+        # Its list names the place where it was compiled.
+        whole["purl"] = f"pkg:pypi/{whole['name']}@{whole['version']}"
+        for one in (whole, *listed["components"]):
+            (licence,) = (each["expression"] for each in one["licenses"])
+            identifier = f"SPDXRef-Linked-{one['name']}-{one['version']}".replace("_", "-").replace(
+                "+", "-plus-"
+            )
+            package = {
+                "SPDXID": identifier,
+                "name": one["name"],
+                "versionInfo": one["version"],
+                "downloadLocation": UNKNOWN,
+                "filesAnalyzed": False,
+                "licenseConcluded": UNKNOWN,
+                "licenseDeclared": licence,
+                "copyrightText": UNKNOWN,
+                "externalRefs": [_purl_reference(one["purl"])],
+            }
+            found.append((package, _relationship(THIS, "CONTAINS", identifier)))
+    return found
+
+
 def _relationship(one: str, what: str, other: str) -> dict[str, str]:
     return {"spdxElementId": one, "relationshipType": what, "relatedSpdxElement": other}
 
 
 def _purl(name: str, rest: str) -> dict[str, str]:
-    return {
-        "referenceCategory": "PACKAGE-MANAGER",
-        "referenceType": "purl",
-        "referenceLocator": f"pkg:deb/debian/{name}{rest}",
-    }
+    return _purl_reference(f"pkg:deb/debian/{name}{rest}")
+
+
+def _purl_reference(locator: str) -> dict[str, str]:
+    return {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": locator}
 
 
 def _file_id(path: str) -> str:

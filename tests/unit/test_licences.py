@@ -20,8 +20,8 @@ NOTICE = re.compile(
     rb"Licensed under the|This program is free software)",
     re.IGNORECASE | re.MULTILINE,
 )
-#: The licence's text has an example of a notice, and debian/copyright is the one place for it.
-WITH_NOTICE = {"LICENSE", "debian/copyright"}
+#: The licence's text has an example of a notice; the packages' copyright files are the places for it.
+WITH_NOTICE = {"LICENSE", "core/debian/copyright", "debian/copyright"}
 
 
 def _files() -> list[str]:

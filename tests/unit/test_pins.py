@@ -40,8 +40,17 @@ def test_each_requirement_is_pinned_to_a_version_that_it_allows() -> None:
         assert requirement.specifier.contains(version), f"{requirement}: {version}"
 
 
+def test_the_companions_core_is_the_one_that_the_reader_is_tested_with_and_its_package_says_so() -> None:
+    """All tests of the reader run with the newest, which is installed."""
+    (version,) = _pins(PROJECT / "tools/pins/core.txt").values()
+    assert version == _pins(PROJECT / "tools/pins/development.txt")["pydantic-core"]
+    first = (PROJECT / "core/debian/changelog").read_text().splitlines()[0]
+    assert re.match(rf"gandi-agent-core \({re.escape(version)}(?:\+[0-9]+)?\) ", first)
+    assert f"Version {version}," in (PROJECT / "core/debian/copyright").read_text()
+
+
 def test_what_is_beside_the_development_tools_is_pinned() -> None:
-    lists = {pins.name for pins in PINS} - {"development.txt"}
+    lists = {pins.name for pins in PINS} - {"development.txt", "core.txt"}
     assert lists == {f"pydantic-{version}.txt" for version in (OLDEST, DEBIAN)} | {f"atheris-{VERSION}.txt"}
     assert _pins(PROJECT / f"tools/pins/atheris-{VERSION}.txt") == {"atheris": VERSION}
     for version in (OLDEST, DEBIAN):

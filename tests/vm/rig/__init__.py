@@ -1,4 +1,4 @@
-"""The rig: real Debian 13 machines in QEMU; QMP commands stand in for the platform. The API is in
+"""The rig: real Debian machines in QEMU; QMP commands stand in for the platform. The API is in
 ../README.md.
 """
 
@@ -19,6 +19,7 @@ from .spec import (
     MachineSpec,
     Network,
     Nic,
+    Release,
     RootFs,
     Table,
     multiqueue_nic,
@@ -41,6 +42,7 @@ __all__ = [
     "Network",
     "Nic",
     "Pending",
+    "Release",
     "Result",
     "RigError",
     "RootFs",

@@ -16,7 +16,7 @@ from .command import RigError
 from .console import attach
 from .image import Image, build, newest_deb
 from .machine import Machine
-from .spec import Architecture, Disk, ImageSpec, MachineSpec, Network, RootFs, Table
+from .spec import Architecture, Disk, ImageSpec, MachineSpec, Network, Release, RootFs, Table
 
 
 def main() -> int:
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--architecture", type=Architecture, choices=list(Architecture), default=Architecture.AMD64
         )
+        sub.add_argument("--release", type=Release, choices=list(Release), default=Release.TRIXIE)
         sub.add_argument("--network", type=Network, choices=list(Network), default=Network.NETWORKD)
         sub.add_argument("--root-fs", type=RootFs, choices=list(RootFs), default=RootFs.EXT4)
         sub.add_argument("--table", type=Table, choices=list(Table), default=Table.NONE)
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _image(options: argparse.Namespace) -> Image:
     debs = () if options.plain else tuple(options.deb or [newest_deb()])
     spec = ImageSpec(
+        release=options.release,
         debs=debs,
         extra=tuple(options.package),
         network=options.network,

@@ -18,7 +18,7 @@ from . import guest_channel, quick
 from .command import RigError
 from .paths import IMAGES, PROJECT, UNFINISHED, discard, keep_newest, locked, mark_used
 from .rootdisk import write_disk
-from .spec import Architecture, ImageSpec, Network, RootFs, digest
+from .spec import Architecture, ImageSpec, Network, Release, RootFs, digest
 from .tree import VERSION, chroot, install_debs, merged
 
 KEPT_IMAGES = 16
@@ -56,6 +56,7 @@ class Image:
     folder: Path
     root_uuid: str
     architecture: Architecture = Architecture.AMD64
+    release: Release = Release.TRIXIE
 
     @property
     def disk(self) -> Path:
@@ -104,7 +105,7 @@ def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image
             say(f"image {key}: cached")
         mark_used(folder)
     meta = json.loads((folder / "image.json").read_text())
-    return Image(folder, meta["root_uuid"], spec.architecture)
+    return Image(folder, meta["root_uuid"], spec.architecture, spec.release)
 
 
 def _make(spec: ImageSpec, folder: Path) -> None:

@@ -10,7 +10,7 @@ from .command import RigError
 from .guest_channel import PORT_NAME
 from .hardware import HARDWARE
 from .image import Image
-from .spec import Architecture, Bus, Disk, Firmware, MachineSpec, Nic
+from .spec import Architecture, Bus, Disk, Firmware, MachineSpec, Nic, Release
 
 ROOT_ID = "root"
 # Boot messages go to the serial log; the console must not slow an emulated boot with the kernel's own.
@@ -29,6 +29,8 @@ CMDLINE = (
 # that C libraries then choose, a fifth level of page tables, more state of each process to save, guards
 # that end a block of translated code; and those for which udev loads KVM and ciphers.
 SLOW_FEATURES = "-erms,-avx,-avx2,-la57,-xsave,-pku,-smap,-svm,-aes,-pclmulqdq"
+# Linux 6.1 hangs at its start on a CPU that has fast short string instructions only.
+SLOW_ON = {Release.BOOKWORM: ",-fsrm"}
 # No SMBus; and no SATA controller unless a disk needs it, no keyboard and mouse unless VMware's port does.
 MACHINE = "q35,smbus=off"
 # The fastest of those that have large atomic instructions, which TCG makes one of the host's each.
@@ -50,7 +52,8 @@ def arguments(
     if image.architecture is Architecture.ARM64:
         argv += virt_arguments(spec)
     else:
-        argv += cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
+        cpu = cpu_arguments(spec, kvm=accel.startswith("kvm"), sata=sata)
+        argv += [word.replace("-erms", f"-erms{SLOW_ON.get(image.release, '')}") for word in cpu]
     argv += ["-m", f"{spec.memory}M,slots={spec.memory_slots},maxmem={spec.max_memory}M", "-uuid", spec.uuid]
     argv += ["-qmp", f"unix:{sockets}/qmp,server=on,wait=off"]
     argv += ["-chardev", f"file,id=console,path={serial},append=on", "-serial", "chardev:console"]

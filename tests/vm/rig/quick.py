@@ -26,10 +26,10 @@ ARCHITECTURES = (Architecture.AMD64,)
 
 # By what asks for them (see quick_init.c): what Debian's initrd of these images, and systemd, load in any
 # case, classes of PCI devices, filesystems of the root, of which an initrd has its image's only. NVMe and
-# ext4 are in the kernel.
+# ext4 are in the kernel; virtio_pci is since trixie.
 MODULES = {
     "always": (
-        *("virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
+        *("virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "crc32c_intel"),
         *("autofs4", "ip_tables", "nfnetlink"),
     ),
     "0106": ("ahci",),
@@ -125,7 +125,8 @@ CMDLINE = (
 
 _FOLDER, _FILE, _LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755, stat.S_IFLNK | 0o777
 _CONSOLE = (stat.S_IFCHR | 0o600, (5, 1))
-_ZSTD = b"\x28\xb5\x2f\xfd"
+#: What unpacks a kernel, by its first bytes: trixie's and later; bookworm's (a frame of kernels only).
+_PACKED = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4"}
 _SIGNED, _SIGNATURE_INFO = b"~Module signature appended~\n", 12
 
 
@@ -142,9 +143,10 @@ def unpacked(image: bytes) -> bytes:
     start = (setup + 1) * 512 + offset
     # The last four bytes are the unpacked size.
     packed = image[start : start + length - 4]
-    if not packed.startswith(_ZSTD):
+    if packed[:4] not in _PACKED:
         raise RigError(f"a kernel packed in an unknown way: {packed[:4].hex()}")
-    return subprocess.run(["zstd", "-dc"], input=packed, stdout=subprocess.PIPE, check=True).stdout
+    argv = [_PACKED[packed[:4]], "-dc"]
+    return subprocess.run(argv, input=packed, stdout=subprocess.PIPE, check=True).stdout
 
 
 def _initrd(modules: Path, root: RootFs) -> bytes:
@@ -160,7 +162,8 @@ def _initrd(modules: Path, root: RootFs) -> bytes:
             continue
         archive.add(f"modules/{group}", _FOLDER)
         for number, path in enumerate(_in_order(names, needs)):
-            content = _unsigned(lzma.decompress((modules / path).read_bytes()))
+            content = (modules / path).read_bytes()
+            content = _unsigned(lzma.decompress(content) if path.endswith(".xz") else content)
             archive.add(f"modules/{group}/{number:02}-{_name(path)}.ko", _FILE, content=content)
     _add_overlay(archive)
     return archive.end()
@@ -209,9 +212,9 @@ def _dependencies(modules: Path) -> dict[str, list[str]]:
 
 def _in_order(names: tuple[str, ...], needs: dict[str, list[str]]) -> list[str]:
     """Return the paths of `names` and of what they need, in the order of loading (reversed in
-    modules.dep).
+    modules.dep). Some are part of one release's kernel, and no module.
     """
-    return list(dict.fromkeys(path for name in names for path in reversed(needs[name])))
+    return list(dict.fromkeys(path for name in names for path in reversed(needs.get(name, []))))
 
 
 def _name(path: str) -> str:

@@ -19,6 +19,14 @@ class Architecture(StrEnum):
     ARM64 = "arm64"
 
 
+class Release(StrEnum):
+    """The release of Debian that an image is made of, as its archive names the suite."""
+
+    BOOKWORM = "bookworm"
+    TRIXIE = "trixie"
+    TESTING = "testing"
+
+
 class Table(StrEnum):
     """The partition table of a root disk."""
 
@@ -75,7 +83,7 @@ class GuestFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSpec:
-    """A Debian 13 disk image.
+    """A Debian disk image.
 
     `debs` are installed by apt in the finished tree. `size` is in bytes. `commands` are shell lines that are
     run in the tree (chroot) after the packages and before `files`. `disk_guid` is the GPT's (all zeros: an
@@ -83,6 +91,7 @@ class ImageSpec:
     the `architecture` of its image.
     """
 
+    release: Release = Release.TRIXIE
     debs: tuple[Path, ...] = ()
     extra: tuple[str, ...] = ()
     without: tuple[str, ...] = ()

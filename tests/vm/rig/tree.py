@@ -15,12 +15,11 @@ from pathlib import Path
 from .command import RigError, need_root, run
 from .hardware import host_architecture, run_foreign
 from .paths import TREES, UNFINISHED, discard, keep_newest, locked, mark_used
-from .spec import Architecture, ImageSpec, Network, digest
+from .spec import Architecture, ImageSpec, Network, Release, digest
 
 # To be raised when the way an image is made changes: every cached image is then made again.
 VERSION = 7
 
-SUITE = "trixie"
 BASE_PACKAGES = (
     "btrfs-progs",
     "dbus",
@@ -46,6 +45,10 @@ BASE_PACKAGES = (
     "udev",
     "xfsprogs",
 )
+#: What a release has not, or in no version that is of use: bookworm's pydantic has no compiled core.
+LACKING: dict[Release, tuple[str, ...]] = {Release.BOOKWORM: ("python3-pydantic",)}
+#: What systemd itself needs and no longer depends on.
+APART: dict[Release, tuple[str, ...]] = {Release.TESTING: ("mount",)}
 NETWORK_PACKAGES: dict[Network, tuple[str, ...]] = {
     Network.NETWORKD: (),
     Network.IFUPDOWN: ("ifupdown", "dhcpcd-base"),
@@ -71,13 +74,15 @@ KEPT_TREES = 16
 NETWORK_WAIT, EMULATED_WAIT = 900, 3600
 
 
-def base_tree(architecture: Architecture = Architecture.AMD64) -> Path:
-    """Return the cached Debian tree that every image starts from; to make it takes about 35 s, and minutes
-    for another architecture than the host's.
+def base_tree(release: Release = Release.TRIXIE, architecture: Architecture = Architecture.AMD64) -> Path:
+    """Return the cached Debian tree that a release's images start from; to make it takes about 35 s, and
+    minutes for another architecture than the host's.
     """
     need_root("building a guest image")
-    packages = tuple(sorted((*BASE_PACKAGES, f"linux-image-cloud-{architecture}")))
-    tree = TREES / f"base-{digest(SUITE, packages, INITRD_CONFIG, INITRD_MODULES, INITRD_HOOK)}"
+    packages = {*BASE_PACKAGES, f"linux-image-cloud-{architecture}", *APART.get(release, ())}
+    packages -= {*LACKING.get(release, ())}
+    settings = (INITRD_CONFIG, INITRD_MODULES, INITRD_HOOK)
+    tree = TREES / f"base-{digest(release, sorted(packages), *settings)}"
     is_foreign = architecture != host_architecture()
     if is_foreign:
         run_foreign(architecture)  # for what is run in a cached tree too
@@ -87,14 +92,16 @@ def base_tree(architecture: Architecture = Architecture.AMD64) -> Path:
             TREES.mkdir(parents=True, exist_ok=True)
             with _scratch() as scratch:
                 new = scratch / "tree"
-                _bootstrap(new, packages, architecture, wait)
+                _bootstrap(new, release, sorted(packages), architecture, wait)
                 new.rename(tree)
         mark_used(tree)
         discard(keep_newest(TREES, KEPT_TREES))
     return tree
 
 
-def _bootstrap(target: Path, packages: Sequence[str], architecture: Architecture, wait: float) -> None:
+def _bootstrap(
+    target: Path, release: Release, packages: Sequence[str], architecture: Architecture, wait: float
+) -> None:
     settings = target.parent / "initramfs-tools"
     (settings / "conf.d").mkdir(parents=True)
     (settings / "hooks").mkdir()
@@ -112,7 +119,9 @@ def _bootstrap(target: Path, packages: Sequence[str], architecture: Architecture
             "--dpkgopt=path-exclude=/usr/share/doc/*",
             "--dpkgopt=path-exclude=/usr/share/locale/*",
             f"--essential-hook=copy-in {settings} /etc",
-            SUITE,
+            # A mirror's copy of a suite that changes daily may be past its date.
+            "--aptopt=Acquire::Check-Valid-Until false",
+            release,
             target,
         ],
         timeout=wait,
@@ -121,7 +130,7 @@ def _bootstrap(target: Path, packages: Sequence[str], architecture: Architecture
 
 def package_layer(spec: ImageSpec) -> list[Path]:
     """Return the cached trees, topmost first, with the packages of `spec` (without its .debs)."""
-    base = base_tree(spec.architecture)
+    base = base_tree(spec.release, spec.architecture)
     wanted = (*NETWORK_PACKAGES[spec.network], *spec.extra)
     if not wanted and not spec.without:
         return [base]

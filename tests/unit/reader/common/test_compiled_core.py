@@ -15,13 +15,17 @@ from typing import Any
 import pytest
 
 from agent.reader import client
+from agent.reader.common import compiled_core
 from tests.media import OFFSET, make_archive, swap_image
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import DOCUMENT
 
 PROJECT = Path(__file__).parents[4]
+PINS = PROJECT / "tools/pins"
 WHEELS = PROJECT / ".cache/pydantic"
 OLDEST, DEBIAN = "2.10.0", "2.10.6"
+#: The wheels that the package gandi-agent-core is made of.
+COMPANION = PROJECT / ".cache/core"
 INSTALLED = Path(str(getattr(PathFinder.find_spec("pydantic_core"), "origin", ""))).parents[1]
 #: A guest's tree has Debian's release alone, and all tests of the reader run with it.
 IN_GUEST = INSTALLED.name == "dist-packages"
@@ -40,6 +44,8 @@ from agent.reader.common import compiled_core
 core = sys.modules["pydantic_core._pydantic_core"]
 print(json.dumps([core.__version__, core.__file__, "pydantic_core.core_schema" in sys.modules]))
 """
+#: Run before: where the companion's modules are.
+AS_COMPANION = "from agent.reader.common import companion; companion.FOLDER = {!r}\n"
 
 
 def _answer(document: dict[str, Any], image: Path, packages: Path) -> dict[str, Any]:
@@ -99,10 +105,14 @@ def test_each_release_reads_alike_without_its_package(unpacked: Path, document: 
 
 def test_the_oldest_that_is_tested_is_the_oldest_that_is_allowed() -> None:
     required = re.search(r'"pydantic>=([0-9.]+),<3"', (PROJECT / "pyproject.toml").read_text())
-    packaged = re.search(r"python3-pydantic \(>= ([0-9.]+)\)", (PROJECT / "debian/control").read_text())
     assert required
-    assert packaged
-    assert required[1] == packaged[1] == OLDEST.removesuffix(".0")
+    assert required[1] == OLDEST.removesuffix(".0")
+    pinned = re.search(r"^pydantic-core==(\S+)", (PINS / f"pydantic-{OLDEST}.txt").read_text(), re.MULTILINE)
+    assert pinned
+    core = pinned[1].removesuffix(".0")
+    depends = f"python3-pydantic-core (>= {core}) | gandi-agent-core (>= {core}),"
+    assert depends in (PROJECT / "debian/control").read_text()
+    assert tuple(int(part) for part in core.split(".")) == compiled_core.OLDEST
     assert f"for version in {OLDEST} {DEBIAN};" in (PROJECT / "tools/setup").read_text()
 
 
@@ -156,6 +166,41 @@ def test_another_layout_is_imported_as_everyone_does(layout: str, tmp_path: Path
     for name, document in DOCUMENTS.items():
         there = _answer(document, tmp_path / "disk", tmp_path / "packages")
         assert there == _answer(document, tmp_path / "disk", INSTALLED), name
+
+
+#: The distribution has no core, or an older one that would be taken otherwise, or one that is recent.
+DISTRIBUTIONS = {
+    "none": ("", True),
+    "old": (
+        '__version__ = "2.14.6"\nclass SchemaValidator: pass\nclass ValidationError(Exception): pass\n',
+        True,
+    ),
+    "broken": ("raise ImportError\n", True),
+    "recent": (None, False),
+}
+
+
+@pytest.mark.skipif(IN_GUEST, reason="a guest's tree: Debian's release alone")
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_the_companion_is_used_only_without_a_core_that_is_recent(distribution: str, tmp_path: Path) -> None:
+    own, packages = tmp_path / "own", tmp_path / "packages"
+    wheels = list(COMPANION.glob("*/pydantic_core-*-cp311-cp311-*_x86_64.whl"))
+    assert len(wheels) == 1, "run: make setup"
+    zipfile.ZipFile(wheels[0]).extractall(own)
+    module, is_companion = DISTRIBUTIONS[distribution]
+    if module is None:
+        shutil.copytree(INSTALLED / "pydantic_core", packages / "pydantic_core")
+    elif module:
+        for name in ("__init__.py", "_pydantic_core.py"):
+            (packages / "pydantic_core").mkdir(parents=True, exist_ok=True)
+            (packages / "pydantic_core" / name).write_text(module)
+    elsewhere = f"import sys; sys.path[:0] = sys.argv[1:]\n{AS_COMPANION.format(str(own))}{LOADED}"
+    argv = (sys.executable, "-I", "-S", "-c", elsewhere, str(PROJECT), str(packages))
+    done = subprocess.run(argv, capture_output=True, check=True, timeout=60)
+    version, file, is_whole = json.loads(done.stdout)
+    assert Path(file).is_relative_to(own if is_companion else packages)
+    assert version == wheels[0].parent.name if is_companion else version
+    assert not is_whole
 
 
 def test_no_library_at_all_is_an_end(tmp_path: Path) -> None:

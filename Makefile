@@ -16,7 +16,7 @@ RPM := dist/gandi-agent-$(VERSION)-1.noarch.rpm
 # What the package is made of; the other directories are for those who work on it.
 PACKAGED := SECURITY.md agent autofs bin completions debian docs/man docs/ganeti.md docs/baking.md docs/removal.md docs/report.md docs/shared-disks.md docs/succession.md etc-default etc-gandi ganeti hooks udev selinux units
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
-SCRIPTS := .ci/run agent/image-configure agent/image-exec autofs/auto.gandi bin/gandi-check bin/gandi-hostkeys bin/gandi-motd bin/gandi-restored bin/gandi-selinux bin/gandi-stage bin/gandi-wake bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent $(addprefix ganeti/os/gandi/,create disk.sh export import node.sh rename verify) debian/preinst debian/postinst debian/prerm debian/postrm debian/tests/installed $(wildcard hooks/* tests/lint/check-* tools/setup)
+SCRIPTS := .ci/run agent/image-configure agent/image-exec autofs/auto.gandi bin/gandi-check bin/gandi-hostkeys bin/gandi-motd bin/gandi-request bin/gandi-restored bin/gandi-selinux bin/gandi-stage bin/gandi-wake bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent $(addprefix ganeti/os/gandi/,create disk.sh export import node.sh rename verify) debian/preinst debian/postinst debian/prerm debian/postrm debian/tests/installed $(wildcard hooks/* tests/lint/check-* tools/setup)
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
@@ -108,16 +108,16 @@ $(RPM): $(DEB) SECURITY.md $(wildcard rpm/* docs/*.md)
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 
 lint: setup ## run ruff, mypy, shellcheck, and check units, udev rules, man pages
-	@.venv/bin/ruff check . bin/gandi-agent
-	@.venv/bin/ruff format --check . bin/gandi-agent
+	@.venv/bin/ruff check . bin/gandi-agent bin/gandi-connect
+	@.venv/bin/ruff format --check . bin/gandi-agent bin/gandi-connect
 	@.venv/bin/mypy
 	@shellcheck $(SCRIPTS)
 	@tests/lint/check-units
 	@tests/lint/check-man
 
 format: setup ## let ruff correct and format the code
-	@.venv/bin/ruff check --fix . bin/gandi-agent
-	@.venv/bin/ruff format . bin/gandi-agent
+	@.venv/bin/ruff check --fix . bin/gandi-agent bin/gandi-connect
+	@.venv/bin/ruff format . bin/gandi-agent bin/gandi-connect
 
 clean: ## remove what was built; .venv and the downloaded cache stay
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

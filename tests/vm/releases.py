@@ -1,0 +1,143 @@
+"""The releases of Debian, their images, and the table in README.md of what was shown on each.
+
+A test of ``test_releases.py`` records below build/releases each promise that held, or not; ``make test-all``
+writes the table from that (``python -m tests.vm.releases``). What was not run again keeps its cell.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.vm import plugged, sample
+from tests.vm.rig import Image, ImageSpec, Machine, Release, RigError, build, newest_deb
+from tests.vm.rig.paths import PROJECT
+
+FOUND = PROJECT / "build/releases"
+README = PROJECT / "README.md"
+BEGIN, END = "<!-- made by make test-all -->\n", "<!-- until here -->\n"
+NAMES = {
+    Release.BOOKWORM: "Debian 12",
+    Release.TRIXIE: "Debian 13",
+    Release.TESTING: "Debian testing",
+}
+_TESTS = "tests/vm/test_releases.py"
+#: The rows of the table: what is promised, and the test that shows it.
+VERSIONS = "systemd, Python, kernel"
+CORE = "pydantic's core"
+FIRST_BOOT = (
+    "first boot from the archive in the swap disk: name, addresses, accounts, swap, root grown, script"
+)
+DISK = "a disk attached, grown, detached"
+NIC = "a network interface attached, detached"
+LATER_BOOT = "a later boot: nothing new, no stage, the known disk mounted"
+UPGRADE = "the package upgraded with a disk mounted"
+DRIVE = "first boot from a configuration drive"
+NEXT_RELEASE = "upgraded to the next release of Debian with the package on it"
+ROWS = {
+    VERSIONS: "",
+    CORE: "",
+    FIRST_BOOT: "test_the_core_promises",
+    DISK: "test_the_core_promises",
+    NIC: "test_the_core_promises",
+    LATER_BOOT: "test_the_core_promises",
+    UPGRADE: "test_the_core_promises",
+    DRIVE: "test_a_configuration_drive",
+    NEXT_RELEASE: "test_the_next_release",
+}
+NOTHING = "-"
+
+
+def debs(release: Release) -> tuple[Path, ...]:
+    """Return the packages for a release. Raise RigError if one was not built."""
+    if release is not Release.BOOKWORM:
+        return (newest_deb(),)
+    built = sorted(
+        (PROJECT / "dist").glob("gandi-agent-core_*_amd64.deb"), key=lambda deb: deb.stat().st_mtime
+    )
+    if not built:
+        raise RigError(f"no gandi-agent-core_*_amd64.deb in {PROJECT / 'dist'}; run: make deb")
+    return newest_deb(), built[-1]
+
+
+def image(release: Release) -> Image:
+    """Return the sample's image of a release. The agent alone configures NICs."""
+    return build(ImageSpec(release=release, debs=debs(release), files=(*sample.FILES, plugged.NOBODYS)))
+
+
+class Shown:
+    """What was shown on one release, in a file of its own: workers run several at a time."""
+
+    def __init__(self, release: Release) -> None:
+        self._file = FOUND / f"{release}.json"
+
+    @contextmanager
+    def promise(self, row: str) -> Iterator[None]:
+        """Record whether the block, which shows what the row says, held."""
+        today = datetime.now(UTC).date().isoformat()
+        try:
+            yield
+        except BaseException:
+            self._record(row, f"failed {today}")
+            raise
+        self._record(row, today)
+
+    def versions(self, vm: Machine) -> None:
+        """Record what the guest has."""
+        systemd = vm.output("systemctl --version").split()[1]
+        python = vm.output("python3 -V").split()[1]
+        kernel = ".".join(vm.output("uname -r").split(".")[:2])
+        self._record(VERSIONS, f"{systemd}, {'.'.join(python.split('.')[:2])}, {kernel}")
+        query = (
+            "dpkg-query -W -f '${Package} ${Version}\\n' gandi-agent-core python3-pydantic-core 2>/dev/null"
+        )
+        package, version = vm.run(query, check=False).stdout.split()[:2]
+        self._record(CORE, f"{package} {re.split('[-+]', version)[0]}")
+
+    def _record(self, row: str, cell: str) -> None:
+        FOUND.mkdir(parents=True, exist_ok=True)
+        rows = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._file.write_text(json.dumps(rows | {row: cell}, indent=1))
+
+
+def table(page: str, found: dict[Release, dict[str, str]]) -> str:
+    """Return the page with the table renewed; what was not found keeps its cell."""
+    head, _, rest = page.partition(BEGIN)
+    old, _, tail = rest.partition(END)
+    cells = _cells(old)
+    lines = [
+        f"| | {' | '.join(NAMES.values())} | test |",
+        f"|---|{'---|' * (len(NAMES) + 1)}",
+    ]
+    for row, test in ROWS.items():
+        now = [found.get(r, {}).get(row) or cells.get((row, name), NOTHING) for r, name in NAMES.items()]
+        lines.append(f"| {row} | {' | '.join(now)} | {f'`{_TESTS}::{test}`' if test else ''} |")
+    return f"{head}{BEGIN}" + "".join(f"{line}\n" for line in lines) + f"{END}{tail}"
+
+
+def _cells(old: str) -> dict[tuple[str, str], str]:
+    rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in old.splitlines()]
+    return {
+        (row[0], name): cell
+        for row in rows
+        if row[0] in ROWS
+        for name, cell in zip(NAMES.values(), row[1:], strict=False)
+    }
+
+
+def main() -> None:
+    """Renew the table in README.md."""
+    found = {
+        release: json.loads(file.read_text())
+        for release in Release
+        if (file := FOUND / f"{release}.json").exists()
+    }
+    README.write_text(table(README.read_text(), found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The package's core promises on each release of Debian; README.md's table is made of what these tests find.
+
+All other tests run on Debian 13. ``make test`` has the smoke of the others, ``make test-all`` the rest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import drives
+from tests.vm import checks, delivered, nextversion, plugged, releases, sample
+from tests.vm.conftest import Rig
+from tests.vm.plugging import Plugged
+from tests.vm.releases import Shown
+from tests.vm.rig import Machine, Nic, Release, newest_deb
+from tests.vm.test_settled import NOTHING_NEW, at_rest, said
+
+#: In no document.
+NEW_NIC = Nic(id="other", mac=plugged.OTHER, backend="user,restrict=on,net=10.9.0.0/24")
+#: Lines of PID 1 about units of the agent; the only ones are of keys that are for a later systemd.
+COMPLAINTS = (
+    "journalctl -b -o cat --no-pager _PID=1 | grep gandi | grep -E 'ignoring|[Ff]ailed|Unknown|cycle'"
+)
+YOUNGER = {252: ("'OpenFile'", "'RestartSteps'", "'RestartMaxDelaySec'")}
+STAGES = (
+    "systemctl show -P ActiveEnterTimestampMonotonic gandi-bootstrap gandi-mount gandi-config gandi-postboot"
+)
+
+
+@pytest.fixture
+def shown(request: pytest.FixtureRequest) -> Shown:
+    """The record of the release."""
+    return Shown(request.getfixturevalue("release"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("release", [Release.BOOKWORM, Release.TESTING])
+def test_a_first_boot_and_a_disk(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
+    vm = _first_boot(machine, release, shown, tmp_path)
+    _disk(vm, shown, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("release", list(Release))
+def test_the_core_promises(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
+    """One guest, from its first boot to the upgrade of the package."""
+    vm = _first_boot(machine, release, shown, tmp_path)
+    _disk(vm, shown, tmp_path)
+    with shown.promise(releases.NIC):
+        vm.add_nic(NEW_NIC)
+        vm.wait_until("ip -o addr | grep -q 'inet 10.9.0.'", timeout=90)
+        vm.remove_nic(NEW_NIC.id)
+        vm.wait_until("! ls /etc/systemd/network | grep -q gandi-dhcp", timeout=60)
+        checks.addresses(vm)
+    kept = Plugged(vm, tmp_path, "kept")
+    with shown.promise(releases.LATER_BOOT):
+        kept.attach()
+        kept.is_right()
+        at_rest(vm)
+        vm.run("sync")
+        vm.reboot()
+        assert vm.wait_booted() == "running"
+        assert said(vm) == NOTHING_NEW
+        assert vm.output("systemctl show -P Result -P ConditionResult gandi-config").split() == [
+            "success",
+            "no",
+        ]
+        vm.wait_until("mountpoint -q /srv/kept && swapon --noheadings --show=NAME | grep -q /dev/vd")
+        assert not _complaints(vm)
+        checks.addresses(vm)
+    with shown.promise(releases.UPGRADE):
+        vm.run("exec 7>/srv/kept/file; echo content >&7")
+        mount, stages = vm.output("grep ' /srv/kept ' /proc/self/mountinfo"), vm.output(STAGES)
+        vm.write_file("/root/next.deb", nextversion.build(newest_deb(), tmp_path).read_bytes())
+        vm.run("dpkg -i /root/next.deb", timeout=240)
+        assert nextversion.VERSION in vm.output("gandi-agent --version")
+        assert vm.output("grep ' /srv/kept ' /proc/self/mountinfo") == mount
+        assert vm.output(STAGES) == stages
+        kept.grow()
+        kept.is_right()
+        assert vm.output("systemctl is-system-running") == "running"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("release", list(Release))
+def test_a_configuration_drive(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
+    with shown.promise(releases.DRIVE):
+        iso = drives.make_iso(tmp_path / "1.iso", drives.native(delivered.NATIVE), "gandi")
+        vm = delivered.boot(machine, releases.image(release), delivered.drive(iso))
+        delivered.named(vm, "nd1")
+        assert delivered.keys(vm, "/home/admin1") == [sample.KEY]
+        checks.addresses(vm)
+        delivered.scripted(vm)
+
+
+def _first_boot(machine: Rig, release: Release, shown: Shown, folder: Path) -> Machine:
+    swap = sample.swap_disk(folder, script=sample.SHORT_SCRIPT)
+    with shown.promise(releases.FIRST_BOOT):
+        vm = machine.start(releases.image(release), sample.SPEC, disks=[swap])
+        state = vm.wait_booted()
+        shown.versions(vm)
+        assert state == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
+        assert vm.output("hostname") == "vm1"
+        assert "27(sudo)" in vm.output("id admin1")
+        assert sample.KEY in delivered.keys(vm, "/home/admin1")
+        assert vm.output("swapon --noheadings --show=NAME") == "/dev/vdb"
+        assert int(vm.output("df --output=size -B1M / | tail -1")) > 2500
+        vm.wait_until("grep -q ^run /root/order")
+        assert sample.order(vm) == ["script one two words three in /", "run in /"]
+        checks.addresses(vm)
+        assert not _complaints(vm)
+        # By the daemon, to which the stages' units have connected.
+        assert "running the stage here" not in vm.output("journalctl -b -o cat --no-pager -u 'gandi-*'")
+    return vm
+
+
+def _disk(vm: Machine, shown: Shown, folder: Path) -> None:
+    with shown.promise(releases.DISK):
+        disk = Plugged(vm, folder, "data")
+        for _ in range(3):
+            disk.next()
+            disk.is_right()
+
+
+def _complaints(vm: Machine) -> list[str]:
+    """Return what PID 1 has against the agent's units, but for keys that this version has not and whose
+    place something else takes (see gandi-connect and the units).
+    """
+    version = int(vm.output("systemctl --version").split()[1])
+    lines = vm.run(COMPLAINTS, check=False).stdout.splitlines()
+    return [line for line in lines if not any(key in line for key in YOUNGER.get(version, ()))]

@@ -20,7 +20,7 @@ SCRIPTS := .ci/run agent/image-configure agent/image-exec autofs/auto.gandi bin/
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
-.PHONY: help setup demo test tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
+.PHONY: help setup demo test test-all tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -37,6 +37,11 @@ test: setup ## run all linters and tests, as .ci/run does
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system
 	@$(MAKE) --no-print-directory test-vm
+
+# The promises are those of make soak ONLY=releases; the table is written in any case.
+test-all: test ## make test, and the core promises on each release of Debian, to README.md's table
+	@$(PYTHON) -m pytest -q -n 2 --dist load --maxschedchunk 1 -m soak tests/vm/test_releases.py; status=$$?; \
+		$(PYTHON) -m tests.vm.releases; exit $$status
 
 tree: setup
 	@echo "guest: Debian's trees in .cache, for amd64 and arm64, unless they are there"
@@ -76,7 +81,7 @@ $(DEB): $(INPUTS) build/deb.inputs tools/sbom.py | setup
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 	@echo "package: $(SBOM): its files, licence and dependencies (SPDX)"
 
-# Of wheels, whose digests tools/setup has compared. -d: nothing is compiled, so no other architecture's tools are needed.
+# Of wheels; tools/setup has compared their digests. -d: nothing is compiled, so no other architecture's tools are needed.
 dist/gandi-agent-core_$(CORE_VERSION)_%.deb: $(wildcard core/debian/* core/debian/source/*) tools/pins/core.txt tools/sbom.py | setup
 	@echo "package: building $@"
 	@rm -rf build/core-$* dist/gandi-agent-core_*_$*.* && mkdir -p build/core-$*/source/wheels dist

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 _SUITE = "trixie"
 #: What the agent needs, which would otherwise be fetched by a second run of apt, and a login by ssh.
-_PACKAGES = ("openssh-server", "python3-psutil", "python3-pydantic", "python3-pyudev", "python3-systemd")
+_PACKAGES = (
+    "openssh-server",
+    "python3-psutil",
+    "python3-pydantic-core",
+    "python3-pyudev",
+    "python3-systemd",
+)
 #: What a disk needs to boot by a BIOS and by UEFI; the kernel, unless one is among the parameter's packages.
 #: grub-pc and grub-efi-amd64 exclude each other, and would look for the node's disks.
 _LOADER, _KERNEL = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common"), "linux-image-"

@@ -50,6 +50,14 @@ CAMPAIGNS = {
         "every bus, table and filesystem in one machine",
         (f"{_VM}/test_disk_matrix.py::test_each_kind_of_bus_table_and_filesystem",),
     ),
+    "releases": Campaign(
+        "the core promises on each release of Debian; an upgrade to the next one",
+        (
+            f"{_VM}/test_releases.py::test_the_core_promises",
+            f"{_VM}/test_releases.py::test_a_configuration_drive",
+            f"{_VM}/test_releases.py::test_the_next_release",
+        ),
+    ),
     "roots": Campaign("XFS and btrfs roots of every table grow", (f"{_VM}/test_root_growth.py",)),
     "identity": Campaign(
         "another id is another instance, another UUID without a medium is the same",

@@ -67,7 +67,7 @@ def test_it_names_what_the_package_depends_on_recommends_and_suggests(document: 
     ):
         argv = ["dpkg-deb", "--field", str(newest_deb()), field]
         said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-        asked = {re.split(r"[ :(]", clause)[0] for clause in said.strip().split(", ")}
+        asked = {re.split(r"[ :(]", one)[0] for one in re.split(r", | \| ", said.strip())}
         found = {
             packages[relationship[other]]
             for relationship in document["relationships"]

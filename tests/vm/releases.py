@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.vm import plugged, sample
-from tests.vm.rig import Image, ImageSpec, Machine, Release, RigError, build, newest_deb
-from tests.vm.rig.paths import PROJECT
+from tests.vm.rig import GIB, Image, ImageSpec, Machine, Release, RigError, build, newest_deb
+from tests.vm.rig.paths import PROJECT, locked
 
 FOUND = PROJECT / "build/releases"
 README = PROJECT / "README.md"
@@ -29,12 +29,10 @@ _TESTS = "tests/vm/test_releases.py"
 #: The rows of the table: what is promised, and the test that shows it.
 VERSIONS = "systemd, Python, kernel"
 CORE = "pydantic's core"
-FIRST_BOOT = (
-    "first boot from the archive in the swap disk: name, addresses, accounts, swap, root grown, script"
-)
+FIRST_BOOT = "first boot from the archive in the swap disk"
 DISK = "a disk attached, grown, detached"
 NIC = "a network interface attached, detached"
-LATER_BOOT = "a later boot: nothing new, no stage, the known disk mounted"
+LATER_BOOT = "a later boot with nothing new"
 UPGRADE = "the package upgraded with a disk mounted"
 DRIVE = "first boot from a configuration drive"
 NEXT_RELEASE = "upgraded to the next release of Debian with the package on it"
@@ -69,6 +67,19 @@ def image(release: Release) -> Image:
     return build(ImageSpec(release=release, debs=debs(release), files=(*sample.FILES, plugged.NOBODYS)))
 
 
+def image_before(release: Release, following: Release) -> Image:
+    """Return the sample's image of a release, with the packages of the following one downloaded: no guest
+    has a network.
+    """
+    lines = (
+        f"sed -i 's/{release}/{following}/' /etc/apt/sources.list",
+        "apt-get -q update",
+        "DEBIAN_FRONTEND=noninteractive apt-get -q -y --download-only full-upgrade",
+    )
+    files = (*sample.FILES, plugged.NOBODYS)
+    return build(ImageSpec(release=release, debs=debs(release), files=files, commands=lines, size=2 * GIB))
+
+
 class Shown:
     """What was shown on one release, in a file of its own: workers run several at a time."""
 
@@ -92,16 +103,17 @@ class Shown:
         python = vm.output("python3 -V").split()[1]
         kernel = ".".join(vm.output("uname -r").split(".")[:2])
         self._record(VERSIONS, f"{systemd}, {'.'.join(python.split('.')[:2])}, {kernel}")
-        query = (
-            "dpkg-query -W -f '${Package} ${Version}\\n' gandi-agent-core python3-pydantic-core 2>/dev/null"
-        )
-        package, version = vm.run(query, check=False).stdout.split()[:2]
+        core = "gandi-agent-core python3-pydantic-core"
+        query = f"dpkg-query -W -f '${{db:Status-Status}} ${{Package}} ${{Version}}\\n' {core}"
+        (installed,) = vm.output(f"{query} 2>/dev/null | grep '^installed '").splitlines()
+        _, package, version = installed.split()
         self._record(CORE, f"{package} {re.split('[-+]', version)[0]}")
 
     def _record(self, row: str, cell: str) -> None:
         FOUND.mkdir(parents=True, exist_ok=True)
-        rows = json.loads(self._file.read_text()) if self._file.exists() else {}
-        self._file.write_text(json.dumps(rows | {row: cell}, indent=1))
+        with locked(f"shown-{self._file.stem}"):
+            rows = json.loads(self._file.read_text()) if self._file.exists() else {}
+            self._file.write_text(json.dumps(rows | {row: cell}, indent=1))
 
 
 def table(page: str, found: dict[Release, dict[str, str]]) -> str:

@@ -5,6 +5,7 @@ All other tests run on Debian 13. ``make test`` has the smoke of the others, ``m
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.vm import checks, delivered, nextversion, plugged, releases, sample
 from tests.vm.conftest import Rig
 from tests.vm.plugging import Plugged
 from tests.vm.releases import Shown
-from tests.vm.rig import Machine, Nic, Release, newest_deb
+from tests.vm.rig import GIB, Machine, Nic, Release, newest_deb
 from tests.vm.test_settled import NOTHING_NEW, at_rest, said
 
 #: In no document.
@@ -24,6 +25,15 @@ COMPLAINTS = (
     "journalctl -b -o cat --no-pager _PID=1 | grep gandi | grep -E 'ignoring|[Ff]ailed|Unknown|cycle'"
 )
 YOUNGER = {252: ("'OpenFile'", "'RestartSteps'", "'RestartMaxDelaySec'")}
+#: What the machine is, and what the administrator and the document have made of it.
+IDENTITY = (
+    "hostname; cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub /etc/default/gandi; "
+    "grep admin1 /etc/passwd /etc/shadow"
+)
+UPGRADE = (
+    "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-download -o Dpkg::Options::=--force-confold "
+    "-o Dpkg::Options::=--force-unsafe-io full-upgrade"
+)
 STAGES = (
     "systemctl show -P ActiveEnterTimestampMonotonic gandi-bootstrap gandi-mount gandi-config gandi-postboot"
 )
@@ -95,6 +105,63 @@ def test_a_configuration_drive(machine: Rig, release: Release, shown: Shown, tmp
         delivered.scripted(vm)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("release", [Release.BOOKWORM])
+def test_the_next_release(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
+    """apt full-upgrade while a disk is mounted and another one is released; then a boot. The kernel stays
+    that of before, which the rig starts.
+    """
+    with shown.promise(releases.NEXT_RELEASE):
+        image = releases.image_before(release, Release.TRIXIE)
+        swap = sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)
+        vm = machine.start(image, replace(sample.SPEC, memory=1024, root_size=4 * GIB), disks=[swap])
+        assert vm.wait_booted() == "running"
+        vm.wait_until("grep -q ^run /root/order")
+        kept, given, later = (Plugged(vm, tmp_path, label) for label in ("kept", "given", "later"))
+        for disk in (kept, given):
+            disk.attach()
+            disk.is_right()
+        vm.run("exec 7>/srv/kept/file; echo content >&7; gandi-agent detach given")
+        mount, before = vm.output("grep ' /srv/kept ' /proc/self/mountinfo"), vm.output(IDENTITY)
+
+        vm.run(f"{UPGRADE} > /root/log 2>&1 || {{ tail -30 /root/log; exit 1; }}", timeout=3000)
+        assert vm.output("dpkg -l gandi-agent python3-pydantic-core | grep -c ^ii") == "2"
+        assert vm.run("dpkg -s gandi-agent-core", check=False).rc != 0
+        assert vm.output("grep ' /srv/kept ' /proc/self/mountinfo") == mount
+        vm.run("! mountpoint -q /srv/given")
+        later.attach()
+        later.is_right()
+        vm.run("! mountpoint -q /srv/given; gandi-agent config validate /gandi/config; sync")
+
+        vm.reboot()
+        assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")
+        assert vm.output("systemctl --version").split()[1] == "257"
+        # A release ends with the boot.
+        vm.wait_until("mountpoint -q /srv/kept && mountpoint -q /srv/given && mountpoint -q /srv/later")
+        assert vm.read_file("/srv/kept/file") == b"content\n"
+        assert vm.output(IDENTITY) == before
+        checks.addresses(vm)
+        assert sample.order(vm) == ["script one two words three in /", "run in /"], "once for each instance"
+        assert not _complaints(vm)
+
+
+def test_the_table_has_what_was_found_and_keeps_the_rest() -> None:
+    page = f"head\n{releases.BEGIN}{releases.END}tail\n"
+    first = releases.table(
+        page, {Release.BOOKWORM: {releases.DISK: "2026-01-02", releases.NIC: "2026-01-02"}}
+    )
+    again = releases.table(first, {Release.TESTING: {releases.DISK: "failed 2026-01-03"}})
+    lines = [line for line in again.splitlines() if line.startswith(f"| {releases.DISK} |")]
+    assert len(lines) == 1
+    assert [cell.strip() for cell in lines[0].split("|")[2:5]] == ["2026-01-02", "-", "failed 2026-01-03"]
+    assert again.startswith("head\n")
+    assert again.endswith(f"{releases.END}tail\n")
+    assert releases.table(again, {}) == again
+    readme = releases.README.read_text()
+    assert releases.table(readme, {}) == readme, "edited by hand, or with other rows: make test-all"
+
+
 def _first_boot(machine: Rig, release: Release, shown: Shown, folder: Path) -> Machine:
     swap = sample.swap_disk(folder, script=sample.SHORT_SCRIPT)
     with shown.promise(releases.FIRST_BOOT):
@@ -125,8 +192,8 @@ def _disk(vm: Machine, shown: Shown, folder: Path) -> None:
 
 
 def _complaints(vm: Machine) -> list[str]:
-    """Return what PID 1 has against the agent's units, but for keys that this version has not and whose
-    place something else takes (see gandi-connect and the units).
+    """Return what PID 1 has against the agent's units, but for keys that this version does not have: see
+    gandi-connect and the units for what takes their place.
     """
     version = int(vm.output("systemctl --version").split()[1])
     lines = vm.run(COMPLAINTS, check=False).stdout.splitlines()

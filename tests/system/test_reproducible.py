@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +31,25 @@ class Builder:
     clock: tuple[str, ...] = ()
 
 
-def _build(builder: Builder) -> bytes:
-    """Build the package as `make deb` does and return it."""
+def _agent() -> list[str]:
+    """Return tar's arguments for the source of the package, as `make deb` copies it."""
+    copied = re.findall(r"^PACKAGED := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)[0].split()
+    return ["-C", str(PROJECT), *copied]
+
+
+def _companion() -> list[str]:
+    """Return the same for the companion."""
+    (wheels,) = (PROJECT / ".cache/core").glob("*[0-9]")
+    names = [f"{wheels.name}/{wheel.name}" for wheel in wheels.glob("*.whl")]
+    renamed = f"--transform=s,^{re.escape(wheels.name)}/,wheels/,"
+    return [renamed, "-C", str(PROJECT / "core"), "debian", "-C", str(wheels.parent), *names]
+
+
+def _build(builder: Builder, package: list[str], *options: str) -> bytes:
+    """Build a package as `make deb` does and return it."""
     source = builder.folder / "source"
     source.mkdir(parents=True)
-    copied = re.findall(r"^PACKAGED := (.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)[0].split()
-    tar = subprocess.run(
-        ["tar", "-C", PROJECT, "-c", "--exclude=__pycache__", *copied], check=True, capture_output=True
-    )
+    tar = subprocess.run(["tar", "-c", "--exclude=__pycache__", *package], check=True, capture_output=True)
     unpack = ["tar", "-C", str(source), "-x", "--no-same-permissions", "--no-same-owner", "--touch"]
     subprocess.run(unpack, input=tar.stdout, check=True, umask=builder.umask)
     for path in builder.folder.rglob("*"):
@@ -46,7 +57,7 @@ def _build(builder: Builder) -> bytes:
         os.chown(path, builder.uid, builder.uid, follow_symlinks=False)
     os.chown(builder.folder, builder.uid, builder.uid)
     done = subprocess.run(
-        [*builder.clock, "dpkg-buildpackage", "-b", "-us", "-uc"],
+        [*builder.clock, "dpkg-buildpackage", "-b", "-us", "-uc", *options],
         cwd=source,
         env={"PATH": os.environ["PATH"], "HOME": str(builder.folder)} | builder.environment,
         umask=builder.umask,
@@ -58,7 +69,7 @@ def _build(builder: Builder) -> bytes:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    (deb,) = builder.folder.glob("gandi-agent_*_all.deb")
+    (deb,) = builder.folder.glob("*.deb")
     return deb.read_bytes()
 
 
@@ -70,7 +81,14 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_the_same_files_make_the_same_package(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [(_agent, ()), (_companion, ("-d", "-aamd64")), (_companion, ("-d", "-aarm64"))],
+    ids=["agent", "companion-amd64", "companion-arm64"],
+)
+def test_the_same_files_make_the_same_package(
+    place: Path, package: Callable[[], list[str]], options: tuple[str, ...]
+) -> None:
     """In another folder, at another time, with another umask, locale and time zone, as another user, from
     files that are older or newer.
     """
@@ -83,4 +101,4 @@ def test_the_same_files_make_the_same_package(place: Path) -> None:
         UID,
         ("faketime", "-f", LATER),
     )
-    assert _build(usual) == _build(another)
+    assert _build(usual, package(), *options) == _build(another, package(), *options)

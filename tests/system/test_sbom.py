@@ -58,6 +58,29 @@ def test_it_names_each_file_with_its_digest_and_the_licence(document: dict[str, 
     assert package["checksums"][0]["checksumValue"] == hashlib.sha256(newest_deb().read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_the_companions_names_what_was_linked_into_it(architecture: str) -> None:
+    (deb,) = (PROJECT / "dist").glob(f"gandi-agent-core_*_{architecture}.deb")
+    made = deb.with_suffix(".spdx.json")
+    argv = [str(PROJECT / ".venv/bin/pyspdxtools"), "--infile", str(made)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    document = json.loads(made.read_text())
+    assert document["packages"][0]["licenseDeclared"] == "MIT"
+    pinned = (PROJECT / "tools/pins/core.txt").read_text().partition(" ")[0]
+    linked = {
+        reference["referenceLocator"]: package["licenseDeclared"]
+        for package in document["packages"]
+        if package["SPDXID"].startswith("SPDXRef-Linked-")
+        for reference in package["externalRefs"]
+    }
+    assert linked[f"pkg:pypi/{pinned.replace('==', '@')}"] == "MIT"
+    crates = [locator for locator in linked if locator.startswith("pkg:cargo/")]
+    assert any(locator.startswith("pkg:cargo/pyo3@") for locator in crates)
+    assert len(crates) == len(linked) - 1 > 50
+    assert all(linked.values())
+
+
 def test_it_names_what_the_package_depends_on_recommends_and_suggests(document: dict[str, Any]) -> None:
     packages = {package["SPDXID"]: package["name"] for package in document["packages"]}
     for field, relation, own, other in (

@@ -14,10 +14,10 @@ from agent.block.storage import Device, Disk
 from agent.disks import mode_notify, policy
 from agent.disks.base import filesystem, partition_table
 from agent.disks.usage import services_file
+from agent.host import smbios
 from agent.image import boot_record, kernel_image
 from agent.lib.errors import AgentError, ConfigError, HostError
 from agent.programs import ownership
-from agent.restored import identity
 from agent.sources import superblock
 from agent.systemd import units
 from tests import hostile
@@ -158,7 +158,7 @@ def _kernels() -> Iterator[bytes]:
 
 
 def _smbios(data: bytes) -> None:
-    uuid = identity.uuid_in(data)
+    uuid = smbios.uuid_in(data)
     assert uuid == "" or re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", uuid)
 
 

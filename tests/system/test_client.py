@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -178,3 +180,62 @@ def test_the_client_needs_no_program(m: Machine) -> None:
     client = m.start("client", "bootstrap", env={"PATH": "/nowhere", "PYTHONPATH": str(TREE)})
     assert client.wait(BOUND) == 0
     assert m.ran() == [daemon.pid]
+
+
+#: In a mount namespace of its own: a daemon's socket, one answer, and a program of the package for which
+#: systemd has made no connection.
+ALONE = """
+mount -t tmpfs none /run && mkdir /run/gandi
+[ -z "$2" ] || {
+    "$1" -c "$SERVER" "$2" &
+    while ! [ -S /run/gandi/agent.sock ]; do sleep 0.05; done
+}
+shift 2
+unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES
+"$@"
+"""
+SERVER = """
+import socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("/run/gandi/agent.sock")
+listener.listen()
+peer, _ = listener.accept()
+print("daemon:", peer.recv(100).decode(), end="", flush=True)
+peer.send(sys.argv[1].encode() + b"\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "answer", "output", "status"),
+    [
+        (("gandi-stage", "config", "/bin/echo"), "end 0", "daemon: stage config\n", 0),
+        (("gandi-stage", "config", "/bin/echo"), "end 3", "daemon: stage config\n", 3),
+        (("gandi-stage", "config", "/bin/echo"), "", "run-stage config\n", 0),
+        (("gandi-request", "resumed"), "end 0", "daemon: resumed\n", 0),
+        (("gandi-request", "resumed"), "end 1", "daemon: resumed\n", 1),
+        (("gandi-request", "resumed"), "", "", 1),
+    ],
+)
+def test_with_a_systemd_that_opens_no_connection_it_is_made(
+    program: tuple[str, ...], answer: str, output: str, status: int
+) -> None:
+    """As on Debian 12."""
+    name, *words = program
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        ALONE,
+        "sh",
+        sys.executable,
+        answer,
+        str(TREE / "bin" / name),
+        *words,
+    ]
+    done = subprocess.run(
+        argv, env={**os.environ, "SERVER": SERVER}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith(output), done
+    assert done.returncode == status, done
+    assert ("running the stage here" in done.stdout) == (name == "gandi-stage" and not answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,9 @@ def become(name: str, module: str, options: list[str]) -> NoReturn:
         return changed if 0 < len(changed) <= most else bytes(atheris.Mutate(data, most))
 
     of_json = {"custom_mutator": mutate} if target.is_json else {}
-    atheris.Setup([f"tests.fuzz {name}", *options], target.check, **of_json)
+    # By its first word libFuzzer starts itself again, with a shell, to merge.
+    again = shlex.join((sys.executable, "-m", "tests.fuzz", name, "--engine", module))
+    atheris.Setup([again, *options], target.check, **of_json)
     atheris.Fuzz()
     raise SystemExit(0)
 
@@ -115,26 +118,31 @@ def search(name: str, seconds: float, seed: int, work: Path) -> Found:
 
 
 def minimise(target: Target, more: Path) -> None:
-    """Replace the target's kept corpus by few inputs, of it and of ``more``, that reach the same code."""
+    """Replace the target's kept corpus by few inputs, of it and of ``more``, that reach the same code.
+    Inputs with a name of their own stay: each was a finding.
+    """
     from tests.fuzz.targets import CORPUS
 
     kept = CORPUS / target.name
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-corpus-") as folder:
-        seeds = Path(folder) / "seeds"
+        seeds, made = Path(folder) / "seeds", Path(folder) / "made"
         seeds.mkdir()
+        made.mkdir()
         for number, data in enumerate(target.seeds()):
             (seeds / str(number)).write_bytes(data)
-        made = Path(folder) / "made"
-        made.mkdir()
         _engine(target.name, "-merge=1", *_LIMITS, *map(str, (made, seeds, kept, more)))
-        fresh = {path.name for path in made.iterdir()}
-        known = {path.read_bytes() for path in seeds.iterdir()}
-        shutil.rmtree(kept)
-        kept.mkdir()
-        for name in sorted(fresh):
-            if (made / name).read_bytes() not in known:
-                shutil.copy(made / name, kept / name)
+        for path in filter(_is_made, kept.iterdir()):
+            path.unlink()
+        there = {path.read_bytes() for path in (*seeds.iterdir(), *kept.iterdir())}
+        for path in made.iterdir():
+            if path.read_bytes() not in there:
+                shutil.copy(path, kept / path.name)
+
+
+def _is_made(path: Path) -> bool:
+    """Return whether libFuzzer has given the name: the SHA-1 of the content."""
+    return re.fullmatch("[0-9a-f]{40}", path.name) is not None
 
 
 def _engine(name: str, *options: str) -> str:

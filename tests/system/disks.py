@@ -7,6 +7,8 @@ disk), udev's record (by libblkid), mount units (by mount(8)) and transient unit
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import subprocess
 import time
@@ -30,12 +32,42 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
 
 MIB = 1 << 20
+#: Bytes of a block of ``digest``.
+_BLOCK = 64 << 10
 MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
 
 
 def sh(*argv: str, stdin: str = "") -> str:
     """Run a tool of the build host."""
     return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
+
+
+def digest(image: Path) -> str:
+    """Return a digest of all bytes of a file: of its size, and of each block with its place that is not of
+    zeros. Holes, which are most of an image, are not read.
+    """
+    found = hashlib.sha256()
+    with image.open("rb") as file:
+        descriptor, at = file.fileno(), 0
+        while (data := _next_data(descriptor, at)) is not None:
+            hole = os.lseek(descriptor, data, os.SEEK_HOLE)
+            for place in range(max(at, data - data % _BLOCK), hole, _BLOCK):
+                block = os.pread(descriptor, _BLOCK, place)
+                if block.count(0) != len(block):
+                    found.update(b"%d " % place + block)
+                at = place + _BLOCK
+        found.update(b"%d" % os.fstat(descriptor).st_size)
+    return found.hexdigest()
+
+
+def _next_data(descriptor: int, at: int) -> int | None:
+    """Return the place of the next byte from ``at`` on that is in no hole."""
+    try:
+        return os.lseek(descriptor, at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # there is none
+            raise
+        return None
 
 
 def unmount(disk: LoopDisk, at: Path | str, seconds: float = 60) -> None:
@@ -99,13 +131,13 @@ class LoopDisk:
         lines = sh("sfdisk", "--dump", self.node).splitlines()
         return "\n".join(line for line in lines if not line.startswith("last-lba"))
 
-    def content(self) -> bytes:
-        """Return what is on the disk. The kernel keeps older blocks of the disk's node, which a partition's
-        do not update, while any other program has it open.
+    def digest(self) -> str:
+        """Return a digest of what is on the disk. The kernel keeps older blocks of the disk's node, which a
+        partition's do not update, while any other program has it open: they are given up first.
         """
         for node in (self.node, *map(str, Path("/dev").glob(f"{self.name}p*"))):
             sh("blockdev", "--flushbufs", node)
-        return self.image.read_bytes()
+        return digest(self.image)
 
     def resize(self, size: int) -> None:
         """Resize the disk as a platform does on a running machine."""

@@ -6,7 +6,6 @@ not swap to a test's disk. The guest tests do it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +21,7 @@ from agent.report import Item, StatusFile
 from agent.state.store import State
 from agent.steps import source, swap
 from tests.media import OFFSET, make_archive, swap_image
-from tests.system.disks import MIB, LoopDisk, sh
+from tests.system.disks import MIB, LoopDisk, digest, sh
 from tests.unit.reader.dialects.test_gandi import DOCUMENT, HASH
 
 MakeDisk = Callable[[int], LoopDisk]
@@ -106,7 +105,7 @@ def blkid(node: str) -> dict[str, str]:
 
 def content_digest(disk: LoopDisk) -> str:
     sh("sync", disk.node)
-    return hashlib.sha256(disk.image.read_bytes()).hexdigest()
+    return digest(disk.image)
 
 
 def secrets_on(disk: LoopDisk) -> list[bytes]:

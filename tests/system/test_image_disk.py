@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.disks.growth import lvm
-from tests.system.disks import MIB, MKFS, sh
+from tests.system.disks import MIB, MKFS, digest, sh
 from tests.system.imagedisks import (
     DOCUMENT,
     LARGE,
@@ -110,7 +110,7 @@ def test_of_several_systems_the_one_that_is_named(tmp_path: Path) -> None:
     image = two_systems(tmp_path)
     fill(image, 1)
     fill(image, 2)
-    before = image.read_bytes()
+    before = digest(image)
     said = apply(image, status=1)
     assert "2 filesystems have a system: 1, 2" in said
     assert "--partition=1" in said
@@ -118,7 +118,7 @@ def test_of_several_systems_the_one_that_is_named(tmp_path: Path) -> None:
     assert (
         "partition 7: no filesystem of Linux there (found: partition 1 (ext4), partition 2 (ext4))" in said
     )
-    assert image.read_bytes() == before
+    assert digest(image) == before
     apply(image, "--partition=2")
     with opened(image, 2) as at:
         is_configured(at)
@@ -170,7 +170,7 @@ def refused(image: Path, why: str) -> None:
 
 def test_a_disk_in_use_is_refused(tmp_path: Path) -> None:
     image = made(tmp_path, "gpt", "ext4")
-    before = image.read_bytes()
+    before = digest(image)
     with disk(image) as found:
         refused(image, f"attached to /dev/{found.name}")
         other = tmp_path / "link"
@@ -181,7 +181,7 @@ def test_a_disk_in_use_is_refused(tmp_path: Path) -> None:
         sh("mount", "-o", "ro,noload", f"/dev/{found.part(2)}", str(at))
         refused(Path(found.node), "")
         sh("umount", str(at))
-    assert image.read_bytes() == before
+    assert digest(image) == before
 
 
 def test_an_image_that_a_program_has_locked_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -11,13 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.disks import sh
+from tests.system.disks import digest, sh
 from tests.system.imagedisks import DOCUMENT, is_attached, made, opened, tree, with_volumes
-
-
-def digest(image: Path) -> str:
-    with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plan(*words: str, status: int = 0, document: object = DOCUMENT) -> str:

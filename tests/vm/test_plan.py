@@ -13,8 +13,8 @@ import pytest
 
 from agent.host.host import Host
 from agent.image import seed
+from tests.system.disks import digest
 from tests.system.ordinary import UID, Ordinary, appliance, reachable
-from tests.system.test_plan_image import digest
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import drive

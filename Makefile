@@ -18,9 +18,18 @@ PACKAGED := SECURITY.md agent autofs bin completions debian docs/man docs/ganeti
 INPUTS := $(sort $(shell find $(PACKAGED) -type f ! -path '*/__pycache__/*'))
 SCRIPTS := .ci/run agent/image-configure agent/image-exec autofs/auto.gandi bin/gandi-check bin/gandi-hostkeys bin/gandi-motd bin/gandi-request bin/gandi-restored bin/gandi-selinux bin/gandi-stage bin/gandi-wake bin/kernel-hook etc-gandi/plugins-lib ganeti/hooks/gandi-agent $(addprefix ganeti/os/gandi/,create disk.sh export import node.sh rename verify) debian/preinst debian/postinst debian/prerm debian/postrm debian/tests/installed $(wildcard hooks/* tests/lint/check-* tools/setup)
 
+# Where it is set, each start of the agent in a test compiles its modules: a third of what a start costs.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Tests of tests/system that are left out, by their marks.
+NOT := soak
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
-.PHONY: help setup demo test test-all tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
+# Of the targets of make test and make check: how long each took, in the order of their ends; printed once more at last.
+TIMES := build/times
+TIMED = mkdir -p $(dir $(TIMES)); trap 'echo "$@: $$SECONDS s" | tee -a $(TIMES)' EXIT;
+
+.PHONY: help setup demo test test-all check began tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -29,14 +38,25 @@ setup: ## install apt packages and .venv, if they are missing
 	@tools/setup
 
 demo: setup deb ## boot a guest and attach a disk to it, shown live (KEEP=1 keeps a console)
-	@KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
+	@$(TIMED) KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
 # The guest's Debian is unpacked on the core that the linters leave idle. The unit tests need the CPU, and the tests on
-# this host's devices wait for half of their time.
-test: setup ## run all linters and tests, as .ci/run does
+# this host's devices wait for a part of their time.
+test: setup began ## run all linters and tests, as .ci/run does; a table of how long each part took
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system
 	@$(MAKE) --no-print-directory test-vm
+	@cat $(TIMES)
+
+# The demo fails where something does not happen. Beside it, tests/system without what takes longest.
+check: setup began ## run in 5 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint deb
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system NOT="soak or slow"
+	@$(MAKE) --no-print-directory demo
+	@cat $(TIMES)
+
+began:
+	@rm -f $(TIMES)
 
 # The promises are those of make soak ONLY=releases; the table is written in any case.
 test-all: test ## make test, and the core promises on each release of Debian, to README.md's table
@@ -45,20 +65,21 @@ test-all: test ## make test, and the core promises on each release of Debian, to
 
 tree: setup
 	@echo "guest: Debian's trees in .cache, for amd64 and arm64, unless they are there"
-	@$(PYTHON) -m tests.vm.rig build --plain > /dev/null
-	@$(PYTHON) -m tests.vm.rig build --plain --architecture arm64 > /dev/null
+	@$(TIMED) $(PYTHON) -m tests.vm.rig build --plain > /dev/null; \
+	$(PYTHON) -m tests.vm.rig build --plain --architecture arm64 > /dev/null
 
 test-unit: setup ## run tests/unit and tests/fuzz: pure Python, no root
 	@echo "seed of the randomised tests: $(SEED) (once more with: make test-unit SEED=$(SEED))"
-	@GANDI_SEED=$(SEED) $(PYTHON) -m pytest -q -n 2 -m 'not soak' --hypothesis-seed=$(SEED) tests/unit tests/fuzz
+	@$(TIMED) GANDI_SEED=$(SEED) $(PYTHON) -m pytest -q -n 2 --dist worksteal -m 'not soak' --hypothesis-seed=$(SEED) \
+		tests/unit tests/fuzz
 
 test-system: setup deb ## run tests/system: loop devices, network namespaces (root)
-	@$(PYTHON) -m pytest -q -n 2 -m 'not soak' tests/system
+	@$(TIMED) $(PYTHON) -m pytest -q -n 2 --dist worksteal -m 'not ($(NOT))' tests/system
 
 # Two machines at a time are what two cores carry, and what rig/slots.py allows; the third worker prepares the next one.
 # Tests marked soak run in make soak: the rig's own test (its use here tests it too) and variants.
 test-vm: setup deb ## run tests/vm: a real guest in QEMU with the package inside (root)
-	@$(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1 --durations 10 -m 'not soak' tests/vm
+	@$(TIMED) $(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1 -m 'not soak' tests/vm
 
 soak: setup deb ## run the long tests, to docs/soak.md (root); ONLY=list, ONLY=NAME, MINUTES=20 (of each), SEED=1
 	@$(PYTHON) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(SEED) $(ONLY)
@@ -113,12 +134,12 @@ $(RPM): $(DEB) SECURITY.md $(wildcard rpm/* docs/*.md)
 	@echo "package: $@ ($$(stat -c %s $@) bytes)"
 
 lint: setup ## run ruff, mypy, shellcheck, and check units, udev rules, man pages
-	@.venv/bin/ruff check . bin/gandi-agent bin/gandi-connect
-	@.venv/bin/ruff format --check . bin/gandi-agent bin/gandi-connect
-	@.venv/bin/mypy
-	@shellcheck $(SCRIPTS)
-	@tests/lint/check-units
-	@tests/lint/check-man
+	@$(TIMED) .venv/bin/ruff check . bin/gandi-agent bin/gandi-connect; \
+	.venv/bin/ruff format --check . bin/gandi-agent bin/gandi-connect; \
+	.venv/bin/mypy; \
+	shellcheck $(SCRIPTS); \
+	tests/lint/check-units; \
+	tests/lint/check-man
 
 format: setup ## let ruff correct and format the code
 	@.venv/bin/ruff check --fix . bin/gandi-agent bin/gandi-connect

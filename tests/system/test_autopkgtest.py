@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.vm.rig import ImageSpec, newest_deb
 from tests.vm.rig.tree import chroot, merged
 
@@ -12,6 +14,7 @@ PROJECT = Path(__file__).parents[2]
 PLACE = "tmp/package"
 
 
+@pytest.mark.slow
 def test_the_installed_package_passes_its_test() -> None:
     """The tree is the testbed: the runner null tests the system that it runs in."""
     with merged(ImageSpec(extra=("autopkgtest", "dpkg-dev"))) as tree:

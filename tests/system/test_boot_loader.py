@@ -49,6 +49,7 @@ def create(node: Path, disk: Path, **parameters: str) -> subprocess.CompletedPro
     return creation.script("create", node, **creation.ENVIRONMENT | chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("partition", "types"), [("msdos", ["ext4"]), ("", [None, "vfat", "swap", "ext4"])])
 def test_an_instance_from_a_tree_and_its_backup(
     node: Path, disk: Path, partition: str, types: list[str | None]

@@ -44,6 +44,7 @@ def run(ctx: Context, name: str) -> list[str]:
     return [str(item) for item in stages.run_step(ctx, step).items]
 
 
+@pytest.mark.slow
 def test_locale(tree: Path) -> None:
     ctx = deliver(tree, System(locale="fr_FR.UTF-8"))
     assert run(ctx, "locale") == ["changed: locale: fr_FR.UTF-8"]

@@ -262,6 +262,7 @@ def tree() -> Iterator[Path]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["boot", "boot from the start of its disk", "apply"])
 def test_a_power_cut_at_a_flush_leaves_nothing_half_done(
     tree: Path, folder: Path, rounds: Rounds, way: str
@@ -301,6 +302,7 @@ def test_a_power_cut_at_a_flush_leaves_nothing_half_done(
                 is_swap(machine)
 
 
+@pytest.mark.slow
 def test_host_keys_that_sshd_may_have_used_outlive_a_power_cut(tree: Path, folder: Path) -> None:
     """Cut at each flush of both runs: a key with its final name is whole, and those of a complete
     run stay.

@@ -223,6 +223,7 @@ def test_the_hook_installs_packages_and_writes_the_sources(node: Path, tmp_path:
         nothing_of_the_node_is_left(target)
 
 
+@pytest.mark.slow
 def test_a_proxy_that_does_not_answer_fails_the_creation_without_its_password(
     node: Path, disk: Path
 ) -> None:

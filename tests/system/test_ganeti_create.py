@@ -67,6 +67,7 @@ def is_the_instance(target: Path) -> None:
         assert not (target / left).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("partition", "swap", "types"),
     [

@@ -67,6 +67,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_ganetis_own_checks_accept_the_definition_and_report_what_is_wrong() -> None:
     asked = {
         "right": {"sshkey": creation.KEY, "swap": "512", "image": "debian.tar.zst"},

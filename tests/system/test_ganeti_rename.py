@@ -28,6 +28,7 @@ from tests.system.instances import (
 from tests.vm.rig import Table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", list(creation.STYLES))
 def test_a_renamed_instance_has_nothing_of_its_former_name_and_address(
     tmp_path: Path, node: Path, style: Table
@@ -162,6 +163,7 @@ def restored(node: Path, disk: Path, given: Path, **parameters: str) -> subproce
         return creation.start("import", node, environment, stdin=file, stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tar", "raw"])
 def test_a_backup_becomes_another_machine_on_a_larger_disk(
     shared: Path, tmp_path: Path, node: Path, kind: str
@@ -202,6 +204,7 @@ def test_a_backup_becomes_another_machine_on_a_larger_disk(
         assert list((target / "etc/ssh").glob("ssh_host_*")) == []
 
 
+@pytest.mark.slow
 def test_a_disk_of_several_filesystems_or_not_the_first_one_is_exported_by_its_bytes(
     tmp_path: Path, node: Path
 ) -> None:

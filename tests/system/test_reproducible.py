@@ -81,6 +81,7 @@ def place() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "options"),
     [(_agent, ()), (_companion, ("-d", "-aamd64")), (_companion, ("-d", "-aarm64"))],

@@ -44,7 +44,7 @@ class Cost:
     wall: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)  # a plugin of pytest must be hashable
 class Costs:
     """The costs of all tests of a run, also of those that ran in other processes."""
 

@@ -7,8 +7,6 @@ disk), udev's record (by libblkid), mount units (by mount(8)) and transient unit
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import subprocess
 import time
@@ -25,6 +23,7 @@ from agent.host.host import Host
 from agent.lib.records import dataclass, replace
 from agent.report import StatusFile
 from agent.state.store import State
+from tests.contents import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,42 +31,12 @@ if TYPE_CHECKING:
     from agent.block.storage import Device, Disk
 
 MIB = 1 << 20
-#: Bytes of a block of ``digest``.
-_BLOCK = 64 << 10
 MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
 
 
 def sh(*argv: str, stdin: str = "") -> str:
     """Run a tool of the build host."""
     return subprocess.run(argv, check=True, capture_output=True, text=True, input=stdin).stdout.strip()
-
-
-def digest(image: Path) -> str:
-    """Return a digest of all bytes of a file: of its size, and of each block with its place that is not of
-    zeros. Holes, which are most of an image, are not read.
-    """
-    found = hashlib.sha256()
-    with image.open("rb") as file:
-        descriptor, at = file.fileno(), 0
-        while (data := _next_data(descriptor, at)) is not None:
-            hole = os.lseek(descriptor, data, os.SEEK_HOLE)
-            for place in range(max(at, data - data % _BLOCK), hole, _BLOCK):
-                block = os.pread(descriptor, _BLOCK, place)
-                if block.count(0) != len(block):
-                    found.update(b"%d " % place + block)
-                at = place + _BLOCK
-        found.update(b"%d" % os.fstat(descriptor).st_size)
-    return found.hexdigest()
-
-
-def _next_data(descriptor: int, at: int) -> int | None:
-    """Return the place of the next byte from ``at`` on that is in no hole."""
-    try:
-        return os.lseek(descriptor, at, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno != errno.ENXIO:  # there is none
-            raise
-        return None
 
 
 def unmount(disk: LoopDisk, at: Path | str, seconds: float = 60) -> None:

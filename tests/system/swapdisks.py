@@ -20,8 +20,9 @@ from agent.lib.records import dataclass, field
 from agent.report import Item, StatusFile
 from agent.state.store import State
 from agent.steps import source, swap
+from tests.contents import digest
 from tests.media import OFFSET, make_archive, swap_image
-from tests.system.disks import MIB, LoopDisk, digest, sh
+from tests.system.disks import MIB, LoopDisk, sh
 from tests.unit.reader.dialects.test_gandi import DOCUMENT, HASH
 
 MakeDisk = Callable[[int], LoopDisk]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent.disks.growth import lvm
-from tests.system.disks import MIB, MKFS, digest, sh
+from tests.contents import digest
+from tests.system.disks import MIB, MKFS, sh
 from tests.system.imagedisks import (
     DOCUMENT,
     LARGE,

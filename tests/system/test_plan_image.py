@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.disks import digest, sh
+from tests.contents import digest
+from tests.system.disks import sh
 from tests.system.imagedisks import DOCUMENT, is_attached, made, opened, tree, with_volumes
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agent.disks.offline import image as image_disk
 from agent.host.host import Host
-from tests.system.disks import digest
+from tests.contents import digest
 from tests.system.imagedisks import made, opened, opened_volume, tree, with_volumes
 from tests.system.ordinary import FIRST, UID, Ordinary, appliance, reachable
 from tests.system.test_plan_image import hostile, is_planned, outside_of

@@ -13,7 +13,7 @@ import pytest
 
 from agent.host.host import Host
 from agent.image import seed
-from tests.system.disks import digest
+from tests.contents import digest
 from tests.system.ordinary import UID, Ordinary, appliance, reachable
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig

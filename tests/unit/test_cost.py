@@ -60,6 +60,11 @@ def test_the_most_expensive_are_shown_first_with_all_their_phases() -> None:
     assert [row.split() for row in rows] == [["2.50", "3.00", "dear"], ["2.00", "1.00", "middle"]]
 
 
+def test_pytest_can_choose_it_by_folder() -> None:
+    """In a run of several folders it hashes its plugins."""
+    assert len({cost.Costs(shown=1), cost.Costs(shown=1)}) == 2
+
+
 def test_each_phase_is_reported_with_its_cost(request: pytest.FixtureRequest) -> None:
     assert request.config.pluginmanager.has_plugin("tests.cost")
     phase = cost.pytest_runtest_makereport()

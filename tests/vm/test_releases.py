@@ -55,6 +55,7 @@ def test_a_first_boot_and_a_disk(machine: Rig, release: Release, shown: Shown, t
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("release", list(Release))
 def test_the_core_promises(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
     """One guest, from its first boot to the upgrade of the package."""
@@ -78,10 +79,7 @@ def test_the_core_promises(machine: Rig, release: Release, shown: Shown, tmp_pat
             if said(vm) == NOTHING_NEW:
                 break
         assert said(vm) == NOTHING_NEW
-        assert vm.output("systemctl show -P Result -P ConditionResult gandi-config").split() == [
-            "success",
-            "no",
-        ]
+        assert vm.output("systemctl show -P ConditionResult gandi-config") == "no"
         vm.wait_until("mountpoint -q /srv/kept && swapon --noheadings --show=NAME | grep -q /dev/vd")
         assert not _complaints(vm)
         _addressed(vm)
@@ -99,6 +97,7 @@ def test_the_core_promises(machine: Rig, release: Release, shown: Shown, tmp_pat
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("release", list(Release))
 def test_a_configuration_drive(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
     with shown.promise(releases.DRIVE):
@@ -137,7 +136,9 @@ def test_the_next_release(machine: Rig, release: Release, shown: Shown, tmp_path
         vm.run("! mountpoint -q /srv/given")
         later.attach()
         later.is_right()
-        vm.run("! mountpoint -q /srv/given; gandi-agent config validate /gandi/config; sync")
+        vm.run("! mountpoint -q /srv/given; gandi-agent config validate /gandi/config")
+        # What the rig runs in the guest is compiled for one Python.
+        vm.run("python3 -m compileall -q -b /usr/lib/rig; sync")
 
         vm.reboot()
         assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import checks, sample
+from tests.vm import checks, sample, test_settled
 from tests.vm.conftest import Rig
 from tests.vm.plugging import BOUND, Done, Plugged
 from tests.vm.rig import Architecture, Firmware, ImageSpec, Machine, MachineSpec, build, newest_deb
@@ -47,7 +47,7 @@ def _is_the_machine(vm: Machine) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(TIMEOUT)
 def test_with_a_device_tree_it_is_the_machine_and_takes_a_disk(machine: Rig, tmp_path: Path) -> None:
-    """Its UUID is in QEMU's tables, which no firmware has read."""
+    """Its UUID is in QEMU's tables, which no firmware has read; the next boot is compared with them."""
     vm = _first_boot(machine, tmp_path, SPEC)
     vm.run(f"test -e /proc/device-tree/compatible -a ! -e /sys/class/dmi/id -a -e {TABLES}")
     _is_the_machine(vm)
@@ -55,6 +55,9 @@ def test_with_a_device_tree_it_is_the_machine_and_takes_a_disk(machine: Rig, tmp
     while disk.next() is not Done.DETACH:
         disk.is_right()
     disk.is_right()
+    test_settled.at_rest(vm)
+    vm.run(f"grep -q '^passed {TABLES} ' {test_settled.MARK}")
+    assert vm.output(test_settled.CHECK) == test_settled.NOTHING_NEW
 
 
 @pytest.mark.soak

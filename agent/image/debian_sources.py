@@ -108,7 +108,7 @@ def paragraphs(found: str, suite: str) -> tuple[str, Kept]:
     others have.
     """
     left, kept, names = list[str](), Kept(), [f"{suite}{end}" for end in _ENDS]
-    for paragraph in re.split(r"\n[ \t]*\n", found.strip(WHITE)):
+    for paragraph in re.split(r"\n(?:[ \t]*\n)+", found.strip(WHITE)):
         fields = {
             name.lower(): words(value.replace("\n", " "))
             for name, value in re.findall(r"(?m)^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", paragraph)

@@ -6,6 +6,7 @@ import json
 import selectors
 import socket
 import struct
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
 from agent.block import mounts
@@ -13,14 +14,18 @@ from agent.config import model
 from agent.daemon import control_socket
 from agent.disks.base.record import Records
 from agent.lib.errors import HostError
+from agent.lib.records import replace
+from agent.lib.text import printable
 from agent.network import ethtool_netlink, gateways
 from agent.report import StatusFile
 from agent.state import json_file
-from agent.timeline import recorded
+from agent.timeline import assembled, drawing, recorded
+from agent.timeline import text as timeline_text
 from agent.udev import database, monitor
 from tests.fuzz.target import Target, as_text, machine, with_file
 from tests.unit.reader import drives
 from tests.unit.reader.dialects.test_gandi import DOCUMENT
+from tests.unit.timeline.test_timeline import records as boot_records
 
 #: The folder of the socket pair's peers is the process: no other user can reach it.
 DEVPATH = "/devices/pci0000:00/0000:00:05.0/virtio2/block/vdb"
@@ -156,6 +161,24 @@ def _journal(data: bytes) -> None:
         assert unit.name == name
 
 
+def _timeline(data: bytes) -> None:
+    """The drawing is XML, and the text has no end of a line but its own, whatever the journal has."""
+    texts = [as_text(part) for part in data.split(b"\0")]
+    units, journal, kernel, programs, *_ = [*texts, "", "", "", ""]
+    found = assembled.timeline(
+        replace(boot_records(), units=units, journal=journal, kernel=kernel, programs=programs)
+    )
+    ET.fromstring(drawing.svg(found))
+    for line in timeline_text.render(found):
+        assert "\n" not in line
+        assert printable(line).isprintable()
+
+
+def _boot() -> Iterable[bytes]:
+    found = boot_records()
+    return ["\0".join((found.units, found.journal, found.kernel, found.programs)).encode()]
+
+
 _JOURNAL = (
     b'{"MESSAGE":"Started x.service - y.","MESSAGE_ID":"39f53479d3a045ac8e11786248231fbf",'
     b'"UNIT":"x.service",'
@@ -204,5 +227,8 @@ TARGETS = (
     Target("disk-record", _disk_record, lambda: [_RECORD], (), _JSON, is_json=True),
     Target("stored-json", _stored, lambda: [b'{"version":1,"a":1}'], (HostError,), _JSON, is_json=True),
     Target("stored-document", _config, _configs, (ValueError,), _JSON, 8192, is_json=True),
+    Target(
+        "timeline", _timeline, _boot, (), (b"MESSAGE", b"TimestampMonotonic=", b"<", b"&", b"]]>"), 16384
+    ),
     Target("journal", _journal, lambda: [_JOURNAL, _UNITS], (), (b"MESSAGE", b"Monotonic=", *_JSON)),
 )

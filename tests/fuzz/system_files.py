@@ -7,21 +7,23 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from agent.accounts import passwd
+from agent.accounts import defaults, passwd
 from agent.block import fstab, mounts
 from agent.config import settings, settings_text
+from agent.config.system import Archive
 from agent.host import machine_uuid, user_namespace
-from agent.image import ganeti, ganeti_fstab, root_references
+from agent.image import debian_sources, ganeti, ganeti_fstab, root_references
 from agent.image.ganeti_variables import Variables
 from agent.lib import assignments, public_key
 from agent.lib.errors import ConfigError
-from agent.lib.text import lines, words
+from agent.lib.text import WHITE, lines, words
 from agent.network import ifupdown, networkd, networkmanager
 from agent.programs import poster
 from agent.reporting import notify_socket
 from agent.sources import nocloud_line
-from agent.steps import apt
-from tests.fuzz.target import Target, as_text, with_file
+from agent.state.store import State
+from agent.steps import apt, hostname
+from tests.fuzz.target import Target, as_text, machine, with_file
 from tests.unit.accounts.test_authorized_keys import KEY, OTHERS
 from tests.unit.reader.formats.test_interfaces_text import WHOLE
 
@@ -168,6 +170,38 @@ def _sources(data: bytes) -> None:
         assert apt.with_mirrors(once, mirrors) == once
 
 
+def _debians(data: bytes) -> None:
+    """What is left of an image's sources has none of the release's, and each other one."""
+    text = as_text(data)
+    left, _ = debian_sources.without_debians(text, "trixie")
+    assert debian_sources.without_debians(left, "trixie")[0] == left
+    assert {*lines(left)} <= {*lines(text)}
+    rest, kept = debian_sources.paragraphs(text, "trixie")
+    assert debian_sources.paragraphs(rest, "trixie")[0].strip(WHITE) == rest.strip(WHITE)
+    for paragraph in rest.split("\n\n"):
+        assert paragraph.strip("\n") in text
+    debian_sources.text(Archive("http://mirror.example/debian"), "trixie", kept)
+
+
+def _with_localhost(text: str) -> list[str]:
+    return [line for line in lines(text) if "localhost" in words(line.partition("#")[0])[1:]]
+
+
+def _hosts(data: bytes) -> None:
+    """The line of this machine is put in, and a second time it is there already."""
+    text, wanted = as_text(data), "127.0.1.1\tvm1.example.com vm1"
+    with_file("/var/lib/gandi/instance.json", b'{"version":1,"source":"x","id":"y"}')
+    state = State(machine())
+    old = hostname.agents_line(text, "vm1.example.com", wanted, state)
+    made = hostname.with_line(text, old, wanted)
+    assert hostname.agents_line(made, "vm1.example.com", wanted, state) == wanted
+    assert _with_localhost(made) == _with_localhost(text)
+    host = with_file("/etc/login.defs", data)
+    with_file("/etc/default/useradd", data)
+    assert isinstance(defaults.number(host, "UID_MIN", 1000), int)
+    assert "\n" not in defaults.useradd(host, "SHELL", "/bin/sh")
+
+
 def _command_line(data: bytes) -> None:
     host = with_file("/proc/cmdline", data)
     with_file("/sys/class/dmi/id/product_serial", data)
@@ -292,6 +326,30 @@ TARGETS = (
         ],
         (),
         (b"URIs:", b"deb ", b"-security", b"http://deb.debian.org/debian"),
+    ),
+    Target(
+        "debians-sources",
+        _debians,
+        lambda: [
+            b"# x\ndeb http://deb.debian.org/debian trixie main contrib\ndeb http://x/y stable main\n"
+            b"deb http://security.debian.org/debian-security trixie-security main\n",
+            b"Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie trixie-updates x\n"
+            b"Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
+            b"Types: deb\nURIs: http://other/\nSuites: stable\nComponents: main\n"
+            b"Signed-By:\n -----BEGIN\n .\n",
+        ],
+        (),
+        (b"deb ", b"URIs: ", b"Suites: trixie", b"Components: main", b"[signed-by=", b"\n\n", b"\n "),
+    ),
+    Target(
+        "hosts",
+        _hosts,
+        lambda: [
+            b"127.0.0.1\tlocalhost\n127.0.1.1\told.example.com old\n\n# IPv6\n::1 ip6-localhost localhost\n",
+            b"UID_MIN 1000\nUID_MAX 0xEA60\nSHELL=/bin/bash\n",
+        ],
+        (),
+        (b"127.0.1.1", b"localhost", b"vm1", b"#", b"UID_MIN "),
     ),
     Target(
         "command-line-of-nocloud",

@@ -149,9 +149,14 @@ def _engine(name: str, *options: str) -> str:
     from tests.fuzz.targets import module_of
 
     argv = [sys.executable, "-m", "tests.fuzz", name, "--engine", module_of(name), *options]
-    done = subprocess.run(
-        argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ
-    )
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm") as folder:
+        done = subprocess.run(
+            argv,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"GANDI_FUZZ_FOLDER": folder},
+        )
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -19,7 +19,7 @@ from agent.report import Outcome, StepReport
 from agent.stages import Stage
 from tests import corpus
 from tests.fuzz.drives import NETWORK, YAML, of_corpus, parsed
-from tests.fuzz.target import Target
+from tests.fuzz.target import FOLDER, Target
 from tests.unit.reader import drives
 
 #: Files of an image, with networkd enabled; zones and shell are those that documents name.
@@ -52,7 +52,7 @@ def _applied(dialect: str, place: str, others: Mapping[str, bytes], data: bytes)
     reading = parsed(dialect, {**others, place: data})
     if reading.config is None:
         return
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm") as name:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=FOLDER) as name:
         folder = Path(name)
         _image(folder / "root")
         first, second = (_run(folder / "root", reading) for _ in range(2))
@@ -107,7 +107,7 @@ STORED = {
 @functools.cache
 def _applied_once() -> tuple[Path, Reading]:
     """Return an image to which a document was applied, and that; it goes with the process."""
-    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm")
+    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=FOLDER)
     _folders.append(folder)
     root, reading = Path(folder.name) / "root", parsed("native", {"gandi.json": _DOCUMENT})
     _image(root)
@@ -121,7 +121,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 def _stored(file: str, data: bytes) -> None:
     """A damaged file of the state, also one that an image brings along, is named, and no step's defect."""
     root, reading = _applied_once()
-    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm") as name:
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=FOLDER) as name:
         copy = Path(name) / "root"
         shutil.copytree(root, copy, symlinks=True)
         (copy / file).parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import resource
 import tempfile
 import time
@@ -18,6 +19,9 @@ SECONDS = 5.0
 #: Bytes of address space that a run may take beyond what the process has: more than any reader needs, less
 #: than a length or a shift that came from the input takes.
 MEMORY = 256 << 20
+#: Where the machines of the runs are, in memory. A search has a folder there, since libFuzzer ends its
+#: process without cleaning up.
+FOLDER = os.environ.get("GANDI_FUZZ_FOLDER", "/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def bounded_memory() -> Iterator[None]:
 @functools.cache
 def machine() -> Host:
     """Return a machine in a folder in memory, the same for each run; it goes with the process."""
-    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm")
+    folder = tempfile.TemporaryDirectory(prefix="fuzz-", dir=FOLDER)
     _folders.append(folder)
     return Host(folder.name)
 

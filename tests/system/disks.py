@@ -7,6 +7,8 @@ disk), udev's record (by libblkid), mount units (by mount(8)) and transient unit
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import time
@@ -26,11 +28,13 @@ from agent.state.store import State
 from tests.contents import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent.block.storage import Device, Disk
 
 MIB = 1 << 20
+#: linux/loop.h: LOOP_CTL_ADD, LOOP_CTL_REMOVE.
+_ADD, _REMOVE = 0x4C80, 0x4C81
 MKFS = {"ext4": ("mkfs.ext4", "-q"), "xfs": ("mkfs.xfs", "-q", "-f"), "btrfs": ("mkfs.btrfs", "-q", "-f")}
 
 
@@ -130,6 +134,25 @@ class LoopDisk:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.node} is still attached")
             time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def own_loop_device(image: Path) -> Iterator[LoopDisk]:
+    """Attach an image to a loop device that is made for it and removed afterwards: while it is detached, no
+    other test is given it, and what cannot be set back stays on no other's.
+    """
+    number = 100_000 + os.getpid() % 100_000
+    node = f"/dev/loop{number}"
+    with open("/dev/loop-control", "rb", buffering=0) as control:
+        fcntl.ioctl(control, _ADD, number)
+        try:
+            sh("losetup", node, str(image))
+            try:
+                yield LoopDisk(image, f"loop{number}")
+            finally:
+                sh("losetup", "--detach", node)
+        finally:
+            fcntl.ioctl(control, _REMOVE, number)
 
 
 def context(root: Path, settings: str = "") -> Context:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from agent.host import logins
 from agent.host.host import Host
 from agent.image import made_accounts
 from agent.lib.errors import ConfigError
-from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount
+from tests.system.disks import MIB, MKFS, LoopDisk, own_loop_device, sh, unmount
 from tests.system.test_users import KEY, Machine, machine
 
 __all__ = ["machine"]  # a fixture
@@ -29,8 +28,6 @@ __all__ = ["machine"]  # a fixture
 PROJECT = Path(__file__).parents[2]
 #: What the blocks of a removed file have.
 MARK = b"what was done on this machine "
-#: linux/loop.h: LOOP_CTL_ADD, LOOP_CTL_REMOVE.
-_ADD, _REMOVE = 0x4C80, 0x4C81
 #: Bytes of a filesystem: XFS needs that many.
 SIZE = 320 * MIB
 
@@ -116,21 +113,13 @@ def test_a_process_of_another_root_is_not_this_machines(tmp_path: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[LoopDisk]:
-    """A disk that does not discard. A loop device cannot be set back to do so: it is one of this test's own,
-    which is removed.
-    """
-    number, image = 100_000 + os.getpid() % 100_000, tmp_path / "disk.img"
+    """A disk that does not discard, which a loop device cannot be set back to do."""
+    image = tmp_path / "disk.img"
     with image.open("wb") as file:
         file.truncate(SIZE)
-    with open("/dev/loop-control", "rb", buffering=0) as control:
-        fcntl.ioctl(control, _ADD, number)
-        try:
-            sh("losetup", f"/dev/loop{number}", str(image))
-            Path(f"/sys/block/loop{number}/queue/discard_max_bytes").write_text("0")
-            yield LoopDisk(image, f"loop{number}")
-        finally:
-            sh("losetup", "--detach", f"/dev/loop{number}")
-            fcntl.ioctl(control, _REMOVE, number)
+    with own_loop_device(image) as made:
+        Path(f"/sys/block/{made.name}/queue/discard_max_bytes").write_text("0")
+        yield made
 
 
 @contextlib.contextmanager

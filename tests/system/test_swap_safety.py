@@ -19,7 +19,7 @@ from agent.sources import swap_archive as swap_source
 from agent.steps import swap
 from tests import media
 from tests.media import OFFSET, md_superblock
-from tests.system.disks import MIB, MKFS, LoopDisk, sh, unmount
+from tests.system.disks import MIB, MKFS, LoopDisk, own_loop_device, sh, unmount
 from tests.system.swapdisks import (
     ARCHIVE,
     Machine,
@@ -230,26 +230,28 @@ def test_a_strangers_archive_hides_none_of_the_platforms(
 def test_a_disk_is_looked_at_once_and_another_one_in_its_place_is_not_touched(
     make_disk: MakeDisk, machine: Callable[..., Machine], tmp_path: Path
 ) -> None:
-    disk, _ = carrier(make_disk, "raw")
-    one = machine(disk)
-    ctx, _ = one.boot(until="source")
-    assert ctx.medium is not None
-    other = tmp_path / "other"
-    other.write_bytes(disk.image.read_bytes())
-    sh("losetup", "--detach", disk.node)
-    sh("losetup", disk.node, str(other))
-    (item,) = swap.apply(ctx, one.names)
-    assert item.outcome is Outcome.FAILED
-    assert "another disk than before" in item.detail
-    assert other.read_bytes() == disk.image.read_bytes()
+    made, _ = carrier(make_disk, "raw")
+    made.detach()
+    with own_loop_device(made.image) as disk:
+        one = machine(disk)
+        ctx, _ = one.boot(until="source")
+        assert ctx.medium is not None
+        other = tmp_path / "other"
+        other.write_bytes(disk.image.read_bytes())
+        sh("losetup", "--detach", disk.node)
+        sh("losetup", disk.node, str(other))
+        (item,) = swap.apply(ctx, one.names)
+        assert item.outcome is Outcome.FAILED
+        assert "another disk than before" in item.detail
+        assert other.read_bytes() == disk.image.read_bytes()
 
-    sh("losetup", "--detach", disk.node)
-    sh("losetup", disk.node, str(disk.image))
-    _, items = one.boot()
-    assert [item.outcome for item in items] == [Outcome.UNCHANGED, Outcome.CHANGED], (
-        "stored by the first run"
-    )
-    assert [command[0] for command in one.host.commands].count("blkid") == 1
+        sh("losetup", "--detach", disk.node)
+        sh("losetup", disk.node, str(disk.image))
+        _, items = one.boot()
+        assert [item.outcome for item in items] == [Outcome.UNCHANGED, Outcome.CHANGED], (
+            "stored by the first run"
+        )
+        assert [command[0] for command in one.host.commands].count("blkid") == 1
 
 
 def test_a_gandiswap_partition_that_is_not_blank(

@@ -132,17 +132,21 @@ def _marks(
     work: _Work, kernel: Iterable[Entry], known: tuple[float, float], begun: float, since: float
 ) -> tuple[tuple[str, float], ...]:
     """Return the points of an event, all after ``since``. ``known``: when udev had the device, and when the
-    daemon was started; 0 for neither.
+    daemon was started; 0 for neither. A daemon that was started before the device was there was started for
+    something else.
     """
-    points = zip((UDEV, DAEMON), known, strict=True)
-    marks = [(name, at) for name, at in points if since < at <= begun]
+    udev, daemon = known
+    about = re.compile(_LOGGED.get(work.device, rf"(?<![0-9A-Za-z]){re.escape(work.device)}[]:]"))
+    seen = udev if since < udev <= begun else 0.0
+    caused = next((e.at for e in kernel if since < e.at <= (seen or begun) and about.search(e.text)), 0.0)
+    marks = [(KERNEL, caused)] if caused else []
+    if seen:
+        marks.append((UDEV, seen))
+    if max(since, caused, seen) < daemon <= begun:
+        marks.append((DAEMON, daemon))
     if work.seconds is not None:
         marks.append((BEGUN, begun))
-    first = min((at for _, at in marks), default=begun)
-    about = re.compile(_LOGGED.get(work.device, rf"(?<![0-9A-Za-z]){re.escape(work.device)}[]:]"))
-    if caused := [entry.at for entry in kernel if since < entry.at <= first and about.search(entry.text)]:
-        marks.append((KERNEL, caused[0]))
-    return (*sorted(marks, key=lambda mark: mark[1]), (DONE, work.done))
+    return (*marks, (DONE, work.done))
 
 
 def _float(text: str) -> float | None:

@@ -18,7 +18,7 @@ from tests.system.ordinary import UID, Ordinary, appliance, reachable
 from tests.vm import checks, sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import drive
-from tests.vm.rig import Image, Machine, MachineSpec
+from tests.vm.rig import Image, Machine, MachineSpec, copy_disk
 
 SPEC = MachineSpec(nics=(sample.PUBLIC_NIC,), root_size=sample.ROOT_SIZE)
 DOCUMENT = {
@@ -111,9 +111,12 @@ def side_by_side(plan: set[Outcome], boot: set[Outcome]) -> str:
 def test_a_first_boot_does_what_its_plan_says(machine: Rig, image: Image, tmp_path: Path) -> None:
     document, iso = tmp_path / "document.json", tmp_path / "drive.iso"
     document.write_text(json.dumps(DOCUMENT))
-    command = (sys.executable, "-m", "agent", "plan", "--image", image.disk, "--source", document)
-    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
-    plan, left = planned(said)
+    # Not the image itself: it is in use while another test's machine has its disk on it.
+    disk = copy_disk(image.disk, tmp_path / "root.img")
+    command = (sys.executable, "-m", "agent", "plan", "--image", disk, "--source", document)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan, left = planned(said := done.stdout)
     seed.iso(Host(), str(iso), seed.drive(document.read_bytes()))
     vm = machine.start(image, SPEC, disks=[drive(iso)])
     assert vm.wait_booted() == "running", vm.output("gandi-agent status")

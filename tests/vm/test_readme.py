@@ -10,8 +10,9 @@ from tests.vm.rig import Machine
 
 README = Path(__file__).parents[2] / "README.md"
 PROGRAMS = ("gandi-agent ", "systemctl ", "journalctl ", "udevadm ")
-#: Commands for a mounted image: see tests/vm/test_offline.py and tests/unit/cli/test_clean.py.
-ELSEWHERE = "--root /mnt"
+#: Commands for an image, mounted or as a disk: see tests/vm/test_offline.py, tests/vm/test_image_disk.py,
+#: tests/vm/test_plan.py and tests/unit/cli/test_clean.py.
+ELSEWHERE = ("--root /mnt", "--image disk.raw")
 DOCUMENT = {"version": 1, "id": "vm1", "hostname": "vm1"}
 
 
@@ -20,7 +21,7 @@ def commands() -> list[str]:
     text = README.read_text()
     spans = re.findall(r"`([^`\n]+)`|^    (\S.*?)(?: +#.*)?$", text, re.MULTILINE)
     found = [one or other for one, other in spans]
-    typed = [line for line in found if line.startswith(PROGRAMS) and ELSEWHERE not in line]
+    typed = [line for line in found if line.startswith(PROGRAMS) and not any(e in line for e in ELSEWHERE)]
     return sorted(dict.fromkeys(typed), key=lambda line: line == "gandi-agent clean")
 
 

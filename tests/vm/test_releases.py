@@ -48,7 +48,9 @@ def shown(request: pytest.FixtureRequest) -> Shown:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("release", [Release.BOOKWORM, Release.TESTING])
+@pytest.mark.parametrize(
+    "release", [Release.BOOKWORM, pytest.param(Release.TESTING, marks=pytest.mark.variant)]
+)
 def test_a_first_boot_and_a_disk(machine: Rig, release: Release, shown: Shown, tmp_path: Path) -> None:
     vm = _first_boot(machine, release, shown, tmp_path)
     _disk(vm, shown, tmp_path)

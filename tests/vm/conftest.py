@@ -110,19 +110,19 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def plain_image() -> Image:
     """Debian without the package."""
     return build(ImageSpec())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def image() -> Image:
     """Debian with the newest package of dist/; without one it is an error, never a skip."""
     return build(ImageSpec(debs=(newest_deb(),)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def platform_image() -> Image:
     """Debian with the package, what a NoCloud drive needs, and host keys that are kept."""
     return build(ImageSpec(debs=(newest_deb(),), extra=("python3-yaml",), commands=(sample.KEEPS_KEYS,)))

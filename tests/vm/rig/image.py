@@ -1,6 +1,7 @@
 """Images: a finished root disk with its kernel and initrd, cached by the content of its sources.
 
-An image is never written to: machines run on overlays of it. One that was not used for long is deleted.
+An image is never written to: machines run on overlays of it. A whole run of the tests makes sixty of them,
+25 GB: one that was not used lately is deleted, unless a machine or a saved state lies on it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,24 @@ from pathlib import Path
 
 from . import guest_channel, quick
 from .command import RigError
-from .paths import IMAGES, PROJECT, UNFINISHED, discard, keep_newest, locked, mark_used
+from .paths import (
+    IMAGES,
+    PROJECT,
+    STATES,
+    UNFINISHED,
+    discard,
+    discard_unheld,
+    keep_newest,
+    locked,
+    mark_used,
+)
 from .rootdisk import write_disk
 from .spec import Architecture, ImageSpec, Network, Release, RootFs, digest
 from .tree import VERSION, chroot, install_debs, merged
 
-KEPT_IMAGES = 16
+KEPT_IMAGES = 12
+#: Seconds between `build` and the machine that holds the image: as long as a test may take.
+LATELY = 600
 
 CHANNEL_UNIT = b"""[Unit]
 Description=Test rig: command channel
@@ -122,11 +135,23 @@ def _make(spec: ImageSpec, folder: Path) -> None:
             root_uuid = write_disk(tree, spec, new / "root.img")
             meta = {"root_uuid": root_uuid, "tree_size": _size(tree), "spec": _describe(spec)}
             (new / "image.json").write_text(json.dumps(meta, indent=1))
+            discard(states(folder))  # of an image of this name that was deleted
             new.rename(folder)
         except BaseException:
             shutil.rmtree(new)
             raise
-    discard(keep_newest(IMAGES, KEPT_IMAGES))
+    discard_old()
+
+
+def discard_old() -> None:
+    """Delete images that were not used lately, but for those that a machine or a saved state lies on."""
+    old = keep_newest(IMAGES, KEPT_IMAGES, LATELY)
+    discard_unheld(entry for entry in old if not states(entry))
+
+
+def states(image: Path) -> list[Path]:
+    """Return the saved states that lie on the image of this folder."""
+    return sorted(STATES.glob(f"{image.name}-*"))
 
 
 def settle(tree: Path, spec: ImageSpec) -> None:

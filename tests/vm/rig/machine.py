@@ -6,6 +6,7 @@ folder of logs; all are removed when it is closed, except the logs where `keep_l
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -22,7 +23,7 @@ from .devices import Devices
 from .disks import make_overlay
 from .guest import Guest
 from .image import Image
-from .paths import LOGS, RUNS, discard, stale
+from .paths import LOGS, RUNS, discard, hold, mark_used, stale
 from .process import Process, socket_folder
 from .spec import Bus, Disk, MachineSpec
 
@@ -56,6 +57,8 @@ class Machine(Guest, Devices):
         self._slot = slot
         self._process = None
         self._boot = Boot("", 0)
+        mark_used(image.folder)
+        self._held: int | None = hold(image.folder)
         RUNS.mkdir(parents=True, exist_ok=True)
         discard(stale(RUNS, "vm-"))
         self.folder = Path(tempfile.mkdtemp(prefix="vm-", dir=RUNS))
@@ -189,6 +192,9 @@ class Machine(Guest, Devices):
         if self._slot is not None:
             self._slot.release()
             self._slot = None
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
         shutil.rmtree(self.folder, ignore_errors=True)
         if not keep_logs:
             shutil.rmtree(self.logs, ignore_errors=True)

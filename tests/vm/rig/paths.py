@@ -52,15 +52,36 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def keep_newest(folder: Path, count: int) -> list[Path]:
+def hold(folder: Path) -> int:
+    """Return a descriptor that keeps `discard_unheld` from an entry of a cache until it is closed."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
+def discard_unheld(folders: Iterable[Path]) -> None:
+    """Delete those entries that no process holds."""
+    for folder in folders:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # another run has deleted it
+        try:
+            if try_lock(fd):
+                discard([folder])
+        finally:
+            os.close(fd)
+
+
+def keep_newest(folder: Path, count: int, in_use: float = IN_USE) -> list[Path]:
     """Return what to delete from a cache `folder`: all but its `count` most recently used, and stale
     leftovers.
 
-    What was used in the last hours always stays: another run of tests may need it.
+    What was used in the last `in_use` seconds always stays: another run of tests may need it.
     """
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(UNFINISHED)]
     entries.sort(key=lambda entry: entry.stat().st_mtime, reverse=True)
-    long_ago = time.time() - IN_USE
+    long_ago = time.time() - in_use
     old = [entry for entry in entries[count:] if entry.stat().st_mtime < long_ago]
     return old + stale(folder, UNFINISHED)
 

@@ -92,7 +92,7 @@ def saved(
     given = tuple(disks)
     accel, qemu_version = accelerator(image.kernel, image.architecture), _version(image.architecture)
     key = digest(name, image.folder.name, spec, given, accel, qemu_version, Path(qemu.__file__))
-    folder = STATES / key
+    folder = STATES / f"{image.folder.name}-{key}"
     state = State(folder, image, spec, given)
     with locked(f"state-{key}"):
         if not folder.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from agent.context import Context
 
+
+# A shell has what runs in its background ignore it, and the programs that tests interrupt inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000  # linux/sched.h
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from fnmatch import fnmatchcase
@@ -25,9 +26,14 @@ WITH_NOTICE = {"LICENSE", "core/debian/copyright", "debian/copyright"}
 
 
 def _files() -> list[str]:
-    found = (path for path in PROJECT.rglob("*") if path.is_file() and not path.is_symlink())
-    paths = [path.relative_to(PROJECT) for path in found]
-    return [str(path) for path in paths if not MADE & set(path.parts) and ".egg-info" not in str(path)]
+    paths = []
+    for name, folders, files in os.walk(PROJECT):
+        # Not entered: what is made there comes and goes while this runs.
+        folders[:] = [
+            folder for folder in folders if folder not in MADE and not folder.endswith(".egg-info")
+        ]
+        paths += [path for file in files if not (path := Path(name, file)).is_symlink()]
+    return [str(path.relative_to(PROJECT)) for path in paths]
 
 
 def _paragraphs() -> list[dict[str, str]]:

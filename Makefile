@@ -31,7 +31,7 @@ SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 TIMES := build/times
 TIMED = mkdir -p $(dir $(TIMES)); trap 'echo "$@: $$SECONDS s" | tee -a $(TIMES)' EXIT;
 
-.PHONY: help setup demo test test-all check began tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
+.PHONY: help setup demo test test-others test-all check began tree test-unit test-system test-vm soak bench deb rpm lint format clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -42,13 +42,16 @@ setup: ## install apt packages and .venv, if they are missing
 demo: setup deb ## boot a guest and attach a disk to it, shown live (KEEP=1 keeps a console)
 	@$(TIMED) KEEP=$(KEEP) $(PYTHON) -m tests.vm.demo
 
-# The guest's Debian is unpacked on the core that the linters leave idle. The unit tests need the CPU, and the tests on
-# this host's devices wait for a part of their time.
+# The guest's Debian is unpacked on the core that the linters leave idle. The tests on this host's devices wait for a part
+# of their time, in which the others have both cores.
 test: setup began ## run all linters and tests, as .ci/run does; a table of how long each part took
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint rpm
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system
-	@$(MAKE) --no-print-directory test-vm
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line tree lint deb rpm
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-system test-others
 	@cat $(TIMES)
+
+test-others:
+	@$(MAKE) --no-print-directory test-unit
+	@$(MAKE) --no-print-directory test-vm
 
 # The demo fails where something does not happen. Beside it, tests/system without what takes longest.
 check: setup began ## run in 5 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug

@@ -46,6 +46,10 @@ CAMPAIGNS = {
         "umount, mkfs, check, new tables and mount elsewhere, by hand",
         (f"{_VM}/test_admin.py::test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with",),
     ),
+    "operator": Campaign(
+        "random actions of an administrator and the platform on four disks, against a model",
+        (f"{_VM}/test_operator.py::test_random_actions_of_an_operator_end_as_the_model_says",),
+    ),
     "matrix": Campaign(
         "every bus, table and filesystem in one machine",
         (f"{_VM}/test_disk_matrix.py::test_each_kind_of_bus_table_and_filesystem",),

@@ -34,6 +34,10 @@ CAMPAIGNS = {
         "the daemon killed while a disk is attached, grown, detached",
         (f"{_VM}/test_campaigns.py::test_killed_at_any_moment_the_end_is_right",),
     ),
+    "phases": Campaign(
+        "the daemon killed idle, starting, ending, at work, and in the stages of a first boot",
+        (f"{_VM}/test_kills.py",),
+    ),
     "resets": Campaign(
         "the machine reset while a disk is attached, grown, detached",
         (f"{_VM}/test_campaigns.py::test_reset_at_any_moment_the_end_is_right",),

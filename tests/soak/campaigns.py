@@ -111,6 +111,10 @@ CAMPAIGNS = {
         "no space, no inodes, a read-only root, disks with errors: at a first boot, an attach, a growth",
         (f"{_VM}/test_no_room.py",),
     ),
+    "nth-write": Campaign(
+        "EIO from the nth write on, or room for the first k files: at a first boot, an attach, a growth",
+        (f"{_VM}/test_nth_write.py::test_from_any_write_on_what_fails_is_named_and_nothing_is_lost",),
+    ),
     "cuts": Campaign(
         "a first boot and `apply` interrupted at a flush, then run again",
         ("tests/system/test_cuts.py::test_a_power_cut_at_a_flush_leaves_nothing_half_done",),

@@ -115,16 +115,21 @@ DAEMON = "gandi-agent.socket gandi-agent-uevent.socket gandi-agent.service"
 
 
 def delivered(
-    vm: Machine, *disks: Disk, fails: Sequence[str] = (), meanwhile: Callable[[], int] = lambda: 0
+    vm: Machine,
+    *disks: Disk,
+    fails: Sequence[str] = (),
+    after: int = 0,
+    meanwhile: Callable[[], int] = lambda: 0,
 ) -> Machine:
     """Attach the drives and start the stages of a boot again, with a new daemon, on a machine without a
-    configuration: what a boot does, without the boot. The drives answer operations in ``fails`` with EIO.
-    ``meanwhile`` is called when no unit of the agent runs, and returns how many disks it has attached.
+    configuration: what a boot does, without the boot. The drives answer operations in ``fails`` with EIO
+    ``after`` so many writes. ``meanwhile`` is called when no unit of the agent runs, and returns how many
+    disks it has attached.
     """
     vm.run(f"systemctl stop {DAEMON} {STAGES}; rm -r /run/gandi")
     others = meanwhile()
     for disk in disks:
-        vm.add_disk(disk, fails=fails)
+        vm.add_disk(disk, fails=fails, after=after)
     _there(vm, 1 + others + len(disks))
     # A unit that failed does not keep those after it from being started.
     vm.run(f"udevadm settle; systemctl start {STAGES} || true", timeout=120)

@@ -23,11 +23,13 @@ class Done(StrEnum):
 
 
 class Plugged:
-    """The disk and its expected state. Its mountpoint is /srv/LABEL."""
+    """The disk and its expected state. Its mountpoint is /srv/LABEL, its content that of ``tree``."""
 
-    def __init__(self, vm: Machine, folder: Path, label: str, *, bus: Bus = Bus.VIRTIO) -> None:
+    def __init__(
+        self, vm: Machine, folder: Path, label: str, *, bus: Bus = Bus.VIRTIO, tree: Path | None = None
+    ) -> None:
         self.vm, self.label, self.size = vm, label, STEP
-        path = make_filesystem(folder / f"{label}.img", STEP, "ext4", label=label)
+        path = make_filesystem(folder / f"{label}.img", STEP, "ext4", label=label, tree=tree)
         self._disk = Disk(path=path, id=label, bus=bus, serial=label)
         self.last = Done.DETACH
 
@@ -49,9 +51,9 @@ class Plugged:
                 self.detach(meanwhile)
         return self.last
 
-    def attach(self, *, fails: Sequence[str] = ()) -> None:
-        """Attach it; it answers the operations in ``fails`` with EIO."""
-        self.vm.add_disk(self._disk, fails=fails)
+    def attach(self, *, fails: Sequence[str] = (), after: int = 0) -> None:
+        """Attach it; it answers the operations in ``fails`` with EIO ``after`` so many writes."""
+        self.vm.add_disk(self._disk, fails=fails, after=after)
         self.last = Done.ATTACH
 
     def grow(self) -> None:

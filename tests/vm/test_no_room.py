@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.systemd.journal import Message
 from tests.vm import sample
 from tests.vm.conftest import Rig
 from tests.vm.delivered import STAGES, delivered
+from tests.vm.outcome import is_named, is_set_up, no_defect, nothing_left
 from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine, State
 from tests.vm.trouble import TROUBLES, Trouble
@@ -19,13 +19,6 @@ from tests.vm.trouble import TROUBLES, Trouble
 #: Start the stages again, as a boot would, or an administrator after a repair.
 AGAIN = f"systemctl restart {STAGES}"
 LOOK = "udevadm trigger --settle"
-#: Temporary names of files that replace others: the agent's, and those of shadow's programs.
-LEFT = (
-    "find / -xdev ( -name *.gandi-*-* -o -name *.gandi-???????? -o "
-    "-path /etc/passwd.[0-9]* -o -path /etc/group.[0-9]* -o -path /etc/*shadow.[0-9]* )"
-)
-#: Seconds until a failure is reported.
-SOON = 60
 
 
 @pytest.mark.parametrize(
@@ -50,16 +43,16 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
 
     begun = vm.output("date +%s")
     delivered(vm, swap, fails=trouble.swap_fails, meanwhile=first_boot)
-    _is_named(vm, trouble, begun)
+    is_named(vm, trouble.words, begun)
     _mend(vm, trouble, *(["one"] if trouble.disk_fails else []))
     vm.run(f"{LOOK}; {AGAIN}", timeout=120)
-    _is_set_up(vm)
+    is_set_up(vm)
     one.is_right()
 
     begun = vm.output("date +%s")
     _break(vm, trouble)
     two.attach(fails=trouble.disk_fails)
-    _is_named(vm, trouble, begun, unless=two.right)
+    is_named(vm, trouble.words, begun, unless=two.right)
     _mend(vm, trouble, *(["two"] if trouble.disk_fails else []))
     vm.run(LOOK)
     two.is_right()
@@ -70,7 +63,9 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
         if trouble.disk_fails:
             vm.break_disk(plugged.label, trouble.disk_fails)
         plugged.grow()
-    _is_named(vm, trouble, begun, unless="false" if trouble.disk_fails else f"{one.right} && {two.right}")
+    is_named(
+        vm, trouble.words, begun, unless="false" if trouble.disk_fails else f"{one.right} && {two.right}"
+    )
     if trouble.disk_fails:
         vm.wait_until("test $(gandi-agent status | grep -c 'failed: .*gandi-grow-') = 2", interval=1)
     _mend(vm, trouble, *(["one", "two"] if trouble.disk_fails else []))
@@ -81,9 +76,9 @@ def test_what_failed_is_named_and_the_next_run_ends_right(
     vm.run(AGAIN, timeout=120)
     one.is_right()
     two.is_right()
-    _is_set_up(vm)
-    assert vm.output(LEFT.split()) == ""
-    assert vm.run(f"journalctl -b -q -o cat MESSAGE_ID={Message.DEFECT}", check=False).stdout == ""
+    is_set_up(vm)
+    nothing_left(vm)
+    no_defect(vm)
 
 
 def _break(vm: Machine, trouble: Trouble) -> None:
@@ -97,31 +92,3 @@ def _mend(vm: Machine, trouble: Trouble, *disks: str) -> None:
     for disk in (*disks, *(["swap"] if trouble.swap_fails else [])):
         vm.mend_disk(disk)
     trouble.end(vm)
-
-
-def _is_named(vm: Machine, trouble: Trouble, begun: str, *, unless: str = "false") -> None:
-    """Check that what failed since then (Unix time) is reported with the system's error text, ``unless``
-    that condition holds.
-    """
-    # With the output of the programs that it has started in transient units.
-    journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*"
-    named = f"{{ {journal}; gandi-agent disks; }} 2>&1 | grep -qE '{trouble.words}'"
-    vm.wait_until(f"{{ {unless}; }} || {named}", timeout=SOON, interval=1)
-    said = vm.run("gandi-agent status", check=False)
-    assert said.rc in (0, 1, 2), said.stderr
-    assert "Traceback" not in said.stderr
-
-
-def _is_set_up(vm: Machine) -> None:
-    """Check that the machine is as in its document."""
-    said = vm.run("gandi-agent status", check=False)
-    assert said.rc == 0, said.stdout
-    assert vm.output("hostname") == "vm1"
-    vm.wait_until("ip -br addr | grep -q 203.0.113.10/24")
-    vm.run("swapon --show=NAME --noheadings | grep -q /dev/")
-    vm.wait_until("grep -q ^run /root/order")
-    assert [line.split()[0] for line in sample.order(vm)] == ["script", "run"]
-    keys = vm.read_file("/home/admin1/.ssh/authorized_keys").decode().split("\n")
-    assert keys == [sample.KEY, sample.OTHER_KEY, ""]
-    assert f"admin1:{sample.HASH}:" in vm.read_file("/etc/shadow").decode()
-    assert vm.output("stat -c %a /gandi/config") == "600"

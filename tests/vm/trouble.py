@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from tests.vm.rig import Machine
 
@@ -33,12 +34,25 @@ class Trouble:
     #: Played in `make test` as well; the others only in `make soak`.
     always: bool = False
     before: str = "true"
+    #: The folder of the filesystem that is filled, if one is.
+    place: str = ""
     begins: str = "true"
     ends: str = "true"
     #: Of the swap disk.
     swap_fails: tuple[str, ...] = ()
     #: Of a data disk that is attached, or grows.
     disk_fails: tuple[str, ...] = ()
+
+    def leaving(self, count: int) -> Self:
+        """Return the same condition with room for ``count`` files of a block (4 KiB), or for one file of so
+        many blocks where inodes are not what is missing.
+        """
+        room = f"{self.place}/room"
+        taken = (
+            f"mkdir {room}; seq {count} | while read -r n; do head -c 4k /dev/zero >{room}/$n; done; sync"
+        )
+        # Blocks that ext4 has freed can be used once its journal has that.
+        return replace(self, begins=f"{taken}; {self.begins}; rm -r {room}; sync")
 
     def begin(self, vm: Machine) -> None:
         """Begin: nothing can be written any more."""
@@ -50,12 +64,20 @@ class Trouble:
 
 
 TROUBLES = (
-    Trouble("full disk", NO_ROOM, always=True, begins=FILL.format("/opt"), ends=EMPTY.format("/opt")),
+    Trouble(
+        "full disk",
+        NO_ROOM,
+        always=True,
+        place="/opt",
+        begins=FILL.format("/opt"),
+        ends=EMPTY.format("/opt"),
+    ),
     Trouble(
         "no inodes",
         NO_ROOM,
         # To take all of a real root filesystem takes an emulated machine minutes.
         before=_over("size=64m,nr_inodes=3000", "etc", "home", "root", "srv", "var"),
+        place="/mnt",
         begins="perl -e '$n = 0; $n++ while open my $f, q(>), qq(/mnt/filler$n)'",
         ends="rm /mnt/filler*",
     ),
@@ -66,11 +88,12 @@ TROUBLES = (
         begins="echo u >/proc/sysrq-trigger; until findmnt -no OPTIONS / | grep -qw ro; do sleep 0.1; done",
         ends="for at in / $(findmnt -rno TARGET | grep ^/srv/); do mount -o remount,rw $at; done",
     ),
-    Trouble("full run", NO_ROOM, begins=FILL.format("/run"), ends=EMPTY.format("/run")),
+    Trouble("full run", NO_ROOM, place="/run", begins=FILL.format("/run"), ends=EMPTY.format("/run")),
     Trouble(
         "full var",
         NO_ROOM,
         before=_over("size=16m", "var"),
+        place="/mnt",
         begins=FILL.format("/mnt"),
         ends=EMPTY.format("/mnt"),
     ),

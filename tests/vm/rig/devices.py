@@ -39,9 +39,9 @@ class Devices(Running):
 
     # -- disks -------------------------------------------------------------------------------------
 
-    def add_disk(self, disk: Disk, *, fails: Sequence[str] = ()) -> None:
-        """Attach a disk; it answers the operations in ``fails`` with EIO (see `break_disk`). Raise RigError
-        for SATA: QEMU's AHCI has no hot-plug.
+    def add_disk(self, disk: Disk, *, fails: Sequence[str] = (), after: int = 0) -> None:
+        """Attach a disk; it answers the operations in ``fails`` with EIO ``after`` so many writes (see
+        `break_disk`). Raise RigError for SATA: QEMU's AHCI has no hot-plug.
         """
         port = ""
         if disk.bus in (Bus.VIRTIO, Bus.NVME):
@@ -49,24 +49,57 @@ class Devices(Running):
         self.qmp.call("blockdev-add", **qemu.blockdev(disk))
         options = qemu.device_options(disk, port=port)
         if fails:
-            options["drive"] = self._failing(disk.id, fails)
+            options["drive"] = self._failing(disk.id, fails, after)
         self.qmp.call("device_add", **options)
 
-    def break_disk(self, id: str, fails: Sequence[str]) -> None:
-        """Have a disk answer these operations with EIO: read, write, write-zeroes, discard, flush."""
-        self._lead(id, self._failing(id, fails))
+    def break_disk(self, id: str, fails: Sequence[str], *, after: int = 0) -> None:
+        """Have a disk answer these operations with EIO: read, write, write-zeroes, discard, flush. It
+        does so once ``after`` more writes have succeeded, from the next write on.
+        """
+        self._lead(id, self._failing(id, fails, after))
 
     def mend_disk(self, id: str) -> None:
         """Have the disk answer normally again."""
         self._lead(id, id)
         self.qmp.call("blockdev-del", node_name=f"{id}-fails")
 
-    def _failing(self, id: str, fails: Sequence[str]) -> str:
+    def _failing(self, id: str, fails: Sequence[str], after: int) -> str:
         """Add a node in front of the disk's, on which these operations fail; return its name."""
-        rules = [{"event": "none", "iotype": kind, "errno": errno.EIO} for kind in fails]
+        # The state counts: it is 1 at first, and the number of writes plus 1 later. A rule that has begun to
+        # apply goes on.
+        writes = ("pwritev", "pwritev_zero") if after else ("none",)
+        counted = {"state": after + 1} if after else {}
+        rules = [
+            {"event": event, "iotype": kind, "errno": errno.EIO} | counted
+            for event in writes
+            for kind in fails
+        ]
+        states = [
+            {"event": event, "state": number, "new_state": number + 1}
+            for event in writes
+            for number in range(1, after + 1)
+        ]
         name = f"{id}-fails"
-        self.qmp.call("blockdev-add", driver="blkdebug", node_name=name, image=id, inject_error=rules)
+        self.qmp.call(
+            "blockdev-add",
+            driver="blkdebug",
+            node_name=name,
+            image=id,
+            inject_error=rules,
+            set_state=states,
+        )
         return name
+
+    def writes(self, id: str) -> tuple[int, int]:
+        """Return how many writes a disk has answered since QEMU's start, and how many of these with an
+        error.
+        """
+        for device in self.qmp.call("query-blockstats"):
+            if f"/{id}-dev/" in f"{device.get('qdev', '')}/":
+                stats = device["stats"]
+                done, failed = stats["wr_operations"], stats["failed_wr_operations"]
+                return done + failed, failed
+        raise RigError(f"no disk {id}")
 
     def _lead(self, id: str, node: str) -> None:
         self.qmp.call("qom-set", path=f"/machine/peripheral/{id}-dev", property="drive", value=node)

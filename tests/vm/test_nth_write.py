@@ -39,8 +39,8 @@ AGAIN, LOOK = f"systemctl restart {STAGES}", "udevadm trigger --settle"
 SPACES = {trouble.name: trouble for trouble in TROUBLES if trouble.place}
 #: Those of a filesystem in memory that is put over a part of the root, and is not there at the next boot.
 VOLATILE = {name for name, trouble in SPACES.items() if trouble.before != "true"}
-#: Commands that print what is in use of what each of them takes away: blocks of 4 KiB, or inodes. The journal
-#: is left out: it takes thousands of blocks at a time, and does without.
+#: Commands that print what is in use of what each of them takes away: blocks of 4 KiB, or inodes. The
+#: journal is left out: it takes thousands of blocks at a time, and does without.
 USED = {
     "full disk": "du -xcs -B4k --exclude=/var/log /etc /home /root /srv /var | tail -1 | cut -f1",
     "no inodes": "df --output=iused / | tail -1",

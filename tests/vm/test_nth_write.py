@@ -23,11 +23,13 @@ import pytest
 
 from tests.vm import sample
 from tests.vm.campaign import Rounds, dice
+from tests.vm.conftest import Rig
 from tests.vm.delivered import STAGES, delivered
 from tests.vm.outcome import ends_right, is_named, is_set_up, no_defect, nothing_left
 from tests.vm.plugging import Plugged
 from tests.vm.rig import MIB, Disk, Machine, State, make_disk, put
 from tests.vm.rig.qemu import ROOT_ID
+from tests.vm.rig.slots import Slot
 from tests.vm.trouble import TROUBLES, WRITES, Trouble
 
 #: Bytes of which no program makes anything, on a disk of its own, and a file of the data disk.
@@ -158,21 +160,22 @@ def _failing(fault: Fault | None, id: str) -> dict[str, Any]:
 
 @pytest.mark.long
 def test_from_any_write_on_what_fails_is_named_and_nothing_is_lost(
-    platform: State, tmp_path: Path, rounds: Rounds
+    machine: Rig, platform: State, tmp_path: Path, rounds: Rounds
 ) -> None:
     chance = dice("nth write")
     usual: dict[Phase, dict[str, int]] = {}
     reached = 0
+    (slot,) = machine.slots(1)
     for number in rounds(1, 200):
         phase = chance.choice(list(Phase))
         if phase not in usual:
-            usual[phase] = _measured(platform, tmp_path / phase.name, phase)
+            usual[phase] = _measured(platform, tmp_path / phase.name, phase, slot.lend())
             print(f"{phase}: {usual[phase]}")
         where = chance.choice([where for where, most in usual[phase].items() if most])
         boots = where == ROOT_ID or (where not in VOLATILE and chance.random() < 0.5)
         fault = Fault(where, chance.randrange(usual[phase][where]), boots)
         print(f"round {number}: {phase}, {fault} of {usual[phase][where]}")
-        with platform.clone(f"nth-write-{number}") as vm:
+        with platform.clone(f"nth-write-{number}", slot=slot.lend()) as vm:
             work = Work(vm, tmp_path / f"{number}")
             work.prepare(phase, fault)
             begun = vm.output("date +%s")
@@ -191,9 +194,9 @@ def test_from_any_write_on_what_fails_is_named_and_nothing_is_lost(
     print(f"a disk's fault was reached in {reached} rounds")
 
 
-def _measured(platform: State, folder: Path, phase: Phase) -> dict[str, int]:
+def _measured(platform: State, folder: Path, phase: Phase, slot: Slot) -> dict[str, int]:
     """Do the work without a fault. Return what it takes of each place: writes, or blocks or inodes."""
-    with platform.clone(f"nth-write-{phase.name}") as vm:
+    with platform.clone(f"nth-write-{phase.name}", slot=slot) as vm:
         work = Work(vm, folder)
         work.prepare(phase, None)
         there = [ROOT_ID, *([work.data.label] if phase is Phase.GROW else [])]

@@ -23,12 +23,12 @@ LEFT = (
 SOON = 60
 
 
-def is_named(vm: Machine, words: str, begun: str, *, unless: str = "false") -> None:
+def is_named(vm: Machine, words: str, begun: str, *, unless: str = "false", also: str = "") -> None:
     """Check that what failed since then (Unix time) is reported with the system's error text (a pattern),
-    ``unless`` that condition holds.
+    ``unless`` that condition holds. ``also`` is one more unit that may report it.
     """
     # With the output of the programs that it has started in transient units.
-    journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*"
+    journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*" + (f" -u {also}" if also else "")
     named = f"{{ {journal}; gandi-agent disks; }} 2>&1 | grep -qE '{words}'"
     vm.wait_until(f"{{ {unless}; }} || {named}", timeout=SOON, interval=1)
     said = vm.run("gandi-agent status", check=False)

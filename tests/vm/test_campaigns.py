@@ -40,19 +40,23 @@ def test_killed_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, 
 @pytest.mark.long
 def test_reset_at_any_moment_the_end_is_right(booted: Machine, tmp_path: Path, rounds: Rounds) -> None:
     """Each round costs a boot, as far as the stage that mounts; what follows it in a boot runs
-    beside the next round. So each has three disks: one is attached, one grown, one detached, each at its
+    beside the next round. So each has six disks: two are attached, two grown, two detached, each at its
     own moment before the reset. By a power cut: emulated, the same process boots slower each time.
     """
     booted.run(f"{NO_MEDIUM}; sync")
     chance = dice("resets")
-    disks = [Plugged(booted, tmp_path, label, bus=Bus.SCSI) for label in ("one", "two", "three")]
-    for ahead, disk in enumerate(disks):
-        for _ in range(ahead):
+    labels = ("one", "two", "three", "four", "five", "six")
+    disks = [Plugged(booted, tmp_path, label, bus=Bus.SCSI) for label in labels]
+    for step in range(2):
+        moved = [disk for number, disk in enumerate(disks) if number % 3 > step]
+        for disk in moved:
             disk.next()
+        for disk in moved:
             disk.is_right()
-    for number in rounds(4, 100):
+    for number in rounds(2, 100):
         moments = sorted((chance.uniform(0, WORK) for _ in disks), reverse=True)
-        for disk, moment, later in zip(chance.sample(disks, 3), moments, (*moments[1:], 0), strict=True):
+        order = chance.sample(disks, len(disks))
+        for disk, moment, later in zip(order, moments, (*moments[1:], 0), strict=True):
             print(f"round {number}: reset {moment:.2f} s after {disk.next()} of {disk.label}")
             time.sleep(moment - later)
         booted.cut_power()

@@ -92,15 +92,21 @@ def test_an_archive_on_a_gpt_disk_becomes_the_machine(machine: Rig, tmp_path: Pa
     _unpacks_by_force(vm, image.kernel, tmp_path)
 
 
-def test_an_archive_at_the_start_of_its_disk_becomes_the_machine(machine: Rig, tmp_path: Path) -> None:
-    """The root disk has a GPT with a backup header that is not at the end. The gateway is outside the
-    address's network (a /32): an on-link route, over which the gateway answers.
+def with_an_archive_at_the_start(folder: Path) -> tuple[Image, Disk]:
+    """Return an image with a GPT, of which the backup header is not at the end of a larger disk, and a swap
+    disk with the archive at offset 0. Its gateway is outside the address's network (a /32). This machine's
+    first boot is in test_report.py.
     """
     config = sample.changed()
     pna = config["vif"][0]["pna"][0]
     pna["pna_address"], pna["pbn"]["pbn_network"] = "198.51.100.10", "198.51.100.10/32"
-    disk = sample.swap_disk(tmp_path, config, script=sample.SHORT_SCRIPT, layout=sample.Layout.START)
-    vm = _boot(machine, build(_spec(Table.GPT)), disk)
+    disk = sample.swap_disk(folder, config, script=sample.SHORT_SCRIPT, layout=sample.Layout.START)
+    return build(_spec(Table.GPT)), disk
+
+
+def is_that_machine(vm: Machine, disk: Disk) -> None:
+    """Check its first boot: an on-link route, over which the gateway answers, and a table that is whole."""
+    vm.wait_until("grep -q ^run /root/order")
     _is_the_machine(vm)
     (route,) = vm.json("ip -j route show default")
     assert route["gateway"] == "203.0.113.254"

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from tests import drives
-from tests.vm import delivered, sample
+from tests.vm import delivered, sample, test_first_boot
 from tests.vm.conftest import Rig
-from tests.vm.rig import MIB, Disk, Image, Machine, make_filesystem
+from tests.vm.rig import MIB, Disk, Machine, make_filesystem
 from tests.vm.rig.channel import Pending
 from tests.vm.test_settled import NOTHING_NEW, at_rest, said
 
@@ -130,15 +130,18 @@ def is_of(disk: str, action: str) -> Callable[[dict[str, Any]], bool]:
 
 
 @pytest.mark.long
-def test_the_platform_receives_the_boot_and_the_devices(machine: Rig, image: Image, tmp_path: Path) -> None:
-    """Two boots; the rest in the running machine."""
-    disk = sample.swap_disk(tmp_path, script=sample.SHORT_SCRIPT)
+def test_the_platform_receives_the_boot_and_the_devices(machine: Rig, tmp_path: Path) -> None:
+    """Two boots; the rest in the running machine. The first one's archive is at the start of its disk, and
+    becomes the machine as each archive does.
+    """
+    image, disk = test_first_boot.with_an_archive_at_the_start(tmp_path)
     vm = machine.start(image, SPEC, disks=[disk])
     vm.run("modprobe vsock_loopback")
     vsock = vm.spawn(["python3", "-c", RECEIVER], timeout=400)
     host = Receiver(vm.port(PORT))
     _ready(host.until(is_boot, 300), vm)
     _ready_over_vsock(vsock)
+    test_first_boot.is_that_machine(vm, disk)
 
     _a_disk(vm, host, tmp_path, "one")
     _a_reader_that_stops(vm, host, tmp_path)
@@ -156,6 +159,7 @@ def test_the_platform_receives_the_boot_and_the_devices(machine: Rig, image: Ima
     host = Receiver(vm.port(PORT))
     (boot,) = host.until(is_boot, 300)
     assert NOTHING_NEW in said(vm)
+    assert vm.output("swapon --noheadings --show=NAME") == "/dev/vdb"
     assert boot["verdict"].startswith("ready: nothing was new at this boot"), boot
     _a_broken_document(vm, host, tmp_path)
     host.close()

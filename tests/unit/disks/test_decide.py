@@ -35,8 +35,9 @@ def test_a_mountpoint_is_not_looked_into(tmp_path: Path, monkeypatch: pytest.Mon
         touched.append(os.path.basename(path))
         return real(path)
 
-    monkeypatch.setattr(os, "lstat", lstat)
-    known = decide.gather(Host(tmp_path), System(), Settings(), {})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", lstat)
+        known = decide.gather(Host(tmp_path), System(), Settings(), {})
     assert known.places == {
         "/srv/empty": Place.EMPTY,
         "/srv/full": Place.FULL,

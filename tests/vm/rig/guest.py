@@ -39,7 +39,7 @@ class Guest(Running):
         """Return a command's output, decoded from JSON."""
         return json.loads(self.run(argv, timeout=timeout).stdout)
 
-    def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.1) -> Result:
+    def wait_until(self, condition: Argv, *, timeout: float = 60, interval: float = 0.5) -> Result:
         """Wait in the guest until a command succeeds; it is run every `interval` seconds, or less often when
         it takes long itself.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.vm import sample
 from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import GIB, MIB, Disk, Machine, make_disk, make_filesystem
 
@@ -174,15 +175,17 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     for name in ("one", "two", "three", "swap"):
         vm.remove_disk(name)
     vm.wait_until('! findmnt -rno TARGET | grep ^/srv/ && test -z "$(ls -A /srv)"')
-    for number, name in ((1001, "one"), (1002, "two")):
-        pid = vm.output(f"pgrep -fx 'sleep {number}'")
-        vm.wait_until(
-            f"(gandi-agent status || true) | grep -q 'while in use at /srv/{name}.*sleep ({pid})'",
-            interval=1,
-        )
-        vm.run(f"gandi-agent disks | grep -q 'gone .*/srv/{name} .*sleep ({pid})'")
-    vm.run("(gandi-agent status || true) | grep -q 'CRITICAL: removed while it was in use as swap'")
-    vm.run('test "$(gandi-agent disks --json | grep -c \'"state": "gone"\')" = 2')
+    used = {
+        name: vm.output(f"pgrep -fx 'sleep {number}'") for number, name in ((1001, "one"), (1002, "two"))
+    }
+    for name, pid in used.items():
+        vm.wait_until(f"grep -q 'while in use at /srv/{name}.*sleep ({pid})' {sample.STATUS}")
+    status, disks = vm.output("gandi-agent status || true"), vm.output("gandi-agent disks")
+    for name, pid in used.items():
+        assert re.search(rf"while in use at /srv/{name}.*sleep \({pid}\)", status), status
+        assert re.search(rf"gone .*/srv/{name} .*sleep \({pid}\)", disks), disks
+    assert "CRITICAL: removed while it was in use as swap" in status
+    assert [row["state"] for row in vm.json("gandi-agent disks --json")].count("gone") == 2
     vm.run("systemctl restart gandi-agent && udevadm settle")
     vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2", interval=1)
     assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [

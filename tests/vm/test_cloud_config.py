@@ -78,10 +78,12 @@ dpkg-deb --root-owner-group --build build repository/lab.deb; cd repository
 echo "SHA256: $(sha256sum lab.deb | cut -d' ' -f1)"; }} > Packages
 rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 """
+#: Without the authorities of Mozilla: update-ca-certificates takes an emulated guest ten seconds for them.
+_NO_AUTHORITIES = "sed -i 's/^[^#]/!&/' /etc/ca-certificates.conf && update-ca-certificates --fresh"
 SPEC = ImageSpec(
     debs=(newest_deb(),),
     extra=("python3-yaml", "systemd-timesyncd", "ca-certificates"),
-    commands=(sample.KEEPS_KEYS, _BUILD),
+    commands=(sample.KEEPS_KEYS, _BUILD, _NO_AUTHORITIES),
 )
 
 
@@ -110,7 +112,7 @@ def test_what_few_documents_say_happens(machine: Rig, tmp_path: Path) -> None:
     assert vm.output("grep -c '^LABEL=lab /mnt/lab ext4' /etc/fstab") == "1"
     assert vm.output("swapon --show=NAME --noheadings | grep /swapfile") == "/swapfile"
     assert "203.0.113.9" in vm.output("timedatectl show-timesync --property=SystemNTPServers")
-    assert vm.output("grep -c BEGIN /etc/ssl/certs/ca-certificates.crt") != "0"
+    assert vm.output("grep -c BEGIN /etc/ssl/certs/ca-certificates.crt") == "1"
     vm.run(
         "openssl verify /usr/local/share/ca-certificates/gandi-*.crt || test -e /etc/ssl/certs/gandi-*.pem"
     )
@@ -129,7 +131,8 @@ def test_what_few_documents_say_happens(machine: Rig, tmp_path: Path) -> None:
     assert "user-data, part 1: puppet" in told
 
     before = vm.output("lsblk -nro NAME,UUID,PARTUUID /dev/disk/by-id/virtio-data")
-    vm.reboot()
+    vm.run("sync")
+    vm.reset()
     assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; gandi-agent status")
     vm.wait_until("test $(grep -c boot /root/order) = 2")
     assert vm.read_file("/root/order").count(b"run") == 1

@@ -7,10 +7,8 @@ Stored as canonical JSON (sorted keys, no spaces): equal configurations are equa
 
 from __future__ import annotations
 
-import json
-
 from agent.config import nics
-from agent.lib.canonical_json import canonical, record
+from agent.lib.canonical_json import canonical, parsed, record
 from agent.lib.digest import sha256
 from agent.lib.records import asdict, dataclass, fields, replace
 
@@ -249,7 +247,7 @@ def dump(config: InstanceConfig) -> bytes:
 def load(data: bytes) -> InstanceConfig:
     """Return the configuration that ``dump`` wrote; errors as ``from_dict``."""
     try:
-        return from_dict(json.loads(data))
+        return from_dict(parsed(data))
     except RecursionError:
         raise ValueError("damaged document: nested too deeply") from None
 

@@ -18,10 +18,22 @@ if TYPE_CHECKING:
     One = TypeVar("One")
 
 
+def parsed(text: str | bytes) -> Any:
+    """Return the value of JSON in UTF-8. Raise ValueError or RecursionError for anything else, also for a
+    lone surrogate, which JSON can escape and nothing can write again.
+    """
+    text = text if isinstance(text, str) else text.decode()
+    found = json.loads(text)
+    text.encode()
+    if "\\ud" in text or "\\uD" in text:
+        canonical(found)
+    return found
+
+
 def parsed_object(text: str | bytes) -> dict[str, Any] | None:
     """Return a JSON object; None for what is damaged or something else."""
     try:
-        found = json.loads(text)
+        found = parsed(text)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

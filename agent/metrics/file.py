@@ -14,6 +14,7 @@ import time
 from agent import __version__
 from agent.disks.base.record import DiskState, Records, exclusive
 from agent.disks.decide import mounted_data_disks
+from agent.lib.canonical_json import parsed
 from agent.lib.errors import HostError
 from agent.lib.text import number
 from agent.metrics import exposition
@@ -91,7 +92,7 @@ def write(ctx: Context, counts: Counts) -> None:
 def _read(host: Host) -> Counts:
     """Return the counts so far; none if their file is missing or damaged."""
     try:
-        found = json.loads(host.read(COUNTS, limit=_LIMIT) or "{}")
+        found = parsed(host.read(COUNTS, limit=_LIMIT) or "{}")
         return Counts(
             {str(name): int(number) for name, number in found.get("events", {}).items()},
             int(found.get("growths", 0)),

@@ -6,10 +6,9 @@ readable by all users; the user data, which often holds some, is for root.
 
 from __future__ import annotations
 
-import json
 import os
 
-from agent.lib.canonical_json import canonical
+from agent.lib.canonical_json import canonical, parsed
 from agent.lib.errors import ConfigError, HostError
 from agent.state.store import USER_DATA
 
@@ -54,7 +53,7 @@ def _user_data(state: State) -> bytes | None:
 
 def _values(host: Host) -> dict[str, str]:
     try:
-        found = json.loads(host.read(FILE) or "{}")
-    except ValueError as error:
+        found = parsed(host.read(FILE) or "{}")
+    except (ValueError, RecursionError) as error:
         raise HostError(f"{FILE}: damaged", hint="run: systemctl restart gandi-bootstrap") from error
     return found if isinstance(found, dict) else {}

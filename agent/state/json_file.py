@@ -5,10 +5,9 @@ A missing file reads as None, a damaged one raises Damaged. What each file means
 
 from __future__ import annotations
 
-import json
 import re
 
-from agent.lib.canonical_json import canonical
+from agent.lib.canonical_json import canonical, parsed
 from agent.lib.digest import sha256
 from agent.lib.errors import HostError
 from agent.lib.text import is_text
@@ -49,7 +48,7 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        found = json.loads(data)
+        found = parsed(data)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
     if not isinstance(found, dict):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import pytest
 
-from agent.lib.canonical_json import record
+from agent.lib.canonical_json import parsed, parsed_object, record
 from agent.lib.records import asdict, dataclass
 
 
@@ -60,3 +60,26 @@ NUMBERS: tuple[object, ...] = (None, 1, [1], [[1]], [[1, 2, 3]], [[1, "2"]], [[T
 def test_what_is_no_such_record_is_an_error(damaged: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError, AttributeError)):
         record(Whole, damaged)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": "\\ud800"}',
+        b'{"a": "\\uDC80"}',
+        b'{"\\uDBFFx": 1}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": "\xff"}',
+        '{"a": "\udc80"}',
+        '{"a": 1}'.encode("utf-16"),
+    ],
+)
+def test_what_cannot_be_written_again_is_damaged(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"surrogate|decode"):
+        parsed(text)
+    assert parsed_object(text) is None
+
+
+def test_characters_that_json_escapes_in_pairs_are_text() -> None:
+    assert parsed_object(rb'["\uD83D\ude00"]') is None
+    assert parsed_object(rb'{"a": "\uD83D\ude00 \\ud800"}') == {"a": "\U0001f600 \\ud800"}

@@ -216,6 +216,6 @@ def scrypt_hash(plain: str, salt: str = "") -> str:
 def _stored_hashes(state: State) -> dict[str, str]:
     name = f"{state.folder()}/{_FILE}"
     found = parsed_object(state.host.read(name) or "{}")
-    if found is None or not all(isinstance(one, str) for one in found.values()):
+    if found is None or not all(isinstance(one, str) and one.isascii() for one in found.values()):
         raise HostError(f"{name}: damaged", hint="remove it to start afresh")
     return found

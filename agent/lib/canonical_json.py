@@ -18,22 +18,25 @@ if TYPE_CHECKING:
     One = TypeVar("One")
 
 
-def parsed(text: str | bytes) -> Any:
+def parsed(text: str | bytes, errors: str = "strict") -> Any:
     """Return the value of JSON in UTF-8. Raise ValueError or RecursionError for anything else, also for a
-    lone surrogate, which JSON can escape and nothing can write again.
+    lone surrogate, which JSON can escape and nothing can write again; with ``errors``, for one that this way
+    to encode does not take.
     """
-    text = text if isinstance(text, str) else text.decode()
+    text = text if isinstance(text, str) else text.decode("utf-8", errors)
     found = json.loads(text)
-    text.encode()
+    text.encode("utf-8", errors)
     if "\\ud" in text or "\\uD" in text:
-        canonical(found)
+        json.dumps(found, ensure_ascii=False).encode("utf-8", errors)
     return found
 
 
 def parsed_object(text: str | bytes) -> dict[str, Any] | None:
-    """Return a JSON object; None for what is damaged or something else."""
+    """Return a JSON object, in which names may have bytes that are not UTF-8 (surrogateescape); None for
+    what is damaged or something else.
+    """
     try:
-        found = parsed(text)
+        found = parsed(text, "surrogateescape")
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

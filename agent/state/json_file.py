@@ -5,9 +5,10 @@ A missing file reads as None, a damaged one raises Damaged. What each file means
 
 from __future__ import annotations
 
+import json
 import re
 
-from agent.lib.canonical_json import canonical, parsed
+from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
 from agent.lib.errors import HostError
 from agent.lib.text import is_text
@@ -48,7 +49,9 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        found = parsed(data)
+        found = json.loads(data.decode())
+        if b"\\u" in data:
+            canonical(found)  # raises for a lone surrogate, as ``canonical_json.parsed`` does
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{name}: damaged: {error}", hint="remove it to start afresh") from error
     if not isinstance(found, dict):

@@ -60,7 +60,7 @@ SMBIOS = replace(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def from_smbios(platform_image: Image) -> State:
     """A machine after its first boot, with strings of SMBIOS and no drive."""
     return saved(platform_image, "from smbios", _first_boot, SMBIOS)

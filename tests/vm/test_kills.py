@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from tests import drives
 from tests.vm import delivered
 from tests.vm.campaign import Rounds, dice
 from tests.vm.conftest import Rig
 from tests.vm.plugging import Plugged
 from tests.vm.rig import Machine, State
+
+pytestmark = pytest.mark.soak
 
 UNIT = "gandi-agent.service"
 # systemd delays each restart longer (RestartSteps=); ten kills in a row are not realistic.

@@ -161,7 +161,7 @@ def _failing(fault: Fault | None, id: str) -> dict[str, Any]:
     return {"fails": WRITES, "after": fault.after} if fault and fault.where == id else {}
 
 
-@pytest.mark.long
+@pytest.mark.soak
 def test_from_any_write_on_what_fails_is_named_and_nothing_is_lost(
     machine: Rig, platform: State, tmp_path: Path, rounds: Rounds
 ) -> None:

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.vm import oracle, seen
 from tests.vm.campaign import Rounds, dice
 from tests.vm.oracle import Oracle, Owner, Volume
@@ -275,6 +277,7 @@ class Operator:
         return Volume("ext4", found.strip(), label, SIZE)
 
 
+@pytest.mark.soak
 def test_random_actions_of_an_operator_end_as_the_model_says(
     booted: Machine, tmp_path: Path, rounds: Rounds
 ) -> None:

@@ -180,7 +180,7 @@ def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: st
     }
     for name, pid in used.items():
         vm.wait_until(f"grep -q 'while in use at /srv/{name}.*sleep ({pid})' {sample.STATUS}")
-    status, disks = vm.output("gandi-agent status || true"), vm.output("gandi-agent disks")
+    status, disks = vm.run("gandi-agent status", check=False).stdout, vm.output("gandi-agent disks")
     for name, pid in used.items():
         assert re.search(rf"while in use at /srv/{name}.*sleep \({pid}\)", status), status
         assert re.search(rf"gone .*/srv/{name} .*sleep \({pid}\)", disks), disks

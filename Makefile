@@ -21,8 +21,8 @@ SCRIPTS := .ci/run agent/image-configure agent/image-exec autofs/auto.gandi bin/
 # Where it is set, each start of the agent in a test compiles its modules: a third of what a start costs.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two machines at a time are what two cores carry, and what rig/slots.py allows; the third worker prepares the next one.
-GUESTS := $(PYTHON) -m pytest -q -n 3 --dist load --maxschedchunk 1
+# One machine more than there are cores is what rig/slots.py allows; the last worker prepares the next one.
+GUESTS := $(PYTHON) -m pytest -q -n $(shell expr $$(nproc) + 2) --dist load --maxschedchunk 1
 # Tests of tests/system that are left out, by their marks.
 NOT := soak
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))

@@ -14,6 +14,9 @@ from .command import RigError, environment
 from .qmp import Qmp
 
 START_SECONDS = 30
+# An eighth of an emulated machine's time is one load from QEMU's table of translated blocks, which is many
+# megabytes: malloc takes large pages for it.
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 class Process:
@@ -32,7 +35,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment(),
+                env=environment() | LARGE_PAGES,
             )
         try:
             self._wait_for(sockets / "channel")

@@ -11,7 +11,8 @@ from pathlib import Path
 from .command import RigError
 from .paths import LOCKS, locked, try_lock
 
-SLOTS = int(os.environ.get("GANDI_VM_SLOTS", "2"))
+# A machine waits for a quarter of its time: one more than there are cores keeps these busy.
+SLOTS = int(os.environ.get("GANDI_VM_SLOTS") or (os.cpu_count() or 1) + 1)
 WAIT = 900.0  # seconds
 
 

@@ -15,7 +15,7 @@ from tests import creation
 from tests.system.instances import SIZE, boots_by_a_bios, has_grub, is_left_alone, opened, probed, root_of
 from tests.vm.rig import MIB, ImageSpec, Table, newest_deb
 from tests.vm.rig.rootdisk import Extent, loop_device, write_disk
-from tests.vm.rig.tree import install_debs, merged
+from tests.vm.rig.tree import merged
 
 PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
 NATIVE = {"version": 1, "id": "1", "hostname": "vm1", "consoles": ["ttyS1"]}
@@ -25,8 +25,7 @@ NATIVE = {"version": 1, "id": "1", "hostname": "vm1", "consoles": ["ttyS1"]}
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree with the agent, GRUB and a kernel, as an archive and as disks with a table."""
     folder = tmp_path_factory.mktemp("images")
-    with merged(ImageSpec(extra=PACKAGES)) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(extra=PACKAGES, debs=(newest_deb(),))) as tree:
         subprocess.run(["chroot", tree, "systemctl", "-q", "enable", "systemd-networkd.service"], check=True)
         subprocess.run(["tar", "-C", tree, "-cf", folder / "tree.tar", "."], check=True)
         for table in (Table.GPT, Table.MSDOS, Table.NONE):
@@ -109,8 +108,7 @@ def test_an_instance_from_a_disk_has_what_its_table_has_room_for(node: Path, dis
 
 
 def test_an_image_without_grub_fails_the_creation(node: Path, disk: Path, tmp_path: Path) -> None:
-    with merged(ImageSpec()) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(debs=(newest_deb(),))) as tree:
         subprocess.run(["chroot", tree, "systemctl", "-q", "enable", "systemd-networkd.service"], check=True)
         (node / "images").unlink()
         (node / "images").mkdir()

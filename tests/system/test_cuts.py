@@ -42,7 +42,7 @@ from tests.system.disks import MIB, sh
 from tests.unit.reader.dialects.test_gandi import HASH, key
 from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import ImageSpec, newest_deb
-from tests.vm.rig.tree import chroot, install_debs, merged
+from tests.vm.rig.tree import chroot, merged
 
 #: Bytes of the filesystem, and of the swap disk after it.
 SPACE, SWAP = 48 * MIB, 4 * MIB
@@ -256,8 +256,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Path]:
     """A system with the package, as in a finished image."""
-    with merged(ImageSpec()) as made:
-        install_debs(made, (newest_deb(),))
+    with merged(ImageSpec(debs=(newest_deb(),))) as made:
         chroot(made, ["systemctl", "-q", "enable", "systemd-networkd.service"])
         yield made
 

@@ -18,7 +18,7 @@ import pytest
 from tests import creation
 from tests.system.instances import SIZE, is_left_alone, probed, root_of
 from tests.vm.rig import ImageSpec, Network, Table, newest_deb
-from tests.vm.rig.tree import install_debs, merged
+from tests.vm.rig.tree import merged
 
 USER, PASSWORD = "node-7", "s3cret!word"
 #: As a URL has it.
@@ -169,9 +169,8 @@ def test_a_release_by_a_proxy_with_a_password(node: Path, disk: Path) -> None:
 def test_an_image_gets_packages_and_its_locale(node: Path, disk: Path, *, with_agent: bool) -> None:
     """From the operator's mirror, although the image has no resolver and another mirror."""
     (node / "images").mkdir()
-    with merged(ImageSpec(network=Network.IFUPDOWN)) as tree:
-        if with_agent:
-            install_debs(tree, (newest_deb(),))
+    debs = (newest_deb(),) if with_agent else ()
+    with merged(ImageSpec(network=Network.IFUPDOWN, debs=debs)) as tree:
         (tree / "etc/apt/sources.list").write_text("deb http://mirror.example.net/debian trixie main\n")
         (tree / "etc/resolv.conf").unlink(missing_ok=True)
         (tree / "etc/resolv.conf").symlink_to("/run/resolv.conf")
@@ -228,8 +227,7 @@ def test_a_proxy_that_does_not_answer_fails_the_creation_without_its_password(
     node: Path, disk: Path
 ) -> None:
     (node / "images").mkdir()
-    with merged(ImageSpec(network=Network.IFUPDOWN)) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(network=Network.IFUPDOWN, debs=(newest_deb(),))) as tree:
         subprocess.run(["tar", "-C", tree, "-cf", node / "images/tree.tar", "."], check=True)
     with socket.socket() as closed:  # bound, and nothing listens
         closed.bind(("127.0.0.1", 0))

@@ -16,7 +16,7 @@ from tests.system import imagedisks
 from tests.system.disks import sh
 from tests.system.instances import boots_by_a_bios, has_grub, probed, wait_until
 from tests.vm.rig import MIB, ImageSpec, newest_deb
-from tests.vm.rig.tree import install_debs, merged
+from tests.vm.rig.tree import merged
 
 PACKAGES = ("grub-efi-amd64-bin", "grub-pc-bin", "grub2-common")
 DOCUMENT = {"version": 1, "id": "1", "hostname": "vm1", "consoles": ["ttyS1"]}
@@ -26,8 +26,7 @@ DOCUMENT = {"version": 1, "id": "1", "hostname": "vm1", "consoles": ["ttyS1"]}
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A system with the agent, GRUB and a kernel, as an archive."""
     archive = tmp_path_factory.mktemp("tree") / "tree.tar"
-    with merged(ImageSpec(extra=PACKAGES)) as at:
-        install_debs(at, (newest_deb(),))
+    with merged(ImageSpec(extra=PACKAGES, debs=(newest_deb(),))) as at:
         subprocess.run(["tar", "-C", at, "-cf", archive, "."], check=True)
     return archive
 

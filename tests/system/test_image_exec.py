@@ -27,7 +27,7 @@ from tests.system import hostile
 from tests.system.disks import LoopDisk
 from tests.vm.rig import ImageSpec, Network, newest_deb
 from tests.vm.rig.command import run
-from tests.vm.rig.tree import install_debs, merged
+from tests.vm.rig.tree import merged
 
 PROJECT = Path(__file__).parents[2]
 NAME = "gandi-test-node"
@@ -71,8 +71,7 @@ def image() -> Iterator[Path]:
     """A Debian tree with the package, in which ``true`` and ``useradd`` are hostile; the folders of this
     machine are mounted in it as for a chroot.
     """
-    with merged(ImageSpec(network=Network.IFUPDOWN)) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(network=Network.IFUPDOWN, debs=(newest_deb(),))) as tree:
         for program in ("usr/bin/true", "usr/sbin/useradd"):
             (tree / program).rename(tree / f"{program}.real")
             shutil.copy(hostile.__file__, tree / program)

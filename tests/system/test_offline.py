@@ -19,7 +19,7 @@ from agent.image import seed
 from tests import creation
 from tests.vm.rig import ImageSpec, Network, Table, newest_deb
 from tests.vm.rig.rootdisk import loop_device
-from tests.vm.rig.tree import chroot, install_debs, merged
+from tests.vm.rig.tree import chroot, merged
 
 HASH = "$6$saltsalt$" + "x" * 86
 KEY = creation.KEY
@@ -45,8 +45,7 @@ NATIVE: dict[str, object] = {
 @pytest.fixture(scope="module")
 def installed() -> Iterator[Path]:
     """A tree with the package installed and networkd enabled, as in a finished image."""
-    with merged(ImageSpec()) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(debs=(newest_deb(),))) as tree:
         chroot(tree, ["systemctl", "-q", "enable", "systemd-networkd.service"])
         (tree / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
         yield tree

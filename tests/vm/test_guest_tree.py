@@ -57,8 +57,7 @@ OF_TEXT = ["acceptance", "baking", "boundaries", "docs", "language", "licences",
 @pytest.fixture(scope="module")
 def tree() -> Iterator[Path]:
     """Debian 13 with the package installed, and its sources with pytest beside it."""
-    with merged(ImageSpec(extra=TOOLS)) as root:
-        install_debs(root, (newest_deb(),))
+    with merged(ImageSpec(extra=TOOLS, debs=(newest_deb(),))) as root:
         for name in SOURCES:
             source, target = PROJECT / name, root / INSIDE.lstrip("/") / name
             target.parent.mkdir(parents=True, exist_ok=True)

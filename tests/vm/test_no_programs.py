@@ -12,7 +12,7 @@ from tests.vm.conftest import Rig
 from tests.vm.rig import Image, ImageSpec, MachineSpec, newest_deb
 from tests.vm.rig.image import copy_kernel, settle
 from tests.vm.rig.rootdisk import write_disk
-from tests.vm.rig.tree import install_debs, merged
+from tests.vm.rig.tree import merged
 
 PASSWORD = "correct horse: battery"
 #: A rule that only visudo can judge: the first boot writes it.
@@ -46,7 +46,6 @@ def test_a_disk_of_which_nothing_was_run_boots_and_its_users_log_in(machine: Rig
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "me@home", "-f", key], check=True)
     spec = ImageSpec(debs=(newest_deb(),))
     with merged(spec) as tree:
-        install_debs(tree, spec.debs)
         settle(tree, spec)
         copy_kernel(tree, tmp_path, spec.root_fs)
         image = Image(tmp_path, write_disk(tree, spec, tmp_path / "root.img"))

@@ -30,7 +30,7 @@ from tests.vm.rig import (
 )
 from tests.vm.rig.image import copy_kernel, settle
 from tests.vm.rig.rootdisk import write_disk
-from tests.vm.rig.tree import chroot, install_debs, merged
+from tests.vm.rig.tree import chroot, merged
 
 #: One NIC on the wire where 203.0.113.254 answers; a root disk twice as large as the image.
 SPEC = MachineSpec(nics=(sample.PUBLIC_NIC,), root_size=sample.ROOT_SIZE)
@@ -78,7 +78,6 @@ def _is_complete(vm: Machine) -> None:
 def test_a_tree_configured_by_apply_boots_as_its_machine(machine: Rig, tmp_path: Path) -> None:
     spec = ImageSpec(debs=(newest_deb(),))
     with merged(spec) as tree:
-        install_debs(tree, spec.debs)
         settle(tree, spec)
         (tree / "root/document.json").write_text(json.dumps(DOCUMENT))
         chroot(tree, ["gandi-agent", "apply", "--root", "/", "--source", "/root/document.json"])

@@ -19,6 +19,7 @@ from . import guest_channel, quick
 from .command import RigError
 from .paths import (
     IMAGES,
+    KERNELS,
     PROJECT,
     STATES,
     UNFINISHED,
@@ -30,9 +31,10 @@ from .paths import (
 )
 from .rootdisk import write_disk
 from .spec import Architecture, ImageSpec, Network, Release, RootFs, digest
-from .tree import VERSION, chroot, install_debs, merged
+from .tree import VERSION, chroot, merged
 
 KEPT_IMAGES = 12
+KEPT_KERNELS = 6
 #: Seconds between `build` and the machine that holds the image: as long as a test may take.
 LATELY = 600
 
@@ -123,7 +125,6 @@ def build(spec: ImageSpec, say: Callable[[str], None] = lambda _: None) -> Image
 
 def _make(spec: ImageSpec, folder: Path) -> None:
     with merged(spec) as tree:
-        install_debs(tree, spec.debs)
         for line in spec.commands:
             chroot(tree, ["sh", "-ec", line])
         settle(tree, spec)
@@ -218,7 +219,24 @@ def copy_kernel(
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(_newest(tree / "boot", name), folder / name)
     if architecture in quick.ARCHITECTURES:
-        quick.make(folder / "vmlinuz", _newest(tree / "usr/lib/modules", ""), folder, root)
+        modules = _newest(tree / "usr/lib/modules", "")
+        made = _quick_files(folder / "vmlinuz", modules, root)
+        for name in (quick.KERNEL, quick.INITRD):
+            shutil.copy(made / name, folder / name)
+
+
+def _quick_files(kernel: Path, modules: Path, root: RootFs) -> Path:
+    """Return the cached folder of the rig's kernel and initrd: they are the same in each image."""
+    folder = KERNELS / digest(kernel, Path(quick.__file__), quick.SOURCE, root)
+    with locked(f"kernel-{folder.name}"):
+        if not folder.is_dir():
+            KERNELS.mkdir(parents=True, exist_ok=True)
+            new = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=KERNELS))
+            quick.make(kernel, modules, new, root)
+            new.rename(folder)
+        mark_used(folder)
+        discard(keep_newest(KERNELS, KEPT_KERNELS))
+    return folder
 
 
 def _newest(boot: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ CACHE = (PROJECT / ".cache").resolve() / "vm"
 LOGS = CACHE.with_name("vm-logs")
 
 TREES = CACHE / "trees"  # unpacked Debian trees and package layers on them
+KERNELS = CACHE / "kernels"  # what the quick boot of a kernel needs
 IMAGES = CACHE / "images"  # disk images with their kernel and initrd
 STATES = CACHE / "states"  # saved running machines
 RUNS = CACHE / "run"  # overlays and disks of machines that run now

@@ -1,7 +1,7 @@
-"""Debian trees: an unpacked base made once by mmdebstrap, layers of packages on it, and the .debs on top.
+"""Debian trees: an unpacked base made once by mmdebstrap, a layer of packages on it, one of .debs on top.
 
-The base and the package layers are cached below `.cache/vm/trees` and never change; the top is an overlay
-that is removed when the image has been made.
+They are cached below `.cache/vm/trees` and never change; what is mounted over them is an overlay that is
+removed when the image has been made.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ manual_add_modules nvme ahci xfs btrfs
 UNSAFE = ("-o", "Dpkg::Options::=--force-unsafe-io")
 APT = ("apt-get", "-q", "-y", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *UNSAFE)
 UPDATE = ("apt-get", "-q", "update", "-o", "Acquire::Languages=none")
-KEPT_TREES = 16
+KEPT_TREES = 32
 # Seconds for what downloads; programs of another architecture are emulated, and may share the host.
 NETWORK_WAIT, EMULATED_WAIT = 900, 3600
 
@@ -128,8 +128,22 @@ def _bootstrap(
     )
 
 
-def package_layer(spec: ImageSpec) -> list[Path]:
-    """Return the cached trees, topmost first, with the packages of `spec` (without its .debs)."""
+def layers(spec: ImageSpec) -> list[Path]:
+    """Return the cached trees, topmost first, with the packages and the .debs of `spec`."""
+    below = _package_layers(spec)
+    if not spec.debs:
+        return below
+    layer = TREES / f"debs-{digest(VERSION, below[0].name, spec.debs)}"
+    with locked(layer.name):
+        if not layer.is_dir():
+            with _scratch() as scratch, overlay(below, scratch) as tree:
+                install_debs(tree, spec.debs)
+                (scratch / "upper").rename(layer)
+        mark_used(layer)
+    return [layer, *below]
+
+
+def _package_layers(spec: ImageSpec) -> list[Path]:
     base = base_tree(spec.release, spec.architecture)
     wanted = (*NETWORK_PACKAGES[spec.network], *spec.extra)
     if not wanted and not spec.without:
@@ -233,9 +247,9 @@ def overlay(lower: list[Path], scratch: Path) -> Iterator[Path]:
 
 @contextmanager
 def merged(spec: ImageSpec) -> Iterator[Path]:
-    """Make a writable tree with the packages of `spec`; it is removed when the context ends."""
-    layers = package_layer(spec)
-    with _scratch() as scratch, overlay(layers, scratch) as tree:
+    """Make a writable tree with the packages and .debs of `spec`; it is removed when the context ends."""
+    lower = layers(spec)
+    with _scratch() as scratch, overlay(lower, scratch) as tree:
         yield tree
 
 

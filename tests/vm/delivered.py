@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.vm import sample
 from tests.vm.conftest import Rig
-from tests.vm.rig import Bus, Disk, Image, Machine
+from tests.vm.rig import Bus, Disk, Image, Machine, MachineSpec
 
 UUID = "83679162-1378-4288-a2d4-70e13ec132aa"
 SCRIPT = b"#!/bin/sh\necho user data >> /root/order\n"
@@ -102,10 +102,16 @@ def drive(path: Path, *, bus: Bus = Bus.CDROM, id: str = "drive") -> Disk:
     return Disk(path=path, id=id, bus=bus, read_only=True)
 
 
-def boot(machine: Rig, image: Image, *disks: Disk) -> Machine:
+#: Seconds; another architecture boots with Debian's own initrd, by an emulator that has more to do.
+BOOT_TIMEOUT = 300
+
+
+def boot(machine: Rig, image: Image, *disks: Disk, spec: MachineSpec = sample.SPEC) -> Machine:
     """Boot a machine with these drives; check that nothing failed."""
-    vm = machine.start(image, sample.SPEC, disks=disks)
-    assert vm.wait_booted() == "running", vm.output("systemctl --failed --no-legend; systemctl list-jobs")
+    vm = machine.start(image, spec, disks=disks)
+    assert vm.wait_booted(BOOT_TIMEOUT) == "running", vm.output(
+        "systemctl --failed --no-legend; systemctl list-jobs"
+    )
     return vm
 
 

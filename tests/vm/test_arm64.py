@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import checks, sample, test_settled
+from tests.vm import checks, delivered, sample, test_settled
 from tests.vm.conftest import Rig
 from tests.vm.plugging import BOUND, Done, Plugged
+from tests.vm.releases import ARM64
 from tests.vm.rig import Architecture, Firmware, ImageSpec, Machine, MachineSpec, build, newest_deb
 
-#: Seconds: with Debian's own initrd, and an image that is made by emulated programs.
-TIMEOUT, BOOT_TIMEOUT = 1800, 300
+#: Seconds: with an image that is made by emulated programs.
+TIMEOUT = 1800
 TABLES = "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tables/raw"
-#: The primes of an RSA key take an emulated machine a minute; the keys that come before ssh are made.
-SPEC = replace(sample.SPEC, cmdline=("systemd.mask=gandi-sshdkeygen-rsa.service",))
+SPEC = ARM64.spec
 
 
 def _first_boot(machine: Rig, folder: Path, spec: MachineSpec) -> Machine:
     image = build(ImageSpec(debs=(newest_deb(),), architecture=Architecture.ARM64))
     vm = machine.start(image, spec, disks=[sample.swap_disk(folder, script=sample.SHORT_SCRIPT)])
-    assert vm.wait_booted(BOOT_TIMEOUT) == "running", vm.output("systemctl --failed --no-legend")
+    assert vm.wait_booted(delivered.BOOT_TIMEOUT) == "running", vm.output("systemctl --failed --no-legend")
     return vm
 
 

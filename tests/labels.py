@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ROOM = {"ext4": 16, "vfat": 11, "btrfs": 255, "xfs": 12, "swap": 16}
 #: Bytes of the smallest filesystem that mkfs makes.
 SIZE = {"ext4": 4 << 20, "vfat": 2 << 20, "btrfs": 128 << 20, "xfs": 304 << 20, "swap": 1 << 20}
-#: ext4: s_volume_name of struct ext4_super_block, which begins at byte 1024.
-_EXT4 = 1024 + 120
+#: ext4: s_uuid and s_volume_name of struct ext4_super_block, which begins at byte 1024.
+_EXT4_UUID, _EXT4 = 1024 + 104, 1024 + 120
 #: btrfs: the first super block, its length, and where in it the label is; its checksum comes first.
 _BTRFS, _BTRFS_SIZE, _BTRFS_LABEL, _BTRFS_CSUM = 0x10000, 0x1000, 0x12B, 0x20
 #: xfs: sb_fname and sb_crc of struct xfs_dsb, which has a sector of its own.
@@ -48,6 +48,12 @@ def make(path: Path, fstype: str, label: bytes) -> Path:
     subprocess.run((*_MKFS[fstype], *number, str(path)), check=True, capture_output=True)
     put(path, fstype, label)
     return path
+
+
+def renew(path: Path) -> None:
+    """Give an ext4 that ``make`` made, or a copy of it, another UUID: for the agent it is another disk."""
+    with path.open("r+b", buffering=0) as file:
+        os.pwrite(file.fileno(), uuid.uuid4().bytes, _EXT4_UUID)
 
 
 def put(path: Path, fstype: str, label: bytes) -> None:

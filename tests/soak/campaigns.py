@@ -58,6 +58,14 @@ CAMPAIGNS = {
         "every bus, table and filesystem in one machine",
         (f"{_VM}/test_disk_matrix.py::test_each_kind_of_bus_table_and_filesystem",),
     ),
+    "burst": Campaign(
+        "64 disks in a burst with hostile labels: mounted, enlarged, removed while in use",
+        (f"{_VM}/test_disk_burst.py::test_disks_come_grow_and_go_at_once",),
+    ),
+    "crowd": Campaign(
+        "256 disks in a burst, come and go for an hour: memory flat, nothing left over, cost linear",
+        (f"{_VM}/test_disk_crowd.py",),
+    ),
     "releases": Campaign(
         "the core promises on each release of Debian; an upgrade to the next one",
         (

@@ -59,15 +59,10 @@ def descriptors(process: str) -> dict[str, int]:
     return Counter(re.sub(r":\[\d+\]$", "", os.readlink(f"{folder}/{name}")) for name in os.listdir(folder))
 
 
-def files() -> dict[str, int]:
-    """Return the files of the agent's state, but for those to lock, with their sizes in bytes."""
-    found = dict[str, int]()
-    for top in FOLDERS:
-        for folder, _, names in os.walk(top):
-            if folder != LOCKS:
-                paths = (f"{folder}/{name}" for name in names)
-                found |= {path: os.lstat(path).st_size for path in paths}
-    return found
+def files() -> list[str]:
+    """Return the files of the agent's state, but for those to lock."""
+    found = (f"{folder}/{name}" for top in FOLDERS for folder, _, names in os.walk(top) for name in names)
+    return sorted(name for name in found if not name.startswith(f"{LOCKS}/"))
 
 
 def spent(group: str) -> int:
@@ -82,7 +77,7 @@ def main() -> None:
         sys.exit(1)
     group = text(f"/proc/{process}/cgroup").strip().rpartition(":")[2]
     units = output("systemctl", "list-units", "--all", "--plain", "--no-legend").splitlines()
-    status, sizes = json.loads(text("/run/gandi/status.json")), files()
+    status = json.loads(text("/run/gandi/status.json"))
     found = {
         "process": process,
         "threads": len(os.listdir(f"/proc/{process}/task")),
@@ -92,8 +87,8 @@ def main() -> None:
         "mounts": [line.split()[1] for line in text("/proc/mounts").splitlines() if " /srv/" in line],
         "folders": sorted(os.listdir("/srv")),
         "units": sorted(line.split()[0] for line in units if OURS.match(line)),
-        "files": sorted(sizes),
-        "bytes": sum(sizes.values()),
+        "files": files(),
+        "remembered": len(json.loads(text("/var/lib/gandi/disks.json"))["disks"]),
         "locks": len(os.listdir(LOCKS)),
         "devices": sorted(status["devices"]),
         "cpu": {name: spent(name) for name in sys.argv[1:]},

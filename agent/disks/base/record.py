@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 from enum import StrEnum
+from functools import lru_cache
 
 from agent.disks.base.facts import Filesystem
 from agent.host import processes
@@ -184,7 +185,7 @@ class Records:
 
     def get(self, key: str) -> Record | None:
         """Return one record, or None if it is missing or damaged."""
-        return _parsed(parsed_object(self.host.read(_file(key)) or ""))
+        return _read(self.host.read(_file(key)) or "")
 
     def current(self, disk: Disk, device: Device) -> Record:
         """Return the record of the device's present attachment, or a fresh one."""
@@ -259,6 +260,14 @@ def exclusive(host: Host, what: str, patience: float) -> Iterator[None]:
                 hint="see: gandi-agent status",
             )
         yield
+
+
+@lru_cache(maxsize=512)
+def _read(text: str) -> Record | None:
+    """Return the record that a file has, or None if it is damaged. Cached: each decision reads the records
+    of all disks, and few of hundreds have changed since the last one.
+    """
+    return _parsed(parsed_object(text))
 
 
 def _parsed(facts: Any) -> Record | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.disks.base import diskseq
+from agent.disks.base import diskseq, record
 from agent.disks.base.locks import Locks
 from agent.disks.base.record import DiskState, Record, Records, renewed
 from agent.host import processes
 from agent.host.host import Host
+from agent.lib.canonical_json import parsed_object
 from agent.lib.records import replace
 from tests.unit.disks.facts import part, parted, whole
 from tests.unit.sysfs import Sysfs, virtio
@@ -54,6 +56,28 @@ def test_a_new_try_keeps_what_another_thread_recorded_meanwhile(records: Records
     records.put("vdb1", replace(tried, services=("db.service",)))
     records.try_again(snapshot, ["vdb1"])
     assert records.all() == snapshot == {"vdb1": replace(tried, checked=False, services=("db.service",))}
+
+
+def test_only_records_that_have_changed_are_decoded(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each decision reads the records of all disks: with 256 at once, decoding them was half its cost."""
+    decoded = list[str]()
+
+    def counted(text: str) -> dict[str, Any] | None:
+        decoded.append(json.loads(text)["label"])
+        return parsed_object(text)
+
+    monkeypatch.setattr(record, "parsed_object", counted)
+    made = {
+        name: Record(name, "7", "u", name, f"8:{number}") for number, name in enumerate(("only-a", "only-b"))
+    }
+    for name, known in made.items():
+        records.put(name, known)
+    assert records.all() == records.all() == made
+    records.put("only-a", replace(made["only-a"], checked=True))
+    assert records.all() == made | {"only-a": replace(made["only-a"], checked=True)}
+    assert decoded == ["only-a", "only-b", "only-a"]
 
 
 def test_a_device_number_is_reused_after_a_removal_in_use(records: Records) -> None:

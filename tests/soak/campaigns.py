@@ -88,7 +88,7 @@ CAMPAIGNS = {
     ),
     "beside": Campaign(
         "NoCloud seeds through cloud-init and through the agent make the same machine",
-        (f"{_VM}/test_beside_cloud_init.py",),
+        ("tests/system/test_beside_cloud_init.py",),
     ),
     "automounter": Campaign(
         "the automounter at a boot, and with the administrator's own file",

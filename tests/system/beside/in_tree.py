@@ -1,11 +1,10 @@
-"""Runs in the guest: make a machine of a seed in an overlay of the guest's own tree, by the agent or by
-cloud-init, and print what it has become as JSON. Arguments: the side, the seed's folder, paths to compare.
+"""Runs in namespaces of its own: make a machine of a seed in an overlay of Debian's tree, by the agent or by
+cloud-init, and print what it has become as JSON. Arguments: the side, the tree, a folder for the overlay,
+the seed's folder, paths to compare.
 """
 
-import grp
 import json
 import os
-import pwd
 import stat
 import subprocess
 import sys
@@ -13,33 +12,27 @@ from pathlib import Path
 
 #: The stages of a boot with cloud-init, without the one that runs the customer's programs.
 STAGES = (["init", "--local"], ["init"], ["modules", "--mode", "config"])
+MAC = "52:54:00:00:00:10"
+#: All of /dev: nothing there leads to this host's disks.
+DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 
 
-def main(side: str, seed: str, *look: str) -> None:
+def main(side: str, tree: str, base: str, seed: str, *look: str) -> None:
     """Configure the overlay and print it."""
-    base = Path("/run/beside")
-    base.mkdir(exist_ok=True)
-    sh("mount", "-t", "tmpfs", "tmpfs", base)
-    try:
-        root = base / "root"
-        for name in ("root", "upper", "work"):
-            (base / name).mkdir()
-        sh(
-            "mount",
-            "-t",
-            "overlay",
-            "overlay",
-            "-o",
-            f"lowerdir=/,upperdir={base}/upper,workdir={base}/work",
-            root,
-        )
-        for name in ("proc", "sys", "dev"):
-            sh("mount", "--rbind", f"/{name}", root / name)
-        sh("mount", "-t", "tmpfs", "tmpfs", root / "run")
-        said = agent(root, seed) if side == "agent" else cloud_init(root, seed)
-        print(json.dumps({"said": said, **became(root, look)}))
-    finally:
-        sh("umount", "-R", "-l", base)
+    root = Path(base, "root")
+    for name in ("root", "upper", "work"):
+        Path(base, name).mkdir(parents=True)
+    options = f"lowerdir={tree},upperdir={base}/upper,workdir={base}/work"
+    sh("mount", "-t", "overlay", "overlay", "-o", options, root)
+    # sysfs has the interfaces of the network namespace in which it is mounted.
+    sh("ip", "link", "add", "net0", "address", MAC, "type", "veth", "peer", "name", "other")
+    for kind, name in (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "run"), ("tmpfs", "dev")):
+        sh("mount", "-t", kind, kind, root / name)
+    for name in DEVICES:
+        (root / "dev" / name).touch()
+        sh("mount", "--bind", f"/dev/{name}", root / "dev" / name)
+    said = agent(root, seed) if side == "agent" else cloud_init(root, seed)
+    print(json.dumps({"said": said, **became(root, Path(tree), look)}))
 
 
 def sh(*argv: object) -> str:
@@ -73,18 +66,20 @@ def copy(seed: str, target: Path) -> None:
 
 
 def entered(root: Path, *argv: str) -> str:
-    """Return what a program within the tree prints. A UTS namespace lets the guest keep its name."""
-    argv = ("unshare", "--uts", "chroot", str(root), *argv)
+    """Return what a program within the tree prints."""
+    argv = ("chroot", str(root), *argv)
     done = subprocess.run(argv, text=True, capture_output=True, check=False, timeout=300)
     return done.stdout + done.stderr
 
 
-def became(root: Path, look: tuple[str, ...]) -> dict[str, object]:
-    """Return accounts, names, network files, and the files at the paths."""
+def became(root: Path, tree: Path, look: tuple[str, ...]) -> dict[str, object]:
+    """Return accounts, names, network files, and the files at the paths; of accounts and groups root and
+    those that the tree has not.
+    """
     shadow = dict(line.split(":", 1) for line in lines(root / "etc/shadow"))
     groups = {fields[0]: fields[3] for fields in (line.split(":") for line in lines(root / "etc/group"))}
-    before = {one.pw_name for one in pwd.getpwall()} - {"root"}
-    known = {one.gr_name for one in grp.getgrall()}
+    before = {line.split(":")[0] for line in lines(tree / "etc/passwd")} - {"root"}
+    known = {line.split(":")[0] for line in lines(tree / "etc/group")}
     accounts = {}
     for line in lines(root / "etc/passwd"):
         name, _, uid, gid, gecos, home, shell = line.split(":")

@@ -1,1 +1,0 @@
-"""The same NoCloud seeds through Debian's cloud-init and through the agent, in a guest."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from agent.host.host import Host
 from agent.systemd import boot_mounts
 
 DEBIAN = Path(__file__).parents[2] / "debian"
+UNITS = DEBIAN.parent / "units"
 TEMPLATE = "# as shipped\n"
 SETTINGS = "etc/default/gandi"
 
@@ -32,10 +35,16 @@ def play(tree: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def play_text(tree: Path, text: str, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The same with a script's text."""
+    """The same with a script's text. Debian's programs for such scripts know the tree from dpkg's
+    variables.
+    """
     script = re.sub(r"(?<![\w}/.])/(?=etc/|run/|var/|usr/share/)", f"{tree}/", text)
     return subprocess.run(
-        ["sh", "-c", script, name, *arguments], capture_output=True, text=True, check=False
+        ["sh", "-c", script, name, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DPKG_ROOT": str(tree), "DPKG_MAINTSCRIPT_PACKAGE": "gandi-agent"},
     )
 
 
@@ -44,6 +53,39 @@ def content(place: Path) -> object:
     if place.is_dir():
         return sorted(entry.name for entry in place.iterdir())
     return place.read_text() if place.exists() else None
+
+
+ENABLED = sorted(unit.name for unit in UNITS.iterdir() if "\n[Install]\n" in unit.read_text())
+
+
+def _links(tree: Path) -> list[str]:
+    """Return the units that are enabled in the tree."""
+    return sorted({link.name for link in (tree / "etc/systemd/system").glob("*.wants/*")})
+
+
+def test_units_are_enabled_once_and_those_that_were_disabled_stay_so(tree: Path) -> None:
+    """By Debian's deb-systemd-helper, which keeps what it enabled in the tree."""
+    shutil.copytree(UNITS, tree / "usr/lib/systemd/system")
+    assert play(tree, "postinst", "configure").returncode == 0
+    assert _links(tree) == ENABLED
+    others = [name for name in ENABLED if name != "gandi-watch.service"]
+    wants = tree / "etc/systemd/system/multi-user.target.wants"
+    (wants / "gandi-watch.service").unlink()
+    for action in (("configure", "0.1.0"), ("abort-upgrade", "9.0.0")):
+        assert play(tree, "postinst", *action).returncode == 0
+        assert _links(tree) == others
+
+    # Of another target in the next version: what is enabled gets its link, what is disabled none.
+    for name in ("gandi-watch.service", "gandi-check.service"):
+        unit = tree / "usr/lib/systemd/system" / name
+        unit.write_text(unit.read_text().replace("WantedBy=multi-user", "WantedBy=basic"))
+    assert play(tree, "postinst", "configure", "0.1.0").returncode == 0
+    assert _links(tree) == others
+    assert (tree / "etc/systemd/system/basic.target.wants/gandi-check.service").is_symlink()
+
+    assert play(tree, "postrm", "purge").returncode == 0
+    assert _links(tree) == []
+    assert not list((tree / "var/lib/systemd").rglob("*.dsh-also"))
 
 
 def test_the_settings_are_made_once(tree: Path) -> None:

@@ -75,9 +75,12 @@ def test_one_unit_for_each_stage_and_each_is_in_the_package() -> None:
         found[1] for unit in STAGES if (found := re.search(r"gandi-stage (\w+)$", unit.read_text(), re.M))
     }
     assert asked == {unit.stem.removeprefix("gandi-") for unit in STAGES}
-    rules = (ROOT / "debian/rules").read_text()
     # What has no target of its own is pulled in by another unit of these.
-    assert all(unit.name in rules for unit in UNITS if "[Install]" in unit.read_text())
+    for script in ("postinst", "postrm"):
+        text = (ROOT / "debian" / script).read_text()
+        assert all(
+            unit.name in text for unit in (ROOT / "units").iterdir() if "\n[Install]\n" in unit.read_text()
+        )
 
 
 def test_no_file_of_the_package_is_a_conffile() -> None:

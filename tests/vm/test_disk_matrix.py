@@ -29,21 +29,24 @@ def _come_grow_go_and_come_again(vm: Machine, layouts: list[Layout], tmp_path: P
     for disk in disks.values():
         vm.add_disk(disk)
     _all_mounted(vm, layouts)
+    in_force = _mounts(vm, "TARGET,OPTIONS")
     for layout in layouts:
-        options = set(vm.output(f"findmnt -no OPTIONS /srv/{layout.name}").split(","))
         wanted = {"rw", "nosuid", "nodev", "noatime"}
-        assert wanted | ({"dmask=0022", "fmask=0133"} if layout.fs == "vfat" else set()) <= options
-        vm.run(f"echo {layout.name} > /srv/{layout.name}/mine && sync -f /srv/{layout.name}")
+        wanted |= {"dmask=0022", "fmask=0133"} if layout.fs == "vfat" else set()
+        assert wanted <= set(in_force[layout.name].split(","))
+    names = " ".join(layout.name for layout in layouts)
+    vm.run(f"for n in {names}; do echo $n > /srv/$n/mine && sync -f /srv/$n || exit; done")
 
     growing = [layout for layout in layouts if layout.grows]
-    ids = {layout: vm.output(f"findmnt -no ID /srv/{layout.name}") for layout in layouts}
+    ids = _mounts(vm, "TARGET,ID")
     for layout in growing:
         vm.resize_disk(layout.name, layout.larger)
-    for layout in growing:
-        enough = layout.larger * 0.85 // MIB
-        size = f"$(df --output=size -B1M /srv/{layout.name} | tail -1)"
-        vm.wait_until(f"test {size} -ge {enough:.0f}", timeout=120)
-    assert {layout: vm.output(f"findmnt -no ID /srv/{layout.name}") for layout in layouts} == ids
+    enough = [
+        f"test $(df --output=size -B1M /srv/{layout.name} | tail -1) -ge {layout.larger * 0.85 // MIB:.0f}"
+        for layout in growing
+    ]
+    vm.wait_until(" && ".join(enough), timeout=240)
+    assert _mounts(vm, "TARGET,ID") == ids
     for layout in growing:
         if layout.table is not Table.NONE:
             source = f"$(findmnt -no SOURCE /srv/{layout.name})"
@@ -58,16 +61,20 @@ def _come_grow_go_and_come_again(vm: Machine, layouts: list[Layout], tmp_path: P
     for layout in again:
         vm.add_disk(disks[layout])
     _all_mounted(vm, layouts)
-    for layout in layouts:
-        assert vm.output(f"cat /srv/{layout.name}/mine") == layout.name
+    assert vm.output(f"cd /srv; for n in {names}; do cat $n/mine; done").split() == names.split()
     assert vm.output("systemctl is-system-running") == "running"
     assert vm.output("gandi-agent status --format=short").endswith("nothing failed")
 
 
 def _all_mounted(vm: Machine, layouts: list[Layout]) -> None:
     vm.wait_until(f"test $(findmnt -rno TARGET | grep -c ^/srv/) = {len(layouts)}", timeout=120)
-    found = vm.output("findmnt -rno TARGET,FSTYPE | grep ^/srv/").splitlines()
-    assert sorted(found) == sorted(f"/srv/{layout.name} {layout.fs}" for layout in layouts)
+    assert _mounts(vm, "TARGET,FSTYPE") == {layout.name: layout.fs for layout in layouts}
+
+
+def _mounts(vm: Machine, columns: str) -> dict[str, str]:
+    """Return a column of findmnt(8) for each disk; the first is TARGET."""
+    lines = vm.output(f"findmnt -rno {columns} | grep ^/srv/").splitlines()
+    return {name.removeprefix("/srv/"): value for name, value in map(str.split, lines)}
 
 
 def _take_away(vm: Machine, layouts: list[Layout]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .channel import Argv, GuestError, Pending, Result
 from .command import RigError
+from .guest_restless import RESTING
 from .process import Running
 
 COMMAND_TIMEOUT = 60.0
@@ -48,6 +49,10 @@ class Guest(Running):
         """
         pending = self.channel.start(condition, timeout=timeout, op="wait", interval=interval)
         return pending.result().checked()
+
+    def rest(self, seconds: float) -> None:
+        """Let a guest rest for so many seconds of its clock, which skips them (MachineSpec.skips)."""
+        self.run(f"touch {RESTING}; sleep {seconds}; rm {RESTING}", timeout=seconds + COMMAND_TIMEOUT)
 
     def read_file(self, path: str) -> bytes:
         """Return a file's content. Raise GuestError when it cannot be read."""

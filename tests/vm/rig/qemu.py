@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from . import quick
+from . import quick, restless
 from .command import RigError
 from .guest_channel import PORT_NAME
 from .hardware import HARDWARE
@@ -38,6 +38,9 @@ VIRT, VIRT_CPU = "virt,gic-version=3", "cortex-a76"
 
 # An instruction is 2 to the third nanoseconds.
 COUNTED = ("-icount", "shift=3,sleep=on")
+# The same, and the clock is set forward to the next timer when the guest idles. Its HPET would have one each
+# two milliseconds, which Linux leaves running.
+SKIPPING = ("-icount", "shift=3,sleep=off", "-machine", "hpet=off")
 
 
 def arguments(
@@ -46,9 +49,12 @@ def arguments(
     """The argv of QEMU without disks: machine, CPUs, memory, buses, NICs, kernel, monitor, serial log,
     channel.
     """
-    accel, hardware = "tcg,thread=single" if spec.counted else accel, HARDWARE[image.architecture]
+    accel, hardware = (
+        "tcg,thread=single" if spec.counted or spec.skips else accel,
+        HARDWARE[image.architecture],
+    )
     argv = [hardware.program, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel]
-    argv += COUNTED if spec.counted else ()
+    argv += SKIPPING if spec.skips else COUNTED if spec.counted else ()
     if image.architecture is Architecture.ARM64:
         argv += virt_arguments(spec)
     else:
@@ -71,7 +77,7 @@ def arguments(
         argv += ["-device", f"vmgenid,guid={spec.generation}"]
     for nic in spec.nics:
         argv += nic_arguments(nic)
-    extra: tuple[str, ...] = ()
+    extra: tuple[str, ...] = restless.CMDLINE if spec.skips else ()
     if spec.shell:
         argv += [
             "-chardev",
@@ -79,7 +85,7 @@ def arguments(
             "-serial",
             "chardev:shell",
         ]
-        extra = (f"systemd.debug_shell={hardware.shell}",)
+        extra += (f"systemd.debug_shell={hardware.shell}",)
     if any(nic.tap for nic in spec.nics):
         # The tap ends with the process, and no other network is changed.
         argv = ["unshare", "--net", "--", *argv]

@@ -164,6 +164,8 @@ class MachineSpec:
     `generation` is the VM Generation ID, a UUID; the kernel reports another one when a state is resumed.
     `counted` makes the guest's clock count instructions, 8 ns each: what it says of CPU does not depend on
     the host. It idles for no time of the host's, so it is no clock for what waits for a disk.
+    `skips` makes it count as well, and skip the time in which the guest rests (`Machine.rest`): an hour of
+    idling takes seconds. The image has restless.FILES, and the guest one CPU.
     `firmware` boots the disk by itself, without the rig's kernel, initrd and command line.
     """
 
@@ -180,6 +182,7 @@ class MachineSpec:
     shell: bool = False
     debian_initrd: bool = False
     counted: bool = False
+    skips: bool = False
     firmware: Firmware | None = None
     smbios: tuple[str, ...] = ()
     fw_cfg: tuple[tuple[str, bytes], ...] = ()

@@ -28,7 +28,9 @@ MOUNTINFO = "/proc/self/mountinfo"
 _UNIT_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
 _IN_UNIT = r"^[ \t\r]*(What|Where)[ \t]*=[ \t]*(.*?)[ \t\r]*$"
 #: The mountpoints of the system's own disks.
-_SYSTEM = frozenset({"/", "/usr", "/boot"})
+SYSTEM = frozenset({"/", "/usr", "/boot"})
+#: A folder for each mounted btrfs, by UUID.
+_BTRFS = "/sys/fs/btrfs"
 _BY = {"by-uuid": "UUID", "by-label": "LABEL", "by-partuuid": "PARTUUID", "by-partlabel": "PARTLABEL"}
 
 #: Whether this process has reported a line of mountinfo in another format.
@@ -112,17 +114,24 @@ def _with_members(host: Host, mount: Mount) -> Mount:
 
 def btrfs_members(host: Host, name: str) -> tuple[str, ...]:
     """Return the kernel names of all devices of the mounted btrfs on device ``name``; none without one."""
-    for uuid in listed(host, "/sys/fs/btrfs"):
-        members = listed(host, f"/sys/fs/btrfs/{uuid}/devices")
-        if name in members:
-            return tuple(members)
-    return ()
+    uuid = btrfs_uuid(host, name)
+    return tuple(_listed_members(host, uuid)) if uuid else ()
+
+
+def btrfs_uuid(host: Host, name: str) -> str:
+    """Return the UUID of the mounted btrfs on device ``name``, which may have gone; "" without one."""
+    known = listed(host, _BTRFS)
+    return next((uuid for uuid in known if name in _listed_members(host, uuid)), "")
+
+
+def _listed_members(host: Host, uuid: str) -> list[str]:
+    return listed(host, f"{_BTRFS}/{uuid}/devices")
 
 
 def root_disks(host: Host, found: Iterable[Mount] | None = None) -> frozenset[str]:
     """Return the disks of the system itself, by ``found`` or the present mounts."""
     here = mounts(host) if found is None else found
-    numbers = {number for mount in here if mount.mountpoint in _SYSTEM for number in mount.devnos}
+    numbers = {number for mount in here if mount.mountpoint in SYSTEM for number in mount.devnos}
     names = (storage.name_of(host, number) for number in numbers)
     return frozenset(disk for name in names if name for disk in storage.underlying_disks(host, name))
 

@@ -6,6 +6,7 @@ of 512 bytes, whatever the device's own sector size (Documentation/ABI, block).
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -220,6 +221,17 @@ def read_at(host: Host, node: str, size: int, offset: int) -> bytes:
             return os.pread(descriptor, size, offset)
     except OSError as error:
         raise HostError(f"{node}: cannot be read: {error.strerror}") from error
+
+
+def is_claimed(host: Host, node: str) -> bool:
+    """Return whether a device is in exclusive use: by a mount, swap, the device mapper, ZFS, a hypervisor.
+    The test itself claims a free one for a moment.
+    """
+    try:
+        os.close(os.open(host.path(node), os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
 
 
 def current_size(host: Host, name: str) -> int:

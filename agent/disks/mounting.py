@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 
-from agent.block import mounts
+from agent.block import mounts, storage
 from agent.disks.base import filesystem
 from agent.disks.base.record import DiskState, Records, renewed
-from agent.disks.base.system import environment, unit_name
+from agent.disks.base.system import environment, mounts_at, unit_name
 from agent.disks.policy import FAT, identity
 from agent.host.sysfs import devnode
 from agent.lib.errors import HostError
@@ -19,7 +18,7 @@ from agent.report import Item, changed, failed, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Sequence
 
     from agent.block.storage import Device, Disk
     from agent.context import Context
@@ -62,7 +61,7 @@ def mount(
             # A mount that was given up may still come: the first error is the reason.
             with contextlib.suppress(HostError):
                 host.remove(mountpoint)
-        if _is_claimed(ctx, device):
+        if storage.is_claimed(host, device.node):
             yield skipped(device.name, "in exclusive use by another program")
             return
         raise
@@ -85,34 +84,28 @@ def record_existing_mount(ctx: Context, disk: Disk, device: Device, mountpoint: 
     _record(ctx, disk, device, mountpoint, made=_was_made(ctx, device.uuid))
 
 
-def clean_up(ctx: Context, system: System, name: str, record: Record) -> Iterator[Item]:
-    """Clean up after a device that has gone: its mount (PID 1 ends it too), its folder if the agent made it,
-    the record. Hooks get the former mountpoint. Raise HostError if it stays mounted.
+def clean_up(
+    ctx: Context, system: System, name: str, record: Record, places: Sequence[str]
+) -> Iterator[Item]:
+    """Clean up after a device that has gone: its dead mounts (PID 1 ends some too), the folder that the
+    agent made for it, the record. ``places`` are the mountpoints of the dead mounts; hooks get the first, or
+    the agent's former one. Raise HostError if one stays.
     """
+    from agent.disks.usage import dead_mounts, holders
     from agent.programs import hooks
 
-    node = devnode(name)
+    node, at = devnode(name), places[0] if places else record.mountpoint
     gone = environment(node, "remove")
-    yield from hooks.run(ctx, "pre-disk-detach", node, record.mountpoint, environment=gone)
-    if _is_still_mounted(ctx, node, record):
-        try:
-            system.unmount(ctx.host, record.mountpoint)
-        except HostError:
-            # PID 1 may have been faster: then the unit has gone with the mount.
-            if _is_still_mounted(ctx, node, record):
-                raise
-        if _is_still_mounted(ctx, node, record):
-            raise HostError(
-                f"{record.mountpoint}: still mounted from {name}, which has gone",
-                hint=f"run: umount -l {record.mountpoint}",
-            )
-    if record.made:
+    yield from hooks.run(ctx, "pre-disk-detach", node, at, environment=gone)
+    dead_mounts.end(ctx.host, system, name, record.devno)
+    if record.made and not mounts_at(ctx.host, record.mountpoint):
         ctx.host.remove(record.mountpoint)
         if _was_made(ctx, record.uuid):
             ctx.state.remember_disk(record.uuid, made=None)
     Records(ctx.host).put(name, None)
-    yield changed(name, f"gone, was mounted at {record.mountpoint}")
-    yield from hooks.run(ctx, "post-disk-detach", node, record.mountpoint, environment=gone)
+    was = f"gone, was mounted at {holders.summary(places)}" if places else _described(record)
+    yield changed(name, was)
+    yield from hooks.run(ctx, "post-disk-detach", node, at, environment=gone)
 
 
 def tidy(ctx: Context, present: Container[str]) -> Iterator[Item]:
@@ -152,12 +145,14 @@ def _mounted(ctx: Context, devno: str, mountpoint: str) -> mounts.Mount | None:
     return next((mount for mount in found if devno in mount.devnos), None)
 
 
-def _is_still_mounted(ctx: Context, node: str, record: Record) -> bool:
-    """Return whether a device that has gone is still mounted. A mount of btrfs has no device's number, and
-    its source leads to no device any more: so the source is compared.
-    """
-    here = (mount for mount in mounts.mounts(ctx.host) if mount.mountpoint == record.mountpoint)
-    return any(record.devno in mount.devnos or mount.source == node for mount in here)
+def _described(record: Record) -> str:
+    """Return what there was of a device that was mounted nowhere when it went."""
+    match record.state:
+        case DiskState.OFFERED:
+            return f"gone, was offered at {record.mountpoint}"
+        case DiskState.MOUNTING:
+            return f"gone before it was mounted at {record.mountpoint}"
+    return f"gone; its mount at {record.mountpoint} had ended"
 
 
 def _is_locked(ctx: Context, disk: Disk) -> bool:
@@ -167,17 +162,6 @@ def _is_locked(ctx: Context, disk: Disk) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-    return False
-
-
-def _is_claimed(ctx: Context, device: Device) -> bool:
-    """Return whether a program has opened the device O_EXCL, as ZFS, DRBD and a hypervisor do. Call this
-    only after a failed mount: the test itself claims the device for a moment.
-    """
-    try:
-        os.close(os.open(ctx.host.path(device.node), os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
-    except OSError as error:
-        return error.errno == errno.EBUSY
     return False
 
 

@@ -10,7 +10,7 @@ import re
 
 from agent.block import mounts
 from agent.disks import mounting
-from agent.disks.base.record import DiskState, Records, key_removed
+from agent.disks.base.record import DiskState, Record, Records, key_removed
 from agent.lib.records import replace
 from agent.report import changed, failed, guarded
 from agent.systemd.journal import Journal
@@ -19,9 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.block.mounts import Mount
     from agent.block.storage import Disk
     from agent.context import Context
-    from agent.disks.base.record import Record
     from agent.disks.base.system import System
     from agent.disks.usage.holders import Holder, Search
     from agent.report import Item
@@ -32,12 +32,12 @@ _DELETED = " (deleted)"
 
 
 def clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
-    """Clean up after devices of this disk that have gone or were replaced. ``disk`` is None if the disk has
-    gone; do not call this for one that could not be read.
+    """Clean up after devices of this disk that have gone or were replaced, also after mounts that the agent
+    did not make. ``disk`` is None if the disk has gone; do not call this for one that could not be read.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
     records = Records(ctx.host)
-    for device, known in records.of(name).items():
+    for device, known in (records.of(name) if disk else _known(ctx, name)).items():
         if disk is None or known.diskseq != disk.diskseq:
             yield from guarded(device, _clean_up(ctx, system, device, known))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
@@ -66,7 +66,7 @@ def report_users(ctx: Context, name: str) -> Iterator[Item]:
 
 def lost_swap(ctx: Context, name: str) -> list[str]:
     """Return the swap devices of a disk that are still in use and have gone."""
-    own, found = rf"/dev/({re.escape(name)}(?:p?[0-9]+)?)", []
+    own, found = rf"/dev/({_own(name)})", []
     for swap in mounts.swap_names(ctx.host):
         node = swap.removesuffix(_DELETED)
         if (of := re.fullmatch(own, node)) and (swap != node or not ctx.host.exists(node)):
@@ -76,29 +76,72 @@ def lost_swap(ctx: Context, name: str) -> list[str]:
 
 def in_use(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
     """Return the removed devices that are still in use, by key, with their users. Changes nothing."""
-    found = {key: (known, _holders(ctx, known).found) for key, known in Records(ctx.host).removed().items()}
+    left = Records(ctx.host).removed()
+    found = {key: (known, _holders(ctx, key, known).found) for key, known in left.items()}
     return {key: value for key, value in found.items() if value[1]}
 
 
 def _clean_up(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
-    from agent.disks.usage import holders
+    from agent.disks.usage import dead_mounts, holders
 
-    records = Records(ctx.host)
-    if known.state not in (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED):
+    host, records = ctx.host, Records(ctx.host)
+    if at := dead_mounts.surviving(host, system, device):
+        records.put(device, None)
+        yield changed(device, f"gone; the btrfs at {at} goes on with its other devices")
+        return
+    dead = dead_mounts.find(host, system, device, known.devno)
+    if not dead and known.state not in (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED):
         records.put(device, None)
         return
-    # Stored first: if this process is killed before the end, the next one can still report the users.
     key = key_removed(device, known)
-    records.put(key, replace(known, state=DiskState.REMOVED))
-    yield from mounting.clean_up(ctx, system, device, known)
-    if not holders.may_be_in_use(ctx.host, device, known.fstype, known.uuid):
+    left = records.get(key) or replace(known, state=DiskState.REMOVED)
+    left = _as_mounted(ctx, left, device, dead[0]) if dead else left
+    # Stored first: if this process is killed before the end, the next one can still report the users.
+    records.put(key, left)
+    places = tuple(dict.fromkeys(mount.mountpoint for mount in dead))
+    yield from mounting.clean_up(ctx, system, device, known, places)
+    if not holders.may_be_in_use(host, device, left.fstype, left.uuid):
         records.put(key, None)
+
+
+def _known(ctx: Context, disk: str) -> dict[str, Record]:
+    """Return the records of a disk that has gone, and a fresh one for each other device of it that is the
+    source of a mount.
+    """
+    known = Records(ctx.host).of(disk)
+    diskseq = next((record.diskseq for record in known.values()), "")
+    sources = (m.source.removeprefix("/dev/").replace("/", "!") for m in mounts.mounts(ctx.host))
+    others = {name for name in sources if re.fullmatch(_own(disk), name)} - set(known)
+    fresh = Record(disk, diskseq, "", "", "", state=DiskState.NEW)
+    return known | dict.fromkeys(sorted(others), fresh)
+
+
+def _as_mounted(ctx: Context, left: Record, device: str, mount: Mount) -> Record:
+    """Return the record of a removed device with what its dead mount shows: the administrator may have made
+    another filesystem on it, and mounted it elsewhere.
+    """
+    from agent.disks.usage import holders
+
+    is_btrfs = mount.fstype == "btrfs"
+    return replace(
+        left,
+        mountpoint=mount.mountpoint,
+        fstype=mount.fstype,
+        devno=mount.devno,
+        uuid=(is_btrfs and mounts.btrfs_uuid(ctx.host, device)) or left.uuid,
+        alias=holders.alias(ctx.host, mount.mountpoint, mount.fstype) or left.alias,
+    )
+
+
+def _own(disk: str) -> str:
+    """Return a pattern for the kernel names of a disk and its partitions."""
+    return rf"{re.escape(disk)}(?:p?[0-9]+)?"
 
 
 def _report_user(ctx: Context, key: str, known: Record) -> Iterator[Item]:
     from agent.disks.usage import holders
 
-    found, device = _holders(ctx, known, _PATIENCE).found, key.partition("@")[0]
+    found, device = _holders(ctx, key, known, _PATIENCE).found, key.partition("@")[0]
     alive = holders.is_in_sysfs(ctx.host, device, known.fstype, known.uuid)
     if not found and alive and not _reused(ctx, known):
         # The kernel's answer is certain; the search may have run out of time.
@@ -116,12 +159,16 @@ def _hint(found: tuple[Holder, ...]) -> str:
     return f"what they write is lost; end them: kill {pids}"
 
 
-def _holders(ctx: Context, known: Record, *seconds: float) -> Search:
+def _holders(ctx: Context, key: str, known: Record, *seconds: float) -> Search:
+    """Return the users. Where /sys/fs shows that there are none any more, nothing is searched: another
+    filesystem, in any namespace, may have got the number by then.
+    """
     from agent.disks.usage import holders
 
-    return (
-        holders.Search() if _reused(ctx, known) else holders.find_by_devno(ctx.host, known.devnos, *seconds)
-    )
+    device = key.partition("@")[0]
+    if _reused(ctx, known) or not holders.may_be_in_use(ctx.host, device, known.fstype, known.uuid):
+        return holders.Search()
+    return holders.find_by_devno(ctx.host, known.devnos, *seconds)
 
 
 def _reused(ctx: Context, known: Record) -> bool:

@@ -181,7 +181,28 @@ def system(*disks: LoopDisk) -> System:
             excluded="",
         )
 
-    return System(read, lambda _host: [disk.name for disk in disks], _mount, _unmount, _write, _release)
+    return System(
+        read,
+        lambda _host: [disk.name for disk in disks],
+        mount=_mount,
+        unmount=_unmount,
+        write=_write,
+        release=_release,
+    )
+
+
+def without(here: System, *gone: LoopDisk) -> System:
+    """Return the system after these disks have gone: the kernel removes no loop device that is mounted."""
+    names = {disk.name for disk in gone}
+
+    def read(host: Host, name: str) -> Disk | None:
+        return None if name in names else here.read(host, name)
+
+    def name_of(host: Host, devno: str) -> str:
+        name = here.name_of(host, devno)
+        return "" if storage.whole_disk(host, name) in names else name
+
+    return replace(here, read=read, name_of=name_of)
 
 
 def _asked(host: Host, device: Device) -> Device:

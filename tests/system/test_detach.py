@@ -21,7 +21,7 @@ from agent.host.host import Host
 from agent.lib.errors import Busy, ConfigError
 from agent.lib.records import replace
 from agent.report import Outcome
-from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system, unmount
+from tests.system.disks import MIB, MKFS, LoopDisk, context, sh, system, unmount, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -296,7 +296,7 @@ def test_who_sits_on_a_disk_that_was_taken_away_is_named_until_he_leaves(
     """The mount and the folder are gone; the process is found by device number, not by a path."""
     disk, ctx = make_disk(320 * MIB), context(tmp_path)
     at = mounted(disk, ctx, fs)
-    away = replace(system(disk), read=lambda _host, _name: None)
+    away = without(system(disk), disk)
     with sitting(how, at) as pid:
         items = list(handler.handle(ctx, disk.name, "remove", system=away))
         assert not at.exists()
@@ -314,7 +314,7 @@ def test_who_sits_on_a_disk_that_was_taken_away_is_named_until_he_leaves(
 def test_what_nobody_holds_leaves_nothing(make_disk: Callable[[int], LoopDisk], tmp_path: Path) -> None:
     disk, ctx = make_disk(SIZE), context(tmp_path)
     mounted(disk, ctx)
-    away = replace(system(disk), read=lambda _host, _name: None)
+    away = without(system(disk), disk)
     items = list(handler.handle(ctx, disk.name, "remove", system=away))
     assert [item.outcome for item in items] == [Outcome.CHANGED]
     assert Records(ctx.host).removed() == {}

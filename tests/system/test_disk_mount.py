@@ -22,11 +22,12 @@ from agent.lib.errors import HostError
 from agent.lib.records import replace
 from agent.report import Outcome
 from agent.state.store import State
-from tests.system.disks import MIB, LoopDisk, context, sh, system, unmount
+from tests.system.disks import MIB, LoopDisk, context, sh, system, unmount, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.disks.base.system import System
     from agent.report import Item
@@ -40,6 +41,17 @@ def ext4(disk: LoopDisk, *options: str) -> None:
 
 def look(ctx: Context, disk: LoopDisk, on: System | None = None) -> list[Item]:
     return list(handler.handle(ctx, disk.name, "change", system=on or system(disk)))
+
+
+def another(disk: LoopDisk) -> System:
+    """Return the system with another disk of the same name and number in the place of the last one."""
+    real = system(disk)
+
+    def read(host: Host, name: str) -> Disk | None:
+        found = real.read(host, name)
+        return replace(found, diskseq="another") if found else None
+
+    return replace(real, read=read)
 
 
 def mounted() -> dict[str, str]:
@@ -165,7 +177,7 @@ def test_a_disk_whose_mount_ends_by_itself_leaves_nothing(
         host.run(("umount", "--lazy", at))
         raise HostError("Unit srv-data.mount not loaded.")
 
-    gone = replace(system(disk), read=lambda _host, _name: None, unmount=lose)
+    gone = replace(without(system(disk), disk), unmount=lose)
     assert [item.outcome for item in look(ctx, disk, gone)] == [Outcome.CHANGED]
     assert os.listdir(tmp_path / "srv") == []
 
@@ -177,7 +189,7 @@ def test_a_disk_that_goes_leaves_nothing_and_may_come_back(
     ext4(disk, "-L", "data")
     look(ctx, disk)
     look(ctx, disk)  # a second look must not forget that the folder is ours
-    gone = replace(system(disk), read=lambda _host, _name: None)
+    gone = without(system(disk), disk)
     items = look(ctx, disk, gone)
     assert [item.outcome for item in items] == [Outcome.CHANGED]
     assert disk.name not in mounted()
@@ -213,7 +225,7 @@ def test_a_daemon_that_dies_while_it_mounts_leaves_no_folder_for_good(
     _dies(dies, ctx, disk, real)
     assert os.listdir(tmp_path / "srv") == ["data"]
     look(ctx, disk)
-    look(ctx, disk, replace(real, read=lambda _host, _name: None))
+    look(ctx, disk, without(real, disk))
     assert os.listdir(tmp_path / "srv") == []
 
 
@@ -227,7 +239,7 @@ def test_a_daemon_that_dies_while_it_mounts_and_a_disk_that_goes_before_the_next
     real = system(disk)
     _dies(dies, ctx, disk, real)
     assert Records(ctx.host).disks() == {disk.name}
-    items = look(ctx, disk, replace(real, read=lambda _host, _name: None))
+    items = look(ctx, disk, without(real, disk))
     assert [item.outcome for item in items] == [Outcome.CHANGED]
     assert disk.name not in mounted()
     assert os.listdir(tmp_path / "srv") == []
@@ -258,7 +270,7 @@ def test_a_folder_that_was_there_before_stays(make_disk: Callable[[int], LoopDis
         for name in made:
             (tmp_path / "srv" / name).mkdir()
         look(ctx, disk)
-        look(ctx, disk, replace(system(disk), read=lambda _host, _name: None))
+        look(ctx, disk, without(system(disk), disk))
         assert os.listdir(tmp_path / "srv") == made
 
 
@@ -268,13 +280,8 @@ def test_another_disk_in_the_place_of_the_last_one_is_not_taken_for_it(
     disk, ctx = make_disk(SIZE), context(tmp_path)
     ext4(disk, "-L", "data")
     look(ctx, disk)
-    real = system(disk)
-
-    def later(host: object, name: str) -> object:
-        found = real.read(ctx.host, name)
-        return replace(found, diskseq="another") if found else None
-
-    items = look(ctx, disk, replace(real, read=later))  # type: ignore[arg-type]  # only the sequence differs
+    again = replace(another(disk), name_of=without(system(disk), disk).name_of)
+    items = look(ctx, disk, again)
     assert items[0].detail.startswith("gone, was mounted at")
     assert mounted()[disk.name] == f"{tmp_path}/srv/data"
 

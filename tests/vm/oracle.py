@@ -110,7 +110,7 @@ class Oracle:
         self.examine(disk)
 
     def unplug(self, disk: Disk) -> None:
-        """No mount of it stays, and no mountpoint that the agent made."""
+        """No mount of it stays, the administrator's neither, and no mountpoint that the agent made."""
         self.gone |= {path for path in disk.mounts if path == disk.volume.at} - self.left
         disk.attached = False
         disk.mounts.clear()

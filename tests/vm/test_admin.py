@@ -159,35 +159,45 @@ def test_umount_mkfs_and_mount_elsewhere_are_never_interfered_with(
 
 @pytest.mark.parametrize("fs", ["ext4"])
 def test_disks_taken_from_under_somebody(booted: Machine, tmp_path: Path, fs: str) -> None:
-    """No mount and no mountpoint remain, processes that use the disk are named; lost swap is critical."""
+    """No mount and no mountpoint remain, processes that use the disk are named; lost swap is critical. The
+    mounts that the administrator made elsewhere end as the agent's own do.
+    """
     vm = booted
     for name in ("one", "two", "three"):
         attach(vm, tmp_path, name, fs)
     vm.add_disk(Disk(path=make_disk(tmp_path / "swap.img", GIB), id="swap"))
     vm.run("echo x > /srv/two/file")
+    node = vm.output("findmnt -no SOURCE /srv/three")
+    vm.run(
+        f"mkdir -p /mnt/mine /mnt/sub /srv/three/sub; umount {node} && mount {node} /mnt/mine && "
+        "mount --bind /mnt/mine/sub /mnt/sub"
+    )
     holders = [
         vm.spawn("cd /srv/one && exec sleep 1001", timeout=900),
         vm.spawn("exec sleep 1002 < /srv/two/file", timeout=900),
+        vm.spawn("cd /mnt/sub && exec sleep 1003", timeout=900),
     ]
-    vm.wait_until("pgrep -fx 'sleep 1001' && pgrep -fx 'sleep 1002'")
+    vm.wait_until("pgrep -fx 'sleep 1001' && pgrep -fx 'sleep 1002' && pgrep -fx 'sleep 1003'")
     blank = vm.output("lsblk -dnbo NAME,SIZE | awk '$2 == 1073741824 { print $1 }'")
     vm.run(f"mkswap /dev/{blank} && swapon /dev/{blank}")
     for name in ("one", "two", "three", "swap"):
         vm.remove_disk(name)
-    vm.wait_until('! findmnt -rno TARGET | grep ^/srv/ && test -z "$(ls -A /srv)"')
+    vm.wait_until('! findmnt -rno TARGET | grep -E "^/(srv|mnt)/" && test -z "$(ls -A /srv)"')
+    vm.wait_until("journalctl -b -t gandi-agent | grep -q 'gone, was mounted at /mnt/mine; /mnt/sub$'")
     used = {
-        name: vm.output(f"pgrep -fx 'sleep {number}'") for number, name in ((1001, "one"), (1002, "two"))
+        at: vm.output(f"pgrep -fx 'sleep {number}'")
+        for number, at in ((1001, "/srv/one"), (1002, "/srv/two"), (1003, "/mnt/mine"))
     }
-    for name, pid in used.items():
-        vm.wait_until(f"grep -q 'while in use at /srv/{name}.*sleep ({pid})' {sample.STATUS}")
+    for at, pid in used.items():
+        vm.wait_until(f"grep -q 'while in use at {at}: .*sleep ({pid})' {sample.STATUS}")
     status, disks = vm.run("gandi-agent status", check=False).stdout, vm.output("gandi-agent disks")
-    for name, pid in used.items():
-        assert re.search(rf"while in use at /srv/{name}.*sleep \({pid}\)", status), status
-        assert re.search(rf"gone .*/srv/{name} .*sleep \({pid}\)", disks), disks
+    for at, pid in used.items():
+        assert re.search(rf"while in use at {at}: .*sleep \({pid}\)", status), status
+        assert re.search(rf"gone .*{at} .*sleep \({pid}\)", disks), disks
     assert "CRITICAL: removed while it was in use as swap" in status
-    assert [row["state"] for row in vm.json("gandi-agent disks --json")].count("gone") == 2
+    assert [row["state"] for row in vm.json("gandi-agent disks --json")].count("gone") == 3
     vm.run("systemctl restart gandi-agent && udevadm settle")
-    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 2", interval=1)
+    vm.wait_until("test \"$( (gandi-agent status || true) | grep -c 'while in use at')\" = 3", interval=1)
     assert vm.output("gandi-agent resources | awk '{ print $1 }' | sort -u").split() == [
         "CPU",
         "KIND",

@@ -123,8 +123,7 @@ class Operator:
             yield self._attach
             return
         yield self._add_event
-        # A mount by hand stays, dead, when its disk goes: nobody says who ends it.
-        if not disk.swapping and set(disk.mounts) <= {disk.volume.at}:
+        if not disk.swapping:
             yield self._unplug
         if disk.size < MOST and not disk.swapping:
             yield self._resize

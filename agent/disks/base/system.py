@@ -84,13 +84,17 @@ def mount(host: Host, node: str, mountpoint: str, fstype: str, options: str) -> 
 def unmount(host: Host, mountpoint: str) -> None:
     """Stop the mount unit of a device that has gone, and with it the services that require it. Then end the
     mount in PID 1's mount namespace if it is still there, since it is in use. Raise HostError.
+
+    If several filesystems are mounted at this place, end the topmost mount only: PID 1 would end all.
     """
     if not host.allows(f"unmount {mountpoint}"):
         return
     from agent.systemd import libsystemd
 
-    with contextlib.suppress(HostError):  # PID 1 knows no unit of a longer name: the mount shows the result
-        libsystemd.stop(units.of_path(mountpoint, "mount"), timeout=_STOP_TIMEOUT)
+    if len({mount.devno for mount in mounts_at(host, mountpoint)}) < 2:
+        # PID 1 knows no unit of a longer name: the mount shows the result.
+        with contextlib.suppress(HostError):
+            libsystemd.stop(units.of_path(mountpoint, "mount"), timeout=_STOP_TIMEOUT)
     if is_mounted(host, mountpoint):
         # --no-canonicalize: stat(2) fails on the path of a dead device.
         command = ("umount", _NAMESPACE, "--lazy", "--no-canonicalize", "--", mountpoint)
@@ -98,8 +102,13 @@ def unmount(host: Host, mountpoint: str) -> None:
 
 
 def is_mounted(host: Host, mountpoint: str) -> bool:
-    """Return whether anything is mounted at a place."""
-    return any(mount.mountpoint == mountpoint for mount in mounts.mounts(host))
+    """Return whether a filesystem is mounted at a place."""
+    return bool(mounts_at(host, mountpoint))
+
+
+def mounts_at(host: Host, mountpoint: str) -> list[mounts.Mount]:
+    """Return the mounts at a place, the topmost last, without an automounter that mounts there on access."""
+    return [m for m in mounts.mounts(host) if m.mountpoint == mountpoint and m.fstype != "autofs"]
 
 
 def release(host: Host, mountpoint: str) -> None:
@@ -135,6 +144,7 @@ class System:
 
     read: Callable[[Host, str], Disk | None] = read
     names: Callable[[Host], list[str]] = storage.names
+    name_of: Callable[[Host, str], str] = storage.name_of
     mount: Callable[[Host, str, str, str, str], None] = mount
     unmount: Callable[[Host, str], None] = unmount
     write: Callable[..., None] = write

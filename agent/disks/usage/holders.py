@@ -153,7 +153,8 @@ def may_be_in_use(host: Host, name: str, fstype: str, uuid: str) -> bool:
 def is_in_sysfs(host: Host, name: str, fstype: str, uuid: str) -> bool:
     """Return whether /sys/fs shows the filesystem of this device."""
     kind = _IN_SYSFS.get(fstype, "")
-    return bool(kind) and host.exists(f"/sys/fs/{kind}/{uuid if kind == 'btrfs' else name}")
+    entry = uuid if kind == "btrfs" else name
+    return bool(kind and entry) and host.exists(f"/sys/fs/{kind}/{entry}")
 
 
 def _backing(host: Host, name: str) -> str:

@@ -81,7 +81,8 @@ def test_what_is_still_mounted_is_unmounted_before_its_folder_goes(
         host.write(mounts.MOUNTINFO, "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
 
     record = Record("vdg", "9", "", "data", number, "/srv/data", made=True)
-    done = list(mounting.clean_up(context(host), replace(SYSTEMD, unmount=unmount), "vdg", record))
+    system = replace(SYSTEMD, unmount=unmount)
+    done = list(mounting.clean_up(context(host), system, "vdg", record, ("/srv/data",)))
     assert [item.outcome for item in done] == [Outcome.CHANGED]
     assert unmounted == ["/srv/data"]
     assert not host.exists("/srv/data")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.block import mounts
 from agent.disks.base import system
 from agent.host.host import Completed, Host
 from agent.lib.errors import HostError
@@ -57,6 +58,25 @@ def test_a_mount_that_stays_is_ended_lazily(
         system.unmount(host, AT)
         assert fake_pid1.stopped.pop() == UNIT
         assert host.argvs == ([LAZY] if is_there else [])
+
+
+def test_of_two_filesystems_at_one_place_the_topmost_alone_is_ended(
+    tmp_path: Path, fake_pid1: FakePid1
+) -> None:
+    """PID 1 would end both. What its automounter has there is no filesystem."""
+    host = Asked(tmp_path)
+    top = f"42 1 254:16 / {AT} rw - ext4 /dev/vdb rw\n"
+    for below, is_asked in (
+        (f"41 1 254:32 / {AT} rw - ext4 /dev/vdc rw\n", False),
+        (f"41 1 254:16 / {AT} rw - ext4 /dev/vdb rw\n", True),
+        (f"41 1 0:40 / {AT} rw - autofs systemd-1 rw\n", True),
+    ):
+        host.write(mounts.MOUNTINFO, below + top)
+        system.unmount(host, AT)
+        assert fake_pid1.stopped == ([UNIT] if is_asked else [])
+        assert host.argvs == [LAZY]
+        fake_pid1.stopped.clear()
+        host.argvs.clear()
 
 
 def test_nor_does_pid_1_need_to_know_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

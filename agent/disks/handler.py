@@ -64,9 +64,7 @@ def handle_locked(
         disk = system.read(ctx.host, name) if scsi_rescan.gets_size(ctx, name) else disk
     records = Records(ctx.host)
     present = {(device.name, disk.diskseq) for device in disk.devices} if disk else set()
-    if disk is None or any(
-        (device, known.diskseq) not in present for device, known in records.of(name).items()
-    ):
+    if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
         from agent.disks import removed
 
         yield from attempt(ctx, name, partial(removed.clean_up, ctx, system, name, disk)).items

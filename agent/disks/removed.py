@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from agent.block import mounts
+from agent.config.settings import MountMode
 from agent.disks import mounting
 from agent.disks.base.record import DiskState, Record, Records, key_removed
 from agent.lib.records import replace
@@ -29,17 +30,24 @@ if TYPE_CHECKING:
 #: Seconds to search for users when no caller waits: it takes long while many disks are removed at once.
 _PATIENCE = 60.0
 _DELETED = " (deleted)"
+#: States of a device that the agent mounts, has mounted or has unmounted.
+_OURS = (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED, DiskState.RELEASED)
 
 
 def clean_up(ctx: Context, system: System, name: str, disk: Disk | None) -> Iterator[Item]:
-    """Clean up after devices of this disk that have gone or were replaced, also after mounts that the agent
-    did not make. ``disk`` is None if the disk has gone; do not call this for one that could not be read.
+    """Clean up after devices of this disk that have gone or were replaced; if the agent has mounted one of
+    them in this boot, also after mounts of the disk that it did not make. ``disk`` is None if the disk has
+    gone; do not call this for one that could not be read.
     """
     present = {device.name for device in disk.devices} if disk else set[str]()
     records = Records(ctx.host)
-    for device, known in (records.of(name) if disk else _known(ctx, name)).items():
+    left = records.of(name)
+    is_ours = _is_ours(ctx, left)
+    if is_ours and not disk:
+        left |= _mounted_besides(ctx, name, left)
+    for device, known in left.items():
         if disk is None or known.diskseq != disk.diskseq:
-            yield from guarded(device, _clean_up(ctx, system, device, known))
+            yield from guarded(device, _clean_up(ctx, system, device, known, is_ours=is_ours))
         elif device not in present and known.state not in (DiskState.NEW, DiskState.RELEASED):
             # The disk is the same: an administrator is changing its partition table.
             if known.made:
@@ -81,7 +89,8 @@ def in_use(ctx: Context) -> dict[str, tuple[Record, tuple[Holder, ...]]]:
     return {key: value for key, value in found.items() if value[1]}
 
 
-def _clean_up(ctx: Context, system: System, device: str, known: Record) -> Iterator[Item]:
+def _clean_up(ctx: Context, system: System, device: str, known: Record, *, is_ours: bool) -> Iterator[Item]:
+    """Clean up after one device; if it is not ours, after the agent's own mount only."""
     from agent.disks.usage import dead_mounts, holders
 
     host, records = ctx.host, Records(ctx.host)
@@ -90,6 +99,8 @@ def _clean_up(ctx: Context, system: System, device: str, known: Record) -> Itera
         yield changed(device, f"gone; the btrfs at {at} goes on with its other devices")
         return
     dead = dead_mounts.find(host, system, device, known.devno)
+    if not is_ours:
+        dead = [mount for mount in dead if mount.mountpoint == known.mountpoint]
     if not dead and known.state not in (DiskState.MOUNTING, DiskState.MOUNTED, DiskState.OFFERED):
         records.put(device, None)
         return
@@ -104,16 +115,21 @@ def _clean_up(ctx: Context, system: System, device: str, known: Record) -> Itera
         records.put(key, None)
 
 
-def _known(ctx: Context, disk: str) -> dict[str, Record]:
-    """Return the records of a disk that has gone, and a fresh one for each other device of it that is the
-    source of a mount.
+def _is_ours(ctx: Context, known: dict[str, Record]) -> bool:
+    """Return whether the agent has mounted a device of the disk. What is mounted of any other disk (not the
+    platform's, excluded by a setting, announced only) is its users'.
     """
-    known = Records(ctx.host).of(disk)
+    if not ctx.settings.allow_mount or ctx.settings.mount_mode is MountMode.OFF:
+        return False
+    return any(record.state in _OURS for record in known.values())
+
+
+def _mounted_besides(ctx: Context, disk: str, known: dict[str, Record]) -> dict[str, Record]:
+    """Return a fresh record for each other device of a disk that has gone that is the source of a mount."""
     diskseq = next((record.diskseq for record in known.values()), "")
     sources = (m.source.removeprefix("/dev/").replace("/", "!") for m in mounts.mounts(ctx.host))
     others = {name for name in sources if re.fullmatch(_own(disk), name)} - set(known)
-    fresh = Record(disk, diskseq, "", "", "", state=DiskState.NEW)
-    return known | dict.fromkeys(sorted(others), fresh)
+    return dict.fromkeys(sorted(others), Record(disk, diskseq, "", "", "", state=DiskState.NEW))
 
 
 def _as_mounted(ctx: Context, left: Record, device: str, mount: Mount) -> Record:

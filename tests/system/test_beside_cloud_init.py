@@ -21,7 +21,7 @@ from tests.system.beside import compare
 from tests.vm import sample
 from tests.vm.campaign import Rounds, dice
 from tests.vm.rig import ImageSpec, newest_deb
-from tests.vm.rig.tree import chroot, install_debs, merged
+from tests.vm.rig.tree import chroot, merged
 
 HERE = Path(__file__).parent / "beside"
 SEEDS: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "seeds.yaml").read_text())
@@ -42,8 +42,7 @@ SHORT = 8
 @pytest.fixture
 def tree() -> Iterator[Path]:
     """A tree with cloud-init and the package."""
-    with merged(ImageSpec(extra=("cloud-init",))) as tree:
-        install_debs(tree, (newest_deb(),))
+    with merged(ImageSpec(extra=("cloud-init",), debs=(newest_deb(),))) as tree:
         chroot(tree, ["systemctl", "enable", "systemd-networkd.service"])
         (tree / "etc/cloud/cloud.cfg.d/95_beside.cfg").write_text(CONFIG)
         yield tree

@@ -92,19 +92,42 @@ def test_every_mount_by_hand_ends_with_its_disk_and_its_users_are_named(
 def test_a_partition_that_the_agent_never_mounted(
     make_disk: Callable[[int], LoopDisk], own: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """It has no record: its name in the mount's source is known. A source that a user chose is not."""
+    """It has no record: its name in the mount's source is known. A source that a user chose is not. Of a
+    disk of which the agent has mounted nothing, no mount is ended.
+    """
     disk, other = make_disk(SIZE), make_disk(SIZE)
     ctx, mine, foreign, chosen = context(tmp_path), own("mine"), own("foreign"), own("chosen")
-    disk.table("label: gpt\nsize=40M\n")
-    sh("mkfs.ext4", "-q", f"/dev/{disk.part(1)}")
+    disk.table("label: gpt\nsize=30M\nsize=30M\n")
+    sh("mkfs.ext4", "-q", "-L", "data", f"/dev/{disk.part(2)}")
     sh("mkfs.ext4", "-q", other.node)
-    sh("mount", f"/dev/{disk.part(1)}", str(mine))
     sh("mount", other.node, str(foreign))
+    both = system(disk, other)
+    look(ctx, disk, both)
+    assert places(disk) == [f"{tmp_path}/srv/data"]
+    sh("mkfs.ext4", "-q", f"/dev/{disk.part(1)}")
+    sh("mount", f"/dev/{disk.part(1)}", str(mine))
     sh("mount", "-t", "tmpfs", disk.node, str(chosen))
-    items = look(ctx, disk, without(system(disk, other), disk))
-    assert [(item.name, item.detail) for item in items] == [(disk.part(1), f"gone, was mounted at {mine}")]
-    assert places(other) == [str(foreign)]
+    items = look(ctx, disk, without(both, disk))
+    assert sorted((item.name, item.detail) for item in items) == [
+        (disk.part(1), f"gone, was mounted at {mine}"),
+        (disk.part(2), f"gone, was mounted at {tmp_path}/srv/data"),
+    ]
     assert places(disk) == [str(chosen)]
+    assert look(ctx, other, without(both, disk, other)) == []
+    assert places(other) == [str(foreign)]
+
+
+@pytest.mark.parametrize("setting", ["CONFIG_MOUNT_MODE=off", "CONFIG_ALLOW_MOUNT=0"])
+def test_without_mounts_of_the_agent_s_none_is_ended(
+    setting: str, make_disk: Callable[[int], LoopDisk], own: Callable[[str], Path], tmp_path: Path
+) -> None:
+    disk, ctx, mine = make_disk(SIZE), context(tmp_path), own("mine")
+    taken_over(ctx, disk)
+    sh("mount", disk.node, str(mine))
+    ctx = context(tmp_path, f"{setting}\n")
+    look(ctx, disk, system(disk))
+    look(ctx, disk, without(system(disk), disk))
+    assert places(disk) == [str(mine)]
 
 
 @pytest.mark.parametrize("at", ["mine", "srv/data"])

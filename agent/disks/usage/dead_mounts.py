@@ -13,6 +13,8 @@ from agent.lib.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from agent.block.mounts import Mount
     from agent.disks.base.system import System
     from agent.host.host import Host
@@ -39,19 +41,23 @@ def surviving(host: Host, system: System, name: str) -> str:
     return ""
 
 
-def end(host: Host, system: System, name: str, devno: str) -> None:
-    """End the dead mounts of a device, the last one first; what another filesystem covers stays. Raise
-    HostError if one is left.
+def end(host: Host, system: System, name: str, devno: str, places: Container[str]) -> None:
+    """End the dead mounts of a device at these mountpoints, the last one first; what another filesystem
+    covers stays. Raise HostError if one is left.
     """
+
+    def still() -> list[Mount]:
+        return [mount for mount in find(host, system, name, devno) if mount.mountpoint in places]
+
     problem = None
-    for mount in reversed(find(host, system, name, devno)):
+    for mount in reversed(still()):
         if _is_topmost(host, mount):
             try:
                 system.unmount(host, mount.mountpoint)
             except HostError as error:
                 # PID 1 may have been faster: then the unit has gone with the mount.
                 problem = error
-    if left := find(host, system, name, devno):
+    if left := still():
         raise problem or _stays(host, name, left[-1])
 
 

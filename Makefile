@@ -63,11 +63,9 @@ check: setup began ## run in 5 minutes: linters, tests/unit, most of tests/syste
 began:
 	@rm -f $(TIMES)
 
-# What make test leaves out: arm64 and testing, and the tests of make soak ONLY="releases arm64". The table is written in
+# What make test leaves out: testing, and the tests of make soak ONLY="releases arm64". The table is written in
 # any case.
-test-all: test ## make test, arm64, and the core promises on each release of Debian, to README.md's table
-	@echo "guest: Debian's tree for arm64 in .cache, unless it is there"
-	@$(PYTHON) -m tests.vm.rig build --plain --architecture arm64 > /dev/null
+test-all: test ## make test, and the core promises on each release of Debian and on arm64, to README.md's table
 	@failed=; \
 	$(GUESTS) -m variant tests/vm || failed=1; \
 	$(GUESTS) -m soak tests/vm/test_releases.py tests/vm/test_arm64.py || failed=1; \

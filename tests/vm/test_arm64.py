@@ -44,7 +44,7 @@ def _is_the_machine(vm: Machine) -> None:
     assert (instance["id"], instance["dmi"]) == (vm.spec.uuid, vm.spec.uuid)
 
 
-@pytest.mark.variant
+@pytest.mark.long
 @pytest.mark.timeout(TIMEOUT)
 def test_with_a_device_tree_it_is_the_machine_and_takes_a_disk(machine: Rig, tmp_path: Path) -> None:
     """Its UUID is in QEMU's tables, which no firmware has read; the next boot is compared with them."""

@@ -35,8 +35,8 @@ def test_each_disk_stays_as_it_was(booted: Machine, tmp_path: Path) -> None:
     starts the new daemon.
     """
     vm = booted
-    users = prepare(vm, tmp_path)
-    vm.add_disk(_disk(tmp_path, BEGUN))
+    disks, users = prepare(vm, tmp_path)
+    vm.add_disk(begun := _disk(tmp_path, BEGUN))
     vm.wait_until("mountpoint -q /srv/begun")
     vm.run("umount /srv/begun && test -d /srv/begun")
     before = vm.output(MOUNTS)
@@ -62,10 +62,10 @@ def test_each_disk_stays_as_it_was(booted: Machine, tmp_path: Path) -> None:
     # Other events: all are enlarged, one is new.
     for label in (KEPT, GIVEN, UNMOUNTED, BEGUN):
         vm.resize_disk(label, 160 * MIB)
-    vm.add_disk(_disk(tmp_path, LATER))
-    for label in (KEPT, BEGUN):
-        vm.wait_until(f"test $(df --output=size -B1M /srv/{label} | tail -1) -gt 120")
-    vm.wait_until(f"mountpoint -q /srv/{LATER}")
+    vm.add_disk(later := _disk(tmp_path, LATER))
+    size = "$(df --output=size -B1M /srv/{} | tail -1) -gt 120"
+    grown = f"test {size.format(KEPT)} -a {size.format(BEGUN)}"
+    vm.wait_until(f"{grown} && mountpoint -q /srv/{LATER}")
     _is_kept(vm, before)
 
     # The last user of the removed disk ends, and the daemon is another one.
@@ -77,20 +77,22 @@ def test_each_disk_stays_as_it_was(booted: Machine, tmp_path: Path) -> None:
     assert vm.run("gandi-agent detach kept", check=False).rc == 1
 
     # Released disks come back as with any record: by name, and at the next boot.
-    vm.run("gandi-agent mount given && mountpoint -q /srv/given && ! mountpoint -q /srv/unmounted; sync")
-    vm.reboot()
+    vm.run("gandi-agent mount given && mountpoint -q /srv/given && ! mountpoint -q /srv/unmounted")
+    vm.cold_boot(disks=[*disks, begun, later])
     assert vm.wait_booted() == "running"
     mounted = {row["label"] for row in vm.json("gandi-agent disks --json") if row["state"] == "mounted"}
     assert mounted == {KEPT, GIVEN, UNMOUNTED, BEGUN, LATER}
 
 
-def prepare(vm: Machine, folder: Path) -> tuple[Pending, Pending]:
-    """Attach all disks but the last and do what their names say; return the users of two. The files in
-    records-0.1.0 come from a guest after this.
+def prepare(vm: Machine, folder: Path) -> tuple[list[Disk], tuple[Pending, Pending]]:
+    """Attach all disks but the last and do what their names say; return those that stay, and the users of
+    two. The files in records-0.1.0 come from a guest after this.
     """
-    for label in (KEPT, GIVEN, UNMOUNTED, REMOVED):
-        vm.add_disk(_disk(folder, label))
-        vm.wait_until(f"mountpoint -q /srv/{label}")
+    disks = [_disk(folder, label) for label in (KEPT, GIVEN, UNMOUNTED, REMOVED)]
+    for number, disk in enumerate(disks):
+        vm.add_disk(disk)
+        vm.wait_until(f"test -e /sys/block/vd{'bcde'[number]}")  # the next one has the next name
+    vm.wait_until("test $(grep -c ' /srv/' /proc/self/mountinfo) = 4")
     users = (
         vm.spawn("exec 7>/srv/kept/file; exec sleep 3601", timeout=3600),
         vm.spawn("cd /srv/removed && exec sleep 3602", timeout=3600),
@@ -98,8 +100,8 @@ def prepare(vm: Machine, folder: Path) -> tuple[Pending, Pending]:
     vm.wait_until("pgrep -fx 'sleep 3601' && pgrep -fx 'sleep 3602'")
     vm.run("gandi-agent detach given && umount /srv/unmounted")
     vm.remove_disk(REMOVED)
-    vm.wait_until("gandi-agent disks | grep \"'removed'.* gone \"", interval=1)
-    return users
+    vm.wait_until("ls /run/gandi/disks | grep -q @")  # its record
+    return disks[:-1], users
 
 
 def _disk(folder: Path, label: str) -> Disk:

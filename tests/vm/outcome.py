@@ -29,7 +29,7 @@ def is_named(vm: Machine, words: str, begun: str, *, unless: str = "false", also
     """
     # With the output of the programs that it has started in transient units.
     journal = f"journalctl -b -q -o cat --since=@{begun} -u gandi-*" + (f" -u {also}" if also else "")
-    named = f"{{ {journal}; gandi-agent disks; }} 2>&1 | grep -qE '{words}'"
+    named = f"{{ {journal} | grep -qE '{words}' || gandi-agent disks 2>&1 | grep -qE '{words}'; }}"
     vm.wait_until(f"{{ {unless}; }} || {named}", timeout=SOON, interval=1)
     said = vm.run("gandi-agent status", check=False)
     assert said.rc in (0, 1, 2), said.stderr

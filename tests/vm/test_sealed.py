@@ -77,7 +77,7 @@ def test_a_sealed_value_opens_on_its_machine_and_on_no_other(
     vm.write_file("/root/secrets", f"{PASSWORD}\n{TOKEN}\n", mode=0o600)
     for command in (
         "journalctl -b --no-pager -o export",
-        "systemctl show '*'",
+        "systemctl show 'gandi-*'",
         "gandi-agent status --json",
         "gandi-agent config show --json",
         "gandi-agent --debug plan",
@@ -94,7 +94,7 @@ def test_a_sealed_value_opens_on_its_machine_and_on_no_other(
 
     # The same document on another machine.
     key = vm.output(f"sha256sum {KEY}")
-    vm.power_off()
+    vm.cut_power()
     other = _machine(machine, platform, tmp_path)
     assert other.output(f"sha256sum {KEY}") != key
     status = _deliver(other, iso)

@@ -108,7 +108,7 @@ def test_a_signed_credential_makes_the_machine_and_other_keys_are_news(
     document = json.dumps({"version": 1, "id": sample.SPEC.uuid, "counter": 1, "hostname": "sg1"}).encode()
     passed = {"gandi.config": document, "gandi.config.sig": _signature(tmp_path / "key", document)}
     vm.run("sync")
-    vm.power_off()
+    vm.cut_power()
     strings = (
         f"io.systemd.credential.binary:{name}={base64.b64encode(content).decode()}"
         for name, content in passed.items()

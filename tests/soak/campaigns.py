@@ -55,9 +55,9 @@ CAMPAIGNS = {
         (f"{_VM}/test_operator.py::test_random_actions_of_an_operator_end_as_the_model_says",),
     ),
     "week": Campaign(
-        "a week, idle time skipped: 10,000 events of ours, 100,000 of others, hours of rest",
+        "a week, idle time skipped: 10,000 events of the agent's devices, 100,000 of others, hours of rest",
         (f"{_VM}/test_week.py",),
-        columns=("days", "events of ours", "of others", "starts", "lines", "files", "bytes", "daemon, KiB"),
+        columns=("days", "events", "of others", "starts", "lines", "files", "bytes", "daemon, KiB"),
     ),
     "matrix": Campaign(
         "every bus, table and filesystem in one machine",

@@ -1,4 +1,4 @@
-"""A week of a machine with events of ours and of others, in bursts with hours of rest in between.
+"""A week of a machine with events of the agent's devices and of others, in bursts with hours of rest.
 
 The clock of the guest counts instructions and is set forward to the next timer while the guest rests
 (MachineSpec.skips): the timers of the kernel, of PID 1 and of all programs run, in their order and each at
@@ -35,6 +35,8 @@ PAUSES = (0, 5, 55, 60, 65, 600)
 LINES_OF_START, LINES_OF_DEVICE = 8, 8
 #: Bytes by which the files may differ between two rests (times have more digits), and PID 1 grow.
 SLACK, SLACK_PID1 = 512, 2 << 20
+#: The running daemon's descriptors and threads at most, and its private memory in bytes.
+MOST_DESCRIPTORS, MOST_THREADS, MOST_MEMORY = 16, 4, 16 << 20
 #: Units that others may load in a week, of their timers.
 OTHER_UNITS = 12
 NIC = Nic(id="week", mac="52:54:00:00:00:77", backend="user,restrict=on,net=10.9.0.0/24")
@@ -98,13 +100,13 @@ class Week:
             self.make(words)
 
     def burst(self, count: int) -> tuple[int, int]:
-        """Make so many events of ours, with some of others and pauses between them. Return how often the
-        daemon was started by them at least and at most.
+        """Make so many events of the agent's devices, with some of others and pauses between them. Return
+        how often the daemon was started by them at least and at most.
         """
         least = most = 1
         acts: list[Callable[[], object]] = [self._nic_comes, self._nic_goes]
         acts += [self.disk.next for _ in Done]
-        left = count - len(acts)
+        left = count - len(acts) - 1
         while acts or left:
             if acts and (not left or self.chance.random() < 0.3):
                 acts.pop(0)()
@@ -124,7 +126,11 @@ class Week:
                 most += 1
                 least += pause > LATEST
         self.disk.is_right()
-        return least, most
+        # It runs at the end, also if the host was slow meanwhile.
+        self.make(self.ours[:1])
+        self.own += 1
+        self.vm.wait_until("systemctl is-active gandi-agent")
+        return least, most + 1
 
     def _nic_comes(self) -> None:
         self.vm.add_nic(NIC)
@@ -136,7 +142,7 @@ class Week:
 
 @pytest.fixture
 def vm(machine: Rig) -> Machine:
-    """A machine after its boot, whose clock skips the time in which it rests."""
+    """A machine after its boot, with a clock that skips the time in which it rests."""
     spec = ImageSpec(debs=(newest_deb(),), files=restless.FILES)
     booted = machine.start(build(spec), MachineSpec(skips=True))
     assert booted.wait_booted() == "running", booted.output("systemctl --failed --no-legend")
@@ -176,7 +182,7 @@ def test_a_week_of_bursts_and_rests_leaves_nothing_behind(
     vm.rest(LATEST)
     week.journal = weekly.Journal(vm)
     first = weekly.at_rest(vm)
-    daemon: list[weekly.Awake] = []
+    rows: list[str] = []
     for number in rounds(ROUNDS, ROUNDS):
         seqnum, own = week.number(), week.own
         week.storm(OTHERS)
@@ -184,7 +190,7 @@ def test_a_week_of_bursts_and_rests_leaves_nothing_behind(
 
         lines, devices = week.journal.lines, week.devices
         least, most = week.burst(OURS)
-        daemon.append(weekly.awake(vm))
+        daemon = weekly.awake(vm)
         week.foreign += week.number() - seqnum - (week.own - own)
         _, starts = week.journal.read()
         assert least <= starts <= most
@@ -198,10 +204,20 @@ def test_a_week_of_bursts_and_rests_leaves_nothing_behind(
         vm.rest(left if number == ROUNDS - 1 else max(60.0, mean * chance.uniform(0.2, 1.8)))
         stays_away(week)
         now = weekly.at_rest(vm)
-        print(f"round {number}: {week.row(now, daemon[-1])}, {now}", flush=True)
+        rows.append(week.row(now, daemon))
+        print(f"round {number}: {rows[-1]}, {daemon}, {now}", flush=True)
         nothing_grew(first, now)
+        assert daemon.descriptors <= MOST_DESCRIPTORS
+        assert daemon.threads <= MOST_THREADS
+        assert daemon.memory <= MOST_MEMORY
         assert vm.output("systemctl is-system-running") == "running"
+    for row in dict.fromkeys((rows[0], rows[-1])):
+        record_property("row", row)
     the_end(week)
+    if rounds.done == ROUNDS:
+        assert week.now() - week.began >= WEEK
+        assert week.own >= ROUNDS * OURS
+        assert week.foreign >= ROUNDS * OTHERS
 
 
 def the_end(week: Week) -> None:

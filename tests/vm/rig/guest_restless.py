@@ -1,4 +1,4 @@
-"""Keeps a guest whose clock skips idle time (MachineSpec.skips) from idling until it is to rest.
+"""Keeps a guest with a clock that skips idle time (MachineSpec.skips) from idling until it is to rest.
 
 While the guest idles, QEMU sets its clock forward to the next timer, also while the host reads a disk for it
 or a test decides what to do next: seconds of the guest's would pass for each read. So this program spins, at
@@ -26,9 +26,12 @@ def counters() -> list[int]:
     return [os.open(f"/sys/block/{name}/inflight", os.O_RDONLY) for name in names]
 
 
-def at_work(disks: list[int]) -> bool:
-    """Return whether a disk has a request in progress. OSError for one that has gone."""
-    return any(set(os.pread(disk, 64, 0).split()) != {IDLE} for disk in disks)
+def at_work(disk: int) -> bool:
+    """Return whether a disk has a request in progress: not one that has gone."""
+    try:
+        return set(os.pread(disk, 64, 0).split()) != {IDLE}
+    except OSError:
+        return False
 
 
 def rest() -> None:
@@ -37,7 +40,7 @@ def rest() -> None:
     try:
         while os.access(RESTING, os.F_OK):
             time.sleep(SLICE)
-            while at_work(disks):
+            while any(map(at_work, disks)):
                 pass
     finally:
         for disk in disks:

@@ -1,4 +1,4 @@
-"""What an image has in addition for a machine whose clock skips idle time (MachineSpec.skips)."""
+"""What an image has in addition for a machine with a clock that skips idle time (MachineSpec.skips)."""
 
 from __future__ import annotations
 

@@ -110,10 +110,17 @@ class Oracle:
         self.examine(disk)
 
     def unplug(self, disk: Disk) -> None:
-        """No mount of it stays, the administrator's neither, and no mountpoint that the agent made."""
+        """No mount of it stays, if ``ends_mounts``, and no mountpoint that the agent made."""
         self.gone |= {path for path in disk.mounts if path == disk.volume.at} - self.left
         disk.attached = False
         disk.mounts.clear()
+
+    def ends_mounts(self, disk: Disk) -> bool:
+        """Whether every mount of it ends when it goes. Those that the administrator made do only if the
+        agent has mounted it in this attachment, or released it, and may mount.
+        """
+        is_own = set(disk.mounts) <= {disk.volume.at}
+        return is_own or (self.settings.allow and disk.owner is not Owner.AGENT)
 
     def resize(self, disk: Disk, size: int) -> None:
         """Enlarge it."""

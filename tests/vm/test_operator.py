@@ -123,7 +123,7 @@ class Operator:
             yield self._attach
             return
         yield self._add_event
-        if not disk.swapping:
+        if not disk.swapping and self.model.ends_mounts(disk):
             yield self._unplug
         if disk.size < MOST and not disk.swapping:
             yield self._resize

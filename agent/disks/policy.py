@@ -177,13 +177,14 @@ def _claim(facts: Facts) -> str:
 
 
 def _duplicate(facts: Facts) -> str:
-    device = facts.device
+    # Once: a property is made of udev's at each access, and there may be hundreds of other filesystems.
+    devno, uuid, label = facts.device.devno, facts.device.uuid.lower(), facts.device.label
     for other in facts.machine.filesystems:
-        if other.devno == device.devno:
+        if other.devno == devno:
             continue
-        if device.uuid and device.uuid.lower() == other.uuid.lower():
+        if uuid and uuid == other.uuid.lower():
             return f"the same filesystem UUID as what is mounted at {other.mountpoint}"
-        if device.label and device.label == other.label and not other.ours:
+        if label and label == other.label and not other.ours:
             return f"the same label as what is mounted at {other.mountpoint}"
     return ""
 

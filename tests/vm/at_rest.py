@@ -13,8 +13,9 @@ import subprocess
 import sys
 from collections import Counter
 
-#: Units of the agent's, and of its mounts, as PID 1 names them; run-*: transient ones without a name.
-OURS = re.compile(r"(gandi-|srv-|run-).*")
+#: Units that the agent makes: of its mounts, of its writers, and transient ones without a name. Not those of
+#: the package, of which the daemon starts a timer when it is first idle.
+OURS, PACKAGED = re.compile(r"gandi-|srv-|run-"), "/usr/lib/systemd/system"
 FOLDERS = ("/run/gandi", "/var/lib/gandi")
 #: Of each kernel name that was ever a disk's, a file to lock.
 LOCKS = "/run/gandi/locks"
@@ -76,7 +77,8 @@ def main() -> None:
     if not is_at_rest(process):
         sys.exit(1)
     group = text(f"/proc/{process}/cgroup").strip().rpartition(":")[2]
-    units = output("systemctl", "list-units", "--all", "--plain", "--no-legend").splitlines()
+    listed = output("systemctl", "list-units", "--all", "--plain", "--no-legend").splitlines()
+    units = [line.split()[0] for line in listed]
     status = json.loads(text("/run/gandi/status.json"))
     found = {
         "process": process,
@@ -86,7 +88,7 @@ def main() -> None:
         "descriptors": descriptors(process),
         "mounts": [line.split()[1] for line in text("/proc/mounts").splitlines() if " /srv/" in line],
         "folders": sorted(os.listdir("/srv")),
-        "units": sorted(line.split()[0] for line in units if OURS.match(line)),
+        "units": sorted(unit for unit in units if OURS.match(unit) and unit not in os.listdir(PACKAGED)),
         "files": files(),
         "remembered": len(json.loads(text("/var/lib/gandi/disks.json"))["disks"]),
         "locks": len(os.listdir(LOCKS)),

@@ -14,7 +14,7 @@
     instances/<id>/renew/       an empty file for each thing still to be regenerated (regenerate.py)
     system/applied.json         as above, for items of the system that belong to no instance
     system/done/                as above, for programs that run once on a machine
-    disks.json                  filesystem UUID -> mountpoint and other facts
+    disks.json                  filesystem UUID -> mountpoint and other facts (remembered_disks.py)
     adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
     signed.json                 counter and digest of the last signed document (agent/sources/signed.py)
 
@@ -32,7 +32,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
 from agent.lib.text import number
 from agent.report import Item, changed, kept, unchanged
-from agent.state import adopted, json_file
+from agent.state import adopted, json_file, remembered_disks
 from agent.state.json_file import digest
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     Watch = Callable[[Compared, Callable[[], object]], None]
 
 FOLDER = json_file.FOLDER
-_INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
+_INSTANCE = f"{FOLDER}/instance.json"
 #: Name of the user data among the reader's files.
 USER_DATA = "user-data"
 
@@ -388,12 +388,9 @@ class State:
 
     def disks(self) -> dict[str, Any]:
         """Return the facts about data disks, by filesystem UUID."""
-        return json_file.section(self.host, _DISKS, "disks", dict)
+        return remembered_disks.load(self.host)
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
         """Add facts about a filesystem (mountpoint, size of its disk in bytes, ...); None removes a fact."""
         with self._lock:
-            disks = self.disks()
-            entry = {k: v for k, v in (disks.get(uuid, {}) | facts).items() if v is not None}
-            if entry != disks.get(uuid):
-                json_file.store(self.host, _DISKS, {"disks": disks | {uuid: entry}})
+            remembered_disks.add(self.host, uuid, facts)

@@ -1,4 +1,4 @@
-"""What is remembered of data disks, by the UUID of a filesystem: its mountpoint, its size in bytes and others.
+"""What is remembered of data disks, by the UUID of a filesystem: its mountpoint, its size and others.
 
 A machine may see any number of disks in its life, so only the latest are kept.
 """

@@ -2,8 +2,7 @@
 
     instance.json               the instance: source, id, and the DMI UUID at its first boot
     instances/<id>/config.json  the last good configuration (0600), synced before a medium is wiped
-    instances/<id>/applied.json for each item, digests of the delivered value and of the live one it left,
-                                and the time
+    instances/<id>/applied.json digests of the values that were delivered and left, by item, and the time
     instances/<id>/begun.json   items of several files that were begun and have not ended
     instances/<id>/nics.json    the MAC that each NIC of the document was paired with
     instances/<id>/network.json a changed network that is not judged yet, or was taken back (rollback.py)
@@ -14,7 +13,7 @@
     instances/<id>/renew/       an empty file for each thing still to be regenerated (regenerate.py)
     system/applied.json         as above, for items of the system that belong to no instance
     system/done/                as above, for programs that run once on a machine
-    disks.json                  filesystem UUID -> mountpoint and other facts (remembered_disks.py)
+    disks.json                  filesystem UUID -> mountpoint and other facts, of the latest
     adopted.json                a machine that was set up before the agent (agent/state/adopted.py)
     signed.json                 counter and digest of the last signed document (agent/sources/signed.py)
 
@@ -32,7 +31,7 @@ from agent.lib.errors import HostError
 from agent.lib.records import asdict, dataclass, field
 from agent.lib.text import number
 from agent.report import Item, changed, kept, unchanged
-from agent.state import adopted, json_file, remembered_disks
+from agent.state import adopted, json_file
 from agent.state.json_file import digest
 
 TYPE_CHECKING = False
@@ -48,9 +47,9 @@ if TYPE_CHECKING:
     Watch = Callable[[Compared, Callable[[], object]], None]
 
 FOLDER = json_file.FOLDER
-_INSTANCE = f"{FOLDER}/instance.json"
-#: Name of the user data among the reader's files.
-USER_DATA = "user-data"
+_INSTANCE, _DISKS = f"{FOLDER}/instance.json", f"{FOLDER}/disks.json"
+MOST_DISKS = 1024  # several times as many as a machine has at once
+USER_DATA = "user-data"  # its name among the reader's files
 
 
 @dataclass(slots=True)
@@ -370,7 +369,7 @@ class State:
         # What was applied still reaches the disk no later than its record.
         json_file.store(self.host, f"{self.folder()}/applied.json", {"items": items}, sync=False)
 
-    # -- NICs ------------------------------------------------------------------------
+    # -- devices --------------------------------------------------------------------
 
     def nic_pairs(self) -> dict[int, str]:
         """Return the MAC (lower case) that each NIC of the document was paired with, by NIC number."""
@@ -384,13 +383,18 @@ class State:
                 value = {"pairs": {str(number): mac for number, mac in pairs.items()}}
                 json_file.store(self.host, f"{self.folder()}/nics.json", value)
 
-    # -- disks -----------------------------------------------------------------------
-
     def disks(self) -> dict[str, Any]:
         """Return the facts about data disks, by filesystem UUID."""
-        return remembered_disks.load(self.host)
+        return json_file.section(self.host, _DISKS, "disks", dict)
 
     def remember_disk(self, uuid: str, **facts: object) -> None:
-        """Add facts about a filesystem (mountpoint, size of its disk in bytes, ...); None removes a fact."""
+        """Add facts about a filesystem; None removes one. Of more than MOST_DISKS, forget the oldest."""
         with self._lock:
-            remembered_disks.add(self.host, uuid, facts)
+            disks = self.disks()
+            if any(disks.get(uuid, {}).get(name) != value for name, value in facts.items()):
+                entry = {**disks.get(uuid, {}), **facts, "changed": int(time.time())}
+                disks[uuid] = {name: value for name, value in entry.items() if value is not None}
+                old = [one for one in disks if one != uuid and not disks[one].get("made")]
+                if len(disks) > MOST_DISKS and old:
+                    del disks[min(old, key=lambda one: str(disks[one].get("changed", "")))]
+                json_file.store(self.host, _DISKS, {"disks": disks})

@@ -54,7 +54,7 @@ test-others:
 	@$(MAKE) --no-print-directory test-vm
 
 # The demo fails where something does not happen. Beside it, tests/system without what takes longest.
-check: setup began ## run in 5 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug
+check: setup began ## run in 6 minutes: linters, tests/unit, most of tests/system, one guest from boot to hot-plug
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line lint deb
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-unit test-system NOT="soak or slow"
 	@$(MAKE) --no-print-directory demo

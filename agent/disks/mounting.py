@@ -97,7 +97,8 @@ def clean_up(
     node, at = devnode(name), places[0] if places else record.mountpoint
     gone = environment(node, "remove")
     yield from hooks.run(ctx, "pre-disk-detach", node, at, environment=gone)
-    dead_mounts.end(ctx.host, system, name, record.devno, places)
+    if places:
+        dead_mounts.end(ctx.host, system, name, record.devno, places)
     if record.made and not mounts_at(ctx.host, record.mountpoint):
         ctx.host.remove(record.mountpoint)
         if _was_made(ctx, record.uuid):

@@ -31,8 +31,24 @@ STACKED = frozenset({"LVM2_member", "crypto_LUKS"})
 _PROBE_TIMEOUT = 10.0
 #: Exit statuses of blkid(8) with a result: found, nothing found, several found.
 _PROBED = (0, 2, 8)
-#: Offsets of most filesystems' signatures in bytes: a device that cannot be read there appears empty.
-_BEGINNINGS = (0, 64 << 10)
+#: Offsets of most filesystems' signatures, each in the _BEGINNING bytes from there: a device that cannot be
+#: read there appears empty.
+_BEGINNINGS = (0, 32 << 10, 60 << 10)
+_BEGINNING = 8 << 10
+#: Set by udev's rules for a device that is not to be examined (60-persistent-storage.rules).
+_NOT_PROBED = "UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG"
+#: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
+#: boot, swap.
+_SYSTEM_PARTITIONS = {
+    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "an EFI system partition",
+    "0xef": "an EFI system partition",
+    "21686148-6449-6e6f-744e-656564454649": "a BIOS boot partition",
+    "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f": "a swap partition",
+    "0x82": "a swap partition",
+    "0x5": "an extended partition",
+    "0xf": "an extended partition",
+    "0x85": "an extended partition",
+}
 #: Compiled at their first use, to keep the start of the daemon for an event short.
 _ESCAPE = rb"\\x([0-9a-fA-F]{2})"
 _PCI_ADDRESS = r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
@@ -84,6 +100,17 @@ class Device:
     def part_name(self) -> str:
         """The partition's name in a GPT, or ""."""
         return os.fsdecode(_unescaped(self.udev.get("ID_PART_ENTRY_NAME", "")))
+
+    @property
+    def has_contents(self) -> bool:
+        """Whether libblkid has found something on it. A partition has its disk's ID_PART_TABLE_TYPE."""
+        names = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", *(() if self.partition else ("ID_PART_TABLE_TYPE",)))
+        return any(name in self.udev for name in names)
+
+    @property
+    def system_use(self) -> str:
+        """Why a partition of its type is never a data filesystem, or ""."""
+        return _SYSTEM_PARTITIONS.get(self.udev.get("ID_PART_ENTRY_TYPE", "").lower(), "")
 
     @property
     def end(self) -> int:
@@ -176,29 +203,39 @@ def read(
 ) -> Disk | None:
     """Return the present state of the whole disk ``name``, None if it is gone.
 
-    ``properties`` returns udev's properties by kernel name. With ``opened``, a device on which nothing was
-    found is opened and read, to learn whether it can be. Raise HostError as ``probe`` does.
+    ``properties`` returns udev's properties by kernel name. ``opened``: as ``with_contents`` returns it.
+    Raise HostError as ``probe`` does.
     """
     path = devpath(host, name)
     if not path:
         return None
     bus, excluded = attachment(host, path)
     inside = _partitions(host, path)
-    whole = _device(host, path, properties(name), probe=not excluded)
     parts = [_device(host, f"{path}/{entry}", properties(entry), probe=not excluded) for entry in inside]
-    if opened and not excluded:
-        whole, parts = (
-            whole if parts else _with_read_error(host, whole),
-            [_with_read_error(host, part) for part in parts],
-        )
-    return Disk(
-        whole,
+    disk = Disk(
+        _device(host, path, properties(name), probe=not excluded),
         tuple(sorted(parts, key=lambda part: part.start)),
         bus,
         excluded,
         attribute(host, f"{path}/diskseq"),
         number(attribute(host, f"{path}/queue/logical_block_size")) or SECTOR,
     )
+    return with_contents(host, disk) if opened else disk
+
+
+def with_contents(host: Host, disk: Disk) -> Disk:
+    """Return the disk after opening and reading each device on which udev found nothing: with what is there
+    now, or why it cannot be read. Raise HostError as ``probe`` does.
+    """
+    if disk.excluded:
+        return disk
+    whole = disk.device if disk.partitions else _opened(host, disk.device)
+    parts = tuple(_opened(host, part) for part in disk.partitions)
+    if (whole, parts) == (disk.device, disk.partitions):
+        return disk
+    from agent.lib.records import replace
+
+    return replace(disk, device=whole, partitions=parts)
 
 
 def probe(host: Host, node: str) -> dict[str, str]:
@@ -268,10 +305,8 @@ def _device(host: Host, path: str, udev: dict[str, str], *, probe: bool) -> Devi
         tuple(listed(host, f"{path}/holders")),
         udev,
     )
-    # Once udev has processed a device, no result means that nothing was found. Before that, any result
-    # counts. A partition inherits ID_PART_TABLE_TYPE from its disk: it does not describe its own content.
-    answers = ("USEC_INITIALIZED", "ID_FS_USAGE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
-    answered = any(answer in udev for answer in answers[: 3 if device.partition else 4])
+    # Once udev has processed a device, no result means that nothing was found. Before that, any counts.
+    answered = "USEC_INITIALIZED" in udev or "ID_FS_USAGE" in udev or device.has_contents
     return _with_probe(host, device) if probe and size and not answered else device
 
 
@@ -281,22 +316,28 @@ def _with_probe(host: Host, device: Device) -> Device:
     return replace(device, udev=probe(host, device.node) | dict(device.udev))
 
 
-def _with_read_error(host: Host, device: Device) -> Device:
-    """Return the device with its read error, if nothing was found on it and it cannot be read."""
-    contents = ("ID_FS_TYPE", "ID_FS_AMBIVALENT", "ID_PART_TABLE_TYPE")
-    if not device.size or any(name in device.udev for name in contents):
+def _opened(host: Host, device: Device) -> Device:
+    """Return the device, if udev found nothing on it, with what is there now, or why it cannot be read.
+
+    udev misses a writer that closes the device while udev examines it: after a mkfs(8) right behind a
+    wipefs(8) its record says that nothing is there, until the next event.
+    """
+    if not device.size or device.has_contents or device.system_use:
         return device
     from agent.lib.records import replace
 
     try:
         with host.opened(device.node, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
-            for offset in _BEGINNINGS:
-                os.pread(descriptor, SECTOR, offset)
+            is_zero = not any(any(os.pread(descriptor, _BEGINNING, offset)) for offset in _BEGINNINGS)
     except HostError:
         return device  # it is gone, or opened exclusively: not known to be broken
     except OSError as error:
         return replace(device, error=error.strerror or "unknown error")
-    return device
+    if is_zero or device.udev.get(_NOT_PROBED) == "1":
+        return device
+    probed = _with_probe(host, device)
+    # A mkfs(8) that still writes keeps it open exclusively; udev will see its end.
+    return device if probed == device or is_claimed(host, device.node) else probed
 
 
 def _unescaped(text: str) -> bytes:

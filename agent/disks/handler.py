@@ -62,6 +62,9 @@ def handle_locked(
         from agent.disks import scsi_rescan
 
         disk = system.read(ctx.host, name) if scsi_rescan.gets_size(ctx, name) else disk
+    if disk and explicit:
+        # Also one that is the administrator's until now, which an event alone does not open.
+        disk = storage.with_contents(ctx.host, disk)
     records = Records(ctx.host)
     present = {(device.name, disk.diskseq) for device in disk.devices} if disk else set()
     if any((device, known.diskseq) not in present for device, known in records.of(name).items()):
@@ -354,6 +357,7 @@ def _read(ctx: Context, system: System, name: str) -> Disk | tuple[Item, ...] | 
     def read() -> Iterable[Item]:
         nonlocal found
         found = system.read(ctx.host, name)
+        found = storage.with_contents(ctx.host, found) if found else None
         return ()
 
     return attempt(ctx, name, read).items or found

@@ -31,18 +31,6 @@ SWAP_NAME = "gandiswap"
 PARTED = "has partitions; each is looked at by itself"
 #: Filesystems without owners and modes: mount options set them.
 FAT = frozenset({"vfat", "exfat"})
-#: Partition types that are never a data filesystem: EFI system (UEFI 2.10, 5.3.3; 0xef on msdos), BIOS
-#: boot, swap.
-_SYSTEM_TYPES = {
-    "c12a7328-f81f-11d2-ba4b-00a0c93ec93b": "an EFI system partition",
-    "0xef": "an EFI system partition",
-    "21686148-6449-6e6f-744e-656564454649": "a BIOS boot partition",
-    "0657fd6d-a4ab-43c4-84e5-0933c84b4f4f": "a swap partition",
-    "0x82": "a swap partition",
-    "0x5": "an extended partition",
-    "0xf": "an extended partition",
-    "0x85": "an extended partition",
-}
 #: Bytes of the longest file name in Linux (NAME_MAX).
 LONGEST = 255
 #: Characters of a label that stay in a mountpoint's name, beside Unicode letters and digits.
@@ -137,7 +125,7 @@ def _system_partition(facts: Facts) -> str:
         return "the swap disk (CONFIG_SWAP_DEVICE)"
     if int(device.udev.get("ID_PART_ENTRY_FLAGS", "0"), 16) & _NO_AUTO and device.partition:
         return "its partition says that it is not to be mounted automatically"
-    return _SYSTEM_TYPES.get(device.udev.get("ID_PART_ENTRY_TYPE", "").lower(), "")
+    return device.system_use
 
 
 def _content(facts: Facts) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.block import mounts
+from agent.block import mounts, storage
 from agent.disks import handler as handler
 from agent.host.host import Host
 from agent.lib.records import replace
@@ -21,6 +21,7 @@ from tests.system.disks import MIB, LoopDisk, context, sh, system
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.block.storage import Disk
     from agent.context import Context
     from agent.disks.base.system import System
 
@@ -184,3 +185,60 @@ def test_two_partitions_of_one_label_and_one_in_the_way(
         f"/dev/{disk.part(1)}": f"{tmp_path}/srv/data_2",
         f"/dev/{disk.part(2)}": f"{tmp_path}/srv/data_3",
     }
+
+
+def blank_for_udev(disk: LoopDisk, **udev: str) -> System:
+    """Return the system in which udev says that nothing is on the disk's devices."""
+    real = system(disk)
+
+    def read(host: Host, name: str) -> Disk | None:
+        found = real.read(host, name)
+        if found is None:
+            return None
+        blank = {"USEC_INITIALIZED": "1", **udev}
+        parts = tuple(
+            replace(part, udev={**blank, "ID_PART_TABLE_TYPE": "gpt"}) for part in found.partitions
+        )
+        return storage.with_contents(
+            host, replace(found, device=replace(found.device, udev=blank), partitions=parts)
+        )
+
+    return replace(real, read=read)
+
+
+@pytest.mark.parametrize("fs", ["ext4", "xfs", "btrfs", "vfat", "f2fs", "exfat"])
+def test_what_udev_has_missed_is_found(
+    fs: str, make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """udev's record stays blank after a mkfs(8) right behind a wipefs(8): what is there is found."""
+    whole, parted, label = make_disk(400 * MIB), make_disk(400 * MIB), {"vfat": "-n", "f2fs": "-l"}
+    parted.table("label: gpt\nsize=350M\n")
+    for node in (whole.node, f"/dev/{parted.part(1)}"):
+        sh(f"mkfs.{fs}", label.get(fs, "-L"), "DATA", node)
+    found = [blank_for_udev(disk).read(Host(), disk.name) for disk in (whole, parted)]
+    assert [[(device.fstype, device.label) for device in disk.devices] for disk in found if disk] == [
+        [(fs, b"DATA")],
+        [("", b""), (fs, b"DATA")],
+    ]
+    if fs == "ext4":
+        items = handler.handle(context(tmp_path), whole.name, "change", system=blank_for_udev(whole))
+        assert [item.detail for item in items] == [f"mounted at {tmp_path}/srv/DATA"]
+
+
+def test_what_udev_is_to_see_or_not_to_see_is_left(
+    make_disk: Callable[[int], LoopDisk], tmp_path: Path
+) -> None:
+    """A mkfs(8) that still writes has the disk exclusively; a rule may hide what is on it."""
+    disk, ctx = make_disk(SIZE), context(tmp_path)
+    sh(*EXT4, disk.node)
+
+    def look(**udev: str) -> list[tuple[Outcome, str]]:
+        items = handler.handle(ctx, disk.name, "change", system=blank_for_udev(disk, **udev))
+        return [(item.outcome, item.detail) for item in items]
+
+    nothing = [(Outcome.SKIPPED, "no filesystem on it")]
+    held = os.open(disk.node, os.O_RDONLY | os.O_EXCL)
+    assert look() == nothing
+    os.close(held)
+    assert look(UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG="1") == nothing
+    assert look()[0][0] is Outcome.CHANGED

@@ -126,6 +126,7 @@ def test_another_mount_of_it_writes_two_and_another_look_none(
 
 def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new disk gets a record, so it is not new at the next event."""
+    ctx.host.write("/dev/vdb", bytes(SIZE))
     disk, cost = whole(ID_FS_TYPE="", ID_FS_USAGE=""), Cost(monkeypatch)
     for _ in range(2):
         assert look(ctx, disk) == [Outcome.SKIPPED]

@@ -74,6 +74,8 @@ def choose(
     modes notify and off too. ``is_new``: it has not been handled since it was attached. Raise Busy.
     """
     settings, chosen = effective_settings(ctx, insist=insist), list[Choice]()
+    if not explicit and (decided := _decided_at_once(ctx, settings, disks, is_new=is_new)):
+        return decided
     with LOCKS.decisions(ctx.host) if claim else contextlib.nullcontext():
         records = Records(ctx.host)
         every = records.all()
@@ -93,13 +95,8 @@ def choose(
             decision = policy.decide(facts)
             if device.devno in pending:
                 decision = Leave("being mounted now", quiet=True)
-            if ctx.host.debug:
-                ctx.host.debug(_explained(facts, decision))
             before = current(every.get(device.name), disk, device)
-            grows = settings.grow_disks and not policy.why_not_grown(facts)
-            is_root = disk.name in known.root_disks
-            entry = remembered.get(device.uuid, {}) if device.uuid else {}
-            choice = Choice(disk, device, decision, settings.mount_mode, grows, is_root, before, entry)
+            choice = _choice(ctx, settings, facts, decision, before)
             if claim and isinstance(decision, MountAt):
                 try:
                     choice = _claimed(ctx, records, choice, decision.mountpoint)
@@ -109,6 +106,35 @@ def choose(
                     choice = replace(choice, decision=why)
             chosen.append(choice)
     return chosen
+
+
+def _decided_at_once(
+    ctx: Context, settings: Settings, disks: Sequence[Disk], *, is_new: bool
+) -> list[Choice]:
+    """Return the decision on each device if none depends on other disks, else nothing: an event of a mounted
+    disk costs the same, however many others there are.
+    """
+    host, records = ctx.host, Records(ctx.host)
+    found = mounts.mounts(host)
+    machine = Machine(mounts=found, root_disks=mounts.root_disks(host, found))
+    chosen, remembered = list[Choice](), ctx.state.disks()
+    for disk, device in ((each, device) for each in disks for device in each.devices):
+        facts = Facts(disk, device, machine, _as_if_direct(settings), remembered, is_new)
+        decision, before = policy.at_once(facts), records.current(disk, device)
+        if decision is None or before.is_being_mounted:
+            return []
+        chosen.append(_choice(ctx, settings, facts, decision, before))
+    return chosen
+
+
+def _choice(ctx: Context, settings: Settings, facts: Facts, decision: Decision, before: Record) -> Choice:
+    if ctx.host.debug:
+        ctx.host.debug(_explained(facts, decision))
+    disk, device = facts.disk, facts.device
+    grows = settings.grow_disks and not policy.why_not_grown(facts)
+    is_root = disk.name in facts.machine.root_disks
+    entry = facts.remembered.get(device.uuid, {}) if device.uuid else {}
+    return Choice(disk, device, decision, settings.mount_mode, grows, is_root, before, entry)
 
 
 def gather(host: Host, system: System, settings: Settings, records: Mapping[str, Record]) -> Machine:

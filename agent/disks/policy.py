@@ -50,17 +50,25 @@ _SIGNATURES = {
 
 def decide(facts: Facts) -> Decision:
     """Return the decision on the device. The first rule with a reason to leave it alone decides."""
-    for rule in _FOREIGN:
-        if reason := rule(facts):
-            return Leave(reason, quiet=rule is _root)
-    if mountpoint := mounted_at(facts.machine, facts.device):
-        return Mounted(mountpoint)
+    if decision := at_once(facts):
+        return decision
     to_format = _to_format(facts)
     for rule in _UNFIT:
         if reason := "" if rule is _content and to_format else rule(facts):
             broken = rule is _content and bool(facts.device.error)
             return Leave(reason, quiet=reason == PARTED, remedy=_BROKEN if broken else "")
     return Format(to_format) if to_format else _place(facts)
+
+
+def at_once(facts: Facts) -> Decision | None:
+    """Return the decision on the device if it depends on no other disk, else None. Of the machine only the
+    mounts and the root disks are used.
+    """
+    for rule in _FOREIGN:
+        if reason := rule(facts):
+            return Leave(reason, quiet=rule is _root)
+    mountpoint = mounted_at(facts.machine, facts.device)
+    return Mounted(mountpoint) if mountpoint else None
 
 
 def mounted_at(machine: Machine, device: Device) -> str:

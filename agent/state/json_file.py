@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 
 from agent.lib.canonical_json import canonical
 from agent.lib.digest import sha256
@@ -46,8 +47,10 @@ def load(host: Host, name: str) -> dict[str, Any] | None:
     Raise Damaged if it is not a JSON object, HostError if a newer agent wrote it.
     """
     data = host.read_bytes(name, limit=_LIMIT)
-    if data is None:
-        return None
+    return None if data is None else _object(name, data)
+
+
+def _object(name: str, data: bytes) -> dict[str, Any]:
     try:
         found = json.loads(data.decode())
         if b"\\u" in data:
@@ -79,10 +82,17 @@ def section(
     """Return the object at a key of a file, empty without one. Each of its values is of that type, and has
     these ``texts``. Raise as ``load``.
     """
-    found: Any = (load(host, name) or {}).get(key, {})
+    data = host.read_bytes(name, limit=_LIMIT)
+    return {} if data is None else dict(_section(name, data, key, kind, texts))  # type: ignore[arg-type]  # a type
+
+
+@lru_cache(maxsize=2)
+def _section(name: str, data: bytes, key: str, kind: type[Any], texts: tuple[str, ...]) -> dict[str, Any]:
+    """Cached: each event of a disk reads the same facts about all disks several times. Values are shared."""
+    found: Any = _object(name, data).get(key, {})
     if not isinstance(found, dict) or not all(_has(one, kind, texts) for one in found.values()):
         raise Damaged(f"{name}: damaged: {key}", hint="remove it to start afresh")
-    return dict(found)
+    return found
 
 
 def _has(value: Any, kind: type[Any], texts: tuple[str, ...]) -> bool:

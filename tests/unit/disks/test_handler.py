@@ -12,7 +12,7 @@ from agent import stages
 from agent.context import context
 from agent.daemon.dispatcher import Devices
 from agent.disks import handler as handler
-from agent.disks.base import diskseq
+from agent.disks.base import diskseq, record
 from agent.disks.base.record import DiskState, Records
 from agent.disks.base.system import SYSTEMD
 from agent.host import atomic_write, processes
@@ -122,6 +122,28 @@ def test_another_mount_of_it_writes_two_and_another_look_none(
     assert (cost.written, cost.locks) == (["vdb.json"] * 2, 2)
     assert look(ctx, disk) == []
     assert (len(cost.written), cost.locks) == (2, 4)
+
+
+def test_an_event_of_a_mounted_disk_reads_nothing_of_other_disks(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """udevd reports a new disk twice, and there may be hundreds: the second report must not cost as many."""
+    disk, records, read = replace(whole(), device=replace(whole().device, size=SIZE)), Records(ctx.host), []
+    for number in range(20):
+        records.put(f"vdc{number}", replace(record.fresh(whole(), disk.device), disk=f"vdc{number}"))
+    look(ctx, disk)
+
+    def counted(host: Host, name: str, **how: Any) -> bytes | None:
+        read.append(name)
+        return original(host, name, **how)
+
+    original = Host.read_bytes
+    monkeypatch.setattr(Host, "read_bytes", counted)
+    assert list(handler.handle(ctx, "vdb", "change", system=on(ctx, disk))) == []
+    assert not [name for name in read if "vdc" in name]
+    assert MOUNTINFO in read
+    look(ctx, disk)
+    assert len([name for name in read if "vdc" in name]) == 20
 
 
 def test_a_disk_that_is_left_alone_is_looked_at_once(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
